@@ -1,0 +1,53 @@
+# The two commands a newcomer needs: `make run` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP     = $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCK    = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint types check faults bench lock clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+run: $(VENV)/.run  ## the daemon on config.example.toml: embedded MongoDB, sandbox provider, demo tokens
+	@exec $(BIN)/refreshd --config config.example.toml run
+
+test: $(VENV)/.dev  ## every test, against a real MongoDB
+	$(BIN)/python -m pytest -p no:cacheprovider
+
+lint: $(VENV)/.dev  ## ruff and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.dev  ## mypy --strict
+	$(BIN)/mypy
+
+check: lint types test  ## all of the above
+
+faults: $(VENV)/.dev  ## the long form of the fault tests
+	$(BIN)/python -m pytest -m long -o addopts="--strict-markers --import-mode=importlib" -v tests/faults
+
+bench: $(VENV)/.dev  ## the main job, measured
+	$(BIN)/python bench/main_job.py
+
+lock:  ## renew requirements/*.txt from pyproject.toml (wants uv)
+	$(LOCK) requirements/build.in --output-file requirements/build.txt
+	$(LOCK) --extra embedded pyproject.toml --output-file requirements/run.txt
+	$(LOCK) --extra embedded --extra dev pyproject.toml --output-file requirements/dev.txt
+
+clean:  ## remove the virtual environment and the demo's data
+	rm -rf $(VENV) var
+
+# A stamp per set of packages. The lock files name everything, so nothing is resolved at install time.
+$(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --no-deps --require-hashes -r requirements/build.txt -r requirements/run.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.run
+	$(PIP) install --no-deps --require-hashes -r requirements/dev.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""What is true about tokens, providers and answers. Pure: no I/O, no clock, no randomness, no library."""

@@ -1,0 +1,1 @@
+"""The provider definitions we ship: one TOML file each, data only."""
