@@ -1,1 +1,11 @@
-"""A local OAuth 2.0 server for trying, rehearsing and testing. It shares no code with the daemon."""
+"""A local OAuth 2.0 server for trying, rehearsing and testing. It shares no code with the daemon.
+
+It is a stranger on purpose: were it built from the daemon's own parts, a daemon that misreads RFC 6749 would agree
+with itself and every test would be green. `options` says what it is told, `grants` holds the truth, `dialects` how
+the truth is worded, `clients` who may ask, `faults` when it misbehaves, `misbehaviour` how, `server` the routes.
+"""
+
+from daemon.sandbox.options import SandboxOptions
+from daemon.sandbox.server import Sandbox
+
+__all__ = ["Sandbox", "SandboxOptions"]

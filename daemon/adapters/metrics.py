@@ -1,0 +1,362 @@
+"""What Prometheus sees. A subscriber: the story that emits the events knows nothing of it.
+
+Events only add to plain numbers, which is cheap enough to happen for every token. The series are laid out anew at
+each scrape, from those numbers and from the last known facts about the store: so none outlives its cause (a provider
+without tokens, a pause that ended), and every series of a configured provider is there from the start, at zero.
+
+No label ever holds an account or a token id, nor any text that came out of a document.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import accumulate
+from typing import TypeVar, assert_never
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from daemon.domain.event import (
+    Event,
+    InFlight,
+    JournalReplayed,
+    ProviderAnswered,
+    ProviderPaused,
+    ProviderResumed,
+    StoreBack,
+    StoreLost,
+    SweepFailed,
+    SweepFinished,
+    TokenHeld,
+    TokenInDoubt,
+    TokenNeedsReauth,
+    TokenPostponed,
+    TokenRenewed,
+    TokenSuperseded,
+    TokenUnread,
+    TokenUnreadable,
+)
+from daemon.domain.statistics import Statistics
+from daemon.domain.token import FailureKind, State
+
+UNKNOWN = "unknown"  # stands for every text that is not one of the names we know
+OUTCOMES = ("renewed", "unread", "rejected", "misconfigured", "unavailable", "superseded", "unreadable")
+PAUSE_REASONS = ("wrong_client", "misconfigured", "outage", "operator")
+REPLAY_RESULTS = ("recorded", "superseded", "unread")
+STATES = tuple(str(state) for state in State)
+LEAD_BUCKETS = (0.0, 15.0, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 600.0)
+DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # the last: the usual request timeout
+
+_OUTCOME_OF = {
+    FailureKind.REJECTED: "rejected",
+    FailureKind.MISCONFIGURED: "misconfigured",
+    FailureKind.UNAVAILABLE: "unavailable",
+    FailureKind.UNREAD: "unread",
+    FailureKind.IN_DOUBT: "unavailable",
+    FailureKind.UNREADABLE: "unreadable",
+    FailureKind.UNCONFIGURED: "unreadable",
+}
+_Value = TypeVar("_Value", int, datetime)
+
+
+class _Distribution:
+    """How often a value fell into each bucket; the last bucket takes what is above all bounds."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        names = (*(str(bound) for bound in self.bounds), "+Inf")
+        return list(zip(names, accumulate(self.counts), strict=True))
+
+
+class _Tally:
+    """What happened with one provider since the start."""
+
+    __slots__ = ("duration", "in_doubt", "in_flight", "late", "lead", "outcomes")
+
+    def __init__(self) -> None:
+        self.outcomes = dict.fromkeys(OUTCOMES, 0)
+        self.late = 0
+        self.in_doubt = 0
+        self.in_flight = 0
+        self.duration = _Distribution(DURATION_BUCKETS)
+        self.lead = _Distribution(LEAD_BUCKETS)
+
+
+class Metrics(Collector):
+    """Subscribes to events, is told what only the store or the clock knows, and exposes it all."""
+
+    def __init__(self, *, providers: Iterable[str], version: str) -> None:
+        self._version = version
+        self._tallies: dict[str, _Tally] = {}
+        self._sweeps = {"ok": 0, "failed": 0}
+        self._replayed = dict.fromkeys(REPLAY_RESULTS, 0)
+        self._last_sweep_success: datetime | None = None
+        self._statistics: Statistics | None = None
+        self._paused: dict[str, str] = {}
+        self._journal_entries = 0
+        self._clock_skew: timedelta | None = None
+        self._store_up = False
+        self.set_providers(providers)
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+
+    def set_providers(self, names: Iterable[str]) -> None:
+        """The configured names: beside `unknown` the only ones that a label may hold."""
+        names = sorted({*names, UNKNOWN})
+        self._tallies = {name: self._tallies.get(name) or _Tally() for name in names}
+        self._unknown = self._tallies[UNKNOWN]
+
+    def set_statistics(self, statistics: Statistics) -> None:
+        self._statistics = statistics
+        self._paused = dict(statistics.paused)
+
+    def set_journal_entries(self, count: int) -> None:
+        self._journal_entries = count
+
+    def set_clock_skew(self, skew: timedelta) -> None:
+        self._clock_skew = skew
+
+    def set_store_up(self, up: bool) -> None:
+        self._store_up = up
+
+    def expose(self, accept: str) -> tuple[bytes, str]:
+        """The exposition and its content type: OpenMetrics 1.0.0 for whom `accept` asks for it, else text 0.0.4."""
+        # Only this word of the header reaches the library: it echoes and parses versions of the client's choice.
+        wanted = "application/openmetrics-text" in accept.lower()
+        encode, content_type = choose_encoder("application/openmetrics-text" if wanted else "")
+        return encode(self._registry), content_type
+
+    def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912  one case per event; mypy checks that
+        match event:  # the first three come with every token
+            case InFlight():
+                self._tallies.get(event.provider, self._unknown).in_flight = event.count
+            case ProviderAnswered():
+                tally = self._tallies.get(event.provider, self._unknown)
+                tally.duration.add(event.duration.total_seconds())
+            case TokenRenewed():
+                self._renewed(event)
+            case TokenPostponed():
+                self._ended(event.provider, _OUTCOME_OF[event.kind])
+            case TokenNeedsReauth():
+                self._ended(event.provider, "rejected")
+            case TokenSuperseded():
+                self._ended(event.provider, "superseded")
+            case TokenUnread():
+                self._ended(event.provider, "unread")
+            case TokenUnreadable():
+                self._ended(event.provider, "unreadable")
+            case TokenInDoubt():
+                self._tallies.get(event.provider, self._unknown).in_doubt += 1
+                self._ended(event.provider, "unavailable")
+            case TokenHeld():
+                pass  # counted over the whole store, by the statistics
+            case ProviderPaused():
+                self._paused[event.provider] = event.reason
+            case ProviderResumed():
+                self._paused.pop(event.provider, None)
+            case SweepFinished():
+                self._sweeps["ok"] += 1
+                self._last_sweep_success = event.at
+            case SweepFailed():
+                self._sweeps["failed"] += 1
+            case JournalReplayed():
+                if event.result in self._replayed:
+                    self._replayed[event.result] += 1
+            case StoreLost():
+                self._store_up = False
+            case StoreBack():
+                self._store_up = True
+            case _:
+                assert_never(event)
+
+    def _renewed(self, event: TokenRenewed) -> None:
+        tally = self._tallies.get(event.provider, self._unknown)
+        tally.outcomes["renewed"] += 1
+        if event.lead is None:
+            return
+        left = event.lead.total_seconds()
+        if left < 0:
+            tally.late += 1
+            left = 0.0
+        tally.lead.add(left)
+
+    def _ended(self, provider: str, outcome: str) -> None:
+        self._tallies.get(provider, self._unknown).outcomes[outcome] += 1
+
+    # ------------------------------------------------------------------ laid out at each scrape
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._happened()
+        yield from self._stands()
+        yield self._pauses()
+        if self._statistics is not None:
+            yield from self._store_wide(self._statistics)
+
+    def _happened(self) -> Iterator[Metric]:
+        """What this process did since its start."""
+        every = self._tallies.items()
+        yield _counter(
+            "refreshes",
+            "Refreshes, by how they ended.",
+            ["provider", "outcome"],
+            {(name, outcome): n for name, tally in every for outcome, n in tally.outcomes.items()},
+        )
+        yield _counter(
+            "late_renewals",
+            "Renewals stored after the old token's expiry.",
+            ["provider"],
+            {(name,): tally.late for name, tally in every},
+        )
+        yield _counter(
+            "in_doubt",
+            "Requests that brought no reply but may have been processed.",
+            ["provider"],
+            {(name,): tally.in_doubt for name, tally in every},
+        )
+        yield _histogram(
+            "refresh_duration_seconds",
+            "Time that the provider took to answer.",
+            {name: tally.duration for name, tally in every},
+        )
+        yield _histogram(
+            "refresh_lead_seconds",
+            "Time left to the old token when the new one was stored.",
+            {name: tally.lead for name, tally in every},
+        )
+        yield _counter(
+            "sweeps", "Sweeps, by how they ended.", ["outcome"], {(k,): n for k, n in self._sweeps.items()}
+        )
+        yield _counter(
+            "journal_replayed",
+            "Journal entries replayed, by what became of them.",
+            ["result"],
+            {(k,): n for k, n in self._replayed.items()},
+        )
+
+    def _stands(self) -> Iterator[Metric]:
+        """How this process stands now."""
+        yield InfoMetricFamily("refreshd_build", "The version that runs.", value={"version": self._version})
+        yield _gauge("store_up", "1 while MongoDB answers and takes writes.", self._store_up)
+        yield _gauge("journal_entries", "Replies kept that MongoDB has not confirmed.", self._journal_entries)
+        last = self._last_sweep_success  # 0 where there was none: an alert on its age must fire then, too
+        yield _gauge(
+            "last_sweep_success_timestamp_seconds",
+            "When a sweep last succeeded.",
+            last.timestamp() if last else 0,
+        )
+        if self._clock_skew is not None:
+            skew = self._clock_skew.total_seconds()
+            yield _gauge("clock_skew_seconds", "How far the local clock and MongoDB's are apart.", skew)
+        yield _gauges(
+            "in_flight",
+            "Requests under way.",
+            ["provider"],
+            {(name,): tally.in_flight for name, tally in self._tallies.items()},
+        )
+
+    def _pauses(self) -> Metric:
+        held = {(self._label(name), _known(reason, PAUSE_REASONS)) for name, reason in self._paused.items()}
+        every = {(name, reason) for name in self._tallies for reason in PAUSE_REASONS}
+        return _gauges(
+            "provider_paused",
+            "1 for the reason why a provider is paused.",
+            ["provider", "reason"],
+            {key: key in held for key in sorted(every | held)},
+        )
+
+    def _store_wide(self, known: Statistics) -> Iterator[Metric]:
+        """How the whole store stands: the same on every replica."""
+        yield self._states(known.states)
+        yield self._counted("expired_tokens", "Active tokens past their expiry.", known.expired)
+        yield self._counted("set_aside_tokens", "Documents that can't be read or used.", known.set_aside)
+        yield self._counted("held_tokens", "Due, but perhaps spent by another instance.", known.held)
+        age = known.oldest_due_age.total_seconds() if known.oldest_due_age else 0
+        yield _gauge("oldest_due_age_seconds", "How long the oldest due token has been due.", age)
+        ends = self._folded(known.refresh_token_expiry, min)
+        yield _gauges(
+            "refresh_token_expiry_timestamp_seconds",
+            "The earliest known end of a refresh token.",
+            ["provider"],
+            {(name,): end.timestamp() for name, end in ends.items()},
+        )
+
+    def _states(self, states: Mapping[str, Mapping[str, int]]) -> Metric:
+        counts: dict[tuple[str, ...], int] = {(name, state): 0 for name in self._tallies for state in STATES}
+        for provider, by_state in states.items():
+            for state, count in by_state.items():
+                key = (self._label(provider), _known(state, STATES))
+                counts[key] = counts.get(key, 0) + count
+        return _gauges("tokens", "Stored tokens, by state.", ["provider", "state"], counts)
+
+    def _counted(self, name: str, documentation: str, counts: Mapping[str, int]) -> Metric:
+        folded = self._folded(counts, lambda one, other: one + other)
+        every: dict[tuple[str, ...], int] = {
+            (provider,): folded.get(provider, 0) for provider in self._tallies
+        }
+        return _gauges(name, documentation, ["provider"], every)
+
+    def _folded(
+        self, values: Mapping[str, _Value], fold: Callable[[_Value, _Value], _Value]
+    ) -> dict[str, _Value]:
+        """`values` by label: what belongs to providers that are not configured becomes one, `unknown`'s."""
+        folded: dict[str, _Value] = {}
+        for provider, value in values.items():
+            label = self._label(provider)
+            folded[label] = fold(folded[label], value) if label in folded else value
+        return folded
+
+    def _label(self, provider: str) -> str:
+        return provider if provider in self._tallies else UNKNOWN
+
+
+def _known(text: str, names: Sequence[str]) -> str:
+    return text if text in names else UNKNOWN
+
+
+def _gauge(name: str, documentation: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"refreshd_{name}", documentation, value=value)
+
+
+def _gauges(
+    name: str, documentation: str, labels: list[str], values: Mapping[tuple[str, ...], float]
+) -> Metric:
+    family = GaugeMetricFamily(f"refreshd_{name}", documentation, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _counter(
+    name: str, documentation: str, labels: list[str], values: Mapping[tuple[str, ...], int]
+) -> Metric:
+    family = CounterMetricFamily(f"refreshd_{name}", documentation, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _histogram(name: str, documentation: str, values: Mapping[str, _Distribution]) -> Metric:
+    family = HistogramMetricFamily(f"refreshd_{name}", documentation, labels=["provider"])
+    for provider, distribution in values.items():
+        family.add_metric([provider], distribution.cumulative(), distribution.total)
+    return family

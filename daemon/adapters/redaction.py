@@ -1,0 +1,185 @@
+"""What may stand in a log line. Everything that is logged passes here, library messages and tracebacks included.
+
+Strict where texts come from outside: known secrets, credentials in URIs, values named like a secret, and any run of
+20 or more token characters are masked. Readable where they don't: ids, paths, dotted names, and a traceback's frames,
+which are code (its locals are never shown, nor its source lines).
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from os import PathLike
+from traceback import walk_tb
+from urllib.parse import quote, quote_plus
+
+from daemon.domain.secret import MASK, Secret
+
+TEXT_LIMIT = 2_000
+FRAME_LIMIT = 40  # innermost frames of one exception
+CHAIN_LIMIT = 10  # exceptions in one chain or group
+DEPTH_LIMIT = 5
+SHORTEST_LITERAL = 4  # a shorter "secret" would black out ordinary words and hide nothing
+
+# Texts under these names are ours, or names that an operator needs whole. `token` is an id: an account may be long.
+_READABLE = frozenset(
+    {"token", "provider", "owner", "instance", "version", "path", "host", "level", "logger"}
+)
+_SECRET_NAME = re.compile(
+    r"token$|secret|passw|authorization|api_?key|assertion|private_?key|cookie", re.IGNORECASE
+)
+
+_USER_INFO = re.compile(r"//[^\s/]*@")
+_QUERY = re.compile(r"(://[^\s?\"'<>]*)\?[^\s\"'<>]+")
+_SCHEME = re.compile(r"\b(Bearer|Basic)\s+(?=\S*[0-9A-Z=])[^\s\"',;]{4,}", re.IGNORECASE)
+_NAMED = re.compile(
+    r"((?:access|refresh|id)_?token|client_?secret|secret|passw(?:or)?d|authorization|api_?key|assertion|code_verifier)"
+    r"([\"']?\s*[:=]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&}\])\"']+)",
+    re.IGNORECASE,
+)
+_RUN = re.compile(r"[A-Za-z0-9._~+/=%-]{20,}")
+_SEPARATORS = re.compile(r"[/._-]+")
+
+
+class Redaction:
+    """Masks what must not be read. Holds the literal secrets that this process knows from its configuration."""
+
+    def __init__(self) -> None:
+        self._literals: re.Pattern[str] | None = None
+
+    def register(self, secrets: Iterable[Secret]) -> None:
+        """From now on mask exactly these secrets wherever they occur, however they are quoted."""
+        spellings = {
+            spelling
+            for secret in secrets
+            if len(text := secret.reveal()) >= SHORTEST_LITERAL
+            for spelling in (
+                text,
+                quote(text, safe=""),
+                quote_plus(text),
+                repr(text)[1:-1],
+                json.dumps(text)[1:-1],
+            )
+        }
+        longest_first = sorted(spellings, key=len, reverse=True)
+        self._literals = re.compile("|".join(map(re.escape, longest_first))) if spellings else None
+
+    def value(self, name: str, value: object, depth: int = 0) -> object:
+        """`value`, fit to be logged under `name`: a JSON value without a secret in it."""
+        if value is None or isinstance(value, bool | int):
+            return value
+        if isinstance(value, str) and name in _READABLE:
+            return str(value)[:TEXT_LIMIT]
+        if isinstance(value, float):
+            return value if math.isfinite(value) else str(value)
+        if isinstance(value, datetime):
+            return rfc3339(value)
+        if isinstance(value, timedelta):
+            return value.total_seconds()
+        if isinstance(value, Secret) or (name != "token" and _SECRET_NAME.search(name)):
+            return MASK
+        return self._composed(name, value, depth)
+
+    def text(self, text: str, limit: int = TEXT_LIMIT) -> str:
+        """`text` from anywhere, masked and at most `limit` characters long."""
+        if self._literals:
+            text = self._literals.sub(MASK, text)
+        text = _USER_INFO.sub(f"//{MASK}@", text)
+        text = _QUERY.sub(rf"\1?{MASK}", text)
+        text = _SCHEME.sub(rf"\1 {MASK}", text)
+        text = _NAMED.sub(rf"\1\2{MASK}", text)
+        text = _RUN.sub(lambda run: _readable(run[0]), text)
+        return text if len(text) <= limit else text[: limit - 1] + "…"
+
+    def exception(self, error: BaseException) -> str:
+        """The whole chain of `error`: where (file, line, function), which type, and its masked words."""
+        return "\n".join(self._chain(error, set()))
+
+    def _composed(self, name: str, value: object, depth: int) -> object:
+        if isinstance(value, Enum):
+            return self.value(name, value.value, depth)
+        if isinstance(value, str):
+            return value if name == "code" and _words(value) else self.text(value)
+        if isinstance(value, PathLike):
+            return self.text(str(value))
+        if isinstance(value, BaseException):
+            return self._summary(value)
+        if isinstance(value, bytes | bytearray | memoryview):
+            return f"<{len(value)} bytes>"
+        if depth < DEPTH_LIMIT and isinstance(value, Mapping):
+            return {self.text(str(key)): self.value(str(key), item, depth + 1) for key, item in value.items()}
+        if depth < DEPTH_LIMIT and isinstance(value, list | tuple | set | frozenset):
+            return [self.value(name, item, depth + 1) for item in value]
+        return self.text(_spoken(repr, value))
+
+    def _chain(self, error: BaseException, seen: set[int]) -> Iterator[str]:
+        seen.add(id(error))
+        before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if before is not None and id(before) not in seen and len(seen) < CHAIN_LIMIT:
+            yield from self._chain(before, seen)
+            yield "which led to:" if error.__cause__ else "while that was handled:"
+        frames = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__)]
+        for code, line in frames[-FRAME_LIMIT:]:
+            yield f'  File "{code.co_filename}", line {line}, in {code.co_qualname}'
+        yield self._summary(error)
+        for note in getattr(error, "__notes__", ()):
+            yield self.text(str(note))
+        if isinstance(error, BaseExceptionGroup):
+            for part in error.exceptions[:CHAIN_LIMIT]:
+                yield "one of them:"
+                yield from self._chain(part, seen)
+
+    def _summary(self, error: BaseException) -> str:
+        kind = type(error)
+        name = (
+            kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        )
+        words = self.text(_spoken(str, error))
+        return f"{name}: {words}" if words else name
+
+
+def rfc3339(instant: datetime) -> str:
+    """`instant` in UTC, to the millisecond."""
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+def _spoken(how: type[str] | object, value: object) -> str:
+    """What `value` says of itself, if it can: a broken `__str__` must not cost the log line."""
+    try:
+        return repr(value) if how is repr else str(value)
+    except Exception:  # noqa: BLE001  it is foreign code, and may raise anything
+        return f"<{type(value).__qualname__}>"
+
+
+def _readable(run: str) -> str:
+    """A run of token characters: kept when it is a path or a dotted name of ordinary words, else masked. Of an
+    absolute path or a URL's rest only the odd segments are masked.
+    """
+    if _words(run) and ("." in run or "/" in run):
+        return run
+    if run.startswith("/"):
+        return "/".join(part if _words(part) else MASK for part in run.split("/"))
+    return MASK
+
+
+def _words(text: str) -> bool:
+    return len(text) <= TEXT_LIMIT and all(_is_word(part) for part in _SEPARATORS.split(text))
+
+
+def _is_word(part: str) -> bool:
+    """A word or a number as people write them (`python3`, `ServerSelectionTimeoutError`, `v2`), not noise: letters,
+    then few digits, and capitals rare unless they are all there is.
+    """
+    letters = part.rstrip("0123456789")
+    if len(part) > 32 or len(part) - len(letters) > 5:
+        return False
+    if not letters:
+        return True
+    capitals = sum(map(str.isupper, letters))
+    return (
+        letters.isascii()
+        and letters.isalpha()
+        and (capitals == len(letters) or capitals * 3 <= len(letters) + 2)
+    )

@@ -1,0 +1,59 @@
+"""What a provider's reply means. Each answer names who must act: nobody, the operator, the owner, or time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from daemon.domain.secret import Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """Nobody must act: a new access token, and maybe a new refresh token."""
+
+    access_token: Secret
+    refresh_token: Secret | None = None  # None: none came, the old one stays in use
+    token_type: str | None = None
+    scope: str | None = None
+    expires_at: datetime | None = None  # None: it never expires
+    refresh_expires_at: datetime | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """The operator must act: a success that we can't read whole. `granted` is the part that we can."""
+
+    code: str
+    message: str
+    granted: Granted | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """The owner must act: the provider says that the grant is dead."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misconfigured:
+    """The operator must act: our client, scope, URL or TLS is refused. It says nothing about the grant."""
+
+    code: str
+    message: str
+    client: bool = False  # it is the client that was refused, so it concerns every token of the provider
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unavailable:
+    """Time must pass. `in_doubt`: the request may have been processed all the same."""
+
+    code: str
+    message: str
+    retry_after: timedelta | None = None
+    in_doubt: bool = False
+
+
+Answer = Granted | Unread | Rejected | Misconfigured | Unavailable

@@ -1,0 +1,174 @@
+"""What is worth telling an operator. The story emits these; logs and metrics subscribe."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from daemon.domain.token import FailureKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRenewed:
+    """New tokens are stored. `lead`: what was left of the old access token's life then (negative: too late)."""
+
+    token: str
+    provider: str
+    revision: int | None
+    duration: timedelta | None
+    lead: timedelta | None
+    expires_at: datetime | None
+    rotated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenPostponed:
+    token: str
+    provider: str
+    kind: FailureKind
+    code: str
+    message: str
+    due_at: datetime
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenNeedsReauth:
+    token: str
+    provider: str
+    kind: FailureKind
+    code: str
+    message: str
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSuperseded:
+    """A result came too late: a newer consent is stored. `successor`: it held a refresh token, kept sealed."""
+
+    token: str
+    provider: str
+    successor: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenUnread:
+    token: str
+    provider: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenUnreadable:
+    """A stored document was set aside: ill-typed, undecryptable, or of a provider that is not configured."""
+
+    token: str
+    provider: str
+    kind: FailureKind
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenInDoubt:
+    """A request may have been processed although no reply came; the same value is presented once more."""
+
+    token: str
+    provider: str
+    code: str
+    message: str
+    tries: int
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenHeld:
+    """Due, but perhaps spent by another instance: not touched before `hold`."""
+
+    token: str
+    provider: str
+    owner: str
+    hold: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderAnswered:
+    """A provider's endpoint answered (or failed to) after `duration`."""
+
+    provider: str
+    duration: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InFlight:
+    """How many requests to a provider are under way in this process, after a change of that number."""
+
+    provider: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderPaused:
+    provider: str
+    reason: str
+    next_probe_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderResumed:
+    provider: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepFinished:
+    """One sweep's tally: what it claimed, and what ended since the sweep before."""
+
+    claimed: int
+    renewed: int
+    postponed: int
+    rejected: int
+    duration: timedelta
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepFailed:
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalReplayed:
+    """A reply that outlived a crash or an outage was dealt with: result is recorded, superseded or unread."""
+
+    token: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreLost:
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreBack:
+    pass
+
+
+Event = (
+    TokenRenewed
+    | TokenPostponed
+    | TokenNeedsReauth
+    | TokenSuperseded
+    | TokenUnread
+    | TokenUnreadable
+    | TokenInDoubt
+    | TokenHeld
+    | ProviderAnswered
+    | InFlight
+    | ProviderPaused
+    | ProviderResumed
+    | SweepFinished
+    | SweepFailed
+    | JournalReplayed
+    | StoreLost
+    | StoreBack
+)

@@ -1,0 +1,72 @@
+"""When a reply says that something ends: seconds or milliseconds, numbers or text, relative or absolute, or a JWT."""
+
+import json
+from base64 import urlsafe_b64decode
+from datetime import UTC, datetime, timedelta
+
+from daemon.domain.provider import ExpiryUnit
+
+LONGEST = timedelta(days=3660)  # ten years: whatever claims to live longer is taken to live that long
+_ABSOLUTE = 1_000_000_000  # as seconds 31 years: a number above it is a point in time (2001 or later)
+_ABSOLUTE_MS = 1_000_000_000_000
+
+
+def end_of(value: object, *, asked_at: datetime, unit: ExpiryUnit = ExpiryUnit.SECONDS) -> datetime | None:
+    """The instant that an `expires_in` or `expires_at` value means; None where it means nothing or never.
+
+    Relative values count from `asked_at`: the provider's clock started at latest when the reply was written, so
+    counting from the moment of asking is never too late (RFC 6749 §5.1 counts from the response).
+    """
+    if isinstance(value, str):
+        value = value.strip()
+        if not _is_number(value):
+            return _iso(value)
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        return None
+    if value >= _ABSOLUTE_MS:
+        return _at(value // 1000)
+    if value >= _ABSOLUTE and unit is ExpiryUnit.SECONDS:
+        return _at(value)
+    seconds = value / 1000 if unit is ExpiryUnit.MILLISECONDS else value
+    return asked_at + min(timedelta(seconds=min(seconds, LONGEST.total_seconds())), LONGEST)
+
+
+def jwt_end(access_token: str) -> datetime | None:
+    """The `exp` of an access token that happens to be a JWT (RFC 7519 §4.1.4), unverified: it is only a hint."""
+    parts = access_token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = json.loads(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        exp = claims["exp"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    numeric = isinstance(exp, int | float) and not isinstance(exp, bool)
+    return _at(exp) if numeric and exp >= _ABSOLUTE else None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.isascii()
+
+
+def _iso(text: str) -> datetime | None:
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    try:
+        return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    except OverflowError:
+        return None
+
+
+def _at(seconds: float) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,209 @@
+"""When a token is due, how long to back off, and what an answer changes. Time and chance are arguments."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from daemon.domain.answer import Answer, Granted, Misconfigured, Rejected, Unavailable, Unread
+from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
+from daemon.domain.provider import Definition, Provider
+from daemon.domain.token import Doubt, Failure, FailureKind, State, Token
+
+BACKOFF_FIRST = timedelta(seconds=5)
+BACKOFF_LAST = timedelta(minutes=5)
+REST = timedelta(seconds=10)  # at least this between two renewals, but never more than half a lifetime
+IN_DOUBT_RETRY = timedelta(seconds=2)  # soon: inside a provider's grace where it has one
+RETRY_MARGIN = timedelta(minutes=1)  # a retry comes this long before the refresh token's own end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """The operator's part of when a token is due: `[refresh] window` and `jitter`."""
+
+    window: timedelta = timedelta(minutes=5)
+    jitter: timedelta = timedelta(seconds=30)
+
+
+def first_look(
+    provider: Provider, token: Token, *, now: datetime, chance: float, timing: Timing
+) -> Scheduled | None:
+    """What to do with a claimed token instead of asking the provider, or None: ask.
+
+    Only an active token is presented; a due one that rests is put back to rest. A document that an application
+    inserted (no `revision`) and that expires beyond the window is scheduled, not refreshed.
+    """
+    if token.state is not State.ACTIVE:
+        return Scheduled(due_at=None)
+    if token.revision is None and token.expires_at is not None:
+        due = due_at(
+            provider,
+            token.expires_at,
+            issued_at=token.issued_at or now,
+            now=now,
+            chance=chance,
+            timing=timing,
+        )
+        if due > now + REST:
+            return Scheduled(due_at=due)
+    return None
+
+
+def due_at(
+    provider: Provider,
+    expires_at: datetime,
+    *,
+    issued_at: datetime,
+    now: datetime,
+    chance: float,
+    timing: Timing,
+) -> datetime:
+    """When a token that was issued at `issued_at` and ends at `expires_at` is to be renewed.
+
+    `expires_at - window - jitter`, with `window = min(configured, lifetime / 3)` and `jitter` drawn once by `chance`
+    (0 to 1) from at most a tenth of the lifetime; never before half the lifetime, never within REST of now.
+    """
+    lifetime = max(expires_at - issued_at, timedelta(0))
+    window = min(provider.window or provider.definition.window or timing.window, lifetime / 3)
+    jitter = chance * min(timing.jitter, lifetime / 10)
+    rested = now + min(REST, lifetime / 2)
+    return max(expires_at - window - jitter, issued_at + lifetime / 2, rested)
+
+
+def backoff(failures: int, *, chance: float) -> timedelta:
+    """Full jitter: uniform between nothing and 5 s * 2^failures, at most 5 min. `failures` counts from 0."""
+    ceiling: timedelta = BACKOFF_FIRST * (1 << min(failures, 16))
+    return chance * min(BACKOFF_LAST, ceiling)
+
+
+def decide(
+    provider: Provider,
+    token: Token,
+    answer: Answer,
+    *,
+    asked_at: datetime,
+    now: datetime,
+    chance: float,
+    timing: Timing,
+) -> Change:
+    """What `answer` changes about `token`. `asked_at`: when the provider was asked; `chance`: uniform in 0 to 1."""
+    match answer:
+        case Granted():
+            return _renewed(provider, token, answer, asked_at=asked_at, now=now, chance=chance, timing=timing)
+        case Unread(granted=granted):
+            failure = _failure(FailureKind.UNREAD, answer, now)
+            if granted is None:
+                return Withheld(failure=failure)
+            part = _renewed(
+                provider, token, granted, asked_at=asked_at, now=now, chance=chance, timing=timing
+            )
+            return Withheld(failure=failure, renewed=part)
+        case Rejected():
+            return _rejected(provider.definition, token, answer, now=now, chance=chance)
+        case Misconfigured():
+            return _postponed(token, FailureKind.MISCONFIGURED, answer, now=now, chance=chance)
+        case Unavailable(in_doubt=True):
+            return _in_doubt(token, answer, asked_at=asked_at, now=now, chance=chance)
+        case Unavailable():
+            return _postponed(
+                token, FailureKind.UNAVAILABLE, answer, now=now, chance=chance, floor=answer.retry_after
+            )
+        case _:
+            assert_never(answer)
+
+
+def _renewed(
+    provider: Provider,
+    token: Token,
+    granted: Granted,
+    *,
+    asked_at: datetime,
+    now: datetime,
+    chance: float,
+    timing: Timing,
+) -> Renewed:
+    ends = granted.expires_at
+    came = granted.refresh_token
+    return Renewed(
+        granted=granted,
+        successor=None if came == token.refresh_token else came,
+        issued_at=asked_at,
+        refreshed_at=now,
+        due_at=ends and due_at(provider, ends, issued_at=asked_at, now=now, chance=chance, timing=timing),
+        refresh_expires_at=_refresh_end(provider.definition, token, granted, asked_at=asked_at),
+    )
+
+
+def _refresh_end(known: Definition, token: Token, granted: Granted, *, asked_at: datetime) -> datetime | None:
+    """The refresh token's own end: as the reply says; else idleness counts anew; an absolute end never moves out."""
+    if granted.refresh_expires_at is not None:
+        return granted.refresh_expires_at
+    if known.refresh_idle is None:
+        return token.refresh_expires_at
+    idle_end = asked_at + known.refresh_idle
+    if known.refresh_lifetime is None or token.refresh_expires_at is None:
+        return idle_end
+    return min(idle_end, token.refresh_expires_at)
+
+
+def _rejected(
+    known: Definition, token: Token, answer: Rejected, *, now: datetime, chance: float
+) -> Postponed | Retired:
+    """Dead, once the definition's confirmations are in. After a doubt the next word is final: it was asked twice."""
+    before = token.failures if token.last_failure and token.last_failure.kind is FailureKind.REJECTED else 0
+    if token.doubt is None and before < known.confirm:
+        postponed = _postponed(token, FailureKind.REJECTED, answer, now=now, chance=chance)
+        return Postponed(failure=postponed.failure, failures=before + 1, due_at=postponed.due_at)
+    failure = _failure(FailureKind.REJECTED, answer, now)
+    if token.doubt is not None:
+        told = f"{answer.message} (an earlier request had no answer: its reply may have held the successor)"
+        failure = Failure(kind=failure.kind, code=failure.code, message=told[:300], at=now)
+    return Retired(failure=failure, failures=token.failures + 1)
+
+
+def _in_doubt(
+    token: Token, answer: Unavailable, *, asked_at: datetime, now: datetime, chance: float
+) -> Postponed:
+    """Present the same value once more, soon; if that brings no answer either, back off like any outage."""
+    tries = token.doubt.tries + 1 if token.doubt else 1
+    since = token.doubt.since if token.doubt else asked_at
+    wait = IN_DOUBT_RETRY if tries == 1 else backoff(token.failures, chance=chance)
+    wait = max(wait, answer.retry_after or timedelta(0))
+    return Postponed(
+        failure=_failure(FailureKind.IN_DOUBT, answer, now),
+        failures=token.failures + 1,
+        due_at=_before_the_end(token, now + wait, now=now),
+        doubt=Doubt(since=since, tries=tries),
+    )
+
+
+def _postponed(
+    token: Token,
+    kind: FailureKind,
+    answer: Rejected | Misconfigured | Unavailable,
+    *,
+    now: datetime,
+    chance: float,
+    floor: timedelta | None = None,
+) -> Postponed:
+    """Try again after a backoff. `floor`: the provider's own wish (Retry-After). An older doubt stays one."""
+    wait = max(backoff(token.failures, chance=chance), floor or timedelta(0))
+    return Postponed(
+        failure=_failure(kind, answer, now),
+        failures=token.failures + 1,
+        due_at=_before_the_end(token, now + wait, now=now),
+        doubt=token.doubt,
+    )
+
+
+def _before_the_end(token: Token, due: datetime, *, now: datetime) -> datetime:
+    """No wait outlives the refresh token itself."""
+    end = token.refresh_expires_at
+    if end is None or end <= now:
+        return due
+    return min(due, max(end - RETRY_MARGIN, now + timedelta(seconds=1)))
+
+
+def _failure(
+    kind: FailureKind, answer: Unread | Rejected | Misconfigured | Unavailable, now: datetime
+) -> Failure:
+    return Failure(kind=kind, code=answer.code, message=answer.message, at=now)

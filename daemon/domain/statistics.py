@@ -1,0 +1,32 @@
+"""What the whole store looks like, counted now and then: the same on every replica."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from daemon.domain.token import Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedToken:
+    """One of the newest failures. The message is masked."""
+
+    token: str
+    provider: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """Counts by provider (as stored, configured or not) and by state, at `at` by the store's clock."""
+
+    at: datetime
+    states: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # provider -> state -> tokens
+    expired: Mapping[str, int] = field(default_factory=dict)  # active, and past their expiry
+    set_aside: Mapping[str, int] = field(default_factory=dict)  # unreadable, ill-typed or unconfigured
+    held: Mapping[str, int] = field(default_factory=dict)  # due, but perhaps spent by another instance
+    refresh_token_expiry: Mapping[str, datetime] = field(default_factory=dict)  # the earliest known end
+    paused: Mapping[str, str] = field(default_factory=dict)  # provider -> reason
+    next_due_at: datetime | None = None
+    oldest_due_age: timedelta | None = None  # None: nothing is due
+    last_failures: Sequence[FailedToken] = ()

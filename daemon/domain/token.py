@@ -1,0 +1,104 @@
+"""The token: one stored grant, kept alive. A provider, an account, an access token and mostly a refresh token."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from daemon.domain.secret import Secret
+
+PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+ACCOUNT_BYTES = 512
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class State(StrEnum):
+    """What the token's owner or operator has to do with it: nothing, consent again, or resume it."""
+
+    ACTIVE = "active"
+    NEEDS_REAUTH = "needs_reauth"
+    PAUSED = "paused"
+
+
+class FailureKind(StrEnum):
+    """Why a token was not renewed; it names who must act."""
+
+    REJECTED = "rejected"
+    MISCONFIGURED = "misconfigured"
+    UNAVAILABLE = "unavailable"
+    UNREAD = "unread"
+    IN_DOUBT = "in_doubt"
+    UNREADABLE = "unreadable"
+    UNCONFIGURED = "unconfigured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """The last failure, as it is stored: `message` is masked and short."""
+
+    kind: FailureKind
+    code: str
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """A request whose outcome is unknown: since when, and how often the same value was presented."""
+
+    since: datetime
+    tries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """One grant as it was read from the store. Instants are the store's clock."""
+
+    id: str
+    provider: str
+    account: str
+    state: State
+    refresh_token: Secret | None
+    access_token: Secret | None = None
+    grant: str = "refresh_token"
+    token_type: str | None = None
+    scope: str | None = None
+    issued_at: datetime | None = None
+    expires_at: datetime | None = None
+    refresh_expires_at: datetime | None = None
+    due_at: datetime | None = None
+    revision: int | None = None  # None: an application wrote it and we have not touched it yet
+    failures: int = 0
+    last_failure: Failure | None = None
+    doubt: Doubt | None = None
+    vars: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def lifetime(self) -> timedelta | None:
+        """How long the access token lives in all, where both ends are known."""
+        if self.expires_at is None or self.issued_at is None:
+            return None
+        return self.expires_at - self.issued_at
+
+
+def token_id(provider: str, account: str) -> str:
+    """The id of the token of `account` at `provider`.
+
+    Raises ValueError with a sentence for people when either half is not allowed.
+    """
+    if not PROVIDER_NAME.fullmatch(provider):
+        raise ValueError(
+            f"provider {provider!r}: use a to z, 0 to 9, '_' and '-', not starting with '_' or '-'"
+        )
+    if not account:
+        raise ValueError("account: must not be empty")
+    if _CONTROL.search(account):
+        raise ValueError("account: must not hold control characters")
+    try:
+        size = len(account.encode())
+    except UnicodeEncodeError:
+        raise ValueError("account: must be valid Unicode text") from None
+    if size > ACCOUNT_BYTES:
+        raise ValueError(f"account: {size} bytes, at most {ACCOUNT_BYTES} are allowed")
+    return f"{provider}:{account}"

@@ -1,0 +1,98 @@
+"""One token: ask, keep, decide, record, forget, tell. The whole story of this daemon, in one function."""
+
+from collections.abc import Mapping
+
+from daemon.domain.change import Change, Scheduled, Withheld
+from daemon.domain.dialect import NoReply, Reply, read
+from daemon.domain.event import ProviderAnswered
+from daemon.domain.policy import Timing, decide, first_look
+from daemon.domain.provider import Provider
+from daemon.domain.request import NotSendable, refresh_request
+from daemon.refreshing.ports import Chance, Claim, Clock, Endpoint, Entry, Journal, Observe, Recorded, Store
+from daemon.refreshing.telling import brings_successor, told
+
+
+class Refresher:
+    """Keeps one claimed token fresh. Raises StoreLost; a reply that came stays in the journal then."""
+
+    def __init__(
+        self,
+        *,
+        providers: Mapping[str, Provider],
+        store: Store,
+        journal: Journal,
+        endpoint: Endpoint,
+        clock: Clock,
+        chance: Chance,
+        timing: Timing,
+        observe: Observe,
+    ) -> None:
+        self.providers = providers
+        self._store = store
+        self._journal = journal
+        self._endpoint = endpoint
+        self._clock = clock
+        self._chance = chance
+        self._timing = timing
+        self._observe = observe
+
+    async def refresh(self, claim: Claim) -> None:
+        """Renew the claimed token, or write down why not and when to try again."""
+        if (planned := self._planned(claim)) is not None:
+            await self._store.record(claim, planned)
+            return
+        reply = await self._ask(claim)
+        if isinstance(reply, NoReply):
+            await self._settle(claim, reply)
+            return
+        entry = await self._journal.keep(claim, reply)
+        await self.conclude(claim, entry)
+
+    async def conclude(self, claim: Claim, entry: Entry) -> Recorded:
+        """From a kept reply to the end; also the way of a replay."""
+        change, recorded = await self._settle(claim, entry.reply)
+        if isinstance(change, Withheld):
+            self._journal.retain(entry, "unread")
+        elif recorded is Recorded.SUPERSEDED and brings_successor(change):
+            self._journal.retain(entry, "superseded")
+        else:
+            self._journal.forget(entry)
+        return recorded
+
+    def _planned(self, claim: Claim) -> Scheduled | None:
+        return first_look(
+            self.providers[claim.token.provider],
+            claim.token,
+            now=self._clock.now(),
+            chance=self._chance(),
+            timing=self._timing,
+        )
+
+    async def _ask(self, claim: Claim) -> Reply | NoReply:
+        started = self._clock.boot()
+        try:
+            request = refresh_request(self.providers[claim.token.provider], claim.token)
+        except NotSendable as why:
+            return NoReply(
+                code="not_sendable", message=str(why), sent=False, trust=True, asked_at=self._clock.now()
+            )
+        reply = await self._endpoint.send(request, deadline=claim.deadline)
+        self._observe(ProviderAnswered(provider=claim.token.provider, duration=self._clock.boot() - started))
+        return reply
+
+    async def _settle(self, claim: Claim, reply: Reply | NoReply) -> tuple[Change, Recorded]:
+        token = claim.token
+        provider = self.providers[token.provider]
+        answer = read(provider, token, reply)
+        change = decide(
+            provider,
+            token,
+            answer,
+            asked_at=reply.asked_at,
+            now=self._clock.now(),
+            chance=self._chance(),
+            timing=self._timing,
+        )
+        recorded = await self._store.record(claim, change)
+        self._observe(told(token, change, recorded, asked_at=reply.asked_at, now=self._clock.now()))
+        return change, recorded

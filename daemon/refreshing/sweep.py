@@ -1,0 +1,141 @@
+"""Many tokens: one pass over what is due, in one lane for each provider. Replies that wait are replayed first."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from daemon.domain.event import (
+    Event,
+    JournalReplayed,
+    SweepFailed,
+    SweepFinished,
+    TokenInDoubt,
+    TokenNeedsReauth,
+    TokenPostponed,
+    TokenRenewed,
+)
+from daemon.refreshing.lane import Lane, report
+from daemon.refreshing.ports import Clock, Entry, Journal, Observe, Recorded, Store, StoreLost
+from daemon.refreshing.refresher import Refresher
+
+REPLAYED_AT_ONCE = 256
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts what ends between two sweeps. An observer."""
+
+    renewed: int = 0
+    postponed: int = 0
+    rejected: int = 0
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case TokenRenewed():
+                self.renewed += 1
+            case TokenPostponed() | TokenInDoubt():
+                self.postponed += 1
+            case TokenNeedsReauth():
+                self.rejected += 1
+            case _:
+                pass
+
+    def take(self) -> tuple[int, int, int]:
+        """The counts so far; they start again at zero."""
+        counts = (self.renewed, self.postponed, self.rejected)
+        self.renewed = self.postponed = self.rejected = 0
+        return counts
+
+
+class Sweeper:
+    """Runs sweeps. A lane that is still busy with an earlier sweep goes on with it, beside the new one."""
+
+    def __init__(
+        self,
+        *,
+        lanes: Iterable[Lane],
+        store: Store,
+        journal: Journal,
+        refresher: Refresher,
+        clock: Clock,
+        tally: Tally,
+        observe: Observe,
+        period: timedelta,
+    ) -> None:
+        self.lanes: Mapping[str, Lane] = {lane.provider.name: lane for lane in lanes}
+        self._store = store
+        self._journal = journal
+        self._refresher = refresher
+        self._clock = clock
+        self._tally = tally
+        self._observe = observe
+        self._period = period
+        self._passes: dict[str, asyncio.Task[int]] = {}
+
+    async def sweep(self) -> None:
+        """Replay, then claim and start what is due, for as long as one period. Never raises: failures are told."""
+        started = self._clock.boot()
+        try:
+            claimed = await self._sweep()
+        except StoreLost as lost:
+            self._observe(SweepFailed(message=str(lost)))
+            return
+        renewed, postponed, rejected = self._tally.take()
+        self._observe(
+            SweepFinished(
+                claimed=claimed,
+                renewed=renewed,
+                postponed=postponed,
+                rejected=rejected,
+                duration=self._clock.boot() - started,
+                at=self._clock.now(),
+            )
+        )
+
+    async def drain(self) -> None:
+        """Claim nothing more and wait until all that is in flight has been recorded."""
+        await asyncio.gather(*(lane.drain() for lane in self.lanes.values()))
+        await asyncio.gather(*self._passes.values(), return_exceptions=True)
+
+    async def _sweep(self) -> int:
+        survey = await self._store.survey(self.lanes.keys())
+        await self.replay()
+        if not self._journal.writable:
+            raise StoreLost("the journal can't be written, so no provider is asked")
+        for item in survey.set_aside:
+            report(item, self._observe)
+        for name, lane in self.lanes.items():
+            if name not in self._passes and name not in survey.paused:
+                self._passes[name] = asyncio.create_task(lane.work(), name=f"lane {name}")
+        return await self._finished()
+
+    async def _finished(self) -> int:
+        """Wait for the lanes, but not beyond this sweep's period: what goes on belongs to the next one."""
+        if not self._passes:
+            return 0
+        done, _ = await asyncio.wait(self._passes.values(), timeout=self._period.total_seconds())
+        self._passes = {name: task for name, task in self._passes.items() if task not in done}
+        return sum(task.result() for task in done)
+
+    async def replay(self) -> None:
+        """Deal with the replies that the journal still holds, as if they had just come. Raises StoreLost."""
+        in_flight = {token for lane in self.lanes.values() for token in lane.in_flight}
+        waiting = [entry for entry in await self._journal.entries() if entry.token not in in_flight]
+        for start in range(0, len(waiting), REPLAYED_AT_ONCE):
+            await asyncio.gather(*map(self._replay, waiting[start : start + REPLAYED_AT_ONCE]))
+
+    async def _replay(self, entry: Entry) -> None:
+        claim = await self._store.recall(entry)
+        if claim is None:
+            self._journal.retain(entry, "superseded")
+            recorded = Recorded.SUPERSEDED
+        elif entry.provider not in self.lanes:
+            return  # its definition is not configured now: it waits
+        else:
+            recorded = await self._refresher.conclude(claim, entry)
+        self._observe(
+            JournalReplayed(
+                token=entry.token, result="recorded" if recorded is Recorded.STORED else "superseded"
+            )
+        )

@@ -1,0 +1,74 @@
+"""Which event a recorded change is, for those who watch."""
+
+from datetime import datetime
+from typing import assert_never
+
+from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
+from daemon.domain.event import (
+    Event,
+    TokenInDoubt,
+    TokenNeedsReauth,
+    TokenPostponed,
+    TokenRenewed,
+    TokenSuperseded,
+    TokenUnread,
+)
+from daemon.domain.token import FailureKind, Token
+from daemon.refreshing.ports import Recorded
+
+
+def told(token: Token, change: Change, recorded: Recorded, *, asked_at: datetime, now: datetime) -> Event:
+    """The one event that `change` deserves."""
+    name, provider = token.id, token.provider
+    if recorded is Recorded.SUPERSEDED:
+        return TokenSuperseded(token=name, provider=provider, successor=brings_successor(change))
+    match change:
+        case Renewed():
+            return TokenRenewed(
+                token=name,
+                provider=provider,
+                revision=None if token.revision is None else token.revision + 1,
+                duration=now - asked_at,
+                lead=None if token.expires_at is None else token.expires_at - now,
+                expires_at=change.granted.expires_at,
+                rotated=brings_successor(change),
+            )
+        case Postponed(failure=why) if why.kind is FailureKind.IN_DOUBT:
+            return TokenInDoubt(
+                token=name,
+                provider=provider,
+                code=why.code,
+                message=why.message,
+                tries=change.doubt.tries if change.doubt else 0,
+                due_at=change.due_at,
+            )
+        case Postponed(failure=why):
+            return TokenPostponed(
+                token=name,
+                provider=provider,
+                kind=why.kind,
+                code=why.code,
+                message=why.message,
+                due_at=change.due_at,
+                failures=change.failures,
+            )
+        case Retired(failure=why):
+            return TokenNeedsReauth(
+                token=name,
+                provider=provider,
+                kind=why.kind,
+                code=why.code,
+                message=why.message,
+                failures=change.failures,
+            )
+        case Withheld(failure=why):
+            return TokenUnread(token=name, provider=provider, code=why.code, message=why.message)
+        case Scheduled():
+            raise ValueError("a token that was only scheduled is no news")
+        case _:
+            assert_never(change)
+
+
+def brings_successor(change: Change) -> bool:
+    """Whether `change` holds a new refresh token, perhaps its only copy."""
+    return isinstance(change, Renewed) and change.successor is not None

@@ -1,0 +1,160 @@
+"""The configuration as it was written: the TOML file, and over it the environment. Nothing is judged here yet.
+
+A variable is configuration when it is called REFRESHD_SECTION__KEY; the double underscore tells it from names like
+REFRESHD_CONFIG, or REFRESHD_KEY that a `{ env = ... }` refers to. An env file counts less than the environment.
+"""
+
+import io
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dotenv.parser import parse_stream
+from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
+
+from daemon.runtime.problem import Findings, Place, Problem, SettingsInvalid
+
+PREFIX = "REFRESHD_"
+SYSTEM_CONFIG = Path("/etc/refreshd/config.toml")
+_POSITION = re.compile(r"\s*\(at line (\d+), column \d+\)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """`table` is what holds; `written` the file alone, `from_env_file` what an env file has put over it."""
+
+    file: Path
+    env_file: Path | None
+    table: Mapping[str, Any] = field(repr=False)
+    written: Mapping[str, Any] = field(repr=False)
+    from_env_file: Mapping[str, Any] = field(repr=False)
+    variables: Mapping[str, str] = field(repr=False)  # the env file's, and over them the environment's
+    env_file_names: frozenset[str]  # those whose value is the env file's
+    findings: Findings
+
+
+def config_path(option: Path | None, env: Mapping[str, str], *, system: Path = SYSTEM_CONFIG) -> Path:
+    """Where the configuration is: --config, $REFRESHD_CONFIG, the system's place if there is one, ./config.toml."""
+    if option is not None:
+        return option
+    if named := env.get("REFRESHD_CONFIG"):
+        return Path(named)
+    return system if system.exists() else Path("config.toml")
+
+
+def read_document(path: Path | None, env: Mapping[str, str], env_file: Path | None) -> Document:
+    """Raises SettingsInvalid when a file is missing, can't be read, or is not what it should be."""
+    more = _env_file(env_file) if env_file is not None else {}
+    variables = {**more, **env}
+    file = config_path(path, variables)
+    written = _toml(file)
+    overrides, overlaps = _overrides(env, "environment")
+    from_env_file, more_overlaps = _overrides(
+        {name: text for name, text in more.items() if name not in env}, str(env_file)
+    )
+    merged = _Layers(
+        _build_sources=(
+            tuple(
+                InitSettingsSource(_Layers, init_kwargs=dict(layer))
+                for layer in (overrides.table, from_env_file.table, written)
+            ),
+            {},
+        )
+    )
+    findings = Findings(str(file), written=written, origins={**from_env_file.origins, **overrides.origins})
+    findings.problems.extend([*overlaps, *more_overlaps])
+    return Document(
+        file=file,
+        env_file=env_file,
+        table=merged.model_extra or {},
+        written=written,
+        from_env_file=from_env_file.table,
+        variables=variables,
+        env_file_names=frozenset(more.keys() - env.keys()),
+        findings=findings,
+    )
+
+
+class _Layers(BaseSettings):
+    """Lays one source over the other, the first on top. Any key is let through: it is judged later, by section."""
+
+    model_config = SettingsConfigDict(extra="allow", hide_input_in_errors=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Overrides:
+    table: dict[str, Any]
+    origins: dict[Place, str]
+
+
+def _overrides(variables: Mapping[str, str], source: str) -> tuple[_Overrides, list[Problem]]:
+    """The keys that `variables` set, where each came from, and what contradicts itself."""
+    found = _Overrides(table={}, origins={})
+    problems = []
+    for name in sorted(variables):
+        place = tuple(name.removeprefix(PREFIX).lower().split("__"))
+        if not name.startswith(PREFIX) or len(place) < 2:
+            continue
+        table = found.table
+        for step in place[:-1]:
+            inner = table.setdefault(step, {})
+            if not isinstance(inner, dict):
+                break
+            table = inner
+        else:
+            table[place[-1]] = variables[name]
+            found.origins[place] = f"{source}: {name}"
+            continue
+        problems.append(
+            Problem(
+                where=f"{source}: {name}",
+                what="a part of it is set as a value by another variable",
+                do="Unset one of the two.",
+            )
+        )
+    return found, problems
+
+
+def _toml(file: Path) -> dict[str, Any]:
+    content = _content(file, "Name another with --config or $REFRESHD_CONFIG; config.example.toml is a start.")
+    try:
+        return tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        position = _POSITION.search(str(error))
+        line = int(position[1]) if position else content.count("\n") + 1
+        raise _invalid(
+            f"{file}: line {line}", "this is not TOML", "Look for a missing quote, bracket or '='."
+        ) from None
+
+
+def _env_file(file: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    problems = []
+    for binding in parse_stream(io.StringIO(_content(file, "Correct the path after --env-file."))):
+        if binding.error or (binding.key is not None and binding.value is None):
+            line = f"{file}: line {binding.original.line}"
+            problems.append(Problem(where=line, what="this is not NAME=value", do="Correct the line."))
+        elif binding.key is not None:
+            found[binding.key] = binding.value or ""
+    if problems:
+        raise SettingsInvalid(problems)
+    return found
+
+
+def _content(file: Path, otherwise: str) -> str:
+    try:
+        return file.read_text("utf-8")
+    except FileNotFoundError:
+        raise _invalid(str(file), "there is no such file", otherwise) from None
+    except OSError as error:
+        why = f"it can't be read: {error.strerror}"
+        raise _invalid(str(file), why, "Correct the path, or the file's owner and mode.") from None
+    except UnicodeDecodeError:
+        raise _invalid(str(file), "it is not text in UTF-8", "Save it as UTF-8.") from None
+
+
+def _invalid(where: str, what: str, do: str) -> SettingsInvalid:
+    return SettingsInvalid([Problem(where=where, what=what, do=do)])

@@ -1,0 +1,80 @@
+"""What is wrong with what the operator wrote: every problem at once, each with its place and its remedy.
+
+No sentence here ever quotes a value: a secret put into the wrong place would be printed with it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+Place = tuple[str, ...]  # the path of a key: ("refresh", "lease")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing to mend: where it stands, what is wrong there, what to do about it."""
+
+    where: str
+    what: str
+    do: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}. {self.do}"
+
+
+class SettingsInvalid(Exception):
+    """The configuration can't be used. `problems` holds all that is wrong with it, in reading order."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class Wrong(ValueError):
+    """A value is refused. Whoever raises it knows why, whoever catches it knows where."""
+
+    def __init__(self, what: str, do: str) -> None:
+        self.what = what
+        self.do = do
+        super().__init__(what)
+
+
+class Findings:
+    """Collects problems and names their places: the file's key, or the variable that has overridden it."""
+
+    def __init__(
+        self, file: str, *, written: Mapping[str, object] | None = None, origins: Mapping[Place, str] | None = None
+    ) -> None:
+        self.problems: list[Problem] = []
+        self._file = file
+        self._written = written or {}
+        self._origins = origins or {}
+        self._broken: set[Place] = set()
+
+    def add(self, place: Place, what: str, do: str) -> None:
+        self._broken.add(place)
+        where = "".join(char if char.isprintable() else "?" for char in self.where(place))
+        self.problems.append(Problem(where=where, what=what, do=do))
+
+    def broken(self, *places: Place) -> bool:
+        """Whether something is wrong at, under or around one of `places`, so that nothing can be built on it."""
+        return any(
+            bad[: len(place)] == place or place[: len(bad)] == bad for place in places for bad in self._broken
+        )
+
+    def where(self, place: Place) -> str:
+        for length in range(len(place), 0, -1):
+            if origin := self._origins.get(place[:length]):
+                return origin
+        if not self._is_written(place):  # a whole table may stand in the environment alone
+            for path, origin in self._origins.items():
+                if path[: len(place)] == place:
+                    return origin
+        return f"{self._file}: {'.'.join(place)}" if place else self._file
+
+    def _is_written(self, place: Place) -> bool:
+        table: object = self._written
+        for step in place:
+            if not isinstance(table, Mapping) or step not in table:
+                return False
+            table = table[step]
+        return True

@@ -1,0 +1,187 @@
+"""The truth about every grant: which refresh token is current, who presented what, and who was revoked.
+
+A state machine without I/O; time is an argument. Tests compare the daemon's database with it, so it must stay small
+enough to be believed.
+
+**Rotation.** A grant stands on one *generation*. A refresh with a value of that generation lifts the grant by one
+and issues a successor.
+
+**Grace.** A value of the generation just left, presented within `grace` of the moment it was left, is taken for a
+retry after a lost reply: it gets a fresh successor, which becomes `current`. Earlier successors of the same
+generation stay good until one of them is used (a lost reply may still arrive). Real providers agree on the time
+(Xero 30 min, Atlassian 10 min, Okta 0 to 60 s), not on what happens once the successor was used. Here that ends the
+grace early, as with Auth0 and Shopify: a client that used the successor has had the reply, so whoever still presents
+a value two generations old is a second presenter, which is what tests look for.
+
+**Reuse.** Any older value is `reused`; with `reuse="revoke"` it costs the whole grant (RFC 9700, section 4.14.2).
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, assert_never
+
+from daemon.sandbox import minting
+from daemon.sandbox.ledger import Grant, Presentation, fingerprint
+
+Standing = Literal["live", "retry", "reused", "refused"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """What one successful answer carries; no refresh token for client credentials."""
+
+    grant: str | None
+    access_token: str
+    refresh_token: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Issued:
+    grant: Grant
+    generation: int
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Access:
+    grant: Grant | None
+    expires_at: datetime
+
+
+class Grants:
+    """All grants of one sandbox. Not thread-safe; every method takes effect at once, in the order of the calls."""
+
+    def __init__(
+        self,
+        *,
+        lifetime: timedelta,
+        grace: timedelta,
+        revoke_on_reuse: bool,
+        refresh_lifetime: timedelta | None,
+    ) -> None:
+        self._lifetime = lifetime
+        self._grace = grace
+        self._revoke_on_reuse = revoke_on_reuse
+        self._refresh_lifetime = refresh_lifetime
+        self._grants: dict[str, Grant] = {}
+        self._issued: dict[str, _Issued] = {}  # by fingerprint: the values themselves are not kept
+        self._access: OrderedDict[str, _Access] = OrderedDict()  # oldest first: all live equally long
+        self._outcomes: Counter[str] = Counter()
+
+    def consent(self, *, now: datetime) -> Pair:
+        """A new grant and its first tokens."""
+        grant = Grant(id=f"g{len(self._grants) + 1}")
+        self._grants[grant.id] = grant
+        return self._issue(grant, now)
+
+    def client_credentials(self, *, now: datetime) -> Pair:
+        """An access token of the client's own (RFC 6749, section 4.4): no grant, no refresh token."""
+        return Pair(grant=None, access_token=self._issue_access(None, now), refresh_token=None)
+
+    def present(
+        self, value: str, *, now: datetime, fault: str | None = None
+    ) -> tuple[Pair | None, Presentation | None]:
+        """Spend a refresh token. No pair: it was refused; no presentation either: it was never issued here.
+
+        `fault` only goes into the ledger: what will happen to the reply.
+        """
+        issued = self._issued.get(fingerprint(value))
+        if issued is None:
+            self._outcomes["unknown"] += 1
+            return None, None
+        grant = issued.grant
+        match self._standing(issued, now):
+            case "live":
+                grant.generation += 1
+                grant.left_at = now
+                grant.live.clear()
+                return self._issue(grant, now), self._record(grant, value, "granted", now, fault)
+            case "retry":
+                return self._issue(grant, now), self._record(grant, value, "granted_again", now, fault)
+            case "reused":
+                if self._revoke_on_reuse:
+                    grant.revoke("reuse")
+                return None, self._record(grant, value, "reused", now, fault)
+            case "refused":
+                return None, self._record(grant, value, "refused", now, fault)
+            case never:
+                assert_never(never)
+
+    def note(
+        self, value: str, *, outcome: str, now: datetime, fault: str | None = None
+    ) -> Presentation | None:
+        """Write down a presentation that had no effect on its grant; None where the value is unknown."""
+        issued = self._issued.get(fingerprint(value))
+        return None if issued is None else self._record(issued.grant, value, outcome, now, fault)
+
+    def withdraw(self, grant_id: str) -> Grant | None:
+        """The owner takes the consent back; None: no such grant."""
+        grant = self._grants.get(grant_id)
+        if grant is not None:
+            grant.revoke("owner")
+        return grant
+
+    def find(self, grant_id: str) -> Grant | None:
+        return self._grants.get(grant_id)
+
+    def __iter__(self) -> Iterator[Grant]:
+        return iter(self._grants.values())
+
+    def accepts(self, access_token: str, *, now: datetime) -> bool:
+        """Whether a resource server would let this access token in."""
+        access = self._access.get(access_token)
+        if access is None or access.expires_at <= now:
+            return False
+        return access.grant is None or access.grant.revoked_by is None
+
+    def summary(self) -> dict[str, int]:
+        return {
+            "grants": len(self._grants),
+            "revoked": sum(grant.revoked_by is not None for grant in self),
+            "refreshes": self._outcomes["granted"] + self._outcomes["granted_again"],
+            "reused": self._outcomes["reused"],
+            "refused": self._outcomes["refused"],
+            "unknown": self._outcomes["unknown"],
+        }
+
+    def _standing(self, issued: _Issued, now: datetime) -> Standing:
+        grant = issued.grant
+        if grant.revoked_by is not None:
+            return "refused"
+        if issued.generation < grant.generation and not self._within_grace(issued, now):
+            return "reused"
+        if issued.expires_at is not None and issued.expires_at <= now:
+            return "refused"
+        return "live" if issued.generation == grant.generation else "retry"
+
+    def _within_grace(self, issued: _Issued, now: datetime) -> bool:
+        grant = issued.grant
+        if not self._grace or grant.left_at is None or issued.generation != grant.generation - 1:
+            return False
+        return now - grant.left_at < self._grace
+
+    def _issue(self, grant: Grant, now: datetime) -> Pair:
+        value = minting.refresh_token()
+        name = fingerprint(value)
+        expires_at = None if self._refresh_lifetime is None else now + self._refresh_lifetime
+        self._issued[name] = _Issued(grant=grant, generation=grant.generation, expires_at=expires_at)
+        if forgotten := grant.issued(name):
+            del self._issued[forgotten]
+        return Pair(grant=grant.id, access_token=self._issue_access(grant, now), refresh_token=value)
+
+    def _issue_access(self, grant: Grant | None, now: datetime) -> str:
+        while self._access and self._access[oldest := next(iter(self._access))].expires_at <= now:
+            del self._access[oldest]
+        value = minting.access_token()
+        self._access[value] = _Access(grant=grant, expires_at=now + self._lifetime)
+        return value
+
+    def _record(
+        self, grant: Grant, value: str, outcome: str, now: datetime, fault: str | None
+    ) -> Presentation:
+        presentation = Presentation(at=now, sha256=fingerprint(value), outcome=outcome, fault=fault)
+        grant.record(presentation)
+        self._outcomes[outcome] += 1
+        return presentation

@@ -1,0 +1,84 @@
+"""What the sandbox writes down about a grant, and how `GET /ledger` shows it.
+
+Refresh tokens appear by fingerprint only: enough to compare with, useless to steal.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from typing import Literal
+
+# Per grant, presentations and values remembered. A demonstration may run for weeks; the largest fault test presents
+# some hundred times per grant.
+REMEMBERED = 10_000
+
+RevokedBy = Literal["reuse", "owner"]
+
+
+def fingerprint(value: str) -> str:
+    """The ledger's name for a refresh token: SHA-256 of its UTF-8 bytes, in hex."""
+    return sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(slots=True, kw_only=True)
+class Presentation:
+    """One time that a known refresh token reached us. `replied_at` is filled in once the reply was written."""
+
+    at: datetime
+    sha256: str
+    outcome: str
+    fault: str | None = None
+    replied_at: datetime | None = None
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "at": self.at.timestamp(),
+            "sha256": self.sha256,
+            "outcome": self.outcome,
+            "fault": self.fault,
+            "replied_at": self.replied_at and self.replied_at.timestamp(),
+        }
+
+
+@dataclass(slots=True, kw_only=True)
+class Grant:
+    """One consent and its line of refresh tokens. `live` holds the values of the generation it stands on."""
+
+    id: str
+    generation: int = 0
+    left_at: datetime | None = None  # when the generation before this one was first spent
+    current: str = ""
+    revoked_by: RevokedBy | None = None
+    live: list[str] = field(default_factory=list)
+    values: list[str] = field(default_factory=list)  # all issued, live or spent, oldest first
+    presented: list[Presentation] = field(default_factory=list)
+
+    def issued(self, value: str) -> str | None:
+        """A new current value; the value that is forgotten in its place, if any."""
+        self.current = value
+        self.live.append(value)
+        self.values.append(value)
+        if len(self.values) <= REMEMBERED:
+            return None
+        forgotten = self.values.pop(0)
+        if self.live[0] == forgotten:
+            del self.live[0]
+        return forgotten
+
+    def record(self, presentation: Presentation) -> None:
+        self.presented.append(presentation)
+        del self.presented[:-REMEMBERED]
+
+    def revoke(self, by: RevokedBy) -> None:
+        self.revoked_by = self.revoked_by or by
+        self.live.clear()
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "id": self.id,
+            "generation": self.generation,
+            "current": self.current,
+            "live": list(self.live),
+            "presented": [presentation.as_json() for presentation in self.presented],
+            "revoked_by": self.revoked_by,
+        }

@@ -1,0 +1,213 @@
+"""The sandbox on the wire: a token endpoint that a daemon can't tell from a provider's, and levers beside it.
+
+    POST   /token                  refresh_token and client_credentials
+    GET    /resource               200 while the bearer's access token is live, else 401
+    POST   /grants?n=10            new consents: a list of token responses, each with its `grant` id
+    DELETE /grants/{id}            the owner withdraws the consent
+    GET    /ledger[?grant=ID]      the truth, of all grants or one; `?summary=1` counts
+    PUT    /faults                 one more fault; GET lists them, DELETE ends them all
+
+A request takes effect the moment it was read, before `latency` and before any fault of the reply: the order of the
+ledger is the order of arrival, and a client that gave up early has spent its token all the same.
+"""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import Self
+
+from aiohttp import hdrs, web
+
+from daemon.sandbox import minting
+from daemon.sandbox.clients import Client, read_form
+from daemon.sandbox.dialects import DIALECTS
+from daemon.sandbox.endpoint import TokenEndpoint
+from daemon.sandbox.faults import FaultBoard, read_fault
+from daemon.sandbox.grants import Grants
+from daemon.sandbox.misbehaviour import deliver, send
+from daemon.sandbox.options import SandboxOptions
+
+_HOST = "127.0.0.1"  # never anything else: whoever reaches it can mint and revoke
+_LARGEST_REQUEST = 64 * 1024
+_MOST_GRANTS_AT_ONCE = 10_000
+_BACKLOG = 2048  # a daemon's whole concurrency may connect at once
+_STOP_SECONDS = 0.5  # for replies under way; a hung one would wait for ever
+
+
+class Sandbox:
+    """A local OAuth 2.0 server. Also `async with Sandbox(options) as sandbox:`.
+
+    `start` raises OSError when the port is taken. After `stop` it can be started again on the same port with all
+    grants as they were: an outage to rehearse.
+    """
+
+    def __init__(self, options: SandboxOptions | None = None) -> None:
+        self.options = options or SandboxOptions()
+        self.client_id = self.options.client_id
+        self.client_secret = self.options.client_secret or minting.client_secret()
+        self._faults = FaultBoard(seed=self.options.seed)
+        self._grants = Grants(
+            lifetime=self.options.lifetime,
+            grace=self.options.grace,
+            revoke_on_reuse=self.options.reuse == "revoke",
+            refresh_lifetime=self.options.refresh_lifetime,
+        )
+        self._endpoint = TokenEndpoint(
+            grants=self._grants,
+            client=Client(id=self.client_id, secret=self.client_secret),
+            dialect=DIALECTS[self.options.name],
+            lifetime=self.options.lifetime,
+            refresh_lifetime=self.options.refresh_lifetime,
+        )
+        self._port = self.options.port
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """Without a path; names the port once started."""
+        return f"http://{_HOST}:{self._port}"
+
+    @property
+    def token_url(self) -> str:
+        return f"{self.url}/token"
+
+    def describe(self) -> dict[str, str]:
+        """What a client needs to know: the line that `refreshd sandbox` prints."""
+        return {
+            "url": self.url,
+            "token_url": self.token_url,
+            "client_id": self.client_id,
+            "client_secret": self.client_secret,
+        }
+
+    async def start(self) -> None:
+        runner = web.AppRunner(
+            self._application(), access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_SECONDS
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, _HOST, self._port, backlog=_BACKLOG).start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._port = runner.addresses[0][1]
+        self._runner = runner
+
+    async def stop(self) -> None:
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def consent(self, count: int = 1) -> list[dict[str, object]]:
+        """New grants: a token response for each, with the ledger's id under `grant`."""
+        pairs = [self._grants.consent(now=_now()) for _ in range(count)]
+        return [{**self._endpoint.granted(pair), "grant": pair.grant} for pair in pairs]
+
+    def ledger(self) -> list[dict[str, object]]:
+        """The truth about every grant."""
+        return [grant.as_json() for grant in self._grants]
+
+    def add_fault(self, wish: object) -> dict[str, object]:
+        """Misbehave as the JSON of `PUT /faults` says. Raises ValueError with a sentence (`faults.read_fault`)."""
+        return self._faults.add(read_fault(wish)).as_json()
+
+    def clear_faults(self) -> int:
+        """Behave again, and answer whoever waits for a withheld reply; how many faults there were."""
+        return self._faults.clear()
+
+    def _application(self) -> web.Application:
+        app = web.Application(client_max_size=_LARGEST_REQUEST)
+        app.add_routes(
+            [
+                web.post("/token", self._token),
+                web.get("/resource", self._resource),
+                web.post("/grants", self._post_grants),
+                web.delete("/grants/{id}", self._delete_grant),
+                web.get("/ledger", self._get_ledger),
+                web.put("/faults", self._put_fault),
+                web.get("/faults", self._get_faults),
+                web.delete("/faults", self._delete_faults),
+            ]
+        )
+        return app
+
+    async def _token(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        standing = self._faults.strike()
+        fault = None if standing is None else standing.fault
+        reply, presentation = self._endpoint.take_effect(
+            read_form(request.content_type, body),
+            request.headers.get(hdrs.AUTHORIZATION),
+            fault=fault,
+            now=_now(),
+        )
+        if self.options.latency:
+            await asyncio.sleep(self.options.latency.total_seconds())
+        try:
+            response = await (send(request, reply) if standing is None else deliver(request, reply, standing))
+        except ConnectionError:  # the client has gone: nobody was answered
+            response = None
+        if response is None:
+            return web.Response()  # goes nowhere
+        if presentation is not None:
+            presentation.replied_at = _now()
+        return response
+
+    async def _resource(self, request: web.Request) -> web.Response:
+        scheme, _, bearer = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        if scheme.lower() == "bearer" and self._grants.accepts(bearer.strip(), now=_now()):
+            return web.json_response({"resource": "yours to read"})
+        challenge = {hdrs.WWW_AUTHENTICATE: 'Bearer realm="sandbox", error="invalid_token"'}
+        return web.json_response({"error": "invalid_token"}, status=401, headers=challenge)
+
+    async def _post_grants(self, request: web.Request) -> web.Response:
+        text = request.query.get("n", "1")
+        count = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
+        if not 1 <= count <= _MOST_GRANTS_AT_ONCE:
+            return _complain(
+                400, f"n must be a whole number from 1 to {_MOST_GRANTS_AT_ONCE}, not {text[:20]!r}"
+            )
+        return web.json_response(self.consent(count))
+
+    async def _delete_grant(self, request: web.Request) -> web.Response:
+        grant = self._grants.withdraw(request.match_info["id"])
+        return _complain(404, "no such grant") if grant is None else web.json_response(grant.as_json())
+
+    async def _get_ledger(self, request: web.Request) -> web.Response:
+        if request.query.get("summary", "0") not in ("", "0"):
+            return web.json_response(self._grants.summary())
+        if (wanted := request.query.get("grant")) is None:
+            return web.json_response(self.ledger())
+        grant = self._grants.find(wanted)
+        return _complain(404, "no such grant") if grant is None else web.json_response(grant.as_json())
+
+    async def _put_fault(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        try:
+            added = self.add_fault(json.loads(body))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            return _complain(400, 'the body is not JSON; send for example {"kind": "reset", "share": 0.1}')
+        except (ValueError, RecursionError) as error:
+            return _complain(400, str(error))
+        return web.json_response(added)
+
+    async def _get_faults(self, _: web.Request) -> web.Response:
+        return web.json_response([standing.as_json() for standing in self._faults])
+
+    async def _delete_faults(self, _: web.Request) -> web.Response:
+        return web.json_response({"deleted": self.clear_faults()})
+
+
+def _complain(status: int, sentence: str) -> web.Response:
+    return web.json_response({"error": sentence}, status=status)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
