@@ -99,7 +99,9 @@ def running_uri(uri_file: Path, data_dir: Path) -> str | None:
     if (lock := _try_lock(data_dir)) is not None:  # its owner is dead, and it is about to be
         os.close(lock)
         return None
-    return uri_file.read_text() if uri_file.exists() else None
+    with contextlib.suppress(FileNotFoundError):  # it is still starting, or already stopping
+        return uri_file.read_text()
+    return None
 
 
 class EmbeddedMongod:
@@ -176,17 +178,9 @@ class EmbeddedMongod:
     async def _listen(self) -> int:
         """Start mongod, if possible on the last run's port, so that clients find it again; the port."""
         (db := self._dir / "db").mkdir(mode=0o700, exist_ok=True)
+        ours = (*OPTIONS, "--dbpath", str(db), *CLOSED, str(self._dir / "keyfile"))
         for port in self._ports():
-            options = (
-                "--dbpath",
-                str(db),
-                "--port",
-                str(port),
-                *OPTIONS,
-                *CLOSED,
-                str(self._dir / "keyfile"),
-            )
-            child = spawn_mongod(options, log=self._log)
+            child = spawn_mongod((*ours, "--port", str(port)), log=self._log)
             self._mongod = _Process(child.pid, child)
             while not self._mongod.ended.is_set():
                 if READY in self._log.read_bytes():

@@ -32,11 +32,11 @@ _SECRET_NAME = re.compile(
 )
 
 _USER_INFO = re.compile(r"//[^\s/]*@")
-_QUERY = re.compile(r"(://[^\s?\"'<>]*)\?[^\s\"'<>]+")
+_URL_REST = re.compile(r"://[^\s\"'<>]+")
 _SCHEME = re.compile(r"\b(Bearer|Basic)\s+(?=\S*[0-9A-Z=])[^\s\"',;]{4,}", re.IGNORECASE)
 _NAMED = re.compile(
     r"((?:access|refresh|id)_?token|client_?secret|secret|passw(?:or)?d|authorization|api_?key|assertion|code_verifier)"
-    r"([\"']?\s*[:=]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&}\])\"']+)",
+    r"([\\\"']*\s*[:=]\s*\\*)(\"[^\"]*\"|'[^']*'|[^\s,;&}\])\"']+)",
     re.IGNORECASE,
 )
 _RUN = re.compile(r"[A-Za-z0-9._~+/=%-]{20,}")
@@ -57,8 +57,8 @@ class Redaction:
             if len(text := secret.reveal()) >= SHORTEST_LITERAL
             for spelling in (
                 text,
-                quote(text, safe=""),
-                quote_plus(text),
+                quote(text, safe="", errors="replace"),
+                quote_plus(text, errors="replace"),
                 repr(text)[1:-1],
                 json.dumps(text)[1:-1],
             )
@@ -87,7 +87,7 @@ class Redaction:
         if self._literals:
             text = self._literals.sub(MASK, text)
         text = _USER_INFO.sub(f"//{MASK}@", text)
-        text = _QUERY.sub(rf"\1?{MASK}", text)
+        text = _URL_REST.sub(lambda rest: _without_query(rest[0]), text)
         text = _SCHEME.sub(rf"\1 {MASK}", text)
         text = _NAMED.sub(rf"\1\2{MASK}", text)
         text = _RUN.sub(lambda run: _readable(run[0]), text)
@@ -151,6 +151,12 @@ def _spoken(how: type[str] | object, value: object) -> str:
         return repr(value) if how is repr else str(value)
     except Exception:  # noqa: BLE001  it is foreign code, and may raise anything
         return f"<{type(value).__qualname__}>"
+
+
+def _without_query(rest: str) -> str:
+    """What follows a URL's scheme, its query masked. One pass: a pattern of both would be quadratic on `://://`."""
+    before, mark, query = rest.partition("?")
+    return f"{before}?{MASK}" if mark and query else rest
 
 
 def _readable(run: str) -> str:

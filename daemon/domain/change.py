@@ -50,7 +50,9 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheduled:
-    """Not asked at all: an application's new document gets its first `due_at`, or an inactive token none."""
+    """Not asked at all: an application's new document gets its first `due_at`; a token that is not active, or has
+    nothing to present, gets none.
+    """
 
     due_at: datetime | None
 

@@ -30,7 +30,7 @@ from daemon.domain.token_response import (
 _DEAD = frozenset({"invalid_grant"})
 _CLIENT = frozenset({"invalid_client", "unauthorized_client"})
 _OURS = frozenset({"unsupported_grant_type", "invalid_scope"})
-# Spelt out in full where masking would hide them for their length; nothing else is that long and harmless.
+# Codes that are told as they are, together with the definition's own: masking would hide the longer ones.
 _STANDARD = _DEAD | _CLIENT | _OURS | {"temporarily_unavailable", "unsupported_response_type"}
 
 
@@ -80,12 +80,12 @@ def retry_after(header: str | None, *, now: datetime) -> timedelta | None:
     """
     if header is None:
         return None
-    text = header.strip()
-    if text.isascii() and text.isdigit():
-        wait = timedelta(seconds=min(int(text[:9]), 86_400))
+    wish = header.strip()
+    if wish.isascii() and wish.isdigit():
+        wait = timedelta(seconds=min(int(wish[:9]), 86_400))
     else:
         try:
-            at = parsedate_to_datetime(text)
+            at = parsedate_to_datetime(wish)
             wait = (at if at.tzinfo else at.replace(tzinfo=UTC)) - now
         except (ValueError, TypeError, OverflowError, IndexError):
             return None
@@ -115,7 +115,7 @@ def _refusal(
     count: a grant that is taken for an error would be lost.
     """
     code = _code(body)
-    label = (code if code in _STANDARD else masked(code, hide)) or f"http_{reply.status}"
+    label = (code if _is_known(code, known) else masked(code, hide)) or f"http_{reply.status}"
     told = masked(_message(body), hide) or (label if code else f"HTTP {reply.status}")
     later = Unavailable(
         code=label,
@@ -136,6 +136,11 @@ def _refusal(
     if code in _CLIENT | _OURS:
         return Misconfigured(code=label, message=told, client=code in _CLIENT)
     return later if body.get("error") or not 200 <= reply.status < 300 else None
+
+
+def _is_known(code: str, known: Definition) -> bool:
+    signs = (*known.unavailable, *known.misconfigured, *known.rejected)
+    return code in _STANDARD or any(code in sign.values for sign in signs)
 
 
 def _no_grant(reply: Reply) -> Unread | Unavailable:

@@ -8,6 +8,7 @@ from daemon.domain.answer import Answer, Granted, Misconfigured, Rejected, Unava
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.token import Doubt, Failure, FailureKind, State, Token
+from daemon.domain.token_response import ASSUMED_LIFETIME
 
 BACKOFF_FIRST = timedelta(seconds=5)
 BACKOFF_LAST = timedelta(minutes=5)
@@ -29,19 +30,21 @@ def first_look(
 ) -> Scheduled | None:
     """What to do with a claimed token instead of asking the provider, or None: ask.
 
-    Only an active token is presented; a due one that rests is put back to rest. A document that an application
-    inserted (no `revision`) and that expires beyond the window is scheduled, not refreshed.
+    Only an active token with something to present is presented; any other that is due is put back to rest. A document
+    that an application inserted (no `revision`) and that expires beyond the window is scheduled, not refreshed;
+    where it doesn't say when it was issued, the assumed lifetime makes the window a whole one.
     """
-    if token.state is not State.ACTIVE:
+    if token.state is not State.ACTIVE or token.refresh_token is None:
         return Scheduled(due_at=None)
     if token.revision is None and token.expires_at is not None:
         due = due_at(
             provider,
             token.expires_at,
-            issued_at=token.issued_at or now,
+            issued_at=token.issued_at or min(now, max(now, token.expires_at) - ASSUMED_LIFETIME),
             now=now,
             chance=chance,
             timing=timing,
+            refresh_expires_at=token.refresh_expires_at,
         )
         if due > now + REST:
             return Scheduled(due_at=due)
@@ -56,17 +59,22 @@ def due_at(
     now: datetime,
     chance: float,
     timing: Timing,
+    refresh_expires_at: datetime | None = None,
 ) -> datetime:
     """When a token that was issued at `issued_at` and ends at `expires_at` is to be renewed.
 
     `expires_at - window - jitter`, with `window = min(configured, lifetime / 3)` and `jitter` drawn once by `chance`
-    (0 to 1) from at most a tenth of the lifetime; never before half the lifetime, never within REST of now.
+    (0 to 1) from at most a tenth of the lifetime; never before half the lifetime, never within REST of now (half the
+    lifetime where that is shorter). A refresh token that ends first is used before it ends: its end counts instead,
+    but not within REST of it, where asking again and again would gain nothing.
     """
+    if refresh_expires_at is not None and now + REST < refresh_expires_at < expires_at:
+        expires_at = refresh_expires_at
     lifetime = max(expires_at - issued_at, timedelta(0))
     window = min(provider.window or provider.definition.window or timing.window, lifetime / 3)
     jitter = chance * min(timing.jitter, lifetime / 10)
-    rested = now + min(REST, lifetime / 2)
-    return max(expires_at - window - jitter, issued_at + lifetime / 2, rested)
+    rest = min(REST, lifetime / 2) or REST  # what comes expired would otherwise be asked for without a pause
+    return max(expires_at - window - jitter, issued_at + lifetime / 2, now + rest)
 
 
 def backoff(failures: int, *, chance: float) -> timedelta:
@@ -123,26 +131,35 @@ def _renewed(
 ) -> Renewed:
     ends = granted.expires_at
     came = granted.refresh_token
+    refresh_ends = _refresh_end(provider.definition, token, granted, asked_at=asked_at)
+    due = ends and due_at(
+        provider,
+        ends,
+        issued_at=asked_at,
+        now=now,
+        chance=chance,
+        timing=timing,
+        refresh_expires_at=refresh_ends,
+    )
     return Renewed(
         granted=granted,
         successor=None if came == token.refresh_token else came,
         issued_at=asked_at,
         refreshed_at=now,
-        due_at=ends and due_at(provider, ends, issued_at=asked_at, now=now, chance=chance, timing=timing),
-        refresh_expires_at=_refresh_end(provider.definition, token, granted, asked_at=asked_at),
+        due_at=due,
+        refresh_expires_at=refresh_ends,
     )
 
 
 def _refresh_end(known: Definition, token: Token, granted: Granted, *, asked_at: datetime) -> datetime | None:
-    """The refresh token's own end: as the reply says; else idleness counts anew; an absolute end never moves out."""
+    """The refresh token's own end: as the reply says; else what the consent fixed, where the definition knows of
+    such an end or of none; else idleness counts anew.
+    """
     if granted.refresh_expires_at is not None:
         return granted.refresh_expires_at
-    if known.refresh_idle is None:
+    if known.refresh_lifetime is not None or known.refresh_idle is None:
         return token.refresh_expires_at
-    idle_end = asked_at + known.refresh_idle
-    if known.refresh_lifetime is None or token.refresh_expires_at is None:
-        return idle_end
-    return min(idle_end, token.refresh_expires_at)
+    return asked_at + known.refresh_idle
 
 
 def _rejected(
@@ -155,8 +172,9 @@ def _rejected(
         return Postponed(failure=postponed.failure, failures=before + 1, due_at=postponed.due_at)
     failure = _failure(FailureKind.REJECTED, answer, now)
     if token.doubt is not None:
-        told = f"{answer.message} (an earlier request had no answer: its reply may have held the successor)"
-        failure = Failure(kind=failure.kind, code=failure.code, message=told[:300], at=now)
+        note = " (an earlier request had no answer: its reply may have held the successor)"
+        told = answer.message[: 300 - len(note)] + note
+        failure = Failure(kind=failure.kind, code=failure.code, message=told, at=now)
     return Retired(failure=failure, failures=token.failures + 1)
 
 
@@ -196,11 +214,11 @@ def _postponed(
 
 
 def _before_the_end(token: Token, due: datetime, *, now: datetime) -> datetime:
-    """No wait outlives the refresh token itself."""
+    """No wait outlives the refresh token itself; close to its end, each takes half of what is left."""
     end = token.refresh_expires_at
     if end is None or end <= now:
         return due
-    return min(due, max(end - RETRY_MARGIN, now + timedelta(seconds=1)))
+    return min(due, max(end - RETRY_MARGIN, now + (end - now) / 2))
 
 
 def _failure(

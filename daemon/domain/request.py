@@ -14,6 +14,11 @@ from daemon.domain.token import Token
 _PLACE = re.compile(r"\$\{([^}]*)\}")
 _SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
 _ASCII = {code: "+" if chr(code) == " " else f"%{code:02X}" for code in range(128) if chr(code) not in _SAFE}
+_VISIBLE = re.compile(
+    r"[\x21-\x7e]*"
+)  # parsers drop tabs and line ends: what is checked must be what is used
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_FIXED_HOST = re.compile(r"[a-z]+://[^/?#\\]+/")  # the host is complete before the first variable
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -94,14 +99,16 @@ def token_url(provider: Provider, variables: Mapping[str, str]) -> str:
 
     The values come from a database and the URL decides where a refresh token and a client secret go. So: only what
     the definition's pattern allows, and where a variable fills the host, the host stays inside the definition's
-    domain. A URL without variables is the operator's word. Raises NotSendable.
+    domain; where none does, the host stays what it is. A URL without variables is the operator's word.
+    Raises NotSendable.
     """
     known = provider.definition
     if "${" not in known.token_url:
         return known.token_url
     url = _PLACE.sub(lambda place: _value(provider, place[1], variables), known.token_url)
-    if "${" in urlsplit(known.token_url).netloc:
+    if not _FIXED_HOST.match(known.token_url.partition("${")[0]):
         _check_host(url, domain=known.domain)
+    _check_path(url)
     return url
 
 
@@ -110,7 +117,7 @@ def _value(provider: Provider, name: str, variables: Mapping[str, str]) -> str:
     value = variables.get(name, rule.default if rule else None)
     if rule is None or value is None:
         raise NotSendable(f"the token has no variable {name!r}, which {provider.name}'s token URL needs")
-    if not rule.pattern.fullmatch(value):
+    if not rule.pattern.fullmatch(value) or not _VISIBLE.fullmatch(value):
         raise NotSendable(f"the variable {name!r} does not look as {provider.name}'s definition demands")
     return value
 
@@ -118,12 +125,19 @@ def _value(provider: Provider, name: str, variables: Mapping[str, str]) -> str:
 def _check_host(url: str, *, domain: str | None) -> None:
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
     except ValueError:
         raise NotSendable("the token URL is not a URL once its variables are filled in") from None
+    host = parts.netloc.lower()  # whole: no user, no port
     inside = domain is not None and (host == domain or host.endswith("." + domain))
-    if not inside or "@" in parts.netloc or port is not None or parts.scheme != "https" or _is_address(host):
+    if not inside or parts.scheme != "https" or not _HOST.fullmatch(host) or _is_address(host):
         raise NotSendable(f"the token URL would lead outside of {domain!r} once its variables are filled in")
+
+
+def _check_path(url: str) -> None:
+    """No dot segments: they would climb out of the path that the definition gives."""
+    path = url.partition("?")[0].lower().replace("\\", "/").replace("%2e", ".")
+    if {".", ".."} & set(path.split("/")):
+        raise NotSendable("the token URL would lead to another path once its variables are filled in")
 
 
 def _is_address(host: str) -> bool:

@@ -8,6 +8,7 @@ import hmac
 import re
 from collections.abc import Iterable
 from typing import NoReturn
+from urllib.parse import quote, quote_plus
 
 MASK = "•••"
 _TOKEN_RUN = re.compile(r"[A-Za-z0-9._~+/=%-]{20,}")
@@ -37,7 +38,8 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self._text.encode(), other._text.encode())
+        mine, theirs = self._text, other._text
+        return hmac.compare_digest(mine.encode(errors="surrogatepass"), theirs.encode(errors="surrogatepass"))
 
     def __hash__(self) -> int:
         return hash(self._text)
@@ -50,14 +52,15 @@ class Secret:
 
 
 def masked(text: str, secrets: Iterable[Secret | None] = (), *, limit: int = 300) -> str:
-    """`text`, fit to be logged and stored: known secrets and any run of 20 or more token characters are masked,
+    """`text`, fit to be logged and stored: known secrets (also percent-encoded) and any run of 20 or more token characters are masked,
     control characters are blanks, and it is at most `limit` characters long.
 
     Providers echo what they were sent, so their messages count as hostile.
     """
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret.reveal(), MASK)
+    plain = {secret.reveal() for secret in secrets if secret}
+    sent = {encoded(value, safe="", errors="replace") for value in plain for encoded in (quote, quote_plus)}
+    for value in sorted(plain | sent, key=len, reverse=True):  # the longest first: one may hold another
+        text = text.replace(value, MASK)
     text = _TOKEN_RUN.sub(MASK, text)
     text = "".join(character if character.isprintable() else " " for character in text).strip()
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -6,9 +6,10 @@ Lanes keep providers apart: one that hangs fills its own lane and no other.
 import asyncio
 from collections.abc import Sequence
 
+from daemon.domain.claim import Claim, SetAside, StoreLost
 from daemon.domain.event import InFlight, TokenUnreadable
 from daemon.domain.provider import Provider
-from daemon.refreshing.ports import Claim, Journal, Observe, SetAside, Store, StoreLost
+from daemon.refreshing.ports import Journal, Observe, Store
 from daemon.refreshing.refresher import Refresher
 
 
@@ -38,10 +39,14 @@ class Lane:
             more = batch.more
         return claimed
 
-    async def drain(self) -> None:
-        """Start nothing more, and wait for what is in flight."""
+    def stop(self) -> None:
+        """Start nothing more."""
         self._stopping = True
         self._freed.set()
+
+    async def drain(self) -> None:
+        """Start nothing more, and wait for what is in flight."""
+        self.stop()
         while self.in_flight:
             await asyncio.wait(self.in_flight.values())
 

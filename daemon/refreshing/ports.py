@@ -1,84 +1,18 @@
 """What keeping tokens fresh needs from the world. The adapters fit these by shape; tests bring fakes."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Protocol
 
 from daemon.domain.change import Change
+from daemon.domain.claim import Batch, Claim, Entry, Recorded, Survey
 from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.event import Event
 from daemon.domain.provider import Provider
 from daemon.domain.request import Request
-from daemon.domain.token import FailureKind, Token
 
 Observe = Callable[[Event], None]
 Chance = Callable[[], float]  # uniform in 0 to 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """The right to present `token`'s refresh token once, until `deadline`.
-
-    `spent` is the sealed text that was read: what a result is fenced on. None: the token has no refresh token.
-    """
-
-    token: Token
-    id: str
-    spent: str | None
-    deadline: timedelta  # by the boot-time clock; no request starts after it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetAside:
-    """A due document that can't be used: it is reported once per change, and nothing is sent anywhere."""
-
-    token: str
-    provider: str
-    kind: FailureKind
-    code: str
-    message: str
-    new: bool  # it was not set aside for the same reason before
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """What one claim command brought. `more`: there was more due than it asked for."""
-
-    items: Sequence[Claim | SetAside]
-    more: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One reply in the journal. `key` names it there; `provider` is the token's."""
-
-    key: int
-    token: str
-    provider: str
-    claim: str
-    spent: str | None
-    reply: Reply
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
-    """How the store looks before a sweep: who is paused, and the due documents of providers we have no client for."""
-
-    paused: Mapping[str, str]  # provider -> reason
-    set_aside: Sequence[SetAside]
-
-
-class Recorded(Enum):
-    """What became of a change: it is stored, or something newer had been stored before it."""
-
-    STORED = "stored"
-    SUPERSEDED = "superseded"
-
-
-class StoreLost(Exception):
-    """The store did not answer, or could not confirm with a majority. Nothing is known about the last write."""
 
 
 class Clock(Protocol):
@@ -107,7 +41,10 @@ class Store(Protocol):
         """Write `change` if the document still holds the refresh token that was presented (majority)."""
 
     async def recall(self, entry: Entry) -> Claim | None:
-        """The claim that a journal entry was made under, with the token as it is stored now; None: it is gone."""
+        """The claim that a journal entry was made under, with the token as it is stored now; None: it is gone.
+
+        Raises Unusable when the document or what was spent can't be read.
+        """
 
     async def release(self, claims: Sequence[Claim]) -> None:
         """Give back claims under which nothing was presented."""

@@ -1,14 +1,13 @@
 """One token: ask, keep, decide, record, forget, tell. The whole story of this daemon, in one function."""
 
-from collections.abc import Mapping
-
 from daemon.domain.change import Change, Scheduled, Withheld
+from daemon.domain.claim import Claim, Entry, Recorded
 from daemon.domain.dialect import NoReply, Reply, read
 from daemon.domain.event import ProviderAnswered
 from daemon.domain.policy import Timing, decide, first_look
 from daemon.domain.provider import Provider
 from daemon.domain.request import NotSendable, refresh_request
-from daemon.refreshing.ports import Chance, Claim, Clock, Endpoint, Entry, Journal, Observe, Recorded, Store
+from daemon.refreshing.ports import Chance, Clock, Endpoint, Journal, Observe, Store
 from daemon.refreshing.telling import brings_successor, told
 
 
@@ -18,7 +17,7 @@ class Refresher:
     def __init__(
         self,
         *,
-        providers: Mapping[str, Provider],
+        providers: dict[str, Provider],
         store: Store,
         journal: Journal,
         endpoint: Endpoint,

@@ -1,10 +1,11 @@
 """Many tokens: one pass over what is due, in one lane for each provider. Replies that wait are replayed first."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from daemon.domain.claim import Entry, Recorded, StoreLost, Unusable
 from daemon.domain.event import (
     Event,
     JournalReplayed,
@@ -15,8 +16,9 @@ from daemon.domain.event import (
     TokenPostponed,
     TokenRenewed,
 )
+from daemon.domain.provider import Provider
 from daemon.refreshing.lane import Lane, report
-from daemon.refreshing.ports import Clock, Entry, Journal, Observe, Recorded, Store, StoreLost
+from daemon.refreshing.ports import Clock, Journal, Observe, Store
 from daemon.refreshing.refresher import Refresher
 
 REPLAYED_AT_ONCE = 256
@@ -63,7 +65,7 @@ class Sweeper:
         observe: Observe,
         period: timedelta,
     ) -> None:
-        self.lanes: Mapping[str, Lane] = {lane.provider.name: lane for lane in lanes}
+        self.lanes: dict[str, Lane] = {lane.provider.name: lane for lane in lanes}
         self._store = store
         self._journal = journal
         self._refresher = refresher
@@ -72,12 +74,25 @@ class Sweeper:
         self._observe = observe
         self._period = period
         self._passes: dict[str, asyncio.Task[int]] = {}
+        self._beginning = asyncio.Lock()  # sweeps may overlap, their replays must not
+
+    def configure(self, providers: Mapping[str, Provider], make: Callable[[Provider], Lane]) -> None:
+        """Go on with these providers. A lane that is gone finishes what it has in flight, and claims nothing."""
+        for name in self.lanes.keys() - providers.keys():
+            self.lanes.pop(name).stop()
+        for name, provider in providers.items():
+            if name in self.lanes:
+                self.lanes[name].provider = provider
+            else:
+                self.lanes[name] = make(provider)
 
     async def sweep(self) -> None:
         """Replay, then claim and start what is due, for as long as one period. Never raises: failures are told."""
         started = self._clock.boot()
         try:
-            claimed = await self._sweep()
+            async with self._beginning:
+                await self._begin()
+            claimed = await self._finished()
         except StoreLost as lost:
             self._observe(SweepFailed(message=str(lost)))
             return
@@ -98,7 +113,7 @@ class Sweeper:
         await asyncio.gather(*(lane.drain() for lane in self.lanes.values()))
         await asyncio.gather(*self._passes.values(), return_exceptions=True)
 
-    async def _sweep(self) -> int:
+    async def _begin(self) -> None:
         survey = await self._store.survey(self.lanes.keys())
         await self.replay()
         if not self._journal.writable:
@@ -108,15 +123,16 @@ class Sweeper:
         for name, lane in self.lanes.items():
             if name not in self._passes and name not in survey.paused:
                 self._passes[name] = asyncio.create_task(lane.work(), name=f"lane {name}")
-        return await self._finished()
 
     async def _finished(self) -> int:
         """Wait for the lanes, but not beyond this sweep's period: what goes on belongs to the next one."""
         if not self._passes:
             return 0
         done, _ = await asyncio.wait(self._passes.values(), timeout=self._period.total_seconds())
-        self._passes = {name: task for name, task in self._passes.items() if task not in done}
-        return sum(task.result() for task in done)
+        mine = {name: task for name, task in self._passes.items() if task in done}
+        for name in mine:  # another sweep that waited beside us may have taken the others
+            del self._passes[name]
+        return sum(task.result() for task in mine.values())
 
     async def replay(self) -> None:
         """Deal with the replies that the journal still holds, as if they had just come. Raises StoreLost."""
@@ -126,16 +142,19 @@ class Sweeper:
             await asyncio.gather(*map(self._replay, waiting[start : start + REPLAYED_AT_ONCE]))
 
     async def _replay(self, entry: Entry) -> None:
-        claim = await self._store.recall(entry)
+        if entry.provider not in self.lanes:
+            return  # its provider is not configured now: it waits
+        try:
+            claim = await self._store.recall(entry)
+        except Unusable:
+            self._journal.retain(entry, "unusable")
+            return
         if claim is None:
             self._journal.retain(entry, "superseded")
-            recorded = Recorded.SUPERSEDED
-        elif entry.provider not in self.lanes:
-            return  # its definition is not configured now: it waits
+            result = Recorded.SUPERSEDED
         else:
-            recorded = await self._refresher.conclude(claim, entry)
-        self._observe(
-            JournalReplayed(
-                token=entry.token, result="recorded" if recorded is Recorded.STORED else "superseded"
-            )
-        )
+            result = await self._refresher.conclude(claim, entry)
+        self._observe(JournalReplayed(token=entry.token, result=_REPLAYED[result]))
+
+
+_REPLAYED = {Recorded.STORED: "recorded", Recorded.SUPERSEDED: "superseded"}

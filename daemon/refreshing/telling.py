@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import assert_never
 
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
+from daemon.domain.claim import Recorded
 from daemon.domain.event import (
     Event,
     TokenInDoubt,
@@ -14,7 +15,6 @@ from daemon.domain.event import (
     TokenUnread,
 )
 from daemon.domain.token import FailureKind, Token
-from daemon.refreshing.ports import Recorded
 
 
 def told(token: Token, change: Change, recorded: Recorded, *, asked_at: datetime, now: datetime) -> Event:

@@ -1,66 +1,43 @@
 """Definition files: what is known of a provider, read from TOML, and refused when it could lead a secret astray.
 
-The same keys stand in a shipped file and in `[providers.NAME]`, so both are read here. A document in a database may
-fill a variable of the token URL; what it fills in decides where a refresh token and a client secret are sent. Hence
-the rules about URLs and patterns.
+The same keys stand in a shipped file and in `[providers.NAME]`, so both are read here.
 """
 
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import date, timedelta
+from datetime import timedelta
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
-from urllib.parse import urlsplit
-
-from pydantic import PlainValidator
 
 from daemon.domain.provider import BodyFormat, ClientAuth, Definition, ExpiryUnit, Rotation, Sign, Variable
-from daemon.domain.request import is_loopback
 from daemon.runtime.fields import (
     ARRAY,
     STRICT,
     Day,
     Duration,
     Flag,
+    Read,
     Regex,
     Span,
     Text,
     checked,
     one_of,
-    pattern,
     text,
     whole,
 )
-from daemon.runtime.problem import Findings, Place, SettingsInvalid, Wrong
+from daemon.runtime.problem import Findings, SettingsInvalid, Wrong
+from daemon.runtime.safe_url import Fault, safe_pattern, url_faults, used_variables
 
-Fault = tuple[Place, str, str]  # the key, what is wrong, what to do
-Status = Annotated[int, PlainValidator(whole(100, 599))]
+Status = Annotated[int, Read(whole(100, 599))]
 
-_PLACE = re.compile(r"\$\{([^}]*)\}")
-_HARMLESS = r"(?=[A-Za-z0-9_~-][A-Za-z0-9._~-]*\Z)"  # RFC 3986 unreserved; no leading dot: no "..", no "/", no "@"
-_HARMFUL = ("/", "\\", "@", ":", "?", "#", "%", "&", " ", "\t", "\n", "\u3002", "\uff0f")  # the last: IDNA's . and /
 _DOMAIN = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
-_VISIBLE = re.compile(r"[!-\[\]-~]+")  # ASCII without blanks and without the backslash that some read as a slash
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OWN_PARAMS = frozenset({"refresh_token", "client_id", "client_secret"})
 _OWN_HEADERS = frozenset({"authorization", "content-type", "content-length", "host"})
-
-
-def safe_pattern(value: object) -> re.Pattern[str]:
-    """A variable's pattern. One that lets harmful characters through is refused; the guard in front makes sure that
-    what the probes missed matches nothing either.
-    """
-    found = pattern(value)
-    harmful = (sample for char in _HARMFUL for sample in (char, f"a{char}", f"{char}a", f"a{char}a", f"a.{char}b"))
-    if any(found.fullmatch(sample) for sample in (*harmful, ".", "..", ".a")):
-        raise Wrong(
-            "matches more than harmless characters", "Allow letters, digits and '-', and '.' not in front."
-        )
-    return pattern(f"{_HARMLESS}(?:{found.pattern})")  # refuses flags for the whole, like "(?i)", too
 
 
 def header_value(value: object) -> str:
@@ -73,7 +50,7 @@ def header_value(value: object) -> str:
 class VariableTable:
     __pydantic_config__: ClassVar = STRICT
 
-    pattern: Annotated[re.Pattern[str], PlainValidator(safe_pattern)]
+    pattern: Annotated[re.Pattern[str], Read(safe_pattern)]
     default: Text | None = None
 
 
@@ -97,25 +74,25 @@ class DefinitionTable:
     __pydantic_config__: ClassVar = STRICT
 
     token_url: Text
-    client_auth: Annotated[ClientAuth, PlainValidator(one_of(ClientAuth, later=["private_key_jwt"]))]
+    client_auth: Annotated[ClientAuth, Read(one_of(ClientAuth, later=["private_key_jwt"]))]
     title: Text | None = None
     verified: Flag = False
     docs: Text = ""
     as_of: Day | None = None
     variables: dict[str, VariableTable] = field(default_factory=dict)
     domain: Text | None = None
-    body: Annotated[BodyFormat, PlainValidator(one_of(BodyFormat))] = BodyFormat.FORM
+    body: Annotated[BodyFormat, Read(one_of(BodyFormat))] = BodyFormat.FORM
     params: dict[str, Text] = field(default_factory=dict)
-    headers: dict[str, Annotated[str, PlainValidator(header_value)]] = field(default_factory=dict)
+    headers: dict[str, Annotated[str, Read(header_value)]] = field(default_factory=dict)
     access_lifetime: Span | None = None
-    expires_in_unit: Annotated[ExpiryUnit, PlainValidator(one_of(ExpiryUnit))] = ExpiryUnit.SECONDS
+    expires_in_unit: Annotated[ExpiryUnit, Read(one_of(ExpiryUnit))] = ExpiryUnit.SECONDS
     refresh_idle: Span | None = None
     refresh_lifetime: Span | None = None
-    rotation: Annotated[Rotation, PlainValidator(one_of(Rotation))] = Rotation.SOMETIMES
+    rotation: Annotated[Rotation, Read(one_of(Rotation))] = Rotation.SOMETIMES
     grace: Duration = timedelta()
     reuse_refused: Flag = False
     window: Span | None = None
-    confirm: Annotated[int, PlainValidator(whole(0, 2))] = 0  # a dead token costs two more requests at most
+    confirm: Annotated[int, Read(whole(0, 2))] = 0  # a dead token costs two more requests at most
     rejected: Signs = ()
     misconfigured: Signs = ()
     unavailable: Signs = ()
@@ -141,9 +118,9 @@ def definition(name: str, table: DefinitionTable) -> Definition:
 
 def faults(table: DefinitionTable) -> Iterator[Fault]:
     """What is wrong across keys: URLs that could lead astray, variables that fit nothing, signs that show nothing."""
-    yield from _url_faults(("token_url",), table.token_url, table.domain)
+    yield from url_faults(("token_url",), table.token_url, table.domain)
     if table.revoke_url is not None:
-        yield from _url_faults(("revoke_url",), table.revoke_url, table.domain)
+        yield from url_faults(("revoke_url",), table.revoke_url, table.domain)
     yield from _variable_faults(table)
     for meaning, signs in (
         ("rejected", table.rejected),
@@ -153,35 +130,16 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
         if any(not sign.values and sign.pattern is None for sign in signs):
             yield (meaning,), "a sign has neither values nor a pattern", "Say what the text at its field is."
     if table.domain is not None and not _DOMAIN.fullmatch(table.domain):
-        yield ("domain",), "is not a domain", 'Write it in small letters like "example.com", without a dot in front.'
+        yield (
+            ("domain",),
+            "is not a domain",
+            'Write it in small letters like "example.com", without a dot in front.',
+        )
     for name in sorted(_OWN_PARAMS.intersection(table.params)):
         yield ("params", name), "is sent by refreshd itself", "Remove it."
     for name in table.headers:
         if name.lower() in _OWN_HEADERS or not _HEADER.fullmatch(name):
             yield ("headers", name), "can't be set here", "Remove it."
-
-
-def _url_faults(place: Place, url: str, domain: str | None) -> Iterator[Fault]:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or port == 0 or not _VISIBLE.fullmatch(url) or "@" in parts.netloc or parts.fragment:
-        yield place, "is not a plain URL", 'Write it like "https://HOST/PATH", without user, blanks or fragment.'
-        return
-    variable_host = "${" in parts.netloc
-    if parts.scheme != "https" and (parts.scheme != "http" or variable_host or not is_loopback(url)):
-        yield place, "must begin with https://", "Plain HTTP is for 127.0.0.1, [::1] and localhost alone."
-    if "${" in parts.query:
-        yield place, "has a variable in its query", "Use variables in the host and the path only."
-    if not variable_host:
-        return
-    tail = parts.netloc.rpartition("}")[2]
-    if domain is None:
-        yield ("domain",), "is required, since a variable fills the host", 'Add it, like domain = "example.com".'
-    elif port is not None or not (f".{domain}".endswith(tail) or tail.endswith(f".{domain}")):
-        yield place, "leads outside of the domain", "End the host with the domain, and give no port."
 
 
 def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:
@@ -193,10 +151,6 @@ def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:
             yield ("variables", name), "is declared, but not used in a URL", "Remove it."
         if variable.default is not None and not variable.pattern.fullmatch(variable.default):
             yield ("variables", name, "default"), "does not match the pattern", "Correct one of the two."
-
-
-def used_variables(*urls: str | None) -> set[str]:
-    return {place[1] for url in urls if url for place in _PLACE.finditer(url)}
 
 
 @cache

@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from dotenv.parser import parse_stream
-from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from daemon.runtime.problem import Findings, Place, Problem, SettingsInvalid
 
@@ -55,21 +60,12 @@ def read_document(path: Path | None, env: Mapping[str, str], env_file: Path | No
     from_env_file, more_overlaps = _overrides(
         {name: text for name, text in more.items() if name not in env}, str(env_file)
     )
-    merged = _Layers(
-        _build_sources=(
-            tuple(
-                InitSettingsSource(_Layers, init_kwargs=dict(layer))
-                for layer in (overrides.table, from_env_file.table, written)
-            ),
-            {},
-        )
-    )
     findings = Findings(str(file), written=written, origins={**from_env_file.origins, **overrides.origins})
     findings.problems.extend([*overlaps, *more_overlaps])
     return Document(
         file=file,
         env_file=env_file,
-        table=merged.model_extra or {},
+        table=_laid_over_each_other(overrides.table, from_env_file.table, written),
         written=written,
         from_env_file=from_env_file.table,
         variables=variables,
@@ -78,10 +74,19 @@ def read_document(path: Path | None, env: Mapping[str, str], env_file: Path | No
     )
 
 
-class _Layers(BaseSettings):
-    """Lays one source over the other, the first on top. Any key is let through: it is judged later, by section."""
+def _laid_over_each_other(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """One table of all, the first layer on top. Any key is let through: sections are judged one by one, later."""
 
-    model_config = SettingsConfigDict(extra="allow", hide_input_in_errors=True)
+    class Layers(BaseSettings):
+        model_config = SettingsConfigDict(extra="allow", hide_input_in_errors=True)
+
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *_args: Any, **_kwargs: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return tuple(InitSettingsSource(settings_cls, init_kwargs=dict(layer)) for layer in layers)
+
+    return Layers().model_extra or {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +124,9 @@ def _overrides(variables: Mapping[str, str], source: str) -> tuple[_Overrides, l
 
 
 def _toml(file: Path) -> dict[str, Any]:
-    content = _content(file, "Name another with --config or $REFRESHD_CONFIG; config.example.toml is a start.")
+    content = _content(
+        file, "Name another with --config or $REFRESHD_CONFIG; config.example.toml is a start."
+    )
     try:
         return tomllib.loads(content)
     except tomllib.TOMLDecodeError as error:

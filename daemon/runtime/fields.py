@@ -1,4 +1,6 @@
-"""The kinds of value that configuration and definitions are made of, and how a table of them is checked.
+"""The kinds of value that configuration and definitions are made of, and how a table of them is checked by pydantic.
+
+A table is a plain dataclass; `Annotated[type, Read(function)]` says how one of its values is read.
 
 The environment knows text only, so each kind reads its text form too. Each refusal is a sentence of our own: the
 library's would quote the input.
@@ -13,7 +15,15 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainValidator, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_core import ErrorDetails
 
 from daemon.runtime.problem import Findings, Place, Wrong
@@ -23,6 +33,9 @@ STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True)  # for `__pydanti
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=36_500)
+
+Read = PlainValidator  # of a function that takes the raw value and raises Wrong
+Context = ValidationInfo  # such a function's second argument, if it has one: holds the `context` of `checked`
 
 Kind = TypeVar("Kind")
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -40,7 +53,9 @@ def duration(value: object) -> timedelta:
 
 def told(span: timedelta) -> str:
     """`span` as it is written in a configuration."""
-    return f"{span // timedelta(milliseconds=1)}ms" if span.microseconds else f"{span // timedelta(seconds=1)}s"
+    return (
+        f"{span // timedelta(milliseconds=1)}ms" if span.microseconds else f"{span // timedelta(seconds=1)}s"
+    )
 
 
 def flag(value: object) -> bool:
@@ -89,7 +104,9 @@ def pattern(value: object) -> re.Pattern[str]:
     try:
         return re.compile(text(value))
     except re.error:
-        raise Wrong("is not a regular expression", "Write one in single quotes, so that \\ stays \\.") from None
+        raise Wrong(
+            "is not a regular expression", "Write one in single quotes, so that \\ stays \\."
+        ) from None
 
 
 def day(value: object) -> date:
@@ -115,12 +132,12 @@ def _array(value: object) -> object:
     return value
 
 
-Duration = Annotated[timedelta, PlainValidator(duration)]
-Span = Annotated[timedelta, PlainValidator(duration), AfterValidator(_above_zero)]  # a duration above zero
-Flag = Annotated[bool, PlainValidator(flag)]
-Text = Annotated[str, PlainValidator(text)]
-Day = Annotated[date, PlainValidator(day)]
-Regex = Annotated[re.Pattern[str], PlainValidator(pattern)]
+Duration = Annotated[timedelta, Read(duration)]
+Span = Annotated[timedelta, Read(duration), AfterValidator(_above_zero)]  # a duration above zero
+Flag = Annotated[bool, Read(flag)]
+Text = Annotated[str, Read(text)]
+Day = Annotated[date, Read(day)]
+Regex = Annotated[re.Pattern[str], Read(pattern)]
 ARRAY = BeforeValidator(_array)
 
 

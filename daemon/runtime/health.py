@@ -11,18 +11,18 @@ import hmac
 import ipaddress
 import json
 import logging
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Protocol
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpProcessingError, RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
 from daemon.domain.secret import Secret
+from daemon.runtime.port_holder import port_holder
 from daemon.runtime.status_page import STYLE_SOURCE, render
 
 CHECKS = ("store", "journal", "keys", "sweep", "clock")
@@ -125,7 +125,7 @@ class HealthServer:
             await self.stop()
             if error.errno != errno.EADDRINUSE:
                 raise
-            holder = await asyncio.to_thread(_holder, self._port)
+            holder = await asyncio.to_thread(port_holder, self._port)
             raise PortTaken(self._host, self._port, holder) from None
         self._port = runner.addresses[0][1]
 
@@ -153,7 +153,7 @@ class HealthServer:
         """Why this request may not see everything; None: it may."""
         if self._bearer_token:
             scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-            wanted = self._bearer_token.reveal().encode()
+            wanted = self._bearer_token.reveal().encode("utf-8", "surrogateescape")
             if scheme.lower() == "bearer" and hmac.compare_digest(
                 given.strip().encode("utf-8", "surrogateescape"), wanted
             ):
@@ -207,7 +207,7 @@ class HealthServer:
                 return await self._source.readiness()
         except TimeoutError:
             why = f"unknown: the checks took longer than {self._check_timeout:g} s"
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  a broken check is a failed one
             _log.exception("the readiness checks failed")
             why = f"unknown: the checks ended with {type(error).__name__}"
         return dict.fromkeys(CHECKS, (False, why))
@@ -223,9 +223,9 @@ class _Request(BaseRequest):
 
 def _request(
     message: RawRequestMessage,
-    payload: asyncio.StreamReader,
+    payload: StreamReader,
     protocol: RequestHandler,
-    writer: object,
+    writer: AbstractStreamWriter,
     task: asyncio.Task[None],
 ) -> BaseRequest:
     return _Request(message, payload, protocol, writer, task, task.get_loop())
@@ -255,26 +255,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-def _holder(port: int) -> str | None:
-    """Who listens on `port` ("pid 123 (name)"), if the kernel lets us see it: our own processes, or all for root."""
-    sockets = {f"socket:[{inode}]" for table in ("tcp", "tcp6") for inode in _listening(port, table)}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            links = {os.readlink(descriptor) for descriptor in (process / "fd").iterdir()}  # noqa: PTH115  no path
-            if links & sockets:
-                return f"pid {process.name} ({(process / 'comm').read_text().strip()})"
-        except OSError:  # ended meanwhile, or not ours to look into
-            continue
-    return None
-
-
-def _listening(port: int, table: str) -> list[str]:
-    """The inodes of the sockets that listen on `port` (proc(5): local address, state 0A, inode)."""
-    try:
-        lines = Path("/proc/net", table).read_text().splitlines()[1:]
-    except OSError:
-        return []
-    rows = [line.split() for line in lines]
-    return [row[9] for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port]

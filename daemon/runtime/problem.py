@@ -22,7 +22,7 @@ class Problem:
 
 
 class SettingsInvalid(Exception):
-    """The configuration can't be used. `problems` holds all that is wrong with it, in reading order."""
+    """The configuration can't be used. `problems` holds all that is wrong with it."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -42,7 +42,11 @@ class Findings:
     """Collects problems and names their places: the file's key, or the variable that has overridden it."""
 
     def __init__(
-        self, file: str, *, written: Mapping[str, object] | None = None, origins: Mapping[Place, str] | None = None
+        self,
+        file: str,
+        *,
+        written: Mapping[str, object] | None = None,
+        origins: Mapping[Place, str] | None = None,
     ) -> None:
         self.problems: list[Problem] = []
         self._file = file

@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import PlainValidator, ValidationInfo
-
 from daemon.domain.secret import Secret
-from daemon.runtime.fields import flag
+from daemon.runtime.fields import Context, Read, flag
 from daemon.runtime.problem import Wrong
 
 EMBEDDED: Literal["embedded"] = "embedded"
@@ -46,19 +44,19 @@ def world_readable(path: Path) -> bool:
         return False
 
 
-def secret(value: object, info: ValidationInfo) -> Secret:
+def secret(value: object, info: Context) -> Secret:
     """The secret that `value` is or refers to. Raises Wrong."""
     return Secret(_fetched(value, _surroundings(info)))
 
 
-def bearer_token(value: object, info: ValidationInfo) -> Secret:
+def bearer_token(value: object, info: Context) -> Secret:
     token = secret(value, info)
     if not _BEARER.fullmatch(token.reveal()):
         raise Wrong("holds blanks or characters outside ASCII", "Use letters, digits and signs only.")
     return token
 
 
-def key(value: object, info: ValidationInfo) -> bytes:
+def key(value: object, info: Context) -> bytes:
     """32 bytes, from base64 or 64 hex digits. A weak one, like 32 times the same byte, is refused."""
     place = _surroundings(info)
     if isinstance(value, Mapping) and "create" in value:
@@ -77,8 +75,8 @@ def key_id(value: object) -> str:
     return value
 
 
-def store_uri(value: object, info: ValidationInfo) -> Secret | Literal["embedded"]:
-    """ "embedded", or a MongoDB connection string; whether it leads anywhere is found out later."""
+def store_uri(value: object, info: Context) -> Secret | Literal["embedded"]:
+    """The word "embedded", or a MongoDB connection string; whether it leads anywhere is found out later."""
     uri = _fetched(value, _surroundings(info))
     if uri == EMBEDDED:
         return EMBEDDED
@@ -99,14 +97,14 @@ def holds_password(uri: str) -> bool:
     return bool(user.partition(":")[2]) or "password=" in rest.lower() or "session_token" in rest.lower()
 
 
-SecretText = Annotated[Secret, PlainValidator(secret)]
-BearerToken = Annotated[Secret, PlainValidator(bearer_token)]
-Key = Annotated[bytes, PlainValidator(key)]
-KeyId = Annotated[str, PlainValidator(key_id)]
-StoreUri = Annotated[Secret | Literal["embedded"], PlainValidator(store_uri)]
+SecretText = Annotated[Secret, Read(secret)]
+BearerToken = Annotated[Secret, Read(bearer_token)]
+Key = Annotated[bytes, Read(key)]
+KeyId = Annotated[str, Read(key_id)]
+StoreUri = Annotated[Secret | Literal["embedded"], Read(store_uri)]
 
 
-def _surroundings(info: ValidationInfo) -> Surroundings:
+def _surroundings(info: Context) -> Surroundings:
     if not isinstance(info.context, Surroundings):
         raise TypeError("secrets are read with Surroundings as context")
     return info.context

@@ -3,59 +3,184 @@
 Every problem is reported at once, named by its key; nothing starts before they are mended (exit 78).
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
-
-from pydantic import PlainValidator
 
 from daemon.domain.provider import Provider
-from daemon.domain.secret import Secret
 from daemon.runtime.document import Document, config_path, read_document
-from daemon.runtime.exposure import exposed_secrets
-from daemon.runtime.fields import (
-    STRICT,
-    Duration,
-    Flag,
-    Span,
-    Text,
-    checked,
-    did_you_mean,
-    one_of,
-    told,
-    whole,
-)
+from daemon.runtime.exposure import find_exposed_secrets
+from daemon.runtime.fields import checked, did_you_mean, told
 from daemon.runtime.problem import Findings, Problem, SettingsInvalid
-from daemon.runtime.provider_settings import read_providers
-from daemon.runtime.secret_source import (
-    EMBEDDED,
-    BearerToken,
-    Key,
-    KeyId,
-    StoreUri,
-    Surroundings,
-    collection_name,
-    database_name,
-    is_loopback_host,
-    world_readable,
+from daemon.runtime.provider_settings import read_providers, whole_tables
+from daemon.runtime.secret_source import EMBEDDED, Surroundings, world_readable
+from daemon.runtime.sections import (
+    DemoSettings,
+    KeySettings,
+    LogFormat,
+    LogLevel,
+    LogSettings,
+    RefreshSettings,
+    ServerSettings,
+    StateTable,
+    StoreSettings,
 )
 
-__all__ = ["Problem", "Settings", "SettingsInvalid", "config_path", "load"]
+__all__ = [
+    "DemoSettings",
+    "KeySettings",
+    "LogFormat",
+    "LogLevel",
+    "LogSettings",
+    "Problem",
+    "RefreshSettings",
+    "ServerSettings",
+    "Settings",
+    "SettingsInvalid",
+    "StoreSettings",
+    "config_path",
+    "load",
+]
 
-LEASE_MARGIN = timedelta(seconds=20)  # beside two requests: claiming, keeping and recording
+LEASE_MARGIN = timedelta(seconds=20)  # a lease covers two requests, and claiming, keeping and recording
+_LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1|\[::1\]")
 
 
-class LogFormat(StrEnum):
-    JSON = "json"
-    CONSOLE = "console"
-    AUTO = "auto"  # console on a terminal
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All of it, valid. Holds secrets, none of which prints itself."""
+
+    store: StoreSettings
+    state_dir: Path
+    refresh: RefreshSettings
+    keys: KeySettings
+    server: ServerSettings
+    log: LogSettings
+    demo: DemoSettings
+    providers: Mapping[str, Provider]
 
 
-class LogLevel(StrEnum):
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
+SECTIONS = ("store", "state", "refresh", "keys", "server", "log", "demo", "providers")
+
+
+def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None) -> Settings:
+    """The settings in the file at `path` (None: where `config_path` finds it) and in the environment.
+
+    Raises SettingsInvalid with every problem. May make a key file where [demo] allows `create = true`.
+    """
+    document = read_document(path, env, env_file)
+    table, findings = document.table, document.findings
+    _unknown_sections(document)
+    demo = checked(DemoSettings, table.get("demo", {}), ("demo",), findings)
+    around = _surroundings(document, may_create=demo is not None and demo.enabled)
+
+    store = checked(StoreSettings, table.get("store", {}), ("store",), findings, context=around)
+    state = checked(StateTable, table.get("state", {}), ("state",), findings)
+    refresh = checked(RefreshSettings, table.get("refresh", {}), ("refresh",), findings)
+    keys = checked(KeySettings, table.get("keys", {}), ("keys",), findings, context=around)
+    server = checked(ServerSettings, table.get("server", {}), ("server",), findings, context=around)
+    log = checked(LogSettings, table.get("log", {}), ("log",), findings)
+    configured = table.get("providers", {})
+    most = refresh.concurrency if refresh else RefreshSettings().concurrency
+    providers = read_providers(configured, findings, around, concurrency=most)
+
+    find_exposed_secrets(document, _token_urls(configured), findings)
+    _check_demo(demo, store, findings)
+    _check_refresh(refresh, findings)
+    _check_keys(keys, findings)
+    _check_server(server, findings)
+    if findings.problems or not (store and state and refresh and keys and server and log and demo):
+        raise SettingsInvalid(findings.problems)
+    return Settings(
+        store=store,
+        state_dir=_state_dir(state, document),
+        refresh=refresh,
+        keys=keys,
+        server=server,
+        log=log,
+        demo=demo,
+        providers=providers,
+    )
+
+
+def _unknown_sections(document: Document) -> None:
+    for name in document.table:
+        if name not in SECTIONS:
+            document.findings.add((name,), "unknown section", did_you_mean(name, SECTIONS))
+
+
+def _surroundings(document: Document, *, may_create: bool) -> Surroundings:
+    exposed = document.env_file is not None and world_readable(document.env_file)
+    return Surroundings(
+        directory=document.file.absolute().parent,
+        variables=document.variables,
+        exposed=document.env_file_names if exposed else frozenset(),
+        may_create=may_create,
+    )
+
+
+def _token_urls(configured: object) -> dict[str, object]:
+    return {
+        name: table.get("token_url")
+        for name, table in whole_tables(configured).items()
+        if isinstance(table, Mapping)
+    }
+
+
+def _state_dir(state: StateTable, document: Document) -> Path:
+    """[state] dir, else systemd's first $STATE_DIRECTORY, else var; a relative one lies beside the file."""
+    systemd = document.variables.get("STATE_DIRECTORY", "").partition(":")[0]
+    return document.file.absolute().parent / (state.dir or systemd or "var")
+
+
+def _check_demo(demo: DemoSettings | None, store: StoreSettings | None, findings: Findings) -> None:
+    if demo is None or not demo.enabled:
+        return
+    if store is not None and not store.embedded and not findings.broken(("store", "uri")):
+        findings.add(
+            ("demo", "enabled"),
+            f'the demo fills a database of its own only: store.uri is not "{EMBEDDED}"',
+            "Remove [demo].",
+        )
+    if demo.lifetime < timedelta(seconds=1) and not findings.broken(("demo", "lifetime")):
+        findings.add(("demo", "lifetime"), "is shorter than the sandbox can tell", 'Write at least "1s".')
+
+
+def _check_refresh(refresh: RefreshSettings | None, findings: Findings) -> None:
+    if refresh is None or findings.broken(("refresh", "request_timeout")):
+        return
+    least = 2 * refresh.request_timeout + LEASE_MARGIN
+    if refresh.lease < least and not findings.broken(("refresh", "lease")):
+        findings.add(
+            ("refresh", "lease"),
+            f"{told(refresh.lease)} is too short for two requests of {told(refresh.request_timeout)}",
+            f'Write at least "{told(least)}", or lower refresh.request_timeout.',
+        )
+    if refresh.drain <= refresh.request_timeout and not findings.broken(("refresh", "drain")):
+        findings.add(
+            ("refresh", "drain"),
+            f"{told(refresh.drain)} is not longer than refresh.request_timeout",
+            f'Write more than "{told(refresh.request_timeout)}", so that every request can end.',
+        )
+
+
+def _check_keys(keys: KeySettings | None, findings: Findings) -> None:
+    if keys is None or findings.broken(("keys", "active"), ("keys", "ring", keys.active)):
+        return
+    if keys.active not in keys.ring:
+        known = ", ".join(keys.ring)
+        do = f"Write one of: {known}." if known else "Add it to [keys.ring]."
+        findings.add(("keys", "active"), "is the id of no key on the ring", do)
+
+
+def _check_server(server: ServerSettings | None, findings: Findings) -> None:
+    if server is None or findings.broken(("server", "host"), ("server", "bearer_token")):
+        return
+    if server.bearer_token is None and not _LOOPBACK.fullmatch(server.host):
+        findings.add(
+            ("server", "bearer_token"),
+            "is required, since server.host is not a loopback address",
+            'Add it, like bearer_token = { env = "NAME" }, or set host to "127.0.0.1".',
+        )

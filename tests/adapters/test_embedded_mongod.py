@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import socket
@@ -232,6 +233,8 @@ async def test_ctrl_c_in_the_terminal_does_not_reach_it(state: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         assert await asyncio.wait_for(process.wait(), 10) == 0
         assert await ends(pid)
+    log = (state / "mongodb" / "mongod.log").read_text()
+    assert re.findall(r'"signal":(\d+)', log) == [str(signal.SIGTERM.value)]
     async with started(state) as (_, uri):
         assert await things(uri) == ["after", "before"]
 

@@ -1,0 +1,110 @@
+"""The key ring: seals secrets with AES-256-GCM under the active key, opens them under any key of the ring.
+
+Sealed text, version 1: `v1.<key id>.<base64url of nonce[12], ciphertext, tag[16]>`. Every field of every token has a
+key of its own (HKDF-SHA256, twice), and its token id and field are authenticated with it, so that a sealed text opens
+in its own place only. The field key of `access_token` can be given to an application: it opens no refresh token.
+"""
+
+import hmac
+import os
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+KEY_BYTES = 32
+_NONCE_BYTES = 12
+_TAG_BYTES = 16
+_FORM = re.compile(r"v1\.([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_-]+)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class Unopenable(Exception):
+    """A sealed text that can't be opened. The text says why and is fit for people; it holds no secret."""
+
+
+class KeyRing:
+    """Master keys by id, and the one that seals. Keys never print themselves."""
+
+    def __init__(self, keys: Mapping[str, bytes], *, active: str) -> None:
+        self._keys = dict(keys)
+        self._active = active
+        self._field_keys: dict[tuple[str, str], bytes] = {}
+        if active not in self._keys or any(len(key) != KEY_BYTES for key in self._keys.values()):
+            raise ValueError("the active key must be on the ring, and every key have 32 bytes")
+
+    def __repr__(self) -> str:
+        return f"KeyRing(active={self._active!r}, keys={sorted(self._keys)})"
+
+    @property
+    def active(self) -> str:
+        return self._active
+
+    def seal(self, text: str, *, token_id: str, field: str) -> str:
+        """`text` sealed for `field` of `token_id` under the active key."""
+        nonce = os.urandom(_NONCE_BYTES)
+        cipher = AESGCM(self._token_key(self._active, token_id, field))
+        sealed = nonce + cipher.encrypt(nonce, text.encode(), _place(token_id, field))
+        return f"v1.{self._active}.{urlsafe_b64encode(sealed).rstrip(b'=').decode()}"
+
+    def open(self, sealed: object, *, token_id: str, field: str) -> str:
+        """The text in `sealed`. Raises Unopenable: not sealed text, moved, altered, or of a key that we lack."""
+        key_id, raw = _parsed(sealed, token_id)
+        if key_id not in self._keys:
+            raise Unopenable(f"{field} is sealed with key {key_id!r}, which is not on the key ring")
+        cipher = AESGCM(self._token_key(key_id, token_id, field))
+        try:
+            return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _place(token_id, field)).decode()
+        except (InvalidTag, UnicodeDecodeError):
+            raise Unopenable(
+                f"{field} does not open with key {key_id!r}: altered, moved, or another key"
+            ) from None
+
+    def field_key(self, field: str, key_id: str | None = None) -> bytes:
+        """The key of one field, for readers. Raises KeyError for a key id that is not on the ring."""
+        key_id = key_id or self._active
+        known = self._field_keys.get((key_id, field))
+        if known is None:
+            known = _derived(self._keys[key_id], f"refreshd/v1/{field}")
+            self._field_keys[key_id, field] = known
+        return known
+
+    def fingerprint(self, text: str, key_id: str | None = None) -> str:
+        """A keyed fingerprint of a secret: equal secrets are seen as equal, and nothing else is learnt from it."""
+        key_id = key_id or self._active
+        return f"{key_id}.{hmac.digest(self.field_key('grant_fingerprint', key_id), text.encode(), 'sha256').hex()}"
+
+    def fingerprints(self, text: str) -> list[str]:
+        """The fingerprints of a secret under every key of the ring."""
+        return [self.fingerprint(text, key_id) for key_id in self._keys]
+
+    def _token_key(self, key_id: str, token_id: str, field: str) -> bytes:
+        return _derived(self.field_key(field, key_id), token_id)
+
+
+def _parsed(sealed: object, token_id: str) -> tuple[str, bytes]:
+    form = _FORM.fullmatch(sealed) if isinstance(sealed, str) else None
+    if form is None:
+        raise Unopenable("not a sealed text of version 1")
+    if _CONTROL.search(token_id):
+        raise Unopenable("the token id holds control characters")
+    text = form[2]
+    try:
+        raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        raise Unopenable("not a sealed text of version 1: its base64 is damaged") from None
+    if len(raw) < _NONCE_BYTES + _TAG_BYTES or urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
+        raise Unopenable("not a sealed text of version 1: too short, or not in its canonical form")
+    return form[1], raw
+
+
+def _derived(key: bytes, info: str) -> bytes:
+    return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=b"", info=info.encode()).derive(key)
+
+
+def _place(token_id: str, field: str) -> bytes:
+    return f"refreshd/v1\n{token_id}\n{field}".encode()

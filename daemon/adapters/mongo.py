@@ -1,0 +1,168 @@
+"""The connection to MongoDB: one client, majority everywhere, and one word for all its ways to be away.
+
+Everything is written with `w: majority, j: true` and read from the primary with majority, so that what we have seen
+or confirmed survives a failover.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Protocol, TypeVar
+
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo import ASCENDING, AsyncMongoClient, IndexModel, ReadPreference, WriteConcern
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.uri_parser import parse_uri
+
+from daemon.domain.claim import StoreLost
+from daemon.domain.event import Event, StoreBack
+from daemon.domain.event import StoreLost as StoreLostEvent
+from daemon.domain.secret import Secret, masked
+
+Result = TypeVar("Result")
+Collection = AsyncCollection[dict[str, object]]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIMEOUTS = {
+    "serverSelectionTimeoutMS": 3000,  # a loss is noticed within five seconds
+    "connectTimeoutMS": 3000,
+    "socketTimeoutMS": 20000,
+    "heartbeatFrequencyMS": 2000,
+}
+_MAJORITY = WriteConcern(w="majority", j=True, wtimeout=10000)
+_ACCESS_DENIED = (13, 18, 8000)
+
+
+class StoreUriInvalid(ValueError):
+    """The URI can't be used. Its text holds no password."""
+
+
+class StoreClock(Protocol):
+    def boot(self) -> timedelta: ...
+    def now(self) -> datetime: ...
+    def set_store_time(self, told: datetime, *, asked: timedelta, answered: timedelta) -> None: ...
+
+
+class Mongo:
+    """One client for the process. `tokens`, `providers` and `audit` are its collections."""
+
+    def __init__(
+        self,
+        *,
+        uri: Secret,
+        database: str,
+        collection: str,
+        clock: StoreClock,
+        observe: Callable[[Event], None],
+    ) -> None:
+        self.clock = clock
+        self.up = False
+        self._known = False  # whether `up` was ever told
+        self._observe = observe
+        self.retryable_writes = True
+        self._uri, self._database, self._collection = uri, database, collection
+        self._client = self._connected()
+
+    def _connected(self) -> AsyncMongoClient[dict[str, object]]:
+        try:
+            stated = {name.lower() for name in parse_uri(self._uri.reveal(), warn=False)["options"]}
+            options = {name: value for name, value in _TIMEOUTS.items() if name.lower() not in stated}
+            client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(
+                self._uri.reveal(),
+                appname="refreshd",
+                tz_aware=True,
+                retryWrites=self.retryable_writes,
+                datetime_conversion="datetime_auto",
+                **options,
+            )
+        except (PyMongoError, ValueError) as why:
+            raise StoreUriInvalid(masked(str(why), (self._uri,))) from None
+        own = CodecOptions[dict[str, object]](
+            tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO
+        )
+        database = client.get_database(
+            self._database,
+            codec_options=own,
+            read_preference=ReadPreference.PRIMARY,
+            write_concern=_MAJORITY,
+            read_concern=ReadConcern("majority"),
+        )
+        self.tokens: Collection = database[self._collection]
+        self.providers: Collection = database[f"{self._collection}_providers"]
+        self.audit: Collection = database[f"{self._collection}_audit"]
+        return client
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def hello(self) -> Mapping[str, object]:
+        """Ask MongoDB who it is and what time it has; the clock follows. Raises StoreLost."""
+        asked = self.clock.boot()
+        said: Mapping[str, object] = await self.promised(self._client.admin.command("hello"))
+        told = said.get("localTime")
+        if isinstance(told, datetime):
+            self.clock.set_store_time(told, asked=asked, answered=self.clock.boot())
+        if not said.get("isWritablePrimary"):
+            raise self._lost("MongoDB has no writable primary now")
+        return said
+
+    async def prepare(self) -> bool:
+        """Adapt to the deployment and make the index. Returns whether it is a standalone. Raises StoreLost."""
+        said = await self.hello()
+        standalone = "setName" not in said and said.get("msg") != "isdbgrid"
+        if standalone and self.retryable_writes:
+            self.retryable_writes = False  # only replica sets have them
+            await self._client.close()
+            self._client = self._connected()
+        await self.promised(self.tokens.create_indexes([DUE_INDEX]))
+        return standalone
+
+    async def promised(self, work: Awaitable[Result]) -> Result:
+        """`work`'s result, or StoreLost with a sentence. Tells of a loss and of a return, once each."""
+        try:
+            result = await work
+        except PyMongoError as error:
+            raise self.lost(error) from None
+        self.seen()
+        return result
+
+    def seen(self) -> None:
+        """MongoDB has just answered."""
+        self._told(up=True)
+
+    def lost(self, error: PyMongoError) -> StoreLost:
+        """What a failed command means for us."""
+        text = masked(str(error).split(", Timeout:")[0], (self._uri,))
+        if isinstance(error, OperationFailure) and error.code in _ACCESS_DENIED:
+            return self._lost(f"MongoDB refuses our login or our rights: {text}")
+        if isinstance(error, ConfigurationError):
+            return self._lost(f"MongoDB can't be reached with this URI: {text}")
+        return self._lost(f"MongoDB did not answer as promised: {type(error).__name__}: {text}")
+
+    def _lost(self, message: str) -> StoreLost:
+        self._told(up=False, message=message)
+        return StoreLost(message)
+
+    def _told(self, *, up: bool, message: str = "") -> None:
+        if up == self.up and self._known:
+            return
+        if up and self._known:
+            self._observe(StoreBack())
+        elif not up:
+            self._observe(StoreLostEvent(message=message))
+        self.up, self._known = up, True
+
+
+# The one index of the hot path. Partial: its size and its cost follow what is due ever, not what is stored. The lower
+# bound, repeated in every query, is what lets MongoDB use it (a date, and nothing of another type).
+DUE_INDEX = IndexModel(
+    [("provider", ASCENDING), ("due_at", ASCENDING)],
+    name="due",
+    partialFilterExpression={"due_at": {"$gt": EPOCH}},
+)
+
+
+def due(now: datetime) -> dict[str, object]:
+    """The condition for a date in `due_at` that has come, as the index wants it."""
+    return {"$gt": EPOCH, "$lte": now}

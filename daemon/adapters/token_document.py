@@ -1,0 +1,213 @@
+"""A token as a MongoDB document: what is read from one, and what each change writes into one.
+
+Other programs write these documents too, so nothing about their types is taken on trust.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar, assert_never
+
+from daemon.adapters.keyring import KeyRing
+from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
+from daemon.domain.secret import Secret
+from daemon.domain.token import Doubt, Failure, FailureKind, State, Token, token_id
+
+Document = Mapping[str, object]
+T = TypeVar("T")
+_SAID: dict[type, str] = {str: "text", int: "whole number", datetime: "date"}
+
+# What a claim needs of a document; the application's own fields stay where they are.
+CLAIMED_FIELDS = dict.fromkeys(
+    [
+        "provider",
+        "account",
+        "state",
+        "grant",
+        "refresh_token",
+        "issued_at",
+        "expires_at",
+        "refresh_expires_at",
+        "due_at",
+        "lease",
+        "doubt",
+        "revision",
+        "failures",
+        "last_failure",
+        "vars",
+    ],
+    1,
+)
+
+
+class IllTyped(ValueError):
+    """A document that is not as it must be. The text names the field, and holds no value of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What a change sets, and the sealed texts by which it is recognized when it is read again."""
+
+    fields: dict[str, object]
+    access_token: str | None = None
+    refresh_token: str | None = None
+
+
+def token_of(document: Document, keyring: KeyRing) -> Token:
+    """The token in `document`, its refresh token opened. Raises IllTyped or Unopenable."""
+    name = _typed(document, "_id", str)
+    provider = _typed(document, "provider", str)
+    account = _typed(document, "account", str)
+    try:
+        matches = token_id(provider, account) == name
+    except ValueError as why:
+        raise IllTyped(str(why)) from None
+    if not matches:
+        raise IllTyped("_id is not '<provider>:<account>' of this document")
+    sealed = _optional(document, "refresh_token", str)
+    state = _optional(document, "state", str)
+    if state not in set(State):
+        raise IllTyped("state is not one of active, needs_reauth and paused")
+    return Token(
+        id=name,
+        provider=provider,
+        account=account,
+        state=State(state),
+        refresh_token=None
+        if sealed is None
+        else Secret(keyring.open(sealed, token_id=name, field="refresh_token")),
+        grant=_optional(document, "grant", str) or "refresh_token",
+        issued_at=_optional(document, "issued_at", datetime),
+        expires_at=_optional(document, "expires_at", datetime),
+        refresh_expires_at=_optional(document, "refresh_expires_at", datetime),
+        due_at=_optional(document, "due_at", datetime),
+        revision=_optional(document, "revision", int),
+        failures=_optional(document, "failures", int) or 0,
+        last_failure=failure_of(document),
+        doubt=_doubt(document),
+        vars=_vars(document),
+    )
+
+
+def failure_of(document: Document) -> Failure | None:
+    """The last failure, where one is stored in a form that we know."""
+    stored = document.get("last_failure")
+    if not isinstance(stored, Mapping):
+        return None
+    kind, at = stored.get("kind"), stored.get("at")
+    if kind not in set(FailureKind) or not isinstance(at, datetime):
+        return None
+    code, message = str(stored.get("code", "")), str(stored.get("message", ""))
+    return Failure(kind=FailureKind(kind), code=code, message=message, at=at)
+
+
+def failure_document(failure: Failure) -> dict[str, object]:
+    """`failure` as it is stored."""
+    return {"kind": failure.kind.value, "code": failure.code, "message": failure.message, "at": failure.at}
+
+
+def written(token: Token, change: Change, keyring: KeyRing, *, now: datetime) -> Written:
+    """The fields that `change` sets on `token`'s document, secrets sealed. Only token fields."""
+    match change:
+        case Renewed():
+            return _renewed(token, change, keyring, now=now)
+        case Withheld(failure=failure, renewed=renewed):
+            part = _renewed(token, renewed, keyring, now=now) if renewed else Written(fields={"lease": None})
+            told = {"last_failure": failure_document(failure), "due_at": None, "updated_at": now}
+            return Written(fields={**part.fields, **told}, access_token=part.access_token)
+        case Postponed():
+            return Written(
+                fields={
+                    "due_at": change.due_at,
+                    "failures": change.failures,
+                    "last_failure": failure_document(change.failure),
+                    "updated_at": now,
+                    **_kept_in_doubt(change.doubt),
+                }
+            )
+        case Retired():
+            return Written(
+                fields={
+                    "state": State.NEEDS_REAUTH.value,
+                    "due_at": None,
+                    "failures": change.failures,
+                    "last_failure": failure_document(change.failure),
+                    "updated_at": now,
+                    "doubt": None,
+                    "lease": None,
+                }
+            )
+        case Scheduled():
+            fields = {"due_at": change.due_at, "updated_at": now, "lease": None}
+            return Written(fields=fields | _first_sight(token, now=now))
+        case _:
+            assert_never(change)
+
+
+def _kept_in_doubt(doubt: Doubt | None) -> dict[str, object]:
+    """In doubt, the lease stays with its owner, with no request running under it (`claim` null)."""
+    if doubt is None:
+        return {"lease": None}
+    return {"lease.claim": None, "doubt": {"since": doubt.since, "tries": doubt.tries}}
+
+
+def _renewed(token: Token, change: Renewed, keyring: KeyRing, *, now: datetime) -> Written:
+    granted = change.granted
+    access = keyring.seal(granted.access_token.reveal(), token_id=token.id, field="access_token")
+    fields: dict[str, object] = {
+        "access_token": access,
+        "issued_at": change.issued_at,
+        "expires_at": granted.expires_at,
+        "refresh_expires_at": change.refresh_expires_at,
+        "due_at": change.due_at,
+        "refreshed_at": change.refreshed_at,
+        "updated_at": now,
+        "failures": 0,
+        "last_failure": None,
+        "doubt": None,
+        "lease": None,
+    }
+    successor = None
+    if change.successor is not None:
+        successor = keyring.seal(change.successor.reveal(), token_id=token.id, field="refresh_token")
+        fields["refresh_token"] = successor
+        fields["grant_fingerprint"] = keyring.fingerprint(change.successor.reveal())
+    if granted.token_type is not None:
+        fields["token_type"] = granted.token_type
+    if granted.scope is not None:
+        fields["scope"] = granted.scope
+    fields |= {f"extra.{name}": value for name, value in granted.extra.items()}
+    return Written(fields=fields | _first_sight(token, now=now), access_token=access, refresh_token=successor)
+
+
+def _first_sight(token: Token, *, now: datetime) -> dict[str, object]:
+    """What an application that inserts a document leaves to us."""
+    if token.revision is not None:
+        return {}
+    return {"created_at": now, "grant": token.grant, "failures": token.failures}
+
+
+def _typed(document: Document, name: str, kind: type[T]) -> T:
+    value = document.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise IllTyped(f"{name} is not a {_SAID.get(kind, kind.__name__)}")
+    return value
+
+
+def _optional(document: Document, name: str, kind: type[T]) -> T | None:
+    return None if document.get(name) is None else _typed(document, name, kind)
+
+
+def _vars(document: Document) -> dict[str, str]:
+    stored = document.get("vars") or {}
+    if not isinstance(stored, Mapping) or not all(isinstance(value, str) for value in stored.values()):
+        raise IllTyped("vars is not an object of texts")
+    return {str(name): value for name, value in stored.items()}
+
+
+def _doubt(document: Document) -> Doubt | None:
+    stored = document.get("doubt")
+    if not isinstance(stored, Mapping):
+        return None
+    since, tries = stored.get("since"), stored.get("tries")
+    return Doubt(since=since, tries=tries) if isinstance(since, datetime) and isinstance(tries, int) else None

@@ -1,0 +1,78 @@
+"""`refreshd run`: the daemon itself. Here its failures to start become sentences and exit codes."""
+
+import asyncio
+import gc
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from daemon import __version__
+from daemon.adapters.embedded_mongod import MongodFailed, MongodMissing
+from daemon.adapters.event_log import configure
+from daemon.adapters.journal import JournalDamaged
+from daemon.adapters.mongo import StoreUriInvalid
+from daemon.runtime.daemon import Daemon
+from daemon.runtime.health import PortTaken
+from daemon.runtime.instance import StateHeld, StateUnusable, take
+from daemon.runtime.service_manager import ServiceManager
+from daemon.runtime.settings import Settings, SettingsInvalid, load
+
+OK, FAILED, UNAVAILABLE, HELD, MISCONFIGURED = 0, 1, 69, 75, 78
+
+
+def run(config: Path | None, env_file: Path | None) -> int:
+    """Run the daemon until a signal. Returns the exit code; says on standard error why it could not start."""
+
+    def read() -> Settings:
+        return load(config, os.environ, env_file)
+
+    try:
+        settings = read()
+        return _run(settings, read)
+    except SettingsInvalid as invalid:
+        for problem in invalid.problems:
+            _say(f"{problem.where}: {problem.what}. {problem.do}")
+        return MISCONFIGURED
+    except (StateUnusable, StoreUriInvalid, JournalDamaged, MongodMissing) as why:
+        _say(str(why))
+        return MISCONFIGURED
+    except StateHeld as why:
+        _say(str(why))
+        return HELD
+    except PortTaken as why:
+        _say(f"server.port: {why}. Stop that process, or choose another server.port")
+        return HELD
+    except OSError as why:
+        _say(f"server.host: can't listen on it ({why.strerror or why}). Choose an address of this machine")
+        return MISCONFIGURED
+    except MongodFailed as why:
+        _say(str(why))
+        return UNAVAILABLE
+
+
+def _run(settings: Settings, read: Callable[[], Settings]) -> int:
+    instance = take(settings.state_dir)
+    log = configure(format=settings.log.format.value, level=settings.log.level.value)
+    daemon = Daemon(
+        settings,
+        instance=instance,
+        log=log,
+        manager=ServiceManager(os.environ),
+        reload=read,
+        greet=_greet if sys.stdout.isatty() else lambda _url: None,
+    )
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays; the collector need not look at it again
+    return asyncio.run(daemon.run())
+
+
+def _greet(url: str) -> None:
+    print(
+        f"\n  refreshd {__version__}\n  status page  {url}/\n  metrics      {url}/metrics\n  stop with Ctrl-C\n",
+        flush=True,
+    )
+
+
+def _say(text: str) -> None:
+    print(f"refreshd: {text}", file=sys.stderr)

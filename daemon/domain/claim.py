@@ -1,0 +1,77 @@
+"""The right to present a refresh token once, and what may come of it: the words that use case and adapters share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+
+from daemon.domain.dialect import Reply
+from daemon.domain.token import FailureKind, Token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to present `token`'s refresh token once, until `deadline`.
+
+    `spent` is the sealed text that was read: what a result is fenced on. None: the token has no refresh token.
+    """
+
+    token: Token
+    id: str
+    spent: str | None
+    deadline: timedelta  # by the boot-time clock; no request starts after it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """A due document that can't be used: it is reported once per change, and nothing is sent anywhere."""
+
+    token: str
+    provider: str
+    kind: FailureKind
+    code: str
+    message: str
+    new: bool  # it was not set aside for the same reason before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one claim command brought. `more`: there was more due than it asked for."""
+
+    items: Sequence[Claim | SetAside]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One reply in the journal. `key` names it there; `provider` is the token's."""
+
+    key: int
+    token: str
+    provider: str
+    claim: str
+    spent: str | None
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """How the store looks before a sweep: who is paused, and the due documents of providers we have no client for."""
+
+    paused: Mapping[str, str]  # provider -> reason
+    set_aside: Sequence[SetAside]
+
+
+class Recorded(Enum):
+    """What became of a change: it is stored, or something newer had been stored before it."""
+
+    STORED = "stored"
+    SUPERSEDED = "superseded"
+
+
+class StoreLost(Exception):
+    """The store did not answer, or could not confirm with a majority. Nothing is known about the last write."""
+
+
+class Unusable(Exception):
+    """A journal entry can't be replayed, now or ever, until somebody has looked at it or at its document."""

@@ -1,0 +1,145 @@
+"""The one place where the use case meets its adapters."""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from daemon import __version__
+from daemon.adapters.event_log import EventLog
+from daemon.adapters.journal import SqliteJournal
+from daemon.adapters.keyring import KeyRing
+from daemon.adapters.metrics import Metrics
+from daemon.adapters.mongo import Mongo
+from daemon.adapters.mongo_store import MongoStore
+from daemon.adapters.token_endpoint import TokenEndpoint
+from daemon.domain.event import Event
+from daemon.domain.policy import Timing
+from daemon.domain.provider import Provider
+from daemon.domain.secret import Secret
+from daemon.refreshing.lane import Lane
+from daemon.refreshing.ports import Endpoint, Journal, Observe, Store
+from daemon.refreshing.refresher import Refresher
+from daemon.refreshing.sweep import Sweeper, Tally
+from daemon.runtime.clock import Clock
+from daemon.runtime.instance import Instance
+from daemon.runtime.settings import RefreshSettings, Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything that runs, fitted together."""
+
+    clock: Clock
+    mongo: Mongo
+    journal: SqliteJournal
+    endpoint: TokenEndpoint
+    refresher: Refresher
+    sweeper: Sweeper
+    lane: Callable[[Provider], Lane]
+    metrics: Metrics
+    keys: "Keys"
+
+
+class Keys:
+    """The key ring in use; a reload puts another in its place."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self.ring = ring
+
+    def __call__(self) -> KeyRing:
+        return self.ring
+
+
+def key_ring(settings: Settings) -> KeyRing:
+    return KeyRing(settings.keys.ring, active=settings.keys.active)
+
+
+def assemble(
+    settings: Settings,
+    *,
+    uri: Secret,
+    providers: Mapping[str, Provider],
+    instance: Instance,
+    log: EventLog,
+    watch: Observe,
+) -> Parts:
+    """The daemon's parts. `watch` sees every event too. Raises StoreUriInvalid."""
+    clock, keys, tally = Clock(), Keys(key_ring(settings)), Tally()
+    metrics = Metrics(providers=providers, version=__version__)
+
+    def observe(event: Event) -> None:
+        for observer in (metrics, log, tally, watch):
+            observer(event)
+
+    mongo = Mongo(
+        uri=uri,
+        database=settings.store.database,
+        collection=settings.store.collection,
+        clock=clock,
+        observe=observe,
+    )
+    refresh = settings.refresh
+    store = MongoStore(mongo, owner=instance.id, keyring=keys, lease=refresh.lease, hold=_hold(refresh))
+    journal = SqliteJournal(instance.directory / "journal.db", keyring=keys)
+    endpoint = TokenEndpoint(clock=clock, timeout=refresh.request_timeout, connections=refresh.concurrency)
+    refresher = _refresher(settings, dict(providers), store, journal, endpoint, clock, observe)
+
+    def lane(provider: Provider) -> Lane:
+        return Lane(provider, store=store, journal=journal, refresher=refresher, observe=observe)
+
+    sweeper = Sweeper(
+        lanes=map(lane, providers.values()),
+        store=store,
+        journal=journal,
+        refresher=refresher,
+        clock=clock,
+        tally=tally,
+        observe=observe,
+        period=refresh.sweep_every,
+    )
+    return Parts(
+        clock=clock,
+        mongo=mongo,
+        journal=journal,
+        endpoint=endpoint,
+        refresher=refresher,
+        sweeper=sweeper,
+        lane=lane,
+        metrics=metrics,
+        keys=keys,
+    )
+
+
+def _refresher(
+    settings: Settings,
+    providers: dict[str, Provider],
+    store: Store,
+    journal: Journal,
+    endpoint: Endpoint,
+    clock: Clock,
+    observe: Observe,
+) -> Refresher:
+    """Here mypy checks that the adapters fit the ports."""
+    return Refresher(
+        providers=providers,
+        store=store,
+        journal=journal,
+        endpoint=endpoint,
+        clock=clock,
+        chance=random.random,
+        timing=Timing(window=settings.refresh.window, jitter=settings.refresh.jitter),
+        observe=observe,
+    )
+
+
+def _hold(refresh: RefreshSettings) -> Callable[[Provider], timedelta]:
+    """How long after a lease's end nobody else may claim."""
+    retry_within = 2 * refresh.sweep_every + refresh.request_timeout
+
+    def hold(provider: Provider) -> timedelta:
+        return provider.adoptable_after(
+            lease=refresh.lease, retry_within=retry_within, adopt_after=refresh.adopt_after
+        )
+
+    return hold

@@ -1,0 +1,252 @@
+"""The life of the daemon: start, sweep, reload, drain, stop."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from daemon import __version__
+from daemon.adapters.embedded_mongod import EmbeddedMongod, MongodFailed
+from daemon.adapters.event_log import EventLog
+from daemon.adapters.mongo_statistics import repair_undated, statistics
+from daemon.domain.claim import StoreLost
+from daemon.domain.event import Event, SweepFailed, TokenInDoubt
+from daemon.domain.provider import Provider
+from daemon.domain.secret import Secret
+from daemon.runtime.bootstrap import Parts, assemble, key_ring
+from daemon.runtime.demo import Demo
+from daemon.runtime.health import HealthServer
+from daemon.runtime.instance import Instance
+from daemon.runtime.reload import needs_restart, secrets_of
+from daemon.runtime.schedule import Schedule
+from daemon.runtime.service_manager import ServiceManager
+from daemon.runtime.settings import Settings, SettingsInvalid
+from daemon.runtime.view import View
+
+COUNT_EVERY = timedelta(seconds=15)
+COUNT_SHARE = 100  # counting the whole store takes at most this part of MongoDB's time
+REPAIR_EVERY = timedelta(hours=1)
+SOON = timedelta(milliseconds=50)  # after a due time, so that it has surely come
+
+
+class Daemon:
+    """One process of refreshd."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        instance: Instance,
+        log: EventLog,
+        manager: ServiceManager,
+        reload: Callable[[], Settings],
+        greet: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._instance = instance
+        self._log = log
+        self._manager = manager
+        self._reload = reload
+        self._greet = greet
+        self._view = View(settings, instance=instance.id)
+        self._schedule = Schedule()
+        self._demo = Demo(settings.demo) if settings.demo.enabled else None
+        self._stop = asyncio.Event()
+        self._force = asyncio.Event()
+        self._prepared = False
+        self._parts: Parts
+
+    async def run(self) -> int:
+        """Run until a signal. Returns the exit code: 0, or 1 when the drain was not finished.
+
+        Raises MongodMissing, MongodFailed, StoreUriInvalid, JournalDamaged or PortTaken when it can't start.
+        """
+        async with AsyncExitStack() as closing:
+            await self._start(closing)
+            await self._stop.wait()
+            self._manager.stopping()
+            drained = await self._drain()
+            self._log.log("daemon.stopped", "info", drained=drained)
+        return 0 if drained else 1
+
+    # ---------------------------------------------------------------- start
+
+    async def _start(self, closing: AsyncExitStack) -> None:
+        self._listen_to_signals()
+        settings = self._settings
+        uri = await self._database(closing)
+        providers = dict(settings.providers)
+        if self._demo is not None:
+            providers |= await self._demo.start()
+            closing.push_async_callback(self._demo.stop)
+        self._log.register_secrets(secrets_of(settings, uri))
+        parts = assemble(
+            settings, uri=uri, providers=providers, instance=self._instance, log=self._log, watch=self._watch
+        )
+        self._parts, self._view.parts, self._view.providers = parts, parts, providers
+        closing.push_async_callback(parts.mongo.close)
+        closing.push_async_callback(parts.endpoint.close)
+        if unusable := await parts.journal.open():
+            self._log.log("journal.unusable", "error", entries=unusable)
+        closing.push_async_callback(parts.journal.close)
+        self._server = HealthServer(
+            self._view,
+            host=settings.server.host,
+            port=settings.server.port,
+            bearer_token=settings.server.bearer_token,
+        )
+        await self._server.start()
+        closing.push_async_callback(self._server.stop)
+        self._begin(closing)
+
+    def _begin(self, closing: AsyncExitStack) -> None:
+        refresh = self._settings.refresh
+        self._view.started(datetime.now(UTC))
+        url = f"http://{self._settings.server.host}:{self._server.port}"
+        self._log.log("daemon.started", "info", version=__version__, instance=self._instance.id, url=url)
+        self._manager.ready("waiting for MongoDB")
+        self._greet(url)
+        self._schedule.every(refresh.sweep_every, self._sweep, name="sweep")
+        self._schedule.once(SOON, self._count, name="count")
+        self._schedule.every(REPAIR_EVERY, self._repair, name="repair")
+        self._schedule.start()
+        closing.callback(self._schedule.close)
+
+    async def _database(self, closing: AsyncExitStack) -> Secret:
+        """The URI to use. Embedded: start a MongoDB of our own, and start it again should it die."""
+        configured = self._settings.store.uri
+        if isinstance(configured, Secret):
+            return configured
+        directory = self._instance.directory
+        mongod = EmbeddedMongod(data_dir=directory / "mongodb", uri_file=directory / "mongodb.uri")
+        uri = await mongod.start()
+        closing.push_async_callback(mongod.stop)
+        watcher = asyncio.create_task(self._revive(mongod), name="mongod")
+        closing.callback(watcher.cancel)
+        return Secret(uri)
+
+    async def _revive(self, mongod: EmbeddedMongod) -> None:
+        while True:
+            await mongod.wait()
+            self._log.log(
+                "mongod.died",
+                "error",
+                do="it is started again; see mongodb/mongod.log in the state directory",
+            )
+            try:
+                await mongod.start()
+            except MongodFailed as why:
+                self._log.log("mongod.failed", "error", message=str(why))
+                await asyncio.sleep(self._settings.refresh.sweep_every.total_seconds())
+
+    # ---------------------------------------------------------------- what happens again and again
+
+    async def _sweep(self) -> None:
+        self._view.sweep_begins()
+        try:
+            if not self._prepared:
+                await self._prepare()
+        except StoreLost as lost:
+            self._manager.status(f"waiting for MongoDB: {lost}")
+            self._parts.metrics(SweepFailed(message=str(lost)))
+            return
+        await self._parts.sweeper.sweep()
+
+    async def _prepare(self) -> None:
+        """What the first contact with MongoDB needs: its kind, the index, the demo's tokens."""
+        standalone = await self._parts.mongo.prepare()
+        if standalone:
+            self._log.log(
+                "store.standalone",
+                "warning",
+                message="this MongoDB is not a replica set: no failover and no retryable writes",
+                do="make it a replica set, even of one member",
+            )
+        if self._demo is not None:
+            await self._demo.fill(self._parts.mongo, self._parts.keys.ring)
+        self._prepared = True
+        self._manager.status("sweeping")
+
+    async def _count(self) -> None:
+        """Count the store, as often as that is cheap."""
+        clock = self._parts.clock
+        begun = clock.boot()
+        try:
+            if self._prepared:
+                self._view.counted(await statistics(self._parts.mongo))
+        except StoreLost:
+            pass  # told by the store itself
+        took = clock.boot() - begun
+        pause = max(COUNT_EVERY, COUNT_SHARE * took) if self._prepared else SOON * 10
+        self._schedule.once(pause, self._count, name="count")
+
+    async def _repair(self) -> None:
+        if not self._prepared:
+            return
+        try:
+            repaired = await repair_undated(self._parts.mongo)
+        except StoreLost:
+            return
+        for token in repaired:
+            self._log.log(
+                "token.undated", "warning", token=token, do="it had no usable due_at, and is due now"
+            )
+
+    def _watch(self, event: Event) -> None:
+        self._view(event)
+        if isinstance(event, TokenInDoubt):
+            wait = max(event.due_at - self._parts.clock.now(), timedelta(0)) + SOON
+            self._schedule.once(wait, self._sweep, name="in doubt")
+
+    # ---------------------------------------------------------------- signals
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked_to_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._asked_to_reload)
+
+    def _asked_to_stop(self) -> None:
+        if self._stop.is_set():
+            self._force.set()
+        self._stop.set()
+
+    def _asked_to_reload(self) -> None:
+        """Take over secrets, keys, providers and the log level; say what else would need a restart."""
+        try:
+            fresh = self._reload()
+        except SettingsInvalid as invalid:
+            problems = [f"{problem.where}: {problem.what}" for problem in invalid.problems]
+            self._log.log(
+                "reload.refused", "error", problems=problems, do="the earlier configuration stays in use"
+            )
+            return
+        uri = self._settings.store.uri
+        self._log.register_secrets(secrets_of(fresh, uri if isinstance(uri, Secret) else None))
+        self._log.set_level(fresh.log.level.value)
+        self._server.set_bearer_token(fresh.server.bearer_token)
+        self._parts.keys.ring = key_ring(fresh)
+        self._use(fresh.providers)
+        self._log.log("reload.done", "info", restart_needed_for=needs_restart(self._settings, fresh))
+        self._settings = replace(self._settings, providers=fresh.providers, log=fresh.log, keys=fresh.keys)
+
+    def _use(self, configured: Mapping[str, Provider]) -> None:
+        providers = {**configured, **(self._demo.provider if self._demo is not None else {})}
+        self._parts.refresher.providers.update(providers)
+        self._parts.sweeper.configure(providers, self._parts.lane)
+        self._parts.metrics.set_providers(providers)
+        self._view.providers = providers
+
+    # ---------------------------------------------------------------- stop
+
+    async def _drain(self) -> bool:
+        """Start nothing more and let what is in flight be recorded. False: out of time, or told to hurry."""
+        self._schedule.stop()
+        drain = asyncio.create_task(self._parts.sweeper.drain(), name="drain")
+        force = asyncio.create_task(self._force.wait(), name="force")
+        limit = self._settings.refresh.drain.total_seconds()
+        await asyncio.wait({drain, force}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        force.cancel()
+        return drain.done()

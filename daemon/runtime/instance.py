@@ -1,0 +1,96 @@
+"""Who this process is: one instance for one state directory, under a lock.
+
+The id is bound to the machine's boot and to the very file it stands in. The same id under the same lock therefore
+means: the process that used it before is dead, and what it held can be taken back. A copied directory or a cloned
+machine does not match, and gets an id of its own.
+"""
+
+import fcntl
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class StateHeld(Exception):
+    """Another process works with this state directory."""
+
+
+class StateUnusable(Exception):
+    """The state directory can't be used; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """Our own name among our peers, and our directory."""
+
+    id: str
+    directory: Path
+    returned: bool  # the earlier process of this id is dead
+
+
+def take(directory: Path) -> Instance:
+    """Lock `directory` for the life of this process, and find out who we are.
+
+    Raises StateHeld, naming the process, or StateUnusable.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _lock(directory / "lock")
+        identity = directory / "instance.json"
+        known = _read(identity)
+        if known is not None:
+            return Instance(id=known, directory=directory, returned=True)
+        return Instance(id=_write(identity), directory=directory, returned=False)
+    except OSError as why:
+        raise StateUnusable(
+            f"state.dir {directory}: {why.strerror or why}. Make it a directory that this user may write to"
+        ) from None
+
+
+def _lock(path: Path) -> None:
+    """Take the lock. The descriptor stays open, so the kernel lets go of it when this process ends, however."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(descriptor, 32).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise StateHeld(
+            f"state.dir {path.parent} is in use by process {holder or 'unknown'}: stop that one, or give this one a"
+            " state.dir of its own"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+
+
+def _read(path: Path) -> str | None:
+    """The id in the file, if it was written to this very file during this boot."""
+    try:
+        stored = json.loads(path.read_text())
+        if stored["bound"] == _binding(path):
+            return str(stored["id"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _write(path: Path) -> str:
+    """A new id, bound to the file that will hold it: written into that file, after its inode is known."""
+    fresh = path.with_suffix(".new")
+    fresh.touch(mode=0o600)
+    instance = uuid4().hex[:12]
+    with fresh.open("w") as file:
+        json.dump({"id": instance, "bound": _binding(fresh)}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.rename(path)
+    return instance
+
+
+def _binding(path: Path) -> list[str | int]:
+    boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else "unknown"
+    return [boot, path.stat().st_ino]

@@ -1,0 +1,171 @@
+"""How the daemon is, for probes, metrics and the status page. It only looks."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from daemon import __version__
+from daemon.adapters.keyring import Unopenable
+from daemon.domain.claim import StoreLost
+from daemon.domain.event import Event, SweepFinished
+from daemon.domain.provider import Provider
+from daemon.domain.statistics import FailedToken, Statistics
+from daemon.runtime.bootstrap import Parts
+from daemon.runtime.settings import Settings
+
+MISSED = 3  # periods without a good sweep before we say that we are not ready
+STUCK_AFTER = timedelta(seconds=30)  # beyond the missed periods: a sweep that waits for MongoDB ends by then
+
+Check = tuple[bool, str]
+
+
+class View:
+    """Fits `health.HealthSource`; an observer of sweeps."""
+
+    def __init__(self, settings: Settings, *, instance: str) -> None:
+        self.parts: Parts | None = None
+        self.providers: Mapping[str, Provider] = {}
+        self._settings = settings
+        self._instance = instance
+        self._started_at: datetime | None = None
+        self._swept: timedelta | None = None  # boot time of the last good sweep
+        self._begun: timedelta | None = None  # ... and when the last one was started
+        self._statistics: Statistics | None = None
+
+    # ---------------------------------------------------------------- what it is told
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, SweepFinished) and self.parts is not None:
+            self._swept = self.parts.clock.boot()
+
+    def sweep_begins(self) -> None:
+        if self.parts is not None:
+            self._begun = self.parts.clock.boot()
+
+    def counted(self, statistics: Statistics) -> None:
+        self._statistics = statistics
+        if self.parts is not None:
+            self.parts.metrics.set_statistics(statistics)
+
+    def started(self, at: datetime) -> None:
+        self._started_at = at
+
+    # ---------------------------------------------------------------- what it tells
+
+    def liveness(self) -> Check:
+        if self.parts is None or self._begun is None:
+            return True, "starting"
+        age = self.parts.clock.boot() - self._begun
+        limit = MISSED * self._settings.refresh.sweep_every + STUCK_AFTER
+        return age <= limit, f"the last sweep was started {age.total_seconds():.0f} s ago"
+
+    async def readiness(self) -> Mapping[str, Check]:
+        return {
+            "store": await self._store(),
+            "journal": self._journal(),
+            "keys": self._keys(),
+            "sweep": self._sweep(),
+            "clock": self._clock(),
+        }
+
+    async def status(self) -> Mapping[str, object]:
+        known = self._statistics
+        ready = all(ok for ok, _ in (await self.readiness()).values())
+        return {
+            "version": __version__,
+            "instance": self._instance,
+            "started_at": _text(self._started_at),
+            "ready": ready,
+            "providers": self._providers(),
+            "next_due_at": _text(known.next_due_at) if known else None,
+            "oldest_due_age_seconds": _seconds(known.oldest_due_age) if known else None,
+            "journal_entries": self.parts.journal.count if self.parts else 0,
+            "last_failures": [_failed(one) for one in known.last_failures] if known else [],
+        }
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        parts = self.parts
+        if parts is None:
+            return b"", "text/plain"
+        parts.metrics.set_journal_entries(parts.journal.count)
+        parts.metrics.set_store_up(parts.mongo.up)
+        if parts.clock.skew is not None:
+            parts.metrics.set_clock_skew(parts.clock.skew)
+        return parts.metrics.expose(accept)
+
+    # ---------------------------------------------------------------- the checks
+
+    async def _store(self) -> Check:
+        if self.parts is None:
+            return False, "starting"
+        try:
+            await self.parts.mongo.hello()
+        except StoreLost as lost:
+            return False, str(lost)
+        return True, "MongoDB answers and has a writable primary"
+
+    def _journal(self) -> Check:
+        if self.parts is None or not self.parts.journal.writable:
+            return False, "the journal can't be written: no provider is asked until it can"
+        return True, f"{self.parts.journal.count} replies wait for MongoDB"
+
+    def _keys(self) -> Check:
+        if self.parts is None:
+            return False, "starting"
+        ring = self.parts.keys.ring
+        try:
+            opened = ring.open(
+                ring.seal("probe", token_id="probe", field="probe"), token_id="probe", field="probe"
+            )
+        except Unopenable as why:
+            return False, str(why)
+        return opened == "probe", f"key {ring.active} seals and opens"
+
+    def _sweep(self) -> Check:
+        if self.parts is None or self._swept is None:
+            return False, "no sweep has succeeded yet"
+        age = self.parts.clock.boot() - self._swept
+        return (
+            age <= MISSED * self._settings.refresh.sweep_every,
+            f"the last good sweep was {age.total_seconds():.0f} s ago",
+        )
+
+    def _clock(self) -> Check:
+        skew = self.parts.clock.skew if self.parts else None
+        if skew is None:
+            return False, "MongoDB's clock is not known yet"
+        agrees = abs(skew) <= self._settings.store.max_clock_skew
+        return agrees, f"this machine's clock is {skew.total_seconds():+.1f} s from MongoDB's"
+
+    def _providers(self) -> dict[str, object]:
+        known = self._statistics
+        lanes = self.parts.sweeper.lanes if self.parts else {}
+        states = known.states if known else {}
+        return {
+            name: {
+                "configured": name in self.providers,
+                "paused": known.paused.get(name) if known else None,
+                "states": dict(states.get(name, {})),
+                "in_flight": len(lanes[name].in_flight) if name in lanes else 0,
+            }
+            for name in sorted(self.providers.keys() | states.keys())
+        }
+
+
+def _failed(one: FailedToken) -> dict[str, object]:
+    why = one.failure
+    return {
+        "token": one.token,
+        "provider": one.provider,
+        "kind": why.kind.value,
+        "code": why.code,
+        "message": why.message,
+        "at": _text(why.at),
+    }
+
+
+def _text(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _seconds(span: timedelta | None) -> float:
+    return 0.0 if span is None else round(span.total_seconds(), 3)

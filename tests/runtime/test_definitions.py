@@ -1,0 +1,293 @@
+"""Definitions: those we ship are what is known, and no definition may lead a secret astray."""
+
+import re
+import tomllib
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from daemon.domain.provider import BodyFormat, ClientAuth, ExpiryUnit, Rotation
+from daemon.runtime.definitions import read_definition, shipped, shipped_tables
+from daemon.runtime.problem import SettingsInvalid
+
+PLAIN = 'token_url = "https://example.com/token"\nclient_auth = "post"\n'
+HOST = 'token_url = "https://${shop}.example.com/token"\nclient_auth = "post"\n'
+
+
+def read(text: str):
+    return read_definition("trial", tomllib.loads(text))
+
+
+def refused(text: str) -> dict[str, str]:
+    with pytest.raises(SettingsInvalid) as raised:
+        read(text)
+    return {problem.where: f"{problem.what} {problem.do}" for problem in raised.value.problems}
+
+
+def variable(pattern: str) -> re.Pattern[str]:
+    text = f"{HOST}domain = 'example.com'\n[variables.shop]\npattern = '''{pattern}'''"
+    return read(text).variables["shop"].pattern
+
+
+def test_the_definitions_of_now_are_shipped():
+    """Each file is found, read without a problem, and read once."""
+    assert set(shipped()) >= {"google", "microsoft", "pipedrive", "sandbox", "xero"}
+    assert shipped() is shipped()
+    assert all(known.name == name for name, known in shipped().items())
+    assert all(known.title and known.as_of and known.notes for known in shipped().values())
+
+
+@pytest.mark.parametrize("name", sorted(shipped_tables()))
+def test_each_shipped_definition_says_where_it_is_from(name: str):
+    """A fact without a page is a rumour; the sandbox is our own."""
+    assert shipped()[name].docs.startswith("https://") or name == "sandbox"
+
+
+def test_pipedrive_stores_whatever_comes_and_keeps_the_api_host():
+    """Whether it rotates is not known, so nothing is assumed."""
+    known = shipped()["pipedrive"]
+    assert (known.client_auth, known.rotation, known.grace) == (
+        ClientAuth.BASIC,
+        Rotation.SOMETIMES,
+        timedelta(),
+    )
+    assert known.keep == ("api_domain",)
+    assert known.refresh_idle == timedelta(days=60)
+
+
+def test_xero_always_rotates_and_forgives_for_thirty_minutes():
+    """Its staff's word."""
+    known = shipped()["xero"]
+    assert (known.client_auth, known.rotation) == (ClientAuth.BASIC, Rotation.ALWAYS)
+    assert (known.grace, known.access_lifetime) == (timedelta(minutes=30), timedelta(minutes=30))
+
+
+def test_google_never_rotates():
+    """A reply without a refresh token is the rule there."""
+    known = shipped()["google"]
+    assert (known.client_auth, known.rotation) == (ClientAuth.POST, Rotation.NEVER)
+
+
+def test_microsoft_tells_a_loop_from_a_dead_grant():
+    """AADSTS50196 comes as invalid_grant, and passes."""
+    known = shipped()["microsoft"]
+    (loop,) = known.unavailable
+    assert loop.field == "error_description"
+    assert loop.pattern
+    assert loop.pattern.search("AADSTS50196: The server terminated an operation.\r\nTrace ID: x")
+    assert not loop.pattern.search("AADSTS501960: something else")
+    assert known.confirm == 1
+
+
+@pytest.mark.parametrize("tenant", ["common", "organizations", "consumers", "contoso.onmicrosoft.com",
+                                    "72f988bf-86f1-41af-91ab-2d7cd011db47"])  # fmt: skip
+def test_microsofts_tenants_are_words_domains_and_guids(tenant: str):
+    """What its pages name."""
+    assert shipped()["microsoft"].variables["tenant"].pattern.fullmatch(tenant)
+
+
+@pytest.mark.parametrize("tenant", ["", ".", "..", "a", "contoso..com", "a/b.com", "common/x", "common\n", "a.com#",
+                                    "x@evil.com", "evil.com:443", "é.com", "a%2eb.com", "-a.com", ".a.com"])  # fmt: skip
+def test_no_other_text_is_a_tenant(tenant: str):
+    """The value comes from a database, and the client secret goes where it leads."""
+    assert not shipped()["microsoft"].variables["tenant"].pattern.fullmatch(tenant)
+
+
+def test_the_sandbox_is_strict_and_local():
+    """As harsh as the harshest provider."""
+    known = shipped()["sandbox"]
+    assert (known.token_url, known.client_auth) == ("http://127.0.0.1:9465/token", ClientAuth.BASIC)
+    assert (known.rotation, known.grace, known.verified) == (Rotation.ALWAYS, timedelta(), True)
+
+
+def test_every_key_of_a_file_becomes_the_domains_own_term():
+    """A file that uses all keys loses none of them."""
+    known = read(
+        """
+        title = "Trial"
+        verified = true
+        docs = "https://example.com/docs"
+        as_of = 2026-11-21
+        token_url = "https://${shop}.example.com/token"
+        revoke_url = "https://example.com/revoke"
+        domain = "example.com"
+        client_auth = "none"
+        body = "json"
+        params = { scope = "all" }
+        headers = { X-Version = "2026 01" }
+        access_lifetime = "2h"
+        expires_in_unit = "ms"
+        refresh_idle = "7d"
+        refresh_lifetime = "90d"
+        rotation = "never"
+        grace = "30s"
+        reuse_refused = true
+        window = "90s"
+        confirm = 2
+        keep = ["team.id"]
+        notes = ["one"]
+        [variables.shop]
+        pattern = '[a-z]+'
+        default = "main"
+        [[rejected]]
+        field = "status"
+        values = ["DEAD", "GONE"]
+        status = [400, 401]
+        [[misconfigured]]
+        field = "error"
+        pattern = '^bad_'
+        [[unavailable]]
+        field = "error"
+        values = ["later"]
+        """
+    )
+    assert (known.name, known.title, known.verified, known.as_of) == (
+        "trial",
+        "Trial",
+        True,
+        date(2026, 11, 21),
+    )
+    assert (known.body, known.client_auth, known.expires_in_unit) == (
+        BodyFormat.JSON, ClientAuth.NONE, ExpiryUnit.MILLISECONDS,
+    )  # fmt: skip
+    assert (known.params, known.headers) == ({"scope": "all"}, {"X-Version": "2026 01"})
+    assert (known.access_lifetime, known.refresh_idle, known.refresh_lifetime) == (
+        timedelta(hours=2), timedelta(days=7), timedelta(days=90),
+    )  # fmt: skip
+    assert (known.rotation, known.grace, known.reuse_refused) == (Rotation.NEVER, timedelta(seconds=30), True)
+    assert (known.window, known.confirm, known.keep) == (timedelta(seconds=90), 2, ("team.id",))
+    assert known.rejected[0].values == {"DEAD", "GONE"}
+    assert known.rejected[0].status == {400, 401}
+    assert known.misconfigured[0].pattern == re.compile("^bad_")
+    assert known.unavailable[0].values == {"later"}
+    assert known.variables["shop"].default == "main"
+    assert known.revoke_url == "https://example.com/revoke"
+
+
+FILE = "providers/trial.toml"
+REFUSALS: dict[str, tuple[str, str, str]] = {
+    "no URL": ("client_auth = 'post'", "token_url", "required"),
+    "no auth": ("token_url = 'https://x.com'", "client_auth", "required"),
+    "an unknown key": (PLAIN + "rotates = true", "rotates", "rotation"),
+    "an unknown key in a variable": (
+        HOST + "domain='example.com'\nvariables.shop = { pattern = 'a', patern = 'b' }", "variables.shop.patern", "unknown",
+    ),
+    "an unknown word": (PLAIN + "rotation = 'daily'", "rotation", "always"),
+    "a text for a list": (PLAIN + "keep = 'api_domain'", "keep", "list"),
+    "a text for a table": (PLAIN + "params = 'x'", "params", "table"),
+    "a text for a date": (PLAIN + "as_of = 'soon'", "as_of", "date"),
+    "a bad status": (PLAIN + "rejected = [{ field = 'e', values = ['x'], status = [99] }]", "rejected.0.status.0", "100"),
+    "a sign without field": (PLAIN + "rejected = [{ values = ['x'] }]", "rejected.0.field", "required"),
+    "a sign that shows nothing": (PLAIN + "unavailable = [{ field = 'error' }]", "unavailable", "neither"),
+    "a sign that is no pattern": (PLAIN + "rejected = [{ field = 'e', pattern = '(' }]", "rejected.0.pattern", "regular"),
+    "three rejections": (PLAIN + "confirm = 3", "confirm", "0 to 2"),
+    "plain HTTP": (PLAIN.replace("https", "http"), "token_url", "https://"),
+    "another scheme": (PLAIN.replace("https", "ftp"), "token_url", "https://"),
+    "no scheme": (PLAIN.replace("https://", ""), "token_url", "plain URL"),
+    "no host": (PLAIN.replace("example.com", ""), "token_url", "plain URL"),
+    "a bad port": (PLAIN.replace(".com", ".com:x"), "token_url", "plain URL"),
+    "a user": (PLAIN.replace("example", "user@example"), "token_url", "plain URL"),
+    "a blank": (PLAIN.replace("/token", "/to ken"), "token_url", "plain URL"),
+    "a backslash": (PLAIN.replace("//example", "//evil.com\\\\@example"), "token_url", "plain URL"),
+    "a fragment": (PLAIN.replace("/token", "/token#x"), "token_url", "plain URL"),
+    "a plain HTTP revocation": (PLAIN + "revoke_url = 'http://example.com'", "revoke_url", "https://"),
+    "a host without domain": (HOST + "variables.shop.pattern = 'a'", "domain", "required"),
+    "a host outside of the domain": (
+        HOST + "domain = 'example.org'\nvariables.shop.pattern = 'a'", "token_url", "outside",
+    ),
+    "a host that only looks inside": (
+        HOST.replace("${shop}.e", "${shop}.bade") + "domain = 'example.com'\nvariables.shop.pattern = 'a'", "token_url", "outside",
+    ),
+    "a variable loopback": (
+        HOST.replace("https", "http").replace("example.com", "localhost") + "domain = 'a.localhost'\nvariables.shop.pattern = 'a'",
+        "token_url", "https://",
+    ),
+    "a port beside a variable host": (
+        HOST.replace(".com", ".com:8443") + "domain = 'example.com'\nvariables.shop.pattern = 'a'", "token_url", "no port",
+    ),
+    "a domain that is a whole country": (HOST + "domain = 'com'\nvariables.shop.pattern = 'a'", "domain", "not a domain"),
+    "a variable in the query": (
+        PLAIN.replace("/token", "/token?x=${a}") + "variables.a.pattern = 'a'", "token_url", "query",
+    ),
+    "an undeclared variable": (PLAIN.replace("/token", "/${a}"), "variables.a", "not declared"),
+    "an unused variable": (PLAIN + "variables.a.pattern = 'a'", "variables.a", "not used"),
+    "a default that does not match": (
+        PLAIN.replace("/token", "/${a}") + "variables.a = { pattern = 'a', default = 'b' }", "variables.a.default", "match",
+    ),
+    "a secret among the parameters": (PLAIN + "params.client_secret = 'x'", "params.client_secret", "itself"),
+    "an Authorization header": (PLAIN + "headers.AUTHORIZATION = 'x'", "headers.AUTHORIZATION", "can't be set"),
+    "a header with a line break": (PLAIN + 'headers.X-A = "a\\r\\nB: c"', "headers.X-A", "header"),
+    "a header's odd name": (PLAIN + "headers.'X A' = 'x'", "headers.X A", "can't be set"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSALS.values(), ids=REFUSALS)
+def test_each_mistake_is_refused_by_its_key(case: tuple[str, str, str]):
+    """One mistake is one problem, named by file and key."""
+    text, key, hint = case
+    problems = refused(text)
+    assert hint in problems[f"{FILE}: {key}"]
+    assert len(problems) == 1 + (key == "token_url" and "'com'" in text)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost", "[::1]:99"])
+def test_plain_http_is_for_loopback(host: str):
+    """The sandbox needs no certificate."""
+    assert read(f"token_url = 'http://{host}/token'\nclient_auth = 'post'")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [".+", ".*", "[^/]+", r"\S+", "[a-z.]+", "[a-z/]+", r"[\w.@-]+", "[a-z:0-9]+", r"\w+\s?", "a.b", "[a-z]+(?:%[0-9]+)?|%a",
+     "(?i)[a-z]+", "a)|(b", "("],
+)  # fmt: skip
+def test_sloppy_patterns_are_refused(pattern: str):
+    """The mistake that would send a client secret to somebody else's server."""
+    where = f"{FILE}: variables.shop.pattern"
+    text = f"{HOST}domain = 'example.com'\n[variables.shop]\npattern = '''{pattern}'''"
+    assert where in refused(text)
+
+
+HARMFUL = "/\\@:?#%& \t\n\r\x00\u3002\uff0f\uff20"
+
+
+@given(value=st.text(alphabet="ab.-_~9" + HARMFUL, min_size=1, max_size=12))
+@example("a/b").via("a path")
+@example("evil.com/").via("a host")
+@example("..").via("a parent")
+@example("bb/evil.com").via("what the probes miss")
+def test_no_variable_ever_takes_a_harmful_value(value: str):
+    """Even a pattern that the probes let pass is guarded: nothing that steers a URL comes through."""
+    odd = variable(r"[a-z9-]+|bb+(?:.|\n){6,}")  # seven characters and more: longer than any probe
+    for pattern in (odd, variable("[a-z0-9-]+"), shipped()["microsoft"].variables["tenant"].pattern):
+        if pattern.fullmatch(value):
+            assert not set(value) & set(HARMFUL)
+            assert not value.startswith(".")
+
+
+@given(name=st.from_regex(r"[a-z0-9](?:[a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True))
+def test_honest_values_pass(name: str):
+    """The guard refuses nothing that a host name needs."""
+    assert variable("[a-z0-9-]+").fullmatch(name)
+
+
+def test_a_definition_with_many_mistakes_tells_them_all():
+    """As the configuration does."""
+    problems = refused(PLAIN + "rotation = 'x'\nconfirm = 'y'\nnope = 1\n")
+    assert set(problems) == {f"{FILE}: rotation", f"{FILE}: confirm", f"{FILE}: nope"}
+
+
+@pytest.mark.parametrize(
+    "table", [{}, {"token_url": 5, "client_auth": []}, {"token_url": "", "client_auth": None}]
+)
+def test_nonsense_is_refused_with_sentences(table: dict[str, Any]):
+    """Whatever the types."""
+    with pytest.raises(SettingsInvalid) as raised:
+        read_definition("trial", table)
+    assert [problem.where for problem in raised.value.problems] == [
+        f"{FILE}: token_url",
+        f"{FILE}: client_auth",
+    ]
