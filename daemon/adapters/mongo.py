@@ -73,7 +73,7 @@ class Mongo:
                 appname="refreshd",
                 tz_aware=True,
                 retryWrites=self.retryable_writes,
-                datetime_conversion="datetime_auto",
+                datetime_conversion="DATETIME_AUTO",
                 **options,
             )
         except (PyMongoError, ValueError) as why:
@@ -102,7 +102,7 @@ class Mongo:
         said: Mapping[str, object] = await self.promised(self._client.admin.command("hello"))
         told = said.get("localTime")
         if isinstance(told, datetime):
-            self.clock.set_store_time(told, asked=asked, answered=self.clock.boot())
+            self.clock.set_store_time(told.replace(tzinfo=UTC), asked=asked, answered=self.clock.boot())
         if not said.get("isWritablePrimary"):
             raise self._lost("MongoDB has no writable primary now")
         return said

@@ -1,9 +1,10 @@
 """Many tokens: one pass over what is due, in one lane for each provider. Replies that wait are replayed first."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from daemon.domain.claim import Entry, Recorded, StoreLost, Unusable
 from daemon.domain.event import (
@@ -22,6 +23,7 @@ from daemon.refreshing.ports import Clock, Journal, Observe, Store
 from daemon.refreshing.refresher import Refresher
 
 REPLAYED_AT_ONCE = 256
+PATIENCE = 0.8  # of its period: how long a sweep waits for what it started
 
 
 @dataclass(slots=True)
@@ -125,14 +127,30 @@ class Sweeper:
                 self._passes[name] = asyncio.create_task(lane.work(), name=f"lane {name}")
 
     async def _finished(self) -> int:
-        """Wait for the lanes, but not beyond this sweep's period: what goes on belongs to the next one."""
-        if not self._passes:
-            return 0
-        done, _ = await asyncio.wait(self._passes.values(), timeout=self._period.total_seconds())
+        """Wait for the lanes and for what they started, but not beyond this sweep's period: what goes on belongs to
+        the next one. Raises StoreLost when a lane met that.
+        """
+        deadline = self._clock.boot() + self._period * PATIENCE
+        done = await self._ended(list(self._passes.values()), deadline)
         mine = {name: task for name, task in self._passes.items() if task in done}
         for name in mine:  # another sweep that waited beside us may have taken the others
             del self._passes[name]
-        return sum(task.result() for task in mine.values())
+        claimed = sum(task.result() for task in mine.values())
+        await self._ended([task for name in mine for task in self._in_flight(name)], deadline)
+        return claimed
+
+    async def _ended(
+        self, tasks: Collection[asyncio.Task[Any]], deadline: timedelta
+    ) -> set[asyncio.Task[Any]]:
+        if not tasks:
+            return set()
+        left = max(deadline - self._clock.boot(), timedelta(0))
+        done, _ = await asyncio.wait(tasks, timeout=left.total_seconds())
+        return done
+
+    def _in_flight(self, name: str) -> list[asyncio.Task[None]]:
+        lane = self.lanes.get(name)
+        return list(lane.in_flight.values()) if lane else []
 
     async def replay(self) -> None:
         """Deal with the replies that the journal still holds, as if they had just come. Raises StoreLost."""

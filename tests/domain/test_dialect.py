@@ -1,0 +1,632 @@
+"""What a reply means: tables of replies as providers really send them, and the promise that any reply has a meaning."""
+
+import json
+import re
+from base64 import urlsafe_b64encode
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from daemon.domain.answer import Answer, Granted, Misconfigured, Rejected, Unavailable, Unread
+from daemon.domain.dialect import NoReply, Reply, read, retry_after
+from daemon.domain.provider import Definition, ExpiryUnit, Provider, Rotation, Sign
+from daemon.domain.secret import MASK, Secret
+from daemon.domain.token import State, Token
+
+ASKED = datetime(2026, 11, 1, 12, tzinfo=UTC)
+PLAIN = Definition(name="acme", title="Acme", token_url="https://login.acme.test/token")
+TOKEN = Token(
+    id="acme:1",
+    provider="acme",
+    account="1",
+    state=State.ACTIVE,
+    refresh_token=Secret("short-refresh"),
+    access_token=Secret("short-access"),
+)
+GRANT = {
+    "access_token": "new-access",
+    "refresh_token": "new-refresh",
+    "token_type": "Bearer",
+    "expires_in": 3600,
+}
+ACCESS_ONLY = {"access_token": "new-access", "expires_in": 3600}
+
+
+def reply(body, status=200, **more):
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    told = {"content_type": "application/json", "retry_after": None, "whole": True, "asked_at": ASKED}
+    return Reply(status=status, body=raw, **told | more)
+
+
+def answer(body, status=200, *, known=None, **more):
+    definition = replace(PLAIN, **known or {})
+    provider = Provider(definition=definition, client_id="me", client_secret=Secret("short-secret"))
+    return read(provider, TOKEN, reply(body, status, **more))
+
+
+def jwt(claims):
+    return "e30." + urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=") + ".c2ln"
+
+
+# ------------------------------------------------------------------------------------------------ grants
+
+
+def test_a_grant_is_read_whole():
+    """Every field of RFC 6749 §5.1."""
+    assert answer(GRANT | {"scope": "read write"}) == Granted(
+        access_token=Secret("new-access"),
+        refresh_token=Secret("new-refresh"),
+        token_type="Bearer",
+        scope="read write",
+        expires_at=ASKED + timedelta(hours=1),
+    )
+
+
+@pytest.mark.parametrize("status", [200, 201, 400, 500])
+@pytest.mark.parametrize(
+    "content_type", ["application/json; charset=utf-8", "text/html", "text/plain", "", "\x00"]
+)
+def test_a_grant_is_one_whatever_stands_around_it(status, content_type):
+    """The body decides, neither the status nor the content type; else the only copy would be thrown away."""
+    granted = answer(GRANT, status, content_type=content_type)
+    assert isinstance(granted, Granted)
+    assert granted.refresh_token == Secret("new-refresh")
+
+
+@pytest.mark.parametrize(
+    "error", ["invalid_grant", "invalid_client", "whatever", 400, {"code": "invalid_grant"}]
+)
+def test_an_error_beside_an_access_token_does_not_discard_the_grant(error):
+    """A wrong guess here would lose the successor; the other way round the next refresh tells."""
+    assert isinstance(answer(GRANT | {"error": error}), Granted)
+
+
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf", b"  \r\n"])
+def test_json_is_read_with_a_byte_order_mark_too(bom):
+    """Some frameworks write one."""
+    assert isinstance(answer(bom + json.dumps(GRANT).encode()), Granted)
+
+
+def test_a_form_encoded_grant_is_read_where_the_reply_says_so():
+    """An older habit of some providers; numbers are texts there."""
+    granted = answer(
+        urlencode(GRANT).encode(), content_type="application/x-www-form-urlencoded; charset=utf-8"
+    )
+    assert granted.access_token == Secret("new-access")
+    assert granted.refresh_token == Secret("new-refresh")
+    assert granted.expires_at == ASKED + timedelta(hours=1)
+
+
+def test_a_form_encoded_grant_that_was_cut_short_is_not_believed():
+    """Its last value would be half a token."""
+    got = answer(
+        b"access_token=a&refresh_token=hal", content_type="application/x-www-form-urlencoded", whole=False
+    )
+    assert got == Unavailable(code="cut_short", message="the reply ended before its end", in_doubt=True)
+
+
+def test_a_complete_grant_in_a_body_that_ended_badly_is_one():
+    """JSON that parses is whole, whatever became of the connection."""
+    assert isinstance(answer(GRANT, whole=False), Granted)
+
+
+def test_without_a_refresh_token_the_old_one_stays():
+    """RFC 6749 §6: the reply may leave it out."""
+    assert answer(ACCESS_ONLY).refresh_token is None
+    assert isinstance(answer(ACCESS_ONLY | {"refresh_token": None}), Granted)
+    assert isinstance(answer(ACCESS_ONLY | {"refresh_token": ""}), Granted)
+
+
+def test_a_missing_refresh_token_is_unread_where_one_always_comes():
+    """The access token is kept; the spent value must not be presented again."""
+    got = answer(ACCESS_ONLY, known={"rotation": Rotation.ALWAYS})
+    assert isinstance(got, Unread)
+    assert got.code == "no_refresh_token"
+    assert got.granted.access_token == Secret("new-access")
+    assert got.granted.refresh_token is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"refreshToken": "x"},
+        {"RefreshToken": "x"},
+        {"refresh-token": "x"},
+        {"new_refresh_token": "x"},
+        {"data": {"refresh_token": "x"}},
+        {"data": [{"a": {"refreshToken": "x"}}]},
+        {"refresh_token": {"value": "x"}},
+        {"refresh_token": ["x"]},
+        {"refresh_token": 12345},
+        {"refresh_token": "\ud800"},
+    ],
+)
+@pytest.mark.parametrize("rotation", [Rotation.SOMETIMES, Rotation.ALWAYS])
+def test_a_refresh_token_where_nobody_looks_is_unread(body, rotation):
+    """Else it would be lost in silence; the operator mends the definition and the journal has the reply."""
+    got = answer(ACCESS_ONLY | body, known={"rotation": rotation})
+    assert isinstance(got, Unread)
+    assert got.code == "refresh_token_elsewhere"
+    assert got.granted.access_token == Secret("new-access")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"refresh_token_expires_in": 5},
+        {"refreshTokenExpiresAt": "x"},
+        {"refreshToken": None},
+        {"refreshToken": ""},
+        {"has_refresh_token": True},
+        {"data": {"refresh_token": None}},
+    ],
+)
+def test_what_only_sounds_like_a_refresh_token_harms_nothing(body):
+    """Ends, flags and empty places."""
+    assert isinstance(answer(ACCESS_ONLY | body), Granted)
+
+
+@pytest.mark.parametrize(
+    ("scope", "read_as"),
+    [
+        ("a b", "a b"),
+        (["a", "b"], "a b"),
+        (["a", 1, None], "a"),
+        ([], None),
+        ("", None),
+        (None, None),
+        (7, None),
+        ({"a": 1}, None),
+        (["\ud800"], None),
+    ],
+)
+def test_a_scope_is_a_text_or_a_list(scope, read_as):
+    """Anything else is none."""
+    assert answer(GRANT | {"scope": scope}).scope == read_as
+
+
+@pytest.mark.parametrize(
+    ("body", "lifetime"),
+    [
+        ({"expires_in": 3599}, timedelta(seconds=3599)),
+        ({"expires_in": "3599"}, timedelta(seconds=3599)),
+        ({"expires_in": 1793538000}, timedelta(hours=1)),
+        ({"expires_at": "2026-11-01T13:00:00Z"}, timedelta(hours=1)),
+        ({"expires_at": 1793538000000}, timedelta(hours=1)),
+        ({"expires_in": 60, "expires_at": 1793538000}, timedelta(minutes=1)),
+        ({"expires_in": None, "expires_at": 1793538000}, timedelta(hours=1)),
+        ({"access_token": jwt({"exp": 1793538000})}, timedelta(hours=1)),
+        ({"expires_in": 60, "access_token": jwt({"exp": 1793538000})}, timedelta(minutes=1)),
+        ({}, timedelta(hours=1)),
+        ({"expires_in": 0}, timedelta(hours=1)),
+        ({"expires_in": -1}, timedelta(hours=1)),
+        ({"expires_in": "soon"}, timedelta(hours=1)),
+        ({"expires_in": 10**400}, timedelta(hours=1)),
+        ({"expires_in": float("nan")}, timedelta(hours=1)),
+    ],
+)
+def test_the_end_is_told_in_many_ways_and_assumed_where_it_is_not(body, lifetime):
+    """`expires_in`, then an absolute key, then the token's own `exp`, then an hour."""
+    assert answer({"access_token": "a", "refresh_token": "r"} | body).expires_at == ASKED + lifetime
+
+
+def test_a_definition_knows_lifetimes_and_units():
+    """The documented lifetime stands in for a missing one; `expires_in` may count milliseconds."""
+    untold = {"access_token": "a"}
+    assert answer(untold, known={"access_lifetime": timedelta(minutes=7)}).expires_at == ASKED + timedelta(
+        minutes=7
+    )
+    milliseconds = answer(
+        untold | {"expires_in": 1800000}, known={"expires_in_unit": ExpiryUnit.MILLISECONDS}
+    )
+    assert milliseconds.expires_at == ASKED + timedelta(minutes=30)
+
+
+@pytest.mark.parametrize(
+    ("body", "days"),
+    [
+        ({"refresh_token_expires_in": 86400}, 1),
+        ({"x_refresh_token_expires_in": "86400"}, 1),
+        ({"refresh_expires_in": 86400}, 1),
+        ({"refresh_token_expires_at": "2026-11-02T12:00:00Z"}, 1),
+    ],
+)
+def test_a_refresh_token_may_tell_its_own_end(body, days):
+    """Under the names that providers use."""
+    assert answer(GRANT | body).refresh_expires_at == ASKED + timedelta(days=days)
+
+
+def test_a_refresh_token_that_tells_no_end_has_no_known_one():
+    """Zero is how a session that never ends is told."""
+    assert answer(GRANT).refresh_expires_at is None
+    assert answer(GRANT | {"refresh_expires_in": 0}).refresh_expires_at is None
+
+
+def test_only_what_the_definition_names_is_kept():
+    """At dotted paths, plain values that can be stored, and nothing that looks like a secret."""
+    body = GRANT | {
+        "api_domain": "https://acme.test",
+        "team": {"id": 7, "names": ["one"]},
+        "big": 2**63,
+        "odd": "\ud800",
+        "long": "x" * 2049,
+        "id_token": "secret",
+        "other": 1,
+    }
+    keep = (
+        "api_domain",
+        "team.id",
+        "team.names.0",
+        "team.names.9",
+        "team",
+        "big",
+        "odd",
+        "long",
+        "id_token",
+        "none",
+    )
+    assert answer(body, known={"keep": keep}).extra == {
+        "api_domain": "https://acme.test",
+        "team_id": 7,
+        "team_names_0": "one",
+    }
+
+
+# ------------------------------------------------------------------------------------------------ refusals
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 500])
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("invalid_grant", Rejected),
+        ("invalid_client", Misconfigured),
+        ("unauthorized_client", Misconfigured),
+        ("unsupported_grant_type", Misconfigured),
+        ("invalid_scope", Misconfigured),
+        ("invalid_request", Unavailable),
+        ("temporarily_unavailable", Unavailable),
+        ("slow_down", Unavailable),
+        ("never_heard_of", Unavailable),
+    ],
+)
+def test_the_standard_codes_mean_what_they_say_with_any_status(status, code, kind):
+    """RFC 6749 §5.2; what nobody knows condemns nothing."""
+    got = answer({"error": code, "error_description": "said so"}, status)
+    assert isinstance(got, kind)
+    assert (got.code, got.message) == (code, "said so")
+
+
+def test_only_a_refused_client_concerns_the_whole_provider():
+    """A scope or a grant type is one token's."""
+    clients = {
+        code: answer({"error": code}, 400).client for code in ("invalid_client", "unauthorized_client")
+    }
+    tokens = {
+        code: answer({"error": code}, 400).client for code in ("invalid_scope", "unsupported_grant_type")
+    }
+    assert all(clients.values())
+    assert not any(tokens.values())
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        ({"error": {"code": 190, "message": "expired"}}, "190", "expired"),
+        ({"error": {"type": "OAuth", "message": "no"}}, "OAuth", "no"),
+        ({"error": 400}, "400", "400"),
+        ({"error": "odd"}, "odd", "odd"),
+        ({"error": "odd", "message": "told"}, "odd", "told"),
+        ({"error": "odd", "error_description": ["not text"]}, "odd", "odd"),
+        ({"error": True}, "http_400", "HTTP 400"),
+        ({"error": {}}, "http_400", "HTTP 400"),
+        ({"message": "only this"}, "http_400", "only this"),
+        ([], "http_400", "HTTP 400"),
+        (b"", "http_400", "HTTP 400"),
+        (b"<html>Bad gateway", "http_400", "HTTP 400"),
+        (b"error=invalid_grant", "http_400", "HTTP 400"),
+    ],
+)
+def test_an_unknown_refusal_is_unavailable_and_says_what_is_known(body, code, message):
+    """A 400 with an empty body above all: nobody's consent is thrown away for it."""
+    assert answer(body, 400) == Unavailable(code=code, message=message)
+
+
+def test_a_form_encoded_refusal_is_read_too():
+    """Where the content type says so."""
+    got = answer(b"error=invalid_grant", content_type="application/x-www-form-urlencoded")
+    assert isinstance(got, Rejected)
+
+
+@pytest.mark.parametrize("error", ["odd", 5, {"message": "no code"}, ["odd"], True])
+def test_an_unknown_error_with_http_200_is_unavailable(error):
+    """It is no success that nobody can read: it says that it is an error."""
+    got = answer({"error": error}, 200)
+    assert isinstance(got, Unavailable)
+    assert not got.in_doubt
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 520, 599])
+@pytest.mark.parametrize("body", [b"", b"<html>", {"error": "server_error"}, {"message": "oops"}])
+def test_a_server_error_leaves_doubt(status, body):
+    """The request may have been processed all the same."""
+    got = answer(body, status)
+    assert isinstance(got, Unavailable)
+    assert got.in_doubt
+
+
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 408, 429])
+def test_a_refused_request_leaves_none(status):
+    """It was turned away before anything was spent."""
+    got = answer(b"", status)
+    assert isinstance(got, Unavailable)
+    assert not got.in_doubt
+
+
+SIGNS = {
+    "rejected": (
+        Sign(field="status", values=frozenset({"BAD_REFRESH_TOKEN"})),
+        Sign(field="errors.0.resource", pattern=re.compile("^RefreshToken$")),
+        Sign(field="error", values=frozenset({"400"}), status=frozenset({400})),
+        Sign(field="ok", values=frozenset({"false"})),
+    ),
+    "misconfigured": (Sign(field="error", values=frozenset({"incorrect_client_credentials"})),),
+    "unavailable": (Sign(field="error_description", pattern=re.compile(r"AADSTS50196\b")),),
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        ({"status": "BAD_REFRESH_TOKEN"}, 400, Rejected),
+        ({"status": "BAD_REFRESH_TOKEN"}, 200, Rejected),
+        ({"errors": [{"resource": "RefreshToken"}]}, 400, Rejected),
+        ({"errors": [{"resource": "RefreshTokens"}]}, 400, Unavailable),
+        ({"errors": []}, 400, Unavailable),
+        ({"error": 400}, 400, Rejected),
+        ({"error": 400}, 200, Unavailable),
+        ({"ok": False, "error": "anything"}, 200, Rejected),
+        ({"ok": False, "access_token": "a", "error": "anything"}, 200, Rejected),
+        ({"error": "incorrect_client_credentials"}, 200, Misconfigured),
+        ({"error": "invalid_grant", "error_description": "AADSTS50196: loop"}, 400, Unavailable),
+        ({"error": "invalid_grant", "error_description": "AADSTS501961: dead"}, 400, Rejected),
+        ({"error": "invalid_client", "status": "BAD_REFRESH_TOKEN"}, 400, Rejected),
+    ],
+)
+def test_the_definitions_own_signs_are_read_first(body, status, kind):
+    """They know what the standard's codes don't."""
+    assert isinstance(answer(body, status, known=SIGNS), kind)
+
+
+def test_a_refused_client_by_a_sign_keeps_its_name():
+    """A known code is no secret, however long it is, and concerns the whole provider."""
+    got = answer({"error": "incorrect_client_credentials"}, known=SIGNS)
+    assert (got.code, got.message, got.client) == ("incorrect_client_credentials",) * 2 + (True,)
+
+
+def test_a_server_error_by_a_sign_leaves_doubt_as_well():
+    """What the definition calls an outage was still sent."""
+    got = answer({"error_description": "AADSTS50196"}, 503, known=SIGNS, retry_after="7")
+    assert (got.in_doubt, got.retry_after) == (True, timedelta(seconds=7))
+
+
+# ------------------------------------------------------------------------------------------------ waits
+
+
+@pytest.mark.parametrize(
+    ("header", "wait"),
+    [
+        ("120", timedelta(minutes=2)),
+        (" 120 ", timedelta(minutes=2)),
+        ("0", timedelta(seconds=1)),
+        ("86400", timedelta(days=1)),
+        ("86401", timedelta(days=1)),
+        ("9" * 5000, timedelta(days=1)),
+        ("Sun, 01 Nov 2026 12:05:00 GMT", timedelta(minutes=5)),
+        ("Sunday, 01-Nov-26 12:05:00 GMT", timedelta(minutes=5)),
+        ("Sun Nov  1 12:05:00 2026", timedelta(minutes=5)),
+        ("Sun, 01 Nov 2026 13:05:00 +0100", timedelta(minutes=5)),
+        ("Sun, 01 Nov 2026 11:00:00 GMT", timedelta(seconds=1)),
+        ("Fri, 01 Nov 2126 12:00:00 GMT", timedelta(days=1)),
+        (None, None),
+        ("", None),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("٣", None),
+        ("Sun, 99 Nov 2026 12:05:00 GMT", None),
+        ("Sun, 01 Nov 2026 12:05:00 +9999", None),
+        ("Sun, 01 Nov 99999999999 12:05:00 GMT", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_within_reason(header, wait):
+    """One second to one day; what can't be read is as if it weren't there."""
+    assert retry_after(header, now=ASKED) == wait
+    assert answer(b"", 429, retry_after=header).retry_after == wait
+
+
+@given(st.integers(1, 86_400))
+def test_a_date_and_the_seconds_until_it_mean_the_same(seconds):
+    """RFC 9110 §10.2.3."""
+    date = format_datetime(ASKED + timedelta(seconds=seconds), usegmt=True)
+    assert retry_after(date, now=ASKED) == retry_after(str(seconds), now=ASKED)
+
+
+# ------------------------------------------------------------------------------------------------ no answer
+
+
+@pytest.mark.parametrize("status", [200, 201, 204])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"OK",
+        b"<html>",
+        b"\xff\xfe\x00",
+        b"null",
+        b"[]",
+        b"7",
+        b"{}",
+        b'{"access_token":""}',
+        b"access_token=a",
+        b'{"access_token":null}',
+        b'{"access_token":5}',
+        b'{"access_token":"\\ud800"}',
+        b'{"data":{"access_token":"a"}}',
+        b'{"error":null}',
+        b'{"error":""}',
+    ],
+)
+def test_a_success_that_cannot_be_read_is_unread(status, body):
+    """Somebody must look: the old refresh token may be spent, and the reply holds what there is."""
+    got = answer(body, status)
+    assert isinstance(got, Unread)
+    assert (got.code, got.granted) == ("no_grant", None)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b'{"access_token":"new', b'{"access_token":"a","refresh_token":"b"', b"<ht"]
+)
+def test_a_success_that_was_cut_short_leaves_doubt(body):
+    """Half a grant is none; the same value is presented once more."""
+    assert answer(body, whole=False) == Unavailable(
+        code="cut_short", message="the reply ended before its end", in_doubt=True
+    )
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_refusal_that_was_cut_short_is_one_all_the_same(whole):
+    """Its status is known."""
+    assert answer(b'{"error":"inva', 400, whole=whole) == Unavailable(code="http_400", message="HTTP 400")
+
+
+@pytest.mark.parametrize(
+    ("sent", "trust", "means"),
+    [
+        (True, False, Unavailable(code="timeout", message="none", in_doubt=True)),
+        (False, False, Unavailable(code="timeout", message="none", in_doubt=False)),
+        (False, True, Misconfigured(code="timeout", message="none")),
+    ],
+)
+def test_no_reply_is_in_doubt_only_where_something_was_sent(sent, trust, means):
+    """And a certificate that isn't trusted is the operator's affair."""
+    nothing = NoReply(code="timeout", message="none", sent=sent, trust=trust, asked_at=ASKED)
+    assert read(Provider(definition=PLAIN, client_id="me"), TOKEN, nothing) == means
+
+
+# ------------------------------------------------------------------------------------------------ secrets
+
+
+@pytest.mark.parametrize(
+    "secret", ["short-refresh", "short-access", "short-secret", "x" * 20, "eyJ0eXAiOi.eyJzdWI.c2ln"]
+)
+@pytest.mark.parametrize("place", ["error", "error_description", "message"])
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_an_echoed_secret_is_masked(secret, place, status):
+    """Known ones of any length, and any run of twenty token characters."""
+    got = answer({"error": "odd"} | {place: f"bad token {secret}!"}, status)
+    assert secret not in got.code + got.message
+    assert MASK in got.code + got.message
+
+
+def test_a_message_is_short_printable_and_encodable():
+    """It is stored and logged."""
+    got = answer({"error": "a\ud800b\n", "error_description": "no \x1b[31m " * 100}, 400)
+    assert got.code == "a b"
+    assert len(got.message) == 300
+    assert got.message.isprintable()
+
+
+def test_a_printed_reply_or_answer_shows_no_token():
+    """Neither the bytes nor the tokens."""
+    shown = repr((reply(GRANT), answer(GRANT), answer(ACCESS_ONLY, known={"rotation": Rotation.ALWAYS})))
+    assert "new-access" not in shown
+    assert "new-refresh" not in shown
+
+
+# ------------------------------------------------------------------------------------------------ anything
+
+NAMES = st.sampled_from(
+    [
+        "access_token",
+        "refresh_token",
+        "expires_in",
+        "expires_at",
+        "scope",
+        "error",
+        "error_description",
+        "message",
+        "status",
+        "errors",
+        "ok",
+        "code",
+        "type",
+        "refreshToken",
+        "refresh_expires_in",
+        "token_type",
+        "resource",
+    ]
+)
+VALUES = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.just(10**400),
+        st.floats(),
+        st.text(st.characters(exclude_categories=())),
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=4)),
+    max_leaves=12,
+)
+BODIES = st.one_of(
+    st.binary(),
+    st.dictionaries(NAMES, VALUES).map(lambda body: json.dumps(body).encode()),
+    st.dictionaries(NAMES, st.text()).map(lambda body: urlencode(body).encode()),
+    st.builds(
+        lambda body, end: json.dumps(body).encode()[:end], st.dictionaries(NAMES, VALUES), st.integers(0, 99)
+    ),
+)
+
+
+@given(
+    body=BODIES,
+    status=st.integers(0, 999),
+    content_type=st.one_of(
+        st.text(), st.sampled_from(["application/json", "application/x-www-form-urlencoded"])
+    ),
+    header=st.one_of(st.none(), st.text(), st.sampled_from(["5", "Sun, 01 Nov 2026 12:05:00 GMT"])),
+    whole=st.booleans(),
+    rotation=st.sampled_from(Rotation),
+    unit=st.sampled_from(ExpiryUnit),
+)
+@example(b"[" * 100_000, 200, "", None, True, Rotation.SOMETIMES, ExpiryUnit.SECONDS)
+@example(b'{"error":' * 5000, 400, "", "Sun, 01 Nov", True, Rotation.SOMETIMES, ExpiryUnit.SECONDS)
+@example(
+    b"&" * 1000, 200, "application/x-www-form-urlencoded", "(", True, Rotation.SOMETIMES, ExpiryUnit.SECONDS
+)
+def test_any_reply_has_an_answer(body, status, content_type, header, whole, rotation, unit):
+    """Any bytes, any status and any headers: never an exception, and whatever is told can be stored."""
+    known = SIGNS | {"rotation": rotation, "expires_in_unit": unit, "keep": ("status", "errors.0", "code")}
+    got = answer(body, status, known=known, content_type=content_type, retry_after=header, whole=whole)
+    assert isinstance(got, Answer)
+    if isinstance(got, Granted):
+        assert got.access_token.reveal().encode()
+        assert got.expires_at.tzinfo is not None
+    else:
+        (got.code + got.message).encode()
+        assert got.code
+        assert got.message
+        assert len(got.message) <= 300
+
+
+@pytest.mark.parametrize("depth", range(900, 1001, 5))
+def test_a_body_nested_almost_too_deep_has_an_answer(depth):
+    """What the parser still reads, the signs must not choke on."""
+    deep = b'{"ok":' + b"[" * depth + b"]" * depth + b',"error":' + b"[" * depth + b"]" * depth + b"}"
+    assert isinstance(answer(deep, 400, known=SIGNS), Unavailable)
