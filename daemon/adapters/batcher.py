@@ -45,6 +45,8 @@ class Batcher(Generic[Item, Result]):
     async def _commit_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
             results = await self._commit([item for item, _ in batch])
+            if len(results) != len(batch):
+                raise RuntimeError(f"a commit of {len(batch)} items gave {len(results)} results")
         except Exception as error:  # noqa: BLE001  it is the callers' to handle
             for _, future in batch:
                 if not future.done():

@@ -4,16 +4,17 @@ Everything is written with `w: majority, j: true` and read from the primary with
 or confirmed survives a failover.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import ASCENDING, AsyncMongoClient, IndexModel, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
-from pymongo.uri_parser import parse_uri
+from pymongo.uri_parser import split_options
 
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import Event, StoreBack
@@ -32,6 +33,7 @@ _TIMEOUTS = {
 }
 _MAJORITY = WriteConcern(w="majority", j=True, wtimeout=10000)
 _ACCESS_DENIED = (13, 18, 8000)
+_QUOTED = re.compile(r'"[^"]*"')
 
 
 class StoreUriInvalid(ValueError):
@@ -66,8 +68,8 @@ class Mongo:
 
     def _connected(self) -> AsyncMongoClient[dict[str, object]]:
         try:
-            stated = {name.lower() for name in parse_uri(self._uri.reveal(), warn=False)["options"]}
-            options = {name: value for name, value in _TIMEOUTS.items() if name.lower() not in stated}
+            stated = _stated_options(self._uri.reveal())
+            options: dict[str, Any] = {n: v for n, v in _TIMEOUTS.items() if n.lower() not in stated}
             client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(
                 self._uri.reveal(),
                 appname="refreshd",
@@ -76,10 +78,14 @@ class Mongo:
                 datetime_conversion="DATETIME_AUTO",
                 **options,
             )
-        except (PyMongoError, ValueError) as why:
-            raise StoreUriInvalid(masked(str(why), (self._uri,))) from None
+        except (PyMongoError, ValueError) as why:  # PyMongo quotes what it could not read: maybe a password
+            raise StoreUriInvalid(masked(_QUOTED.sub('"..."', str(why)), (self._uri,))) from None
+        except OSError as why:
+            raise StoreUriInvalid(f"a file that the URI names can't be read: {masked(str(why))}") from None
         own = CodecOptions[dict[str, object]](
-            tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO
+            tz_aware=True,
+            datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+            unicode_decode_error_handler="replace",  # one document that isn't UTF-8 must not hide the others
         )
         database = client.get_database(
             self._database,
@@ -152,6 +158,12 @@ class Mongo:
         elif not up:
             self._observe(StoreLostEvent(message=message))
         self.up, self._known = up, True
+
+
+def _stated_options(uri: str) -> set[str]:
+    """The options that the URI itself states, in small letters. Raises for one that makes no sense; asks no DNS."""
+    query = uri.partition("?")[2]
+    return {name.lower() for name in split_options(query, warn=False)} if query else set()
 
 
 # The one index of the hot path. Partial: its size and its cost follow what is due ever, not what is stored. The lower

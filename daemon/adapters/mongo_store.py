@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import uuid4
 
+from bson.errors import BSONError
 from pymongo import UpdateMany, UpdateOne
 from pymongo.errors import PyMongoError
 
@@ -255,8 +256,10 @@ class MongoStore:
         ]
         try:
             result = await self._mongo.tokens.bulk_write(fast, ordered=False)
-        except PyMongoError:
-            return await self._judge_all(writes)  # ambiguous: what is stored now tells
+        except (PyMongoError, BSONError):
+            return await self._judge_all(
+                writes
+            )  # ambiguous, or one spoils the batch: what is stored now tells
         self._mongo.seen()
         if result.matched_count == len(writes):
             return [Recorded.STORED] * len(writes)
@@ -268,8 +271,8 @@ class MongoStore:
         for write in writes:
             try:
                 results.append(await self._judge(write))
-            except StoreLost as lost:
-                results.append(lost)
+            except (StoreLost, BSONError) as error:
+                results.append(error)
         return results
 
     async def _judge(self, write: _Write) -> Recorded:
@@ -318,7 +321,9 @@ class MongoStore:
     def _holds_successor(self, document: Document, write: _Write) -> bool:
         """Whether an earlier run of this very record got through: the same value, sealed anew since."""
         successor = write.change.successor if isinstance(write.change, Renewed) else None
-        return successor is not None and self._holds(document.get("refresh_token"), write.claim.token, successor)
+        return successor is not None and self._holds(
+            document.get("refresh_token"), write.claim.token, successor
+        )
 
     def _holds(self, sealed: object, token: Token, expected: Secret | None) -> bool:
         if sealed is None or expected is None:

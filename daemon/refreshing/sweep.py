@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from daemon.domain.claim import Entry, Recorded, StoreLost, Unusable
+from daemon.domain.claim import Entry, Recorded, StoreLost
 from daemon.domain.event import (
     Event,
     JournalReplayed,
@@ -163,16 +163,25 @@ class Sweeper:
         if entry.provider not in self.lanes:
             return  # its provider is not configured now: it waits
         try:
-            claim = await self._store.recall(entry)
-        except Unusable:
+            result = await self._conclude(entry)
+        except StoreLost:
+            raise
+        except Exception as error:  # noqa: BLE001  one entry that we can't replay must not hold up the others
             self._journal.retain(entry, "unusable")
-            return
-        if claim is None:
-            self._journal.retain(entry, "superseded")
-            result = Recorded.SUPERSEDED
+            context = {
+                "message": f"the journal's reply for {entry.token} can't be replayed",
+                "exception": error,
+            }
+            asyncio.get_running_loop().call_exception_handler(context)
         else:
-            result = await self._refresher.conclude(claim, entry)
-        self._observe(JournalReplayed(token=entry.token, result=_REPLAYED[result]))
+            self._observe(JournalReplayed(token=entry.token, result=_REPLAYED[result]))
+
+    async def _conclude(self, entry: Entry) -> Recorded:
+        claim = await self._store.recall(entry)
+        if claim is not None:
+            return await self._refresher.conclude(claim, entry)
+        self._journal.retain(entry, "superseded")  # the document is gone
+        return Recorded.SUPERSEDED
 
 
 _REPLAYED = {Recorded.STORED: "recorded", Recorded.SUPERSEDED: "superseded"}

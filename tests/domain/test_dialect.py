@@ -625,8 +625,8 @@ def test_any_reply_has_an_answer(body, status, content_type, header, whole, rota
         assert len(got.message) <= 300
 
 
-@pytest.mark.parametrize("depth", range(900, 1001, 5))
-def test_a_body_nested_almost_too_deep_has_an_answer(depth):
-    """What the parser still reads, the signs must not choke on."""
-    deep = b'{"ok":' + b"[" * depth + b"]" * depth + b',"error":' + b"[" * depth + b"]" * depth + b"}"
-    assert isinstance(answer(deep, 400, known=SIGNS), Unavailable)
+def test_a_body_nested_almost_too_deep_has_an_answer():
+    """What the parser still reads, the signs must not choke on: at some depth, only just."""
+    for depth in range(700, 1001):
+        deep = b'{"ok":' + b"[" * depth + b"]" * depth + b"}"
+        assert isinstance(answer(deep, 400, known=SIGNS), Unavailable)

@@ -1,0 +1,128 @@
+"""One commit for many callers, and to each caller his own result."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from daemon.adapters.batcher import Batcher
+
+
+class Press:
+    """A commit that stops at a gate, so that a test decides when it ends."""
+
+    def __init__(self, *, limit: int = 100) -> None:
+        self.batches: list[list[object]] = []
+        self.begun = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.batcher: Batcher[object, object] = Batcher(self.commit, limit=limit)
+
+    async def commit(self, items: Sequence[object]) -> list[object]:
+        self.batches.append(list(items))
+        self.begun.set()
+        await self.gate.wait()
+        return [item if isinstance(item, BaseException) else f"did {item}" for item in items]
+
+
+async def test_a_lone_item_is_committed_at_once():
+    """With nothing else to do the item's commit begins without any timer: in the loop's next turn."""
+    press = Press()
+    future = press.batcher.submit("a")
+    await asyncio.sleep(0)
+    assert press.batches == [["a"]]
+    assert await future == "did a"
+
+
+async def test_what_comes_during_a_commit_shares_the_next_one():
+    """While one commit runs the others gather, and go together in the order they came."""
+    press = Press()
+    press.gate.clear()
+    first = press.batcher.submit("a")
+    await press.begun.wait()
+    rest = [press.batcher.submit(name) for name in "bcd"]
+    press.gate.set()
+    assert await asyncio.gather(first, *rest) == ["did a", "did b", "did c", "did d"]
+    assert press.batches == [["a"], ["b", "c", "d"]]
+
+
+async def test_each_caller_gets_its_own_result_or_exception():
+    """One item's exception reaches its own caller, and nobody else."""
+    press = Press()
+    results = await asyncio.gather(
+        *map(press.batcher.submit, ["a", KeyError("mine"), "c"]), return_exceptions=True
+    )
+    assert results[0] == "did a"
+    assert isinstance(results[1], KeyError)
+    assert results[2] == "did c"
+
+
+async def test_a_batch_holds_no_more_than_the_limit():
+    """Seven items at a limit of three make three commits, none lost and none twice."""
+    press = Press(limit=3)
+    await asyncio.gather(*map(press.batcher.submit, range(7)))
+    assert press.batches == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+async def test_a_failing_commit_is_raised_to_all_of_its_batch_and_the_next_one_goes_on():
+    """What the commit itself raises meets everybody in it; who came meanwhile is not touched."""
+    fails = [OSError("the disk is full")]
+
+    async def commit(items: Sequence[str]) -> list[str]:
+        await asyncio.sleep(0)
+        if fails:
+            raise fails.pop()
+        return list(items)
+
+    batcher: Batcher[str, str] = Batcher(commit, limit=10)
+    first, second = batcher.submit("a"), batcher.submit("b")
+    await asyncio.sleep(0)
+    third = batcher.submit("c")
+    for lost in (first, second):
+        with pytest.raises(OSError, match="full"):
+            await lost
+    assert await third == "c"
+
+
+async def test_a_caller_that_goes_away_takes_nothing_out_of_the_commit():
+    """Cancelled while it waited, its item is committed all the same and the others get their answers."""
+    press = Press()
+    press.gate.clear()
+    first = press.batcher.submit("a")
+    await press.begun.wait()
+
+    async def caller() -> object:
+        return await press.batcher.submit("b")
+
+    leaving = asyncio.create_task(caller())
+    await asyncio.sleep(0)
+    staying = press.batcher.submit("c")
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    press.gate.set()
+    assert await staying == "did c"
+    assert await first == "did a"
+    assert press.batches == [["a"], ["b", "c"]]
+
+
+async def test_a_commit_that_answers_too_few_leaves_nobody_waiting():
+    """A bug in a commit is an error for all of its callers, not a silence for some."""
+
+    async def commit(items: Sequence[str]) -> list[str]:
+        return list(items)[1:]
+
+    batcher: Batcher[str, str] = Batcher(commit, limit=10)
+    results = await asyncio.wait_for(
+        asyncio.gather(batcher.submit("a"), batcher.submit("b"), return_exceptions=True), 5
+    )
+    assert [type(result) for result in results] == [RuntimeError, RuntimeError]
+
+
+async def test_it_can_be_used_again_after_it_was_idle():
+    """Its runner ends with the last item and begins again with the next."""
+    press = Press()
+    assert await press.batcher.submit("a") == "did a"
+    await asyncio.sleep(0)
+    assert await press.batcher.submit("b") == "did b"
+    assert press.batches == [["a"], ["b"]]
