@@ -10,6 +10,7 @@ import sqlite3
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +22,7 @@ from daemon.domain.dialect import Reply
 
 KEPT_AT_ONCE = 512
 SUPERSEDED_FOR = timedelta(days=7)  # a successor that a newer consent overtook can be salvaged this long
-WAITING, SUPERSEDED, UNUSABLE = "waiting", "superseded", "unusable"
+WAITING, UNUSABLE = "waiting", "unusable"
 
 _SCHEMA = """
 create table if not exists entries (
@@ -36,8 +37,14 @@ create table if not exists probe (id integer primary key, at integer not null) s
 """
 
 _EXPIRE = "delete from entries where state = 'superseded' and datetime(asked_at) < datetime('now', ?)"
+# Or replace: a commit that failed may have been durable all the same, and is then tried again.
+_KEEP = "insert or replace into entries values (?, ?, ?, ?, ?, ?, ?, ?)"
+_FORGET = "delete from entries where key = ?"
+_MARK = "update entries set state = ? where key = ?"
+_PROBE = "insert or replace into probe values (1, ?)"
 
 Result = TypeVar("Result")
+Row = tuple[int, str, str, str, str | None, str, str, str]
 Statement = tuple[str, tuple[object, ...]]
 
 
@@ -53,7 +60,9 @@ class SqliteJournal:
         self._keyring = keyring
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._waiting: dict[int, Entry] = {}
-        self._unkept: dict[int, Statement] = {}  # what the disk refused
+        self._locked: dict[int, Row] = {}  # what no key on the ring opens: it blocks its token all the same
+        self._unusable: set[int] = set()  # which of these are marked so in the file
+        self._unkept: dict[int, Row] = {}  # what the disk refused
         self._next_key = 1
         self._works = False
         self._commits: Batcher[Statement, None] = Batcher(self._commit, limit=KEPT_AT_ONCE)
@@ -64,9 +73,13 @@ class SqliteJournal:
 
         Raises JournalDamaged; the file is never recreated over what may hold the only copy of a token.
         """
-        unusable = await self._off_loop(self._open)
+        rows = await self._off_loop(self._open)
+        self._next_key = max((row[0] for row in rows), default=0) + 1
+        for row in rows:
+            if row[7] in (WAITING, UNUSABLE):
+                self._load(row)
         self._works = True
-        return unusable
+        return len(self._locked)
 
     async def close(self) -> None:
         """Write what is still queued and close."""
@@ -89,44 +102,44 @@ class SqliteJournal:
         )
         self._next_key += 1
         self._waiting[entry.key] = entry
-        statement = (
-            "insert into entries values (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                entry.key,
-                entry.token,
-                entry.provider,
-                entry.claim,
-                entry.spent,
-                reply.asked_at.isoformat(),
-                self._keyring().seal(_packed(reply), token_id=entry.token, field="journal"),
-                WAITING,
-            ),
-        )
+        row = self._row(entry)
         try:
-            await self._commits.submit(statement)
-        except sqlite3.Error:
-            self._unkept[entry.key] = statement
+            await self._commits.submit((_KEEP, row))
+        except Exception:  # noqa: BLE001  whatever it was: a reply in hand is not thrown away
+            self._works = False
+            self._unkept[entry.key] = row
         return entry
 
     def forget(self, entry: Entry) -> None:
         """The store has it: drop the entry with the next commit."""
-        self._waiting.pop(entry.key, None)
-        if self._unkept.pop(entry.key, None) is None:
-            self._later(("delete from entries where key = ?", (entry.key,)))
+        self._drop(entry.key)
+        self._later((_FORGET, (entry.key,)))
 
     def retain(self, entry: Entry, why: str) -> None:
-        """Keep the entry for people to look at; it is not replayed and blocks nothing."""
-        self._waiting.pop(entry.key, None)
-        self._later(("update entries set state = ? where key = ?", (why, entry.key)))
+        """Keep the entry for people to look at. One that is `unusable` still blocks its token, and is tried again
+        with each replay; any other is done with.
+        """
+        if why != UNUSABLE:
+            row = self._unkept.get(entry.key)
+            self._drop(entry.key)
+            self._later((_KEEP, (*row[:7], why)) if row else (_MARK, (why, entry.key)))
+        elif entry.key not in self._unusable:
+            self._unusable.add(entry.key)
+            self._later((_MARK, (why, entry.key)))
 
     async def entries(self) -> Sequence[Entry]:
-        """What waits to be replayed, oldest first. Also finds out anew whether the disk takes writes."""
+        """What waits to be replayed, oldest first. Also finds out anew whether the disk takes writes, and whether a
+        key has come back that opens what was locked.
+        """
         await self._probe()
-        return list(self._waiting.values())
+        for row in list(self._locked.values()):
+            self._load(row)
+        return sorted(self._waiting.values(), key=lambda entry: entry.key)
 
     @property
     def tokens(self) -> Collection[str]:
-        return {entry.token for entry in self._waiting.values()}
+        waiting = {entry.token for entry in self._waiting.values()}
+        return waiting | {row[1] for row in self._locked.values()}
 
     @property
     def writable(self) -> bool:
@@ -136,46 +149,85 @@ class SqliteJournal:
 
     @property
     def count(self) -> int:
-        """How many replies wait."""
-        return len(self._waiting)
+        """How many replies wait, those included that can't be replayed now."""
+        return len(self._waiting) + len(self._locked)
+
+    # ---------------------------------------------------------------- entries and rows
+
+    def _row(self, entry: Entry) -> Row:
+        sealed = self._keyring().seal(_packed(entry.reply), token_id=entry.token, field="journal")
+        asked_at = entry.reply.asked_at.isoformat()
+        return entry.key, entry.token, entry.provider, entry.claim, entry.spent, asked_at, sealed, WAITING
+
+    def _load(self, row: Row) -> None:
+        key, token, provider, claim, spent, asked_at, sealed, _ = row
+        try:
+            packed = self._keyring().open(sealed, token_id=token, field="journal")
+            reply = _unpacked(packed, asked_at=datetime.fromisoformat(asked_at))
+        except (Unopenable, ValueError):
+            self._locked[key] = row
+            return
+        self._locked.pop(key, None)
+        self._waiting[key] = Entry(
+            key=key, token=token, provider=provider, claim=claim, spent=spent, reply=reply
+        )
+
+    def _drop(self, key: int) -> None:
+        self._waiting.pop(key, None)
+        self._unkept.pop(key, None)
+        self._unusable.discard(key)
 
     # ---------------------------------------------------------------- the file
 
-    def _open(self) -> int:
+    def _open(self) -> list[Row]:
         try:
+            self._check()
             self._database = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
-            self._path.chmod(0o600)
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = full")
             self._database.executescript(_SCHEMA)
-            if self._database.execute("pragma quick_check").fetchone() != ("ok",):
-                raise sqlite3.DatabaseError("its integrity check fails")
             self._database.execute(_EXPIRE, (f"-{SUPERSEDED_FOR.days} days",))
-            rows = self._database.execute("select * from entries order by key").fetchall()
+            rows: list[Row] = self._database.execute("select * from entries order by key").fetchall()
         except (sqlite3.Error, OSError) as why:
             raise JournalDamaged(
                 f"{self._path}: the journal can't be used ({why}). It may hold tokens that exist nowhere else: check"
                 " the disk and the permissions; if the file is damaged, move it aside and keep it"
             ) from None
-        self._next_key = max((row[0] for row in rows), default=0) + 1
-        return sum(not self._load(row) for row in rows if row[7] == WAITING)
+        return rows
 
-    def _load(self, row: tuple[int, str, str, str, str | None, str, str, str]) -> bool:
-        key, token, provider, claim, spent, asked_at, sealed, _ = row
+    def _check(self) -> None:
+        """Look before anything is written: SQLite would mend, or begin anew, over what may hold tokens."""
+        wal = self._path.with_name(self._path.name + "-wal")
+        if not self._path.exists() or not self._path.stat().st_size:
+            if wal.exists() and wal.stat().st_size:
+                raise sqlite3.DatabaseError(
+                    f"{wal.name} holds entries, but the file that it belongs to is gone"
+                )
+            self._path.touch(mode=0o600)
+            return
+        with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            if database.execute("pragma quick_check").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("its integrity check fails")
+
+    async def _commit(self, statements: Sequence[Statement]) -> list[BaseException | None]:
+        """All in one transaction. Where the disk is not to blame for its failure, each in one of its own: a bad one
+        must not take the others with it.
+        """
         try:
-            packed = self._keyring().open(sealed, token_id=token, field="journal")
-        except Unopenable:
-            self._database.execute("update entries set state = ? where key = ?", (UNUSABLE, key))
-            return False
-        reply = _unpacked(packed, asked_at=datetime.fromisoformat(asked_at))
-        self._waiting[key] = Entry(
-            key=key, token=token, provider=provider, claim=claim, spent=spent, reply=reply
-        )
-        return True
-
-    async def _commit(self, statements: Sequence[Statement]) -> list[None]:
-        await self._off_loop(self._transact, statements)
+            await self._off_loop(self._transact, statements)
+        except Exception as why:
+            self._works = False
+            if isinstance(why, sqlite3.OperationalError) or len(statements) == 1:
+                raise
+            return [await self._alone(statement) for statement in statements]
         return [None] * len(statements)
+
+    async def _alone(self, statement: Statement) -> BaseException | None:
+        try:
+            await self._off_loop(self._transact, [statement])
+        except Exception as why:  # noqa: BLE001  it is the caller's, who may have nobody waiting
+            return why
+        return None
 
     def _transact(self, statements: Sequence[Statement]) -> None:
         try:
@@ -183,8 +235,7 @@ class SqliteJournal:
             for statement, values in statements:
                 self._database.execute(statement, values)
             self._database.execute("commit")
-        except sqlite3.Error:
-            self._works = False
+        except BaseException:
             if self._database.in_transaction:
                 self._database.execute("rollback")
             raise
@@ -195,19 +246,15 @@ class SqliteJournal:
 
     async def _probe(self) -> None:
         """Try a write, with whatever could not be written before."""
-        unkept = dict(self._unkept)
-        try:
-            for statement in (
-                *unkept.values(),
-                ("insert or replace into probe values (1, ?)", (self._next_key,)),
-            ):
-                await self._commits.submit(statement)
-        except sqlite3.Error:
-            self._works = False
-            return
-        for key in unkept:
-            self._unkept.pop(key, None)
-        self._works = True
+        unkept = list(self._unkept.items())
+        # All are queued before the first is awaited: whoever forgets one meanwhile deletes it after its insert.
+        tries = [self._commits.submit((_KEEP, row)) for _, row in unkept]
+        tries.append(self._commits.submit((_PROBE, (self._next_key,))))
+        failures = await asyncio.gather(*tries, return_exceptions=True)
+        for (key, _), failure in zip(unkept, failures, strict=False):
+            if failure is None:
+                self._unkept.pop(key, None)
+        self._works = failures[-1] is None
 
     async def _off_loop(self, work: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)

@@ -27,7 +27,7 @@ def told(token: Token, change: Change, recorded: Recorded, *, asked_at: datetime
             return TokenRenewed(
                 token=name,
                 provider=provider,
-                revision=None if token.revision is None else token.revision + 1,
+                revision=(token.revision or 0) + 1,
                 duration=now - asked_at,
                 lead=None if token.expires_at is None else token.expires_at - now,
                 expires_at=change.granted.expires_at,

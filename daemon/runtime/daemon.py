@@ -52,7 +52,9 @@ class Daemon:
         self._greet = greet
         self._view = View(settings, instance=instance.id)
         self._schedule = Schedule()
-        self._demo = Demo(settings.demo) if settings.demo.enabled else None
+        self._demo = (
+            Demo(settings.demo, share=settings.refresh.concurrency) if settings.demo.enabled else None
+        )
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
         self._prepared = False
@@ -79,8 +81,9 @@ class Daemon:
         uri = await self._database(closing)
         providers = dict(settings.providers)
         if self._demo is not None:
-            providers |= await self._demo.start()
+            await self._demo.start()
             closing.push_async_callback(self._demo.stop)
+            providers |= self._demo.providers
         self._log.register_secrets(secrets_of(settings, uri))
         parts = assemble(
             settings, uri=uri, providers=providers, instance=self._instance, log=self._log, watch=self._watch
@@ -233,7 +236,7 @@ class Daemon:
         self._settings = replace(self._settings, providers=fresh.providers, log=fresh.log, keys=fresh.keys)
 
     def _use(self, configured: Mapping[str, Provider]) -> None:
-        providers = {**configured, **(self._demo.provider if self._demo is not None else {})}
+        providers = {**configured, **(self._demo.providers if self._demo is not None else {})}
         self._parts.refresher.providers.update(providers)
         self._parts.sweeper.configure(providers, self._parts.lane)
         self._parts.metrics.set_providers(providers)

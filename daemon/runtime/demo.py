@@ -1,22 +1,71 @@
-"""The demo: a sandbox provider in this process, and a few tokens with it, so that a newcomer sees renewals at once."""
+"""The demo: a sandbox provider in this process and a few tokens with it, so that a newcomer sees renewals at once.
 
+Its tokens are written as an application writes them. The sandbox forgets its grants when it stops, so each start is a
+new consent for the same accounts.
+"""
+
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
+from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo import Mongo
-from daemon.adapters.token_document import Written
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.runtime.definitions import shipped
 from daemon.runtime.settings import DemoSettings
 from daemon.sandbox import Sandbox, SandboxOptions
 
-NAME = "sandbox"
+PROVIDER = "sandbox"
+GRACE = timedelta(seconds=60)
 
 
 class Demo:
     """Runs from `start()` to `stop()`."""
 
-    def __init__(self, settings: DemoSettings) -> None:
-        self._count = settings.tokens
-        self._sandbox = Sandbox(SandboxOptions(lifetime=settings.lifetime, grace=timedelta(seconds=60)))
+    def __init__(self, settings: DemoSettings, *, share: int) -> None:
+        self._settings = settings
+        self._share = share
+        self._sandbox = Sandbox(SandboxOptions(lifetime=settings.lifetime, grace=GRACE))
+
+    async def start(self) -> None:
+        await self._sandbox.start()
+
+    async def stop(self) -> None:
+        await self._sandbox.stop()
+
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """The sandbox, as a provider that we hold a client with."""
+        return {
+            PROVIDER: Provider(
+                definition=replace(shipped()[PROVIDER], token_url=self._sandbox.token_url),
+                client_id=self._sandbox.client_id,
+                client_secret=Secret(self._sandbox.client_secret),
+                share=self._share,
+            )
+        }
+
+    async def fill(self, mongo: Mongo, keyring: KeyRing) -> None:
+        """One token for each demo account, due after half of its first life. Raises StoreLost."""
+        now = mongo.clock.now()
+        for number, consent in enumerate(self._sandbox.consent(self._settings.tokens), start=1):
+            account = f"demo-{number}"
+            name = f"{PROVIDER}:{account}"
+            fields: dict[str, object] = {
+                field: keyring.seal(str(consent[field]), token_id=name, field=field)
+                for field in ("access_token", "refresh_token")
+            }
+            fields |= {
+                "state": "active",
+                "issued_at": now,
+                "expires_at": now + self._settings.lifetime,
+                "refresh_expires_at": None,
+                "failures": 0,
+                "last_failure": None,
+                "due_at": now + number * self._settings.lifetime / (2 * self._settings.tokens),
+            }
+            first = {"provider": PROVIDER, "account": account}
+            await mongo.promised(
+                mongo.tokens.update_one({"_id": name}, {"$set": fields, "$setOnInsert": first}, upsert=True)
+            )

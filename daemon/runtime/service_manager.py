@@ -33,5 +33,8 @@ class ServiceManager:
         address = (
             "\0" + self._notify_socket[1:] if self._notify_socket.startswith("@") else self._notify_socket
         )
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        with (
+            suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel,
+        ):
             channel.sendto(message.encode(), address)

@@ -1,0 +1,248 @@
+"""What people do to stored tokens: add, look, ask for a refresh, pause, resume, remove, reveal. All but looking and
+asking is written to the audit collection, before it is done: what was attempted and failed is there too.
+
+Every write is compared and swapped on what was read, so that a result of the daemon's is never undone unseen. A
+lease is the daemon's alone and never touched here.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bson import ObjectId
+from pymongo.errors import PyMongoError
+
+from daemon.adapters.audit import Audit
+from daemon.adapters.keyring import KeyRing
+from daemon.adapters.mongo import EPOCH, Mongo
+from daemon.adapters.mongo_consents import (
+    SWAPS,
+    Added,
+    Consents,
+    Fields,
+    Refused,
+    keeps_changing,
+    next_revision,
+    same,
+)
+from daemon.adapters.token_document import Document, failure_of
+from daemon.domain.token import Failure, State, Token
+
+OPERATOR = "operator"  # why a provider rests: somebody said so
+
+LISTED_FIELDS = (
+    "provider",
+    "account",
+    "state",
+    "expires_at",
+    "refresh_expires_at",
+    "due_at",
+    "refreshed_at",
+    "failures",
+    "last_failure",
+    "revision",
+)
+SHOWN_FIELDS = (*LISTED_FIELDS, "scope", "vars", "extra", "meta", "lease", "doubt")
+
+
+class NoSuchToken(LookupError):
+    """No token of this id is stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a token has come: by comparison with an earlier look, what a refresh has led to."""
+
+    state: str
+    refreshed_at: object
+    failure: Failure | None
+
+
+class MongoRegistry:
+    """`actor`, as "user@host", is named in the audit. Every method raises StoreLost when MongoDB is away."""
+
+    def __init__(self, mongo: Mongo, keyring: KeyRing, *, actor: str = "refreshd") -> None:
+        self._mongo = mongo
+        self._keyring = keyring
+        self._audit = Audit(mongo, actor=actor)
+        self._consents = Consents(mongo, keyring, self._audit)
+
+    # ---------------------------------------------------------------- consents
+
+    async def add(
+        self,
+        token: Token,
+        *,
+        extra: Mapping[str, object] | None = None,
+        meta: Mapping[str, str] | None = None,
+    ) -> Added:
+        """Store `token`, or let it replace what is stored under its id. Raises Refused."""
+        return await self._consents.add(token, extra=extra, meta=meta)
+
+    # ---------------------------------------------------------------- looking
+
+    async def get(self, name: str) -> Document:
+        """What is stored under `name`, without its tokens; `has_refresh_token` tells of one. Raises NoSuchToken."""
+        has = {"has_refresh_token": {"$eq": [{"$type": "$refresh_token"}, "string"]}}
+        fields: Fields = {**dict.fromkeys(SHOWN_FIELDS, 1), **has}
+        found = await self._mongo.promised(self._mongo.tokens.find_one({"_id": name}, fields))
+        if found is None:
+            raise NoSuchToken(name)
+        return found
+
+    async def list(self, *, provider: str | None = None, state: str | None = None) -> AsyncIterator[Document]:
+        """Every token's listed fields, by id, as they come."""
+        wanted = {"provider": provider, "state": state}
+        query: Fields = {name: value for name, value in wanted.items() if value is not None}
+        try:
+            async for found in self._mongo.tokens.find(query, dict.fromkeys(LISTED_FIELDS, 1)).sort("_id", 1):
+                yield found
+        except PyMongoError as error:
+            raise self._mongo.lost(error) from None
+
+    async def reveal(self, name: str, field: str) -> str:
+        """The secret in `field`, once the audit of it is written.
+
+        Raises NoSuchToken, Refused when there is none, Unopenable.
+        """
+        stored = await self._stored(name, field, "revision")
+        if stored.get(field) is None:
+            raise Refused(f"{name} holds no {field.replace('_', ' ')}")
+        opened = self._keyring.open(stored[field], token_id=name, field=field)
+        await self._audit.note("reveal", name, stored.get("revision"))
+        return opened
+
+    # ---------------------------------------------------------------- refreshing
+
+    async def progress(self, target: str) -> Mapping[str, Progress]:
+        """How far the token `target`, or each active token of the provider `target`, has come. Raises NoSuchToken."""
+        found = await self._progress(_selection(target))
+        if not found and ":" in target:
+            raise NoSuchToken(target)
+        return found
+
+    async def progress_of(self, names: Sequence[str]) -> Mapping[str, Progress]:
+        """The same for these ids; one that was removed is missing."""
+        return await self._progress({"_id": {"$in": list(names)}})
+
+    async def request_refresh(self, target: str) -> int:
+        """Make a token, or every active token of a provider, due now, and change nothing else; how many there were."""
+        due_now = {"$set": {"due_at": self._mongo.clock.now()}}
+        result = await self._mongo.promised(self._mongo.tokens.update_many(_selection(target), due_now))
+        return result.matched_count
+
+    async def _progress(self, query: Fields) -> Mapping[str, Progress]:
+        fields = {"state": 1, "refreshed_at": 1, "last_failure": 1}
+        rows = await self._mongo.promised(self._mongo.tokens.find(query, fields).to_list())
+        return {
+            str(row["_id"]): Progress(
+                state=str(row.get("state")), refreshed_at=row.get("refreshed_at"), failure=failure_of(row)
+            )
+            for row in rows
+        }
+
+    # ---------------------------------------------------------------- pausing, resuming, removing
+
+    async def pause(self, name: str) -> bool:
+        """Whether it was not paused already. Raises NoSuchToken, and Refused for one that needs a consent."""
+
+        def paused(stored: Document) -> Fields | None:
+            if stored.get("state") == State.NEEDS_REAUTH.value:
+                raise Refused(f"{name} rests already: it needs a new consent")
+            if stored.get("state") == State.PAUSED.value:
+                return None
+            return {"state": State.PAUSED.value, "due_at": None}
+
+        return await self._change(name, "pause", paused)
+
+    async def resume(self, name: str) -> bool:
+        """Make it active and due now, also one that rests after a verdict: the operator may know better. Whether it
+        was not active already. Raises NoSuchToken.
+        """
+
+        def resumed(stored: Document) -> Fields | None:
+            if stored.get("state") == State.ACTIVE.value:
+                return None
+            return {"state": State.ACTIVE.value, "due_at": self._mongo.clock.now(), "failures": 0}
+
+        return await self._change(name, "resume", resumed)
+
+    async def remove(self, name: str) -> None:
+        """Forget the token. Its grant lives on at the provider. Raises NoSuchToken."""
+        stored = await self._stored(name, "revision")
+        await self._audit.note("remove", name, stored.get("revision"))
+        await self._mongo.promised(self._mongo.tokens.delete_one({"_id": name}))
+
+    async def pause_provider(self, provider: str) -> bool:
+        """Whether the operator had not paused it already. A pause for another reason becomes the operator's."""
+        found = await self._mongo.promised(self._mongo.providers.find_one({"_id": provider}))
+        if _pause_reason(found) == OPERATOR:
+            return False
+        paused = {
+            "reason": OPERATOR,
+            "since": self._mongo.clock.now(),
+            "by": self._audit.actor,
+            "next_probe_at": None,
+        }
+        await self._audit.note("pause", provider, None)
+        await self._mongo.promised(
+            self._mongo.providers.update_one({"_id": provider}, {"$set": {"paused": paused}}, upsert=True)
+        )
+        return True
+
+    async def resume_provider(self, provider: str) -> bool:
+        """End its pause, whatever the reason. Whether there was one."""
+        found = await self._mongo.promised(self._mongo.providers.find_one({"_id": provider}))
+        if _pause_reason(found) is None:
+            return False
+        await self._audit.note("resume", provider, None)
+        await self._mongo.promised(
+            self._mongo.providers.update_one({"_id": provider}, {"$set": {"paused": None}})
+        )
+        return True
+
+    async def paused_providers(self) -> Mapping[str, str]:
+        """Who rests, and why."""
+        rows = await self._mongo.promised(self._mongo.providers.find({"paused": {"$ne": None}}).to_list())
+        return {str(row["_id"]): _pause_reason(row) or OPERATOR for row in rows}
+
+    # ---------------------------------------------------------------- the parts
+
+    async def _change(self, name: str, action: str, decide: Callable[[Document], Fields | None]) -> bool:
+        """Set what `decide` makes of the document as it is; None: nothing is to be done."""
+        audit_id = ObjectId()
+        for _ in range(SWAPS):
+            stored = await self._stored(name, "state", "revision")
+            fields = decide(stored)
+            if fields is None:
+                return False
+            revision = next_revision(stored)
+            await self._audit.note(action, name, revision, audit_id=audit_id)
+            update = {"$set": {**fields, "revision": revision, "updated_at": self._mongo.clock.now()}}
+            result = await self._mongo.promised(
+                self._mongo.tokens.update_one(same(stored, "state", "revision"), update)
+            )
+            if result.matched_count:
+                return True
+        raise keeps_changing(name)
+
+    async def _stored(self, name: str, *fields: str) -> Document:
+        found = await self._mongo.promised(
+            self._mongo.tokens.find_one({"_id": name}, dict.fromkeys(fields, 1))
+        )
+        if found is None:
+            raise NoSuchToken(name)
+        return found
+
+
+def _selection(target: str) -> Fields:
+    """The token of that id; or the provider's active ones that have a date: the others rest for a reason."""
+    if ":" in target:
+        return {"_id": target}
+    return {"provider": target, "state": State.ACTIVE.value, "due_at": {"$gt": EPOCH}}
+
+
+def _pause_reason(row: Mapping[str, object] | None) -> str | None:
+    paused = row.get("paused") if row else None
+    if paused is None:
+        return None
+    return str(paused.get("reason", OPERATOR)) if isinstance(paused, Mapping) else OPERATOR

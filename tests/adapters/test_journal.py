@@ -1,0 +1,415 @@
+"""The notebook on a real SQLite file: what `keep` returned from is there, whatever happens next."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from daemon.adapters.journal import JournalDamaged, SqliteJournal
+from daemon.adapters.keyring import KeyRing
+from daemon.domain.claim import Claim, Entry
+from daemon.domain.dialect import Reply
+from daemon.domain.secret import Secret
+from daemon.domain.token import State, Token
+
+CANARY = "canary-successor-5417"
+NOON = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
+RING = KeyRing({"a": b"\x07" * 32}, active="a")
+
+
+def claim(account: str = "1", spent: str = "v1.a.sealed") -> Claim:
+    token = Token(
+        id=f"acme:{account}",
+        provider="acme",
+        account=account,
+        state=State.ACTIVE,
+        refresh_token=Secret("spent"),
+    )
+    return Claim(token=token, id=f"claim-{account}", spent=spent, deadline=timedelta(0))
+
+
+def reply(body: bytes = CANARY.encode(), *, asked_at: datetime = NOON) -> Reply:
+    return Reply(
+        status=200,
+        content_type="application/json",
+        retry_after="7",
+        body=body,
+        whole=False,
+        asked_at=asked_at,
+    )
+
+
+def journal_at(path: Path, ring: KeyRing = RING) -> SqliteJournal:
+    return SqliteJournal(path, keyring=lambda: ring)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
+
+
+@pytest.fixture
+async def journal(path: Path) -> AsyncIterator[SqliteJournal]:
+    journal = journal_at(path)
+    await journal.open()
+    yield journal
+    await journal.close()
+
+
+async def reopened(path: Path, ring: KeyRing = RING) -> list[Entry]:
+    """What another process would find."""
+    other = journal_at(path, ring)
+    await other.open()
+    try:
+        return list(await other.entries())
+    finally:
+        await other.close()
+
+
+def rows(path: Path) -> list[tuple[object, ...]]:
+    with sqlite3.connect(path) as database:
+        found = database.execute("select token, state from entries order by key").fetchall()
+    database.close()
+    return found
+
+
+def refuse_writes(journal: SqliteJournal, *, refuse: bool = True) -> None:
+    journal._database.execute(f"pragma query_only = {int(refuse)}")
+
+
+# ---------------------------------------------------------------- keep, forget, retain
+
+
+async def test_a_kept_reply_is_found_by_the_next_process_to_the_last_bit(journal, path):
+    """Everything that reading it needs comes back: bytes, headers, time of asking, whether it was whole."""
+    body = bytes(range(256))
+    kept = await journal.keep(claim(), reply(body))
+    assert list(await journal.entries()) == [kept]
+    assert await reopened(path) == [kept]
+    assert kept.reply == reply(body)
+    assert (kept.token, kept.provider, kept.claim, kept.spent) == ("acme:1", "acme", "claim-1", "v1.a.sealed")
+
+
+async def test_no_file_of_the_journal_holds_a_reply_in_the_clear(journal, tmp_path):
+    """The canary in the reply is in neither the database nor its -wal, and both are for the owner's eyes alone."""
+    await journal.keep(claim(), reply())
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == ["journal.db", "journal.db-shm", "journal.db-wal"]
+    for file in files:
+        assert CANARY.encode() not in file.read_bytes()
+        assert file.stat().st_mode & 0o077 == 0
+    assert b"acme:1" in (tmp_path / "journal.db-wal").read_bytes()  # the search would have found it
+
+
+async def test_an_entry_does_not_print_its_reply(journal):
+    """What the provider sent is in no repr of the entry."""
+    assert CANARY not in repr(await journal.keep(claim(), reply()))
+
+
+async def test_a_forgotten_entry_is_gone_for_good(journal, path):
+    """Not waiting any more, not blocking its token, and not found by the next process."""
+    kept = await journal.keep(claim(), reply())
+    assert journal.tokens == {"acme:1"}
+    journal.forget(kept)
+    assert journal.tokens == set()
+    assert list(await journal.entries()) == []
+    assert await reopened(path) == []
+    assert rows(path) == []
+
+
+@pytest.mark.parametrize("why", ["unread", "superseded"])
+async def test_a_retained_entry_stays_in_the_file_and_blocks_nothing(journal, path, why):
+    """It waits for people: marked in the file, neither replayed nor in its token's way, now and after a restart."""
+    journal.retain(await journal.keep(claim(), reply()), why)
+    assert journal.tokens == set()
+    assert list(await journal.entries()) == []
+    assert await reopened(path) == []
+    assert rows(path) == [("acme:1", why)]
+
+
+async def test_an_unusable_entry_goes_on_blocking_its_token(journal, path):
+    """Its reply may hold the only successor: until it can be replayed, what it spent is not presented again."""
+    kept = await journal.keep(claim(), reply())
+    journal.retain(kept, "unusable")
+    assert journal.tokens == {"acme:1"}
+    assert list(await journal.entries()) == [kept]
+    assert rows(path) == [("acme:1", "unusable")]
+    assert await reopened(path) == [kept]
+    journal.forget(kept)
+    assert await reopened(path) == []
+
+
+async def test_keys_go_on_after_a_restart(path):
+    """A new entry never takes the place of one that is still there."""
+    first = journal_at(path)
+    await first.open()
+    kept = [await first.keep(claim(name), reply()) for name in "abc"]
+    first.forget(kept[0])
+    await first.close()
+    second = journal_at(path)
+    await second.open()
+    later = await second.keep(claim("d"), reply())
+    assert later.key > kept[-1].key
+    assert [entry.token for entry in await second.entries()] == ["acme:b", "acme:c", "acme:d"]
+    await second.close()
+
+
+async def test_superseded_entries_are_kept_for_seven_days(path):
+    """A successor that a newer consent overtook can be salvaged for a week, and is then dropped at a start."""
+    journal = journal_at(path)
+    await journal.open()
+    now = datetime.now(UTC)
+    for name, age in (("old", timedelta(days=8)), ("young", timedelta(days=6))):
+        journal.retain(await journal.keep(claim(name), reply(asked_at=now - age)), "superseded")
+    waiting = await journal.keep(claim("waiting"), reply(asked_at=now - timedelta(days=400)))
+    await journal.close()
+    assert await reopened(path) == [waiting]
+    assert rows(path) == [("acme:young", "superseded"), ("acme:waiting", "waiting")]
+
+
+# ---------------------------------------------------------------- many at once
+
+
+async def test_a_thousand_replies_at_once_share_a_few_transactions(journal):
+    """All are durable when their callers go on, at the price of a handful of fsyncs."""
+    transactions = []
+    journal._database.set_trace_callback(
+        lambda statement: transactions.append(statement) if statement.lower() == "commit" else None
+    )
+    kept = await asyncio.gather(*(journal.keep(claim(str(n)), reply()) for n in range(1000)))
+    assert len({entry.key for entry in kept}) == 1000
+    assert 1 <= len(transactions) <= 4
+    assert journal.count == 1000
+
+
+async def test_a_lone_reply_is_durable_before_keep_returns(journal, path):
+    """At the very moment that keep returns, another connection sees the entry."""
+    await journal.keep(claim(), reply())
+    assert rows(path) == [("acme:1", "waiting")]
+
+
+async def test_every_commit_is_synced_to_the_disk(journal):
+    """The settings that make a commit survive a power cut."""
+    assert journal._database.execute("pragma synchronous").fetchone() == (2,)
+    assert journal._database.execute("pragma journal_mode").fetchone() == ("wal",)
+
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[2]]
+from test_journal import claim, journal_at, reply
+
+async def main():
+    journal = journal_at(Path(sys.argv[1]))
+    await journal.open()
+    await asyncio.gather(*(journal.keep(claim(str(n)), reply()) for n in range(20)))
+    print("kept", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def child(path: Path) -> Iterator[list[asyncio.subprocess.Process]]:
+    children: list[asyncio.subprocess.Process] = []
+    yield children
+    for one in children:
+        if one.returncode is None:
+            one.kill()
+
+
+async def test_replies_survive_a_kill_right_after_keep(path, child):
+    """SIGKILL gives no time to close anything; the next process finds every reply that keep returned from."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        CHILD,
+        str(path),
+        str(Path(__file__).parent),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    child.append(process)
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"kept\n"
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    assert [entry.token for entry in await reopened(path)] == [f"acme:{n}" for n in range(20)]
+
+
+# ---------------------------------------------------------------- a disk that refuses
+
+
+async def test_a_disk_that_refuses_fails_no_keep_but_stops_the_asking(journal):
+    """The reply is held in memory, its token is blocked, and `writable` says that nothing more may be asked."""
+    assert journal.writable
+    refuse_writes(journal)
+    kept = await journal.keep(claim(), reply())
+    assert not journal.writable
+    assert journal.tokens == {"acme:1"}
+    assert list(await journal.entries()) == [kept]
+    assert not journal.writable
+
+
+async def test_it_recovers_by_itself_once_the_disk_takes_writes_again(journal, path):
+    """The next look at what waits writes down what was held in memory."""
+    refuse_writes(journal)
+    kept = [await journal.keep(claim(name), reply()) for name in "ab"]
+    refuse_writes(journal, refuse=False)
+    assert list(await journal.entries()) == kept
+    assert journal.writable
+    assert await reopened(path) == kept
+
+
+async def test_what_mongodb_has_by_then_needs_no_disk(journal, path):
+    """Forgotten while it was only in memory, it is not written later; asking goes on once the disk is back."""
+    refuse_writes(journal)
+    kept = await journal.keep(claim(), reply())
+    journal.forget(kept)
+    assert list(await journal.entries()) == []
+    assert not journal.writable
+    refuse_writes(journal, refuse=False)
+    await journal.entries()
+    assert journal.writable
+    assert rows(path) == []
+
+
+async def test_forgotten_while_it_was_being_rescued_it_does_not_come_back(journal, path):
+    """A rescue to the disk that is under way when MongoDB confirms leaves nothing behind."""
+    refuse_writes(journal)
+    kept = await journal.keep(claim(), reply())
+    refuse_writes(journal, refuse=False)
+    rescue = asyncio.ensure_future(journal.entries())
+    await asyncio.sleep(0)
+    journal.forget(kept)
+    await rescue
+    await journal.entries()
+    assert rows(path) == []
+
+
+async def test_retained_while_it_was_only_in_memory_it_is_written_with_its_mark(journal, path):
+    """An unread reply that the disk first refused is not taken for one to replay after a restart."""
+    refuse_writes(journal)
+    kept = await journal.keep(claim(), reply())
+    refuse_writes(journal, refuse=False)
+    journal.retain(kept, "unread")
+    await journal.entries()
+    assert journal.writable
+    assert rows(path) == [("acme:1", "unread")]
+
+
+async def test_a_commit_that_failed_after_it_was_durable_does_no_harm(journal, path):
+    """The entry is on the disk although its commit was reported as failed: trying again must not trip over it."""
+    kept = await journal.keep(claim(), reply())
+    journal._unkept[kept.key] = journal._row(kept)
+    assert list(await journal.entries()) == [kept]
+    assert journal.writable
+    assert rows(path) == [("acme:1", "waiting")]
+
+
+async def test_a_closed_database_fails_no_keep(path):
+    """Even with the file closed underneath, a reply that came is not lost: memory has it."""
+    journal = journal_at(path)
+    await journal.open()
+    journal._database.close()
+    kept = await journal.keep(claim(), reply())
+    assert not journal.writable
+    assert list(await journal.entries()) == [kept]
+    journal._thread.shutdown()
+
+
+async def test_one_bad_statement_takes_no_other_with_it(journal, path):
+    """A reply that can't be written, whatever the reason, fails alone; those of the same batch are durable."""
+    bad = claim("bad\udcff")
+    kept = await asyncio.gather(
+        *(journal.keep(one, reply()) for one in (claim("a"), claim("b"))),
+        asyncio.wrap_future(asyncio.ensure_future(_keep_badly(journal, bad))),
+    )
+    assert rows(path) == [("acme:a", "waiting"), ("acme:b", "waiting")]
+    assert not journal.writable
+    journal.forget(kept[2])
+    await journal.entries()
+    assert journal.writable
+
+
+async def _keep_badly(journal: SqliteJournal, bad: Claim) -> Entry:
+    """What `keep` does, for an id that SQLite can't encode."""
+    entry = Entry(key=99, token=bad.token.id, provider="acme", claim="c", spent=None, reply=reply())
+    row = (99, bad.token.id, "acme", "c", None, "", "", "waiting")
+    with pytest.raises(UnicodeEncodeError):
+        await journal._commits.submit(("insert into entries values (?, ?, ?, ?, ?, ?, ?, ?)", row))
+    return entry
+
+
+# ---------------------------------------------------------------- files and keys that don't fit
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(path):
+    """Whatever it is, it may hold tokens: named in the message, not touched."""
+    path.write_bytes(b"this was a journal once" * 100)
+    with pytest.raises(JournalDamaged, match=r"journal\.db.*move it aside"):
+        await journal_at(path).open()
+    assert path.read_bytes() == b"this was a journal once" * 100
+
+
+async def test_a_damaged_file_is_refused_and_left_alone_with_its_wal(path, tmp_path):
+    """A page that makes no sense: neither the file nor what its -wal holds is changed by looking at it."""
+    journal = journal_at(path)
+    await journal.open()
+    for n in range(200):
+        await journal.keep(claim(str(n)), reply(b"x" * 500))
+    journal._database.execute("pragma wal_checkpoint(truncate)")
+    await journal.keep(claim("last"), reply())
+    with path.open("r+b") as file:
+        for page in range(3, 12):
+            file.seek(page * 4096)
+            file.write(b"\xff" * 200)
+    before = {name: (tmp_path / name).read_bytes() for name in ("journal.db", "journal.db-wal")}
+    assert before["journal.db-wal"]
+    with pytest.raises(JournalDamaged, match=r"journal\.db"):
+        await journal_at(path).open()
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    journal._database.close()
+    journal._thread.shutdown()
+
+
+async def test_a_wal_without_its_file_is_refused_and_left_alone(path, tmp_path):
+    """Somebody deleted the main file: SQLite would begin anew and delete the rest with the replies in it."""
+    wal = tmp_path / "journal.db-wal"
+    wal.write_bytes(b"replies" * 100)
+    with pytest.raises(JournalDamaged, match="-wal"):
+        await journal_at(path).open()
+    assert wal.read_bytes() == b"replies" * 100
+    assert not path.exists()
+
+
+async def test_a_directory_that_is_not_there_is_said_so(tmp_path):
+    """A path that can't be opened is one sentence with the path in it."""
+    with pytest.raises(JournalDamaged, match="missing"):
+        await journal_at(tmp_path / "missing" / "journal.db").open()
+
+
+async def test_an_entry_without_its_key_blocks_its_token_until_the_key_is_back(path):
+    """Sealed with a key that is not on the ring: counted, never presented again meanwhile, replayed afterwards."""
+    ring = {"ring": RING}
+    first = journal_at(path)
+    await first.open()
+    kept = await first.keep(claim(), reply())
+    await first.close()
+    ring["ring"] = KeyRing({"b": b"\x08" * 32}, active="b")
+    second = SqliteJournal(path, keyring=lambda: ring["ring"])
+    assert await second.open() == 1
+    assert (second.tokens, second.count) == ({"acme:1"}, 1)
+    assert list(await second.entries()) == []
+    ring["ring"] = KeyRing({"a": b"\x07" * 32, "b": b"\x08" * 32}, active="b")
+    assert list(await second.entries()) == [kept]
+    assert (second.tokens, second.count) == ({"acme:1"}, 1)
+    await second.close()
