@@ -21,11 +21,11 @@ Row = dict[str, object]
 
 
 async def due_index_is_right(mongo: Mongo) -> bool:
-    """Whether the sweep's index is there as we make it. Raises StoreLost."""
+    """Whether the sweep's index is there as we make it, and in use. Raises StoreLost."""
     wanted = DUE_INDEX.document
     found = (await mongo.promised(mongo.tokens.index_information())).get(str(wanted["name"]), {})
-    same = found.get("partialFilterExpression") == wanted["partialFilterExpression"]
-    return same and dict(found.get("key", ())) == dict(wanted["key"]) and not found.get("hidden")
+    partial = found.get("partialFilterExpression", {}).keys() == wanted["partialFilterExpression"].keys()
+    return partial and found.get("key") == list(wanted["key"].items()) and not found.get("hidden")
 
 
 async def write_with_majority(mongo: Mongo) -> None:
@@ -95,7 +95,7 @@ async def keys_in_use(mongo: Mongo) -> dict[str, int]:
     rows = await _counted(
         mongo,
         [
-            {"$match": {"refresh_token": {"$type": "string"}, "$expr": {"$isArray": [["$refresh_token"]]}}},
+            {"$match": {"$expr": {"$eq": [{"$type": "$refresh_token"}, "string"]}}},
             {"$group": {"_id": key_id, "count": {"$sum": 1}}},
         ],
     )

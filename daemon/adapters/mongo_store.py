@@ -1,54 +1,34 @@
-"""The store's half of rotation safety: claims that only one replica can hold, and records fenced on what was spent.
+"""The store's half of rotation safety: claims that only one replica can hold. `mongo_records` has the other half.
 
-A result is written only where the document still holds the refresh token that was presented. Where a fast write did
-not match, the document is read and judged: it may have been re-sealed, or another replica may have condemned the
-token because *we* had spent it; then the write is swapped onto what is stored now. A newer consent always wins.
+A lease that is still on a document means: perhaps spent, by its owner. So one that turned out to be for nothing is
+given back, and one that is taken over from an earlier claim leaves a doubt.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from bson.errors import BSONError
 from pymongo import UpdateMany, UpdateOne
-from pymongo.errors import PyMongoError
 
-from daemon.adapters.batcher import Batcher
 from daemon.adapters.keyring import KeyRing, Unopenable
 from daemon.adapters.mongo import Mongo, due
+from daemon.adapters.mongo_records import MongoRecords
 from daemon.adapters.token_document import (
     CLAIMED_FIELDS,
     Document,
     IllTyped,
-    Written,
     failure_document,
     failure_of,
     token_of,
-    written,
 )
-from daemon.domain.change import Change, Renewed
-from daemon.domain.claim import Batch, Claim, Entry, Recorded, SetAside, StoreLost, Survey, Unusable
+from daemon.domain.change import Change
+from daemon.domain.claim import Batch, Claim, Entry, Recorded, SetAside, Survey, Unusable
 from daemon.domain.provider import Provider
-from daemon.domain.secret import Secret
-from daemon.domain.token import Failure, FailureKind, State, Token
+from daemon.domain.secret import masked
+from daemon.domain.token import Failure, FailureKind
 
-RECORDED_AT_ONCE = 500
 SET_ASIDE_FOR = timedelta(hours=1)
-SWAPS = 4  # how often a write is swapped onto a document that keeps changing under it, before it is left to a replay
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Write:
-    """One change on its way into a document."""
-
-    claim: Claim
-    change: Change
-    written: Written
-    update: Mapping[str, object] = field(repr=False)
-
-    def onto(self, **conditions: object) -> UpdateOne:
-        return UpdateOne({"_id": self.claim.token.id, **conditions}, self.update)
+SET_ASIDE_AT_ONCE = 500
 
 
 class MongoStore:
@@ -70,7 +50,7 @@ class MongoStore:
         self._lease = lease
         self._hold = hold
         self._burnt: list[tuple[str, list[object]]] = []
-        self._records: Batcher[_Write, Recorded] = Batcher(self._commit, limit=RECORDED_AT_ONCE)
+        self._records = MongoRecords(mongo, keyring=keyring)
 
     # ---------------------------------------------------------------- before a sweep
 
@@ -85,10 +65,15 @@ class MongoStore:
         )
 
     async def _unconfigured(self, configured: Collection[str]) -> list[SetAside]:
+        """Another replica may have the client that we lack: what it holds is not ours to touch."""
         now = self._clock.now()
-        strangers = {"provider": {"$nin": list(configured)}, "due_at": due(now)}
+        strangers = {
+            "provider": {"$nin": list(configured)},
+            "due_at": due(now),
+            "$or": [{"lease": None}, {"lease.hold": {"$lte": now}}],
+        }
         found = await self._mongo.promised(
-            self._mongo.tokens.find(strangers, CLAIMED_FIELDS).limit(500).to_list()
+            self._mongo.tokens.find(strangers, CLAIMED_FIELDS).limit(SET_ASIDE_AT_ONCE).to_list()
         )
         return await self._set_aside(
             [
@@ -124,18 +109,19 @@ class MongoStore:
             "until": until,
             "hold": until + self._hold(provider),
         }
-        await self._take(found, lease, now=now)
-        taken = await self._mongo.promised(
-            self._mongo.tokens.find(
-                {"_id": {"$in": [document["_id"] for document in found]}, "lease.claim": claim_id},
-                CLAIMED_FIELDS,
-            ).to_list()
-        )
-        items = await self._opened(taken, claim_id, deadline=asked + self._lease)
+        ids = [document["_id"] for document in found]
+        try:
+            await self._take(found, lease, now=now)
+            ours = {"_id": {"$in": ids}, "lease.claim": claim_id}
+            taken = await self._mongo.promised(self._mongo.tokens.find(ours, CLAIMED_FIELDS).to_list())
+            items = await self._opened(taken, claim_id, deadline=asked + self._lease)
+        except BaseException:
+            self._burnt.append((claim_id, ids))
+            raise
         return Batch(items=items, more=len(found) == limit)
 
     async def _take(self, found: Sequence[Document], lease: Mapping[str, object], *, now: datetime) -> None:
-        """Write the lease where nobody was faster. One that brings no clean acknowledgement is burnt."""
+        """Write the lease where nobody was faster. Raises StoreLost without a clean acknowledgement of a majority."""
         free = [document["_id"] for document in found if document.get("lease") is None]
         operations: list[UpdateMany | UpdateOne] = []
         if free:
@@ -149,18 +135,14 @@ class MongoStore:
             for document in found
             if document.get("lease") is not None
         ]
-        try:
-            await self._mongo.promised(self._mongo.tokens.bulk_write(operations, ordered=False))
-        except StoreLost:
-            self._burnt.append((str(lease["claim"]), free))
-            raise
+        await self._mongo.promised(self._mongo.tokens.bulk_write(operations, ordered=False))
 
     async def _opened(
         self, taken: Sequence[Document], claim_id: str, *, deadline: timedelta
     ) -> list[Claim | SetAside]:
         keyring = self._keyring()
         items: list[Claim | SetAside] = []
-        unusable = []
+        unusable: list[tuple[Document, FailureKind, str]] = []
         for document in taken:
             try:
                 token = token_of(document, keyring)
@@ -170,31 +152,32 @@ class MongoStore:
             sealed = document.get("refresh_token")
             spent = sealed if isinstance(sealed, str) else None
             items.append(Claim(token=token, id=claim_id, spent=spent, deadline=deadline))
-        return items + await self._set_aside(unusable)
+        if unusable:
+            items += await self._set_aside(unusable)
+            await self._release(claim_id, [document["_id"] for document, _, _ in unusable])
+        return items
 
     async def _set_aside(self, unusable: Sequence[tuple[Document, FailureKind, str]]) -> list[SetAside]:
-        """Report documents that can't be used, and look again later. Nothing else of them is changed."""
+        """Report documents that can't be used, and look again later. Nothing else of them is changed, and nothing at
+        all if they have changed since they were read.
+        """
         if not unusable:
             return []
         now = self._clock.now()
         operations, items = [], []
         for document, kind, why in unusable:
-            failure = Failure(kind=kind, code=kind.value, message=why, at=now)
+            failure = Failure(kind=kind, code=kind.value, message=masked(why), at=now)
             before = failure_of(document)
             changes = {"last_failure": failure_document(failure), "due_at": now + SET_ASIDE_FOR}
-            if document.get("lease") is not None:
-                changes["lease"] = None
-            operations.append(
-                UpdateOne({"_id": document["_id"], "lease": document.get("lease")}, {"$set": changes})
-            )
+            operations.append(UpdateOne(_as_read(document), {"$set": changes}))
             items.append(
                 SetAside(
                     token=str(document["_id"]),
                     provider=str(document.get("provider")),
                     kind=kind,
-                    code=kind.value,
-                    message=why,
-                    new=before is None or (before.kind, before.message) != (kind, why),
+                    code=failure.code,
+                    message=failure.message,
+                    new=before is None or (before.kind, before.message) != (kind, failure.message),
                 )
             )
         await self._mongo.promised(self._mongo.tokens.bulk_write(operations, ordered=False))
@@ -203,11 +186,10 @@ class MongoStore:
     async def release(self, claims: Sequence[Claim]) -> None:
         """Give back claims under which nothing was presented; one that was in doubt before stays ours."""
         if claims:
-            ids: list[object] = [claim.token.id for claim in claims]
-            await self._release(claims[0].id, ids)
+            await self._release(claims[0].id, [claim.token.id for claim in claims])
 
-    async def _release(self, claim_id: str, ids: list[object]) -> None:
-        ours = {"_id": {"$in": ids}, "lease.claim": claim_id}
+    async def _release(self, claim_id: str, ids: Sequence[object]) -> None:
+        ours = {"_id": {"$in": list(ids)}, "lease.claim": claim_id}
         await self._mongo.promised(
             self._mongo.tokens.update_many({**ours, "doubt": None}, {"$set": {"lease": None}})
         )
@@ -221,13 +203,11 @@ class MongoStore:
     # ---------------------------------------------------------------- records
 
     async def record(self, claim: Claim, change: Change) -> Recorded:
-        """Write `change` if the document still holds what was presented, together with whatever else is waiting."""
-        now = self._clock.now()
-        sealed = written(claim.token, change, self._keyring(), now=now)
-        update: dict[str, object] = {"$set": sealed.fields, "$inc": {"revision": 1}}
-        recorded = await self._records.submit(
-            _Write(claim=claim, change=change, written=sealed, update=update)
-        )
+        """Write `change` if the document still holds what was presented; else give the claim back.
+
+        Raises StoreLost, or Unusable where what is stored now can't be compared or changed.
+        """
+        recorded = await self._records.record(claim, change)
         if recorded is Recorded.SUPERSEDED:
             await self._release(claim.id, [claim.token.id])
         return recorded
@@ -245,103 +225,12 @@ class MongoStore:
             raise Unusable(str(why)) from None
         return Claim(token=token, id=entry.claim, spent=entry.spent, deadline=timedelta(0))
 
-    async def _commit(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
-        fast = [
-            write.onto(
-                refresh_token=write.claim.spent,
-                state=write.claim.token.state.value,
-                **{"lease.claim": write.claim.id},
-            )
-            for write in writes
-        ]
-        try:
-            result = await self._mongo.tokens.bulk_write(fast, ordered=False)
-        except (PyMongoError, BSONError):
-            return await self._judge_all(
-                writes
-            )  # ambiguous, or one spoils the batch: what is stored now tells
-        self._mongo.seen()
-        if result.matched_count == len(writes):
-            return [Recorded.STORED] * len(writes)
-        return await self._judge_all(writes)
 
-    async def _judge_all(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
-        """Find out one by one: nothing that one document does may touch another's result."""
-        results: list[Recorded | BaseException] = []
-        for write in writes:
-            try:
-                results.append(await self._judge(write))
-            except (StoreLost, BSONError) as error:
-                results.append(error)
-        return results
-
-    async def _judge(self, write: _Write) -> Recorded:
-        """Read the document, and swap the write onto what it holds now if that is still what we spent."""
-        for _ in range(SWAPS):
-            document = await self._mongo.promised(
-                self._mongo.tokens.find_one(
-                    {"_id": write.claim.token.id}, {**CLAIMED_FIELDS, "access_token": 1}
-                )
-            )
-            if document is None:
-                return Recorded.SUPERSEDED
-            if _is_ours(document, write) or self._holds_successor(document, write):
-                return Recorded.STORED
-            swap = self._swap(document, write)
-            if swap is None:
-                return Recorded.SUPERSEDED
-            result = await self._mongo.promised(self._mongo.tokens.bulk_write([swap]))
-            if result.matched_count:
-                return Recorded.STORED
-        raise StoreLost(f"{write.claim.token.id} keeps changing; its result stays in the journal")
-
-    def _swap(self, document: Document, write: _Write) -> UpdateOne | None:
-        """The write for the document as it is now; None: it holds something newer."""
-        held, claim = document.get("refresh_token"), write.claim
-        lease = document.get("lease")
-        ours = isinstance(lease, Mapping) and lease.get("claim") == claim.id
-        brings_successor = isinstance(write.change, Renewed) and write.change.successor is not None
-        if not (ours or brings_successor) or not self._holds(held, claim.token, claim.token.refresh_token):
-            return None
-        fields = dict(write.written.fields)
-        if not ours:
-            fields.pop("lease", None)  # another replica's claim is not ours to end
-        if document.get("state") == State.PAUSED.value:
-            fields["due_at"] = None
-        elif document.get("state") == State.NEEDS_REAUTH.value and isinstance(write.change, Renewed):
-            fields["state"] = State.ACTIVE.value
-        unchanged = {
-            "_id": claim.token.id,
-            "refresh_token": held,
-            "state": document.get("state"),
-            "lease": lease,
-        }
-        return UpdateOne(unchanged, {**write.update, "$set": fields})
-
-    def _holds_successor(self, document: Document, write: _Write) -> bool:
-        """Whether an earlier run of this very record got through: the same value, sealed anew since."""
-        successor = write.change.successor if isinstance(write.change, Renewed) else None
-        return successor is not None and self._holds(
-            document.get("refresh_token"), write.claim.token, successor
-        )
-
-    def _holds(self, sealed: object, token: Token, expected: Secret | None) -> bool:
-        if sealed is None or expected is None:
-            return sealed is None and expected is None
-        try:
-            return Secret(self._keyring().open(sealed, token_id=token.id, field="refresh_token")) == expected
-        except Unopenable:
-            return False
-
-
-def _is_ours(document: Document, write: _Write) -> bool:
-    """Whether `document` already holds what this very write brings."""
-    if write.written.refresh_token is not None:
-        return document.get("refresh_token") == write.written.refresh_token
-    if write.written.access_token is not None:
-        return document.get("access_token") == write.written.access_token
-    told = write.written.fields.get("last_failure")
-    return told is not None and document.get("last_failure") == told
+def _as_read(document: Document) -> dict[str, object]:
+    """The condition that what makes a document unusable, and when it is due, are still as they were read."""
+    return {
+        name: {"$eq": document.get(name)} for name in ("_id", "refresh_token", "due_at", "lease", "revision")
+    }
 
 
 def _perhaps_spent(document: Document) -> dict[str, object]:

@@ -5,7 +5,7 @@ Other programs write these documents too, so nothing about their types is taken 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar, assert_never
 
 from daemon.adapters.keyring import KeyRing
@@ -15,6 +15,7 @@ from daemon.domain.token import Doubt, Failure, FailureKind, State, Token, token
 
 Document = Mapping[str, object]
 T = TypeVar("T")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SAID: dict[type, str] = {str: "text", int: "whole number", datetime: "date"}
 
 # What a claim needs of a document; the application's own fields stay where they are.
@@ -60,8 +61,8 @@ def token_of(document: Document, keyring: KeyRing) -> Token:
     account = _typed(document, "account", str)
     try:
         matches = token_id(provider, account) == name
-    except ValueError as why:
-        raise IllTyped(str(why)) from None
+    except ValueError:
+        raise IllTyped("provider or account is not as it must be") from None
     if not matches:
         raise IllTyped("_id is not '<provider>:<account>' of this document")
     sealed = _optional(document, "refresh_token", str)
@@ -77,12 +78,12 @@ def token_of(document: Document, keyring: KeyRing) -> Token:
         if sealed is None
         else Secret(keyring.open(sealed, token_id=name, field="refresh_token")),
         grant=_optional(document, "grant", str) or "refresh_token",
-        issued_at=_optional(document, "issued_at", datetime),
-        expires_at=_optional(document, "expires_at", datetime),
-        refresh_expires_at=_optional(document, "refresh_expires_at", datetime),
-        due_at=_optional(document, "due_at", datetime),
-        revision=_optional(document, "revision", int),
-        failures=_optional(document, "failures", int) or 0,
+        issued_at=_date(document, "issued_at"),
+        expires_at=_date(document, "expires_at"),
+        refresh_expires_at=_date(document, "refresh_expires_at"),
+        due_at=_date(document, "due_at"),
+        revision=_whole(document, "revision"),
+        failures=max(_whole(document, "failures") or 0, 0),
         last_failure=failure_of(document),
         doubt=_doubt(document),
         vars=_vars(document),
@@ -95,7 +96,7 @@ def failure_of(document: Document) -> Failure | None:
     if not isinstance(stored, Mapping):
         return None
     kind, at = stored.get("kind"), stored.get("at")
-    if kind not in set(FailureKind) or not isinstance(at, datetime):
+    if not isinstance(kind, str) or kind not in set(FailureKind) or not isinstance(at, datetime):
         return None
     code, message = str(stored.get("code", "")), str(stored.get("message", ""))
     return Failure(kind=FailureKind(kind), code=code, message=message, at=at)
@@ -103,11 +104,13 @@ def failure_of(document: Document) -> Failure | None:
 
 def failure_document(failure: Failure) -> dict[str, object]:
     """`failure` as it is stored."""
-    return {"kind": failure.kind.value, "code": failure.code, "message": failure.message, "at": failure.at}
+    at = _as_stored(failure.at)
+    return {"kind": failure.kind.value, "code": failure.code, "message": failure.message, "at": at}
 
 
 def written(token: Token, change: Change, keyring: KeyRing, *, now: datetime) -> Written:
     """The fields that `change` sets on `token`'s document, secrets sealed. Only token fields."""
+    now = _as_stored(now)
     match change:
         case Renewed():
             return _renewed(token, change, keyring, now=now)
@@ -196,6 +199,23 @@ def _typed(document: Document, name: str, kind: type[T]) -> T:
 
 def _optional(document: Document, name: str, kind: type[T]) -> T | None:
     return None if document.get(name) is None else _typed(document, name, kind)
+
+
+def _whole(document: Document, name: str) -> int | None:
+    """Some languages write every number as a floating one."""
+    value = document.get(name)
+    return int(value) if isinstance(value, float) and value.is_integer() else _optional(document, name, int)
+
+
+def _date(document: Document, name: str) -> datetime | None:
+    """Some programs write "none" as the year 1, on which no sum can be done: the epoch is past enough."""
+    value = _optional(document, name, datetime)
+    return None if value is None else max(value, _EPOCH)
+
+
+def _as_stored(at: datetime) -> datetime:
+    """A date as MongoDB gives it back: it keeps milliseconds."""
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)
 
 
 def _vars(document: Document) -> dict[str, str]:

@@ -1,0 +1,35 @@
+"""Argv in, exit code out. Expected failures become sentences here; a bug becomes one line, or a trace with --debug."""
+
+import sys
+
+from daemon.commands.app import NAME, invoke
+from daemon.commands.failure import Exit, explained, unexpected
+
+
+def main() -> int:
+    """The command `refreshd`. Returns its exit code."""
+    arguments = sys.argv[1:]
+    try:
+        code = invoke(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stdout = None  # whoever read it has had enough; there is nothing to flush at exit
+        return Exit.FAILED
+    except Exception as error:  # noqa: BLE001  the last resort: no exception may print itself
+        code, sentences = explained(error) or (Exit.FAILED, [unexpected(error)])
+        if "--debug" in arguments:
+            _trace(error)
+        for sentence in sentences:
+            sys.stderr.write(f"{NAME}: {sentence}\n")
+    return code
+
+
+def _trace(error: Exception) -> None:
+    """Where it came from, masked like a log line: exceptions quote what they choke on."""
+    from daemon.adapters.redaction import Redaction  # noqa: PLC0415  bugs only
+
+    sys.stderr.write(Redaction().exception(error) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

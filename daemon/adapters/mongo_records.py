@@ -1,0 +1,211 @@
+"""Results, written only where the document still holds the refresh token that was presented.
+
+Many results share one bulk write. Where that brings no clean acknowledgement of all of them, the documents are read
+and judged: a token may have been re-sealed, or another replica may have condemned it because *we* had spent it; then
+the result is swapped onto what is stored now. A newer consent always wins.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import bson
+from bson.errors import BSONError
+from pymongo import UpdateOne
+from pymongo.errors import BulkWriteError, PyMongoError
+
+from daemon.adapters.batcher import Batcher
+from daemon.adapters.keyring import KeyRing, Unopenable
+from daemon.adapters.mongo import Mongo
+from daemon.adapters.token_document import Document, Written, written
+from daemon.domain.change import Change, Renewed
+from daemon.domain.claim import Claim, Recorded, StoreLost, Unusable
+from daemon.domain.secret import Secret
+from daemon.domain.token import State
+
+RECORDED_AT_ONCE = 500
+SWAPS = 4  # how often a write is swapped onto a document that keeps changing under it, before it is left to a replay
+
+_JUDGED_BY = dict.fromkeys(
+    ["state", "access_token", "refresh_token", "lease", "updated_at", "last_failure", "extra"], 1
+)
+
+Verdict = Recorded | StoreLost | Unusable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Write:
+    """One change on its way into a document."""
+
+    claim: Claim
+    change: Change
+    written: Written = field(repr=False)
+
+    @property
+    def successor(self) -> Secret | None:
+        return self.change.successor if isinstance(self.change, Renewed) else None
+
+    def fast(self) -> UpdateOne:
+        """For the document as it was read: nothing has happened to it since."""
+        conditions = {
+            "_id": self.claim.token.id,
+            "refresh_token": self.claim.spent,
+            "state": self.claim.token.state.value,
+            "lease.claim": self.claim.id,
+        }
+        return UpdateOne(conditions, _update(self.written.fields))
+
+
+class MongoRecords:
+    """Fenced writes to `mongo.tokens`."""
+
+    def __init__(self, mongo: Mongo, *, keyring: Callable[[], KeyRing]) -> None:
+        self._mongo = mongo
+        self._keyring = keyring
+        self._writes: Batcher[_Write, Recorded] = Batcher(self._commit, limit=RECORDED_AT_ONCE)
+
+    async def record(self, claim: Claim, change: Change) -> Recorded:
+        """Write `change` with whatever else is waiting. Raises StoreLost, or Unusable when it can't be judged."""
+        fields = written(claim.token, change, self._keyring(), now=self._mongo.clock.now())
+        write = _Write(claim=claim, change=change, written=fields)
+        try:
+            bson.encode(fields.fields)  # here, where it spoils no batch
+        except (BSONError, OverflowError, ValueError) as why:
+            raise Unusable(f"MongoDB can't hold the result: {type(why).__name__}") from None
+        return await self._writes.submit(write)
+
+    async def _commit(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
+        try:
+            result = await self._mongo.tokens.bulk_write([write.fast() for write in writes], ordered=False)
+        except PyMongoError:
+            return await self._judge(writes)  # ambiguous: what is stored now tells
+        self._mongo.seen()
+        if result.matched_count == len(writes):
+            return [Recorded.STORED] * len(writes)
+        return await self._judge(writes)
+
+    async def _judge(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
+        """Read the documents, and swap each write onto what its own holds now if that is still what we spent."""
+        verdicts: dict[int, Verdict] = {}
+        try:
+            for _ in range(SWAPS):
+                pending = {place: write for place, write in enumerate(writes) if place not in verdicts}
+                if not pending:
+                    break
+                verdicts |= await self._judged_once(pending)
+            lost = StoreLost("the document keeps changing, or a majority does not confirm; kept for a replay")
+        except StoreLost as why:
+            lost = why
+        return [verdicts.get(place, lost) for place in range(len(writes))]
+
+    async def _judged_once(self, pending: Mapping[int, _Write]) -> dict[int, Verdict]:
+        """What can be said of `pending` by one reading and one round of swaps. Raises StoreLost."""
+        ids = [write.claim.token.id for write in pending.values()]
+        found = await self._mongo.promised(
+            self._mongo.tokens.find({"_id": {"$in": ids}}, _JUDGED_BY).to_list()
+        )
+        documents = {document["_id"]: document for document in found}
+        verdicts: dict[int, Verdict] = {}
+        swaps: dict[int, UpdateOne] = {}
+        for place, write in pending.items():
+            verdict: Recorded | Unusable | UpdateOne
+            try:
+                verdict = self._verdict(documents.get(write.claim.token.id), write)
+            except Unopenable as why:
+                verdict = Unusable(f"what is stored now can't be compared: {why}")
+            if isinstance(verdict, UpdateOne):
+                swaps[place] = verdict
+            else:
+                verdicts[place] = verdict
+        return verdicts | await self._swapped(swaps)
+
+    async def _swapped(self, swaps: Mapping[int, UpdateOne]) -> dict[int, Verdict]:
+        """Those whose swap is certain to be stored, or to be refused for ever; of the others a reading tells."""
+        if not swaps:
+            return {}
+        try:
+            result = await self._mongo.tokens.bulk_write(list(swaps.values()), ordered=False)
+        except BulkWriteError as error:
+            places, refused = list(swaps), error.details.get("writeErrors", [])
+            return {
+                places[one["index"]]: Unusable(f"MongoDB refuses the result (code {one.get('code')})")
+                for one in refused
+            }
+        except PyMongoError as error:
+            raise self._mongo.lost(error) from None
+        if result.matched_count < len(swaps):
+            return {}
+        return dict.fromkeys(swaps, Recorded.STORED)
+
+    def _verdict(self, document: Document | None, write: _Write) -> Recorded | UpdateOne:
+        """What became of `write`, or how it goes onto the document as it is now. Raises Unopenable."""
+        if document is None:
+            return Recorded.SUPERSEDED
+        if self._is_stored(document, write):
+            return Recorded.STORED
+        if self._holds(document, write, write.claim.token.refresh_token) and (
+            _is_under_our_claim(document, write) or write.successor is not None
+        ):
+            return _swap(document, write)
+        return Recorded.SUPERSEDED
+
+    def _is_stored(self, document: Document, write: _Write) -> bool:
+        """Whether `document` holds what this write brings, from now or from an earlier run of the same record."""
+        ours = write.written
+        if write.successor is not None:
+            return document.get("refresh_token") == ours.refresh_token or self._holds(
+                document, write, write.successor
+            )
+        if ours.access_token is not None:
+            return document.get("access_token") == ours.access_token or self._holds_access(document, write)
+        told = [name for name in ("updated_at", "last_failure") if name in ours.fields]
+        return all(document.get(name) == ours.fields[name] for name in told)
+
+    def _holds(self, document: Document, write: _Write, expected: Secret | None) -> bool:
+        sealed = document.get("refresh_token")
+        if sealed is None or expected is None:
+            return sealed is None and expected is None
+        if expected == write.claim.token.refresh_token and sealed == write.claim.spent:
+            return True
+        token = write.claim.token.id
+        return Secret(self._keyring().open(sealed, token_id=token, field="refresh_token")) == expected
+
+    def _holds_access(self, document: Document, write: _Write) -> bool:
+        """No fence: where it can't be told, no."""
+        renewed = (
+            write.change if isinstance(write.change, Renewed) else getattr(write.change, "renewed", None)
+        )
+        try:
+            stored = self._keyring().open(
+                document.get("access_token"), token_id=write.claim.token.id, field="access_token"
+            )
+        except Unopenable:
+            return False
+        return renewed is not None and Secret(stored) == renewed.granted.access_token
+
+
+def _swap(document: Document, write: _Write) -> UpdateOne:
+    """The write for the document as it is now; what its state, its lease or its owner's fields forbid is left out."""
+    fields = dict(write.written.fields)
+    if not _is_under_our_claim(document, write):
+        fields.pop("lease", None)  # another replica's claim is not ours to end
+    if document.get("state") == State.PAUSED.value:
+        fields |= {"due_at": None}
+        fields.pop("state", None)
+    elif document.get("state") == State.NEEDS_REAUTH.value:
+        fields |= {"state": State.ACTIVE.value} if isinstance(write.change, Renewed) else {"due_at": None}
+    if "extra" in document and not isinstance(document["extra"], Mapping):
+        kept = {name: fields.pop(name) for name in list(fields) if name.startswith("extra.")}
+        fields |= (
+            {"extra": {name.removeprefix("extra."): value for name, value in kept.items()}} if kept else {}
+        )
+    unchanged = {name: {"$eq": document.get(name)} for name in ("refresh_token", "state", "lease")}
+    return UpdateOne({"_id": write.claim.token.id, **unchanged}, _update(fields))
+
+
+def _update(fields: Mapping[str, object]) -> dict[str, object]:
+    return {"$set": fields, "$inc": {"revision": 1}}
+
+
+def _is_under_our_claim(document: Document, write: _Write) -> bool:
+    lease = document.get("lease")
+    return isinstance(lease, Mapping) and lease.get("claim") == write.claim.id

@@ -1,0 +1,73 @@
+"""What most commands begin with: the settings, the providers in them, and the store they lead to."""
+
+import os
+import pwd
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from daemon.adapters.keyring import KeyRing
+from daemon.adapters.mongo import Mongo
+from daemon.adapters.mongo_registry import MongoRegistry
+from daemon.commands.failure import Exit, Failed
+from daemon.commands.options import Options
+from daemon.domain.provider import Definition, Provider
+from daemon.runtime.clock import Clock
+from daemon.runtime.definitions import shipped
+from daemon.runtime.settings import Settings, load
+from daemon.runtime.store_access import open_mongo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """The open store. `clock` tells its time."""
+
+    clock: Clock
+    mongo: Mongo
+    registry: MongoRegistry
+
+
+def read_settings(options: Options) -> Settings:
+    """Raises SettingsInvalid with every problem."""
+    return load(options.config, os.environ, options.env_file)
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[Access]:
+    """Raises StoreLost, SettingsInvalid."""
+    clock = Clock()
+    async with open_mongo(settings, clock=clock) as mongo:
+        ring = KeyRing(settings.keys.ring, active=settings.keys.active)
+        yield Access(clock=clock, mongo=mongo, registry=MongoRegistry(mongo, ring, actor=actor()))
+
+
+def actor() -> str:
+    """Who gives this command, for the audit. By the user's number: $LOGNAME says whatever it is told to."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # containers give numbers without names
+        name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"
+
+
+def known_providers(configured: Mapping[str, Provider]) -> dict[str, Definition]:
+    """The definitions shipped and configured, by name; what is configured counts."""
+    own = {name: provider.definition for name, provider in configured.items()}
+    return dict(sorted({**shipped(), **own}.items()))
+
+
+def unknown_provider(name: str, configured: Mapping[str, Provider]) -> Failed:
+    known = ", ".join(known_providers(configured))
+    return Failed(
+        f"provider {name!r} is unknown. Use one of: {known}; or define it under [providers.{name}] in the"
+        " configuration",
+        Exit.USAGE,
+    )
+
+
+def check_targets(targets: list[str], settings: Settings) -> None:
+    """Refuse a misspelt provider before anything is done. An id holds a colon, a provider none."""
+    for target in targets:
+        if ":" not in target and target not in known_providers(settings.providers):
+            raise unknown_provider(target, settings.providers)

@@ -1,0 +1,209 @@
+"""`refreshd add`: an owner's consent, from standard input into the store. The one way in for secrets is that input."""
+
+import asyncio
+import json
+import random
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from daemon.adapters.mongo_consents import Added, Refused
+from daemon.adapters.mongo_registry import NoSuchToken
+from daemon.commands.access import Access, known_providers, open_store, read_settings, unknown_provider
+from daemon.commands.failure import Exit, Failed
+from daemon.commands.options import Options
+from daemon.commands.output import Output, moment
+from daemon.commands.providers import to_configure
+from daemon.domain.consent import Consent, ConsentInvalid, read_consent
+from daemon.domain.expiry import end_of
+from daemon.domain.policy import Timing, due_at
+from daemon.domain.provider import Provider
+from daemon.domain.request import NotSendable, token_url
+from daemon.domain.token import State, Token, token_id
+from daemon.runtime.settings import Settings
+
+LARGEST_INPUT = 1 << 20  # bytes; a token response has some thousand
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_EXAMPLE = 'like {"access_token": "...", "refresh_token": "...", "expires_in": 3600}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """What was said on the command line and on standard input."""
+
+    id: str
+    provider: Provider
+    account: str
+    body: Mapping[str, object] = field(repr=False)
+    received_at: str | None
+    variables: Mapping[str, str]
+    meta: Mapping[str, str]
+
+
+def add(
+    options: Options,
+    *,
+    provider: str,
+    account: str,
+    received_at: str | None,
+    variables: Sequence[str],
+    meta: Sequence[str],
+) -> int:
+    """Store the token response on standard input as the token of `account` at `provider`."""
+    settings = read_settings(options)
+    known = _configured(settings, provider)
+    try:
+        name = token_id(provider, account)
+    except ValueError as why:
+        raise Failed(str(why), Exit.USAGE) from None
+    given = _pairs(variables, "--var")
+    for unknown in given.keys() - known.definition.variables.keys():
+        fitting = ", ".join(known.definition.variables) or "it has none"
+        raise Failed(f"--var {unknown}: no variable of {provider}. Its variables: {fitting}", Exit.USAGE)
+    wish = _Wish(
+        id=name,
+        provider=known,
+        account=account,
+        variables=given,
+        meta=_pairs(meta, "--meta"),
+        received_at=received_at,
+        body=_standard_input(),
+    )
+    asyncio.run(_add(settings, Output(as_json=options.json), wish))
+    return Exit.DONE
+
+
+async def _add(settings: Settings, output: Output, wish: _Wish) -> None:
+    async with open_store(settings) as access:
+        await _check_variables(access, wish)
+        now = access.clock.now()
+        received_at = _received(wish.received_at, now)
+        try:
+            consent = read_consent(wish.provider.definition, wish.body, received_at=received_at, now=now)
+        except ConsentInvalid as why:
+            raise Failed(f"standard input: {why}") from None
+        timing = Timing(window=settings.refresh.window, jitter=settings.refresh.jitter)
+        token = _token(wish, consent, timing=timing, now=now)
+        try:
+            added = await access.registry.add(token, extra=consent.extra, meta=wish.meta)
+        except Refused as why:
+            raise Failed(str(why)) from None
+        _tell(output, added, token, now=now)
+
+
+def _configured(settings: Settings, name: str) -> Provider:
+    if (found := settings.providers.get(name)) is not None:
+        return found
+    definition = known_providers(settings.providers).get(name)
+    if definition is None:
+        raise unknown_provider(name, settings.providers)
+    raise Failed(
+        f"provider {name!r} is not configured: without a client of yours, nothing could be refreshed. Add to the"
+        f" configuration:\n\n{to_configure(definition)}",
+        Exit.USAGE,
+    )
+
+
+async def _check_variables(access: Access, wish: _Wish) -> None:
+    """The token URL must be complete. At a re-consent what is stored counts too."""
+    try:
+        stored = (await access.registry.get(wish.id)).get("vars")
+    except NoSuchToken:
+        stored = None
+    known = {k: v for k, v in stored.items() if isinstance(v, str)} if isinstance(stored, Mapping) else {}
+    try:
+        token_url(wish.provider, {**known, **wish.variables})
+    except NotSendable as why:
+        raise Failed(f"{why}. Give it with --var NAME=VALUE", Exit.USAGE) from None
+
+
+def _token(wish: _Wish, consent: Consent, *, timing: Timing, now: datetime) -> Token:
+    """The token that `consent` makes, with the time at which it is first renewed."""
+    due: datetime | None = None
+    if consent.refresh_token is not None and consent.access_token is None:
+        due = now
+    elif consent.refresh_token is not None and consent.expires_at is not None:
+        due = due_at(
+            wish.provider,
+            consent.expires_at,
+            issued_at=consent.issued_at,
+            now=now,
+            chance=random.random(),
+            timing=timing,
+            refresh_expires_at=consent.refresh_expires_at,
+        )
+    return Token(
+        id=wish.id,
+        provider=wish.provider.name,
+        account=wish.account,
+        state=State.ACTIVE,
+        refresh_token=consent.refresh_token,
+        access_token=consent.access_token,
+        token_type=consent.token_type,
+        scope=consent.scope,
+        issued_at=consent.issued_at,
+        expires_at=consent.expires_at,
+        refresh_expires_at=consent.refresh_expires_at,
+        due_at=due,
+        vars=wish.variables,
+    )
+
+
+def _tell(output: Output, added: Added, token: Token, *, now: datetime) -> None:
+    """The id to standard output, for a program to take; the rest beside it."""
+    record = {
+        "id": added.id,
+        "replaced": added.replaced,
+        "revision": added.revision,
+        "expires_at": token.expires_at,
+        "due_at": token.due_at,
+    }
+    output.result(record, added.id)
+    done = "Replaced what was stored; it is active again" if added.replaced else "Added"
+    if token.refresh_token is None:
+        output.note(f"{done}. It has no refresh token, so it can't be renewed and is only watched.")
+    elif not output.as_json:
+        output.note(f"{done}. It is renewed {moment(token.due_at, now=now)}.")
+
+
+def _pairs(pairs: Sequence[str], option: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not _NAME.fullmatch(name):
+            raise Failed(f"{option}: write NAME=VALUE, the name of letters, digits, '_' and '-'", Exit.USAGE)
+        if name in found:
+            raise Failed(f"{option} {name}: given twice", Exit.USAGE)
+        found[name] = value
+    return found
+
+
+def _received(text: str | None, now: datetime) -> datetime:
+    if text is None:
+        return now
+    at = end_of(text, asked_at=now)
+    if at is None:
+        raise Failed(
+            "--received-at: write an instant like 2026-01-31T12:00:00Z, or seconds since 1970", Exit.USAGE
+        )
+    return at
+
+
+def _standard_input() -> Mapping[str, object]:
+    """The object on standard input. No message quotes any of it."""
+    if sys.stdin.isatty():
+        print("Paste the provider's token response (JSON), then press Ctrl-D.", file=sys.stderr)
+    content = sys.stdin.buffer.read(LARGEST_INPUT + 1)
+    if len(content) > LARGEST_INPUT:
+        raise Failed("standard input: more than a mebibyte is no token response")
+    if not content.strip():
+        raise Failed(f"standard input: it is empty. Give the provider's token response, {_EXAMPLE}")
+    try:
+        body = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        raise Failed(f"standard input: not JSON. Give the provider's token response, {_EXAMPLE}") from None
+    if not isinstance(body, dict):
+        raise Failed(f"standard input: not a JSON object. Give one token response, {_EXAMPLE}")
+    return body

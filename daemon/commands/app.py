@@ -1,0 +1,334 @@
+"""The command line as people see it: names, options and help. What a command does stands in a file of its own, which
+is imported when it is called: `--help` and completion stay quick.
+"""
+# ruff: noqa: PLC0415  that is why the imports stand inside
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from daemon import __version__
+from daemon.commands.failure import Exit
+from daemon.commands.options import Options
+from daemon.domain.token import State
+
+NAME = "refreshd"
+
+
+Field = Literal["access_token", "refresh_token"]
+Reuse = Literal["revoke", "refuse"]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"{NAME} {__version__}")
+        raise typer.Exit
+
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="The configuration. Else $REFRESHD_CONFIG, /etc/refreshd/config.toml if there is one, config.toml.",
+        show_default=False,
+    ),
+]
+EnvFile = Annotated[Path | None, typer.Option(help="NAME=value lines; the environment counts more.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an internal error came from.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")]
+Targets = Annotated[
+    list[str], typer.Argument(metavar="ID|PROVIDER", help="Tokens (an ID holds a colon) or providers.")
+]
+
+app = typer.Typer(
+    name=NAME,
+    help="Keeps OAuth 2.0 tokens fresh, and never loses a rotated refresh token.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 69 MongoDB or provider unavailable, 75 port or directory"
+    " in use, 78 configuration wrong.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # they would print local variables, and so tokens
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+keys_app = typer.Typer(help="Make a key, or derive the one that readers need.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+
+
+@app.callback()
+def _global(
+    ctx: typer.Context,
+    *,
+    config: ConfigFile = None,
+    env_file: EnvFile = None,
+    debug: Debug = False,
+    json: Json = False,
+    version: Version = False,  # noqa: ARG001  its callback prints and leaves
+) -> None:
+    ctx.obj = Options(config=config, env_file=env_file, debug=debug, json=json)
+
+
+def _shared() -> dict[str, inspect.Parameter]:
+    """The options that stand after a command as well as before it."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return {
+        name: inspect.Parameter(name, kind, default=default, annotation=annotation)
+        for name, default, annotation in (
+            ("config", None, ConfigFile),
+            ("env_file", None, EnvFile),
+            ("debug", False, Debug),
+            ("json", False, Json),
+        )
+    }
+
+
+def _command(group: typer.Typer, name: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Make a function a command: it gets Options first, then its own arguments, and returns the exit code."""
+
+    def register(function: Callable[..., int]) -> Callable[..., int]:
+        shared = _shared()
+
+        def command(ctx: typer.Context, **given: Any) -> int:
+            after = {key: given.pop(key) for key in shared}
+            before: Options = ctx.obj
+            options = Options(**{key: value or getattr(before, key) for key, value in after.items()})
+            return function(options, **given)
+
+        context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        _, *own = inspect.signature(function).parameters.values()
+        parameters = [context, *own, *shared.values()]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {each.name: each.annotation for each in parameters}
+        group.command(name, help=inspect.getdoc(function))(command)
+        return function
+
+    return register
+
+
+def _duration(text: str) -> timedelta:
+    from daemon.runtime.fields import duration
+    from daemon.runtime.problem import Wrong
+
+    try:
+        return duration(text)
+    except Wrong as why:
+        raise typer.BadParameter(f"{why.what}. {why.do}") from None
+
+
+def _providers() -> Iterator[str]:
+    """For completion."""
+    from daemon.runtime.definitions import shipped_tables
+
+    yield from sorted(shipped_tables())
+
+
+@_command(app, "run")
+def _run(options: Options) -> int:
+    """Run the daemon, until SIGTERM or Ctrl-C; a second one ends it at once."""
+    from daemon.commands.run import run
+
+    return run(options.config, options.env_file)
+
+
+@_command(app, "check")
+def _check(options: Options) -> int:
+    """Try everything that the daemon relies on: configuration, keys, providers, MongoDB, journal, duplicates."""
+    from daemon.commands.check import check
+
+    return check(options)
+
+
+@_command(app, "add")
+def _add(
+    options: Options,
+    *,
+    provider: Annotated[str, typer.Argument(autocompletion=_providers, help="A configured provider.")],
+    account: Annotated[
+        str, typer.Argument(help="Your name for the account; with the provider it is the ID.")
+    ],
+    received_at: Annotated[
+        str | None,
+        typer.Option(help="When the provider sent the response (2026-01-31T12:00:00Z). Default: now."),
+    ] = None,
+    var: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable of the token URL; repeatable.")
+    ] = None,
+    meta: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Kept for your application; repeatable.")
+    ] = None,
+) -> int:
+    """Store a token: the provider's token response (JSON) on standard input. Prints the ID.
+
+    An ID that is stored already gets this new consent and is active again. A refresh token that is stored under
+    another ID is refused.
+    """
+    from daemon.commands.add import add
+
+    return add(
+        options,
+        provider=provider,
+        account=account,
+        received_at=received_at,
+        variables=var or [],
+        meta=meta or [],
+    )
+
+
+@_command(app, "list")
+def _list(
+    options: Options,
+    *,
+    provider: Annotated[str | None, typer.Option(autocompletion=_providers, help="Of this one only.")] = None,
+    state: Annotated[State | None, typer.Option(help="In this state only.")] = None,
+) -> int:
+    """List the stored tokens; with --json one object a line. Never a secret."""
+    from daemon.commands.listing import list_tokens
+
+    return list_tokens(options, provider=provider, state=state.value if state else None)
+
+
+@_command(app, "show")
+def _show(
+    options: Options,
+    *,
+    id: Annotated[str, typer.Argument(metavar="ID", help="PROVIDER:ACCOUNT")],  # noqa: A002  its name in the help
+    reveal: Annotated[Field | None, typer.Option(help="Print this secret instead. It is audited.")] = None,
+) -> int:
+    """Show one token; never a secret, but for --reveal."""
+    from daemon.commands.listing import show
+
+    return show(options, name=id, reveal=reveal)
+
+
+@_command(app, "refresh")
+def _refresh(
+    options: Options,
+    *,
+    targets: Targets,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Exit 0: renewed; 1: rejected or misconfigured; 69: no answer.")
+    ] = False,
+    timeout: Annotated[
+        timedelta, typer.Option(parser=_duration, metavar="DURATION", help="How long to wait at most.")
+    ] = "60s",  # type: ignore[assignment]
+) -> int:
+    """Ask the running daemon to refresh tokens now, or all active ones of a provider."""
+    from daemon.commands.refresh import refresh
+
+    return refresh(options, targets=targets, wait=wait, timeout=timeout)
+
+
+@_command(app, "pause")
+def _pause(options: Options, *, targets: Targets) -> int:
+    """Let tokens or providers rest: nothing of theirs is refreshed until they are resumed."""
+    from daemon.commands.resting import pause
+
+    return pause(options, targets=targets)
+
+
+@_command(app, "resume")
+def _resume(options: Options, *, targets: Targets) -> int:
+    """Make paused tokens active and due now, or end a provider's pause. Also wakes a token that needs_reauth."""
+    from daemon.commands.resting import resume
+
+    return resume(options, targets=targets)
+
+
+@_command(app, "remove")
+def _remove(
+    options: Options,
+    *,
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help="PROVIDER:ACCOUNT")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+) -> int:
+    """Forget tokens for good. The grants live on at their providers."""
+    from daemon.commands.resting import remove
+
+    if not yes and not sys.stdin.isatty():
+        raise typer.BadParameter("nobody is there to be asked: add --yes")
+    return remove(options, names=ids, confirm=None if yes else lambda text: typer.confirm(text, err=True))
+
+
+@_command(app, "providers")
+def _providers_command(
+    options: Options,
+    *,
+    name: Annotated[str | None, typer.Argument(autocompletion=_providers, help="Explain this one.")] = None,
+) -> int:
+    """List the providers that are shipped or configured, or explain one."""
+    from daemon.commands.providers import providers
+
+    return providers(options, name=name)
+
+
+@_command(keys_app, "generate")
+def _generate(options: Options) -> int:
+    """Print a new key for [keys.ring]: 32 random bytes in base64. Lose it, and what it sealed is lost."""
+    from daemon.commands.keys import generate
+
+    return generate(options)
+
+
+@_command(keys_app, "reader")
+def _reader(
+    options: Options,
+    *,
+    key_id: Annotated[str | None, typer.Argument(help="Of the ring; default: the active one.")] = None,
+) -> int:
+    """Print the key that opens access tokens and no refresh token, as JSON. It is a secret too."""
+    from daemon.commands.keys import reader
+
+    return reader(options, key_id=key_id)
+
+
+@_command(app, "sandbox")
+def _sandbox(
+    options: Options,  # noqa: ARG001  it has no configuration
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 0,
+    name: Annotated[str, typer.Option("--as", metavar="NAME", help="Whose dialect it speaks.")] = "sandbox",
+    lifetime: Annotated[
+        timedelta, typer.Option(parser=_duration, metavar="DURATION", help="Of an access token.")
+    ] = "60s",  # type: ignore[assignment]
+    grace: Annotated[
+        timedelta,
+        typer.Option(
+            parser=_duration, metavar="DURATION", help="How long a spent refresh token still works."
+        ),
+    ] = "0s",  # type: ignore[assignment]
+    reuse: Annotated[
+        Reuse, typer.Option(help="What a spent one costs after that: the whole grant, or the request.")
+    ] = "revoke",
+    latency: Annotated[
+        timedelta, typer.Option(parser=_duration, metavar="DURATION", help="Before each answer.")
+    ] = "0ms",  # type: ignore[assignment]
+) -> int:
+    """Run a local OAuth server that rotates refresh tokens and misbehaves on request. Prints one line of JSON."""
+    from daemon.commands.sandbox import sandbox
+    from daemon.sandbox import SandboxOptions
+
+    try:
+        wishes = SandboxOptions(
+            port=port, name=name, lifetime=lifetime, grace=grace, reuse=reuse, latency=latency
+        )
+    except ValueError as why:
+        raise typer.BadParameter(str(why)) from None
+    return sandbox(wishes)
+
+
+def invoke(arguments: list[str]) -> int:
+    """Do what `arguments` say. Returns the exit code; usage errors are told here, other failures raised."""
+    try:
+        return int(app(arguments, prog_name=NAME, standalone_mode=False) or Exit.DONE)
+    except typer.Abort:
+        print(f"{NAME}: aborted", file=sys.stderr)
+        return Exit.FAILED
+    except typer.TyperException as error:
+        told = error.format_message()
+        where = getattr(getattr(error, "ctx", None), "command_path", NAME)
+        if told:  # else it is the help, which was shown
+            print(f"{where}: {told}\nTry '{where} --help'.", file=sys.stderr)
+        return Exit.USAGE

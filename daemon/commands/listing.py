@@ -1,0 +1,137 @@
+"""`refreshd list` and `show`: what is stored. Never a secret, but for the one that `--reveal` names, and that is audited."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+
+from daemon.adapters.keyring import Unopenable
+from daemon.adapters.mongo_consents import Refused
+from daemon.adapters.mongo_registry import LISTED_FIELDS, SHOWN_FIELDS, NoSuchToken
+from daemon.commands.access import Access, check_targets, open_store, read_settings
+from daemon.commands.failure import Exit, Failed
+from daemon.commands.options import Options
+from daemon.commands.output import Column, Output, moment, plain
+from daemon.runtime.settings import Settings
+
+_COLUMNS = (
+    Column("ID", ratio=3),
+    Column("State", width=12),
+    Column("Expires", width=12),
+    Column("Due", width=12),
+    Column("Failures", width=8),
+    Column("Last failure", ratio=2),
+)
+_ROWS_AT_ONCE = 500  # so that a long table begins at once
+
+
+def list_tokens(options: Options, *, provider: str | None, state: str | None) -> int:
+    """Every stored token, or those of one provider or state."""
+    settings = read_settings(options)
+    asyncio.run(_list(settings, Output(as_json=options.json), provider, state))
+    return Exit.DONE
+
+
+async def _list(settings: Settings, output: Output, provider: str | None, state: str | None) -> None:
+    async with open_store(settings) as access:
+        found = access.registry.list(provider=provider, state=state)
+        if output.as_json:
+            async for document in found:
+                output.record(_record(document, LISTED_FIELDS))
+            return
+        rows: list[list[str]] = []
+        told = 0
+        async for document in found:
+            rows.append(_row(document, access.clock.now()))
+            if len(rows) == _ROWS_AT_ONCE:
+                output.table(_COLUMNS, rows, head=not told)
+                told += len(rows)
+                rows = []
+        if rows:
+            output.table(_COLUMNS, rows, head=not told)
+        if not told and not rows:
+            output.note("No token is stored here. `refreshd add` stores one.")
+
+
+def show(options: Options, *, name: str, reveal: str | None) -> int:
+    """One token; or one of its secrets."""
+    settings = read_settings(options)
+    if ":" not in name:
+        check_targets([name], settings)
+        raise Failed(f"{name!r} is a provider. Give a token's id, like {name}:ACCOUNT", Exit.USAGE)
+    asyncio.run(_show(settings, Output(as_json=options.json), name, reveal))
+    return Exit.DONE
+
+
+async def _show(settings: Settings, output: Output, name: str, reveal: str | None) -> None:
+    async with open_store(settings) as access:
+        try:
+            if reveal is not None:
+                secret = await access.registry.reveal(name, reveal)
+                output.reveal({"id": name, "field": reveal, "value": secret}, secret)
+                return
+            document = await access.registry.get(name)
+        except NoSuchToken:
+            raise no_such_token(name) from None
+        except (Refused, Unopenable) as why:
+            raise Failed(f"{name}: {why}") from None
+        if output.as_json:
+            output.record(_record(document, (*SHOWN_FIELDS, "has_refresh_token")))
+        else:
+            output.pairs(await _details(access, document))
+
+
+def no_such_token(name: str) -> Failed:
+    return Failed(f"{name}: no such token is stored. `refreshd list` shows what is")
+
+
+def _record(document: Mapping[str, object], fields: tuple[str, ...]) -> dict[str, object]:
+    return {"id": document["_id"], **{field: document.get(field) for field in fields}}
+
+
+def _row(document: Mapping[str, object], now: datetime) -> list[str]:
+    return [
+        str(document["_id"]),
+        str(document.get("state")),
+        moment(document.get("expires_at"), now=now),
+        moment(document.get("due_at"), now=now, none="-"),
+        str(document.get("failures") or ""),
+        _failure(document.get("last_failure")),
+    ]
+
+
+def _failure(stored: object) -> str:
+    if not isinstance(stored, Mapping):
+        return ""
+    return f"{stored.get('kind')}: {stored.get('message') or stored.get('code')}"
+
+
+async def _details(access: Access, document: Mapping[str, object]) -> list[tuple[str, str]]:
+    now = access.clock.now()
+    pauses = await access.registry.paused_providers()
+    reason = pauses.get(str(document.get("provider")))
+    rows = [
+        ("ID", str(document["_id"])),
+        ("State", str(document.get("state")) + (f" (its provider is paused: {reason})" if reason else "")),
+        ("Access token expires", _when(document.get("expires_at"), now)),
+        ("Refresh token", "stored" if document.get("has_refresh_token") else "none: it can't be renewed"),
+        ("Refresh token expires", _when(document.get("refresh_expires_at"), now, none="unknown")),
+        ("Due", _when(document.get("due_at"), now, none="not ever")),
+        ("Refreshed", _when(document.get("refreshed_at"), now, none="not yet")),
+        ("Failures in a row", str(document.get("failures") or 0)),
+        ("Last failure", _failure(document.get("last_failure")) or "none"),
+        ("Revision", str(document.get("revision"))),
+        ("Scope", str(document.get("scope") or "")),
+    ]
+    for field in ("vars", "extra", "meta"):
+        found = document.get(field)
+        for name, value in found.items() if isinstance(found, Mapping) else ():
+            rows.append((f"{field}.{name}", str(plain(value))))
+    for field, title in (("lease", "Claimed"), ("doubt", "In doubt")):
+        if isinstance(found := document.get(field), Mapping):
+            rows.append((title, ", ".join(f"{name} {plain(value)}" for name, value in found.items())))
+    return [(title, value) for title, value in rows if value]
+
+
+def _when(instant: object, now: datetime, *, none: str = "never") -> str:
+    told = moment(instant, now=now, none=none)
+    return f"{told} ({plain(instant)})" if isinstance(instant, datetime) else told

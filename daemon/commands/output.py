@@ -1,0 +1,123 @@
+"""How results look: for people a text or a table, for programs one JSON object a line. Results go to standard output,
+whatever else is worth saying to standard error.
+
+What was read from a database may hold anything: control characters never reach a terminal, sealed texts never leave.
+"""
+
+import json
+import math
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from daemon.adapters.redaction import rfc3339
+
+_SEALED = re.compile(r"v1\.[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{30,}")
+_STYLES = {"active": "green", "needs_reauth": "red", "paused": "yellow"}
+_WIDE = 160  # columns where no terminal says how many
+
+
+class Output:
+    """Standard output, for people or for programs."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        width = None if sys.stdout.isatty() else _WIDE
+        self._console = Console(markup=False, highlight=False, emoji=False, width=width, soft_wrap=False)
+
+    def record(self, record: Mapping[str, object]) -> None:
+        """One JSON object, on a line of its own."""
+        print(json.dumps(plain(record)))
+
+    def result(self, record: Mapping[str, object], text: str) -> None:
+        """One result: `record` for programs, `text` for people."""
+        if self.as_json:
+            self.record(record)
+        else:
+            print(printable(text))
+
+    def reveal(self, record: Mapping[str, object], secret: str) -> None:
+        """A secret that was asked for: as it is, for a program to take."""
+        print(json.dumps(record) if self.as_json else secret)
+
+    def note(self, text: str) -> None:
+        """What is worth knowing, but no result."""
+        print(printable(text), file=sys.stderr)
+
+    def pairs(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Names and values, aligned."""
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in pairs:
+            table.add_row(name, _cell(value))
+        self._console.print(table)
+
+    def table(self, columns: "Sequence[Column]", rows: Sequence[Sequence[str]], *, head: bool = True) -> None:
+        """Part of a table; parts have the same widths, so that they look like one."""
+        table = Table(box=None, show_header=head, pad_edge=False, expand=True, header_style="bold")
+        for column in columns:
+            table.add_column(column.title, width=column.width, ratio=column.ratio, overflow="fold")
+        for row in rows:
+            table.add_row(*map(_cell, row))
+        self._console.print(table)
+
+
+class Column:
+    """One column: so many characters wide, or a share of what is left."""
+
+    def __init__(self, title: str, *, width: int | None = None, ratio: int | None = None) -> None:
+        self.title, self.width, self.ratio = title, width, ratio
+
+
+def printable(text: str) -> str:
+    """`text` without what could steer a terminal; line ends stay."""
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+
+
+def plain(value: object) -> object:
+    """`value` as JSON knows it: instants in RFC 3339, and no sealed text."""
+    match value:
+        case None | bool() | int():
+            return value
+        case str():
+            return "(sealed)" if _SEALED.fullmatch(value) else value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case datetime():
+            return rfc3339(value)
+        case timedelta():
+            return value.total_seconds()
+        case Mapping():
+            return {str(name): plain(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [plain(inner) for inner in value]
+        case _:
+            return str(value)
+
+
+def span(length: timedelta) -> str:
+    """How long, in one rounded-down number."""
+    seconds = int(length.total_seconds())
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def moment(instant: object, *, now: datetime, none: str = "never") -> str:
+    """When, as seen from `now`; `none` where there is no such instant."""
+    if instant is None:
+        return none
+    if not isinstance(instant, datetime):
+        return "not a date"
+    return f"in {span(instant - now)}" if instant >= now else f"{span(now - instant)} ago"
+
+
+def _cell(text: str) -> Text:
+    return Text(printable(text), style=_STYLES.get(text, ""))

@@ -1,0 +1,124 @@
+"""`refreshd refresh`: ask the daemon for a renewal by a date in the store, and wait for what comes of it if told to."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import Enum
+
+from daemon.adapters.mongo_registry import MongoRegistry, NoSuchToken, Progress
+from daemon.commands.access import check_targets, open_store, read_settings
+from daemon.commands.failure import Exit
+from daemon.commands.listing import no_such_token
+from daemon.commands.options import Options
+from daemon.commands.output import Output, span
+from daemon.domain.token import Failure, FailureKind, State
+from daemon.runtime.settings import Settings
+
+_LOOK_EVERY = timedelta(milliseconds=200)
+_LOOKED_AT_ONCE = 1000
+_PASSING = (FailureKind.UNAVAILABLE, FailureKind.IN_DOUBT)
+
+
+class Outcome(Enum):
+    """What became of a request to refresh, and the exit code that it stands for."""
+
+    RENEWED = Exit.DONE
+    FAILED = Exit.FAILED
+    UNAVAILABLE = Exit.UNAVAILABLE
+
+
+def refresh(options: Options, *, targets: list[str], wait: bool, timeout: timedelta) -> int:
+    """Make the targets due now. Waiting: until each was renewed or failed, at most for `timeout`."""
+    settings = read_settings(options)
+    check_targets(targets, settings)
+    return asyncio.run(_refresh(settings, Output(as_json=options.json), targets, timeout if wait else None))
+
+
+async def _refresh(settings: Settings, output: Output, targets: list[str], limit: timedelta | None) -> int:
+    async with open_store(settings) as access:
+        registry = access.registry
+        before: dict[str, Progress] = {}
+        for target in targets:
+            try:
+                before |= await registry.progress(target)
+            except NoSuchToken:
+                raise no_such_token(target) from None
+        for target in targets:
+            due = await registry.request_refresh(target)
+            if limit is None:
+                kind = "id" if ":" in target else "provider"
+                told = "" if kind == "id" else f": {due} active token{'s' * (due != 1)}"
+                output.result({kind: target, "due": due}, f"{target} due now{told}")
+        if limit is None:
+            _tell_of_resting(before, output)
+            return Exit.DONE
+        return await _wait(registry, output, before, limit)
+
+
+def _tell_of_resting(before: Mapping[str, Progress], output: Output) -> None:
+    for name, progress in before.items():
+        if progress.state != State.ACTIVE.value:
+            output.note(f"{name} is {progress.state}, so it is not refreshed")
+
+
+async def _wait(
+    registry: MongoRegistry, output: Output, before: Mapping[str, Progress], limit: timedelta
+) -> int:
+    """Tell each outcome as it comes. The worst decides: a failure, then an outage."""
+    outcomes: list[Outcome] = []
+    waiting = dict(before)
+    for name, progress in before.items():
+        if progress.state != State.ACTIVE.value:
+            outcomes.append(_tell(output, waiting, name, Outcome.FAILED, _resting(progress.state)))
+    last: dict[str, Failure] = {}
+    try:
+        async with asyncio.timeout(limit.total_seconds()):
+            while waiting:
+                for name, now in (await registry.progress_of([*waiting][:_LOOKED_AT_ONCE])).items():
+                    outcome, told = _outcome(before[name], now)
+                    if outcome is not None:
+                        outcomes.append(_tell(output, waiting, name, outcome, told))
+                    elif now.failure is not None and now.failure != before[name].failure:
+                        last[name] = now.failure
+                await asyncio.sleep(_LOOK_EVERY.total_seconds() if waiting else 0)
+    except TimeoutError:
+        for name in list(waiting):
+            failed = last.get(name)
+            told = f"{failed.kind}: {failed.message}" if failed else _nothing(limit)
+            verdict = failed is not None and failed.kind not in _PASSING
+            outcome = Outcome.FAILED if verdict else Outcome.UNAVAILABLE
+            outcomes.append(_tell(output, waiting, name, outcome, told))
+    return next((o.value for o in (Outcome.FAILED, Outcome.UNAVAILABLE) if o in outcomes), Exit.DONE)
+
+
+def _outcome(before: Progress, now: Progress) -> tuple[Outcome | None, str]:
+    """What has happened since; None: nothing yet, or nothing final: a doubt and a first rejection are asked again."""
+    if now.refreshed_at != before.refreshed_at:
+        return Outcome.RENEWED, "renewed"
+    failure = None if now.failure == before.failure else now.failure
+    if failure is None:
+        return (None, "") if now.state == before.state else (Outcome.FAILED, _resting(now.state))
+    if failure.kind is FailureKind.IN_DOUBT:
+        return None, ""
+    told = f"{failure.kind}: {failure.message}"
+    if failure.kind is FailureKind.UNAVAILABLE:
+        return Outcome.UNAVAILABLE, told
+    if failure.kind is FailureKind.REJECTED and now.state == State.ACTIVE.value:
+        return None, ""
+    return Outcome.FAILED, told
+
+
+def _tell(output: Output, waiting: dict[str, Progress], name: str, outcome: Outcome, told: str) -> Outcome:
+    del waiting[name]
+    output.result({"id": name, "outcome": outcome.name.lower(), "detail": told}, f"{name}: {told}")
+    return outcome
+
+
+def _resting(state: str) -> str:
+    if state == State.NEEDS_REAUTH.value:
+        return "needs_reauth: its owner must consent again (`refreshd add`)"
+    return f"{state}: `refreshd resume` wakes it"
+
+
+def _nothing(limit: timedelta) -> str:
+    return f"nothing came of it within {span(limit)}: is the daemon running, and its provider not paused?"

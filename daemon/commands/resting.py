@@ -1,0 +1,77 @@
+"""`refreshd pause`, `resume` and `remove`: to let tokens rest, wake them, forget them. Each deed is audited."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from daemon.adapters.mongo_consents import Refused
+from daemon.adapters.mongo_registry import MongoRegistry, NoSuchToken
+from daemon.commands.access import check_targets, open_store, read_settings
+from daemon.commands.failure import Exit, Failed
+from daemon.commands.options import Options
+from daemon.commands.output import Output
+from daemon.runtime.settings import Settings
+
+Deed = Callable[[MongoRegistry, str], Awaitable[bool]]
+
+
+def pause(options: Options, *, targets: list[str]) -> int:
+    """Nothing presents these tokens, or any of these providers, until they are resumed."""
+
+    async def deed(registry: MongoRegistry, target: str) -> bool:
+        return await (registry.pause(target) if ":" in target else registry.pause_provider(target))
+
+    return _each(options, targets, deed, done="paused", idle="was paused already")
+
+
+def resume(options: Options, *, targets: list[str]) -> int:
+    """Active and due now; a provider's pause ends, whatever its reason."""
+
+    async def deed(registry: MongoRegistry, target: str) -> bool:
+        return await (registry.resume(target) if ":" in target else registry.resume_provider(target))
+
+    return _each(options, targets, deed, done="resumed", idle="was not paused")
+
+
+def remove(options: Options, *, names: list[str], confirm: Callable[[str], bool] | None) -> int:
+    """Forget these tokens, when `confirm` (None: not asked) agrees."""
+    for name in names:
+        if ":" not in name:
+            raise Failed(f"{name!r} is no token's id: those are like PROVIDER:ACCOUNT", Exit.USAGE)
+    settings = read_settings(options)
+    told = names[0] if len(names) == 1 else f"{len(names)} tokens"
+    if confirm is not None and not confirm(f"Forget {told} for good? The grant at the provider lives on."):
+        raise Failed("nothing was removed")
+
+    async def deed(registry: MongoRegistry, name: str) -> bool:
+        await registry.remove(name)
+        return True
+
+    return asyncio.run(_do(settings, Output(as_json=options.json), names, deed, done="removed", idle=""))
+
+
+def _each(options: Options, targets: list[str], deed: Deed, *, done: str, idle: str) -> int:
+    settings = read_settings(options)
+    check_targets(targets, settings)
+    return asyncio.run(_do(settings, Output(as_json=options.json), targets, deed, done=done, idle=idle))
+
+
+async def _do(
+    settings: Settings, output: Output, targets: list[str], deed: Deed, *, done: str, idle: str
+) -> int:
+    """One after the other; what can't be done to one keeps none of the others from it."""
+    failed = False
+    async with open_store(settings) as access:
+        for target in targets:
+            try:
+                changed = await deed(access.registry, target)
+            except NoSuchToken:
+                failed = True
+                output.note(f"refreshd: {target}: no such token is stored")
+            except Refused as why:
+                failed = True
+                output.note(f"refreshd: {why}")
+            else:
+                kind = "id" if ":" in target else "provider"
+                record = {kind: target, "action": done, "changed": changed}
+                output.result(record, f"{target} {done if changed else idle}")
+    return Exit.FAILED if failed else Exit.DONE
