@@ -32,6 +32,7 @@ OPTIONS = (
     *("--bind_ip", HOST, "--nounixsocket", "--quiet", "--replSet", REPLICA_SET),
     *("--oplogSize", "64", "--wiredTigerCacheSizeGB", "0.25"),
     *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+    *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),  # it has no secondary to wait for
 )
 CLOSED = ("--setParameter", "enableLocalhostAuthBypass=false", "--keyFile")
 

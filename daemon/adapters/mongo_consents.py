@@ -4,8 +4,9 @@ The newest consent always wins, over a late result of the daemon's too; what mus
 refresh token by nothing, or that one refresh token is stored twice and spent by two.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError, PyMongoError
@@ -65,13 +66,15 @@ class Consents:
                     " owner consent again with offline access, or remove the token first"
                 )
             revision = next_revision(stored)
-            await self._audit.note("add", token.id, revision, audit_id=audit_id)
+            note = partial(self._audit.note, "add", token.id, revision, audit_id=audit_id)
+            await note()
             fields = self._consent_fields(token) | {"revision": revision}
             more = {"vars": token.vars, "extra": extra or {}, "meta": meta or {}}
-            if stored is None:
-                done = await self._insert(token, fields | more)
-            else:
-                done = await self._replace(token.id, stored, fields | _laid_over(stored, more), fields)
+            try:
+                done = await self._write(token, stored, fields, more)
+            except PyMongoError as error:
+                await self._settle(token.id, fields, error, barrier=note)
+                done = True
             if done:
                 return Added(id=token.id, replaced=stored is not None, revision=revision)
         raise keeps_changing(token.id)
@@ -103,8 +106,14 @@ class Consents:
             "updated_at": self._mongo.clock.now(),
         }
 
-    async def _insert(self, token: Token, fields: Fields) -> bool:
-        """False: somebody was faster."""
+    async def _write(
+        self, token: Token, stored: Document | None, fields: Fields, more: Mapping[str, Mapping[str, object]]
+    ) -> bool:
+        """False: somebody was faster. Raises PyMongoError."""
+        if stored is not None:
+            unchanged = same(stored, "refresh_token", "revision")
+            update = {"$set": fields | _laid_over(stored, more)}
+            return (await self._mongo.tokens.update_one(unchanged, update)).matched_count == 1
         document = {
             "_id": token.id,
             "provider": token.provider,
@@ -116,31 +125,24 @@ class Consents:
             "refreshed_at": None,
             "last_used_at": None,
             **fields,
+            **more,
         }
         try:
             await self._mongo.tokens.insert_one(document)
         except DuplicateKeyError:
             return False
-        except PyMongoError as error:
-            await self._settle(token.id, fields, error)
         return True
 
-    async def _replace(self, name: str, stored: Document, update: Fields, sealed: Fields) -> bool:
-        unchanged = same(stored, "refresh_token", "revision")
-        try:
-            result = await self._mongo.tokens.update_one(unchanged, {"$set": update})
-        except PyMongoError as error:
-            await self._settle(name, sealed, error)
-            return True
-        return result.matched_count == 1
-
-    async def _settle(self, name: str, sealed: Fields, error: PyMongoError) -> None:
-        """After an ambiguous write: return if it is stored. Adding once more, later, would put a spent refresh token
-        back, so whoever asked must know that it is unknown.
+    async def _settle(
+        self, name: str, fields: Fields, error: PyMongoError, *, barrier: Callable[[], Awaitable[None]]
+    ) -> None:
+        """After an ambiguous write: return if it is stored. A majority that has the `barrier`, a later write, has all
+        that came before. Adding once more, later, would put a spent refresh token back, so it must be known.
         """
         lost = self._mongo.lost(error)
-        mine = {field: sealed[field] for field in ("access_token", "refresh_token")}
+        mine = {field: fields[field] for field in ("access_token", "refresh_token")}
         try:
+            await barrier()
             if await self._mongo.promised(self._mongo.tokens.find_one({"_id": name, **mine}, {"_id": 1})):
                 return
         except StoreLost:

@@ -1,0 +1,151 @@
+"""The store, counted in one pass, whatever is in it; and the documents that no sweep would find."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from bson import DatetimeMS
+from pymongo import MongoClient
+
+from daemon.adapters.mongo import Mongo
+from daemon.adapters.mongo_statistics import repair_undated, statistics
+from daemon.domain.claim import StoreLost
+from daemon.domain.secret import Secret
+from daemon.runtime.clock import Clock
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+async def mongo(mongod, database_name):
+    told = []
+    store = Mongo(
+        uri=Secret(mongod), database=database_name, collection="tokens", clock=Clock(), observe=told.append
+    )
+    await store.prepare()
+    yield store
+    assert not told
+    await store.close()
+
+
+def failure(kind, at, **more):
+    return {"kind": kind, "code": kind, "message": f"{kind} happened", "at": at, **more}
+
+
+async def test_an_empty_store_counts_as_nothing(mongo):
+    """No provider, nothing due, no failure."""
+    counted = await statistics(mongo)
+    assert (counted.states, counted.expired, counted.last_failures) == ({}, {}, [])
+    assert counted.next_due_at is None
+    assert counted.oldest_due_age is None
+    assert abs(counted.at - datetime.now(UTC)) < MINUTE
+
+
+async def test_everything_is_counted_by_provider_and_state(mongo):
+    """States, expired, set aside, held, refresh tokens' ends, pauses, and the ages."""
+    past, future = NOW - MINUTE, NOW + 10 * MINUTE
+    held = {"owner": "o", "until": past, "hold": future}
+    await mongo.tokens.insert_many(
+        [
+            {"_id": "a:1", "provider": "a", "state": "active", "expires_at": past, "due_at": past, "lease": held},
+            {"_id": "a:2", "provider": "a", "state": "active", "expires_at": future, "due_at": future, "refresh_expires_at": future},
+            {"_id": "a:3", "provider": "a", "state": "needs_reauth", "expires_at": past, "due_at": None, "refresh_expires_at": past},
+            {"_id": "b:1", "provider": "b", "state": "active", "last_failure": failure("unconfigured", past), "lease": {"until": future, "hold": future}},
+            {"_id": "b:2", "provider": "b", "state": "paused", "last_failure": failure("unreadable", NOW)},
+        ]
+    )  # fmt: skip
+    await mongo.providers.insert_many(
+        [{"_id": "b", "paused": {"reason": "outage"}}, {"_id": "a", "paused": None}]
+    )
+    counted = await statistics(mongo)
+    assert counted.states == {"a": {"active": 2, "needs_reauth": 1}, "b": {"active": 1, "paused": 1}}
+    assert counted.expired == {"a": 1}
+    assert counted.set_aside == {"b": 2}
+    assert counted.held == {"a": 1}
+    assert counted.refresh_token_expiry == {"a": future}
+    assert counted.paused == {"b": "outage"}
+    assert counted.next_due_at == past
+    assert MINUTE <= counted.oldest_due_age < 2 * MINUTE
+    assert [failed.token for failed in counted.last_failures] == ["b:2", "b:1"]
+
+
+async def test_the_newest_failures_of_all_providers_are_kept(mongo):
+    """Twenty, newest first, over every group."""
+    await mongo.tokens.insert_many(
+        [
+            {"_id": f"p{number % 3}:{number}", "provider": f"p{number % 3}", "state": "active",
+             "last_failure": failure("unavailable", NOW - number * MINUTE)}
+            for number in range(90)
+        ]
+    )  # fmt: skip
+    newest = (await statistics(mongo)).last_failures
+    assert [failed.token.split(":")[1] for failed in newest] == [str(number) for number in range(20)]
+    assert newest[0].failure.at == NOW
+
+
+async def test_ill_typed_documents_are_counted_and_harm_no_other(mongo):
+    """Texts for dates, lists for objects, dates of the year 20000: none breaks the count or pretends to be a date."""
+    await mongo.tokens.insert_many(
+        [
+            {"_id": "a:1", "provider": "a", "state": "active", "due_at": "soon", "expires_at": "0", "lease": [], "last_failure": []},
+            {"_id": "a:2", "provider": "a", "state": 7, "due_at": 0, "lease": {"until": 1, "hold": "x"}, "last_failure": "x"},
+            {"_id": 3, "provider": ["a"], "state": None, "due_at": NOW - MINUTE, "last_failure": {"kind": ["unreadable"], "at": "z"}},
+            {"_id": "a:4", "provider": "a", "state": "active", "due_at": datetime(1900, 1, 1, tzinfo=UTC)},
+            {"_id": "a:5", "provider": "a", "state": "active", "due_at": DatetimeMS(10**15), "last_failure": failure("rejected", NOW)},
+            {"_id": "a:6", "provider": "a", "state": "active", "expires_at": DatetimeMS(-(10**15)), "last_failure": failure("novel", NOW)},
+            {},
+        ]
+    )  # fmt: skip
+    counted = await statistics(mongo)
+    assert counted.states == {"a": {"active": 4, "unknown": 1}, "unknown": {"unknown": 2}}
+    assert counted.next_due_at == NOW - MINUTE
+    assert (counted.held, counted.set_aside) == ({}, {})
+    assert [failed.token for failed in counted.last_failures] == ["a:5"]
+
+
+async def test_a_count_that_takes_too_long_is_no_lost_store(mongo, mongod):
+    """It is given up; nobody is told that MongoDB is away."""
+    late = {
+        "configureFailPoint": "failCommand",
+        "mode": {"times": 1},
+        "data": {"failCommands": ["aggregate"], "errorCode": 50},
+    }
+    with MongoClient[dict[str, Any]](mongod) as client:
+        client.admin.command(late)
+    with pytest.raises(StoreLost, match="took longer"):
+        await statistics(mongo)
+
+
+async def test_active_tokens_without_a_usable_date_are_made_due(mongo):
+    """Missing, null, of another type, or older than the index knows; not those that rest for a reason."""
+    sealed = {"provider": "a", "state": "active", "refresh_token": "v1.k.x"}
+    undated = [
+        {"_id": "a:missing", **sealed},
+        {"_id": "a:null", **sealed, "due_at": None},
+        {"_id": "a:text", **sealed, "due_at": "soon", "revision": 4},
+        {"_id": "a:list", **sealed, "due_at": [NOW]},
+        {"_id": "a:ancient", **sealed, "due_at": datetime(1960, 1, 1, tzinfo=UTC)},
+    ]
+    others = [
+        {"_id": "a:dated", **sealed, "due_at": NOW},
+        {"_id": "a:unread", **sealed, "last_failure": {"kind": "unread"}},
+        {"_id": "a:watched", **sealed, "refresh_token": None},
+        {"_id": "a:paused", **sealed, "state": "paused"},
+    ]
+    await mongo.tokens.insert_many([*undated, *others])
+    assert sorted(await repair_undated(mongo)) == sorted(document["_id"] for document in undated)
+    for document in undated:
+        found = await mongo.tokens.find_one({"_id": document["_id"]})
+        assert abs(found.pop("due_at") - datetime.now(UTC)) < MINUTE
+        assert found == {name: value for name, value in document.items() if name != "due_at"}
+    assert [await mongo.tokens.find_one({"_id": each["_id"]}) for each in others] == others
+    assert await repair_undated(mongo) == []
+
+
+async def test_no_more_is_repaired_at_once_than_was_asked_for(mongo):
+    """The rest is left to the next time."""
+    await mongo.tokens.insert_many(
+        [{"_id": f"a:{n}", "state": "active", "refresh_token": "x"} for n in range(5)]
+    )
+    assert [len(await repair_undated(mongo, limit=3)) for _ in range(3)] == [3, 2, 0]

@@ -1,0 +1,193 @@
+"""The command line as a whole: help, usage, keys, providers, the sandbox, and how a bug ends."""
+
+import base64
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from daemon.adapters.keyring import KeyRing
+from daemon.commands import keys
+
+MASTER = b"0123456789abcdefghijklmnopqrstuv"
+COMMANDS = "run check add list show refresh pause resume remove providers keys sandbox".split()  # noqa: SIM905
+
+
+def test_help_names_every_command_without_importing_what_they_need(cli):
+    """Quick: neither MongoDB's driver nor pydantic nor aiohttp is loaded for it."""
+    script = (
+        "import sys; sys.argv = ['refreshd', '--help']; import daemon.__main__ as m; code = m.main();"
+        "heavy = {'pymongo', 'pydantic', 'aiohttp', 'cryptography'} & set(sys.modules);"
+        "sys.exit(f'{code} {heavy}' if code or heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(f"│ {command} " in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [[each] for each in COMMANDS if each != "keys"] + [["keys", "reader"]])
+def test_every_command_explains_itself_and_takes_the_common_options(cli, command):
+    """--help says what it does, and lists --config, --env-file, --debug and --json."""
+    ran = cli.run(*command, "--help")
+    assert ran.code == 0
+    assert all(option in ran.out for option in ("--config", "--env-file", "--debug", "--json"))
+
+
+def test_wrong_usage_is_2_and_says_what_was_meant(cli):
+    """A misspelt command, a missing argument, no command at all."""
+    ran = cli.run("lst")
+    assert (ran.code, "Did you mean 'list'" in ran.err) == (2, True)
+    ran = cli.run("show")
+    assert (ran.code, "refreshd show: Missing argument 'ID'" in ran.err) == (2, True)
+    assert cli.run().code == 2
+    assert cli.run("--version").out.startswith("refreshd 0.")
+
+
+def test_an_option_after_the_command_wins(cli):
+    """The same options may stand before it too."""
+    nowhere = str(cli.home / "nowhere.toml")
+    assert cli.run("--config", nowhere, "list").code == 78
+    assert cli.run("--config", nowhere, "list", "--config", str(cli.config)).code == 0
+    assert cli.run("--config", str(cli.config), "list", "--config", nowhere).code == 78
+
+
+def test_an_env_file_gives_what_the_environment_lacks(cli, monkeypatch):
+    """Variables of secrets come from there too."""
+    env_file = cli.home / "env"
+    env_file.write_text(f"TEST_KEY={base64.b64encode(MASTER).decode()}\n")
+    env_file.chmod(0o600)
+    monkeypatch.delenv("TEST_KEY")
+    assert cli.run("keys", "reader").code == 78
+    assert cli.run("keys", "reader", "--env-file", str(env_file)).code == 0
+
+
+def test_a_store_that_is_away_is_69(cli):
+    """Within its timeout, in one sentence."""
+    away = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100"
+    cli.write(cli.config.read_text().replace(cli.uri, away))
+    ran = cli.real("list")
+    assert ran.code == 69
+    assert "refreshd check" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_uri_that_leads_nowhere_is_78(cli):
+    """An option's wrong value is seen only by the driver; no password is in its words."""
+    cli.write(cli.config.read_text().replace(cli.uri, "mongodb://u:canary-pw@127.0.0.1/?tls=maybe"))
+    ran = cli.run("list")
+    assert ran.code == 78
+    assert ran.err == "refreshd: store.uri: The value of tls must be 'true' or 'false'. Correct the URI.\n"
+    assert "canary-pw" not in ran.err
+
+
+def test_a_bug_is_one_line_and_a_masked_trace_with_debug(cli, monkeypatch):
+    """Neither the exception's words nor a trace can carry a secret out."""
+    secret = "Zm9vYmFyYmF6cXV4MTIzNDU2Nzg5MA"
+
+    def broken(_options):
+        raise RuntimeError(f"could not handle {secret}")
+
+    monkeypatch.setattr(keys, "generate", broken)
+    ran = cli.run("keys", "generate")
+    assert ran.code == 1
+    assert ran.err.startswith("refreshd: internal error: RuntimeError: could not handle")
+    assert "File" not in ran.err
+    assert secret not in ran.err
+    ran = cli.run("keys", "generate", "--debug")
+    assert "in test_a_bug_is_one_line_and_a_masked_trace_with_debug.<locals>.broken" in ran.err
+    assert secret not in ran.err
+
+
+def test_a_new_key_fits_the_ring(cli):
+    """32 random bytes in base64, another each time."""
+    first, second = (cli.run("keys", "generate").out.strip() for _ in range(2))
+    assert first != second
+    assert len(base64.b64decode(first, validate=True)) == 32
+    assert len(base64.b64decode(cli.run("keys", "generate", "--json").json()["key"])) == 32
+
+
+def test_a_reader_key_is_the_access_token_key_of_the_ring(cli):
+    """As {field, key_id, key}; a key that isn't on the ring is wrong usage."""
+    ran = cli.run("keys", "reader", "one")
+    key = KeyRing({"one": MASTER}, active="one").field_key("access_token")
+    assert ran.json() == {"field": "access_token", "key_id": "one", "key": base64.b64encode(key).decode()}
+    assert cli.run("keys", "reader").json() == ran.json()
+    assert cli.run("keys", "reader", "two").code == 2
+
+
+def test_providers_are_listed_and_explained(cli, monkeypatch):
+    """Shipped and configured ones; how to configure one that isn't."""
+    listed = {row["name"]: row for row in cli.run("providers", "--json").lines()}
+    assert (listed["xero"]["configured"], listed["xero"]["shipped"]) == (True, True)
+    assert (listed["acme"]["configured"], listed["acme"]["shipped"]) == (True, False)
+    assert listed["google"]["configured"] is False
+    assert "Xero" in cli.run("providers").out
+    ran = cli.run("providers", "microsoft")
+    assert "tenant (default common)" in ran.out
+    assert "[providers.microsoft]" in ran.err
+    assert cli.run("providers", "xero", "--json").json()["grace"] == 1800
+    assert cli.run("providers", "nope").code == 2
+
+
+def test_providers_are_listed_before_there_is_a_configuration(cli, monkeypatch):
+    """It is how one begins; a configuration that was named must be there."""
+    monkeypatch.delenv("REFRESHD_CONFIG")
+    monkeypatch.chdir(cli.home / "..")
+    ran = cli.run("providers", "--json")
+    assert ran.code == 0
+    assert not any(row["configured"] for row in ran.lines())
+    assert cli.run("providers", "--config", "nowhere.toml").code == 78
+
+
+def test_the_sandbox_tells_where_it_is_and_stops_at_a_signal(cli):
+    """One line of JSON, then it serves; SIGTERM is a clean end."""
+    process = cli.process("sandbox", "--lifetime", "5s", "--grace", "1s", "--reuse", "refuse")
+    try:
+        told = json.loads(process.stdout.readline())
+        assert set(told) == {"url", "token_url", "client_id", "client_secret"}
+        request = urllib.request.Request(f"{told['url']}/grants?n=2", method="POST")
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            assert [grant["expires_in"] for grant in json.load(reply)] == [5, 5]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_sandbox_names_who_holds_its_port(cli):
+    """75, with the process; impossible wishes are wrong usage."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ran = cli.run("sandbox", "--port", str(taken.getsockname()[1]))
+    assert ran.code == 75
+    assert "in use by pid" in ran.err
+    assert cli.run("sandbox", "--as", "nobody").code == 2
+    assert cli.run("sandbox", "--lifetime", "1ms").code == 2
+    assert cli.run("sandbox", "--lifetime", "long").code == 2
+
+
+def test_a_reader_that_has_had_enough_is_no_error(cli, database):
+    """`refreshd list | head -1` ends without a trace."""
+    database.tokens.insert_many([{"_id": f"xero:{number:06}", "state": "active"} for number in range(5000)])
+    process = cli.process("list", "--json")
+    assert "xero:000000" in process.stdout.readline()
+    process.stdout.close()
+    process.stdin.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=20) in (0, 1)
+    process.stderr.close()
+
+
+def test_commands_start_an_embedded_mongodb_for_their_own_duration(cli):
+    """No daemon runs: what one command stores, the next one finds, and none is left behind."""
+    cli.write(cli.config.read_text().replace(f'"{cli.uri}"', '"embedded"'))
+    stored = cli.real("add", "xero", "a", stdin='{"refresh_token": "r"}')
+    assert (stored.code, stored.out) == (0, "xero:a\n"), stored.err
+    checked = cli.real("check", "--json")
+    assert checked.json() == {"ok": True, "problems": [], "warnings": []}
+    assert "xero:a" in cli.real("list").out
+    assert not (cli.home / "state" / "mongodb.uri").exists()

@@ -1,0 +1,124 @@
+"""`refreshd list` and `show`: what is stored, for people and for programs, and never a secret unasked."""
+
+from datetime import UTC, datetime, timedelta
+
+ACCESS, REFRESH = "canary-access-token-71aa", "canary-refresh-token-42bb"
+LISTED = "id provider account state expires_at refresh_expires_at due_at refreshed_at failures last_failure revision"
+
+
+def test_list_prints_one_object_a_line_with_the_promised_fields(cli):
+    """Programs read these names; dates are RFC 3339 in UTC."""
+    cli.add("xero:b")
+    cli.add("xero:a", {"access_token": ACCESS})
+    first, second = cli.run("list", "--json").lines()
+    assert (first["id"], second["id"]) == ("xero:a", "xero:b")
+    assert list(first) == LISTED.split()
+    expires = datetime.fromisoformat(second["expires_at"])
+    assert expires.tzinfo == UTC
+    assert second["due_at"].endswith("Z")
+
+
+def test_list_filters_by_provider_and_state(cli, database):
+    """Both narrow the list; a state that doesn't exist is wrong usage."""
+    for name in ("xero:a", "xero:b"):
+        cli.add(name, {"refresh_token": name})
+    cli.add("acme:a", {"refresh_token": "third"}, "--var", "company=one")
+    database.tokens.update_one({"_id": "xero:b"}, {"$set": {"state": "needs_reauth"}})
+    assert [row["id"] for row in cli.run("list", "--json", "--provider", "acme").lines()] == ["acme:a"]
+    found = cli.run("--json", "list", "--provider", "xero", "--state", "needs_reauth").lines()
+    assert [row["id"] for row in found] == ["xero:b"]
+    assert cli.run("list", "--state", "gone").code == 2
+
+
+def test_people_read_when_a_token_is_due_and_why_it_failed(cli, database):
+    """Durations instead of dates; the last failure in words."""
+    assert "No token is stored" in cli.run("list").err
+    cli.add("xero:a")
+    failure = {"kind": "unavailable", "code": "http_503", "message": "HTTP 503", "at": datetime.now(UTC)}
+    due = datetime.now(UTC) + timedelta(minutes=20, seconds=30)
+    database.tokens.update_one({}, {"$set": {"last_failure": failure, "failures": 2, "due_at": due}})
+    ran = cli.run("list")
+    assert ran.out.splitlines()[0].split()[:2] == ["ID", "State"]
+    assert "in 20 min" in ran.out
+    assert "unavailable: HTTP 503" in ran.out
+
+
+def test_what_other_programs_wrote_does_not_break_the_list_or_the_terminal(cli, database):
+    """Wrong types are shown as such; escape sequences in an id don't reach the terminal."""
+    database.tokens.insert_many(
+        [
+            {
+                "_id": "xero:\x1b[31mred\x07",
+                "provider": "xero",
+                "due_at": "soon",
+                "failures": "many",
+                "last_failure": 3,
+            },
+            {"_id": 7, "state": ["active"], "expires_at": datetime(1, 1, 1), "vars": 4, "lease": "x"},  # noqa: DTZ001
+        ]
+    )
+    ran = cli.run("list")
+    assert ran.code == 0
+    assert "\x1b" not in ran.out
+    assert "not a date" in ran.out
+    assert len(cli.run("list", "--json").lines()) == 2
+    assert "\x1b" not in cli.run("show", "xero:\x1b[31mred\x07").out
+
+
+def test_show_tells_all_but_secrets(cli, database):
+    """The contract's further fields are there; sealed texts in them are not."""
+    cli.add(
+        "acme:a", {"access_token": ACCESS, "refresh_token": REFRESH}, "--var", "company=one", "--meta", "k=v"
+    )
+    sealed = cli.ring.seal("x" * 20, token_id="acme:a", field="extra")
+    lease = {"owner": "i-1", "claim": "c", "until": datetime.now(UTC)}
+    database.tokens.update_one({}, {"$set": {"extra.id_token": sealed, "lease": lease}})
+    shown = cli.run("show", "acme:a", "--json").json()
+    assert list(shown)[: len(LISTED.split())] == LISTED.split()
+    assert shown["vars"] == {"company": "one"}
+    assert shown["meta"] == {"k": "v"}
+    assert shown["extra"] == {"id_token": "(sealed)"}
+    assert shown["lease"]["owner"] == "i-1"
+    assert shown["doubt"] is None
+    assert shown["has_refresh_token"] is True
+    text = cli.run("show", "acme:a").out
+    assert "owner i-1" in text
+    assert "v1." not in text
+
+
+def test_one_secret_is_revealed_and_that_is_audited(cli, database):
+    """Only the secret on standard output, and a record of who saw it."""
+    cli.add("xero:a")
+    assert cli.run("show", "xero:a", "--reveal", "access_token", may_reveal=True).out == ACCESS + "\n"
+    ran = cli.run("show", "xero:a", "--reveal", "refresh_token", "--json", may_reveal=True)
+    assert ran.json() == {"id": "xero:a", "field": "refresh_token", "value": REFRESH}
+    notes = list(database.tokens_audit.find({"action": "reveal"}))
+    assert [(note["token"], note["revision"]) for note in notes] == [("xero:a", 1)] * 2
+    assert cli.run("show", "xero:a", "--reveal", "grant_fingerprint").code == 2
+
+
+def test_a_reveal_that_cannot_be_audited_is_refused(cli, database):
+    """Where the record can't be written, nothing is shown."""
+    cli.add("xero:a")
+    database.command(
+        {"collMod": "tokens_audit", "validator": {"action": {"$ne": "reveal"}}, "validationLevel": "strict"}
+    )
+    ran = cli.run("show", "xero:a", "--reveal", "access_token")
+    assert ran.code == 69
+    assert ran.out == ""
+
+
+def test_what_is_not_there_or_does_not_open_is_said(cli, database):
+    """An unknown id, a provider instead of an id, no secret in that field, a sealed text of another key."""
+    cli.add("xero:a", {"access_token": ACCESS})
+    assert "no such token" in cli.run("show", "xero:b").err
+    assert cli.run("show", "xero:b").code == 1
+    ran = cli.run("show", "xero")
+    assert ran.code == 2
+    assert "xero:ACCOUNT" in ran.err
+    ran = cli.run("show", "xero:a", "--reveal", "refresh_token")
+    assert (ran.code, "holds no refresh token" in ran.err) == (1, True)
+    database.tokens.update_one({}, {"$set": {"refresh_token": "v1.two." + "A" * 60}})
+    ran = cli.run("show", "xero:a", "--reveal", "refresh_token")
+    assert ran.code == 1
+    assert "'two', which is not on the key ring" in ran.err

@@ -1,0 +1,64 @@
+"""`refreshd refresh`: a date in the store, and what comes of it. Here the test plays the daemon."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+
+def failed(kind, **more):
+    return {
+        "last_failure": {"kind": kind, "code": kind, "message": "told so", "at": datetime.now(UTC)},
+        **more,
+    }
+
+
+def test_a_token_or_a_whole_provider_is_made_due_and_nothing_else_changes(cli, database):
+    """Only due_at, and only of active tokens that have a date; resting ones are named."""
+    for name in ("xero:a", "xero:b", "xero:c"):
+        cli.add(name, {"access_token": "t", "refresh_token": name, "expires_in": 3600})
+    database.tokens.update_one({"_id": "xero:b"}, {"$set": {"state": "paused", "due_at": None}})
+    before = {document["_id"]: document for document in database.tokens.find()}
+    assert cli.run("refresh", "xero", "--json").json() == {"provider": "xero", "due": 2}
+    for name in ("xero:a", "xero:c"):
+        after = database.tokens.find_one({"_id": name})
+        assert after.pop("due_at") <= datetime.now(UTC) < before[name].pop("due_at")
+        assert after == before[name]
+    assert database.tokens.find_one({"_id": "xero:b"}) == before["xero:b"]
+    assert "xero:b is paused" in cli.run("refresh", "xero:b").err
+    assert cli.run("refresh", "xero:nope").code == 1
+    assert cli.run("refresh", "nope").code == 2
+
+
+@pytest.mark.parametrize(
+    ("led_to", "code", "outcome"),
+    [
+        ({"refreshed_at": datetime(2026, 1, 1, tzinfo=UTC), "last_failure": None}, 0, "renewed"),
+        (failed("rejected", state="needs_reauth"), 1, "failed"),
+        (failed("misconfigured"), 1, "failed"),
+        (failed("unread"), 1, "failed"),
+        (failed("unavailable"), 69, "unavailable"),
+    ],
+    ids=["renewed", "rejected", "misconfigured", "unread", "unavailable"],
+)
+def test_waiting_ends_with_the_outcome(cli, database, led_to, code, outcome):
+    """0 renewed, 1 rejected or misconfigured, 69 unavailable; told as soon as it is known."""
+    cli.add("xero:a")
+    with database.tokens.watch() as changes:
+        process = cli.process("--json", "refresh", "--wait", "xero:a")
+        assert "due_at" in next(changes)["updateDescription"]["updatedFields"]
+        database.tokens.update_one({}, {"$set": led_to})
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert f'"outcome": "{outcome}"' in out
+
+
+def test_waiting_in_vain_says_what_may_be_wrong(cli, database):
+    """No daemon is 69, and so is a doubt that nobody has resolved; a paused token is not waited for."""
+    cli.add("xero:a")
+    ran = cli.run("refresh", "xero:a", "--wait", "--timeout", "300ms")
+    assert ran.code == 69
+    assert "is the daemon running" in ran.out
+    cli.run("pause", "xero:a")
+    ran = cli.run("refresh", "xero:a", "--wait")
+    assert (ran.code, "refreshd resume" in ran.out) == (1, True)
+    assert cli.run("refresh", "xero:a", "--wait", "--timeout", "soon").code == 2

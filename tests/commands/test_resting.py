@@ -1,0 +1,83 @@
+"""`refreshd pause`, `resume` and `remove`."""
+
+from datetime import UTC, datetime
+
+
+def test_a_token_is_paused_and_resumed(cli, database):
+    """Paused it is never due; resumed it is due now, its failures forgotten; both are audited, a repetition is not."""
+    cli.add("xero:a")
+    assert cli.run("pause", "xero:a", "--json").json() == {
+        "id": "xero:a",
+        "action": "paused",
+        "changed": True,
+    }
+    document = database.tokens.find_one()
+    assert (document["state"], document["due_at"], document["revision"]) == ("paused", None, 2)
+    assert cli.run("pause", "xero:a", "--json").json()["changed"] is False
+    database.tokens.update_one({}, {"$set": {"failures": 3}})
+    assert cli.run("resume", "xero:a").out == "xero:a resumed\n"
+    document = database.tokens.find_one()
+    assert (document["state"], document["failures"], document["revision"]) == ("active", 0, 3)
+    assert document["due_at"] <= datetime.now(UTC)
+    assert "was not paused" in cli.run("resume", "xero:a").out
+    notes = database.tokens_audit.find({}, {"_id": 0, "action": 1, "revision": 1}).sort("_id")
+    assert [tuple(note.values()) for note in notes] == [("add", 1), ("pause", 2), ("resume", 3)]
+
+
+def test_a_dead_grant_is_not_hidden_by_a_pause_but_can_be_tried_again(cli, database):
+    """needs_reauth stays visible until its owner consents, or the operator insists."""
+    cli.add("xero:a")
+    database.tokens.update_one({}, {"$set": {"state": "needs_reauth", "due_at": None}})
+    ran = cli.run("pause", "xero:a")
+    assert (ran.code, "needs a new consent" in ran.err) == (1, True)
+    assert cli.run("resume", "xero:a").code == 0
+    assert database.tokens.find_one()["state"] == "active"
+
+
+def test_a_provider_is_paused_by_name_and_any_pause_of_it_ended(cli, database):
+    """Its document says why, since when and by whom; resuming also ends a pause that the daemon made."""
+    assert cli.run("pause", "xero").out == "xero paused\n"
+    paused = database.tokens_providers.find_one({"_id": "xero"})["paused"]
+    assert (paused["reason"], paused["next_probe_at"]) == ("operator", None)
+    assert "@" in paused["by"]
+    assert isinstance(paused["since"], datetime)
+    assert "already" in cli.run("pause", "xero").out
+    cli.add("xero:a")
+    assert "its provider is paused: operator" in cli.run("show", "xero:a").out
+    database.tokens_providers.update_one({}, {"$set": {"paused.reason": "outage"}})
+    assert cli.run("resume", "xero", "--json").json() == {
+        "provider": "xero",
+        "action": "resumed",
+        "changed": True,
+    }
+    assert database.tokens_providers.find_one({"_id": "xero"}) == {"_id": "xero", "paused": None}
+    assert cli.run("resume", "xero", "--json").json()["changed"] is False
+
+
+def test_one_unknown_id_keeps_none_of_the_others_from_it(cli, database):
+    """What can be done is done, and the exit code tells of the rest; a misspelt provider is seen before anything."""
+    cli.add("xero:a")
+    ran = cli.run("pause", "xero:nope", "xero:a")
+    assert ran.code == 1
+    assert "xero:nope: no such token" in ran.err
+    assert database.tokens.find_one()["state"] == "paused"
+    ran = cli.run("resume", "xero:a", "xerro")
+    assert ran.code == 2
+    assert "'xerro' is unknown" in ran.err
+    assert database.tokens.find_one()["state"] == "paused"
+
+
+def test_remove_forgets_tokens_when_told_to(cli, database):
+    """With nobody to ask it wants --yes; a provider is no token; what is not there is said."""
+    cli.add("xero:a")
+    assert cli.run("remove", "xero:a").code == 2
+    assert cli.run("remove", "xero", "--yes").code == 2
+    assert database.tokens.count_documents({}) == 1
+    assert cli.run("remove", "xero:a", "--yes", "--json").json() == {
+        "id": "xero:a",
+        "action": "removed",
+        "changed": True,
+    }
+    assert database.tokens.count_documents({}) == 0
+    assert database.tokens_audit.find_one({"action": "remove"})["revision"] == 1
+    assert cli.run("remove", "xero:a", "--yes").code == 1
