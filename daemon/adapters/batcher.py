@@ -46,7 +46,7 @@ class Batcher(Generic[Item, Result]):
         try:
             results = await self._commit([item for item, _ in batch])
             if len(results) != len(batch):
-                raise RuntimeError(f"a commit of {len(batch)} items gave {len(results)} results")
+                raise RuntimeError(f"a commit of {len(batch)} items gave {len(results)} results")  # noqa: TRY301  it fails its callers too
         except Exception as error:  # noqa: BLE001  it is the callers' to handle
             for _, future in batch:
                 if not future.done():

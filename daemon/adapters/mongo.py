@@ -115,13 +115,19 @@ class Mongo:
 
     async def prepare(self) -> bool:
         """Adapt to the deployment and make the index. Returns whether it is a standalone. Raises StoreLost."""
+        standalone = await self.adapt()
+        await self.promised(self.tokens.create_indexes([DUE_INDEX]))
+        return standalone
+
+    async def adapt(self) -> bool:
+        """Adapt to the deployment. Returns whether it is a standalone. Raises StoreLost."""
+        await self.hello()  # the first one also connects, so that the second tells the time more exactly
         said = await self.hello()
         standalone = "setName" not in said and said.get("msg") != "isdbgrid"
         if standalone and self.retryable_writes:
             self.retryable_writes = False  # only replica sets have them
             await self._client.close()
             self._client = self._connected()
-        await self.promised(self.tokens.create_indexes([DUE_INDEX]))
         return standalone
 
     async def promised(self, work: Awaitable[Result]) -> Result:

@@ -142,7 +142,7 @@ def written(token: Token, change: Change, keyring: KeyRing, *, now: datetime) ->
             )
         case Scheduled():
             fields = {"due_at": change.due_at, "updated_at": now, "lease": None}
-            return Written(fields=fields | _first_sight(token, now=now))
+            return Written(fields=_first_sight(token, keyring, now=now) | fields)
         case _:
             assert_never(change)
 
@@ -180,14 +180,19 @@ def _renewed(token: Token, change: Renewed, keyring: KeyRing, *, now: datetime) 
     if granted.scope is not None:
         fields["scope"] = granted.scope
     fields |= {f"extra.{name}": value for name, value in granted.extra.items()}
-    return Written(fields=fields | _first_sight(token, now=now), access_token=access, refresh_token=successor)
+    return Written(
+        fields=_first_sight(token, keyring, now=now) | fields, access_token=access, refresh_token=successor
+    )
 
 
-def _first_sight(token: Token, *, now: datetime) -> dict[str, object]:
+def _first_sight(token: Token, keyring: KeyRing, *, now: datetime) -> dict[str, object]:
     """What an application that inserts a document leaves to us."""
     if token.revision is not None:
         return {}
-    return {"created_at": now, "grant": token.grant, "failures": token.failures}
+    fields: dict[str, object] = {"created_at": now, "grant": token.grant, "failures": token.failures}
+    if token.refresh_token is not None:
+        fields["grant_fingerprint"] = keyring.fingerprint(token.refresh_token.reveal())
+    return fields
 
 
 def _typed(document: Document, name: str, kind: type[T]) -> T:

@@ -5,7 +5,9 @@ What makes it fit for rotating tokens: it knows whether a request may have reach
 """
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -53,7 +55,11 @@ class TokenEndpoint:
         self._clock = clock
         self._timeout = aiohttp.ClientTimeout(total=timeout.total_seconds())
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=60),
+            connector=aiohttp.TCPConnector(
+                limit=connections,
+                ttl_dns_cache=60,
+                socket_factory=lambda address: _socket(address, timeout=timeout),
+            ),
             timeout=self._timeout,
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -96,11 +102,11 @@ async def _reply(response: aiohttp.ClientResponse, *, asked_at: datetime) -> Rep
     size, whole = 0, True
     try:
         async for chunk in response.content.iter_any():
+            chunks.append(chunk[: LARGEST_REPLY - size])
             size += len(chunk)
             if size > LARGEST_REPLY:
                 whole = False
                 break
-            chunks.append(chunk)
     except (aiohttp.ClientError, TimeoutError, OSError):
         whole = False
     if not whole:
@@ -113,6 +119,18 @@ async def _reply(response: aiohttp.ClientResponse, *, asked_at: datetime) -> Rep
         whole=whole,
         asked_at=asked_at,
     )
+
+
+def _socket(address: aiohttp.AddrInfoType, *, timeout: timedelta) -> socket.socket:
+    """A socket that delivers nothing behind our back: once we have given up on a request, what is left of it in the
+    kernel is dropped (linger: none) and not sent when the network comes back.
+    """
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout // timedelta(milliseconds=1))
+    return made
 
 
 def _no_reply(error: Exception, body: _Guarded, *, asked_at: datetime) -> NoReply:

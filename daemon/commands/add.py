@@ -165,7 +165,8 @@ def _tell(output: Output, added: Added, token: Token, *, now: datetime) -> None:
     if token.refresh_token is None:
         output.note(f"{done}. It has no refresh token, so it can't be renewed and is only watched.")
     elif not output.as_json:
-        output.note(f"{done}. It is renewed {moment(token.due_at, now=now)}.")
+        when = "at once" if token.due_at == now else moment(token.due_at, now=now)
+        output.note(f"{done}. It is renewed {when}.")
 
 
 def _pairs(pairs: Sequence[str], option: str) -> dict[str, str]:

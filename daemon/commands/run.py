@@ -12,13 +12,12 @@ from daemon.adapters.embedded_mongod import MongodFailed, MongodMissing
 from daemon.adapters.event_log import configure
 from daemon.adapters.journal import JournalDamaged
 from daemon.adapters.mongo import StoreUriInvalid
+from daemon.commands.failure import Exit
 from daemon.runtime.daemon import Daemon
 from daemon.runtime.health import PortTaken
 from daemon.runtime.instance import StateHeld, StateUnusable, take
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.settings import Settings, SettingsInvalid, load
-
-OK, FAILED, UNAVAILABLE, HELD, MISCONFIGURED = 0, 1, 69, 75, 78
 
 
 def run(config: Path | None, env_file: Path | None) -> int:
@@ -32,23 +31,23 @@ def run(config: Path | None, env_file: Path | None) -> int:
         return _run(settings, read)
     except SettingsInvalid as invalid:
         for problem in invalid.problems:
-            _say(f"{problem.where}: {problem.what}. {problem.do}")
-        return MISCONFIGURED
+            _say(str(problem))
+        return Exit.CONFIG
     except (StateUnusable, StoreUriInvalid, JournalDamaged, MongodMissing) as why:
         _say(str(why))
-        return MISCONFIGURED
+        return Exit.CONFIG
     except StateHeld as why:
         _say(str(why))
-        return HELD
+        return Exit.HELD
     except PortTaken as why:
         _say(f"server.port: {why}. Stop that process, or choose another server.port")
-        return HELD
+        return Exit.HELD
     except OSError as why:
         _say(f"server.host: can't listen on it ({why.strerror or why}). Choose an address of this machine")
-        return MISCONFIGURED
+        return Exit.CONFIG
     except MongodFailed as why:
         _say(str(why))
-        return UNAVAILABLE
+        return Exit.UNAVAILABLE
 
 
 def _run(settings: Settings, read: Callable[[], Settings]) -> int:

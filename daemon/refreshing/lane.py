@@ -26,6 +26,7 @@ class Lane:
         self._refresher = refresher
         self._observe = observe
         self._faulty: set[str] = set()  # a bug of ours met them: not presented again by this process
+        self._lost = False  # a result could not be stored: first it is replayed, then more is claimed
         self._freed = asyncio.Event()
         self._stopping = False
 
@@ -33,7 +34,8 @@ class Lane:
         """Claim and start all that is due. Returns how many were claimed. Raises StoreLost."""
         claimed = 0
         more = True
-        while more and await self._room() and self._journal.writable:
+        self._lost = False
+        while more and await self._room() and self._journal.writable and not self._lost:
             batch = await self._store.claim(self.provider, limit=self._free(), busy=self._busy())
             await self._start(batch.items)
             claimed += len(batch.items)
@@ -44,6 +46,10 @@ class Lane:
         """Start nothing more."""
         self._stopping = True
         self._freed.set()
+
+    def resume(self) -> None:
+        """Take the stop back: the provider is configured again."""
+        self._stopping = False
 
     async def drain(self) -> None:
         """Start nothing more, and wait for what is in flight."""
@@ -81,9 +87,12 @@ class Lane:
         try:
             await self._refresher.refresh(claim)
         except StoreLost:
-            pass  # its reply, if one came, is in the journal; the next sweep replays it
+            self._lost = True  # its reply, if one came, is in the journal; the next sweep replays it
         except Exception as error:  # noqa: BLE001  one token's bug must not reach the others
-            self._faulty.add(claim.token.id)
+            if (
+                claim.token.id not in self._journal.tokens
+            ):  # there it is blocked until its reply can be replayed
+                self._faulty.add(claim.token.id)
             context = {"message": f"refreshing {claim.token.id} failed unexpectedly", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
         finally:

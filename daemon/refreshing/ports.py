@@ -38,7 +38,10 @@ class Store(Protocol):
         """
 
     async def record(self, claim: Claim, change: Change) -> Recorded:
-        """Write `change` if the document still holds the refresh token that was presented (majority)."""
+        """Write `change` if the document still holds the refresh token that was presented (majority).
+
+        Raises Unusable when what the document holds now can't be compared, or can't be changed.
+        """
 
     async def recall(self, entry: Entry) -> Claim | None:
         """The claim that a journal entry was made under, with the token as it is stored now; None: it is gone.
@@ -62,7 +65,11 @@ class Journal(Protocol):
         """The store has confirmed what `entry` led to; drop it soon."""
 
     def retain(self, entry: Entry, why: str) -> None:
-        """Keep `entry` for people to look at, and don't replay it: `unread`, `superseded` or `unusable`."""
+        """Keep `entry` for people to look at: `unread`, `superseded` or `unusable`.
+
+        The first two are done with. An unusable one goes on blocking its token, since its reply may hold the only
+        successor of what is stored, and is among the entries to be replayed again.
+        """
 
     async def entries(self) -> Sequence[Entry]:
         """What waits to be replayed, oldest first."""

@@ -1,5 +1,7 @@
 """One token: ask, keep, decide, record, forget, tell. The whole story of this daemon, in one function."""
 
+from typing import Literal
+
 from daemon.domain.change import Change, Scheduled, Withheld
 from daemon.domain.claim import Claim, Entry, Recorded
 from daemon.domain.dialect import NoReply, Reply, read
@@ -9,6 +11,8 @@ from daemon.domain.provider import Provider
 from daemon.domain.request import NotSendable, refresh_request
 from daemon.refreshing.ports import Chance, Clock, Endpoint, Journal, Observe, Store
 from daemon.refreshing.telling import brings_successor, told
+
+Conclusion = Literal["recorded", "superseded", "unread"]
 
 
 class Refresher:
@@ -47,16 +51,17 @@ class Refresher:
         entry = await self._journal.keep(claim, reply)
         await self.conclude(claim, entry)
 
-    async def conclude(self, claim: Claim, entry: Entry) -> Recorded:
-        """From a kept reply to the end; also the way of a replay."""
+    async def conclude(self, claim: Claim, entry: Entry) -> Conclusion:
+        """From a kept reply to the end; also the way of a replay. Raises StoreLost or Unusable; the reply is kept."""
         change, recorded = await self._settle(claim, entry.reply)
         if isinstance(change, Withheld):
             self._journal.retain(entry, "unread")
-        elif recorded is Recorded.SUPERSEDED and brings_successor(change):
+            return "unread"
+        if recorded is Recorded.SUPERSEDED and brings_successor(change):
             self._journal.retain(entry, "superseded")
         else:
             self._journal.forget(entry)
-        return recorded
+        return "recorded" if recorded is Recorded.STORED else "superseded"
 
     def _planned(self, claim: Claim) -> Scheduled | None:
         return first_look(

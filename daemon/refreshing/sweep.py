@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from daemon.domain.claim import Entry, Recorded, StoreLost
+from daemon.domain.claim import Entry, StoreLost
 from daemon.domain.event import (
     Event,
     JournalReplayed,
@@ -20,7 +20,7 @@ from daemon.domain.event import (
 from daemon.domain.provider import Provider
 from daemon.refreshing.lane import Lane, report
 from daemon.refreshing.ports import Clock, Journal, Observe, Store
-from daemon.refreshing.refresher import Refresher
+from daemon.refreshing.refresher import Conclusion, Refresher
 
 REPLAYED_AT_ONCE = 256
 PATIENCE = 0.8  # of its period: how long a sweep waits for what it started
@@ -76,13 +76,20 @@ class Sweeper:
         self._observe = observe
         self._period = period
         self._passes: dict[str, asyncio.Task[int]] = {}
+        self._claimed = 0  # by passes that have ended since the last sweep was told
+        self._leaving: dict[str, Lane] = {}  # not configured any more, but perhaps with something in flight
+        self._unusable: set[int] = set()  # the entries that were told to be so
         self._beginning = asyncio.Lock()  # sweeps may overlap, their replays must not
 
     def configure(self, providers: Mapping[str, Provider], make: Callable[[Provider], Lane]) -> None:
         """Go on with these providers. A lane that is gone finishes what it has in flight, and claims nothing."""
         for name in self.lanes.keys() - providers.keys():
-            self.lanes.pop(name).stop()
+            self._leaving[name] = self.lanes.pop(name)
+            self._leaving[name].stop()
         for name, provider in providers.items():
+            if name in self._leaving:
+                self.lanes[name] = self._leaving.pop(name)
+                self.lanes[name].resume()
             if name in self.lanes:
                 self.lanes[name].provider = provider
             else:
@@ -94,11 +101,12 @@ class Sweeper:
         try:
             async with self._beginning:
                 await self._begin()
-            claimed = await self._finished()
+            await self._finished()
         except StoreLost as lost:
             self._observe(SweepFailed(message=str(lost)))
             return
         renewed, postponed, rejected = self._tally.take()
+        claimed, self._claimed = self._claimed, 0
         self._observe(
             SweepFinished(
                 claimed=claimed,
@@ -112,7 +120,7 @@ class Sweeper:
 
     async def drain(self) -> None:
         """Claim nothing more and wait until all that is in flight has been recorded."""
-        await asyncio.gather(*(lane.drain() for lane in self.lanes.values()))
+        await asyncio.gather(*(lane.drain() for lane in self._all()))
         await asyncio.gather(*self._passes.values(), return_exceptions=True)
 
     async def _begin(self) -> None:
@@ -122,42 +130,58 @@ class Sweeper:
             raise StoreLost("the journal can't be written, so no provider is asked")
         for item in survey.set_aside:
             report(item, self._observe)
+        self._harvest()  # what ended while no sweep waited for it begins anew
         for name, lane in self.lanes.items():
             if name not in self._passes and name not in survey.paused:
                 self._passes[name] = asyncio.create_task(lane.work(), name=f"lane {name}")
 
-    async def _finished(self) -> int:
+    async def _finished(self) -> None:
         """Wait for the lanes and for what they started, but not beyond this sweep's period: what goes on belongs to
         the next one. Raises StoreLost when a lane met that.
         """
         deadline = self._clock.boot() + self._period * PATIENCE
-        done = await self._ended(list(self._passes.values()), deadline)
-        mine = {name: task for name, task in self._passes.items() if task in done}
-        for name in mine:  # another sweep that waited beside us may have taken the others
+        await self._ended(list(self._passes.values()), deadline)
+        if (lost := self._harvest()) is not None:
+            raise lost
+        resting = [lane for name, lane in self.lanes.items() if name not in self._passes]
+        await self._ended([task for lane in resting for task in lane.in_flight.values()], deadline)
+
+    def _harvest(self) -> StoreLost | None:
+        """Take the passes that have ended from the list, whatever their ends. Returns the store's loss, if one was."""
+        lost = None
+        for name, task in list(self._passes.items()):
+            if not task.done():
+                continue
             del self._passes[name]
-        claimed = sum(task.result() for task in mine.values())
-        await self._ended([task for name in mine for task in self._in_flight(name)], deadline)
-        return claimed
+            error = None if task.cancelled() else task.exception()
+            if isinstance(error, StoreLost):
+                lost = error
+            elif error is not None:
+                _complain(f"the lane of {name} failed unexpectedly", error)
+            elif not task.cancelled():
+                self._claimed += task.result()
+        return lost
 
-    async def _ended(
-        self, tasks: Collection[asyncio.Task[Any]], deadline: timedelta
-    ) -> set[asyncio.Task[Any]]:
-        if not tasks:
-            return set()
-        left = max(deadline - self._clock.boot(), timedelta(0))
-        done, _ = await asyncio.wait(tasks, timeout=left.total_seconds())
-        return done
+    async def _ended(self, tasks: Collection[asyncio.Task[Any]], deadline: timedelta) -> None:
+        if tasks:
+            left = max(deadline - self._clock.boot(), timedelta(0))
+            await asyncio.wait(tasks, timeout=left.total_seconds())
 
-    def _in_flight(self, name: str) -> list[asyncio.Task[None]]:
-        lane = self.lanes.get(name)
-        return list(lane.in_flight.values()) if lane else []
+    def _all(self) -> list[Lane]:
+        return [*self.lanes.values(), *self._leaving.values()]
 
     async def replay(self) -> None:
         """Deal with the replies that the journal still holds, as if they had just come. Raises StoreLost."""
-        in_flight = {token for lane in self.lanes.values() for token in lane.in_flight}
-        waiting = [entry for entry in await self._journal.entries() if entry.token not in in_flight]
+        entries = await self._journal.entries()
+        in_flight = {token for lane in self._all() for token in lane.in_flight}
+        waiting = [entry for entry in entries if entry.token not in in_flight]
         for start in range(0, len(waiting), REPLAYED_AT_ONCE):
-            await asyncio.gather(*map(self._replay, waiting[start : start + REPLAYED_AT_ONCE]))
+            some = waiting[start : start + REPLAYED_AT_ONCE]
+            # All of them end before the first loss is raised: no replay goes on behind the next one's back.
+            losses = await asyncio.gather(*map(self._replay, some), return_exceptions=True)
+            for loss in losses:
+                if loss is not None:
+                    raise loss
 
     async def _replay(self, entry: Entry) -> None:
         if entry.provider not in self.lanes:
@@ -168,20 +192,20 @@ class Sweeper:
             raise
         except Exception as error:  # noqa: BLE001  one entry that we can't replay must not hold up the others
             self._journal.retain(entry, "unusable")
-            context = {
-                "message": f"the journal's reply for {entry.token} can't be replayed",
-                "exception": error,
-            }
-            asyncio.get_running_loop().call_exception_handler(context)
+            if entry.key not in self._unusable:
+                self._unusable.add(entry.key)
+                _complain(f"the journal's reply for {entry.token} can't be replayed", error)
         else:
-            self._observe(JournalReplayed(token=entry.token, result=_REPLAYED[result]))
+            self._observe(JournalReplayed(token=entry.token, result=result))
 
-    async def _conclude(self, entry: Entry) -> Recorded:
+    async def _conclude(self, entry: Entry) -> Conclusion:
         claim = await self._store.recall(entry)
         if claim is not None:
             return await self._refresher.conclude(claim, entry)
         self._journal.retain(entry, "superseded")  # the document is gone
-        return Recorded.SUPERSEDED
+        return "superseded"
 
 
-_REPLAYED = {Recorded.STORED: "recorded", Recorded.SUPERSEDED: "superseded"}
+def _complain(message: str, error: BaseException) -> None:
+    """Tell whoever watches over the loop: this is nobody's to handle, and nothing else stops for it."""
+    asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})

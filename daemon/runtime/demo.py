@@ -63,9 +63,9 @@ class Demo:
                 "refresh_expires_at": None,
                 "failures": 0,
                 "last_failure": None,
-                "due_at": now + number * self._settings.lifetime / (2 * self._settings.tokens),
+                "due_at": now + number * self._settings.lifetime / (2 * self._settings.tokens),  # spread out
             }
-            first = {"provider": PROVIDER, "account": account}
+            first = {"provider": PROVIDER, "account": account, "revision": 0}
             await mongo.promised(
                 mongo.tokens.update_one({"_id": name}, {"$set": fields, "$setOnInsert": first}, upsert=True)
             )

@@ -39,7 +39,8 @@ async def open_mongo(
         except StoreUriInvalid as why:
             raise _invalid("store.uri", str(why), "Correct the URI.") from None
         closing.push_async_callback(mongo.close)
-        await mongo.prepare()
+        await mongo.adapt()
+        await mongo.hello()  # once more: the first answer's time was blurred by connecting
         yield mongo
 
 

@@ -1,0 +1,553 @@
+"""One request, sent once or not at all, on real sockets; and never a doubt about whether it was sent."""
+
+import asyncio
+import datetime as dt
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from daemon.adapters.token_endpoint import LARGEST_REPLY, TokenEndpoint
+from daemon.domain.dialect import NoReply, Reply
+from daemon.domain.provider import ClientAuth, Definition, Provider
+from daemon.domain.request import Request, refresh_request
+from daemon.domain.secret import Secret
+from daemon.domain.token import State, Token
+from daemon.sandbox import Sandbox, SandboxOptions
+
+NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+NEVER = timedelta(days=1)
+CANARY = "canary-7c1f09ab5d3e86f2"
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class SetClock:
+    def __init__(self) -> None:
+        self.booted = timedelta(hours=1)
+
+    def boot(self) -> timedelta:
+        return self.booted
+
+    def now(self) -> datetime:
+        return NOON
+
+
+class Wire:
+    """A server that sees every byte, and answers as the test wants."""
+
+    def __init__(
+        self, answer: Callable[["Wire", Streams], Awaitable[None]], *, tls: ssl.SSLContext | None
+    ) -> None:
+        self.seen = b""
+        self.connections = 0
+        self.requests = 0
+        self.asked = asyncio.Event()
+        self.ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        self._answer = answer
+        self._tls = tls
+        self._server: asyncio.Server
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+
+    @property
+    def url(self) -> str:
+        scheme = "https" if self._tls else "http"
+        return f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/token"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self.connections += 1
+        try:
+            await self._answer(self, (reader, writer))
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+    async def request(self, streams: Streams) -> None:
+        """Read one whole request."""
+        head = await streams[0].readuntil(b"\r\n\r\n")
+        [length] = [
+            int(line.split(b":")[1])
+            for line in head.splitlines()
+            if line.lower().startswith(b"content-length")
+        ]
+        self.seen += head + await streams[0].readexactly(length)
+        self.requests += 1
+        self.asked.set()
+
+    async def close(self) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def reply(body: bytes, *, status: str = "200 OK", length: int | None = None, headers: str = "") -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{headers}"
+    return f"{head}Content-Length: {len(body) if length is None else length}\r\n\r\n".encode() + body
+
+
+def answering(*pieces: bytes, close: bool = False) -> Callable[[Wire, Streams], Awaitable[None]]:
+    """Answers each request on a connection with the next of `pieces`."""
+
+    async def answer(wire: Wire, streams: Streams) -> None:
+        for piece in pieces:
+            await wire.request(streams)
+            streams[1].write(piece)
+            await streams[1].drain()
+        if not close:
+            await streams[0].read()
+
+    return answer
+
+
+async def silent(wire: Wire, streams: Streams) -> None:
+    """Takes the request and says nothing; keeps how the connection ended."""
+    await wire.request(streams)
+    try:
+        await streams[0].read()
+    except ConnectionError as error:
+        wire.ended.set_result(error)
+    else:
+        wire.ended.set_result(None)
+
+
+class Site:
+    """Servers and endpoints of one test."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self.clock = SetClock()
+        self._stack = stack
+
+    async def serve(
+        self, answer: Callable[[Wire, Streams], Awaitable[None]], *, tls: ssl.SSLContext | None = None
+    ) -> Wire:
+        wire = Wire(answer, tls=tls)
+        await wire.start()
+        self._stack.push_async_callback(wire.close)
+        return wire
+
+    def endpoint(self, *, timeout: timedelta = timedelta(seconds=5), connections: int = 10) -> TokenEndpoint:
+        endpoint = TokenEndpoint(clock=self.clock, timeout=timeout, connections=connections)
+        self._stack.push_async_callback(endpoint.close)
+        return endpoint
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    async with AsyncExitStack() as stack:
+        yield Site(stack)
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> ssl.SSLContext:
+    """A certificate that nobody has signed but itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "server.pem"
+    pem.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context
+
+
+def request(
+    url: str, *, body: bytes = b"grant_type=refresh_token&refresh_token=" + CANARY.encode()
+) -> Request:
+    return Request(
+        method="POST",
+        url=url,
+        headers={
+            "Accept": "application/json",
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Authorization": f"Basic {CANARY}",
+        },
+        body=body,
+    )
+
+
+# ---------------------------------------------------------------- what is sent and what comes back
+
+
+async def test_a_refresh_works_against_a_real_server(site):
+    """The domain's request through the wire to the sandbox, and its reply back with the time of asking."""
+    async with Sandbox(SandboxOptions()) as sandbox:
+        [consent] = sandbox.consent()
+        provider = Provider(
+            definition=Definition(
+                name="sandbox", title="Sandbox", token_url=sandbox.token_url, client_auth=ClientAuth.BASIC
+            ),
+            client_id=sandbox.client_id,
+            client_secret=Secret(sandbox.client_secret),
+        )
+        token = Token(
+            id="sandbox:1",
+            provider="sandbox",
+            account="1",
+            state=State.ACTIVE,
+            refresh_token=Secret(str(consent["refresh_token"])),
+        )
+        got = await site.endpoint().send(refresh_request(provider, token), deadline=NEVER)
+        assert isinstance(got, Reply)
+        assert (got.status, got.whole, got.content_type) == (200, True, "application/json")
+        assert got.asked_at == NOON
+        assert b'"refresh_token"' in got.body
+        [grant] = sandbox.ledger()
+        assert [one["outcome"] for one in grant["presented"]] == ["granted"]
+
+
+async def test_the_request_goes_out_as_it_was_built(site):
+    """Method, path, headers and body; no compression asked for, no cookies, no waiting for a 100 Continue."""
+    wire = await site.serve(
+        answering(reply(b"{}", headers="Set-Cookie: a=b\r\nRetry-After: 7\r\n"), reply(b"{}"))
+    )
+    endpoint = site.endpoint()
+    first = await endpoint.send(request(wire.url), deadline=NEVER)
+    assert isinstance(first, Reply)
+    assert (first.retry_after, first.body, first.whole) == ("7", b"{}", True)
+    await endpoint.send(request(wire.url), deadline=NEVER)
+    head, body = wire.seen.split(b"\r\n\r\n", 1)
+    assert head.startswith(b"POST /token HTTP/1.1\r\n")
+    assert f"authorization: basic {CANARY}".encode() in head.lower()
+    assert b"content-type: application/x-www-form-urlencoded" in head.lower()
+    assert b"accept-encoding: identity" in head.lower()
+    assert b"expect:" not in wire.seen.lower()
+    assert b"cookie" not in wire.seen.lower()
+    assert body.startswith(b"grant_type=refresh_token&refresh_token=" + CANARY.encode())
+    assert wire.connections == 1
+
+
+@pytest.mark.parametrize(
+    "status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"]
+)
+async def test_no_redirect_is_followed(site, status):
+    """It would carry the refresh token and the client secret to wherever a header says."""
+    elsewhere = await site.serve(answering(reply(b"{}")))
+    wire = await site.serve(answering(reply(b"", status=status, headers=f"Location: {elsewhere.url}\r\n")))
+    got = await site.endpoint().send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, Reply)
+    assert got.status == int(status[:3])
+    assert elsewhere.connections == 0
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://sso.example.com/token",
+        "http://127.0.0.1.example.com/token",
+        "http://localhost@192.0.2.1/token",
+        "http://192.0.2.1:80/token?127.0.0.1",
+        "ftp://127.0.0.1/token",
+        "HTTP://192.0.2.1/token",
+    ],
+)
+async def test_plain_http_is_for_this_machine_alone(site, url):
+    """Nothing is looked up, connected to or sent; it is the operator's to mend."""
+    got = await asyncio.wait_for(site.endpoint().send(request(url), deadline=NEVER), 1)
+    assert isinstance(got, NoReply)
+    assert (got.sent, got.trust) == (False, True)
+
+
+async def test_proxies_of_the_environment_are_ignored(site, monkeypatch):
+    """A variable that somebody set does not decide where a refresh token goes."""
+    proxy = await site.serve(answering(reply(b"{}")))
+    wire = await site.serve(answering(reply(b'{"direct": true}')))
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, proxy.url)
+    monkeypatch.setenv("no_proxy", "")
+    got = await site.endpoint().send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, Reply)
+    assert got.body == b'{"direct": true}'
+    assert proxy.connections == 0
+
+
+# ---------------------------------------------------------------- sent, or not
+
+
+async def test_a_refused_connection_was_not_sent(site):
+    """Nobody listens: certainly not presented."""
+    wire = await site.serve(silent)
+    url = wire.url
+    await wire.close()
+    got = await site.endpoint().send(request(url), deadline=NEVER)
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent, got.trust) == ("connection", False, False)
+
+
+async def test_a_timeout_after_sending_may_have_been_processed(site):
+    """The provider has the request and is silent: in doubt."""
+    wire = await site.serve(silent)
+    got = await site.endpoint(timeout=timedelta(milliseconds=200)).send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent) == ("timeout", True)
+    assert "may have been processed" in got.message
+    assert wire.asked.is_set()
+
+
+async def test_after_a_timeout_nothing_is_sent_behind_our_back(site):
+    """The connection is torn down and not closed politely: what the kernel still holds is dropped."""
+    wire = await site.serve(silent)
+    await site.endpoint(timeout=timedelta(milliseconds=200)).send(request(wire.url), deadline=NEVER)
+    assert isinstance(await asyncio.wait_for(wire.ended, 5), ConnectionResetError)
+
+
+async def test_a_timeout_before_the_connection_is_up_was_not_sent(site):
+    """A server that takes connections and never shakes hands."""
+
+    async def mute(_: Wire, streams: Streams) -> None:
+        await streams[0].read()
+        await asyncio.Event().wait()
+
+    wire = await site.serve(mute)
+    endpoint = site.endpoint(timeout=timedelta(milliseconds=200))
+    got = await endpoint.send(request(wire.url.replace("http:", "https:")), deadline=NEVER)
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent, got.message) == ("timeout", False, "no connection in time")
+
+
+async def test_a_reset_after_the_request_may_have_been_processed(site):
+    """The sandbox has spent the token and drops the connection."""
+    async with Sandbox(SandboxOptions()) as sandbox:
+        sandbox.add_fault({"kind": "reset", "after_processing": True})
+        got = await site.endpoint().send(request(sandbox.token_url), deadline=NEVER)
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent) == ("connection", True)
+
+
+async def test_garbage_instead_of_http_may_have_been_processed(site):
+    """Something answered that speaks no HTTP; what it said is in no message."""
+    wire = await site.serve(answering(CANARY.encode() + b" is no protocol\r\n\r\n", close=True))
+    got = await site.endpoint().send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, NoReply)
+    assert got.sent
+    assert CANARY not in repr(got)
+
+
+async def test_past_its_deadline_nothing_is_sent(site):
+    """The claim ran out while the connection was being made: not one byte of the request leaves."""
+    wire = await site.serve(silent)
+    got = await site.endpoint().send(request(wire.url), deadline=site.clock.boot())
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent) == ("too_late", False)
+    assert wire.seen == b""
+    assert wire.requests == 0
+
+
+async def test_a_deadline_that_passes_while_waiting_for_a_connection_counts(site):
+    """What was in time when it was handed over is too late when a connection is free at last: not sent."""
+    gate = asyncio.Event()
+
+    async def slow(wire: Wire, streams: Streams) -> None:
+        await wire.request(streams)
+        await gate.wait()
+        streams[1].write(reply(b"{}"))
+        await wire.request(streams)
+
+    wire = await site.serve(slow)
+    endpoint = site.endpoint(connections=1)
+    deadline = site.clock.boot() + timedelta(seconds=1)
+    first = asyncio.create_task(endpoint.send(request(wire.url), deadline=deadline))
+    await wire.asked.wait()
+    second = asyncio.create_task(endpoint.send(request(wire.url), deadline=deadline))
+    await asyncio.sleep(0)
+    site.clock.booted += timedelta(seconds=2)
+    gate.set()
+    assert isinstance(await first, Reply)
+    got = await second
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent) == ("too_late", False)
+    assert wire.requests == 1
+
+
+async def test_the_next_request_works_after_one_that_came_too_late(site):
+    """The connection that was not used is of no harm to others."""
+    wire = await site.serve(answering(reply(b'{"n": 1}')))
+    endpoint = site.endpoint()
+    await endpoint.send(request(wire.url), deadline=timedelta(0))
+    got = await endpoint.send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, Reply)
+    assert got.body == b'{"n": 1}'
+    assert wire.requests == 1
+
+
+async def test_a_request_is_never_repeated_on_a_dropped_connection(site):
+    """A kept connection that the provider drops on the next request: presented once, and in doubt."""
+
+    async def once(wire: Wire, streams: Streams) -> None:
+        await wire.request(streams)
+        streams[1].write(reply(b"{}"))
+        await wire.request(streams)  # read, perhaps acted upon, and then dropped without a word
+
+    wire = await site.serve(once)
+    endpoint = site.endpoint()
+    assert isinstance(await endpoint.send(request(wire.url), deadline=NEVER), Reply)
+    got = await endpoint.send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, NoReply)
+    assert got.sent
+    assert (wire.requests, wire.connections) == (2, 1)
+
+
+# ---------------------------------------------------------------- bodies that end badly
+
+
+@pytest.mark.parametrize("fault", ["length", "chunked", "sandbox"])
+async def test_a_cut_body_is_kept_as_far_as_it_came(site, fault):
+    """Its bytes may hold the only copy of the next refresh token, whatever is missing after them."""
+    if fault == "sandbox":
+        async with Sandbox(SandboxOptions()) as sandbox:
+            sandbox.add_fault({"kind": "cut"})
+            got = await site.endpoint().send(request(sandbox.token_url), deadline=NEVER)
+    else:
+        whole = reply(b'{"refresh_token": "next"}', length=500)
+        chunked = (
+            b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n19\r\n{"refresh_token": "next"}\r\n5\r\nab'
+        )
+        wire = await site.serve(answering(whole if fault == "length" else chunked, close=True))
+        got = await site.endpoint().send(request(wire.url), deadline=NEVER)
+        assert isinstance(got, Reply)
+        assert got.body.startswith(b'{"refresh_token": "next"}')
+    assert isinstance(got, Reply)
+    assert got.body
+    assert not got.whole
+
+
+async def test_a_body_that_is_reset_in_the_middle_is_kept_as_far_as_it_came(site):
+    """An RST right behind the bytes takes none of them away."""
+
+    async def cut(wire: Wire, streams: Streams) -> None:
+        await wire.request(streams)
+        streams[1].write(reply(b'{"refresh_token": "next"}', length=500))
+        streams[1].transport.abort()
+
+    wire = await site.serve(cut)
+    got = await site.endpoint().send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, Reply)
+    assert (got.body, got.whole) == (b'{"refresh_token": "next"}', False)
+
+
+async def test_a_slow_body_is_a_reply_in_part_when_the_time_is_up(site):
+    """What came until then is kept; the connection is given up."""
+
+    async def dribble(wire: Wire, streams: Streams) -> None:
+        await wire.request(streams)
+        streams[1].write(reply(b'{"access_', length=500))
+        await streams[0].read()
+
+    wire = await site.serve(dribble)
+    endpoint = site.endpoint(timeout=timedelta(milliseconds=200))
+    got = await endpoint.send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, Reply)
+    assert (got.status, got.body, got.whole) == (200, b'{"access_', False)
+
+
+async def test_a_huge_body_is_bounded(site):
+    """No more than 256 KiB of it are kept, exactly its beginning, and it doesn't count as whole."""
+    body = b'{"refresh_token": "next"}'.ljust(3 * LARGEST_REPLY, b"x")
+    wire = await site.serve(answering(reply(body)))
+    got = await site.endpoint().send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, Reply)
+    assert (len(got.body), got.whole) == (LARGEST_REPLY, False)
+    assert got.body == body[:LARGEST_REPLY]
+
+
+async def test_a_body_of_just_the_limit_is_whole(site):
+    """The bound itself is allowed."""
+    wire = await site.serve(answering(reply(b"x" * LARGEST_REPLY)))
+    got = await site.endpoint().send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, Reply)
+    assert (len(got.body), got.whole) == (LARGEST_REPLY, True)
+
+
+async def test_a_body_does_not_print_itself(site):
+    """Neither the reply nor the request shows its secrets in a repr."""
+    wire = await site.serve(answering(reply(CANARY.encode())))
+    asked = request(wire.url)
+    got = await site.endpoint().send(asked, deadline=NEVER)
+    assert CANARY not in repr(got)
+    assert CANARY not in repr(asked)
+
+
+# ---------------------------------------------------------------- trust
+
+
+async def test_a_certificate_that_nobody_signed_is_refused(site, tls):
+    """Not sent, and the operator's to look at: somebody may be in between."""
+    wire = await site.serve(silent, tls=tls)
+    got = await site.endpoint().send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent, got.trust) == ("tls", False, True)
+    assert "certificate" in got.message.lower()
+    assert wire.seen == b""
+
+
+async def test_a_server_that_speaks_no_tls_is_refused(site):
+    """https to a plain server: nothing of the request is sent."""
+
+    async def plain(_: Wire, streams: Streams) -> None:
+        await streams[0].read(10)
+        streams[1].write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    wire = await site.serve(plain)
+    got = await site.endpoint().send(request(wire.url.replace("http:", "https:")), deadline=NEVER)
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent, got.trust) == ("tls", False, True)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://", "https://[::1/token", "https://exa mple.com/token", "https://h:99999/"]
+)
+async def test_a_url_that_makes_no_sense_is_the_operators(site, url):
+    """No exception: said, and nothing sent."""
+    got = await site.endpoint().send(request(url), deadline=NEVER)
+    assert isinstance(got, NoReply)
+    assert not got.sent
+
+
+async def test_a_secret_that_can_not_stand_in_a_header_is_not_sent_and_not_shown(site):
+    """A client secret with a line break in a Basic header: refused before it is sent, and not printed."""
+    wire = await site.serve(silent)
+    asked = Request(
+        method="POST",
+        url=wire.url,
+        headers={"Content-Type": "text/plain", "Authorization": "Basic s3c\r\nX: y"},
+        body=b"x",
+    )
+    got = await site.endpoint().send(asked, deadline=NEVER)
+    assert isinstance(got, NoReply)
+    assert not got.sent
+    assert "s3c" not in got.message
+    assert wire.seen == b""

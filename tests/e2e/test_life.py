@@ -1,0 +1,201 @@
+"""The life of the process: starting without MongoDB, reloading, stopping in a hurry, and refusing to start."""
+
+import asyncio
+import signal
+import socket
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import pytest
+from pymongo import AsyncMongoClient
+
+from daemon.adapters.embedded_mongod import HOST, spawn_mongod
+from daemon.sandbox import Sandbox, SandboxOptions
+
+SOON = {"sweep_every": "1s", "request_timeout": "5s", "lease": "30s", "drain": "20s"}
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server((HOST, 0)) as free:
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+async def sandbox():
+    async with Sandbox(SandboxOptions(lifetime=timedelta(minutes=5))) as running:
+        yield running
+
+
+def client_of(sandbox: Sandbox, *, secret: str | None = None) -> dict[str, object]:
+    return {
+        "token_url": sandbox.token_url,
+        "client_id": sandbox.client_id,
+        "client_secret": secret or sandbox.client_secret,
+    }
+
+
+async def put_token(tokens, keyring, consent: dict) -> str:
+    name = f"sandbox:{consent['grant']}"
+    now = datetime.now(UTC)
+    await tokens.insert_one(
+        {
+            "_id": name,
+            "provider": "sandbox",
+            "account": consent["grant"],
+            "state": "active",
+            "access_token": keyring.seal(consent["access_token"], token_id=name, field="access_token"),
+            "refresh_token": keyring.seal(consent["refresh_token"], token_id=name, field="refresh_token"),
+            "issued_at": now - timedelta(hours=1),
+            "expires_at": now + timedelta(minutes=1),
+            "due_at": now,
+        }
+    )
+    return name
+
+
+async def status_of(daemon, path: str) -> int:
+    async with aiohttp.ClientSession() as session, session.get(await daemon.url() + path) as answer:
+        return answer.status
+
+
+async def test_mongodb_may_come_later_and_may_be_a_standalone(install, sandbox, free_port, tmp_path: Path):
+    """Without MongoDB the daemon stays up, alive and not ready; when a standalone comes it warns once and works."""
+    place = install({"sandbox": client_of(sandbox)}, refresh=SOON)
+    uri = f"mongodb://{HOST}:{free_port}/?serverSelectionTimeoutMS=500"
+    place.configure({**place.tables, "store": {"uri": uri, "database": "late"}})
+    async with place.running() as daemon:
+        await daemon.event("store.lost")
+        assert (await status_of(daemon, "/livez"), await status_of(daemon, "/readyz")) == (200, 503)
+        (tmp_path / "db").mkdir()
+        options = [
+            "--dbpath",
+            str(tmp_path / "db"),
+            "--port",
+            str(free_port),
+            "--bind_ip",
+            HOST,
+            "--nounixsocket",
+        ]
+        mongod = spawn_mongod(options, log=tmp_path / "mongod.log")
+        try:
+            await daemon.event("store.standalone")
+            await daemon.ready()
+            async with AsyncMongoClient(uri, tz_aware=True) as client:
+                name = await put_token(client["late"]["tokens"], place.keyring, sandbox.consent(1)[0])
+            await daemon.event("token.renewed", token=name)
+            assert len(daemon.seen("store.standalone")) == len(daemon.seen("store.lost")) == 1
+            assert await daemon.stop() == 0
+        finally:
+            mongod.kill()
+            mongod.wait()
+
+
+async def test_a_reload_takes_a_mended_secret_and_refuses_a_broken_file(
+    install, mongod, database_name, sandbox
+):
+    """A wrong client secret condemns nothing; SIGHUP with a broken file changes nothing; with a mended one the
+    token is renewed and the log level follows."""
+    place = install({"sandbox": client_of(sandbox, secret="mistyped")}, refresh=SOON)
+    async with AsyncMongoClient(mongod, tz_aware=True) as client, place.running() as daemon:
+        tokens = client[database_name]["tokens"]
+        name = await put_token(tokens, place.keyring, sandbox.consent(1)[0])
+        told = await daemon.event("token.postponed", token=name, kind="misconfigured")
+        assert told["code"] == "invalid_client"
+        assert (await tokens.find_one({}))["state"] == "active"
+
+        good = {**place.tables, "providers.sandbox": client_of(sandbox)}
+        place.configure({**good, "refresh": {"sweep_evry": "1s"}})
+        daemon.send_signal(signal.SIGHUP)
+        refused = await daemon.event("reload.refused")
+        assert "sweep_evry" in str(refused["problems"])
+
+        place.configure(
+            {**good, "log": {"format": "json", "level": "warning"}, "refresh": {**SOON, "window": "4m"}}
+        )
+        daemon.send_signal(signal.SIGHUP)
+        code, out, err = await place.refreshd("refresh", name, "--wait", "--timeout", "20s")
+        assert (code, err) == (0, ""), out
+        assert daemon.seen("token.renewed") == []  # the level is warning now
+        assert await daemon.stop() == 0
+
+
+async def test_a_second_signal_ends_a_drain_at_once(install, mongod, database_name, sandbox):
+    """The first SIGTERM waits for the provider, the second does not: exit 1, and says that it was not drained."""
+    sandbox.add_fault({"kind": "hang", "share": 1.0})
+    place = install({"sandbox": client_of(sandbox)}, refresh=SOON)
+    async with AsyncMongoClient(mongod, tz_aware=True) as client, place.running() as daemon:
+        await put_token(client[database_name]["tokens"], place.keyring, sandbox.consent(1)[0])
+        limit = time.monotonic() + 10
+        while not any(grant["presented"] for grant in sandbox.ledger()):
+            assert time.monotonic() < limit
+            await asyncio.sleep(0.02)
+        begun = time.monotonic()
+        daemon.send_signal(signal.SIGTERM)
+        daemon.send_signal(signal.SIGTERM)
+        assert await daemon.ended() == 1
+        assert time.monotonic() - begun < 4
+        assert daemon.seen("daemon.stopped", drained=False)
+
+
+async def test_what_cannot_start_says_why_and_ends_with_its_code(install, sandbox):
+    """A port in use and a state directory in use are 75 and name the holder; a state directory that can't be one and
+    a wrong key are 78. One sentence each, no traceback."""
+    first = install({"sandbox": client_of(sandbox)})
+    second = install({"sandbox": client_of(sandbox)})
+    async with first.running() as daemon:
+        url = await daemon.url()
+        code, _, err = await first.refreshd("run")
+        assert code == 75
+        assert f"process {daemon.pid}" in err
+
+        second.configure({**second.tables, "server": {"port": int(url.rpartition(":")[2])}})
+        code, _, err = await second.refreshd("run")
+        assert code == 75
+        assert f"pid {daemon.pid}" in err
+        assert await daemon.stop() == 0
+
+    second.configure({**second.tables, "state": {"dir": str(second.config / "below-a-file")}})
+    code, _, err = await second.refreshd("run")
+    assert code == 78
+    assert "state.dir" in err
+
+    second.configure({**second.tables, "keys": {"active": "k", "ring": {"k": "dG9vIHNob3J0"}}})
+    code, _, err = await second.refreshd("run")
+    assert code == 78
+    assert "keys.ring.k" in err
+    assert "Traceback" not in err
+    assert "dG9vIHNob3J0" not in err
+
+
+async def test_documents_that_others_spoilt_disturb_nobody(install, mongod, database_name, sandbox):
+    """Wrong types, an unopenable token, an unknown provider, and an undated one, beside a good one: the good one is
+    renewed, the others are reported once each, and nothing of theirs is sent or lost."""
+    place = install({"sandbox": client_of(sandbox)}, refresh=SOON)
+    now = datetime.now(UTC)
+    async with AsyncMongoClient(mongod, tz_aware=True) as client:
+        tokens = client[database_name]["tokens"]
+        spoilt = [
+            {"_id": "sandbox:text", "provider": "sandbox", "account": "text", "state": "active", "expires_at": "soon", "due_at": now},
+            {"_id": "sandbox:sealed", "provider": "sandbox", "account": "sealed", "state": "active", "refresh_token": "v1.e2e.AAAA", "due_at": now},
+            {"_id": "sandbox:other", "provider": "sandbox", "account": "another", "state": "active", "due_at": now},
+            {"_id": "nobody:x", "provider": "nobody", "account": "x", "state": "active", "refresh_token": "v1.e2e.AAAA", "due_at": now},
+            {"_id": 7, "provider": "sandbox", "due_at": now},
+        ]  # fmt: skip
+        await tokens.insert_many(spoilt)
+        name = await put_token(tokens, place.keyring, sandbox.consent(1)[0])
+        async with place.running() as daemon:
+            await daemon.event("token.renewed", token=name)
+            await daemon.event("token.unreadable", count=5)
+            await daemon.event("sweep.finished", count=1)
+            assert await daemon.stop() == 0
+        assert len(daemon.seen("token.unreadable")) == 5
+        for before in spoilt:
+            after = await tokens.find_one({"_id": before["_id"]})
+            assert after.pop("last_failure")["kind"] in {"unreadable", "unconfigured"}
+            assert after.pop("due_at") > now
+            after.pop("lease", None)
+            assert after == {key: value for key, value in before.items() if key != "due_at"}
+    assert sum(len(grant["presented"]) for grant in sandbox.ledger()) == 1
