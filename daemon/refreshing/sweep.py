@@ -105,6 +105,10 @@ class Sweeper:
         except StoreLost as lost:
             self._observe(SweepFailed(message=str(lost)))
             return
+        except Exception as error:  # noqa: BLE001  the next sweep may fare better; a daemon that stops can't
+            _complain("a sweep failed unexpectedly", error)
+            self._observe(SweepFailed(message=f"unexpected: {type(error).__name__}"))
+            return
         renewed, postponed, rejected = self._tally.take()
         claimed, self._claimed = self._claimed, 0
         self._observe(
@@ -125,11 +129,11 @@ class Sweeper:
 
     async def _begin(self) -> None:
         survey = await self._store.survey(self.lanes.keys())
+        for item in survey.set_aside:
+            report(item, self._observe)
         await self.replay()
         if not self._journal.writable:
             raise StoreLost("the journal can't be written, so no provider is asked")
-        for item in survey.set_aside:
-            report(item, self._observe)
         self._harvest()  # what ended while no sweep waited for it begins anew
         for name, lane in self.lanes.items():
             if name not in self._passes and name not in survey.paused:

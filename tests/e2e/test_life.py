@@ -134,7 +134,7 @@ async def test_a_second_signal_ends_a_drain_at_once(install, mongod, database_na
             await asyncio.sleep(0.02)
         begun = time.monotonic()
         daemon.send_signal(signal.SIGTERM)
-        daemon.send_signal(signal.SIGTERM)
+        daemon.send_signal(signal.SIGINT)  # two equal ones could arrive as one
         assert await daemon.ended() == 1
         assert time.monotonic() - begun < 4
         assert daemon.seen("daemon.stopped", drained=False)

@@ -1,0 +1,401 @@
+"""The ports in memory. They keep the same promises as the adapters (`test_store_contract` says so for the store), and
+fail or wait when a test says so. Every step is written into one diary, in the order in which it happened.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
+from daemon.domain.claim import Batch, Claim, Entry, Recorded, SetAside, StoreLost, Survey, Unusable
+from daemon.domain.dialect import NoReply, Reply
+from daemon.domain.event import Event
+from daemon.domain.policy import Timing
+from daemon.domain.provider import Definition, Provider
+from daemon.domain.request import Request
+from daemon.domain.secret import Secret
+from daemon.domain.token import State, Token
+from daemon.refreshing.lane import Lane
+from daemon.refreshing.refresher import Refresher
+from daemon.refreshing.sweep import Sweeper, Tally
+
+NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+LEASE = timedelta(seconds=90)
+
+
+def provider(name: str = "acme", *, share: int = 4, definition: Definition | None = None) -> Provider:
+    known = definition or Definition(name=name, title=name, token_url=f"https://{name}.example/token")
+    return Provider(definition=known, client_id="me", share=share)
+
+
+def granted(successor: str | None = None, *, access: str = "access-1") -> Reply:
+    """A provider's good reply."""
+    body = {"access_token": access, "expires_in": 3600} | ({"refresh_token": successor} if successor else {})
+    return answered(body)
+
+
+def answered(body: object, *, status: int = 200) -> Reply:
+    return Reply(
+        status=status,
+        content_type="application/json",
+        retry_after=None,
+        body=json.dumps(body).encode(),
+        whole=True,
+        asked_at=NOON,
+    )
+
+
+def unanswered(*, sent: bool) -> NoReply:
+    return NoReply(code="timeout", message="no answer in time", sent=sent, asked_at=NOON)
+
+
+class SetClock:
+    """Both clocks, as the test says."""
+
+    def __init__(self) -> None:
+        self.passed = timedelta(0)
+
+    def now(self) -> datetime:
+        return NOON + self.passed
+
+    def boot(self) -> timedelta:
+        return timedelta(hours=1) + self.passed
+
+
+@dataclass(slots=True)
+class Stored:
+    """One document."""
+
+    token: Token
+    sealed: str
+    owner: str | None = None
+    claim: str | None = None
+
+
+class MemoryStore:
+    """`refreshing.ports.Store` for one owner."""
+
+    def __init__(self, clock: SetClock, diary: list[str]) -> None:
+        self.documents: dict[str, Stored] = {}
+        self.paused: dict[str, str] = {}
+        self.set_aside: list[SetAside] = []
+        self.away: set[str] = set()  # the methods that lose the store
+        self.broken: dict[str, Exception] = {}  # what recording a token raises
+        self.limits: list[int] = []
+        self.before_claim: Callable[[], None] = lambda: None
+        self.claim_may_go_on = asyncio.Event()
+        self.claim_may_go_on.set()
+        self._clock, self._diary = clock, diary
+        self._numbers = count(1)
+        self._values: dict[str, Secret | None] = {}
+
+    # ---------------------------------------------------------------- what tests do
+
+    def put(self, account: str, *, of: str = "acme", **fields: object) -> str:
+        """A token that came due a minute ago."""
+        token = Token(
+            id=f"{of}:{account}",
+            provider=of,
+            account=account,
+            state=State.ACTIVE,
+            refresh_token=Secret("refresh-0"),
+            expires_at=NOON + timedelta(minutes=4),
+            due_at=NOON - timedelta(minutes=1),
+            revision=7,
+        )
+        token = replace(token, **fields)  # type: ignore[arg-type]  a test's own words
+        self.documents[token.id] = Stored(token=token, sealed=self._sealed(token.refresh_token))
+        return token.id
+
+    def consent(self, name: str) -> None:
+        """An application's re-consent."""
+        stored = self.documents[name]
+        stored.sealed = self._sealed(Secret("refresh-consent"))
+        stored.token = replace(
+            stored.token,
+            refresh_token=Secret("refresh-consent"),
+            state=State.ACTIVE,
+            failures=0,
+            last_failure=None,
+            due_at=NOON - timedelta(seconds=1),
+        )
+
+    def refresh_token(self, name: str) -> str:
+        secret = self.documents[name].token.refresh_token
+        assert secret is not None
+        return secret.reveal()
+
+    # ---------------------------------------------------------------- the port
+
+    async def survey(self, configured: Collection[str]) -> Survey:
+        self._step("survey", "")
+        found, self.set_aside = self.set_aside, []
+        return Survey(paused=dict(self.paused), set_aside=found)
+
+    async def claim(self, provider: Provider, *, limit: int, busy: Collection[str]) -> Batch:
+        self._step("claim", provider.name)
+        self.limits.append(limit)
+        self.before_claim()
+        await self.claim_may_go_on.wait()
+        due = sorted(
+            (stored for stored in self.documents.values() if self._is_due(stored, provider, busy)),
+            key=lambda stored: stored.token.due_at or NOON,
+        )[:limit]
+        claim_id = f"claim-{next(self._numbers)}"
+        items = []
+        for stored in due:
+            stored.owner, stored.claim = "me", claim_id
+            deadline = self._clock.boot() + LEASE
+            items.append(Claim(token=stored.token, id=claim_id, spent=stored.sealed, deadline=deadline))
+        return Batch(items=items, more=len(due) == limit)
+
+    async def record(self, claim: Claim, change: Change) -> Recorded:
+        self._step("record", claim.token.id)
+        if claim.token.id in self.broken:
+            raise self.broken[claim.token.id]
+        stored = self.documents.get(claim.token.id)
+        if stored is None:
+            return Recorded.SUPERSEDED
+        successor = change.successor if isinstance(change, Renewed) else None
+        if successor is not None and stored.token.refresh_token == successor:
+            return Recorded.STORED
+        ours = stored.claim == claim.id
+        if stored.token.refresh_token != claim.token.refresh_token or not (ours or successor):
+            if ours:
+                stored.owner = stored.claim = None
+            return Recorded.SUPERSEDED
+        paused = stored.token.state is State.PAUSED
+        stored.token = _changed(stored.token, change)
+        if paused:
+            stored.token = replace(stored.token, state=State.PAUSED, due_at=None)
+        if successor is not None:
+            stored.sealed = self._sealed(successor)
+        if ours:
+            stored.claim = None
+            if stored.token.doubt is None:
+                stored.owner = None
+        return Recorded.STORED
+
+    async def recall(self, entry: Entry) -> Claim | None:
+        self._step("recall", entry.token)
+        stored = self.documents.get(entry.token)
+        if stored is None:
+            return None
+        if entry.spent not in self._values:
+            raise Unusable("what was spent can't be opened")
+        token = replace(stored.token, refresh_token=self._values[entry.spent])
+        return Claim(token=token, id=entry.claim, spent=entry.spent, deadline=timedelta(0))
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        for claim in claims:
+            self._step("release", claim.token.id)
+            stored = self.documents[claim.token.id]
+            if stored.claim == claim.id:
+                stored.claim = None
+                if stored.token.doubt is None:
+                    stored.owner = None
+
+    def _step(self, step: str, what: str) -> None:
+        self._diary.append(f"{step} {what}".strip())
+        if step in self.away:
+            raise StoreLost(f"the store is away ({step})")
+
+    def _is_due(self, stored: Stored, provider: Provider, busy: Collection[str]) -> bool:
+        token = stored.token
+        return (
+            token.provider == provider.name
+            and token.due_at is not None
+            and token.due_at <= self._clock.now()
+            and stored.owner in (None, "me")
+            and token.id not in busy
+        )
+
+    def _sealed(self, secret: Secret | None) -> str:
+        sealed = f"sealed-{next(self._numbers)}"
+        self._values[sealed] = secret
+        return sealed
+
+
+def _changed(token: Token, change: Change) -> Token:
+    revised = replace(token, revision=(token.revision or 0) + 1)
+    match change:
+        case Renewed():
+            return replace(
+                revised,
+                state=State.ACTIVE,
+                refresh_token=change.successor or token.refresh_token,
+                access_token=change.granted.access_token,
+                expires_at=change.granted.expires_at,
+                due_at=change.due_at,
+                failures=0,
+                last_failure=None,
+                doubt=None,
+            )
+        case Postponed():
+            return replace(
+                revised,
+                due_at=change.due_at,
+                failures=change.failures,
+                last_failure=change.failure,
+                doubt=change.doubt or token.doubt,
+            )
+        case Retired():
+            return replace(
+                revised, state=State.NEEDS_REAUTH, due_at=None, failures=change.failures, doubt=None
+            )
+        case Withheld():
+            return replace(revised, due_at=None, last_failure=change.failure)
+        case Scheduled():
+            return replace(revised, due_at=change.due_at)
+
+
+class MemoryJournal:
+    """`refreshing.ports.Journal`, with a disk that can be full."""
+
+    def __init__(self, diary: list[str]) -> None:
+        self.kept: dict[int, Entry] = {}
+        self.retained: dict[int, str] = {}
+        self.disk_full = False
+        self._unkept: set[int] = set()
+        self._works = True
+        self._diary = diary
+        self._keys = count(1)
+
+    async def keep(self, claim: Claim, reply: Reply) -> Entry:
+        self._diary.append(f"keep {claim.token.id}")
+        token = claim.token
+        entry = Entry(
+            key=next(self._keys),
+            token=token.id,
+            provider=token.provider,
+            claim=claim.id,
+            spent=claim.spent,
+            reply=reply,
+        )
+        self.kept[entry.key] = entry
+        if self.disk_full:
+            self._works = False
+            self._unkept.add(entry.key)
+        return entry
+
+    def forget(self, entry: Entry) -> None:
+        self._diary.append(f"forget {entry.token}")
+        self.kept.pop(entry.key, None)
+        self._unkept.discard(entry.key)
+
+    def retain(self, entry: Entry, why: str) -> None:
+        self._diary.append(f"retain {entry.token} {why}")
+        self.retained[entry.key] = why
+
+    async def entries(self) -> Sequence[Entry]:
+        self._diary.append("entries")
+        self._works = not self.disk_full
+        if self._works:
+            self._unkept.clear()
+        return self._waiting()
+
+    @property
+    def tokens(self) -> Collection[str]:
+        return {entry.token for entry in self._waiting()}
+
+    @property
+    def writable(self) -> bool:
+        return self._works and not self._unkept
+
+    def _waiting(self) -> list[Entry]:
+        done = {key for key, why in self.retained.items() if why != "unusable"}
+        return [entry for key, entry in self.kept.items() if key not in done]
+
+
+class ScriptedEndpoint:
+    """`refreshing.ports.Endpoint`: answers what the test says, when it says so."""
+
+    def __init__(self, diary: list[str]) -> None:
+        self.answer: Callable[[Request], Reply | NoReply] = lambda request: granted("refresh-1")
+        self.hanging: dict[str, asyncio.Event] = {}  # a part of the URL -> what ends the waiting
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.asked: list[Request] = []
+        self.deadlines: list[timedelta] = []
+        self.was_asked = asyncio.Event()
+        self._diary = diary
+
+    async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:
+        self._diary.append("send")
+        self.asked.append(request)
+        self.deadlines.append(deadline)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.was_asked.set()
+        try:
+            for part, gate in self.hanging.items():
+                if part in request.url:
+                    await gate.wait()
+            return self.answer(request)
+        finally:
+            self.in_flight -= 1
+
+
+@dataclass(slots=True)
+class World:
+    """All of it together, with real refreshers, lanes and sweepers in the middle."""
+
+    providers: list[Provider] = field(default_factory=lambda: [provider()])
+    period: timedelta = timedelta(seconds=5)
+    clock: SetClock = field(default_factory=SetClock)
+    diary: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    store: MemoryStore = field(init=False)
+    journal: MemoryJournal = field(init=False)
+    endpoint: ScriptedEndpoint = field(init=False)
+    refresher: Refresher = field(init=False)
+    tally: Tally = field(default_factory=Tally)
+    sweeper: Sweeper = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.store = MemoryStore(self.clock, self.diary)
+        self.journal = MemoryJournal(self.diary)
+        self.endpoint = ScriptedEndpoint(self.diary)
+        self.refresher = Refresher(
+            providers={one.name: one for one in self.providers},
+            store=self.store,
+            journal=self.journal,
+            endpoint=self.endpoint,
+            clock=self.clock,
+            chance=lambda: 0.5,
+            timing=Timing(),
+            observe=self.observe,
+        )
+        self.sweeper = Sweeper(
+            lanes=[self.lane(one) for one in self.providers],
+            store=self.store,
+            journal=self.journal,
+            refresher=self.refresher,
+            clock=self.clock,
+            tally=self.tally,
+            observe=self.observe,
+            period=self.period,
+        )
+
+    def lane(self, one: Provider) -> Lane:
+        return Lane(
+            one, store=self.store, journal=self.journal, refresher=self.refresher, observe=self.observe
+        )
+
+    def observe(self, event: Event) -> None:
+        self.events.append(event)
+        self.tally(event)
+
+    def told(self, kind: type[Event]) -> list[Event]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def claim(self, name: str = "acme:1") -> Claim:
+        """That one token, claimed."""
+        one = next(item for item in self.providers if name.startswith(item.name))
+        batch = await self.store.claim(one, limit=100, busy=[])
+        [claim] = [item for item in batch.items if isinstance(item, Claim) and item.token.id == name]
+        self.diary.clear()
+        return claim
