@@ -29,6 +29,17 @@ _JUDGED_BY = dict.fromkeys(
     ["state", "access_token", "refresh_token", "lease", "updated_at", "last_failure", "extra"], 1
 )
 
+# What an application that inserts a document may leave out, filled in on first sight.
+_FILL = [
+    {
+        "$set": {name: {"$ifNull": [f"${name}", {"$literal": {}}]} for name in ("vars", "extra", "meta")}
+        | {
+            name: {"$ifNull": [f"${name}", None]}
+            for name in ("last_used_at", "token_type", "scope", "refreshed_at")
+        }
+    }
+]
+
 Verdict = Recorded | StoreLost | Unusable
 
 
@@ -44,8 +55,13 @@ class _Write:
     def successor(self) -> Secret | None:
         return self.change.successor if isinstance(self.change, Renewed) else None
 
-    def fast(self) -> UpdateOne:
-        """For the document as it was read: nothing has happened to it since."""
+    def operations(self) -> list[UpdateOne]:
+        """For the document as it was read: nothing has happened to it since. Each must match."""
+        if self.claim.token.revision is None:
+            return [self._fast(), UpdateOne({"_id": self.claim.token.id}, _FILL)]
+        return [self._fast()]
+
+    def _fast(self) -> UpdateOne:
         conditions = {
             "_id": self.claim.token.id,
             "refresh_token": self.claim.spent,
@@ -74,12 +90,13 @@ class MongoRecords:
         return await self._writes.submit(write)
 
     async def _commit(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
+        operations = [operation for write in writes for operation in write.operations()]
         try:
-            result = await self._mongo.tokens.bulk_write([write.fast() for write in writes], ordered=False)
+            result = await self._mongo.tokens.bulk_write(operations, ordered=False)
         except PyMongoError:
             return await self._judge(writes)  # ambiguous: what is stored now tells
         self._mongo.seen()
-        if result.matched_count == len(writes):
+        if result.matched_count == len(operations):
             return [Recorded.STORED] * len(writes)
         return await self._judge(writes)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any
 
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
 from daemon.domain.claim import Batch, Claim, Entry, Recorded, SetAside, StoreLost, Survey, Unusable
@@ -94,7 +95,7 @@ class MemoryStore:
 
     # ---------------------------------------------------------------- what tests do
 
-    def put(self, account: str, *, of: str = "acme", **fields: object) -> str:
+    def put(self, account: str, *, of: str = "acme", **fields: Any) -> str:
         """A token that came due a minute ago."""
         token = Token(
             id=f"{of}:{account}",
@@ -106,7 +107,7 @@ class MemoryStore:
             due_at=NOON - timedelta(minutes=1),
             revision=7,
         )
-        token = replace(token, **fields)  # type: ignore[arg-type]  a test's own words
+        token = replace(token, **fields)
         self.documents[token.id] = Stored(token=token, sealed=self._sealed(token.refresh_token))
         return token.id
 

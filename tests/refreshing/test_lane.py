@@ -1,0 +1,275 @@
+"""One provider's share: how much at once, how long, and what one bad token does to the others."""
+
+import asyncio
+
+from daemon.domain.answer import Granted
+from daemon.domain.claim import SetAside, StoreLost
+from daemon.domain.dialect import Reply
+from daemon.domain.event import InFlight, TokenPostponed, TokenRenewed, TokenUnreadable
+from daemon.domain.token import FailureKind
+from tests.refreshing.fakes import granted, provider
+
+
+async def until(condition):
+    """Let the loop turn until it is so; no time passes."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def done(lane):
+    await until(lambda: not lane.in_flight)
+
+
+async def test_it_goes_on_while_more_is_due_and_never_beyond_its_share(world):
+    """Twenty are due and four may be in flight: all are renewed in one pass, never more than four at a time."""
+    for n in range(20):
+        world.store.put(str(n))
+    world.endpoint.hanging["acme"] = gate = asyncio.Event()
+    lane = world.lane(world.providers[0])
+    work = asyncio.create_task(lane.work())
+    await until(lambda: world.endpoint.in_flight == 4)
+    gate.set()
+    assert await work == 20
+    await done(lane)
+    assert len(world.told(TokenRenewed)) == 20
+    assert world.endpoint.most_in_flight == 4
+    assert max(world.store.limits) == 4
+    assert len({request.body for request in world.endpoint.asked}) == 1
+    assert len(world.endpoint.asked) == 20
+
+
+async def test_claims_come_in_batches(world):
+    """It waits until half of its share is free before it claims again."""
+    for n in range(9):
+        world.store.put(str(n))
+    lane = world.lane(world.providers[0])
+    await lane.work()
+    await done(lane)
+    assert min(world.store.limits) >= 2
+
+
+async def test_nothing_due_is_one_claim(world):
+    """No spinning: one look, none claimed."""
+    assert await world.lane(world.providers[0]).work() == 0
+    assert world.diary == ["claim acme"]
+
+
+async def test_a_share_of_one_works(world_of):
+    """One at a time, all of them."""
+    world = world_of(provider(share=1))
+    for n in range(3):
+        world.store.put(str(n))
+    lane = world.lane(world.providers[0])
+    assert await lane.work() == 3
+    await done(lane)
+    assert world.endpoint.most_in_flight == 1
+
+
+async def test_a_provider_that_hangs_fills_its_own_lane_and_no_other(world_of):
+    """Two lanes side by side: the other one's tokens are all renewed meanwhile."""
+    world = world_of(provider("hangs"), provider("works"))
+    for n in range(10):
+        world.store.put(str(n), of="hangs")
+        world.store.put(str(n), of="works")
+    world.endpoint.hanging["hangs"] = gate = asyncio.Event()
+    hangs, works = (world.lane(one) for one in world.providers)
+    stuck = asyncio.create_task(hangs.work())
+    assert await works.work() == 10
+    await done(works)
+    assert {event.provider for event in world.told(TokenRenewed)} == {"works"}
+    assert len(hangs.in_flight) == 4
+    assert not stuck.done()
+    gate.set()
+    assert await stuck == 10
+    await done(hangs)
+
+
+async def test_what_is_in_flight_or_in_the_journal_is_not_presented_again(world):
+    """A second pass while the first one's request is under way, and a reply of an earlier life that waits."""
+    world.store.put("flying")
+    kept = world.store.put("kept")
+    await world.journal.keep(await world.claim(kept), granted("refresh-1"))
+    for stored in world.store.documents.values():
+        stored.owner = stored.claim = None
+    world.endpoint.hanging["acme"] = gate = asyncio.Event()
+    lane = world.lane(world.providers[0])
+    assert await lane.work() == 1
+    await until(lambda: world.endpoint.in_flight == 1)
+    assert await lane.work() == 0
+    gate.set()
+    await done(lane)
+    assert len(world.endpoint.asked) == 1
+
+
+async def test_while_stopping_it_claims_nothing_and_drain_waits_for_what_is_in_flight(world):
+    """What is under way is recorded; what is due stays for others."""
+    for n in range(6):
+        world.store.put(str(n))
+    world.endpoint.hanging["acme"] = gate = asyncio.Event()
+    lane = world.lane(world.providers[0])
+    work = asyncio.create_task(lane.work())
+    await until(lambda: world.endpoint.in_flight == 4)
+    drain = asyncio.create_task(lane.drain())
+    assert await work == 4
+    await asyncio.sleep(0)
+    assert not drain.done()
+    gate.set()
+    await drain
+    assert len(world.told(TokenRenewed)) == 4
+    assert len(world.endpoint.asked) == 4
+    assert await lane.work() == 0
+    assert lane.in_flight == {}
+
+
+async def test_what_was_claimed_while_stopping_is_given_back(world):
+    """The stop came between the claim and its return: nothing was presented, so others may have it at once."""
+    for n in range(3):
+        world.store.put(str(n))
+    world.store.claim_may_go_on.clear()
+    lane = world.lane(world.providers[0])
+    work = asyncio.create_task(lane.work())
+    await until(lambda: world.diary == ["claim acme"])
+    await lane.drain()
+    world.store.claim_may_go_on.set()
+    await work
+    assert world.endpoint.asked == []
+    assert sorted(world.diary[1:]) == ["release acme:0", "release acme:1", "release acme:2"]
+    assert {stored.owner for stored in world.store.documents.values()} == {None}
+
+
+async def test_a_stopped_lane_can_be_resumed(world):
+    """Its provider is configured again."""
+    world.store.put("1")
+    lane = world.lane(world.providers[0])
+    lane.stop()
+    assert await lane.work() == 0
+    lane.resume()
+    assert await lane.work() == 1
+    await done(lane)
+
+
+async def test_a_bug_that_one_token_meets_does_not_reach_the_others(world, complaints):
+    """It is complained about once and not presented again; all others are renewed in the same pass."""
+    for n in range(12):
+        world.store.put(str(n))
+    world.store.broken = {f"acme:{n}": ZeroDivisionError("a bug") for n in range(5)}
+    lane = world.lane(world.providers[0])
+    await lane.work()
+    await done(lane)
+    assert len(world.told(TokenRenewed)) == 7
+    assert len(world.endpoint.asked) == 12
+    assert await lane.work() == 0
+    assert len(complaints) == 5
+    assert "acme:0 failed unexpectedly" in complaints[0]
+    assert len(world.journal.tokens) == 5  # their replies wait there
+    complaints.clear()
+
+
+async def test_a_bug_before_any_reply_is_not_met_again_by_this_process(world, complaints):
+    """No reply in the journal that would block it: its value may have been presented, so it is left alone."""
+    world.store.put("1")
+
+    def fail(request):
+        raise ZeroDivisionError("a bug")
+
+    world.endpoint.answer = fail
+    lane = world.lane(world.providers[0])
+    await lane.work()
+    await done(lane)
+    assert await lane.work() == 0
+    assert len(world.endpoint.asked) == 1
+    complaints.clear()
+
+
+async def test_a_lost_store_ends_the_pass_until_the_replay(world):
+    """A result could not be stored: nothing more is claimed before the next sweep has replayed it."""
+    for n in range(20):
+        world.store.put(str(n))
+    world.store.away = {"record"}
+    lane = world.lane(world.providers[0])
+    await lane.work()
+    await done(lane)
+    assert len(world.endpoint.asked) <= 4
+    assert world.journal.tokens == {f"acme:{n}" for n in range(len(world.endpoint.asked))}
+    world.store.away = set()
+    assert await lane.work() == 20 - len(world.endpoint.asked)
+    await done(lane)
+
+
+async def test_a_journal_that_can_not_be_written_ends_the_pass(world):
+    """A reply that the disk refused: no request may be started whose answer could not be kept."""
+    for n in range(20):
+        world.store.put(str(n))
+    world.store.away = {"record"}  # so that the refused reply stays in memory
+    world.journal.disk_full = True
+    lane = world.lane(world.providers[0])
+    await lane.work()
+    await done(lane)
+    assert len(world.endpoint.asked) <= 4
+    assert not world.journal.writable
+    assert await lane.work() == 0
+
+
+async def test_a_claim_that_loses_the_store_is_raised(world):
+    """The sweep tells of it; what is in flight goes on."""
+    world.store.away = {"claim"}
+    try:
+        await world.lane(world.providers[0]).work()
+    except StoreLost as lost:
+        assert "away" in str(lost)
+    else:
+        raise AssertionError("it went on without a store")
+
+
+async def test_how_many_are_in_flight_is_told_on_every_change(world):
+    """Up with the claim, down with each end."""
+    for n in range(3):
+        world.store.put(str(n))
+    lane = world.lane(world.providers[0])
+    await lane.work()
+    await done(lane)
+    assert [event.count for event in world.told(InFlight)] == [3, 2, 1, 0]
+
+
+async def test_a_document_that_was_set_aside_is_told_once(world):
+    """Only what is new is told; neither is started."""
+    items = [
+        SetAside(
+            token=f"acme:{new}",
+            provider="acme",
+            kind=FailureKind.UNREADABLE,
+            code="unreadable",
+            message="state is not a text",
+            new=new,
+        )
+        for new in (True, False)
+    ]
+    claim = world.store.claim
+
+    async def claim_these(*arguments, **more):
+        batch = await claim(*arguments, **more)
+        return type(batch)(items=[*items, *batch.items], more=False)
+
+    world.store.claim = claim_these
+    world.store.put("good")
+    lane = world.lane(world.providers[0])
+    assert await lane.work() == 3
+    await done(lane)
+    assert [event.token for event in world.told(TokenUnreadable)] == ["acme:True"]
+    assert [event.token for event in world.told(TokenRenewed)] == ["acme:good"]
+
+
+async def test_secrets_are_in_no_event(world):
+    """Whatever is told, neither the old nor the new tokens are in it."""
+    world.store.put("1")
+    world.store.put("2")
+    replies: list[Reply] = [granted("canary-successor", access="canary-access"), granted("x")]
+    world.endpoint.answer = lambda request: replies.pop()
+    lane = world.lane(world.providers[0])
+    await lane.work()
+    await done(lane)
+    assert world.told(TokenRenewed)
+    assert not world.told(TokenPostponed)
+    assert "canary" not in repr(world.events)
+    assert "canary" not in repr(Granted(access_token=world.store.documents["acme:1"].token.access_token))

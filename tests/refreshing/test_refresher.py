@@ -1,0 +1,224 @@
+"""The path of one token: what happens in which order, and what stays when a step is not reached."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from daemon.domain.claim import StoreLost
+from daemon.domain.event import (
+    ProviderAnswered,
+    TokenInDoubt,
+    TokenNeedsReauth,
+    TokenPostponed,
+    TokenRenewed,
+    TokenSuperseded,
+    TokenUnread,
+)
+from daemon.domain.provider import Definition, Rotation, Variable
+from daemon.domain.token import FailureKind, State
+from tests.refreshing.fakes import NOON, World, answered, granted, provider, unanswered
+
+
+async def test_a_renewal_is_kept_before_it_is_recorded_and_forgotten_after(world):
+    """Ask, keep, record, forget: in this order, each once."""
+    world.store.put("1")
+    await world.refresher.refresh(await world.claim())
+    assert world.diary == ["send", "keep acme:1", "record acme:1", "forget acme:1"]
+    assert world.store.refresh_token("acme:1") == "refresh-1"
+    assert world.journal.kept == {}
+    [renewed] = world.told(TokenRenewed)
+    assert (renewed.token, renewed.rotated, renewed.lead) == ("acme:1", True, timedelta(minutes=4))
+    assert len(world.told(ProviderAnswered)) == 1
+
+
+async def test_the_reply_is_kept_before_it_is_read(world):
+    """What can't be read, or trips over its reader, is durable all the same."""
+    world.store.put("1", failures=-1)  # a bug of ours further on: the backoff can't be reckoned
+    world.endpoint.answer = lambda request: answered({"error": "server_error"}, status=400)
+    with pytest.raises(ValueError, match="shift"):
+        await world.refresher.refresh(await world.claim())
+    assert world.diary == ["send", "keep acme:1"]
+    assert world.journal.tokens == {"acme:1"}
+
+
+async def test_a_request_starts_under_its_claims_deadline(world):
+    """The endpoint gets the claim's own, not one reckoned from the time of asking."""
+    world.store.put("1")
+    claim = await world.claim()
+    world.clock.passed = timedelta(seconds=30)
+    await world.refresher.refresh(claim)
+    assert world.endpoint.deadlines == [claim.deadline]
+
+
+async def test_without_a_reply_there_is_nothing_to_keep(world):
+    """Not sent: a plain postponement, no doubt, the claim given back."""
+    world.store.put("1")
+    world.endpoint.answer = lambda request: unanswered(sent=False)
+    await world.refresher.refresh(await world.claim())
+    assert world.diary == ["send", "record acme:1"]
+    [postponed] = world.told(TokenPostponed)
+    assert (postponed.kind, postponed.code, postponed.failures) == (FailureKind.UNAVAILABLE, "timeout", 1)
+    stored = world.store.documents["acme:1"]
+    assert (stored.owner, stored.token.doubt) == (None, None)
+
+
+async def test_sent_and_not_answered_it_is_in_doubt_and_stays_ours(world):
+    """Written down as a doubt with a retry within seconds, and the lease with the one who asked."""
+    world.store.put("1")
+    world.endpoint.answer = lambda request: unanswered(sent=True)
+    await world.refresher.refresh(await world.claim())
+    [doubt] = world.told(TokenInDoubt)
+    assert (doubt.tries, doubt.due_at) == (1, NOON + timedelta(seconds=2))
+    stored = world.store.documents["acme:1"]
+    assert stored.owner == "me"
+    assert stored.token.doubt is not None
+
+
+async def test_an_unread_success_is_retained_for_people(world):
+    """A whole 2xx that is no grant may hold the successor: kept, told, and the old value not asked about again."""
+    world.store.put("1")
+    world.endpoint.answer = lambda request: answered({"something": "else"})
+    await world.refresher.refresh(await world.claim())
+    assert world.diary == ["send", "keep acme:1", "record acme:1", "retain acme:1 unread"]
+    assert list(world.journal.retained.values()) == ["unread"]
+    assert len(world.told(TokenUnread)) == 1
+    assert world.store.documents["acme:1"].token.due_at is None
+
+
+async def test_a_missing_refresh_token_where_one_always_comes_is_retained(world_of):
+    """The access token is stored, the reply stays for people to look at."""
+    always = Definition(
+        name="acme", title="Acme", token_url="https://acme.example/token", rotation=Rotation.ALWAYS
+    )
+    world = world_of(provider(definition=always))
+    world.store.put("1")
+    world.endpoint.answer = lambda request: granted(None)
+    await world.refresher.refresh(await world.claim())
+    assert world.diary[-1] == "retain acme:1 unread"
+
+
+async def test_a_lost_store_leaves_the_reply_in_the_journal(world):
+    """Whoever holds the only copy of a successor doesn't let go of it."""
+    world.store.put("1")
+    claim = await world.claim()
+    world.store.away = {"record"}
+    with pytest.raises(StoreLost):
+        await world.refresher.refresh(claim)
+    assert world.diary == ["send", "keep acme:1", "record acme:1"]
+    assert world.journal.tokens == {"acme:1"}
+    assert world.told(TokenRenewed) == []
+
+
+async def test_a_superseded_successor_is_retained(world):
+    """A newer consent won; the successor that came too late is kept sealed for a while."""
+    world.store.put("1")
+    claim = await world.claim()
+    world.store.consent("acme:1")
+    await world.refresher.refresh(claim)
+    assert world.diary[-1] == "retain acme:1 superseded"
+    assert world.store.refresh_token("acme:1") == "refresh-consent"
+    [told] = world.told(TokenSuperseded)
+    assert told.successor
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [granted(None), answered({"error": "invalid_grant"}, status=400), answered({}, status=503)],
+    ids=["no refresh token", "rejected", "outage"],
+)
+async def test_a_superseded_reply_without_a_successor_is_forgotten(world, reply):
+    """It holds nothing that anybody could miss."""
+    world.store.put("1")
+    claim = await world.claim()
+    world.store.consent("acme:1")
+    world.endpoint.answer = lambda request: reply
+    await world.refresher.refresh(claim)
+    assert world.diary[-1] == "forget acme:1"
+    [told] = world.told(TokenSuperseded)
+    assert not told.successor
+
+
+@pytest.mark.parametrize(
+    "fields", [{"state": State.PAUSED}, {"state": State.NEEDS_REAUTH}, {"refresh_token": None}]
+)
+async def test_a_token_that_must_not_be_presented_is_put_to_rest(world, fields):
+    """Paused, dead, or with nothing to present: no request, and not due any more."""
+    world.store.put("1", **fields)
+    await world.refresher.refresh(await world.claim())
+    assert world.diary == ["record acme:1"]
+    assert world.endpoint.asked == []
+    assert world.store.documents["acme:1"].token.due_at is None
+    assert world.events == []
+
+
+async def test_a_new_document_that_expires_later_is_scheduled_and_not_asked_about(world):
+    """An application inserted it with a date that came too early: it gets its own."""
+    world.store.put("1", revision=None, expires_at=NOON + timedelta(hours=2))
+    await world.refresher.refresh(await world.claim())
+    assert world.endpoint.asked == []
+    due_at = world.store.documents["acme:1"].token.due_at
+    assert due_at is not None
+    assert due_at > NOON + timedelta(hours=1)
+
+
+async def test_a_request_that_can_not_be_built_is_the_operators(world_of):
+    """A missing URL variable: not sent anywhere, nothing kept, and postponed with a reason."""
+    tenant = Definition(
+        name="acme",
+        title="Acme",
+        token_url="https://acme.example/${tenant}/token",
+        variables={"tenant": Variable(pattern=__import__("re").compile("[a-z]+"))},
+    )
+    world = world_of(provider(definition=tenant))
+    world.store.put("1")
+    await world.refresher.refresh(await world.claim())
+    assert world.diary == ["record acme:1"]
+    [postponed] = world.told(TokenPostponed)
+    assert (postponed.kind, postponed.code) == (FailureKind.MISCONFIGURED, "not_sendable")
+
+
+async def test_a_rejection_is_told_and_its_reply_forgotten(world):
+    """The owner must consent again; nothing in that reply is worth keeping."""
+    world.store.put("1")
+    world.endpoint.answer = lambda request: answered({"error": "invalid_grant"}, status=400)
+    await world.refresher.refresh(await world.claim())
+    assert world.diary[-1] == "forget acme:1"
+    assert len(world.told(TokenNeedsReauth)) == 1
+    assert world.store.documents["acme:1"].token.state is State.NEEDS_REAUTH
+
+
+async def test_a_reply_that_the_disk_refused_is_recorded_all_the_same(world):
+    """Keeping failed although a reply came: MongoDB gets it, and then nothing is held back any more."""
+    world.store.put("1")
+    claim = await world.claim()
+    world.journal.disk_full = True
+    await world.refresher.refresh(claim)
+    assert world.store.refresh_token("acme:1") == "refresh-1"
+    assert world.journal.kept == {}
+
+
+@pytest.mark.parametrize(
+    ("reply", "before", "conclusion"),
+    [
+        (granted("refresh-1"), None, "recorded"),
+        (granted("refresh-1"), World.__init__, "superseded"),
+        (answered({"what": "?"}), None, "unread"),
+    ],
+    ids=["recorded", "superseded", "unread"],
+)
+async def test_a_replay_says_what_became_of_the_reply(
+    world, reply, before: Callable[..., None] | None, conclusion
+):
+    """The same way as a fresh reply, from the kept entry on; concluding again changes nothing."""
+    world.store.put("1")
+    claim = await world.claim()
+    entry = await world.journal.keep(claim, reply)
+    if before is not None:
+        world.store.consent("acme:1")
+    assert await world.refresher.conclude(claim, entry) == conclusion
+    stored = replace(world.store.documents["acme:1"])
+    if conclusion == "recorded":
+        assert await world.refresher.conclude(claim, entry) == "recorded"
+    assert world.store.documents["acme:1"] == stored
