@@ -15,7 +15,12 @@ from daemon.sandbox import Sandbox, SandboxOptions
 from tests.e2e.daemon_process import Installation
 
 COUNT = 60
-FILLED_IN = {"vars": {}, "extra": {}, "meta": {}, "last_used_at": {"$type": "null"}}  # what an application left out
+FILLED_IN = {
+    "vars": {},
+    "extra": {},
+    "meta": {},
+    "last_used_at": {"$type": "null"},
+}  # what an application left out
 
 
 class Store:

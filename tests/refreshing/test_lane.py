@@ -2,7 +2,8 @@
 
 import asyncio
 
-from daemon.domain.answer import Granted
+import pytest
+
 from daemon.domain.claim import SetAside, StoreLost
 from daemon.domain.dialect import Reply
 from daemon.domain.event import InFlight, TokenPostponed, TokenRenewed, TokenUnreadable
@@ -190,10 +191,11 @@ async def test_a_lost_store_ends_the_pass_until_the_replay(world):
     lane = world.lane(world.providers[0])
     await lane.work()
     await done(lane)
-    assert len(world.endpoint.asked) <= 4
-    assert world.journal.tokens == {f"acme:{n}" for n in range(len(world.endpoint.asked))}
+    asked = len(world.endpoint.asked)
+    assert 0 < asked <= 4
+    assert world.journal.tokens == {f"acme:{n}" for n in range(asked)}
     world.store.away = set()
-    assert await lane.work() == 20 - len(world.endpoint.asked)
+    assert await lane.work() == 20 - asked
     await done(lane)
 
 
@@ -214,12 +216,8 @@ async def test_a_journal_that_can_not_be_written_ends_the_pass(world):
 async def test_a_claim_that_loses_the_store_is_raised(world):
     """The sweep tells of it; what is in flight goes on."""
     world.store.away = {"claim"}
-    try:
+    with pytest.raises(StoreLost, match="away"):
         await world.lane(world.providers[0]).work()
-    except StoreLost as lost:
-        assert "away" in str(lost)
-    else:
-        raise AssertionError("it went on without a store")
 
 
 async def test_how_many_are_in_flight_is_told_on_every_change(world):
@@ -272,4 +270,3 @@ async def test_secrets_are_in_no_event(world):
     assert world.told(TokenRenewed)
     assert not world.told(TokenPostponed)
     assert "canary" not in repr(world.events)
-    assert "canary" not in repr(Granted(access_token=world.store.documents["acme:1"].token.access_token))

@@ -1,6 +1,6 @@
 """The path of one token: what happens in which order, and what stays when a step is not reached."""
 
-from collections.abc import Callable
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -18,7 +18,7 @@ from daemon.domain.event import (
 )
 from daemon.domain.provider import Definition, Rotation, Variable
 from daemon.domain.token import FailureKind, State
-from tests.refreshing.fakes import NOON, World, answered, granted, provider, unanswered
+from tests.refreshing.fakes import NOON, answered, granted, provider, unanswered
 
 
 async def test_a_renewal_is_kept_before_it_is_recorded_and_forgotten_after(world):
@@ -169,7 +169,7 @@ async def test_a_request_that_can_not_be_built_is_the_operators(world_of):
         name="acme",
         title="Acme",
         token_url="https://acme.example/${tenant}/token",
-        variables={"tenant": Variable(pattern=__import__("re").compile("[a-z]+"))},
+        variables={"tenant": Variable(pattern=re.compile("[a-z]+"))},
     )
     world = world_of(provider(definition=tenant))
     world.store.put("1")
@@ -200,25 +200,30 @@ async def test_a_reply_that_the_disk_refused_is_recorded_all_the_same(world):
 
 
 @pytest.mark.parametrize(
-    ("reply", "before", "conclusion"),
+    ("reply", "overtaken", "conclusion"),
     [
-        (granted("refresh-1"), None, "recorded"),
-        (granted("refresh-1"), World.__init__, "superseded"),
-        (answered({"what": "?"}), None, "unread"),
+        (granted("refresh-1"), False, "recorded"),
+        (granted("refresh-1"), True, "superseded"),
+        (answered({"what": "?"}), False, "unread"),
     ],
     ids=["recorded", "superseded", "unread"],
 )
-async def test_a_replay_says_what_became_of_the_reply(
-    world, reply, before: Callable[..., None] | None, conclusion
-):
-    """The same way as a fresh reply, from the kept entry on; concluding again changes nothing."""
+async def test_a_replay_says_what_became_of_the_reply(world, reply, overtaken, conclusion):
+    """The same way as a fresh reply, from the kept entry on."""
     world.store.put("1")
     claim = await world.claim()
     entry = await world.journal.keep(claim, reply)
-    if before is not None:
+    if overtaken:
         world.store.consent("acme:1")
     assert await world.refresher.conclude(claim, entry) == conclusion
+
+
+async def test_a_reply_that_is_concluded_twice_changes_nothing(world):
+    """A crash between record and forget: the replay finds its own successor there."""
+    world.store.put("1")
+    claim = await world.claim()
+    entry = await world.journal.keep(claim, granted("refresh-1"))
+    await world.refresher.conclude(claim, entry)
     stored = replace(world.store.documents["acme:1"])
-    if conclusion == "recorded":
-        assert await world.refresher.conclude(claim, entry) == "recorded"
+    assert await world.refresher.conclude(claim, entry) == "recorded"
     assert world.store.documents["acme:1"] == stored

@@ -1,0 +1,482 @@
+"""Many tokens: replay first, then claim; and one bad lane, entry or store is not everybody's."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from daemon.domain.claim import SetAside
+from daemon.domain.event import (
+    JournalReplayed,
+    SweepFailed,
+    SweepFinished,
+    TokenInDoubt,
+    TokenPostponed,
+    TokenRenewed,
+    TokenUnreadable,
+)
+from daemon.domain.token import FailureKind
+from daemon.refreshing.sweep import Tally
+from tests.refreshing.fakes import answered, granted, provider, unanswered
+
+
+async def until(condition):
+    """Let the loop turn until it is so; no time passes."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def left_behind(world, account="1", reply=None):
+    """A reply that an earlier process kept and did not conclude."""
+    name = world.store.put(account)
+    entry = await world.journal.keep(await world.claim(name), reply or granted(f"refresh-{account}"))
+    world.diary.clear()
+    return entry
+
+
+# ---------------------------------------------------------------- one sweep
+
+
+async def test_a_sweep_renews_all_that_is_due_and_says_so(world_of):
+    """Every provider's tokens, and one line of what came of it."""
+    world = world_of(provider("acme"), provider("other"))
+    for n in range(7):
+        world.store.put(str(n))
+        world.store.put(str(n), of="other")
+    await world.sweeper.sweep()
+    assert len(world.told(TokenRenewed)) == 14
+    [finished] = world.told(SweepFinished)
+    assert (finished.claimed, finished.renewed, finished.postponed, finished.rejected) == (14, 14, 0, 0)
+    assert finished.at == world.clock.now()
+
+
+async def test_the_tally_counts_each_outcome_once(world):
+    """Renewed, postponed, in doubt, rejected; and the next sweep begins at zero."""
+    replies = [
+        granted("refresh-1"),
+        answered({}, status=503),
+        unanswered(sent=False),
+        unanswered(sent=True),
+        answered({"error": "invalid_grant"}, status=400),
+        answered({"error": "invalid_grant"}, status=400),
+    ]
+    for n in range(len(replies)):
+        world.store.put(str(n))
+    world.endpoint.answer = lambda request: replies.pop()
+    await world.sweeper.sweep()
+    await world.sweeper.sweep()
+    first, second = world.told(SweepFinished)
+    assert (first.claimed, first.renewed, first.postponed, first.rejected) == (6, 1, 3, 2)
+    assert (second.claimed, second.renewed, second.postponed, second.rejected) == (0, 0, 0, 0)
+    assert (len(world.told(TokenPostponed)), len(world.told(TokenInDoubt))) == (1, 2)
+
+
+async def test_a_tally_starts_again_at_zero():
+    """Taken once, the counts are gone."""
+    tally = Tally(renewed=1, postponed=2, rejected=3)
+    assert tally.take() == (1, 2, 3)
+    assert tally.take() == (0, 0, 0)
+
+
+async def test_a_provider_that_rests_is_not_claimed(world_of):
+    """Paused in the store: its lane does not run, the others do."""
+    world = world_of(provider("acme"), provider("other"))
+    world.store.put("1")
+    world.store.put("1", of="other")
+    world.store.paused = {"acme": "operator"}
+    await world.sweeper.sweep()
+    assert "claim acme" not in world.diary
+    assert [event.token for event in world.told(TokenRenewed)] == ["other:1"]
+
+
+async def test_what_the_survey_set_aside_is_told_even_if_the_replay_fails(world):
+    """It is new only once: a loss right after must not swallow it."""
+    await left_behind(world)
+    world.store.set_aside = [
+        SetAside(
+            token="lost:1",
+            provider="lost",
+            kind=FailureKind.UNCONFIGURED,
+            code="unconfigured",
+            message="no client is configured for this provider",
+            new=True,
+        )
+    ]
+    world.store.away = {"recall"}
+    await world.sweeper.sweep()
+    assert [event.token for event in world.told(TokenUnreadable)] == ["lost:1"]
+    assert len(world.told(SweepFailed)) == 1
+
+
+# ---------------------------------------------------------------- replays
+
+
+async def test_what_waits_is_replayed_before_anything_is_claimed(world):
+    """The order of an instance that comes back: survey, replay to the end, and only then claims."""
+    await left_behind(world)
+    world.store.put("2")
+    await world.sweeper.sweep()
+    order = [step for step in world.diary if step != "send"]
+    assert order[:6] == ["survey", "entries", "recall acme:1", "record acme:1", "forget acme:1", "claim acme"]
+    assert world.store.refresh_token("acme:1") == "refresh-1"
+    assert len(world.endpoint.asked) == 1
+    assert [(event.token, event.result) for event in world.told(JournalReplayed)] == [("acme:1", "recorded")]
+
+
+async def test_a_replay_tells_its_result(world):
+    """Recorded, superseded by a consent, superseded because the document is gone, or unread."""
+    await left_behind(world, "a")
+    await left_behind(world, "b")
+    world.store.consent("acme:b")
+    await left_behind(world, "c")
+    del world.store.documents["acme:c"]
+    await left_behind(world, "d", answered({"something": "else"}))
+    world.store.paused = {"acme": "operator"}
+    await world.sweeper.sweep()
+    assert {event.token: event.result for event in world.told(JournalReplayed)} == {
+        "acme:a": "recorded",
+        "acme:b": "superseded",
+        "acme:c": "superseded",
+        "acme:d": "unread",
+    }
+    assert sorted(world.journal.retained.values()) == ["superseded", "superseded", "unread"]
+    assert world.journal.tokens == set()
+
+
+async def test_a_store_that_is_lost_during_the_replay_keeps_the_reply_and_claims_nothing(world):
+    """The sweep fails; the next one begins with the same replay."""
+    await left_behind(world)
+    world.store.put("2")
+    world.store.away = {"record"}
+    await world.sweeper.sweep()
+    assert "claim acme" not in world.diary
+    assert world.journal.tokens == {"acme:1"}
+    assert [event.message for event in world.told(SweepFailed)] == ["the store is away (record)"]
+    assert world.told(SweepFinished) == []
+    world.store.away = set()
+    await world.sweeper.sweep()
+    assert world.store.refresh_token("acme:1") == "refresh-1"
+    assert len(world.told(SweepFinished)) == 1
+
+
+async def test_a_replay_that_loses_the_store_ends_whole_before_the_sweep_does(world):
+    """No part of it goes on behind the back of the next one."""
+    for account in "abc":
+        await left_behind(world, account)
+    gate, record = asyncio.Event(), world.store.record
+
+    async def slow_record(claim, change):
+        if claim.token.id == "acme:b":
+            await gate.wait()
+        elif claim.token.id == "acme:a":
+            world.store.away = {"record"}
+        return await record(claim, change)
+
+    world.store.record = slow_record
+    sweep = asyncio.create_task(world.sweeper.sweep())
+    await until(lambda: "record acme:c" in world.diary)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not sweep.done()
+    gate.set()
+    await sweep
+    assert len(world.told(SweepFailed)) == 1
+
+
+async def test_an_entry_that_can_not_be_replayed_holds_up_no_other(world, complaints):
+    """It is marked, complained about once, never deleted, still in its token's way, and tried again."""
+    entry = await left_behind(world, "bad")
+    await left_behind(world, "good")
+    world.store.broken = {"acme:bad": ZeroDivisionError("a bug")}
+    world.store.put("2")
+    for _ in range(2):
+        await world.sweeper.sweep()
+    assert [event.token for event in world.told(JournalReplayed)] == ["acme:good"]
+    assert world.journal.retained == {entry.key: "unusable"}
+    assert world.journal.tokens == {"acme:bad"}
+    assert len(world.endpoint.asked) == 1
+    assert len(world.told(SweepFinished)) == 2
+    assert len(complaints) == 1
+    complaints.clear()
+    world.store.broken = {}
+    await world.sweeper.sweep()
+    assert world.store.refresh_token("acme:bad") == "refresh-bad"
+    assert world.journal.tokens == set()
+
+
+async def test_an_entry_whose_spent_value_can_not_be_opened_waits_for_its_key(world, complaints):
+    """Unusable until the key is back; the spent value is not presented meanwhile."""
+    entry = await left_behind(world)
+    values, world.store._values = world.store._values, {}
+    await world.sweeper.sweep()
+    assert world.endpoint.asked == []
+    assert world.journal.retained == {entry.key: "unusable"}
+    complaints.clear()
+    world.store._values = values
+    await world.sweeper.sweep()
+    assert world.store.refresh_token("acme:1") == "refresh-1"
+
+
+async def test_an_entry_of_a_provider_that_is_not_configured_waits(world):
+    """Its definition may come back: not replayed, not marked, not deleted."""
+    await left_behind(world)
+    other = provider("other")
+    world.sweeper.configure({"other": other}, world.lane)
+    await world.sweeper.sweep()
+    assert "recall acme:1" not in world.diary
+    assert world.journal.tokens == {"acme:1"}
+    assert world.journal.retained == {}
+
+
+async def test_a_reply_in_flight_is_not_replayed_beside_itself(world):
+    """Its own refresher is about to conclude it: a sweep that comes between leaves it alone."""
+    world.store.put("1")
+    gate, record = asyncio.Event(), world.store.record
+
+    async def slow_record(claim, change):
+        await gate.wait()
+        return await record(claim, change)
+
+    world.store.record = slow_record
+    first = asyncio.create_task(world.sweeper.sweep())
+    await until(lambda: "keep acme:1" in world.diary)
+    second = asyncio.create_task(world.sweeper.sweep())
+    await until(lambda: world.diary.count("entries") == 2)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert "recall acme:1" not in world.diary
+    gate.set()
+    await asyncio.gather(first, second)
+    assert len(world.told(TokenRenewed)) == 1
+
+
+async def test_a_reply_that_came_while_the_journal_was_asked_is_not_replayed_beside_itself(world):
+    """Claimed by a pass of an earlier sweep, in flight by the time that the entries are there."""
+    lane = world.sweeper.lanes["acme"]
+    world.store.put("1")
+    entries, record, gate = world.journal.entries, world.store.record, asyncio.Event()
+
+    async def entries_after_a_claim():
+        await lane.work()
+        await until(lambda: "keep acme:1" in world.diary)
+        return await entries()
+
+    async def slow_record(claim, change):
+        await gate.wait()
+        return await record(claim, change)
+
+    world.journal.entries, world.store.record = entries_after_a_claim, slow_record
+    replay = asyncio.create_task(world.sweeper.replay())
+    await until(lambda: "entries" in world.diary)
+    await replay
+    assert "recall acme:1" not in world.diary
+    gate.set()
+    await lane.drain()
+
+
+# ---------------------------------------------------------------- what stops a sweep
+
+
+@pytest.mark.parametrize("step", ["survey", "claim"])
+async def test_a_store_that_is_away_fails_the_sweep_and_asks_nobody(world, step):
+    """One sentence, no exception, no request."""
+    world.store.put("1")
+    world.store.away = {step}
+    await world.sweeper.sweep()
+    assert [event.message for event in world.told(SweepFailed)] == [f"the store is away ({step})"]
+    assert world.told(SweepFinished) == []
+    assert world.endpoint.asked == []
+
+
+async def test_a_journal_that_can_not_be_written_claims_nothing(world):
+    """Nothing is asked while its answer could not be kept; it goes on by itself afterwards."""
+    world.store.put("1")
+    world.journal.disk_full = True
+    await world.sweeper.sweep()
+    assert "claim acme" not in world.diary
+    [failed] = world.told(SweepFailed)
+    assert "journal" in failed.message
+    world.journal.disk_full = False
+    await world.sweeper.sweep()
+    assert len(world.told(TokenRenewed)) == 1
+
+
+async def test_a_bug_in_one_lane_stops_neither_the_others_nor_the_next_sweep(world_of, complaints):
+    """What a lane raises that is no loss of the store is complained about; the sweep itself is told as usual."""
+    world = world_of(provider("acme"), provider("other"))
+    world.store.put("1", of="other")
+    claim = world.store.claim
+
+    async def claim_with_a_bug(wanted, **more):
+        if wanted.name == "acme":
+            raise ZeroDivisionError("a bug")
+        return await claim(wanted, **more)
+
+    world.store.claim = claim_with_a_bug
+    await world.sweeper.sweep()
+    assert len(world.told(TokenRenewed)) == 1
+    assert len(world.told(SweepFinished)) == 1
+    assert len(complaints) == 1
+    complaints.clear()
+    world.store.claim = claim
+    world.store.put("1")
+    await world.sweeper.sweep()
+    assert len(world.told(TokenRenewed)) == 2
+
+
+async def test_a_bug_in_the_survey_fails_the_sweep_and_no_more(world, complaints):
+    """Never raises: whoever calls it every few seconds goes on calling."""
+
+    async def survey(configured):
+        raise ZeroDivisionError("a bug")
+
+    world.store.survey = survey
+    await world.sweeper.sweep()
+    assert len(world.told(SweepFailed)) == 1
+    assert len(complaints) == 1
+    complaints.clear()
+
+
+async def test_two_lanes_that_lose_the_store_are_one_failure(world_of):
+    """Each loss is seen; nothing is left over that nobody has looked at."""
+    world = world_of(provider("acme"), provider("other"))
+    world.store.away = {"claim"}
+    await world.sweeper.sweep()
+    assert len(world.told(SweepFailed)) == 1
+    world.store.away = set()
+    await world.sweeper.sweep()
+    assert len(world.told(SweepFinished)) == 1
+
+
+# ---------------------------------------------------------------- sweeps that overlap
+
+
+async def test_a_sweep_does_not_wait_longer_than_its_period(world_of):
+    """A provider that hangs: the sweep ends, and its tokens are told by the one in which they end."""
+    world = world_of(provider("acme"), provider("hangs"), period=timedelta(milliseconds=50))
+    for n in range(6):
+        world.store.put(str(n), of="hangs")
+    world.store.put("1")
+    world.endpoint.hanging["hangs"] = gate = asyncio.Event()
+    await world.sweeper.sweep()
+    assert [(event.claimed, event.renewed) for event in world.told(SweepFinished)] == [(1, 1)]
+    gate.set()
+    await until(lambda: len(world.told(TokenRenewed)) == 7)
+    await world.sweeper.sweep()
+    assert [(event.claimed, event.renewed) for event in world.told(SweepFinished)] == [(1, 1), (6, 6)]
+
+
+async def test_a_lane_that_ended_between_two_sweeps_runs_in_the_next_one(world_of):
+    """It is not left out of a sweep because nobody was waiting when it ended."""
+    world = world_of(provider("hangs", share=1), period=timedelta(milliseconds=50))
+    for n in range(2):
+        world.store.put(str(n), of="hangs")
+    world.endpoint.hanging["hangs"] = gate = asyncio.Event()
+    await world.sweeper.sweep()
+    gate.set()
+    await until(lambda: len(world.told(TokenRenewed)) == 2)
+    world.store.put("new", of="hangs")
+    await world.sweeper.sweep()
+    assert len(world.told(TokenRenewed)) == 3
+
+
+async def test_a_hanging_lane_keeps_no_other_from_the_next_sweep(world_of):
+    """While one provider hangs through several sweeps, the others are claimed in each of them."""
+    world = world_of(provider("acme"), provider("hangs"), period=timedelta(milliseconds=30))
+    for n in range(9):
+        world.store.put(str(n), of="hangs")
+    world.endpoint.hanging["hangs"] = gate = asyncio.Event()
+    for n in range(3):
+        world.store.put(str(n))
+        await world.sweeper.sweep()
+        assert len(world.told(TokenRenewed)) == n + 1
+    assert world.diary.count("claim hangs") == 1
+    gate.set()
+    await world.sweeper.drain()
+
+
+async def test_sweeps_that_overlap_do_not_replay_the_same_entry_twice(world):
+    """One sweep begins after the other, whoever asked for it."""
+    await left_behind(world)
+    await asyncio.gather(world.sweeper.sweep(), world.sweeper.sweep())
+    assert world.diary.count("recall acme:1") == 1
+    assert len(world.told(SweepFinished)) == 2
+
+
+# ---------------------------------------------------------------- drain and reload
+
+
+async def test_drain_waits_for_all_that_is_in_flight_and_starts_nothing_more(world_of):
+    """In every lane: what was asked is recorded, what was not asked is not."""
+    world = world_of(provider("acme"), provider("other"))
+    for n in range(9):
+        world.store.put(str(n))
+        world.store.put(str(n), of="other")
+    world.endpoint.hanging["example"] = gate = asyncio.Event()
+    sweep = asyncio.create_task(world.sweeper.sweep())
+    await until(lambda: world.endpoint.in_flight == 8)
+    drain = asyncio.create_task(world.sweeper.drain())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not drain.done()
+    gate.set()
+    await drain
+    await sweep
+    assert len(world.told(TokenRenewed)) == 8
+    assert world.journal.kept == {}
+    await world.sweeper.sweep()
+    assert len(world.endpoint.asked) == 8
+
+
+async def test_a_provider_that_is_no_longer_configured_finishes_and_claims_nothing(world):
+    """Its requests under way are recorded, also by a drain; it is not asked about anything else."""
+    for n in range(9):
+        world.store.put(str(n))
+    world.endpoint.hanging["acme"] = gate = asyncio.Event()
+    sweep = asyncio.create_task(world.sweeper.sweep())
+    await until(lambda: world.endpoint.in_flight == 4)
+    world.sweeper.configure({}, world.lane)
+    drain = asyncio.create_task(world.sweeper.drain())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not drain.done()
+    gate.set()
+    await drain
+    await sweep
+    assert len(world.told(TokenRenewed)) == 4
+    assert len(world.endpoint.asked) == 4
+
+
+async def test_a_provider_that_comes_back_presents_nothing_twice(world_of):
+    """Taken out and put in again while its requests are under way: they still count as in flight."""
+    world = world_of(provider("acme", share=8))
+    for n in range(3):
+        world.store.put(str(n))
+    world.endpoint.hanging["acme"] = gate = asyncio.Event()
+    sweep = asyncio.create_task(world.sweeper.sweep())
+    await until(lambda: world.endpoint.in_flight == 3)
+    world.sweeper.configure({}, world.lane)
+    world.sweeper.configure({"acme": world.providers[0]}, world.lane)
+    again = asyncio.create_task(world.sweeper.sweep())
+    await until(lambda: world.diary.count("claim acme") == 2)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(world.endpoint.asked) == 3
+    gate.set()
+    await asyncio.gather(sweep, again)
+    assert len(world.told(TokenRenewed)) == 3
+
+
+async def test_a_new_provider_is_swept_and_a_changed_one_is_used(world):
+    """After a reload the next sweep knows both."""
+    other, acme = provider("other"), provider("acme", share=2)
+    world.refresher.providers.update({"other": other, "acme": acme})
+    world.sweeper.configure({"other": other, "acme": acme}, world.lane)
+    world.store.put("1", of="other")
+    for n in range(5):
+        world.store.put(str(n))
+    await world.sweeper.sweep()
+    assert len(world.told(TokenRenewed)) == 6
+    assert world.sweeper.lanes["acme"].provider.share == 2
+    assert max(world.store.limits) == 4  # other's
