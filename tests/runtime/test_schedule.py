@@ -1,0 +1,64 @@
+"""The schedule keeps its beat: at once, again, once, and over a jump of the wall clock."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from daemon.runtime.schedule import Schedule
+
+
+async def test_a_job_runs_at_once_and_again():
+    """The first run needs no waiting for a period."""
+    schedule, runs = Schedule(), asyncio.Semaphore(0)
+
+    async def job() -> None:
+        runs.release()
+
+    schedule.every(timedelta(milliseconds=100), job, name="job")
+    schedule.start()
+    async with asyncio.timeout(5):
+        for _ in range(3):
+            await runs.acquire()
+    schedule.stop()
+    schedule.close()
+
+
+async def test_once_is_once_and_the_last_word_counts():
+    """A job that is put in again under its name replaces the one that waits."""
+    schedule, ran = Schedule(), []
+    done = asyncio.Event()
+
+    async def first() -> None:
+        ran.append("first")
+
+    async def second() -> None:
+        ran.append("second")
+        done.set()
+
+    schedule.start()
+    schedule.once(timedelta(milliseconds=150), first, name="x")
+    schedule.once(timedelta(milliseconds=100), second, name="x")
+    async with asyncio.timeout(5):
+        await done.wait()
+    schedule.stop()
+    schedule.close()
+    assert ran == ["second"]
+
+
+async def test_a_jump_of_the_wall_clock_stalls_nothing():
+    """APScheduler plans by the wall clock. Set back by an hour, its next run would be an hour away; we plan anew."""
+    schedule, runs = Schedule(), asyncio.Semaphore(0)
+
+    async def job() -> None:
+        runs.release()
+
+    schedule.every(timedelta(milliseconds=100), job, name="job")
+    schedule.start()
+    async with asyncio.timeout(5):
+        await runs.acquire()
+    schedule._scheduler.get_job("job").modify(next_run_time=datetime.now(UTC) + timedelta(hours=1))
+    schedule._drift += timedelta(hours=1)  # as it looks when the wall clock was set back by an hour
+    schedule._beat()
+    async with asyncio.timeout(5):
+        await runs.acquire()
+    schedule.stop()
+    schedule.close()
