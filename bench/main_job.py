@@ -7,6 +7,7 @@ not a provider's. What comes out is checked before it is reported: a fast wrong 
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -20,9 +21,9 @@ from parts import DaemonProcess, Endpoint, Mongod, Usage, await_true
 from report import OUT, Results, Sample, machine, save, versions
 from tokens import Tokens
 
-LEAD = timedelta(
-    seconds=2
-)  # from the order "due then" to the moment: the order itself is not part of the job
+from daemon.adapters.embedded_mongod import MongodMissing
+
+LEAD = timedelta(seconds=2)  # from the order "due then" to the moment: the order is not part of the job
 SETTLE = timedelta(seconds=1)  # the first count of the store is over, the last journal entry forgotten
 IDLE_TOKENS = 100_000
 IDLE_SETTLE = timedelta(seconds=5)  # a count of 100,000 documents takes less than a second
@@ -196,4 +197,8 @@ def _idle(bench: Bench) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    try:
+        main()
+    except MongodMissing as why:
+        sys.exit(str(why))

@@ -337,6 +337,25 @@ async def test_two_owners_never_both_get_one(bench):
         assert bench.tokens.count_documents({"_id": {"$in": tokens}, "lease.owner": owner}) == len(tokens)
 
 
+@pytest.mark.parametrize("left_behind", [False, True], ids=["free", "left behind"])
+async def test_who_was_faster_between_the_look_and_the_claim_keeps_it(bench, left_behind):
+    """Found by both, taken by the other first: neither a free one nor one whose hold has passed is taken from him."""
+    bench.insert()
+    if left_behind:
+        await claim_one(bench.store("dead"))
+        bench.clock.passed = LEASE + ADOPT_AFTER
+    store, other = bench.store("me"), bench.store("other")
+    take = store._take
+
+    async def take_too_late(*arguments: Any, **more: Any) -> None:
+        await claim_one(other)
+        await take(*arguments, **more)
+
+    store._take = take_too_late
+    assert names(await store.claim(ACME, limit=10, busy=[])) == []
+    assert bench.document()["lease"]["owner"] == "other"
+
+
 @pytest.mark.parametrize("stored", [2_000, 20_000])
 async def test_a_claim_costs_as_much_as_what_is_due_and_not_as_what_is_stored(bench, stored):
     """A hundred are due: whatever lies beside them, MongoDB looks at about a hundred keys and documents."""
@@ -936,7 +955,7 @@ async def test_a_secret_in_the_wrong_place_is_in_no_message(bench):
     canary = "canary-9f4c2b7a1d8e6f305b"
     bench.insert("1", refresh_token=canary)
     bench.insert("2", state=canary)
-    bench.insert("3", refresh_token=f"v1.{canary}.AAAA")
+    bench.insert("3", refresh_token=f"v1.{canary}.{'A' * 40}")
     bench.insert("4", account=canary)
     for item in (await bench.store().claim(ACME, limit=10, busy=[])).items:
         assert isinstance(item, SetAside)

@@ -375,7 +375,8 @@ async def test_a_lane_that_ended_between_two_sweeps_runs_in_the_next_one(world_o
     world.endpoint.hanging["hangs"] = gate = asyncio.Event()
     await world.sweeper.sweep()
     gate.set()
-    await until(lambda: len(world.told(TokenRenewed)) == 2)
+    await until(lambda: all(task.done() for task in world.sweeper._passes.values()))
+    assert len(world.told(TokenRenewed)) == 2
     world.store.put("new", of="hangs")
     await world.sweeper.sweep()
     assert len(world.told(TokenRenewed)) == 3

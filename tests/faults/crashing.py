@@ -1,0 +1,143 @@
+"""The real daemon, built to die at one point of a token's path; run as a program of its own.
+
+    python crashing.py POINT OCCURRENCE KEPT_FILE --config config.toml run
+
+Its ports are wrapped where they are put together, in the bootstrap's namespace, so the daemon itself has no switch for
+this. Dying is `os._exit`: no cleanup, no flush, nothing is closed. Each reply that has become durable is noted in
+KEPT_FILE, with the fingerprint of what was spent, the reply's status and the time, so that the window before it can be measured. The
+point `never` only takes these notes.
+"""
+
+import asyncio
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
+
+from daemon.__main__ import main
+from daemon.adapters.journal import SqliteJournal
+from daemon.adapters.mongo_store import MongoStore
+from daemon.adapters.token_endpoint import TokenEndpoint
+from daemon.domain.change import Change
+from daemon.domain.claim import Batch, Claim, Entry, Recorded
+from daemon.domain.dialect import NoReply, Reply
+from daemon.domain.provider import Provider
+from daemon.domain.request import Request
+from daemon.runtime import bootstrap
+
+CRASHED = 137
+MIDWAY = timedelta(milliseconds=150)  # into a request: sent, and the provider (latency: twice this) has it
+
+Reach = Callable[[str], None]
+Note = Callable[[Claim, Reply], None]
+
+
+def die() -> NoReturn:
+    os._exit(CRASHED)
+
+
+class Fuse:
+    """Ends this process when `point` is reached for the `occurrence`th time."""
+
+    def __init__(self, point: str, occurrence: int) -> None:
+        self.point = point
+        self._left = occurrence
+
+    def __call__(self, point: str) -> None:
+        if self._burns_down(point):
+            die()
+
+    def light(self, point: str, delay: timedelta) -> None:
+        """Like a call, but it takes `delay` to burn down."""
+        if self._burns_down(point):
+            asyncio.get_running_loop().call_later(delay.total_seconds(), die)
+
+    def _burns_down(self, point: str) -> bool:
+        self._left -= point == self.point
+        return point == self.point and self._left == 0
+
+
+def store_class(fuse: Fuse) -> type[MongoStore]:
+    class Store(MongoStore):
+        async def claim(self, provider: Provider, *, limit: int, busy: Collection[str]) -> Batch:
+            fuse("claim.before")
+            batch = await super().claim(provider, limit=limit, busy=busy)
+            if batch.items:
+                fuse("claim.after")
+            return batch
+
+        async def _take(
+            self, found: Sequence[Mapping[str, Any]], lease: Mapping[str, object], *, now: datetime
+        ) -> None:
+            await super()._take(found, lease, now=now)
+            fuse("claim.taken")
+
+        async def record(self, claim: Claim, change: Change) -> Recorded:
+            fuse("record.before")
+            recorded = await super().record(claim, change)
+            fuse("record.after")
+            return recorded
+
+    return Store
+
+
+def endpoint_class(fuse: Fuse) -> type[TokenEndpoint]:
+    class Endpoint(TokenEndpoint):
+        async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:
+            fuse("ask.before")
+            fuse.light("ask.midway", MIDWAY)
+            reply = await super().send(request, deadline=deadline)
+            fuse("ask.after")
+            return reply
+
+    return Endpoint
+
+
+def journal_class(fuse: Fuse, note: Note) -> type[SqliteJournal]:
+    class Journal(SqliteJournal):
+        async def keep(self, claim: Claim, reply: Reply) -> Entry:
+            fuse("keep.before")
+            entry = await super().keep(claim, reply)
+            note(claim, reply)
+            fuse("keep.after")
+            return entry
+
+        def _transact(self, statements: Sequence[tuple[str, tuple[object, ...]]]) -> None:
+            """In the journal's thread: once the transaction is durable, and nobody has heard of it yet."""
+            super()._transact(statements)
+            if any(statement.startswith("insert or replace into entries") for statement, _ in statements):
+                fuse("keep.durable")
+
+        def forget(self, entry: Entry) -> None:
+            fuse("forget.before")
+            super().forget(entry)
+            fuse("forget.after")
+
+    return Journal
+
+
+def note_in(path: str) -> Note:
+    """One `write` a line, so that a line is there whole or not at all, whenever this process dies."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def note(claim: Claim, reply: Reply) -> None:
+        spent = claim.token.refresh_token
+        name = hashlib.sha256(spent.reveal().encode()).hexdigest() if spent else "none"
+        os.write(file, f"{name} {reply.status} {time.time()}\n".encode())
+
+    return note
+
+
+if __name__ == "__main__":
+    point, occurrence, kept = sys.argv[1:4]
+    sys.argv[1:4] = []
+    fuse = Fuse(point, int(occurrence))
+    vars(bootstrap).update(
+        MongoStore=store_class(fuse),
+        TokenEndpoint=endpoint_class(fuse),
+        SqliteJournal=journal_class(fuse, note_in(kept)),
+    )
+    sys.exit(main())

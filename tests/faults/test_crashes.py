@@ -1,0 +1,66 @@
+"""A crash before and after each step of the path of one token, at a provider that forgives nothing.
+
+claim -> ask -> keep -> record -> forget. The one window in which a crash can cost a grant is named here *in doubt*: it
+opens when the provider takes the request and closes when its reply is durable in our journal. Its second part, from
+the reply's leaving the provider to our fsync ("received, not kept"), is ours, and is measured.
+"""
+
+from datetime import timedelta
+
+import pytest
+
+from tests.faults.crashing import CRASHED
+from tests.faults.stage import quantiles
+
+TOKENS = 20
+SECOND = 7  # the second crash comes at this occurrence, well before the last
+LATENCY = timedelta(milliseconds=300)  # twice what `ask.midway` takes
+
+SAFE = [
+    "claim.before",
+    "claim.taken",
+    "claim.after",
+    "ask.before",
+    "keep.durable",
+    "keep.after",
+    "record.before",
+    "record.after",
+    "forget.before",
+    "forget.after",
+]
+IN_DOUBT = ["ask.midway", "ask.after", "keep.before"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", [*SAFE, *IN_DOUBT])
+async def test_a_crash_costs_a_grant_only_in_the_window_in_doubt(stage, point, capsys):
+    """The daemon dies at the first occurrence of a step, is started again, dies at the seventh, and recovers: where
+    the reply had not yet to be in the journal, or was in it, no grant is lost; else exactly the one in the window."""
+    scene = await stage(latency=LATENCY if point == "ask.midway" else timedelta())
+    place = scene.install(concurrency=1)
+    await scene.consent(TOKENS)
+    journaled = set()
+    for occurrence in (1, SECOND):
+        async with scene.running(place, point, occurrence) as daemon:
+            assert await daemon.ended(within=timedelta(seconds=30)) == CRASHED, daemon.logs
+        journaled |= scene.journal(place)
+    async with scene.running(place) as daemon:
+        await scene.settled(
+            lambda one: one.get("revision", 0) > 0 and one["lease"] is None, within=timedelta(seconds=30)
+        )
+        assert await daemon.stop() == 0
+    assert scene.journal(place) == set()
+    assert await scene.differing() == []
+    lost = scene.revoked()
+    assert len(lost) == (2 if point in IN_DOUBT else 0)
+    spent = {one["sha256"] for grant in lost for one in grant["presented"]}
+    assert not spent & (journaled | scene.kept().keys()), "a reply that was durable did not save its grant"
+    if point in ("keep.durable", "keep.after", "record.before", "record.after", "forget.before"):
+        assert len(journaled) == 2, "the crash came elsewhere than it was meant to"
+    presented = [[one["sha256"] for one in grant["presented"]] for grant in scene.sandbox.ledger()]
+    twice = [values for values in presented if len(values) != len(set(values))]
+    assert len(twice) == len(lost)
+    with capsys.disabled():
+        print(
+            f"\ncrash at {point}: 2 crashes, {TOKENS} tokens, {len(lost)} lost; {quantiles(scene.windows())}"
+        )
