@@ -163,7 +163,7 @@ class SqliteJournal:
         key, token, provider, claim, spent, asked_at, sealed, _ = row
         try:
             packed = self._keyring().open(sealed, token_id=token, field="journal")
-            reply = _unpacked(packed, asked_at=datetime.fromisoformat(asked_at))
+            reply = unpacked(packed, asked_at=datetime.fromisoformat(asked_at))
         except (Unopenable, ValueError):
             self._locked[key] = row
             return
@@ -266,7 +266,8 @@ def _packed(reply: Reply) -> str:
     )
 
 
-def _unpacked(packed: str, *, asked_at: datetime) -> Reply:
+def unpacked(packed: str, *, asked_at: datetime) -> Reply:
+    """The reply that an entry's opened text holds. Raises ValueError."""
     status, content_type, retry_after, whole, body = json.loads(packed)
     return Reply(
         status=status,

@@ -41,6 +41,7 @@ EnvFile = Annotated[Path | None, typer.Option(help="NAME=value lines; the enviro
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an internal error came from.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 Targets = Annotated[
     list[str], typer.Argument(metavar="ID|PROVIDER", help="Tokens (an ID holds a colon) or providers.")
 ]
@@ -56,6 +57,8 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="Make a key, or derive the one that readers need.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
+journal_app = typer.Typer(help="Look at the replies that MongoDB has not confirmed.", no_args_is_help=True)
+app.add_typer(journal_app, name="journal")
 
 
 @app.callback()
@@ -116,6 +119,15 @@ def _duration(text: str) -> timedelta:
         return duration(text)
     except Wrong as why:
         raise typer.BadParameter(f"{why.what}. {why.do}") from None
+
+
+def _asking(*, yes: bool) -> Callable[[str], bool] | None:
+    """How to ask; None: don't."""
+    if yes:
+        return None
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("nobody is there to be asked: add --yes")
+    return lambda text: typer.confirm(text, err=True)
 
 
 def _providers() -> Iterator[str]:
@@ -242,14 +254,68 @@ def _remove(
     options: Options,
     *,
     ids: Annotated[list[str], typer.Argument(metavar="ID", help="PROVIDER:ACCOUNT")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: Yes = False,
 ) -> int:
     """Forget tokens for good. The grants live on at their providers."""
     from daemon.commands.resting import remove
 
-    if not yes and not sys.stdin.isatty():
-        raise typer.BadParameter("nobody is there to be asked: add --yes")
-    return remove(options, names=ids, confirm=None if yes else lambda text: typer.confirm(text, err=True))
+    return remove(options, names=ids, confirm=_asking(yes=yes))
+
+
+@_command(app, "adopt")
+def _adopt(
+    options: Options,
+    *,
+    instance: Annotated[str, typer.Argument(help="Its id, as /status and `show` name it.")],
+    yes: Yes = False,
+) -> int:
+    """Let others take the claims of an instance whose disk is gone for good; else wait for its return.
+
+    Some of these tokens may have been spent. Exit code 1 where the instance holds no claim.
+    """
+    from daemon.commands.adopt import adopt
+
+    return adopt(options, instance=instance, confirm=_asking(yes=yes))
+
+
+@_command(journal_app, "list")
+def _journal_list(options: Options) -> int:
+    """List this instance's entries, also while the daemon runs; with --json one object a line. Never a reply."""
+    from daemon.commands.journal import list_entries
+
+    return list_entries(options)
+
+
+@_command(journal_app, "replay")
+def _journal_replay(
+    options: Options,
+    *,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A copy of its journal.db.")],
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also entries that are done with: unread and superseded.")
+    ] = False,
+) -> int:
+    """Salvage another instance's journal: record what its replies bring, unless a newer consent is stored.
+
+    Copy journal.db-wal along with it: that holds what was kept last. Neither is changed. No provider is asked.
+    Exit code 1 where a reply could not be used.
+    """
+    from daemon.commands.journal import replay
+
+    return replay(options, file=file, everything=everything)
+
+
+@_command(journal_app, "discard")
+def _journal_discard(
+    options: Options,
+    *,
+    entry: Annotated[int, typer.Argument(help="Its number in `journal list`.")],
+    yes: Yes = False,
+) -> int:
+    """Delete one entry for good, while the daemon is stopped. It may hold the only copy of a refresh token."""
+    from daemon.commands.journal import discard_entry
+
+    return discard_entry(options, entry=entry, confirm=_asking(yes=yes))
 
 
 @_command(app, "providers")

@@ -114,6 +114,9 @@ def _refusal(
     """The error that the body or the status tells, if any. With an access token, only the definition's own signs
     count: a grant that is taken for an error would be lost.
     """
+    own = (known.unavailable, known.misconfigured, known.rejected)
+    if text(body.get("access_token")) and not any(_shows(signs, reply.status, body) for signs in own):
+        return None
     code = _code(body)
     label = (code if _is_known(code, known) else masked(code, hide)) or f"http_{reply.status}"
     told = masked(_message(body), hide) or (label if code else f"HTTP {reply.status}")
@@ -129,8 +132,6 @@ def _refusal(
         return Misconfigured(code=label, message=told, client=True)
     if _shows(known.rejected, reply.status, body):
         return Rejected(code=label, message=told)
-    if text(body.get("access_token")):
-        return None
     if code in _DEAD:
         return Rejected(code=label, message=told)
     if code in _CLIENT | _OURS:

@@ -52,8 +52,8 @@ class Secret:
 
 
 def masked(text: str, secrets: Iterable[Secret | None] = (), *, limit: int = 300) -> str:
-    """`text`, fit to be logged and stored: known secrets (also percent-encoded) and any run of 20 or more token characters are masked,
-    control characters are blanks, and it is at most `limit` characters long.
+    """`text`, fit to be logged and stored: known secrets (also percent-encoded) and any run of 20 or more token
+    characters are masked, control characters are blanks, and it is at most `limit` characters long.
 
     Providers echo what they were sent, so their messages count as hostile.
     """

@@ -1,0 +1,50 @@
+"""`refreshd adopt`: an instance is gone for good, and its disk with it; nobody need wait for its return any more."""
+
+import asyncio
+from collections.abc import Callable
+
+from daemon.adapters.audit import Audit
+from daemon.adapters.mongo_adoption import adopt as adopt_claims
+from daemon.adapters.mongo_adoption import owners, running_claims
+from daemon.commands.access import Access, actor, open_store, read_settings
+from daemon.commands.failure import Exit, Failed
+from daemon.commands.options import Options
+from daemon.commands.output import Output
+from daemon.commands.state_directory import living_instance
+from daemon.runtime.settings import Settings
+
+
+def adopt(options: Options, *, instance: str, confirm: Callable[[str], bool] | None) -> int:
+    """Let others take the claims of `instance` now, when `confirm` (None: not asked) agrees."""
+    settings = read_settings(options)
+    if living_instance(settings.state_dir) == instance:
+        raise Failed(
+            f"{instance} is the daemon that runs here, in {settings.state_dir}: it is not gone. Name another instance"
+        )
+    return asyncio.run(_adopt(settings, Output(as_json=options.json), instance, confirm))
+
+
+async def _adopt(
+    settings: Settings, output: Output, instance: str, confirm: Callable[[str], bool] | None
+) -> int:
+    async with open_store(settings) as access:
+        known = await owners(access.mongo)
+        if confirm is not None and not confirm(await _question(access, instance)):
+            raise Failed("nothing was adopted")
+        count = await adopt_claims(access.mongo, Audit(access.mongo, actor=actor()), instance)
+    told = f"{count} claim{'s' * (count != 1)} of {instance} can be taken by others now"
+    output.result({"instance": instance, "action": "adopted", "claims": count}, told)
+    if count:
+        return Exit.DONE
+    others = f"Claims are held by: {', '.join(known)}" if known else "No instance holds a claim"
+    output.note(f"refreshd: {instance} holds no claim in this store. {others}")
+    return Exit.FAILED
+
+
+async def _question(access: Access, instance: str) -> str:
+    running = await running_claims(access.mongo, instance)
+    alive = f" It made {running} of its claims moments ago: make sure that it is dead." if running else ""
+    return (
+        f"Give the claims of {instance} to others? Do so only when its disk is gone for good: replies in its journal"
+        f" would be lost, and some of these tokens may have been spent.{alive}"
+    )
