@@ -21,9 +21,11 @@ Row = dict[str, object]
 
 
 async def due_index_is_right(mongo: Mongo) -> bool:
-    """Whether the sweep's index is there as we make it, and in use. Raises StoreLost."""
+    """Whether the sweep's index is as we make it, and in use; a daemon's start makes it. Raises StoreLost."""
     wanted = DUE_INDEX.document
-    found = (await mongo.promised(mongo.tokens.index_information())).get(str(wanted["name"]), {})
+    found = (await mongo.promised(mongo.tokens.index_information())).get(str(wanted["name"]))
+    if found is None:
+        return True
     partial = found.get("partialFilterExpression", {}).keys() == wanted["partialFilterExpression"].keys()
     return partial and found.get("key") == list(wanted["key"].items()) and not found.get("hidden")
 

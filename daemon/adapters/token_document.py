@@ -231,8 +231,11 @@ def _vars(document: Document) -> dict[str, str]:
 
 
 def _doubt(document: Document) -> Doubt | None:
+    """The doubt about what is stored now: a consent that was written after it leaves nothing to doubt."""
     stored = document.get("doubt")
     if not isinstance(stored, Mapping):
         return None
-    since, tries = stored.get("since"), stored.get("tries")
-    return Doubt(since=since, tries=tries) if isinstance(since, datetime) and isinstance(tries, int) else None
+    since, tries, issued_at = stored.get("since"), stored.get("tries"), document.get("issued_at")
+    if not isinstance(since, datetime) or not isinstance(tries, int):
+        return None
+    return None if isinstance(issued_at, datetime) and issued_at > since else Doubt(since=since, tries=tries)
