@@ -3,7 +3,7 @@
 Nothing else about them changes, so the ordinary way of claiming takes them over, and counts the doubt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from daemon.adapters.audit import Audit
 from daemon.adapters.mongo import Mongo
@@ -31,7 +31,7 @@ async def adopt(mongo: Mongo, audit: Audit, instance: str) -> int:
 
 async def owners(mongo: Mongo) -> Sequence[str]:
     """The instances that have claims, at most MOST_OWNERS of them. Raises StoreLost."""
-    pipeline = [
+    pipeline: list[Mapping[str, object]] = [
         {"$match": {"lease.owner": {"$type": "string"}}},
         {"$group": {"_id": "$lease.owner"}},
         {"$sort": {"_id": 1}},

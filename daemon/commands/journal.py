@@ -19,7 +19,7 @@ from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
 from daemon.commands.output import Column, Output
 from daemon.commands.state_directory import without_daemon
-from daemon.domain.claim import Entry, Recorded, StoreLost, Unusable
+from daemon.domain.claim import Entry, StoreLost, Unusable
 from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.policy import Timing
 from daemon.domain.request import Request
@@ -152,7 +152,7 @@ class _NoEndpoint:
     """Fits `refreshing.ports.Endpoint`: a salvage asks nobody."""
 
     async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:
-        raise AssertionError("a salvage presents nothing")
+        raise AssertionError(f"a salvage presents nothing: {request!r}, {deadline}")
 
 
 class _Salvage:
@@ -192,7 +192,10 @@ class _Salvage:
         chains = list(tokens.values())
         for start in range(0, len(chains), _AT_ONCE):
             some = chains[start : start + _AT_ONCE]
-            for ends in await asyncio.gather(*map(self._chain, some)):
+            # All of them end before the first loss is raised: none goes on with a store that is being closed.
+            for ends in await asyncio.gather(*map(self._chain, some), return_exceptions=True):
+                if isinstance(ends, BaseException):
+                    raise ends
                 tally.update(ends)
         return tally
 

@@ -55,6 +55,12 @@ class Fuse:
         if self._burns_down(point):
             asyncio.get_running_loop().call_later(delay.total_seconds(), die)
 
+    async def smoulder(self, point: str, delay: timedelta) -> None:
+        """Like a call, but the caller gets no further while everything else goes on for `delay`."""
+        if self._burns_down(point):
+            await asyncio.sleep(delay.total_seconds())
+            die()
+
     def _burns_down(self, point: str) -> bool:
         self._left -= point == self.point
         return point == self.point and self._left == 0
@@ -77,6 +83,7 @@ def store_class(fuse: Fuse) -> type[MongoStore]:
 
         async def record(self, claim: Claim, change: Change) -> Recorded:
             fuse("record.before")
+            await fuse.smoulder("record.slow", MIDWAY)
             recorded = await super().record(claim, change)
             fuse("record.after")
             return recorded

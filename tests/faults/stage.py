@@ -163,8 +163,12 @@ class Stage:
     def refreshes(self) -> int:
         return self.sandbox._grants.summary()["refreshes"]
 
+    def ledger(self) -> list[Document]:
+        """The provider's truth about every grant."""
+        return self.sandbox.ledger()
+
     def revoked(self) -> list[Document]:
-        return [grant for grant in self.sandbox.ledger() if grant["revoked_by"] is not None]
+        return [grant for grant in self.ledger() if grant["revoked_by"] is not None]
 
     async def differing(self) -> list[str]:
         """The grants that are not revoked, and of which the database does not hold the current refresh token."""
@@ -177,16 +181,14 @@ class Stage:
         }
         return [
             str(grant["id"])
-            for grant in self.sandbox.ledger()
+            for grant in self.ledger()
             if grant["revoked_by"] is None and stored[str(grant["id"])] != grant["current"]
         ]
 
     def windows(self) -> list[timedelta]:
         """How long each kept reply was nowhere but on its way: from its leaving the provider to its being durable."""
         kept = self.kept()
-        left = {
-            one["sha256"]: one["replied_at"] for grant in self.sandbox.ledger() for one in grant["presented"]
-        }
+        left = {one["sha256"]: one["replied_at"] for grant in self.ledger() for one in grant["presented"]}
         return sorted(
             timedelta(seconds=max(0.0, at - left[spent]))
             for spent, at in kept.items()

@@ -26,7 +26,7 @@ async def test_two_replicas_share_the_work_and_present_nothing_twice(stage, caps
         assert [await one.stop(), await other.stop()] == [0, 0]
         shares = [len(daemon.seen("token.renewed")) for daemon in (one, other)]
         superseded = sum(len(daemon.seen("token.superseded")) for daemon in (one, other))
-    times = Counter(shown["sha256"] for grant in scene.sandbox.ledger() for shown in grant["presented"])
+    times = Counter(shown["sha256"] for grant in scene.ledger() for shown in grant["presented"])
     with capsys.disabled():
         print(f"\n2 replicas, {TOKENS} tokens: {times.total()} presentations, shares {shares}")
     assert max(times.values()) == 1
