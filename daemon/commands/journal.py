@@ -143,7 +143,9 @@ async def _replay(settings: Settings, output: Output, copy: Path) -> Counter[str
     finally:
         await journal.close()
     if locked:
-        output.note(f"refreshd: {locked} replies are sealed with a key that is not in [keys.ring]: add it")
+        output.note(
+            f"refreshd: entries that no key in [keys.ring] opens: {locked}. Add the key they were sealed with"
+        )
         tally["unusable"] += locked
     return tally
 
