@@ -14,7 +14,8 @@ from daemon.adapters.keyring import KeyRing
 from daemon.commands import keys
 
 MASTER = b"0123456789abcdefghijklmnopqrstuv"
-COMMANDS = "run check add list show refresh pause resume remove providers keys sandbox".split()  # noqa: SIM905
+COMMANDS = "run check add list show refresh pause resume remove adopt journal providers keys sandbox".split()  # noqa: SIM905
+GROUPS = ("keys", "journal")
 
 
 def test_help_names_every_command_without_importing_what_they_need(cli):
@@ -29,7 +30,9 @@ def test_help_names_every_command_without_importing_what_they_need(cli):
     assert all(f"│ {command} " in done.stdout for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", [[each] for each in COMMANDS if each != "keys"] + [["keys", "reader"]])
+@pytest.mark.parametrize(
+    "command", [[each] for each in COMMANDS if each not in GROUPS] + [["keys", "reader"], ["journal", "list"]]
+)
 def test_every_command_explains_itself_and_takes_the_common_options(cli, command):
     """--help says what it does, and lists --config, --env-file, --debug and --json."""
     ran = cli.run(*command, "--help")
