@@ -27,7 +27,7 @@ from daemon.domain.provider import Provider
 from daemon.domain.secret import masked
 from daemon.domain.token import Failure, FailureKind
 
-SET_ASIDE_FOR = timedelta(hours=1)
+SET_ASIDE_FOR = timedelta(minutes=5)  # at most this long after the cause was mended, the token is seen again
 SET_ASIDE_AT_ONCE = 500
 
 
