@@ -15,7 +15,7 @@ from pymongo import MongoClient
 
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo import Mongo
-from daemon.adapters.mongo_store import MongoStore
+from daemon.adapters.mongo_store import SET_ASIDE_FOR, MongoStore
 from daemon.domain.answer import Granted
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
 from daemon.domain.claim import Batch, Claim, Entry, Recorded, SetAside, StoreLost, Unusable
@@ -939,7 +939,7 @@ async def test_unusable_documents_are_set_aside_and_stop_no_other(bench):
         after = bench.document(f"acme:{name}")
         told = after.pop("last_failure")
         assert (told["kind"], told["message"]) == ("unreadable", aside[f"acme:{name}"].message)
-        assert after.pop("due_at") == NOON.replace(microsecond=123000) + timedelta(hours=1)
+        assert after.pop("due_at") == NOON.replace(microsecond=123000) + SET_ASIDE_FOR
         assert after.pop("lease") is None
         del document["due_at"]
         assert after == document
