@@ -1,13 +1,12 @@
-"""The state directory as commands see it: whose it is, whether a daemon works in it, and a moment without one."""
+"""The state directory as commands see it: whether a daemon works in it, whose it is, and a moment without one."""
 
-import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from daemon.commands.failure import Exit, Failed
+from daemon.runtime.instance import LOCK, StateHeld, held, known_id
 
 
 def living_instance(directory: Path) -> str | None:
@@ -16,32 +15,23 @@ def living_instance(directory: Path) -> str | None:
         with without_daemon(directory):
             return None
     except Failed:
-        pass
-    try:
-        return str(json.loads((directory / "instance.json").read_text())["id"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return known_id(directory)
 
 
 @contextmanager
 def without_daemon(directory: Path) -> Iterator[None]:
     """Hold the daemon's lock, so that none starts meanwhile. Raises Failed, naming the process that has it."""
-    path = directory / "lock"
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:  # no daemon ever ran here
+    path = directory / LOCK
+    if not path.exists():  # no daemon ever ran here
         yield
         return
+    try:
+        descriptor = held(path)
+    except StateHeld as why:
+        raise Failed(str(why), Exit.HELD) from None
     except OSError as why:
         raise Failed(f"{path} can't be opened ({why.strerror}). Use the daemon's user") from None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-            raise Failed(
-                f"state.dir {directory} is in use by process {holder}: stop that first", Exit.HELD
-            ) from None
         yield
     finally:
         os.close(descriptor)

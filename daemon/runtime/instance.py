@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+LOCK, IDENTITY = "lock", "instance.json"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -39,8 +40,10 @@ def take(directory: Path) -> Instance:
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _lock(directory / "lock")
-        identity = directory / "instance.json"
+        descriptor = held(directory / LOCK)  # stays open for the life of this process
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        identity = directory / IDENTITY
         known = _read(identity)
         if known is not None:
             return Instance(id=known, directory=directory, returned=True)
@@ -51,8 +54,11 @@ def take(directory: Path) -> Instance:
         ) from None
 
 
-def _lock(path: Path) -> None:
-    """Take the lock. The descriptor stays open, so the kernel lets go of it when this process ends, however."""
+def held(path: Path) -> int:
+    """A descriptor that holds the lock file at `path`, made if missing. Raises StateHeld, naming the process.
+
+    The kernel lets go of the lock when the descriptor is closed, so at the latest when this process ends, however.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,8 +69,12 @@ def _lock(path: Path) -> None:
             f"state.dir {path.parent} is in use by process {holder or 'unknown'}: stop that one, or give this one a"
             " state.dir of its own"
         ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def known_id(directory: Path) -> str | None:
+    """The id of the instance that lives, or lived in this boot, in `directory`."""
+    return _read(directory / IDENTITY)
 
 
 def _read(path: Path) -> str | None:
@@ -73,7 +83,7 @@ def _read(path: Path) -> str | None:
         stored = json.loads(path.read_text())
         if stored["bound"] == _binding(path):
             return str(stored["id"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
 
