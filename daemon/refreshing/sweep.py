@@ -10,6 +10,8 @@ from daemon.domain.claim import Entry, StoreLost
 from daemon.domain.event import (
     Event,
     JournalReplayed,
+    ProviderPaused,
+    ProviderResumed,
     SweepFailed,
     SweepFinished,
     TokenInDoubt,
@@ -79,6 +81,7 @@ class Sweeper:
         self._claimed = 0  # by passes that have ended since the last sweep was told
         self._leaving: dict[str, Lane] = {}  # not configured any more, but perhaps with something in flight
         self._unusable: set[int] = set()  # the entries that were told to be so
+        self._paused: Mapping[str, str] = {}
         self._beginning = asyncio.Lock()  # sweeps may overlap, their replays must not
 
     def configure(self, providers: Mapping[str, Provider], make: Callable[[Provider], Lane]) -> None:
@@ -131,6 +134,7 @@ class Sweeper:
         survey = await self._store.survey(self.lanes.keys())
         for item in survey.set_aside:
             report(item, self._observe)
+        self._tell_pauses(survey.paused)
         await self.replay()
         if not self._journal.writable:
             raise StoreLost("the journal can't be written, so no provider is asked")
@@ -138,6 +142,15 @@ class Sweeper:
         for name, lane in self.lanes.items():
             if name not in self._passes and name not in survey.paused:
                 self._passes[name] = asyncio.create_task(lane.work(), name=f"lane {name}")
+
+    def _tell_pauses(self, paused: Mapping[str, str]) -> None:
+        """What changed since the sweep before, of the providers that are ours."""
+        now = {name: reason for name, reason in paused.items() if name in self.lanes}
+        for name in now.keys() - self._paused.keys():
+            self._observe(ProviderPaused(provider=name, reason=now[name], next_probe_at=None))
+        for name in self._paused.keys() - now.keys():
+            self._observe(ProviderResumed(provider=name))
+        self._paused = now
 
     async def _finished(self) -> None:
         """Wait for the lanes and for what they started, but not beyond this sweep's period: what goes on belongs to

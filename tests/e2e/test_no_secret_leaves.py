@@ -138,6 +138,8 @@ async def test_canaries_are_found_nowhere(install, mongod, database_name, echoin
         assert await daemon.stop() == 0
     stored = str(await tokens.find({}).to_list())
     await client.close()
+    for form in (place.key.hex(), b64encode(place.key).decode()):
+        assert form not in daemon.logs + pages + stored + everything_in(place.directory)
     assert "last_failure" in stored
     assert "token.renewed" in daemon.logs
     assert found_in(daemon.logs) == []

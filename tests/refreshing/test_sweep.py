@@ -8,6 +8,8 @@ import pytest
 from daemon.domain.claim import SetAside
 from daemon.domain.event import (
     JournalReplayed,
+    ProviderPaused,
+    ProviderResumed,
     SweepFailed,
     SweepFinished,
     TokenInDoubt,
@@ -88,6 +90,20 @@ async def test_a_provider_that_rests_is_not_claimed(world_of):
     await world.sweeper.sweep()
     assert "claim acme" not in world.diary
     assert [event.token for event in world.told(TokenRenewed)] == ["other:1"]
+
+
+async def test_a_pause_and_its_end_are_told_once_each(world_of):
+    """An operator sees in the log that a provider rests, and that it works again, not a line for every sweep."""
+    world = world_of(provider("acme"))
+    world.store.paused = {"acme": "operator", "stranger": "operator"}
+    await world.sweeper.sweep()
+    await world.sweeper.sweep()
+    assert [(event.provider, event.reason) for event in world.told(ProviderPaused)] == [("acme", "operator")]
+    assert world.told(ProviderResumed) == []
+    world.store.paused = {}
+    await world.sweeper.sweep()
+    await world.sweeper.sweep()
+    assert [event.provider for event in world.told(ProviderResumed)] == ["acme"]
 
 
 async def test_what_the_survey_set_aside_is_told_even_if_the_replay_fails(world):
