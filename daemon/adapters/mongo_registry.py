@@ -40,8 +40,9 @@ LISTED_FIELDS = (
     "failures",
     "last_failure",
     "revision",
+    "lease",
 )
-SHOWN_FIELDS = (*LISTED_FIELDS, "scope", "vars", "extra", "meta", "lease", "doubt")
+SHOWN_FIELDS = (*LISTED_FIELDS, "scope", "vars", "extra", "meta", "doubt")
 
 
 class NoSuchToken(LookupError):

@@ -5,7 +5,7 @@ Fields are used only where they have the type that they should have; MongoDB wou
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 
 import pymongo
@@ -14,12 +14,14 @@ from pymongo.errors import PyMongoError
 from daemon.adapters.mongo import EPOCH, Mongo
 from daemon.adapters.token_document import failure_of
 from daemon.domain.claim import StoreLost
-from daemon.domain.statistics import FailedToken, Statistics
+from daemon.domain.statistics import FailedToken, HeldToken, Statistics
 from daemon.domain.token import FailureKind, State
 
 COUNT_LIMIT = timedelta(seconds=30)
 NEWEST_FAILURES = 20
+HELD_NAMED = 20  # of each provider
 REPAIRED_AT_ONCE = 1000
+_LAST = datetime(9999, 1, 1, tzinfo=UTC)  # sorts after every hold
 UNKNOWN = "unknown"  # in place of a provider or a state that is no text
 
 Row = Mapping[str, object]
@@ -46,6 +48,7 @@ async def statistics(mongo: Mongo) -> Statistics:
         next_due_at=due,
         oldest_due_age=now - due if due is not None and due <= now else None,
         last_failures=_newest(rows),
+        held_tokens=_held(rows),
     )
 
 
@@ -85,13 +88,24 @@ def _pipeline(now: datetime) -> list[Row]:
     kind = "$last_failure.kind"
     expired = {"$and": [{"$eq": ["$state", State.ACTIVE.value]}, _is_past("$expires_at", now)]}
     set_aside = {"$in": [kind, [FailureKind.UNREADABLE.value, FailureKind.UNCONFIGURED.value]]}
-    held = {"$and": [_is_past("$lease.until", now), _is_date("$lease.hold"), {"$gt": ["$lease.hold", now]}]}
+    held = {
+        "$and": [
+            _is_past("$due_at", now),
+            _is_past("$lease.until", now),
+            _is_date("$lease.hold"),
+            {"$gt": ["$lease.hold", now]},
+        ]
+    }
     typed = {
         "provider": _text_or_unknown("$provider"),
         "state": _text_or_unknown("$state"),
         "expired": expired,
         "set_aside": set_aside,
         "held": held,
+        "held_until": {"$cond": [held, "$lease.hold", _LAST]},
+        "owner": {
+            "$convert": {"input": "$lease.owner", "to": "string", "onError": UNKNOWN, "onNull": UNKNOWN}
+        },
         "due_at": _usable_or_null("$due_at"),
         "refresh_expires_at": _usable_or_null("$refresh_expires_at"),
         "failed_at": _usable_or_null("$last_failure.at"),
@@ -102,6 +116,17 @@ def _pipeline(now: datetime) -> list[Row]:
         "sortBy": {"failed_at": -1},
         "output": {"token": "$_id", "provider": "$provider", "last_failure": "$last_failure"},
     }
+    soonest = {
+        "n": HELD_NAMED,
+        "sortBy": {"held_until": 1},
+        "output": {
+            "token": "$_id",
+            "provider": "$provider",
+            "owner": "$owner",
+            "hold": "$held_until",
+            "held": "$held",
+        },
+    }
     group = {
         "_id": {"provider": "$provider", "state": "$state"},
         "count": {"$sum": 1},
@@ -109,6 +134,7 @@ def _pipeline(now: datetime) -> list[Row]:
         "due_at": {"$min": "$due_at"},
         "refresh_expires_at": {"$min": "$refresh_expires_at"},
         "failures": {"$topN": newest},
+        "first_held": {"$topN": soonest},
     }
     return [{"$project": typed}, {"$group": group}]
 
@@ -181,6 +207,21 @@ def _newest(rows: Sequence[Row]) -> list[FailedToken]:
                     FailedToken(token=str(item["token"]), provider=str(item["provider"]), failure=failure)
                 )
     return sorted(failed, key=attrgetter("failure.at"), reverse=True)[:NEWEST_FAILURES]
+
+
+def _held(rows: Sequence[Row]) -> list[HeldToken]:
+    return [
+        HeldToken(
+            token=str(item["token"]),
+            provider=str(item["provider"]),
+            owner=str(item["owner"]),
+            hold=item["hold"],
+        )
+        for row in rows
+        if isinstance(found := row["first_held"], list)
+        for item in found
+        if item["held"]
+    ]
 
 
 def _reason(paused: object) -> str:

@@ -130,7 +130,7 @@ class MongoStore:
         operations += [
             UpdateOne(
                 {"_id": document["_id"], "due_at": due(now), "lease": document["lease"]},
-                {"$set": {"lease": lease, **_perhaps_spent(document)}},
+                {"$set": {"lease": lease, **_perhaps_spent(document, self._owner)}},
             )
             for document in found
             if document.get("lease") is not None
@@ -233,14 +233,27 @@ def _as_read(document: Document) -> dict[str, object]:
     }
 
 
-def _perhaps_spent(document: Document) -> dict[str, object]:
-    """A lease that is still there means: its owner may have presented the value, and no answer was recorded."""
+def _perhaps_spent(document: Document, owner: str) -> dict[str, object]:
+    """A lease that is still there means: its owner may have presented the value, and no answer was recorded. Taken
+    from another instance, that one is named: its journal may hold the answer.
+    """
     lease, doubt = document["lease"], document.get("doubt")
-    if not isinstance(lease, Mapping) or lease.get("claim") is None:
+    if not isinstance(lease, Mapping):
         return {}
-    before = doubt if isinstance(doubt, Mapping) else {"since": lease.get("since"), "tries": 0}
+    running = lease.get("claim") is not None
+    before = (
+        doubt
+        if isinstance(doubt, Mapping)
+        else {"since": lease.get("since"), "tries": 0}
+        if running
+        else None
+    )
+    if before is None:
+        return {}
     tries = before.get("tries")
-    return {"doubt": {"since": before.get("since"), "tries": tries + 1 if isinstance(tries, int) else 1}}
+    asker = before.get("asker") if lease.get("owner") == owner else lease.get("owner")
+    counted = (tries if isinstance(tries, int) else 0) + running
+    return {"doubt": {"since": before.get("since"), "tries": counted, "asker": asker}}
 
 
 def _reason(row: Mapping[str, object]) -> str:

@@ -151,7 +151,7 @@ def _kept_in_doubt(doubt: Doubt | None) -> dict[str, object]:
     """In doubt, the lease stays with its owner, with no request running under it (`claim` null)."""
     if doubt is None:
         return {"lease": None}
-    return {"lease.claim": None, "doubt": {"since": doubt.since, "tries": doubt.tries}}
+    return {"lease.claim": None, "doubt": {"since": doubt.since, "tries": doubt.tries, "asker": doubt.asker}}
 
 
 def _renewed(token: Token, change: Renewed, keyring: KeyRing, *, now: datetime) -> Written:
@@ -238,4 +238,7 @@ def _doubt(document: Document) -> Doubt | None:
     since, tries, issued_at = stored.get("since"), stored.get("tries"), document.get("issued_at")
     if not isinstance(since, datetime) or not isinstance(tries, int):
         return None
-    return None if isinstance(issued_at, datetime) and issued_at > since else Doubt(since=since, tries=tries)
+    if isinstance(issued_at, datetime) and issued_at > since:
+        return None
+    asker = stored.get("asker")
+    return Doubt(since=since, tries=tries, asker=asker if isinstance(asker, str) else None)

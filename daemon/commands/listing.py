@@ -95,8 +95,19 @@ def _row(document: Mapping[str, object], now: datetime) -> list[str]:
         moment(document.get("expires_at"), now=now),
         moment(document.get("due_at"), now=now, none="-"),
         str(document.get("failures") or ""),
-        _failure(document.get("last_failure")),
+        _held(document, now) or _failure(document.get("last_failure")),
     ]
+
+
+def _held(document: Mapping[str, object], now: datetime) -> str:
+    """Due, but perhaps spent by an instance that has gone: whose it is, and until when nobody else touches it."""
+    lease, due = document.get("lease"), document.get("due_at")
+    if not isinstance(lease, Mapping) or not isinstance(due, datetime) or due > now:
+        return ""
+    until, hold = lease.get("until"), lease.get("hold")
+    if not isinstance(until, datetime) or not isinstance(hold, datetime) or not until < now < hold:
+        return ""
+    return f"held for {lease.get('owner')}: others may renew it {moment(hold, now=now)}"
 
 
 def _failure(stored: object) -> str:

@@ -172,10 +172,16 @@ def _rejected(
         return Postponed(failure=postponed.failure, failures=before + 1, due_at=postponed.due_at)
     failure = _failure(FailureKind.REJECTED, answer, now)
     if token.doubt is not None:
-        note = " (an earlier request had no answer: its reply may have held the successor)"
+        note = _what_may_have_been(token.doubt)
         told = answer.message[: 300 - len(note)] + note
         failure = Failure(kind=failure.kind, code=failure.code, message=told, at=now)
     return Retired(failure=failure, failures=token.failures + 1)
+
+
+def _what_may_have_been(doubt: Doubt) -> str:
+    if doubt.asker is None:
+        return " (an earlier request had no answer: its reply may have held the successor)"
+    return f" (instance {doubt.asker} asked before and is gone: its journal may hold the successor)"
 
 
 def _in_doubt(
@@ -184,13 +190,14 @@ def _in_doubt(
     """Present the same value once more, soon; if that brings no answer either, back off like any outage."""
     tries = token.doubt.tries + 1 if token.doubt else 1
     since = token.doubt.since if token.doubt else asked_at
+    asker = token.doubt.asker if token.doubt else None
     wait = IN_DOUBT_RETRY if tries == 1 else backoff(token.failures, chance=chance)
     wait = max(wait, answer.retry_after or timedelta(0))
     return Postponed(
         failure=_failure(FailureKind.IN_DOUBT, answer, now),
         failures=token.failures + 1,
         due_at=_before_the_end(token, now + wait, now=now),
-        doubt=Doubt(since=since, tries=tries),
+        doubt=Doubt(since=since, tries=tries, asker=asker),
     )
 
 

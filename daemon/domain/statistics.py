@@ -17,6 +17,16 @@ class FailedToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldToken:
+    """Due, but perhaps spent by `owner`: nobody else touches it before `hold`."""
+
+    token: str
+    provider: str
+    owner: str
+    hold: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
     """Counts by provider (as stored, configured or not) and by state, at `at` by the store's clock."""
 
@@ -30,3 +40,4 @@ class Statistics:
     next_due_at: datetime | None = None
     oldest_due_age: timedelta | None = None  # None: nothing is due
     last_failures: Sequence[FailedToken] = ()
+    held_tokens: Sequence[HeldToken] = ()  # some of them, those first that are free soonest

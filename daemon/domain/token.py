@@ -45,10 +45,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """A request whose outcome is unknown: since when, and how often the same value was presented."""
+    """A request whose outcome is unknown: since when, and how often the same value was presented. `asker`: the other
+    instance that asked, where it was adopted from one; its journal may hold the answer.
+    """
 
     since: datetime
     tries: int
+    asker: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

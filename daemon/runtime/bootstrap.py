@@ -39,6 +39,7 @@ class Parts:
     lane: Callable[[Provider], Lane]
     metrics: Metrics
     keys: "Keys"
+    observe: Observe
 
 
 class Keys:
@@ -108,6 +109,7 @@ def assemble(
         lane=lane,
         metrics=metrics,
         keys=keys,
+        observe=observe,
     )
 
 

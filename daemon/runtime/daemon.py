@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,9 +12,10 @@ from daemon.adapters.embedded_mongod import EmbeddedMongod, MongodFailed
 from daemon.adapters.event_log import EventLog
 from daemon.adapters.mongo_statistics import repair_undated, statistics
 from daemon.domain.claim import StoreLost
-from daemon.domain.event import Event, SweepFailed, TokenInDoubt
+from daemon.domain.event import Event, SweepFailed, TokenHeld, TokenInDoubt
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
+from daemon.domain.statistics import Statistics
 from daemon.runtime.bootstrap import Parts, assemble, key_ring
 from daemon.runtime.demo import Demo
 from daemon.runtime.health import HealthServer
@@ -58,6 +59,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
         self._prepared = False
+        self._held: Collection[str] = ()
         self._parts: Parts
 
     async def run(self) -> int:
@@ -178,12 +180,22 @@ class Daemon:
         begun = clock.boot()
         try:
             if self._prepared:
-                self._view.counted(await statistics(self._parts.mongo))
+                counted = await statistics(self._parts.mongo)
+                self._view.counted(counted)
+                self._tell_held(counted)
         except StoreLost:
             pass  # told by the store itself
         took = clock.boot() - begun
         pause = max(COUNT_EVERY, COUNT_SHARE * took) if self._prepared else SOON * 10
         self._schedule.once(pause, self._count, name="count")
+
+    def _tell_held(self, counted: Statistics) -> None:
+        """Of what others hold, that which did not wait when we counted before."""
+        held = {one.token: one for one in counted.held_tokens if one.owner != self._instance.id}
+        for name in held.keys() - set(self._held):
+            one = held[name]
+            self._parts.observe(TokenHeld(token=name, provider=one.provider, owner=one.owner, hold=one.hold))
+        self._held = held.keys()
 
     async def _repair(self) -> None:
         if not self._prepared:

@@ -11,6 +11,7 @@ from daemon.adapters.mongo import Mongo
 from daemon.adapters.mongo_statistics import repair_undated, statistics
 from daemon.domain.claim import StoreLost
 from daemon.domain.secret import Secret
+from daemon.domain.statistics import HeldToken
 from daemon.runtime.clock import Clock
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -49,7 +50,7 @@ async def test_everything_is_counted_by_provider_and_state(mongo):
     await mongo.tokens.insert_many(
         [
             {"_id": "a:1", "provider": "a", "state": "active", "expires_at": past, "due_at": past, "lease": held},
-            {"_id": "a:2", "provider": "a", "state": "active", "expires_at": future, "due_at": future, "refresh_expires_at": future},
+            {"_id": "a:2", "provider": "a", "state": "active", "expires_at": future, "due_at": future, "refresh_expires_at": future, "lease": held},
             {"_id": "a:3", "provider": "a", "state": "needs_reauth", "expires_at": past, "due_at": None, "refresh_expires_at": past},
             {"_id": "b:1", "provider": "b", "state": "active", "last_failure": failure("unconfigured", past), "lease": {"until": future, "hold": future}},
             {"_id": "b:2", "provider": "b", "state": "paused", "last_failure": failure("unreadable", NOW)},
@@ -63,6 +64,7 @@ async def test_everything_is_counted_by_provider_and_state(mongo):
     assert counted.expired == {"a": 1}
     assert counted.set_aside == {"b": 2}
     assert counted.held == {"a": 1}
+    assert counted.held_tokens == [HeldToken(token="a:1", provider="a", owner="o", hold=future)]
     assert counted.refresh_token_expiry == {"a": future}
     assert counted.paused == {"b": "outage"}
     assert counted.next_due_at == past

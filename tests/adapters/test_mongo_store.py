@@ -301,7 +301,7 @@ async def test_another_owner_waits_for_the_hold_and_not_for_the_lease(bench):
         assert names(await other.claim(ACME, limit=10, busy=[])) == []
     bench.clock.passed = LEASE + ADOPT_AFTER
     adopted = await claim_one(other)
-    assert adopted.token.doubt == Doubt(since=NOON.replace(microsecond=123000), tries=1)
+    assert adopted.token.doubt == Doubt(since=NOON.replace(microsecond=123000), tries=1, asker="me")
     assert bench.document()["lease"]["owner"] == "other"
 
 
@@ -573,6 +573,16 @@ async def test_in_doubt_the_lease_stays_with_its_owner(bench):
     bench.clock.passed = timedelta(seconds=6)
     assert names(await bench.store("other").claim(ACME, limit=10, busy=[])) == []
     assert (await claim_one(store)).token.doubt is not None
+
+
+async def test_a_doubt_that_is_adopted_names_its_asker(bench):
+    """No request ran under the lease when it was adopted: the doubt is not counted again, but whose it was is kept."""
+    bench.insert()
+    store, other = bench.store("me"), bench.store("other")
+    await store.record(await claim_one(store), IN_DOUBT)
+    bench.clock.passed = LEASE + ADOPT_AFTER
+    doubt = (await claim_one(other)).token.doubt
+    assert (doubt.tries, doubt.asker) == (1, "me")
 
 
 async def test_a_verdict_rests_the_token_and_deletes_nothing(bench):

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 ACCESS, REFRESH = "canary-access-token-71aa", "canary-refresh-token-42bb"
-LISTED = "id provider account state expires_at refresh_expires_at due_at refreshed_at failures last_failure revision"
+LISTED = "id provider account state expires_at refresh_expires_at due_at refreshed_at failures last_failure revision lease"
 
 
 def test_list_prints_one_object_a_line_with_the_promised_fields(cli):
@@ -41,6 +41,17 @@ def test_people_read_when_a_token_is_due_and_why_it_failed(cli, database):
     assert ran.out.splitlines()[0].split()[:2] == ["ID", "State"]
     assert "in 20 min" in ran.out
     assert "unavailable: HTTP 503" in ran.out
+
+
+def test_people_read_for_whom_a_due_token_is_held(cli, database):
+    """Its asker is gone, and it may be spent: who that was, and when others may have it; not while he may be at it."""
+    cli.add("xero:a")
+    now, minute = datetime.now(UTC), timedelta(minutes=1)
+    lease = {"owner": "gone", "claim": "c", "until": now - minute, "hold": now + 10 * minute + minute / 2}
+    database.tokens.update_one({}, {"$set": {"lease": lease, "due_at": now - minute}})
+    assert "held for gone: others may renew it in 10 min" in " ".join(cli.run("list").out.split())
+    database.tokens.update_one({}, {"$set": {"lease.until": now + minute}})
+    assert "held" not in cli.run("list").out
 
 
 def test_what_other_programs_wrote_does_not_break_the_list_or_the_terminal(cli, database):

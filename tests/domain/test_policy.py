@@ -476,6 +476,17 @@ def test_a_rejection_after_a_doubt_says_what_may_have_happened(message):
     assert len(got.failure.message) <= 300
 
 
+def test_a_rejection_after_an_adoption_names_whose_journal_may_hold_the_successor():
+    """The operator is told where to look, also when the adopter's own request had no answer either."""
+    adopted = replace(TOKEN, doubt=Doubt(since=ASKED, tries=1, asker="gone-1"))
+    got = decided(DEAD, token=adopted)
+    assert (
+        "(instance gone-1 asked before and is gone: its journal may hold the successor)"
+        in got.failure.message
+    )
+    assert decided(LOST, token=adopted).doubt == Doubt(since=ASKED, tries=2, asker="gone-1")
+
+
 @pytest.mark.parametrize("answer", [OUTAGE, LOST, WRONG, Unread(code="a", message="b")])
 @pytest.mark.parametrize("failures", [0, 100])
 def test_nothing_but_a_rejection_retires_a_token(answer, failures):

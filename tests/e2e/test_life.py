@@ -37,7 +37,7 @@ def client_of(sandbox: Sandbox, *, secret: str | None = None) -> dict[str, objec
     }
 
 
-async def put_token(tokens, keyring, consent: dict) -> str:
+async def put_token(tokens, keyring, consent: dict, **fields: object) -> str:
     name = f"sandbox:{consent['grant']}"
     now = datetime.now(UTC)
     await tokens.insert_one(
@@ -51,6 +51,7 @@ async def put_token(tokens, keyring, consent: dict) -> str:
             "issued_at": now - timedelta(hours=1),
             "expires_at": now + timedelta(minutes=1),
             "due_at": now,
+            **fields,
         }
     )
     return name
@@ -199,3 +200,29 @@ async def test_documents_that_others_spoilt_disturb_nobody(install, mongod, data
             after.pop("lease", None)
             assert after == {key: value for key, value in before.items() if key != "due_at"}
     assert sum(len(grant["presented"]) for grant in sandbox.ledger()) == 1
+
+
+async def test_a_token_that_is_held_for_another_instance_is_told_of_and_left_alone(
+    install, mongod, database_name, sandbox
+):
+    """Due, its lease over, its asker gone: named in the log and counted; and `adopt` lets it be renewed."""
+    place = install({"sandbox": client_of(sandbox)}, refresh=SOON)
+    async with place.running() as daemon:
+        await daemon.ready()
+        async with AsyncMongoClient(mongod, tz_aware=True) as client:
+            tokens = client[database_name]["tokens"]
+            now = datetime.now(UTC)
+            lease = {
+                "owner": "gone",
+                "claim": "theirs",
+                "since": now - timedelta(minutes=2),
+                "until": now - timedelta(minutes=1),
+                "hold": now + timedelta(minutes=14),
+            }
+            [consent] = sandbox.consent(1)
+            name = await put_token(tokens, place.keyring, consent, lease=lease)
+            told = await daemon.event("token.held", within=timedelta(seconds=30))
+        assert (told["token"], told["owner"]) == (name, "gone")
+        assert sandbox.ledger()[0]["presented"] == []
+        await place.refreshd("adopt", "gone", "--yes")
+        await daemon.event("token.renewed", token=name)
