@@ -99,6 +99,7 @@ class Consents:
             "issued_at": token.issued_at,
             "expires_at": token.expires_at,
             "refresh_expires_at": token.refresh_expires_at,
+            "consent_ends_at": token.consent_ends_at,
             "due_at": token.due_at,
             "grant_fingerprint": None if held is None else self._keyring.fingerprint(held.reveal()),
             "failures": 0,

@@ -23,7 +23,7 @@ from daemon.adapters.token_document import (
 )
 from daemon.domain.change import Change
 from daemon.domain.claim import Batch, Claim, Entry, Recorded, SetAside, Survey, Unusable
-from daemon.domain.provider import Provider
+from daemon.domain.provider import Grant, Provider
 from daemon.domain.secret import masked
 from daemon.domain.token import Failure, FailureKind
 
@@ -113,7 +113,8 @@ class MongoStore:
         try:
             await self._take(found, lease, now=now)
             ours = {"_id": {"$in": ids}, "lease.claim": claim_id}
-            taken = await self._mongo.promised(self._mongo.tokens.find(ours, CLAIMED_FIELDS).to_list())
+            wanted = _fields_of(provider)
+            taken = await self._mongo.promised(self._mongo.tokens.find(ours, wanted).to_list())
             items = await self._opened(taken, claim_id, deadline=asked + self._lease)
         except BaseException:
             self._burnt.append((claim_id, ids))
@@ -224,6 +225,11 @@ class MongoStore:
         except (IllTyped, Unopenable) as why:
             raise Unusable(str(why)) from None
         return Claim(token=token, id=entry.claim, spent=entry.spent, deadline=timedelta(0))
+
+
+def _fields_of(provider: Provider) -> Mapping[str, int]:
+    """What a claim needs of a document; the access token only where it is what is presented."""
+    return CLAIMED_FIELDS | ({"access_token": 1} if provider.definition.grant is Grant.EXCHANGE else {})
 
 
 def _as_read(document: Document) -> dict[str, object]:

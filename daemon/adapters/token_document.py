@@ -29,7 +29,9 @@ CLAIMED_FIELDS = dict.fromkeys(
         "issued_at",
         "expires_at",
         "refresh_expires_at",
+        "consent_ends_at",
         "due_at",
+        "refreshed_at",
         "lease",
         "doubt",
         "revision",
@@ -77,10 +79,13 @@ def token_of(document: Document, keyring: KeyRing) -> Token:
         refresh_token=None
         if sealed is None
         else Secret(keyring.open(sealed, token_id=name, field="refresh_token")),
+        access_token=_access_token(document, keyring, name),
         grant=_optional(document, "grant", str) or "refresh_token",
         issued_at=_date(document, "issued_at"),
         expires_at=_date(document, "expires_at"),
         refresh_expires_at=_date(document, "refresh_expires_at"),
+        consent_ends_at=_date(document, "consent_ends_at"),
+        refreshed_at=_date(document, "refreshed_at"),
         due_at=_date(document, "due_at"),
         revision=_whole(document, "revision"),
         failures=max(_whole(document, "failures") or 0, 0),
@@ -88,6 +93,12 @@ def token_of(document: Document, keyring: KeyRing) -> Token:
         doubt=_doubt(document),
         vars=_vars(document),
     )
+
+
+def _access_token(document: Document, keyring: KeyRing, name: str) -> Secret | None:
+    """Read only where it is what is presented: elsewhere a claim leaves it in the store."""
+    sealed = _optional(document, "access_token", str)
+    return None if sealed is None else Secret(keyring.open(sealed, token_id=name, field="access_token"))
 
 
 def failure_of(document: Document) -> Failure | None:
@@ -162,6 +173,7 @@ def _renewed(token: Token, change: Renewed, keyring: KeyRing, *, now: datetime) 
         "issued_at": change.issued_at,
         "expires_at": granted.expires_at,
         "refresh_expires_at": change.refresh_expires_at,
+        "consent_ends_at": change.consent_ends_at,
         "due_at": change.due_at,
         "refreshed_at": change.refreshed_at,
         "updated_at": now,

@@ -15,9 +15,11 @@ from typing import Protocol
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
+from daemon.domain.answer import Concern
 from daemon.domain.dialect import NoReply, Reply
-from daemon.domain.request import Request, is_loopback
+from daemon.domain.request import Request
 from daemon.domain.secret import masked
+from daemon.domain.target import is_loopback
 
 LARGEST_REPLY = 256 * 1024  # bytes; a token reply has one to four thousand
 
@@ -79,7 +81,7 @@ class TokenEndpoint:
                 code="not_https",
                 message="the token URL is not https; plain http is for this machine alone",
                 sent=False,
-                trust=True,
+                concerns=Concern.PROVIDER,
                 asked_at=asked_at,
             )
         body = _Guarded(
@@ -137,9 +139,13 @@ def _no_reply(error: Exception, body: _Guarded, *, asked_at: datetime) -> NoRepl
     if body.late:
         code, message = "too_late", "the claim ran out before the connection was up; nothing was sent"
     elif isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return NoReply(code="tls", message=_said(error), sent=False, trust=True, asked_at=asked_at)
+        return NoReply(
+            code="tls", message=_said(error), sent=False, concerns=Concern.PROVIDER, asked_at=asked_at
+        )
     elif isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
-        return NoReply(code="bad_url", message=_said(error), sent=False, trust=True, asked_at=asked_at)
+        return NoReply(
+            code="bad_url", message=_said(error), sent=False, concerns=Concern.PROVIDER, asked_at=asked_at
+        )
     elif isinstance(error, TimeoutError | asyncio.TimeoutError):
         code, message = "timeout", "no answer in time" if body.sent else "no connection in time"
     else:

@@ -20,7 +20,7 @@ from daemon.domain.consent import Consent, ConsentInvalid, read_consent
 from daemon.domain.expiry import end_of
 from daemon.domain.policy import Timing, due_at
 from daemon.domain.provider import Provider
-from daemon.domain.request import NotSendable, token_url
+from daemon.domain.target import NotSendable, token_url
 from daemon.domain.token import State, Token, token_id
 from daemon.runtime.settings import Settings
 
@@ -146,6 +146,7 @@ def _token(wish: _Wish, consent: Consent, *, timing: Timing, now: datetime) -> T
         issued_at=consent.issued_at,
         expires_at=consent.expires_at,
         refresh_expires_at=consent.refresh_expires_at,
+        consent_ends_at=consent.consent_ends_at,
         due_at=due,
         vars=wish.variables,
     )

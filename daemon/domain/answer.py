@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import Enum
 
 from daemon.domain.secret import Secret
 
@@ -37,13 +38,21 @@ class Rejected:
     message: str
 
 
+class Concern(Enum):
+    """How far a misconfiguration reaches."""
+
+    TOKEN = "token"  # noqa: S105  this one alone: a variable is missing, its scope is refused
+    PROVIDER = "provider"  # perhaps all of the provider's: several that fail alike will tell
+    CLIENT = "client"  # the client was refused, so it is all of them unless one has just succeeded
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Misconfigured:
     """The operator must act: our client, scope, URL or TLS is refused. It says nothing about the grant."""
 
     code: str
     message: str
-    client: bool = False  # it is the client that was refused, so it concerns every token of the provider
+    concerns: Concern
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

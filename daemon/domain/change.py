@@ -18,6 +18,7 @@ class Renewed:
     refreshed_at: datetime
     due_at: datetime | None
     refresh_expires_at: datetime | None
+    consent_ends_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

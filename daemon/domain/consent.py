@@ -5,7 +5,7 @@ refused here would fail every refresh later.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,8 +14,9 @@ from daemon.domain.provider import Definition, ExpiryUnit
 from daemon.domain.secret import Secret
 from daemon.domain.token_response import (
     ASSUMED_LIFETIME,
-    REFRESH_ENDS,
     Body,
+    at_path,
+    first,
     holds_refresh_token_elsewhere,
     kept,
     scope,
@@ -54,6 +55,7 @@ class Consent:
     issued_at: datetime
     expires_at: datetime | None  # None: it never expires
     refresh_expires_at: datetime | None = None
+    consent_ends_at: datetime | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -70,7 +72,9 @@ def read_consent(definition: Definition, body: Body, *, received_at: datetime, n
             "'error' is set: this is the provider's refusal, not a grant; let the owner consent again "
             "and give the token response of that"
         )
-    access, refresh = _token(body, "access_token"), _token(body, "refresh_token")
+    shape = definition.reply
+    access = _token(body, (*shape.access_token, "access_token"))
+    refresh = _token(body, (*shape.refresh_token, "refresh_token"))
     if refresh is None and holds_refresh_token_elsewhere(body):
         raise ConsentInvalid(
             "the refresh token stands where nobody looks for it: give it as 'refresh_token' at the top"
@@ -82,11 +86,12 @@ def read_consent(definition: Definition, body: Body, *, received_at: datetime, n
     return Consent(
         access_token=access,
         refresh_token=refresh,
-        token_type=text(body.get("token_type")) or None,
-        scope=scope(body.get("scope")),
+        token_type=text(first(body, shape.token_type)) or None,
+        scope=scope(first(body, shape.scope)),
         issued_at=received_at,
         expires_at=_access_end(definition, body, access, refresh, received_at) if access else now,
         refresh_expires_at=_refresh_end(definition, body, received_at) if refresh else None,
+        consent_ends_at=_consent_end(definition, received_at) if refresh else None,
         extra=kept(definition, body),
     )
 
@@ -104,8 +109,9 @@ def _snake_cased(body: Body) -> Body:
     return renamed
 
 
-def _token(body: Body, name: str) -> Secret | None:
-    value = body.get(name)
+def _token(body: Body, paths: Sequence[str]) -> Secret | None:
+    """What stands at the first of `paths` that is there. The last is the standard's name, which always will do."""
+    value, name = first(body, paths), paths[-1]
     if value is None:
         return None
     if not isinstance(value, str):
@@ -130,9 +136,10 @@ def _access_end(
 
     Where nothing is told, what can be renewed is taken to end, and what can't is taken to stay.
     """
+    shape = definition.reply
     end = (
-        _told(body, "expires_at", received_at)
-        or _told(body, "expires_in", received_at, unit=definition.expires_in_unit)
+        _told(body, (*shape.expires_at, "expires_at"), received_at)
+        or _told(body, (*shape.expires_in, "expires_in"), received_at, unit=definition.expires_in_unit)
         or jwt_end(access.reveal())
     )
     if end or refresh is None:
@@ -142,17 +149,24 @@ def _access_end(
 
 def _refresh_end(definition: Definition, body: Body, received_at: datetime) -> datetime | None:
     """As told, else as documented: an end that the consent fixes is kept rather than one that every use moves."""
-    for name in REFRESH_ENDS:
-        if end := _told(body, name, received_at):
-            return end
-    documented = definition.refresh_lifetime or definition.refresh_idle
-    return received_at + documented if documented else None
+    if end := _told(body, definition.reply.refresh_expires_in, received_at):
+        return end
+    documented = filter(None, (definition.refresh_lifetime, definition.refresh_idle))
+    return min((received_at + span for span in documented), default=None)
+
+
+def _consent_end(definition: Definition, received_at: datetime) -> datetime | None:
+    """When the owner must consent again, however often the token is renewed."""
+    return received_at + definition.refresh_lifetime if definition.refresh_lifetime else None
 
 
 def _told(
-    body: Body, name: str, received_at: datetime, *, unit: ExpiryUnit = ExpiryUnit.SECONDS
+    body: Body, paths: Sequence[str], received_at: datetime, *, unit: ExpiryUnit = ExpiryUnit.SECONDS
 ) -> datetime | None:
-    value = body.get(name)
+    value, name = (
+        first(body, paths),
+        next((path for path in paths if at_path(body, path) is not None), paths[-1]),
+    )
     if value in _NEVER and not isinstance(value, bool):
         return None
     end = end_of(value, asked_at=received_at, unit=unit)

@@ -7,19 +7,20 @@ heal it, and nothing is condemned on a guess.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl
 
-from daemon.domain.answer import Answer, Granted, Misconfigured, Rejected, Unavailable, Unread
-from daemon.domain.provider import Definition, Provider, Rotation, Sign
+from daemon.domain.answer import Answer, Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
+from daemon.domain.provider import Definition, Grant, Provider, Rotation, Sign
 from daemon.domain.secret import Secret, masked
 from daemon.domain.token import Token
 from daemon.domain.token_response import (
     Body,
     access_end,
     at_path,
+    first,
     holds_refresh_token_elsewhere,
     kept,
     refresh_end,
@@ -28,10 +29,16 @@ from daemon.domain.token_response import (
 )
 
 _DEAD = frozenset({"invalid_grant"})
-_CLIENT = frozenset({"invalid_client", "unauthorized_client"})
-_OURS = frozenset({"unsupported_grant_type", "invalid_scope"})
+# One token's client or scope may differ from the others'; a client that nobody knows is everybody's.
+_REACH = {
+    "invalid_client": Concern.CLIENT,
+    "unauthorized_client": Concern.PROVIDER,
+    "unsupported_grant_type": Concern.PROVIDER,
+    "invalid_scope": Concern.TOKEN,
+}
 # Codes that are told as they are, together with the definition's own: masking would hide the longer ones.
-_STANDARD = _DEAD | _CLIENT | _OURS | {"temporarily_unavailable", "unsupported_response_type"}
+_STANDARD = _DEAD | _REACH.keys() | {"temporarily_unavailable", "unsupported_response_type"}
+NO_WAIT = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,29 +55,32 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoReply:
-    """Nothing came back. `sent`: the request may have reached the provider; `trust`: TLS refused the connection."""
+    """Nothing came back. `sent`: the request may have reached the provider; `concerns`: it is
+    the operator's to mend, and how far it reaches; None: time's.
+    """
 
     code: str
     message: str
     sent: bool
-    trust: bool = False
+    concerns: Concern | None = None
     asked_at: datetime
 
 
 def read(provider: Provider, token: Token, reply: Reply | NoReply) -> Answer:
     """What `reply` means for `token`. Total: any bytes, any status and any headers yield an answer."""
     if isinstance(reply, NoReply):
-        if reply.trust:
-            return Misconfigured(code=reply.code, message=reply.message)
+        if reply.concerns is not None:
+            return Misconfigured(code=reply.code, message=reply.message, concerns=reply.concerns)
         return Unavailable(code=reply.code, message=reply.message, in_doubt=reply.sent)
     body = _parsed(reply)
     hide = (token.refresh_token, token.access_token, provider.client_secret)
     refusal = _refusal(provider.definition, reply, body or {}, hide)
     if refusal is not None:
         return refusal
-    if body is None or not text(body.get("access_token")):
+    if body is None or not text(first(body, provider.definition.reply.access_token)):
         return _no_grant(reply)
-    return _grant(provider.definition, body, asked_at=reply.asked_at)
+    grant = provider.definition.grant_of(token.grant)
+    return _grant(provider.definition, body, rotates=grant is Grant.REFRESH_TOKEN, asked_at=reply.asked_at)
 
 
 def retry_after(header: str | None, *, now: datetime) -> timedelta | None:
@@ -115,7 +125,9 @@ def _refusal(
     count: a grant that is taken for an error would be lost.
     """
     own = (known.unavailable, known.misconfigured, known.rejected)
-    if text(body.get("access_token")) and not any(_shows(signs, reply.status, body) for signs in own):
+    if text(first(body, known.reply.access_token)) and not any(
+        _shown(signs, reply.status, body) for signs in own
+    ):
         return None
     code = _code(body)
     label = (code if _is_known(code, known) else masked(code, hide)) or f"http_{reply.status}"
@@ -126,16 +138,15 @@ def _refusal(
         retry_after=retry_after(reply.retry_after, now=reply.asked_at),
         in_doubt=reply.status >= 500,
     )
-    if _shows(known.unavailable, reply.status, body):
-        return later
-    if _shows(known.misconfigured, reply.status, body):
-        return Misconfigured(code=label, message=told, client=True)
-    if _shows(known.rejected, reply.status, body):
+    if (sign := _shown(known.unavailable, reply.status, body)) is not None:
+        wait = max(sign.wait or NO_WAIT, later.retry_after or NO_WAIT) or None
+        return replace(later, in_doubt=later.in_doubt or sign.doubt, retry_after=wait)
+    if _shown(known.misconfigured, reply.status, body):
+        return Misconfigured(code=label, message=told, concerns=Concern.CLIENT)
+    if code in _DEAD or _shown(known.rejected, reply.status, body):
         return Rejected(code=label, message=told)
-    if code in _DEAD:
-        return Rejected(code=label, message=told)
-    if code in _CLIENT | _OURS:
-        return Misconfigured(code=label, message=told, client=code in _CLIENT)
+    if code in _REACH:
+        return Misconfigured(code=label, message=told, concerns=_REACH[code])
     return later if body.get("error") or not 200 <= reply.status < 300 else None
 
 
@@ -153,19 +164,21 @@ def _no_grant(reply: Reply) -> Unread | Unavailable:
     )
 
 
-def _grant(known: Definition, body: Body, *, asked_at: datetime) -> Granted | Unread:
-    access = text(body["access_token"])
-    refresh = text(body.get("refresh_token"))
+def _grant(known: Definition, body: Body, *, rotates: bool, asked_at: datetime) -> Granted | Unread:
+    """`rotates`: a refresh token was presented. Nothing else is replaced, so none is looked for then."""
+    shape = known.reply
+    access = text(first(body, shape.access_token))
+    refresh = text(first(body, shape.refresh_token)) if rotates else ""
     granted = Granted(
         access_token=Secret(access),
         refresh_token=Secret(refresh) if refresh else None,
-        token_type=text(body.get("token_type")) or None,
-        scope=scope(body.get("scope")),
+        token_type=text(first(body, shape.token_type)) or None,
+        scope=scope(first(body, shape.scope)),
         expires_at=access_end(known, body, access=access, asked_at=asked_at),
-        refresh_expires_at=refresh_end(body, asked_at=asked_at),
+        refresh_expires_at=refresh_end(known, body, asked_at=asked_at) if rotates else None,
         extra=kept(known, body),
     )
-    if refresh:
+    if refresh or not rotates:
         return granted
     if holds_refresh_token_elsewhere(body):
         return Unread(
@@ -182,8 +195,8 @@ def _grant(known: Definition, body: Body, *, asked_at: datetime) -> Granted | Un
     return granted
 
 
-def _shows(signs: tuple[Sign, ...], status: int, body: Body) -> bool:
-    return any(_is_shown(sign, status, body) for sign in signs)
+def _shown(signs: tuple[Sign, ...], status: int, body: Body) -> Sign | None:
+    return next((sign for sign in signs if _is_shown(sign, status, body)), None)
 
 
 def _is_shown(sign: Sign, status: int, body: Body) -> bool:

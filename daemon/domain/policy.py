@@ -1,12 +1,12 @@
 """When a token is due, how long to back off, and what an answer changes. Time and chance are arguments."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
 from daemon.domain.answer import Answer, Granted, Misconfigured, Rejected, Unavailable, Unread
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
-from daemon.domain.provider import Definition, Provider
+from daemon.domain.provider import Definition, Grant, Provider
 from daemon.domain.token import Doubt, Failure, FailureKind, State, Token
 from daemon.domain.token_response import ASSUMED_LIFETIME
 
@@ -30,25 +30,67 @@ def first_look(
 ) -> Scheduled | None:
     """What to do with a claimed token instead of asking the provider, or None: ask.
 
-    Only an active token with something to present is presented; any other that is due is put back to rest. A document
-    that an application inserted (no `revision`) and that expires beyond the window is scheduled, not refreshed;
-    where it doesn't say when it was issued, the assumed lifetime makes the window a whole one.
+    Only an active token with something to present is presented; any other that is due is put back to rest. Asking
+    again too soon, or long before the end, waits where the definition says that this is useless or harmful; a doubt
+    does not wait. A document that an application inserted (no `revision`) and that expires beyond the window is
+    scheduled, not refreshed.
     """
-    if token.state is not State.ACTIVE or token.refresh_token is None:
+    known = provider.definition
+    if token.state is not State.ACTIVE or not _is_presentable(known, token):
         return Scheduled(due_at=None)
-    if token.revision is None and token.expires_at is not None:
-        due = due_at(
-            provider,
-            token.expires_at,
-            issued_at=token.issued_at or min(now, max(now, token.expires_at) - ASSUMED_LIFETIME),
-            now=now,
-            chance=chance,
-            timing=timing,
-            refresh_expires_at=token.refresh_expires_at,
-        )
-        if due > now + REST:
-            return Scheduled(due_at=due)
+    if token.doubt is not None:
+        return None
+    again = _next_allowed(known, token)
+    if again is not None and now < again:
+        return Scheduled(due_at=again)
+    if token.revision is None or _is_too_early(known, token, now):
+        due = _planned(provider, token, now=now, chance=chance, timing=timing)
+        return Scheduled(due_at=due) if due > now + REST else None
     return None
+
+
+def _is_presentable(known: Definition, token: Token) -> bool:
+    match known.grant_of(token.grant):
+        case Grant.REFRESH_TOKEN:
+            return token.refresh_token is not None
+        case Grant.EXCHANGE:
+            return token.access_token is not None
+        case Grant.CLIENT_CREDENTIALS:
+            return True
+        case Grant.NONE:
+            return False
+
+
+def _next_allowed(known: Definition, token: Token) -> datetime | None:
+    """When the provider may be asked for this token again, where it wants a rest between two requests."""
+    failed = token.last_failure.at if token.last_failure is not None else None
+    asked = max(filter(None, (token.refreshed_at, failed)), default=None)
+    return asked + known.min_interval if asked is not None and known.min_interval is not None else None
+
+
+def _is_too_early(known: Definition, token: Token, now: datetime) -> bool:
+    return (
+        known.earliest is not None
+        and token.expires_at is not None
+        and token.expires_at - known.earliest > now
+    )
+
+
+def _planned(provider: Provider, token: Token, *, now: datetime, chance: float, timing: Timing) -> datetime:
+    """When a token is due that we have not renewed yet; now, where nothing says when it ends. Where it doesn't say
+    when it was issued, the assumed lifetime makes the window a whole one.
+    """
+    if token.expires_at is None:
+        return now
+    return due_at(
+        provider,
+        token.expires_at,
+        issued_at=token.issued_at or min(now, max(now, token.expires_at) - ASSUMED_LIFETIME),
+        now=now,
+        chance=chance,
+        timing=timing,
+        refresh_expires_at=token.refresh_expires_at,
+    )
 
 
 def due_at(
@@ -64,8 +106,8 @@ def due_at(
     """When a token that was issued at `issued_at` and ends at `expires_at` is to be renewed.
 
     `expires_at - window - jitter`, with `window = min(configured, lifetime / 3)` and `jitter` drawn once by `chance`
-    (0 to 1) from at most a tenth of the lifetime; never before half the lifetime, never within REST of now (half the
-    lifetime where that is shorter). A refresh token that ends first is used before it ends: its end counts instead,
+    (0 to 1) from at most a tenth of the lifetime; never before half the lifetime or before the definition's
+    `earliest`, never within REST of now (half the lifetime where that is shorter). A refresh token that ends first is used before it ends: its end counts instead,
     but not within REST of it, where asking again and again would gain nothing.
     """
     if refresh_expires_at is not None and now + REST < refresh_expires_at < expires_at:
@@ -73,8 +115,9 @@ def due_at(
     lifetime = max(expires_at - issued_at, timedelta(0))
     window = min(provider.window or provider.definition.window or timing.window, lifetime / 3)
     jitter = chance * min(timing.jitter, lifetime / 10)
+    lead = min(window + jitter, provider.definition.earliest or lifetime)
     rest = min(REST, lifetime / 2) or REST  # what comes expired would otherwise be asked for without a pause
-    return max(expires_at - window - jitter, issued_at + lifetime / 2, now + rest)
+    return max(expires_at - lead, issued_at + lifetime / 2, now + rest)
 
 
 def backoff(failures: int, *, chance: float) -> timedelta:
@@ -94,6 +137,23 @@ def decide(
     timing: Timing,
 ) -> Change:
     """What `answer` changes about `token`. `asked_at`: when the provider was asked; `chance`: uniform in 0 to 1."""
+    change = _decided(provider, token, answer, asked_at=asked_at, now=now, chance=chance, timing=timing)
+    rest = provider.definition.min_interval
+    if rest is not None and isinstance(change, Renewed | Postponed) and change.due_at is not None:
+        return replace(change, due_at=max(change.due_at, now + rest))
+    return change
+
+
+def _decided(
+    provider: Provider,
+    token: Token,
+    answer: Answer,
+    *,
+    asked_at: datetime,
+    now: datetime,
+    chance: float,
+    timing: Timing,
+) -> Change:
     match answer:
         case Granted():
             return _renewed(provider, token, answer, asked_at=asked_at, now=now, chance=chance, timing=timing)
@@ -131,7 +191,8 @@ def _renewed(
 ) -> Renewed:
     ends = granted.expires_at
     came = granted.refresh_token
-    refresh_ends = _refresh_end(provider.definition, token, granted, asked_at=asked_at)
+    consent_ends = _consent_end(provider.definition, token)
+    refresh_ends = _refresh_end(provider.definition, token, granted, consent_ends, asked_at=asked_at)
     due = ends and due_at(
         provider,
         ends,
@@ -148,28 +209,45 @@ def _renewed(
         refreshed_at=now,
         due_at=due,
         refresh_expires_at=refresh_ends,
+        consent_ends_at=consent_ends,
     )
 
 
-def _refresh_end(known: Definition, token: Token, granted: Granted, *, asked_at: datetime) -> datetime | None:
-    """The refresh token's own end: as the reply says; else what the consent fixed, where the definition knows of
-    such an end or of none; else idleness counts anew.
+def _consent_end(known: Definition, token: Token) -> datetime | None:
+    """When the consent itself ends, where the definition knows of such an end. An application that writes a new
+    consent does not know our field: that it was issued after our last renewal tells.
+    """
+    if known.refresh_lifetime is None:
+        return None
+    renewed = token.refreshed_at
+    if renewed is None or (token.issued_at is not None and token.issued_at > renewed):
+        return token.issued_at + known.refresh_lifetime if token.issued_at else token.refresh_expires_at
+    return token.consent_ends_at or token.refresh_expires_at
+
+
+def _refresh_end(
+    known: Definition, token: Token, granted: Granted, consent_ends: datetime | None, *, asked_at: datetime
+) -> datetime | None:
+    """The refresh token's own end: as the reply says; else the first of what idleness and the consent allow; else
+    what was known before.
     """
     if granted.refresh_expires_at is not None:
         return granted.refresh_expires_at
-    if known.refresh_lifetime is not None or known.refresh_idle is None:
-        return token.refresh_expires_at
-    return asked_at + known.refresh_idle
+    idle = asked_at + known.refresh_idle if known.refresh_idle is not None else None
+    return min(filter(None, (idle, consent_ends)), default=token.refresh_expires_at)
 
 
 def _rejected(
     known: Definition, token: Token, answer: Rejected, *, now: datetime, chance: float
 ) -> Postponed | Retired:
-    """Dead, once the definition's confirmations are in. After a doubt the next word is final: it was asked twice."""
-    before = token.failures if token.last_failure and token.last_failure.kind is FailureKind.REJECTED else 0
-    if token.doubt is None and before < known.confirm:
-        postponed = _postponed(token, FailureKind.REJECTED, answer, now=now, chance=chance)
-        return Postponed(failure=postponed.failure, failures=before + 1, due_at=postponed.due_at)
+    """Dead, once it was said twice where the definition wants that. After a doubt the next word is final: it was
+    asked twice.
+    """
+    repeated = token.last_failure is not None and token.last_failure.kind is FailureKind.REJECTED
+    if known.confirm_after is not None and token.doubt is None and not repeated:
+        return _postponed(
+            token, FailureKind.REJECTED, answer, now=now, chance=chance, floor=known.confirm_after
+        )
     failure = _failure(FailureKind.REJECTED, answer, now)
     if token.doubt is not None:
         note = _what_may_have_been(token.doubt)

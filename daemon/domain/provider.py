@@ -1,12 +1,23 @@
 """The provider: a definition of how it speaks, and our own credentials with it. Data; the code is the dialect's."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 from daemon.domain.secret import Secret
+
+Assertion = Callable[[str, datetime], Secret]  # (audience, now) -> a signed client assertion, used once
+
+
+class Grant(StrEnum):
+    """What is presented for a new access token."""
+
+    REFRESH_TOKEN = "refresh_token"  # noqa: S105  a name
+    EXCHANGE = "exchange"  # the access token itself, as long as it lives
+    CLIENT_CREDENTIALS = "client_credentials"  # nothing but the client (RFC 6749 §4.4): it is issued anew
+    NONE = "none"  # nothing renews it: it is watched
 
 
 class ClientAuth(StrEnum):
@@ -14,6 +25,8 @@ class ClientAuth(StrEnum):
 
     BASIC = "basic"
     POST = "post"
+    SECRET_AS_USER = "secret_as_user"  # noqa: S105  Basic, with the secret in the user's place and no password
+    PRIVATE_KEY_JWT = "private_key_jwt"  # a signed assertion (RFC 7523 §2.2)
     NONE = "none"
 
 
@@ -22,6 +35,7 @@ class BodyFormat(StrEnum):
 
     FORM = "form"
     JSON = "json"
+    QUERY = "query"  # in the URL, and the body is empty
 
 
 class Rotation(StrEnum):
@@ -39,26 +53,70 @@ class ExpiryUnit(StrEnum):
     MILLISECONDS = "ms"
 
 
+class Method(StrEnum):
+    """How the request is made. GET is for what does not rotate: proxies and browsers feel free to repeat it."""
+
+    POST = "POST"
+    GET = "GET"
+
+
+class VariableKind(StrEnum):
+    """What a variable stands for."""
+
+    NAME = "name"  # a part of the host or of the path
+    BASE = "base"  # where the URL begins: scheme, host and perhaps a path
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
-    """A part of the token URL that differs from connection to connection. It comes from a database: only what
-    `pattern` matches whole may stand there.
+    """A part of the token URL, or of a parameter, that differs from connection to connection. It comes from a
+    database: only what `pattern` matches whole may stand there. A base needs none: its host is checked instead.
     """
 
     pattern: re.Pattern[str]
+    kind: VariableKind = VariableKind.NAME
     default: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """At most `count` requests in any `per`."""
+
+    count: int
+    per: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sign:
     """How one meaning looks in a reply: the text at `field` (a dotted path in the body) is one of `values`, or
-    matches `pattern`; where `status` is not empty, the status must be one of them too.
+    matches `pattern`; where `status` is not empty, the status must be one of them too. `wait` and `doubt` are for
+    a temporary failure: not to be asked sooner, and perhaps processed all the same.
     """
 
     field: str
     values: frozenset[str] = frozenset()
     pattern: re.Pattern[str] | None = None
     status: frozenset[int] = frozenset()
+    wait: timedelta | None = None
+    doubt: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Where a reply holds what: dotted paths, the first that leads to something counts (RFC 6749 §5.1)."""
+
+    access_token: tuple[str, ...] = ("access_token",)
+    refresh_token: tuple[str, ...] = ("refresh_token",)
+    token_type: tuple[str, ...] = ("token_type",)
+    scope: tuple[str, ...] = ("scope",)
+    expires_in: tuple[str, ...] = ("expires_in",)
+    expires_at: tuple[str, ...] = ("expires_at",)
+    refresh_expires_in: tuple[str, ...] = (
+        "refresh_token_expires_in",
+        "x_refresh_token_expires_in",
+        "refresh_expires_in",
+        "refresh_token_expires_at",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +130,17 @@ class Definition:
     docs: str = ""
     as_of: date | None = None
     variables: Mapping[str, Variable] = field(default_factory=dict)
-    domain: str | None = None  # where a variable fills the host: the host must lie in this domain
+    domains: tuple[str, ...] = ()  # where a variable fills the host: the host must lie in one of these
+    grant: Grant = Grant.REFRESH_TOKEN
+    method: Method = Method.POST
     client_auth: ClientAuth = ClientAuth.POST
     body: BodyFormat = BodyFormat.FORM
-    params: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(
+        default_factory=dict
+    )  # the standard's parameter -> what it is called here
+    params: Mapping[str, str] = field(default_factory=dict)  # more of them, perhaps with variables
     headers: Mapping[str, str] = field(default_factory=dict)
+    reply: Shape = Shape()
     access_lifetime: timedelta | None = None  # documented; used where the reply tells none
     expires_in_unit: ExpiryUnit = ExpiryUnit.SECONDS
     refresh_idle: timedelta | None = None  # the refresh token dies when unused for this long
@@ -85,13 +149,22 @@ class Definition:
     grace: timedelta = timedelta(0)  # for this long a spent refresh token still works (documented; else none)
     reuse_refused: bool = False  # reuse of a spent refresh token is merely refused and harms nothing else
     window: timedelta | None = None
-    confirm: int = 0  # how many rejections in a row must follow the first before the grant counts as dead
+    earliest: timedelta | None = None  # asked earlier than this before the end, it gives nothing new
+    min_interval: timedelta | None = None  # between two requests for one token
+    rate: Rate | None = None
+    confirm_after: timedelta | None = (
+        None  # a rejection must be repeated this much later before the grant is dead
+    )
     rejected: tuple[Sign, ...] = ()
     misconfigured: tuple[Sign, ...] = ()
     unavailable: tuple[Sign, ...] = ()
     keep: tuple[str, ...] = ()  # reply fields that applications need
     revoke_url: str | None = None
     notes: tuple[str, ...] = ()
+
+    def grant_of(self, stored: str) -> Grant:
+        """How a token is renewed whose document names the grant `stored`: the client can always speak for itself."""
+        return Grant.CLIENT_CREDENTIALS if stored == Grant.CLIENT_CREDENTIALS else self.grant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +174,14 @@ class Provider:
     definition: Definition
     client_id: str
     client_secret: Secret | None = None
+    client_assertion: Assertion | None = None
     share: int = 256
     window: timedelta | None = None
+    rate: Rate | None = None
+    allowed_hosts: frozenset[str] = (
+        frozenset()
+    )  # the operator's word: variables may lead there, with port if stated
+    allow_private: bool = False  # ... and to addresses that are not public
 
     @property
     def name(self) -> str:
@@ -118,5 +197,7 @@ class Provider:
         a spent value can make the provider revoke the successor that a dead host's journal still holds.
         """
         known = self.definition
-        harmless = known.rotation is Rotation.NEVER or known.reuse_refused
+        harmless = (
+            known.rotation is Rotation.NEVER or known.reuse_refused or known.grant is not Grant.REFRESH_TOKEN
+        )
         return timedelta(0) if harmless or known.grace >= lease + retry_within else adopt_after

@@ -70,7 +70,9 @@ class Token:
     issued_at: datetime | None = None
     expires_at: datetime | None = None
     refresh_expires_at: datetime | None = None
+    consent_ends_at: datetime | None = None  # whatever is renewed: the owner must consent again by then
     due_at: datetime | None = None
+    refreshed_at: datetime | None = None
     revision: int | None = None  # None: an application wrote it and we have not touched it yet
     failures: int = 0
     last_failure: Failure | None = None

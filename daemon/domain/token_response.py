@@ -5,7 +5,7 @@ consent.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from daemon.domain.expiry import end_of, jwt_end
@@ -14,12 +14,6 @@ from daemon.domain.provider import Definition
 Body = Mapping[str, object]
 
 ASSUMED_LIFETIME = timedelta(hours=1)  # where neither the reply nor the definition tells: the commonest one
-REFRESH_ENDS = (
-    "refresh_token_expires_in",
-    "x_refresh_token_expires_in",
-    "refresh_expires_in",
-    "refresh_token_expires_at",
-)
 _KEPT_TEXT = 2048  # characters of one kept reply field; a longer one is dropped
 _KEPT_NUMBER = 2**63  # what a BSON integer can hold
 _REFRESH_LIKE = re.compile(r"refresh[-_ ]?token$", re.IGNORECASE)
@@ -46,23 +40,30 @@ def scope(value: object) -> str | None:
 
 def access_end(definition: Definition, body: Body, *, access: str, asked_at: datetime) -> datetime:
     """`expires_in`, an absolute key, the token's own `exp`, the documented lifetime, or one that is safe to assume."""
-    end = end_of(body.get("expires_in"), asked_at=asked_at, unit=definition.expires_in_unit)
-    end = end or end_of(body.get("expires_at"), asked_at=asked_at) or jwt_end(access)
+    shape = definition.reply
+    end = end_of(first(body, shape.expires_in), asked_at=asked_at, unit=definition.expires_in_unit)
+    end = end or end_of(first(body, shape.expires_at), asked_at=asked_at) or jwt_end(access)
     return end or asked_at + (definition.access_lifetime or ASSUMED_LIFETIME)
 
 
-def refresh_end(body: Body, *, asked_at: datetime) -> datetime | None:
+def refresh_end(definition: Definition, body: Body, *, asked_at: datetime) -> datetime | None:
     """The refresh token's own end, where it is told."""
-    for name in REFRESH_ENDS:
-        if name in body:
-            return end_of(body[name], asked_at=asked_at)
+    return end_of(first(body, definition.reply.refresh_expires_in), asked_at=asked_at)
+
+
+def first(body: Body, paths: Sequence[str]) -> object:
+    """What the first of `paths` that leads to something holds."""
+    for path in paths:
+        value = body.get(path) if "." not in path else at_path(body, path)
+        if value is not None:
+            return value
     return None
 
 
 def holds_refresh_token_elsewhere(body: Body) -> bool:
     """Whether something that is called a refresh token stands where nobody looks for it.
 
-    Only asked when `refresh_token` itself is no text: whatever bears that name is then a value we'd lose.
+    Only asked when no text stands where the definition looks: whatever bears that name is then a value we'd lose.
     """
     return any(
         _REFRESH_LIKE.search(name) and value and not isinstance(value, bool) for name, value in _pairs(body)

@@ -2,13 +2,15 @@
 
 from typing import Literal
 
+from daemon.domain.answer import Concern
 from daemon.domain.change import Change, Scheduled, Withheld
 from daemon.domain.claim import Claim, Entry, Recorded
 from daemon.domain.dialect import NoReply, Reply, read
 from daemon.domain.event import ProviderAnswered
 from daemon.domain.policy import Timing, decide, first_look
 from daemon.domain.provider import Provider
-from daemon.domain.request import NotSendable, refresh_request
+from daemon.domain.request import refresh_request
+from daemon.domain.target import NotSendable
 from daemon.refreshing.ports import Chance, Clock, Endpoint, Journal, Observe, Store
 from daemon.refreshing.telling import brings_successor, told
 
@@ -75,10 +77,16 @@ class Refresher:
     async def _ask(self, claim: Claim) -> Reply | NoReply:
         started = self._clock.boot()
         try:
-            request = refresh_request(self.providers[claim.token.provider], claim.token)
+            request = refresh_request(
+                self.providers[claim.token.provider], claim.token, now=self._clock.now()
+            )
         except NotSendable as why:
             return NoReply(
-                code="not_sendable", message=str(why), sent=False, trust=True, asked_at=self._clock.now()
+                code="not_sendable",
+                message=str(why),
+                sent=False,
+                concerns=Concern.TOKEN,
+                asked_at=self._clock.now(),
             )
         reply = await self._endpoint.send(request, deadline=claim.deadline)
         self._observe(ProviderAnswered(provider=claim.token.provider, duration=self._clock.boot() - started))

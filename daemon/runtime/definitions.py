@@ -13,7 +13,20 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
-from daemon.domain.provider import BodyFormat, ClientAuth, Definition, ExpiryUnit, Rotation, Sign, Variable
+from daemon.domain.provider import (
+    BodyFormat,
+    ClientAuth,
+    Definition,
+    ExpiryUnit,
+    Grant,
+    Method,
+    Rate,
+    Rotation,
+    Shape,
+    Sign,
+    Variable,
+    VariableKind,
+)
 from daemon.runtime.fields import (
     ARRAY,
     STRICT,
@@ -25,6 +38,7 @@ from daemon.runtime.fields import (
     Span,
     Text,
     checked,
+    duration,
     one_of,
     text,
     whole,
@@ -36,7 +50,10 @@ Status = Annotated[int, Read(whole(100, 599))]
 
 _DOMAIN = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_OWN_PARAMS = frozenset({"refresh_token", "client_id", "client_secret"})
+_OWN_PARAMS = frozenset({"refresh_token", "access_token", "client_id", "client_secret"})
+_NAMED = frozenset({"grant_type", *_OWN_PARAMS})
+_ANY = re.compile("")  # a base's shape is checked elsewhere
+_RATE = re.compile(r"([0-9]{1,7})/([0-9]{0,6}(?:ms|s|m|h|d))")
 _OWN_HEADERS = frozenset({"authorization", "content-type", "content-length", "host"})
 
 
@@ -50,7 +67,8 @@ def header_value(value: object) -> str:
 class VariableTable:
     __pydantic_config__: ClassVar = STRICT
 
-    pattern: Annotated[re.Pattern[str], Read(safe_pattern)]
+    pattern: Annotated[re.Pattern[str], Read(safe_pattern)] | None = None
+    kind: Annotated[VariableKind, Read(one_of(VariableKind))] = VariableKind.NAME
     default: Text | None = None
 
 
@@ -62,6 +80,40 @@ class SignTable:
     values: Annotated[frozenset[Text], ARRAY] = frozenset()
     pattern: Regex | None = None
     status: Annotated[frozenset[Status], ARRAY] = frozenset()
+    wait: Span | None = None
+    doubt: Flag = False
+
+
+def rate(value: object) -> Rate:
+    """The rate that a text like "10/10m" or "5/s" tells. Raises Wrong."""
+    found = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or not int(found[1]):
+        raise Wrong("is not a rate", 'Write requests and time, like "10/10m" or "5/s".')
+    per = duration(found[2] if found[2][0].isdigit() else f"1{found[2]}")
+    if not per:
+        raise Wrong("is not a rate", "The time must be more than nothing.")
+    return Rate(count=int(found[1]), per=per)
+
+
+def paths(value: object) -> tuple[str, ...]:
+    """One dotted path, or several to be tried in turn."""
+    return tuple(map(text, value)) if isinstance(value, list) and value else (text(value),)
+
+
+Paths = Annotated[tuple[str, ...], Read(paths)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShapeTable:
+    __pydantic_config__: ClassVar = STRICT
+
+    access_token: Paths = Shape().access_token
+    refresh_token: Paths = Shape().refresh_token
+    token_type: Paths = Shape().token_type
+    scope: Paths = Shape().scope
+    expires_in: Paths = Shape().expires_in
+    expires_at: Paths = Shape().expires_at
+    refresh_expires_in: Paths = Shape().refresh_expires_in
 
 
 Signs = Annotated[tuple[SignTable, ...], ARRAY]
@@ -74,16 +126,20 @@ class DefinitionTable:
     __pydantic_config__: ClassVar = STRICT
 
     token_url: Text
-    client_auth: Annotated[ClientAuth, Read(one_of(ClientAuth, later=["private_key_jwt"]))]
+    client_auth: Annotated[ClientAuth, Read(one_of(ClientAuth))]
+    grant: Annotated[Grant, Read(one_of(Grant))] = Grant.REFRESH_TOKEN
+    method: Annotated[Method, Read(one_of(Method))] = Method.POST
     title: Text | None = None
     verified: Flag = False
     docs: Text = ""
     as_of: Day | None = None
     variables: dict[str, VariableTable] = field(default_factory=dict)
-    domain: Text | None = None
+    domains: Annotated[tuple[Text, ...], ARRAY] = ()
     body: Annotated[BodyFormat, Read(one_of(BodyFormat))] = BodyFormat.FORM
+    names: dict[str, Text] = field(default_factory=dict)
     params: dict[str, Text] = field(default_factory=dict)
     headers: dict[str, Annotated[str, Read(header_value)]] = field(default_factory=dict)
+    reply: ShapeTable = field(default_factory=ShapeTable)
     access_lifetime: Span | None = None
     expires_in_unit: Annotated[ExpiryUnit, Read(one_of(ExpiryUnit))] = ExpiryUnit.SECONDS
     refresh_idle: Span | None = None
@@ -92,7 +148,10 @@ class DefinitionTable:
     grace: Duration = timedelta()
     reuse_refused: Flag = False
     window: Span | None = None
-    confirm: Annotated[int, Read(whole(0, 2))] = 0  # a dead token costs two more requests at most
+    earliest: Span | None = None
+    min_interval: Span | None = None
+    rate: Annotated[Rate, Read(rate)] | None = None
+    confirm_after: Span | None = None
     rejected: Signs = ()
     misconfigured: Signs = ()
     unavailable: Signs = ()
@@ -106,11 +165,13 @@ def definition(name: str, table: DefinitionTable) -> Definition:
     known: dict[str, Any] = {field.name: getattr(table, field.name) for field in fields(DefinitionTable)}
     known["title"] = table.title or name
     known["variables"] = {
-        key: Variable(pattern=row.pattern, default=row.default) for key, row in table.variables.items()
+        key: Variable(pattern=row.pattern or _ANY, kind=row.kind, default=row.default)
+        for key, row in table.variables.items()
     }
+    known["reply"] = Shape(**{field.name: getattr(table.reply, field.name) for field in fields(ShapeTable)})
     for meaning in ("rejected", "misconfigured", "unavailable"):
         known[meaning] = tuple(
-            Sign(field=row.field, values=row.values, pattern=row.pattern, status=row.status)
+            Sign(**{field.name: getattr(row, field.name) for field in fields(SignTable)})
             for row in known[meaning]
         )
     return Definition(name=name, **known)
@@ -118,9 +179,10 @@ def definition(name: str, table: DefinitionTable) -> Definition:
 
 def faults(table: DefinitionTable) -> Iterator[Fault]:
     """What is wrong across keys: URLs that could lead astray, variables that fit nothing, signs that show nothing."""
-    yield from url_faults(("token_url",), table.token_url, table.domain)
+    bases = {name for name, row in table.variables.items() if row.kind is VariableKind.BASE}
+    yield from url_faults(("token_url",), table.token_url, table.domains, bases)
     if table.revoke_url is not None:
-        yield from url_faults(("revoke_url",), table.revoke_url, table.domain)
+        yield from url_faults(("revoke_url",), table.revoke_url, table.domains, bases)
     yield from _variable_faults(table)
     for meaning, signs in (
         ("rejected", table.rejected),
@@ -129,12 +191,16 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
     ):
         if any(not sign.values and sign.pattern is None for sign in signs):
             yield (meaning,), "a sign has neither values nor a pattern", "Say what the text at its field is."
-    if table.domain is not None and not _DOMAIN.fullmatch(table.domain):
-        yield (
-            ("domain",),
-            "is not a domain",
-            'Write it in small letters like "example.com", without a dot in front.',
-        )
+    if not all(map(_DOMAIN.fullmatch, table.domains)):
+        do = 'Write each in small letters like "example.com", without a dot in front.'
+        yield ("domains",), "are not all domains", do
+    if table.method is Method.GET and (
+        table.grant is Grant.REFRESH_TOKEN or table.body is not BodyFormat.QUERY
+    ):
+        do = 'Use POST; GET is for body = "query" and a grant that has no refresh token.'
+        yield ("method",), "GET may be repeated on its way", do
+    for name in sorted(table.names.keys() - _NAMED):
+        yield ("names", name), "is no parameter of ours", f"Name one of: {', '.join(sorted(_NAMED))}."
     for name in sorted(_OWN_PARAMS.intersection(table.params)):
         yield ("params", name), "is sent by refreshd itself", "Remove it."
     for name in table.headers:
@@ -143,13 +209,15 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
 
 
 def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:
-    used = used_variables(table.token_url, table.revoke_url)
+    used = used_variables(table.token_url, table.revoke_url, *table.params.values())
     for name in sorted(used - table.variables.keys()):
         yield ("variables", name), "is used in a URL, but not declared", "Add it with its pattern."
     for name, variable in table.variables.items():
         if name not in used:
-            yield ("variables", name), "is declared, but not used in a URL", "Remove it."
-        if variable.default is not None and not variable.pattern.fullmatch(variable.default):
+            yield ("variables", name), "is declared, but not used in a URL or a parameter", "Remove it."
+        if (variable.pattern is None) is (variable.kind is VariableKind.NAME):
+            yield ("variables", name, "pattern"), "is for a name, and a name needs it", "Add or remove it."
+        if variable.default and variable.pattern and not variable.pattern.fullmatch(variable.default):
             yield ("variables", name, "default"), "does not match the pattern", "Correct one of the two."
 
 

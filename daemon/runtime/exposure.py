@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from daemon.domain.request import is_loopback
+from daemon.domain.target import is_loopback
 from daemon.runtime.document import Document
 from daemon.runtime.problem import Findings, Place
 from daemon.runtime.secret_source import holds_password, world_readable

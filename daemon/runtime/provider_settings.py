@@ -1,25 +1,44 @@
 """`[providers.NAME]`: what is ours at a provider, and over a shipped definition whatever the operator knows better."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
-from daemon.domain.provider import ClientAuth, Provider
+from daemon.domain.provider import ClientAuth, Provider, VariableKind
 from daemon.domain.token import PROVIDER_NAME
 from daemon.runtime.definitions import DefinitionTable, definition, faults, shipped_tables
-from daemon.runtime.fields import Read, Text, checked, whole
+from daemon.runtime.fields import ARRAY, Flag, Read, Text, checked, text, whole
 from daemon.runtime.problem import Findings, Wrong
 from daemon.runtime.safe_url import used_variables
 from daemon.runtime.secret_source import SecretText, Surroundings
 
 # Where nothing says what a provider is, its other keys are checked all the same.
 _UNKNOWN = {"token_url": "https://unknown.invalid/", "client_auth": "post"}
-_URL_KEYS = ("token_url", "revoke_url", "variables", "domain", "params", "headers")
+_URL_KEYS = (
+    "token_url",
+    "revoke_url",
+    "variables",
+    "domains",
+    "params",
+    "headers",
+    "names",
+    "method",
+    "body",
+)
+_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*(:[1-9][0-9]{0,4})?")
 
 
-def _not_yet(_value: object) -> NoReturn:
-    raise Wrong("not supported yet", "Remove it; concurrency bounds the requests in flight.")
+def allowed_host(value: object) -> str:
+    if not _HOST.fullmatch(text(value)):
+        raise Wrong(
+            "is not a host", 'Write it in small letters like "sso.example.com", with ":8443" if need be.'
+        )
+    return text(value)
+
+
+AllowedHost = Annotated[str, Read(allowed_host)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +48,8 @@ class ProviderTable(DefinitionTable):
     client_id: Text | None = None  # asked for below, so that its absence hides no other problem
     client_secret: SecretText | None = None
     concurrency: Annotated[int | None, Read(whole(1, 100_000))] = None
-    rate: Annotated[None, Read(_not_yet)] = None
+    allowed_hosts: Annotated[frozenset[AllowedHost], ARRAY] = frozenset()
+    allow_private: Flag = False
 
 
 def whole_tables(providers: object) -> dict[str, object]:
@@ -61,6 +81,9 @@ def read_providers(
             client_secret=row.client_secret,
             share=row.concurrency or max(1, concurrency // len(configured)),
             window=row.window if own_window else None,
+            rate=row.rate,
+            allowed_hosts=row.allowed_hosts,
+            allow_private=row.allow_private,
         )
     return found
 
@@ -101,6 +124,9 @@ def _check_is_defined(name: str, table: Mapping[str, Any], findings: Findings) -
 def _client_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
     if row.client_id is None:
         yield "client_id", "is required", "Add it: the provider gave it to your app."
+    if not row.allowed_hosts and not row.domains and _begins_with_a_base(row):
+        do = 'Add them, like allowed_hosts = ["sso.example.com"].'
+        yield "allowed_hosts", "are required, since each token says where its server is", do
     if row.client_auth is ClientAuth.NONE and row.client_secret is not None:
         do = "Remove it, or set client_auth to basic or post."
         yield "client_secret", 'is never sent with client_auth = "none"', do
@@ -109,13 +135,20 @@ def _client_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
         yield "client_secret", "is required", do
 
 
+def _begins_with_a_base(row: ProviderTable) -> bool:
+    begins = {name for name, known in row.variables.items() if known.kind is VariableKind.BASE}
+    return any(row.token_url.startswith(f"${{{name}}}") for name in begins)
+
+
 def _laid_over(shipped: Mapping[str, Any], own: object) -> object:
     """`own` over `shipped`, table by table. A token URL of the operator's own needs only the variables it uses."""
     if not isinstance(own, Mapping):
         return own
     known = dict(shipped)
     if "token_url" in own and "variables" in known:
-        used = used_variables(*(str(own.get(key, known.get(key, ""))) for key in ("token_url", "revoke_url")))
+        params = {**known.get("params", {}), **own.get("params", {})}
+        urls = (str(own.get(key, known.get(key, ""))) for key in ("token_url", "revoke_url"))
+        used = used_variables(*urls, *map(str, params.values()))
         known["variables"] = {name: row for name, row in known["variables"].items() if name in used}
     merged: dict[str, Any] = {**known, **own}
     for key in merged.keys() & known.keys():

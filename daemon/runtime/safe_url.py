@@ -5,15 +5,16 @@ a client secret are sent. Hence the rules about URLs, and about the patterns of 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from urllib.parse import urlsplit
 
-from daemon.domain.request import is_loopback
+from daemon.domain.target import is_loopback
 from daemon.runtime.fields import pattern
 from daemon.runtime.problem import Place, Wrong
 
 Fault = tuple[Place, str, str]  # the key, what is wrong, what to do
 
+_SOMEWHERE = "https://base.invalid"
 _PLACE = re.compile(r"\$\{([^}]*)\}")
 # RFC 3986's unreserved characters, no dot in front: no "/", no "@", no ".."
 _HARMLESS = r"(?=[A-Za-z0-9_~-][A-Za-z0-9._~-]*\Z)"
@@ -37,7 +38,12 @@ def safe_pattern(value: object) -> re.Pattern[str]:
     return pattern(f"{_HARMLESS}(?:{found.pattern})")  # refuses flags for the whole, like "(?i)", too
 
 
-def url_faults(place: Place, url: str, domain: str | None) -> Iterator[Fault]:
+def url_faults(place: Place, url: str, domains: Sequence[str], bases: Collection[str]) -> Iterator[Fault]:
+    """What is wrong with a URL. `bases`: the variables that stand for its beginning."""
+    base = _PLACE.match(url)
+    if base is not None and base[1] in bases:
+        yield from url_faults(place, _SOMEWHERE + url[base.end() :], (), ())
+        return
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -58,14 +64,11 @@ def url_faults(place: Place, url: str, domain: str | None) -> Iterator[Fault]:
     if not variable_host:
         return
     tail = parts.netloc.rpartition("}")[2]
-    if domain is None:
-        yield (
-            ("domain",),
-            "is required, since a variable fills the host",
-            'Add it, like domain = "example.com".',
-        )
-    elif port is not None or not (f".{domain}".endswith(tail) or tail.endswith(f".{domain}")):
-        yield place, "leads outside of the domain", "End the host with the domain, and give no port."
+    if not domains:
+        do = 'Add them, like domains = ["example.com"].'
+        yield ("domains",), "are required, since a variable fills the host", do
+    elif port is not None or not any(f".{one}".endswith(tail) or tail.endswith(f".{one}") for one in domains):
+        yield place, "leads outside of the domains", "End the host with one of them, and give no port."
 
 
 def used_variables(*urls: str | None) -> set[str]:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from daemon.adapters.token_endpoint import LARGEST_REPLY, TokenEndpoint
+from daemon.domain.answer import Concern
 from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.provider import ClientAuth, Definition, Provider
 from daemon.domain.request import Request, refresh_request
@@ -221,7 +222,9 @@ async def test_a_refresh_works_against_a_real_server(site):
             state=State.ACTIVE,
             refresh_token=Secret(str(consent["refresh_token"])),
         )
-        got = await site.endpoint().send(refresh_request(provider, token), deadline=NEVER)
+        got = await site.endpoint().send(
+            refresh_request(provider, token, now=datetime.now(UTC)), deadline=NEVER
+        )
         assert isinstance(got, Reply)
         assert (got.status, got.whole, got.content_type) == (200, True, "application/json")
         assert got.asked_at == NOON
@@ -279,7 +282,7 @@ async def test_plain_http_is_for_this_machine_alone(site, url):
     """Nothing is looked up, connected to or sent; it is the operator's to mend."""
     got = await asyncio.wait_for(site.endpoint().send(request(url), deadline=NEVER), 1)
     assert isinstance(got, NoReply)
-    assert (got.sent, got.trust) == (False, True)
+    assert (got.sent, got.concerns) == (False, Concern.PROVIDER)
 
 
 async def test_proxies_of_the_environment_are_ignored(site, monkeypatch):
@@ -305,7 +308,7 @@ async def test_a_refused_connection_was_not_sent(site):
     await wire.close()
     got = await site.endpoint().send(request(url), deadline=NEVER)
     assert isinstance(got, NoReply)
-    assert (got.code, got.sent, got.trust) == ("connection", False, False)
+    assert (got.code, got.sent, got.concerns) == ("connection", False, None)
 
 
 async def test_a_timeout_after_sending_may_have_been_processed(site):
@@ -509,7 +512,7 @@ async def test_a_certificate_that_nobody_signed_is_refused(site, tls):
     wire = await site.serve(silent, tls=tls)
     got = await site.endpoint().send(request(wire.url), deadline=NEVER)
     assert isinstance(got, NoReply)
-    assert (got.code, got.sent, got.trust) == ("tls", False, True)
+    assert (got.code, got.sent, got.concerns) == ("tls", False, Concern.PROVIDER)
     assert "certificate" in got.message.lower()
     assert wire.seen == b""
 
@@ -524,7 +527,7 @@ async def test_a_server_that_speaks_no_tls_is_refused(site):
     wire = await site.serve(plain)
     got = await site.endpoint().send(request(wire.url.replace("http:", "https:")), deadline=NEVER)
     assert isinstance(got, NoReply)
-    assert (got.code, got.sent, got.trust) == ("tls", False, True)
+    assert (got.code, got.sent, got.concerns) == ("tls", False, Concern.PROVIDER)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from daemon.domain.answer import Answer, Granted, Misconfigured, Rejected, Unavailable, Unread
+from daemon.domain.answer import Answer, Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
 from daemon.domain.dialect import NoReply, Reply, read, retry_after
 from daemon.domain.provider import Definition, ExpiryUnit, Provider, Rotation, Sign
 from daemon.domain.secret import MASK, Secret
@@ -506,16 +506,16 @@ def test_a_refusal_that_was_cut_short_is_one_all_the_same(whole):
 
 
 @pytest.mark.parametrize(
-    ("sent", "trust", "means"),
+    ("sent", "concerns", "means"),
     [
-        (True, False, Unavailable(code="timeout", message="none", in_doubt=True)),
-        (False, False, Unavailable(code="timeout", message="none", in_doubt=False)),
-        (False, True, Misconfigured(code="timeout", message="none")),
+        (True, None, Unavailable(code="timeout", message="none", in_doubt=True)),
+        (False, None, Unavailable(code="timeout", message="none", in_doubt=False)),
+        (False, Concern.PROVIDER, Misconfigured(code="timeout", message="none", concerns=Concern.PROVIDER)),
     ],
 )
-def test_no_reply_is_in_doubt_only_where_something_was_sent(sent, trust, means):
+def test_no_reply_is_in_doubt_only_where_something_was_sent(sent, concerns, means):
     """And a certificate that isn't trusted is the operator's affair."""
-    nothing = NoReply(code="timeout", message="none", sent=sent, trust=trust, asked_at=ASKED)
+    nothing = NoReply(code="timeout", message="none", sent=sent, concerns=concerns, asked_at=ASKED)
     assert read(Provider(definition=PLAIN, client_id="me"), TOKEN, nothing) == means
 
 

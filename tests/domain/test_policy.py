@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from daemon.domain.answer import Granted, Misconfigured, Rejected, Unavailable, Unread
+from daemon.domain.answer import Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
 from daemon.domain.change import Postponed, Renewed, Retired, Scheduled, Withheld
 from daemon.domain.policy import (
     BACKOFF_LAST,
@@ -47,7 +47,7 @@ GRANTED = Granted(
 OUTAGE = Unavailable(code="http_500", message="oops")
 LOST = Unavailable(code="timeout", message="none came", in_doubt=True)
 DEAD = Rejected(code="invalid_grant", message="dead")
-WRONG = Misconfigured(code="invalid_client", message="who?", client=True)
+WRONG = Misconfigured(code="invalid_client", message="who?", concerns=Concern.CLIENT)
 
 instants = st.timedeltas(timedelta(days=-5000), timedelta(days=5000)).map(lambda away: ASKED + away)
 chances = st.floats(0, 1)

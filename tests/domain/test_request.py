@@ -4,6 +4,7 @@ import json
 import re
 from base64 import b64decode, b64encode
 from dataclasses import replace
+from datetime import UTC, datetime
 from urllib.parse import parse_qs, quote_plus, urlsplit
 
 import pytest
@@ -12,16 +13,17 @@ from hypothesis import strategies as st
 
 from daemon.domain.provider import BodyFormat, ClientAuth, Definition, Provider, Variable
 from daemon.domain.request import (
-    NotSendable,
     form_encoded,
     form_value,
-    is_loopback,
-    refresh_request,
-    token_url,
+)
+from daemon.domain.request import (
+    refresh_request as request_at,
 )
 from daemon.domain.secret import Secret
+from daemon.domain.target import NotSendable, is_loopback, token_url
 from daemon.domain.token import State, Token
 
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
 PLAIN = Definition(name="acme", title="Acme", token_url="https://login.acme.test/token")
 TOKEN = Token(
     id="acme:1", provider="acme", account="1", state=State.ACTIVE, refresh_token=Secret("r/e+f r=1&~")
@@ -55,13 +57,17 @@ NO_BASES = ["https://evil.test", "http://acme.test", "//acme.test", "acme.test",
 NO_PATHS = ["..", ".", "a/../b", "%2e%2E", "a\\..\\b", "a b", "\x7f", "ü"]
 
 
+def refresh_request(client, token):
+    return request_at(client, token, now=NOW)
+
+
 def provider(client_id="my id", client_secret="s:e/c%", **known):
     secret = Secret(client_secret) if client_secret is not None else None
     return Provider(definition=replace(PLAIN, **known), client_id=client_id, client_secret=secret)
 
 
-def templated(url, *, domain="acme.test", **variables):
-    return provider(token_url=url, domain=domain, variables=variables or {"v": LOOSE})
+def templated(url, *, domains=("acme.test",), **variables):
+    return provider(token_url=url, domains=domains, variables=variables or {"v": LOOSE})
 
 
 def test_basic_credentials_are_form_encoded_first():
@@ -212,7 +218,7 @@ def test_a_variable_that_leads_astray_is_refused(url, values, why):
 def test_a_variable_may_fill_no_host_without_a_domain():
     """A definition that names none allows none."""
     with pytest.raises(NotSendable):
-        token_url(templated("https://${v}/token", domain=None), {"v": "acme.test"})
+        token_url(templated("https://${v}/token", domains=()), {"v": "acme.test"})
 
 
 @given(

@@ -1,0 +1,103 @@
+"""Where a request goes: the token endpoint's URL, completed with variables that come from a database, and kept from
+leading a refresh token and a client secret astray.
+"""
+
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from daemon.domain.provider import Provider, VariableKind
+
+_PLACE = re.compile(r"\$\{([^}]*)\}")
+_VISIBLE = re.compile(
+    r"[\x21-\x7e]*"
+)  # parsers drop tabs and line ends: what is checked must be what is used
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_FIXED_HOST = re.compile(r"[a-z]+://[^/?#\\]+/")  # the host is complete before the first variable
+# Scheme, host, perhaps a port and a path: no user, no query, nothing encoded. The host is checked afterwards.
+_BASE = re.compile(r"https?://[A-Za-z0-9._-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]+)*/?")
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class NotSendable(ValueError):
+    """The request must not be built: a variable is missing or leads elsewhere. Its text is fit for people."""
+
+
+def token_url(provider: Provider, variables: Mapping[str, str]) -> str:
+    """The token endpoint's URL with its variables filled in.
+
+    The values come from a database and the URL decides where a refresh token and a client secret go. So: only what
+    the definition's pattern allows, and where a variable fills the host, that host must be one that the operator
+    allows or lie inside the definition's domains; where none does, the host stays what it is. A URL without variables
+    is the operator's word. Raises NotSendable.
+    """
+    known = provider.definition
+    if "${" not in known.token_url:
+        return known.token_url
+    url = filled(provider, known.token_url, variables)
+    if fills_host(known.token_url):
+        _check_host(provider, url)
+    _check_path(url)
+    return url
+
+
+def filled(provider: Provider, text: str, variables: Mapping[str, str]) -> str:
+    return _PLACE.sub(lambda place: _value(provider, place[1], variables), text)
+
+
+def fills_host(url: str) -> bool:
+    return "${" in url and not _FIXED_HOST.match(url.partition("${")[0])
+
+
+def _value(provider: Provider, name: str, variables: Mapping[str, str]) -> str:
+    rule = provider.definition.variables.get(name)
+    value = variables.get(name, rule.default if rule else None)
+    if rule is None or value is None:
+        raise NotSendable(f"the token has no variable {name!r}, which {provider.name}'s definition needs")
+    shape = _BASE if rule.kind is VariableKind.BASE else rule.pattern
+    if not shape.fullmatch(value) or not _VISIBLE.fullmatch(value):
+        raise NotSendable(f"the variable {name!r} does not look as {provider.name}'s definition demands")
+    return value.rstrip("/") if rule.kind is VariableKind.BASE else value
+
+
+def _check_host(provider: Provider, url: str) -> None:
+    if is_allowed(provider, url):
+        return
+    parts = urlsplit(url)
+    host = parts.netloc.lower()  # whole: no user, no port
+    inside = any(host == domain or host.endswith("." + domain) for domain in provider.definition.domains)
+    if not inside or parts.scheme != "https" or not _HOST.fullmatch(host) or _is_address(host):
+        known = " or ".join(map(repr, provider.definition.domains)) or "the allowed_hosts"
+        raise NotSendable(f"the token URL would lead outside of {known} once its variables are filled in")
+
+
+def is_allowed(provider: Provider, url: str) -> bool:
+    """Whether the operator named this very host. Raises NotSendable for what is no URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise NotSendable("the token URL is not a URL once its variables are filled in") from None
+    secure = parts.scheme == "https" or is_loopback(url)
+    return secure and parts.netloc.lower() in provider.allowed_hosts
+
+
+def _check_path(url: str) -> None:
+    """No dot segments: they would climb out of the path that the definition gives."""
+    path = url.partition("?")[0].lower().replace("\\", "/").replace("%2e", ".")
+    if {".", ".."} & set(path.split("/")):
+        raise NotSendable("the token URL would lead to another path once its variables are filled in")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(url: str) -> bool:
+    """Whether `url` names this machine: the only place that plain HTTP may go to."""
+    host = urlsplit(url).hostname or ""
+    return host in _LOOPBACK or (_is_address(host) and ip_address(host).is_loopback)
