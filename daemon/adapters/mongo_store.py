@@ -12,6 +12,7 @@ from pymongo import UpdateMany, UpdateOne
 
 from daemon.adapters.keyring import KeyRing, Unopenable
 from daemon.adapters.mongo import Mongo, due
+from daemon.adapters.mongo_pauses import pause_of
 from daemon.adapters.mongo_records import MongoRecords
 from daemon.adapters.token_document import (
     CLAIMED_FIELDS,
@@ -60,7 +61,7 @@ class MongoStore:
         await self._release_burnt()
         rows = await self._mongo.promised(self._mongo.providers.find({"paused": {"$ne": None}}).to_list())
         return Survey(
-            paused={str(row["_id"]): _reason(row) for row in rows},
+            paused={str(row["_id"]): pause_of(row) for row in rows},
             set_aside=await self._unconfigured(configured),
         )
 
@@ -84,7 +85,9 @@ class MongoStore:
 
     # ---------------------------------------------------------------- claims
 
-    async def claim(self, provider: Provider, *, limit: int, busy: Collection[str]) -> Batch:
+    async def claim(
+        self, provider: Provider, *, limit: int, busy: Collection[str], doubtful: bool = False
+    ) -> Batch:
         """Three commands for any number of tokens: find what is due, take it, read what was really taken."""
         now, asked = self._clock.now(), self._clock.boot()
         claimable: list[object] = [
@@ -93,6 +96,8 @@ class MongoStore:
             {"lease.hold": {"$lte": now}},
         ]
         query: dict[str, object] = {"provider": provider.name, "due_at": due(now), "$or": claimable}
+        if doubtful:
+            query |= {"lease.owner": self._owner, "doubt.tries": 1}
         if busy:
             query["_id"] = {"$nin": list(busy)}
         found = await self._mongo.promised(
@@ -260,8 +265,3 @@ def _perhaps_spent(document: Document, owner: str) -> dict[str, object]:
     asker = before.get("asker") if lease.get("owner") == owner else lease.get("owner")
     counted = (tries if isinstance(tries, int) else 0) + running
     return {"doubt": {"since": before.get("since"), "tries": counted, "asker": asker}}
-
-
-def _reason(row: Mapping[str, object]) -> str:
-    paused = row.get("paused")
-    return str(paused.get("reason", "operator")) if isinstance(paused, Mapping) else "operator"

@@ -6,7 +6,7 @@ import random
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from daemon.adapters.mongo_consents import Added, Refused
@@ -18,7 +18,7 @@ from daemon.commands.output import Output, moment
 from daemon.commands.providers import to_configure
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
 from daemon.domain.expiry import end_of
-from daemon.domain.policy import Timing, due_at
+from daemon.domain.policy import Timing, first_due
 from daemon.domain.provider import Provider
 from daemon.domain.target import NotSendable, token_url
 from daemon.domain.token import State, Token, token_id
@@ -121,20 +121,7 @@ async def _check_variables(access: Access, wish: _Wish) -> None:
 
 def _token(wish: _Wish, consent: Consent, *, timing: Timing, now: datetime) -> Token:
     """The token that `consent` makes, with the time at which it is first renewed."""
-    due: datetime | None = None
-    if consent.refresh_token is not None and consent.access_token is None:
-        due = now
-    elif consent.refresh_token is not None and consent.expires_at is not None:
-        due = due_at(
-            wish.provider,
-            consent.expires_at,
-            issued_at=consent.issued_at,
-            now=now,
-            chance=random.random(),
-            timing=timing,
-            refresh_expires_at=consent.refresh_expires_at,
-        )
-    return Token(
+    token = Token(
         id=wish.id,
         provider=wish.provider.name,
         account=wish.account,
@@ -147,8 +134,10 @@ def _token(wish: _Wish, consent: Consent, *, timing: Timing, now: datetime) -> T
         expires_at=consent.expires_at,
         refresh_expires_at=consent.refresh_expires_at,
         consent_ends_at=consent.consent_ends_at,
-        due_at=due,
         vars=wish.variables,
+    )
+    return replace(
+        token, due_at=first_due(wish.provider, token, now=now, chance=random.random(), timing=timing)
     )
 
 

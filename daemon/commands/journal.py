@@ -212,7 +212,7 @@ class _Salvage:
             claim = await self._store.recall(entry)
             if claim is None:
                 return "superseded"  # the token was removed
-            return await self._refresher.conclude(claim, entry)
+            return (await self._refresher.conclude(claim, entry)).conclusion
         except StoreLost:
             raise
         except Unusable as why:

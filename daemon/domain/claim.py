@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
+from daemon.domain.brake import Pause
 from daemon.domain.dialect import Reply
 from daemon.domain.token import FailureKind, Token
 
@@ -58,7 +59,7 @@ class Entry:
 class Survey:
     """How the store looks before a sweep: who is paused, and the due documents of providers we have no client for."""
 
-    paused: Mapping[str, str]  # provider -> reason
+    paused: Mapping[str, Pause]  # by provider
     set_aside: Sequence[SetAside]
 
 

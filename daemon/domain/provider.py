@@ -177,7 +177,6 @@ class Provider:
     client_assertion: Assertion | None = None
     share: int = 256
     window: timedelta | None = None
-    rate: Rate | None = None
     allowed_hosts: frozenset[str] = (
         frozenset()
     )  # the operator's word: variables may lead there, with port if stated

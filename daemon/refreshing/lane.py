@@ -4,48 +4,118 @@ Lanes keep providers apart: one that hangs fills its own lane and no other.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
+from daemon.domain.answer import Answer, Misconfigured
+from daemon.domain.brake import Brake, Pause, Reason
 from daemon.domain.claim import Claim, SetAside, StoreLost
 from daemon.domain.event import InFlight, TokenUnreadable
 from daemon.domain.provider import Provider
-from daemon.refreshing.ports import Journal, Observe, Store
+from daemon.refreshing.ports import Clock, Journal, Observe, Pace, Pauses, Store
 from daemon.refreshing.refresher import Refresher
+
+SHYNESS = timedelta(seconds=2)  # how long the first answer is waited for before many more are asked
 
 
 class Lane:
-    """At most `provider.share` tokens of one provider in flight."""
+    """At most `provider.share` tokens of one provider in flight; at first one alone, in case our client is refused."""
 
     def __init__(
-        self, provider: Provider, *, store: Store, journal: Journal, refresher: Refresher, observe: Observe
+        self,
+        provider: Provider,
+        *,
+        store: Store,
+        pauses: Pauses,
+        pace: Callable[[Provider], Pace],
+        journal: Journal,
+        refresher: Refresher,
+        clock: Clock,
+        observe: Observe,
     ) -> None:
         self.provider = provider
         self.in_flight: dict[str, asyncio.Task[None]] = {}
         self._store = store
+        self._pauses = pauses
+        self._pace_of = pace
+        self._pace = pace(provider)
         self._journal = journal
         self._refresher = refresher
+        self._clock = clock
         self._observe = observe
+        self._brake = Brake()
+        self._shy = True  # one at a time: an answer, or the lack of one, will tell
+        self._shy_until = timedelta(0)
+        self._pause: Pause | None = None
+        self._tried: datetime | None = None  # the pause that our own client has probed at once
         self._faulty: set[str] = set()  # a bug of ours met them: not presented again by this process
         self._lost = False  # a result could not be stored: first it is replayed, then more is claimed
         self._freed = asyncio.Event()
+        self._waiting: asyncio.Task[None] | None = None  # for the pace
         self._stopping = False
+
+    def use(self, provider: Provider) -> None:
+        """Go on with this provider; another client has to prove itself anew."""
+        if provider != self.provider:
+            self.provider, self._pace = provider, self._pace_of(provider)
+            self._brake, self._tried, self._shy = Brake(paused=self._brake.paused), None, True
+
+    def follow(self, pause: Pause | None) -> None:
+        """What all replicas have agreed on: a rest, or the end of one."""
+        self._pause = pause
+        if pause is None:
+            self._brake.release()
+        elif not self._brake.paused:
+            self._brake.rest()
+        self._shy = self._shy or self._brake.paused
 
     async def work(self) -> int:
         """Claim and start all that is due. Returns how many were claimed. Raises StoreLost."""
-        claimed = 0
-        more = True
         self._lost = False
-        while more and await self._room() and self._journal.writable and not self._lost:
-            batch = await self._store.claim(self.provider, limit=self._free(), busy=self._busy())
-            await self._start(batch.items)
-            claimed += len(batch.items)
-            more = batch.more
+        self._shy_until = self._clock.boot() + SHYNESS
+        claimed = await self._probe() if self._brake.paused else 0
+        more = True
+        while more and await self._room() and not self._brake.paused:
+            if (limit := self._allowed()) > 0:
+                batch = await self._store.claim(self.provider, limit=limit, busy=self._busy())
+                await self._start(batch.items)
+                claimed += len(batch.items)
+                more = batch.more
         return claimed
+
+    async def _probe(self) -> int:
+        """While the provider rests: one token when the time has come, and it is our turn. Where it rests for an
+        outage, what we have asked once without an answer is asked once more all the same.
+        """
+        pause = self._pause
+        if pause is None or pause.reason is Reason.OPERATOR or not await self._room():
+            return 0
+        due = pause.next_probe_at is None or pause.next_probe_at <= self._clock.now() or self._is_other(pause)
+        if not due and pause.reason is not Reason.OUTAGE:
+            return 0
+        limit = 1 if due else self.provider.share
+        batch = await self._store.claim(self.provider, limit=limit, busy=self._busy(), doubtful=not due)
+        claims = [item for item in batch.items if isinstance(item, Claim)]
+        if due and claims and not await self._pauses.take_turn(self.provider, pause):
+            await self._store.release(claims)
+            return 0
+        if due and claims:
+            self._tried = pause.since
+        await self._start(batch.items)
+        if self.in_flight:
+            await asyncio.wait(self.in_flight.values())
+        return len(batch.items)
+
+    def _is_other(self, pause: Pause) -> bool:
+        """Whether the pause was about another client than ours, and ours was not tried yet."""
+        return pause.client != self._pauses.client_of(self.provider) and self._tried != pause.since
 
     def stop(self) -> None:
         """Start nothing more."""
         self._stopping = True
         self._freed.set()
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def resume(self) -> None:
         """Take the stop back: the provider is configured again."""
@@ -57,15 +127,28 @@ class Lane:
         while self.in_flight:
             await asyncio.wait(self.in_flight.values())
 
-    def _free(self) -> int:
-        return self.provider.share - len(self.in_flight)
+    def _allowed(self) -> int:
+        """How many may be claimed: as many as can start now."""
+        most = 1 if self._shy else self.provider.share
+        return self._pace.allows(most - len(self.in_flight))
 
     async def _room(self) -> bool:
-        """Wait until a good part of the share is free, so that claims come in batches. False: stopping."""
-        while not self._stopping and self._free() < max(1, self.provider.share // 2):
+        """Wait until a good part of the share is free, so that claims come in batches, and the pace allows more.
+        False: nothing more is to be started.
+        """
+        if self._shy and self.in_flight:
+            left = max(self._shy_until - self._clock.boot(), timedelta(0))
+            await asyncio.wait(self.in_flight.values(), timeout=left.total_seconds())
+            if self._clock.boot() >= self._shy_until and not self._brake.paused:
+                self._shy = False
+        while not self._stopping and 2 * len(self.in_flight) > self.provider.share:
             self._freed.clear()
             await self._freed.wait()
-        return not self._stopping
+        if not self._stopping:
+            self._waiting = asyncio.create_task(self._pace.ready(), name=f"pace {self.provider.name}")
+            await asyncio.wait({self._waiting})  # `stop` cancels it
+            self._waiting = None
+        return not self._stopping and self._journal.writable and not self._lost
 
     def _busy(self) -> set[str]:
         """What is in flight here, or has a reply in the journal, is never presented."""
@@ -75,6 +158,7 @@ class Lane:
         if self._stopping:
             await self._store.release([item for item in items if isinstance(item, Claim)])
             return
+        await self._pace.spend(sum(isinstance(item, Claim) for item in items))
         for item in items:
             if isinstance(item, SetAside):
                 report(item, self._observe)
@@ -85,7 +169,9 @@ class Lane:
 
     async def _refresh(self, claim: Claim) -> None:
         try:
-            await self._refresher.refresh(claim)
+            answer = await self._refresher.refresh(claim)
+            if answer is not None:
+                await self._heard(claim.token.id, answer)
         except StoreLost:
             self._lost = True  # its reply, if one came, is in the journal; the next sweep replays it
         except Exception as error:  # noqa: BLE001  one token's bug must not reach the others
@@ -99,6 +185,18 @@ class Lane:
             del self.in_flight[claim.token.id]
             self._freed.set()
             self._tell()
+
+    async def _heard(self, token: str, answer: Answer) -> None:
+        """Let the provider rest, or end its rest, where this answer tells so. Raises StoreLost."""
+        if not isinstance(answer, Misconfigured):
+            self._shy = False
+        rested = self._brake.paused
+        reason = self._brake.heard(token, answer)
+        if reason is not None:
+            self._shy = True
+            await self._pauses.pause(self.provider, reason)
+        elif rested and not self._brake.paused:
+            await self._pauses.resume(self.provider)
 
     def _tell(self) -> None:
         self._observe(InFlight(provider=self.provider.name, count=len(self.in_flight)))

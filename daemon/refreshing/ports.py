@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from daemon.domain.brake import Pause, Reason
 from daemon.domain.change import Change
 from daemon.domain.claim import Batch, Claim, Entry, Recorded, Survey
 from daemon.domain.dialect import NoReply, Reply
@@ -31,8 +32,11 @@ class Store(Protocol):
     async def survey(self, configured: Collection[str]) -> Survey:
         """Ask the store whether it is there, what time it has, which providers rest, and what can't be used."""
 
-    async def claim(self, provider: Provider, *, limit: int, busy: Collection[str]) -> Batch:
-        """Take up to `limit` due tokens of `provider`, oldest first, none of those in `busy`.
+    async def claim(
+        self, provider: Provider, *, limit: int, busy: Collection[str], doubtful: bool = False
+    ) -> Batch:
+        """Take up to `limit` due tokens of `provider`, oldest first, none of those in `busy`. `doubtful`: only what
+        this instance has asked once and had no answer to.
 
         A claim is returned only when a majority has acknowledged it; one that was not is released later.
         """
@@ -81,6 +85,35 @@ class Journal(Protocol):
     @property
     def writable(self) -> bool:
         """Whether a reply that comes now could be kept."""
+
+
+class Pauses(Protocol):
+    """Which providers rest, agreed by all replicas. Every method raises StoreLost."""
+
+    async def pause(self, provider: Provider, reason: Reason) -> None:
+        """Let `provider` rest, unless it does already."""
+
+    async def take_turn(self, provider: Provider, pause: Pause) -> bool:
+        """Whether the next probe is ours: nobody has taken it since `pause` was read."""
+
+    async def resume(self, provider: Provider) -> None:
+        """End the rest, unless an operator wants it."""
+
+    def client_of(self, provider: Provider) -> str:
+        """A fingerprint of our client at `provider`: another one is worth a probe at once."""
+
+
+class Pace(Protocol):
+    """How fast one provider may be asked by this process."""
+
+    async def ready(self) -> None:
+        """Wait until at least one request may go."""
+
+    def allows(self, most: int) -> int:
+        """How many requests may go now, at most `most`."""
+
+    async def spend(self, count: int) -> None:
+        """So many are going now; at most what was allowed."""
 
 
 class Endpoint(Protocol):

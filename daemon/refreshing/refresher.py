@@ -1,8 +1,8 @@
 """One token: ask, keep, decide, record, forget, tell. The whole story of this daemon, in one function."""
 
-from typing import Literal
+from dataclasses import dataclass
 
-from daemon.domain.answer import Concern
+from daemon.domain.answer import Answer, Concern
 from daemon.domain.change import Change, Scheduled, Withheld
 from daemon.domain.claim import Claim, Entry, Recorded
 from daemon.domain.dialect import NoReply, Reply, read
@@ -14,7 +14,20 @@ from daemon.domain.target import NotSendable
 from daemon.refreshing.ports import Chance, Clock, Endpoint, Journal, Observe, Store
 from daemon.refreshing.telling import brings_successor, told
 
-Conclusion = Literal["recorded", "superseded", "unread"]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What a reply has led to."""
+
+    answer: Answer
+    change: Change
+    recorded: Recorded
+
+    @property
+    def conclusion(self) -> str:
+        if isinstance(self.change, Withheld):
+            return "unread"
+        return "recorded" if self.recorded is Recorded.STORED else "superseded"
 
 
 class Refresher:
@@ -41,29 +54,29 @@ class Refresher:
         self._timing = timing
         self._observe = observe
 
-    async def refresh(self, claim: Claim) -> None:
-        """Renew the claimed token, or write down why not and when to try again."""
+    async def refresh(self, claim: Claim) -> Answer | None:
+        """Renew the claimed token, or write down why not and when to try again. Returns the provider's answer; None:
+        it was not asked.
+        """
         if (planned := self._planned(claim)) is not None:
             await self._store.record(claim, planned)
-            return
+            return None
         reply = await self._ask(claim)
         if isinstance(reply, NoReply):
-            await self._settle(claim, reply)
-            return
+            return (await self._settle(claim, reply)).answer
         entry = await self._journal.keep(claim, reply)
-        await self.conclude(claim, entry)
+        return (await self.conclude(claim, entry)).answer
 
-    async def conclude(self, claim: Claim, entry: Entry) -> Conclusion:
+    async def conclude(self, claim: Claim, entry: Entry) -> Settled:
         """From a kept reply to the end; also the way of a replay. Raises StoreLost or Unusable; the reply is kept."""
-        change, recorded = await self._settle(claim, entry.reply)
-        if isinstance(change, Withheld):
+        settled = await self._settle(claim, entry.reply)
+        if isinstance(settled.change, Withheld):
             self._journal.retain(entry, "unread")
-            return "unread"
-        if recorded is Recorded.SUPERSEDED and brings_successor(change):
+        elif settled.recorded is Recorded.SUPERSEDED and brings_successor(settled.change):
             self._journal.retain(entry, "superseded")
         else:
             self._journal.forget(entry)
-        return "recorded" if recorded is Recorded.STORED else "superseded"
+        return settled
 
     def _planned(self, claim: Claim) -> Scheduled | None:
         return first_look(
@@ -92,7 +105,7 @@ class Refresher:
         self._observe(ProviderAnswered(provider=claim.token.provider, duration=self._clock.boot() - started))
         return reply
 
-    async def _settle(self, claim: Claim, reply: Reply | NoReply) -> tuple[Change, Recorded]:
+    async def _settle(self, claim: Claim, reply: Reply | NoReply) -> Settled:
         token = claim.token
         provider = self.providers[token.provider]
         answer = read(provider, token, reply)
@@ -107,4 +120,4 @@ class Refresher:
         )
         recorded = await self._store.record(claim, change)
         self._observe(told(token, change, recorded, asked_at=reply.asked_at, now=self._clock.now()))
-        return change, recorded
+        return Settled(answer=answer, change=change, recorded=recorded)

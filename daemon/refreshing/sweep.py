@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from daemon.domain.brake import Pause
 from daemon.domain.claim import Entry, StoreLost
 from daemon.domain.event import (
     Event,
@@ -22,7 +23,7 @@ from daemon.domain.event import (
 from daemon.domain.provider import Provider
 from daemon.refreshing.lane import Lane, report
 from daemon.refreshing.ports import Clock, Journal, Observe, Store
-from daemon.refreshing.refresher import Conclusion, Refresher
+from daemon.refreshing.refresher import Refresher
 
 REPLAYED_AT_ONCE = 256
 PATIENCE = 0.8  # of its period: how long a sweep waits for what it started
@@ -81,7 +82,7 @@ class Sweeper:
         self._claimed = 0  # by passes that have ended since the last sweep was told
         self._leaving: dict[str, Lane] = {}  # not configured any more, but perhaps with something in flight
         self._unusable: set[int] = set()  # the entries that were told to be so
-        self._paused: Mapping[str, str] = {}
+        self._paused: Mapping[str, Pause] = {}
         self._beginning = asyncio.Lock()  # sweeps may overlap, their replays must not
 
     def configure(self, providers: Mapping[str, Provider], make: Callable[[Provider], Lane]) -> None:
@@ -94,7 +95,7 @@ class Sweeper:
                 self.lanes[name] = self._leaving.pop(name)
                 self.lanes[name].resume()
             if name in self.lanes:
-                self.lanes[name].provider = provider
+                self.lanes[name].use(provider)
             else:
                 self.lanes[name] = make(provider)
 
@@ -140,14 +141,18 @@ class Sweeper:
             raise StoreLost("the journal can't be written, so no provider is asked")
         self._harvest()  # what ended while no sweep waited for it begins anew
         for name, lane in self.lanes.items():
-            if name not in self._passes and name not in survey.paused:
+            lane.follow(survey.paused.get(name))
+            if name not in self._passes:
                 self._passes[name] = asyncio.create_task(lane.work(), name=f"lane {name}")
 
-    def _tell_pauses(self, paused: Mapping[str, str]) -> None:
+    def _tell_pauses(self, paused: Mapping[str, Pause]) -> None:
         """What changed since the sweep before, of the providers that are ours."""
-        now = {name: reason for name, reason in paused.items() if name in self.lanes}
-        for name in now.keys() - self._paused.keys():
-            self._observe(ProviderPaused(provider=name, reason=now[name], next_probe_at=None))
+        now = {name: pause for name, pause in paused.items() if name in self.lanes}
+        for name, pause in now.items():
+            if name not in self._paused or self._paused[name].since != pause.since:
+                self._observe(
+                    ProviderPaused(provider=name, reason=pause.reason, next_probe_at=pause.next_probe_at)
+                )
         for name in self._paused.keys() - now.keys():
             self._observe(ProviderResumed(provider=name))
         self._paused = now
@@ -215,10 +220,10 @@ class Sweeper:
         else:
             self._observe(JournalReplayed(token=entry.token, result=result))
 
-    async def _conclude(self, entry: Entry) -> Conclusion:
+    async def _conclude(self, entry: Entry) -> str:
         claim = await self._store.recall(entry)
         if claim is not None:
-            return await self._refresher.conclude(claim, entry)
+            return (await self._refresher.conclude(claim, entry)).conclusion
         self._journal.retain(entry, "superseded")  # the document is gone
         return "superseded"
 

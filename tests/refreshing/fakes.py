@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
+from daemon.domain.brake import Pause, Reason, probe_after
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
 from daemon.domain.claim import Batch, Claim, Entry, Recorded, SetAside, StoreLost, Survey, Unusable
 from daemon.domain.dialect import NoReply, Reply
@@ -81,7 +82,7 @@ class MemoryStore:
 
     def __init__(self, clock: SetClock, diary: list[str]) -> None:
         self.documents: dict[str, Stored] = {}
-        self.paused: dict[str, str] = {}
+        self.paused: dict[str, Pause] = {}
         self.set_aside: list[SetAside] = []
         self.away: set[str] = set()  # the methods that lose the store
         self.broken: dict[str, Exception] = {}  # what recording a token raises
@@ -136,13 +137,15 @@ class MemoryStore:
         found, self.set_aside = self.set_aside, []
         return Survey(paused=dict(self.paused), set_aside=found)
 
-    async def claim(self, provider: Provider, *, limit: int, busy: Collection[str]) -> Batch:
+    async def claim(
+        self, provider: Provider, *, limit: int, busy: Collection[str], doubtful: bool = False
+    ) -> Batch:
         self._step("claim", provider.name)
         self.limits.append(limit)
         self.before_claim()
         await self.claim_may_go_on.wait()
         due = sorted(
-            (stored for stored in self.documents.values() if self._is_due(stored, provider, busy)),
+            (stored for stored in self.documents.values() if self._is_due(stored, provider, busy, doubtful)),
             key=lambda stored: stored.token.due_at or NOON,
         )[:limit]
         claim_id = f"claim-{next(self._numbers)}"
@@ -204,8 +207,10 @@ class MemoryStore:
         if step in self.away:
             raise StoreLost(f"the store is away ({step})")
 
-    def _is_due(self, stored: Stored, provider: Provider, busy: Collection[str]) -> bool:
+    def _is_due(self, stored: Stored, provider: Provider, busy: Collection[str], doubtful: bool) -> bool:
         token = stored.token
+        if doubtful and (stored.owner != "me" or token.doubt is None or token.doubt.tries != 1):
+            return False
         return (
             token.provider == provider.name
             and token.due_at is not None
@@ -251,6 +256,58 @@ def _changed(token: Token, change: Change) -> Token:
             return replace(revised, due_at=None, last_failure=change.failure)
         case Scheduled():
             return replace(revised, due_at=change.due_at)
+
+
+class MemoryPauses:
+    """`refreshing.ports.Pauses`: what is agreed stands in the store's `paused`."""
+
+    def __init__(self, store: MemoryStore, clock: SetClock, diary: list[str]) -> None:
+        self.client = "our client"
+        self.beaten = False  # another replica takes every turn
+        self._store, self._clock, self._diary = store, clock, diary
+
+    async def pause(self, provider: Provider, reason: Reason) -> None:
+        self._diary.append(f"pause {provider.name} {reason}")
+        now = self._clock.now()
+        wait = probe_after(reason, 0)
+        pause = Pause(reason=reason, since=now, next_probe_at=now + wait, client=self.client)
+        self._store.paused.setdefault(provider.name, pause)
+
+    async def take_turn(self, provider: Provider, pause: Pause) -> bool:
+        self._diary.append(f"turn {provider.name}")
+        if self.beaten or self._store.paused.get(provider.name) != pause:
+            return False
+        wait = probe_after(pause.reason, pause.probes + 1)
+        self._store.paused[provider.name] = replace(
+            pause, probes=pause.probes + 1, next_probe_at=self._clock.now() + wait, client=self.client
+        )
+        return True
+
+    async def resume(self, provider: Provider) -> None:
+        self._diary.append(f"resume {provider.name}")
+        self._store.paused.pop(provider.name, None)
+
+    def client_of(self, provider: Provider) -> str:
+        return self.client
+
+
+class SetPace:
+    """`refreshing.ports.Pace`: so many may go, until the test allows more."""
+
+    def __init__(self, allowed: int) -> None:
+        self.allowed = allowed
+        self.more = asyncio.Event()
+
+    async def ready(self) -> None:
+        while not self.allowed:
+            self.more.clear()
+            await self.more.wait()
+
+    def allows(self, most: int) -> int:
+        return min(most, self.allowed)
+
+    async def spend(self, count: int) -> None:
+        self.allowed -= count
 
 
 class MemoryJournal:
@@ -350,6 +407,8 @@ class World:
     diary: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     store: MemoryStore = field(init=False)
+    pauses: MemoryPauses = field(init=False)
+    pace: SetPace = field(default_factory=lambda: SetPace(1_000_000))
     journal: MemoryJournal = field(init=False)
     endpoint: ScriptedEndpoint = field(init=False)
     refresher: Refresher = field(init=False)
@@ -358,6 +417,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock, self.diary)
+        self.pauses = MemoryPauses(self.store, self.clock, self.diary)
         self.journal = MemoryJournal(self.diary)
         self.endpoint = ScriptedEndpoint(self.diary)
         self.refresher = Refresher(
@@ -381,10 +441,20 @@ class World:
             period=self.period,
         )
 
-    def lane(self, one: Provider) -> Lane:
-        return Lane(
-            one, store=self.store, journal=self.journal, refresher=self.refresher, observe=self.observe
+    def lane(self, one: Provider, *, shy: bool = False) -> Lane:
+        """A lane whose provider has answered well before, unless it is `shy`."""
+        lane = Lane(
+            one,
+            store=self.store,
+            pauses=self.pauses,
+            pace=lambda _: self.pace,
+            journal=self.journal,
+            refresher=self.refresher,
+            clock=self.clock,
+            observe=self.observe,
         )
+        lane._shy, lane._brake.proven = shy, not shy
+        return lane
 
     def observe(self, event: Event) -> None:
         self.events.append(event)

@@ -215,7 +215,7 @@ async def test_a_replay_says_what_became_of_the_reply(world, reply, overtaken, c
     entry = await world.journal.keep(claim, reply)
     if overtaken:
         world.store.consent("acme:1")
-    assert await world.refresher.conclude(claim, entry) == conclusion
+    assert (await world.refresher.conclude(claim, entry)).conclusion == conclusion
 
 
 async def test_a_reply_that_is_concluded_twice_changes_nothing(world):
@@ -225,5 +225,5 @@ async def test_a_reply_that_is_concluded_twice_changes_nothing(world):
     entry = await world.journal.keep(claim, granted("refresh-1"))
     await world.refresher.conclude(claim, entry)
     stored = replace(world.store.documents["acme:1"])
-    assert await world.refresher.conclude(claim, entry) == "recorded"
+    assert (await world.refresher.conclude(claim, entry)).conclusion == "recorded"
     assert world.store.documents["acme:1"] == stored

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from daemon.domain.brake import Pause, Reason
 from daemon.domain.claim import SetAside
 from daemon.domain.event import (
     JournalReplayed,
@@ -20,6 +21,8 @@ from daemon.domain.event import (
 from daemon.domain.token import FailureKind
 from daemon.refreshing.sweep import Tally
 from tests.refreshing.fakes import answered, granted, provider, unanswered
+
+OPERATORS = Pause(reason=Reason.OPERATOR)
 
 
 async def until(condition):
@@ -86,7 +89,7 @@ async def test_a_provider_that_rests_is_not_claimed(world_of):
     world = world_of(provider("acme"), provider("other"))
     world.store.put("1")
     world.store.put("1", of="other")
-    world.store.paused = {"acme": "operator"}
+    world.store.paused = {"acme": OPERATORS}
     await world.sweeper.sweep()
     assert "claim acme" not in world.diary
     assert [event.token for event in world.told(TokenRenewed)] == ["other:1"]
@@ -95,7 +98,7 @@ async def test_a_provider_that_rests_is_not_claimed(world_of):
 async def test_a_pause_and_its_end_are_told_once_each(world_of):
     """An operator sees in the log that a provider rests, and that it works again, not a line for every sweep."""
     world = world_of(provider("acme"))
-    world.store.paused = {"acme": "operator", "stranger": "operator"}
+    world.store.paused = {"acme": OPERATORS, "stranger": OPERATORS}
     await world.sweeper.sweep()
     await world.sweeper.sweep()
     assert [(event.provider, event.reason) for event in world.told(ProviderPaused)] == [("acme", "operator")]
@@ -148,7 +151,7 @@ async def test_a_replay_tells_its_result(world):
     await left_behind(world, "c")
     del world.store.documents["acme:c"]
     await left_behind(world, "d", answered({"something": "else"}))
-    world.store.paused = {"acme": "operator"}
+    world.store.paused = {"acme": OPERATORS}
     await world.sweeper.sweep()
     assert {event.token: event.result for event in world.told(JournalReplayed)} == {
         "acme:a": "recorded",

@@ -1,0 +1,81 @@
+"""Which providers rest, agreed by all replicas: one document for each provider, and one replica that probes."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from daemon.adapters.keyring import KeyRing
+from daemon.adapters.mongo import Mongo
+from daemon.domain.brake import Pause, Reason, probe_after
+from daemon.domain.provider import Provider
+
+
+class MongoPauses:
+    """Fits `refreshing.ports.Pauses`. Every method raises StoreLost."""
+
+    def __init__(self, mongo: Mongo, *, keyring: Callable[[], KeyRing]) -> None:
+        self._mongo = mongo
+        self._keyring = keyring
+
+    async def pause(self, provider: Provider, reason: Reason) -> None:
+        """Let `provider` rest, unless it does already: an operator's pause is never overwritten."""
+        now = self._mongo.clock.now()
+        paused = {
+            "reason": reason.value,
+            "since": now,
+            "next_probe_at": now + probe_after(reason, 0),
+            "probes": 0,
+            "client": self.client_of(provider),
+        }
+        unless = {"$ifNull": ["$paused", {"$literal": paused}]}
+        await self._mongo.promised(
+            self._mongo.providers.update_one(
+                {"_id": provider.name}, [{"$set": {"paused": unless}}], upsert=True
+            )
+        )
+
+    async def take_turn(self, provider: Provider, pause: Pause) -> bool:
+        """Whether the next probe is ours: nobody else has taken it since `pause` was read."""
+        now = self._mongo.clock.now()
+        probes = pause.probes + 1
+        unchanged = {
+            "_id": provider.name,
+            "paused.reason": pause.reason.value,
+            "paused.since": pause.since,
+            "paused.probes": pause.probes,
+        }
+        taken = {
+            "paused.probes": probes,
+            "paused.next_probe_at": now + probe_after(pause.reason, probes),
+            "paused.client": self.client_of(provider),
+        }
+        result = await self._mongo.promised(self._mongo.providers.update_one(unchanged, {"$set": taken}))
+        return result.matched_count == 1
+
+    async def resume(self, provider: Provider) -> None:
+        """End the rest, unless it is an operator's."""
+        ours = {"_id": provider.name, "paused.reason": {"$ne": Reason.OPERATOR.value}}
+        await self._mongo.promised(self._mongo.providers.update_one(ours, {"$set": {"paused": None}}))
+
+    def client_of(self, provider: Provider) -> str:
+        """What tells our client from another one, and nothing about its secret."""
+        secret = provider.client_secret.reveal() if provider.client_secret else ""
+        known = provider.definition
+        return self._keyring().fingerprint(
+            f"{provider.client_id}\n{secret}\n{known.token_url}\n{known.client_auth}"
+        )
+
+
+def pause_of(row: Mapping[str, object]) -> Pause:
+    """The pause in a provider's document; what is not understood is the operator's."""
+    stored = row.get("paused")
+    if not isinstance(stored, Mapping):
+        return Pause(reason=Reason.OPERATOR)
+    reason, since, next_probe_at = stored.get("reason"), stored.get("since"), stored.get("next_probe_at")
+    probes, client = stored.get("probes"), stored.get("client")
+    return Pause(
+        reason=Reason(reason) if isinstance(reason, str) and reason in set(Reason) else Reason.OPERATOR,
+        since=since if isinstance(since, datetime) else None,
+        next_probe_at=next_probe_at if isinstance(next_probe_at, datetime) else None,
+        probes=probes if isinstance(probes, int) else 0,
+        client=client if isinstance(client, str) else None,
+    )

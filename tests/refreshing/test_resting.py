@@ -1,0 +1,191 @@
+"""A provider that rests: one lane alone stops, one probe at a time is sent, and a good answer ends it."""
+
+import asyncio
+from datetime import timedelta
+
+from daemon.domain.brake import OUTAGES, Pause, Reason
+from daemon.domain.event import ProviderPaused, ProviderResumed, TokenRenewed
+from daemon.domain.provider import Definition
+from daemon.domain.token import Doubt
+from tests.refreshing.fakes import NOON, SetPace, answered, granted, provider
+from tests.refreshing.test_lane import done, until
+
+REFUSED = answered({"error": "invalid_client"}, status=401)
+DOWN = answered({"error": "temporarily_unavailable"}, status=400)
+
+
+def put(world, count, **fields):
+    for n in range(count):
+        world.store.put(str(n), **fields)
+
+
+async def worked(lane):
+    await lane.work()
+    await done(lane)
+
+
+async def test_a_wrong_client_is_noticed_by_the_first_request(world):
+    """Two hundred are due and four may be in flight: one is asked, and the provider rests."""
+    put(world, 200)
+    world.endpoint.answer = lambda request: REFUSED
+    await worked(world.lane(world.providers[0], shy=True))
+    assert len(world.endpoint.asked) == 1
+    assert world.store.paused["acme"].reason is Reason.WRONG_CLIENT
+
+
+async def test_a_good_first_answer_opens_the_lane(world):
+    """Then as many as its share allows."""
+    put(world, 20)
+    await worked(world.lane(world.providers[0], shy=True))
+    assert world.store.limits[0] == 1
+    assert max(world.store.limits) == 4
+    assert len(world.told(TokenRenewed)) == 20
+
+
+async def test_a_first_request_that_hangs_does_not_hold_up_the_others(world):
+    """No answer for a while is no refusal."""
+    put(world, 4)
+    world.endpoint.hanging["acme"] = gate = asyncio.Event()
+    lane = world.lane(world.providers[0], shy=True)
+    work = asyncio.create_task(lane.work())
+    await until(lambda: world.endpoint.in_flight == 1)
+    world.clock.passed += timedelta(seconds=3)
+    await asyncio.wait_for(until(lambda: world.endpoint.in_flight == 4), 5)
+    gate.set()
+    await work
+    await done(lane)
+
+
+async def rest(world, reason=Reason.WRONG_CLIENT, *, client="our client"):
+    """A pause that another replica wrote, seen by our lane."""
+    lane = world.lane(world.providers[0])
+    pause = Pause(reason=reason, since=NOON, next_probe_at=NOON + timedelta(seconds=30), client=client)
+    world.store.paused["acme"] = pause
+    lane.follow(pause)
+    return lane
+
+
+async def test_a_resting_provider_is_asked_nothing_until_its_probe_is_due(world):
+    """Then one token alone, and as it fails nothing more until the next turn."""
+    put(world, 5)
+    world.endpoint.answer = lambda request: REFUSED
+    lane = await rest(world)
+    await worked(lane)
+    assert world.endpoint.asked == []
+    world.clock.passed = timedelta(seconds=30)
+    await worked(lane)
+    lane.follow(world.store.paused["acme"])
+    await worked(lane)
+    assert len(world.endpoint.asked) == 1
+    assert world.store.paused["acme"].probes == 1
+
+
+async def test_a_good_probe_ends_the_rest_and_all_others_follow(world):
+    """In the same pass."""
+    put(world, 9)
+    lane = await rest(world)
+    world.clock.passed = timedelta(seconds=30)
+    await worked(lane)
+    assert world.store.paused == {}
+    assert len(world.told(TokenRenewed)) == 9
+
+
+async def test_the_probe_of_another_replica_is_not_sent_twice(world):
+    """It took the turn first: what we had claimed is given back, unasked."""
+    put(world, 2)
+    world.pauses.beaten = True
+    lane = await rest(world)
+    world.clock.passed = timedelta(seconds=30)
+    await worked(lane)
+    assert world.endpoint.asked == []
+    assert {stored.owner for stored in world.store.documents.values()} == {None}
+
+
+async def test_another_client_is_tried_at_once_and_only_once(world):
+    """The configuration was changed: no need to wait for the next probe."""
+    put(world, 3)
+    world.endpoint.answer = lambda request: REFUSED
+    lane = await rest(world, client="another client")
+    await worked(lane)
+    lane.follow(world.store.paused["acme"])
+    await worked(lane)
+    assert len(world.endpoint.asked) == 1
+
+
+async def test_an_operators_pause_is_never_probed(world):
+    """Not even when another client is configured."""
+    put(world, 3)
+    lane = await rest(world, Reason.OPERATOR, client="another client")
+    world.clock.passed = timedelta(days=1)
+    await worked(lane)
+    assert world.endpoint.asked == []
+
+
+async def test_an_outage_lets_the_provider_rest_and_other_lanes_go_on(world_of):
+    """So many failures in a row; the other provider's tokens are all renewed."""
+    world = world_of(provider("acme"), provider("other"))
+    for n in range(3 * OUTAGES):
+        world.store.put(str(n))
+        world.store.put(str(n), of="other")
+    world.endpoint.answer = lambda request: DOWN if "acme" in request.url else granted("refresh-1")
+    await world.sweeper.sweep()
+    assert world.store.paused["acme"].reason is Reason.OUTAGE
+    asked = [request for request in world.endpoint.asked if "acme" in request.url]
+    assert OUTAGES <= len(asked) <= OUTAGES + 4
+    assert len(world.told(TokenRenewed)) == 3 * OUTAGES
+    await world.sweeper.sweep()
+    assert [event.reason for event in world.told(ProviderPaused)] == [Reason.OUTAGE]
+    world.endpoint.answer = lambda request: granted("refresh-1")
+    world.clock.passed = timedelta(minutes=6)
+    await world.sweeper.sweep()
+    await world.sweeper.sweep()
+    assert [event.provider for event in world.told(ProviderResumed)] == ["acme"]
+    assert {token.split(":")[0] for token in (event.token for event in world.told(TokenRenewed))} == {
+        "acme",
+        "other",
+    }
+
+
+async def test_an_outage_does_not_keep_a_doubtful_token_from_its_second_chance(world):
+    """Its first reply was lost: the same value is presented once more, rest or not. Nothing else is."""
+    put(world, 3)
+    doubtful = world.store.put("doubtful", doubt=Doubt(since=NOON, tries=1))
+    world.store.documents[doubtful].owner = "me"
+    lane = await rest(world, Reason.OUTAGE)
+    world.endpoint.answer = lambda request: DOWN
+    await worked(lane)
+    assert len(world.endpoint.asked) == 1
+    assert "record acme:doubtful" in world.diary
+
+
+async def test_no_more_is_claimed_than_the_rate_allows(world):
+    """What waits for its turn is not claimed: other replicas may have it, and its lease would run."""
+    put(world, 10)
+    world.pace = SetPace(3)
+    lane = world.lane(world.providers[0])
+    work = asyncio.create_task(lane.work())
+    await until(lambda: len(world.told(TokenRenewed)) == 3)
+    assert (
+        sum(
+            stored.owner == "me" or stored.token.refresh_token.reveal() != "refresh-0"
+            for stored in world.store.documents.values()
+        )
+        == 3
+    )
+    world.pace.allowed = 2
+    world.pace.more.set()
+    await until(lambda: len(world.told(TokenRenewed)) == 5)
+    lane.stop()
+    await work
+    assert len(world.endpoint.asked) == 5
+
+
+async def test_a_reload_with_another_client_makes_it_prove_itself(world):
+    """One at a time again, until an answer was good."""
+    put(world, 8)
+    lane = world.lane(world.providers[0])
+    known = Definition(name="acme", title="acme", token_url="https://acme.example/other")
+    lane.use(provider(definition=known))
+    world.endpoint.answer = lambda request: REFUSED
+    await worked(lane)
+    assert len(world.endpoint.asked) == 1
