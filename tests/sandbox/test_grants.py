@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from daemon.sandbox import ledger
 from daemon.sandbox.grants import Grants
 from daemon.sandbox.ledger import fingerprint
+from daemon.sandbox.terms import Terms
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 LIFETIME = timedelta(seconds=60)
@@ -20,10 +21,12 @@ def after(seconds: float) -> datetime:
 
 def grants(*, grace: float = 0, revoke: bool = True, refresh_lifetime: float | None = None) -> Grants:
     return Grants(
-        lifetime=LIFETIME,
-        grace=timedelta(seconds=grace),
-        revoke_on_reuse=revoke,
-        refresh_lifetime=None if refresh_lifetime is None else timedelta(seconds=refresh_lifetime),
+        Terms(
+            lifetime=LIFETIME,
+            grace=timedelta(seconds=grace),
+            reuse="revoke" if revoke else "refuse",
+            refresh_lifetime=None if refresh_lifetime is None else timedelta(seconds=refresh_lifetime),
+        )
     )
 
 

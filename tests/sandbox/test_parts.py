@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.sandbox import SandboxOptions, minting
-from daemon.sandbox.clients import Client, read_form
-from daemon.sandbox.dialects import Refusal
+from daemon.sandbox.clients import Client
+from daemon.sandbox.demands import read_form
 from daemon.sandbox.faults import KINDS, FaultBoard, read_fault
+from daemon.sandbox.wording import Refusal
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -25,7 +26,7 @@ def basic(name: str, secret: str) -> str:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"name": "xero"}, "does not speak 'xero'; it speaks: sandbox"),
+        ({"name": "nobody"}, "does not speak 'nobody'; it speaks: airtable, "),
         ({"port": 65536}, "port"),
         ({"reuse": "ignore"}, "reuse"),
         ({"lifetime": timedelta(milliseconds=999)}, "lifetime"),
@@ -134,6 +135,8 @@ def test_every_kind_of_fault_can_be_asked_for_by_name_alone(kind: str) -> None:
         ({"kind": "throttle", "after_processing": True}, "always strikes before"),
         ({"kind": "withhold", "after_processing": False}, "withhold holds back"),
         ({"kind": "slow", "seconds": -1}, "seconds must be"),
+        ({"kind": "outage", "wording": True}, "wording must be a whole number"),
+        ({"kind": "outage", "wording": -1}, "wording must be a whole number"),
     ],
 )
 def test_a_wrong_wish_for_a_fault_gets_a_sentence(wish: object, sentence: str) -> None:
