@@ -1,7 +1,7 @@
 """`refreshd providers`: what is known of each provider, which of them are configured, and how to configure one."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
 
@@ -9,13 +9,14 @@ from daemon.commands.access import known_providers, read_settings, unknown_provi
 from daemon.commands.failure import Exit
 from daemon.commands.options import Options
 from daemon.commands.output import Column, Output, span
-from daemon.domain.provider import ClientAuth, Definition, Provider, Rotation
+from daemon.domain.provider import ClientAuth, Definition, Grant, Provider, Rotation, Sign, VariableKind
 from daemon.runtime.definitions import shipped
 from daemon.runtime.settings import config_path
 
 _COLUMNS = (
-    Column("Name", width=20),
+    Column("Name", width=22),
     Column("Configured", width=10),
+    Column("Facts", width=13),
     Column("Refresh token", width=24),
     Column("Provider", ratio=1),
 )
@@ -23,6 +24,17 @@ _ROTATION = {
     Rotation.NEVER: "never replaced",
     Rotation.SOMETIMES: "replaced if one comes",
     Rotation.ALWAYS: "replaced each time",
+}
+_GRANTS = {
+    Grant.REFRESH_TOKEN: "its refresh token",
+    Grant.EXCHANGE: "itself: the access token is exchanged for a new one as long as it lives",
+    Grant.CLIENT_CREDENTIALS: "nothing but the client: it is issued anew",
+    Grant.NONE: "nothing: it is watched, and its owner must consent again",
+}
+_SHORT = {
+    Grant.EXCHANGE: "none: exchanged",
+    Grant.CLIENT_CREDENTIALS: "none: issued anew",
+    Grant.NONE: "none: watched",
 }
 _SIGNS = ("rejected", "misconfigured", "unavailable")  # of use to the daemon only
 
@@ -55,15 +67,25 @@ def _configured(options: Options) -> Mapping[str, Provider]:
 def to_configure(definition: Definition) -> str:
     """What the configuration needs for this provider, in TOML."""
     lines = [f"[providers.{definition.name}]", 'client_id = "..."']
+    if definition.grant is Grant.NONE:
+        return lines[0]
     if definition.client_auth is not ClientAuth.NONE:
         variable = definition.name.upper().replace("-", "_")
         lines.append(f'client_secret = {{ env = "{variable}_CLIENT_SECRET" }}')
+    if _has_base(definition) and not definition.domains:
+        lines.append('allowed_hosts = ["..."]')
     return "\n".join(lines)
 
 
 def _row(definition: Definition, configured: Collection[str]) -> list[str]:
     answer = "yes" if definition.name in configured else "no"
-    return [definition.name, answer, _ROTATION[definition.rotation], definition.title]
+    facts = "verified" if definition.verified else "experimental"
+    token = (
+        _ROTATION[definition.rotation]
+        if definition.grant is Grant.REFRESH_TOKEN
+        else _SHORT[definition.grant]
+    )
+    return [definition.name, answer, facts, token, definition.title]
 
 
 def _record(definition: Definition, configured: Collection[str]) -> dict[str, object]:
@@ -71,13 +93,14 @@ def _record(definition: Definition, configured: Collection[str]) -> dict[str, ob
     known = {
         field.name: getattr(definition, field.name)
         for field in fields(definition)
-        if field.name not in (*_SIGNS, "variables", "as_of")
+        if field.name not in (*_SIGNS, "variables", "as_of", "reply", "rate")
     }
     return {
         **known,
         "as_of": definition.as_of and definition.as_of.isoformat(),
+        "rate": definition.rate and f"{definition.rate.count}/{span(definition.rate.per)}",
         "variables": {
-            name: {"pattern": variable.pattern.pattern, "default": variable.default}
+            name: {"kind": variable.kind, "pattern": variable.pattern.pattern, "default": variable.default}
             for name, variable in definition.variables.items()
         },
         "shipped": definition.name in shipped(),
@@ -89,28 +112,108 @@ def _explain(output: Output, known: Definition, configured: Collection[str]) -> 
     if output.as_json:
         output.record(_record(known, configured))
         return
-    variables = ", ".join(
-        f"{name} (default {variable.default})" if variable.default else name
-        for name, variable in known.variables.items()
-    )
     rows = [
         ("Provider", f"{known.title} ({known.name})"),
         ("Configured", "yes" if known.name in configured else "no"),
-        ("Token URL", known.token_url),
-        ("Variables", variables),
-        ("Client proves itself by", known.client_auth.value),
-        ("Access token lives", _span(known.access_lifetime)),
-        ("Refresh token", _ROTATION[known.rotation]),
-        ("A spent one still works", f"for {_span(known.grace)}" if known.grace else "not at all"),
-        ("It dies when unused for", _span(known.refresh_idle)),
-        ("It lives at most", _span(known.refresh_lifetime)),
-        ("Kept of each reply", ", ".join(known.keep)),
+        ("How sure we are", _sureness(known)),
         ("Known from", known.docs + (f" ({known.as_of})" if known.as_of else "")),
+        *_request_rows(known),
+        *_life_rows(known),
+        *_meaning_rows(known),
         *(("Note", note) for note in known.notes),
     ]
     output.pairs((title, value) for title, value in rows if value)
     if known.name not in configured:
         output.note(f"\nTo configure it:\n\n{to_configure(known)}")
+
+
+def _sureness(known: Definition) -> str:
+    if known.verified:
+        return "verified: token URL, client authentication and the look of a dead grant are documented or seen in code"
+    return "experimental: something of that is second-hand or unknown; what we don't know is taken for the safe case"
+
+
+def _request_rows(known: Definition) -> list[tuple[str, str]]:
+    variables = ", ".join(
+        f"{name} (default {variable.default})" if variable.default else name
+        for name, variable in known.variables.items()
+    )
+    return [
+        ("Renewed by", _GRANTS[known.grant]),
+        ("Request", f"{known.method} {known.token_url}, parameters as {known.body}"),
+        ("Variables", variables),
+        (
+            "They must lead into",
+            ", ".join(known.domains) or ("the allowed_hosts" if _has_base(known) else ""),
+        ),
+        ("Client proves itself by", known.client_auth.value),
+        ("Asked at most", _limits(known)),
+    ]
+
+
+def _life_rows(known: Definition) -> list[tuple[str, str]]:
+    if known.grant is Grant.NONE:
+        return []
+    early = (
+        known.earliest and f"not earlier than {span(known.earliest)} before the end: that brings nothing new"
+    )
+    return [
+        ("Access token lives", _span(known.access_lifetime) or "as long as the reply says, else an hour"),
+        ("It is renewed", early or ""),
+        ("Refresh token", _ROTATION[known.rotation] if known.grant is Grant.REFRESH_TOKEN else ""),
+        ("A spent one still works", _grace(known)),
+        ("It dies when unused for", _span(known.refresh_idle)),
+        ("Consent lasts at most", _span(known.refresh_lifetime)),
+        ("Kept of each reply", ", ".join(known.keep)),
+    ]
+
+
+def _meaning_rows(known: Definition) -> list[tuple[str, str]]:
+    """What the daemon does when; the standard's error codes count beside what the definition adds."""
+    if known.grant is Grant.NONE:
+        return []
+    confirmed = f", said again {span(known.confirm_after)} later," if known.confirm_after else ""
+    return [
+        (
+            "Grant is dead",
+            f"{_signs(known.rejected, 'invalid_grant')}{confirmed}: the token waits for a new consent",
+        ),
+        (
+            "Client is wrong",
+            f"{_signs(known.misconfigured, 'invalid_client')}: no token is condemned, the provider rests",
+        ),
+        (
+            "Try again later",
+            f"{_signs(known.unavailable, '429, 5xx, no answer, any unknown error')}: backs off",
+        ),
+    ]
+
+
+def _signs(signs: Sequence[Sign], standard: str) -> str:
+    own = [
+        f"{sign.field} = {' | '.join(sorted(sign.values)) or (sign.pattern and sign.pattern.pattern)}"
+        + (f" with status {' or '.join(map(str, sorted(sign.status)))}" if sign.status else "")
+        + (f" (wait {span(sign.wait)})" if sign.wait else "")
+        + (" (perhaps done all the same: asked once more)" if sign.doubt else "")
+        for sign in signs
+    ]
+    return "; ".join([*own, standard])
+
+
+def _grace(known: Definition) -> str:
+    if known.grant is not Grant.REFRESH_TOKEN or known.rotation is Rotation.NEVER:
+        return ""
+    return f"for {span(known.grace)}" if known.grace else "not at all, as far as we know"
+
+
+def _limits(known: Definition) -> str:
+    rate = f"{known.rate.count} times in {span(known.rate.per)}" if known.rate else ""
+    token = f"once in {span(known.min_interval)} for one token" if known.min_interval else ""
+    return ", ".join(filter(None, (rate, token)))
+
+
+def _has_base(known: Definition) -> bool:
+    return any(variable.kind is VariableKind.BASE for variable in known.variables.values())
 
 
 def _span(length: timedelta | None) -> str:
