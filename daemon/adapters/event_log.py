@@ -28,6 +28,7 @@ from daemon.domain.event import (
     StoreLost,
     SweepFailed,
     SweepFinished,
+    TokenEnding,
     TokenHeld,
     TokenInDoubt,
     TokenNeedsReauth,
@@ -197,6 +198,8 @@ def _line(event: Event) -> _Line | None:  # noqa: C901, PLR0911, PLR0912  one ca
         case TokenInDoubt():
             doubt = {"code": event.code, "message": event.message, "tries": event.tries}
             return "warning", "token.in_doubt", _about(event, **doubt, due_at=rfc3339(event.due_at))
+        case TokenEnding():
+            return "warning", "token.ending", _about(event, ends_at=rfc3339(event.ends_at))
         case TokenHeld():
             return "warning", "token.held", _about(event, owner=event.owner, hold=rfc3339(event.hold))
         case ProviderPaused():
@@ -241,7 +244,13 @@ def _failed(event: TokenPostponed | TokenNeedsReauth, **more: object) -> dict[st
 
 
 def _about(
-    event: TokenPostponed | TokenNeedsReauth | TokenSuperseded | TokenUnread | TokenInDoubt | TokenHeld,
+    event: TokenPostponed
+    | TokenNeedsReauth
+    | TokenSuperseded
+    | TokenUnread
+    | TokenInDoubt
+    | TokenHeld
+    | TokenEnding,
     **more: object,
 ) -> dict[str, object]:
     return {"token": event.token, "provider": event.provider, **more}

@@ -35,6 +35,7 @@ from daemon.domain.event import (
     StoreLost,
     SweepFailed,
     SweepFinished,
+    TokenEnding,
     TokenHeld,
     TokenInDoubt,
     TokenNeedsReauth,
@@ -168,7 +169,7 @@ class Metrics(Collector):
             case TokenInDoubt():
                 self._tallies.get(event.provider, self._unknown).in_doubt += 1
                 self._ended(event.provider, "unavailable")
-            case TokenHeld():
+            case TokenHeld() | TokenEnding():
                 pass  # counted over the whole store, by the statistics
             case ProviderPaused():
                 self._paused[event.provider] = event.reason

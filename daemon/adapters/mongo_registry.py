@@ -41,6 +41,7 @@ LISTED_FIELDS = (
     "last_failure",
     "revision",
     "lease",
+    "consent_ends_at",
 )
 SHOWN_FIELDS = (*LISTED_FIELDS, "scope", "vars", "extra", "meta", "doubt")
 

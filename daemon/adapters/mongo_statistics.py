@@ -14,12 +14,12 @@ from pymongo.errors import PyMongoError
 from daemon.adapters.mongo import EPOCH, Mongo
 from daemon.adapters.token_document import failure_of
 from daemon.domain.claim import StoreLost
-from daemon.domain.statistics import FailedToken, HeldToken, Statistics
+from daemon.domain.statistics import ENDING, EndingToken, FailedToken, HeldToken, Statistics
 from daemon.domain.token import FailureKind, State
 
 COUNT_LIMIT = timedelta(seconds=30)
 NEWEST_FAILURES = 20
-HELD_NAMED = 20  # of each provider
+HELD_NAMED = ENDING_NAMED = 20  # of each provider and state
 REPAIRED_AT_ONCE = 1000
 _LAST = datetime(9999, 1, 1, tzinfo=UTC)  # sorts after every hold
 UNKNOWN = "unknown"  # in place of a provider or a state that is no text
@@ -49,6 +49,7 @@ async def statistics(mongo: Mongo) -> Statistics:
         oldest_due_age=now - due if due is not None and due <= now else None,
         last_failures=_newest(rows),
         held_tokens=_held(rows),
+        ending_tokens=_ending(rows),
     )
 
 
@@ -101,6 +102,7 @@ def _pipeline(now: datetime) -> list[Row]:
         "state": _text_or_unknown("$state"),
         "expired": expired,
         "set_aside": set_aside,
+        "ends_at": _end_for_good(now),
         "held": held,
         "held_until": {"$cond": [held, "$lease.hold", _LAST]},
         "owner": {
@@ -127,6 +129,11 @@ def _pipeline(now: datetime) -> list[Row]:
             "held": "$held",
         },
     }
+    first_ends = {
+        "n": ENDING_NAMED,
+        "sortBy": {"ends_at": 1},
+        "output": {"token": "$_id", "provider": "$provider", "ends_at": "$ends_at"},
+    }
     group = {
         "_id": {"provider": "$provider", "state": "$state"},
         "count": {"$sum": 1},
@@ -135,8 +142,25 @@ def _pipeline(now: datetime) -> list[Row]:
         "refresh_expires_at": {"$min": "$refresh_expires_at"},
         "failures": {"$topN": newest},
         "first_held": {"$topN": soonest},
+        "first_ends": {"$topN": first_ends},
     }
     return [{"$project": typed}, {"$group": group}]
+
+
+def _end_for_good(now: datetime) -> Row:
+    """When an active token's grant ends whatever we do, if soon: with its consent; with its access token where nothing
+    renews it; with its refresh token where no renewal succeeds. Never is the far end, so that it sorts last.
+    """
+    watched = {"$and": [{"$ne": [{"$type": "$refresh_token"}, "string"]}, {"$not": [_is_usable("$due_at")]}]}
+    failing = {"$gt": ["$failures", 0]}
+    ends: list[Row] = [
+        {"$cond": [_is_usable("$consent_ends_at"), "$consent_ends_at", _LAST]},
+        {"$cond": [{"$and": [watched, _is_usable("$expires_at")]}, "$expires_at", _LAST]},
+        {"$cond": [{"$and": [failing, _is_usable("$refresh_expires_at")]}, "$refresh_expires_at", _LAST]},
+    ]
+    first = {"$min": ends}
+    soon = {"$and": [{"$eq": ["$state", State.ACTIVE.value]}, {"$lt": [first, now + ENDING]}]}
+    return {"$cond": [soon, first, _LAST]}
 
 
 def _is_date(path: str) -> Row:
@@ -221,6 +245,16 @@ def _held(rows: Sequence[Row]) -> list[HeldToken]:
         if isinstance(found := row["first_held"], list)
         for item in found
         if item["held"]
+    ]
+
+
+def _ending(rows: Sequence[Row]) -> list[EndingToken]:
+    return [
+        EndingToken(token=str(item["token"]), provider=str(item["provider"]), ends_at=item["ends_at"])
+        for row in rows
+        if isinstance(found := row["first_ends"], list)
+        for item in found
+        if item["ends_at"] < _LAST
     ]
 
 

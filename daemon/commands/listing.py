@@ -11,6 +11,8 @@ from daemon.commands.access import Access, check_targets, open_store, read_setti
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
 from daemon.commands.output import Column, Output, moment, plain
+from daemon.domain.statistics import ENDING
+from daemon.domain.token import State
 from daemon.runtime.settings import Settings
 
 _COLUMNS = (
@@ -95,8 +97,16 @@ def _row(document: Mapping[str, object], now: datetime) -> list[str]:
         moment(document.get("expires_at"), now=now),
         moment(document.get("due_at"), now=now, none="-"),
         str(document.get("failures") or ""),
-        _held(document, now) or _failure(document.get("last_failure")),
+        _held(document, now) or _ending(document, now) or _failure(document.get("last_failure")),
     ]
+
+
+def _ending(document: Mapping[str, object], now: datetime) -> str:
+    """Its owner must consent again soon, however well it is renewed till then."""
+    end = document.get("consent_ends_at")
+    if document.get("state") != State.ACTIVE or not isinstance(end, datetime) or end > now + ENDING:
+        return ""
+    return f"its consent ends {moment(end, now=now)}: the owner must renew it"
 
 
 def _held(document: Mapping[str, object], now: datetime) -> str:
@@ -126,6 +136,7 @@ async def _details(access: Access, document: Mapping[str, object]) -> list[tuple
         ("Access token expires", _when(document.get("expires_at"), now)),
         ("Refresh token", "stored" if document.get("has_refresh_token") else "none: it can't be renewed"),
         ("Refresh token expires", _when(document.get("refresh_expires_at"), now, none="unknown")),
+        ("Consent ends", _when(document.get("consent_ends_at"), now, none="")),
         ("Due", _when(document.get("due_at"), now, none="not ever")),
         ("Refreshed", _when(document.get("refreshed_at"), now, none="not yet")),
         ("Failures in a row", str(document.get("failures") or 0)),

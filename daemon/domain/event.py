@@ -91,6 +91,15 @@ class TokenHeld:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenEnding:
+    """No renewal will carry it beyond `ends_at`: its owner must consent again by then."""
+
+    token: str
+    provider: str
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderAnswered:
     """A provider's endpoint answered (or failed to) after `duration`."""
 
@@ -162,6 +171,7 @@ Event = (
     | TokenUnreadable
     | TokenInDoubt
     | TokenHeld
+    | TokenEnding
     | ProviderAnswered
     | InFlight
     | ProviderPaused

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 
 from daemon.domain.token import Failure
 
+ENDING = timedelta(days=7)  # how long before its end a grant is warned about
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedToken:
@@ -27,6 +29,15 @@ class HeldToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndingToken:
+    """Its grant ends soon, and no renewal will move that, or none succeeds."""
+
+    token: str
+    provider: str
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
     """Counts by provider (as stored, configured or not) and by state, at `at` by the store's clock."""
 
@@ -40,4 +51,5 @@ class Statistics:
     next_due_at: datetime | None = None
     oldest_due_age: timedelta | None = None  # None: nothing is due
     last_failures: Sequence[FailedToken] = ()
+    ending_tokens: Sequence[EndingToken] = ()  # within ENDING, the first ones
     held_tokens: Sequence[HeldToken] = ()  # some of them, those first that are free soonest

@@ -12,7 +12,7 @@ from daemon.adapters.embedded_mongod import EmbeddedMongod, MongodFailed
 from daemon.adapters.event_log import EventLog
 from daemon.adapters.mongo_statistics import repair_undated, statistics
 from daemon.domain.claim import StoreLost
-from daemon.domain.event import Event, SweepFailed, TokenHeld, TokenInDoubt
+from daemon.domain.event import Event, SweepFailed, TokenEnding, TokenHeld, TokenInDoubt
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.statistics import Statistics
@@ -60,6 +60,7 @@ class Daemon:
         self._force = asyncio.Event()
         self._prepared = False
         self._held: Collection[str] = ()
+        self._ending: Mapping[str, datetime] = {}
         self._parts: Parts
 
     async def run(self) -> int:
@@ -183,6 +184,7 @@ class Daemon:
                 counted = await statistics(self._parts.mongo)
                 self._view.counted(counted)
                 self._tell_held(counted)
+                self._tell_ending(counted)
         except StoreLost:
             pass  # told by the store itself
         took = clock.boot() - begun
@@ -196,6 +198,13 @@ class Daemon:
             one = held[name]
             self._parts.observe(TokenHeld(token=name, provider=one.provider, owner=one.owner, hold=one.hold))
         self._held = held.keys()
+
+    def _tell_ending(self, counted: Statistics) -> None:
+        """Of what ends soon, that which we have not told of since we started."""
+        for one in counted.ending_tokens:
+            if self._ending.get(one.token) != one.ends_at:
+                self._parts.observe(TokenEnding(token=one.token, provider=one.provider, ends_at=one.ends_at))
+        self._ending = {one.token: one.ends_at for one in counted.ending_tokens}
 
     async def _repair(self) -> None:
         if not self._prepared:

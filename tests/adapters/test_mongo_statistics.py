@@ -16,6 +16,7 @@ from daemon.runtime.clock import Clock
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 MINUTE = timedelta(minutes=1)
+SOON_AND_LATER = (NOW + timedelta(days=6), NOW + timedelta(days=8))
 
 
 @pytest.fixture
@@ -70,6 +71,30 @@ async def test_everything_is_counted_by_provider_and_state(mongo):
     assert counted.next_due_at == past
     assert MINUTE <= counted.oldest_due_age < 2 * MINUTE
     assert [failed.token for failed in counted.last_failures] == ["b:2", "b:1"]
+
+
+async def test_what_ends_soon_and_for_good_is_named(mongo):
+    """With its consent, with an access token that nothing renews, with a refresh token that no renewal moves; an idle end
+    that the next renewal moves is none, and what is not active has no end to warn of."""
+    soon, later = SOON_AND_LATER
+    rows = {
+        "consent": {"consent_ends_at": soon, "refresh_token": "v1.x", "due_at": NOW},
+        "watched": {"expires_at": soon, "refresh_token": None, "due_at": None},
+        "failing": {"refresh_expires_at": soon, "refresh_token": "v1.x", "due_at": NOW, "failures": 3},
+        "idle": {"refresh_expires_at": soon, "refresh_token": "v1.x", "due_at": NOW, "failures": 0},
+        "renewable": {"expires_at": soon, "refresh_token": "v1.x", "due_at": NOW},
+        "later": {"consent_ends_at": later, "refresh_token": "v1.x", "due_at": NOW},
+        "dead": {"consent_ends_at": soon, "refresh_token": "v1.x", "state": "needs_reauth"},
+        "odd": {"consent_ends_at": "soon", "refresh_token": 7, "due_at": "never", "failures": "many"},
+    }
+    documents = [
+        {"_id": f"a:{name}", "provider": "a", "state": "active", **row} for name, row in rows.items()
+    ]
+    await mongo.tokens.insert_many(documents)
+    ending = (await statistics(mongo)).ending_tokens
+    assert {one.token: one.ends_at for one in ending} == dict.fromkeys(
+        ["a:consent", "a:watched", "a:failing"], soon
+    )
 
 
 async def test_the_newest_failures_of_all_providers_are_kept(mongo):
