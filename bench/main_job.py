@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from parts import DaemonProcess, Endpoint, Mongod, Usage, await_true
+from parts import PROVIDER, DaemonProcess, Endpoint, Mongod, Usage, await_true
 from report import OUT, Results, Sample, machine, save, versions
 from tokens import Tokens
 
@@ -95,7 +95,7 @@ def _daemon(bench: Bench, *, sweep_every: str, concurrency: int) -> DaemonProces
         bench.directory / "daemon",
         uri=bench.mongod.uri,
         database=bench.mongod.database.name,
-        token_url=bench.endpoint.url,
+        token_urls={PROVIDER: bench.endpoint.url},
         key=bench.tokens.key,
         sweep_every=sweep_every,
         concurrency=concurrency,

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -187,7 +187,9 @@ class Endpoint(_Part):
 
 
 class DaemonProcess(_Part):
-    """`python -m daemon run` on a configuration of its own: log as JSON into a file, metrics and journal on."""
+    """`python -m daemon run` on a configuration of its own: log as JSON into a file, metrics and journal on. Providers,
+    by name, share the requests in flight evenly.
+    """
 
     def __init__(
         self,
@@ -195,7 +197,7 @@ class DaemonProcess(_Part):
         *,
         uri: str,
         database: str,
-        token_url: str,
+        token_urls: Mapping[str, str],
         key: bytes,
         sweep_every: str,
         concurrency: int,
@@ -212,8 +214,11 @@ class DaemonProcess(_Part):
             f'[keys]\nactive = "{KEY_ID}"\nring = {{ {KEY_ID} = "{b64encode(key).decode()}" }}\n'
             f"[server]\nport = {self._port}\n"
             '[log]\nformat = "json"\nlevel = "info"\n'
-            f'[providers.{PROVIDER}]\ntoken_url = "{token_url}"\nclient_auth = "basic"\n'
-            f'client_id = "bench"\nclient_secret = "s3cret/+"\nconcurrency = {concurrency}\n'
+            + "".join(
+                f'[providers.{name}]\ntoken_url = "{url}"\nclient_auth = "basic"\n'
+                'client_id = "bench"\nclient_secret = "s3cret/+"\n'
+                for name, url in token_urls.items()
+            )
         )
         self._read, self._seen = 0, b""
         self._started = time.monotonic()

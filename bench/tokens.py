@@ -16,8 +16,11 @@ LIFETIME = timedelta(hours=1)
 class Tokens:
     """A collection of sealed tokens of one provider."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
-        self.key = os.urandom(KEY_BYTES)
+    def __init__(
+        self, database: Database[dict[str, Any]], *, provider: str = PROVIDER, key: bytes | None = None
+    ) -> None:
+        self.key = key or os.urandom(KEY_BYTES)
+        self._provider = provider
         self.count = 0
         self._ring = KeyRing({KEY_ID: self.key}, active=KEY_ID)
         self._collection = database["tokens"]
@@ -44,6 +47,11 @@ class Tokens:
         (row,) = self._collection.aggregate([{"$group": group}])
         return row["first"], row["last"]
 
+    def delays(self, due_at: datetime) -> list[timedelta]:
+        """How long after `due_at` each was renewed, shortest first."""
+        renewed = self._collection.find({"provider": self._provider, "refreshed_at": {"$gt": due_at}})
+        return sorted(document["refreshed_at"] - due_at for document in renewed)
+
     def different_successors(self) -> int:
         return len(self._collection.distinct("grant_fingerprint"))
 
@@ -57,12 +65,12 @@ class Tokens:
 
     def _document(self, number: int) -> dict[str, object]:
         account = f"company-{number:06}"
-        name, now = f"{PROVIDER}:{account}", datetime.now(UTC)
+        name, now = f"{self._provider}:{account}", datetime.now(UTC)
         old = f"1//0g/{os.urandom(16).hex()}+AAB/{os.urandom(16).hex()}-L9Ir"
         access = f"ya29.a0/{os.urandom(80).hex()}"
         return {
             "_id": name,
-            "provider": PROVIDER,
+            "provider": self._provider,
             "account": account,
             "state": "active",
             "grant": "refresh_token",
