@@ -360,14 +360,19 @@ def _sandbox(
         timedelta, typer.Option(parser=_duration, metavar="DURATION", help="Of an access token.")
     ] = "60s",  # type: ignore[assignment]
     grace: Annotated[
-        timedelta,
+        timedelta | None,
         typer.Option(
-            parser=_duration, metavar="DURATION", help="How long a spent refresh token still works."
+            parser=_duration,
+            metavar="DURATION",
+            help="How long a spent refresh token still works. Default: as at that provider.",
         ),
-    ] = "0s",  # type: ignore[assignment]
+    ] = None,
     reuse: Annotated[
-        Reuse, typer.Option(help="What a spent one costs after that: the whole grant, or the request.")
-    ] = "revoke",
+        Reuse | None,
+        typer.Option(
+            help="What a spent one costs after that: the whole grant, or the request. Default: as at that provider."
+        ),
+    ] = None,
     latency: Annotated[
         timedelta, typer.Option(parser=_duration, metavar="DURATION", help="Before each answer.")
     ] = "0ms",  # type: ignore[assignment]

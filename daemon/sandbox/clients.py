@@ -1,61 +1,62 @@
-"""Who asks, and for what: a token request read strictly, and its client authenticated (RFC 6749, section 2.3.1).
-
-Strict on purpose: what a lenient server lets pass here, a real one refuses.
-"""
+"""Who asks: the client of a token request, authenticated (RFC 6749, section 2.3.1, and one way of Stripe's own)."""
 
 import base64
 import binascii
 import hmac
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote_plus
+from typing import Literal
+from urllib.parse import unquote_plus
 
-from daemon.sandbox.dialects import Refusal
+from daemon.sandbox.wording import Refusal
 
-_FORM = "application/x-www-form-urlencoded"
-_MOST_PARAMETERS = 32
+# `post`: among the parameters, wherever those stand. `secret_as_user`: Basic, the secret as user, no password.
+ClientWay = Literal["basic", "post", "secret_as_user"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """The one client that the sandbox knows."""
+    """The one client that the sandbox knows, and the ways in which it may say so."""
 
     id: str
     secret: str
+    ways: tuple[ClientWay, ...] = ("basic", "post")
 
     def refuses(self, authorization: str | None, form: dict[str, str]) -> Refusal | None:
         """Why this request is not from our client; None: it is."""
-        given = _from_form(form) if authorization is None else _from_basic(authorization)
         basic = authorization is not None
-        if given is None or not (_same(given[0], self.id) and _same(given[1], self.secret)):
-            detail = "send the client's id and secret by HTTP Basic, both form-encoded first, or in the body"
-            return Refusal(complaint="invalid_client", detail=detail, challenge=basic)
+        if not (self._proven_by_basic(authorization) if authorization is not None else self._proven_by(form)):
+            return Refusal(complaint="invalid_client", detail=self._advice(), challenge=basic)
         if basic and ("client_secret" in form or form.get("client_id", self.id) != self.id):
             return Refusal(complaint="invalid_request", detail="authenticate in one way, not in two")
         return None
 
-
-def read_form(content_type: str, body: bytes) -> dict[str, str] | Refusal:
-    """The parameters of a token request. An empty one counts as left out (RFC 6749, section 3.2)."""
-    if content_type != _FORM:
-        return Refusal(complaint="invalid_request", detail=f"send the parameters as {_FORM}")
-    try:
-        pairs = parse_qsl(
-            body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS
+    def _proven_by(self, form: dict[str, str]) -> bool:
+        return (
+            "post" in self.ways
+            and _same(form.get("client_id", ""), self.id)
+            and _same(form.get("client_secret", ""), self.secret)
         )
-    except ValueError:
-        return Refusal(
-            complaint="invalid_request", detail="the body is not a form in UTF-8 of a sensible size"
-        )
-    form = dict(pairs)
-    if len(form) != len(pairs):
-        return Refusal(complaint="invalid_request", detail="a parameter was sent more than once")
-    return {name: value for name, value in form.items() if value}
 
+    def _proven_by_basic(self, authorization: str) -> bool:
+        if (given := _from_basic(authorization)) is None:
+            return False
+        user, password = given
+        if "secret_as_user" in self.ways:
+            return _same(user, self.secret) and password == ""
+        return "basic" in self.ways and _same(user, self.id) and _same(password, self.secret)
 
-def _from_form(form: dict[str, str]) -> tuple[str, str] | None:
-    if "client_id" in form and "client_secret" in form:
-        return form["client_id"], form["client_secret"]
-    return None
+    def _advice(self) -> str:
+        match self.ways:
+            case ("basic", "post") | ("post", "basic"):
+                return (
+                    "send the client's id and secret by HTTP Basic, both form-encoded first, or in the body"
+                )
+            case ("basic",):
+                return "send the client's id and secret by HTTP Basic, both form-encoded first"
+            case ("secret_as_user",):
+                return "send the client's secret by HTTP Basic, as the user and without a password"
+            case _:
+                return "send the client's id and secret among the parameters"
 
 
 def _from_basic(authorization: str) -> tuple[str, str] | None:

@@ -1,89 +1,78 @@
 """How the sandbox words its answers: what happened is decided elsewhere, a dialect only says it.
 
-A dialect is data: a new provider is an entry in `DIALECTS` whose shapes were recorded from that provider, never taken
-from the daemon's own definition files (a wrong definition would then agree with itself).
+A dialect is data: a file in `fixtures/` whose shapes were recorded from that provider, never taken from the daemon's
+own definition files (a wrong definition would then agree with itself).
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Literal
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
 
+from daemon.sandbox.demands import Demands
 from daemon.sandbox.grants import Pair
-
-Complaint = Literal[
-    "invalid_request", "invalid_client", "invalid_grant", "unsupported_grant_type", "throttled", "broken", "down"
-]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """A complete HTTP answer that nobody has sent yet."""
-
-    status: int
-    body: bytes
-    content_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """A complaint, and for a person what to do about it. `challenge`: the client had tried HTTP Basic."""
-
-    complaint: Complaint
-    detail: str
-    challenge: bool = False
+from daemon.sandbox.terms import Terms
+from daemon.sandbox.wording import FORM, Answer, Complaint, Refusal, Reply, filled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """One provider's words. `complaints` gives the status and the error code for each complaint."""
+    """One provider: where it listens, what it demands, how it treats its tokens, and its words.
 
-    scope: str
-    complaints: Mapping[Complaint, tuple[int, str]]
+    paths           of the token endpoint, the first is the one to tell; `variables` fills it in
+    granted         a token response; `first` holds what only the response to a consent has
+    form_by_default whether a client that does not ask for JSON gets a form
+    refusals        for each complaint the wordings that were seen, the usual one first
+    """
 
-    def grant(
-        self, pair: Pair, *, lifetime: timedelta, refresh_lifetime: timedelta | None
-    ) -> dict[str, object]:
-        """The members of a successful answer (RFC 6749, section 5.1)."""
-        answer: dict[str, object] = {
-            "token_type": "Bearer",
-            "access_token": pair.access_token,
-            "expires_in": int(lifetime.total_seconds()),
-            "scope": self.scope,
-        }
-        if pair.refresh_token is not None:
-            answer["refresh_token"] = pair.refresh_token
-            if refresh_lifetime is not None:
-                answer["refresh_token_expires_in"] = int(refresh_lifetime.total_seconds())
-        return answer
+    name: str
+    paths: tuple[str, ...]
+    variables: Mapping[str, str]
+    demands: Demands
+    terms: Terms
+    granted: Mapping[str, object]
+    first: Mapping[str, object]
+    form_by_default: bool
+    refusals: Mapping[Complaint, tuple[Answer, ...]]
 
-    def refuse(self, refusal: Refusal) -> Reply:
-        """An error answer (RFC 6749, section 5.2)."""
-        status, code = self.complaints[refusal.complaint]
-        headers = {"WWW-Authenticate": 'Basic realm="sandbox", charset="UTF-8"'} if refusal.challenge else {}
-        return Reply(
-            status=status, body=encode({"error": code, "error_description": refusal.detail}), headers=headers
+    @property
+    def path(self) -> str:
+        return self.paths[0].format(**self.variables)
+
+    def grant(self, pair: Pair, *, now: datetime, first: bool = False) -> dict[str, Any]:
+        """The members of a successful answer (RFC 6749, section 5.1). `first`: at the consent."""
+        shape = {**self.granted, **self.first} if first else self.granted
+        issued_at = int(now.timestamp())
+        members = filled(
+            shape,
+            {
+                "access_token": pair.access_token,
+                "refresh_token": pair.refresh_token,
+                "expires_in": _seconds_left(pair.expires_at, now),
+                "expires_at": pair.expires_at and int(pair.expires_at.timestamp()),
+                "refresh_expires_in": _seconds_left(pair.refresh_expires_at, now),
+                "issued_at": issued_at,
+                "issued_at_ms": f"{issued_at}000",
+            },
         )
+        return dict(members) if isinstance(members, dict) else {}
+
+    def refuse(self, refusal: Refusal, *, wording: int = 0) -> Reply:
+        """An error answer (RFC 6749, section 5.2, or what this provider makes of it)."""
+        reply = self.refusals[refusal.complaint][wording].reply({"detail": refusal.detail})
+        if not refusal.challenge:
+            return reply
+        challenge = f'Basic realm="{self.name}", charset="UTF-8"'
+        return replace(reply, headers={**reply.headers, "WWW-Authenticate": challenge})
+
+    def as_asked(self, reply: Reply, accept: str) -> Reply:
+        """`reply` in the form that the client's Accept header gets here."""
+        if not self.form_by_default or "application/json" in accept or reply.status != 200:
+            return reply
+        return replace(reply, body=urlencode(json.loads(reply.body)).encode(), content_type=FORM)
 
 
-def encode(content: object) -> bytes:
-    return json.dumps(content, separators=(",", ":")).encode()
-
-
-DIALECTS: Mapping[str, Dialect] = {
-    # RFC 6749 as written, rotation as in RFC 9700, section 4.14.2.
-    "sandbox": Dialect(
-        scope="accounting.read offline_access",
-        complaints={
-            "invalid_request": (400, "invalid_request"),
-            "invalid_client": (401, "invalid_client"),
-            "invalid_grant": (400, "invalid_grant"),
-            "unsupported_grant_type": (400, "unsupported_grant_type"),
-            "throttled": (429, "slow_down"),
-            "broken": (500, "server_error"),
-            "down": (503, "temporarily_unavailable"),
-        },
-    ),
-}
+def _seconds_left(end: datetime | None, now: datetime) -> int | None:
+    return None if end is None else int((end - now).total_seconds())

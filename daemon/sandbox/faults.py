@@ -17,6 +17,9 @@ chooses where a choice exists:
 
 The first word of the middle column is the default. `cut`, `slow`, `huge` and `wrong_type` set to false have no real
 reply to spoil and spoil a 503 instead.
+
+The answers are worded as the provider that is spoken words them; where it has several wordings (`fixtures/`), `wording`
+chooses one by its number. 0 is the usual one.
 """
 
 import asyncio
@@ -33,7 +36,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 _NEVER_PROCESSED = {"throttle", "dead_grant", "wrong_client"}
 _PROCESSED_BY_DEFAULT = {"garbage", "cut", "slow", "huge", "wrong_type", "withhold"}
 _WITH_RETRY_AFTER = {"throttle", "outage"}
-_KEYS = {"kind", "share", "count", "retry_after", "after_processing", "seconds"}
+_KEYS = {"kind", "share", "count", "retry_after", "after_processing", "seconds", "wording"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,7 @@ class Fault:
     count        how many times it strikes at most; None: until deleted
     retry_after  the header's text, seconds or an HTTP date; None: no header
     seconds      `slow` only: how long the whole body takes
+    wording      which of the provider's wordings, if it has several
     """
 
     kind: Kind
@@ -52,6 +56,7 @@ class Fault:
     retry_after: str | None
     after_processing: bool
     seconds: float
+    wording: int = 0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -71,6 +76,7 @@ class Standing:
             "retry_after": fault.retry_after,
             "after_processing": fault.after_processing,
             "seconds": fault.seconds,
+            "wording": fault.wording,
             "struck": self.struck,
         }
 
@@ -123,6 +129,7 @@ def read_fault(wish: object) -> Fault:
         retry_after=_retry_after(kind, wish.get("retry_after")),
         after_processing=_after_processing(kind, wish.get("after_processing")),
         seconds=_number(wish, "seconds", default=5.0, most=3600.0),
+        wording=_wording(wish.get("wording", 0)),
     )
 
 
@@ -140,6 +147,12 @@ def _count(value: object) -> int | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"count must be a whole number above 0, or null for no end, not {value!r}")
+    return value
+
+
+def _wording(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"wording must be a whole number from 0, not {value!r}")
     return value
 
 

@@ -13,28 +13,37 @@ generation stay good until one of them is used (a lost reply may still arrive). 
 grace early, as with Auth0 and Shopify: a client that used the successor has had the reply, so whoever still presents
 a value two generations old is a second presenter, which is what tests look for.
 
-**Reuse.** Any older value is `reused`; with `reuse="revoke"` it costs the whole grant (RFC 9700, section 4.14.2).
+**Reuse.** Any older value is `reused`; with `reuse="revoke"` it costs the whole grant (RFC 9700, section 4.14.2). With
+`reuse="keep"` (Microsoft) no value is ever spent: older ones are granted again, although only those of the latest
+generation are listed as `live`.
+
+**Other terms** (`terms.Terms`). A refresh token may stay as it is for some refreshes or for ever; then the generation
+stays too. Where the access token itself is exchanged (Facebook), it takes the refresh token's place in the ledger, and
+works until its own end.
 """
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal, assert_never
 
 from daemon.sandbox import minting
 from daemon.sandbox.ledger import Grant, Presentation, fingerprint
+from daemon.sandbox.terms import Terms
 
 Standing = Literal["live", "retry", "reused", "refused"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """What one successful answer carries; no refresh token for client credentials."""
+    """What one successful answer carries, and when each ends; no refresh token where none is told."""
 
     grant: str | None
     access_token: str
-    refresh_token: str | None
+    expires_at: datetime | None
+    refresh_token: str | None = None
+    refresh_expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,24 +56,14 @@ class _Issued:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Access:
     grant: Grant | None
-    expires_at: datetime
+    expires_at: datetime | None
 
 
 class Grants:
     """All grants of one sandbox. Not thread-safe; every method takes effect at once, in the order of the calls."""
 
-    def __init__(
-        self,
-        *,
-        lifetime: timedelta,
-        grace: timedelta,
-        revoke_on_reuse: bool,
-        refresh_lifetime: timedelta | None,
-    ) -> None:
-        self._lifetime = lifetime
-        self._grace = grace
-        self._revoke_on_reuse = revoke_on_reuse
-        self._refresh_lifetime = refresh_lifetime
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
         self._grants: dict[str, Grant] = {}
         self._issued: dict[str, _Issued] = {}  # by fingerprint: the values themselves are not kept
         self._access: OrderedDict[str, _Access] = OrderedDict()  # oldest first: all live equally long
@@ -72,18 +71,19 @@ class Grants:
 
     def consent(self, *, now: datetime) -> Pair:
         """A new grant and its first tokens."""
-        grant = Grant(id=f"g{len(self._grants) + 1}")
+        grant = Grant(id=f"g{len(self._grants) + 1}", consented_at=now)
         self._grants[grant.id] = grant
         return self._issue(grant, now)
 
     def client_credentials(self, *, now: datetime) -> Pair:
         """An access token of the client's own (RFC 6749, section 4.4): no grant, no refresh token."""
-        return Pair(grant=None, access_token=self._issue_access(None, now), refresh_token=None)
+        access_token, expires_at = self._issue_access(None, now)
+        return Pair(grant=None, access_token=access_token, expires_at=expires_at)
 
     def present(
         self, value: str, *, now: datetime, fault: str | None = None
     ) -> tuple[Pair | None, Presentation | None]:
-        """Spend a refresh token. No pair: it was refused; no presentation either: it was never issued here.
+        """Spend a refresh token, or whatever renews the grant. No pair: it was refused; no presentation either: it was never issued here.
 
         `fault` only goes into the ledger: what will happen to the reply.
         """
@@ -93,6 +93,8 @@ class Grants:
             return None, None
         grant = issued.grant
         match self._standing(issued, now):
+            case "live" if self._stays(grant, now):
+                return self._prolong(issued, value, now), self._record(grant, value, "granted", now, fault)
             case "live":
                 grant.generation += 1
                 grant.left_at = now
@@ -101,7 +103,7 @@ class Grants:
             case "retry":
                 return self._issue(grant, now), self._record(grant, value, "granted_again", now, fault)
             case "reused":
-                if self._revoke_on_reuse:
+                if self._terms.reuse == "revoke":
                     grant.revoke("reuse")
                 return None, self._record(grant, value, "reused", now, fault)
             case "refused":
@@ -132,7 +134,7 @@ class Grants:
     def accepts(self, access_token: str, *, now: datetime) -> bool:
         """Whether a resource server would let this access token in."""
         access = self._access.get(access_token)
-        if access is None or access.expires_at <= now:
+        if access is None or _is_past(access.expires_at, now):
             return False
         return access.grant is None or access.grant.revoked_by is None
 
@@ -152,31 +154,84 @@ class Grants:
             return "refused"
         if issued.generation < grant.generation and not self._within_grace(issued, now):
             return "reused"
-        if issued.expires_at is not None and issued.expires_at <= now:
+        if _is_past(issued.expires_at, now):
             return "refused"
         return "live" if issued.generation == grant.generation else "retry"
 
     def _within_grace(self, issued: _Issued, now: datetime) -> bool:
-        grant = issued.grant
-        if not self._grace or grant.left_at is None or issued.generation != grant.generation - 1:
+        grant, terms = issued.grant, self._terms
+        if terms.reuse == "keep":
+            return True
+        if not terms.grace or grant.left_at is None or issued.generation != grant.generation - 1:
             return False
-        return now - grant.left_at < self._grace
+        return now - grant.left_at < terms.grace
+
+    def _stays(self, grant: Grant, now: datetime) -> bool:
+        """Whether this refresh leaves the refresh token as it is."""
+        if self._keeps_access(grant, now):
+            return True
+        grant.refreshes += 1
+        every = self._terms.changes_every
+        return every == 0 or grant.refreshes % every != 0
+
+    def _prolong(self, issued: _Issued, value: str, now: datetime) -> Pair:
+        """A new access token, while the refresh token stays as it is."""
+        ends = self._refresh_end(issued.grant, now)
+        self._issued[fingerprint(value)] = replace(issued, expires_at=ends)
+        access_token, expires_at = self._issue_access(issued.grant, now)
+        return Pair(
+            grant=issued.grant.id,
+            access_token=access_token,
+            expires_at=expires_at,
+            refresh_token=value if self._terms.repeats else None,
+            refresh_expires_at=ends,
+        )
 
     def _issue(self, grant: Grant, now: datetime) -> Pair:
-        value = minting.refresh_token()
+        access_token, expires_at = self._issue_access(grant, now)
+        match self._terms.renewable:
+            case "refresh_token":
+                value, ends = minting.refresh_token(), self._refresh_end(grant, now)
+            case "access_token":
+                value, ends = access_token, expires_at
+            case "nothing":
+                return Pair(grant=grant.id, access_token=access_token, expires_at=expires_at)
+            case never:
+                assert_never(never)
         name = fingerprint(value)
-        expires_at = None if self._refresh_lifetime is None else now + self._refresh_lifetime
-        self._issued[name] = _Issued(grant=grant, generation=grant.generation, expires_at=expires_at)
+        self._issued[name] = _Issued(grant=grant, generation=grant.generation, expires_at=ends)
         if forgotten := grant.issued(name):
             del self._issued[forgotten]
-        return Pair(grant=grant.id, access_token=self._issue_access(grant, now), refresh_token=value)
+        told = value if value is not access_token else None
+        return Pair(
+            grant=grant.id,
+            access_token=access_token,
+            expires_at=expires_at,
+            refresh_token=told,
+            refresh_expires_at=ends if told else None,
+        )
 
-    def _issue_access(self, grant: Grant | None, now: datetime) -> str:
-        while self._access and self._access[oldest := next(iter(self._access))].expires_at <= now:
+    def _refresh_end(self, grant: Grant, now: datetime) -> datetime | None:
+        lifetime = self._terms.refresh_lifetime
+        if lifetime is None:
+            return None
+        return (grant.consented_at if self._terms.absolute else now) + lifetime
+
+    def _keeps_access(self, grant: Grant, now: datetime) -> bool:
+        enough, ends = self._terms.keeps_access, grant.access_ends
+        return enough is not None and ends is not None and ends - now > enough
+
+    def _issue_access(self, grant: Grant | None, now: datetime) -> tuple[str, datetime | None]:
+        if grant is not None and self._keeps_access(grant, now):
+            return grant.access_token, grant.access_ends
+        while self._access and _is_past(self._access[oldest := next(iter(self._access))].expires_at, now):
             del self._access[oldest]
-        value = minting.access_token()
-        self._access[value] = _Access(grant=grant, expires_at=now + self._lifetime)
-        return value
+        value, lifetime = minting.access_token(), self._terms.lifetime
+        ends = None if lifetime is None else now + lifetime
+        self._access[value] = _Access(grant=grant, expires_at=ends)
+        if grant is not None:
+            grant.access_token, grant.access_ends = value, ends
+        return value, ends
 
     def _record(
         self, grant: Grant, value: str, outcome: str, now: datetime, fault: str | None
@@ -185,3 +240,7 @@ class Grants:
         grant.record(presentation)
         self._outcomes[outcome] += 1
         return presentation
+
+
+def _is_past(end: datetime | None, now: datetime) -> bool:
+    return end is not None and end <= now

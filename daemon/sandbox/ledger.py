@@ -45,6 +45,8 @@ class Grant:
     """One consent and its line of refresh tokens. `live` holds the values of the generation it stands on."""
 
     id: str
+    consented_at: datetime
+    refreshes: int = 0  # that gave a new access token
     generation: int = 0
     left_at: datetime | None = None  # when the generation before this one was first spent
     current: str = ""
@@ -52,6 +54,8 @@ class Grant:
     live: list[str] = field(default_factory=list)
     values: list[str] = field(default_factory=list)  # all issued, live or spent, oldest first
     presented: list[Presentation] = field(default_factory=list)
+    access_token: str = field(default="", repr=False)  # the latest; never shown
+    access_ends: datetime | None = None
 
     def issued(self, value: str) -> str | None:
         """A new current value; the value that is forgotten in its place, if any."""

@@ -3,51 +3,52 @@
 import asyncio
 import socket
 import struct
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import assert_never
 
 from aiohttp import web
 
-from daemon.sandbox.dialects import Dialect, Refusal, Reply
+from daemon.sandbox.dialects import Dialect
 from daemon.sandbox.faults import Fault, Kind, Standing
+from daemon.sandbox.wording import JSON, Refusal, Reply
 
 _HUGE = 2 * 1024 * 1024
 _STEPS = 100  # writes at most for one slow body
 _GARBAGE = b"<!doctype html>\x00\xff\xfe{access_token: <%= token %>"
 
 
-def reply_in_place(kind: Kind, retry_after: str | None, dialect: Dialect) -> Reply:
+_IN_PLACE: Mapping[Kind, Refusal] = {
+    "throttle": Refusal(complaint="throttled", detail="too many requests"),
+    "dead_grant": Refusal(complaint="invalid_grant", detail="the grant has ended (a fault says so)"),
+    "wrong_client": Refusal(complaint="invalid_client", detail="unknown client (a fault says so)"),
+    "error": Refusal(complaint="broken", detail="something broke (a fault says so)"),
+}
+_OTHERWISE = Refusal(complaint="down", detail="back soon (a fault says so)")
+
+
+def reply_in_place(fault: Fault, dialect: Dialect) -> Reply:
     """What is answered when a fault strikes before the request took effect."""
-    match kind:
-        case "throttle":
-            reply = dialect.refuse(Refusal(complaint="throttled", detail="too many requests"))
-        case "dead_grant":
-            reply = dialect.refuse(
-                Refusal(complaint="invalid_grant", detail="the grant has ended (a fault says so)")
-            )
-        case "wrong_client":
-            reply = dialect.refuse(
-                Refusal(complaint="invalid_client", detail="unknown client (a fault says so)")
-            )
-        case "error":
-            reply = dialect.refuse(Refusal(complaint="broken", detail="something broke (a fault says so)"))
-        case "outage" | "hang" | "reset" | "garbage" | "cut" | "slow" | "huge" | "wrong_type" | "withhold":
-            reply = dialect.refuse(Refusal(complaint="down", detail="back soon (a fault says so)"))
-        case never:
-            assert_never(never)
-    return replace(reply, headers={**reply.headers, **_retry_header(retry_after)})
+    reply = dialect.refuse(_IN_PLACE.get(fault.kind, _OTHERWISE), wording=fault.wording)
+    return replace(reply, headers={**reply.headers, **_retry_header(fault.retry_after)})
+
+
+def wordings(kind: Kind, dialect: Dialect) -> int:
+    """In how many wordings `dialect` can say what this kind of fault says."""
+    return len(dialect.refusals[_IN_PLACE.get(kind, _OTHERWISE).complaint])
 
 
 def spoil(reply: Reply, fault: Fault, dialect: Dialect) -> Reply:
     """What a fault makes of a reply before anything is written; most faults spoil only how it travels."""
     match fault.kind:
         case "error" | "outage":
-            return reply_in_place(fault.kind, fault.retry_after, dialect)
+            return reply_in_place(fault, dialect)
         case "garbage":
-            return replace(reply, status=200, body=_GARBAGE)
+            return replace(reply, status=200, body=_GARBAGE, content_type=JSON)
         case "wrong_type":
             return replace(reply, content_type="text/html")
         case "huge":
+            if reply.content_type != JSON:
+                return replace(reply, body=reply.body + b"&padding=" + b"x" * _HUGE)
             padding = b',"padding":"' + b"x" * _HUGE + b'"}'
             return replace(reply, body=reply.body.removesuffix(b"}") + padding)
         case _:

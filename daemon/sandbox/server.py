@@ -1,6 +1,6 @@
 """The sandbox on the wire: a token endpoint that a daemon can't tell from a provider's, and levers beside it.
 
-    POST   /token                  refresh_token and client_credentials
+    POST   /token                  refresh_token and client_credentials; also at that provider's own path
     GET    /resource               200 while the bearer's access token is live, else 401
     POST   /grants?n=10            new consents: a list of token responses, each with its `grant` id
     DELETE /grants/{id}            the owner withdraws the consent
@@ -18,13 +18,13 @@ from typing import Self
 
 from aiohttp import hdrs, web
 
-from daemon.sandbox import minting
-from daemon.sandbox.clients import Client, read_form
-from daemon.sandbox.dialects import DIALECTS
+from daemon.sandbox import minting, recorded
+from daemon.sandbox.clients import Client
+from daemon.sandbox.demands import Asked
 from daemon.sandbox.endpoint import TokenEndpoint
 from daemon.sandbox.faults import FaultBoard, read_fault
 from daemon.sandbox.grants import Grants
-from daemon.sandbox.misbehaviour import deliver, send
+from daemon.sandbox.misbehaviour import deliver, send, wordings
 from daemon.sandbox.options import SandboxOptions
 
 _HOST = "127.0.0.1"  # never anything else: whoever reaches it can mint and revoke
@@ -46,18 +46,12 @@ class Sandbox:
         self.client_id = self.options.client_id
         self.client_secret = self.options.client_secret or minting.client_secret()
         self._faults = FaultBoard(seed=self.options.seed)
-        self._grants = Grants(
-            lifetime=self.options.lifetime,
-            grace=self.options.grace,
-            revoke_on_reuse=self.options.reuse == "revoke",
-            refresh_lifetime=self.options.refresh_lifetime,
-        )
+        self._dialect = recorded.dialect(self.options.name)
+        self._grants = Grants(self.options.terms())
         self._endpoint = TokenEndpoint(
             grants=self._grants,
-            client=Client(id=self.client_id, secret=self.client_secret),
-            dialect=DIALECTS[self.options.name],
-            lifetime=self.options.lifetime,
-            refresh_lifetime=self.options.refresh_lifetime,
+            client=Client(id=self.client_id, secret=self.client_secret, ways=self._dialect.demands.client),
+            dialect=self._dialect,
         )
         self._port = self.options.port
         self._runner: web.AppRunner | None = None
@@ -69,7 +63,8 @@ class Sandbox:
 
     @property
     def token_url(self) -> str:
-        return f"{self.url}/token"
+        """As that provider's, but for the host; `/token` is the same."""
+        return self.url + self._dialect.path
 
     def describe(self) -> dict[str, str]:
         """What a client needs to know: the line that `refreshd sandbox` prints."""
@@ -107,8 +102,9 @@ class Sandbox:
 
     def consent(self, count: int = 1) -> list[dict[str, object]]:
         """New grants: a token response for each, with the ledger's id under `grant`."""
-        pairs = [self._grants.consent(now=_now()) for _ in range(count)]
-        return [{**self._endpoint.granted(pair), "grant": pair.grant} for pair in pairs]
+        now = _now()
+        pairs = [self._grants.consent(now=now) for _ in range(count)]
+        return [{**self._dialect.grant(pair, now=now, first=True), "grant": pair.grant} for pair in pairs]
 
     def ledger(self) -> list[dict[str, object]]:
         """The truth about every grant."""
@@ -116,7 +112,10 @@ class Sandbox:
 
     def add_fault(self, wish: object) -> dict[str, object]:
         """Misbehave as the JSON of `PUT /faults` says. Raises ValueError with a sentence (`faults.read_fault`)."""
-        return self._faults.add(read_fault(wish)).as_json()
+        fault = read_fault(wish)
+        if fault.wording >= (known := wordings(fault.kind, self._dialect)):
+            raise ValueError(f"{self._dialect.name} words this in {known} ways: wording must be below that")
+        return self._faults.add(fault).as_json()
 
     def clear_faults(self) -> int:
         """Behave again, and answer whoever waits for a withheld reply; how many faults there were."""
@@ -124,9 +123,10 @@ class Sandbox:
 
     def _application(self) -> web.Application:
         app = web.Application(client_max_size=_LARGEST_REQUEST)
+        for path in dict.fromkeys([*self._dialect.paths, "/token"]):
+            app.router.add_route(self._dialect.demands.method, path, self._token)
         app.add_routes(
             [
-                web.post("/token", self._token),
                 web.get("/resource", self._resource),
                 web.post("/grants", self._post_grants),
                 web.delete("/grants/{id}", self._delete_grant),
@@ -143,8 +143,12 @@ class Sandbox:
         standing = self._faults.strike()
         fault = None if standing is None else standing.fault
         reply, presentation = self._endpoint.take_effect(
-            read_form(request.content_type, body),
-            request.headers.get(hdrs.AUTHORIZATION),
+            Asked(
+                content_type=request.content_type,
+                body=body,
+                query=request.query_string,
+                headers=request.headers,
+            ),
             fault=fault,
             now=_now(),
         )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from daemon.sandbox import ledger
+from daemon.sandbox import SandboxOptions, ledger
 from daemon.sandbox.grants import Grants
 from daemon.sandbox.ledger import fingerprint
 from daemon.sandbox.terms import Terms
@@ -190,6 +190,74 @@ def test_a_grant_remembers_a_bounded_number_of_values(monkeypatch: pytest.Monkey
     assert (len(grant.values), len(grant.presented), len(book._issued)) == (3, 3, 3)
     assert grant.live == [fingerprint(value)]
     assert present(book, first, 9) == (None, "unknown")
+
+
+def of(name: str, **lifetimes: timedelta) -> Grants:
+    """The grants of a provider's sandbox."""
+    return Grants(SandboxOptions(name=name, **lifetimes).terms())
+
+
+def test_strava_hands_out_the_same_pair_while_an_hour_is_left() -> None:
+    """Too early a refresh changes nothing; its end stays where it was."""
+    book = of("strava", lifetime=timedelta(hours=6))
+    first = book.consent(now=START)
+    assert first.refresh_token is not None
+    early, _ = book.present(first.refresh_token, now=after(4.9 * 3600))
+    assert early == first
+    late, _ = book.present(first.refresh_token, now=after(5.1 * 3600))
+    assert late is not None
+    assert (late.access_token, late.refresh_token) != (first.access_token, first.refresh_token)
+    assert late.expires_at == after(11.1 * 3600)
+    [grant] = book
+    assert [line.outcome for line in grant.presented] == ["granted", "granted"]
+    assert grant.generation == 1
+
+
+@pytest.mark.parametrize(("name", "days", "slides"), [("linkedin", 365, False), ("hubspot", 30, True)])
+def test_a_refresh_token_that_stays_counts_down_or_slides(name: str, days: int, slides: bool) -> None:
+    """LinkedIn's year runs from the consent; elsewhere each refresh puts the end off."""
+    book = of(name, refresh_lifetime=timedelta(days=days))
+    value = consent(book)
+    halfway = days * 86400 / 2
+    pair, _ = book.present(value, now=after(halfway))
+    assert pair is not None
+    assert pair.refresh_token == value
+    assert pair.refresh_expires_at == after(halfway * (3 if slides else 2))
+    assert present(book, value, halfway * 2) == ((value, "granted") if slides else (None, "refused"))
+
+
+def test_an_absolute_end_holds_for_successors_too() -> None:
+    """DocuSign's 30 days: a new value does not live longer than the consent."""
+    book = of("docusign")
+    value = consent(book)
+    for day in (10, 20, 29):
+        value = spend(book, value, day * 86400)
+    assert present(book, value, 30 * 86400) == (None, "refused")
+
+
+def test_an_access_token_is_exchanged_only_while_it_lives() -> None:
+    """Afterwards a person has to come; older ones count until their own end."""
+    book = of("facebook")
+    first = book.consent(now=START).access_token
+    second, _ = book.present(first, now=after(30))
+    assert second is not None
+    assert book.present(first, now=after(59))[0] is not None
+    assert present(book, first, 60) == (None, "refused")
+    assert book.present(second.access_token, now=after(89))[0] is not None
+    [grant] = book
+    outcomes = [line.outcome for line in grant.presented]
+    assert outcomes == ["granted", "granted_again", "refused", "granted"]
+
+
+def test_an_access_token_without_end_stays_good_until_it_is_withdrawn() -> None:
+    """Mailchimp's."""
+    book = of("mailchimp")
+    pair = book.consent(now=START)
+    assert (pair.expires_at, pair.refresh_token) == (None, None)
+    assert book.accepts(pair.access_token, now=after(1e9))
+    assert pair.grant is not None
+    book.withdraw(pair.grant)
+    assert not book.accepts(pair.access_token, now=after(1))
 
 
 class GrantMachine(RuleBasedStateMachine):

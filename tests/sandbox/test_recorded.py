@@ -1,0 +1,99 @@
+"""The fixtures as files: one is all that a new provider takes, and a slip in one is named. And the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.sandbox import Sandbox, SandboxOptions, recorded
+
+MINIMAL = """
+paths = ["/o/{zone}/token"]
+variables = { zone = "eu" }
+[request]
+client = ["post"]
+body = ["json"]
+grants = { renew = "present" }
+presents = "old"
+[granted]
+body = '{"data": {"jwt": "{access_token}", "again": "{refresh_token}", "left": "{expires_in}"}}'
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of fixtures that is the test's own."""
+    shipped = Path(str(recorded._FIXTURES)) / "sandbox.toml"
+    (tmp_path / "sandbox.toml").write_text(shipped.read_text())
+    monkeypatch.setattr(recorded, "_FIXTURES", tmp_path)
+    recorded.names.cache_clear()
+    yield tmp_path
+    recorded.names.cache_clear()
+    recorded.dialect.cache_clear()
+
+
+async def test_one_file_makes_a_provider(folder: Path, start_sandbox: Any) -> None:
+    """Nested keys, another word for the grant, another name for the token: no code."""
+    (folder / "acme.toml").write_text(MINIMAL)
+    peer = await start_sandbox(name="acme")
+    sandbox = peer.sandbox
+    assert sandbox.token_url == sandbox.url + "/o/eu/token"
+    [consent] = sandbox.consent()
+    asked = {"grant_type": "renew", "old": consent["data"]["again"]}
+    client = {"client_id": sandbox.client_id, "client_secret": sandbox.client_secret}
+    for status in (200, 400):
+        async with peer.session.post(sandbox.token_url, json=asked | client) as reply:
+            answer = await reply.json()
+        assert reply.status == status
+        assert answer.get("error") == (None if status == 200 else "invalid_grant")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("colour = 'red'\n" + MINIMAL, "unknown: colour"),
+        (MINIMAL.replace('["post"]', '["mtls"]'), "'mtls' is none of basic, post"),
+        (MINIMAL.replace("{expires_in}", "{lifetime}"), "unknown: lifetime"),
+        (MINIMAL.replace("client = [", "clients = ["), "unknown: clients"),
+        (MINIMAL.replace('paths = ["/o/{zone}/token"]', ""), "paths"),
+        (MINIMAL + "[tokens]\ngrace = '5 minutes'", "'5 minutes' is no duration"),
+        (MINIMAL + "[[refusals.dead_grant]]\nstatus = 400\nbody = '{}'", "unknown: dead_grant"),
+        (MINIMAL + "[[refusals.throttled]]\nstatus = 400\nbody = '[]'", "a JSON object was expected"),
+        ("paths = [", "TOMLDecodeError"),
+    ],
+)
+def test_a_slip_in_a_fixture_is_named_with_its_file(folder: Path, wrong: str, told: str) -> None:
+    """Rather than a sandbox that speaks nonsense."""
+    (folder / "acme.toml").write_text(wrong)
+    with pytest.raises(ValueError, match=r"fixtures/acme\.toml: ") as caught:
+        recorded.dialect("acme")
+    assert told in str(caught.value)
+
+
+def test_the_command_line_speaks_as_a_provider_and_lists_the_known_ones() -> None:
+    """The printed token URL is the provider's; an unknown name is a usage error."""
+    command = [sys.executable, "-m", "daemon", "sandbox", "--as"]
+    ran = subprocess.run([*command, "nobody"], capture_output=True, text=True, check=False, timeout=60)
+    assert ran.returncode == 2
+    assert "airtable, " in ran.stderr
+    assert "zoom" in ran.stderr
+    with subprocess.Popen([*command, "zoho"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            told = json.loads(process.stdout.readline())
+            assert told["token_url"] == told["url"] + "/oauth/v2/token"
+        finally:
+            os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+def test_every_providers_sandbox_can_be_made() -> None:
+    """Each fixture is read whole, and what it shows of itself needs no start."""
+    for name in recorded.names():
+        assert Sandbox(SandboxOptions(name=name)).token_url.startswith("http://127.0.0.1:0/")
