@@ -1,5 +1,6 @@
 """Which providers rest, agreed by all replicas: one document for each provider, and one replica that probes."""
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -60,9 +61,8 @@ class MongoPauses:
         """What tells our client from another one, and nothing about its secret."""
         secret = provider.client_secret.reveal() if provider.client_secret else ""
         known = provider.definition
-        return self._keyring().fingerprint(
-            f"{provider.client_id}\n{secret}\n{known.token_url}\n{known.client_auth}"
-        )
+        client = (provider.client_id, secret, provider.client_fingerprint, known.token_url, known.client_auth)
+        return self._keyring().fingerprint(json.dumps(client))
 
 
 def pause_of(row: Mapping[str, object]) -> Pause:

@@ -1,27 +1,42 @@
-"""Providers' token endpoints, over aiohttp: one pooled session, one request a call, nothing repeated by itself.
+"""Providers' token endpoints, over aiohttp: pooled sessions, one request a call, nothing repeated by itself.
 
-What makes it fit for rotating tokens: it knows whether a request may have reached the provider. The body is written by
-`_Guarded`, which checks the claim's deadline at the last moment, with nothing awaited between check and write.
+What makes it fit for rotating tokens: it knows whether a request may have reached the provider. The body, even an
+empty one, is written by `_Guarded` together with the headers. It checks at the last moment, with nothing awaited
+between check and write, that the claim still holds and that the answer can be kept.
+
+What makes it fit for hosts that come from a database: such a request has a session of its own, which connects to
+public addresses only. That is checked on the very addresses that are connected to, after every look-up, so a name that
+changes its mind gains nothing; and a connection that the operator's word opened to a private address is in the other
+session's pool, never reused here.
+
+No text of a failure is the library's: it would quote the URL, whose query may hold the refresh token.
 """
 
-import asyncio
-import socket
 import ssl
-import struct
+from base64 import b64encode
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
+from daemon.adapters.connector import PrivateAddress, connector
+from daemon.adapters.public_addresses import is_private_literal, is_public
+from daemon.adapters.unanswered import failed
 from daemon.domain.answer import Concern
 from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.request import Request
-from daemon.domain.secret import masked
+from daemon.domain.secret import Secret
 from daemon.domain.target import is_loopback
 
 LARGEST_REPLY = 256 * 1024  # bytes; a token reply has one to four thousand
+
+_Told = tuple[str, str]  # a code, and the same for people
+_TOO_LATE = ("too_late", "the claim ran out before the connection was up; nothing was sent")
+_NOT_KEPT = ("not_kept", "the journal can't be written, so the answer could not be kept; nothing was sent")
 
 
 class BootClock(Protocol):
@@ -29,23 +44,32 @@ class BootClock(Protocol):
     def now(self) -> datetime: ...
 
 
-class _TooLate(Exception):
-    """The claim's deadline had passed when the connection was up."""
+class _Held(Exception):
+    """The body is not written."""
 
 
 class _Guarded(aiohttp.BytesPayload):
-    """A body that is written only while the claim allows it, and remembers that it was."""
+    """A body that is written at most once, while nothing stands in the way, and remembers that it was."""
 
-    def __init__(self, body: bytes, *, content_type: str, may_start: Callable[[], bool]) -> None:
+    def __init__(
+        self, body: bytes, *, content_type: str | None, obstacle: Callable[[], _Told | None]
+    ) -> None:
         super().__init__(body, content_type=content_type)
         self.sent = False
-        self.late = False
-        self._may_start = may_start
+        self.held: _Told | None = None
+        self._obstacle = obstacle
+
+    @property
+    def consumed(self) -> bool:
+        """Once sent it is spent: aiohttp repeats a GET by itself on a dropped connection, unless this says so."""
+        return self.sent
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        if not self._may_start():
-            self.late = True
-            raise _TooLate
+        if self.sent:
+            raise _Held
+        self.held = self._obstacle()
+        if self.held is not None:
+            raise _Held
         self.sent = True
         await super().write_with_length(writer, content_length)
 
@@ -53,49 +77,100 @@ class _Guarded(aiohttp.BytesPayload):
 class TokenEndpoint:
     """Fits `refreshing.ports.Endpoint`."""
 
-    def __init__(self, *, clock: BootClock, timeout: timedelta, connections: int) -> None:
+    def __init__(
+        self,
+        *,
+        clock: BootClock,
+        timeout: timedelta,
+        connections: int,
+        may_start: Callable[[], bool],
+        proxy: Secret | None = None,
+    ) -> None:
+        """`may_start`: whether an answer could be kept now. `proxy`: an http or https URL, perhaps with a user and a
+        password; what is not on this machine is asked through it. The proxy then looks the host up, so a request that
+        must stay public can only be kept from literal addresses: what names lead to is the proxy's business.
+        """
         self._clock = clock
-        self._timeout = aiohttp.ClientTimeout(total=timeout.total_seconds())
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=connections,
-                ttl_dns_cache=60,
-                socket_factory=lambda address: _socket(address, timeout=timeout),
-            ),
-            timeout=self._timeout,
-            trust_env=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=("Accept-Encoding",),
-            headers={"User-Agent": "refreshd", "Accept-Encoding": "identity"},
-        )
+        self._may_start = may_start
+        self._proxy, self._proxy_headers = _proxy(proxy)
+        tls = ssl.create_default_context()
+        tls.set_alpn_protocols(["http/1.1"])
+
+        def session(allows: Callable[[str], bool] | None) -> aiohttp.ClientSession:
+            return aiohttp.ClientSession(
+                connector=connector(timeout=timeout, limit=connections, tls=tls, allows=allows),
+                timeout=aiohttp.ClientTimeout(total=timeout.total_seconds()),
+                trust_env=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                skip_auto_headers=("Accept-Encoding", "Content-Type"),
+                headers={"User-Agent": "refreshd", "Accept-Encoding": "identity"},
+            )
+
+        self._anywhere = session(None)
+        self._public = session(is_public)
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._anywhere.close()
+        await self._public.close()
 
     async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:
         """Send `request` once and return what came back, or why nothing did."""
         asked_at = self._clock.now()
-        if not request.url.startswith("https://") and not is_loopback(request.url):
-            return NoReply(
-                code="not_https",
-                message="the token URL is not https; plain http is for this machine alone",
-                sent=False,
-                concerns=Concern.PROVIDER,
-                asked_at=asked_at,
-            )
         body = _Guarded(
             request.body,
-            content_type=request.headers["Content-Type"],
-            may_start=lambda: self._clock.boot() < deadline,
+            content_type=request.headers.get("Content-Type"),
+            obstacle=lambda: self._obstacle(deadline),
         )
         try:
-            async with self._session.request(
-                request.method, request.url, data=body, headers=request.headers, allow_redirects=False
-            ) as response:
+            local = is_loopback(request.url)
+            if not local and not request.url.startswith("https://"):
+                return NoReply(
+                    code="not_https",
+                    message="the token URL is not https; plain http is for this machine alone",
+                    sent=False,
+                    concerns=Concern.PROVIDER,
+                    asked_at=asked_at,
+                )
+            async with self._asked(request, body, local=local) as response:
                 return await _reply(response, asked_at=asked_at)
-        except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError, ValueError) as error:
-            return _no_reply(error, body, asked_at=asked_at)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            if body.held is None:
+                return failed(error, sent=body.sent, asked_at=asked_at)
+            code, message = body.held
+            return NoReply(code=code, message=message, sent=False, asked_at=asked_at)
+
+    def _obstacle(self, deadline: timedelta) -> _Told | None:
+        if self._clock.boot() >= deadline:
+            return _TOO_LATE
+        return None if self._may_start() else _NOT_KEPT
+
+    def _asked(
+        self, request: Request, body: _Guarded, *, local: bool
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        through = None if local else self._proxy
+        if through and request.public_only and is_private_literal(urlsplit(request.url).hostname or ""):
+            raise PrivateAddress
+        session = self._public if request.public_only and not through else self._anywhere
+        return session.request(
+            request.method,
+            request.url,
+            data=body,
+            headers=request.headers,
+            allow_redirects=False,
+            proxy=through,
+            proxy_headers=self._proxy_headers if through else None,
+        )
+
+
+def _proxy(proxy: Secret | None) -> tuple[str | None, dict[str, str]]:
+    """The proxy's URL without its user, and the header that proves us to it: so no message can hold the password."""
+    if proxy is None:
+        return None, {}
+    parts = urlsplit(proxy.reveal())
+    user, _, place = parts.netloc.rpartition("@")
+    known = b64encode(":".join(map(unquote, user.split(":", 1))).encode()).decode()
+    return f"{parts.scheme}://{place}", {"Proxy-Authorization": f"Basic {known}"} if user else {}
 
 
 async def _reply(response: aiohttp.ClientResponse, *, asked_at: datetime) -> Reply:
@@ -121,39 +196,3 @@ async def _reply(response: aiohttp.ClientResponse, *, asked_at: datetime) -> Rep
         whole=whole,
         asked_at=asked_at,
     )
-
-
-def _socket(address: aiohttp.AddrInfoType, *, timeout: timedelta) -> socket.socket:
-    """A socket that delivers nothing behind our back: once we have given up on a request, what is left of it in the
-    kernel is dropped (linger: none) and not sent when the network comes back.
-    """
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout // timedelta(milliseconds=1))
-    return made
-
-
-def _no_reply(error: Exception, body: _Guarded, *, asked_at: datetime) -> NoReply:
-    if body.late:
-        code, message = "too_late", "the claim ran out before the connection was up; nothing was sent"
-    elif isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return NoReply(
-            code="tls", message=_said(error), sent=False, concerns=Concern.PROVIDER, asked_at=asked_at
-        )
-    elif isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
-        return NoReply(
-            code="bad_url", message=_said(error), sent=False, concerns=Concern.PROVIDER, asked_at=asked_at
-        )
-    elif isinstance(error, TimeoutError | asyncio.TimeoutError):
-        code, message = "timeout", "no answer in time" if body.sent else "no connection in time"
-    else:
-        code, message = "connection", _said(error)
-    if body.sent:
-        message += "; the request was sent, so it may have been processed"
-    return NoReply(code=code, message=message, sent=body.sent, asked_at=asked_at)
-
-
-def _said(error: Exception) -> str:
-    return masked(str(error), limit=200) or type(error).__name__

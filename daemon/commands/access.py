@@ -3,7 +3,7 @@
 import os
 import pwd
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from daemon.adapters.mongo import Mongo
 from daemon.adapters.mongo_registry import MongoRegistry
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
-from daemon.domain.provider import Definition, Provider
+from daemon.domain.provider import Definition
 from daemon.runtime.clock import Clock
 from daemon.runtime.definitions import shipped
 from daemon.runtime.settings import Settings, load
@@ -51,14 +51,16 @@ def actor() -> str:
     return f"{name}@{socket.gethostname()}"
 
 
-def known_providers(configured: Mapping[str, Provider]) -> dict[str, Definition]:
-    """The definitions shipped and configured, by name; what is configured counts."""
-    own = {name: provider.definition for name, provider in configured.items()}
-    return dict(sorted({**shipped(), **own}.items()))
+def known_providers(settings: Settings | None) -> dict[str, Definition]:
+    """Every definition by name: what is configured counts first, and without a configuration there are the shipped."""
+    if settings is None:
+        return dict(shipped())
+    configured = {name: provider.definition for name, provider in settings.providers.items()}
+    return dict(sorted({**settings.definitions, **configured}.items()))
 
 
-def unknown_provider(name: str, configured: Mapping[str, Provider]) -> Failed:
-    known = ", ".join(known_providers(configured))
+def unknown_provider(name: str, settings: Settings | None) -> Failed:
+    known = ", ".join(known_providers(settings))
     return Failed(
         f"provider {name!r} is unknown. Use one of: {known}; or define it under [providers.{name}] in the"
         " configuration",
@@ -69,5 +71,5 @@ def unknown_provider(name: str, configured: Mapping[str, Provider]) -> Failed:
 def check_targets(targets: list[str], settings: Settings) -> None:
     """Refuse a misspelt provider before anything is done. An id holds a colon, a provider none."""
     for target in targets:
-        if ":" not in target and target not in known_providers(settings.providers):
-            raise unknown_provider(target, settings.providers)
+        if ":" not in target and target not in known_providers(settings):
+            raise unknown_provider(target, settings)

@@ -96,9 +96,9 @@ async def _add(settings: Settings, output: Output, wish: _Wish) -> None:
 def _configured(settings: Settings, name: str) -> Provider:
     if (found := settings.providers.get(name)) is not None:
         return found
-    definition = known_providers(settings.providers).get(name)
+    definition = known_providers(settings).get(name)
     if definition is None:
-        raise unknown_provider(name, settings.providers)
+        raise unknown_provider(name, settings)
     raise Failed(
         f"provider {name!r} is not configured: without a client of yours, nothing could be refreshed. Add to the"
         f" configuration:\n\n{to_configure(definition)}",

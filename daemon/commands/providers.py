@@ -1,7 +1,7 @@
 """`refreshd providers`: what is known of each provider, which of them are configured, and how to configure one."""
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from datetime import timedelta
 
@@ -9,9 +9,9 @@ from daemon.commands.access import known_providers, read_settings, unknown_provi
 from daemon.commands.failure import Exit
 from daemon.commands.options import Options
 from daemon.commands.output import Column, Output, span
-from daemon.domain.provider import ClientAuth, Definition, Grant, Provider, Rotation, Sign, VariableKind
+from daemon.domain.provider import ClientAuth, Definition, Grant, Rotation, Sign, VariableKind
 from daemon.runtime.definitions import shipped
-from daemon.runtime.settings import config_path
+from daemon.runtime.settings import Settings, config_path
 
 _COLUMNS = (
     Column("Name", width=22),
@@ -41,12 +41,13 @@ _SIGNS = ("rejected", "misconfigured", "unavailable")  # of use to the daemon on
 
 def providers(options: Options, *, name: str | None) -> int:
     """The definitions shipped and configured, or all that is known of one."""
-    configured = _configured(options)
+    settings = _settings(options)
+    configured = settings.providers if settings is not None else {}
     output = Output(as_json=options.json)
-    found = known_providers(configured)
+    found = known_providers(settings)
     if name is not None:
         if name not in found:
-            raise unknown_provider(name, configured)
+            raise unknown_provider(name, settings)
         _explain(output, found[name], configured)
     elif output.as_json:
         for definition in found.values():
@@ -56,20 +57,24 @@ def providers(options: Options, *, name: str | None) -> int:
     return Exit.DONE
 
 
-def _configured(options: Options) -> Mapping[str, Provider]:
+def _settings(options: Options) -> Settings | None:
     """None before there is a configuration: this command helps to write one."""
     named = options.config or options.env_file or os.environ.get("REFRESHD_CONFIG")
     if not named and not config_path(None, os.environ).exists():
-        return {}
-    return read_settings(options).providers
+        return None
+    return read_settings(options)
 
 
 def to_configure(definition: Definition) -> str:
     """What the configuration needs for this provider, in TOML."""
-    lines = [f"[providers.{definition.name}]", 'client_id = "..."']
+    lines = [f"[providers.{definition.name}]"]
     if definition.grant is Grant.NONE:
         return lines[0]
-    if definition.client_auth is not ClientAuth.NONE:
+    if definition.client_auth is not ClientAuth.SECRET_AS_USER:
+        lines.append('client_id = "..."')
+    if definition.client_auth is ClientAuth.PRIVATE_KEY_JWT:
+        lines.append('client_key = { file = "..." }')
+    elif definition.client_auth is not ClientAuth.NONE:
         variable = definition.name.upper().replace("-", "_")
         lines.append(f'client_secret = {{ env = "{variable}_CLIENT_SECRET" }}')
     if _has_base(definition) and not definition.domains:

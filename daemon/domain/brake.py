@@ -7,8 +7,12 @@ refused client is one at once, unless this client was accepted before.
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 from daemon.domain.answer import Answer, Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
+from daemon.domain.provider import Provider
+from daemon.domain.target import NotSendable, fills_host, token_url
+from daemon.domain.token import Token
 
 
 class Reason(StrEnum):
@@ -36,7 +40,9 @@ OUTAGES = 20  # ... and for an outage: where half of all answers are good, so ma
 _FIRST_PROBE = timedelta(seconds=30)  # soon: it may have been the one token with a foreign client
 _LAST_PROBE = timedelta(minutes=30)
 _FIRST_OUTAGE_PROBE = timedelta(seconds=15)
-_LAST_OUTAGE_PROBE = timedelta(minutes=1)  # so that an outage's end is seen well before what waited is five minutes late
+_LAST_OUTAGE_PROBE = timedelta(
+    minutes=1
+)  # so that an outage's end is seen well before what waited is five minutes late
 
 
 def probe_after(reason: Reason, probes: int) -> timedelta:
@@ -44,6 +50,18 @@ def probe_after(reason: Reason, probes: int) -> timedelta:
     if reason is Reason.OUTAGE:
         return min(_FIRST_OUTAGE_PROBE * (1 << min(probes, 8)), _LAST_OUTAGE_PROBE)
     return min(_FIRST_PROBE * (1 << min(2 * probes, 16)), _LAST_PROBE)
+
+
+def alike_by(provider: Provider, token: Token) -> str:
+    """Whose trouble one answer tells of: the token's; or its host's, where each customer has a server of its own, so
+    that one server's trouble is no reason to let the others wait.
+    """
+    if not fills_host(provider.definition.token_url):
+        return token.id
+    try:
+        return urlsplit(token_url(provider, token.vars)).netloc
+    except NotSendable:
+        return token.id
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,10 +75,12 @@ class Brake:
     proven: bool = False
     paused: bool = False
     _cause: Reason | None = None
-    _tokens: set[str] = field(default_factory=set)
+    _met: set[str] = field(default_factory=set)  # who met it
 
-    def heard(self, token: str, answer: Answer) -> Reason | None:
-        """Take note of an answer. A reason: the provider must rest now. A good answer ends a pause."""
+    def heard(self, who: str, answer: Answer) -> Reason | None:
+        """Take note of the answer that `who` (see `alike_by`) had. A reason: the provider must rest now. A good answer
+        ends a pause.
+        """
         match answer:
             case Granted() | Unread() | Rejected():
                 self.proven, self.paused, self._cause = True, False, None
@@ -74,9 +94,9 @@ class Brake:
             case Unavailable():
                 cause, enough = Reason.OUTAGE, OUTAGES
         if cause is not self._cause:
-            self._cause, self._tokens = cause, set()
-        self._tokens.add(token)
-        if self.paused or len(self._tokens) < enough:
+            self._cause, self._met = cause, set()
+        self._met.add(who)
+        if self.paused or len(self._met) < enough:
             return None
         self.rest()
         return cause

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from daemon.domain.expiry import end_of, jwt_end
-from daemon.domain.provider import Definition, ExpiryUnit
+from daemon.domain.provider import Definition, ExpiryUnit, Grant
 from daemon.domain.secret import Secret
 from daemon.domain.token_response import (
     ASSUMED_LIFETIME,
     Body,
     at_path,
     first,
+    first_text,
     holds_refresh_token_elsewhere,
     kept,
     scope,
-    text,
 )
 
 _CAMEL = {
@@ -79,14 +79,14 @@ def read_consent(definition: Definition, body: Body, *, received_at: datetime, n
         raise ConsentInvalid(
             "the refresh token stands where nobody looks for it: give it as 'refresh_token' at the top"
         )
-    if access is None and refresh is None:
+    if access is None and refresh is None and definition.grant is not Grant.CLIENT_CREDENTIALS:
         raise ConsentInvalid(
             "neither 'access_token' nor 'refresh_token' is there: give the provider's whole token response"
         )
     return Consent(
         access_token=access,
         refresh_token=refresh,
-        token_type=text(first(body, shape.token_type)) or None,
+        token_type=first_text(body, shape.token_type) or None,
         scope=scope(first(body, shape.scope)),
         issued_at=received_at,
         expires_at=_access_end(definition, body, access, refresh, received_at) if access else now,
@@ -97,10 +97,12 @@ def read_consent(definition: Definition, body: Body, *, received_at: datetime, n
 
 
 def _snake_cased(body: Body) -> Body:
-    """`body` with RFC 6749's names, where an application kept it under JavaScript's."""
+    """`body` with RFC 6749's names too, where an application kept it under JavaScript's. Those stay: a definition
+    may look there.
+    """
     renamed = dict(body)
     for camel, snake in _CAMEL.items():
-        value = renamed.pop(camel, None)
+        value = renamed.get(camel)
         if value is None:
             continue
         if renamed.get(snake) not in (None, value):
@@ -142,9 +144,13 @@ def _access_end(
         or _told(body, (*shape.expires_in, "expires_in"), received_at, unit=definition.expires_in_unit)
         or jwt_end(access.reveal())
     )
-    if end or refresh is None:
+    if end or not _is_renewable(definition.grant, refresh):
         return end
     return received_at + (definition.access_lifetime or ASSUMED_LIFETIME)
+
+
+def _is_renewable(grant: Grant, refresh: Secret | None) -> bool:
+    return grant is not Grant.NONE and (refresh is not None or grant is not Grant.REFRESH_TOKEN)
 
 
 def _refresh_end(definition: Definition, body: Body, received_at: datetime) -> datetime | None:

@@ -21,11 +21,11 @@ from daemon.domain.token_response import (
     access_end,
     at_path,
     first,
+    first_text,
     holds_refresh_token_elsewhere,
     kept,
     refresh_end,
     scope,
-    text,
 )
 
 _DEAD = frozenset({"invalid_grant"})
@@ -77,7 +77,7 @@ def read(provider: Provider, token: Token, reply: Reply | NoReply) -> Answer:
     refusal = _refusal(provider.definition, reply, body or {}, hide)
     if refusal is not None:
         return refusal
-    if body is None or not text(first(body, provider.definition.reply.access_token)):
+    if body is None or not first_text(body, provider.definition.reply.access_token):
         return _no_grant(reply)
     grant = provider.definition.grant_of(token.grant)
     return _grant(provider.definition, body, rotates=grant is Grant.REFRESH_TOKEN, asked_at=reply.asked_at)
@@ -125,7 +125,7 @@ def _refusal(
     count: a grant that is taken for an error would be lost.
     """
     own = (known.unavailable, known.misconfigured, known.rejected)
-    if text(first(body, known.reply.access_token)) and not any(
+    if first_text(body, known.reply.access_token) and not any(
         _shown(signs, reply.status, body) for signs in own
     ):
         return None
@@ -167,12 +167,12 @@ def _no_grant(reply: Reply) -> Unread | Unavailable:
 def _grant(known: Definition, body: Body, *, rotates: bool, asked_at: datetime) -> Granted | Unread:
     """`rotates`: a refresh token was presented. Nothing else is replaced, so none is looked for then."""
     shape = known.reply
-    access = text(first(body, shape.access_token))
-    refresh = text(first(body, shape.refresh_token)) if rotates else ""
+    access = first_text(body, shape.access_token)
+    refresh = first_text(body, shape.refresh_token) if rotates else ""
     granted = Granted(
         access_token=Secret(access),
         refresh_token=Secret(refresh) if refresh else None,
-        token_type=text(first(body, shape.token_type)) or None,
+        token_type=first_text(body, shape.token_type) or None,
         scope=scope(first(body, shape.scope)),
         expires_at=access_end(known, body, access=access, asked_at=asked_at),
         refresh_expires_at=refresh_end(known, body, asked_at=asked_at) if rotates else None,

@@ -43,10 +43,24 @@ def first_look(
     again = _next_allowed(known, token)
     if again is not None and now < again:
         return Scheduled(due_at=again)
-    if token.revision is None or _is_too_early(known, token, now):
+    early = _is_too_early(known, token, now)
+    if token.revision is None or early:
         due = _planned(provider, token, now=now, chance=chance, timing=timing)
-        return Scheduled(due_at=due) if due > now + REST else None
+        return Scheduled(due_at=due) if early or due > now + REST else None
     return None
+
+
+def first_due(
+    provider: Provider, token: Token, *, now: datetime, chance: float, timing: Timing
+) -> datetime | None:
+    """When a token is due whose owner has just consented; None: nothing renews it, or it never ends."""
+    if not _is_presentable(provider.definition, token):
+        return None
+    if token.access_token is None:
+        return now
+    return (
+        None if token.expires_at is None else _planned(provider, token, now=now, chance=chance, timing=timing)
+    )
 
 
 def _is_presentable(known: Definition, token: Token) -> bool:
@@ -62,18 +76,25 @@ def _is_presentable(known: Definition, token: Token) -> bool:
 
 
 def _next_allowed(known: Definition, token: Token) -> datetime | None:
-    """When the provider may be asked for this token again, where it wants a rest between two requests."""
-    failed = token.last_failure.at if token.last_failure is not None else None
+    """When the provider may be asked for this token again, where it wants a rest between two requests, or a
+    rejection counts only when it is repeated later. Whoever sets `due_at` to now knows of neither.
+    """
+    failure = token.last_failure
+    failed = failure.at if failure is not None else None
+    rejected = failed if failure is not None and failure.kind is FailureKind.REJECTED else None
     asked = max(filter(None, (token.refreshed_at, failed)), default=None)
-    return asked + known.min_interval if asked is not None and known.min_interval is not None else None
+    waits = ((asked, known.min_interval), (rejected, known.confirm_after))
+    ends = (_before_the_end(known, token, at + wait, now=at) for at, wait in waits if at and wait)
+    return max(ends, default=None)
 
 
 def _is_too_early(known: Definition, token: Token, now: datetime) -> bool:
-    return (
-        known.earliest is not None
-        and token.expires_at is not None
-        and token.expires_at - known.earliest > now
-    )
+    """Whether the provider would give nothing new yet. A refresh token that ends first is not put off for that."""
+    if known.earliest is None or token.expires_at is None:
+        return False
+    ends = token.refresh_expires_at
+    outlived = ends is not None and now < ends < token.expires_at
+    return not outlived and token.expires_at - known.earliest > now
 
 
 def _planned(provider: Provider, token: Token, *, now: datetime, chance: float, timing: Timing) -> datetime:
@@ -107,8 +128,9 @@ def due_at(
 
     `expires_at - window - jitter`, with `window = min(configured, lifetime / 3)` and `jitter` drawn once by `chance`
     (0 to 1) from at most a tenth of the lifetime; never before half the lifetime or before the definition's
-    `earliest`, never within REST of now (half the lifetime where that is shorter). A refresh token that ends first is used before it ends: its end counts instead,
-    but not within REST of it, where asking again and again would gain nothing.
+    `earliest`, never within REST of now (half the lifetime where that is shorter). A refresh token that ends first
+    is used before it ends: its end counts instead, but not within REST of it, where asking again and again would
+    gain nothing.
     """
     if refresh_expires_at is not None and now + REST < refresh_expires_at < expires_at:
         expires_at = refresh_expires_at
@@ -136,12 +158,27 @@ def decide(
     chance: float,
     timing: Timing,
 ) -> Change:
-    """What `answer` changes about `token`. `asked_at`: when the provider was asked; `chance`: uniform in 0 to 1."""
+    """What `answer` changes about `token`. `asked_at`: when the provider was asked; `chance`: uniform in 0 to 1.
+
+    The definition's rest between two requests is a floor, but for the first retry in doubt: a lost reply may have
+    been the only copy. And no wait outlives what is presented.
+    """
+    known = provider.definition
+    rested = now + (known.min_interval or timedelta(0))
     change = _decided(provider, token, answer, asked_at=asked_at, now=now, chance=chance, timing=timing)
-    rest = provider.definition.min_interval
-    if rest is not None and isinstance(change, Renewed | Postponed) and change.due_at is not None:
-        return replace(change, due_at=max(change.due_at, now + rest))
-    return change
+    match change:
+        case Renewed(due_at=due) if due is not None:
+            return replace(change, due_at=max(due, rested))
+        case Postponed(due_at=due):
+            wait = due if _is_first_doubt(change) else max(due, rested)
+            return replace(change, due_at=_before_the_end(known, token, wait, now=now))
+        case _:
+            return change
+
+
+def _is_first_doubt(change: Postponed) -> bool:
+    in_doubt = change.failure.kind is FailureKind.IN_DOUBT
+    return in_doubt and change.doubt is not None and change.doubt.tries == 1
 
 
 def _decided(
@@ -191,8 +228,7 @@ def _renewed(
 ) -> Renewed:
     ends = granted.expires_at
     came = granted.refresh_token
-    consent_ends = _consent_end(provider.definition, token)
-    refresh_ends = _refresh_end(provider.definition, token, granted, consent_ends, asked_at=asked_at)
+    consent_ends, refresh_ends = _ends(provider.definition, token, granted, asked_at=asked_at)
     due = ends and due_at(
         provider,
         ends,
@@ -211,6 +247,16 @@ def _renewed(
         refresh_expires_at=refresh_ends,
         consent_ends_at=consent_ends,
     )
+
+
+def _ends(
+    known: Definition, token: Token, granted: Granted, *, asked_at: datetime
+) -> tuple[datetime | None, datetime | None]:
+    """When the consent ends, and when the refresh token does; neither where no refresh token is presented."""
+    if known.grant_of(token.grant) is not Grant.REFRESH_TOKEN:
+        return None, None
+    consent_ends = _consent_end(known, token)
+    return consent_ends, _refresh_end(known, token, granted, consent_ends, asked_at=asked_at)
 
 
 def _consent_end(known: Definition, token: Token) -> datetime | None:
@@ -274,7 +320,7 @@ def _in_doubt(
     return Postponed(
         failure=_failure(FailureKind.IN_DOUBT, answer, now),
         failures=token.failures + 1,
-        due_at=_before_the_end(token, now + wait, now=now),
+        due_at=now + wait,
         doubt=Doubt(since=since, tries=tries, asker=asker),
     )
 
@@ -293,14 +339,20 @@ def _postponed(
     return Postponed(
         failure=_failure(kind, answer, now),
         failures=token.failures + 1,
-        due_at=_before_the_end(token, now + wait, now=now),
+        due_at=now + wait,
         doubt=token.doubt,
     )
 
 
-def _before_the_end(token: Token, due: datetime, *, now: datetime) -> datetime:
-    """No wait outlives the refresh token itself; close to its end, each takes half of what is left."""
-    end = token.refresh_expires_at
+def _before_the_end(known: Definition, token: Token, due: datetime, *, now: datetime) -> datetime:
+    """No wait outlives what is presented; close to its end, each takes half of what is left."""
+    match known.grant_of(token.grant):
+        case Grant.REFRESH_TOKEN:
+            end = token.refresh_expires_at
+        case Grant.EXCHANGE:
+            end = token.expires_at
+        case _:
+            end = None
     if end is None or end <= now:
         return due
     return min(due, max(end - RETRY_MARGIN, now + (end - now) / 2))

@@ -175,6 +175,7 @@ class Provider:
     client_id: str
     client_secret: Secret | None = None
     client_assertion: Assertion | None = None
+    client_fingerprint: str = ""  # of what the assertion is signed with, so that a changed key is seen
     share: int = 256
     window: timedelta | None = None
     allowed_hosts: frozenset[str] = (

@@ -41,7 +41,7 @@ def refresh_request(provider: Provider, token: Token, *, now: datetime) -> Reque
     for name, value in known.params.items():
         if name not in _CLIENT_FIELDS:
             fields[name] = filled(provider, value, token.vars) if "${" in value else value
-    headers = {"Accept": "application/json", **_client_headers(provider), **known.headers}
+    headers = _headers(provider)
     outside = fills_host(known.token_url) and not is_allowed(provider, url)
     if known.body is BodyFormat.QUERY:
         url, body = f"{url}{'&' if '?' in url else '?'}{form_encoded(fields)}", b""
@@ -66,6 +66,10 @@ def _presented(grant: Grant, token: Token) -> dict[str, str]:
             return {"grant_type": "refresh_token", "access_token": token.access_token.reveal()}
         case Grant.CLIENT_CREDENTIALS:
             return {"grant_type": "client_credentials"}
+        case Grant.NONE:
+            raise NotSendable("nothing renews this token, so there is nothing to ask for")
+        case Grant.EXCHANGE:
+            raise NotSendable("no access token is stored, so there is nothing to present")
         case _:
             raise NotSendable("no refresh token is stored, so there is nothing to present")
 
@@ -85,6 +89,13 @@ def _client_fields(provider: Provider, *, audience: str, now: datetime) -> dict[
                 raise NotSendable("no private key is configured to sign with")
             signed = provider.client_assertion(audience, now).reveal()
             return known | {"client_assertion_type": _ASSERTION_TYPE, "client_assertion": signed}
+
+
+def _headers(provider: Provider) -> dict[str, str]:
+    """The definition's own word replaces ours, however it spells the name: twice would be a contradiction."""
+    own = provider.definition.headers
+    accept = {} if any(name.lower() == "accept" for name in own) else {"Accept": "application/json"}
+    return {**accept, **_client_headers(provider), **own}
 
 
 def _client_headers(provider: Provider) -> dict[str, str]:

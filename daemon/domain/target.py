@@ -16,7 +16,7 @@ _VISIBLE = re.compile(
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _FIXED_HOST = re.compile(r"[a-z]+://[^/?#\\]+/")  # the host is complete before the first variable
 # Scheme, host, perhaps a port and a path: no user, no query, nothing encoded. The host is checked afterwards.
-_BASE = re.compile(r"https?://[A-Za-z0-9._-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]+)*/?")
+BASE = re.compile(r"https?://[A-Za-z0-9._-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]+)*/?")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -55,7 +55,7 @@ def _value(provider: Provider, name: str, variables: Mapping[str, str]) -> str:
     value = variables.get(name, rule.default if rule else None)
     if rule is None or value is None:
         raise NotSendable(f"the token has no variable {name!r}, which {provider.name}'s definition needs")
-    shape = _BASE if rule.kind is VariableKind.BASE else rule.pattern
+    shape = BASE if rule.kind is VariableKind.BASE else rule.pattern
     if not shape.fullmatch(value) or not _VISIBLE.fullmatch(value):
         raise NotSendable(f"the variable {name!r} does not look as {provider.name}'s definition demands")
     return value.rstrip("/") if rule.kind is VariableKind.BASE else value
@@ -78,7 +78,7 @@ def is_allowed(provider: Provider, url: str) -> bool:
         parts = urlsplit(url)
     except ValueError:
         raise NotSendable("the token URL is not a URL once its variables are filled in") from None
-    secure = parts.scheme == "https" or is_loopback(url)
+    secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(url))
     return secure and parts.netloc.lower() in provider.allowed_hosts
 
 

@@ -17,7 +17,7 @@ ASSUMED_LIFETIME = timedelta(hours=1)  # where neither the reply nor the definit
 _KEPT_TEXT = 2048  # characters of one kept reply field; a longer one is dropped
 _KEPT_NUMBER = 2**63  # what a BSON integer can hold
 _REFRESH_LIKE = re.compile(r"refresh[-_ ]?token$", re.IGNORECASE)
-_SECRET_LIKE = re.compile(r"token|secret|password|assertion", re.IGNORECASE)
+_SECRET_LIKE = re.compile(r"(?:token|secret|password|assertion)(?!_?expires)", re.IGNORECASE)
 
 
 def text(value: object) -> str:
@@ -60,6 +60,11 @@ def first(body: Body, paths: Sequence[str]) -> object:
     return None
 
 
+def first_text(body: Body, paths: Sequence[str]) -> str:
+    """The first text that stands at one of `paths`, or none: an empty place is not where a token stands."""
+    return next(filter(None, (text(first(body, [path])) for path in paths)), "")
+
+
 def holds_refresh_token_elsewhere(body: Body) -> bool:
     """Whether something that is called a refresh token stands where nobody looks for it.
 
@@ -75,9 +80,14 @@ def kept(definition: Definition, body: Body) -> dict[str, object]:
     found: dict[str, object] = {}
     for path in definition.keep:
         value = at_path(body, path)
-        if not _SECRET_LIKE.search(path) and _is_storable(value):
+        if not looks_secret(path) and _is_storable(value):
             found[path.replace(".", "_")] = value
     return found
+
+
+def looks_secret(path: str) -> bool:
+    """Whether the field at `path` sounds like one that must not be stored in the clear; when it ends is none."""
+    return _SECRET_LIKE.search(path) is not None
 
 
 def at_path(body: object, path: str) -> object:

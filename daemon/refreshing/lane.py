@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from daemon.domain.answer import Answer, Misconfigured
-from daemon.domain.brake import Brake, Pause, Reason
+from daemon.domain.brake import Brake, Pause, Reason, alike_by
 from daemon.domain.claim import Claim, SetAside, StoreLost
 from daemon.domain.event import InFlight, TokenUnreadable
 from daemon.domain.provider import Provider
@@ -171,7 +171,7 @@ class Lane:
         try:
             answer = await self._refresher.refresh(claim)
             if answer is not None:
-                await self._heard(claim.token.id, answer)
+                await self._heard(alike_by(self.provider, claim.token), answer)
         except StoreLost:
             self._lost = True  # its reply, if one came, is in the journal; the next sweep replays it
         except Exception as error:  # noqa: BLE001  one token's bug must not reach the others
@@ -186,12 +186,12 @@ class Lane:
             self._freed.set()
             self._tell()
 
-    async def _heard(self, token: str, answer: Answer) -> None:
+    async def _heard(self, who: str, answer: Answer) -> None:
         """Let the provider rest, or end its rest, where this answer tells so. Raises StoreLost."""
         if not isinstance(answer, Misconfigured):
             self._shy = False
         rested = self._brake.paused
-        reason = self._brake.heard(token, answer)
+        reason = self._brake.heard(who, answer)
         if reason is not None:
             self._shy = True
             await self._pauses.pause(self.provider, reason)

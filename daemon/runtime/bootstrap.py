@@ -11,7 +11,9 @@ from daemon.adapters.journal import SqliteJournal
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.metrics import Metrics
 from daemon.adapters.mongo import Mongo
+from daemon.adapters.mongo_pauses import MongoPauses
 from daemon.adapters.mongo_store import MongoStore
+from daemon.adapters.pace import LeakyPace
 from daemon.adapters.token_endpoint import TokenEndpoint
 from daemon.domain.event import Event
 from daemon.domain.policy import Timing
@@ -82,12 +84,28 @@ def assemble(
     )
     refresh = settings.refresh
     store = MongoStore(mongo, owner=instance.id, keyring=keys, lease=refresh.lease, hold=_hold(refresh))
+    pauses = MongoPauses(mongo, keyring=keys)
     journal = SqliteJournal(instance.directory / "journal.db", keyring=keys)
-    endpoint = TokenEndpoint(clock=clock, timeout=refresh.request_timeout, connections=refresh.concurrency)
+    endpoint = TokenEndpoint(
+        clock=clock,
+        timeout=refresh.request_timeout,
+        connections=refresh.concurrency,
+        may_start=lambda: journal.writable,
+        proxy=refresh.proxy,
+    )
     refresher = _refresher(settings, dict(providers), store, journal, endpoint, clock, observe)
 
     def lane(provider: Provider) -> Lane:
-        return Lane(provider, store=store, journal=journal, refresher=refresher, observe=observe)
+        return Lane(
+            provider,
+            store=store,
+            pauses=pauses,
+            pace=lambda one: LeakyPace(one.definition.rate),
+            journal=journal,
+            refresher=refresher,
+            clock=clock,
+            observe=observe,
+        )
 
     sweeper = Sweeper(
         lanes=map(lane, providers.values()),

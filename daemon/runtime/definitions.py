@@ -27,6 +27,8 @@ from daemon.domain.provider import (
     Variable,
     VariableKind,
 )
+from daemon.domain.target import BASE
+from daemon.domain.token_response import looks_secret
 from daemon.runtime.fields import (
     ARRAY,
     STRICT,
@@ -50,9 +52,17 @@ Status = Annotated[int, Read(whole(100, 599))]
 
 _DOMAIN = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_OWN_PARAMS = frozenset({"refresh_token", "access_token", "client_id", "client_secret"})
+_OWN_PARAMS = frozenset(
+    {
+        "refresh_token",
+        "access_token",
+        "client_id",
+        "client_secret",
+        "client_assertion",
+        "client_assertion_type",
+    }
+)
 _NAMED = frozenset({"grant_type", *_OWN_PARAMS})
-_ANY = re.compile("")  # a base's shape is checked elsewhere
 _RATE = re.compile(r"([0-9]{1,7})/([0-9]{0,6}(?:ms|s|m|h|d))")
 _OWN_HEADERS = frozenset({"authorization", "content-type", "content-length", "host"})
 
@@ -84,7 +94,7 @@ class SignTable:
     doubt: Flag = False
 
 
-def rate(value: object) -> Rate:
+def rate_of(value: object) -> Rate:
     """The rate that a text like "10/10m" or "5/s" tells. Raises Wrong."""
     found = _RATE.fullmatch(value) if isinstance(value, str) else None
     if found is None or not int(found[1]):
@@ -150,7 +160,7 @@ class DefinitionTable:
     window: Span | None = None
     earliest: Span | None = None
     min_interval: Span | None = None
-    rate: Annotated[Rate, Read(rate)] | None = None
+    rate: Annotated[Rate, Read(rate_of)] | None = None
     confirm_after: Span | None = None
     rejected: Signs = ()
     misconfigured: Signs = ()
@@ -165,7 +175,7 @@ def definition(name: str, table: DefinitionTable) -> Definition:
     known: dict[str, Any] = {field.name: getattr(table, field.name) for field in fields(DefinitionTable)}
     known["title"] = table.title or name
     known["variables"] = {
-        key: Variable(pattern=row.pattern or _ANY, kind=row.kind, default=row.default)
+        key: Variable(pattern=row.pattern or BASE, kind=row.kind, default=row.default)
         for key, row in table.variables.items()
     }
     known["reply"] = Shape(**{field.name: getattr(table.reply, field.name) for field in fields(ShapeTable)})
@@ -184,13 +194,7 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
     if table.revoke_url is not None:
         yield from url_faults(("revoke_url",), table.revoke_url, table.domains, bases)
     yield from _variable_faults(table)
-    for meaning, signs in (
-        ("rejected", table.rejected),
-        ("misconfigured", table.misconfigured),
-        ("unavailable", table.unavailable),
-    ):
-        if any(not sign.values and sign.pattern is None for sign in signs):
-            yield (meaning,), "a sign has neither values nor a pattern", "Say what the text at its field is."
+    yield from _sign_faults(table)
     if not all(map(_DOMAIN.fullmatch, table.domains)):
         do = 'Write each in small letters like "example.com", without a dot in front.'
         yield ("domains",), "are not all domains", do
@@ -199,13 +203,30 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
     ):
         do = 'Use POST; GET is for body = "query" and a grant that has no refresh token.'
         yield ("method",), "GET may be repeated on its way", do
+    yield from _field_faults(table)
+
+
+def _sign_faults(table: DefinitionTable) -> Iterator[Fault]:
+    for meaning in ("rejected", "misconfigured", "unavailable"):
+        for sign in getattr(table, meaning):
+            if not sign.values and sign.pattern is None:
+                do = "Say what the text at its field is."
+                yield (meaning,), "a sign has neither values nor a pattern", do
+            if meaning != "unavailable" and (sign.wait or sign.doubt):
+                yield (meaning,), "a sign has a wait or a doubt", "Those are for what is unavailable."
+
+
+def _field_faults(table: DefinitionTable) -> Iterator[Fault]:
     for name in sorted(table.names.keys() - _NAMED):
         yield ("names", name), "is no parameter of ours", f"Name one of: {', '.join(sorted(_NAMED))}."
-    for name in sorted(_OWN_PARAMS.intersection(table.params)):
+    ours = _OWN_PARAMS | {table.names.get(name, name) for name in _OWN_PARAMS}
+    for name in sorted(ours.intersection(table.params)):
         yield ("params", name), "is sent by refreshd itself", "Remove it."
     for name in table.headers:
         if name.lower() in _OWN_HEADERS or not _HEADER.fullmatch(name):
             yield ("headers", name), "can't be set here", "Remove it."
+    if any(map(looks_secret, table.keep)):
+        yield ("keep",), "names a secret, which would be stored in the clear", "Remove what sounds like one."
 
 
 def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:
@@ -217,7 +238,8 @@ def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:
             yield ("variables", name), "is declared, but not used in a URL or a parameter", "Remove it."
         if (variable.pattern is None) is (variable.kind is VariableKind.NAME):
             yield ("variables", name, "pattern"), "is for a name, and a name needs it", "Add or remove it."
-        if variable.default and variable.pattern and not variable.pattern.fullmatch(variable.default):
+        shape = BASE if variable.kind is VariableKind.BASE else variable.pattern
+        if variable.default and shape and not shape.fullmatch(variable.default):
             yield ("variables", name, "default"), "does not match the pattern", "Correct one of the two."
 
 
@@ -240,9 +262,9 @@ def shipped() -> Mapping[str, Definition]:
     return MappingProxyType(found)
 
 
-def read_definition(name: str, table: Mapping[str, Any]) -> Definition:
-    """The definition that a whole file's `table` makes. Raises SettingsInvalid."""
-    findings = Findings(f"providers/{name}.toml")
+def read_definition(name: str, table: Mapping[str, Any], *, file: str | None = None) -> Definition:
+    """The definition that a whole file's `table` makes. Raises SettingsInvalid, each problem named by `file`."""
+    findings = Findings(file or f"providers/{name}.toml")
     row = checked(DefinitionTable, table, (), findings)
     for place, what, do in faults(row) if row is not None and not findings.problems else ():
         findings.add(place, what, do)

@@ -55,7 +55,9 @@ def read_document(path: Path | None, env: Mapping[str, str], env_file: Path | No
     more = _env_file(env_file) if env_file is not None else {}
     variables = {**more, **env}
     file = config_path(path, variables)
-    written = _toml(file)
+    written = read_toml(
+        file, "Name another with --config or $REFRESHD_CONFIG; config.example.toml is a start."
+    )
     overrides, overlaps = _overrides(env, "environment")
     from_env_file, more_overlaps = _overrides(
         {name: text for name, text in more.items() if name not in env}, str(env_file)
@@ -123,10 +125,9 @@ def _overrides(variables: Mapping[str, str], source: str) -> tuple[_Overrides, l
     return found, problems
 
 
-def _toml(file: Path) -> dict[str, Any]:
-    content = _content(
-        file, "Name another with --config or $REFRESHD_CONFIG; config.example.toml is a start."
-    )
+def read_toml(file: Path, otherwise: str) -> dict[str, Any]:
+    """What `file` holds. Raises SettingsInvalid; `otherwise` is what to do where there is no such file."""
+    content = _content(file, otherwise)
     try:
         return tomllib.loads(content)
     except tomllib.TOMLDecodeError as error:

@@ -32,14 +32,17 @@ def _inline(layer: Mapping[str, Any], token_urls: Mapping[str, object]) -> Itera
         yield ("store", "uri")
     if isinstance(_table(layer, "server").get("bearer_token"), str):
         yield ("server", "bearer_token")
+    proxy = _table(layer, "refresh").get("proxy")
+    if isinstance(proxy, str) and holds_password(proxy):
+        yield ("refresh", "proxy")
     for name, key in _table(layer, "keys", "ring").items():
         if isinstance(key, str):
             yield ("keys", "ring", name)
     for name in _table(layer, "providers"):
-        if isinstance(_table(layer, "providers", name).get("client_secret"), str) and not _local(
-            token_urls.get(name)
-        ):
-            yield ("providers", name, "client_secret")
+        for key in ("client_secret", "client_key"):
+            inline = isinstance(_table(layer, "providers", name).get(key), str)
+            if inline and not _local(token_urls.get(name)):
+                yield ("providers", name, key)
 
 
 def _table(layer: Mapping[str, Any], *steps: str) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""`[providers.NAME]`: what is ours at a provider, and over a shipped definition whatever the operator knows better."""
+"""`[providers.NAME]`: what is ours at a provider, and over a known definition whatever the operator knows better."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any
 
-from daemon.domain.provider import ClientAuth, Provider, VariableKind
+from daemon.adapters.client_assertion import ClientAssertion, KeyUnusable, SigningKey, signing_key
+from daemon.domain.provider import ClientAuth, Grant, Provider, VariableKind
 from daemon.domain.token import PROVIDER_NAME
-from daemon.runtime.definitions import DefinitionTable, definition, faults, shipped_tables
-from daemon.runtime.fields import ARRAY, Flag, Read, Text, checked, text, whole
+from daemon.runtime.definitions import DefinitionTable, definition, faults
+from daemon.runtime.fields import ARRAY, Context, Flag, Read, Text, checked, text, whole
+from daemon.runtime.own_definitions import Known, Tables, laid_over
 from daemon.runtime.problem import Findings, Wrong
-from daemon.runtime.safe_url import used_variables
-from daemon.runtime.secret_source import SecretText, Surroundings
+from daemon.runtime.secret_source import SecretText, Surroundings, secret
 
 # Where nothing says what a provider is, its other keys are checked all the same.
 _UNKNOWN = {"token_url": "https://unknown.invalid/", "client_auth": "post"}
@@ -27,6 +28,7 @@ _URL_KEYS = (
     "method",
     "body",
 )
+_SECRETIVE = (ClientAuth.BASIC, ClientAuth.POST, ClientAuth.SECRET_AS_USER)  # a secret is sent
 _HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*(:[1-9][0-9]{0,4})?")
 
 
@@ -38,7 +40,16 @@ def allowed_host(value: object) -> str:
     return text(value)
 
 
+def client_key(value: object, info: Context) -> SigningKey:
+    try:
+        return signing_key(secret(value, info))
+    except KeyUnusable as unusable:
+        do = "Make one with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`."
+        raise Wrong(str(unusable), do) from None
+
+
 AllowedHost = Annotated[str, Read(allowed_host)]
+ClientKey = Annotated[SigningKey, Read(client_key)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,28 +58,36 @@ class ProviderTable(DefinitionTable):
 
     client_id: Text | None = None  # asked for below, so that its absence hides no other problem
     client_secret: SecretText | None = None
+    client_key: ClientKey | None = None
+    client_key_id: Text | None = None
     concurrency: Annotated[int | None, Read(whole(1, 100_000))] = None
     allowed_hosts: Annotated[frozenset[AllowedHost], ARRAY] = frozenset()
     allow_private: Flag = False
 
 
-def whole_tables(providers: object) -> dict[str, object]:
-    """Each configured provider's table, laid over the shipped definition of its name."""
+def whole_tables(providers: object, known: Known) -> dict[str, object]:
+    """Each configured provider's table, laid over the known definition of its name. Where that is broken, what
+    stands over it can't be judged, and is left out.
+    """
     if not isinstance(providers, Mapping):
         return {}
-    return {name: _laid_over(shipped_tables().get(name, {}), table) for name, table in providers.items()}
+    return {
+        name: laid_over(known.tables.get(name, {}), own) if isinstance(own, Mapping) else own
+        for name, own in providers.items()
+        if name not in known.broken
+    }
 
 
 def read_providers(
-    configured: object, findings: Findings, surroundings: Surroundings, *, concurrency: int
+    configured: object, known: Known, findings: Findings, surroundings: Surroundings, *, concurrency: int
 ) -> dict[str, Provider]:
     """The providers in `configured`; `concurrency`, all requests in flight, is shared out among them evenly."""
     if not isinstance(configured, Mapping):
         findings.add(("providers",), "must be a table", "Write sections like [providers.xero].")
         return {}
     found = {}
-    for name, table in whole_tables(configured).items():
-        row = _row(name, table, findings, surroundings)
+    for name, table in whole_tables(configured, known).items():
+        row = _row(name, table, known.tables, findings, surroundings)
         if row is None:
             continue
         if row.concurrency is not None and row.concurrency > concurrency:
@@ -79,23 +98,26 @@ def read_providers(
             definition=definition(name, row),
             client_id=row.client_id or "",
             client_secret=row.client_secret,
+            client_assertion=_assertion(row),
+            client_fingerprint=row.client_key.fingerprint if row.client_key else "",
             share=row.concurrency or max(1, concurrency // len(configured)),
             window=row.window if own_window else None,
-            rate=row.rate,
             allowed_hosts=row.allowed_hosts,
             allow_private=row.allow_private,
         )
     return found
 
 
-def _row(name: str, table: object, findings: Findings, surroundings: Surroundings) -> ProviderTable | None:
+def _row(
+    name: str, table: object, known: Tables, findings: Findings, surroundings: Surroundings
+) -> ProviderTable | None:
     place = ("providers", name)
     if not PROVIDER_NAME.fullmatch(name):
         findings.add(
             place, "is not a provider's name", "Use a to z, 0 to 9, '_' and '-', a letter or digit first."
         )
-    if isinstance(table, Mapping) and name not in shipped_tables():
-        _check_is_defined(name, table, findings)
+    if isinstance(table, Mapping) and name not in known:
+        _check_is_defined(name, table, known, findings)
         table = {**_UNKNOWN, **table}
     row = checked(ProviderTable, table, place, findings, context=surroundings)
     if row is None:
@@ -109,49 +131,48 @@ def _row(name: str, table: object, findings: Findings, surroundings: Surrounding
     return row
 
 
-def _check_is_defined(name: str, table: Mapping[str, Any], findings: Findings) -> None:
-    """Whether a provider that isn't shipped says all that a definition must say."""
+def _check_is_defined(name: str, table: Mapping[str, Any], known: Tables, findings: Findings) -> None:
+    """Whether a provider that no definition is known of says all that one must say."""
     place = ("providers", name)
     if "token_url" not in table:
-        close = get_close_matches(name.lower(), shipped_tables(), n=1)
+        close = get_close_matches(name.lower(), known, n=1)
         do = "To define it here, add token_url and client_auth."
         do = f"Did you mean {close[0]}? {do}" if close else do
         findings.add((*place, "token_url"), "is required: no definition of this name is shipped", do)
     elif "client_auth" not in table:
-        findings.add((*place, "client_auth"), "is required", "Add it: basic, post or none.")
+        findings.add((*place, "client_auth"), "is required", f"Add it, one of: {', '.join(ClientAuth)}.")
+
+
+def _assertion(row: ProviderTable) -> ClientAssertion | None:
+    if row.client_key is None or row.client_id is None:
+        return None
+    return ClientAssertion(key=row.client_key, client_id=row.client_id, key_id=row.client_key_id)
 
 
 def _client_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
-    if row.client_id is None:
+    if row.grant is Grant.NONE:
+        return  # nothing is ever asked
+    if row.client_id is None and row.client_auth is not ClientAuth.SECRET_AS_USER:
         yield "client_id", "is required", "Add it: the provider gave it to your app."
     if not row.allowed_hosts and not row.domains and _begins_with_a_base(row):
         do = 'Add them, like allowed_hosts = ["sso.example.com"].'
         yield "allowed_hosts", "are required, since each token says where its server is", do
-    if row.client_auth is ClientAuth.NONE and row.client_secret is not None:
-        do = "Remove it, or set client_auth to basic or post."
-        yield "client_secret", 'is never sent with client_auth = "none"', do
-    if row.client_auth is not ClientAuth.NONE and row.client_secret is None:
+    signs = row.client_auth is ClientAuth.PRIVATE_KEY_JWT
+    if row.client_secret is not None and (signs or row.client_auth is ClientAuth.NONE):
+        do = f"Remove it, or set client_auth to one of: {', '.join(_SECRETIVE)}."
+        yield "client_secret", f'is never sent with client_auth = "{row.client_auth}"', do
+    if row.client_secret is None and row.client_auth in _SECRETIVE:
         do = 'Add it, like client_secret = { env = "NAME" }; for a public client set client_auth = "none".'
         yield "client_secret", "is required", do
+    if row.client_key is None and signs:
+        do = 'Add it, like client_key = { file = "PATH" }: the private key, in PEM form.'
+        yield "client_key", 'is required with client_auth = "private_key_jwt"', do
+    for key, value in (("client_key", row.client_key), ("client_key_id", row.client_key_id)):
+        if value is not None and not signs:
+            do = 'Remove it, or set client_auth = "private_key_jwt".'
+            yield key, f'is not used with client_auth = "{row.client_auth}"', do
 
 
 def _begins_with_a_base(row: ProviderTable) -> bool:
     begins = {name for name, known in row.variables.items() if known.kind is VariableKind.BASE}
     return any(row.token_url.startswith(f"${{{name}}}") for name in begins)
-
-
-def _laid_over(shipped: Mapping[str, Any], own: object) -> object:
-    """`own` over `shipped`, table by table. A token URL of the operator's own needs only the variables it uses."""
-    if not isinstance(own, Mapping):
-        return own
-    known = dict(shipped)
-    if "token_url" in own and "variables" in known:
-        params = {**known.get("params", {}), **own.get("params", {})}
-        urls = (str(own.get(key, known.get(key, ""))) for key in ("token_url", "revoke_url"))
-        used = used_variables(*urls, *map(str, params.values()))
-        known["variables"] = {name: row for name, row in known["variables"].items() if name in used}
-    merged: dict[str, Any] = {**known, **own}
-    for key in merged.keys() & known.keys():
-        if isinstance(known[key], Mapping) and isinstance(merged[key], Mapping):
-            merged[key] = _laid_over(known[key], merged[key])
-    return merged

@@ -27,11 +27,12 @@ def secrets_of(settings: Settings, uri: Secret | None) -> list[Secret]:
 
 
 def _secrets(settings: Settings, uri: Secret | None) -> Iterator[Secret]:
-    if uri is not None:
-        yield uri
-        password = urlsplit(uri.reveal()).password or ""
-        yield Secret(password)
-        yield Secret(unquote(password))
+    for url in (uri, settings.refresh.proxy):
+        if url is not None:
+            yield url
+            password = urlsplit(url.reveal()).password or ""
+            yield Secret(password)
+            yield Secret(unquote(password))
     for key in settings.keys.ring.values():
         yield Secret(key.hex())
         yield Secret(b64encode(key).decode())

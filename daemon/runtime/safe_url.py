@@ -39,10 +39,13 @@ def safe_pattern(value: object) -> re.Pattern[str]:
 
 
 def url_faults(place: Place, url: str, domains: Sequence[str], bases: Collection[str]) -> Iterator[Fault]:
-    """What is wrong with a URL. `bases`: the variables that stand for its beginning."""
+    """What is wrong with a URL. `bases`: the variables that stand for its beginning, and nowhere else."""
     base = _PLACE.match(url)
-    if base is not None and base[1] in bases:
-        yield from url_faults(place, _SOMEWHERE + url[base.end() :], (), ())
+    if base is not None and base[1] in bases and url[base.end() :][:1] in ("", "/"):
+        url, domains = _SOMEWHERE + url[base.end() :], ()
+    for name in sorted(used_variables(url).intersection(bases)):
+        do = f'Begin the URL with ${{{name}}}, and go on with "/".'
+        yield place, f"has {name}, which is a base, in another place", do
         return
     try:
         parts = urlsplit(url)

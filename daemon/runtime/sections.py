@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, ClassVar
+from urllib.parse import urlsplit
 
 from daemon.domain.secret import Secret
-from daemon.runtime.fields import STRICT, Duration, Flag, Read, Span, Text, one_of, whole
+from daemon.runtime.fields import STRICT, Context, Duration, Flag, Read, Span, Text, one_of, whole
 from daemon.runtime.problem import Wrong
-from daemon.runtime.secret_source import BearerToken, Key, KeyId, StoreUri
+from daemon.runtime.secret_source import BearerToken, Key, KeyId, StoreUri, secret
 
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _COLLECTION = re.compile(r"(?!system\.)[A-Za-z_][A-Za-z0-9_.-]{0,119}")
+_VISIBLE = re.compile(r"[!-~]+")
 
 
 class LogFormat(StrEnum):
@@ -39,6 +41,27 @@ def _name(allowed: re.Pattern[str]) -> Callable[[object], str]:
         return value
 
     return read
+
+
+def proxy_url(value: object, info: Context) -> Secret:
+    """A proxy's URL; a secret, since it may hold a password."""
+    url = secret(value, info)
+    try:
+        parts = urlsplit(url.reveal())
+        plain = bool(parts.hostname) and parts.port != 0 and bool(_VISIBLE.fullmatch(url.reveal()))
+    except ValueError:
+        plain = False
+    if (
+        not plain
+        or parts.scheme not in ("http", "https")
+        or parts.path.strip("/")
+        or parts.query
+        or parts.fragment
+    ):
+        raise Wrong("is not a proxy's URL", 'Write it like "http://proxy.example.com:3128", without a path.')
+    if parts.netloc.count("@") > 1:
+        raise Wrong("holds a reserved character", "Percent-encode the user's name and the password.")
+    return url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +98,7 @@ class RefreshSettings:
     lease: Span = timedelta(seconds=90)
     adopt_after: Duration = timedelta(minutes=15)
     drain: Span = timedelta(seconds=45)
+    proxy: Annotated[Secret, Read(proxy_url)] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +124,13 @@ class LogSettings:
 
     format: Annotated[LogFormat, Read(one_of(LogFormat))] = LogFormat.AUTO
     level: Annotated[LogLevel, Read(one_of(LogLevel))] = LogLevel.INFO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefinitionsTable:
+    __pydantic_config__: ClassVar = STRICT
+
+    dir: Text | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from daemon.domain.provider import Provider
+from daemon.domain.provider import Definition, Provider
+from daemon.runtime.definitions import read_definition
 from daemon.runtime.document import Document, config_path, read_document
 from daemon.runtime.exposure import find_exposed_secrets
 from daemon.runtime.fields import checked, did_you_mean, told
+from daemon.runtime.own_definitions import Known, read_known
 from daemon.runtime.problem import Findings, Problem, SettingsInvalid
 from daemon.runtime.provider_settings import read_providers, whole_tables
 from daemon.runtime.secret_source import EMBEDDED, Surroundings, world_readable
 from daemon.runtime.sections import (
+    DefinitionsTable,
     DemoSettings,
     KeySettings,
     LogFormat,
@@ -59,10 +62,11 @@ class Settings:
     server: ServerSettings
     log: LogSettings
     demo: DemoSettings
+    definitions: Mapping[str, Definition]  # every one that a provider can be configured over
     providers: Mapping[str, Provider]
 
 
-SECTIONS = ("store", "state", "refresh", "keys", "server", "log", "demo", "providers")
+SECTIONS = ("store", "state", "refresh", "keys", "server", "log", "demo", "definitions", "providers")
 
 
 def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None) -> Settings:
@@ -78,15 +82,16 @@ def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None
 
     store = checked(StoreSettings, table.get("store", {}), ("store",), findings, context=around)
     state = checked(StateTable, table.get("state", {}), ("state",), findings)
-    refresh = checked(RefreshSettings, table.get("refresh", {}), ("refresh",), findings)
+    refresh = checked(RefreshSettings, table.get("refresh", {}), ("refresh",), findings, context=around)
     keys = checked(KeySettings, table.get("keys", {}), ("keys",), findings, context=around)
     server = checked(ServerSettings, table.get("server", {}), ("server",), findings, context=around)
     log = checked(LogSettings, table.get("log", {}), ("log",), findings)
+    known = _known(document)
     configured = table.get("providers", {})
     most = refresh.concurrency if refresh else RefreshSettings().concurrency
-    providers = read_providers(configured, findings, around, concurrency=most)
+    providers = read_providers(configured, known, findings, around, concurrency=most)
 
-    find_exposed_secrets(document, _token_urls(configured), findings)
+    find_exposed_secrets(document, _token_urls(configured, known), findings)
     _check_demo(demo, store, findings)
     _check_refresh(refresh, findings)
     _check_keys(keys, findings)
@@ -101,6 +106,7 @@ def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None
         server=server,
         log=log,
         demo=demo,
+        definitions={name: read_definition(name, row) for name, row in known.tables.items()},
         providers=providers,
     )
 
@@ -121,10 +127,18 @@ def _surroundings(document: Document, *, may_create: bool) -> Surroundings:
     )
 
 
-def _token_urls(configured: object) -> dict[str, object]:
+def _known(document: Document) -> Known:
+    """The definitions shipped, and those in the operator's directory; a relative one lies beside the file."""
+    table = document.table.get("definitions", {})
+    found = checked(DefinitionsTable, table, ("definitions",), document.findings)
+    own = document.file.absolute().parent / found.dir if found and found.dir else None
+    return read_known(own, document.findings)
+
+
+def _token_urls(configured: object, known: Known) -> dict[str, object]:
     return {
         name: table.get("token_url")
-        for name, table in whole_tables(configured).items()
+        for name, table in whole_tables(configured, known).items()
         if isinstance(table, Mapping)
     }
 

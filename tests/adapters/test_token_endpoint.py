@@ -4,17 +4,21 @@ import asyncio
 import datetime as dt
 import ipaddress
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import parse_qsl
 
+import aiohttp
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from daemon.adapters.connector import PrivateAddress, connector
 from daemon.adapters.token_endpoint import LARGEST_REPLY, TokenEndpoint
 from daemon.domain.answer import Concern
 from daemon.domain.dialect import NoReply, Reply
@@ -61,9 +65,13 @@ class Wire:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
 
     @property
+    def port(self) -> int:
+        return int(self._server.sockets[0].getsockname()[1])
+
+    @property
     def url(self) -> str:
         scheme = "https" if self._tls else "http"
-        return f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/token"
+        return f"{scheme}://127.0.0.1:{self.port}/token"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -80,12 +88,8 @@ class Wire:
     async def request(self, streams: Streams) -> None:
         """Read one whole request."""
         head = await streams[0].readuntil(b"\r\n\r\n")
-        [length] = [
-            int(line.split(b":")[1])
-            for line in head.splitlines()
-            if line.lower().startswith(b"content-length")
-        ]
-        self.seen += head + await streams[0].readexactly(length)
+        lengths = [line for line in head.splitlines() if line.lower().startswith(b"content-length")]
+        self.seen += head + await streams[0].readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
         self.requests += 1
         self.asked.set()
 
@@ -131,6 +135,7 @@ class Site:
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self.clock = SetClock()
+        self.writable = True  # the journal
         self._stack = stack
 
     async def serve(
@@ -141,8 +146,28 @@ class Site:
         self._stack.push_async_callback(wire.close)
         return wire
 
-    def endpoint(self, *, timeout: timedelta = timedelta(seconds=5), connections: int = 10) -> TokenEndpoint:
-        endpoint = TokenEndpoint(clock=self.clock, timeout=timeout, connections=connections)
+    async def proxy(
+        self, target: int, *, status: str = "200 OK", tls: ssl.SSLContext | None = None
+    ) -> "Proxy":
+        proxy = Proxy(target, status=status, tls=tls)
+        await proxy.start()
+        self._stack.push_async_callback(proxy.close)
+        return proxy
+
+    def endpoint(
+        self,
+        *,
+        timeout: timedelta = timedelta(seconds=5),
+        connections: int = 10,
+        proxy: str | None = None,
+    ) -> TokenEndpoint:
+        endpoint = TokenEndpoint(
+            clock=self.clock,
+            timeout=timeout,
+            connections=connections,
+            may_start=lambda: self.writable,
+            proxy=Secret(proxy) if proxy else None,
+        )
         self._stack.push_async_callback(endpoint.close)
         return endpoint
 
@@ -155,7 +180,7 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest.fixture
 def tls(tmp_path: Path) -> ssl.SSLContext:
-    """A certificate that nobody has signed but itself."""
+    """A certificate that nobody has signed but itself; `trusted` makes it good."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = dt.datetime.now(UTC)
@@ -168,7 +193,10 @@ def tls(tmp_path: Path) -> ssl.SSLContext:
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+            x509.SubjectAlternativeName(
+                [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("sso.example.com")]
+            ),
+            critical=False,
         )
         .sign(key, hashes.SHA256())
     )
@@ -184,6 +212,13 @@ def tls(tmp_path: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     return context
+
+
+@pytest.fixture
+def trusted(tls: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """`tls`, and this process trusts it."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
+    return tls
 
 
 def request(
@@ -554,3 +589,417 @@ async def test_a_secret_that_can_not_stand_in_a_header_is_not_sent_and_not_shown
     assert not got.sent
     assert "s3c" not in got.message
     assert wire.seen == b""
+
+
+# ---------------------------------------------------------------- the secrets in the query
+
+QUERY = f"grant_type=refresh_token&access_token=sh0rt%2B%2F%3D+%26&client_secret={CANARY}"
+
+
+def queried(url: str, *, method: str = "GET", public_only: bool = False) -> Request:
+    """Everything in the URL, and nothing in the body."""
+    return Request(
+        method=method,
+        url=f"{url}?{QUERY}",
+        headers={"Accept": "application/json"},
+        body=b"",
+        public_only=public_only,
+    )
+
+
+def shows_no_query(got: Reply | NoReply) -> None:
+    assert isinstance(got, NoReply)
+    assert got.message
+    for secret in ("sh0rt", CANARY, "grant_type", "access_token"):
+        assert secret not in repr(got)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_request_without_a_body_goes_out_as_it_was_built(site, method):
+    """The query arrives as it was meant, with no body and no type of one; the connection is used again."""
+    wire = await site.serve(answering(reply(b'{"n": 1}'), reply(b'{"n": 2}')))
+    endpoint = site.endpoint()
+    for _ in range(2):
+        got = await endpoint.send(queried(wire.url, method=method), deadline=NEVER)
+        assert isinstance(got, Reply)
+        assert got.whole
+    line, *head = wire.seen.decode().split("\r\n\r\n")[0].split("\r\n")
+    assert line.startswith(f"{method} /token?")
+    assert parse_qsl(line.split("?")[1].split(" ")[0]) == parse_qsl(QUERY)
+    assert "content-length: 0" in [one.lower() for one in head]
+    assert not any(one.lower().startswith("content-type") for one in head)
+    assert (wire.connections, wire.requests) == (1, 2)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_an_empty_body_is_guarded_like_any_other(site, method):
+    """Past the deadline not one byte leaves: the URL is the secret."""
+    wire = await site.serve(silent)
+    got = await site.endpoint().send(queried(wire.url, method=method), deadline=site.clock.boot())
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent) == ("too_late", False)
+    assert wire.seen == b""
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_silent_provider_leaves_an_empty_body_in_doubt(site, method):
+    """The headers were all there was to send, and they were sent."""
+    wire = await site.serve(silent)
+    got = await site.endpoint(timeout=timedelta(milliseconds=200)).send(
+        queried(wire.url, method=method), deadline=NEVER
+    )
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent) == ("timeout", True)
+    shows_no_query(got)
+
+
+async def test_a_get_is_never_repeated_on_a_dropped_connection(site):
+    """HTTP clients think that a GET may be: not one that presents a token."""
+
+    async def once(wire: Wire, streams: Streams) -> None:
+        await wire.request(streams)
+        if wire.requests == 1:
+            streams[1].write(reply(b"{}"))
+            await wire.request(streams)
+
+    wire = await site.serve(once)
+    endpoint = site.endpoint()
+    assert isinstance(await endpoint.send(queried(wire.url), deadline=NEVER), Reply)
+    got = await endpoint.send(queried(wire.url), deadline=NEVER)
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent) == ("connection", True)
+    shows_no_query(got)
+    assert (wire.requests, wire.connections) == (2, 1)
+
+
+async def test_no_failure_shows_the_query(site, tls):
+    """Refused, not found, not a URL, not trusted, no TLS, reset, dropped, garbage, silent: none quotes the URL."""
+
+    async def reset(wire: Wire, streams: Streams) -> None:
+        await wire.request(streams)
+        streams[1].transport.abort()
+
+    async def drop(wire: Wire, streams: Streams) -> None:
+        await wire.request(streams)
+
+    async def no_tls(_: Wire, streams: Streams) -> None:
+        await streams[0].read(10)
+        streams[1].write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    gone = await site.serve(silent)
+    nobody = gone.url
+    await gone.close()
+    plain = await site.serve(no_tls)
+    urls = {
+        nobody: "connection",
+        "https://sso.invalid/token": "connection",
+        "https://[::1/token": "bad_url",
+        "https:///token": "bad_url",
+        "https://h:99999/token": "bad_url",
+        f"https://{'x' * 70}.example.com/token": "bad_url",
+        "ftp://127.0.0.1/token": "bad_url",
+        "http://192.0.2.1/token": "not_https",
+        (await site.serve(silent, tls=tls)).url: "tls",
+        plain.url.replace("http:", "https:"): "tls",
+        (await site.serve(reset)).url: "connection",
+        (await site.serve(drop)).url: "connection",
+        (await site.serve(answering(CANARY.encode() + b" sh0rt\r\n\r\n", close=True))).url: "connection",
+        (await site.serve(silent)).url: "timeout",
+    }
+    patient, hasty = site.endpoint(), site.endpoint(timeout=timedelta(milliseconds=200))
+    for url, code in urls.items():
+        for method in ("GET", "POST"):
+            endpoint = hasty if code == "timeout" else patient
+            got = await endpoint.send(queried(url, method=method), deadline=NEVER)
+            assert isinstance(got, NoReply)
+            assert got.code == code, url
+            shows_no_query(got)
+
+
+# ---------------------------------------------------------------- only what can be kept
+
+
+async def test_nothing_is_sent_while_the_answer_could_not_be_kept(site):
+    """The journal failed while the connection was being made: not one byte leaves, and the next request works."""
+    wire = await site.serve(answering(reply(b"{}")))
+    endpoint = site.endpoint()
+    site.writable = False
+    got = await endpoint.send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent, got.concerns) == ("not_kept", False, None)
+    assert wire.seen == b""
+    site.writable = True
+    assert isinstance(await endpoint.send(request(wire.url), deadline=NEVER), Reply)
+    assert wire.requests == 1
+
+
+async def test_a_journal_that_fails_while_waiting_for_a_connection_counts(site):
+    """What could be kept when it was handed over is not asked when a connection is free too late."""
+    gate = asyncio.Event()
+
+    async def slow(wire: Wire, streams: Streams) -> None:
+        await wire.request(streams)
+        await gate.wait()
+        streams[1].write(reply(b"{}"))
+        await wire.request(streams)
+
+    wire = await site.serve(slow)
+    endpoint = site.endpoint(connections=1)
+    first = asyncio.create_task(endpoint.send(request(wire.url), deadline=NEVER))
+    await wire.asked.wait()
+    second = asyncio.create_task(endpoint.send(request(wire.url), deadline=NEVER))
+    await asyncio.sleep(0)
+    site.writable = False
+    gate.set()
+    assert isinstance(await first, Reply)
+    got = await second
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent) == ("not_kept", False)
+    assert wire.requests == 1
+
+
+# ---------------------------------------------------------------- public addresses only
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+async def test_what_must_stay_public_is_not_sent_to_this_machine(site, host):
+    """By name or by number: nobody is connected to, and it is that token's alone."""
+    wire = await site.serve(silent)
+    for scheme in ("http", "https"):
+        url = wire.url.replace("127.0.0.1", host).replace("http:", f"{scheme}:")
+        got = await site.endpoint().send(queried(url, public_only=True), deadline=NEVER)
+        shows_no_query(got)
+        assert (got.code, got.sent, got.concerns) == ("private_address", False, Concern.TOKEN)
+    assert wire.connections == 0
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["10.0.0.1", "169.254.169.254", "[fd00::1]", "[64:ff9b::7f00:1]", "[::ffff:127.0.0.1]", "[fe80::1]"],
+)
+async def test_what_must_stay_public_is_not_sent_to_the_neighbourhood(site, host):
+    """The addresses that a rogue document would love: refused before a packet leaves."""
+    endpoint = site.endpoint()
+    got = await asyncio.wait_for(
+        endpoint.send(queried(f"https://{host}/token", public_only=True), deadline=NEVER), 2
+    )
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent, got.concerns) == ("private_address", False, Concern.TOKEN)
+
+
+@pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f.1", "0177.0.0.1", "127.0.0.1."])
+async def test_an_odd_spelling_of_an_address_leads_nowhere(site, host):
+    """What some resolver takes for this machine is not connected to either."""
+    wire = await site.serve(silent)
+    got = await site.endpoint().send(
+        queried(f"https://{host}:{wire.port}/token", public_only=True), deadline=NEVER
+    )
+    assert isinstance(got, NoReply)
+    assert not got.sent
+    assert wire.connections == 0
+
+
+async def test_a_connection_to_a_private_address_is_not_used_again_by_what_must_stay_public(site):
+    """The operator's word opened it, and it idles in the pool: not for a host that a document chose."""
+    wire = await site.serve(answering(reply(b"{}"), reply(b"{}"), reply(b"{}")))
+    endpoint = site.endpoint()
+    for public_only in (False, True, False):
+        got = await endpoint.send(queried(wire.url, public_only=public_only), deadline=NEVER)
+        assert isinstance(got, NoReply if public_only else Reply)
+    assert (wire.connections, wire.requests) == (1, 2)
+
+
+class Gate:
+    """Allows one address, the first `times` that it is asked about it."""
+
+    def __init__(self, address: str, times: int) -> None:
+        self.asked: list[str] = []
+        self._address = address
+        self._left = times
+
+    def __call__(self, address: str) -> bool:
+        self.asked.append(address)
+        self._left -= address == self._address
+        return address == self._address and self._left >= 0
+
+
+@pytest.mark.parametrize(("times", "connected"), [(2, 1), (1, 0), (0, 0)])
+async def test_the_address_is_checked_when_it_is_found_and_again_when_it_is_used(site, times, connected):
+    """What a name leads to is filtered, and the very address that is connected to is checked once more."""
+    wire = await site.serve(answering(reply(b"{}")))
+    gate = Gate("127.0.0.1", times)
+    only = connector(timeout=timedelta(seconds=5), limit=1, tls=ssl.create_default_context(), allows=gate)
+    async with aiohttp.ClientSession(connector=only) as session:
+        url = wire.url.replace("127.0.0.1", "localhost")
+        if connected:
+            async with session.get(url) as response:
+                assert await response.read() == b"{}"
+            assert gate.asked[-1] == "127.0.0.1"
+        else:
+            with pytest.raises(aiohttp.ClientConnectorError) as raised:
+                await session.get(url)
+            assert isinstance(raised.value.os_error, PrivateAddress)
+    assert wire.connections == connected
+    assert gate.asked.count("127.0.0.1") == min(times + 1, 2)
+
+
+# ---------------------------------------------------------------- through a proxy
+
+
+class Proxy(Wire):
+    """A proxy that tunnels to `target`, whatever host is named, once `gate` is open."""
+
+    def __init__(self, target: int, *, status: str = "200 OK", tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(Proxy.tunnel, tls=tls)
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._target = target
+        self._status = status
+
+    async def tunnel(self, streams: Streams) -> None:
+        self.seen += await streams[0].readuntil(b"\r\n\r\n")
+        self.requests += 1
+        self.asked.set()
+        await self.gate.wait()
+        streams[1].write(f"HTTP/1.1 {self._status}\r\n\r\n".encode())
+        if not self._status.startswith("200"):
+            return
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            await asyncio.gather(pumped(streams[0], writer), pumped(reader, streams[1]))
+        finally:
+            writer.close()
+
+
+async def pumped(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    while piece := await source.read(65_536):
+        sink.write(piece)
+        await sink.drain()
+    sink.close()
+
+
+TARGET = "https://sso.example.com/token"
+
+
+async def test_what_is_not_on_this_machine_is_asked_through_the_proxy(site, trusted):
+    """CONNECT first, with the proxy's password and none of ours; then TLS to the provider, kept for the next one."""
+    wire = await site.serve(answering(reply(b"{}"), reply(b"{}")), tls=trusted)
+    proxy = await site.proxy(wire.port)
+    address = proxy.url.removeprefix("http://").removesuffix("/token")
+    endpoint = site.endpoint(proxy=f"http://us%40er:p%3Ass@{address}")
+    for _ in range(2):
+        got = await endpoint.send(request(TARGET), deadline=NEVER)
+        assert isinstance(got, Reply), got
+    assert (proxy.connections, proxy.requests, wire.requests) == (1, 1, 2)
+    assert proxy.seen.startswith(b"CONNECT sso.example.com:443 HTTP/1.1\r\n")
+    known = b64encode(b"us@er:p:ss")
+    assert b"proxy-authorization: basic " + known.lower() in proxy.seen.lower()
+    assert known in proxy.seen
+    assert CANARY.encode() not in proxy.seen
+    assert b"proxy-authorization" not in wire.seen.lower()
+    assert wire.seen.startswith(b"POST /token HTTP/1.1\r\n")
+
+
+async def test_a_proxy_can_be_spoken_to_in_tls(site, trusted):
+    """TLS to the proxy, and TLS inside of it to the provider."""
+    wire = await site.serve(answering(reply(b"{}")), tls=trusted)
+    proxy = await site.proxy(wire.port, tls=trusted)
+    got = await site.endpoint(proxy=proxy.url.removesuffix("/token")).send(request(TARGET), deadline=NEVER)
+    assert isinstance(got, Reply), got
+    assert proxy.requests == 1
+
+
+async def test_this_machine_is_not_asked_through_the_proxy(site):
+    """A provider on loopback is reached directly."""
+    wire = await site.serve(answering(reply(b"{}")))
+    proxy = await site.proxy(wire.port)
+    got = await site.endpoint(proxy=proxy.url).send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, Reply)
+    assert proxy.connections == 0
+
+
+@pytest.mark.parametrize("what", ["deadline", "journal"])
+async def test_what_changes_while_the_proxy_connects_counts(site, trusted, what):
+    """The tunnel is up too late: the request is not sent, and the tunnel carried nothing of it."""
+    wire = await site.serve(silent, tls=trusted)
+    proxy = await site.proxy(wire.port)
+    proxy.gate.clear()
+    deadline = site.clock.boot() + timedelta(seconds=1)
+    sending = asyncio.create_task(
+        site.endpoint(proxy=proxy.url.removesuffix("/token")).send(queried(TARGET), deadline=deadline)
+    )
+    await proxy.asked.wait()
+    if what == "deadline":
+        site.clock.booted += timedelta(seconds=2)
+    else:
+        site.writable = False
+    proxy.gate.set()
+    got = await sending
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent) == ("too_late" if what == "deadline" else "not_kept", False)
+    assert (proxy.requests, wire.requests, wire.seen) == (1, 0, b"")
+
+
+@pytest.mark.parametrize(
+    ("status", "concerns"),
+    [
+        ("407 Proxy Authentication Required", Concern.PROVIDER),
+        ("403 Forbidden", Concern.PROVIDER),
+        ("503 Busy", None),
+    ],
+)
+async def test_a_proxy_that_refuses_is_told_apart_from_the_provider(site, status, concerns):
+    """Its status is no reply of the provider's; neither its password nor our query is shown."""
+    proxy = await site.proxy(0, status=status)
+    url = proxy.url.removesuffix("/token").replace("//", "//me:passw0rd@")
+    got = await site.endpoint(proxy=url).send(queried(TARGET), deadline=NEVER)
+    shows_no_query(got)
+    assert (got.code, got.sent, got.concerns) == ("proxy", False, concerns)
+    assert status[:3] in got.message
+    assert "passw0rd" not in repr(got)
+
+
+async def test_a_proxy_that_is_away_is_times(site):
+    """Nothing was sent, and its password is not shown."""
+    proxy = await site.proxy(0)
+    url = proxy.url.removesuffix("/token").replace("//", "//me:passw0rd@")
+    await proxy.close()
+    got = await site.endpoint(proxy=url).send(queried(TARGET), deadline=NEVER)
+    shows_no_query(got)
+    assert (got.code, got.sent, got.concerns) == ("proxy", False, None)
+    assert "passw0rd" not in repr(got)
+
+
+async def test_a_silent_proxy_is_given_up_in_time(site):
+    """The time for a request covers the way to the provider: not sent."""
+    proxy = await site.proxy(0)
+    proxy.gate.clear()
+    endpoint = site.endpoint(proxy=proxy.url.removesuffix("/token"), timeout=timedelta(milliseconds=200))
+    got = await endpoint.send(queried(TARGET), deadline=NEVER)
+    shows_no_query(got)
+    assert (got.code, got.sent) == ("timeout", False)
+
+
+async def test_a_certificate_that_nobody_signed_is_refused_behind_a_proxy_too(site, tls):
+    """The proxy carries the bytes and is trusted with none of them."""
+    wire = await site.serve(silent, tls=tls)
+    proxy = await site.proxy(wire.port)
+    got = await site.endpoint(proxy=proxy.url.removesuffix("/token")).send(queried(TARGET), deadline=NEVER)
+    shows_no_query(got)
+    assert (got.code, got.sent, got.concerns) == ("tls", False, Concern.PROVIDER)
+    assert wire.seen == b""
+
+
+@pytest.mark.parametrize(
+    "host", ["10.0.0.1", "[::ffff:10.0.0.1]", "169.254.169.254", "127.1", "0x7f.1", "10.0.0.1."]
+)
+async def test_a_proxy_is_not_asked_for_a_private_address_when_a_document_chose_it(site, host):
+    """Names are the proxy's to look up, but a literal address is judged here; by the operator's word it may pass."""
+    proxy = await site.proxy(0, status="503 Busy")
+    endpoint = site.endpoint(proxy=proxy.url.removesuffix("/token"))
+    got = await endpoint.send(queried(f"https://{host}/token", public_only=True), deadline=NEVER)
+    shows_no_query(got)
+    assert (got.code, got.sent, got.concerns) == ("private_address", False, Concern.TOKEN)
+    assert proxy.connections == 0
+    await endpoint.send(queried("https://10.0.0.1/token"), deadline=NEVER)
+    assert proxy.connections == 1

@@ -39,7 +39,7 @@ client_id = "client"
 client_secret = {{ env = "TEST_CLIENT_SECRET" }}
 [providers.acme]
 token_url = "https://${{company}}.acme.example/token"
-domain = "acme.example"
+domains = ["acme.example"]
 client_auth = "none"
 client_id = "client"
 keep = ["api_domain"]

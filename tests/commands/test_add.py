@@ -12,7 +12,7 @@ FIELDS = set(
     re.findall(
         r"\w+",
         "_id provider account state grant access_token refresh_token token_type scope expires_at refresh_expires_at"
-        " due_at lease doubt grant_fingerprint revision failures last_failure created_at updated_at issued_at"
+        " due_at lease doubt consent_ends_at grant_fingerprint revision failures last_failure created_at updated_at issued_at"
         " refreshed_at last_used_at vars extra meta",
     )
 )
@@ -131,7 +131,7 @@ def test_a_response_without_a_refresh_token_never_replaces_one(cli, database):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nope", "a"], "is unknown. Use one of: acme, google"),
+        (["nope", "a"], "is unknown. Use one of: acme, airtable"),
         (["google", "a"], "[providers.google]"),
         (["acme", "a"], "has no variable 'company'"),
         (["acme", "a", "--var", "company=EVIL/"], "does not look as acme's definition demands"),

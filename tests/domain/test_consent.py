@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
-from daemon.domain.provider import Definition, ExpiryUnit
+from daemon.domain.provider import Definition, ExpiryUnit, Grant, Shape
 from daemon.domain.secret import Secret
 
 RECEIVED = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -144,7 +144,8 @@ def test_a_refresh_token_alone_is_enough(body):
         ({}, {}, None),
         ({}, {"refresh_idle": 60 * DAY}, RECEIVED + 60 * DAY),
         ({}, {"refresh_lifetime": 365 * DAY}, RECEIVED + 365 * DAY),
-        ({}, {"refresh_idle": 60 * DAY, "refresh_lifetime": 365 * DAY}, RECEIVED + 365 * DAY),
+        ({}, {"refresh_idle": 60 * DAY, "refresh_lifetime": 365 * DAY}, RECEIVED + 60 * DAY),
+        ({}, {"refresh_idle": 60 * DAY, "refresh_lifetime": 30 * DAY}, RECEIVED + 30 * DAY),
         ({"refresh_expires_in": 86400}, {"refresh_lifetime": 365 * DAY}, RECEIVED + DAY),
         ({"x_refresh_token_expires_in": "86400"}, {}, RECEIVED + DAY),
         ({"refreshTokenExpiresAt": "2026-11-02T12:00:00Z"}, {}, RECEIVED + DAY),
@@ -152,8 +153,68 @@ def test_a_refresh_token_alone_is_enough(body):
     ],
 )
 def test_the_refresh_tokens_own_end_is_as_told_or_as_documented(told, known, end):
-    """The end that the consent fixes is the one to warn about."""
+    """Idleness or the consent, whichever ends it first."""
     assert read(PAIR | told, **known).refresh_expires_at == end
+
+
+@pytest.mark.parametrize("told", [{}, {"refresh_expires_in": 86400}])
+def test_the_consents_end_is_kept_beside_the_refresh_tokens(told):
+    """Every use moves the one, and nothing the other."""
+    consent = read(PAIR | told, refresh_idle=90 * DAY, refresh_lifetime=365 * DAY)
+    assert consent.consent_ends_at == RECEIVED + 365 * DAY
+    assert read(PAIR | told, refresh_idle=90 * DAY).consent_ends_at is None
+    assert read({"access_token": "a"} | told, refresh_lifetime=365 * DAY).consent_ends_at is None
+
+
+@pytest.mark.parametrize("told", [{}, {"expires_in": 0}, {"expires_at": "never"}])
+@pytest.mark.parametrize(
+    ("grant", "body", "ends"),
+    [
+        (Grant.EXCHANGE, {"access_token": "a"}, True),
+        (Grant.CLIENT_CREDENTIALS, {"access_token": "a"}, True),
+        (Grant.REFRESH_TOKEN, {"access_token": "a"}, False),
+        (Grant.NONE, {"access_token": "a"}, False),
+        (Grant.NONE, PAIR, False),
+        (Grant.REFRESH_TOKEN, PAIR, True),
+    ],
+)
+def test_what_can_be_renewed_is_taken_to_end(told, grant, body, ends):
+    """Also where the access token itself or the client alone renews it; else it would die unseen."""
+    consent = read(body | told, grant=grant, access_lifetime=60 * DAY)
+    assert consent.expires_at == (RECEIVED + 60 * DAY if ends else None)
+
+
+CAMEL = Shape(
+    access_token=("token",),
+    refresh_token=("refreshToken",),
+    token_type=("tokenType",),
+    expires_at=("expiresAt",),
+    refresh_expires_in=("refreshTokenExpiresIn",),
+)
+NESTED = Shape(
+    access_token=("data.accessToken",), refresh_token=("data.refreshToken",), expires_in=("data.expiresIn",)
+)
+
+
+def test_a_response_is_read_by_the_definitions_shape():
+    """Other names and nested ones, as the provider's replies have them."""
+    camel = {"token": "an-access", "refreshToken": "a-refresh", "tokenType": "B", "expiresAt": EPOCH}
+    consent = read(camel | {"refreshTokenExpiresIn": 86400}, reply=CAMEL)
+    assert (consent.access_token, consent.refresh_token) == (Secret("an-access"), Secret("a-refresh"))
+    assert (consent.token_type, consent.expires_at) == ("B", AT)
+    assert consent.refresh_expires_at == RECEIVED + DAY
+    data = {"accessToken": "an-access", "refreshToken": "a-refresh", "expiresIn": 3600}
+    consent = read({"data": data}, reply=NESTED)
+    assert (consent.access_token, consent.refresh_token) == (Secret("an-access"), Secret("a-refresh"))
+    assert consent.expires_at == RECEIVED + HOUR
+
+
+@pytest.mark.parametrize("shape", [CAMEL, NESTED])
+def test_the_standards_own_names_will_always_do(shape):
+    """An application may have kept the tokens its own way."""
+    consent = read(PAIR | {"expires_at": EPOCH}, reply=shape)
+    assert (consent.access_token, consent.refresh_token) == (Secret("an-access"), Secret("a-refresh"))
+    assert consent.expires_at == AT
 
 
 @pytest.mark.parametrize("body", [{}, {"access_token": None}, {"token": "x"}, {"expires_in": 3600}])
@@ -269,11 +330,12 @@ KEYS = [
 @given(
     st.dictionaries(st.sampled_from(KEYS) | st.text(), ANYTHING),
     st.sampled_from([{}, PAIR, {"refresh_token": "r"}]),
+    st.sampled_from([Shape(), CAMEL, NESTED]),
 )
-def test_any_object_is_a_consent_or_refused_with_one_sentence(body, sound):
+def test_any_object_is_a_consent_or_refused_with_one_sentence(body, sound, shape):
     """Nothing else comes out of it, and no token that was given is lost."""
     try:
-        consent = read(body | sound)
+        consent = read(body | sound, reply=shape)
     except ConsentInvalid as why:
         refusal = str(why)
     else:

@@ -9,7 +9,7 @@ from email.utils import format_datetime
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from daemon.domain.answer import Answer, Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
@@ -367,11 +367,15 @@ def test_an_end_may_count_milliseconds_or_be_absolute(told, unit, lifetime):
 
 # ------------------------------------------------------------------------------------------------ other grants
 
-EXCHANGED = [(Grant.EXCHANGE, "refresh_token"), (Grant.EXCHANGE, "client_credentials")]
-ISSUED = [(Grant.CLIENT_CREDENTIALS, "refresh_token"), (Grant.REFRESH_TOKEN, "client_credentials")]
+UNROTATED = [
+    (Grant.EXCHANGE, "refresh_token"),
+    (Grant.CLIENT_CREDENTIALS, "refresh_token"),
+    (Grant.REFRESH_TOKEN, "client_credentials"),
+    (Grant.NONE, "client_credentials"),
+]
 
 
-@pytest.mark.parametrize(("grant", "stored"), EXCHANGED + ISSUED)
+@pytest.mark.parametrize(("grant", "stored"), UNROTATED)
 @pytest.mark.parametrize(
     "more",
     [{}, {"refresh_token": "theirs"}, {"data": {"refreshToken": "theirs"}}, {"refresh_expires_in": 60}],
@@ -387,7 +391,7 @@ def test_what_presents_no_refresh_token_never_looks_for_one(grant, stored, more,
     assert got == Granted(access_token=Secret("new-access"), expires_at=ASKED + timedelta(hours=1))
 
 
-@pytest.mark.parametrize(("grant", "stored"), EXCHANGED + ISSUED)
+@pytest.mark.parametrize(("grant", "stored"), UNROTATED)
 def test_what_presents_no_refresh_token_is_refused_like_any_other(grant, stored):
     """Meta's code 190 and the standard's invalid_client."""
     known = {"grant": grant, "rejected": (Sign(field="error.code", values=frozenset({"190"})),)}
@@ -876,6 +880,7 @@ DEFINITION = st.fixed_dictionaries(
 USUAL = SIGNS | {"keep": ("status", "errors.0", "code")}
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a whole definition is drawn each time
 @given(
     body=BODIES,
     status=st.integers(0, 999),

@@ -18,9 +18,10 @@ from daemon.domain.policy import (
     backoff,
     decide,
     due_at,
+    first_due,
     first_look,
 )
-from daemon.domain.provider import Definition, Provider
+from daemon.domain.provider import Definition, Grant, Provider
 from daemon.domain.secret import Secret
 from daemon.domain.token import Doubt, Failure, FailureKind, State, Token
 
@@ -177,11 +178,19 @@ def test_no_renewal_comes_after_the_refresh_tokens_end(lifetime, refresh_life, c
     assert when < max(refresh_life, timedelta(0))
 
 
+@pytest.mark.parametrize("chance", [0.0, 1.0])
+@pytest.mark.parametrize("earliest", [30 * SECOND, MINUTE, 3 * HOUR])
+def test_no_token_is_due_before_its_provider_gives_anything_new(earliest, chance):
+    """However large the window is."""
+    when = due(6 * HOUR, chance=chance, client=provider(earliest=earliest, window=2 * HOUR))
+    assert when == 6 * HOUR - min(earliest, 2 * HOUR + chance * 30 * SECOND)
+
+
 # ------------------------------------------------------------------------------------------------ first look
 
 
-def look(token, chance=0.0):
-    return first_look(provider(), token, now=NOW, chance=chance, timing=TIMING)
+def look(token, chance=0.0, now=NOW, **known):
+    return first_look(provider(**known), token, now=now, chance=chance, timing=TIMING)
 
 
 def test_a_due_token_is_asked_for():
@@ -198,6 +207,114 @@ def test_a_token_that_rests_is_put_back_to_rest(state):
 def test_a_token_with_nothing_to_present_is_watched_and_not_refreshed():
     """It would fail for ever."""
     assert look(replace(TOKEN, refresh_token=None)) == Scheduled(due_at=None)
+
+
+@pytest.mark.parametrize(
+    ("grant", "stored", "missing", "asks"),
+    [
+        (Grant.REFRESH_TOKEN, "refresh_token", "access_token", True),
+        (Grant.EXCHANGE, "refresh_token", "refresh_token", True),
+        (Grant.EXCHANGE, "refresh_token", "access_token", False),
+        (Grant.CLIENT_CREDENTIALS, "refresh_token", "refresh_token", True),
+        (Grant.CLIENT_CREDENTIALS, "refresh_token", "access_token", True),
+        (Grant.REFRESH_TOKEN, "client_credentials", "refresh_token", True),
+        (Grant.NONE, "client_credentials", "refresh_token", True),
+        (Grant.NONE, "refresh_token", "access_token", False),
+        (Grant.NONE, "refresh_token", "refresh_token", False),
+    ],
+)
+def test_each_grant_needs_what_it_presents_and_no_more(grant, stored, missing, asks):
+    """A refresh token, the access token, nothing; and what nothing renews is only watched."""
+    token = replace(TOKEN, grant=stored, **{missing: None})
+    assert look(token, grant=grant) == (None if asks else Scheduled(due_at=None))
+
+
+def test_a_provider_gets_its_rest_between_two_requests():
+    """Whether the last one succeeded or failed, and whoever wants it sooner."""
+    rest = {"min_interval": MINUTE}
+    assert look(TOKEN, **rest) is None
+    done = replace(TOKEN, refreshed_at=NOW - 10 * SECOND)
+    assert look(done, **rest) == Scheduled(due_at=NOW + 50 * SECOND)
+    assert look(done, now=NOW + 50 * SECOND, **rest) is None
+    assert look(done) is None
+    failure = Failure(kind=FailureKind.UNAVAILABLE, code="a", message="b", at=NOW - SECOND)
+    assert look(replace(done, last_failure=failure), **rest) == Scheduled(due_at=NOW + 59 * SECOND)
+    older = replace(failure, at=NOW - HOUR)
+    assert look(replace(done, last_failure=older), **rest) == Scheduled(due_at=NOW + 50 * SECOND)
+
+
+@pytest.mark.parametrize("known", [{"min_interval": DAY}, {"earliest": MINUTE}, {"confirm_after": DAY}])
+def test_a_doubt_does_not_wait(known):
+    """The lost reply may have been the only copy of the successor."""
+    doubtful = replace(
+        failed(FailureKind.REJECTED, 1),
+        doubt=Doubt(since=NOW, tries=1),
+        refreshed_at=NOW,
+        expires_at=NOW + DAY,
+    )
+    assert look(doubtful, **known) is None
+    assert isinstance(look(replace(doubtful, doubt=None), **known), Scheduled)
+
+
+STRAVA = {"earliest": HOUR}
+
+
+@pytest.mark.parametrize("revision", [None, 4])
+def test_what_would_come_too_early_waits(revision):
+    """Strava gives the same token back while it lives for more than an hour: an early wish gains nothing."""
+    token = replace(TOKEN, revision=revision, issued_at=NOW - HOUR, expires_at=NOW + 5 * HOUR)
+    assert look(token, **STRAVA) == Scheduled(due_at=NOW + 5 * HOUR - 5 * MINUTE)
+    assert look(token, now=NOW + 4 * HOUR - SECOND, **STRAVA) == Scheduled(due_at=NOW + 5 * HOUR - 5 * MINUTE)
+    near = replace(token, revision=4)
+    assert look(near, now=NOW + 4 * HOUR, **STRAVA) is None
+    assert look(replace(near, expires_at=None), **STRAVA) is None
+
+
+def test_a_wait_of_seconds_is_kept_too():
+    """Exact Online refuses whoever comes before the last half minute."""
+    token = replace(TOKEN, issued_at=NOW - 10 * MINUTE, expires_at=NOW + 35 * SECOND)
+    got = look(token, earliest=30 * SECOND)
+    assert got.due_at >= NOW + 5 * SECOND
+    assert look(token, now=got.due_at, earliest=30 * SECOND) is None
+
+
+@pytest.mark.parametrize("left", [SECOND, 11 * SECOND, 30 * MINUTE, 2 * HOUR])
+def test_a_refresh_token_that_ends_first_is_never_too_early(left):
+    """Else it would be put off until it is dead."""
+    token = replace(TOKEN, issued_at=NOW - HOUR, expires_at=NOW + 5 * HOUR, refresh_expires_at=NOW + left)
+    assert look(token, **STRAVA) is None
+    assert look(replace(token, refresh_expires_at=NOW - SECOND), **STRAVA) is not None
+
+
+@given(
+    st.timedeltas(SECOND, 2 * DAY),
+    st.timedeltas(-DAY, 2 * DAY),
+    st.none() | st.timedeltas(-DAY, 3 * DAY),
+    st.timedeltas(SECOND, 3 * HOUR),
+    st.none() | st.timedeltas(SECOND, HOUR),
+    st.none() | st.timedeltas(SECOND, HOUR),
+    chances,
+)
+def test_what_is_put_off_is_asked_for_when_its_time_comes(
+    age, left, refresh_left, early, rest, window, chance
+):
+    """No token is put off twice, none for ever, and none into the past."""
+    known = {"earliest": early, "min_interval": rest, "window": window}
+    token = replace(
+        TOKEN,
+        issued_at=NOW - age,
+        refreshed_at=NOW - age,
+        expires_at=NOW + left,
+        refresh_expires_at=None if refresh_left is None else NOW + refresh_left,
+    )
+    now = NOW
+    for _ in range(2):  # the provider's rest, then its earliest moment
+        if (planned := look(token, chance, now=now, **known)) is None:
+            break
+        assert planned.due_at > now
+        now = planned.due_at
+    assert look(token, chance, now=now, **known) is None
+    assert now <= max(NOW + left, NOW - age + (rest or SECOND), NOW) + REST
 
 
 def test_a_new_document_that_expires_beyond_the_window_is_scheduled():
@@ -227,6 +344,35 @@ def test_a_new_document_that_never_expires_is_refreshed_when_it_is_due():
 def test_a_known_document_is_refreshed_though_it_lives_long():
     """A due date that was set to now asks for an early renewal."""
     assert look(replace(TOKEN, expires_at=NOW + DAY)) is None
+
+
+# ------------------------------------------------------------------------------------------------ first due
+
+
+@pytest.mark.parametrize("grant", [Grant.REFRESH_TOKEN, Grant.EXCHANGE, Grant.CLIENT_CREDENTIALS])
+def test_what_was_just_consented_to_is_due_before_its_end(grant):
+    """Whatever renews it."""
+    token = replace(TOKEN, revision=None, issued_at=NOW, expires_at=NOW + HOUR)
+    client = provider(grant=grant)
+    assert first_due(client, token, now=NOW, chance=0, timing=TIMING) == NOW + 55 * MINUTE
+    assert first_due(client, replace(token, expires_at=None), now=NOW, chance=0, timing=TIMING) is None
+
+
+@pytest.mark.parametrize(
+    ("grant", "missing", "due_now"),
+    [
+        (Grant.REFRESH_TOKEN, "access_token", True),
+        (Grant.REFRESH_TOKEN, "refresh_token", False),
+        (Grant.EXCHANGE, "access_token", False),
+        (Grant.CLIENT_CREDENTIALS, "access_token", True),
+        (Grant.NONE, "access_token", False),
+    ],
+)
+def test_what_has_no_access_token_is_renewed_at_once_where_something_renews_it(grant, missing, due_now):
+    """Else it is only watched."""
+    token = replace(TOKEN, revision=None, expires_at=NOW, **{missing: None})
+    due_date = first_due(provider(grant=grant), token, now=NOW, chance=0, timing=TIMING)
+    assert due_date == (NOW if due_now else None)
 
 
 # ------------------------------------------------------------------------------------------------ backoff
@@ -288,15 +434,133 @@ STORED_END = ASKED + 3 * DAY
         (None, STORED_END, {"refresh_idle": 60 * DAY}, ASKED + 60 * DAY),
         (None, None, {"refresh_idle": 60 * DAY}, ASKED + 60 * DAY),
         (None, STORED_END, {"refresh_lifetime": 30 * DAY}, STORED_END),
-        (None, STORED_END, {"refresh_lifetime": 30 * DAY, "refresh_idle": DAY}, STORED_END),
-        (None, None, {"refresh_lifetime": 30 * DAY, "refresh_idle": DAY}, None),
+        (None, STORED_END, {"refresh_lifetime": 30 * DAY, "refresh_idle": DAY}, ASKED + DAY),
+        (None, STORED_END, {"refresh_lifetime": 30 * DAY, "refresh_idle": 5 * DAY}, STORED_END),
+        (None, None, {"refresh_lifetime": 30 * DAY, "refresh_idle": DAY}, ASKED + DAY),
+        (None, None, {"refresh_lifetime": 30 * DAY}, None),
     ],
 )
 def test_the_refresh_tokens_own_end(told, stored, known, end):
-    """As the reply says; what the consent fixed never moves; idleness counts anew with every use."""
-    token = replace(TOKEN, refresh_expires_at=stored)
+    """As the reply says; else idleness counts anew with every use, and what the consent fixed never moves."""
+    token = replace(TOKEN, refresh_expires_at=stored, refreshed_at=ASKED - HOUR)
     change = decided(replace(GRANTED, refresh_expires_at=told), token=token, client=provider(**known))
     assert change.refresh_expires_at == end
+
+
+ATLASSIAN = {"refresh_idle": 90 * DAY, "refresh_lifetime": 365 * DAY}
+CONSENT = ASKED - HOUR
+
+
+def renewed(token, change):
+    """`token` as the store has it after `change`."""
+    return replace(
+        token,
+        issued_at=change.issued_at,
+        expires_at=change.granted.expires_at,
+        refreshed_at=change.refreshed_at,
+        refresh_expires_at=change.refresh_expires_at,
+        consent_ends_at=change.consent_ends_at,
+        revision=(token.revision or 0) + 1,
+    )
+
+
+def renewals(token, *, times, every, known=ATLASSIAN):
+    """What `times` renewals, one `every` so often, each of 1 s, make of `token`."""
+    client = provider(**known)
+    for turn in range(times):
+        asked = ASKED + turn * every
+        got = decide(
+            client,
+            token,
+            replace(GRANTED, expires_at=asked + HOUR),
+            asked_at=asked,
+            now=asked + SECOND,
+            chance=0.5,
+            timing=TIMING,
+        )
+        token = renewed(token, got)
+        yield asked, token
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        replace(TOKEN, issued_at=CONSENT, consent_ends_at=CONSENT + 365 * DAY),
+        replace(TOKEN, issued_at=CONSENT, revision=None),
+        replace(TOKEN, issued_at=CONSENT, revision=None, refresh_expires_at=CONSENT + 90 * DAY),
+        replace(TOKEN, issued_at=None, revision=None, refresh_expires_at=CONSENT + 365 * DAY),
+    ],
+    ids=["added", "inserted", "inserted with its idle end", "inserted with its consent's end"],
+)
+def test_no_renewal_moves_the_consents_end(token):
+    """Atlassian: dead after 90 idle days, and 365 days after the consent, however often it was renewed."""
+    for asked, after in renewals(token, times=80, every=5 * DAY):
+        assert after.consent_ends_at == CONSENT + 365 * DAY
+        assert after.refresh_expires_at == min(asked + 90 * DAY, CONSENT + 365 * DAY)
+
+
+@given(
+    st.lists(st.timedeltas(SECOND, 100 * DAY), min_size=1, max_size=30),
+    st.timedeltas(DAY, 400 * DAY),
+    st.timedeltas(DAY, 400 * DAY),
+)
+def test_the_refresh_tokens_end_never_passes_the_consents(pauses, idle, lifetime):
+    """Whenever it is renewed, and whichever is longer."""
+    token = replace(TOKEN, issued_at=CONSENT, revision=None)
+    for pause in pauses:
+        ((asked, token),) = renewals(
+            token, times=1, every=pause, known={"refresh_idle": idle, "refresh_lifetime": lifetime}
+        )
+        assert token.consent_ends_at == CONSENT + lifetime
+        assert token.refresh_expires_at == min(asked + idle, CONSENT + lifetime)
+
+
+def test_an_applications_new_consent_starts_anew():
+    """It writes when it was issued, after our last renewal, and nothing of our own field."""
+    *_, (_, token) = renewals(replace(TOKEN, issued_at=CONSENT), times=3, every=HOUR)
+    again = ASKED + 10 * HOUR
+    anew = replace(token, issued_at=again, expires_at=again + HOUR, refresh_expires_at=None)
+    got = decide(
+        provider(**ATLASSIAN),
+        anew,
+        GRANTED,
+        asked_at=again + HOUR,
+        now=again + HOUR + SECOND,
+        chance=0,
+        timing=TIMING,
+    )
+    assert token.consent_ends_at == CONSENT + 365 * DAY
+    assert got.consent_ends_at == again + 365 * DAY
+    assert got.refresh_expires_at == again + HOUR + 90 * DAY
+
+
+def test_a_renewal_of_our_own_is_no_new_consent():
+    """Though it was issued when we asked, and the store keeps milliseconds only."""
+    *_, (_, token) = renewals(replace(TOKEN, issued_at=CONSENT), times=1, every=HOUR)
+    same = replace(token, issued_at=ASKED, refreshed_at=ASKED)
+    got = decided(GRANTED, token=same, client=provider(**ATLASSIAN))
+    assert got.consent_ends_at == CONSENT + 365 * DAY
+
+
+def test_the_replys_word_about_the_end_counts_beside_the_consents():
+    """LinkedIn counts down; the consent's end stays what it was."""
+    token = replace(TOKEN, issued_at=CONSENT)
+    got = decided(
+        replace(GRANTED, refresh_expires_at=ASKED + 9 * DAY), token=token, client=provider(**ATLASSIAN)
+    )
+    assert (got.refresh_expires_at, got.consent_ends_at) == (ASKED + 9 * DAY, CONSENT + 365 * DAY)
+
+
+@pytest.mark.parametrize(
+    ("grant", "stored"), [(Grant.EXCHANGE, "refresh_token"), (Grant.REFRESH_TOKEN, "client_credentials")]
+)
+def test_what_has_no_refresh_token_has_none_of_its_ends(grant, stored):
+    """Nobody is to be warned of a consent that doesn't end."""
+    token = replace(TOKEN, grant=stored, refresh_expires_at=STORED_END, consent_ends_at=STORED_END)
+    got = decided(
+        replace(GRANTED, refresh_token=None), token=token, client=provider(grant=grant, **ATLASSIAN)
+    )
+    assert (got.refresh_expires_at, got.consent_ends_at) == (None, None)
 
 
 def test_a_renewal_is_due_before_its_refresh_token_ends():
@@ -393,9 +657,51 @@ def test_a_retry_always_comes_between_now_and_the_refresh_tokens_end(answer, fai
     if isinstance(answer, Unavailable):
         answer = replace(answer, retry_after=wish)
     token = replace(TOKEN, failures=failures, refresh_expires_at=NOW + left)
-    got = decided(answer, token=token, chance=chance, client=provider(confirm=2))
-    assert isinstance(got, Postponed)
-    assert NOW <= got.due_at < NOW + left
+    for client in (provider(confirm_after=HOUR), provider(confirm_after=HOUR, min_interval=MINUTE)):
+        got = decided(answer, token=token, chance=chance, client=client)
+        assert isinstance(got, Postponed)
+        assert NOW <= got.due_at < NOW + left
+
+
+@pytest.mark.parametrize("answer", [OUTAGE, WRONG])
+def test_the_providers_rest_is_a_floor(answer):
+    """Zoho locks out whoever comes ten times in ten minutes. A longer wait stays."""
+    resting = provider(min_interval=MINUTE)
+    assert decided(answer, client=resting).due_at == NOW + MINUTE
+    assert (
+        decided(answer, token=failed(FailureKind.UNAVAILABLE, 5), client=resting).due_at == NOW + 160 * SECOND
+    )
+
+
+def test_the_providers_rest_is_a_floor_for_renewals_too():
+    """However short the new token lives; what is never due stays so."""
+    resting = provider(min_interval=MINUTE)
+    short = replace(GRANTED, expires_at=ASKED + 30 * SECOND)
+    assert decided(short, client=resting).due_at == NOW + MINUTE
+    assert decided(replace(GRANTED, expires_at=None), client=resting).due_at is None
+    assert decided(GRANTED, client=resting, chance=0).due_at == ASKED + 55 * MINUTE
+
+
+def test_only_the_first_retry_in_doubt_comes_before_the_rest():
+    """It is what saves the successor; an outage that lasts is no reason to be locked out."""
+    resting = provider(min_interval=MINUTE)
+    first = decided(LOST, client=resting)
+    assert first.due_at == NOW + IN_DOUBT_RETRY
+    doubtful = replace(TOKEN, doubt=first.doubt, failures=1, last_failure=first.failure)
+    assert decided(LOST, token=doubtful, client=resting).due_at == NOW + MINUTE
+    assert decided(OUTAGE, token=doubtful, client=resting).due_at == NOW + MINUTE
+
+
+@pytest.mark.parametrize("answer", [OUTAGE, LOST])
+def test_no_wait_outlives_the_access_token_that_is_exchanged(answer):
+    """It is what is presented, and good for nothing once it has ended; a refresh token's end means nothing there."""
+    token = replace(TOKEN, expires_at=NOW + HOUR, refresh_expires_at=NOW + SECOND)
+    wish = replace(answer, retry_after=DAY)
+    assert (
+        decided(wish, token=token, client=provider(grant=Grant.EXCHANGE)).due_at == NOW + HOUR - RETRY_MARGIN
+    )
+    issued = provider(grant=Grant.CLIENT_CREDENTIALS)
+    assert decided(wish, token=token, client=issued).due_at == NOW + DAY
 
 
 # ------------------------------------------------------------------------------------------------ in doubt
@@ -440,28 +746,78 @@ def test_a_dead_grant_is_retired_at_once_where_no_confirmation_is_asked_for():
     )
 
 
-@pytest.mark.parametrize("confirm", [0, 1, 2])
-@pytest.mark.parametrize("before", [None, FailureKind.UNAVAILABLE])
-def test_a_dead_grant_costs_as_many_further_requests_as_it_takes_to_confirm(confirm, before):
-    """Failures of another kind don't count as rejections; then it rests."""
-    token = TOKEN if before is None else failed(before, 5)
-    client = provider(confirm=confirm)
-    asked = 0
-    while isinstance(got := decided(DEAD, token=token, client=client), Postponed):
+MINDED = {"confirm_after": 10 * MINUTE}
+
+
+@pytest.mark.parametrize("before", [None, FailureKind.UNAVAILABLE, FailureKind.MISCONFIGURED])
+@pytest.mark.parametrize("chance", [0.0, 1.0])
+def test_a_rejection_must_be_repeated_once_that_much_later(before, chance):
+    """Where outages say invalid_grant too. Failures of another kind are no rejections."""
+    token = TOKEN if before is None else failed(before, 50)
+    first = decided(DEAD, token=token, chance=chance, client=provider(**MINDED))
+    assert first == Postponed(
+        failure=Failure(kind=FailureKind.REJECTED, code="invalid_grant", message="dead", at=NOW),
+        failures=token.failures + 1,
+        due_at=NOW + 10 * MINUTE,
+    )
+    token = replace(token, failures=first.failures, last_failure=first.failure)
+    second = decided(DEAD, token=token, chance=chance, now=first.due_at, client=provider(**MINDED))
+    assert isinstance(second, Retired)
+    assert second.failures == token.failures + 1
+
+
+def test_nobodys_wish_confirms_a_rejection_sooner():
+    """An application that asks for a renewal after every 401 would; so would an operator in a hurry."""
+    first = decided(DEAD, client=provider(**MINDED))
+    token = replace(TOKEN, failures=1, last_failure=first.failure, due_at=NOW)
+    for after in (SECOND, 5 * MINUTE, 10 * MINUTE - SECOND):
+        assert look(token, now=NOW + after, **MINDED) == Scheduled(due_at=first.due_at)
+    assert look(token, now=first.due_at, **MINDED) is None
+    assert look(token, now=NOW + SECOND) is None
+
+
+@given(st.timedeltas(SECOND, DAY), st.none() | st.timedeltas(SECOND, HOUR), chances)
+def test_a_confirmation_is_asked_for_when_it_is_due(left, interval, chance):
+    """Also where the refresh token's end brings it forward: what was decided, the first look agrees with."""
+    known = MINDED | {"min_interval": interval}
+    token = replace(TOKEN, refresh_expires_at=NOW + left)
+    got = decided(DEAD, token=token, chance=chance, client=provider(**known))
+    after = replace(token, failures=1, last_failure=got.failure, due_at=got.due_at)
+    assert look(after, now=got.due_at, **known) is None
+
+
+@pytest.mark.parametrize("known", [{}, MINDED, {"confirm_after": SECOND}, {"confirm_after": HOUR / 2}])
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("hurry", [False, True])
+def test_a_dead_grant_costs_at_most_two_requests_in_an_hour(known, lost, hurry):
+    """In doubt or not, confirmed or not, and even where somebody sets it due all the time. Then it rests."""
+    client, token, asked, now = provider(**known), replace(TOKEN, due_at=NOW), 0, NOW
+    while now < NOW + HOUR:
+        if token.due_at is None or (token.due_at > now and not hurry):
+            now += SECOND
+            continue
+        planned = look(token, now=now, **known)
+        if planned is not None:
+            token = replace(token, due_at=planned.due_at)
+            now += SECOND
+            continue
         asked += 1
-        assert got.failure.kind is FailureKind.REJECTED
-        assert got.failures == asked
-        token = replace(token, failures=got.failures, last_failure=got.failure, doubt=got.doubt)
-    assert isinstance(got, Retired)
-    assert asked == confirm
+        got = decided(LOST if asked <= lost else DEAD, token=token, now=now, client=client)
+        token = replace(token, failures=got.failures, last_failure=got.failure)
+        if isinstance(got, Retired):
+            token = replace(token, state=State.NEEDS_REAUTH, due_at=None)
+        else:
+            token = replace(token, doubt=got.doubt, due_at=got.due_at)
+    assert token.state is State.NEEDS_REAUTH
+    assert asked == max(1 + lost, 1 + bool(known))
 
 
-@pytest.mark.parametrize("confirm", [0, 1, 2])
-@pytest.mark.parametrize("rejected_before", [0, 1])
-def test_after_a_doubt_a_rejection_is_final(confirm, rejected_before):
-    """Doubt and confirmation together cost two further requests at most."""
-    token = replace(failed(FailureKind.REJECTED, rejected_before), doubt=Doubt(since=ASKED, tries=1))
-    assert isinstance(decided(DEAD, token=token, client=provider(confirm=confirm)), Retired)
+@pytest.mark.parametrize("known", [{}, MINDED])
+@pytest.mark.parametrize("before", [FailureKind.IN_DOUBT, FailureKind.REJECTED, FailureKind.UNAVAILABLE])
+def test_after_a_doubt_a_rejection_is_final(known, before):
+    """It was asked twice."""
+    token = replace(failed(before, 1), doubt=Doubt(since=ASKED, tries=1))
+    assert isinstance(decided(DEAD, token=token, client=provider(**known)), Retired)
 
 
 @pytest.mark.parametrize("message", ["dead", "x" * 300])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.domain.provider import ClientAuth
+from daemon.domain.provider import ClientAuth, Rate
 from daemon.domain.secret import Secret
 from daemon.runtime.settings import Settings, SettingsInvalid, config_path, load
 
@@ -165,12 +165,30 @@ REFUSALS = {
     "a provider without client": ("[providers.xero]\nclient_secret = 'x'\n", "providers.xero.client_id", "required"),
     "a provider without secret": ("[providers.xero]\nclient_id = 'x'\n", "providers.xero.client_secret", "required"),
     "a secret that is never sent": (XERO + "client_auth = 'none'\n", "providers.xero.client_secret", "never sent"),
-    "an auth style of later": (XERO + "client_auth = 'private_key_jwt'\n", "providers.xero.client_auth", "not supported yet"),
-    "a rate": (XERO + "rate = '10/10m'\n", "providers.xero.rate", "not supported yet"),
+    "a key that nobody has": (
+        XERO.replace('client_secret = "s3cret"', "client_auth = 'private_key_jwt'"), "providers.xero.client_key", "private key",
+    ),
+    "a secret beside a key's auth": (
+        XERO + "client_auth = 'none'\n", "providers.xero.client_secret", "never sent",
+    ),
+    "an unknown auth style": (XERO + "client_auth = 'digest'\n", "providers.xero.client_auth", "secret_as_user"),
+    "a rate that is none": (XERO + "rate = '10 in 10m'\n", "providers.xero.rate", "10/10m"),
     "too large a share": (XERO + "concurrency = 257\n", "providers.xero.concurrency", "256"),
     "an unknown provider key": (XERO + "client_secrett = 'x'\n", "providers.xero.client_secrett", "client_secret"),
     "plain HTTP": (XERO + "token_url = 'http://xero.com/t'\n", "providers.xero.token_url", "https://"),
-    "a negative number of rejections": (XERO + "confirm = -1\n", "providers.xero.confirm", "whole number"),
+    "a number of rejections": (XERO + "confirm_after = 2\n", "providers.xero.confirm_after", "duration"),
+    "a host with a scheme": (
+        XERO + "allowed_hosts = ['https://sso.example.com']\n", "providers.xero.allowed_hosts.0", "sso.example.com",
+    ),
+    "a host with a path": (
+        XERO + "allowed_hosts = ['sso.example.com/auth']\n", "providers.xero.allowed_hosts.0", ":8443",
+    ),
+    "a host with a user": (XERO + "allowed_hosts = ['u@sso.example.com']\n", "providers.xero.allowed_hosts.0", ":8443"),
+    "a host in capitals": (XERO + "allowed_hosts = ['SSO.example.com']\n", "providers.xero.allowed_hosts.0", "small"),
+    "every host": (XERO + "allowed_hosts = ['*.example.com']\n", "providers.xero.allowed_hosts.0", "not a host"),
+    "no host at all": (
+        XERO.replace("xero", "keycloak"), "providers.keycloak.allowed_hosts", "each token says",
+    ),
 }  # fmt: skip
 
 
@@ -512,7 +530,7 @@ def test_a_shipped_definition_can_be_corrected_key_by_key(folder: Folder):
         + "grace = '1m'\nvariables.tenant.default = 'contoso.com'\n"
     ).providers["microsoft"]
     assert microsoft.definition.grace == timedelta(minutes=1)
-    assert microsoft.definition.confirm == 1
+    assert microsoft.definition.confirm_after == timedelta(minutes=1)
     assert microsoft.definition.variables["tenant"].default == "contoso.com"
 
     fixed = folder.load(
@@ -528,6 +546,17 @@ def test_a_shipped_definition_can_be_corrected_key_by_key(folder: Folder):
         + "[providers.microsoft.variables.tenant]\ndefault = 'a/b'\n"
     )
     assert list(problems) == ["providers.microsoft.variables.tenant.default"]
+
+
+def test_what_an_operator_says_about_a_provider_arrives(folder: Folder):
+    """Its own limits, and the hosts that variables may lead to."""
+    text = "allowed_hosts = ['sso.example.com', '10.0.0.7:8443', 'localhost']\nallow_private = true\nrate = '10/10m'\n"
+    keycloak = folder.load(LEAST + XERO.replace("xero", "keycloak") + text).providers["keycloak"]
+    assert keycloak.allowed_hosts == {"sso.example.com", "10.0.0.7:8443", "localhost"}
+    assert keycloak.allow_private
+    assert keycloak.definition.rate == Rate(count=10, per=timedelta(minutes=10))
+    xero = folder.load(LEAST + XERO).providers["xero"]
+    assert (xero.allowed_hosts, xero.allow_private, xero.definition.rate) == (frozenset(), False, None)
 
 
 def test_a_missing_or_broken_file_is_one_problem(folder: Folder):
