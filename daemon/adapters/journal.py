@@ -11,7 +11,7 @@ import sqlite3
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +19,7 @@ from typing import TypeVar
 from daemon.adapters.batcher import Batcher
 from daemon.adapters.keyring import KeyRing, Unopenable
 from daemon.adapters.room import reserve, room_for, shortage
-from daemon.domain.claim import Claim, Entry
+from daemon.domain.claim import Claim, Entry, StoreLost
 from daemon.domain.dialect import Reply
 
 KEPT_AT_ONCE = 512
@@ -41,7 +41,7 @@ create table if not exists probe (id integer primary key, at integer not null) s
 _FRAME = 4096 + 24  # bytes that one page takes in the write-ahead file
 
 # With each probe: by its index it looks at nothing but superseded entries, of which there are hardly any.
-_EXPIRE = "delete from entries where state = 'superseded' and datetime(asked_at) < datetime('now', ?)"
+_EXPIRE = "delete from entries where state = 'superseded' and datetime(asked_at) < datetime(?)"
 # Or replace: a commit that failed may have been durable all the same, and is then tried again.
 _KEEP = "insert or replace into entries values (?, ?, ?, ?, ?, ?, ?, ?)"
 _FORGET = "delete from entries where key = ?"
@@ -64,11 +64,21 @@ class JournalFull(JournalDamaged):
 class SqliteJournal:
     """Fits `refreshing.ports.Journal`."""
 
-    def __init__(self, path: Path, *, keyring: Callable[[], KeyRing], in_flight: int = 0) -> None:
-        """Room is reserved for `in_flight` replies. None is for a copy that is only read from: it may fill its disk."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        keyring: Callable[[], KeyRing],
+        in_flight: int = 0,
+        now: Callable[[], datetime] | None = None,
+    ) -> None:
+        """Room is reserved for `in_flight` replies. `now` is the store's time: what it calls old is dropped. Neither is
+        for a copy that is only read from: that may fill its disk, and keeps everything.
+        """
         self._path = path
         self._wal = path.with_name(path.name + "-wal")
         self._keyring = keyring
+        self._now = now
         self._room = room_for(in_flight)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._waiting: dict[int, Entry] = {}
@@ -208,7 +218,8 @@ class SqliteJournal:
             self._database.executescript(_SCHEMA)
             rows: list[Row] = self._database.execute("select * from entries order by key").fetchall()
         except (sqlite3.Error, OSError) as why:
-            if (lack := shortage(self._path.parent)) is not None:
+            directory = self._path.parent
+            if directory.is_dir() and (lack := shortage(directory)) is not None:
                 raise JournalFull(f"the journal can't be opened ({why}): {lack}. Make room") from None
             raise JournalDamaged(
                 f"{self._path}: the journal can't be used ({why}). It may hold tokens that exist nowhere else: check"
@@ -270,6 +281,12 @@ class SqliteJournal:
         """Queue a statement that nobody waits for: should it fail, the entry is replayed, which does no harm."""
         self._commits.submit(statement).add_done_callback(lambda done: done.exception())
 
+    def _expire(self) -> None:
+        """By the store's time, which no jump of this machine's clock moves; not before it is known."""
+        with suppress(StoreLost):
+            if self._now is not None:
+                self._later((_EXPIRE, ((self._now() - SUPERSEDED_FOR).isoformat(),)))
+
     async def _probe(self) -> None:
         """See to the room, and try a write, with whatever could not be written before."""
         self._shortage = await self._off_loop(self._see_to_room)
@@ -277,7 +294,7 @@ class SqliteJournal:
         # All are queued before the first is awaited: whoever forgets one meanwhile deletes it after its insert.
         tries = [self._commits.submit((_KEEP, row)) for _, row in unkept]
         if self._shortage is None:  # else the reserve is for replies
-            self._later((_EXPIRE, (f"-{SUPERSEDED_FOR.days} days",)))
+            self._expire()
             tries.append(self._commits.submit((_PROBE, (self._next_key,))))
         failures = await asyncio.gather(*tries, return_exceptions=True)
         for (key, _), failure in zip(unkept, failures, strict=False):

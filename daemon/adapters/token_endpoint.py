@@ -8,7 +8,8 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.request import Request, is_loopback
 from daemon.domain.secret import masked
 
+MOMENT = timedelta(milliseconds=200)  # to read what has come already, when the time is over
 LARGEST_REPLY = 256 * 1024  # bytes; a token reply has one to four thousand
 
 
@@ -53,14 +55,14 @@ class TokenEndpoint:
 
     def __init__(self, *, clock: BootClock, timeout: timedelta, connections: int) -> None:
         self._clock = clock
-        self._timeout = aiohttp.ClientTimeout(total=timeout.total_seconds())
+        self._timeout = timeout
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=connections,
                 ttl_dns_cache=60,
                 socket_factory=lambda address: _socket(address, timeout=timeout),
             ),
-            timeout=self._timeout,
+            timeout=aiohttp.ClientTimeout(total=None),
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -87,26 +89,44 @@ class TokenEndpoint:
             content_type=request.headers["Content-Type"],
             may_start=lambda: self._clock.boot() < deadline,
         )
+        end = asyncio.get_running_loop().time() + self._timeout.total_seconds()
         try:
-            async with self._session.request(
-                request.method, request.url, data=body, headers=request.headers, allow_redirects=False
-            ) as response:
-                return await _reply(response, asked_at=asked_at)
+            async with _until(end):
+                response = await self._session.request(
+                    request.method, request.url, data=body, headers=request.headers, allow_redirects=False
+                )
+            async with response:
+                return await _reply(response, end=end, asked_at=asked_at)
         except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError, ValueError) as error:
             return _no_reply(error, body, asked_at=asked_at)
 
 
-async def _reply(response: aiohttp.ClientResponse, *, asked_at: datetime) -> Reply:
+@asynccontextmanager
+async def _until(end: float) -> AsyncIterator[None]:
+    """Ends with TimeoutError a moment after `end`, by the loop's time. A process that slept finds its time over and the
+    reply in the socket, perhaps the only copy: it reads before it gives up.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        over = loop.call_at(end, lambda: limit.reschedule(loop.time() + MOMENT.total_seconds()))
+        try:
+            yield
+        finally:
+            over.cancel()
+
+
+async def _reply(response: aiohttp.ClientResponse, *, end: float, asked_at: datetime) -> Reply:
     """The reply as far as it came: a body that breaks off is still the body of a reply."""
     chunks: list[bytes] = []
     size, whole = 0, True
     try:
-        async for chunk in response.content.iter_any():
-            chunks.append(chunk[: LARGEST_REPLY - size])
-            size += len(chunk)
-            if size > LARGEST_REPLY:
-                whole = False
-                break
+        async with _until(end):
+            async for chunk in response.content.iter_any():
+                chunks.append(chunk[: LARGEST_REPLY - size])
+                size += len(chunk)
+                if size > LARGEST_REPLY:
+                    whole = False
+                    break
     except (aiohttp.ClientError, TimeoutError, OSError):
         whole = False
     if not whole:

@@ -82,7 +82,9 @@ def assemble(
     )
     refresh = settings.refresh
     store = MongoStore(mongo, owner=instance.id, keyring=keys, lease=refresh.lease, hold=_hold(refresh))
-    journal = SqliteJournal(instance.directory / "journal.db", keyring=keys, in_flight=refresh.concurrency)
+    journal = SqliteJournal(
+        instance.directory / "journal.db", keyring=keys, in_flight=refresh.concurrency, now=clock.now
+    )
     endpoint = TokenEndpoint(clock=clock, timeout=refresh.request_timeout, connections=refresh.concurrency)
     refresher = _refresher(settings, dict(providers), store, journal, endpoint, clock, observe)
 
