@@ -1,7 +1,8 @@
 """Our own notebook of provider replies that MongoDB has not confirmed: SQLite, fsynced, sealed.
 
 A reply is durable here before anything reads it, because it may hold the only copy of the next refresh token. Many
-callers share one transaction, and so one fsync; SQLite runs in a thread of its own, off the event loop.
+callers share one transaction, and so one fsync; SQLite runs in a thread of its own, off the event loop. Room for the
+replies in flight is reserved beforehand (`room.py`), and looked after with every commit and every probe.
 """
 
 import asyncio
@@ -10,14 +11,15 @@ import sqlite3
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from daemon.adapters.batcher import Batcher
 from daemon.adapters.keyring import KeyRing, Unopenable
-from daemon.domain.claim import Claim, Entry
+from daemon.adapters.room import reserve, room_for, shortage
+from daemon.domain.claim import Claim, Entry, StoreLost
 from daemon.domain.dialect import Reply
 
 KEPT_AT_ONCE = 512
@@ -33,10 +35,13 @@ create table if not exists entries (
   reply text not null,      -- sealed
   state text not null       -- waiting | unread | superseded | unusable
 ) strict;
+create index if not exists superseded on entries (asked_at) where state = 'superseded';
 create table if not exists probe (id integer primary key, at integer not null) strict;
 """
+_FRAME = 4096 + 24  # bytes that one page takes in the write-ahead file
 
-_EXPIRE = "delete from entries where state = 'superseded' and datetime(asked_at) < datetime('now', ?)"
+# With each probe: by its index it looks at nothing but superseded entries, of which there are hardly any.
+_EXPIRE = "delete from entries where state = 'superseded' and datetime(asked_at) < datetime(?)"
 # Or replace: a commit that failed may have been durable all the same, and is then tried again.
 _KEEP = "insert or replace into entries values (?, ?, ?, ?, ?, ?, ?, ?)"
 _FORGET = "delete from entries where key = ?"
@@ -52,33 +57,51 @@ class JournalDamaged(Exception):
     """The journal's file can't be used. It was left as it is; the text says where and what to do."""
 
 
+class JournalFull(JournalDamaged):
+    """There is no room to open the file: once there is, a new start will do."""
+
+
 class SqliteJournal:
     """Fits `refreshing.ports.Journal`."""
 
-    def __init__(self, path: Path, *, keyring: Callable[[], KeyRing]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        keyring: Callable[[], KeyRing],
+        in_flight: int = 0,
+        now: Callable[[], datetime] | None = None,
+    ) -> None:
+        """Room is reserved for `in_flight` replies. `now` is the store's time: what it calls old is dropped. Neither is
+        for a copy that is only read from: that may fill its disk, and keeps everything.
+        """
         self._path = path
+        self._wal = path.with_name(path.name + "-wal")
         self._keyring = keyring
+        self._now = now
+        self._room = room_for(in_flight)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._waiting: dict[int, Entry] = {}
         self._locked: dict[int, Row] = {}  # what no key on the ring opens: it blocks its token all the same
         self._unusable: set[int] = set()  # which of these are marked so in the file
         self._unkept: dict[int, Row] = {}  # what the disk refused
         self._next_key = 1
-        self._works = False
+        self._failure: str | None = "it is not open yet"  # of the last write
+        self._shortage: str | None = None  # of room, when last looked at
         self._commits: Batcher[Statement, None] = Batcher(self._commit, limit=KEPT_AT_ONCE)
         self._database: sqlite3.Connection
 
     async def open(self) -> int:
         """Open the file, or make it, and load what waits. Returns how many entries can't be read.
 
-        Raises JournalDamaged; the file is never recreated over what may hold the only copy of a token.
+        Raises JournalDamaged, or JournalFull; the file is never recreated over what may hold the only copy of a token.
         """
         rows = await self._off_loop(self._open)
         self._next_key = max((row[0] for row in rows), default=0) + 1
         for row in rows:
             if row[7] in (WAITING, UNUSABLE):
                 self._load(row)
-        self._works = True
+        await self._probe()
         return len(self._locked)
 
     async def close(self) -> None:
@@ -105,8 +128,8 @@ class SqliteJournal:
         row = self._row(entry)
         try:
             await self._commits.submit((_KEEP, row))
-        except Exception:  # noqa: BLE001  whatever it was: a reply in hand is not thrown away
-            self._works = False
+        except Exception as why:  # noqa: BLE001  whatever it was: a reply in hand is not thrown away
+            self._failure = str(why)
             self._unkept[entry.key] = row
         return entry
 
@@ -128,8 +151,8 @@ class SqliteJournal:
             self._later((_MARK, (why, entry.key)))
 
     async def entries(self) -> Sequence[Entry]:
-        """What waits to be replayed, oldest first. Also finds out anew whether the disk takes writes, and whether a
-        key has come back that opens what was locked.
+        """What waits to be replayed, oldest first. Also finds out anew whether the disk takes writes and has room, and
+        whether a key has come back that opens what was locked.
         """
         await self._probe()
         for row in list(self._locked.values()):
@@ -143,9 +166,16 @@ class SqliteJournal:
 
     @property
     def writable(self) -> bool:
-        return self._works and not self._unkept
+        return self.trouble is None
 
     # ---------------------------------------------------------------- for people
+
+    @property
+    def trouble(self) -> str | None:
+        """Why a reply that comes now might not be kept; None: it would be."""
+        if self._unkept:
+            return f"the disk refused replies, which memory holds: {len(self._unkept)} ({self._failure})"
+        return self._shortage or self._failure
 
     @property
     def count(self) -> int:
@@ -186,9 +216,11 @@ class SqliteJournal:
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = full")
             self._database.executescript(_SCHEMA)
-            self._database.execute(_EXPIRE, (f"-{SUPERSEDED_FOR.days} days",))
             rows: list[Row] = self._database.execute("select * from entries order by key").fetchall()
         except (sqlite3.Error, OSError) as why:
+            directory = self._path.parent
+            if directory.is_dir() and (lack := shortage(directory)) is not None:
+                raise JournalFull(f"the journal can't be opened ({why}): {lack}. Make room") from None
             raise JournalDamaged(
                 f"{self._path}: the journal can't be used ({why}). It may hold tokens that exist nowhere else: check"
                 " the disk and the permissions; if the file is damaged, move it aside and keep it"
@@ -197,11 +229,10 @@ class SqliteJournal:
 
     def _check(self) -> None:
         """Look before anything is written: SQLite would mend, or begin anew, over what may hold tokens."""
-        wal = self._path.with_name(self._path.name + "-wal")
         if not self._path.exists() or not self._path.stat().st_size:
-            if wal.exists() and wal.stat().st_size:
+            if self._wal.exists() and self._wal.stat().st_size:
                 raise sqlite3.DatabaseError(
-                    f"{wal.name} holds entries, but the file that it belongs to is gone"
+                    f"{self._wal.name} holds entries, but the file that it belongs to is gone"
                 )
             self._path.touch(mode=0o600)
             return
@@ -214,12 +245,13 @@ class SqliteJournal:
         must not take the others with it.
         """
         try:
-            await self._off_loop(self._transact, statements)
+            short = await self._off_loop(self._write, statements)
         except Exception as why:
-            self._works = False
+            self._failure = str(why)
             if isinstance(why, sqlite3.OperationalError) or len(statements) == 1:
                 raise
             return [await self._alone(statement) for statement in statements]
+        self._shortage = short or self._shortage  # that there is room again is for the probe to say
         return [None] * len(statements)
 
     async def _alone(self, statement: Statement) -> BaseException | None:
@@ -228,6 +260,11 @@ class SqliteJournal:
         except Exception as why:  # noqa: BLE001  it is the caller's, who may have nobody waiting
             return why
         return None
+
+    def _write(self, statements: Sequence[Statement]) -> str | None:
+        """Commit `statements`; then look at what is left of the disk, so that claims stop before a sweep ends."""
+        self._transact(statements)
+        return shortage(self._path.parent) if self._room else None
 
     def _transact(self, statements: Sequence[Statement]) -> None:
         try:
@@ -244,17 +281,40 @@ class SqliteJournal:
         """Queue a statement that nobody waits for: should it fail, the entry is replayed, which does no harm."""
         self._commits.submit(statement).add_done_callback(lambda done: done.exception())
 
+    def _expire(self) -> None:
+        """By the store's time, which no jump of this machine's clock moves; not before it is known."""
+        with suppress(StoreLost):
+            if self._now is not None:
+                self._later((_EXPIRE, ((self._now() - SUPERSEDED_FOR).isoformat(),)))
+
     async def _probe(self) -> None:
-        """Try a write, with whatever could not be written before."""
+        """See to the room, and try a write, with whatever could not be written before."""
+        self._shortage = await self._off_loop(self._see_to_room)
         unkept = list(self._unkept.items())
         # All are queued before the first is awaited: whoever forgets one meanwhile deletes it after its insert.
         tries = [self._commits.submit((_KEEP, row)) for _, row in unkept]
-        tries.append(self._commits.submit((_PROBE, (self._next_key,))))
+        if self._shortage is None:  # else the reserve is for replies
+            self._expire()
+            tries.append(self._commits.submit((_PROBE, (self._next_key,))))
         failures = await asyncio.gather(*tries, return_exceptions=True)
         for (key, _), failure in zip(unkept, failures, strict=False):
             if failure is None:
                 self._unkept.pop(key, None)
-        self._works = failures[-1] is None
+        refused = [str(failure) for failure in failures if failure is not None]
+        if failures:
+            self._failure = refused[-1] if refused else None
+
+    def _see_to_room(self) -> str | None:
+        """Move what the write-ahead file holds to where it belongs, and reserve room behind its end. Why not, if so."""
+        if not self._room:
+            return None
+        try:
+            if (short := shortage(self._path.parent)) is not None:
+                return short
+            _, frames, _ = self._database.execute("pragma wal_checkpoint(passive)").fetchone()
+            return reserve(self._wal, used=max(0, frames) * _FRAME, room=self._room)
+        except (sqlite3.Error, OSError) as why:
+            return str(why)
 
     async def _off_loop(self, work: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)

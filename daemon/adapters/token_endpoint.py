@@ -12,10 +12,11 @@ session's pool, never reused here.
 No text of a failure is the library's: it would quote the URL, whose query may hold the refresh token.
 """
 
+import asyncio
 import ssl
 from base64 import b64encode
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -32,6 +33,7 @@ from daemon.domain.request import Request
 from daemon.domain.secret import Secret
 from daemon.domain.target import is_loopback
 
+MOMENT = timedelta(milliseconds=200)  # to read what has come already, when the time is over
 LARGEST_REPLY = 256 * 1024  # bytes; a token reply has one to four thousand
 
 _Told = tuple[str, str]  # a code, and the same for people
@@ -91,6 +93,7 @@ class TokenEndpoint:
         must stay public can only be kept from literal addresses: what names lead to is the proxy's business.
         """
         self._clock = clock
+        self._timeout = timeout
         self._may_start = may_start
         self._proxy, self._proxy_headers = _proxy(proxy)
         tls = ssl.create_default_context()
@@ -99,7 +102,7 @@ class TokenEndpoint:
         def session(allows: Callable[[str], bool] | None) -> aiohttp.ClientSession:
             return aiohttp.ClientSession(
                 connector=connector(timeout=timeout, limit=connections, tls=tls, allows=allows),
-                timeout=aiohttp.ClientTimeout(total=timeout.total_seconds()),
+                timeout=aiohttp.ClientTimeout(total=None),  # `_until` is the limit
                 trust_env=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -122,6 +125,7 @@ class TokenEndpoint:
             content_type=request.headers.get("Content-Type"),
             obstacle=lambda: self._obstacle(deadline),
         )
+        end = asyncio.get_running_loop().time() + self._timeout.total_seconds()
         try:
             local = is_loopback(request.url)
             if not local and not request.url.startswith("https://"):
@@ -132,8 +136,10 @@ class TokenEndpoint:
                     concerns=Concern.PROVIDER,
                     asked_at=asked_at,
                 )
-            async with self._asked(request, body, local=local) as response:
-                return await _reply(response, asked_at=asked_at)
+            async with _until(end):
+                response = await self._asked(request, body, local=local)
+            async with response:
+                return await _reply(response, end=end, asked_at=asked_at)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             if body.held is None:
                 return failed(error, sent=body.sent, asked_at=asked_at)
@@ -145,9 +151,7 @@ class TokenEndpoint:
             return _TOO_LATE
         return None if self._may_start() else _NOT_KEPT
 
-    def _asked(
-        self, request: Request, body: _Guarded, *, local: bool
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    def _asked(self, request: Request, body: _Guarded, *, local: bool) -> Awaitable[aiohttp.ClientResponse]:
         through = None if local else self._proxy
         if through and request.public_only and is_private_literal(urlsplit(request.url).hostname or ""):
             raise PrivateAddress
@@ -173,17 +177,32 @@ def _proxy(proxy: Secret | None) -> tuple[str | None, dict[str, str]]:
     return f"{parts.scheme}://{place}", {"Proxy-Authorization": f"Basic {known}"} if user else {}
 
 
-async def _reply(response: aiohttp.ClientResponse, *, asked_at: datetime) -> Reply:
+@asynccontextmanager
+async def _until(end: float) -> AsyncIterator[None]:
+    """Ends with TimeoutError a moment after `end`, by the loop's time. A process that slept finds its time over and the
+    reply in the socket, perhaps the only copy: it reads before it gives up.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        over = loop.call_at(end, lambda: limit.reschedule(loop.time() + MOMENT.total_seconds()))
+        try:
+            yield
+        finally:
+            over.cancel()
+
+
+async def _reply(response: aiohttp.ClientResponse, *, end: float, asked_at: datetime) -> Reply:
     """The reply as far as it came: a body that breaks off is still the body of a reply."""
     chunks: list[bytes] = []
     size, whole = 0, True
     try:
-        async for chunk in response.content.iter_any():
-            chunks.append(chunk[: LARGEST_REPLY - size])
-            size += len(chunk)
-            if size > LARGEST_REPLY:
-                whole = False
-                break
+        async with _until(end):
+            async for chunk in response.content.iter_any():
+                chunks.append(chunk[: LARGEST_REPLY - size])
+                size += len(chunk)
+                if size > LARGEST_REPLY:
+                    whole = False
+                    break
     except (aiohttp.ClientError, TimeoutError, OSError):
         whole = False
     if not whole:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from daemon.adapters.mongo_inspection import (
     missing_rights,
     write_with_majority,
 )
+from daemon.adapters.room import allocated, room_for, shortage
 from daemon.commands.access import open_store, read_settings
 from daemon.commands.failure import Exit
 from daemon.commands.options import Options
@@ -24,10 +24,9 @@ from daemon.commands.output import Output
 from daemon.domain.claim import StoreLost
 from daemon.domain.provider import Provider
 from daemon.runtime.clock import Clock
+from daemon.runtime.filesystem import filesystem_at, is_remote, mounts
 from daemon.runtime.problem import Problem, SettingsInvalid
 from daemon.runtime.settings import Settings
-
-_ROOM = 64 << 20  # bytes; some ten thousand replies
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,7 +57,7 @@ def check(options: Options) -> int:
     else:
         _check_keys(settings, report)
         _check_providers(settings, report)
-        _check_state(settings.state_dir, report)
+        _check_state(settings, report)
         asyncio.run(_check_store(settings, report))
     _tell(Output(as_json=options.json), report)
     return report.code
@@ -101,8 +100,11 @@ def _is_example(provider: Provider) -> bool:
     return provider.client_id in ("...", "YOUR-CLIENT-ID")
 
 
-def _check_state(directory: Path, report: Report) -> None:
-    """The journal needs a directory that takes writes, and room; a journal that is there must be whole."""
+def _check_state(settings: Settings, report: Report) -> None:
+    """The journal needs a directory on a disk of this machine that takes writes, and room; one that is there must be
+    whole.
+    """
+    directory = settings.state_dir
     existing = next((path for path in (directory, *directory.parents) if path.exists()), directory)
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         report.problem(
@@ -112,12 +114,17 @@ def _check_state(directory: Path, report: Report) -> None:
             code=Exit.CONFIG,
         )
         return
-    if (free := shutil.disk_usage(existing).free) < _ROOM:
+    filesystem = filesystem_at(existing.resolve(), mounts())
+    if filesystem is not None and is_remote(filesystem):
         report.problem(
             "state.dir",
-            f"only {free >> 20} MiB are free at {directory}",
-            "Make room: replies are kept there.",
+            f"{directory} is on a network file system ({filesystem})",
+            "Choose a directory on a disk of this machine.",
+            code=Exit.CONFIG,
         )
+    asked = room_for(settings.refresh.concurrency) - allocated(directory / "journal.db-wal")
+    if (short := shortage(existing, asked=max(0, asked))) is not None:
+        report.problem("state.dir", short, "Make room: replies are kept there.")
     journal = directory / "journal.db"
     if journal.exists() and not _is_whole(journal):
         report.problem(

@@ -10,10 +10,11 @@ from pathlib import Path
 from daemon import __version__
 from daemon.adapters.embedded_mongod import MongodFailed, MongodMissing
 from daemon.adapters.event_log import configure
-from daemon.adapters.journal import JournalDamaged
+from daemon.adapters.journal import JournalDamaged, JournalFull
 from daemon.adapters.mongo import StoreUriInvalid
 from daemon.commands.failure import Exit
 from daemon.runtime.daemon import Daemon
+from daemon.runtime.filesystem import caution
 from daemon.runtime.health import PortTaken
 from daemon.runtime.instance import StateHeld, StateUnusable, take
 from daemon.runtime.service_manager import ServiceManager
@@ -33,6 +34,9 @@ def run(config: Path | None, env_file: Path | None) -> int:
         for problem in invalid.problems:
             _say(str(problem))
         return Exit.CONFIG
+    except JournalFull as why:
+        _say(str(why))
+        return Exit.FAILED
     except (StateUnusable, StoreUriInvalid, JournalDamaged, MongodMissing) as why:
         _say(str(why))
         return Exit.CONFIG
@@ -53,6 +57,13 @@ def run(config: Path | None, env_file: Path | None) -> int:
 def _run(settings: Settings, read: Callable[[], Settings]) -> int:
     instance = take(settings.state_dir)
     log = configure(format=settings.log.format.value, level=settings.log.level.value)
+    if instance.filesystem is not None and (why := caution(instance.filesystem)) is not None:
+        log.log(
+            "state.volatile",
+            "warning",
+            message=f"state.dir is on {instance.filesystem}: {why}",
+            do="choose a directory on a disk that lasts: the journal may hold the only copy of a token",
+        )
     daemon = Daemon(
         settings,
         instance=instance,

@@ -85,7 +85,9 @@ def assemble(
     refresh = settings.refresh
     store = MongoStore(mongo, owner=instance.id, keyring=keys, lease=refresh.lease, hold=_hold(refresh))
     pauses = MongoPauses(mongo, keyring=keys)
-    journal = SqliteJournal(instance.directory / "journal.db", keyring=keys)
+    journal = SqliteJournal(
+        instance.directory / "journal.db", keyring=keys, in_flight=refresh.concurrency, now=clock.now
+    )
     endpoint = TokenEndpoint(
         clock=clock,
         timeout=refresh.request_timeout,

@@ -3,6 +3,8 @@
 The id is bound to the machine's boot and to the very file it stands in. The same id under the same lock therefore
 means: the process that used it before is dead, and what it held can be taken back. A copied directory or a cloned
 machine does not match, and gets an id of its own.
+
+All of that, and the journal beside it, rests on a disk of this machine: a network's file system is refused.
 """
 
 import fcntl
@@ -11,6 +13,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
+
+from daemon.runtime.filesystem import MOUNTINFO, filesystem_at, is_remote, mounts
 
 LOCK, IDENTITY = "lock", "instance.json"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -31,27 +35,46 @@ class Instance:
     id: str
     directory: Path
     returned: bool  # the earlier process of this id is dead
+    filesystem: str | None  # what the directory is on, as the kernel names it; None: it does not tell
 
 
-def take(directory: Path) -> Instance:
+def take(directory: Path, *, mountinfo: Path = MOUNTINFO) -> Instance:
     """Lock `directory` for the life of this process, and find out who we are.
 
     Raises StateHeld, naming the process, or StateUnusable.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        filesystem = _of_this_machine(directory, mountinfo)
         descriptor = held(directory / LOCK)  # stays open for the life of this process
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        holder = f"{os.getpid()}\n".encode()
+        os.pwrite(descriptor, holder, 0)  # in place: that works on a full disk too
+        os.ftruncate(descriptor, len(holder))
         identity = directory / IDENTITY
         known = _read(identity)
-        if known is not None:
-            return Instance(id=known, directory=directory, returned=True)
-        return Instance(id=_write(identity), directory=directory, returned=False)
+        return Instance(
+            id=_write(identity) if known is None else known,
+            directory=directory,
+            returned=known is not None,
+            filesystem=filesystem,
+        )
     except OSError as why:
         raise StateUnusable(
-            f"state.dir {directory}: {why.strerror or why}. Make it a directory that this user may write to"
+            f"state.dir {directory}: {why.strerror or why}. Make it a directory that this user may write to, and that"
+            " has room"
         ) from None
+
+
+def _of_this_machine(directory: Path, mountinfo: Path) -> str | None:
+    """The file system that `directory` is on. Raises StateUnusable for a network's."""
+    filesystem = filesystem_at(directory.resolve(), mounts(mountinfo))
+    if filesystem is not None and is_remote(filesystem):
+        raise StateUnusable(
+            f"state.dir {directory}: it is on a network file system ({filesystem}), where neither a lock nor an fsync"
+            " can be relied on, and the journal may hold the only copy of a token. Choose a directory on a disk of"
+            " this machine; replicas need nothing shared but MongoDB"
+        )
+    return filesystem
 
 
 def held(path: Path) -> int:

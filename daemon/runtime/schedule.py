@@ -6,11 +6,24 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
 
-HEARTBEAT = timedelta(seconds=5)
+HEARTBEAT = timedelta(seconds=1)  # set back by an hour, the wall clock holds nothing up for longer than this
 JUMP = timedelta(seconds=1)
 
 Job = Callable[[], Awaitable[None]]
+
+
+class _Every(BaseTrigger):  # type: ignore[misc]
+    """Next time is one period from now. APScheduler's own interval counts up from the last time, run by run: over a
+    clock that was years behind at boot, that holds the process up for minutes.
+    """
+
+    def __init__(self, period: timedelta) -> None:
+        self._period = period
+
+    def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
+        return now + self._period
 
 
 class Schedule:
@@ -18,16 +31,14 @@ class Schedule:
 
     def __init__(self) -> None:
         self._scheduler = AsyncIOScheduler(
-            timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+            timezone=UTC, job_defaults={"max_instances": 1, "misfire_grace_time": None}
         )
         self._heartbeat: asyncio.TimerHandle | None = None
         self._drift = self._wall_minus_monotonic()
 
     def every(self, period: timedelta, job: Job, *, name: str) -> None:
         """Run `job` now and then every `period`."""
-        self._scheduler.add_job(
-            job, "interval", seconds=period.total_seconds(), id=name, next_run_time=datetime.now(UTC)
-        )
+        self._scheduler.add_job(job, _Every(period), id=name, next_run_time=datetime.now(UTC))
 
     def once(self, after: timedelta, job: Job, *, name: str) -> None:
         """Run `job` once, `after` from now; one that waits under the same name is replaced."""

@@ -104,8 +104,10 @@ class View:
         return True, "MongoDB answers and has a writable primary"
 
     def _journal(self) -> Check:
-        if self.parts is None or not self.parts.journal.writable:
-            return False, "the journal can't be written: no provider is asked until it can"
+        if self.parts is None:
+            return False, "starting"
+        if (trouble := self.parts.journal.trouble) is not None:
+            return False, f"no provider is asked until a reply could be kept: {trouble}"
         return True, f"{self.parts.journal.count} replies wait for MongoDB"
 
     def _keys(self) -> Check:

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import re
+import shutil
 import signal
 import sqlite3
 import sys
@@ -11,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from daemon.adapters.journal import JournalDamaged, SqliteJournal
+from daemon.adapters.journal import _EXPIRE, JournalDamaged, SqliteJournal
 from daemon.adapters.keyring import KeyRing
+from daemon.adapters.room import LEAST_FREE, PER_REPLY, allocated, room_for
 from daemon.domain.claim import Claim, Entry
 from daemon.domain.dialect import Reply
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
+from tests.faults.small_disk import SmallDisk, small_disk
 
 CANARY = "canary-successor-5417"
 NOON = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
@@ -45,8 +49,8 @@ def reply(body: bytes = CANARY.encode(), *, asked_at: datetime = NOON) -> Reply:
     )
 
 
-def journal_at(path: Path, ring: KeyRing = RING) -> SqliteJournal:
-    return SqliteJournal(path, keyring=lambda: ring)
+def journal_at(path: Path, ring: KeyRing = RING, *, in_flight: int = 0) -> SqliteJournal:
+    return SqliteJournal(path, keyring=lambda: ring, in_flight=in_flight, now=lambda: datetime.now(UTC))
 
 
 @pytest.fixture
@@ -161,17 +165,35 @@ async def test_keys_go_on_after_a_restart(path):
     await second.close()
 
 
-async def test_superseded_entries_are_kept_for_seven_days(path):
-    """A successor that a newer consent overtook can be salvaged for a week, and is then dropped at a start."""
+@pytest.mark.parametrize("restarted", [True, False], ids=["at a start", "while running"])
+async def test_superseded_entries_are_kept_for_seven_days(path, restarted):
+    """A successor that a newer consent overtook can be salvaged for a week, and is then dropped."""
     journal = journal_at(path)
     await journal.open()
     now = datetime.now(UTC)
     for name, age in (("old", timedelta(days=8)), ("young", timedelta(days=6))):
         journal.retain(await journal.keep(claim(name), reply(asked_at=now - age)), "superseded")
-    waiting = await journal.keep(claim("waiting"), reply(asked_at=now - timedelta(days=400)))
-    await journal.close()
-    assert await reopened(path) == [waiting]
-    assert rows(path) == [("acme:young", "superseded"), ("acme:waiting", "waiting")]
+    long_ago = now - timedelta(days=400)
+    journal.retain(await journal.keep(claim("unread"), reply(asked_at=long_ago)), "unread")
+    waiting = await journal.keep(claim("waiting"), reply(asked_at=long_ago))
+    if restarted:
+        await journal.close()
+        assert await reopened(path) == [waiting]
+    else:
+        assert list(await journal.entries()) == [waiting]
+    assert rows(path) == [
+        ("acme:young", "superseded"),
+        ("acme:unread", "unread"),
+        ("acme:waiting", "waiting"),
+    ]
+    if not restarted:
+        await journal.close()
+
+
+async def test_the_drop_of_old_entries_costs_nothing_while_there_are_none(journal):
+    """It is tried with every probe, so it must go by an index that holds superseded entries alone."""
+    plan = journal._database.execute(f"explain query plan {_EXPIRE}", ("2026-11-21",)).fetchall()
+    assert [step[3] for step in plan] == ["SCAN entries USING INDEX superseded"]
 
 
 # ---------------------------------------------------------------- many at once
@@ -229,6 +251,14 @@ def child(path: Path) -> Iterator[list[asyncio.subprocess.Process]]:
 
 async def test_replies_survive_a_kill_right_after_keep(path, child):
     """SIGKILL gives no time to close anything; the next process finds every reply that keep returned from."""
+    process = await kept_in_a_child(path, child)
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    assert [entry.token for entry in await reopened(path)] == [f"acme:{n}" for n in range(20)]
+
+
+async def kept_in_a_child(path: Path, child: list[asyncio.subprocess.Process]) -> asyncio.subprocess.Process:
+    """Another process with a journal at `path`, in which it has kept twenty replies."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -241,9 +271,7 @@ async def test_replies_survive_a_kill_right_after_keep(path, child):
     child.append(process)
     assert process.stdout is not None
     assert await process.stdout.readline() == b"kept\n"
-    process.send_signal(signal.SIGKILL)
-    await process.wait()
-    assert [entry.token for entry in await reopened(path)] == [f"acme:{n}" for n in range(20)]
+    return process
 
 
 # ---------------------------------------------------------------- a disk that refuses
@@ -346,6 +374,134 @@ async def _keep_badly(journal: SqliteJournal) -> None:
         await journal._commits.submit(("insert into entries values (?, ?, ?, ?, ?, ?, ?, ?)", row))
 
 
+async def test_what_troubles_the_disk_is_said(journal):
+    """For people: nothing while all is well, the refusal while it lasts, and what is held in memory meanwhile."""
+    assert journal.trouble is None
+    refuse_writes(journal)
+    await journal.entries()
+    refusal = "attempt to write a readonly database"
+    assert journal.trouble == refusal
+    await journal.keep(claim(), reply())
+    assert journal.trouble == f"the disk refused replies, which memory holds: 1 ({refusal})"
+    refuse_writes(journal, refuse=False)
+    await journal.entries()
+    assert journal.trouble is None
+
+
+# ---------------------------------------------------------------- room beforehand
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    with small_disk(tmp_path / "disk", mebibytes=16) as disk:
+        yield disk
+
+
+async def test_room_is_allocated_before_anything_is_asked(path):
+    """Open, a journal has its reserve on the disk already; it does not grow with use, and nothing is lost in it."""
+    journal = journal_at(path, in_flight=32)
+    await journal.open()
+    wal = path.with_name("journal.db-wal")
+    assert journal.writable
+    assert allocated(wal) >= room_for(32)
+    for n in range(500):
+        journal.forget(await journal.keep(claim(str(n)), reply(b"x" * 4000)))
+        if n % 50 == 0:
+            await journal.entries()
+    kept = await journal.keep(claim("last"), reply())
+    assert allocated(wal) < room_for(32) + (5 << 20)  # SQLite starts the file anew with each thousand pages
+    assert await reopened(path) == [kept]
+    await journal.close()
+
+
+async def test_a_disk_without_room_for_all_that_can_be_in_flight_is_not_asked_for(path):
+    """Too little for so many replies: nothing is allocated, nothing may be asked, and both figures are told."""
+    journal = journal_at(path, in_flight=1 << 50)
+    await journal.open()
+    assert not journal.writable
+    assert re.fullmatch(rf"{path.parent} has [0-9.]+ MiB free and needs 7036\d+\.\d MiB", journal.trouble)
+    assert allocated(path.with_name("journal.db-wal")) < 1 << 20
+    await journal.close()
+
+
+@pytest.mark.parametrize(
+    ("size", "forgotten"), [(4_000, False), (30_000, False), (4_000, True), (8_000, True)]
+)
+async def test_every_reply_in_flight_finds_room_on_a_full_disk(path, disk, size, forgotten):
+    """The disk is full to the last page when they come, each in a transaction of its own: all are durable."""
+    journal = journal_at(disk.directory / "journal.db", in_flight=64)
+    await journal.open()
+    assert journal.writable
+    disk.fill()
+    kept = [await journal.keep(claim(str(n)), reply(bytes([n]) * size)) for n in range(64)]
+    assert journal._unkept == {}
+    if forgotten:
+        for entry in kept[1:]:
+            journal.forget(entry)
+            while journal._commits._runner is not None:  # one transaction each: the dearest way
+                await asyncio.sleep(0)
+        kept = kept[:1]
+    assert disk.free == 0
+    shutil.copytree(disk.directory, path.parent / "after a crash", ignore=lambda *_: ["hog"])
+    assert await reopened(path.parent / "after a crash" / "journal.db") == kept
+    await journal.close()
+
+
+async def test_a_disk_that_fills_up_stops_the_asking_with_the_next_commit(disk):
+    """No probe is needed to see it. It recovers with the first probe that finds room again."""
+    journal = journal_at(disk.directory / "journal.db", in_flight=64)
+    await journal.open()
+    disk.fill()
+    assert journal.writable
+    kept = await journal.keep(claim(), reply())
+    assert not journal.writable
+    assert journal.trouble == f"{disk.directory} has 0.0 MiB free and needs 4.0 MiB"
+    assert list(await journal.entries()) == [kept]
+    assert not journal.writable
+    disk.clear()
+    assert not journal.writable
+    await journal.entries()
+    assert journal.writable
+    await journal.close()
+
+
+async def test_the_waiting_time_of_a_full_disk_does_not_eat_the_reserve(disk):
+    """A disk may be full for weeks: what is tried meanwhile takes nothing of what is kept for replies."""
+    journal = journal_at(disk.directory / "journal.db", in_flight=64)
+    await journal.open()
+    await journal.keep(claim(), reply())
+    disk.fill()
+    await journal.entries()
+    used = journal._database.total_changes
+    for _ in range(100):
+        await journal.entries()
+    assert journal._database.total_changes == used
+    await journal.close()
+
+
+async def test_a_journal_opens_on_a_full_disk_and_has_what_was_kept(disk, child):
+    """The process was killed, and its disk is full when the next one starts: it replays, and asks nothing."""
+    path = disk.directory / "journal.db"
+    process = await kept_in_a_child(path, child)
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    disk.fill()
+    journal = journal_at(path, in_flight=64)
+    await journal.open()
+    assert len(await journal.entries()) == 20
+    assert not journal.writable
+    disk.clear()
+    assert len(await journal.entries()) == 20
+    assert journal.writable
+    await journal.close()
+
+
+def test_the_default_needs_no_big_disk():
+    """256 requests in flight, and what must be free beside: a machine with 20 MiB to spare will do."""
+    assert room_for(256) + LEAST_FREE == 20 << 20
+    assert PER_REPLY == 64 << 10
+
+
 # ---------------------------------------------------------------- files and keys that don't fit
 
 
@@ -410,3 +566,42 @@ async def test_an_entry_without_its_key_blocks_its_token_until_the_key_is_back(p
     assert list(await second.entries()) == [kept]
     assert (second.tokens, second.count) == ({"acme:1"}, 1)
     await second.close()
+
+
+async def test_an_entry_of_the_earlier_key_is_replayed_after_another_became_active(path):
+    """A reload puts a new key first and keeps the old one: what waits stays readable, in this process and the next."""
+    ring = {"ring": RING}
+    journal = SqliteJournal(path, keyring=lambda: ring["ring"])
+    await journal.open()
+    before = await journal.keep(claim("before"), reply(b"of the old key"))
+    ring["ring"] = KeyRing({"a": b"\x07" * 32, "b": b"\x08" * 32}, active="b")
+    after = await journal.keep(claim("after"), reply(b"of the new key"))
+    assert list(await journal.entries()) == [before, after]
+    await journal.close()
+    assert await reopened(path, ring["ring"]) == [before, after]
+    with sqlite3.connect(path) as database:
+        sealed = [text for (text,) in database.execute("select reply from entries order by key")]
+    database.close()
+    assert [text.split(".")[1] for text in sealed] == ["a", "b"]
+
+
+async def test_an_entry_whose_key_comes_back_while_it_is_marked_goes_on_being_counted_once(path):
+    """Refused before for another reason, then without its key, then with it again: one entry, one token, all along."""
+    first = journal_at(path)
+    await first.open()
+    kept = await first.keep(claim(), reply())
+    first.retain(kept, "unusable")
+    await first.close()
+    ring = {"ring": KeyRing({"b": b"\x08" * 32}, active="b")}
+    second = SqliteJournal(path, keyring=lambda: ring["ring"])
+    assert await second.open() == 1
+    other = await second.keep(claim("2"), reply())
+    assert (second.tokens, second.count) == ({"acme:1", "acme:2"}, 2)
+    assert list(await second.entries()) == [other]
+    ring["ring"] = KeyRing({"a": b"\x07" * 32, "b": b"\x08" * 32}, active="a")
+    assert list(await second.entries()) == [kept, other]
+    assert second.count == 2
+    second.forget(kept)
+    assert (second.tokens, second.count) == ({"acme:2"}, 1)
+    await second.close()
+    assert rows(path) == [("acme:2", "waiting")]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from daemon.runtime.instance import StateHeld, StateUnusable, take
+from tests.faults.small_disk import small_disk
 
 TAKE = "import sys; from pathlib import Path; from daemon.runtime.instance import take; i = take(Path(sys.argv[1])); print(i.id, i.returned, flush=True); input()"
 
@@ -83,3 +84,48 @@ def test_what_can_not_be_a_directory_is_refused_with_advice(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StateUnusable, match=r"state\.dir .*file/state.*writ"):
         take(tmp_path / "file" / "state")
+
+
+@pytest.mark.parametrize("filesystem", ["nfs4", "cifs", "fuse.sshfs", "ceph"])
+def test_a_network_file_system_is_refused_before_anything_is_written_to_it(tmp_path, filesystem):
+    """Its locks and fsyncs can't be relied on: named, with what to do, and no lock file is left there."""
+    mountinfo = tmp_path / "mountinfo"
+    mountinfo.write_text(
+        f"1 0 0:1 / / rw - ext4 /dev/a rw\n2 1 0:2 / {tmp_path} rw - {filesystem} far:/ rw\n"
+    )
+    with pytest.raises(StateUnusable, match=rf"state\.dir .*network.*{filesystem}.*disk of this machine"):
+        take(tmp_path / "state", mountinfo=mountinfo)
+    assert list((tmp_path / "state").iterdir()) == []
+
+
+def test_a_link_onto_a_network_file_system_is_refused_too(tmp_path):
+    """What counts is where the files are, not what the path is called."""
+    (tmp_path / "far").mkdir()
+    (tmp_path / "near").symlink_to(tmp_path / "far")
+    mountinfo = tmp_path / "mountinfo"
+    mountinfo.write_text(f"1 0 0:1 / / rw - ext4 /dev/a rw\n2 1 0:2 / {tmp_path}/far rw - nfs filer:/ rw\n")
+    with pytest.raises(StateUnusable, match="network"):
+        take(tmp_path / "near" / "state", mountinfo=mountinfo)
+
+
+@pytest.mark.parametrize("filesystem", ["ext4", "tmpfs", "overlay"])
+def test_any_other_is_taken_and_named(tmp_path, filesystem):
+    """A container's layer and memory too: that is for a warning."""
+    mountinfo = tmp_path / "mountinfo"
+    mountinfo.write_text(f"1 0 0:1 / / rw - {filesystem} none rw\n")
+    assert take(tmp_path / "state", mountinfo=mountinfo).filesystem == filesystem
+
+
+def test_without_a_list_of_mounts_nothing_is_refused(tmp_path):
+    """Not every system has one."""
+    assert take(tmp_path / "state", mountinfo=tmp_path / "missing").filesystem is None
+
+
+def test_a_full_disk_does_not_keep_a_known_instance_out(tmp_path, another):
+    """Its lock file has a page already: taking the directory again needs no room."""
+    with small_disk(tmp_path / "disk", mebibytes=1) as disk:
+        name, _, process = another(disk.directory)
+        process.kill()
+        process.wait()
+        disk.fill()
+        assert another(disk.directory)[:2] == (name, "True")

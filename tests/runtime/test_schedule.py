@@ -1,6 +1,7 @@
 """The schedule keeps its beat: at once, again, once, and over a jump of the wall clock."""
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 
 from daemon.runtime.schedule import Schedule
@@ -62,3 +63,24 @@ async def test_a_jump_of_the_wall_clock_stalls_nothing():
         await runs.acquire()
     schedule.stop()
     schedule.close()
+
+
+async def test_a_clock_that_was_decades_behind_at_boot_is_set_in_one_run():
+    """Without a battery the wall clock starts in 1970. What was planned then is not made up for, run by run."""
+    schedule, runs = Schedule(), []
+    ran = asyncio.Event()
+
+    async def job() -> None:
+        runs.append(1)
+        ran.set()
+
+    schedule.every(timedelta(minutes=1), job, name="job")
+    schedule._scheduler.get_job("job").modify(next_run_time=datetime(1970, 1, 1, tzinfo=UTC))
+    begun = time.monotonic()
+    schedule.start()
+    async with asyncio.timeout(5):
+        await ran.wait()
+    schedule.stop()
+    schedule.close()
+    assert runs == [1]
+    assert time.monotonic() - begun < 2

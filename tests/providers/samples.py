@@ -1,0 +1,51 @@
+"""What is sent in the goldens: one client and one token, full of characters that a careless encoder gets wrong, and
+for each definition with variables a place that is not its default.
+"""
+
+from typing import Any
+
+from daemon.domain.provider import Provider
+from daemon.domain.secret import Secret
+from daemon.domain.token import State, Token
+from daemon.runtime.definitions import shipped
+
+CLIENT_ID = "app/7+a:b c"
+CLIENT_SECRET = "s/e+c:r e%t&=?"
+ACCESS_TOKEN = "a/c+c:e s%s=&?"
+REFRESH_TOKEN = "1//r+t:o k%e=n&?"
+
+VARIABLES = {
+    "amazon-selling-partner": {"host": "api.amazon.co.jp"},
+    "auth0": {"subdomain": "acme.eu"},
+    "docusign": {"host": "account-d"},
+    "generic": {"endpoint": "https://sso.example.com/token"},
+    "keycloak": {"base": "https://sso.example.com", "realm": "acme"},
+    "microsoft": {"tenant": "acme.onmicrosoft.com"},
+    "okta": {"subdomain": "acme"},
+    "salesforce": {"host": "acme.my.salesforce.com"},
+    "shopify": {"shop": "acme"},
+    "zoho": {"accounts-server": "https://accounts.zoho.eu"},
+    "zoom-server": {"account_id": "a1B2_c3-D4"},
+}
+ALLOWED_HOSTS = dict.fromkeys(["generic", "keycloak"], frozenset({"sso.example.com"}))
+
+
+def provider(name: str, *, client_id: str = CLIENT_ID, client_secret: str = CLIENT_SECRET) -> Provider:
+    """A client of ours with the shipped definition `name`."""
+    return Provider(
+        definition=shipped()[name],
+        client_id=client_id,
+        client_secret=Secret(client_secret),
+        allowed_hosts=ALLOWED_HOSTS.get(name, frozenset()),
+    )
+
+
+def token(name: str, **fields: Any) -> Token:
+    """A token there, with a refresh token and an access token unless `fields` say otherwise."""
+    sample = {
+        "refresh_token": Secret(REFRESH_TOKEN),
+        "access_token": Secret(ACCESS_TOKEN),
+        "vars": VARIABLES.get(name, {}),
+        "revision": 1,
+    }
+    return Token(id=f"{name}:a", provider=name, account="a", state=State.ACTIVE, **(sample | fields))
