@@ -26,13 +26,14 @@ Collection = AsyncCollection[dict[str, object]]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMEOUTS = {
-    "serverSelectionTimeoutMS": 3000,  # a loss is noticed within five seconds
+    "serverSelectionTimeoutMS": 2000,  # a loss is noticed within five seconds, on a busy machine too
     "connectTimeoutMS": 3000,
     "socketTimeoutMS": 20000,
     "heartbeatFrequencyMS": 2000,
 }
 _MAJORITY = WriteConcern(w="majority", j=True, wtimeout=10000)
 _ACCESS_DENIED = (13, 18, 8000)
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _QUOTED = re.compile(r'"[^"]*"')
 
 
@@ -150,7 +151,8 @@ class Mongo:
             return self._lost(f"MongoDB refuses our login or our rights: {text}")
         if isinstance(error, ConfigurationError):
             return self._lost(f"MongoDB can't be reached with this URI: {text}")
-        return self._lost(f"MongoDB did not answer as promised: {type(error).__name__}: {text}")
+        kind = _HUMP.sub(" ", type(error).__name__).lower()  # in words: a long name would be masked
+        return self._lost(f"MongoDB did not answer as promised: {kind}: {text}")
 
     def _lost(self, message: str) -> StoreLost:
         self._told(up=False, message=message)

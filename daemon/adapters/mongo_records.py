@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import bson
 from bson.errors import BSONError
 from pymongo import UpdateOne
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
 
 from daemon.adapters.batcher import Batcher
 from daemon.adapters.keyring import KeyRing, Unopenable
@@ -93,7 +93,9 @@ class MongoRecords:
         operations = [operation for write in writes for operation in write.operations()]
         try:
             result = await self._mongo.tokens.bulk_write(operations, ordered=False)
-        except PyMongoError:
+        except PyMongoError as error:
+            if isinstance(error, ConnectionFailure):
+                self._mongo.lost(error)  # told now: judging may take as long again to fail
             return await self._judge(writes)  # ambiguous: what is stored now tells
         self._mongo.seen()
         if result.matched_count == len(operations):

@@ -81,6 +81,8 @@ class Lane:
                 await self._start(batch.items)
                 claimed += len(batch.items)
                 more = batch.more
+        if self._lost:
+            raise StoreLost("a result could not be stored; its reply waits in the journal")
         return claimed
 
     async def _probe(self) -> int:

@@ -12,7 +12,8 @@ from daemon.adapters.embedded_mongod import EmbeddedMongod, MongodFailed
 from daemon.adapters.event_log import EventLog
 from daemon.adapters.mongo_statistics import repair_undated, statistics
 from daemon.domain.claim import StoreLost
-from daemon.domain.event import Event, SweepFailed, TokenEnding, TokenHeld, TokenInDoubt
+from daemon.domain.event import Event, SweepFailed, SweepFinished, TokenEnding, TokenHeld, TokenInDoubt
+from daemon.domain.event import StoreLost as StoreLostEvent
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.statistics import Statistics
@@ -29,6 +30,10 @@ from daemon.runtime.view import View
 COUNT_EVERY = timedelta(seconds=15)
 COUNT_SHARE = 100  # counting the whole store takes at most this part of MongoDB's time
 REPAIR_EVERY = timedelta(hours=1)
+LOST_RETRY = timedelta(
+    seconds=1
+)  # after a loss of MongoDB, doubled each time; a sweep that waits for it takes two
+LOST_RETRY_LAST = timedelta(seconds=5)
 SOON = timedelta(milliseconds=50)  # after a due time, so that it has surely come
 
 
@@ -59,6 +64,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
         self._prepared = False
+        self._failed = 0  # sweeps in a row
         self._held: Collection[str] = ()
         self._ending: Mapping[str, datetime] = {}
         self._parts: Parts
@@ -156,7 +162,9 @@ class Daemon:
                 await self._prepare()
         except StoreLost as lost:
             self._manager.status(f"waiting for MongoDB: {lost}")
-            self._parts.metrics(SweepFailed(message=str(lost)))
+            failed = SweepFailed(message=str(lost))
+            self._parts.metrics(failed)
+            self._watch(failed)
             return
         await self._parts.sweeper.sweep()
 
@@ -223,6 +231,15 @@ class Daemon:
         if isinstance(event, TokenInDoubt):
             wait = max(event.due_at - self._parts.clock.now(), timedelta(0)) + SOON
             self._schedule.once(wait, self._sweep, name="in doubt")
+        elif isinstance(event, SweepFinished):
+            self._failed = 0
+        elif isinstance(event, SweepFailed | StoreLostEvent):
+            # Not a whole period later: what waits in the journal has waited enough.
+            wait = min(
+                LOST_RETRY * (1 << min(self._failed, 4)), LOST_RETRY_LAST, self._settings.refresh.sweep_every
+            )
+            self._failed += isinstance(event, SweepFailed)
+            self._schedule.once(wait, self._sweep, name="lost")
 
     # ---------------------------------------------------------------- signals
 

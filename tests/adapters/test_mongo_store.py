@@ -513,6 +513,7 @@ async def test_a_renewal_is_written_sealed_and_ends_the_lease(bench):
         "updated_at": now,
         "expires_at": now + timedelta(hours=1),
         "refresh_expires_at": now + timedelta(days=60),
+        "consent_ends_at": None,
         "due_at": now + timedelta(minutes=55),
         "grant_fingerprint": RING.fingerprint("refresh-1"),
         "revision": 8,

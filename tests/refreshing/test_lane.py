@@ -189,7 +189,8 @@ async def test_a_lost_store_ends_the_pass_until_the_replay(world):
         world.store.put(str(n))
     world.store.away = {"record"}
     lane = world.lane(world.providers[0])
-    await lane.work()
+    with pytest.raises(StoreLost, match="could not be stored"):
+        await lane.work()
     await done(lane)
     asked = len(world.endpoint.asked)
     assert 0 < asked <= 4
@@ -206,7 +207,8 @@ async def test_a_journal_that_can_not_be_written_ends_the_pass(world):
     world.store.away = {"record"}  # so that the refused reply stays in memory
     world.journal.disk_full = True
     lane = world.lane(world.providers[0])
-    await lane.work()
+    with pytest.raises(StoreLost, match="could not be stored"):
+        await lane.work()
     await done(lane)
     assert len(world.endpoint.asked) <= 4
     assert not world.journal.writable
