@@ -15,7 +15,7 @@ from daemon.domain.provider import Provider
 from daemon.refreshing.ports import Clock, Journal, Observe, Pace, Pauses, Store
 from daemon.refreshing.refresher import Refresher
 
-SHYNESS = timedelta(seconds=2)  # how long the first answer is waited for before many more are asked
+SHYNESS = timedelta(milliseconds=500)  # how long the first answer is waited for before many more are asked
 
 
 class Lane:
