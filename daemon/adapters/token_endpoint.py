@@ -9,7 +9,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -91,36 +91,44 @@ class TokenEndpoint:
         )
         end = asyncio.get_running_loop().time() + self._timeout.total_seconds()
         try:
-            async with _until(end):
+            async with _until(end, spare=self._timeout):
                 response = await self._session.request(
                     request.method, request.url, data=body, headers=request.headers, allow_redirects=False
                 )
             async with response:
-                return await _reply(response, end=end, asked_at=asked_at)
+                return await _reply(response, until=_until(end, spare=self._timeout), asked_at=asked_at)
         except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError, ValueError) as error:
             return _no_reply(error, body, asked_at=asked_at)
 
 
 @asynccontextmanager
-async def _until(end: float) -> AsyncIterator[None]:
+async def _until(end: float, *, spare: timedelta) -> AsyncIterator[None]:
     """Ends with TimeoutError a moment after `end`, by the loop's time. A process that slept finds its time over and the
-    reply in the socket, perhaps the only copy: it reads before it gives up.
+    reply in the socket, perhaps the only copy: it reads before it gives up. Or it had just checked its deadline and
+    writes the request only now: the time that it slept through is given back, at most `spare`.
     """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as limit:
-        over = loop.call_at(end, lambda: limit.reschedule(loop.time() + MOMENT.total_seconds()))
+
+        def end_soon() -> None:
+            slept = min(loop.time() - end, spare.total_seconds())
+            limit.reschedule(loop.time() + max(slept, MOMENT.total_seconds()))
+
+        over = loop.call_at(end, end_soon)
         try:
             yield
         finally:
             over.cancel()
 
 
-async def _reply(response: aiohttp.ClientResponse, *, end: float, asked_at: datetime) -> Reply:
+async def _reply(
+    response: aiohttp.ClientResponse, *, until: AbstractAsyncContextManager[None], asked_at: datetime
+) -> Reply:
     """The reply as far as it came: a body that breaks off is still the body of a reply."""
     chunks: list[bytes] = []
     size, whole = 0, True
     try:
-        async with _until(end):
+        async with until:
             async for chunk in response.content.iter_any():
                 chunks.append(chunk[: LARGEST_REPLY - size])
                 size += len(chunk)
