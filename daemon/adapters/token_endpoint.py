@@ -16,7 +16,7 @@ import asyncio
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -136,10 +136,10 @@ class TokenEndpoint:
                     concerns=Concern.PROVIDER,
                     asked_at=asked_at,
                 )
-            async with _until(end):
+            async with _until(end, spare=self._timeout):
                 response = await self._asked(request, body, local=local)
             async with response:
-                return await _reply(response, end=end, asked_at=asked_at)
+                return await _reply(response, until=_until(end, spare=self._timeout), asked_at=asked_at)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             if body.held is None:
                 return failed(error, sent=body.sent, asked_at=asked_at)
@@ -178,25 +178,33 @@ def _proxy(proxy: Secret | None) -> tuple[str | None, dict[str, str]]:
 
 
 @asynccontextmanager
-async def _until(end: float) -> AsyncIterator[None]:
+async def _until(end: float, *, spare: timedelta) -> AsyncIterator[None]:
     """Ends with TimeoutError a moment after `end`, by the loop's time. A process that slept finds its time over and the
-    reply in the socket, perhaps the only copy: it reads before it gives up.
+    reply in the socket, perhaps the only copy: it reads before it gives up. Or it had just checked its deadline and
+    writes the request only now: the time that it slept through is given back, at most `spare`.
     """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as limit:
-        over = loop.call_at(end, lambda: limit.reschedule(loop.time() + MOMENT.total_seconds()))
+
+        def end_soon() -> None:
+            slept = min(loop.time() - end, spare.total_seconds())
+            limit.reschedule(loop.time() + max(slept, MOMENT.total_seconds()))
+
+        over = loop.call_at(end, end_soon)
         try:
             yield
         finally:
             over.cancel()
 
 
-async def _reply(response: aiohttp.ClientResponse, *, end: float, asked_at: datetime) -> Reply:
+async def _reply(
+    response: aiohttp.ClientResponse, *, until: AbstractAsyncContextManager[None], asked_at: datetime
+) -> Reply:
     """The reply as far as it came: a body that breaks off is still the body of a reply."""
     chunks: list[bytes] = []
     size, whole = 0, True
     try:
-        async with _until(end):
+        async with until:
             async for chunk in response.content.iter_any():
                 chunks.append(chunk[: LARGEST_REPLY - size])
                 size += len(chunk)

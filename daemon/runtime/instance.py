@@ -52,8 +52,10 @@ def take(directory: Path, *, mountinfo: Path = MOUNTINFO) -> Instance:
         os.ftruncate(descriptor, len(holder))
         identity = directory / IDENTITY
         known = _read(identity)
+        name = _write(identity) if known is None else known
+        _hold(identity)
         return Instance(
-            id=_write(identity) if known is None else known,
+            id=name,
             directory=directory,
             returned=known is not None,
             filesystem=filesystem,
@@ -62,6 +64,22 @@ def take(directory: Path, *, mountinfo: Path = MOUNTINFO) -> Instance:
         raise StateUnusable(
             f"state.dir {directory}: {why.strerror or why}. Make it a directory that this user may write to, and that"
             " has room"
+        ) from None
+
+
+def _hold(identity: Path) -> None:
+    """Lock the identity too, for the life of this process: the lock file alone protects nothing once it is removed.
+
+    Raises StateHeld.
+    """
+    descriptor = os.open(identity, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StateHeld(
+            f"state.dir {identity.parent} is in use by another process, though its lock file is gone: stop that one,"
+            " or give this one a state.dir of its own"
         ) from None
 
 
@@ -126,4 +144,5 @@ def _write(path: Path) -> str:
 
 def _binding(path: Path) -> list[str | int]:
     boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else "unknown"
-    return [boot, path.stat().st_ino]
+    file = path.stat()  # two new disks number their files alike: the number alone is not enough
+    return [boot, file.st_dev, file.st_ino]

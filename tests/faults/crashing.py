@@ -1,11 +1,15 @@
-"""The real daemon, built to die at one point of a token's path; run as a program of its own.
+"""The real daemon, built to die or to freeze at one point of a token's path; run as a program of its own.
 
     python crashing.py POINT OCCURRENCE KEPT_FILE --config config.toml run
 
 Its ports are wrapped where they are put together, in the bootstrap's namespace, so the daemon itself has no switch for
-this. Dying is `os._exit`: no cleanup, no flush, nothing is closed. Each reply that has become durable is noted in
-KEPT_FILE, with the fingerprint of what was spent, the reply's status and the time, so that the window before it can be measured. The
-point `never` only takes these notes.
+this. Dying is `os._exit`: no cleanup, no flush, nothing is closed. Freezing (POINT `freeze:...`) is SIGSTOP, from which
+it wakes by SIGCONT. Each reply that has become durable is noted in KEPT_FILE, with the fingerprint of what was spent,
+the reply's status and the time, so that the window before it can be measured; so is, as `check`, how long each request
+took from the check of its claim's deadline to its being written. The point `never` only takes these notes.
+
+The margin that the settings demand between requests and lease is for real machines: here a lease may be as short as a
+test has time for.
 """
 
 import asyncio
@@ -17,9 +21,12 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any
+
+from aiohttp.abc import AbstractStreamWriter
 
 from daemon.__main__ import main
+from daemon.adapters import token_endpoint
 from daemon.adapters.journal import SqliteJournal
 from daemon.adapters.mongo_store import MongoStore
 from daemon.adapters.token_endpoint import TokenEndpoint
@@ -28,41 +35,55 @@ from daemon.domain.claim import Batch, Claim, Entry, Recorded
 from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.provider import Provider
 from daemon.domain.request import Request
-from daemon.runtime import bootstrap
+from daemon.runtime import bootstrap, settings
 
 CRASHED = 137
+FREEZE = "freeze:"  # before a point: stop there until SIGCONT
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 MIDWAY = timedelta(milliseconds=150)  # into a request: sent, and the provider (latency: twice this) has it
+JAMMED = timedelta(milliseconds=500)  # until all that was in flight waits in the journal
 
 Reach = Callable[[str], None]
 Note = Callable[[Claim, Reply], None]
 
 
-def die() -> NoReturn:
+def die() -> None:
     os._exit(CRASHED)
 
 
+def freeze() -> None:
+    signal.raise_signal(signal.SIGSTOP)  # all threads, this one first
+
+
 class Fuse:
-    """Ends this process when `point` is reached for the `occurrence`th time."""
+    """Ends, or freezes, this process when `point` is reached for the `occurrence`th time."""
 
     def __init__(self, point: str, occurrence: int) -> None:
-        self.point = point
+        self.point = point.removeprefix(FREEZE)
         self._left = occurrence
+        self._end = freeze if point.startswith(FREEZE) else die
 
     def __call__(self, point: str) -> None:
         if self._burns_down(point):
-            die()
+            self._end()
 
     def light(self, point: str, delay: timedelta) -> None:
         """Like a call, but it takes `delay` to burn down."""
         if self._burns_down(point):
-            asyncio.get_running_loop().call_later(delay.total_seconds(), die)
+            asyncio.get_running_loop().call_later(delay.total_seconds(), self._end)
 
     async def smoulder(self, point: str, delay: timedelta) -> None:
         """Like a call, but the caller gets no further while everything else goes on for `delay`."""
         if self._burns_down(point):
             await asyncio.sleep(delay.total_seconds())
-            die()
+            self._end()
+
+    async def jam(self, point: str, delay: timedelta) -> None:
+        """From that time on no caller gets any further; and all of it ends after `delay`."""
+        if point == self.point:
+            self.light(point, delay)
+            if self._left <= 0:
+                await asyncio.Event().wait()
 
     def _burns_down(self, point: str) -> bool:
         self._left -= point == self.point
@@ -81,12 +102,20 @@ def store_class(fuse: Fuse) -> type[MongoStore]:
         async def _take(
             self, found: Sequence[Mapping[str, Any]], lease: Mapping[str, object], *, now: datetime
         ) -> None:
+            fuse("claim.found")
             await super()._take(found, lease, now=now)
-            fuse("claim.taken")
+            if fuse.point == "claim.taken":  # counts where others were not faster
+                ours = {
+                    "_id": {"$in": [document["_id"] for document in found]},
+                    "lease.claim": lease["claim"],
+                }
+                if await self._mongo.tokens.find_one(ours):
+                    fuse("claim.taken")
 
         async def record(self, claim: Claim, change: Change) -> Recorded:
             fuse("record.before")
             await fuse.smoulder("record.slow", MIDWAY)
+            await fuse.jam("record.jammed", JAMMED)
             recorded = await super().record(claim, change)
             fuse("record.after")
             return recorded
@@ -104,6 +133,28 @@ def endpoint_class(fuse: Fuse) -> type[TokenEndpoint]:
             return reply
 
     return Endpoint
+
+
+def body_class(fuse: Fuse, note: Callable[[str], None]) -> type[token_endpoint._Guarded]:
+    class Body(token_endpoint._Guarded):
+        """Its check is the last thing before it is written: the points stand on both sides of it."""
+
+        def __init__(self, body: bytes, *, content_type: str, may_start: Callable[[], bool]) -> None:
+            super().__init__(body, content_type=content_type, may_start=lambda: self._checked(may_start))
+
+        def _checked(self, may_start: Callable[[], bool]) -> bool:
+            fuse("ask.connected")
+            allowed = may_start()
+            self._checked_at = time.perf_counter()
+            if allowed:
+                fuse("ask.checked")
+            return allowed
+
+        async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+            await super().write_with_length(writer, content_length)
+            note(f"none check {time.perf_counter() - self._checked_at}")
+
+    return Body
 
 
 def journal_class(fuse: Fuse, note: Note) -> type[SqliteJournal]:
@@ -129,16 +180,23 @@ def journal_class(fuse: Fuse, note: Note) -> type[SqliteJournal]:
     return Journal
 
 
-def note_in(path: str) -> Note:
+def notes_in(path: str) -> Callable[[str], None]:
     """One `write` a line, so that a line is there whole or not at all, whenever this process dies."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def note(claim: Claim, reply: Reply) -> None:
-        spent = claim.token.refresh_token
-        name = hashlib.sha256(spent.reveal().encode()).hexdigest() if spent else "none"
-        os.write(file, f"{name} {reply.status} {time.time()}\n".encode())
+    def note(line: str) -> None:
+        os.write(file, f"{line}\n".encode())
 
     return note
+
+
+def note_of(note: Callable[[str], None]) -> Note:
+    def kept(claim: Claim, reply: Reply) -> None:
+        spent = claim.token.refresh_token
+        name = hashlib.sha256(spent.reveal().encode()).hexdigest() if spent else "none"
+        note(f"{name} {reply.status} {time.time()}")
+
+    return kept
 
 
 def end_with_the_test() -> None:
@@ -150,10 +208,12 @@ if __name__ == "__main__":
     end_with_the_test()
     point, occurrence, kept = sys.argv[1:4]
     sys.argv[1:4] = []
-    fuse = Fuse(point, int(occurrence))
+    fuse, note = Fuse(point, int(occurrence)), notes_in(kept)
     vars(bootstrap).update(
         MongoStore=store_class(fuse),
         TokenEndpoint=endpoint_class(fuse),
-        SqliteJournal=journal_class(fuse, note_in(kept)),
+        SqliteJournal=journal_class(fuse, note_of(note)),
     )
+    vars(token_endpoint).update(_Guarded=body_class(fuse, note))
+    vars(settings).update(LEASE_MARGIN=timedelta())
     sys.exit(main())

@@ -45,15 +45,22 @@ class Stage:
     async def close(self) -> None:
         await self._client.close()
 
-    def install(self, *, concurrency: int) -> Installation:
-        """One more replica."""
+    def install(self, *, concurrency: int, **definition: str) -> Installation:
+        """One more replica. `definition`: what its provider is said to be like, as in a definition file."""
         sandbox = self.sandbox
         client = {"client_id": sandbox.client_id, "client_secret": sandbox.client_secret}
         place = Installation(
             self._directory / f"installation-{len(self.places)}",
             uri=self._uri,
             database=self._database,
-            providers={"sandbox": {"token_url": sandbox.token_url, "concurrency": concurrency, **client}},
+            providers={
+                "sandbox": {
+                    "token_url": sandbox.token_url,
+                    "concurrency": concurrency,
+                    **client,
+                    **definition,
+                }
+            },
             key=self.places[0].key if self.places else None,
             refresh=self._refresh,
         )
@@ -86,6 +93,34 @@ class Stage:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
             await daemon.ended()
+
+    def clone(self, place: Installation, *, to: Installation) -> None:
+        """Copy the state directory of `place`, as it is at this moment, to a replica that has none yet."""
+        shutil.copytree(place.directory / "state", to.directory / "state", dirs_exist_ok=True)
+
+    @asynccontextmanager
+    async def pressed(self, every: timedelta) -> AsyncIterator[None]:
+        """All that is active, unclaimed and not yet due is made due so often, as applications may wish."""
+        over = asyncio.Event()
+
+        async def press() -> None:
+            while not over.is_set():
+                now = datetime.now(UTC)
+                resting = {"state": "active", "lease": None, "due_at": {"$gt": now}}
+                await self.tokens.update_many(resting, {"$set": {"due_at": now}})
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), every.total_seconds())
+
+        pressing = asyncio.create_task(press())
+        try:
+            yield
+        finally:
+            over.set()
+            await pressing
+
+    async def leased(self, owner: str) -> list[Document]:
+        """What the instance `owner` has claimed."""
+        return await self.tokens.find({"lease.owner": owner}).to_list()
 
     def kept(self) -> dict[str, float]:
         """When each grant that came had become durable, by the fingerprint of what was spent for it."""
@@ -180,9 +215,9 @@ class Stage:
             async for document in self.tokens.find({})
         }
         return [
-            str(grant["id"])
-            for grant in self.ledger()
-            if grant["revoked_by"] is None and stored[str(grant["id"])] != grant["current"]
+            grant.id
+            for grant in self.sandbox._grants  # not the whole ledger, whose making holds up the provider
+            if grant.revoked_by is None and stored[grant.id] != grant.current
         ]
 
     def windows(self) -> list[timedelta]:
@@ -194,6 +229,27 @@ class Stage:
             for spent, at in kept.items()
             if left.get(spent) is not None
         )
+
+    def checks(self) -> list[timedelta]:
+        """How long each request took from the check of its claim's deadline to its being written."""
+        notes = map(str.split, self.kept_file.read_text().splitlines())
+        return sorted(timedelta(seconds=float(took)) for _, what, took in notes if what == "check")
+
+    def presented_twice(self) -> set[str]:
+        """The grants of which one value was presented more than once."""
+        return {
+            str(grant["id"])
+            for grant in self.ledger()
+            if len(grant["presented"]) != len({one["sha256"] for one in grant["presented"]})
+        }
+
+
+async def frozen(daemon: DaemonProcess, *, within: timedelta = PATIENCE) -> None:
+    """Wait until the process has stopped, as by SIGSTOP."""
+    limit = time.monotonic() + within.total_seconds()
+    while Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        assert time.monotonic() < limit, f"it never froze\n{daemon.logs[-4000:]}"
+        await asyncio.sleep(POLL_EVERY.total_seconds())
 
 
 def fingerprint(value: str) -> str:

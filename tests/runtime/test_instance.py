@@ -51,6 +51,14 @@ def test_a_directory_that_is_in_use_is_refused_by_the_name_of_its_holder(tmp_pat
         take(tmp_path / "state")
 
 
+def test_a_removed_lock_file_lets_nobody_in(tmp_path, another):
+    """Somebody tidied up: the identity is held as well, and two live processes never share one."""
+    another(tmp_path / "state")
+    (tmp_path / "state" / "lock").unlink()
+    with pytest.raises(StateHeld, match="lock file is gone"):
+        take(tmp_path / "state")
+
+
 def test_a_copied_directory_is_another_instance(tmp_path, another):
     """The id is bound to the file it stands in, so a copy beside the original does not match."""
     name, _, _ = another(tmp_path / "state")
