@@ -34,6 +34,7 @@ class KeyRing:
         self._keys = dict(keys)
         self._active = active
         self._field_keys: dict[tuple[str, str], bytes] = {}
+        self._extracted: dict[tuple[str, str], bytes] = {}
         if active not in self._keys or any(len(key) != KEY_BYTES for key in self._keys.values()):
             raise ValueError("the active key must be on the ring, and every key have 32 bytes")
 
@@ -83,7 +84,14 @@ class KeyRing:
         return [self.fingerprint(text, key_id) for key_id in self._keys]
 
     def _token_key(self, key_id: str, token_id: str, field: str) -> bytes:
-        return _derived(self.field_key(field, key_id), token_id)
+        """HKDF of the field key (RFC 5869). Its first half is the same for all tokens and done once; the second is one
+        HMAC, since the key is as long as the hash.
+        """
+        extracted = self._extracted.get((key_id, field))
+        if extracted is None:
+            extracted = hmac.digest(bytes(KEY_BYTES), self.field_key(field, key_id), "sha256")
+            self._extracted[key_id, field] = extracted
+        return hmac.digest(extracted, token_id.encode() + b"\x01", "sha256")
 
 
 def _parsed(sealed: object, token_id: str) -> tuple[str, bytes]:

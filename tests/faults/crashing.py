@@ -92,9 +92,11 @@ class Fuse:
 
 def store_class(fuse: Fuse) -> type[MongoStore]:
     class Store(MongoStore):
-        async def claim(self, provider: Provider, *, limit: int, busy: Collection[str]) -> Batch:
+        async def claim(
+            self, provider: Provider, *, limit: int, busy: Collection[str], doubtful: bool = False
+        ) -> Batch:
             fuse("claim.before")
-            batch = await super().claim(provider, limit=limit, busy=busy)
+            batch = await super().claim(provider, limit=limit, busy=busy, doubtful=doubtful)
             if batch.items:
                 fuse("claim.after")
             return batch

@@ -92,9 +92,10 @@ async def test_a_jump_of_the_wall_clock_brings_no_storm_and_no_stall(stage, tmp_
                 f" {len(daemon.seen('token.renewed')) - renewed} renewals in {passed.total_seconds():.1f} s"
             )
             assert sweeps <= passed / SWEEP_EVERY + 2, said
+        at = datetime.now(UTC)
         assert await daemon.stop() == 0
         assert daemon.seen("token.postponed") == daemon.seen("token.superseded") == []
-    await well_kept(scene)
+    await well_kept(scene, at=at)
     gaps = waits(scene)
     said.append(f"renewed {min(gaps):.1f} to {max(gaps):.1f} s after their issue, of {LIFETIME.seconds} s")
     with capsys.disabled():
@@ -125,8 +126,9 @@ async def test_a_process_that_slept_presents_nothing_under_a_claim_that_ran_out(
         assert (
             len(daemon.seen("sweep.finished")) <= (time.monotonic() - woken) / SWEEP_EVERY.total_seconds() + 2
         )
+        at = datetime.now(UTC)
         assert await daemon.stop() == 0
-    await well_kept(scene)
+    await well_kept(scene, at=at)
     with capsys.disabled():
         print(
             f"\nslept {SLEPT_FOR.seconds} s: {claims} claims had run out, three sweeps within {took:.1f} s of waking"
@@ -149,8 +151,9 @@ async def test_a_process_that_slept_reads_the_replies_that_came_meanwhile(stage)
         daemon.send_signal(signal.SIGCONT)
         await scene.settled(lambda token: token.get("refreshed_at") is not None, within=NO_STALL + BACKOFF)
         assert daemon.seen("token.in_doubt") == []
+        at = datetime.now(UTC)
         assert await daemon.stop() == 0
-    await well_kept(scene)
+    await well_kept(scene, at=at)
 
 
 # ---------------------------------------------------------------- what is looked at
@@ -195,15 +198,15 @@ def waits(scene: Stage) -> list[float]:
     ]
 
 
-async def well_kept(scene: Stage) -> None:
-    """Nothing was presented twice, refused or lost; nothing that is stored is off by the jump."""
+async def well_kept(scene: Stage, *, at: datetime) -> None:
+    """Nothing was presented twice, refused or lost; nothing that is stored is off by the jump, seen from `at`: when the
+    daemon was told to stop."""
     presented = [one for grant in scene.ledger() for one in grant["presented"]]
     assert len({one["sha256"] for one in presented}) == len(presented)
     assert scene.revoked() == []
     assert await scene.differing() == []
-    now = datetime.now(UTC)
     async for token in scene.tokens.find({}):
         assert token["state"] == "active"
-        assert now < token["expires_at"] <= now + LIFETIME
+        assert at < token["expires_at"] <= datetime.now(UTC) + LIFETIME
         assert now - NO_STALL < token["due_at"] <= now + LIFETIME
         assert token["refreshed_at"] <= now
