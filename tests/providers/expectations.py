@@ -1,0 +1,305 @@
+"""What every provider's answers must come to, one row each: what we read, and so what becomes of the stored token.
+
+Written down from the providers' pages and from what was seen of them, neither from the definitions nor from the
+sandbox's fixtures, so that each row is a third voice. What a row doesn't say is as in `STANDARD`. An answer is told in
+words (`told`); where a provider has several wordings for one situation, there is one text for each, in the sandbox's
+order.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, assert_never
+
+from daemon.domain.answer import Answer, Granted, Misconfigured, Rejected, Unavailable, Unread
+
+DAY = timedelta(days=1)
+TOLD = timedelta(seconds=3000)  # of the sandbox's access tokens here: no provider's documented lifetime
+
+# How many hours an access token lives by the provider's own word, which counts where a reply tells no end. For the
+# others an hour is safe to assume.
+_HOURS = {
+    5 / 60: "keycloak",
+    0.5: "hubspot xero",
+    1: "airtable amazon-selling-partner asana atlassian box google okta pipedrive quickbooks shopify spotify zoho zoom",
+    2: "calendly ebay gitlab twitter-v2",
+    4: "dropbox twitch",
+    6: "strava",
+    8: "docusign github-app-oauth",
+    12: "slack",
+    24: "linear reddit",
+    60 * 24: "facebook linkedin",
+}
+DOCUMENTED = {name: timedelta(hours=hours) for hours, names in _HOURS.items() for name in names.split()}
+
+STANDARD: Mapping[str, list[str]] = {
+    "dead grant": ["Rejected invalid_grant"],
+    "wrong client": ["Misconfigured invalid_client (client)"],
+    "throttle": ["Unavailable slow_down"],
+    "throttle, Retry-After: 7": ["Unavailable slow_down, wait 7 s"],
+    "server error": ["Unavailable server_error, in doubt"],
+    "outage": ["Unavailable temporarily_unavailable, in doubt", "Unavailable http_502, in doubt"],
+    "words nobody knows": ["Unavailable never_heard_of"],
+    "hang": ["Unavailable timeout, in doubt"],
+    "reset": ["Unavailable connection, in doubt"],
+    "garbage": ["Unread no_grant"],
+    "truncated": ["Unavailable cut_short, in doubt"],
+    "2 MB": ["Unavailable cut_short, in doubt"],
+}
+
+
+def told(answer: Answer) -> str:
+    """An answer in words: its kind, its code, and what follows from it."""
+    match answer:
+        case Granted():
+            return "Granted"
+        case Unread():
+            return f"Unread {answer.code}"
+        case Rejected():
+            return f"Rejected {answer.code}"
+        case Misconfigured():
+            return f"Misconfigured {answer.code} ({answer.concerns.value})"
+        case Unavailable():
+            wait = f", wait {answer.retry_after.total_seconds():.0f} s" if answer.retry_after else ""
+            return f"Unavailable {answer.code}{wait}{', in doubt' if answer.in_doubt else ''}"
+        case _:
+            assert_never(answer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One definition, spoken to as one of the sandbox's providers.
+
+    every          each nth refresh brings another refresh token; 0: none does
+    told           whether a reply repeats a refresh token that stays as it is
+    always         whether a reply without a refresh token must alarm somebody
+    lives          the access token, where no reply tells; see `DOCUMENTED`
+    refresh_ends   the refresh token, after the consent
+    keeps          what applications need of the reply; `first`: what only the consent's reply holds of it
+    confirmed      how much later a rejection must be repeated before the grant is dead
+    unsettled      why an experimental provider's dead grant is not settled; what it says in words that nobody knows
+                   is then only Unavailable, which condemns nothing
+    """
+
+    definition: str
+    sandbox: str
+    every: int
+    told: bool = True
+    always: bool = False
+    lives: timedelta = TOLD
+    refresh_ends: timedelta | None = None
+    keeps: Mapping[str, object] = field(default_factory=dict)
+    first: Mapping[str, object] = field(default_factory=dict)
+    confirmed: timedelta | None = None
+    unsettled: str = ""
+    says: Mapping[str, list[str]] = field(default_factory=dict)
+
+    def expects(self, situation: str) -> list[str]:
+        return self.says.get(situation, STANDARD[situation])
+
+
+ROWS: dict[str, Row] = {}
+
+
+def row(definition: str, *, sandbox: str | None = None, **more: Any) -> None:
+    spoken = sandbox or definition
+    name = definition if sandbox in (None, "sandbox", "zoom") else sandbox
+    ROWS[name] = Row(definition=definition, sandbox=spoken, **more)
+
+
+UNSHOWN = "no page shows one, so the standard's word is expected"
+SECOND_HAND = "only others report it"
+
+row("airtable", every=1, always=True, refresh_ends=60 * DAY, unsettled=SECOND_HAND)
+row("amazon-selling-partner", every=3, refresh_ends=365 * DAY, unsettled=UNSHOWN)
+row("asana", every=0, told=False, keeps={"data_gid": "4673218951"}, unsettled=UNSHOWN)
+row(
+    "atlassian", every=1, always=True, refresh_ends=90 * DAY,
+    says={"wrong client": ["Misconfigured access_denied (client)"]},
+)  # fmt: skip
+row("auth0", every=0, told=False, says={"wrong client": ["Misconfigured access_denied (client)"]})
+row(
+    "auth0", sandbox="auth0-rotating", every=1,
+    says={"wrong client": ["Misconfigured access_denied (client)"]},
+)  # fmt: skip
+row("box", every=1, always=True, refresh_ends=60 * DAY, says={"dead grant": ["Rejected invalid_grant"] * 2})
+row(
+    "calendly", every=1, always=True, unsettled=SECOND_HAND,
+    keeps={
+        "owner": "https://api.calendly.com/users/EXAMPLE",
+        "organization": "https://api.calendly.com/organizations/EXAMPLE",
+    },
+)  # fmt: skip
+row("docusign", every=3, refresh_ends=30 * DAY, unsettled=UNSHOWN)
+row(
+    "dropbox", every=0, told=False, unsettled=UNSHOWN,
+    first={"account_id": "dbid:AAAAexample", "uid": "12345"},
+)  # fmt: skip
+row("ebay", every=0, told=False, refresh_ends=547 * DAY, unsettled=UNSHOWN)
+row(
+    "facebook", every=0, told=False,
+    says={
+        "dead grant": ["Rejected 190"],
+        "wrong client": ["Misconfigured 1 (client)", "Misconfigured 101 (client)"],
+        "throttle": ["Unavailable 4", "Unavailable 17", "Unavailable 32"],
+        "throttle, Retry-After: 7": [f"Unavailable {code}, wait 7 s" for code in (4, 17, 32)],
+        "server error": ["Unavailable 1, in doubt"],  # the code of a wrong secret too: the message decides
+    },
+)  # fmt: skip
+row("generic", sandbox="sandbox", every=1, unsettled="another server, other words")
+row(
+    "github-app-oauth", every=1, always=True, refresh_ends=182 * DAY,
+    says={
+        "dead grant": ["Rejected bad_refresh_token"],  # with status 200, as the next
+        "wrong client": ["Misconfigured incorrect_client_credentials (client)"],
+    },
+)  # fmt: skip
+row("gitlab", every=1, always=True)
+row(
+    "google", every=0, told=False, refresh_ends=182 * DAY, unsettled=SECOND_HAND,
+    says={"dead grant": ["Rejected invalid_grant"] * 2},
+)  # fmt: skip
+row(
+    "hubspot", every=0,
+    says={  # `status` decides, whatever stands under `error`
+        "dead grant": ["Rejected invalid_grant", "Rejected invalid_request", "Rejected access_denied"],
+        "wrong client": ["Misconfigured http_400 (client)"] * 2,
+    },
+)  # fmt: skip
+row(
+    "keycloak", every=1, refresh_ends=timedelta(minutes=30), unsettled=SECOND_HAND,
+    says={
+        "dead grant": ["Rejected invalid_grant"] * 3,
+        # RFC 6749 has invalid_client for this. Read by the standard: several that fail alike tell that it is us.
+        "wrong client": ["Misconfigured unauthorized_client (provider)"],
+    },
+)  # fmt: skip
+row("linear", every=1, unsettled=SECOND_HAND)
+row("linkedin", every=0, refresh_ends=365 * DAY, unsettled="the status is known, the code is not")
+row(
+    "microsoft", every=1, always=True, refresh_ends=90 * DAY, confirmed=timedelta(minutes=1),
+    says={
+        "dead grant": [*["Rejected invalid_grant"] * 5, "Rejected interaction_required"],
+        "throttle": [
+            "Unavailable temporarily_unavailable, wait 60 s",
+            "Unavailable invalid_grant, wait 60 s",  # AADSTS50196, the loop protection: it isn't dead at all
+        ],
+        "throttle, Retry-After: 7": [
+            "Unavailable temporarily_unavailable, wait 7 s",
+            "Unavailable invalid_grant, wait 60 s",
+        ],
+    },
+)  # fmt: skip
+row(
+    "notion", every=1, always=True, lives=timedelta(hours=1), unsettled=SECOND_HAND,
+    keeps={
+        "workspace_id": "j565j4d7-ad78-44b0-9a6f-3a5f7b4c1d22",
+        "bot_id": "b3414d65-1224-4c8e-9f4b-0b5b0e0e1a11",
+    },
+)  # fmt: skip
+row("okta", every=0, refresh_ends=7 * DAY)
+row("okta", sandbox="okta-rotating", every=1, refresh_ends=7 * DAY)
+row(
+    "pipedrive", every=3, refresh_ends=60 * DAY, unsettled=UNSHOWN,
+    keeps={"api_domain": "https://example.pipedrive.com"},
+    says={"dead grant": ["Rejected invalid_grant"] * 2},
+)  # fmt: skip
+row(
+    "quickbooks", every=24, refresh_ends=101 * DAY, confirmed=timedelta(minutes=10),
+    says={"outage": [*STANDARD["outage"], "Rejected invalid_grant"]},  # so it must be said twice
+)  # fmt: skip
+row(
+    "reddit", every=0, told=False, confirmed=timedelta(minutes=1),
+    unsettled="any bad request is worded like this, so it must be said twice",
+    says={
+        "dead grant": ["Rejected 400"],
+        "wrong client": ["Misconfigured 401 (client)"],
+        "throttle": ["Unavailable 429"],
+        "throttle, Retry-After: 7": ["Unavailable 429, wait 7 s"],
+    },
+)  # fmt: skip
+SALESFORCE = {
+    "lives": timedelta(hours=1),
+    "unsettled": SECOND_HAND,
+    "keeps": {
+        "instance_url": "https://example.my.salesforce.com",
+        "id": "https://login.salesforce.com/id/00D000000000000EAA/005000000000000AAA",
+    },
+    "says": {
+        "dead grant": ["Rejected invalid_grant"] * 2,
+        "wrong client": ["Misconfigured invalid_client (client)", "Misconfigured invalid_client_id (client)"],
+    },
+}
+row("salesforce", every=0, told=False, **SALESFORCE)
+row("salesforce", sandbox="salesforce-rotating", every=1, **SALESFORCE)
+row("sandbox", every=1, always=True)
+row(
+    "shopify", every=1, always=True, refresh_ends=90 * DAY,
+    unsettled="some 4xx: only the standard's word is taken for it, and any other is tried again",
+)  # fmt: skip
+row(
+    "slack", every=1, always=True, keeps={"team_id": "T9TK3CUKW", "bot_user_id": "U0KRQLJ9H"},
+    says={
+        "dead grant": ["Rejected invalid_refresh_token"],  # with status 200, as the next and the last
+        "wrong client": ["Misconfigured bad_client_secret (client)", "Misconfigured invalid_client_id (client)"],
+        "throttle": ["Unavailable ratelimited, wait 30 s"],
+        "throttle, Retry-After: 7": ["Unavailable ratelimited, wait 7 s"],
+        "server error": ["Unavailable internal_error, in doubt", "Unavailable fatal_error, in doubt"],
+    },
+)  # fmt: skip
+row("spotify", every=3, told=False, refresh_ends=182 * DAY)
+row(
+    "strava", every=1, first={"athlete_id": 134815},
+    says={  # no `error` at all: who or what is at fault stands in `errors`
+        "dead grant": ["Rejected http_400"] * 2,
+        "wrong client": ["Misconfigured http_400 (client)", "Misconfigured http_401 (client)"],
+        "throttle": ["Unavailable http_429"],
+        "throttle, Retry-After: 7": ["Unavailable http_429, wait 7 s"],
+    },
+)  # fmt: skip
+row(
+    "stripe-apps", every=1, lives=timedelta(hours=1), refresh_ends=365 * DAY, unsettled=UNSHOWN,
+    keeps={"stripe_user_id": "acct_1032D82eZvKYlo2C", "livemode": False},
+    says={
+        "wrong client": ["Misconfigured invalid_client (client)", "Misconfigured invalid_request_error (client)"]
+    },
+)  # fmt: skip
+row(
+    "twitch", every=3,
+    says={  # a sentence, and at most a status' name as `error`
+        "dead grant": ["Rejected Bad Request", "Rejected http_401"],
+        "wrong client": ["Misconfigured http_403 (client)", "Misconfigured http_400 (client)"],
+    },
+)  # fmt: skip
+row(
+    "twitter-v2", every=1, always=True,
+    says={
+        "dead grant": ["Rejected invalid_request", "Rejected invalid_grant"],
+        "wrong client": ["Misconfigured unauthorized_client (provider)"],
+    },
+)  # fmt: skip
+row("xero", every=1, always=True, refresh_ends=60 * DAY)
+row(
+    "zoho", every=0, told=False, keeps={"api_domain": "https://www.zohoapis.com"},
+    says={
+        "dead grant": ["Rejected invalid_code"],  # with status 200, as the next
+        "wrong client": ["Misconfigured invalid_client (client)", "Misconfigured invalid_client_secret (client)"],
+        "throttle": ["Unavailable Access Denied, wait 600 s"] * 2,  # whoever asks sooner is locked out for longer
+        "throttle, Retry-After: 7": ["Unavailable Access Denied, wait 600 s"] * 2,
+    },
+)  # fmt: skip
+row(
+    "zoom", every=1, always=True, refresh_ends=90 * DAY, keeps={"api_url": "https://api.zoom.us"},
+    says={
+        "dead grant": ["Rejected invalid_request", "Rejected invalid_request", *["Rejected invalid_grant"] * 2],
+        "server error": [*STANDARD["server error"], "Unavailable invalid_request"],  # without its reason it is no end
+    },
+)  # fmt: skip
+row(
+    "zoom-server", sandbox="zoom", every=0, told=False, keeps={"api_url": "https://api.zoom.us"},
+    unsettled="there is no refresh token that could be invalid: these are the other kind of app's words",
+    says={
+        "dead grant": ["Unavailable invalid_request"] * 2 + ["Rejected invalid_grant"] * 2,
+        "server error": [*STANDARD["server error"], "Unavailable invalid_request"],
+    },
+)  # fmt: skip
