@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+from yarl import URL
 
 from daemon.adapters.connector import PrivateAddress, connector
 from daemon.adapters.public_addresses import is_private_literal, is_public
@@ -158,7 +159,7 @@ class TokenEndpoint:
         session = self._public if request.public_only and not through else self._anywhere
         return session.request(
             request.method,
-            request.url,
+            URL(request.url, encoded=True),  # what was checked is what is sent
             data=body,
             headers=request.headers,
             allow_redirects=False,

@@ -37,7 +37,12 @@ _REACH = {
     "invalid_scope": Concern.TOKEN,
 }
 # Codes that are told as they are, together with the definition's own: masking would hide the longer ones.
-_STANDARD = _DEAD | _REACH.keys() | {"temporarily_unavailable", "unsupported_response_type"}
+_STANDARD = (
+    _DEAD
+    | _REACH.keys()
+    | {"temporarily_unavailable", "unsupported_response_type"}
+    | {"interaction_required", "login_required", "consent_required"}  # OpenID Connect Core §3.1.2.6
+)
 NO_WAIT = timedelta(0)
 
 

@@ -141,16 +141,18 @@ def body_class(fuse: Fuse, note: Callable[[str], None]) -> type[token_endpoint._
     class Body(token_endpoint._Guarded):
         """Its check is the last thing before it is written: the points stand on both sides of it."""
 
-        def __init__(self, body: bytes, *, content_type: str, may_start: Callable[[], bool]) -> None:
-            super().__init__(body, content_type=content_type, may_start=lambda: self._checked(may_start))
+        def __init__(
+            self, body: bytes, *, content_type: str | None, obstacle: Callable[[], tuple[str, str] | None]
+        ) -> None:
+            super().__init__(body, content_type=content_type, obstacle=lambda: self._checked(obstacle))
 
-        def _checked(self, may_start: Callable[[], bool]) -> bool:
+        def _checked(self, obstacle: Callable[[], tuple[str, str] | None]) -> tuple[str, str] | None:
             fuse("ask.connected")
-            allowed = may_start()
+            found = obstacle()
             self._checked_at = time.perf_counter()
-            if allowed:
+            if found is None:
                 fuse("ask.checked")
-            return allowed
+            return found
 
         async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
             await super().write_with_length(writer, content_length)
