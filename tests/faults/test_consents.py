@@ -25,7 +25,9 @@ from pymongo import AsyncMongoClient, UpdateOne
 from daemon.adapters.journal import SqliteJournal
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo import Mongo
+from daemon.adapters.mongo_pauses import MongoPauses
 from daemon.adapters.mongo_store import MongoStore
+from daemon.adapters.pace import LeakyPace
 from daemon.adapters.token_document import token_of
 from daemon.domain.claim import Claim, StoreLost
 from daemon.domain.dialect import NoReply, Reply
@@ -295,7 +297,16 @@ class Daemon:
             timing=Timing(),
             observe=self.events.append,
         )
-        lane = Lane(ACME, store=self.store, journal=journal, refresher=refresher, observe=self.events.append)
+        lane = Lane(
+            ACME,
+            store=self.store,
+            pauses=MongoPauses(mongo, keyring=lambda: RING),
+            pace=lambda one: LeakyPace(one.definition.rate),
+            journal=journal,
+            refresher=refresher,
+            clock=clock,
+            observe=self.events.append,
+        )
         self.sweeper = Sweeper(
             lanes=[lane],
             store=self.store,
