@@ -101,7 +101,11 @@ class MongoStore:
         if busy:
             query["_id"] = {"$nin": list(busy)}
         found = await self._mongo.promised(
-            self._mongo.tokens.find(query, {"lease": 1, "doubt": 1}).sort("due_at", 1).limit(limit).to_list()
+            self._mongo.tokens.find(query, {"lease": 1, "doubt": 1})
+            .sort("due_at", 1)
+            .limit(limit)
+            .batch_size(limit + 1)
+            .to_list()
         )
         if not found:
             return Batch(items=(), more=False)
@@ -119,7 +123,9 @@ class MongoStore:
             await self._take(found, lease, now=now)
             ours = {"_id": {"$in": ids}, "lease.claim": claim_id}
             wanted = _fields_of(provider)
-            taken = await self._mongo.promised(self._mongo.tokens.find(ours, wanted).to_list())
+            taken = await self._mongo.promised(
+                self._mongo.tokens.find(ours, wanted).batch_size(limit + 1).to_list()
+            )
             items = await self._opened(taken, claim_id, deadline=asked + self._lease)
         except BaseException:
             self._burnt.append((claim_id, ids))

@@ -109,7 +109,9 @@ class ProviderAnswered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InFlight:
-    """How many requests to a provider are under way in this process, after a change of that number."""
+    """How many requests to a provider are under way in this process, after a change of that number;
+    changes of one moment are told once.
+    """
 
     provider: str
     count: int

@@ -52,6 +52,7 @@ class Lane:
         self._lost = False  # a result could not be stored: first it is replayed, then more is claimed
         self._freed = asyncio.Event()
         self._waiting: asyncio.Task[None] | None = None  # for the pace
+        self._telling = False
         self._stopping = False
 
     def use(self, provider: Provider) -> None:
@@ -167,7 +168,7 @@ class Lane:
             else:
                 task = asyncio.create_task(self._refresh(item), name=item.token.id)
                 self.in_flight[item.token.id] = task
-        self._tell()
+        self._tell_soon()
 
     async def _refresh(self, claim: Claim) -> None:
         try:
@@ -186,7 +187,7 @@ class Lane:
         finally:
             del self.in_flight[claim.token.id]
             self._freed.set()
-            self._tell()
+            self._tell_soon()
 
     async def _heard(self, who: str, answer: Answer) -> None:
         """Let the provider rest, or end its rest, where this answer tells so. Raises StoreLost."""
@@ -200,7 +201,14 @@ class Lane:
         elif rested and not self._brake.paused:
             await self._pauses.resume(self.provider)
 
+    def _tell_soon(self) -> None:
+        """Once for all that begins and ends in one turn of the loop."""
+        if not self._telling:
+            self._telling = True
+            asyncio.get_running_loop().call_soon(self._tell)
+
     def _tell(self) -> None:
+        self._telling = False
         self._observe(InFlight(provider=self.provider.name, count=len(self.in_flight)))
 
 
