@@ -534,6 +534,21 @@ async def test_a_damaged_file_is_refused_and_left_alone_with_its_wal(path, tmp_p
     journal._thread.shutdown()
 
 
+async def test_a_file_that_opens_and_contradicts_itself_is_refused_and_left_alone(path):
+    """Every page can be read, but its count of free ones is wrong: made anew, it would lose what it holds."""
+    journal = journal_at(path)
+    await journal.open()
+    await journal.keep(claim("1"), reply())
+    await journal.close()
+    with path.open("r+b") as file:
+        file.seek(36)  # sqlite.org/fileformat2.html: the number of freelist pages
+        file.write((5).to_bytes(4, "big"))
+    before = path.read_bytes()
+    with pytest.raises(JournalDamaged, match="integrity check"):
+        await journal_at(path).open()
+    assert path.read_bytes() == before
+
+
 async def test_a_wal_without_its_file_is_refused_and_left_alone(path, tmp_path):
     """Somebody deleted the main file: SQLite would begin anew and delete the rest with the replies in it."""
     wal = tmp_path / "journal.db-wal"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from pymongo import MongoClient
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, OperationFailure
 
 from daemon.adapters.mongo import EPOCH, Mongo, StoreUriInvalid, due
 from daemon.domain.claim import StoreLost
@@ -164,6 +164,15 @@ async def test_a_date_that_has_come_is_due_and_nothing_else(watch, mongod, datab
     await mongo.tokens.insert_many([{"_id": n, "due_at": value} for n, value in enumerate(values)])
     found = await mongo.tokens.find({"due_at": due(now)}).to_list()
     assert [document["_id"] for document in found] == [0]
+
+
+async def test_what_mongodb_says_is_told_without_what_it_quotes(watch, mongod):
+    """It quotes values of documents (a duplicate key, a failed validation) and may quote the URI."""
+    mongo, value = watch(mongod), "cAnArY0refresh1token2value3xYz"
+    lost = str(mongo.lost(OperationFailure(f'dup key: {{ x: "{value}" }} at {mongo._uri.reveal()}', 11000)))
+    assert "dup key" in lost
+    assert value not in lost
+    assert mongo._uri.reveal() not in lost
 
 
 async def test_a_refused_login_names_rights_and_not_the_password(watch, mongod):

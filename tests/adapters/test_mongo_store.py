@@ -291,6 +291,21 @@ async def test_a_lease_has_an_owner_a_claim_and_two_ends(bench):
     assert bench.document()["revision"] == 7
 
 
+async def test_a_deadline_counts_from_before_the_claim_was_asked_for(bench):
+    """What MongoDB takes to answer is gone from the lease: the deadline never comes after `until`."""
+    bench.insert()
+    store, asked = bench.store("me"), bench.clock.boot()
+    take = store._take
+
+    async def take_long(*arguments: Any, **more: Any) -> None:
+        await take(*arguments, **more)
+        bench.clock.passed += timedelta(seconds=30)
+
+    store._take = take_long
+    assert (await claim_one(store)).deadline == asked + LEASE
+    assert bench.document()["lease"]["until"] == NOON.replace(microsecond=123000) + LEASE
+
+
 async def test_another_owner_waits_for_the_hold_and_not_for_the_lease(bench):
     """Until `hold` nobody else gets it; then anybody does, in the knowledge that it may be spent."""
     bench.insert()

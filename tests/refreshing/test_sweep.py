@@ -378,7 +378,7 @@ async def test_a_sweep_does_not_wait_longer_than_its_period(world_of):
         world.store.put(str(n), of="hangs")
     world.store.put("1")
     world.endpoint.hanging["hangs"] = gate = asyncio.Event()
-    await world.sweeper.sweep()
+    await asyncio.wait_for(world.sweeper.sweep(), timeout=30)  # a sweep that waits fails, and hangs nothing
     assert [(event.claimed, event.renewed) for event in world.told(SweepFinished)] == [(1, 1)]
     gate.set()
     await until(lambda: len(world.told(TokenRenewed)) == 7)

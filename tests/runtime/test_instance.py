@@ -68,6 +68,23 @@ def test_a_copied_directory_is_another_instance(tmp_path, another):
     assert returned == "False"
 
 
+def test_a_directory_on_a_copied_disk_is_another_instance(tmp_path, another):
+    """Two new disks number their files alike: the inode is the same, and the id is bound to the disk as well."""
+    with (
+        small_disk(tmp_path / "disk", mebibytes=1) as disk,
+        small_disk(tmp_path / "twin", mebibytes=1) as twin,
+    ):
+        name, _, _ = another(disk.directory)
+        original, copy = disk.directory / "instance.json", twin.directory / "instance.json"
+        while not copy.exists() or copy.stat().st_ino < original.stat().st_ino:
+            copy.unlink(missing_ok=True)
+            shutil.copyfile(original, copy)
+        assert copy.stat().st_ino == original.stat().st_ino
+        copied, returned, _ = another(twin.directory)
+    assert copied != name
+    assert returned == "False"
+
+
 def test_an_instance_of_an_earlier_boot_is_another_one(tmp_path, another):
     """After a reboot of this machine, or in a clone of it, the boot id differs: a new id, old claims keep their hold."""
     name, _, process = another(tmp_path / "state")

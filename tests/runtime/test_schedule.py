@@ -45,6 +45,25 @@ async def test_once_is_once_and_the_last_word_counts():
     assert ran == ["second"]
 
 
+async def test_what_runs_when_it_stops_goes_on_to_its_end():
+    """APScheduler's own shutdown would cancel it, between an answer and its record; nothing new starts."""
+    schedule, gate, started, ended = Schedule(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def job() -> None:
+        started.set()
+        await gate.wait()
+        ended.set()
+
+    schedule.every(timedelta(hours=1), job, name="job")
+    schedule.start()
+    async with asyncio.timeout(5):
+        await started.wait()
+        schedule.stop()
+        gate.set()
+        await ended.wait()
+    schedule.close()
+
+
 async def test_a_jump_of_the_wall_clock_stalls_nothing():
     """APScheduler plans by the wall clock. Set back by an hour, its next run would be an hour away; we plan anew."""
     schedule, runs = Schedule(), asyncio.Semaphore(0)
