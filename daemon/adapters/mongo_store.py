@@ -4,6 +4,7 @@ A lease that is still on a document means: perhaps spent, by its owner. So one t
 given back, and one that is taken over from an earlier claim leaves a doubt.
 """
 
+import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import uuid4
@@ -30,6 +31,7 @@ from daemon.domain.token import Failure, FailureKind
 
 SET_ASIDE_FOR = timedelta(minutes=5)  # at most this long after the cause was mended, the token is seen again
 SET_ASIDE_AT_ONCE = 500
+CHOICE = 4  # a claim takes its part from so many times as much, so that replicas that look at once differ
 
 
 class MongoStore:
@@ -43,6 +45,7 @@ class MongoStore:
         keyring: Callable[[], KeyRing],
         lease: timedelta,
         hold: Callable[[Provider], timedelta],
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._mongo = mongo
         self._clock = mongo.clock
@@ -50,6 +53,7 @@ class MongoStore:
         self._keyring = keyring
         self._lease = lease
         self._hold = hold
+        self._chance = chance
         self._burnt: list[tuple[str, list[object]]] = []
         self._records = MongoRecords(mongo, keyring=keyring)
 
@@ -100,15 +104,17 @@ class MongoStore:
             query |= {"lease.owner": self._owner, "doubt.tries": 1}
         if busy:
             query["_id"] = {"$nin": list(busy)}
-        found = await self._mongo.promised(
+        seen = CHOICE * limit
+        oldest = await self._mongo.promised(
             self._mongo.tokens.find(query, {"lease": 1, "doubt": 1})
             .sort("due_at", 1)
-            .limit(limit)
-            .batch_size(limit + 1)
+            .limit(seen)
+            .batch_size(seen + 1)
             .to_list()
         )
-        if not found:
+        if not oldest:
             return Batch(items=(), more=False)
+        found = self._part(oldest, limit)
         claim_id = uuid4().hex
         until = now + self._lease
         lease = {
@@ -130,7 +136,14 @@ class MongoStore:
         except BaseException:
             self._burnt.append((claim_id, ids))
             raise
-        return Batch(items=items, more=len(found) == limit)
+        return Batch(items=items, more=len(oldest) > limit)
+
+    def _part(self, oldest: Sequence[Document], limit: int) -> list[Document]:
+        """`limit` of them in a row, from a random one on and round the end, so that each is as likely as the others:
+        none, however old, is passed over for long.
+        """
+        start = int(self._chance() * len(oldest)) if len(oldest) > limit else 0
+        return [*oldest[start:], *oldest[:start]][:limit]
 
     async def _take(self, found: Sequence[Document], lease: Mapping[str, object], *, now: datetime) -> None:
         """Write the lease where nobody was faster. Raises StoreLost without a clean acknowledgement of a majority."""

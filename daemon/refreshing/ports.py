@@ -35,7 +35,7 @@ class Store(Protocol):
     async def claim(
         self, provider: Provider, *, limit: int, busy: Collection[str], doubtful: bool = False
     ) -> Batch:
-        """Take up to `limit` due tokens of `provider`, oldest first, none of those in `busy`. `doubtful`: only what
+        """Take up to `limit` due tokens of `provider`, from among the oldest, none of those in `busy`. `doubtful`: only what
         this instance has asked once and had no answer to.
 
         A claim is returned only when a majority has acknowledged it; one that was not is released later.

@@ -64,6 +64,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
         self._prepared = False
+        self._preparing = asyncio.Lock()
         self._failed = 0  # sweeps in a row
         self._held: Collection[str] = ()
         self._ending: Mapping[str, datetime] = {}
@@ -158,8 +159,9 @@ class Daemon:
     async def _sweep(self) -> None:
         self._view.sweep_begins()
         try:
-            if not self._prepared:
-                await self._prepare()
+            async with self._preparing:  # sweeps may overlap
+                if not self._prepared:
+                    await self._prepare()
         except StoreLost as lost:
             self._manager.status(f"waiting for MongoDB: {lost}")
             failed = SweepFailed(message=str(lost))

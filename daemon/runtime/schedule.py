@@ -1,6 +1,7 @@
 """When things happen, on APScheduler. It plans by the wall clock; a jump of that clock is seen here and planned over."""
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -10,26 +11,29 @@ from apscheduler.triggers.base import BaseTrigger
 
 HEARTBEAT = timedelta(seconds=1)  # set back by an hour, the wall clock holds nothing up for longer than this
 JUMP = timedelta(seconds=1)
+SPREAD = 0.25  # of a period: by as much as this a time comes early, so that replicas fall out of step
 
 Job = Callable[[], Awaitable[None]]
 
 
 class _Every(BaseTrigger):  # type: ignore[misc]
-    """Next time is one period from now. APScheduler's own interval counts up from the last time, run by run: over a
+    """Next time is one period from now, or a little less. APScheduler's own interval counts up from the last time, run by run: over a
     clock that was years behind at boot, that holds the process up for minutes.
     """
 
-    def __init__(self, period: timedelta) -> None:
+    def __init__(self, period: timedelta, chance: Callable[[], float]) -> None:
         self._period = period
+        self._chance = chance
 
     def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
-        return now + self._period
+        return now + self._period * (1 - SPREAD * self._chance())
 
 
 class Schedule:
     """Runs jobs from `start()` to `stop()`. A job that is still running when its time comes is not run twice."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, chance: Callable[[], float] = random.random) -> None:
+        self._chance = chance
         self._scheduler = AsyncIOScheduler(
             timezone=UTC, job_defaults={"max_instances": 1, "misfire_grace_time": None}
         )
@@ -37,8 +41,8 @@ class Schedule:
         self._drift = self._wall_minus_monotonic()
 
     def every(self, period: timedelta, job: Job, *, name: str) -> None:
-        """Run `job` now and then every `period`."""
-        self._scheduler.add_job(job, _Every(period), id=name, next_run_time=datetime.now(UTC))
+        """Run `job` now and then every `period`, a little sooner by chance."""
+        self._scheduler.add_job(job, _Every(period, self._chance), id=name, next_run_time=datetime.now(UTC))
 
     def once(self, after: timedelta, job: Job, *, name: str) -> None:
         """Run `job` once, `after` from now; one that waits under the same name is replaced."""

@@ -69,7 +69,7 @@ class Bench:
         self._uri, self._name = f"{uri}&heartbeatFrequencyMS=500&serverMonitoringMode=poll", database
         self.ring = RING
 
-    def store(self, owner: str = "me", *, keyring: KeyRing | None = None) -> MongoStore:
+    def store(self, owner: str = "me", *, keyring: KeyRing | None = None, chance: float = 0.0) -> MongoStore:
         mongo = Mongo(
             uri=Secret(self._uri),
             database=self._name,
@@ -84,6 +84,7 @@ class Bench:
             keyring=lambda: keyring or self.ring,
             lease=LEASE,
             hold=lambda provider: ADOPT_AFTER,
+            chance=lambda: chance,  # 0: from the oldest on
         )
 
     def insert(self, number: str = "1", *, unset: tuple[str, ...] = (), **fields: Any) -> str:
@@ -247,6 +248,18 @@ async def test_the_oldest_due_tokens_are_claimed_first(bench):
     rest = await store.claim(ACME, limit=3, busy=names(first))
     assert sorted(names(rest)) == ["acme:1", "acme:2"]
     assert not rest.more
+
+
+@pytest.mark.parametrize(
+    ("chance", "accounts"), [(0.0, "012"), (0.5, "678"), (0.999, "01B")], ids=["oldest", "middle", "round"]
+)
+async def test_replicas_that_look_at_once_take_different_parts(bench, chance, accounts):
+    """Far more is due than a claim takes: chance decides where among the oldest it begins, and it goes round."""
+    for age, account in enumerate("0123456789ABCDE"):
+        bench.insert(account, due_at=NOON - timedelta(minutes=20 - age))
+    batch = await bench.store(chance=chance).claim(ACME, limit=3, busy=[])
+    assert sorted(names(batch)) == [f"acme:{account}" for account in accounts]
+    assert batch.more
 
 
 async def test_only_what_is_due_is_claimed(bench):

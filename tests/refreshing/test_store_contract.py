@@ -78,7 +78,12 @@ class MongoHouse:
         self.client: MongoClient[dict[str, Any]] = MongoClient(uri)
         self.tokens = self.client[database]["tokens"]
         self.store = MongoStore(
-            self.mongo, owner="me", keyring=lambda: RING, lease=LEASE, hold=lambda _: timedelta(minutes=15)
+            self.mongo,
+            owner="me",
+            keyring=lambda: RING,
+            lease=LEASE,
+            hold=lambda _: timedelta(minutes=15),
+            chance=lambda: 0.0,
         )
 
     def put(

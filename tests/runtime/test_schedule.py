@@ -23,6 +23,22 @@ async def test_a_job_runs_at_once_and_again():
     schedule.close()
 
 
+async def test_a_period_is_shortened_by_chance():
+    """By at most a quarter: replicas that were started together don't stay together."""
+    schedule, ran = Schedule(chance=lambda: 1.0), asyncio.Event()
+
+    async def job() -> None:
+        ran.set()
+
+    schedule.every(timedelta(minutes=1), job, name="job")
+    schedule.start()
+    async with asyncio.timeout(5):
+        await ran.wait()
+    left = schedule._scheduler.get_job("job").next_run_time - datetime.now(UTC)
+    schedule.close()
+    assert timedelta(seconds=40) < left <= timedelta(seconds=45)
+
+
 async def test_once_is_once_and_the_last_word_counts():
     """A job that is put in again under its name replaces the one that waits."""
     schedule, ran = Schedule(), []
