@@ -96,7 +96,7 @@ class Lane:
         due = pause.next_probe_at is None or pause.next_probe_at <= self._clock.now() or self._is_other(pause)
         if not due and pause.reason is not Reason.OUTAGE:
             return 0
-        limit = 1 if due else self.provider.share
+        limit = self._pace.allows(1 if due else self.provider.share - len(self.in_flight))
         batch = await self._store.claim(self.provider, limit=limit, busy=self._busy(), doubtful=not due)
         claims = [item for item in batch.items if isinstance(item, Claim)]
         if due and claims and not await self._pauses.take_turn(self.provider, pause):

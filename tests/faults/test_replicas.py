@@ -153,7 +153,10 @@ async def test_a_replica_that_was_killed_and_comes_back_takes_its_claims_at_once
 @pytest.mark.parametrize(
     ("form", "points"),
     # Each step by itself is in every run, in test_crashes.py.
-    [pytest.param(SHORT, ONE_OF_EACH, marks=pytest.mark.long), pytest.param(LONG, SAFE, marks=pytest.mark.long)],
+    [
+        pytest.param(SHORT, ONE_OF_EACH, marks=pytest.mark.long),
+        pytest.param(LONG, SAFE, marks=pytest.mark.long),
+    ],
     ids=["short", "long"],
 )
 async def test_a_replica_that_died_at_a_named_step_comes_back_and_nothing_is_lost(

@@ -158,6 +158,20 @@ async def test_an_outage_does_not_keep_a_doubtful_token_from_its_second_chance(w
     assert "record acme:doubtful" in world.diary
 
 
+async def test_a_second_chance_keeps_to_the_rate_too(world):
+    """Three are doubtful, and one request may go: one is claimed, and asked."""
+    for n in range(3):
+        world.store.documents[world.store.put(str(n), doubt=Doubt(since=NOON, tries=1))].owner = "me"
+    world.pace = SetPace(1)
+    lane = await rest(world, Reason.OUTAGE)
+    world.endpoint.answer = lambda request: DOWN
+    work = asyncio.create_task(lane.work())
+    await until(lambda: len(world.endpoint.asked) == 1)
+    lane.stop()
+    await work
+    assert (world.store.limits, len(world.endpoint.asked), world.pace.allowed) == ([1], 1, 0)
+
+
 async def test_no_more_is_claimed_than_the_rate_allows(world):
     """What waits for its turn is not claimed: other replicas may have it, and its lease would run."""
     put(world, 10)
