@@ -18,6 +18,7 @@ from tests.e2e.daemon_process import DaemonProcess, Installation
 from tests.faults.stage import POLL_EVERY, Document, Stage
 
 AFTERLIFE = timedelta(milliseconds=500)  # a process that was killed may be heard of this long
+IN_TRANSIT = timedelta(milliseconds=200)  # what a frozen process had sent takes no longer
 SETTLING = timedelta(minutes=2)
 
 
@@ -102,12 +103,18 @@ async def others(scene: Stage, form: Form, **definition: str) -> AsyncIterator[l
 
 
 async def killed(scene: Stage, place: Installation, *, after: int) -> Dead:
-    """Run `place`, and kill it at some moment when it has renewed `after` tokens and has claimed others."""
+    """Run `place`, and kill it at some moment when it has renewed `after` tokens and has claimed others. To be sure of
+    the latter it is frozen for a moment: what it had sent arrives, and then nothing changes any more.
+    """
     async with scene.running(place) as daemon:
         await daemon.event("token.renewed", count=after)
-        await asyncio.sleep(random.uniform(0, 0.1))
-        while not await scene.leased(instance(daemon)):
+        while True:
             await asyncio.sleep(random.uniform(0, 0.1))
+            daemon.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(IN_TRANSIT.total_seconds())
+            if await scene.leased(instance(daemon)):
+                break
+            daemon.send_signal(signal.SIGCONT)
         at = time.time()
         os.kill(daemon.pid, signal.SIGKILL)
         await daemon.ended()
