@@ -106,7 +106,7 @@ def _judged(grant: Document, toll: Toll, kept: dict[str, float]) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kills", "refreshes"),
-    [(10, 1_000), pytest.param(300, 20_000, marks=pytest.mark.long)],
+    [(5, 500), pytest.param(300, 20_000, marks=pytest.mark.long)],
     ids=["short", "long"],
 )
 @pytest.mark.parametrize("grace", [timedelta(), timedelta(seconds=60)], ids=["no-grace", "grace-60s"])
