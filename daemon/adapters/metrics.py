@@ -24,6 +24,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from daemon.domain.brake import Reason
 from daemon.domain.event import (
     Event,
     InFlight,
@@ -50,7 +51,7 @@ from daemon.domain.token import FailureKind, State
 
 UNKNOWN = "unknown"  # stands for every text that is not one of the names we know
 OUTCOMES = ("renewed", "unread", "rejected", "misconfigured", "unavailable", "superseded", "unreadable")
-PAUSE_REASONS = ("wrong_client", "misconfigured", "outage", "operator")
+PAUSE_REASONS = tuple(reason.value for reason in Reason)
 REPLAY_RESULTS = ("recorded", "superseded", "unread")
 STATES = tuple(str(state) for state in State)
 LEAD_BUCKETS = (0.0, 15.0, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 600.0)

@@ -7,6 +7,7 @@ lease is the daemon's alone and never touched here.
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from bson import ObjectId
 from pymongo.errors import PyMongoError
@@ -24,10 +25,10 @@ from daemon.adapters.mongo_consents import (
     next_revision,
     same,
 )
+from daemon.adapters.mongo_pauses import pause_of
 from daemon.adapters.token_document import Document, failure_of
+from daemon.domain.brake import Reason
 from daemon.domain.token import Failure, State, Token
-
-OPERATOR = "operator"  # why a provider rests: somebody said so
 
 LISTED_FIELDS = (
     "provider",
@@ -177,10 +178,10 @@ class MongoRegistry:
     async def pause_provider(self, provider: str) -> bool:
         """Whether the operator had not paused it already. A pause for another reason becomes the operator's."""
         found = await self._mongo.promised(self._mongo.providers.find_one({"_id": provider}))
-        if _pause_reason(found) == OPERATOR:
+        if _rests(found) and pause_of(found).reason is Reason.OPERATOR:
             return False
         paused = {
-            "reason": OPERATOR,
+            "reason": Reason.OPERATOR.value,
             "since": self._mongo.clock.now(),
             "by": self._audit.actor,
             "next_probe_at": None,
@@ -194,7 +195,7 @@ class MongoRegistry:
     async def resume_provider(self, provider: str) -> bool:
         """End its pause, whatever the reason. Whether there was one."""
         found = await self._mongo.promised(self._mongo.providers.find_one({"_id": provider}))
-        if _pause_reason(found) is None:
+        if not _rests(found):
             return False
         await self._audit.note("resume", provider, None)
         await self._mongo.promised(
@@ -205,7 +206,7 @@ class MongoRegistry:
     async def paused_providers(self) -> Mapping[str, str]:
         """Who rests, and why."""
         rows = await self._mongo.promised(self._mongo.providers.find({"paused": {"$ne": None}}).to_list())
-        return {str(row["_id"]): _pause_reason(row) or OPERATOR for row in rows}
+        return {str(row["_id"]): pause_of(row).reason.value for row in rows}
 
     # ---------------------------------------------------------------- the parts
 
@@ -243,8 +244,5 @@ def _selection(target: str) -> Fields:
     return {"provider": target, "state": State.ACTIVE.value, "due_at": {"$gt": EPOCH}}
 
 
-def _pause_reason(row: Mapping[str, object] | None) -> str | None:
-    paused = row.get("paused") if row else None
-    if paused is None:
-        return None
-    return str(paused.get("reason", OPERATOR)) if isinstance(paused, Mapping) else OPERATOR
+def _rests(row: Mapping[str, object] | None) -> TypeGuard[Mapping[str, object]]:
+    return row is not None and row.get("paused") is not None

@@ -12,9 +12,11 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from daemon.adapters.mongo import EPOCH, Mongo
+from daemon.adapters.mongo_pauses import pause_of
 from daemon.adapters.token_document import failure_of
 from daemon.domain.claim import StoreLost
-from daemon.domain.statistics import ENDING, EndingToken, FailedToken, HeldToken, Statistics
+from daemon.domain.event import TokenEnding, TokenHeld
+from daemon.domain.statistics import ENDING, FailedToken, Statistics
 from daemon.domain.token import FailureKind, State
 
 COUNT_LIMIT = timedelta(seconds=30)
@@ -44,7 +46,7 @@ async def statistics(mongo: Mongo) -> Statistics:
         set_aside=_sums(rows, "set_aside"),
         held=_sums(rows, "held"),
         refresh_token_expiry=_first_ends(rows),
-        paused={str(row["_id"]): _reason(row["paused"]) for row in resting},
+        paused={str(row["_id"]): pause_of(row).reason.value for row in resting},
         next_due_at=due,
         oldest_due_age=now - due if due is not None and due <= now else None,
         last_failures=_newest(rows),
@@ -233,9 +235,9 @@ def _newest(rows: Sequence[Row]) -> list[FailedToken]:
     return sorted(failed, key=attrgetter("failure.at"), reverse=True)[:NEWEST_FAILURES]
 
 
-def _held(rows: Sequence[Row]) -> list[HeldToken]:
+def _held(rows: Sequence[Row]) -> list[TokenHeld]:
     return [
-        HeldToken(
+        TokenHeld(
             token=str(item["token"]),
             provider=str(item["provider"]),
             owner=str(item["owner"]),
@@ -248,15 +250,11 @@ def _held(rows: Sequence[Row]) -> list[HeldToken]:
     ]
 
 
-def _ending(rows: Sequence[Row]) -> list[EndingToken]:
+def _ending(rows: Sequence[Row]) -> list[TokenEnding]:
     return [
-        EndingToken(token=str(item["token"]), provider=str(item["provider"]), ends_at=item["ends_at"])
+        TokenEnding(token=str(item["token"]), provider=str(item["provider"]), ends_at=item["ends_at"])
         for row in rows
         if isinstance(found := row["first_ends"], list)
         for item in found
         if item["ends_at"] < _LAST
     ]
-
-
-def _reason(paused: object) -> str:
-    return str(paused.get("reason", "operator")) if isinstance(paused, Mapping) else "operator"

@@ -94,6 +94,28 @@ class MongoStore:
     ) -> Batch:
         """Three commands for any number of tokens: find what is due, take it, read what was really taken."""
         now, asked = self._clock.now(), self._clock.boot()
+        oldest = await self._due(provider, most=CHOICE * limit, busy=busy, doubtful=doubtful, now=now)
+        if not oldest:
+            return Batch(items=(), more=False)
+        found = self._part(oldest, limit)
+        ids, lease = [document["_id"] for document in found], self._new_lease(provider, now)
+        claim_id = str(lease["claim"])
+        try:
+            await self._take(found, lease, now=now)
+            ours = {"_id": {"$in": ids}, "lease.claim": claim_id}
+            taken = await self._mongo.promised(
+                self._mongo.tokens.find(ours, _fields_of(provider)).batch_size(limit + 1).to_list()
+            )
+            items = await self._opened(taken, claim_id, deadline=asked + self._lease)
+        except BaseException:
+            self._burnt.append((claim_id, ids))
+            raise
+        return Batch(items=items, more=len(oldest) > limit)
+
+    async def _due(
+        self, provider: Provider, *, most: int, busy: Collection[str], doubtful: bool, now: datetime
+    ) -> Sequence[Document]:
+        """What is due and claimable by us, oldest first: enough of each document to take it."""
         claimable: list[object] = [
             {"lease": None},
             {"lease.owner": self._owner},
@@ -104,39 +126,18 @@ class MongoStore:
             query |= {"lease.owner": self._owner, "doubt.tries": 1}
         if busy:
             query["_id"] = {"$nin": list(busy)}
-        seen = CHOICE * limit
-        oldest = await self._mongo.promised(
-            self._mongo.tokens.find(query, {"lease": 1, "doubt": 1})
-            .sort("due_at", 1)
-            .limit(seen)
-            .batch_size(seen + 1)
-            .to_list()
-        )
-        if not oldest:
-            return Batch(items=(), more=False)
-        found = self._part(oldest, limit)
-        claim_id = uuid4().hex
+        found = self._mongo.tokens.find(query, {"lease": 1, "doubt": 1}).sort("due_at", 1)
+        return await self._mongo.promised(found.limit(most).batch_size(most + 1).to_list())
+
+    def _new_lease(self, provider: Provider, now: datetime) -> Mapping[str, object]:
         until = now + self._lease
-        lease = {
+        return {
             "owner": self._owner,
-            "claim": claim_id,
+            "claim": uuid4().hex,
             "since": now,
             "until": until,
             "hold": until + self._hold(provider),
         }
-        ids = [document["_id"] for document in found]
-        try:
-            await self._take(found, lease, now=now)
-            ours = {"_id": {"$in": ids}, "lease.claim": claim_id}
-            wanted = _fields_of(provider)
-            taken = await self._mongo.promised(
-                self._mongo.tokens.find(ours, wanted).batch_size(limit + 1).to_list()
-            )
-            items = await self._opened(taken, claim_id, deadline=asked + self._lease)
-        except BaseException:
-            self._burnt.append((claim_id, ids))
-            raise
-        return Batch(items=items, more=len(oldest) > limit)
 
     def _part(self, oldest: Sequence[Document], limit: int) -> list[Document]:
         """`limit` of them in a row, from a random one on and round the end, so that each is as likely as the others:
@@ -271,13 +272,9 @@ def _perhaps_spent(document: Document, owner: str) -> dict[str, object]:
     if not isinstance(lease, Mapping):
         return {}
     running = lease.get("claim") is not None
-    before = (
-        doubt
-        if isinstance(doubt, Mapping)
-        else {"since": lease.get("since"), "tries": 0}
-        if running
-        else None
-    )
+    before = doubt if isinstance(doubt, Mapping) else None
+    if before is None and running:
+        before = {"since": lease.get("since"), "tries": 0}
     if before is None:
         return {}
     tries = before.get("tries")

@@ -17,8 +17,8 @@ from daemon.commands.options import Options
 from daemon.commands.output import Output, moment
 from daemon.commands.providers import to_configure
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
+from daemon.domain.due import Timing, first_due
 from daemon.domain.expiry import end_of
-from daemon.domain.policy import Timing, first_due
 from daemon.domain.provider import Provider
 from daemon.domain.target import NotSendable, token_url
 from daemon.domain.token import State, Token, token_id

@@ -21,7 +21,7 @@ from daemon.commands.output import Column, Output
 from daemon.commands.state_directory import without_daemon
 from daemon.domain.claim import Entry, StoreLost, Unusable
 from daemon.domain.dialect import NoReply, Reply
-from daemon.domain.policy import Timing
+from daemon.domain.due import Timing
 from daemon.domain.request import Request
 from daemon.domain.secret import masked
 from daemon.refreshing.refresher import Refresher

@@ -42,7 +42,7 @@ _LAST_PROBE = timedelta(minutes=30)
 _FIRST_OUTAGE_PROBE = timedelta(seconds=15)
 _LAST_OUTAGE_PROBE = timedelta(
     minutes=1
-)  # so that an outage's end is seen well before what waited is five minutes late
+)  # an outage's end is seen well before what waited is five minutes late
 
 
 def probe_after(reason: Reason, probes: int) -> timedelta:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from daemon.domain.event import TokenEnding, TokenHeld
 from daemon.domain.token import Failure
 
 ENDING = timedelta(days=7)  # how long before its end a grant is warned about
@@ -16,25 +17,6 @@ class FailedToken:
     token: str
     provider: str
     failure: Failure
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldToken:
-    """Due, but perhaps spent by `owner`: nobody else touches it before `hold`."""
-
-    token: str
-    provider: str
-    owner: str
-    hold: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndingToken:
-    """Its grant ends soon, and no renewal will move that, or none succeeds."""
-
-    token: str
-    provider: str
-    ends_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,5 +33,5 @@ class Statistics:
     next_due_at: datetime | None = None
     oldest_due_age: timedelta | None = None  # None: nothing is due
     last_failures: Sequence[FailedToken] = ()
-    ending_tokens: Sequence[EndingToken] = ()  # within ENDING, the first ones
-    held_tokens: Sequence[HeldToken] = ()  # some of them, those first that are free soonest
+    ending_tokens: Sequence[TokenEnding] = ()  # within ENDING, the first ones
+    held_tokens: Sequence[TokenHeld] = ()  # some of them, those first that are free soonest

@@ -6,8 +6,9 @@ from daemon.domain.answer import Answer, Concern
 from daemon.domain.change import Change, Scheduled, Withheld
 from daemon.domain.claim import Claim, Entry, Recorded
 from daemon.domain.dialect import NoReply, Reply, read
+from daemon.domain.due import Timing, first_look
 from daemon.domain.event import ProviderAnswered
-from daemon.domain.policy import Timing, decide, first_look
+from daemon.domain.policy import decide
 from daemon.domain.provider import Provider
 from daemon.domain.request import refresh_request
 from daemon.domain.target import NotSendable

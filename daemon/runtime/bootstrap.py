@@ -15,8 +15,8 @@ from daemon.adapters.mongo_pauses import MongoPauses
 from daemon.adapters.mongo_store import MongoStore
 from daemon.adapters.pace import LeakyPace
 from daemon.adapters.token_endpoint import TokenEndpoint
+from daemon.domain.due import Timing
 from daemon.domain.event import Event
-from daemon.domain.policy import Timing
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.refreshing.lane import Lane

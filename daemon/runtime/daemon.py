@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -30,9 +30,7 @@ from daemon.runtime.view import View
 COUNT_EVERY = timedelta(seconds=15)
 COUNT_SHARE = 100  # counting the whole store takes at most this part of MongoDB's time
 REPAIR_EVERY = timedelta(hours=1)
-LOST_RETRY = timedelta(
-    seconds=1
-)  # after a loss of MongoDB, doubled each time; a sweep that waits for it takes two
+LOST_RETRY = timedelta(seconds=1)  # after a loss of MongoDB, doubled each time
 LOST_RETRY_LAST = timedelta(seconds=5)
 SOON = timedelta(milliseconds=50)  # after a due time, so that it has surely come
 
@@ -66,8 +64,7 @@ class Daemon:
         self._prepared = False
         self._preparing = asyncio.Lock()
         self._failed = 0  # sweeps in a row
-        self._held: Collection[str] = ()
-        self._ending: Mapping[str, datetime] = {}
+        self._told: set[TokenHeld | TokenEnding] = set()
         self._parts: Parts
 
     async def run(self) -> int:
@@ -193,28 +190,20 @@ class Daemon:
             if self._prepared:
                 counted = await statistics(self._parts.mongo)
                 self._view.counted(counted)
-                self._tell_held(counted)
-                self._tell_ending(counted)
+                self._tell(counted)
         except StoreLost:
             pass  # told by the store itself
         took = clock.boot() - begun
         pause = max(COUNT_EVERY, COUNT_SHARE * took) if self._prepared else SOON * 10
         self._schedule.once(pause, self._count, name="count")
 
-    def _tell_held(self, counted: Statistics) -> None:
-        """Of what others hold, that which did not wait when we counted before."""
-        held = {one.token: one for one in counted.held_tokens if one.owner != self._instance.id}
-        for name in held.keys() - set(self._held):
-            one = held[name]
-            self._parts.observe(TokenHeld(token=name, provider=one.provider, owner=one.owner, hold=one.hold))
-        self._held = held.keys()
-
-    def _tell_ending(self, counted: Statistics) -> None:
-        """Of what ends soon, that which we have not told of since we started."""
-        for one in counted.ending_tokens:
-            if self._ending.get(one.token) != one.ends_at:
-                self._parts.observe(TokenEnding(token=one.token, provider=one.provider, ends_at=one.ends_at))
-        self._ending = {one.token: one.ends_at for one in counted.ending_tokens}
+    def _tell(self, counted: Statistics) -> None:
+        """What others hold, and what ends soon: once, until it is something else."""
+        held = (one for one in counted.held_tokens if one.owner != self._instance.id)
+        news: set[TokenHeld | TokenEnding] = {*held, *counted.ending_tokens}
+        for event in news - self._told:
+            self._parts.observe(event)
+        self._told = news
 
     async def _repair(self) -> None:
         if not self._prepared:

@@ -10,8 +10,8 @@ from pymongo import MongoClient
 from daemon.adapters.mongo import Mongo
 from daemon.adapters.mongo_statistics import repair_undated, statistics
 from daemon.domain.claim import StoreLost
+from daemon.domain.event import TokenHeld
 from daemon.domain.secret import Secret
-from daemon.domain.statistics import HeldToken
 from daemon.runtime.clock import Clock
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -65,7 +65,7 @@ async def test_everything_is_counted_by_provider_and_state(mongo):
     assert counted.expired == {"a": 1}
     assert counted.set_aside == {"b": 2}
     assert counted.held == {"a": 1}
-    assert counted.held_tokens == [HeldToken(token="a:1", provider="a", owner="o", hold=future)]
+    assert counted.held_tokens == [TokenHeld(token="a:1", provider="a", owner="o", hold=future)]
     assert counted.refresh_token_expiry == {"a": future}
     assert counted.paused == {"b": "outage"}
     assert counted.next_due_at == past

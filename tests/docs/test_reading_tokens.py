@@ -21,7 +21,7 @@ from pymongo.collection import Collection
 
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.token_document import token_of
-from daemon.domain.policy import Timing, first_look
+from daemon.domain.due import Timing, first_look
 from daemon.domain.provider import Provider
 from daemon.domain.token import State
 from daemon.runtime.definitions import shipped

@@ -9,18 +9,8 @@ from hypothesis import strategies as st
 
 from daemon.domain.answer import Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
 from daemon.domain.change import Postponed, Renewed, Retired, Scheduled, Withheld
-from daemon.domain.policy import (
-    BACKOFF_LAST,
-    IN_DOUBT_RETRY,
-    REST,
-    RETRY_MARGIN,
-    Timing,
-    backoff,
-    decide,
-    due_at,
-    first_due,
-    first_look,
-)
+from daemon.domain.due import REST, RETRY_MARGIN, Timing, due_at, first_due, first_look
+from daemon.domain.policy import BACKOFF_LAST, IN_DOUBT_RETRY, backoff, decide
 from daemon.domain.provider import Definition, Grant, Provider
 from daemon.domain.secret import Secret
 from daemon.domain.token import Doubt, Failure, FailureKind, State, Token

@@ -40,7 +40,7 @@ from daemon.runtime import bootstrap, settings
 CRASHED = 137
 FREEZE = "freeze:"  # before a point: stop there until SIGCONT
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-MIDWAY = timedelta(milliseconds=150)  # into a request: sent, and the provider (latency: twice this) has it
+MIDWAY = timedelta(milliseconds=150)  # after a request was written: the provider (latency: twice this) has it
 JAMMED = timedelta(milliseconds=500)  # until all that was in flight waits in the journal
 
 Reach = Callable[[str], None]
@@ -129,7 +129,6 @@ def endpoint_class(fuse: Fuse) -> type[TokenEndpoint]:
     class Endpoint(TokenEndpoint):
         async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:
             fuse("ask.before")
-            fuse.light("ask.midway", MIDWAY)
             reply = await super().send(request, deadline=deadline)
             fuse("ask.after")
             return reply
@@ -157,6 +156,7 @@ def body_class(fuse: Fuse, note: Callable[[str], None]) -> type[token_endpoint._
         async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
             await super().write_with_length(writer, content_length)
             note(f"none check {time.perf_counter() - self._checked_at}")
+            fuse.light("ask.midway", MIDWAY)
 
     return Body
 

@@ -31,8 +31,8 @@ from daemon.adapters.pace import LeakyPace
 from daemon.adapters.token_document import token_of
 from daemon.domain.claim import Claim, StoreLost
 from daemon.domain.dialect import NoReply, Reply
+from daemon.domain.due import Timing
 from daemon.domain.event import Event, TokenSuperseded
-from daemon.domain.policy import Timing
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret

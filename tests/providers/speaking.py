@@ -12,7 +12,8 @@ from daemon.domain.answer import Answer
 from daemon.domain.change import Change
 from daemon.domain.consent import read_consent
 from daemon.domain.dialect import NoReply, Reply, read
-from daemon.domain.policy import Timing, decide
+from daemon.domain.due import Timing
+from daemon.domain.policy import decide
 from daemon.domain.provider import Grant, Provider
 from daemon.domain.request import refresh_request
 from daemon.domain.secret import Secret

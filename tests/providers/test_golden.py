@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from daemon.adapters.token_endpoint import TokenEndpoint
-from daemon.domain.policy import Timing, first_due, first_look
+from daemon.domain.due import Timing, first_due, first_look
 from daemon.domain.provider import Grant
 from daemon.domain.request import refresh_request
 from daemon.domain.target import NotSendable, token_url

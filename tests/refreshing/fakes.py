@@ -14,8 +14,8 @@ from daemon.domain.brake import Pause, Reason, probe_after
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
 from daemon.domain.claim import Batch, Claim, Entry, Recorded, SetAside, StoreLost, Survey, Unusable
 from daemon.domain.dialect import NoReply, Reply
+from daemon.domain.due import Timing
 from daemon.domain.event import Event
-from daemon.domain.policy import Timing
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret

@@ -51,6 +51,7 @@ async def test_a_first_request_that_hangs_does_not_hold_up_the_others(world):
     await until(lambda: world.endpoint.in_flight == 1)
     world.clock.passed += timedelta(seconds=3)
     await asyncio.wait_for(until(lambda: world.endpoint.in_flight == 4), 5)
+    assert world.told(TokenRenewed) == []
     gate.set()
     await work
     await done(lane)

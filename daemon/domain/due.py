@@ -1,0 +1,151 @@
+"""When a token is due, and what is done with a claimed one instead of asking. Time and chance are arguments."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from daemon.domain.change import Scheduled
+from daemon.domain.provider import Definition, Grant, Provider
+from daemon.domain.token import FailureKind, State, Token
+from daemon.domain.token_response import ASSUMED_LIFETIME
+
+REST = timedelta(seconds=10)  # at least this between two renewals, but never more than half a lifetime
+RETRY_MARGIN = timedelta(minutes=1)  # a retry comes this long before the refresh token's own end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """The operator's part of when a token is due: `[refresh] window` and `jitter`."""
+
+    window: timedelta = timedelta(minutes=5)
+    jitter: timedelta = timedelta(seconds=30)
+
+
+def first_look(
+    provider: Provider, token: Token, *, now: datetime, chance: float, timing: Timing
+) -> Scheduled | None:
+    """What to do with a claimed token instead of asking the provider, or None: ask.
+
+    Only an active token with something to present is presented; any other that is due is put back to rest. Asking
+    again too soon, or long before the end, waits where the definition says that this is useless or harmful; a doubt
+    does not wait. A document that an application inserted (no `revision`) and that expires beyond the window is
+    scheduled, not refreshed.
+    """
+    known = provider.definition
+    if token.state is not State.ACTIVE or not _is_presentable(known, token):
+        return Scheduled(due_at=None)
+    if token.doubt is not None:
+        return None
+    again = _next_allowed(known, token)
+    if again is not None and now < again:
+        return Scheduled(due_at=again)
+    early = _is_too_early(known, token, now)
+    if token.revision is None or early:
+        due = _planned(provider, token, now=now, chance=chance, timing=timing)
+        return Scheduled(due_at=due) if early or due > now + REST else None
+    return None
+
+
+def first_due(
+    provider: Provider, token: Token, *, now: datetime, chance: float, timing: Timing
+) -> datetime | None:
+    """When a token is due whose owner has just consented; None: nothing renews it, or it never ends."""
+    if not _is_presentable(provider.definition, token):
+        return None
+    if token.access_token is None:
+        return now
+    return (
+        None if token.expires_at is None else _planned(provider, token, now=now, chance=chance, timing=timing)
+    )
+
+
+def _is_presentable(known: Definition, token: Token) -> bool:
+    match known.grant_of(token.grant):
+        case Grant.REFRESH_TOKEN:
+            return token.refresh_token is not None
+        case Grant.EXCHANGE:
+            return token.access_token is not None
+        case Grant.CLIENT_CREDENTIALS:
+            return True
+        case Grant.NONE:
+            return False
+
+
+def _next_allowed(known: Definition, token: Token) -> datetime | None:
+    """When the provider may be asked for this token again, where it wants a rest between two requests, or a
+    rejection counts only when it is repeated later. Whoever sets `due_at` to now knows of neither.
+    """
+    failure = token.last_failure
+    failed = failure.at if failure is not None else None
+    rejected = failed if failure is not None and failure.kind is FailureKind.REJECTED else None
+    asked = max(filter(None, (token.refreshed_at, failed)), default=None)
+    waits = ((asked, known.min_interval), (rejected, known.confirm_after))
+    ends = (before_the_end(known, token, at + wait, now=at) for at, wait in waits if at and wait)
+    return max(ends, default=None)
+
+
+def _is_too_early(known: Definition, token: Token, now: datetime) -> bool:
+    """Whether the provider would give nothing new yet. A refresh token that ends first is not put off for that."""
+    if known.earliest is None or token.expires_at is None:
+        return False
+    ends = token.refresh_expires_at
+    outlived = ends is not None and now < ends < token.expires_at
+    return not outlived and token.expires_at - known.earliest > now
+
+
+def _planned(provider: Provider, token: Token, *, now: datetime, chance: float, timing: Timing) -> datetime:
+    """When a token is due that we have not renewed yet; now, where nothing says when it ends. Where it doesn't say
+    when it was issued, the assumed lifetime makes the window a whole one.
+    """
+    if token.expires_at is None:
+        return now
+    return due_at(
+        provider,
+        token.expires_at,
+        issued_at=token.issued_at or min(now, max(now, token.expires_at) - ASSUMED_LIFETIME),
+        now=now,
+        chance=chance,
+        timing=timing,
+        refresh_expires_at=token.refresh_expires_at,
+    )
+
+
+def due_at(
+    provider: Provider,
+    expires_at: datetime,
+    *,
+    issued_at: datetime,
+    now: datetime,
+    chance: float,
+    timing: Timing,
+    refresh_expires_at: datetime | None = None,
+) -> datetime:
+    """When a token that was issued at `issued_at` and ends at `expires_at` is to be renewed.
+
+    `expires_at - window - jitter`, with `window = min(configured, lifetime / 3)` and `jitter` drawn once by `chance`
+    (0 to 1) from at most a tenth of the lifetime; never before half the lifetime or before the definition's
+    `earliest`, never within REST of now (half the lifetime where that is shorter). A refresh token that ends first
+    is used before it ends: its end counts instead, but not within REST of it, where asking again and again would
+    gain nothing.
+    """
+    if refresh_expires_at is not None and now + REST < refresh_expires_at < expires_at:
+        expires_at = refresh_expires_at
+    lifetime = max(expires_at - issued_at, timedelta(0))
+    window = min(provider.window or provider.definition.window or timing.window, lifetime / 3)
+    jitter = chance * min(timing.jitter, lifetime / 10)
+    lead = min(window + jitter, provider.definition.earliest or lifetime)
+    rest = min(REST, lifetime / 2) or REST  # what comes expired would otherwise be asked for without a pause
+    return max(expires_at - lead, issued_at + lifetime / 2, now + rest)
+
+
+def before_the_end(known: Definition, token: Token, due: datetime, *, now: datetime) -> datetime:
+    """No wait outlives what is presented; close to its end, each takes half of what is left."""
+    match known.grant_of(token.grant):
+        case Grant.REFRESH_TOKEN:
+            end = token.refresh_expires_at
+        case Grant.EXCHANGE:
+            end = token.expires_at
+        case _:
+            end = None
+    if end is None or end <= now:
+        return due
+    return min(due, max(end - RETRY_MARGIN, now + (end - now) / 2))
