@@ -1,17 +1,18 @@
 """The main job, measured: a number of due tokens, renewed by the real daemon, as a process, in a real MongoDB.
 
-    python bench/main_job.py --runs 3 --idle
+    python bench/main_job.py --runs 5 --latency 0 50 200 --idle
 
 The parts are those of production, except the provider: an nginx that answers at once, so that the figures are ours and
 not a provider's. What comes out is checked before it is reported: a fast wrong run is no result.
 """
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import NamedTuple
 
 from parts import PROVIDER, DaemonProcess, Endpoint, Mongod, Usage, await_true
 from report import OUT, Results, Sample, machine, save, versions
-from tokens import Tokens
+from tokens import WINDOW, Tokens
 
 from daemon.adapters.embedded_mongod import MongodMissing
 
@@ -39,10 +40,21 @@ class Bench(NamedTuple):
     directory: Path
 
 
+class Variant(NamedTuple):
+    """What the runs that take turns differ in."""
+
+    latency: int  # milliseconds
+    daemons: int
+
+    def __str__(self) -> str:
+        beside = f", {self.daemons} daemons" if self.daemons > 1 else ""
+        return f"provider latency {self.latency} ms{beside}"
+
+
 class Before(NamedTuple):
     """The counters when the work begins."""
 
-    daemon: Usage
+    daemon_cpu: float
     mongod: Usage
     nginx: Usage
     commands: dict[str, int]
@@ -51,13 +63,16 @@ class Before(NamedTuple):
 
 def main() -> None:
     options = _options()
+    variants = [Variant(latency, daemons) for latency in options.latency for daemons in options.daemons]
     results = Results(
         machine=machine(), versions=versions(), tokens=options.tokens, concurrency=options.concurrency
     )
     for number in range(options.runs):
-        print(f"run {number + 1} of {options.runs}: {options.tokens} tokens", file=sys.stderr)
-        with _bench(options.tokens) as bench:
-            results.runs.append(_run(bench, concurrency=options.concurrency, limit=options.limit))
+        for variant in variants:
+            print(f"run {number + 1} of {options.runs}: {options.tokens} tokens, {variant}", file=sys.stderr)
+            with _bench(options.tokens, latency=variant.latency) as bench:
+                sample = _run(bench, variant, concurrency=options.concurrency, limit=options.limit)
+            results.runs.setdefault(str(variant), []).append(sample)
     if options.idle:
         print(f"idle: {IDLE_TOKENS} tokens, none due", file=sys.stderr)
         with _bench(IDLE_TOKENS) as bench:
@@ -72,6 +87,20 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=1, help="min, median and max are over these (default: 1)")
     parser.add_argument("--concurrency", type=int, default=256, help="requests in flight (default: 256)")
     parser.add_argument(
+        "--latency",
+        type=int,
+        nargs="+",
+        default=[0],
+        help="of the provider, ms; several take turns (default: 0)",
+    )
+    parser.add_argument(
+        "--daemons",
+        type=int,
+        nargs="+",
+        default=[1],
+        help="beside each other; several take turns (default: 1)",
+    )
+    parser.add_argument(
         "--idle", action="store_true", help=f"also watch the daemon idle on {IDLE_TOKENS} tokens"
     )
     parser.add_argument("--limit", type=float, default=300, help="seconds until a run has failed")
@@ -79,20 +108,21 @@ def _options() -> argparse.Namespace:
 
 
 @contextmanager
-def _bench(count: int) -> Iterator[Bench]:
+def _bench(count: int, *, latency: int = 0) -> Iterator[Bench]:
     """Everything but the daemon, in a directory of its own: fresh for each run, so that none inherits from another."""
     with ExitStack() as closing:
         directory = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="refreshd-bench-")))
-        endpoint = closing.enter_context(Endpoint(directory / "nginx"))
+        delay = timedelta(milliseconds=latency)
+        endpoint = closing.enter_context(Endpoint(directory / "nginx", latency=delay))
         mongod = closing.enter_context(Mongod(directory / "mongod"))
         tokens = Tokens(mongod.database)
         tokens.insert(count)
         yield Bench(mongod=mongod, endpoint=endpoint, tokens=tokens, directory=directory)
 
 
-def _daemon(bench: Bench, *, sweep_every: str, concurrency: int) -> DaemonProcess:
+def _daemon(bench: Bench, *, sweep_every: str, concurrency: int, number: int = 0) -> DaemonProcess:
     return DaemonProcess(
-        bench.directory / "daemon",
+        bench.directory / f"daemon-{number}",
         uri=bench.mongod.uri,
         database=bench.mongod.database.name,
         token_urls={PROVIDER: bench.endpoint.url},
@@ -102,30 +132,34 @@ def _daemon(bench: Bench, *, sweep_every: str, concurrency: int) -> DaemonProces
     )
 
 
-def _run(bench: Bench, *, concurrency: int, limit: float) -> Sample:
+def _run(bench: Bench, variant: Variant, *, concurrency: int, limit: float) -> Sample:
     count = bench.tokens.count
-    with _daemon(bench, sweep_every="1s", concurrency=concurrency) as daemon:
-        ready = daemon.await_ready()
+    with ExitStack() as running:
+        daemons = [
+            running.enter_context(_daemon(bench, sweep_every="1s", concurrency=concurrency, number=number))
+            for number in range(variant.daemons)
+        ]
+        ready = max(daemon.await_ready() for daemon in daemons)
         time.sleep(SETTLE.total_seconds())
-        due_at = datetime.now(UTC) + LEAD
+        due_at = datetime.now(UTC) + LEAD + timedelta(seconds=count / 20_000)
         bench.tokens.make_due(due_at)
         if datetime.now(UTC) >= due_at:
             raise SystemExit("the tokens could not be made due in time: this machine is too busy")
-        before = _before(bench, daemon)
+        before = _before(bench, daemons)
         await_true(
-            lambda: daemon.count("token.renewed") >= count,
+            lambda: sum(daemon.count("token.renewed") for daemon in daemons) >= count,
             limit=limit,
-            why=f"not all of {count} tokens were renewed; the daemon's log: {daemon.tail()}",
+            why=f"not all of {count} tokens were renewed; the daemon's log: {daemons[0].tail()}",
         )
         time.sleep(SETTLE.total_seconds())
-        sample = _sample(bench, daemon, before, ready=ready, due_at=due_at)
-        _check(bench, daemon, requests=bench.endpoint.requests() - before.requests)
+        sample = _sample(bench, daemons, before, ready=ready, due_at=due_at)
+        _check(bench, daemons, requests=bench.endpoint.requests() - before.requests)
         return sample
 
 
-def _before(bench: Bench, daemon: DaemonProcess) -> Before:
+def _before(bench: Bench, daemons: Sequence[DaemonProcess]) -> Before:
     return Before(
-        daemon=daemon.usage(),
+        daemon_cpu=sum(daemon.usage().cpu for daemon in daemons),
         mongod=bench.mongod.usage(),
         nginx=bench.endpoint.usage(),
         commands=bench.mongod.commands(),
@@ -133,9 +167,11 @@ def _before(bench: Bench, daemon: DaemonProcess) -> Before:
     )
 
 
-def _sample(bench: Bench, daemon: DaemonProcess, before: Before, *, ready: float, due_at: datetime) -> Sample:
+def _sample(
+    bench: Bench, daemons: Sequence[DaemonProcess], before: Before, *, ready: float, due_at: datetime
+) -> Sample:
     thousands = bench.tokens.count / 1000
-    after = daemon.usage()
+    after = [daemon.usage() for daemon in daemons]
     mongod, nginx = bench.mongod.usage(), bench.endpoint.usage()
     commands = {
         name: (total - before.commands.get(name, 0)) / thousands
@@ -143,23 +179,31 @@ def _sample(bench: Bench, daemon: DaemonProcess, before: Before, *, ready: float
         if total > before.commands.get(name, 0)
     }
     first, last = bench.tokens.renewed_between()
+    speed = bench.tokens.count / (last - first).total_seconds()
+    cpu = {
+        "daemon_cpu": (sum(one.cpu for one in after) - before.daemon_cpu) / thousands,
+        "mongod_cpu": (mongod.cpu - before.mongod.cpu) / thousands,
+        "nginx_cpu": (nginx.cpu - before.nginx.cpu) / thousands,
+    }
+    leads = bench.tokens.leads(due_at + WINDOW)
     return Sample(
-        tokens_per_second=bench.tokens.count / (last - first).total_seconds(),
+        tokens_per_second=speed,
         seconds_from_due_to_last=(last - due_at).total_seconds(),
-        daemon_cpu=(after.cpu - before.daemon.cpu) / thousands,
-        mongod_cpu=(mongod.cpu - before.mongod.cpu) / thousands,
-        nginx_cpu=(nginx.cpu - before.nginx.cpu) / thousands,
-        daemon_peak_mb=after.peak_mb,
+        **cpu,
+        share_of_cores=speed * sum(cpu.values()) / 1000 / len(os.sched_getaffinity(0)),
+        daemon_peak_mb=max(one.peak_mb for one in after),
         mongo_commands=sum(commands.values()),
         mongo_commands_by_name=commands,
+        lead_first_percentile=leads[len(leads) // 100].total_seconds(),
         start_to_ready=ready,
     )
 
 
-def _check(bench: Bench, daemon: DaemonProcess, *, requests: int) -> None:
+def _check(bench: Bench, daemons: Sequence[DaemonProcess], *, requests: int) -> None:
     """The promise, before its speed: each token renewed once, with one request, and nothing left behind."""
     count = bench.tokens.count
-    metric = daemon.metric('refreshd_refreshes_total{outcome="renewed",provider="bench"}')
+    series = 'refreshd_refreshes_total{outcome="renewed",provider="bench"}'
+    metric = sum(daemon.metric(series) for daemon in daemons)
     found = {
         "renewed by the metric": metric,
         "requests at the provider": requests,
@@ -167,7 +211,7 @@ def _check(bench: Bench, daemon: DaemonProcess, *, requests: int) -> None:
         "different refresh tokens": bench.tokens.different_successors(),
     }
     wrong = {name: number for name, number in found.items() if number != count}
-    left = daemon.metric("refreshd_journal_entries")
+    left = sum(daemon.metric("refreshd_journal_entries") for daemon in daemons)
     if wrong or left or not bench.tokens.one_opens():
         raise SystemExit(
             f"wrong result, not measured: {wrong} instead of {count}; {left} journal entries left"

@@ -2,6 +2,7 @@
 used, as the kernel counts it.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -10,6 +11,7 @@ import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -31,7 +33,7 @@ _OURS = frozenset(
 # One process, because it is easy to count and to end. Every reply holds a token of its own ($request_id), with the
 # characters that real ones have and that are dear to encode: '/' and '+'. No log: that would be nginx's cost, not ours.
 _NGINX = """
-daemon off; master_process off; pid {home}/pid; error_log {home}/error.log warn;
+daemon off; master_process off; pid {home}/pid; error_log {home}/error.log crit;
 events {{ worker_connections 4096; }}
 http {{
   access_log off; keepalive_requests 1000000000; keepalive_timeout 300s; server_tokens off;
@@ -40,6 +42,9 @@ http {{
   server {{
     listen {host}:{port} backlog=4096;
     location = /token {{ default_type application/json; return 200 '{reply}'; }}
+    location = /delayed {{
+      auth_basic bench; auth_basic_user_file {home}/nobody; auth_delay {milliseconds}ms; error_page 401 =200 /token;
+    }}
     location = /counted {{ stub_status; }}
   }}
 }}
@@ -153,9 +158,11 @@ class Mongod(_Part):
 
 
 class Endpoint(_Part):
-    """The provider: nginx, which grants whatever is asked, at once."""
+    """The provider: nginx, which grants whatever is asked, at once or after `latency` (a wait that costs it nothing: the
+    one it has against guessing of passwords).
+    """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, latency: timedelta = timedelta()) -> None:
         binary = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
         if binary is None:
             raise SystemExit(
@@ -164,9 +171,18 @@ class Endpoint(_Part):
             )
         home.mkdir(parents=True)
         self._port, self._asked = free_port(), 0
-        self.url = f"http://{HOST}:{self._port}/token"
+        self.url = f"http://{HOST}:{self._port}/{'delayed' if latency else 'token'}"
+        (home / "nobody").touch()
         configuration = home / "nginx.conf"
-        configuration.write_text(_NGINX.format(home=home, host=HOST, port=self._port, reply=_REPLY))
+        configuration.write_text(
+            _NGINX.format(
+                home=home,
+                host=HOST,
+                port=self._port,
+                reply=_REPLY,
+                milliseconds=max(1, latency // timedelta(milliseconds=1)),
+            )
+        )
         self.process = subprocess.Popen(
             [binary, "-p", str(home), "-e", str(home / "error.log"), "-c", str(configuration)],
             stdin=subprocess.DEVNULL,
@@ -244,13 +260,21 @@ class DaemonProcess(_Part):
 
     def count(self, event: str) -> int:
         """How many lines of its log hold `event`. Read from where the last reading ended: this asks the daemon nothing."""
+        return self._so_far().count(f'"{event}"'.encode())
+
+    def durations(self, event: str) -> list[float]:
+        """`duration_ms` of each such line."""
+        lines = [line for line in self._so_far().splitlines() if f'"{event}"'.encode() in line]
+        return [float(json.loads(line)["duration_ms"]) for line in lines]
+
+    def _so_far(self) -> bytes:
         with self._log.open("rb") as log:
             log.seek(self._read)
             fresh = log.read()
         whole = fresh[: fresh.rfind(b"\n") + 1]
         self._read += len(whole)
         self._seen += whole
-        return self._seen.count(f'"{event}"'.encode())
+        return self._seen
 
     def tail(self) -> str:
         return self._log.read_text(errors="replace")[-2000:]

@@ -25,7 +25,9 @@ _RUN_ROWS = (
     ("daemon_cpu", "daemon: CPU seconds per 1,000 tokens", 3),
     ("mongod_cpu", "mongod: CPU seconds per 1,000 tokens", 3),
     ("nginx_cpu", "nginx: CPU seconds per 1,000 tokens", 3),
+    ("share_of_cores", "used of what the cores have", 2),
     ("mongo_commands", "MongoDB commands per 1,000 tokens", 1),
+    ("lead_first_percentile", "seconds left to the old token, first percentile", 1),
     ("daemon_peak_mb", "daemon: peak resident memory, MB", 1),
     ("start_to_ready", "start of the process to ready, seconds", 2),
 )
@@ -47,9 +49,11 @@ class Sample:
     daemon_cpu: float
     mongod_cpu: float
     nginx_cpu: float
+    share_of_cores: float  # by all three together
     daemon_peak_mb: float
     mongo_commands: float
     mongo_commands_by_name: Mapping[str, float]
+    lead_first_percentile: float
     start_to_ready: float
 
 
@@ -62,7 +66,7 @@ class Results:
     tokens: int
     concurrency: int
     at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    runs: list[Sample] = field(default_factory=list)
+    runs: dict[str, list[Sample]] = field(default_factory=dict)  # by variant, which took turns
     idle: list[Mapping[str, float]] = field(default_factory=list)
 
 
@@ -114,14 +118,13 @@ def _markdown(results: Results) -> Iterator[str]:
     about, used = results.machine, results.versions
     yield f"{results.at}, {about['cores']} cores ({about['cpu']}), {about['memory_gb']} GB, Linux {about['kernel']}"
     yield ", ".join(f"{name} {number}" for name, number in used.items())
-    if results.runs:
-        yield f"\n**{results.tokens:,} due tokens, {results.concurrency} in flight, runs: {len(results.runs)}**\n"
-        yield from _table(_RUN_ROWS, [asdict(sample) for sample in results.runs])
-        names = {name for sample in results.runs for name in sample.mongo_commands_by_name}
-        told = {
-            name: median(sample.mongo_commands_by_name.get(name, 0) for sample in results.runs)
-            for name in names
-        }
+    for variant, samples in results.runs.items():
+        yield (
+            f"\n**{results.tokens:,} due tokens, {variant}, {results.concurrency} in flight, runs: {len(samples)}**\n"
+        )
+        yield from _table(_RUN_ROWS, [asdict(sample) for sample in samples])
+        names = {name for sample in samples for name in sample.mongo_commands_by_name}
+        told = {name: median(one.mongo_commands_by_name.get(name, 0) for one in samples) for name in names}
         each = ", ".join(f"{name} {told[name]:.1f}" for name in sorted(told, key=lambda name: -told[name]))
         yield f"\nMongoDB commands per 1,000 tokens, by name (median): {each}"
     if results.idle:

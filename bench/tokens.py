@@ -11,6 +11,7 @@ from daemon.adapters.keyring import KEY_BYTES, KeyRing
 
 INSERTED_AT_ONCE = 2_000
 LIFETIME = timedelta(hours=1)
+WINDOW = timedelta(minutes=5)
 
 
 class Tokens:
@@ -34,7 +35,7 @@ class Tokens:
 
     def make_due(self, at: datetime) -> None:
         """All of them, from `at` on."""
-        self._collection.update_many({}, {"$set": {"due_at": at, "expires_at": at + timedelta(minutes=5)}})
+        self._collection.update_many({}, {"$set": {"due_at": at, "expires_at": at + WINDOW}})
 
     def renewed(self) -> int:
         """How many a daemon has recorded exactly one renewal of, with no claim left on them."""
@@ -46,6 +47,10 @@ class Tokens:
         group = {"_id": None, "first": {"$min": "$issued_at"}, "last": {"$max": "$updated_at"}}
         (row,) = self._collection.aggregate([{"$group": group}])
         return row["first"], row["last"]
+
+    def leads(self, expires_at: datetime) -> list[timedelta]:
+        """The time that each old token, good until `expires_at`, had left when the new one was stored, shortest first."""
+        return sorted(expires_at - one["updated_at"] for one in self._collection.find({}, {"updated_at": 1}))
 
     def delays(self, due_at: datetime) -> list[timedelta]:
         """How long after `due_at` each was renewed, shortest first."""

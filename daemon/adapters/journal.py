@@ -13,6 +13,8 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -269,8 +271,8 @@ class SqliteJournal:
     def _transact(self, statements: Sequence[Statement]) -> None:
         try:
             self._database.execute("begin immediate")
-            for statement, values in statements:
-                self._database.execute(statement, values)
+            for statement, alike in groupby(statements, key=itemgetter(0)):
+                self._database.executemany(statement, map(itemgetter(1), alike))
             self._database.execute("commit")
         except BaseException:
             if self._database.in_transaction:

@@ -17,7 +17,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 KEY_BYTES = 32
+FINGERPRINT = "grant_fingerprint"  # a field of its own, and no sealed one
 _NONCE_BYTES = 12
+_NONCES_AT_ONCE = 256  # a call into the kernel costs more than all the rest of sealing
 _TAG_BYTES = 16
 _FORM = re.compile(r"v1\.([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_-]+)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -34,7 +36,8 @@ class KeyRing:
         self._keys = dict(keys)
         self._active = active
         self._field_keys: dict[tuple[str, str], bytes] = {}
-        self._extracted: dict[tuple[str, str], bytes] = {}
+        self._hmacs: dict[tuple[str, str], hmac.HMAC] = {}
+        self._nonces: list[bytes] = []
         if active not in self._keys or any(len(key) != KEY_BYTES for key in self._keys.values()):
             raise ValueError("the active key must be on the ring, and every key have 32 bytes")
 
@@ -47,7 +50,7 @@ class KeyRing:
 
     def seal(self, text: str, *, token_id: str, field: str) -> str:
         """`text` sealed for `field` of `token_id` under the active key."""
-        nonce = os.urandom(_NONCE_BYTES)
+        nonce = self._nonce()
         cipher = AESGCM(self._token_key(self._active, token_id, field))
         sealed = nonce + cipher.encrypt(nonce, text.encode(), _place(token_id, field))
         return f"v1.{self._active}.{urlsafe_b64encode(sealed).rstrip(b'=').decode()}"
@@ -77,21 +80,36 @@ class KeyRing:
     def fingerprint(self, text: str, key_id: str | None = None) -> str:
         """A keyed fingerprint of a secret: equal secrets are seen as equal, and nothing else is learnt from it."""
         key_id = key_id or self._active
-        return f"{key_id}.{hmac.digest(self.field_key('grant_fingerprint', key_id), text.encode(), 'sha256').hex()}"
+        return f"{key_id}.{self._hmac(key_id, FINGERPRINT, text.encode()).hex()}"
 
     def fingerprints(self, text: str) -> list[str]:
         """The fingerprints of a secret under every key of the ring."""
         return [self.fingerprint(text, key_id) for key_id in self._keys]
 
+    def _nonce(self) -> bytes:
+        """Random, and handed out once."""
+        if not self._nonces:
+            drawn = os.urandom(_NONCE_BYTES * _NONCES_AT_ONCE)
+            self._nonces = [drawn[at : at + _NONCE_BYTES] for at in range(0, len(drawn), _NONCE_BYTES)]
+        return self._nonces.pop()
+
     def _token_key(self, key_id: str, token_id: str, field: str) -> bytes:
-        """HKDF of the field key (RFC 5869). Its first half is the same for all tokens and done once; the second is one
-        HMAC, since the key is as long as the hash.
+        """The second half of an HKDF of the field key: one HMAC, since the key is as long as the hash."""
+        return self._hmac(key_id, field, token_id.encode() + b"\x01")
+
+    def _hmac(self, key_id: str, field: str, message: bytes) -> bytes:
+        """HMAC-SHA256. What does not depend on the message is done once: for a fingerprint the key itself, else the
+        first half of an HKDF of the field key (RFC 5869).
         """
-        extracted = self._extracted.get((key_id, field))
-        if extracted is None:
-            extracted = hmac.digest(bytes(KEY_BYTES), self.field_key(field, key_id), "sha256")
-            self._extracted[key_id, field] = extracted
-        return hmac.digest(extracted, token_id.encode() + b"\x01", "sha256")
+        known = self._hmacs.get((key_id, field))
+        if known is None:
+            key = self.field_key(field, key_id)
+            if field != FINGERPRINT:
+                key = hmac.digest(bytes(KEY_BYTES), key, "sha256")
+            known = self._hmacs[key_id, field] = hmac.new(key, digestmod="sha256")
+        made = known.copy()
+        made.update(message)
+        return made.digest()
 
 
 def _parsed(sealed: object, token_id: str) -> tuple[str, bytes]:

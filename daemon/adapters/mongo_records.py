@@ -82,25 +82,33 @@ class MongoRecords:
     async def record(self, claim: Claim, change: Change) -> Recorded:
         """Write `change` with whatever else is waiting. Raises StoreLost, or Unusable when it can't be judged."""
         fields = written(claim.token, change, self._keyring(), now=self._mongo.clock.now())
-        write = _Write(claim=claim, change=change, written=fields)
-        try:
-            bson.encode(fields.fields)  # here, where it spoils no batch
-        except (BSONError, OverflowError, ValueError) as why:
-            raise Unusable(f"MongoDB can't hold the result: {type(why).__name__}") from None
-        return await self._writes.submit(write)
+        return await self._writes.submit(_Write(claim=claim, change=change, written=fields))
 
     async def _commit(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
         operations = [operation for write in writes for operation in write.operations()]
+        if not operations:
+            return []
         try:
             result = await self._mongo.tokens.bulk_write(operations, ordered=False)
         except PyMongoError as error:
             if isinstance(error, ConnectionFailure):
                 self._mongo.lost(error)  # told now: judging may take as long again to fail
             return await self._judge(writes)  # ambiguous: what is stored now tells
+        except (BSONError, OverflowError, ValueError):
+            return await self._sifted(writes)
         self._mongo.seen()
         if result.matched_count == len(operations):
             return [Recorded.STORED] * len(writes)
         return await self._judge(writes)
+
+    async def _sifted(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
+        """One of `writes` can't be encoded, and spoils no other's."""
+        spoilt = {place: why for place, write in enumerate(writes) if (why := _unwritable(write)) is not None}
+        if not spoilt:
+            raise Unusable("MongoDB's driver refuses the result, and does not say which")
+        others = await self._commit([write for place, write in enumerate(writes) if place not in spoilt])
+        left = iter(others)
+        return [spoilt[place] if place in spoilt else next(left) for place in range(len(writes))]
 
     async def _judge(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
         """Read the documents, and swap each write onto what its own holds now if that is still what we spent."""
@@ -200,6 +208,14 @@ class MongoRecords:
         except Unopenable:
             return False
         return renewed is not None and Secret(stored) == renewed.granted.access_token
+
+
+def _unwritable(write: _Write) -> Unusable | None:
+    try:
+        bson.encode(write.written.fields)
+    except (BSONError, OverflowError, ValueError) as why:
+        return Unusable(f"MongoDB can't hold the result: {type(why).__name__}")
+    return None
 
 
 def _swap(document: Document, write: _Write) -> UpdateOne:

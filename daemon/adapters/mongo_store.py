@@ -13,6 +13,7 @@ from pymongo import UpdateMany, UpdateOne
 
 from daemon.adapters.keyring import KeyRing, Unopenable
 from daemon.adapters.mongo import Mongo, due
+from daemon.adapters.mongo_due import DueTokens
 from daemon.adapters.mongo_pauses import pause_of
 from daemon.adapters.mongo_records import MongoRecords
 from daemon.adapters.token_document import (
@@ -24,14 +25,13 @@ from daemon.adapters.token_document import (
     token_of,
 )
 from daemon.domain.change import Change
-from daemon.domain.claim import Batch, Claim, Entry, Recorded, SetAside, Survey, Unusable
+from daemon.domain.claim import Batch, Claim, Entry, Recorded, SetAside, StoreLost, Survey, Unusable
 from daemon.domain.provider import Grant, Provider
 from daemon.domain.secret import masked
 from daemon.domain.token import Failure, FailureKind
 
 SET_ASIDE_FOR = timedelta(minutes=5)  # at most this long after the cause was mended, the token is seen again
 SET_ASIDE_AT_ONCE = 500
-CHOICE = 4  # a claim takes its part from so many times as much, so that replicas that look at once differ
 
 
 class MongoStore:
@@ -53,7 +53,7 @@ class MongoStore:
         self._keyring = keyring
         self._lease = lease
         self._hold = hold
-        self._chance = chance
+        self._due = DueTokens(mongo, owner=owner, chance=chance)
         self._burnt: list[tuple[str, list[object]]] = []
         self._records = MongoRecords(mongo, keyring=keyring)
 
@@ -92,16 +92,21 @@ class MongoStore:
     async def claim(
         self, provider: Provider, *, limit: int, busy: Collection[str], doubtful: bool = False
     ) -> Batch:
-        """Three commands for any number of tokens: find what is due, take it, read what was really taken."""
+        """Two commands for any number of tokens, and one look at what is due for several claims: take them, and read what
+        was really taken.
+        """
         now, asked = self._clock.now(), self._clock.boot()
-        oldest = await self._due(provider, most=CHOICE * limit, busy=busy, doubtful=doubtful, now=now)
-        if not oldest:
-            return Batch(items=(), more=False)
-        found = self._part(oldest, limit)
+        if doubtful:
+            found, more = await self._due.doubtful(provider, limit=limit, busy=busy, now=now), False
+        else:
+            found, more = await self._due.next(provider, limit=limit, busy=busy, now=now)
+        if not found:
+            return Batch(items=(), more=more)
         ids, lease = [document["_id"] for document in found], self._new_lease(provider, now)
         claim_id = str(lease["claim"])
         try:
-            await self._take(found, lease, now=now)
+            if await self._take(found, lease, now=now) < len(found):
+                self._due.forget(provider)
             ours = {"_id": {"$in": ids}, "lease.claim": claim_id}
             taken = await self._mongo.promised(
                 self._mongo.tokens.find(ours, _fields_of(provider)).batch_size(limit + 1).to_list()
@@ -110,24 +115,7 @@ class MongoStore:
         except BaseException:
             self._burnt.append((claim_id, ids))
             raise
-        return Batch(items=items, more=len(oldest) > limit)
-
-    async def _due(
-        self, provider: Provider, *, most: int, busy: Collection[str], doubtful: bool, now: datetime
-    ) -> Sequence[Document]:
-        """What is due and claimable by us, oldest first: enough of each document to take it."""
-        claimable: list[object] = [
-            {"lease": None},
-            {"lease.owner": self._owner},
-            {"lease.hold": {"$lte": now}},
-        ]
-        query: dict[str, object] = {"provider": provider.name, "due_at": due(now), "$or": claimable}
-        if doubtful:
-            query |= {"lease.owner": self._owner, "doubt.tries": 1}
-        if busy:
-            query["_id"] = {"$nin": list(busy)}
-        found = self._mongo.tokens.find(query, {"lease": 1, "doubt": 1}).sort("due_at", 1)
-        return await self._mongo.promised(found.limit(most).batch_size(most + 1).to_list())
+        return Batch(items=items, more=more)
 
     def _new_lease(self, provider: Provider, now: datetime) -> Mapping[str, object]:
         until = now + self._lease
@@ -139,15 +127,8 @@ class MongoStore:
             "hold": until + self._hold(provider),
         }
 
-    def _part(self, oldest: Sequence[Document], limit: int) -> list[Document]:
-        """`limit` of them in a row, from a random one on and round the end, so that each is as likely as the others:
-        none, however old, is passed over for long.
-        """
-        start = int(self._chance() * len(oldest)) if len(oldest) > limit else 0
-        return [*oldest[start:], *oldest[:start]][:limit]
-
-    async def _take(self, found: Sequence[Document], lease: Mapping[str, object], *, now: datetime) -> None:
-        """Write the lease where nobody was faster. Raises StoreLost without a clean acknowledgement of a majority."""
+    async def _take(self, found: Sequence[Document], lease: Mapping[str, object], *, now: datetime) -> int:
+        """Write the lease where nobody was faster, and say how often that was. Raises StoreLost without a clean acknowledgement of a majority."""
         free = [document["_id"] for document in found if document.get("lease") is None]
         operations: list[UpdateMany | UpdateOne] = []
         if free:
@@ -161,7 +142,9 @@ class MongoStore:
             for document in found
             if document.get("lease") is not None
         ]
-        await self._mongo.promised(self._mongo.tokens.bulk_write(operations, ordered=False))
+        return (
+            await self._mongo.promised(self._mongo.tokens.bulk_write(operations, ordered=False))
+        ).matched_count
 
     async def _opened(
         self, taken: Sequence[Document], claim_id: str, *, deadline: timedelta
@@ -211,8 +194,14 @@ class MongoStore:
 
     async def release(self, claims: Sequence[Claim]) -> None:
         """Give back claims under which nothing was presented; one that was in doubt before stays ours."""
-        if claims:
-            await self._release(claims[0].id, [claim.token.id for claim in claims])
+        if not claims:
+            return
+        claim_id, ids = claims[0].id, [claim.token.id for claim in claims]
+        try:
+            await self._release(claim_id, ids)
+        except StoreLost:
+            self._burnt.append((claim_id, list(ids)))
+            raise
 
     async def _release(self, claim_id: str, ids: Sequence[object]) -> None:
         ours = {"_id": {"$in": list(ids)}, "lease.claim": claim_id}

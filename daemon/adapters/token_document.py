@@ -16,6 +16,7 @@ from daemon.domain.token import Doubt, Failure, FailureKind, State, Token, token
 Document = Mapping[str, object]
 T = TypeVar("T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_STATES = frozenset(State)
 _SAID: dict[type, str] = {str: "text", int: "whole number", datetime: "date"}
 
 # What a claim needs of a document; the application's own fields stay where they are.
@@ -69,7 +70,7 @@ def token_of(document: Document, keyring: KeyRing) -> Token:
         raise IllTyped("_id is not '<provider>:<account>' of this document")
     sealed = _optional(document, "refresh_token", str)
     state = _optional(document, "state", str)
-    if state not in set(State):
+    if state not in _STATES:
         raise IllTyped("state is not one of active, needs_reauth and paused")
     return Token(
         id=name,
@@ -215,7 +216,8 @@ def _typed(document: Document, name: str, kind: type[T]) -> T:
 
 
 def _optional(document: Document, name: str, kind: type[T]) -> T | None:
-    return None if document.get(name) is None else _typed(document, name, kind)
+    value = document.get(name)
+    return None if value is None else value if type(value) is kind else _typed(document, name, kind)
 
 
 def _whole(document: Document, name: str) -> int | None:
@@ -227,7 +229,7 @@ def _whole(document: Document, name: str) -> int | None:
 def _date(document: Document, name: str) -> datetime | None:
     """Some programs write "none" as the year 1, on which no sum can be done: the epoch is past enough."""
     value = _optional(document, name, datetime)
-    return None if value is None else max(value, _EPOCH)
+    return _EPOCH if value is not None and value < _EPOCH else value
 
 
 def _as_stored(at: datetime) -> datetime:

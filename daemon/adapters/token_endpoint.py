@@ -15,9 +15,9 @@ No text of a failure is the library's: it would quote the URL, whose query may h
 import asyncio
 import ssl
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from types import TracebackType
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -103,7 +103,7 @@ class TokenEndpoint:
         def session(allows: Callable[[str], bool] | None) -> aiohttp.ClientSession:
             return aiohttp.ClientSession(
                 connector=connector(timeout=timeout, limit=connections, tls=tls, allows=allows),
-                timeout=aiohttp.ClientTimeout(total=None),  # `_until` is the limit
+                timeout=aiohttp.ClientTimeout(total=None),  # `_Until` is the limit
                 trust_env=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -126,7 +126,7 @@ class TokenEndpoint:
             content_type=request.headers.get("Content-Type"),
             obstacle=lambda: self._obstacle(deadline),
         )
-        end = asyncio.get_running_loop().time() + self._timeout.total_seconds()
+        incoming = _Incoming()
         try:
             local = is_loopback(request.url)
             if not local and not request.url.startswith("https://"):
@@ -137,15 +137,17 @@ class TokenEndpoint:
                     concerns=Concern.PROVIDER,
                     asked_at=asked_at,
                 )
-            async with _until(end, spare=self._timeout):
-                response = await self._asked(request, body, local=local)
-            async with response:
-                return await _reply(response, until=_until(end, spare=self._timeout), asked_at=asked_at)
+            async with _Until(self._timeout):
+                await incoming.take(await self._asked(request, body, local=local))
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            if body.held is None:
+            if body.held is not None:
+                code, message = body.held
+                return NoReply(code=code, message=message, sent=False, asked_at=asked_at)
+            if incoming.response is None:
                 return failed(error, sent=body.sent, asked_at=asked_at)
-            code, message = body.held
-            return NoReply(code=code, message=message, sent=False, asked_at=asked_at)
+        finally:
+            incoming.end()
+        return incoming.reply(asked_at)
 
     def _obstacle(self, deadline: timedelta) -> _Told | None:
         if self._clock.boot() >= deadline:
@@ -178,49 +180,75 @@ def _proxy(proxy: Secret | None) -> tuple[str | None, dict[str, str]]:
     return f"{parts.scheme}://{place}", {"Proxy-Authorization": f"Basic {known}"} if user else {}
 
 
-@asynccontextmanager
-async def _until(end: float, *, spare: timedelta) -> AsyncIterator[None]:
-    """Ends with TimeoutError a moment after `end`, by the loop's time. A process that slept finds its time over and the
-    reply in the socket, perhaps the only copy: it reads before it gives up. Or it had just checked its deadline and
-    writes the request only now: the time that it slept through is given back, at most `spare`.
+class _Until:
+    """Ends with TimeoutError a moment after `limit` has passed. A process that slept finds its time over and the reply
+    in the socket, perhaps the only copy: it reads before it gives up. Or it had just checked its deadline and writes
+    the request only now: the time that it slept through is given back, at most `limit`.
     """
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(None) as limit:
 
-        def end_soon() -> None:
-            slept = min(loop.time() - end, spare.total_seconds())
-            limit.reschedule(loop.time() + max(slept, MOMENT.total_seconds()))
+    __slots__ = ("_end", "_limit", "_over", "_seconds")
 
-        over = loop.call_at(end, end_soon)
-        try:
-            yield
-        finally:
-            over.cancel()
+    def __init__(self, limit: timedelta) -> None:
+        self._seconds = limit.total_seconds()
+        self._limit = asyncio.timeout(None)
+
+    async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._end = loop.time() + self._seconds
+        self._over = loop.call_at(self._end, self._end_soon)
+        await self._limit.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.cancel()
+        await self._limit.__aexit__(
+            kind, error, trace
+        )  # never swallows: it makes a TimeoutError of its cancelling
+
+    def _end_soon(self) -> None:
+        now = asyncio.get_running_loop().time()
+        slept = min(now - self._end, self._seconds)
+        self._limit.reschedule(now + max(slept, MOMENT.total_seconds()))
 
 
-async def _reply(
-    response: aiohttp.ClientResponse, *, until: AbstractAsyncContextManager[None], asked_at: datetime
-) -> Reply:
-    """The reply as far as it came: a body that breaks off is still the body of a reply."""
-    chunks: list[bytes] = []
-    size, whole = 0, True
-    try:
-        async with until:
-            async for chunk in response.content.iter_any():
-                chunks.append(chunk[: LARGEST_REPLY - size])
-                size += len(chunk)
-                if size > LARGEST_REPLY:
-                    whole = False
-                    break
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        whole = False
-    if not whole:
-        response.close()
-    return Reply(
-        status=response.status,
-        content_type=response.headers.get("Content-Type", ""),
-        retry_after=response.headers.get("Retry-After"),
-        body=b"".join(chunks),
-        whole=whole,
-        asked_at=asked_at,
-    )
+class _Incoming:
+    """A reply as far as it has come: a body that breaks off is still the body of a reply."""
+
+    __slots__ = ("_chunks", "_size", "_whole", "response")
+
+    def __init__(self) -> None:
+        self.response: aiohttp.ClientResponse | None = None
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._whole = False
+
+    async def take(self, response: aiohttp.ClientResponse) -> None:
+        self.response = response
+        async for chunk in response.content.iter_any():
+            self._chunks.append(chunk[: LARGEST_REPLY - self._size])
+            self._size += len(chunk)
+            if self._size > LARGEST_REPLY:
+                return
+        self._whole = True
+
+    def end(self) -> None:
+        """The connection is used again only behind a reply that ended as announced."""
+        if self.response is None:
+            return
+        if self._whole:
+            self.response.release()
+        else:
+            self.response.close()
+
+    def reply(self, asked_at: datetime) -> Reply:
+        if self.response is None:
+            raise RuntimeError("no reply has come")
+        return Reply(
+            status=self.response.status,
+            content_type=self.response.headers.get("Content-Type", ""),
+            retry_after=self.response.headers.get("Retry-After"),
+            body=b"".join(self._chunks),
+            whole=self._whole,
+            asked_at=asked_at,
+        )

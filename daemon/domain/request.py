@@ -118,4 +118,6 @@ def form_encoded(fields: Mapping[str, str]) -> str:
 
 def form_value(text: str) -> str:
     """One percent-encoded value. A translation table: ten times faster than `quote_plus` on a token with a '/'."""
-    return text.translate(_ASCII) if text.isascii() else quote_plus(text)
+    if not text.isascii():
+        return quote_plus(text)
+    return text if text.isidentifier() else text.translate(_ASCII)  # field names are the commonest texts

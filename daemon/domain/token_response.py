@@ -62,7 +62,10 @@ def first(body: Body, paths: Sequence[str]) -> object:
 
 def first_text(body: Body, paths: Sequence[str]) -> str:
     """The first text that stands at one of `paths`, or none: an empty place is not where a token stands."""
-    return next(filter(None, (text(first(body, [path])) for path in paths)), "")
+    for path in paths:
+        if found := text(first(body, (path,))):
+            return found
+    return ""
 
 
 def holds_refresh_token_elsewhere(body: Body) -> bool:

@@ -4,7 +4,8 @@ Lanes keep providers apart: one that hangs fills its own lane and no other.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from daemon.domain.answer import Answer, Misconfigured
@@ -15,6 +16,10 @@ from daemon.domain.provider import Provider
 from daemon.refreshing.ports import Clock, Journal, Observe, Pace, Pauses, Store
 from daemon.refreshing.refresher import Refresher
 
+AHEAD = timedelta(
+    milliseconds=300
+)  # so much work, at the present speed, is claimed before there is room for it
+MOST_AHEAD = 3  # shares
 SHYNESS = timedelta(milliseconds=500)  # how long the first answer is waited for before many more are asked
 
 
@@ -50,6 +55,9 @@ class Lane:
         self._tried: datetime | None = None  # the pause that our own client has probed at once
         self._faulty: set[str] = set()  # a bug of ours met them: not presented again by this process
         self._lost = False  # a result could not be stored: first it is replayed, then more is claimed
+        self._claims: deque[Claim] = deque()  # not started yet
+        self._ahead = 0  # how many these may be, about
+        self._finished, self._since = 0, timedelta(0)  # by which the speed is known
         self._freed = asyncio.Event()
         self._waiting: asyncio.Task[None] | None = None  # for the pace
         self._telling = False
@@ -75,13 +83,19 @@ class Lane:
         self._lost = False
         self._shy_until = self._clock.boot() + SHYNESS
         claimed = await self._probe() if self._brake.paused else 0
-        more = True
-        while more and await self._room() and not self._brake.paused:
-            if (limit := self._allowed()) > 0:
-                batch = await self._store.claim(self.provider, limit=limit, busy=self._busy())
-                await self._start(batch.items)
-                claimed += len(batch.items)
-                more = batch.more
+        self._ahead, self._finished, self._since, more = 0, 0, self._clock.boot(), True
+        try:
+            while more and await self._room() and not self._brake.paused:
+                if (limit := self._allowed()) > 0:
+                    batch = await self._store.claim(self.provider, limit=limit, busy=self._busy())
+                    self._measure()
+                    self._claims += await self._taken(batch.items)
+                    self._fill()
+                    claimed += len(batch.items)
+                    more = batch.more
+            await self._all_started()
+        finally:
+            claimed -= await self._give_back()
         if self._lost:
             raise StoreLost("a result could not be stored; its reply waits in the journal")
         return claimed
@@ -98,13 +112,14 @@ class Lane:
             return 0
         limit = self._pace.allows(1 if due else self.provider.share - len(self.in_flight))
         batch = await self._store.claim(self.provider, limit=limit, busy=self._busy(), doubtful=not due)
-        claims = [item for item in batch.items if isinstance(item, Claim)]
-        if due and claims and not await self._pauses.take_turn(self.provider, pause):
+        claims = await self._taken(batch.items)
+        ours = not due or not claims or await self._pauses.take_turn(self.provider, pause)
+        if not ours or self._stopping:
             await self._store.release(claims)
             return 0
         if due and claims:
             self._tried = pause.since
-        await self._start(batch.items)
+        self._start(claims)
         if self.in_flight:
             await asyncio.wait(self.in_flight.values())
         return len(batch.items)
@@ -131,12 +146,39 @@ class Lane:
             await asyncio.wait(self.in_flight.values())
 
     def _allowed(self) -> int:
-        """How many may be claimed: as many as can start now."""
-        most = 1 if self._shy else self.provider.share
-        return self._pace.allows(most - len(self.in_flight))
+        """How many may be claimed: as many as can start now, and in a moment."""
+        return self._pace.allows(self._most + self._ahead - self._held)
+
+    @property
+    def _most(self) -> int:
+        """How many may be in flight."""
+        return 1 if self._shy else self.provider.share
+
+    @property
+    def _held(self) -> int:
+        return len(self.in_flight) + len(self._claims)
+
+    @property
+    def _works(self) -> bool:
+        return not self._stopping and not self._lost and self._journal.writable
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether what is claimed may start. While the provider rests it must not, and waits for nothing."""
+        return self._works and not (self._claims and self._brake.paused)
+
+    def _measure(self) -> None:
+        """At each claim: how much to claim ahead, so that nothing waits for the next one. None, where the provider is
+        slow: what is claimed is nobody else's for a while.
+        """
+        now = self._clock.boot()
+        if now - self._since >= AHEAD:
+            finished = int(self._finished * (AHEAD / (now - self._since)))
+            self._ahead = min(MOST_AHEAD * self.provider.share, finished)
+            self._finished, self._since = 0, now
 
     async def _room(self) -> bool:
-        """Wait until a good part of the share is free, so that claims come in batches, and the pace allows more.
+        """Wait until a good part of what may be held is free, so that claims come in batches, and the pace allows more.
         False: nothing more is to be started.
         """
         if self._shy and self.in_flight:
@@ -144,31 +186,51 @@ class Lane:
             await asyncio.wait(self.in_flight.values(), timeout=left.total_seconds())
             if self._clock.boot() >= self._shy_until and not self._brake.paused:
                 self._shy = False
-        while not self._stopping and 2 * len(self.in_flight) > self.provider.share:
+        while self._goes_on and 2 * self._held > self._most + self._ahead:
             self._freed.clear()
             await self._freed.wait()
-        if not self._stopping:
+        if self._works:
             self._waiting = asyncio.create_task(self._pace.ready(), name=f"pace {self.provider.name}")
             await asyncio.wait({self._waiting})  # `stop` cancels it
             self._waiting = None
-        return not self._stopping and self._journal.writable and not self._lost
+        return self._works
 
     def _busy(self) -> set[str]:
         """What is in flight here, or has a reply in the journal, is never presented."""
-        return {*self.in_flight, *self._journal.tokens, *self._faulty}
+        claimed = (claim.token.id for claim in self._claims)
+        return {*self.in_flight, *claimed, *self._journal.tokens, *self._faulty}
 
-    async def _start(self, items: Sequence[Claim | SetAside]) -> None:
-        if self._stopping:
-            await self._store.release([item for item in items if isinstance(item, Claim)])
-            return
-        await self._pace.spend(sum(isinstance(item, Claim) for item in items))
+    async def _taken(self, items: Sequence[Claim | SetAside]) -> list[Claim]:
+        """The claims of a batch. What could not be used is reported."""
         for item in items:
             if isinstance(item, SetAside):
                 report(item, self._observe)
-            else:
-                task = asyncio.create_task(self._refresh(item), name=item.token.id)
-                self.in_flight[item.token.id] = task
+        claims = [item for item in items if isinstance(item, Claim)]
+        await self._pace.spend(len(claims))
+        return claims
+
+    def _fill(self) -> None:
+        """Start what is claimed, as far as there is room."""
+        while self._claims and len(self.in_flight) < self._most and self._goes_on:
+            self._start([self._claims.popleft()])
+
+    def _start(self, claims: Iterable[Claim]) -> None:
+        for claim in claims:
+            self.in_flight[claim.token.id] = asyncio.create_task(self._refresh(claim), name=claim.token.id)
         self._tell_soon()
+
+    async def _all_started(self) -> None:
+        while self._claims and self._goes_on:
+            self._freed.clear()
+            await self._freed.wait()
+
+    async def _give_back(self) -> int:
+        """What was claimed and must not start now is anybody's at once. Returns how many these are."""
+        claims, self._claims = list(self._claims), deque()
+        by_claim = {claim.id: [one for one in claims if one.id == claim.id] for claim in claims}
+        for alike in by_claim.values():
+            await self._store.release(alike)
+        return len(claims)
 
     async def _refresh(self, claim: Claim) -> None:
         try:
@@ -186,6 +248,8 @@ class Lane:
             asyncio.get_running_loop().call_exception_handler(context)
         finally:
             del self.in_flight[claim.token.id]
+            self._finished += 1
+            self._fill()
             self._freed.set()
             self._tell_soon()
 

@@ -262,6 +262,48 @@ async def test_replicas_that_look_at_once_take_different_parts(bench, chance, ac
     assert batch.more
 
 
+async def test_one_look_serves_several_claims(bench):
+    """It finds more than the first claim takes: the next ones only take and read. A stale look is no use."""
+    for age, account in enumerate("0123456789AB"):
+        bench.insert(account, due_at=NOON - timedelta(minutes=20 - age))
+    store, looks, seen = bench.store(), [], []
+    look = store._due._look
+
+    async def counted(*arguments: Any, **more: Any) -> Any:
+        looks.append(1)
+        return await look(*arguments, **more)
+
+    store._due._look = counted
+    for _ in range(2):
+        batch = await store.claim(ACME, limit=4, busy=seen)
+        assert len(batch.items) == 4
+        assert batch.more
+        seen += names(batch)
+    assert len(looks) == 1
+    bench.clock.passed += timedelta(seconds=3)
+    last = await store.claim(ACME, limit=4, busy=seen)
+    assert len(looks) == 2
+    assert sorted(seen + names(last)) == sorted(f"acme:{account}" for account in "0123456789AB")
+    assert not last.more
+
+
+async def test_what_a_look_found_may_be_somebody_elses_by_now(bench):
+    """Another replica takes it, or it is renewed meanwhile: it is not claimed, and the look was in vain."""
+    for age, account in enumerate("0123456789AB"):
+        bench.insert(account, due_at=NOON - timedelta(minutes=20 - age))
+    store, other = bench.store("me"), bench.store("other")
+    first = await store.claim(ACME, limit=4, busy=[])
+    theirs = await other.claim(ACME, limit=4, busy=[])
+    assert not set(names(first)) & set(names(theirs))
+    rest = await store.claim(ACME, limit=4, busy=names(first))
+    assert names(rest) == []
+    assert rest.more
+    again = await store.claim(ACME, limit=4, busy=names(first))
+    assert sorted(names(first) + names(theirs) + names(again)) == sorted(
+        f"acme:{account}" for account in "0123456789AB"
+    )
+
+
 async def test_only_what_is_due_is_claimed(bench):
     """Not what comes due later, never, or has a text for a date; and no other provider's."""
     bench.insert("due")
@@ -310,9 +352,10 @@ async def test_a_deadline_counts_from_before_the_claim_was_asked_for(bench):
     store, asked = bench.store("me"), bench.clock.boot()
     take = store._take
 
-    async def take_long(*arguments: Any, **more: Any) -> None:
-        await take(*arguments, **more)
+    async def take_long(*arguments: Any, **more: Any) -> int:
+        taken = await take(*arguments, **more)
         bench.clock.passed += timedelta(seconds=30)
+        return taken
 
     store._take = take_long
     assert (await claim_one(store)).deadline == asked + LEASE
@@ -375,9 +418,9 @@ async def test_who_was_faster_between_the_look_and_the_claim_keeps_it(bench, lef
     store, other = bench.store("me"), bench.store("other")
     take = store._take
 
-    async def take_too_late(*arguments: Any, **more: Any) -> None:
+    async def take_too_late(*arguments: Any, **more: Any) -> int:
         await claim_one(other)
-        await take(*arguments, **more)
+        return await take(*arguments, **more)
 
     store._take = take_too_late
     assert names(await store.claim(ACME, limit=10, busy=[])) == []
@@ -488,9 +531,10 @@ async def test_a_claim_that_could_not_be_read_back_is_burnt_too(bench):
     store = bench.store("me")
     taken = store._take
 
-    async def take_and_lose(*arguments: Any, **more: Any) -> None:
-        await taken(*arguments, **more)
+    async def take_and_lose(*arguments: Any, **more: Any) -> int:
+        count = await taken(*arguments, **more)
         bench._fail_command({"times": 2}, failCommands=["find"], appName="refreshd", **LOST)
+        return count
 
     store._take = take_and_lose
     with pytest.raises(StoreLost):

@@ -103,9 +103,9 @@ def store_class(fuse: Fuse) -> type[MongoStore]:
 
         async def _take(
             self, found: Sequence[Mapping[str, Any]], lease: Mapping[str, object], *, now: datetime
-        ) -> None:
+        ) -> int:
             fuse("claim.found")
-            await super()._take(found, lease, now=now)
+            taken = await super()._take(found, lease, now=now)
             if fuse.point == "claim.taken":  # counts where others were not faster
                 ours = {
                     "_id": {"$in": [document["_id"] for document in found]},
@@ -113,6 +113,7 @@ def store_class(fuse: Fuse) -> type[MongoStore]:
                 }
                 if await self._mongo.tokens.find_one(ours):
                     fuse("claim.taken")
+            return taken
 
         async def record(self, claim: Claim, change: Change) -> Recorded:
             fuse("record.before")

@@ -1,14 +1,17 @@
 """One provider's share: how much at once, how long, and what one bad token does to the others."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
+from daemon.domain.brake import Reason
 from daemon.domain.claim import SetAside, StoreLost
 from daemon.domain.dialect import Reply
 from daemon.domain.event import InFlight, TokenPostponed, TokenRenewed, TokenUnreadable
 from daemon.domain.token import FailureKind
-from tests.refreshing.fakes import granted, provider
+from daemon.refreshing.lane import MOST_AHEAD
+from tests.refreshing.fakes import answered, granted, provider
 
 
 async def until(condition):
@@ -35,7 +38,7 @@ async def test_it_goes_on_while_more_is_due_and_never_beyond_its_share(world):
     await done(lane)
     assert len(world.told(TokenRenewed)) == 20
     assert world.endpoint.most_in_flight == 4
-    assert max(world.store.limits) == 4
+    assert max(world.store.limits) <= 4 * (1 + MOST_AHEAD)
     assert len({request.body for request in world.endpoint.asked}) == 1
     assert len(world.endpoint.asked) == 20
 
@@ -48,6 +51,90 @@ async def test_claims_come_in_batches(world):
     await lane.work()
     await done(lane)
     assert min(world.store.limits) >= 2
+
+
+async def at_work(world, *, answers, takes):
+    """A lane with forty tokens due, whose provider has answered `answers` times, after `takes` each, and now hangs."""
+    for n in range(40):
+        world.store.put(str(n))
+    gate, answered_before = asyncio.Event(), world.endpoint.answer
+
+    def answer(request):
+        world.clock.passed += takes
+        if len(world.endpoint.asked) >= answers:
+            world.endpoint.hanging["acme"] = gate
+        return answered_before(request)
+
+    world.endpoint.answer = answer
+    lane = world.lane(world.providers[0])
+    work = asyncio.create_task(lane.work())
+    await until(lambda: world.endpoint.in_flight == 4 and world.endpoint.hanging)
+    await turns()
+    return lane, work, gate
+
+
+async def turns(count=20):
+    """Let the loop turn so often."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def held(world):
+    """The documents that are claimed and not renewed yet."""
+    return [name for name, stored in world.store.documents.items() if stored.owner == "me"]
+
+
+@pytest.mark.parametrize(
+    ("takes", "ahead"), [(timedelta(milliseconds=20), range(6, 15)), (timedelta(seconds=1), range(3))]
+)
+async def test_a_lane_claims_ahead_what_it_will_finish_in_a_moment(world, takes, ahead):
+    """At its present speed; so a slow one keeps nothing to itself that others could renew."""
+    lane, work, gate = await at_work(world, answers=20, takes=takes)
+    assert len(held(world)) - len(lane.in_flight) in ahead
+    gate.set()
+    assert await work == 40
+    await done(lane)
+    assert world.endpoint.most_in_flight == 4
+    assert len(world.told(TokenRenewed)) == len(world.endpoint.asked) == 40
+
+
+async def test_what_was_claimed_ahead_is_given_back_by_a_lane_that_stops(world):
+    """It was never presented: others may have it at once."""
+    lane, work, gate = await at_work(world, answers=20, takes=timedelta(milliseconds=20))
+    lane.stop()
+    await work
+    assert len(held(world)) == len(lane.in_flight) == 4
+    assert any(entry.startswith("release") for entry in world.diary)
+    gate.set()
+    await done(lane)
+    assert held(world) == []
+    assert len(world.endpoint.asked) == 24
+
+
+async def test_what_was_claimed_ahead_is_given_back_when_the_provider_rests(world):
+    """Our client is refused: of what is claimed nothing more is asked, and the pass ends."""
+    lane, work, gate = await at_work(world, answers=20, takes=timedelta(milliseconds=20))
+    world.endpoint.answer = lambda request: answered({"error": "invalid_client"}, status=401)
+    gate.set()
+    await work
+    await done(lane)
+    assert world.store.paused["acme"].reason is Reason.WRONG_CLIENT
+    assert held(world) == []
+    assert len(world.endpoint.asked) <= 24 + 3  # some went before the refusal was heard
+
+
+async def test_what_was_claimed_ahead_is_given_back_when_the_store_is_lost(world):
+    """Nothing more is asked while results can't be stored."""
+    lane, work, gate = await at_work(world, answers=20, takes=timedelta(milliseconds=20))
+    for name in list(lane.in_flight):
+        world.store.broken[name] = StoreLost("gone")
+    gate.set()
+    with pytest.raises(StoreLost):
+        await work
+    await done(lane)
+    assert set(held(world)) >= world.journal.tokens  # their replies wait
+    assert len(held(world)) <= 4
+    assert len(world.endpoint.asked) == 24
 
 
 async def test_nothing_due_is_one_claim(world):

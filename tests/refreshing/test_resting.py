@@ -38,7 +38,7 @@ async def test_a_good_first_answer_opens_the_lane(world):
     put(world, 20)
     await worked(world.lane(world.providers[0], shy=True))
     assert world.store.limits[0] == 1
-    assert max(world.store.limits) == 4
+    assert max(world.store.limits) >= 4
     assert len(world.told(TokenRenewed)) == 20
 
 
