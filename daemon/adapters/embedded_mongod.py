@@ -31,6 +31,7 @@ ROLES = ("readWriteAnyDatabase", "dbAdminAnyDatabase", "clusterMonitor")
 OPTIONS = (
     *("--bind_ip", HOST, "--nounixsocket", "--quiet", "--replSet", REPLICA_SET),
     *("--oplogSize", "64", "--wiredTigerCacheSizeGB", "0.25"),
+    "--noscripting",  # its JavaScript engine wants memory that is writable and executable: systemd forbids it to us
     *("--setParameter", "diagnosticDataCollectionEnabled=false"),
     *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),  # it has no secondary to wait for
 )

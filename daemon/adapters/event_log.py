@@ -24,6 +24,7 @@ from daemon.domain.event import (
     ProviderAnswered,
     ProviderPaused,
     ProviderResumed,
+    ProviderThrottled,
     StoreBack,
     StoreLost,
     SweepFailed,
@@ -177,8 +178,8 @@ def _printable(value: object) -> object:
 
 def _line(event: Event) -> _Line | None:  # noqa: C901, PLR0911, PLR0912  one case per event; mypy checks that
     match event:
-        case InFlight() | ProviderAnswered():
-            return None
+        case InFlight() | ProviderAnswered() | ProviderThrottled():
+            return None  # counted; the line of the token says the rest
         case TokenRenewed():
             return "info", "token.renewed", _renewed(event)
         case TokenPostponed():

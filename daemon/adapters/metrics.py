@@ -32,6 +32,7 @@ from daemon.domain.event import (
     ProviderAnswered,
     ProviderPaused,
     ProviderResumed,
+    ProviderThrottled,
     StoreBack,
     StoreLost,
     SweepFailed,
@@ -66,6 +67,7 @@ _OUTCOME_OF = {
     FailureKind.UNREADABLE: "unreadable",
     FailureKind.UNCONFIGURED: "unreadable",
 }
+_NARROW = 0.2  # of its window: a renewal that leaves less was close
 _Value = TypeVar("_Value", int, datetime)
 
 
@@ -91,12 +93,14 @@ class _Distribution:
 class _Tally:
     """What happened with one provider since the start."""
 
-    __slots__ = ("duration", "in_doubt", "in_flight", "late", "lead", "outcomes")
+    __slots__ = ("duration", "in_doubt", "in_flight", "late", "lead", "narrow", "outcomes", "throttled")
 
     def __init__(self) -> None:
         self.outcomes = dict.fromkeys(OUTCOMES, 0)
         self.late = 0
+        self.narrow = 0
         self.in_doubt = 0
+        self.throttled = 0
         self.in_flight = 0
         self.duration = _Distribution(DURATION_BUCKETS)
         self.lead = _Distribution(LEAD_BUCKETS)
@@ -155,6 +159,8 @@ class Metrics(Collector):
             case ProviderAnswered():
                 tally = self._tallies.get(event.provider, self._unknown)
                 tally.duration.add(event.duration.total_seconds())
+            case ProviderThrottled():
+                self._tallies.get(event.provider, self._unknown).throttled += 1
             case TokenRenewed():
                 self._renewed(event)
             case TokenPostponed():
@@ -197,6 +203,8 @@ class Metrics(Collector):
         if event.lead is None:
             return
         left = event.lead.total_seconds()
+        enough = event.window.total_seconds() * _NARROW if event.window is not None else 0.0
+        tally.narrow += left < enough
         if left < 0:
             tally.late += 1
             left = 0.0
@@ -228,6 +236,18 @@ class Metrics(Collector):
             "Renewals stored after the old token's expiry.",
             ["provider"],
             {(name,): tally.late for name, tally in every},
+        )
+        yield _counter(
+            "narrow_renewals",
+            "Renewals stored with less than a fifth of their window left, the late ones included.",
+            ["provider"],
+            {(name,): tally.narrow for name, tally in every},
+        )
+        yield _counter(
+            "throttled",
+            "Answers by which the provider asked to be asked less.",
+            ["provider"],
+            {(name,): tally.throttled for name, tally in every},
         )
         yield _counter(
             "in_doubt",
@@ -292,6 +312,9 @@ class Metrics(Collector):
         yield self._counted("expired_tokens", "Active tokens past their expiry.", known.expired)
         yield self._counted("set_aside_tokens", "Documents that can't be read or used.", known.set_aside)
         yield self._counted("held_tokens", "Due, but perhaps spent by another instance.", known.held)
+        yield self._counted(
+            "ending_tokens", "Active tokens whose grant ends within a week, whatever is done.", known.ending
+        )
         age = known.oldest_due_age.total_seconds() if known.oldest_due_age else 0
         yield _gauge("oldest_due_age_seconds", "How long the oldest due token has been due.", age)
         ends = self._folded(known.refresh_token_expiry, min)

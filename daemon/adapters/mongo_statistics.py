@@ -4,7 +4,7 @@ Fields are used only where they have the type that they should have; MongoDB wou
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 
@@ -16,7 +16,7 @@ from daemon.adapters.mongo_pauses import pause_of
 from daemon.adapters.token_document import failure_of
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import TokenEnding, TokenHeld
-from daemon.domain.statistics import ENDING, FailedToken, Statistics
+from daemon.domain.statistics import DUE_STEP, DUE_STEPS, ENDING, FailedToken, Statistics
 from daemon.domain.token import FailureKind, State
 
 COUNT_LIMIT = timedelta(seconds=30)
@@ -30,13 +30,15 @@ Row = Mapping[str, object]
 
 
 async def statistics(mongo: Mongo) -> Statistics:
-    """What the whole store looks like now. One aggregation; its cost is that of reading every document once.
+    """What the whole store looks like now. The cost is that of reading every document once, and then of what the index
+    holds of the next hour.
 
     Raises StoreLost, also when it takes longer than COUNT_LIMIT.
     """
     await mongo.hello()
     now = mongo.clock.now()
     rows = await _within_limit(mongo, _pipeline(now))
+    overdue, due_soon = _due(await _within_limit(mongo, _due_pipeline(now, {_key(row)[0] for row in rows})))
     resting = await mongo.promised(mongo.providers.find({"paused": {"$ne": None}}).to_list())
     due = min((at for row in rows if isinstance(at := row["due_at"], datetime)), default=None)
     return Statistics(
@@ -45,10 +47,13 @@ async def statistics(mongo: Mongo) -> Statistics:
         expired=_sums(rows, "expired"),
         set_aside=_sums(rows, "set_aside"),
         held=_sums(rows, "held"),
+        ending=_sums(rows, "ending"),
         refresh_token_expiry=_first_ends(rows),
         paused={str(row["_id"]): pause_of(row).reason.value for row in resting},
         next_due_at=due,
         oldest_due_age=now - due if due is not None and due <= now else None,
+        overdue=overdue,
+        due_soon=due_soon,
         last_failures=_newest(rows),
         held_tokens=_held(rows),
         ending_tokens=_ending(rows),
@@ -140,6 +145,7 @@ def _pipeline(now: datetime) -> list[Row]:
         "_id": {"provider": "$provider", "state": "$state"},
         "count": {"$sum": 1},
         **{name: {"$sum": {"$cond": [f"${name}", 1, 0]}} for name in ("expired", "set_aside", "held")},
+        "ending": {"$sum": {"$cond": [{"$lt": ["$ends_at", _LAST]}, 1, 0]}},
         "due_at": {"$min": "$due_at"},
         "refresh_expires_at": {"$min": "$refresh_expires_at"},
         "failures": {"$topN": newest},
@@ -147,6 +153,28 @@ def _pipeline(now: datetime) -> list[Row]:
         "first_ends": {"$topN": first_ends},
     }
     return [{"$project": typed}, {"$group": group}]
+
+
+def _due_pipeline(now: datetime, providers: Collection[str]) -> list[Row]:
+    """How many are overdue (step -1), and how many fall due in each step of the next hour. The index alone answers
+    this: naming the providers, its first field, keeps it to one range for each of them.
+    """
+    until = now + DUE_STEPS * DUE_STEP
+    step = {"$floor": {"$divide": [{"$subtract": ["$due_at", now]}, DUE_STEP / timedelta(milliseconds=1)]}}
+    return [
+        {"$match": {"provider": {"$in": sorted(providers)}, "due_at": {"$gt": EPOCH, "$lt": until}}},
+        {
+            "$group": {
+                "_id": {"$cond": [_is_date("$due_at"), {"$max": [-1, step]}, None]},
+                "count": {"$sum": 1},
+            }
+        },
+    ]
+
+
+def _due(rows: Sequence[Row]) -> tuple[int, list[int]]:
+    steps: dict[object, int] = {row["_id"]: _number(row, "count") for row in rows}
+    return steps.get(-1, 0), [steps.get(step, 0) for step in range(DUE_STEPS)]
 
 
 def _end_for_good(now: datetime) -> Row:

@@ -57,12 +57,15 @@ class Misconfigured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unavailable:
-    """Time must pass. `in_doubt`: the request may have been processed all the same."""
+    """Time must pass. `in_doubt`: the request may have been processed all the same. `throttled`: the provider wants to
+    be asked less.
+    """
 
     code: str
     message: str
     retry_after: timedelta | None = None
     in_doubt: bool = False
+    throttled: bool = False
 
 
 Answer = Granted | Unread | Rejected | Misconfigured | Unavailable

@@ -142,10 +142,12 @@ def _refusal(
         message=told,
         retry_after=retry_after(reply.retry_after, now=reply.asked_at),
         in_doubt=reply.status >= 500,
+        throttled=reply.status == 429,
     )
     if (sign := _shown(known.unavailable, reply.status, body)) is not None:
         wait = max(sign.wait or NO_WAIT, later.retry_after or NO_WAIT) or None
-        return replace(later, in_doubt=later.in_doubt or sign.doubt, retry_after=wait)
+        throttled = later.throttled or sign.wait is not None  # it says how long not to ask
+        return replace(later, in_doubt=later.in_doubt or sign.doubt, retry_after=wait, throttled=throttled)
     if _shown(known.misconfigured, reply.status, body):
         return Misconfigured(code=label, message=told, concerns=Concern.CLIENT)
     if code in _DEAD or _shown(known.rejected, reply.status, body):

@@ -130,11 +130,16 @@ def due_at(
     if refresh_expires_at is not None and now + REST < refresh_expires_at < expires_at:
         expires_at = refresh_expires_at
     lifetime = max(expires_at - issued_at, timedelta(0))
-    window = min(provider.window or provider.definition.window or timing.window, lifetime / 3)
+    window = window_of(provider, lifetime, timing=timing)
     jitter = chance * min(timing.jitter, lifetime / 10)
     lead = min(window + jitter, provider.definition.earliest or lifetime)
     rest = min(REST, lifetime / 2) or REST  # what comes expired would otherwise be asked for without a pause
     return max(expires_at - lead, issued_at + lifetime / 2, now + rest)
+
+
+def window_of(provider: Provider, lifetime: timedelta, *, timing: Timing) -> timedelta:
+    """How long before its end a token that lives so long is due, jitter aside."""
+    return min(provider.window or provider.definition.window or timing.window, lifetime / 3)
 
 
 def before_the_end(known: Definition, token: Token, due: datetime, *, now: datetime) -> datetime:

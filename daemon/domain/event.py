@@ -8,7 +8,9 @@ from daemon.domain.token import FailureKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRenewed:
-    """New tokens are stored. `lead`: what was left of the old access token's life then (negative: too late)."""
+    """New tokens are stored. `lead`: what was left of the old access token's life then (negative: too late).
+    `window`: what should have been left at least when its renewal began; None: nobody knows how long it lived.
+    """
 
     token: str
     provider: str
@@ -17,6 +19,7 @@ class TokenRenewed:
     lead: timedelta | None
     expires_at: datetime | None
     rotated: bool
+    window: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,13 @@ class ProviderAnswered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderThrottled:
+    """A provider answered that it is asked too much."""
+
+    provider: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InFlight:
     """How many requests to a provider are under way in this process, after a change of that number;
     changes of one moment are told once.
@@ -175,6 +185,7 @@ Event = (
     | TokenHeld
     | TokenEnding
     | ProviderAnswered
+    | ProviderThrottled
     | InFlight
     | ProviderPaused
     | ProviderResumed

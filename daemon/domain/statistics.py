@@ -8,6 +8,8 @@ from daemon.domain.event import TokenEnding, TokenHeld
 from daemon.domain.token import Failure
 
 ENDING = timedelta(days=7)  # how long before its end a grant is warned about
+DUE_STEP = timedelta(minutes=5)  # what is due in the next hour is counted in steps of this
+DUE_STEPS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +30,13 @@ class Statistics:
     expired: Mapping[str, int] = field(default_factory=dict)  # active, and past their expiry
     set_aside: Mapping[str, int] = field(default_factory=dict)  # unreadable, ill-typed or unconfigured
     held: Mapping[str, int] = field(default_factory=dict)  # due, but perhaps spent by another instance
+    ending: Mapping[str, int] = field(default_factory=dict)  # active, and their grant ends within ENDING
     refresh_token_expiry: Mapping[str, datetime] = field(default_factory=dict)  # the earliest known end
     paused: Mapping[str, str] = field(default_factory=dict)  # provider -> reason
     next_due_at: datetime | None = None
     oldest_due_age: timedelta | None = None  # None: nothing is due
+    overdue: int = 0  # their time has come, and they are not renewed yet
+    due_soon: Sequence[int] = (0,) * DUE_STEPS  # ... and comes in each DUE_STEP after `at`
     last_failures: Sequence[FailedToken] = ()
     ending_tokens: Sequence[TokenEnding] = ()  # within ENDING, the first ones
     held_tokens: Sequence[TokenHeld] = ()  # some of them, those first that are free soonest

@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
-from daemon.domain.answer import Answer, Misconfigured
+from daemon.domain.answer import Answer, Misconfigured, Unavailable
 from daemon.domain.brake import Brake, Pause, Reason, alike_by
 from daemon.domain.claim import Claim, SetAside, StoreLost
-from daemon.domain.event import InFlight, TokenUnreadable
+from daemon.domain.event import InFlight, ProviderThrottled, TokenUnreadable
 from daemon.domain.provider import Provider
 from daemon.refreshing.ports import Clock, Journal, Observe, Pace, Pauses, Store
 from daemon.refreshing.refresher import Refresher
@@ -257,6 +257,8 @@ class Lane:
         """Let the provider rest, or end its rest, where this answer tells so. Raises StoreLost."""
         if not isinstance(answer, Misconfigured):
             self._shy = False
+        if isinstance(answer, Unavailable) and answer.throttled:
+            self._observe(ProviderThrottled(provider=self.provider.name))
         rested = self._brake.paused
         reason = self._brake.heard(who, answer)
         if reason is not None:

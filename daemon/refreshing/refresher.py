@@ -6,7 +6,7 @@ from daemon.domain.answer import Answer, Concern
 from daemon.domain.change import Change, Scheduled, Withheld
 from daemon.domain.claim import Claim, Entry, Recorded
 from daemon.domain.dialect import NoReply, Reply, read
-from daemon.domain.due import Timing, first_look
+from daemon.domain.due import Timing, first_look, window_of
 from daemon.domain.event import ProviderAnswered
 from daemon.domain.policy import decide
 from daemon.domain.provider import Provider
@@ -120,5 +120,9 @@ class Refresher:
             timing=self._timing,
         )
         recorded = await self._store.record(claim, change)
-        self._observe(told(token, change, recorded, asked_at=reply.asked_at, now=self._clock.now()))
+        lived = token.lifetime
+        window = None if lived is None else window_of(provider, lived, timing=self._timing)
+        self._observe(
+            told(token, change, recorded, asked_at=reply.asked_at, now=self._clock.now(), window=window)
+        )
         return Settled(answer=answer, change=change, recorded=recorded)

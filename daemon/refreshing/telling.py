@@ -1,6 +1,6 @@
 """Which event a recorded change is, for those who watch."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
@@ -17,8 +17,16 @@ from daemon.domain.event import (
 from daemon.domain.token import FailureKind, Token
 
 
-def told(token: Token, change: Change, recorded: Recorded, *, asked_at: datetime, now: datetime) -> Event:
-    """The one event that `change` deserves."""
+def told(
+    token: Token,
+    change: Change,
+    recorded: Recorded,
+    *,
+    asked_at: datetime,
+    now: datetime,
+    window: timedelta | None,
+) -> Event:
+    """The one event that `change` deserves. `window`: how long before its end the token was due."""
     name, provider = token.id, token.provider
     if recorded is Recorded.SUPERSEDED:
         return TokenSuperseded(token=name, provider=provider, successor=brings_successor(change))
@@ -32,6 +40,7 @@ def told(token: Token, change: Change, recorded: Recorded, *, asked_at: datetime
                 lead=None if token.expires_at is None else token.expires_at - now,
                 expires_at=change.granted.expires_at,
                 rotated=brings_successor(change),
+                window=window,
             )
         case Postponed(failure=why) if why.kind is FailureKind.IN_DOUBT:
             return TokenInDoubt(

@@ -25,6 +25,7 @@ from daemon.refreshing.refresher import Refresher
 from daemon.refreshing.sweep import Sweeper, Tally
 from daemon.runtime.clock import Clock
 from daemon.runtime.instance import Instance
+from daemon.runtime.last_hour import LastHour
 from daemon.runtime.settings import RefreshSettings, Settings
 
 
@@ -40,6 +41,7 @@ class Parts:
     sweeper: Sweeper
     lane: Callable[[Provider], Lane]
     metrics: Metrics
+    last_hour: LastHour
     keys: "Keys"
     observe: Observe
 
@@ -70,9 +72,10 @@ def assemble(
     """The daemon's parts. `watch` sees every event too. Raises StoreUriInvalid."""
     clock, keys, tally = Clock(), Keys(key_ring(settings)), Tally()
     metrics = Metrics(providers=providers, version=__version__)
+    last_hour = LastHour(clock.boot)
 
     def observe(event: Event) -> None:
-        for observer in (metrics, log, tally, watch):
+        for observer in (metrics, log, tally, last_hour, watch):
             observer(event)
 
     mongo = Mongo(
@@ -128,6 +131,7 @@ def assemble(
         sweeper=sweeper,
         lane=lane,
         metrics=metrics,
+        last_hour=last_hour,
         keys=keys,
         observe=observe,
     )

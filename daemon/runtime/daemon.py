@@ -123,6 +123,17 @@ class Daemon:
         self._schedule.every(REPAIR_EVERY, self._repair, name="repair")
         self._schedule.start()
         closing.callback(self._schedule.close)
+        self._view.sweep_begins()  # counted from now, so that a first sweep which never starts is noticed too
+        pings = self._manager.feed_watchdog(self._view.liveness, starved=self._starved)
+        closing.callback(asyncio.create_task(pings, name="watchdog").cancel)
+
+    def _starved(self, detail: str) -> None:
+        self._log.log(
+            "watchdog.starved",
+            "error",
+            detail=detail,
+            do="unless a sweep starts, the service manager ends this process and starts another",
+        )
 
     async def _database(self, closing: AsyncExitStack) -> Secret:
         """The URI to use. Embedded: start a MongoDB of our own, and start it again should it die."""
@@ -160,7 +171,6 @@ class Daemon:
                 if not self._prepared:
                     await self._prepare()
         except StoreLost as lost:
-            self._manager.status(f"waiting for MongoDB: {lost}")
             failed = SweepFailed(message=str(lost))
             self._parts.metrics(failed)
             self._watch(failed)
@@ -180,7 +190,6 @@ class Daemon:
         if self._demo is not None:
             await self._demo.fill(self._parts.mongo, self._parts.keys.ring)
         self._prepared = True
-        self._manager.status("sweeping")
 
     async def _count(self) -> None:
         """Count the store, as often as that is cheap."""
@@ -224,12 +233,14 @@ class Daemon:
             self._schedule.once(wait, self._sweep, name="in doubt")
         elif isinstance(event, SweepFinished):
             self._failed = 0
+            self._manager.status("sweeping")
         elif isinstance(event, SweepFailed | StoreLostEvent):
             # Not a whole period later: what waits in the journal has waited enough.
             wait = min(
                 LOST_RETRY * (1 << min(self._failed, 4)), LOST_RETRY_LAST, self._settings.refresh.sweep_every
             )
             self._failed += isinstance(event, SweepFailed)
+            self._manager.status(f"waiting: {event.message}")
             self._schedule.once(wait, self._sweep, name="lost")
 
     # ---------------------------------------------------------------- signals
@@ -246,6 +257,10 @@ class Daemon:
         self._stop.set()
 
     def _asked_to_reload(self) -> None:
+        with self._manager.reloading():
+            self._take_over()
+
+    def _take_over(self) -> None:
         """Take over secrets, keys, providers and the log level; say what else would need a restart."""
         try:
             fresh = self._reload()

@@ -22,13 +22,12 @@ from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
 from daemon.domain.secret import Secret
+from daemon.runtime.doorkeeper import LIMITS, Doorkeeper, Limits
 from daemon.runtime.port_holder import port_holder
 from daemon.runtime.status_page import STYLE_SOURCE, render
 
 CHECKS = ("store", "journal", "keys", "sweep", "clock")
 CHECK_TIMEOUT = timedelta(seconds=5)  # below the ten seconds that Prometheus and most probes wait
-HEADER_LIMIT = 8190  # bytes of one line; a long bearer token fits
-HEADER_COUNT = 64
 PROBES = frozenset({"/livez", "/healthz", "/readyz"})
 SECURITY_HEADERS = {
     "Cache-Control": "no-store",
@@ -80,12 +79,14 @@ class HealthServer:
         port: int,
         bearer_token: Secret | None = None,
         check_timeout: timedelta = CHECK_TIMEOUT,
+        limits: Limits = LIMITS,
     ) -> None:
         self._source = source
         self._host = host
         self._port = port
         self._bearer_token = bearer_token
         self._check_timeout = check_timeout.total_seconds()
+        self._limits = limits
         self._runner: web.ServerRunner | None = None
         self._answers: Mapping[str, Callable[[BaseRequest, bool], Awaitable[web.Response]]] = {
             "/livez": self._live,
@@ -107,15 +108,12 @@ class HealthServer:
 
     async def start(self) -> None:
         """Listen. Raises PortTaken when another process does already, OSError when `host` can't be listened on."""
-        server = web.Server(
+        server = Doorkeeper(
             self._handle,
+            headers=SECURITY_HEADERS.items(),
+            limits=self._limits,
             request_factory=_request,
-            access_log=None,
             logger=_log,
-            max_line_size=HEADER_LIMIT,
-            max_field_size=HEADER_LIMIT,
-            max_headers=HEADER_COUNT,
-            lingering_time=0.0,  # a body is never waited for
         )
         self._runner = runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await runner.setup()

@@ -1,9 +1,16 @@
 """Telling the service manager how we are: systemd by sd_notify(3), PM2 by its channel for ready messages."""
 
+import asyncio
 import os
 import socket
-from collections.abc import Mapping
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+
+PINGS = 3  # in the watchdog's time: one or two may come late on a busy machine
+
+Liveness = Callable[[], tuple[bool, str]]
 
 
 class ServiceManager:
@@ -12,20 +19,56 @@ class ServiceManager:
     def __init__(self, env: Mapping[str, str]) -> None:
         self._notify_socket = env.get("NOTIFY_SOCKET", "")
         self._pm2_channel = env.get("NODE_CHANNEL_FD", "")
+        self._watchdog = _watchdog_time(env)
+        self._status = ""
+        self._running = False  # between ready and stopping
 
     def ready(self, status: str) -> None:
         """Configuration valid, journal open, port listening."""
+        self._running, self._status = True, status
         self._systemd(f"READY=1\nSTATUS={status}")
         if self._pm2_channel.isdigit():
             with suppress(OSError):
                 os.write(int(self._pm2_channel), b'"ready"\n')
 
     def status(self, text: str) -> None:
-        """One line for `systemctl status`."""
-        self._systemd(f"STATUS={text}")
+        """One line for `systemctl status`; said once, until it is another. While draining, it stays at that."""
+        if self._running and text != self._status:
+            self._status = text
+            self._systemd("STATUS=" + text.replace("\n", " "))
+
+    @contextmanager
+    def reloading(self) -> Iterator[None]:
+        """As long as the block lasts, `systemctl` shows that the configuration is being read again."""
+        if not self._running:  # READY=1 would be too early, or too late
+            yield
+            return
+        self._systemd(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            yield
+        finally:
+            self._systemd("READY=1")
 
     def stopping(self) -> None:
+        self._running = False
         self._systemd("STOPPING=1\nSTATUS=draining")
+
+    async def feed_watchdog(self, liveness: Liveness, *, starved: Callable[[str], None]) -> None:
+        """Ping while `liveness` holds, from the event loop: one that is stuck pings no more, and systemd ends us.
+
+        `starved` is told the reason when the pings stop. Returns at once where no watchdog waits for this process.
+        """
+        if self._watchdog is None:
+            return
+        fed = True
+        while True:
+            live, detail = liveness()
+            if live:
+                self._systemd("WATCHDOG=1")
+            elif fed:
+                starved(detail)
+            fed = live
+            await asyncio.sleep(self._watchdog.total_seconds() / PINGS)
 
     def _systemd(self, message: str) -> None:
         if not self._notify_socket:
@@ -38,3 +81,11 @@ class ServiceManager:
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel,
         ):
             channel.sendto(message.encode(), address)
+
+
+def _watchdog_time(env: Mapping[str, str]) -> timedelta | None:
+    """How long systemd waits for a ping of this process (sd_watchdog_enabled(3)); None: it doesn't, or not of this one."""
+    time_us, pid = env.get("WATCHDOG_USEC", ""), env.get("WATCHDOG_PID", "")
+    if not time_us.isdecimal() or int(time_us) == 0 or pid not in ("", str(os.getpid())):
+        return None
+    return timedelta(microseconds=int(time_us))

@@ -1,7 +1,9 @@
 """How the daemon is, for probes, metrics and the status page. It only looks."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from platform import python_version
 
 from daemon import __version__
 from daemon.adapters.keyring import Unopenable
@@ -10,8 +12,10 @@ from daemon.domain.event import Event, SweepFinished
 from daemon.domain.provider import Provider
 from daemon.domain.statistics import FailedToken, Statistics
 from daemon.runtime.bootstrap import Parts
+from daemon.runtime.last_hour import Hour
 from daemon.runtime.settings import Settings
 
+VERSIONS = {"python": python_version()} | {n: version(n) for n in ("aiohttp", "cryptography", "pymongo")}
 MISSED = 3  # periods without a good sweep before we say that we are not ready
 STUCK_AFTER = timedelta(seconds=30)  # beyond the missed periods: a sweep that waits for MongoDB ends by then
 
@@ -71,7 +75,9 @@ class View:
         known = self._statistics
         ready = all(ok for ok, _ in (await self.readiness()).values())
         return {
+            "at": _text(datetime.now(UTC)),
             "version": __version__,
+            "versions": VERSIONS,
             "instance": self._instance,
             "started_at": _text(self._started_at),
             "ready": ready,
@@ -80,6 +86,10 @@ class View:
             "oldest_due_age_seconds": _seconds(known.oldest_due_age) if known else None,
             "journal_entries": self.parts.journal.count if self.parts else 0,
             "last_failures": [_failed(one) for one in known.last_failures] if known else [],
+            "counted_at": _text(known.at) if known else None,
+            "overdue": known.overdue if known else None,
+            "due_next_hour": list(known.due_soon) if known else None,  # every five minutes
+            "last_hour": _hour(self.parts.last_hour.told()) if self.parts else None,
         }
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
@@ -147,6 +157,8 @@ class View:
                 "configured": name in self.providers,
                 "paused": known.paused.get(name) if known else None,
                 "states": dict(states.get(name, {})),
+                "expired": known.expired.get(name, 0) if known else 0,
+                "ending": known.ending.get(name, 0) if known else 0,
                 "in_flight": len(lanes[name].in_flight) if name in lanes else 0,
             }
             for name in sorted(self.providers.keys() | states.keys())
@@ -162,6 +174,16 @@ def _failed(one: FailedToken) -> dict[str, object]:
         "code": why.code,
         "message": why.message,
         "at": _text(why.at),
+    }
+
+
+def _hour(hour: Hour) -> dict[str, object]:
+    """Sixty numbers each, this minute last."""
+    return {
+        "outcomes": hour.outcomes,
+        "shortest_lead_seconds": [None if lead is None else _seconds(lead) for lead in hour.shortest_lead],
+        "mean_lead_seconds": [None if lead is None else _seconds(lead) for lead in hour.mean_lead],
+        "late": hour.late,
     }
 
 

@@ -15,6 +15,7 @@ from daemon.domain.event import (
     ProviderAnswered,
     ProviderPaused,
     ProviderResumed,
+    ProviderThrottled,
     StoreBack,
     StoreLost,
     SweepFailed,
@@ -40,10 +41,13 @@ CONTRACT = {
     "refreshd_refresh_duration_seconds": ("histogram", {"provider"}),
     "refreshd_refresh_lead_seconds": ("histogram", {"provider"}),
     "refreshd_late_renewals": ("counter", {"provider"}),
+    "refreshd_narrow_renewals": ("counter", {"provider"}),
+    "refreshd_throttled": ("counter", {"provider"}),
     "refreshd_tokens": ("gauge", {"provider", "state"}),
     "refreshd_expired_tokens": ("gauge", {"provider"}),
     "refreshd_set_aside_tokens": ("gauge", {"provider"}),
     "refreshd_held_tokens": ("gauge", {"provider"}),
+    "refreshd_ending_tokens": ("gauge", {"provider"}),
     "refreshd_oldest_due_age_seconds": ("gauge", set()),
     "refreshd_refresh_token_expiry_timestamp_seconds": ("gauge", {"provider"}),
     "refreshd_in_flight": ("gauge", {"provider"}),
@@ -68,6 +72,7 @@ FULL = Statistics(
     expired={"xero": 1},
     set_aside={"stranger": 4, "other": 1},
     held={"xero": 2},
+    ending={"xero": 3, "stranger": 1},
     refresh_token_expiry={"xero": NOW, "stranger": NOW + timedelta(days=2), "other": NOW + timedelta(days=1)},
     paused={"xero": "outage"},
     oldest_due_age=timedelta(seconds=12),
@@ -93,7 +98,9 @@ def value(of: Metrics, name: str, **labels: str) -> float | None:
     return found[0] if found else None
 
 
-def renewed(lead: float | None, *, provider: str = "xero") -> TokenRenewed:
+def renewed(
+    lead: float | None, *, provider: str = "xero", window: timedelta | None = timedelta(minutes=5)
+) -> TokenRenewed:
     return TokenRenewed(
         token=f"{provider}:{CANARY}",
         provider=provider,
@@ -102,6 +109,7 @@ def renewed(lead: float | None, *, provider: str = "xero") -> TokenRenewed:
         lead=None if lead is None else timedelta(seconds=lead),
         expires_at=NOW,
         rotated=True,
+        window=window,
     )
 
 
@@ -124,6 +132,7 @@ def every_event(provider: str = "xero") -> Iterable[Event]:
     yield TokenInDoubt(**who, **why, tries=1, due_at=NOW)
     yield TokenHeld(**who, owner=CANARY, hold=NOW)
     yield ProviderAnswered(provider=provider, duration=timedelta(seconds=0.2))
+    yield ProviderThrottled(provider=provider)
     yield InFlight(provider=provider, count=1)
     yield ProviderPaused(provider=provider, reason=CANARY, next_probe_at=NOW)
     yield ProviderResumed(provider="google")
@@ -254,6 +263,34 @@ def test_the_lead_is_what_was_left_and_never_negative() -> None:
     assert value(made, "refreshd_refreshes_total", provider="xero", outcome="renewed") == 5
 
 
+@pytest.mark.parametrize(
+    ("lead", "window", "narrow"),
+    [
+        (60, timedelta(minutes=5), 0),
+        (59.9, timedelta(minutes=5), 1),
+        (59.9, timedelta(seconds=20), 0),
+        (3.9, timedelta(seconds=20), 1),
+        (-1, timedelta(minutes=5), 1),
+        (-1, None, 1),
+        (1, None, 0),
+        (None, timedelta(minutes=5), 0),
+    ],
+)
+def test_a_renewal_is_narrow_by_its_own_window(
+    lead: float | None, window: timedelta | None, narrow: int
+) -> None:
+    """Less than a fifth of it was left: of five minutes for most, of less where tokens are short-lived."""
+    assert value(metrics(renewed(lead, window=window)), "refreshd_narrow_renewals_total", **XERO) == narrow
+
+
+def test_throttles_are_counted_by_provider() -> None:
+    """Beside the outcome: `unavailable` alone would not tell them from an outage."""
+    made = metrics(ProviderThrottled(provider="xero"), ProviderThrottled(provider="stranger"))
+    assert value(made, "refreshd_throttled_total", **XERO) == 1
+    assert value(made, "refreshd_throttled_total", provider="google") == 0
+    assert value(made, "refreshd_throttled_total", provider="unknown") == 1
+
+
 def test_durations_and_requests_under_way_are_per_provider() -> None:
     """What ProviderAnswered and InFlight say, seen as they say it."""
     made = metrics(
@@ -322,6 +359,8 @@ def test_store_wide_figures_fold_what_is_not_configured() -> None:
     assert value(made, "refreshd_set_aside_tokens", provider="unknown") == 5
     assert value(made, "refreshd_expired_tokens", **XERO) == 1
     assert value(made, "refreshd_held_tokens", **XERO) == 2
+    assert value(made, "refreshd_ending_tokens", **XERO) == 3
+    assert value(made, "refreshd_ending_tokens", provider="unknown") == 1
     assert value(made, "refreshd_oldest_due_age_seconds") == 12
     name = "refreshd_refresh_token_expiry_timestamp_seconds"
     assert value(made, name, **XERO) == NOW.timestamp()

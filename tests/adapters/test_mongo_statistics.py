@@ -8,7 +8,7 @@ from bson import DatetimeMS
 from pymongo import MongoClient
 
 from daemon.adapters.mongo import Mongo
-from daemon.adapters.mongo_statistics import repair_undated, statistics
+from daemon.adapters.mongo_statistics import _due_pipeline, repair_undated, statistics
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import TokenHeld
 from daemon.domain.secret import Secret
@@ -91,10 +91,11 @@ async def test_what_ends_soon_and_for_good_is_named(mongo):
         {"_id": f"a:{name}", "provider": "a", "state": "active", **row} for name, row in rows.items()
     ]
     await mongo.tokens.insert_many(documents)
-    ending = (await statistics(mongo)).ending_tokens
-    assert {one.token: one.ends_at for one in ending} == dict.fromkeys(
+    counted = await statistics(mongo)
+    assert {one.token: one.ends_at for one in counted.ending_tokens} == dict.fromkeys(
         ["a:consent", "a:watched", "a:failing"], soon
     )
+    assert counted.ending == {"a": 3}
 
 
 async def test_the_newest_failures_of_all_providers_are_kept(mongo):
@@ -176,3 +177,40 @@ async def test_no_more_is_repaired_at_once_than_was_asked_for(mongo):
         [{"_id": f"a:{n}", "state": "active", "refresh_token": "x"} for n in range(5)]
     )
     assert [len(await repair_undated(mongo, limit=3)) for _ in range(3)] == [3, 2, 0]
+
+
+async def test_what_is_due_is_counted_in_steps_of_the_next_hour(mongo):
+    """Overdue ones are one number; then five minutes by five minutes, whosoever they are; later and dateless ones are none."""
+    soon = NOW + timedelta(seconds=30)  # so that the store's clock is surely not in another step
+    dates = {
+        "overdue": [NOW - timedelta(days=9), NOW - timedelta(minutes=2)],
+        "soon": [soon + 1 * MINUTE, soon + 4 * MINUTE - timedelta(seconds=20), soon + 7 * MINUTE],
+        "later": [soon + 58 * MINUTE, NOW + timedelta(hours=2)],
+        "odd": [None, "soon", [NOW + 20 * MINUTE], datetime(1960, 1, 1, tzinfo=UTC)],
+    }
+    await mongo.tokens.insert_many(
+        [
+            {"_id": f"{name}:{n}", "provider": name, "state": "active", "due_at": at}
+            for name, each in dates.items()
+            for n, at in enumerate(each)
+        ]
+    )
+    counted = await statistics(mongo)
+    assert counted.overdue == 2
+    assert list(counted.due_soon) == [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+
+
+async def test_the_next_hour_is_counted_from_the_index_alone(mongo):
+    """No document is read for it, and nothing of the index but the hour."""
+    await mongo.tokens.insert_many(
+        [
+            {"_id": f"p{n % 3}:{n}", "provider": f"p{n % 3}", "state": "active", "due_at": NOW + n * MINUTE}
+            for n in range(600)
+        ]
+    )
+    pipeline = _due_pipeline(NOW, {"p0", "p1", "p2"})
+    command = {"aggregate": "tokens", "pipeline": pipeline, "cursor": {}}
+    told = await mongo.tokens.database.command("explain", command, verbosity="executionStats")
+    stats = told.get("executionStats") or told["stages"][0]["$cursor"]["executionStats"]
+    assert stats["totalDocsExamined"] == 0
+    assert 60 <= stats["totalKeysExamined"] <= 70

@@ -654,6 +654,24 @@ def test_a_throttle_waits_as_long_as_the_definition_says(status, header, wait):
     assert (got.code, got.in_doubt, got.retry_after) == ("Access Denied", False, wait)
 
 
+@pytest.mark.parametrize(
+    ("known", "body", "status", "throttled"),
+    [
+        ({}, b"", 429, True),
+        ({}, {"error": "slow_down"}, 429, True),
+        ({}, b"", 503, False),
+        ({}, {"error": "server_error"}, 500, False),
+        (ZOHO, {"error": "Access Denied"}, 400, True),
+        (SIGNS, {"error_description": "AADSTS50196"}, 400, False),
+    ],
+)
+def test_a_throttle_is_told_from_an_outage(known, body, status, throttled):
+    """By the status that says so, or by a definition's sign that says how long not to ask."""
+    got = answer(body, status, known=known)
+    assert isinstance(got, Unavailable)
+    assert got.throttled == throttled
+
+
 def test_a_sign_with_a_status_counts_with_that_status_alone():
     """The same words mean something else elsewhere."""
     sign = Sign(field="error", values=frozenset({"odd"}), status=frozenset({400, 401}))

@@ -8,7 +8,7 @@ import pytest
 from daemon.domain.brake import Reason
 from daemon.domain.claim import SetAside, StoreLost
 from daemon.domain.dialect import Reply
-from daemon.domain.event import InFlight, TokenPostponed, TokenRenewed, TokenUnreadable
+from daemon.domain.event import InFlight, ProviderThrottled, TokenPostponed, TokenRenewed, TokenUnreadable
 from daemon.domain.token import FailureKind
 from daemon.refreshing.lane import MOST_AHEAD
 from tests.refreshing.fakes import answered, granted, provider
@@ -41,6 +41,18 @@ async def test_it_goes_on_while_more_is_due_and_never_beyond_its_share(world):
     assert max(world.store.limits) <= 4 * (1 + MOST_AHEAD)
     assert len({request.body for request in world.endpoint.asked}) == 1
     assert len(world.endpoint.asked) == 20
+
+
+async def test_every_throttled_answer_is_told(world):
+    """Beside what the token itself is told to do; an outage is none."""
+    for n in range(2):
+        world.store.put(str(n))
+    replies = iter([answered({"error": "slow_down"}, status=429), answered({}, status=503)])
+    world.endpoint.answer = lambda _request: next(replies)
+    lane = world.lane(world.providers[0])
+    await lane.work()
+    await done(lane)
+    assert world.told(ProviderThrottled) == [ProviderThrottled(provider="acme")]
 
 
 async def test_claims_come_in_batches(world):

@@ -33,6 +33,18 @@ async def test_a_renewal_is_kept_before_it_is_recorded_and_forgotten_after(world
     assert len(world.told(ProviderAnswered)) == 1
 
 
+@pytest.mark.parametrize(
+    ("lived", "window"), [(60, timedelta(minutes=5)), (9, timedelta(minutes=3)), (None, None)]
+)
+async def test_a_renewal_tells_the_window_that_it_had(world, lived, window):
+    """Five minutes, or a third of a shorter life; unknown where nobody knows when the old token was issued."""
+    issued = None if lived is None else NOON + timedelta(minutes=4 - lived)
+    world.store.put("1", issued_at=issued)
+    await world.refresher.refresh(await world.claim())
+    [renewed] = world.told(TokenRenewed)
+    assert renewed.window == window
+
+
 async def test_the_reply_is_kept_before_it_is_read(world):
     """What can't be read, or trips over its reader, is durable all the same."""
     world.store.put("1", failures=-1)  # a bug of ours further on: the backoff can't be reckoned

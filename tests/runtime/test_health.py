@@ -10,14 +10,12 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from hashlib import sha256
-from html.parser import HTMLParser
 
 import aiohttp
 import pytest
 
 from daemon.domain.secret import Secret
 from daemon.runtime.health import CHECKS, SECURITY_HEADERS, HealthServer, PortTaken
-from daemon.runtime.status_page import render
 
 STATUS: Mapping[str, object] = {
     "version": "0.1.0",
@@ -388,68 +386,6 @@ async def test_after_stop_the_port_is_free(started: Started) -> None:
     with socket.create_server(("127.0.0.1", server.port)):
         pass
     writer.close()
-
-
-class Page(HTMLParser):
-    """Notes what a page is made of, and that its tags pair up."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.words = ""
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in {"meta", "br"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
-
-
-def test_the_page_says_who_must_act() -> None:
-    """Providers, states, failures with what to do, and the failing check first."""
-    page = Page(render(STATUS, PASSING | {"clock": (False, "47 s apart")}))
-    for words in (
-        "Not ready",
-        "47 s apart",
-        "paused: wrong client",
-        "not configured",
-        "must consent again",
-        "invalid_grant",
-        "Version 0.1.0",
-        "i-1",
-        "2026-11-21T04:00:00Z",
-        "Replies awaiting MongoDB4",
-        "Tokens: active45",
-    ):
-        assert words in page.words
-    assert page.words.index("clock") < page.words.index("store")
-
-
-def test_the_page_escapes_everything_and_loads_nothing() -> None:
-    """A token id is another writer's text; the page must neither run nor fetch anything."""
-    page = Page(render(STATUS, PASSING))
-    assert "xero:<script>alert(1)</script>" in page.words
-    assert not {"script", "link", "img", "iframe", "form"} & set(page.tags)
-    assert not {"src", "style"} & {name for name, _ in page.attributes}
-    assert not [name for name, _ in page.attributes if name.startswith("on")]
-    assert {value for name, value in page.attributes if name == "href"} == {"/status", "/readyz", "/metrics"}
-
-
-def test_the_page_stands_without_a_status() -> None:
-    """While the store is away there may be nothing to tell but the checks."""
-    page = Page(render({}, dict.fromkeys(CHECKS, (False, "no answer"))))
-    assert "Not ready" in page.words
-    assert "None is configured." in page.words
 
 
 async def test_the_policy_allows_exactly_the_pages_own_style(started: Started) -> None:

@@ -1,0 +1,151 @@
+"""What 10,000 hostile HTTP requests cost the tokens: their time to renewal, with the attack and without.
+
+    python bench/hostile.py --pairs 5
+
+Each pair is two runs of the same daemon: herds of tokens fall due one after another, and in one of the runs the health
+server is under attack all the while. Runs alternate, so that whatever else this machine does meets both alike.
+"""
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from parts import PROVIDER, DaemonProcess, Endpoint, Mongod, await_true, get
+from tokens import Tokens
+
+from daemon.adapters.embedded_mongod import MongodMissing
+
+ATTACK = Path(__file__).with_name("attack.py")
+EVERY = timedelta(seconds=10)  # a herd falls due
+LEAD = timedelta(seconds=3)
+
+
+class Run(NamedTuple):
+    median_ms: float
+    p99_ms: float
+    probes: list[int]  # what /readyz said meanwhile
+    descriptors: int  # the most that were open
+    peak_mb: float
+    attack: dict[str, object]
+
+
+def main() -> None:
+    options = _options()
+    ratios, ratios_p99 = [], []
+    for number in range(options.pairs):
+        order = (False, True) if number % 2 else (True, False)
+        runs = {attacked: _run(options, seed=options.seed + number, attacked=attacked) for attacked in order}
+        alone, under = runs[False], runs[True]
+        ratios.append(under.median_ms / alone.median_ms)
+        ratios_p99.append(under.p99_ms / alone.p99_ms)
+        print(
+            f"pair {number + 1}: time to renewal, median {alone.median_ms:.0f} ms alone,"
+            f" {under.median_ms:.0f} ms under attack, ratio {ratios[-1]:.2f};"
+            f" p99 {alone.p99_ms:.0f} and {under.p99_ms:.0f} ms, ratio {ratios_p99[-1]:.2f}\n"
+            f"  probes: {len(under.probes)}, not 200: {sum(probe != 200 for probe in under.probes)};"
+            f" descriptors at most {under.descriptors} ({alone.descriptors} alone);"
+            f" peak memory {under.peak_mb:.0f} MB ({alone.peak_mb:.0f} alone)\n  {json.dumps(under.attack)}",
+            flush=True,
+        )
+    for name, each in (("median", ratios), ("p99", ratios_p99)):
+        print(
+            f"{name} time to renewal: median ratio {median(each):.2f} (min {min(each):.2f}, max {max(each):.2f})"
+        )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measures what hostile requests cost the tokens.")
+    parser.add_argument("--herds", type=int, default=8, help="fall due, one every 10 s (default: 8)")
+    parser.add_argument("--tokens", type=int, default=1_000, help="of each herd (default: 1000)")
+    parser.add_argument("--requests", type=int, default=10_000, help="hostile ones (default: 10000)")
+    parser.add_argument("--pairs", type=int, default=5, help="the median is over these (default: 5)")
+    parser.add_argument("--seed", type=int, default=1, help="of the first attack (default: 1)")
+    return parser.parse_args()
+
+
+def _run(options: argparse.Namespace, *, seed: int, attacked: bool) -> Run:
+    with ExitStack() as closing:
+        directory = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="refreshd-bench-")))
+        endpoint = closing.enter_context(Endpoint(directory / "nginx"))
+        mongod = closing.enter_context(Mongod(directory / "mongod"))
+        tokens = Tokens(mongod.database)
+        tokens.insert(options.herds * options.tokens)
+        daemon = closing.enter_context(
+            DaemonProcess(
+                directory / "daemon",
+                uri=mongod.uri,
+                database=mongod.database.name,
+                token_urls={PROVIDER: endpoint.url},
+                key=tokens.key,
+                sweep_every="1s",
+                concurrency=256,
+            )
+        )
+        daemon.await_ready()
+        time.sleep(1)
+        port = daemon._port  # noqa: SLF001
+        due = [datetime.now(UTC) + LEAD + number * EVERY for number in range(options.herds)]
+        _make_due(mongod, due, options.tokens)
+        attacker = _attacker(port, options.requests, seed) if attacked else None
+        probes, most = [], 0
+        try:
+            while datetime.now(UTC) < due[-1] + EVERY or (attacker and attacker.poll() is None):
+                probes.append(get(port, "/readyz")[0])
+                most = max(most, len(list(Path(f"/proc/{daemon.process.pid}/fd").iterdir())))
+                time.sleep(0.5)
+            said = attacker.communicate()[0] if attacker else b"{}"
+        finally:
+            if attacker and attacker.poll() is None:
+                attacker.kill()
+        count = options.herds * options.tokens
+        await_true(
+            lambda: daemon.count("token.renewed") >= count, limit=120, why=f"not all renewed: {daemon.tail()}"
+        )
+        time.sleep(1)
+        delays = _delays(mongod, due, options.tokens)
+        peak = daemon.usage().peak_mb
+    return Run(median(delays), delays[int(0.99 * (len(delays) - 1))], probes, most, peak, json.loads(said))
+
+
+def _attacker(port: int, requests: int, seed: int) -> "subprocess.Popen[bytes]":
+    numbers = {"--port": port, "--requests": requests, "--seed": seed}
+    arguments = [text for name, value in numbers.items() for text in (name, str(value))]
+    return subprocess.Popen([sys.executable, str(ATTACK), *arguments], stdout=subprocess.PIPE)
+
+
+def _herd(number: int, size: int) -> dict[str, object]:
+    first, beyond = f"{PROVIDER}:company-{number * size:06}", f"{PROVIDER}:company-{(number + 1) * size:06}"
+    return {"_id": {"$gte": first, "$lt": beyond}}
+
+
+def _make_due(mongod: Mongod, due: list[datetime], size: int) -> None:
+    for number, at in enumerate(due):
+        mongod.database["tokens"].update_many(
+            _herd(number, size), {"$set": {"due_at": at, "expires_at": at + timedelta(minutes=5)}}
+        )
+
+
+def _delays(mongod: Mongod, due: list[datetime], size: int) -> list[float]:
+    """Milliseconds from due to renewed, shortest first."""
+    return sorted(
+        (document["refreshed_at"] - at) / timedelta(milliseconds=1)
+        for number, at in enumerate(due)
+        for document in mongod.database["tokens"].find(_herd(number, size), {"refreshed_at": 1})
+    )
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    try:
+        main()
+    except MongodMissing as why:
+        sys.exit(str(why))

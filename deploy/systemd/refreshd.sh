@@ -1,0 +1,12 @@
+#!/bin/sh
+# refreshd's commands, as the service sees things: its user, state, keys and secrets. Install it as
+# /usr/local/bin/refreshd. It works whether the service runs or not. For a replica: REFRESHD_UNIT=refreshd@NAME
+unit=${REFRESHD_UNIT:-refreshd}
+[ "$(id -u)" = 0 ] || exec sudo REFRESHD_UNIT="$unit" "$0" "$@"
+state=$(systemctl show --property=StateDirectory --value "$unit")
+set -- --property=User=refreshd --property=UMask=0077 --property=SyslogIdentifier=refreshd-command \
+  --property=StateDirectory="$state" --property=StateDirectoryMode=0700 -- /opt/refreshd/bin/refreshd "$@"
+for credential in $(systemctl cat "$unit" | grep -E '^LoadCredential(Encrypted)?=.'); do
+  set -- --property="$credential" "$@"
+done
+exec systemd-run --quiet --pipe --wait --collect "$@"
