@@ -166,7 +166,9 @@ class Stages:
     async def _tell(self) -> None:
         now = self._clock.now()
         for claim, change in zip(self._claims, self._changes, strict=True):
-            event = told(claim.token, change, Recorded.STORED, asked_at=now, now=now)
+            event = told(
+                claim.token, change, Recorded.STORED, asked_at=now, now=now, window=timedelta(minutes=5)
+            )
             self._metrics(event)
             self._log(event)
 
