@@ -262,18 +262,24 @@ async def test_replicas_that_look_at_once_take_different_parts(bench, chance, ac
     assert batch.more
 
 
-async def test_one_look_serves_several_claims(bench):
-    """It finds more than the first claim takes: the next ones only take and read. A stale look is no use."""
-    for age, account in enumerate("0123456789AB"):
-        bench.insert(account, due_at=NOON - timedelta(minutes=20 - age))
-    store, looks, seen = bench.store(), [], []
-    look = store._due._look
+def counted_looks(store: MongoStore) -> list[int]:
+    """Grows by one with each look that `store` takes at what is due."""
+    looks, look = [], store._due._look
 
     async def counted(*arguments: Any, **more: Any) -> Any:
         looks.append(1)
         return await look(*arguments, **more)
 
     store._due._look = counted
+    return looks
+
+
+async def test_one_look_serves_several_claims(bench):
+    """It finds more than the first claim takes: the next ones only take and read. A stale look is no use."""
+    for age, account in enumerate("0123456789AB"):
+        bench.insert(account, due_at=NOON - timedelta(minutes=20 - age))
+    store, seen = bench.store(), []
+    looks = counted_looks(store)
     for _ in range(2):
         batch = await store.claim(ACME, limit=4, busy=seen)
         assert len(batch.items) == 4
@@ -292,6 +298,7 @@ async def test_what_a_look_found_may_be_somebody_elses_by_now(bench):
     for age, account in enumerate("0123456789AB"):
         bench.insert(account, due_at=NOON - timedelta(minutes=20 - age))
     store, other = bench.store("me"), bench.store("other")
+    looks = counted_looks(store)
     first = await store.claim(ACME, limit=4, busy=[])
     theirs = await other.claim(ACME, limit=4, busy=[])
     assert not set(names(first)) & set(names(theirs))
@@ -299,6 +306,7 @@ async def test_what_a_look_found_may_be_somebody_elses_by_now(bench):
     assert names(rest) == []
     assert rest.more
     again = await store.claim(ACME, limit=4, busy=names(first))
+    assert len(looks) == 2
     assert sorted(names(first) + names(theirs) + names(again)) == sorted(
         f"acme:{account}" for account in "0123456789AB"
     )
@@ -544,6 +552,20 @@ async def test_a_claim_that_could_not_be_read_back_is_burnt_too(bench):
     await store.survey(["acme"])
     assert bench.document()["lease"] is None
     assert "doubt" not in bench.document()
+
+
+async def test_a_claim_that_could_not_be_given_back_is_given_back_later(bench):
+    """MongoDB was away just then: the next survey does it, and no doubt is left."""
+    bench.insert()
+    store = bench.store("me")
+    claim = await claim_one(store)
+    with bench.fault("update", times=2, **LOST), pytest.raises(StoreLost):
+        await store.release([claim])
+    assert bench.document()["lease"] is not None
+    await store.survey(["acme"])
+    assert bench.document()["lease"] is None
+    assert names(await bench.store("other").claim(ACME, limit=10, busy=[])) == ["acme:1"]
+    assert bench.document().get("doubt") is None
 
 
 async def test_a_burnt_claim_on_a_doubtful_token_stays_its_owners_and_counts_once(bench):

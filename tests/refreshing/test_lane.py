@@ -103,6 +103,7 @@ async def test_a_lane_claims_ahead_what_it_will_finish_in_a_moment(world, takes,
     """At its present speed; so a slow one keeps nothing to itself that others could renew."""
     lane, work, gate = await at_work(world, answers=20, takes=takes)
     assert len(held(world)) - len(lane.in_flight) in ahead
+    assert set(held(world)) <= lane._busy()  # no claim may take them again
     gate.set()
     assert await work == 40
     await done(lane)
