@@ -72,6 +72,7 @@ def configure(*, format: Format, level: Level, stream: TextIO | None = None) -> 
     root.setLevel(logging.WARNING)
     logging.getLogger("pymongo").setLevel(logging.WARNING)  # explicitly: its debug lines hold commands
     logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # it warns of a job that still runs, which is meant so
     return log
 
 

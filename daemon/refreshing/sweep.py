@@ -26,7 +26,7 @@ from daemon.refreshing.ports import Clock, Journal, Observe, Store
 from daemon.refreshing.refresher import Refresher
 
 REPLAYED_AT_ONCE = 256
-PATIENCE = 0.8  # of its period: how long a sweep waits for what it started
+PATIENCE = 0.7  # of its period: how long a sweep waits for what it started; the next one may come at 0.75
 
 
 @dataclass(slots=True)
