@@ -72,7 +72,7 @@ def configure(*, format: Format, level: Level, stream: TextIO | None = None) -> 
     root.setLevel(logging.WARNING)
     logging.getLogger("pymongo").setLevel(logging.WARNING)  # explicitly: its debug lines hold commands
     logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)
-    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # it warns of a job that still runs, which is meant so
+    logging.getLogger("apscheduler.scheduler").addFilter(_is_news)
     return log
 
 
@@ -151,6 +151,11 @@ class _Libraries(logging.Handler):
         level: Level = "error" if record.levelno >= logging.ERROR else "warning"
         error = record.exc_info[1] if record.exc_info else None
         self._log.log("library.message", level, logger=record.name, message=message, exc_info=error)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """That a job still runs when its time comes, and is not run twice, is how the daemon wants it."""
+    return "maximum number of running instances" not in str(record.msg)
 
 
 def _json() -> Processor:

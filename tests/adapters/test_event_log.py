@@ -530,6 +530,9 @@ def test_libraries_are_heard_from_warnings_on(level: Level) -> None:
         logging.getLogger(name).info("info %s", name)
     logging.getLogger("aiohttp.access").warning("GET /")
     logging.getLogger("apscheduler.scheduler").warning("missed by %s", "5 s")
+    logging.getLogger("apscheduler.scheduler").warning(
+        'Execution of job "%s" skipped: maximum number of running instances reached (%d)', "sweep", 1
+    )
     logging.getLogger("asyncio").critical("odd %d", 1)
     heard = [(line["event"], line["level"], line["logger"], line["message"]) for line in log.lines]
     assert heard == [
