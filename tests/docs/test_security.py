@@ -1,0 +1,181 @@
+"""docs/security.md: its MongoDB role is enough and no more than that, a key is rotated by its steps, its rating is true."""
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure
+
+from daemon.adapters.embedded_mongod import CLOSED, HOST, OPTIONS, REPLICA_SET, spawn_mongod
+from daemon.sandbox import Sandbox, SandboxOptions
+from tests.e2e.daemon_process import KEY_ID, DaemonProcess, Finished, Installation
+
+DOCUMENT = "security.md"
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / DOCUMENT).read_text()
+PASSWORD = "only-for-this-test"
+
+Blocks = Callable[[str, str], list[str]]
+WriteFiles = Callable[[str, Path], list[str]]
+Document = dict[str, Any]
+
+
+@pytest.fixture
+def guarded_mongod(tmp_path: Path) -> Iterator[tuple[str, MongoClient[Document]]]:
+    """A replica set of one that wants a login: its address, and a client that may do anything."""
+    home = tmp_path / "mongod"
+    Path(home, "db").mkdir(parents=True)
+    keyfile = home / "keyfile"
+    keyfile.touch(mode=0o600)
+    keyfile.write_text("k" * 64)
+    with socket.create_server((HOST, 0)) as free:
+        port = free.getsockname()[1]
+    own = ("--dbpath", str(home / "db"), "--port", str(port))
+    child = spawn_mongod([*OPTIONS, *own, *CLOSED, str(keyfile)], log=home / "mongod.log")
+    try:
+        system = {"username": "__system", "password": "k" * 64, "authSource": "local"}
+        with MongoClient[Document](HOST, port, directConnection=True, **system) as client:
+            members = [{"_id": 0, "host": f"{HOST}:{port}"}]
+            client.admin.command({"replSetInitiate": {"_id": REPLICA_SET, "members": members}})
+        with MongoClient[Document](HOST, port, replicaSet=REPLICA_SET, **system) as client:
+            client.admin.command("ping")  # waits for the primary
+            yield f"{HOST}:{port}", client
+    finally:
+        child.kill()
+        child.wait()
+        shutil.rmtree(home)
+
+
+def role(blocks: Blocks, name: str) -> Document:
+    """The command in the `js` block of that name: its object, whose keys JSON wants in quotes."""
+    (code,) = [block for block in blocks(DOCUMENT, "js") if block.startswith(f"// {name}\n")]
+    written = code[code.index("{") : code.rindex("}") + 1]
+    return json.loads(re.sub(r"(\w+):", r'"\1":', written))
+
+
+async def test_a_key_is_rotated_by_the_steps_under_the_least_role(
+    guarded_mongod: tuple[str, MongoClient[Document]], tmp_path: Path, blocks: Blocks, write_files: WriteFiles
+):
+    """The daemon, every command that writes, and the program that re-seals: none of them misses a right. One token is
+    re-sealed by its renewal and one rests; in the end neither needs the old key."""
+    address, client = guarded_mongod
+    client["refreshd"].command(role(blocks, "role.js"))
+    client["refreshd"].command({"createUser": "refreshd", "pwd": PASSWORD, "roles": ["refreshdDaemon"]})
+    uri = f"mongodb://refreshd:{PASSWORD}@{address}/?replicaSet={REPLICA_SET}&authSource=refreshd"
+    async with Sandbox(SandboxOptions()) as sandbox:
+        place = xero(tmp_path / "place", sandbox, uri=uri, database="refreshd")
+        write_files(DOCUMENT, place.directory)
+        async with place.running() as daemon:
+            await daemon.ready()
+            renewed, resting = map(json.dumps, sandbox.consent(2))
+            generated, *_ = await all_done(
+                place.refreshd("keys", "generate"),
+                place.refreshd("add", "xero", "renewed", stdin=renewed),
+                place.refreshd("add", "xero", "resting", stdin=resting),
+            )
+            await all_done(place.refreshd("pause", "xero:resting"))
+            old, fresh = b64encode(place.key).decode(), generated.stdout.strip()
+            ring = {KEY_ID: old, "next": fresh}
+            await reload(place, daemon, KEY_ID, ring, count=1)
+            await reload(place, daemon, "next", ring, count=2)
+            renew, reseal = [step for step in blocks(DOCUMENT, "sh") if not step.startswith("systemd")]
+            await all_done(place.refreshd(*shlex.split(renew)[1:]))
+            keys = {"OLD_KEY_ID": KEY_ID, "OLD_KEY": old, "NEW_KEY_ID": "next", "NEW_KEY": fresh}
+            told = shell(reseal, place.directory, {**keys, "MONGODB_URI": uri})
+            assert told.splitlines() == ["2 re-sealed", "0 re-sealed"]
+            await reload(place, daemon, "next", {"next": fresh}, count=3)
+            _, checked, *_ = await all_done(
+                place.refreshd("resume", "xero:resting"),
+                place.refreshd("check"),
+                place.refreshd("show", "xero:renewed", "--reveal", "refresh_token"),
+            )
+            assert "Everything that was checked is in order." in checked.stdout
+            await daemon.event("token.renewed", token="xero:resting")
+            adopted, _ = await asyncio.gather(
+                place.refreshd("adopt", "0123456789ab", "--yes"),
+                all_done(place.refreshd("remove", "--yes", "xero:renewed")),
+            )
+            assert "holds no claim" in adopted.stderr
+            assert not daemon.seen("store.lost")
+            assert not daemon.seen("sweep.failed")
+
+
+async def all_done(*commands: Awaitable[Finished]) -> list[Finished]:
+    """At once, and each must succeed."""
+    done = await asyncio.gather(*commands)
+    assert [one.code for one in done] == [0] * len(done), [one.stderr for one in done]
+    return done
+
+
+async def reload(
+    place: Installation, daemon: DaemonProcess, active: str, ring: Mapping[str, str], *, count: int
+) -> None:
+    """Another key ring, taken over by the running daemon."""
+    place.configure({**place.tables, "keys": {"active": active, "ring": ring}})
+    daemon.send_signal(signal.SIGHUP)
+    await daemon.event("reload.done", count=count)
+
+
+def test_a_reader_reads_and_does_nothing_else(
+    guarded_mongod: tuple[str, MongoClient[Document]], blocks: Blocks
+):
+    """Neither writes nor sees the audit."""
+    address, client = guarded_mongod
+    client["refreshd"].command(role(blocks, "reader.js"))
+    client["refreshd"].command({"createUser": "app", "pwd": PASSWORD, "roles": ["refreshdReader"]})
+    uri = f"mongodb://app:{PASSWORD}@{address}/refreshd?replicaSet={REPLICA_SET}"
+    with MongoClient[Document](uri) as reader:
+        database = reader.get_default_database()
+        assert database["tokens"].find_one() is None
+        with pytest.raises(OperationFailure):
+            database["tokens"].update_one({}, {"$set": {"due_at": None}})
+        with pytest.raises(OperationFailure):
+            database["tokens_audit"].find_one()
+
+
+def test_the_rating_of_the_unit_is_the_one_that_is_stated(blocks: Blocks):
+    """By systemd itself, where it is installed."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    (step,) = [step for step in blocks(DOCUMENT, "sh") if step.startswith("systemd")]
+    told = shell(step, ROOT, {})
+    (stated,) = re.findall(r"rates the unit \*\*([\d.]+)\*\*", TEXT)
+    rated = re.findall(r"Overall exposure level for refreshd.service: ([\d.]+)", told)
+    assert [float(rating) <= float(stated) for rating in rated] == [True]
+
+
+def shell(step: str, directory: Path, environment: dict[str, str]) -> str:
+    """What a block prints; it must succeed. `python3` is the one that refreshd is installed for."""
+    binaries = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", step],
+        cwd=directory,
+        env={"PATH": binaries, "PYTHONPATH": str(ROOT), **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def xero(directory: Path, sandbox: Sandbox, *, uri: str, database: str) -> Installation:
+    """An installation whose Xero is the sandbox."""
+    known = sandbox.describe()
+    client = {key: known[key] for key in ("token_url", "client_id", "client_secret")}
+    return Installation(directory, uri=uri, database=database, providers={"xero": client})

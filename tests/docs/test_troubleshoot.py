@@ -1,0 +1,154 @@
+"""docs/troubleshoot.md: the replies in it become what it says, its tables agree with the definitions, its commands run."""
+
+import ast
+import asyncio
+import json
+import re
+import shlex
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from daemon.domain.answer import Answer, Misconfigured, Rejected, Unavailable, Unread
+from daemon.domain.dialect import Reply, read
+from daemon.domain.provider import Provider
+from daemon.domain.secret import Secret
+from daemon.domain.target import token_url
+from daemon.domain.token import FailureKind, State, Token
+from daemon.runtime.definitions import shipped
+from daemon.sandbox import Sandbox, SandboxOptions
+from tests.e2e.daemon_process import Installation
+
+DOCUMENT = "troubleshoot.md"
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / DOCUMENT).read_text()
+NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
+OFFLINE = re.compile(r"Consent must .*no refresh token")
+
+Blocks = Callable[[str, str], list[str]]
+
+
+def table(head: str) -> list[list[str]]:
+    """The rows of the one table whose first line is `head`, without backticks."""
+    (found,) = re.findall(rf"^{re.escape(head)}\n\|[-|]+\n((?:\|.+\n)+)", TEXT, flags=re.MULTILINE)
+    return [[cell.strip().strip("`") for cell in row.strip("|").split(" | ")] for row in found.splitlines()]
+
+
+def kind_of(answer: Answer) -> FailureKind | None:
+    match answer:
+        case Rejected():
+            return FailureKind.REJECTED
+        case Misconfigured():
+            return FailureKind.MISCONFIGURED
+        case Unread():
+            return FailureKind.UNREAD
+        case Unavailable(in_doubt=doubt):
+            return FailureKind.IN_DOUBT if doubt else FailureKind.UNAVAILABLE
+        case _:
+            return None
+
+
+# ---------------------------------------------------------------- the tables
+
+
+@pytest.mark.parametrize("row", table("| provider | status | reply | becomes |"), ids=" ".join)
+def test_each_reply_becomes_what_the_table_says(row: list[str]):
+    """Read by the shipped definition of that provider."""
+    provider, status, body, kind = (cell.strip("` |") for cell in row)
+    known = Provider(definition=shipped()[provider], client_id="us", client_secret=Secret("a-secret"))
+    token = Token(
+        id=f"{provider}:a",
+        provider=provider,
+        account="a",
+        state=State.ACTIVE,
+        refresh_token=Secret("rt-1"),
+    )
+    reply = Reply(
+        status=int(status),
+        content_type="application/json",
+        retry_after=None,
+        body=body.encode(),
+        whole=True,
+        asked_at=NOW,
+    )
+    assert kind_of(read(known, token, reply)) == FailureKind(kind)
+
+
+def test_the_kinds_are_all_explained_and_no_others():
+    """What `refreshd list` may say before the colon."""
+    rows = table("| kind | means | who must act |")
+    assert sorted(row[0].strip("` |") for row in rows) == sorted(kind.value for kind in FailureKind)
+
+
+@pytest.mark.parametrize("row", table("| provider | variable | like | asks |"), ids=" ".join)
+def test_each_place_is_where_the_definition_leads(row: list[str]):
+    """With that variable the request goes to that URL."""
+    provider, variable, value, url = (cell.strip("` |") for cell in row)
+    known = Provider(definition=shipped()[provider], client_id="us", client_secret=Secret("a-secret"))
+    assert token_url(known, {variable: value}) == url
+
+
+def test_what_a_consent_must_ask_for_is_what_the_definitions_note():
+    """Every definition that has such a note has a row, and each word of the row stands in the note."""
+    noted = {name: note for name, known in shipped().items() for note in known.notes if OFFLINE.search(note)}
+    rows = {row[0].strip("| "): row[1] for row in table("| provider | the consent must be asked with |")}
+    assert sorted(rows) == sorted(noted)
+    for name, cell in rows.items():
+        assert all(word in noted[name] for word in re.findall(r"[\w.]+(?:=\w+)?", cell.replace(" and ", " ")))
+
+
+def test_every_code_of_a_request_that_had_no_answer_is_explained():
+    """Each code that our own code gives."""
+    files = (
+        "adapters/unanswered.py",
+        "adapters/token_endpoint.py",
+        "refreshing/refresher.py",
+        "domain/dialect.py",
+    )
+    codes = set()
+    for file in files:
+        for node in ast.walk(ast.parse((ROOT / "daemon" / file).read_text())):
+            match node:
+                case ast.keyword(arg="code", value=ast.Constant(value=str(code))):
+                    codes.add(code)
+                case ast.Tuple(elts=[ast.Constant(value=str(code)), _, *_]) if re.fullmatch(r"[a-z_]+", code):
+                    codes.add(code)
+    codes.discard("error")
+    assert {"tls", "proxy", "too_late", "not_sendable", "no_grant", "cut_short"} <= codes
+    assert {code for code in codes if f"`{code}`" not in TEXT} == set()
+
+
+# ---------------------------------------------------------------- the commands
+
+
+async def test_the_commands_tell_what_the_page_says_of_a_dead_grant(
+    mongod: str, database_name: str, tmp_path: Path, blocks: Blocks
+):
+    """A consent that was withdrawn, seen by each command in the document's order."""
+    async with Sandbox(SandboxOptions()) as sandbox, aiohttp.ClientSession(sandbox.url) as provider:
+        known = sandbox.describe()
+        client = {name: known[name] for name in ("token_url", "client_id", "client_secret")}
+        place = Installation(tmp_path, uri=mongod, database=database_name, providers={"xero": client})
+        (response,) = sandbox.consent()
+        added = await place.refreshd("add", "xero", "company-7", stdin=json.dumps(response))
+        assert added.code == 0, added.stderr
+        async with provider.delete(f"/grants/{response['grant']}") as withdrawn:
+            assert withdrawn.status == 200
+        async with place.running() as daemon:
+            await daemon.ready()
+            await place.refreshd("refresh", "xero:company-7")
+            dead = await daemon.event("token.needs_reauth")
+            assert dead["code"] == "invalid_grant"
+            (step,) = blocks(DOCUMENT, "sh")
+            commands = (shlex.split(line)[1:] for line in step.splitlines())
+            told = await asyncio.gather(*(place.refreshd(*command) for command in commands))
+    assert [one.code for one in told] == [0] * len(told), [one.stderr for one in told]
+    _, listed, shown, as_json, notes = (one.stdout for one in told)
+    assert "rejected" in listed
+    assert "rejected: " in shown
+    assert "needs_reauth" in shown
+    assert json.loads(as_json)["last_failure"]["code"] == "invalid_grant"
+    assert "offline_access" in notes
