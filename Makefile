@@ -30,8 +30,13 @@ check: lint types test  ## all of the above
 faults: $(VENV)/.dev  ## the long form of the fault tests
 	$(BIN)/python -m pytest -m long -o addopts="--strict-markers --import-mode=importlib" -v tests/faults
 
-bench: $(VENV)/.dev  ## the main job, measured
-	$(BIN)/python bench/main_job.py
+bench: $(VENV)/.dev  ## all measurements, what takes turns in turns; some forty minutes
+	$(BIN)/python bench/main_job.py --runs 5 --latency 0 50 200
+	$(BIN)/python bench/main_job.py --runs 5 --concurrency 512 --daemons 1 2
+	$(BIN)/python bench/main_job.py --tokens 100000 --latency 100
+	$(BIN)/python bench/stages.py
+	$(BIN)/python bench/growth.py
+	$(BIN)/python bench/rivals.py --runs 5
 
 lock:  ## renew requirements/*.txt from pyproject.toml (wants uv)
 	$(LOCK) requirements/build.in --output-file requirements/build.txt
