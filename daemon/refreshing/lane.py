@@ -13,13 +13,10 @@ from daemon.domain.brake import Brake, Pause, Reason, alike_by
 from daemon.domain.claim import Claim, SetAside, StoreLost
 from daemon.domain.event import InFlight, ProviderThrottled, TokenUnreadable
 from daemon.domain.provider import Provider
+from daemon.refreshing.lookahead import Lookahead
 from daemon.refreshing.ports import Clock, Journal, Observe, Pace, Pauses, Store
 from daemon.refreshing.refresher import Refresher
 
-AHEAD = timedelta(
-    milliseconds=300
-)  # so much work, at the present speed, is claimed before there is room for it
-MOST_AHEAD = 3  # shares
 SHYNESS = timedelta(milliseconds=500)  # how long the first answer is waited for before many more are asked
 
 
@@ -56,8 +53,7 @@ class Lane:
         self._faulty: set[str] = set()  # a bug of ours met them: not presented again by this process
         self._lost = False  # a result could not be stored: first it is replayed, then more is claimed
         self._claims: deque[Claim] = deque()  # not started yet
-        self._ahead = 0  # how many these may be, about
-        self._finished, self._since = 0, timedelta(0)  # by which the speed is known
+        self._ahead = Lookahead()
         self._freed = asyncio.Event()
         self._waiting: asyncio.Task[None] | None = None  # for the pace
         self._telling = False
@@ -83,12 +79,13 @@ class Lane:
         self._lost = False
         self._shy_until = self._clock.boot() + SHYNESS
         claimed = await self._probe() if self._brake.paused else 0
-        self._ahead, self._finished, self._since, more = 0, 0, self._clock.boot(), True
+        self._ahead.begin(self._clock.boot())
+        more = True
         try:
             while more and await self._room() and not self._brake.paused:
                 if (limit := self._allowed()) > 0:
                     batch = await self._store.claim(self.provider, limit=limit, busy=self._busy())
-                    self._measure()
+                    self._ahead.measure(self._clock.boot(), share=self.provider.share)
                     self._claims += await self._taken(batch.items)
                     self._fill()
                     claimed += len(batch.items)
@@ -147,7 +144,7 @@ class Lane:
 
     def _allowed(self) -> int:
         """How many may be claimed: as many as can start now, and in a moment."""
-        return self._pace.allows(self._most + self._ahead - self._held)
+        return self._pace.allows(self._most + self._ahead.count - self._held)
 
     @property
     def _most(self) -> int:
@@ -167,16 +164,6 @@ class Lane:
         """Whether what is claimed may start. While the provider rests it must not, and waits for nothing."""
         return self._works and not (self._claims and self._brake.paused)
 
-    def _measure(self) -> None:
-        """At each claim: how much to claim ahead, so that nothing waits for the next one. None, where the provider is
-        slow: what is claimed is nobody else's for a while.
-        """
-        now = self._clock.boot()
-        if now - self._since >= AHEAD:
-            finished = int(self._finished * (AHEAD / (now - self._since)))
-            self._ahead = min(MOST_AHEAD * self.provider.share, finished)
-            self._finished, self._since = 0, now
-
     async def _room(self) -> bool:
         """Wait until a good part of what may be held is free, so that claims come in batches, and the pace allows more.
         False: nothing more is to be started.
@@ -186,7 +173,7 @@ class Lane:
             await asyncio.wait(self.in_flight.values(), timeout=left.total_seconds())
             if self._clock.boot() >= self._shy_until and not self._brake.paused:
                 self._shy = False
-        while self._goes_on and 2 * self._held > self._most + self._ahead:
+        while self._goes_on and 2 * self._held > self._most + self._ahead.count:
             self._freed.clear()
             await self._freed.wait()
         if self._works:
@@ -248,7 +235,7 @@ class Lane:
             asyncio.get_running_loop().call_exception_handler(context)
         finally:
             del self.in_flight[claim.token.id]
-            self._finished += 1
+            self._ahead.finished()
             self._fill()
             self._freed.set()
             self._tell_soon()

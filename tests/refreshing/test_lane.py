@@ -10,7 +10,7 @@ from daemon.domain.claim import SetAside, StoreLost
 from daemon.domain.dialect import Reply
 from daemon.domain.event import InFlight, ProviderThrottled, TokenPostponed, TokenRenewed, TokenUnreadable
 from daemon.domain.token import FailureKind
-from daemon.refreshing.lane import MOST_AHEAD
+from daemon.refreshing.lookahead import MOST_AHEAD
 from tests.refreshing.fakes import answered, granted, provider
 
 
