@@ -23,7 +23,7 @@ REQUEST_LIMIT = 32 * 1024  # bytes in all: it has no body that we would read
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What is allowed to clients: some 5 % of a core, whoever asks however often, and room for an attack to be beside."""
+    """What is allowed to clients: less than a tenth of a core, however many ask however often."""
 
     connections: int = 64
     connections_of_one: int = 32  # from one address, so that it can't keep the others out

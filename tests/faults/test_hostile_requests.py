@@ -19,7 +19,7 @@ from tests.faults.stage import Stage
 
 MakeStage = Callable[..., Awaitable[Stage]]
 
-REQUESTS = 700
+REQUESTS = 600
 TOKENS = 40
 TOKEN = "let-me-in-1234567890"
 REFUSALS = {"400", "401", "404", "405", "421", "431"}
