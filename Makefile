@@ -14,8 +14,12 @@ help:  ## this list
 run: $(VENV)/.run  ## the daemon on config.example.toml: embedded MongoDB, sandbox provider, demo tokens
 	@exec $(BIN)/refreshd --config config.example.toml run
 
+# These keep an eye on the clock, or put a whole machine to work: one after the other. The others go two at a time.
+ALONE = tests/e2e tests/faults tests/parts
+
 test: $(VENV)/.dev  ## every test, against a real MongoDB
-	$(BIN)/python -m pytest -p no:cacheprovider
+	$(BIN)/python -m pytest -p no:cacheprovider --numprocesses 2 --dist worksteal $(ALONE:%=--ignore=%)
+	$(BIN)/python -m pytest -p no:cacheprovider $(ALONE)
 
 lint: $(VENV)/.dev  ## ruff and the import rules
 	$(BIN)/ruff check .
