@@ -114,7 +114,9 @@ def test_every_code_of_a_request_that_had_no_answer_is_explained():
             match node:
                 case ast.keyword(arg="code", value=ast.Constant(value=str(code))):
                     codes.add(code)
-                case ast.Tuple(elts=[ast.Constant(value=str(code)), _, *_]) if re.fullmatch(r"[a-z][a-z_]+", code):
+                case ast.Tuple(elts=[ast.Constant(value=str(code)), _, *_]) if re.fullmatch(
+                    r"[a-z][a-z_]+", code
+                ):
                     codes.add(code)
     codes.discard("error")
     assert {"tls", "proxy", "too_late", "not_sendable", "no_grant", "cut_short"} <= codes
