@@ -1,13 +1,12 @@
-"""Providers' token endpoints, over aiohttp: pooled sessions, one request a call, nothing repeated by itself.
+"""Providers' token endpoints: pooled connections, one request a call, nothing repeated.
 
-What makes it fit for rotating tokens: it knows whether a request may have reached the provider. The body, even an
-empty one, is written by `_Guarded` together with the headers. It checks at the last moment, with nothing awaited
-between check and write, that the claim still holds and that the answer can be kept.
+What makes it fit for rotating tokens: it knows whether a request may have reached the provider. It checks at the last
+moment, with nothing awaited between check and write, that the claim still holds and that the answer can be kept.
 
-What makes it fit for hosts that come from a database: such a request has a session of its own, which connects to
-public addresses only. That is checked on the very addresses that are connected to, after every look-up, so a name that
+What makes it fit for hosts that come from a database: such a request has a pool of its own, which connects to public
+addresses only. That is checked on the very addresses that are connected to, after every look-up, so a name that
 changes its mind gains nothing; and a connection that the operator's word opened to a private address is in the other
-session's pool, never reused here.
+pool, never reused here.
 
 No text of a failure is the library's: it would quote the URL, whose query may hold the refresh token.
 """
@@ -15,17 +14,19 @@ No text of a failure is the library's: it would quote the URL, whose query may h
 import asyncio
 import ssl
 from base64 import b64encode
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypedDict
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from daemon.adapters.connector import PrivateAddress, connector
+from daemon.adapters.exchange import Exchange, message_of
 from daemon.adapters.public_addresses import is_private_literal, is_public
 from daemon.adapters.unanswered import failed
 from daemon.domain.answer import Concern
@@ -35,46 +36,29 @@ from daemon.domain.secret import Secret
 from daemon.domain.target import is_loopback
 
 MOMENT = timedelta(milliseconds=200)  # to read what has come already, when the time is over
-LARGEST_REPLY = 256 * 1024  # bytes; a token reply has one to four thousand
 
-_Told = tuple[str, str]  # a code, and the same for people
-_TOO_LATE = ("too_late", "the claim ran out before the connection was up; nothing was sent")
-_NOT_KEPT = ("not_kept", "the journal can't be written, so the answer could not be kept; nothing was sent")
+_NO_LIMIT = aiohttp.ClientTimeout(total=None)  # `_Until` is the limit
+
+
+class _Told(TypedDict):
+    """Why nothing was sent, as a code and for people."""
+
+    code: str
+    message: str
+
+
+_TOO_LATE = _Told(code="too_late", message="the claim ran out before the connection was up; nothing was sent")
+_NOT_KEPT = _Told(
+    code="not_kept", message="the journal can't be written, so the answer could not be kept; nothing was sent"
+)
+_NOT_HTTPS = _Told(
+    code="not_https", message="the token URL is not https; plain http is for this machine alone"
+)
 
 
 class BootClock(Protocol):
     def boot(self) -> timedelta: ...
     def now(self) -> datetime: ...
-
-
-class _Held(Exception):
-    """The body is not written."""
-
-
-class _Guarded(aiohttp.BytesPayload):
-    """A body that is written at most once, while nothing stands in the way, and remembers that it was."""
-
-    def __init__(
-        self, body: bytes, *, content_type: str | None, obstacle: Callable[[], _Told | None]
-    ) -> None:
-        super().__init__(body, content_type=content_type)
-        self.sent = False
-        self.held: _Told | None = None
-        self._obstacle = obstacle
-
-    @property
-    def consumed(self) -> bool:
-        """Once sent it is spent: aiohttp repeats a GET by itself on a dropped connection, unless this says so."""
-        return self.sent
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        if self.sent:
-            raise _Held
-        self.held = self._obstacle()
-        if self.held is not None:
-            raise _Held
-        self.sent = True
-        await super().write_with_length(writer, content_length)
 
 
 class TokenEndpoint:
@@ -99,20 +83,8 @@ class TokenEndpoint:
         self._proxy, self._proxy_headers = _proxy(proxy)
         tls = ssl.create_default_context()
         tls.set_alpn_protocols(["http/1.1"])
-
-        def session(allows: Callable[[str], bool] | None) -> aiohttp.ClientSession:
-            return aiohttp.ClientSession(
-                connector=connector(timeout=timeout, limit=connections, tls=tls, allows=allows),
-                timeout=aiohttp.ClientTimeout(total=None),  # `_Until` is the limit
-                trust_env=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                skip_auto_headers=("Accept-Encoding", "Content-Type"),
-                headers={"User-Agent": "refreshd", "Accept-Encoding": "identity"},
-            )
-
-        self._anywhere = session(None)
-        self._public = session(is_public)
+        self._anywhere = connector(timeout=timeout, limit=connections, tls=tls, allows=None)
+        self._public = connector(timeout=timeout, limit=connections, tls=tls, allows=is_public)
 
     async def close(self) -> None:
         await self._anywhere.close()
@@ -121,63 +93,51 @@ class TokenEndpoint:
     async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:
         """Send `request` once and return what came back, or why nothing did."""
         asked_at = self._clock.now()
-        body = _Guarded(
-            request.body,
-            content_type=request.headers.get("Content-Type"),
-            obstacle=lambda: self._obstacle(deadline),
-        )
-        incoming = _Incoming()
+        exchange = Exchange()
         try:
+            url = URL(request.url, encoded=True)  # what was checked is what is sent
             local = is_loopback(request.url)
-            if not local and not request.url.startswith("https://"):
-                return NoReply(
-                    code="not_https",
-                    message="the token URL is not https; plain http is for this machine alone",
-                    sent=False,
-                    concerns=Concern.PROVIDER,
-                    asked_at=asked_at,
-                )
+            if not local and url.scheme != "https":
+                return NoReply(asked_at=asked_at, sent=False, concerns=Concern.PROVIDER, **_NOT_HTTPS)
+            message = message_of(request, url)
             async with _Until(self._timeout):
-                await incoming.take(await self._asked(request, body, local=local))
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            if body.held is not None:
-                code, message = body.held
-                return NoReply(code=code, message=message, sent=False, asked_at=asked_at)
-            if incoming.response is None:
-                return failed(error, sent=body.sent, asked_at=asked_at)
+                exchange.connection = await self._connected(url, local=local, public_only=request.public_only)
+                if (obstacle := self._obstacle(deadline)) is not None:
+                    return NoReply(asked_at=asked_at, sent=False, **obstacle)
+                exchange.write(message)
+                await exchange.read()
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
+            if not exchange.replied:
+                return failed(error, sent=exchange.sent, asked_at=asked_at)
         finally:
-            incoming.end()
-        return incoming.reply(asked_at)
+            exchange.end()
+        return exchange.reply(asked_at)
 
     def _obstacle(self, deadline: timedelta) -> _Told | None:
         if self._clock.boot() >= deadline:
             return _TOO_LATE
         return None if self._may_start() else _NOT_KEPT
 
-    def _asked(self, request: Request, body: _Guarded, *, local: bool) -> Awaitable[aiohttp.ClientResponse]:
-        through = None if local else self._proxy
-        if through and request.public_only and is_private_literal(urlsplit(request.url).hostname or ""):
+    async def _connected(self, url: URL, *, local: bool, public_only: bool) -> Connection:
+        if url.scheme not in ("http", "https"):
+            raise aiohttp.NonHttpUrlClientError(url)
+        proxy = None if local else self._proxy
+        if proxy and public_only and is_private_literal(url.host or ""):
             raise PrivateAddress
-        session = self._public if request.public_only and not through else self._anywhere
-        return session.request(
-            request.method,
-            URL(request.url, encoded=True),  # what was checked is what is sent
-            data=body,
-            headers=request.headers,
-            allow_redirects=False,
-            proxy=through,
-            proxy_headers=self._proxy_headers if through else None,
-        )
+        pool = self._public if public_only and not proxy else self._anywhere
+        headers = self._proxy_headers if proxy else None
+        whom = aiohttp.ClientRequest("GET", url, proxy=proxy, proxy_headers=headers)
+        return await pool.connect(whom, [], _NO_LIMIT)
 
 
-def _proxy(proxy: Secret | None) -> tuple[str | None, dict[str, str]]:
+def _proxy(proxy: Secret | None) -> tuple[URL | None, dict[str, str]]:
     """The proxy's URL without its user, and the header that proves us to it: so no message can hold the password."""
     if proxy is None:
         return None, {}
     parts = urlsplit(proxy.reveal())
     user, _, place = parts.netloc.rpartition("@")
     known = b64encode(":".join(map(unquote, user.split(":", 1))).encode()).decode()
-    return f"{parts.scheme}://{place}", {"Proxy-Authorization": f"Basic {known}"} if user else {}
+    return URL(f"{parts.scheme}://{place}"), {"Proxy-Authorization": f"Basic {known}"} if user else {}
 
 
 class _Until:
@@ -210,45 +170,3 @@ class _Until:
         now = asyncio.get_running_loop().time()
         slept = min(now - self._end, self._seconds)
         self._limit.reschedule(now + max(slept, MOMENT.total_seconds()))
-
-
-class _Incoming:
-    """A reply as far as it has come: a body that breaks off is still the body of a reply."""
-
-    __slots__ = ("_chunks", "_size", "_whole", "response")
-
-    def __init__(self) -> None:
-        self.response: aiohttp.ClientResponse | None = None
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._whole = False
-
-    async def take(self, response: aiohttp.ClientResponse) -> None:
-        self.response = response
-        async for chunk in response.content.iter_any():
-            self._chunks.append(chunk[: LARGEST_REPLY - self._size])
-            self._size += len(chunk)
-            if self._size > LARGEST_REPLY:
-                return
-        self._whole = True
-
-    def end(self) -> None:
-        """The connection is used again only behind a reply that ended as announced."""
-        if self.response is None:
-            return
-        if self._whole:
-            self.response.release()
-        else:
-            self.response.close()
-
-    def reply(self, asked_at: datetime) -> Reply:
-        if self.response is None:
-            raise RuntimeError("no reply has come")
-        return Reply(
-            status=self.response.status,
-            content_type=self.response.headers.get("Content-Type", ""),
-            retry_after=self.response.headers.get("Retry-After"),
-            body=b"".join(self._chunks),
-            whole=self._whole,
-            asked_at=asked_at,
-        )

@@ -7,6 +7,7 @@ import ssl
 from datetime import datetime
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 
 from daemon.adapters.connector import PrivateAddress
 from daemon.domain.answer import Concern
@@ -59,7 +60,7 @@ def _broken(error: Exception) -> str:
     match error:
         case aiohttp.ServerDisconnectedError():
             return "the connection was closed without an answer"
-        case aiohttp.ClientResponseError():
+        case HttpProcessingError() | aiohttp.ClientResponseError():
             return "what came back is not HTTP"
         case OSError(errno=int(number)):
             return os.strerror(number)

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from daemon.adapters.connector import PrivateAddress, connector
-from daemon.adapters.token_endpoint import LARGEST_REPLY, TokenEndpoint
+from daemon.adapters.exchange import LARGEST_REPLY
+from daemon.adapters.token_endpoint import TokenEndpoint
 from daemon.domain.answer import Concern
 from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.provider import ClientAuth, Definition, Provider

@@ -23,10 +23,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from aiohttp.abc import AbstractStreamWriter
-
 from daemon.__main__ import main
 from daemon.adapters import token_endpoint
+from daemon.adapters.exchange import Exchange
 from daemon.adapters.journal import SqliteJournal
 from daemon.adapters.mongo_store import MongoStore
 from daemon.adapters.token_endpoint import TokenEndpoint
@@ -62,6 +61,7 @@ class Fuse:
         self.point = point.removeprefix(FREEZE)
         self._left = occurrence
         self._end = freeze if point.startswith(FREEZE) else die
+        self.checked_at = 0.0  # when the last check before a write ended
 
     def __call__(self, point: str) -> None:
         if self._burns_down(point):
@@ -134,32 +134,26 @@ def endpoint_class(fuse: Fuse) -> type[TokenEndpoint]:
             fuse("ask.after")
             return reply
 
-    return Endpoint
-
-
-def body_class(fuse: Fuse, note: Callable[[str], None]) -> type[token_endpoint._Guarded]:
-    class Body(token_endpoint._Guarded):
-        """Its check is the last thing before it is written: the points stand on both sides of it."""
-
-        def __init__(
-            self, body: bytes, *, content_type: str | None, obstacle: Callable[[], tuple[str, str] | None]
-        ) -> None:
-            super().__init__(body, content_type=content_type, obstacle=lambda: self._checked(obstacle))
-
-        def _checked(self, obstacle: Callable[[], tuple[str, str] | None]) -> tuple[str, str] | None:
+        def _obstacle(self, deadline: timedelta) -> token_endpoint._Told | None:
+            """The last thing before the write: the points stand on both sides of it."""
             fuse("ask.connected")
-            found = obstacle()
-            self._checked_at = time.perf_counter()
+            found = super()._obstacle(deadline)
+            fuse.checked_at = time.perf_counter()
             if found is None:
                 fuse("ask.checked")
             return found
 
-        async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-            await super().write_with_length(writer, content_length)
-            note(f"none check {time.perf_counter() - self._checked_at}")
+    return Endpoint
+
+
+def exchange_class(fuse: Fuse, note: Callable[[str], None]) -> type[Exchange]:
+    class Written(Exchange):
+        def write(self, message: bytes) -> None:
+            super().write(message)
+            note(f"none check {time.perf_counter() - fuse.checked_at}")
             fuse.light("ask.midway", MIDWAY)
 
-    return Body
+    return Written
 
 
 def journal_class(fuse: Fuse, note: Note) -> type[SqliteJournal]:
@@ -219,6 +213,6 @@ if __name__ == "__main__":
         TokenEndpoint=endpoint_class(fuse),
         SqliteJournal=journal_class(fuse, note_of(note)),
     )
-    vars(token_endpoint).update(_Guarded=body_class(fuse, note))
+    vars(token_endpoint).update(Exchange=exchange_class(fuse, note))
     vars(settings).update(LEASE_MARGIN=timedelta())
     sys.exit(main())
