@@ -70,12 +70,15 @@ def _measured(runs: Sequence[Run]) -> Iterator[str]:
 
 def _ratios(runs: Sequence[Run]) -> Iterator[str]:
     """Each run of a rival against ours of the same round, so that what the machine does meanwhile cancels out."""
-    ours = {run.round: run for run in runs if run.contender == OURS}
-    others = [name for name in dict.fromkeys(run.contender for run in runs) if name != OURS]
-    if not ours or not others:
-        return
-    yield f"\n{OURS} against each, round by round:\n"
-    yield "| | times the tokens/s | times less client CPU per 1,000 |\n|---|---:|---:|"
+    names = dict.fromkeys(run.contender for run in runs)
+    for ours in (name for name in names if name.startswith(OURS)):
+        yield f"\n{ours} against each, round by round:\n"
+        yield "| | times the tokens/s | times less client CPU per 1,000 |\n|---|---:|---:|"
+        yield from _against(ours, [name for name in names if name != ours], runs)
+
+
+def _against(mine: str, others: Sequence[str], runs: Sequence[Run]) -> Iterator[str]:
+    ours = {run.round: run for run in runs if run.contender == mine}
     for name in others:
         own = [run for run in runs if run.contender == name]
 

@@ -57,9 +57,9 @@ class Running(Protocol):
 class Refreshd(DaemonProcess):
     """The daemon, with journal, metrics, and a line in its log for each token."""
 
-    def __init__(self, place: Place, in_flight: int) -> None:
+    def __init__(self, place: Place, in_flight: int, name: str = "daemon") -> None:
         super().__init__(
-            place.directory / "daemon",
+            place.directory / name,
             uri=place.mongod.uri,
             database=place.mongod.database.name,
             token_urls={PROVIDER: place.endpoint.url},
@@ -73,6 +73,39 @@ class Refreshd(DaemonProcess):
 
     def broker(self) -> None:
         return None
+
+
+class RefreshdTwice:
+    """Two of them beside each other, which share the tokens by themselves."""
+
+    def __init__(self, place: Place, in_flight: int) -> None:
+        with ExitStack() as closing:
+            self._daemons = [
+                closing.enter_context(Refreshd(place, in_flight, name)) for name in ("daemon-1", "daemon-2")
+            ]
+            self._closing = closing.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *why: object) -> None:
+        self._closing.__exit__(None, None, None)
+
+    def await_ready(self) -> None:
+        for daemon in self._daemons:
+            daemon.await_ready()
+
+    def begin(self) -> None:
+        """They look by themselves."""
+
+    def broker(self) -> None:
+        return None
+
+    def usage(self) -> Usage:
+        return Usage(*(sum(values) for values in zip(*(one.usage() for one in self._daemons), strict=True)))
+
+    def tail(self) -> str:
+        return "".join(daemon.tail() for daemon in self._daemons)
 
 
 class Program:

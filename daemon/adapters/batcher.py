@@ -23,16 +23,23 @@ class Batcher(Generic[Item, Result]):
     ) -> None:
         self._commit = commit
         self._limit = limit
-        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._waiting: list[tuple[Item, asyncio.Future[Result] | None]] = []
         self._runner: asyncio.Task[None] | None = None
 
     def submit(self, item: Item) -> asyncio.Future[Result]:
         """Put `item` into the next commit. A caller that goes away does not take its item out of it."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._add(item, future)
+        return future
+
+    def put(self, item: Item) -> None:
+        """Like `submit`, where nobody wants to know what became of it."""
+        self._add(item, None)
+
+    def _add(self, item: Item, future: asyncio.Future[Result] | None) -> None:
         self._waiting.append((item, future))
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
-        return future
 
     async def _run(self) -> None:
         try:
@@ -42,18 +49,18 @@ class Batcher(Generic[Item, Result]):
         finally:
             self._runner = None
 
-    async def _commit_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    async def _commit_batch(self, batch: list[tuple[Item, asyncio.Future[Result] | None]]) -> None:
         try:
             results = await self._commit([item for item, _ in batch])
             if len(results) != len(batch):
                 raise RuntimeError(f"a commit of {len(batch)} items gave {len(results)} results")  # noqa: TRY301  it fails its callers too
         except Exception as error:  # noqa: BLE001  it is the callers' to handle
             for _, future in batch:
-                if not future.done():
+                if future is not None and not future.done():
                     future.set_exception(error)
             return
         for (_, future), result in zip(batch, results, strict=True):
-            if future.done():
+            if future is None or future.done():
                 continue
             if isinstance(result, BaseException):
                 future.set_exception(result)

@@ -10,6 +10,7 @@ from datetime import datetime
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.http import RawResponseMessage
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -18,7 +19,7 @@ from daemon.domain.request import Request
 
 LARGEST_REPLY = 256 * 1024  # bytes; a token reply has one to four thousand
 
-_SWITCHING = 101
+_INTERIM = frozenset(range(100, 200)) - {101}  # something more comes behind these (RFC 9110 §15.2)
 _HEADERS = CIMultiDict({"User-Agent": "refreshd", "Accept-Encoding": "identity"})
 
 
@@ -40,23 +41,11 @@ class Exchange:
     copy of a token.
     """
 
-    __slots__ = (
-        "_content_type",
-        "_pieces",
-        "_retry_after",
-        "_size",
-        "_status",
-        "_whole",
-        "connection",
-        "sent",
-    )
-
     def __init__(self) -> None:
         self.connection: Connection | None = None
         self.sent = False  # the provider may have the request
-        self._status = 0
-        self._content_type = ""
-        self._retry_after: str | None = None
+        self.head: RawResponseMessage | None = None  # of the reply: its status and headers
+        self._body: aiohttp.StreamReader
         self._pieces: list[bytes] = []
         self._size = 0
         self._whole = False
@@ -72,14 +61,13 @@ class Exchange:
         transport.write(message)
 
     async def read(self) -> None:
-        """Raises ClientError, HttpProcessingError or OSError; what came before that remains."""
-        message, body = await self._protocol.read()
-        while 100 <= message.code < 200 and message.code != _SWITCHING:  # interim (RFC 9110 §15.2)
-            message, body = await self._protocol.read()
-        self._status = message.code
-        self._content_type = message.headers.get("Content-Type", "")
-        self._retry_after = message.headers.get("Retry-After")
-        while piece := await body.readany():
+        """All of it, or what is left of it. Raises ClientError, HttpProcessingError or OSError; what came before that,
+        or before it was cancelled, remains.
+        """
+        while self.head is None:
+            head, self._body = await self._protocol.read()
+            self.head = None if head.code in _INTERIM else head
+        while piece := await self._body.readany():
             self._pieces.append(piece[: LARGEST_REPLY - self._size])
             self._size += len(piece)
             if self._size > LARGEST_REPLY:
@@ -95,16 +83,14 @@ class Exchange:
         else:
             self.connection.close()
 
-    @property
-    def replied(self) -> bool:
-        return self._status != 0
-
     def reply(self, asked_at: datetime) -> Reply:
-        """What has come, once `replied`."""
+        """What has come, once there is a `head`."""
+        if self.head is None:
+            raise RuntimeError("no reply has come")
         return Reply(
-            status=self._status,
-            content_type=self._content_type,
-            retry_after=self._retry_after,
+            status=self.head.code,
+            content_type=self.head.headers.get("Content-Type", ""),
+            retry_after=self.head.headers.get("Retry-After"),
             body=b"".join(self._pieces),
             whole=self._whole,
             asked_at=asked_at,

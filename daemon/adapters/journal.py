@@ -281,7 +281,7 @@ class SqliteJournal:
 
     def _later(self, statement: Statement) -> None:
         """Queue a statement that nobody waits for: should it fail, the entry is replayed, which does no harm."""
-        self._commits.submit(statement).add_done_callback(lambda done: done.exception())
+        self._commits.put(statement)
 
     def _expire(self) -> None:
         """By the store's time, which no jump of this machine's clock moves; not before it is known."""

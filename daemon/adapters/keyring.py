@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 KEY_BYTES = 32
@@ -36,7 +37,7 @@ class KeyRing:
         self._keys = dict(keys)
         self._active = active
         self._field_keys: dict[tuple[str, str], bytes] = {}
-        self._hmacs: dict[tuple[str, str], hmac.HMAC] = {}
+        self._hmacs: dict[tuple[str, str], HMAC] = {}
         self._nonces: list[bytes] = []
         if active not in self._keys or any(len(key) != KEY_BYTES for key in self._keys.values()):
             raise ValueError("the active key must be on the ring, and every key have 32 bytes")
@@ -106,10 +107,10 @@ class KeyRing:
             key = self.field_key(field, key_id)
             if field != FINGERPRINT:
                 key = hmac.digest(bytes(KEY_BYTES), key, "sha256")
-            known = self._hmacs[key_id, field] = hmac.new(key, digestmod="sha256")
+            known = self._hmacs[key_id, field] = HMAC(key, hashes.SHA256())
         made = known.copy()
         made.update(message)
-        return made.digest()
+        return made.finalize()
 
 
 def _parsed(sealed: object, token_id: str) -> tuple[str, bytes]:

@@ -72,11 +72,8 @@ class MongoStore:
     async def _unconfigured(self, configured: Collection[str]) -> list[SetAside]:
         """Another replica may have the client that we lack: what it holds is not ours to touch."""
         now = self._clock.now()
-        strangers = {
-            "provider": {"$nin": list(configured)},
-            "due_at": due(now),
-            "$or": [{"lease": None}, {"lease.hold": {"$lte": now}}],
-        }
+        free = {"$or": [{"lease": None}, {"lease.hold": {"$lte": now}}]}
+        strangers = {"provider": {"$nin": list(configured)}, "due_at": due(now), **free}
         found = await self._mongo.promised(
             self._mongo.tokens.find(strangers, CLAIMED_FIELDS).limit(SET_ASIDE_AT_ONCE).to_list()
         )
@@ -84,7 +81,8 @@ class MongoStore:
             [
                 (document, FailureKind.UNCONFIGURED, "no client is configured for this provider")
                 for document in found
-            ]
+            ],
+            claimed=free,
         )
 
     # ---------------------------------------------------------------- claims
@@ -162,13 +160,15 @@ class MongoStore:
             spent = sealed if isinstance(sealed, str) else None
             items.append(Claim(token=token, id=claim_id, spent=spent, deadline=deadline))
         if unusable:
-            items += await self._set_aside(unusable)
+            items += await self._set_aside(unusable, claimed={"lease.claim": claim_id})
             await self._release(claim_id, [document["_id"] for document, _, _ in unusable])
         return items
 
-    async def _set_aside(self, unusable: Sequence[tuple[Document, FailureKind, str]]) -> list[SetAside]:
+    async def _set_aside(
+        self, unusable: Sequence[tuple[Document, FailureKind, str]], *, claimed: Mapping[str, object]
+    ) -> list[SetAside]:
         """Report documents that can't be used, and look again later. Nothing else of them is changed, and nothing at
-        all if they have changed since they were read.
+        all if they have changed since they were read, or are not `claimed` as they were then.
         """
         if not unusable:
             return []
@@ -178,7 +178,7 @@ class MongoStore:
             failure = Failure(kind=kind, code=kind.value, message=masked(why), at=now)
             before = failure_of(document)
             changes = {"last_failure": failure_document(failure), "due_at": now + SET_ASIDE_FOR}
-            operations.append(UpdateOne(_as_read(document), {"$set": changes}))
+            operations.append(UpdateOne({**_as_read(document), **claimed}, {"$set": changes}))
             items.append(
                 SetAside(
                     token=str(document["_id"]),
@@ -248,9 +248,7 @@ def _fields_of(provider: Provider) -> Mapping[str, int]:
 
 def _as_read(document: Document) -> dict[str, object]:
     """The condition that what makes a document unusable, and when it is due, are still as they were read."""
-    return {
-        name: {"$eq": document.get(name)} for name in ("_id", "refresh_token", "due_at", "lease", "revision")
-    }
+    return {name: {"$eq": document.get(name)} for name in ("_id", "refresh_token", "due_at", "revision")}
 
 
 def _perhaps_spent(document: Document, owner: str) -> dict[str, object]:

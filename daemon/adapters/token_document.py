@@ -33,7 +33,6 @@ CLAIMED_FIELDS = dict.fromkeys(
         "consent_ends_at",
         "due_at",
         "refreshed_at",
-        "lease",
         "doubt",
         "revision",
         "failures",
@@ -228,8 +227,8 @@ def _whole(document: Document, name: str) -> int | None:
 
 def _date(document: Document, name: str) -> datetime | None:
     """Some programs write "none" as the year 1, on which no sum can be done: the epoch is past enough."""
-    value = _optional(document, name, datetime)
-    return _EPOCH if value is not None and value < _EPOCH else value
+    value = document.get(name)
+    return None if value is None else max(_typed(document, name, datetime), _EPOCH)
 
 
 def _as_stored(at: datetime) -> datetime:

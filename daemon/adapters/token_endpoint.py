@@ -16,7 +16,6 @@ import ssl
 from base64 import b64encode
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from types import TracebackType
 from typing import Protocol, TypedDict
 from urllib.parse import unquote, urlsplit
 
@@ -37,7 +36,7 @@ from daemon.domain.target import is_loopback
 
 MOMENT = timedelta(milliseconds=200)  # to read what has come already, when the time is over
 
-_NO_LIMIT = aiohttp.ClientTimeout(total=None)  # `_Until` is the limit
+_NO_LIMIT = aiohttp.ClientTimeout(total=None)  # `send` has its own
 
 
 class _Told(TypedDict):
@@ -100,14 +99,22 @@ class TokenEndpoint:
             if not local and url.scheme != "https":
                 return NoReply(asked_at=asked_at, sent=False, concerns=Concern.PROVIDER, **_NOT_HTTPS)
             message = message_of(request, url)
-            async with _Until(self._timeout):
-                exchange.connection = await self._connected(url, local=local, public_only=request.public_only)
-                if (obstacle := self._obstacle(deadline)) is not None:
-                    return NoReply(asked_at=asked_at, sent=False, **obstacle)
-                exchange.write(message)
-                await exchange.read()
+            over = asyncio.get_running_loop().time() + self._timeout.total_seconds()
+            try:
+                async with asyncio.timeout_at(over):
+                    exchange.connection = await self._connected(
+                        url, local=local, public_only=request.public_only
+                    )
+                    if (obstacle := self._obstacle(deadline)) is not None:
+                        return NoReply(asked_at=asked_at, sent=False, **obstacle)
+                    exchange.write(message)
+                    await exchange.read()
+            except TimeoutError:
+                if not exchange.sent:
+                    raise
+                await self._read_on(exchange, over)
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
-            if not exchange.replied:
+            if exchange.head is None:
                 return failed(error, sent=exchange.sent, asked_at=asked_at)
         finally:
             exchange.end()
@@ -118,8 +125,17 @@ class TokenEndpoint:
             return _TOO_LATE
         return None if self._may_start() else _NOT_KEPT
 
+    async def _read_on(self, exchange: Exchange, over: float) -> None:
+        """The time was over at `over`. A process that slept finds the reply in the socket, perhaps the only copy: it
+        reads before it gives up. Or it had just checked its deadline and wrote the request only now: the time that it
+        slept through is given back, at most all of it.
+        """
+        slept = timedelta(seconds=asyncio.get_running_loop().time() - over)
+        async with asyncio.timeout(max(min(slept, self._timeout), MOMENT).total_seconds()):
+            await exchange.read()
+
     async def _connected(self, url: URL, *, local: bool, public_only: bool) -> Connection:
-        if url.scheme not in ("http", "https"):
+        if url.scheme not in {"http", "https"}:
             raise aiohttp.NonHttpUrlClientError(url)
         proxy = None if local else self._proxy
         if proxy and public_only and is_private_literal(url.host or ""):
@@ -138,35 +154,3 @@ def _proxy(proxy: Secret | None) -> tuple[URL | None, dict[str, str]]:
     user, _, place = parts.netloc.rpartition("@")
     known = b64encode(":".join(map(unquote, user.split(":", 1))).encode()).decode()
     return URL(f"{parts.scheme}://{place}"), {"Proxy-Authorization": f"Basic {known}"} if user else {}
-
-
-class _Until:
-    """Ends with TimeoutError a moment after `limit` has passed. A process that slept finds its time over and the reply
-    in the socket, perhaps the only copy: it reads before it gives up. Or it had just checked its deadline and writes
-    the request only now: the time that it slept through is given back, at most `limit`.
-    """
-
-    __slots__ = ("_end", "_limit", "_over", "_seconds")
-
-    def __init__(self, limit: timedelta) -> None:
-        self._seconds = limit.total_seconds()
-        self._limit = asyncio.timeout(None)
-
-    async def __aenter__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._end = loop.time() + self._seconds
-        self._over = loop.call_at(self._end, self._end_soon)
-        await self._limit.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.cancel()
-        await self._limit.__aexit__(
-            kind, error, trace
-        )  # never swallows: it makes a TimeoutError of its cancelling
-
-    def _end_soon(self) -> None:
-        now = asyncio.get_running_loop().time()
-        slept = min(now - self._end, self._seconds)
-        self._limit.reschedule(now + max(slept, MOMENT.total_seconds()))

@@ -1107,9 +1107,9 @@ async def test_a_document_that_was_mended_meanwhile_is_not_set_aside(bench):
     store = bench.store()
     set_aside = store._set_aside
 
-    async def mended_first(*arguments: Any) -> Any:
+    async def mended_first(*arguments: Any, **more: Any) -> Any:
         bench.consent()
-        return await set_aside(*arguments)
+        return await set_aside(*arguments, **more)
 
     store._set_aside = mended_first
     await store.claim(ACME, limit=10, busy=[])

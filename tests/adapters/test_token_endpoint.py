@@ -290,6 +290,18 @@ async def test_the_request_goes_out_as_it_was_built(site):
     assert wire.connections == 1
 
 
+async def test_what_comes_before_the_answer_is_not_the_answer(site):
+    """An interim status (RFC 9110 §15.2), though nobody asked for one; the connection serves the next request too."""
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    wire = await site.serve(answering(interim + reply(b'{"n": 1}'), interim + reply(b'{"n": 2}')))
+    endpoint = site.endpoint()
+    for number in (1, 2):
+        got = await endpoint.send(request(wire.url), deadline=NEVER)
+        assert isinstance(got, Reply)
+        assert (got.status, got.body) == (200, b'{"n": %d}' % number)
+    assert wire.connections == 1
+
+
 @pytest.mark.parametrize(
     "status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"]
 )
@@ -394,6 +406,23 @@ async def test_garbage_instead_of_http_may_have_been_processed(site):
     assert isinstance(got, NoReply)
     assert got.sent
     assert CANARY not in repr(got)
+
+
+async def test_what_is_lost_before_the_write_was_not_sent(site):
+    """The connection goes while the last check runs."""
+    wire = await site.serve(silent)
+
+    def lose_it() -> bool:
+        for protocol in endpoint._anywhere._acquired:
+            protocol.transport.abort()
+        return True
+
+    endpoint = site.endpoint()
+    endpoint._may_start = lose_it
+    got = await endpoint.send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent) == ("connection", False)
+    assert wire.seen == b""
 
 
 async def test_past_its_deadline_nothing_is_sent(site):
@@ -513,6 +542,13 @@ async def test_a_slow_body_is_a_reply_in_part_when_the_time_is_up(site):
     assert (got.status, got.body, got.whole) == (200, b'{"access_', False)
 
 
+async def test_a_body_of_no_announced_length_ends_with_its_connection(site):
+    wire = await site.serve(answering(b'HTTP/1.1 200 OK\r\n\r\n{"a": 1}', close=True))
+    got = await site.endpoint().send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, Reply)
+    assert (got.body, got.whole) == (b'{"a": 1}', True)
+
+
 async def test_a_huge_body_is_bounded(site):
     """No more than 256 KiB of it are kept, exactly its beginning, and it doesn't count as whole."""
     body = b'{"refresh_token": "next"}'.ljust(3 * LARGEST_REPLY, b"x")
@@ -574,6 +610,14 @@ async def test_a_url_that_makes_no_sense_is_the_operators(site, url):
     got = await site.endpoint().send(request(url), deadline=NEVER)
     assert isinstance(got, NoReply)
     assert not got.sent
+
+
+async def test_a_url_with_a_blank_writes_no_request_line_of_its_own(site):
+    wire = await site.serve(silent)
+    got = await site.endpoint().send(request(f"{wire.url}?a=b HTTP/1.1"), deadline=NEVER)
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent) == ("bad_url", False)
+    assert wire.seen == b""
 
 
 async def test_a_secret_that_can_not_stand_in_a_header_is_not_sent_and_not_shown(site):
