@@ -1,8 +1,6 @@
 """One request, sent once or not at all, on real sockets; and never a doubt about whether it was sent."""
 
 import asyncio
-import datetime as dt
-import ipaddress
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,10 +11,6 @@ from urllib.parse import parse_qsl
 
 import aiohttp
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from daemon.adapters.connector import PrivateAddress, connector
 from daemon.adapters.exchange import LARGEST_REPLY
@@ -28,6 +22,7 @@ from daemon.domain.request import Request, refresh_request
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
 from daemon.sandbox import Sandbox, SandboxOptions
+from tests.certificates import Certified
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 NEVER = timedelta(days=1)
@@ -182,34 +177,9 @@ async def site() -> AsyncIterator[Site]:
 @pytest.fixture
 def tls(tmp_path: Path) -> ssl.SSLContext:
     """A certificate that nobody has signed but itself; `trusted` makes it good."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName(
-                [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("sso.example.com")]
-            ),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
+    made = Certified.made("sso.example.com")
     pem = tmp_path / "server.pem"
-    pem.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
+    pem.write_bytes(made.key + made.public)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     return context

@@ -12,20 +12,15 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import aiohttp
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from daemon.adapters.metrics import Metrics
 from daemon.domain.secret import Secret
 from daemon.runtime.health import HealthServer
+from tests.certificates import Certified
 from tests.runtime.statuses import HEALTHY, WELL
 
 pytestmark = pytest.mark.parts
@@ -85,29 +80,9 @@ class Files:
 
     def certify(self) -> ssl.SSLContext:
         """A certificate that signs itself, and what a client needs to trust it."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)]), datetime.now(UTC)
-        names = [x509.DNSName(NAME), x509.IPAddress(ip_address("127.0.0.1"))]
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .sign(key, hashes.SHA256())
-        )
-        place = Path(self.home, "nginx/refreshd")
-        Path(place, "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        Path(place, "key.pem").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
+        made, place = Certified.made(NAME), Path(self.home, "nginx/refreshd")
+        Path(place, "cert.pem").write_bytes(made.public)
+        Path(place, "key.pem").write_bytes(made.key)
         return ssl.create_default_context(cafile=place / "cert.pem")
 
 
