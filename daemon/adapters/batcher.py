@@ -1,10 +1,11 @@
 """Many callers, one commit: each awaits its own item, and a commit takes whatever came while the last one ran.
 
-No timer to tune: a lone item is committed at once, and under load the batches grow by themselves.
+A lone item is committed at once, and under load the batches grow by themselves.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -12,17 +13,22 @@ Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """Coalesces concurrent `submit` calls into one `commit` of at most `limit` items.
+    """Coalesces concurrent `submit` calls into one `commit` of at most `limit` items. Commits begin `apart` or more.
 
     `commit` answers each item with its own result, in order; a result that is an exception is raised to that item's
     caller alone. What `commit` itself raises is raised to every caller of the batch.
     """
 
     def __init__(
-        self, commit: Callable[[Sequence[Item]], Awaitable[Sequence[Result | BaseException]]], *, limit: int
+        self,
+        commit: Callable[[Sequence[Item]], Awaitable[Sequence[Result | BaseException]]],
+        *,
+        limit: int,
+        apart: timedelta = timedelta(0),
     ) -> None:
         self._commit = commit
         self._limit = limit
+        self._apart = apart.total_seconds()
         self._waiting: list[tuple[Item, asyncio.Future[Result] | None]] = []
         self._runner: asyncio.Task[None] | None = None
 
@@ -42,10 +48,14 @@ class Batcher(Generic[Item, Result]):
             self._runner = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
+        clock = asyncio.get_running_loop().time
         try:
             while self._waiting:
+                began = clock()
                 batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
                 await self._commit_batch(batch)
+                if (early := began + self._apart - clock()) > 0:
+                    await asyncio.sleep(early)  # noqa: TID251  nothing is tried again
         finally:
             self._runner = None
 

@@ -9,11 +9,11 @@ import asyncio
 import json
 import sqlite3
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import datetime, timedelta
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
@@ -46,9 +46,17 @@ _FRAME = 4096 + 24  # bytes that one page takes in the write-ahead file
 _EXPIRE = "delete from entries where state = 'superseded' and datetime(asked_at) < datetime(?)"
 # Or replace: a commit that failed may have been durable all the same, and is then tried again.
 _KEEP = "insert or replace into entries values (?, ?, ?, ?, ?, ?, ?, ?)"
-_FORGET = "delete from entries where key = ?"
+_FORGET = "delete from entries where key in (?)"
 _MARK = "update entries set state = ? where key = ?"
 _PROBE = "insert or replace into probe values (1, ?)"
+
+# So many rows at once, the most that there are first: with each step SQLite gives the interpreter away and wants it back.
+_ROWS = (64, 16, 4, 1)
+_ROW = _KEEP[_KEEP.index("(") :]
+_TOGETHER = {
+    _KEEP: {rows: _KEEP + f", {_ROW}" * (rows - 1) for rows in _ROWS},
+    _FORGET: {rows: _FORGET.replace("?", ", ".join("?" * rows)) for rows in _ROWS},
+}
 
 Result = TypeVar("Result")
 Row = tuple[int, str, str, str, str | None, str, str, str]
@@ -271,8 +279,8 @@ class SqliteJournal:
     def _transact(self, statements: Sequence[Statement]) -> None:
         try:
             self._database.execute("begin immediate")
-            for statement, alike in groupby(statements, key=itemgetter(0)):
-                self._database.executemany(statement, map(itemgetter(1), alike))
+            for statement, values in _together(statements):
+                self._database.execute(statement, values)
             self._database.execute("commit")
         except BaseException:
             if self._database.in_transaction:
@@ -320,6 +328,16 @@ class SqliteJournal:
 
     async def _off_loop(self, work: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+
+def _together(statements: Sequence[Statement]) -> Iterator[Statement]:
+    """The same in fewer statements: neighbours that differ in their values only become one."""
+    for statement, alike in groupby(statements, key=itemgetter(0)):
+        left = [values for _, values in alike]
+        for rows, repeated in _TOGETHER.get(statement, {1: statement}).items():
+            while len(left) >= rows:
+                yield repeated, tuple(chain.from_iterable(left[:rows]))
+                del left[:rows]
 
 
 def _packed(reply: Reply) -> str:

@@ -7,23 +7,25 @@ without tokens, a pause that ended), and every series of a configured provider i
 No label ever holds an account or a token id, nor any text that came out of a document.
 """
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from itertools import accumulate
-from typing import TypeVar, assert_never
+from typing import assert_never
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
+from prometheus_client.metrics_core import InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from daemon.adapters.metric_families import (
+    UNKNOWN,
+    Distribution,
+    counter,
+    gauge,
+    gauges,
+    histogram,
+    known,
+)
+from daemon.adapters.store_gauges import StoreGauges
 from daemon.domain.brake import Reason
 from daemon.domain.event import (
     Event,
@@ -48,13 +50,11 @@ from daemon.domain.event import (
     TokenUnreadable,
 )
 from daemon.domain.statistics import Statistics
-from daemon.domain.token import FailureKind, State
+from daemon.domain.token import FailureKind
 
-UNKNOWN = "unknown"  # stands for every text that is not one of the names we know
 OUTCOMES = ("renewed", "unread", "rejected", "misconfigured", "unavailable", "superseded", "unreadable")
 PAUSE_REASONS = tuple(reason.value for reason in Reason)
 REPLAY_RESULTS = ("recorded", "superseded", "unread")
-STATES = tuple(str(state) for state in State)
 LEAD_BUCKETS = (0.0, 15.0, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 600.0)
 DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # the last: the usual request timeout
 
@@ -68,26 +68,6 @@ _OUTCOME_OF = {
     FailureKind.UNCONFIGURED: "unreadable",
 }
 _NARROW = 0.2  # of its window: a renewal that leaves less was close
-_Value = TypeVar("_Value", int, datetime)
-
-
-class _Distribution:
-    """How often a value fell into each bucket; the last bucket takes what is above all bounds."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def add(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        names = (*(str(bound) for bound in self.bounds), "+Inf")
-        return list(zip(names, accumulate(self.counts), strict=True))
 
 
 class _Tally:
@@ -102,8 +82,8 @@ class _Tally:
         self.in_doubt = 0
         self.throttled = 0
         self.in_flight = 0
-        self.duration = _Distribution(DURATION_BUCKETS)
-        self.lead = _Distribution(LEAD_BUCKETS)
+        self.duration = Distribution(DURATION_BUCKETS)
+        self.lead = Distribution(LEAD_BUCKETS)
 
 
 class Metrics(Collector):
@@ -220,55 +200,55 @@ class Metrics(Collector):
         yield from self._stands()
         yield self._pauses()
         if self._statistics is not None:
-            yield from self._store_wide(self._statistics)
+            yield from StoreGauges(self._statistics, providers=self._tallies.keys()).collect()
 
     def _happened(self) -> Iterator[Metric]:
         """What this process did since its start."""
         every = self._tallies.items()
-        yield _counter(
+        yield counter(
             "refreshes",
             "Refreshes, by how they ended.",
             ["provider", "outcome"],
             {(name, outcome): n for name, tally in every for outcome, n in tally.outcomes.items()},
         )
-        yield _counter(
+        yield counter(
             "late_renewals",
             "Renewals stored after the old token's expiry.",
             ["provider"],
             {(name,): tally.late for name, tally in every},
         )
-        yield _counter(
+        yield counter(
             "narrow_renewals",
             "Renewals stored with less than a fifth of their window left, the late ones included.",
             ["provider"],
             {(name,): tally.narrow for name, tally in every},
         )
-        yield _counter(
+        yield counter(
             "throttled",
             "Answers by which the provider asked to be asked less.",
             ["provider"],
             {(name,): tally.throttled for name, tally in every},
         )
-        yield _counter(
+        yield counter(
             "in_doubt",
             "Requests that brought no reply but may have been processed.",
             ["provider"],
             {(name,): tally.in_doubt for name, tally in every},
         )
-        yield _histogram(
+        yield histogram(
             "refresh_duration_seconds",
             "Time that the provider took to answer.",
             {name: tally.duration for name, tally in every},
         )
-        yield _histogram(
+        yield histogram(
             "refresh_lead_seconds",
             "Time left to the old token when the new one was stored.",
             {name: tally.lead for name, tally in every},
         )
-        yield _counter(
+        yield counter(
             "sweeps", "Sweeps, by how they ended.", ["outcome"], {(k,): n for k, n in self._sweeps.items()}
         )
-        yield _counter(
+        yield counter(
             "journal_replayed",
             "Journal entries replayed, by what became of them.",
             ["result"],
@@ -278,18 +258,18 @@ class Metrics(Collector):
     def _stands(self) -> Iterator[Metric]:
         """How this process stands now."""
         yield InfoMetricFamily("refreshd_build", "The version that runs.", value={"version": self._version})
-        yield _gauge("store_up", "1 while MongoDB answers and takes writes.", self._store_up)
-        yield _gauge("journal_entries", "Replies kept that MongoDB has not confirmed.", self._journal_entries)
+        yield gauge("store_up", "1 while MongoDB answers and takes writes.", self._store_up)
+        yield gauge("journal_entries", "Replies kept that MongoDB has not confirmed.", self._journal_entries)
         last = self._last_sweep_success  # 0 where there was none: an alert on its age must fire then, too
-        yield _gauge(
+        yield gauge(
             "last_sweep_success_timestamp_seconds",
             "When a sweep last succeeded.",
             last.timestamp() if last else 0,
         )
         if self._clock_skew is not None:
             skew = self._clock_skew.total_seconds()
-            yield _gauge("clock_skew_seconds", "How far the local clock and MongoDB's are apart.", skew)
-        yield _gauges(
+            yield gauge("clock_skew_seconds", "How far the local clock and MongoDB's are apart.", skew)
+        yield gauges(
             "in_flight",
             "Requests under way.",
             ["provider"],
@@ -297,91 +277,14 @@ class Metrics(Collector):
         )
 
     def _pauses(self) -> Metric:
-        held = {(self._label(name), _known(reason, PAUSE_REASONS)) for name, reason in self._paused.items()}
+        held = {
+            (known(name, self._tallies), known(reason, PAUSE_REASONS))
+            for name, reason in self._paused.items()
+        }
         every = {(name, reason) for name in self._tallies for reason in PAUSE_REASONS}
-        return _gauges(
+        return gauges(
             "provider_paused",
             "1 for the reason why a provider is paused.",
             ["provider", "reason"],
             {key: key in held for key in sorted(every | held)},
         )
-
-    def _store_wide(self, known: Statistics) -> Iterator[Metric]:
-        """How the whole store stands: the same on every replica."""
-        yield self._states(known.states)
-        yield self._counted("expired_tokens", "Active tokens past their expiry.", known.expired)
-        yield self._counted("set_aside_tokens", "Documents that can't be read or used.", known.set_aside)
-        yield self._counted("held_tokens", "Due, but perhaps spent by another instance.", known.held)
-        yield self._counted(
-            "ending_tokens", "Active tokens whose grant ends within a week, whatever is done.", known.ending
-        )
-        age = known.oldest_due_age.total_seconds() if known.oldest_due_age else 0
-        yield _gauge("oldest_due_age_seconds", "How long the oldest due token has been due.", age)
-        ends = self._folded(known.refresh_token_expiry, min)
-        yield _gauges(
-            "refresh_token_expiry_timestamp_seconds",
-            "The earliest known end of a refresh token.",
-            ["provider"],
-            {(name,): end.timestamp() for name, end in ends.items()},
-        )
-
-    def _states(self, states: Mapping[str, Mapping[str, int]]) -> Metric:
-        counts: dict[tuple[str, ...], int] = {(name, state): 0 for name in self._tallies for state in STATES}
-        for provider, by_state in states.items():
-            for state, count in by_state.items():
-                key = (self._label(provider), _known(state, STATES))
-                counts[key] = counts.get(key, 0) + count
-        return _gauges("tokens", "Stored tokens, by state.", ["provider", "state"], counts)
-
-    def _counted(self, name: str, documentation: str, counts: Mapping[str, int]) -> Metric:
-        folded = self._folded(counts, lambda one, other: one + other)
-        every: dict[tuple[str, ...], int] = {
-            (provider,): folded.get(provider, 0) for provider in self._tallies
-        }
-        return _gauges(name, documentation, ["provider"], every)
-
-    def _folded(
-        self, values: Mapping[str, _Value], fold: Callable[[_Value, _Value], _Value]
-    ) -> dict[str, _Value]:
-        """`values` by label: what belongs to providers that are not configured becomes one, `unknown`'s."""
-        folded: dict[str, _Value] = {}
-        for provider, value in values.items():
-            label = self._label(provider)
-            folded[label] = fold(folded[label], value) if label in folded else value
-        return folded
-
-    def _label(self, provider: str) -> str:
-        return provider if provider in self._tallies else UNKNOWN
-
-
-def _known(text: str, names: Sequence[str]) -> str:
-    return text if text in names else UNKNOWN
-
-
-def _gauge(name: str, documentation: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"refreshd_{name}", documentation, value=value)
-
-
-def _gauges(
-    name: str, documentation: str, labels: list[str], values: Mapping[tuple[str, ...], float]
-) -> Metric:
-    family = GaugeMetricFamily(f"refreshd_{name}", documentation, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
-
-
-def _counter(
-    name: str, documentation: str, labels: list[str], values: Mapping[tuple[str, ...], int]
-) -> Metric:
-    family = CounterMetricFamily(f"refreshd_{name}", documentation, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
-
-
-def _histogram(name: str, documentation: str, values: Mapping[str, _Distribution]) -> Metric:
-    family = HistogramMetricFamily(f"refreshd_{name}", documentation, labels=["provider"])
-    for provider, distribution in values.items():
-        family.add_metric([provider], distribution.cumulative(), distribution.total)
-    return family

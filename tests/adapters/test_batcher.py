@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
 
@@ -117,6 +118,23 @@ async def test_a_commit_that_answers_too_few_leaves_nobody_waiting():
         asyncio.gather(batcher.submit("a"), batcher.submit("b"), return_exceptions=True), 5
     )
     assert [type(result) for result in results] == [RuntimeError, RuntimeError]
+
+
+async def test_commits_begin_apart_from_each_other_but_a_lone_item_waits_for_none():
+    began = []
+
+    async def commit(items):
+        began.append(asyncio.get_running_loop().time())
+        return [None] * len(items)
+
+    async with asyncio.timeout(5):
+        await Batcher(commit, limit=10, apart=timedelta(hours=1)).submit(0)
+    began.clear()
+    batcher = Batcher(commit, limit=10, apart=timedelta(milliseconds=50))
+    await batcher.submit(1)
+    await asyncio.gather(batcher.submit(2), batcher.submit(3))
+    assert len(began) == 2
+    assert began[1] - began[0] >= 0.05
 
 
 async def test_it_can_be_used_again_after_it_was_idle():

@@ -1,0 +1,67 @@
+"""Prometheus families of ours: their names begin with `refreshd_`."""
+
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
+from itertools import accumulate
+
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+UNKNOWN = "unknown"  # stands for every text that is not one of the names we know
+
+
+class Distribution:
+    """How often a value fell into each bucket; the last bucket takes what is above all bounds."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        names = (*(str(bound) for bound in self.bounds), "+Inf")
+        return list(zip(names, accumulate(self.counts), strict=True))
+
+
+def known(text: str, names: Collection[str]) -> str:
+    """A label that only `names` can fill."""
+    return text if text in names else UNKNOWN
+
+
+def gauge(name: str, documentation: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"refreshd_{name}", documentation, value=value)
+
+
+def gauges(
+    name: str, documentation: str, labels: list[str], values: Mapping[tuple[str, ...], float]
+) -> Metric:
+    family = GaugeMetricFamily(f"refreshd_{name}", documentation, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def counter(
+    name: str, documentation: str, labels: list[str], values: Mapping[tuple[str, ...], int]
+) -> Metric:
+    family = CounterMetricFamily(f"refreshd_{name}", documentation, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def histogram(name: str, documentation: str, values: Mapping[str, Distribution]) -> Metric:
+    family = HistogramMetricFamily(f"refreshd_{name}", documentation, labels=["provider"])
+    for provider, distribution in values.items():
+        family.add_metric([provider], distribution.cumulative(), distribution.total)
+    return family
