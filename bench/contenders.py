@@ -28,7 +28,7 @@ def _asyncio(place: Place, in_flight: int) -> Rival:
 
 CONTENDERS = (
     Contender(name="refreshd", tokens=30_000, in_flight=1024, start=Refreshd),  # of 256, 512 and 1024
-    Contender(name="refreshd, two daemons", tokens=30_000, in_flight=512, start=RefreshdTwice),
+    Contender(name="refreshd, two daemons", tokens=30_000, in_flight=1024, start=RefreshdTwice),
     Contender(
         name="Agenda + simple-oauth2",
         tokens=8_000,
