@@ -3,6 +3,9 @@
 aiohttp connects, speaks TLS, goes through proxies, keeps connections for the next request and parses the answer. Only
 its session is left out: the request is written here, in one piece, so that whoever calls can check whatever must be
 true with nothing awaited between the check and the write, nothing is ever repeated, and a request costs half the CPU.
+
+Of the parts used, aiohttp documents `connect` and `Connection`; the connection's protocol it does not. That it does what
+is needed here is for tests/adapters/test_token_endpoint.py to say, with every new version.
 """
 
 from datetime import datetime
@@ -51,10 +54,12 @@ class Exchange:
         self._whole = False
 
     def write(self, message: bytes) -> None:
-        """Hand all of `message` to the system. Raises ClientConnectionError where the connection is gone already."""
+        """Hand all of `message` to the system. Raises ClientConnectionError where the connection is gone already,
+        or holds something that nobody asked for: it would pass for the answer.
+        """
         protocol = self._protocol
         transport = protocol.transport
-        if transport is None or transport.is_closing():
+        if transport is None or transport.is_closing() or protocol.should_close:
             raise aiohttp.ClientConnectionError
         protocol.set_response_params(read_until_eof=True, auto_decompress=False)
         self.sent = True

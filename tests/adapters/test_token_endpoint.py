@@ -459,6 +459,33 @@ async def test_a_request_is_never_repeated_on_a_dropped_connection(site):
     assert (wire.requests, wire.connections) == (2, 1)
 
 
+async def test_what_came_unasked_is_nobodys_answer(site):
+    """A kept connection on which the provider said something more: its words would be taken for the next answer."""
+    spoke = asyncio.Event()
+
+    async def unasked(wire: Wire, streams: Streams) -> None:
+        await wire.request(streams)
+        streams[1].write(reply(b'{"n": 1}'))
+        if wire.connections == 1:
+            await asyncio.sleep(0.05)
+            streams[1].write(reply(b"", status="408 Request Timeout"))
+            spoke.set()
+        await streams[0].read()
+
+    wire = await site.serve(unasked)
+    endpoint = site.endpoint()
+    assert isinstance(await endpoint.send(request(wire.url), deadline=NEVER), Reply)
+    await spoke.wait()
+    await asyncio.sleep(0.05)
+    got = await endpoint.send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent) == ("connection", False)
+    after = await endpoint.send(request(wire.url), deadline=NEVER)
+    assert isinstance(after, Reply)
+    assert after.body == b'{"n": 1}'
+    assert (wire.requests, wire.connections) == (2, 2)
+
+
 # ---------------------------------------------------------------- bodies that end badly
 
 
