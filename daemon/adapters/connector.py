@@ -9,9 +9,12 @@ import ssl
 import struct
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import aiohttp
 from aiohttp.abc import ResolveResult
+
+from daemon.adapters.line import Line
 
 
 class PrivateAddress(OSError):
@@ -38,16 +41,18 @@ class _Resolver(aiohttp.ThreadedResolver):
 def connector(
     *, timeout: timedelta, limit: int, tls: ssl.SSLContext, allows: Callable[[str], bool] | None
 ) -> aiohttp.TCPConnector:
-    """Connections to addresses that `allows` lets pass (None: to any). The resolver drops the others, so that one of
-    several can be used; the socket is the last gate, and the only one that an address in the URL itself meets.
+    """Connections (each a `Line`) to addresses that `allows` lets pass (None: to any). The resolver drops the others, so
+    that one of several can be used; the socket is the last gate, and the only one that an address in the URL itself meets.
     """
-    return aiohttp.TCPConnector(
+    made = aiohttp.TCPConnector(
         limit=limit,
         ttl_dns_cache=60,
         resolver=None if allows is None else _Resolver(allows),
         ssl=tls,
         socket_factory=lambda address: _socket(address, timeout=timeout, allows=allows),
     )
+    made._factory = partial(Line, made._loop)  # type: ignore[assignment]  # noqa: SLF001  aiohttp has no other way
+    return made
 
 
 def _socket(

@@ -93,6 +93,7 @@ class TokenEndpoint:
         """Send `request` once and return what came back, or why nothing did."""
         asked_at = self._clock.now()
         exchange = Exchange()
+        error: Exception = aiohttp.ServerDisconnectedError()  # where nothing else is said
         try:
             url = URL(request.url, encoded=True)  # what was checked is what is sent
             local = is_loopback(request.url)
@@ -113,12 +114,11 @@ class TokenEndpoint:
                 if not exchange.sent:
                     raise
                 await self._read_on(exchange, over)
-        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
-            if exchange.head is None:
-                return failed(error, sent=exchange.sent, asked_at=asked_at)
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as why:
+            error = why
         finally:
             exchange.end()
-        return exchange.reply(asked_at)
+        return exchange.reply(asked_at) or failed(error, sent=exchange.sent, asked_at=asked_at)
 
     def _obstacle(self, deadline: timedelta) -> _Told | None:
         if self._clock.boot() >= deadline:

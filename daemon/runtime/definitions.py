@@ -64,7 +64,21 @@ _OWN_PARAMS = frozenset(
 )
 _NAMED = frozenset({"grant_type", *_OWN_PARAMS})
 _RATE = re.compile(r"([0-9]{1,7})/([0-9]{0,6}(?:ms|s|m|h|d))")
-_OWN_HEADERS = frozenset({"authorization", "content-type", "content-length", "host"})
+_OWN_HEADERS = frozenset(
+    {
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
 
 
 def header_value(value: object) -> str:

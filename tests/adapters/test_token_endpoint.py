@@ -1,19 +1,24 @@
 """One request, sent once or not at all, on real sockets; and never a doubt about whether it was sent."""
 
 import asyncio
+import socket
 import ssl
+import struct
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
 
 import aiohttp
 import pytest
+from aiohttp.connector import Connection
 
 from daemon.adapters.connector import PrivateAddress, connector
-from daemon.adapters.exchange import LARGEST_REPLY
+from daemon.adapters.exchange import Exchange
+from daemon.adapters.line import LARGEST_REPLY, Line
 from daemon.adapters.token_endpoint import TokenEndpoint
 from daemon.domain.answer import Concern
 from daemon.domain.dialect import NoReply, Reply
@@ -27,6 +32,8 @@ from tests.certificates import Certified
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 NEVER = timedelta(days=1)
 CANARY = "canary-7c1f09ab5d3e86f2"
+NEXT = b'{"refresh_token": "next"}'
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -113,6 +120,13 @@ def answering(*pieces: bytes, close: bool = False) -> Callable[[Wire, Streams], 
             await streams[0].read()
 
     return answer
+
+
+def reset(streams: Streams) -> None:
+    """End the connection with an RST."""
+    made = streams[1].get_extra_info("socket")
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    streams[1].transport.abort()
 
 
 async def silent(wire: Wire, streams: Streams) -> None:
@@ -339,10 +353,14 @@ async def test_a_timeout_after_sending_may_have_been_processed(site):
     assert wire.asked.is_set()
 
 
-async def test_after_a_timeout_nothing_is_sent_behind_our_back(site):
-    """The connection is torn down and not closed politely: what the kernel still holds is dropped."""
-    wire = await site.serve(silent)
-    await site.endpoint(timeout=timedelta(milliseconds=200)).send(request(wire.url), deadline=NEVER)
+@pytest.mark.parametrize("over_tls", [False, True])
+async def test_after_a_timeout_nothing_is_sent_behind_our_back(site, trusted, over_tls):
+    """The connection is torn down and not closed politely: what we and the kernel still hold is dropped. A polite end
+    of TLS would wait for the other side, and send the rest meanwhile.
+    """
+    wire = await site.serve(silent, tls=trusted if over_tls else None)
+    await site.endpoint(timeout=timedelta(milliseconds=500)).send(request(wire.url), deadline=NEVER)
+    assert wire.requests == 1
     assert isinstance(await asyncio.wait_for(wire.ended, 5), ConnectionResetError)
 
 
@@ -459,31 +477,52 @@ async def test_a_request_is_never_repeated_on_a_dropped_connection(site):
     assert (wire.requests, wire.connections) == (2, 1)
 
 
-async def test_what_came_unasked_is_nobodys_answer(site):
-    """A kept connection on which the provider said something more: its words would be taken for the next answer."""
-    spoke = asyncio.Event()
+@pytest.mark.parametrize(
+    "words", [reply(b"", status="408 Request Timeout"), b"HTTP/1.1 200 OK\r\nContent-Le", b"H"]
+)
+async def test_what_came_unasked_is_nobodys_answer(site, words):
+    """A kept connection on which the provider said something more, or began to: it would be taken for the next answer.
+    Such a connection is not used again, and the next request has another.
+    """
 
     async def unasked(wire: Wire, streams: Streams) -> None:
         await wire.request(streams)
-        streams[1].write(reply(b'{"n": 1}'))
-        if wire.connections == 1:
-            await asyncio.sleep(0.05)
-            streams[1].write(reply(b"", status="408 Request Timeout"))
-            spoke.set()
+        streams[1].write(reply(b'{"n": %d}' % wire.connections))
+        await asyncio.sleep(0.05)
+        streams[1].write(words)
         await streams[0].read()
 
     wire = await site.serve(unasked)
     endpoint = site.endpoint()
-    assert isinstance(await endpoint.send(request(wire.url), deadline=NEVER), Reply)
-    await spoke.wait()
-    await asyncio.sleep(0.05)
+    for number in (1, 2):
+        got = await endpoint.send(request(wire.url), deadline=NEVER)
+        assert isinstance(got, Reply)
+        assert (got.status, got.body) == (200, b'{"n": %d}' % number)
+        await asyncio.sleep(0.1)
+    assert wire.connections == 2
+
+
+async def test_a_server_that_speaks_first_gets_no_request(site):
+    """What it says would be taken for the answer."""
+
+    async def greeting(wire: Wire, streams: Streams) -> None:
+        streams[1].write(reply(b'{"n": 1}'))
+        await wire.request(streams)
+
+    wire = await site.serve(greeting)
+    endpoint = site.endpoint()
+    connected = endpoint._connected
+
+    async def late(*args: Any, **kwargs: Any) -> Connection:
+        made = await connected(*args, **kwargs)
+        await asyncio.sleep(0.05)
+        return made
+
+    endpoint._connected = late
     got = await endpoint.send(request(wire.url), deadline=NEVER)
     assert isinstance(got, NoReply)
     assert (got.code, got.sent) == ("connection", False)
-    after = await endpoint.send(request(wire.url), deadline=NEVER)
-    assert isinstance(after, Reply)
-    assert after.body == b'{"n": 1}'
-    assert (wire.requests, wire.connections) == (2, 2)
+    assert wire.requests == 0
 
 
 # ---------------------------------------------------------------- bodies that end badly
@@ -516,12 +555,84 @@ async def test_a_body_that_is_reset_in_the_middle_is_kept_as_far_as_it_came(site
     async def cut(wire: Wire, streams: Streams) -> None:
         await wire.request(streams)
         streams[1].write(reply(b'{"refresh_token": "next"}', length=500))
-        streams[1].transport.abort()
+        reset(streams)
 
     wire = await site.serve(cut)
     got = await site.endpoint().send(request(wire.url), deadline=NEVER)
     assert isinstance(got, Reply)
     assert (got.body, got.whole) == (b'{"refresh_token": "next"}', False)
+
+
+async def test_a_body_that_turns_to_garbage_is_kept_as_far_as_it_came(site):
+    """A chunk that is none, in a packet of its own: the parser hangs up, and tells the body's reader nothing."""
+
+    async def garbled(wire: Wire, streams: Streams) -> None:
+        await wire.request(streams)
+        streams[1].write(CHUNKED + b"19\r\n" + NEXT + b"\r\n")
+        await asyncio.sleep(0.05)
+        streams[1].write(b"ZZ\r\n")
+        await streams[0].read()
+
+    wire = await site.serve(garbled)
+    endpoint = site.endpoint(timeout=timedelta(milliseconds=300))
+    got = await endpoint.send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, Reply)
+    assert (got.status, got.body, got.whole) == (200, NEXT, False)
+
+
+@pytest.mark.parametrize(
+    ("came", "body"),
+    [
+        pytest.param(reply(NEXT + b" \t\n", length=25), NEXT + b" \t\n", id="more than announced"),
+        pytest.param(reply(NEXT, length=20), NEXT, id="characters counted, not bytes"),
+        pytest.param(reply(NEXT, headers="Content-Length: 25\r\n"), NEXT, id="announced twice"),
+        pytest.param(reply(NEXT, headers="X-Long: " + "x" * 10_000 + "\r\n"), NEXT, id="a long header"),
+        pytest.param(reply(NEXT, headers="X-Many: x\r\n" * 90 + "X : x\r\n"), NEXT, id="a blank too many"),
+        pytest.param(CHUNKED + b"19\r\n" + NEXT + b"\r\nZZ\r\n", NEXT, id="a chunk that is none"),
+        pytest.param(reply(NEXT, status="204 No Content"), NEXT, id="no content with content"),
+    ],
+)
+async def test_a_reply_in_faulty_http_is_kept(site, came, body):
+    """Whatever is wrong with its frame: it may hold the only copy of the next refresh token."""
+    wire = await site.serve(answering(came))
+    got = await site.endpoint().send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, Reply)
+    assert (got.status, got.body, got.whole) == (204 if b"204" in came else 200, body, False)
+    assert got.content_type in {"application/json", ""}
+
+
+@pytest.mark.parametrize(
+    "came", [b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 2x0 OK\r\n\r\n{}", b"\r\n\r\n"]
+)
+async def test_half_a_head_is_no_reply(site, came):
+    """Nothing can be said of it but that the request was sent."""
+    wire = await site.serve(answering(came, close=True))
+    got = await site.endpoint().send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent) == ("connection", True)
+
+
+@pytest.mark.parametrize(("headers", "whole"), [("", False), ("Content-Length: 25\r\n", True)])
+async def test_a_reset_does_not_end_a_body_that_announced_no_end(site, monkeypatch, headers, whole):
+    """A reset is not the end that such a body has; one whose end was announced is whole by then, though it was read
+    only after the reset.
+    """
+
+    async def unannounced(wire: Wire, streams: Streams) -> None:
+        await wire.request(streams)
+        streams[1].write(f"HTTP/1.1 200 OK\r\n{headers}\r\n".encode() + NEXT)
+        reset(streams)
+
+    async def late(exchange: Exchange) -> None:
+        await asyncio.sleep(0.05)
+        await read(exchange)
+
+    read = Exchange.read
+    monkeypatch.setattr(Exchange, "read", late)
+    wire = await site.serve(unannounced)
+    got = await site.endpoint().send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, Reply)
+    assert (got.body, got.whole) == (NEXT, whole)
 
 
 async def test_a_slow_body_is_a_reply_in_part_when_the_time_is_up(site):
@@ -554,6 +665,15 @@ async def test_a_huge_body_is_bounded(site):
     assert isinstance(got, Reply)
     assert (len(got.body), got.whole) == (LARGEST_REPLY, False)
     assert got.body == body[:LARGEST_REPLY]
+
+
+async def test_what_a_line_remembers_is_bounded(site):
+    """For a head that never ends, too."""
+    line = Line(asyncio.get_running_loop())
+    heard = line.listen()
+    for _ in range(30):
+        line.data_received(bytes(LARGEST_REPLY // 10))
+    assert LARGEST_REPLY <= len(heard) < 1.2 * LARGEST_REPLY
 
 
 async def test_a_body_of_just_the_limit_is_whole(site):
@@ -717,9 +837,9 @@ async def test_a_get_is_never_repeated_on_a_dropped_connection(site):
 async def test_no_failure_shows_the_query(site, tls):
     """Refused, not found, not a URL, not trusted, no TLS, reset, dropped, garbage, silent: none quotes the URL."""
 
-    async def reset(wire: Wire, streams: Streams) -> None:
+    async def hang_up(wire: Wire, streams: Streams) -> None:
         await wire.request(streams)
-        streams[1].transport.abort()
+        reset(streams)
 
     async def drop(wire: Wire, streams: Streams) -> None:
         await wire.request(streams)
@@ -743,7 +863,7 @@ async def test_no_failure_shows_the_query(site, tls):
         "http://192.0.2.1/token": "not_https",
         (await site.serve(silent, tls=tls)).url: "tls",
         plain.url.replace("http:", "https:"): "tls",
-        (await site.serve(reset)).url: "connection",
+        (await site.serve(hang_up)).url: "connection",
         (await site.serve(drop)).url: "connection",
         (await site.serve(answering(CANARY.encode() + b" sh0rt\r\n\r\n", close=True))).url: "connection",
         (await site.serve(silent)).url: "timeout",

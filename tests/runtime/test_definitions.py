@@ -365,6 +365,11 @@ REFUSALS: dict[str, tuple[str, str, str]] = {
     ),
     "a secret among the parameters": (PLAIN + "params.client_secret = 'x'", "params.client_secret", "itself"),
     "an Authorization header": (PLAIN + "headers.AUTHORIZATION = 'x'", "headers.AUTHORIZATION", "can't be set"),
+    "a header about how the body is sent": (
+        PLAIN + "headers.Transfer-Encoding = 'chunked'",
+        "headers.Transfer-Encoding",
+        "can't be set",
+    ),
     "a header with a line break": (PLAIN + 'headers.X-A = "a\\r\\nB: c"', "headers.X-A", "header"),
     "a header's odd name": (PLAIN + "headers.'X A' = 'x'", "headers.X A", "can't be set"),
 }  # fmt: skip
