@@ -36,11 +36,14 @@ faults: $(VENV)/.dev  ## the long form of the fault tests
 
 bench: $(VENV)/.dev  ## all measurements, what takes turns in turns; some forty minutes
 	$(BIN)/python bench/main_job.py --runs 5 --latency 0 50 200
-	$(BIN)/python bench/main_job.py --runs 5 --concurrency 512 --daemons 1 2
+	$(BIN)/python bench/main_job.py --runs 5 --tokens 20000 --concurrency 512 --daemons 1 2
 	$(BIN)/python bench/main_job.py --tokens 100000 --latency 100
 	$(BIN)/python bench/stages.py
 	$(BIN)/python bench/growth.py
 	$(BIN)/python bench/rivals.py --runs 5
+	$(BIN)/python bench/replicas.py --runs 4
+	$(BIN)/python bench/isolation.py
+	$(BIN)/python bench/hostile.py
 
 lock:  ## renew requirements/*.txt from pyproject.toml (wants uv)
 	$(LOCK) requirements/build.in --output-file requirements/build.txt

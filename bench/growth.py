@@ -8,7 +8,6 @@ what the daemon's look at them examined; one token falls due, and the sweep that
 """
 
 import argparse
-import json
 import signal
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 from statistics import median
 
 from parts import PROVIDER, DaemonProcess, Endpoint, Mongod, await_true
-from report import OUT, machine, versions
+from report import Report, table
 from tokens import WINDOW, Tokens
 
 from daemon.adapters.embedded_mongod import MongodMissing
@@ -51,17 +50,13 @@ def main() -> None:
     parser.add_argument("--stored", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--rounds", type=int, default=5, help="medians are over these (default: 5)")
     options = parser.parse_args()
-    found = {}
+    report, found = Report("growth"), dict[int, dict[str, float]]()
     for stored in options.stored:
         print(f"{stored:,} stored", file=sys.stderr)
         found[stored] = _of(stored, rounds=options.rounds)
-    about = {"machine": machine(), "versions": versions(), "rounds": options.rounds, "found": found}
-    OUT.mkdir(exist_ok=True)
-    (OUT / "growth.json").write_text(json.dumps(about, indent=2) + "\n")
-    print("| stored | " + " | ".join(f"{stored:,}" for stored in found) + " |")
-    print("|---|" + "---:|" * len(found))
-    for key, said, digits in _ROWS:
-        print(f"| {said} | " + " | ".join(f"{one[key]:,.{digits}f}" for one in found.values()) + " |")
+    head = ["stored", *(f"{stored:,}" for stored in found)]
+    rows = ([said, *(f"{one[key]:,.{digits}f}" for one in found.values())] for key, said, digits in _ROWS)
+    report.save({"rounds": options.rounds, "found": found}, table(head, rows))
 
 
 def _of(stored: int, *, rounds: int) -> dict[str, float]:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from statistics import median
 from typing import NamedTuple
 
 from parts import PROVIDER, DaemonProcess, Endpoint, Mongod, await_true, get
+from report import Report, spread, table
 from tokens import Tokens
 
 from daemon.adapters.embedded_mongod import MongodMissing
@@ -39,29 +41,42 @@ class Run(NamedTuple):
     attack: dict[str, object]
 
 
+# what it says, and how to see it in a run
+_ROWS: tuple[tuple[str, Callable[[Run], float]], ...] = (
+    ("time to renewal, ms", lambda run: run.median_ms),
+    ("time to renewal, 99th percentile, ms", lambda run: run.p99_ms),
+    ("answers of /readyz that were not 200", lambda run: sum(probe != 200 for probe in run.probes)),
+    ("most open descriptors", lambda run: run.descriptors),
+    ("daemon: peak resident memory, MB", lambda run: run.peak_mb),
+    ("daemon: CPU seconds", lambda run: run.cpu),
+)
+
+
 def main() -> None:
     options = _options()
-    ratios, ratios_p99 = [], []
+    report, alone, under = Report("hostile"), list[Run](), list[Run]()
     for number in range(options.pairs):
         order = (False, True) if number % 2 else (True, False)
-        runs = {attacked: _run(options, seed=options.seed + number, attacked=attacked) for attacked in order}
-        alone, under = runs[False], runs[True]
-        ratios.append(under.median_ms / alone.median_ms)
-        ratios_p99.append(under.p99_ms / alone.p99_ms)
-        print(
-            f"pair {number + 1}: time to renewal, median {alone.median_ms:.0f} ms alone,"
-            f" {under.median_ms:.0f} ms under attack, ratio {ratios[-1]:.2f};"
-            f" p99 {alone.p99_ms:.0f} and {under.p99_ms:.0f} ms, ratio {ratios_p99[-1]:.2f}\n"
-            f"  probes: {len(under.probes)}, not 200: {sum(probe != 200 for probe in under.probes)};"
-            f" descriptors at most {under.descriptors} ({alone.descriptors} alone);"
-            f" peak memory {under.peak_mb:.0f} MB ({alone.peak_mb:.0f} alone);"
-            f" CPU {under.cpu:.1f} s ({alone.cpu:.1f} alone)\n  {json.dumps(under.attack)}",
-            flush=True,
-        )
-    for name, each in (("median", ratios), ("p99", ratios_p99)):
-        print(
-            f"{name} time to renewal: median ratio {median(each):.2f} (min {min(each):.2f}, max {max(each):.2f})"
-        )
+        print(f"pair {number + 1} of {options.pairs}", file=sys.stderr)
+        for attacked in order:
+            run = _run(options, seed=options.seed + number, attacked=attacked)
+            (under if attacked else alone).append(run)
+    figures = {"alone": [run._asdict() for run in alone], "under": [run._asdict() for run in under]}
+    report.save({**vars(options), **figures}, _lines(alone, under))
+
+
+def _lines(alone: Sequence[Run], under: Sequence[Run]) -> Iterator[str]:
+    head = "min, **median**, max", "alone", "under attack"
+    yield from table(
+        head,
+        (
+            [said, *(spread([show(run) for run in runs], digits=1) for runs in (alone, under))]
+            for said, show in _ROWS
+        ),
+    )
+    for said, show in _ROWS[:2]:
+        ratios = [show(attacked) / show(free) for free, attacked in zip(alone, under, strict=True)]
+        yield f"\n{said}: ratio {spread(ratios, digits=2)}"
 
 
 def _options() -> argparse.Namespace:

@@ -15,9 +15,9 @@ import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from statistics import median
 
 from parts import PROVIDER, DaemonProcess, Endpoint, Mongod, await_true
+from report import Report, spread, table
 from tokens import Tokens
 
 from daemon.adapters.embedded_mongod import HOST, MongodMissing
@@ -28,16 +28,16 @@ LEAD = timedelta(seconds=2)
 
 def main() -> None:
     options = _options()
-    ratios = []
+    report, pairs, ratios = Report("isolation"), list[list[str]](), list[float]()
     for number in range(options.pairs):
         order = (False, True) if number % 2 else (True, False)
         p99 = {beside: _run(options.tokens, beside=beside) for beside in order}
         ratios.append(p99[True] / p99[False])
-        print(
-            f"pair {number + 1}: p99 time to renewal alone {p99[False] * 1000:.0f} ms,"
-            f" beside a silent provider {p99[True] * 1000:.0f} ms, ratio {ratios[-1]:.2f}"
-        )
-    print(f"median ratio {median(ratios):.2f} (min {min(ratios):.2f}, max {max(ratios):.2f})")
+        pairs.append([f"{p99[False] * 1000:.0f}", f"{p99[True] * 1000:.0f}", f"{ratios[-1]:.2f}"])
+        print(f"pair {number + 1} of {options.pairs}: {pairs[-1]}", file=sys.stderr)
+    head = "time to renewal, 99th percentile, ms: alone", "beside a silent provider", "ratio"
+    ratio = f"\nRatio: {spread(ratios, digits=2)} (min, **median**, max)"
+    report.save({**vars(options), "pairs": pairs}, [*table(head, pairs), ratio])
 
 
 def _options() -> argparse.Namespace:

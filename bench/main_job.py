@@ -14,12 +14,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+from main_job_table import Sample, of_rest, of_runs
 from parts import PROVIDER, DaemonProcess, Endpoint, Mongod, Usage, await_true
-from report import OUT, Results, Sample, machine, save, versions
+from report import Report
 from tokens import WINDOW, Tokens
 
 from daemon.adapters.embedded_mongod import MongodMissing
@@ -64,21 +66,29 @@ class Before(NamedTuple):
 def main() -> None:
     options = _options()
     variants = [Variant(latency, daemons) for latency in options.latency for daemons in options.daemons]
-    results = Results(
-        machine=machine(), versions=versions(), tokens=options.tokens, concurrency=options.concurrency
-    )
+    report, runs = Report("main_job"), {variant: list[Sample]() for variant in variants}
     for number in range(options.runs):
         for variant in variants:
             print(f"run {number + 1} of {options.runs}: {options.tokens} tokens, {variant}", file=sys.stderr)
             with _bench(options.tokens, latency=variant.latency) as bench:
                 sample = _run(bench, variant, concurrency=options.concurrency, limit=options.limit)
-            results.runs.setdefault(str(variant), []).append(sample)
+            runs[variant].append(sample)
+    common = {"tokens": options.tokens, "concurrency": options.concurrency}
+    found = {str(variant): [asdict(sample) for sample in samples] for variant, samples in runs.items()}
+    lines = [
+        line
+        for variant, samples in runs.items()
+        for line in of_runs(
+            f"{options.tokens:,} due tokens, {variant}, {options.concurrency} in flight", samples
+        )
+    ]
+    rest: dict[str, float] = {}
     if options.idle:
         print(f"idle: {IDLE_TOKENS} tokens, none due", file=sys.stderr)
         with _bench(IDLE_TOKENS) as bench:
-            results.idle.append(_idle(bench))
-    print(save(results))
-    print(f"written to {OUT}", file=sys.stderr)
+            rest = _idle(bench)
+        lines += of_rest(f"Idle, {IDLE_TOKENS:,} stored tokens, none due, a sweep every 15 s", rest)
+    report.save({**common, "runs": found, "idle": rest}, lines)
 
 
 def _options() -> argparse.Namespace:

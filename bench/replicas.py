@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, Protocol, Self
 from parts import KEY_ID, PROVIDER, DaemonProcess, Endpoint, Mongod, await_true
 from pymongo import UpdateOne
 from pymongo.database import Database
-from report import machine, versions
+from report import Report, table
 from tokens import Tokens
 
 from daemon.adapters.embedded_mongod import MongodMissing
@@ -147,12 +147,13 @@ class Profile:
 
 def main() -> None:
     options = _options()
+    report = Report("replicas")
     samples: dict[int, list[dict[str, float]]] = {replicas: [] for replicas in options.replicas}
     for number in range(options.runs):
         for replicas in options.replicas:  # in turn: what else the machine does strikes all of them
             print(f"run {number + 1} of {options.runs}: {replicas} replicas", file=sys.stderr)
             samples[replicas].append(_run(replicas, options))
-    print("\n".join(_table(samples, options)))
+    report.save({**vars(options), "found": samples}, _lines(samples, options))
 
 
 def _options() -> argparse.Namespace:
@@ -279,18 +280,16 @@ def _check(tokens: Tokens, *, requests: int) -> None:
         raise SystemExit(f"wrong result, not measured: {wrong} instead of {tokens.count}")
 
 
-def _table(samples: Mapping[int, list[dict[str, float]]], options: argparse.Namespace) -> Iterator[str]:
-    about = machine()
-    yield f"{about['cores']} cores ({about['cpu']}), " + ", ".join(f"{n} {v}" for n, v in versions().items())
+def _lines(samples: Mapping[int, list[dict[str, float]]], options: argparse.Namespace) -> Iterator[str]:
     yield (
         f"{options.tokens:,} tokens due at once, {options.concurrency} in flight in each replica, provider answers"
         f" after {options.latency:g} ms, medians of {options.runs}\n"
     )
-    yield "| replicas | " + " | ".join(said for _, said, _ in _COLUMNS) + " |"
-    yield "|---:" * (1 + len(_COLUMNS)) + "|"
-    for replicas, runs in samples.items():
-        shown = [f"{median(run[key] for run in runs):,.{digits}f}" for key, _, digits in _COLUMNS]
-        yield f"| {replicas} | " + " | ".join(shown) + " |"
+    rows = (
+        [str(replicas), *(f"{median(run[key] for run in runs):,.{digits}f}" for key, _, digits in _COLUMNS)]
+        for replicas, runs in samples.items()
+    )
+    yield from table(["replicas", *(said for _, said, _ in _COLUMNS)], rows)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""What was measured, as a table for people and as JSON to compare with."""
+"""What was measured, as a table for people and as JSON to compare with; both say on what it was measured."""
 
 import json
 import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,59 +18,49 @@ HERE = Path(__file__).resolve().parent
 OUT = HERE / "out"
 _LIBRARIES = ("aiohttp", "cryptography", "pymongo", "structlog")
 
-# key, what it says, digits
-_RUN_ROWS = (
-    ("tokens_per_second", "tokens per second", 0),
-    ("seconds_from_due_to_last", "seconds from due to the last one stored", 2),
-    ("daemon_cpu", "daemon: CPU seconds per 1,000 tokens", 3),
-    ("mongod_cpu", "mongod: CPU seconds per 1,000 tokens", 3),
-    ("nginx_cpu", "nginx: CPU seconds per 1,000 tokens", 3),
-    ("share_of_cores", "used of what the cores have", 2),
-    ("mongo_commands", "MongoDB commands per 1,000 tokens", 1),
-    ("lead_first_percentile", "seconds left to the old token, first percentile", 1),
-    ("daemon_peak_mb", "daemon: peak resident memory, MB", 1),
-    ("start_to_ready", "start of the process to ready, seconds", 2),
-)
-_IDLE_ROWS = (
-    ("resident_mb", "daemon: resident memory, MB", 1),
-    ("peak_mb", "daemon: peak resident memory, MB", 1),
-    ("cpu_percent", "daemon: CPU, percent of one core", 2),
-    ("mongo_commands_per_minute", "MongoDB commands per minute", 0),
-    ("start_to_ready", "start of the process to ready, seconds", 2),
-)
+
+class Report:
+    """Of one call of the program `name`, made before it measures: the machine is described as it was then. `used`: versions
+    beside those of the daemon's own parts.
+    """
+
+    def __init__(self, name: str, used: Mapping[str, str] | None = None) -> None:
+        self._name = name
+        self._at = datetime.now(UTC).isoformat(timespec="seconds")
+        self._machine = _machine()
+        self._versions = _versions() | dict(used or {})
+
+    def save(self, figures: Mapping[str, object], lines: Iterable[str]) -> None:
+        """Write `figures` as JSON and `lines` as Markdown under OUT, and print the lines."""
+        about = self._machine
+        head = (
+            f"{self._at}, {about['cores']} cores ({about['cpu']}), {about['memory_gb']} GB, Linux {about['kernel']}",
+            ", ".join(f"{name} {number}" for name, number in self._versions.items()),
+            "",
+        )
+        text = "\n".join((*head, *lines)) + "\n"
+        whole = {"at": self._at, "machine": about, "versions": self._versions, **figures}
+        OUT.mkdir(exist_ok=True)
+        path = OUT / f"{self._name}-{self._at[:19].replace(':', '')}"
+        path.with_suffix(".json").write_text(json.dumps(whole, indent=2) + "\n")
+        path.with_suffix(".md").write_text(text)
+        print(text, end="")
+        print(f"written to {path}.json and .md", file=sys.stderr)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One run. CPU and commands are per 1,000 tokens; memory in MB of 10^6 bytes."""
-
-    tokens_per_second: float
-    seconds_from_due_to_last: float
-    daemon_cpu: float
-    mongod_cpu: float
-    nginx_cpu: float
-    share_of_cores: float  # by all three together
-    daemon_peak_mb: float
-    mongo_commands: float
-    mongo_commands_by_name: Mapping[str, float]
-    lead_first_percentile: float
-    start_to_ready: float
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Markdown: the first column's words to the left, the others' numbers to the right."""
+    yield "| " + " | ".join(head) + " |"
+    yield "|---|" + "---:|" * (len(head) - 1)
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
 
 
-@dataclass(slots=True, kw_only=True)
-class Results:
-    """All of one call."""
-
-    machine: Mapping[str, object]
-    versions: Mapping[str, str]
-    tokens: int
-    concurrency: int
-    at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    runs: dict[str, list[Sample]] = field(default_factory=dict)  # by variant, which took turns
-    idle: list[Mapping[str, float]] = field(default_factory=list)
+def spread(values: Sequence[float], *, digits: int) -> str:
+    return f"{min(values):,.{digits}f} **{median(values):,.{digits}f}** {max(values):,.{digits}f}"
 
 
-def machine() -> dict[str, object]:
+def _machine() -> dict[str, object]:
     models = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -85,7 +75,7 @@ def machine() -> dict[str, object]:
     }
 
 
-def versions() -> dict[str, str]:
+def _versions() -> dict[str, str]:
     return {
         "refreshd": f"{version('refreshd')} {_said('git', '-C', str(HERE), 'rev-parse', '--short', 'HEAD')}".strip(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -102,41 +92,3 @@ def _said(program: str, *arguments: str) -> str:
         return ""
     done = subprocess.run([found, *arguments], capture_output=True, text=True, check=False, timeout=10)
     return (done.stdout or done.stderr).strip() if done.returncode == 0 else ""
-
-
-def save(results: Results) -> str:
-    """Write both forms under OUT. Returns the Markdown."""
-    OUT.mkdir(exist_ok=True)
-    name = f"main_job-{results.at[:19].replace(':', '')}"
-    (OUT / f"{name}.json").write_text(json.dumps(asdict(results), indent=2) + "\n")
-    text = "\n".join(_markdown(results))
-    (OUT / f"{name}.md").write_text(text + "\n")
-    return text
-
-
-def _markdown(results: Results) -> Iterator[str]:
-    about, used = results.machine, results.versions
-    yield f"{results.at}, {about['cores']} cores ({about['cpu']}), {about['memory_gb']} GB, Linux {about['kernel']}"
-    yield ", ".join(f"{name} {number}" for name, number in used.items())
-    for variant, samples in results.runs.items():
-        yield (
-            f"\n**{results.tokens:,} due tokens, {variant}, {results.concurrency} in flight, runs: {len(samples)}**\n"
-        )
-        yield from _table(_RUN_ROWS, [asdict(sample) for sample in samples])
-        names = {name for sample in samples for name in sample.mongo_commands_by_name}
-        told = {name: median(one.mongo_commands_by_name.get(name, 0) for one in samples) for name in names}
-        each = ", ".join(f"{name} {told[name]:.1f}" for name in sorted(told, key=lambda name: -told[name]))
-        yield f"\nMongoDB commands per 1,000 tokens, by name (median): {each}"
-    if results.idle:
-        yield "\n**Idle, 100,000 stored tokens, none due, a sweep every 15 s**\n"
-        yield from _table(_IDLE_ROWS, results.idle)
-
-
-def _table(rows: Sequence[tuple[str, str, int]], samples: Sequence[Mapping[str, float]]) -> Iterator[str]:
-    """One column for a single sample, else three."""
-    one = len(samples) == 1
-    yield "| | |\n|---|---:|" if one else "| | min | median | max |\n|---|---:|---:|---:|"
-    for key, said, digits in rows:
-        values = [sample[key] for sample in samples]
-        shown = values if one else (min(values), median(values), max(values))
-        yield f"| {said} | " + " | ".join(f"{value:,.{digits}f}" for value in shown) + " |"

@@ -13,14 +13,16 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 from contenders import CONTENDERS, Contender
-from installed import install_node, install_venv, need
+from installed import install_node, install_venv, need, rival_versions
 from parts import KEY_ID, Endpoint, Mongod, Usage, await_true
-from rivals_table import Run, save
+from report import Report
+from rivals_table import Run, tables
 from running import Place, Running
 from tokens import Tokens
 
@@ -52,7 +54,7 @@ def main() -> None:
     options = _options()
     contenders = [CONTENDERS[number] for number in options.only] if options.only else list(CONTENDERS)
     _install(contenders)
-    runs: list[Run] = []
+    report, runs = Report("rivals", used=rival_versions()), list[Run]()
     for number in range(options.runs):
         for contender in _turned(contenders, number):
             count = options.tokens or contender.tokens
@@ -64,7 +66,7 @@ def main() -> None:
                 file=sys.stderr,
             )
             runs.append(run)
-    print(save(runs))
+    report.save({"runs": [asdict(run) for run in runs]}, tables(runs))
 
 
 def _options() -> argparse.Namespace:

@@ -1,13 +1,10 @@
-"""What rivals.py measured, as a table for people and as JSON."""
+"""What rivals.py measured, as tables for people."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from statistics import median
 
-from installed import rival_versions
-from report import OUT, machine, versions
+from report import spread, table
 
 OURS = "refreshd"
 
@@ -29,43 +26,35 @@ class Run:
     peak_mb: float
 
 
-def save(runs: Sequence[Run]) -> str:
-    """Write both forms under OUT. Returns the Markdown."""
-    OUT.mkdir(exist_ok=True)
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    about, used = machine(), versions() | rival_versions()
-    whole = {"at": at, "machine": about, "versions": used, "runs": [asdict(run) for run in runs]}
-    head = (
-        f"{at}, {about['cores']} cores ({about['cpu']}), {about['memory_gb']} GB, Linux {about['kernel']}\n"
-        + ", ".join(f"{name} {number}" for name, number in used.items())
-    )
-    text = "\n".join([head, "", *_measured(runs), *_ratios(runs)])
-    name = f"rivals-{at[:19].replace(':', '')}"
-    (OUT / f"{name}.json").write_text(json.dumps(whole, indent=2) + "\n")
-    (OUT / f"{name}.md").write_text(text + "\n")
-    return text
-
-
-def _measured(runs: Sequence[Run]) -> Iterator[str]:
+def tables(runs: Sequence[Run]) -> Iterator[str]:
     yield f"Runs of each: {max(run.round for run in runs) + 1}. Minimum, **median**, maximum; else the median.\n"
-    yield (
-        "| | tokens | in flight | tokens/s | client CPU s per 1,000 | mongod | nginx | broker"
-        " | client, peak MB |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+    head = (
+        "",
+        "tokens",
+        "in flight",
+        "tokens/s",
+        "client CPU s per 1,000",
+        "mongod",
+        "nginx",
+        "broker",
+        "client, peak MB",
     )
-    for name in dict.fromkeys(run.contender for run in runs):
-        own = [run for run in runs if run.contender == name]
-        broker = [run.broker_cpu for run in own if run.broker_cpu is not None]
-        cells = (
-            f"{own[0].tokens:,}",
-            f"{own[0].in_flight:,}",
-            _spread([run.tokens_per_second for run in own], digits=0),
-            _spread([run.client_cpu for run in own], digits=3),
-            f"{median(run.mongod_cpu for run in own):.3f}",
-            f"{median(run.nginx_cpu for run in own):.3f}",
-            f"{median(broker):.3f}" if broker else "",
-            f"{median(run.peak_mb for run in own):.0f}",
-        )
-        yield f"| {name} | " + " | ".join(cells) + " |"
+    names = dict.fromkeys(run.contender for run in runs)
+    yield from table(head, ([name, *_measured(name, runs)] for name in names))
+    yield from _ratios(runs)
+
+
+def _measured(name: str, runs: Sequence[Run]) -> Iterator[str]:
+    own = [run for run in runs if run.contender == name]
+    broker = [run.broker_cpu for run in own if run.broker_cpu is not None]
+    yield f"{own[0].tokens:,}"
+    yield f"{own[0].in_flight:,}"
+    yield spread([run.tokens_per_second for run in own], digits=0)
+    yield spread([run.client_cpu for run in own], digits=3)
+    yield f"{median(run.mongod_cpu for run in own):.3f}"
+    yield f"{median(run.nginx_cpu for run in own):.3f}"
+    yield f"{median(broker):.3f}" if broker else ""
+    yield f"{median(run.peak_mb for run in own):.0f}"
 
 
 def _ratios(runs: Sequence[Run]) -> Iterator[str]:
@@ -73,22 +62,18 @@ def _ratios(runs: Sequence[Run]) -> Iterator[str]:
     names = dict.fromkeys(run.contender for run in runs)
     for ours in (name for name in names if name.startswith(OURS)):
         yield f"\n{ours} against each, round by round:\n"
-        yield "| | times the tokens/s | times less client CPU per 1,000 |\n|---|---:|---:|"
-        yield from _against(ours, [name for name in names if name != ours], runs)
+        head = "", "times the tokens/s", "times less client CPU per 1,000"
+        yield from table(head, _against(ours, [name for name in names if name != ours], runs))
 
 
-def _against(mine: str, others: Sequence[str], runs: Sequence[Run]) -> Iterator[str]:
+def _against(mine: str, others: Sequence[str], runs: Sequence[Run]) -> Iterator[list[str]]:
     ours = {run.round: run for run in runs if run.contender == mine}
     for name in others:
         own = [run for run in runs if run.contender == name]
 
         def against(ratio: Callable[[Run, Run], float], own: Sequence[Run] = own) -> str:
-            return _spread([ratio(ours[run.round], run) for run in own], digits=2)
+            return spread([ratio(ours[run.round], run) for run in own], digits=2)
 
         faster = against(lambda ours, run: ours.tokens_per_second / run.tokens_per_second)
         leaner = against(lambda ours, run: run.client_cpu / ours.client_cpu)
-        yield f"| {name} | {faster} | {leaner} |"
-
-
-def _spread(values: Sequence[float], *, digits: int) -> str:
-    return f"{min(values):,.{digits}f} **{median(values):,.{digits}f}** {max(values):,.{digits}f}"
+        yield [name, faster, leaner]

@@ -9,7 +9,6 @@ stages before it made. `bare POST` is the same HTTP library as it is usually cal
 import argparse
 import asyncio
 import io
-import os
 import random
 import tempfile
 import time
@@ -17,11 +16,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from statistics import median
 from typing import TypeVar
 
 import aiohttp
 from parts import KEY_ID, PROVIDER, Endpoint, Mongod
+from report import Report, spread, table
 from tokens import Tokens
 
 from daemon.adapters import event_log
@@ -189,6 +188,7 @@ async def _main() -> None:
     parser.add_argument("--tokens", type=int, default=4_000, help="in each round (default: 4000)")
     parser.add_argument("--rounds", type=int, default=5, help="the median is over these (default: 5)")
     options = parser.parse_args()
+    report = Report("stages")
     async with AsyncExitStack() as closing:
         directory = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="refreshd-bench-")))
         endpoint = closing.enter_context(Endpoint(directory / "nginx"))
@@ -207,14 +207,15 @@ async def _main() -> None:
             tokens.make_due(datetime.now(UTC) - timedelta(seconds=1))
             rounds.append(await stages.run(options.tokens))
         del rounds[0]
-    print(f"CPU microseconds per token, median of {options.rounds} (min to max), {os.uname().machine}")
-    for name in STAGES:
-        costs = sorted(one[name] for one in rounds)
-        print(f"{name:<16} {median(costs):6.1f}   ({costs[0]:.1f} to {costs[-1]:.1f})")
-    sums = sorted(sum(one.values()) - one["bare POST"] for one in rounds)
-    print(f"{'all of ours':<16} {median(sums):6.1f}   ({sums[0]:.1f} to {sums[-1]:.1f})")
-    times = sorted(sum(one.values()) / one["bare POST"] - 1 for one in rounds)
-    print(f"{'in bare POSTs':<16} {median(times):6.2f}   ({times[0]:.2f} to {times[-1]:.2f})")
+    for one in rounds:
+        one["all of ours"] = sum(one.values()) - one["bare POST"]
+        one["in bare POSTs"] = one["all of ours"] / one["bare POST"]
+    head = "CPU microseconds per token", f"min, **median**, max of {options.rounds}"
+    rows = (
+        [name, spread([one[name] for one in rounds], digits=2 if name == "in bare POSTs" else 1)]
+        for name in rounds[0]
+    )
+    report.save({"tokens": options.tokens, "rounds": rounds}, table(head, rows))
 
 
 if __name__ == "__main__":
