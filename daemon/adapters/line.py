@@ -1,32 +1,38 @@
-"""One connection to a provider: it remembers what came as it came, and hangs up on what nobody asked for."""
+"""One connection to a provider, between whose replies nothing may come."""
 
 import asyncio
 
 from aiohttp.client_proto import ResponseHandler
 
-LARGEST_REPLY = 256 * 1024  # bytes; a token reply has one to four thousand
+from daemon.adapters.incoming import Incoming
 
 
 class Line(ResponseHandler):
-    """aiohttp's protocol of a connection, which parses replies strictly and keeps nothing of one that it refuses."""
+    """What aiohttp's connector makes and keeps, and speaks to proxies with; the replies themselves are our own to read."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self._heard: bytearray | None = bytearray()  # None: it waits for its next request
+        self._incoming: Incoming | None = None
+        self._resting = False
 
-    def listen(self) -> bytearray:
-        """What comes from now on is the reply. Returns where it gathers, until it is larger than LARGEST_REPLY."""
-        self._heard = bytearray()
-        return self._heard
+    def listen(self) -> Incoming:
+        """What comes from now on is the reply."""
+        self._incoming, self._resting = Incoming(), False
+        return self._incoming
 
     def rest(self) -> None:
-        """The reply is over. What comes now was not asked for: it would pass for the answer to the next request."""
-        self._heard = None
+        """Until the next request nothing is asked, and what comes all the same would pass for its answer."""
+        self._incoming, self._resting = None, True
 
     def data_received(self, data: bytes) -> None:
-        if self._heard is None:
+        if self._incoming is not None:
+            self._incoming.feed(data)
+        elif self._resting:
             self.abort()
-            return
-        if len(self._heard) <= LARGEST_REPLY:
-            self._heard += data
-        super().data_received(data)
+        else:
+            super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._incoming is not None:
+            self._incoming.lost(exc)
+        super().connection_lost(exc)

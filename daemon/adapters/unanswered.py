@@ -7,9 +7,9 @@ import ssl
 from datetime import datetime
 
 import aiohttp
-from aiohttp.http import HttpProcessingError
 
 from daemon.adapters.connector import PrivateAddress
+from daemon.adapters.incoming import NotHttp
 from daemon.domain.answer import Concern
 from daemon.domain.dialect import NoReply
 from daemon.domain.secret import masked
@@ -60,7 +60,7 @@ def _broken(error: Exception) -> str:
     match error:
         case aiohttp.ServerDisconnectedError():
             return "the connection was closed without an answer"
-        case HttpProcessingError() | aiohttp.ClientResponseError():
+        case NotHttp():
             return "what came back is not HTTP"
         case OSError(errno=int(number)):
             return os.strerror(number)

@@ -108,11 +108,11 @@ def retry_after(header: str | None, *, now: datetime) -> timedelta | None:
 
 
 def _parsed(reply: Reply) -> Body | None:
-    """The body as an object, or None. JSON whatever the content type says; form-encoded only where it says so, and
-    whole: cut short, its last value would look like a shorter one.
+    """The body as an object, or None. JSON whatever the content type says, and whatever comes behind it where the reply
+    is not whole; form-encoded only where it says so, and whole: cut short, its last value would look like a shorter one.
     """
     try:
-        body = json.loads(reply.body)
+        body = json.loads(reply.body) if reply.whole else _first_value(reply.body)
     except (ValueError, RecursionError):
         if not reply.whole or "x-www-form-urlencoded" not in reply.content_type.lower():
             return None
@@ -121,6 +121,10 @@ def _parsed(reply: Reply) -> Body | None:
         except ValueError:
             return None
     return body if isinstance(body, dict) else None
+
+
+def _first_value(body: bytes) -> object:
+    return json.JSONDecoder().raw_decode(body.decode(json.detect_encoding(body)).lstrip())[0]
 
 
 def _refusal(

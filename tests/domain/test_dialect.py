@@ -115,6 +115,14 @@ def test_a_complete_grant_in_a_body_that_ended_badly_is_one():
     assert isinstance(answer(GRANT, whole=False), Granted)
 
 
+@pytest.mark.parametrize("junk", [b"junk", b'{"error": "invalid_grant"}', b"HTTP/1.1 408", b"\r\nZZ\r\n"])
+def test_a_grant_with_junk_behind_it_is_one(junk):
+    """Behind its announced end, say. In a reply that ended as announced, nobody can tell what it means."""
+    body = b"\n" + json.dumps(GRANT).encode() + junk
+    assert isinstance(answer(body, whole=False), Granted)
+    assert isinstance(answer(body, whole=True), Unread)
+
+
 def test_without_a_refresh_token_the_old_one_stays():
     """RFC 6749 §6: the reply may leave it out."""
     assert answer(ACCESS_ONLY).refresh_token is None
