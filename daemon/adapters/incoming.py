@@ -7,7 +7,6 @@ only a reply that ended exactly as it announced leaves its connection to another
 
 import asyncio
 import re
-from collections.abc import Callable
 
 from aiohttp import ClientError, ServerDisconnectedError
 from multidict import CIMultiDict
@@ -28,7 +27,9 @@ class NotHttp(ClientError):
 
 
 class Incoming:
-    """What `feed` was given so far, understood. Total: any bytes, in any pieces."""
+    """What `feed` was given so far, understood. Total: any bytes, in any pieces. Its steps are kept unbound: a bound one
+    would make a cycle of each reply, and memory grow until the garbage collector comes.
+    """
 
     def __init__(self) -> None:
         self.status = 0  # none so far
@@ -44,7 +45,7 @@ class Incoming:
         self._searched = 0  # of that, for the end of the head
         self._left = 0  # bytes of the body, or of a chunk of it
         self._kept_open = False
-        self._step: Callable[[], bool] = self._read_head  # what comes next; says whether it got on
+        self._step = Incoming._read_head  # what comes next; it says whether it got on
 
     def feed(self, data: bytes) -> None:
         """More of it has come."""
@@ -52,7 +53,7 @@ class Incoming:
             self.reusable = False
             return
         self._waiting += data
-        while self._step():
+        while self._step(self):
             pass
         if len(self.body) + len(self._waiting) > LARGEST_REPLY:
             self._end(whole=False)
@@ -63,7 +64,7 @@ class Incoming:
         if self.over:
             return
         self.broken = why if isinstance(why, Exception) else ServerDisconnectedError()
-        self._end(whole=why is None and self._step == self._read_rest and not self.faulty)
+        self._end(whole=why is None and self._step is Incoming._read_rest and not self.faulty)
 
     def _read_head(self) -> bool:
         waiting = self._waiting
@@ -96,12 +97,12 @@ class Incoming:
         closes = "close" in ",".join(headers.getall("Connection", [])).lower()
         self._kept_open = persistent and not closes and len(lengths) + len(codings) == 1
         if "chunked" in ",".join(codings).lower():
-            self._step = self._read_chunk_size
+            self._step = Incoming._read_chunk_size
         elif not lengths:
-            self._step = self._read_counted if self.status in _BODILESS else self._read_rest
+            self._step = Incoming._read_counted if self.status in _BODILESS else Incoming._read_rest
         elif len(set(lengths)) == 1 and _LENGTH.fullmatch(lengths[0]):
             self._left = int(lengths[0])
-            self._step = self._read_counted
+            self._step = Incoming._read_counted
         else:
             self._doubt()
 
@@ -122,14 +123,14 @@ class Incoming:
             self._waiting[:0] = line + b"\n"
             return self._doubt()
         self._left = int(size, 16)
-        self._step = self._read_chunk if self._left else self._read_trailer
+        self._step = Incoming._read_chunk if self._left else Incoming._read_trailer
         return True
 
     def _read_chunk(self) -> bool:
         self._take()
         if self._left:
             return False
-        self._step = self._read_chunk_end
+        self._step = Incoming._read_chunk_end
         return True
 
     def _read_chunk_end(self) -> bool:
@@ -139,7 +140,7 @@ class Incoming:
         if ending is None:
             return self._doubt()
         del self._waiting[: ending.end()]
-        self._step = self._read_chunk_size
+        self._step = Incoming._read_chunk_size
         return True
 
     def _read_trailer(self) -> bool:
@@ -181,7 +182,7 @@ class Incoming:
         """What came so far and was not understood, and all that comes, is taken for the body."""
         self.faulty = True
         self.settled.set()
-        self._step = self._read_rest
+        self._step = Incoming._read_rest
         return self._read_rest()
 
     def _end(self, *, whole: bool) -> None:

@@ -1,5 +1,8 @@
 """Replies as they come in: however faulty their form, and in whatever pieces, what came is there."""
 
+import gc
+import weakref
+
 import pytest
 from aiohttp import ServerDisconnectedError
 from hypothesis import given
@@ -229,6 +232,19 @@ def test_what_never_ends_is_bounded_in_memory_and_in_time(start, piece):
         assert (
             incoming._searched == len(incoming._waiting) - 2
         )  # nothing is searched twice: half a minute, else
+
+
+def test_a_reply_is_gone_with_the_last_that_knows_it():
+    """Not only when the garbage collector comes round: many thousands come in a minute."""
+    gc.disable()
+    try:
+        gone = [
+            weakref.ref(fed(*pieces))
+            for pieces in ((), (LENGTH,), (LENGTH + NEXT,), (CHUNKED + NEXT,), (b"SSH",))
+        ]
+        assert [one() for one in gone] == [None] * 5
+    finally:
+        gc.enable()
 
 
 PIECES = st.sampled_from([LENGTH, CHUNKED, OK, NEXT, b"\r\n", b"0\r\n\r\n", b"19\r\n", b"HTTP/1.1 100 C\r\n\r\n", b"Content-Length: "])  # fmt: skip
