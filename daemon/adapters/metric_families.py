@@ -45,23 +45,25 @@ def gauge(name: str, documentation: str, value: float) -> Metric:
 def gauges(
     name: str, documentation: str, labels: list[str], values: Mapping[tuple[str, ...], float]
 ) -> Metric:
-    family = GaugeMetricFamily(f"refreshd_{name}", documentation, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
+    return _filled(GaugeMetricFamily(f"refreshd_{name}", documentation, labels=labels), values)
 
 
 def counter(
     name: str, documentation: str, labels: list[str], values: Mapping[tuple[str, ...], int]
 ) -> Metric:
-    family = CounterMetricFamily(f"refreshd_{name}", documentation, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
+    return _filled(CounterMetricFamily(f"refreshd_{name}", documentation, labels=labels), values)
 
 
 def histogram(name: str, documentation: str, values: Mapping[str, Distribution]) -> Metric:
     family = HistogramMetricFamily(f"refreshd_{name}", documentation, labels=["provider"])
     for provider, distribution in values.items():
         family.add_metric([provider], distribution.cumulative(), distribution.total)
+    return family
+
+
+def _filled(
+    family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[tuple[str, ...], float]
+) -> Metric:
+    for key, value in values.items():
+        family.add_metric(key, value)
     return family

@@ -21,7 +21,6 @@ from urllib.parse import unquote, urlsplit
 
 import aiohttp
 from aiohttp.connector import Connection
-from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from daemon.adapters.connector import PrivateAddress, connector
@@ -114,7 +113,7 @@ class TokenEndpoint:
                 if not exchange.sent:
                     raise
                 await self._read_on(exchange, over)
-        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as why:
+        except (aiohttp.ClientError, OSError, ValueError) as why:
             error = why
         finally:
             exchange.end()

@@ -60,7 +60,7 @@ def _broken(error: Exception) -> str:
     match error:
         case aiohttp.ServerDisconnectedError():
             return "the connection was closed without an answer"
-        case NotHttp():
+        case NotHttp() | aiohttp.ClientResponseError():
             return "what came back is not HTTP"
         case OSError(errno=int(number)):
             return os.strerror(number)
