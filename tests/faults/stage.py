@@ -186,6 +186,20 @@ class Stage:
             assert time.monotonic() < limit, f"{len(unsettled)} never settled, among them {unsettled[:2]}"
             await asyncio.sleep(POLL_EVERY.total_seconds())
 
+    async def renew_all(self, *, within: timedelta) -> None:
+        """Make every token due, and wait until each was renewed and rests: one that was recorded just before it was made
+        due is asked for once more.
+        """
+        before = {one["_id"]: one.get("revision", 0) async for one in self.tokens.find({})}
+        asked = datetime.now(UTC)
+        await self.tokens.update_many({}, {"$set": {"due_at": asked}})
+
+        def rests(one: Document) -> bool:
+            renewed = one.get("revision", 0) > before[one["_id"]]
+            return bool(renewed and one.get("lease") is None and one["due_at"] > asked)
+
+        await self.settled(rests, within=within)
+
     async def until(
         self, holds: Callable[[], bool], *, of: DaemonProcess, within: timedelta = PATIENCE
     ) -> None:

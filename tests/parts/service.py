@@ -3,9 +3,8 @@
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
-from tests.faults.stage import Document, Stage
+from tests.faults.stage import Stage
 from tests.parts.booted import PATIENCE, POLL_EVERY, Machine
 
 UNIT = "refreshd.service"
@@ -66,18 +65,8 @@ class Place:
         await self.machine.until(UNIT, "ActiveState", "active")
 
     async def renewed(self) -> None:
-        """Make every token due, and wait until each was renewed and rests: one that was recorded just before it was made due
-        is asked for once more. Then nothing may differ from what the provider knows.
-        """
-        before = {one["_id"]: one.get("revision", 0) async for one in self.scene.tokens.find({})}
-        asked = datetime.now(UTC)
-        await self.scene.tokens.update_many({}, {"$set": {"due_at": asked}})
-
-        def rests(one: Document) -> bool:
-            renewed = one.get("revision", 0) > before[one["_id"]]
-            return renewed and one.get("lease") is None and one["due_at"] > asked
-
-        await self.scene.settled(rests, within=PATIENCE)
+        """Have every token renewed; then nothing may differ from what the provider knows."""
+        await self.scene.renew_all(within=PATIENCE)
         assert await self.scene.differing() == []
         assert self.scene.revoked() == []
 

@@ -139,12 +139,8 @@ async def test_a_second_copy_is_noticed_and_takes_over_when_the_first_one_ends(
 
 
 async def renewed_all(scene: Stage) -> None:
-    """Make every token due, and wait until each was renewed; then the provider's ledger and the database agree."""
-    before = {one["_id"]: one.get("revision", 0) async for one in scene.tokens.find({})}
-    await scene.tokens.update_many({}, {"$set": {"due_at": datetime.now(UTC)}})
-    await scene.settled(
-        lambda one: one.get("revision", 0) > before[one["_id"]] and one["lease"] is None, within=SETTLED
-    )
+    """Have every token renewed; then the provider's ledger and the database agree."""
+    await scene.renew_all(within=SETTLED)
     assert await scene.differing() == []
     assert scene.revoked() == []
 
