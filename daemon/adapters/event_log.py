@@ -20,7 +20,9 @@ from daemon.adapters.redaction import Redaction, rfc3339
 from daemon.domain.event import (
     Event,
     InFlight,
+    InternalError,
     JournalReplayed,
+    LaneFailed,
     ProviderAnswered,
     ProviderPaused,
     ProviderResumed,
@@ -35,6 +37,7 @@ from daemon.domain.event import (
     TokenNeedsReauth,
     TokenPostponed,
     TokenRenewed,
+    TokenStuck,
     TokenSuperseded,
     TokenUnread,
     TokenUnreadable,
@@ -200,6 +203,9 @@ def _line(event: Event) -> _Line | None:  # noqa: C901, PLR0911, PLR0912  one ca
             return "warning", "token.superseded", _about(event, successor=event.successor)
         case TokenUnread():
             return "error", "token.unread", _about(event, code=event.code, message=event.message)
+        case TokenStuck():
+            stuck = {"code": event.code, "message": event.message, "failures": event.failures}
+            return "warning", "token.stuck", _about(event, **stuck, due_at=rfc3339(event.due_at))
         case TokenUnreadable():
             return "error", "token.unreadable", _unreadable(event)
         case TokenInDoubt():
@@ -224,6 +230,12 @@ def _line(event: Event) -> _Line | None:  # noqa: C901, PLR0911, PLR0912  one ca
             return "debug" if idle else "info", "sweep.finished", _swept(event)
         case SweepFailed():
             return "error", "sweep.failed", {"message": event.message}
+        case LaneFailed():
+            lane = {"provider": event.provider, "message": event.message, "failures": event.failures}
+            return "error", "lane.failed", lane
+        case InternalError():
+            bug = {"where": event.where, "token": event.token, "provider": event.provider}
+            return "error", "internal.error", {**bug, "error": event.error}
         case JournalReplayed():
             return "info", "journal.replayed", {"token": event.token, "result": event.result}
         case StoreLost():
@@ -255,6 +267,7 @@ def _about(
     | TokenNeedsReauth
     | TokenSuperseded
     | TokenUnread
+    | TokenStuck
     | TokenInDoubt
     | TokenHeld
     | TokenEnding,

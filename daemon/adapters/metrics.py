@@ -30,7 +30,9 @@ from daemon.domain.brake import Reason
 from daemon.domain.event import (
     Event,
     InFlight,
+    InternalError,
     JournalReplayed,
+    LaneFailed,
     ProviderAnswered,
     ProviderPaused,
     ProviderResumed,
@@ -45,6 +47,7 @@ from daemon.domain.event import (
     TokenNeedsReauth,
     TokenPostponed,
     TokenRenewed,
+    TokenStuck,
     TokenSuperseded,
     TokenUnread,
     TokenUnreadable,
@@ -66,6 +69,8 @@ _OUTCOME_OF = {
     FailureKind.IN_DOUBT: "unavailable",
     FailureKind.UNREADABLE: "unreadable",
     FailureKind.UNCONFIGURED: "unreadable",
+    FailureKind.STUCK: "unavailable",
+    FailureKind.UNSUPPORTED: "unreadable",
 }
 _NARROW = 0.2  # of its window: a renewal that leaves less was close
 
@@ -151,6 +156,8 @@ class Metrics(Collector):
                 self._ended(event.provider, "superseded")
             case TokenUnread():
                 self._ended(event.provider, "unread")
+            case TokenStuck():
+                self._ended(event.provider, "unavailable")
             case TokenUnreadable():
                 self._ended(event.provider, "unreadable")
             case TokenInDoubt():
@@ -167,6 +174,8 @@ class Metrics(Collector):
                 self._last_sweep_success = event.at
             case SweepFailed():
                 self._sweeps["failed"] += 1
+            case LaneFailed() | InternalError():
+                pass
             case JournalReplayed():
                 if event.result in self._replayed:
                     self._replayed[event.result] += 1

@@ -55,10 +55,21 @@ class Misconfigured:
     concerns: Concern
 
 
+class Cause(Enum):
+    """Whose trouble an unavailable answer most likely is."""
+
+    OUTAGE = "outage"  # the provider's or the network's: it says nothing about the token
+    REFUSAL = (
+        "refusal"  # the token's or its tenant's: the reply names an error that the definition does not know
+    )
+    PAGE = "page"  # the provider's: a success status without a grant, such as a maintenance page
+    OURS = "ours"  # refreshd's own: nothing was sent, and the provider was not at fault
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unavailable:
-    """Time must pass. `in_doubt`: the request may have been processed all the same. `throttled`: the provider wants to
-    be asked less.
+    """Time must pass. `in_doubt`: the provider may have processed the request. `throttled`: the provider asks
+    refreshd to slow down.
     """
 
     code: str
@@ -66,6 +77,7 @@ class Unavailable:
     retry_after: timedelta | None = None
     in_doubt: bool = False
     throttled: bool = False
+    cause: Cause = Cause.OUTAGE
 
 
 Answer = Granted | Unread | Rejected | Misconfigured | Unavailable

@@ -21,6 +21,8 @@ class Reason(StrEnum):
     WRONG_CLIENT = "wrong_client"
     MISCONFIGURED = "misconfigured"
     OUTAGE = "outage"
+    UNPARSED = "unparsed"  # pages and the like in the place of replies
+    REJECTIONS = "rejections"  # rejections of so many healthy tokens that they are not believed
     OPERATOR = "operator"
 
 

@@ -14,12 +14,14 @@ from daemon.domain.token import FailureKind, Token
 class Claim:
     """The right to present `token`'s refresh token once, until `deadline`.
 
-    `spent` is the sealed text that was read: what a result is fenced on. None: the token has no refresh token.
+    `spent` is the sealed text of what is presented: what a result is fenced on. None: nothing stored is presented.
+    `spent_field` is where it is stored: `access_token` for an exchange grant.
     """
 
     token: Token
     id: str
     spent: str | None
+    spent_field: str = "refresh_token"
     deadline: timedelta  # by the boot-time clock; no request starts after it
 
 

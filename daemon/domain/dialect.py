@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl
 
-from daemon.domain.answer import Answer, Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
+from daemon.domain.answer import Answer, Cause, Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
 from daemon.domain.provider import Definition, Grant, Provider, Rotation, Sign
 from daemon.domain.secret import Secret, masked
 from daemon.domain.token import Token
@@ -61,13 +61,14 @@ class Reply:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoReply:
     """Nothing came back. `sent`: the request may have reached the provider; `concerns`: it is
-    the operator's to mend, and how far it reaches; None: time's.
+    the operator's to mend, and how far it reaches; None: time's. `ours`: refreshd's own trouble kept it from asking.
     """
 
     code: str
     message: str
     sent: bool
     concerns: Concern | None = None
+    ours: bool = False
     asked_at: datetime
 
 
@@ -76,7 +77,8 @@ def read(provider: Provider, token: Token, reply: Reply | NoReply) -> Answer:
     if isinstance(reply, NoReply):
         if reply.concerns is not None:
             return Misconfigured(code=reply.code, message=reply.message, concerns=reply.concerns)
-        return Unavailable(code=reply.code, message=reply.message, in_doubt=reply.sent)
+        cause = Cause.OURS if reply.ours else Cause.OUTAGE
+        return Unavailable(code=reply.code, message=reply.message, in_doubt=reply.sent, cause=cause)
     body = _parsed(reply)
     hide = (token.refresh_token, token.access_token, provider.client_secret)
     refusal = _refusal(provider.definition, reply, body or {}, hide)

@@ -61,6 +61,18 @@ class TokenUnread:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenStuck:
+    """Like TokenPostponed, for a token that is past its end and has been refused for hours: it is asked ever less often."""
+
+    token: str
+    provider: str
+    code: str
+    message: str
+    due_at: datetime
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenUnreadable:
     """A stored document was set aside: ill-typed, undecryptable, or of a provider that is not configured."""
 
@@ -157,6 +169,27 @@ class SweepFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LaneFailed:
+    """A provider's pass ended with an unexpected error: none of its tokens may have been claimed. `failures`: passes
+    that failed in a row.
+    """
+
+    provider: str
+    message: str
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InternalError:
+    """A bug of refreshd's. `where`: refresh, lane, sweep, replay, count, repair or another periodic job."""
+
+    where: str
+    error: BaseException
+    token: str | None = None
+    provider: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JournalReplayed:
     """A reply that outlived a crash or an outage was dealt with: result is recorded, superseded or unread."""
 
@@ -180,6 +213,7 @@ Event = (
     | TokenNeedsReauth
     | TokenSuperseded
     | TokenUnread
+    | TokenStuck
     | TokenUnreadable
     | TokenInDoubt
     | TokenHeld
@@ -191,6 +225,8 @@ Event = (
     | ProviderResumed
     | SweepFinished
     | SweepFailed
+    | LaneFailed
+    | InternalError
     | JournalReplayed
     | StoreLost
     | StoreBack

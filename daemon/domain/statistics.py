@@ -28,6 +28,7 @@ class Statistics:
     at: datetime
     states: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # provider -> state -> tokens
     expired: Mapping[str, int] = field(default_factory=dict)  # active, and past their expiry
+    stuck: Mapping[str, int] = field(default_factory=dict)  # past their expiry, and refused for hours
     set_aside: Mapping[str, int] = field(default_factory=dict)  # unreadable, ill-typed or unconfigured
     held: Mapping[str, int] = field(default_factory=dict)  # due, but perhaps spent by another instance
     ending: Mapping[str, int] = field(default_factory=dict)  # active, and their grant ends within ENDING

@@ -31,6 +31,8 @@ class FailureKind(StrEnum):
     IN_DOUBT = "in_doubt"
     UNREADABLE = "unreadable"
     UNCONFIGURED = "unconfigured"
+    STUCK = "stuck"  # past its end, and refused for hours: asked ever more rarely
+    UNSUPPORTED = "unsupported"  # a sender-constrained grant: refreshd can't prove possession of its key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,15 @@ class Store(Protocol):
         A claim is returned only when a majority has acknowledged it; one that was not is released later.
         """
 
+    async def probe(
+        self, provider: Provider, *, limit: int, busy: Collection[str], failing: bool = False
+    ) -> Batch:
+        """Claim up to `limit` due tokens for a probe of a resting provider, at random among the healthiest.
+
+        Only tokens that have not failed since their last success, first those that were renewed before. `failing`:
+        if there are none of these, the ones with the fewest failures. `more` is always false.
+        """
+
     async def record(self, claim: Claim, change: Change) -> Recorded:
         """Write `change` if the document still holds the refresh token that was presented (majority).
 
