@@ -25,6 +25,8 @@ class MongoPauses:
             "since": now,
             "next_probe_at": now + probe_after(reason, 0),
             "probes": 0,
+            "next_retry_at": now + probe_after(reason, 0),
+            "retries": 0,
             "client": self.client_of(provider),
         }
         unless = {"$ifNull": ["$paused", {"$literal": paused}]}
@@ -34,19 +36,21 @@ class MongoPauses:
             )
         )
 
-    async def take_turn(self, provider: Provider, pause: Pause) -> bool:
+    async def take_turn(self, provider: Provider, pause: Pause, failing: bool) -> bool:
         """Whether the next probe is ours: nobody else has taken it since `pause` was read."""
-        now = self._mongo.clock.now()
-        probes = pause.probes + 1
         unchanged = {
             "_id": provider.name,
             "paused.reason": pause.reason.value,
             "paused.since": pause.since,
-            "paused.probes": pause.probes,
+            "paused.probes": pause.probes or {"$in": [0, None]},
+            "paused.retries": pause.retries or {"$in": [0, None]},
         }
+        after = pause.after(self._mongo.clock.now(), failing=failing)
         taken = {
-            "paused.probes": probes,
-            "paused.next_probe_at": now + probe_after(pause.reason, probes),
+            "paused.probes": after.probes,
+            "paused.next_probe_at": after.next_probe_at,
+            "paused.retries": after.retries,
+            "paused.next_retry_at": after.next_retry_at,
             "paused.client": self.client_of(provider),
         }
         result = await self._mongo.promised(self._mongo.providers.update_one(unchanged, {"$set": taken}))
@@ -70,12 +74,21 @@ def pause_of(row: Mapping[str, object]) -> Pause:
     stored = row.get("paused")
     if not isinstance(stored, Mapping):
         return Pause(reason=Reason.OPERATOR)
-    reason, since, next_probe_at = stored.get("reason"), stored.get("since"), stored.get("next_probe_at")
-    probes, client = stored.get("probes"), stored.get("client")
+    reason, client = stored.get("reason"), stored.get("client")
     return Pause(
-        reason=Reason(reason) if isinstance(reason, str) and reason in set(Reason) else Reason.OPERATOR,
-        since=since if isinstance(since, datetime) else None,
-        next_probe_at=next_probe_at if isinstance(next_probe_at, datetime) else None,
-        probes=probes if isinstance(probes, int) else 0,
-        client=client if isinstance(client, str) else None,
+        reason=Reason(reason) if type(reason) is str and reason in set(Reason) else Reason.OPERATOR,
+        since=_date(stored.get("since")),
+        next_probe_at=_date(stored.get("next_probe_at")),
+        probes=_count(stored.get("probes")),
+        next_retry_at=_date(stored.get("next_retry_at")),
+        retries=_count(stored.get("retries")),
+        client=client if type(client) is str else None,
     )
+
+
+def _date(value: object) -> datetime | None:
+    return value if isinstance(value, datetime) else None
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0

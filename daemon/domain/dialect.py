@@ -44,6 +44,7 @@ _STANDARD = (
     | {"interaction_required", "login_required", "consent_required"}  # OpenID Connect Core §3.1.2.6
 )
 NO_WAIT = timedelta(0)
+OURS = frozenset({"not_kept", "too_late"})  # codes of refreshd's own trouble: nothing was sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ def read(provider: Provider, token: Token, reply: Reply | NoReply) -> Answer:
     if isinstance(reply, NoReply):
         if reply.concerns is not None:
             return Misconfigured(code=reply.code, message=reply.message, concerns=reply.concerns)
-        cause = Cause.OURS if reply.ours else Cause.OUTAGE
+        cause = Cause.OURS if reply.ours or reply.code in OURS else Cause.OUTAGE
         return Unavailable(code=reply.code, message=reply.message, in_doubt=reply.sent, cause=cause)
     body = _parsed(reply)
     hide = (token.refresh_token, token.access_token, provider.client_secret)

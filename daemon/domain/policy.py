@@ -1,9 +1,13 @@
-"""What an answer changes, and how long to back off. Time and chance are arguments."""
+"""What an answer changes, and how long to back off. Time and chance are arguments.
+
+A failing token is asked again within five minutes as long as its access token lives, and ever more rarely after that:
+a token that is refused for days costs a few requests a day. Close to the provider's own trouble none of this grows.
+"""
 
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from daemon.domain.answer import Answer, Granted, Misconfigured, Rejected, Unavailable, Unread
+from daemon.domain.answer import Answer, Cause, Granted, Misconfigured, Rejected, Unavailable, Unread
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Withheld
 from daemon.domain.due import Timing, before_the_end, due_at
 from daemon.domain.provider import Definition, Grant, Provider
@@ -11,13 +15,36 @@ from daemon.domain.token import Doubt, Failure, FailureKind, Token
 
 BACKOFF_FIRST = timedelta(seconds=5)
 BACKOFF_LAST = timedelta(minutes=5)
+BACKOFF_STUCK = timedelta(hours=6)  # the longest wait for a token that is past its end
+STUCK_AFTER = timedelta(hours=2)  # refused so long after its end, a token is stuck
 IN_DOUBT_RETRY = timedelta(seconds=2)  # soon: inside a provider's grace where it has one
+DOUBTED_RETRY = timedelta(minutes=1)  # a rejection that is not believed is asked about again after this long
+# Past the end of the access token, the longest wait is this part of the time since then.
+_REFUSED_PART = 2  # half: the token's own trouble, which only a person ends
+_OUTAGE_PART = 16  # a sixteenth: an outage ends by itself, and its end must be seen soon
 
 
-def backoff(failures: int, *, chance: float) -> timedelta:
-    """Full jitter: uniform between nothing and 5 s * 2^failures, at most 5 min. `failures` counts from 0."""
+def backoff(failures: int, *, chance: float, longest: timedelta = BACKOFF_LAST) -> timedelta:
+    """Full jitter: uniform between nothing and 5 s * 2^failures, at most `longest`. `failures` counts from 0."""
     ceiling: timedelta = BACKOFF_FIRST * (1 << min(failures, 16))
-    return chance * min(BACKOFF_LAST, ceiling)
+    return chance * min(longest, ceiling)
+
+
+def longest_wait(token: Token, answer: Answer, *, now: datetime, doubted: bool = False) -> timedelta:
+    """The ceiling of the backoff: five minutes while the access token lives, growing to six hours after its end."""
+    if doubted or token.expires_at is None:
+        return BACKOFF_LAST
+    part = _REFUSED_PART if is_refusal(answer) else _OUTAGE_PART
+    return min(max((now - token.expires_at) / part, BACKOFF_LAST), BACKOFF_STUCK)
+
+
+def is_refusal(answer: Answer) -> bool:
+    """Whether the answer refuses this token, its tenant or the client, rather than being an outage."""
+    match answer:
+        case Unavailable(cause=cause):
+            return cause is Cause.REFUSAL
+        case _:
+            return isinstance(answer, Misconfigured | Rejected)
 
 
 def decide(
@@ -29,8 +56,12 @@ def decide(
     now: datetime,
     chance: float,
     timing: Timing,
+    doubted: bool = False,
 ) -> Change:
-    """What `answer` changes about `token`. `asked_at`: when the provider was asked; `chance`: uniform in 0 to 1."""
+    """What `answer` changes about `token`. `asked_at`: when the provider was asked; `chance`: uniform in 0 to 1.
+
+    `doubted`: the provider seems to answer everybody like this. Then a rejection is not believed, and no wait grows.
+    """
     known = provider.definition
     match answer:
         case Granted():
@@ -44,21 +75,13 @@ def decide(
             )
             return Withheld(failure=failure, renewed=part)
         case Rejected():
-            return _rejected(known, token, answer, now=now, chance=chance)
-        case Misconfigured():
-            return _postponed(known, token, FailureKind.MISCONFIGURED, answer, now=now, chance=chance)
+            return _rejected(known, token, answer, now=now, chance=chance, doubted=doubted)
         case Unavailable(in_doubt=True):
             return _in_doubt(known, token, answer, asked_at=asked_at, now=now, chance=chance)
-        case Unavailable():
-            return _postponed(
-                known,
-                token,
-                FailureKind.UNAVAILABLE,
-                answer,
-                now=now,
-                chance=chance,
-                floor=answer.retry_after,
-            )
+        case Unavailable(cause=Cause.OURS):
+            return _not_asked(known, token, answer, now=now, chance=chance)
+        case Misconfigured() | Unavailable():
+            return _postponed(known, token, answer, now=now, chance=chance, doubted=doubted)
         case _:
             assert_never(answer)
 
@@ -131,16 +154,16 @@ def _refresh_end(
 
 
 def _rejected(
-    known: Definition, token: Token, answer: Rejected, *, now: datetime, chance: float
+    known: Definition, token: Token, answer: Rejected, *, now: datetime, chance: float, doubted: bool
 ) -> Postponed | Retired:
     """Dead, once it was said twice where the definition wants that. After a doubt the next word is final: it was
-    asked twice.
+    asked twice. No word is final while the provider rejects everybody.
     """
+    if doubted:
+        return _postponed(known, token, answer, now=now, chance=chance, floor=DOUBTED_RETRY, doubted=True)
     repeated = token.last_failure is not None and token.last_failure.kind is FailureKind.REJECTED
     if known.confirm_after is not None and token.doubt is None and not repeated:
-        return _postponed(
-            known, token, FailureKind.REJECTED, answer, now=now, chance=chance, floor=known.confirm_after
-        )
+        return _postponed(known, token, answer, now=now, chance=chance, floor=known.confirm_after)
     failure = _failure(FailureKind.REJECTED, answer, now)
     if token.doubt is not None:
         note = _what_may_have_been(token.doubt)
@@ -164,8 +187,13 @@ def _in_doubt(
     tries = token.doubt.tries + 1 if token.doubt else 1
     since = token.doubt.since if token.doubt else asked_at
     asker = token.doubt.asker if token.doubt else None
-    wait = IN_DOUBT_RETRY if tries == 1 else _rested(known, backoff(token.failures, chance=chance))
-    wait = max(wait, answer.retry_after or timedelta(0))
+    longest = longest_wait(token, answer, now=now)
+    wait = (
+        IN_DOUBT_RETRY
+        if tries == 1
+        else _rested(known, backoff(token.failures, chance=chance, longest=longest))
+    )
+    wait = max(wait, _asked_for(answer))
     return Postponed(
         failure=_failure(FailureKind.IN_DOUBT, answer, now),
         failures=token.failures + 1,
@@ -177,21 +205,64 @@ def _in_doubt(
 def _postponed(
     known: Definition,
     token: Token,
-    kind: FailureKind,
     answer: Rejected | Misconfigured | Unavailable,
     *,
     now: datetime,
     chance: float,
-    floor: timedelta | None = None,
+    floor: timedelta = timedelta(0),
+    doubted: bool = False,
 ) -> Postponed:
-    """Try again after a backoff. `floor`: the provider's own wish (Retry-After). An older doubt stays one."""
-    wait = _rested(known, max(backoff(token.failures, chance=chance), floor or timedelta(0)))
+    """Try again after a backoff, and at the latest when the access token ends. `floor`, Retry-After and the
+    definition's rest are waited for in any case. An older doubt stays one.
+    """
+    floor = _rested(known, max(floor, _asked_for(answer)))
+    longest = longest_wait(token, answer, now=now, doubted=doubted)
+    wait = backoff(token.failures, chance=chance, longest=longest)
+    if token.expires_at is not None and token.expires_at > now:
+        wait = min(wait, token.expires_at - now)
     return Postponed(
-        failure=_failure(kind, answer, now),
+        failure=_failure(_kind_of(token, answer, now=now, doubted=doubted), answer, now),
         failures=token.failures + 1,
+        due_at=before_the_end(known, token, now + max(wait, floor), now=now),
+        doubt=token.doubt,
+    )
+
+
+def _not_asked(
+    known: Definition, token: Token, answer: Unavailable, *, now: datetime, chance: float
+) -> Postponed:
+    """Our own trouble kept us from asking: try again soon. It is no failure of the token's."""
+    wait = backoff(0, chance=chance)
+    return Postponed(
+        failure=_failure(FailureKind.UNAVAILABLE, answer, now),
+        failures=token.failures,
         due_at=before_the_end(known, token, now + wait, now=now),
         doubt=token.doubt,
     )
+
+
+def _kind_of(
+    token: Token, answer: Rejected | Misconfigured | Unavailable, *, now: datetime, doubted: bool
+) -> FailureKind:
+    match answer:
+        case Rejected():
+            return FailureKind.REJECTED
+        case _ if not doubted and is_refusal(answer) and _ended(token, now - STUCK_AFTER):
+            return FailureKind.STUCK
+        case Misconfigured():
+            return FailureKind.MISCONFIGURED
+        case _:
+            return FailureKind.UNAVAILABLE
+
+
+def _ended(token: Token, at: datetime) -> bool:
+    return token.expires_at is not None and token.expires_at <= at
+
+
+def _asked_for(answer: Rejected | Misconfigured | Unavailable) -> timedelta:
+    """The wait that the provider asks for (Retry-After)."""
+    wait = answer.retry_after if isinstance(answer, Unavailable) else None
+    return wait or timedelta(0)
 
 
 def _rested(known: Definition, wait: timedelta) -> timedelta:

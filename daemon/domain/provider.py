@@ -177,6 +177,9 @@ class Provider:
     client_assertion: Assertion | None = None
     client_fingerprint: str = ""  # of what the assertion is signed with, so that a changed key is seen
     share: int = 256
+    most: int | None = (
+        None  # a hard limit that the operator set; None: only what is free to be lent limits it
+    )
     window: timedelta | None = None
     allowed_hosts: frozenset[str] = (
         frozenset()

@@ -1,6 +1,7 @@
 """One provider's share of the work: it claims what fits, starts it, and goes on while more is due.
 
-Lanes keep providers apart: one that hangs fills its own lane and no other.
+Lanes keep providers apart: one that hangs fills its own lane and no other. What its tokens meet is evidence for the
+brake, which decides when the provider must rest; a lane at rest sends probes.
 """
 
 import asyncio
@@ -8,20 +9,26 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
-from daemon.domain.answer import Answer, Misconfigured, Unavailable
-from daemon.domain.brake import Brake, Pause, Reason, alike_by
-from daemon.domain.claim import Claim, SetAside, StoreLost
+from daemon.domain.answer import Answer, Cause, Granted, Unavailable
+from daemon.domain.brake import Brake, Pause, Reason, alike_by, is_healthy, probe_size
+from daemon.domain.claim import Batch, Claim, SetAside, StoreLost
 from daemon.domain.event import InFlight, ProviderThrottled, TokenUnreadable
 from daemon.domain.provider import Provider
+from daemon.domain.token import Token
 from daemon.refreshing.lookahead import Lookahead
 from daemon.refreshing.ports import Clock, Journal, Observe, Pace, Pauses, Store
+from daemon.refreshing.quarantine import Quarantine
 from daemon.refreshing.refresher import Refresher
+from daemon.refreshing.spare import Spare
+from daemon.refreshing.telling import unexpected
 
 SHYNESS = timedelta(milliseconds=500)  # how long the first answer is waited for before many more are asked
 
 
 class Lane:
-    """At most `provider.share` tokens of one provider in flight; at first one alone, in case our client is refused."""
+    """The tokens of one provider in flight: `provider.share`, and what `spare` lends. At first one alone, in case the
+    client is refused.
+    """
 
     def __init__(
         self,
@@ -34,6 +41,7 @@ class Lane:
         refresher: Refresher,
         clock: Clock,
         observe: Observe,
+        spare: Spare | None = None,
     ) -> None:
         self.provider = provider
         self.in_flight: dict[str, asyncio.Task[None]] = {}
@@ -45,12 +53,17 @@ class Lane:
         self._refresher = refresher
         self._clock = clock
         self._observe = observe
+        self._spare = spare or Spare()
+        self._granting = False  # the last answer was a grant: only then is more than the share in flight
         self._brake = Brake()
+        self._decided: deque[Reason | None] = (
+            deque()
+        )  # by the brake, for the replicas to agree on; None: go on
         self._shy = True  # one at a time: an answer, or the lack of one, will tell
         self._shy_until = timedelta(0)
         self._pause: Pause | None = None
         self._tried: datetime | None = None  # the pause that our own client has probed at once
-        self._faulty: set[str] = set()  # a bug of ours met them: not presented again by this process
+        self._quarantine = Quarantine()
         self._lost = False  # a result could not be stored: first it is replayed, then more is claimed
         self._claims: deque[Claim] = deque()  # not started yet
         self._ahead = Lookahead()
@@ -60,32 +73,39 @@ class Lane:
         self._stopping = False
 
     def use(self, provider: Provider) -> None:
-        """Go on with this provider; another client has to prove itself anew."""
-        if provider != self.provider:
-            self.provider, self._pace = provider, self._pace_of(provider)
-            self._brake, self._tried, self._shy = Brake(paused=self._brake.paused), None, True
+        """Go on with this provider. A changed one has to prove itself again; what met a bug gets another chance."""
+        self._quarantine.clear()
+        if provider == self.provider:
+            return
+        before, self.provider = self.provider, provider
+        self._brake, self._tried, self._shy = Brake(paused=self._brake.paused), None, True
+        if provider.definition.rate != before.definition.rate:
+            self._pace = self._pace_of(provider)
+            if self._waiting is not None:
+                self._waiting.cancel()  # the wait was for the old rate
 
     def follow(self, pause: Pause | None) -> None:
         """What all replicas have agreed on: a rest, or the end of one."""
         self._pause = pause
         if pause is None:
             self._brake.release()
-        elif not self._brake.paused:
-            self._brake.rest()
-        self._shy = self._shy or self._brake.paused
+        elif self._brake.paused is not pause.reason:
+            self._brake.rest(pause.reason, self._clock.boot())
+        self._shy = self._shy or self._brake.paused is not None
 
     async def work(self) -> int:
         """Claim and start all that is due. Returns how many were claimed. Raises StoreLost."""
         self._lost = False
         self._shy_until = self._clock.boot() + SHYNESS
-        claimed = await self._probe() if self._brake.paused else 0
-        self._ahead.begin(self._clock.boot())
-        more = True
+        claimed, more = 0, True
         try:
+            if self._brake.paused:
+                claimed = await self._probe()
+            self._ahead.begin(self._clock.boot())
             while more and await self._room() and not self._brake.paused:
                 if (limit := self._allowed()) > 0:
                     batch = await self._store.claim(self.provider, limit=limit, busy=self._busy())
-                    self._ahead.measure(self._clock.boot(), share=self.provider.share)
+                    self._ahead.measure(self._clock.boot(), share=self._most)
                     self._claims += await self._taken(batch.items)
                     self._fill()
                     claimed += len(batch.items)
@@ -98,28 +118,48 @@ class Lane:
         return claimed
 
     async def _probe(self) -> int:
-        """While the provider rests: one token when the time has come, and it is our turn. Where it rests for an
-        outage, what we have asked once without an answer is asked once more all the same.
+        """While the provider rests: a few tokens when the time has come and it is this replica's turn. Returns how many
+        were claimed; what must not start stays among the claims to be given back.
         """
         pause = self._pause
         if pause is None or pause.reason is Reason.OPERATOR or not await self._room():
             return 0
-        due = pause.next_probe_at is None or pause.next_probe_at <= self._clock.now() or self._is_other(pause)
-        if not due and pause.reason is not Reason.OUTAGE:
-            return 0
-        limit = self._pace.allows(1 if due else self.provider.share - len(self.in_flight))
-        batch = await self._store.claim(self.provider, limit=limit, busy=self._busy(), doubtful=not due)
+        due = self._is_due(pause.next_probe_at) or self._is_other(pause)
+        batch = await (self._candidates(pause) if due else self._doubtful(pause))
         claims = await self._taken(batch.items)
-        ours = not due or not claims or await self._pauses.take_turn(self.provider, pause)
-        if not ours or self._stopping:
-            await self._store.release(claims)
-            return 0
-        if due and claims:
-            self._tried = pause.since
+        self._claims += claims
+        if not claims or (due and not await self._take_turn(pause, claims)) or self._stopping:
+            return len(batch.items)
+        self._claims.clear()
         self._start(claims)
-        if self.in_flight:
-            await asyncio.wait(self.in_flight.values())
+        await asyncio.wait(self.in_flight.values())
         return len(batch.items)
+
+    async def _candidates(self, pause: Pause) -> Batch:
+        """The healthiest tokens that are due; if all that are due have failed before, one of them, ever more rarely."""
+        limit = self._pace.allows(min(probe_size(pause), self.provider.share))
+        batch = await self._store.probe(self.provider, limit=limit, busy=self._busy())
+        if not batch.items and (self._is_due(pause.next_retry_at) or self._is_other(pause)):
+            limit = self._pace.allows(1)
+            batch = await self._store.probe(self.provider, limit=limit, busy=self._busy(), failing=True)
+        return batch
+
+    async def _doubtful(self, pause: Pause) -> Batch:
+        """During an outage, what was asked once without an answer is asked once more: I5 grants it a second chance."""
+        limit = self._pace.allows(self.provider.share - len(self.in_flight))
+        if pause.reason is not Reason.OUTAGE or limit < 1:
+            return Batch(items=(), more=False)
+        return await self._store.claim(self.provider, limit=limit, busy=self._busy(), doubtful=True)
+
+    async def _take_turn(self, pause: Pause, claims: Sequence[Claim]) -> bool:
+        failing = not any(is_healthy(claim.token) for claim in claims)
+        ours = await self._pauses.take_turn(self.provider, pause, failing)
+        if ours:
+            self._tried = pause.since
+        return ours
+
+    def _is_due(self, at: datetime | None) -> bool:
+        return at is None or at <= self._clock.now()
 
     def _is_other(self, pause: Pause) -> bool:
         """Whether the pause was about another client than ours, and ours was not tried yet."""
@@ -149,7 +189,15 @@ class Lane:
     @property
     def _most(self) -> int:
         """How many may be in flight."""
-        return 1 if self._shy else self.provider.share
+        if self._shy:
+            return 1
+        share = self.provider.share
+        lent = self._borrowed + (self._spare.free if self._granting else 0)
+        return share + lent if self.provider.most is None else min(share + lent, self.provider.most)
+
+    @property
+    def _borrowed(self) -> int:
+        return max(0, len(self.in_flight) - self.provider.share)
 
     @property
     def _held(self) -> int:
@@ -173,19 +221,28 @@ class Lane:
             await asyncio.wait(self.in_flight.values(), timeout=left.total_seconds())
             if self._clock.boot() >= self._shy_until and not self._brake.paused:
                 self._shy = False
+        self._fill()
         while self._goes_on and 2 * self._held > self._most + self._ahead.count:
             self._freed.clear()
             await self._freed.wait()
-        if self._works:
-            self._waiting = asyncio.create_task(self._pace.ready(), name=f"pace {self.provider.name}")
-            await asyncio.wait({self._waiting})  # `stop` cancels it
-            self._waiting = None
+            self._fill()
+        await self._paced()
         return self._works
+
+    async def _paced(self) -> None:
+        """Wait until the pace allows more. `stop` ends the wait, and `use` begins it again with another pace."""
+        while self._works:
+            pace = self._pace
+            self._waiting = asyncio.create_task(pace.ready(), name=f"pace {self.provider.name}")
+            await asyncio.wait({self._waiting})
+            self._waiting = None
+            if pace is self._pace:
+                return
 
     def _busy(self) -> set[str]:
         """What is in flight here, or has a reply in the journal, is never presented."""
         claimed = (claim.token.id for claim in self._claims)
-        return {*self.in_flight, *claimed, *self._journal.tokens, *self._faulty}
+        return {*self.in_flight, *claimed, *self._journal.tokens, *self._quarantine.held(self._clock.boot())}
 
     async def _taken(self, items: Sequence[Claim | SetAside]) -> list[Claim]:
         """The claims of a batch. What could not be used is reported."""
@@ -204,55 +261,85 @@ class Lane:
     def _start(self, claims: Iterable[Claim]) -> None:
         for claim in claims:
             self.in_flight[claim.token.id] = asyncio.create_task(self._refresh(claim), name=claim.token.id)
+        self._spare.lend(self.provider.name, self._borrowed)
         self._tell_soon()
 
     async def _all_started(self) -> None:
+        self._fill()  # perhaps it could not when the last token ended, and then nothing else wakes this lane
         while self._claims and self._goes_on:
             self._freed.clear()
             await self._freed.wait()
+            self._fill()
 
     async def _give_back(self) -> int:
-        """What was claimed and must not start now is anybody's at once. Returns how many these are."""
+        """Release what was claimed and must not start now. Returns how many these are. Raises the first loss of the
+        store, after all were tried: the store releases later what it could not release now.
+        """
         claims, self._claims = list(self._claims), deque()
         by_claim = {claim.id: [one for one in claims if one.id == claim.id] for claim in claims}
+        lost: StoreLost | None = None
         for alike in by_claim.values():
-            await self._store.release(alike)
+            try:
+                await self._store.release(alike)
+            except StoreLost as why:
+                lost = lost or why
+        if lost is not None:
+            raise lost
         return len(claims)
 
     async def _refresh(self, claim: Claim) -> None:
+        name = claim.token.id
         try:
-            answer = await self._refresher.refresh(claim)
-            if answer is not None:
-                await self._heard(alike_by(self.provider, claim.token), answer)
+            try:
+                await self._refresher.refresh(claim, self.weigh)
+            finally:
+                await self.agree()
+            self._quarantine.release(name)
         except StoreLost:
             self._lost = True  # its reply, if one came, is in the journal; the next sweep replays it
         except Exception as error:  # noqa: BLE001  one token's bug must not reach the others
-            if (
-                claim.token.id not in self._journal.tokens
-            ):  # there it is blocked until its reply can be replayed
-                self._faulty.add(claim.token.id)
-            context = {"message": f"refreshing {claim.token.id} failed unexpectedly", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(context)
+            self._failed(claim.token, error)
         finally:
-            del self.in_flight[claim.token.id]
+            del self.in_flight[name]
             self._ahead.finished()
+            self._spare.lend(self.provider.name, self._borrowed)
             self._fill()
             self._freed.set()
             self._tell_soon()
 
-    async def _heard(self, who: str, answer: Answer) -> None:
-        """Let the provider rest, or end its rest, where this answer tells so. Raises StoreLost."""
-        if not isinstance(answer, Misconfigured):
+    def _failed(self, token: Token, error: Exception) -> None:
+        """Report it, and leave the token alone for a while; with a reply in the journal it is blocked anyway."""
+        if token.id not in self._journal.tokens:
+            self._quarantine.put(token.id, self._clock.boot())
+        self._observe(unexpected("refresh", token.id, token.provider, error))
+
+    def weigh(self, token: Token, answer: Answer) -> bool:
+        """Take note of what one token's answer says of the provider. Returns whether the answer is to be doubted."""
+        now = self._clock.boot()
+        outage = isinstance(answer, Unavailable) and answer.cause is Cause.OUTAGE
+        if isinstance(answer, Granted) or outage:
+            self._granting = not outage
+        if isinstance(answer, Granted):
             self._shy = False
         if isinstance(answer, Unavailable) and answer.throttled:
             self._observe(ProviderThrottled(provider=self.provider.name))
-        rested = self._brake.paused
-        reason = self._brake.heard(who, answer)
+        before, who = self._brake.paused, alike_by(self.provider, token)
+        reason = self._brake.heard(who, answer, healthy=is_healthy(token), now=now)
         if reason is not None:
             self._shy = True
-            await self._pauses.pause(self.provider, reason)
-        elif rested and not self._brake.paused:
-            await self._pauses.resume(self.provider)
+            self._decided.append(reason)
+        elif before is not None and self._brake.paused is None:
+            self._decided.append(None)
+        return self._brake.doubts(now)
+
+    async def agree(self) -> None:
+        """Let the other replicas know what the brake decided. Raises StoreLost."""
+        while self._decided:
+            reason = self._decided.popleft()
+            if reason is None:
+                await self._pauses.resume(self.provider)
+            else:
+                await self._pauses.pause(self.provider, reason)
 
     def _tell_soon(self) -> None:
         """Once for all that begins and ends in one turn of the loop."""

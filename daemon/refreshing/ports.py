@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from daemon.domain.answer import Answer
 from daemon.domain.brake import Pause, Reason
 from daemon.domain.change import Change
 from daemon.domain.claim import Batch, Claim, Entry, Recorded, Survey
@@ -11,9 +12,11 @@ from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.event import Event
 from daemon.domain.provider import Provider
 from daemon.domain.request import Request
+from daemon.domain.token import Token
 
 Observe = Callable[[Event], None]
 Chance = Callable[[], float]  # uniform in 0 to 1
+Weigh = Callable[[Token, Answer], bool]  # take note of an answer; whether it is to be doubted
 
 
 class Clock(Protocol):
@@ -102,8 +105,10 @@ class Pauses(Protocol):
     async def pause(self, provider: Provider, reason: Reason) -> None:
         """Let `provider` rest, unless it does already."""
 
-    async def take_turn(self, provider: Provider, pause: Pause) -> bool:
-        """Whether the next probe is ours: nobody has taken it since `pause` was read."""
+    async def take_turn(self, provider: Provider, pause: Pause, failing: bool) -> bool:
+        """Whether the next probe is ours: nobody has taken it since `pause` was read. `failing`: it takes a token that
+        failed before, and does not put off the next probe by a healthy one.
+        """
 
     async def resume(self, provider: Provider) -> None:
         """End the rest, unless an operator wants it."""

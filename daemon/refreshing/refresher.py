@@ -1,4 +1,4 @@
-"""One token: ask, keep, decide, record, forget, tell. The whole story of this daemon, in one function."""
+"""One token: ask, keep, read, weigh, decide, record, forget. The whole story of this daemon, in one function."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,14 @@ from daemon.domain.policy import decide
 from daemon.domain.provider import Provider
 from daemon.domain.request import refresh_request
 from daemon.domain.target import NotSendable
-from daemon.refreshing.ports import Chance, Clock, Endpoint, Journal, Observe, Store
+from daemon.domain.token import Token
+from daemon.refreshing.ports import Chance, Clock, Endpoint, Journal, Observe, Store, Weigh
 from daemon.refreshing.telling import brings_successor, told
+
+
+def believe(_token: Token, _answer: Answer) -> bool:
+    """Doubt nothing: for one reply alone, such as a salvaged one."""
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,22 +61,26 @@ class Refresher:
         self._timing = timing
         self._observe = observe
 
-    async def refresh(self, claim: Claim) -> Answer | None:
+    async def refresh(self, claim: Claim, weigh: Weigh = believe) -> Answer | None:
         """Renew the claimed token, or write down why not and when to try again. Returns the provider's answer; None:
-        it was not asked.
+        it was not asked. `weigh` hears each answer before it is acted upon.
         """
         if (planned := self._planned(claim)) is not None:
             await self._store.record(claim, planned)
             return None
+        started = self._clock.boot()
         reply = await self._ask(claim)
-        if isinstance(reply, NoReply):
-            return (await self._settle(claim, reply)).answer
-        entry = await self._journal.keep(claim, reply)
-        return (await self.conclude(claim, entry)).answer
+        answered = ProviderAnswered(provider=claim.token.provider, duration=self._clock.boot() - started)
+        entry = await self._journal.keep(claim, reply) if isinstance(reply, Reply) else None
+        self._observe(answered)
+        settled = await (
+            self._settle(claim, reply, weigh) if entry is None else self.conclude(claim, entry, weigh)
+        )
+        return settled.answer
 
-    async def conclude(self, claim: Claim, entry: Entry) -> Settled:
+    async def conclude(self, claim: Claim, entry: Entry, weigh: Weigh = believe) -> Settled:
         """From a kept reply to the end; also the way of a replay. Raises StoreLost or Unusable; the reply is kept."""
-        settled = await self._settle(claim, entry.reply)
+        settled = await self._settle(claim, entry.reply, weigh)
         if isinstance(settled.change, Withheld):
             self._journal.retain(entry, "unread")
         elif settled.recorded is Recorded.SUPERSEDED and brings_successor(settled.change):
@@ -89,7 +99,6 @@ class Refresher:
         )
 
     async def _ask(self, claim: Claim) -> Reply | NoReply:
-        started = self._clock.boot()
         try:
             request = refresh_request(
                 self.providers[claim.token.provider], claim.token, now=self._clock.now()
@@ -102,11 +111,9 @@ class Refresher:
                 concerns=Concern.TOKEN,
                 asked_at=self._clock.now(),
             )
-        reply = await self._endpoint.send(request, deadline=claim.deadline)
-        self._observe(ProviderAnswered(provider=claim.token.provider, duration=self._clock.boot() - started))
-        return reply
+        return await self._endpoint.send(request, deadline=claim.deadline)
 
-    async def _settle(self, claim: Claim, reply: Reply | NoReply) -> Settled:
+    async def _settle(self, claim: Claim, reply: Reply | NoReply, weigh: Weigh) -> Settled:
         token = claim.token
         provider = self.providers[token.provider]
         answer = read(provider, token, reply)
@@ -118,6 +125,7 @@ class Refresher:
             now=self._clock.now(),
             chance=self._chance(),
             timing=self._timing,
+            doubted=weigh(token, answer),
         )
         recorded = await self._store.record(claim, change)
         lived = token.lifetime

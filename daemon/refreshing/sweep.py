@@ -1,6 +1,7 @@
 """Many tokens: one pass over what is due, in one lane for each provider. Replies that wait are replayed first."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,7 +11,9 @@ from daemon.domain.brake import Pause
 from daemon.domain.claim import Entry, StoreLost
 from daemon.domain.event import (
     Event,
+    InternalError,
     JournalReplayed,
+    LaneFailed,
     ProviderPaused,
     ProviderResumed,
     SweepFailed,
@@ -21,9 +24,11 @@ from daemon.domain.event import (
     TokenRenewed,
 )
 from daemon.domain.provider import Provider
+from daemon.domain.secret import masked
 from daemon.refreshing.lane import Lane, report
 from daemon.refreshing.ports import Clock, Journal, Observe, Store
 from daemon.refreshing.refresher import Refresher
+from daemon.refreshing.telling import unexpected
 
 REPLAYED_AT_ONCE = 256
 PATIENCE = 0.7  # of its period: how long a sweep waits for what it started; the next one may come at 0.75
@@ -81,13 +86,15 @@ class Sweeper:
         self._passes: dict[str, asyncio.Task[int]] = {}
         self._claimed = 0  # by passes that have ended since the last sweep was told
         self._leaving: dict[str, Lane] = {}  # not configured any more, but perhaps with something in flight
-        self._unusable: set[int] = set()  # the entries that were told to be so
+        self._failures: Counter[str] = Counter()  # passes in a row, of lanes that met something unexpected
+        self._unusable: set[int] = set()  # the entries that were reported to be so
         self._paused: Mapping[str, Pause] = {}
         self._beginning = asyncio.Lock()  # sweeps may overlap, their replays must not
 
     def configure(self, providers: Mapping[str, Provider], make: Callable[[Provider], Lane]) -> None:
         """Go on with these providers. A lane that is gone finishes what it has in flight, and claims nothing."""
         for name in self.lanes.keys() - providers.keys():
+            self._failures.pop(name, None)
             self._leaving[name] = self.lanes.pop(name)
             self._leaving[name].stop()
         for name, provider in providers.items():
@@ -110,7 +117,7 @@ class Sweeper:
             self._observe(SweepFailed(message=str(lost)))
             return
         except Exception as error:  # noqa: BLE001  the next sweep may fare better; a daemon that stops can't
-            _complain("a sweep failed unexpectedly", error)
+            self._observe(InternalError(where="sweep", error=error))
             self._observe(SweepFailed(message=f"unexpected: {type(error).__name__}"))
             return
         renewed, postponed, rejected = self._tally.take()
@@ -165,6 +172,8 @@ class Sweeper:
         await self._ended(list(self._passes.values()), deadline)
         if (lost := self._harvest()) is not None:
             raise lost
+        if self.lanes and all(self._failures[name] for name in self.lanes):
+            raise StoreLost("no provider's tokens can be claimed: every lane failed")
         resting = [lane for name, lane in self.lanes.items() if name not in self._passes]
         await self._ended([task for lane in resting for task in lane.in_flight.values()], deadline)
 
@@ -179,10 +188,17 @@ class Sweeper:
             if isinstance(error, StoreLost):
                 lost = error
             elif error is not None:
-                _complain(f"the lane of {name} failed unexpectedly", error)
+                self._failures[name] += 1
+                self._observe(InternalError(where="lane", provider=name, error=error))
+                self._tell_lane(name, f"{type(error).__name__}: {error}")
             elif not task.cancelled():
                 self._claimed += task.result()
+                if self._failures.pop(name, 0):
+                    self._tell_lane(name, "it works again")
         return lost
+
+    def _tell_lane(self, name: str, message: str) -> None:
+        self._observe(LaneFailed(provider=name, message=masked(message), failures=self._failures[name]))
 
     async def _ended(self, tasks: Collection[asyncio.Task[Any]], deadline: timedelta) -> None:
         if tasks:
@@ -216,18 +232,16 @@ class Sweeper:
             self._journal.retain(entry, "unusable")
             if entry.key not in self._unusable:
                 self._unusable.add(entry.key)
-                _complain(f"the journal's reply for {entry.token} can't be replayed", error)
+                self._observe(unexpected("replay", entry.token, entry.provider, error))
         else:
             self._observe(JournalReplayed(token=entry.token, result=result))
 
     async def _conclude(self, entry: Entry) -> str:
         claim = await self._store.recall(entry)
         if claim is not None:
-            return (await self._refresher.conclude(claim, entry)).conclusion
+            lane = self.lanes[entry.provider]
+            settled = await self._refresher.conclude(claim, entry, lane.weigh)
+            await lane.agree()
+            return settled.conclusion
         self._journal.retain(entry, "superseded")  # the document is gone
         return "superseded"
-
-
-def _complain(message: str, error: BaseException) -> None:
-    """Tell whoever watches over the loop: this is nobody's to handle, and nothing else stops for it."""
-    asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})

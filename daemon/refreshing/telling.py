@@ -4,16 +4,20 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
-from daemon.domain.claim import Recorded
+from daemon.domain.claim import Recorded, Unusable
 from daemon.domain.event import (
     Event,
+    InternalError,
     TokenInDoubt,
     TokenNeedsReauth,
     TokenPostponed,
     TokenRenewed,
+    TokenStuck,
     TokenSuperseded,
     TokenUnread,
+    TokenUnreadable,
 )
+from daemon.domain.secret import masked
 from daemon.domain.token import FailureKind, Token
 
 
@@ -51,6 +55,15 @@ def told(
                 tries=change.doubt.tries if change.doubt else 0,
                 due_at=change.due_at,
             )
+        case Postponed(failure=why) if why.kind is FailureKind.STUCK:
+            return TokenStuck(
+                token=name,
+                provider=provider,
+                code=why.code,
+                message=why.message,
+                due_at=change.due_at,
+                failures=change.failures,
+            )
         case Postponed(failure=why):
             return TokenPostponed(
                 token=name,
@@ -76,6 +89,16 @@ def told(
             raise ValueError("a token that was only scheduled is no news")
         case _:
             assert_never(change)
+
+
+def unexpected(where: str, token: str, provider: str, error: Exception) -> Event:
+    """The event for what kept one token from being dealt with: a document that can't be used, or a bug."""
+    if isinstance(error, Unusable):
+        kind = FailureKind.UNREADABLE
+        return TokenUnreadable(
+            token=token, provider=provider, kind=kind, code="unusable", message=masked(str(error))
+        )
+    return InternalError(where=where, token=token, provider=provider, error=error)
 
 
 def brings_successor(change: Change) -> bool:

@@ -22,6 +22,7 @@ from daemon.domain.secret import Secret
 from daemon.refreshing.lane import Lane
 from daemon.refreshing.ports import Endpoint, Journal, Observe, Store
 from daemon.refreshing.refresher import Refresher
+from daemon.refreshing.spare import Spare
 from daemon.refreshing.sweep import Sweeper, Tally
 from daemon.runtime.clock import Clock
 from daemon.runtime.instance import Instance
@@ -40,6 +41,7 @@ class Parts:
     refresher: Refresher
     sweeper: Sweeper
     lane: Callable[[Provider], Lane]
+    spare: Spare
     metrics: Metrics
     last_hour: LastHour
     keys: "Keys"
@@ -98,6 +100,8 @@ def assemble(
         may_start=lambda: journal.writable,
         proxy=refresh.proxy,
     )
+    spare = Spare(refresh.concurrency)
+    spare.guarantee(providers.values())
     refresher = _refresher(settings, dict(providers), store, journal, endpoint, clock, observe)
 
     def lane(provider: Provider) -> Lane:
@@ -110,6 +114,7 @@ def assemble(
             refresher=refresher,
             clock=clock,
             observe=observe,
+            spare=spare,
         )
 
     sweeper = Sweeper(
@@ -130,6 +135,7 @@ def assemble(
         refresher=refresher,
         sweeper=sweeper,
         lane=lane,
+        spare=spare,
         metrics=metrics,
         last_hour=last_hour,
         keys=keys,

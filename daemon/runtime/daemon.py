@@ -282,6 +282,7 @@ class Daemon:
     def _use(self, configured: Mapping[str, Provider]) -> None:
         providers = {**configured, **(self._demo.providers if self._demo is not None else {})}
         self._parts.refresher.providers.update(providers)
+        self._parts.spare.guarantee(providers.values())
         self._parts.sweeper.configure(providers, self._parts.lane)
         self._parts.metrics.set_providers(providers)
         self._view.providers = providers

@@ -80,7 +80,8 @@ class Stored:
 class MemoryStore:
     """`refreshing.ports.Store` for one owner."""
 
-    def __init__(self, clock: SetClock, diary: list[str]) -> None:
+    def __init__(self, clock: SetClock, diary: list[str], *, owner: str = "me") -> None:
+        self.owner = owner
         self.documents: dict[str, Stored] = {}
         self.paused: dict[str, Pause] = {}
         self.set_aside: list[SetAside] = []
@@ -88,6 +89,7 @@ class MemoryStore:
         self.broken: dict[str, Exception] = {}  # what recording a token raises
         self.limits: list[int] = []
         self.before_claim: Callable[[], None] = lambda: None
+        self.chance: Callable[[], float] = lambda: 0.5  # which healthy token a probe takes
         self.claim_may_go_on = asyncio.Event()
         self.claim_may_go_on.set()
         self._clock, self._diary = clock, diary
@@ -144,17 +146,29 @@ class MemoryStore:
         self.limits.append(limit)
         self.before_claim()
         await self.claim_may_go_on.wait()
-        due = sorted(
-            (stored for stored in self.documents.values() if self._is_due(stored, provider, busy, doubtful)),
-            key=lambda stored: stored.token.due_at or NOON,
-        )[:limit]
+        due = self._due(provider, busy, doubtful)
+        due = sorted(due, key=lambda stored: stored.token.due_at or NOON)[:limit]
+        return self._claimed(due, more=len(due) == limit)
+
+    async def probe(
+        self, provider: Provider, *, limit: int, busy: Collection[str], failing: bool = False
+    ) -> Batch:
+        self._step("probe", provider.name)
+        due = self._due(provider, busy, doubtful=False)
+        healthy = [one for one in due if not one.token.failures]
+        healthy.sort(key=lambda one: (one.token.refreshed_at is None, self.chance()))
+        if not healthy and failing:
+            healthy = sorted(due, key=lambda one: (one.token.failures, one.token.due_at))
+        return self._claimed(healthy[:limit], more=False)
+
+    def _claimed(self, due: Sequence[Stored], *, more: bool) -> Batch:
         claim_id = f"claim-{next(self._numbers)}"
         items = []
         for stored in due:
-            stored.owner, stored.claim = "me", claim_id
+            stored.owner, stored.claim = self.owner, claim_id
             deadline = self._clock.boot() + LEASE
             items.append(Claim(token=stored.token, id=claim_id, spent=stored.sealed, deadline=deadline))
-        return Batch(items=items, more=len(due) == limit)
+        return Batch(items=items, more=more)
 
     async def record(self, claim: Claim, change: Change) -> Recorded:
         self._step("record", claim.token.id)
@@ -207,15 +221,18 @@ class MemoryStore:
         if step in self.away:
             raise StoreLost(f"the store is away ({step})")
 
+    def _due(self, provider: Provider, busy: Collection[str], doubtful: bool) -> list[Stored]:
+        return [one for one in self.documents.values() if self._is_due(one, provider, busy, doubtful)]
+
     def _is_due(self, stored: Stored, provider: Provider, busy: Collection[str], doubtful: bool) -> bool:
         token = stored.token
-        if doubtful and (stored.owner != "me" or token.doubt is None or token.doubt.tries != 1):
+        if doubtful and (stored.owner != self.owner or token.doubt is None or token.doubt.tries != 1):
             return False
         return (
             token.provider == provider.name
             and token.due_at is not None
             and token.due_at <= self._clock.now()
-            and stored.owner in (None, "me")
+            and stored.owner in (None, self.owner)
             and token.id not in busy
         )
 
@@ -234,7 +251,9 @@ def _changed(token: Token, change: Change) -> Token:
                 state=State.ACTIVE,
                 refresh_token=change.successor or token.refresh_token,
                 access_token=change.granted.access_token,
+                issued_at=change.issued_at,
                 expires_at=change.granted.expires_at,
+                refreshed_at=change.refreshed_at,
                 due_at=change.due_at,
                 failures=0,
                 last_failure=None,
@@ -269,18 +288,16 @@ class MemoryPauses:
     async def pause(self, provider: Provider, reason: Reason) -> None:
         self._diary.append(f"pause {provider.name} {reason}")
         now = self._clock.now()
-        wait = probe_after(reason, 0)
-        pause = Pause(reason=reason, since=now, next_probe_at=now + wait, client=self.client)
+        at = now + probe_after(reason, 0)
+        pause = Pause(reason=reason, since=now, next_probe_at=at, next_retry_at=at, client=self.client)
         self._store.paused.setdefault(provider.name, pause)
 
-    async def take_turn(self, provider: Provider, pause: Pause) -> bool:
+    async def take_turn(self, provider: Provider, pause: Pause, failing: bool) -> bool:
         self._diary.append(f"turn {provider.name}")
         if self.beaten or self._store.paused.get(provider.name) != pause:
             return False
-        wait = probe_after(pause.reason, pause.probes + 1)
-        self._store.paused[provider.name] = replace(
-            pause, probes=pause.probes + 1, next_probe_at=self._clock.now() + wait, client=self.client
-        )
+        after = pause.after(self._clock.now(), failing=failing)
+        self._store.paused[provider.name] = replace(after, client=self.client)
         return True
 
     async def resume(self, provider: Provider) -> None:

@@ -8,7 +8,9 @@ import pytest
 from daemon.domain.brake import Pause, Reason
 from daemon.domain.claim import SetAside
 from daemon.domain.event import (
+    InternalError,
     JournalReplayed,
+    LaneFailed,
     ProviderPaused,
     ProviderResumed,
     SweepFailed,
@@ -203,8 +205,8 @@ async def test_a_replay_that_loses_the_store_ends_whole_before_the_sweep_does(wo
     assert len(world.told(SweepFailed)) == 1
 
 
-async def test_an_entry_that_can_not_be_replayed_holds_up_no_other(world, complaints):
-    """It is marked, complained about once, never deleted, still in its token's way, and tried again."""
+async def test_an_entry_that_can_not_be_replayed_holds_up_no_other(world):
+    """It is marked, reported once, never deleted, still in its token's way, and tried again."""
     entry = await left_behind(world, "bad")
     await left_behind(world, "good")
     world.store.broken = {"acme:bad": ZeroDivisionError("a bug")}
@@ -216,22 +218,21 @@ async def test_an_entry_that_can_not_be_replayed_holds_up_no_other(world, compla
     assert world.journal.tokens == {"acme:bad"}
     assert len(world.endpoint.asked) == 1
     assert len(world.told(SweepFinished)) == 2
-    assert len(complaints) == 1
-    complaints.clear()
+    assert [bug.where for bug in world.told(InternalError)] == ["replay"]
     world.store.broken = {}
     await world.sweeper.sweep()
     assert world.store.refresh_token("acme:bad") == "refresh-bad"
     assert world.journal.tokens == set()
 
 
-async def test_an_entry_whose_spent_value_can_not_be_opened_waits_for_its_key(world, complaints):
+async def test_an_entry_whose_spent_value_can_not_be_opened_waits_for_its_key(world):
     """Unusable until the key is back; the spent value is not presented meanwhile."""
     entry = await left_behind(world)
     values, world.store._values = world.store._values, {}
     await world.sweeper.sweep()
     assert world.endpoint.asked == []
     assert world.journal.retained == {entry.key: "unusable"}
-    complaints.clear()
+    assert [event.code for event in world.told(TokenUnreadable)] == ["unusable"]
     world.store._values = values
     await world.sweeper.sweep()
     assert world.store.refresh_token("acme:1") == "refresh-1"
@@ -321,8 +322,8 @@ async def test_a_journal_that_can_not_be_written_claims_nothing(world):
     assert len(world.told(TokenRenewed)) == 1
 
 
-async def test_a_bug_in_one_lane_stops_neither_the_others_nor_the_next_sweep(world_of, complaints):
-    """What a lane raises that is no loss of the store is complained about; the sweep itself is told as usual."""
+async def test_a_bug_in_one_lane_stops_neither_the_others_nor_the_next_sweep(world_of):
+    """What a lane raises that is not a loss of the store is reported; the sweep itself is told as usual."""
     world = world_of(provider("acme"), provider("other"))
     world.store.put("1", of="other")
     claim = world.store.claim
@@ -336,15 +337,18 @@ async def test_a_bug_in_one_lane_stops_neither_the_others_nor_the_next_sweep(wor
     await world.sweeper.sweep()
     assert len(world.told(TokenRenewed)) == 1
     assert len(world.told(SweepFinished)) == 1
-    assert len(complaints) == 1
-    complaints.clear()
+    assert [bug.where for bug in world.told(InternalError)] == ["lane"]
     world.store.claim = claim
     world.store.put("1")
     await world.sweeper.sweep()
+    assert [(failed.provider, failed.failures) for failed in world.told(LaneFailed)] == [
+        ("acme", 1),
+        ("acme", 0),
+    ]
     assert len(world.told(TokenRenewed)) == 2
 
 
-async def test_a_bug_in_the_survey_fails_the_sweep_and_no_more(world, complaints):
+async def test_a_bug_in_the_survey_fails_the_sweep_and_no_more(world):
     """Never raises: whoever calls it every few seconds goes on calling."""
 
     async def survey(configured):
@@ -353,8 +357,7 @@ async def test_a_bug_in_the_survey_fails_the_sweep_and_no_more(world, complaints
     world.store.survey = survey
     await world.sweeper.sweep()
     assert len(world.told(SweepFailed)) == 1
-    assert len(complaints) == 1
-    complaints.clear()
+    assert [bug.where for bug in world.told(InternalError)] == ["sweep"]
 
 
 async def test_two_lanes_that_lose_the_store_are_one_failure(world_of):

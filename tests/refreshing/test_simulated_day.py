@@ -1,0 +1,67 @@
+"""No good token comes late because of a bad one: days of mixed populations, in simulated time.
+
+A few seeds run with every test run. `bench/simulated_day.py --seeds 1000` runs as many as are wanted.
+"""
+
+import pytest
+
+from daemon.runtime.definitions import shipped
+from tests.providers.samples import VARIABLES
+from tests.refreshing.populations import POPULATIONS, of_definition
+from tests.refreshing.simulation import HOUR, MINUTE, Day, Figures, Population, Spell
+
+SEEDS = (1, 2)
+SPENT_ON_ONE = 40  # requests a day for one token that is refused; it was 550
+
+
+def check(figures: Figures) -> None:
+    assert figures.late == []
+    assert figures.lost == []
+    assert figures.condemned == []
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", POPULATIONS)
+def test_no_good_token_comes_late_beside_bad_ones(name, seed):
+    """Whatever the others meet, however they are spread, and through the provider's own troubles."""
+    figures = Day(POPULATIONS[name], seed=seed).run()
+    check(figures)
+    assert figures.renewed > POPULATIONS[name].good
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_no_good_token_comes_late_at_any_shipped_provider(name):
+    """Three dead ones of each of three kinds, beside twenty."""
+    check(Day(of_definition(shipped()[name], VARIABLES.get(name, {}))).run())
+
+
+@pytest.mark.parametrize(
+    "kind", ["unauthorized client", "own words", "access denied", "invalid request", "error with 200"]
+)
+@pytest.mark.parametrize("turns", [None, 2 * HOUR])
+def test_a_token_that_is_refused_for_good_costs_few_requests(kind, turns):
+    """In a day, whether it ever was good or not: each wait grows with the time since its end."""
+    population = Population(good=20, bad={kind: 5}, turns=turns)
+    figures = Day(population).run()
+    check(figures)
+    assert figures.vain_each(population)[kind] <= SPENT_ON_ONE
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_mass_of_wrong_rejections_condemns_at_most_twenty(share, replicas):
+    """Five minutes, six thousand tokens: afterwards all others are renewed, and nobody had to do anything."""
+    spell = Spell(kind="rejections", begins=HOUR, lasts=5 * MINUTE, share=share)
+    figures = Day(Population(good=6000, share=64, spells=[spell], replicas=replicas, lasts=2.5 * HOUR)).run()
+    assert len(figures.condemned) <= 20
+    assert (figures.late, figures.lost) == ([], [])
+
+
+def test_a_page_in_the_place_of_replies_is_asked_for_little_and_over_soon():
+    """Status 200 for five minutes while two thousand tokens are due."""
+    spell = Spell(kind="page", begins=2 * MINUTE, lasts=5 * MINUTE)
+    population = Population(good=2000, spread=4 * MINUTE, share=64, spells=[spell], lasts=10 * MINUTE)
+    figures = Day(population).run()
+    assert (figures.lost, figures.condemned) == ([], [])
+    assert figures.asked_in_trouble <= 64 + 40
+    assert figures.renewed == 2000
