@@ -7,10 +7,18 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from daemon.domain.answer import Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
+from daemon.domain.answer import Cause, Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
 from daemon.domain.change import Postponed, Renewed, Retired, Scheduled, Withheld
 from daemon.domain.due import REST, RETRY_MARGIN, Timing, due_at, first_due, first_look
-from daemon.domain.policy import BACKOFF_LAST, IN_DOUBT_RETRY, backoff, decide
+from daemon.domain.policy import (
+    BACKOFF_LAST,
+    BACKOFF_STUCK,
+    DOUBTED_RETRY,
+    IN_DOUBT_RETRY,
+    STUCK_AFTER,
+    backoff,
+    decide,
+)
 from daemon.domain.provider import Definition, Grant, Provider
 from daemon.domain.secret import Secret
 from daemon.domain.token import Doubt, Failure, FailureKind, State, Token
@@ -39,6 +47,8 @@ OUTAGE = Unavailable(code="http_500", message="oops")
 LOST = Unavailable(code="timeout", message="none came", in_doubt=True)
 DEAD = Rejected(code="invalid_grant", message="dead")
 WRONG = Misconfigured(code="invalid_client", message="who?", concerns=Concern.CLIENT)
+REFUSED = Unavailable(code="account_suspended", message="suspended", cause=Cause.REFUSAL)
+OURS = Unavailable(code="not_kept", message="the disk is full", cause=Cause.OURS)
 
 instants = st.timedeltas(timedelta(days=-5000), timedelta(days=5000)).map(lambda away: ASKED + away)
 chances = st.floats(0, 1)
@@ -62,8 +72,22 @@ def due(lifetime, *, chance=0.0, now=ASKED, client=None, timing=TIMING, refresh_
     return end - ASKED
 
 
-def decided(answer, *, token=TOKEN, chance=1.0, now=NOW, client=None):
-    return decide(client or provider(), token, answer, asked_at=ASKED, now=now, chance=chance, timing=TIMING)
+def decided(answer, *, token=TOKEN, chance=1.0, now=NOW, client=None, doubted=False):
+    return decide(
+        client or provider(),
+        token,
+        answer,
+        asked_at=ASKED,
+        now=now,
+        chance=chance,
+        timing=TIMING,
+        doubted=doubted,
+    )
+
+
+def ended(ago, **fields):
+    """A token whose access token ended so long ago, and that has failed often since."""
+    return replace(failed(FailureKind.UNAVAILABLE, 1000), expires_at=NOW - ago, **fields)
 
 
 def failed(kind, failures):
@@ -608,6 +632,78 @@ def test_a_short_wish_does_not_shorten_the_backoff():
     assert decided(replace(OUTAGE, retry_after=SECOND)).due_at == NOW + 5 * SECOND
 
 
+@pytest.mark.parametrize("answer", [REFUSED, WRONG])
+@pytest.mark.parametrize(
+    ("ago", "longest"),
+    [
+        (timedelta(0), 5 * MINUTE),
+        (10 * MINUTE, 5 * MINUTE),
+        (HOUR, HOUR / 2),
+        (DAY / 4, 3 * HOUR),
+        (DAY, 6 * HOUR),
+    ],
+)
+def test_a_token_that_is_refused_is_asked_ever_more_rarely_after_its_end(answer, ago, longest):
+    """Half the time since then, from five minutes up to six hours: a few requests a day instead of hundreds."""
+    assert decided(answer, token=ended(ago)).due_at == NOW + longest
+    assert decided(answer, token=ended(ago), chance=0.5).due_at == NOW + longest / 2
+
+
+@pytest.mark.parametrize(
+    ("ago", "longest"), [(HOUR, 5 * MINUTE), (DAY / 6, 15 * MINUTE), (DAY, 90 * MINUTE), (30 * DAY, 6 * HOUR)]
+)
+@pytest.mark.parametrize("answer", [OUTAGE, replace(LOST, retry_after=None)])
+def test_an_outage_of_hours_is_asked_about_often_enough_to_see_its_end(answer, ago, longest):
+    """A sixteenth of the time since the token's end, up to six hours."""
+    token = ended(ago, doubt=Doubt(since=ASKED, tries=5))
+    assert decided(answer, token=token).due_at == NOW + longest
+
+
+@pytest.mark.parametrize("answer", [REFUSED, WRONG, OUTAGE])
+def test_no_wait_grows_while_the_provider_says_the_same_to_everybody(answer):
+    """Its end would be seen late: what was asked during the trouble is asked again within five minutes of it."""
+    got = decided(answer, token=ended(DAY), doubted=True)
+    assert got.due_at == NOW + BACKOFF_LAST
+    assert got.failure.kind is not FailureKind.STUCK
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (REFUSED, FailureKind.STUCK),
+        (WRONG, FailureKind.STUCK),
+        (OUTAGE, FailureKind.UNAVAILABLE),
+        (LOST, FailureKind.IN_DOUBT),
+        (OURS, FailureKind.UNAVAILABLE),
+    ],
+)
+def test_a_token_is_stuck_when_it_is_refused_two_hours_after_its_end(answer, kind):
+    """An outage ends by itself, however long it is."""
+    assert decided(answer, token=ended(STUCK_AFTER)).failure.kind is kind
+    assert decided(answer, token=ended(STUCK_AFTER - SECOND)).failure.kind is not FailureKind.STUCK
+
+
+def test_a_stuck_token_is_asked_every_few_hours():
+    """And keeps its refresh token."""
+    got = decided(REFUSED, token=ended(30 * DAY))
+    assert isinstance(got, Postponed)
+    assert got.due_at == NOW + BACKOFF_STUCK
+
+
+@pytest.mark.parametrize("answer", [REFUSED, WRONG, OUTAGE])
+def test_a_backoff_never_passes_over_the_end_of_the_access_token(answer):
+    """A provider may refuse to renew what has not ended yet: the next try is at the end itself at the latest."""
+    token = replace(failed(FailureKind.UNAVAILABLE, 50), expires_at=NOW + 12 * SECOND)
+    assert decided(answer, token=token).due_at == NOW + 12 * SECOND
+
+
+def test_our_own_trouble_is_no_failure_of_the_tokens():
+    """Nothing was sent: the token is tried again within seconds, as healthy as before."""
+    got = decided(OURS, token=replace(TOKEN, failures=0))
+    assert got.failures == 0
+    assert NOW <= got.due_at <= NOW + 5 * SECOND
+
+
 def test_a_misconfiguration_postpones_alike():
     """It says nothing about the grant, so the token stays active."""
     got = decided(WRONG)
@@ -734,6 +830,19 @@ def test_a_dead_grant_is_retired_at_once_where_no_confirmation_is_asked_for():
     assert decided(DEAD) == Retired(
         failure=Failure(kind=FailureKind.REJECTED, code="invalid_grant", message="dead", at=NOW), failures=1
     )
+
+
+@pytest.mark.parametrize("before", [None, FailureKind.REJECTED])
+@pytest.mark.parametrize("doubt", [None, Doubt(since=ASKED, tries=2)])
+def test_no_rejection_is_final_while_the_provider_rejects_everybody(before, doubt):
+    """However often it is repeated: asked again a minute later at the earliest, and final once that is over."""
+    token = replace(TOKEN if before is None else failed(before, 3), doubt=doubt)
+    got = decided(DEAD, token=token, chance=0, doubted=True)
+    assert isinstance(got, Postponed)
+    assert got.failure.kind is FailureKind.REJECTED
+    assert got.due_at == NOW + DOUBTED_RETRY
+    after = replace(token, failures=got.failures, last_failure=got.failure)
+    assert isinstance(decided(DEAD, token=after, now=got.due_at), Retired)
 
 
 MINDED = {"confirm_after": 10 * MINUTE}
