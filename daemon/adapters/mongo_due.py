@@ -4,15 +4,19 @@ One look finds several claims' worth, so that most claims need none; and each re
 found, so that few of them reach for the same tokens.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from daemon.adapters.mongo import Mongo, due
 from daemon.adapters.token_document import Document
 from daemon.domain.provider import Provider
+from daemon.domain.token import State
 
 CHOICE = 4  # a look finds so many times what is asked for
+CANDIDATES = 64  # a probe takes one of so many at random
+WORST = 1000  # where all have failed, the healthiest of so many are looked for
+_LOOKED_AT = {"lease": 1, "doubt": 1}  # what it takes to claim a document
 FRESH_FOR = timedelta(seconds=2)  # what was found is worth a try so long: a claim's own conditions decide
 
 
@@ -55,6 +59,47 @@ class DueTokens:
         ours = {"lease.owner": self._owner, "doubt.tries": 1}
         return await self._find(self._query(provider, busy, now) | ours, limit)
 
+    async def healthy(
+        self, provider: Provider, *, limit: int, busy: Collection[str], now: datetime
+    ) -> Sequence[Document]:
+        """Some at random of those that have not failed, first those that were renewed before."""
+        sound = {
+            **self._query(provider, busy, now),
+            "state": State.ACTIVE.value,
+            "failures": {"$in": [0, None]},
+        }
+        renewed = await self._find(sound | {"refreshed_at": {"$type": "date"}}, CANDIDATES)
+        found = self._shuffled(renewed)[:limit]
+        if len(found) < limit:
+            never = await self._find(sound | {"refreshed_at": {"$not": {"$type": "date"}}}, CANDIDATES)
+            found += self._shuffled(never)[: limit - len(found)]
+        return found
+
+    async def least_failing(
+        self, provider: Provider, *, limit: int, busy: Collection[str], now: datetime
+    ) -> Sequence[Document]:
+        """Those with the fewest failures among the oldest, at random among equals."""
+        pipeline: list[Mapping[str, object]] = [
+            {"$match": {**self._query(provider, busy, now), "state": State.ACTIVE.value}},
+            {"$sort": {"due_at": 1}},
+            {"$limit": WORST},
+            {"$project": {**_LOOKED_AT, "failures": 1}},
+            {"$sort": {"failures": 1}},
+            {"$limit": CANDIDATES},
+        ]
+
+        async def found() -> list[dict[str, object]]:
+            cursor = await self._mongo.tokens.aggregate(pipeline)
+            return await cursor.to_list()
+
+        candidates = await self._mongo.promised(found())
+        ranks = [one.get("failures") for one in candidates]
+        order = sorted(range(len(candidates)), key=lambda place: (ranks.index(ranks[place]), self._chance()))
+        return [candidates[place] for place in order[:limit]]
+
+    def _shuffled(self, found: Sequence[Document]) -> list[Document]:
+        return sorted(found, key=lambda _: self._chance())
+
     async def _look(self, provider: Provider, *, limit: int, busy: Collection[str], now: datetime) -> _Found:
         """The oldest, in a row from a random one on and round the end, so that each is as likely as the others: none,
         however old, is passed over for long.
@@ -73,5 +118,5 @@ class DueTokens:
         return query | ({"_id": {"$nin": list(busy)}} if busy else {})
 
     async def _find(self, query: dict[str, object], most: int) -> Sequence[Document]:
-        found = self._mongo.tokens.find(query, {"lease": 1, "doubt": 1}).sort("due_at", 1)
+        found = self._mongo.tokens.find(query, _LOOKED_AT).sort("due_at", 1)
         return await self._mongo.promised(found.limit(most).batch_size(most + 1).to_list())

@@ -94,12 +94,34 @@ class MongoStore:
         was really taken.
         """
         now, asked = self._clock.now(), self._clock.boot()
+        if limit < 1:
+            return Batch(items=(), more=False)
         if doubtful:
             found, more = await self._due.doubtful(provider, limit=limit, busy=busy, now=now), False
         else:
             found, more = await self._due.next(provider, limit=limit, busy=busy, now=now)
+        return Batch(items=await self._claimed(provider, found, now=now, asked=asked), more=more)
+
+    async def probe(
+        self, provider: Provider, *, limit: int, busy: Collection[str], failing: bool = False
+    ) -> Batch:
+        """Claim healthy tokens at random, so that the answer is about the provider and no token's own trouble.
+        `failing`: where there are none, the ones with the fewest failures.
+        """
+        now, asked = self._clock.now(), self._clock.boot()
+        if limit < 1:
+            return Batch(items=(), more=False)
+        found = await self._due.healthy(provider, limit=limit, busy=busy, now=now)
+        if not found and failing:
+            found = await self._due.least_failing(provider, limit=limit, busy=busy, now=now)
+        return Batch(items=await self._claimed(provider, found, now=now, asked=asked), more=False)
+
+    async def _claimed(
+        self, provider: Provider, found: Sequence[Document], *, now: datetime, asked: timedelta
+    ) -> Sequence[Claim | SetAside]:
+        """Take what was `found`, where nobody was faster, and read what was really taken."""
         if not found:
-            return Batch(items=(), more=more)
+            return ()
         ids, lease = [document["_id"] for document in found], self._new_lease(provider, now)
         claim_id = str(lease["claim"])
         try:
@@ -107,13 +129,12 @@ class MongoStore:
                 self._due.forget(provider)
             ours = {"_id": {"$in": ids}, "lease.claim": claim_id}
             taken = await self._mongo.promised(
-                self._mongo.tokens.find(ours, _fields_of(provider)).batch_size(limit + 1).to_list()
+                self._mongo.tokens.find(ours, _fields_of(provider)).batch_size(len(ids) + 1).to_list()
             )
-            items = await self._opened(taken, claim_id, deadline=asked + self._lease)
+            return await self._opened(taken, claim_id, deadline=asked + self._lease)
         except BaseException:
             self._burnt.append((claim_id, ids))
             raise
-        return Batch(items=items, more=more)
 
     def _new_lease(self, provider: Provider, now: datetime) -> Mapping[str, object]:
         until = now + self._lease

@@ -50,7 +50,7 @@ def reply(body: bytes = CANARY.encode(), *, asked_at: datetime = NOON) -> Reply:
 
 
 def journal_at(path: Path, ring: KeyRing = RING, *, in_flight: int = 0) -> SqliteJournal:
-    return SqliteJournal(path, keyring=lambda: ring, in_flight=in_flight, now=lambda: datetime.now(UTC))
+    return SqliteJournal(path, keyring=lambda: ring, in_flight=in_flight, now=lambda: NOON)
 
 
 @pytest.fixture
@@ -170,10 +170,9 @@ async def test_superseded_entries_are_kept_for_seven_days(path, restarted):
     """A successor that a newer consent overtook can be salvaged for a week, and is then dropped."""
     journal = journal_at(path)
     await journal.open()
-    now = datetime.now(UTC)
     for name, age in (("old", timedelta(days=8)), ("young", timedelta(days=6))):
-        journal.retain(await journal.keep(claim(name), reply(asked_at=now - age)), "superseded")
-    long_ago = now - timedelta(days=400)
+        journal.retain(await journal.keep(claim(name), reply(asked_at=NOON - age)), "superseded")
+    long_ago = NOON - timedelta(days=400)
     journal.retain(await journal.keep(claim("unread"), reply(asked_at=long_ago)), "unread")
     waiting = await journal.keep(claim("waiting"), reply(asked_at=long_ago))
     if restarted:

@@ -69,7 +69,13 @@ class Bench:
         self._uri, self._name = f"{uri}&heartbeatFrequencyMS=500&serverMonitoringMode=poll", database
         self.ring = RING
 
-    def store(self, owner: str = "me", *, keyring: KeyRing | None = None, chance: float = 0.0) -> MongoStore:
+    def store(
+        self,
+        owner: str = "me",
+        *,
+        keyring: KeyRing | None = None,
+        chance: Callable[[], float] = lambda: 0.0,  # from the oldest on
+    ) -> MongoStore:
         mongo = Mongo(
             uri=Secret(self._uri),
             database=self._name,
@@ -84,7 +90,7 @@ class Bench:
             keyring=lambda: keyring or self.ring,
             lease=LEASE,
             hold=lambda provider: ADOPT_AFTER,
-            chance=lambda: chance,  # 0: from the oldest on
+            chance=chance,
         )
 
     def insert(self, number: str = "1", *, unset: tuple[str, ...] = (), **fields: Any) -> str:
@@ -257,7 +263,7 @@ async def test_replicas_that_look_at_once_take_different_parts(bench, chance, ac
     """Far more is due than a claim takes: chance decides where among the oldest it begins, and it goes round."""
     for age, account in enumerate("0123456789ABCDE"):
         bench.insert(account, due_at=NOON - timedelta(minutes=20 - age))
-    batch = await bench.store(chance=chance).claim(ACME, limit=3, busy=[])
+    batch = await bench.store(chance=lambda: chance).claim(ACME, limit=3, busy=[])
     assert sorted(names(batch)) == [f"acme:{account}" for account in accounts]
     assert batch.more
 
@@ -291,6 +297,68 @@ async def test_one_look_serves_several_claims(bench):
     assert len(looks) == 2
     assert sorted(seen + names(last)) == sorted(f"acme:{account}" for account in "0123456789AB")
     assert not last.more
+
+
+@pytest.fixture
+def mixed(bench):
+    """Due, oldest first: five that fail by themselves, three that were never renewed, four good ones."""
+    long_ago = NOON - timedelta(days=1)
+    kinds = {
+        **{f"failing{n}": {"failures": n + 1, "refreshed_at": long_ago} for n in range(5)},
+        **{f"new{n}": {"refreshed_at": None} for n in range(3)},
+        **{f"good{n}": {"refreshed_at": long_ago} for n in range(4)},
+    }
+    for age, (account, fields) in enumerate(kinds.items()):
+        bench.insert(account, due_at=NOON - timedelta(minutes=20 - age), **fields)
+    bench.set("acme:good3", failures=0.0)  # as some languages write it
+    bench.tokens.update_one({"_id": "acme:good2"}, {"$unset": {"failures": 1}})
+    return bench
+
+
+async def test_a_probe_takes_a_token_that_has_not_failed_though_others_are_older(mixed):
+    """Those that were renewed before come first, then those that never were; a failing one is never taken."""
+    store, order = mixed.store(), []
+    while (batch := await store.probe(ACME, limit=2, busy=order)).items:
+        assert not batch.more
+        order += names(batch)
+    assert set(order[:4]) == {f"acme:good{n}" for n in range(4)}
+    assert set(order[4:]) == {f"acme:new{n}" for n in range(3)}
+
+
+async def test_probes_are_drawn_at_random(mixed):
+    """Not the oldest of the good ones each time: its trouble may be its own."""
+    draws = iter([0.9, 0.8, 0.1, 0.7])
+    batch = await mixed.store(chance=lambda: next(draws)).probe(ACME, limit=1, busy=[])
+    assert names(batch) == ["acme:good2"]
+
+
+async def test_where_all_have_failed_a_probe_takes_the_one_with_the_fewest_failures(mixed):
+    """Only if it is asked for, and only where there are no healthy ones."""
+    store = mixed.store()
+    healthy = names(await store.probe(ACME, limit=20, busy=[], failing=True))
+    assert len(healthy) == 7
+    assert not (await store.probe(ACME, limit=2, busy=healthy)).items
+    failing = await store.probe(ACME, limit=2, busy=healthy, failing=True)
+    assert set(names(failing)) == {"acme:failing0", "acme:failing1"}
+
+
+async def test_a_probe_claims_as_a_claim_does(bench):
+    """What is held by another or not due is not taken; what can't be opened is set aside; for none, none is taken."""
+    bench.insert("later", due_at=NOON + timedelta(minutes=1))
+    bench.insert("held")
+    held = await claim_one(bench.store("other"))
+    bench.insert("spoilt", refresh_token="v1.a.bad")
+    bench.insert("good")
+    store = bench.store()
+    assert not (await store.probe(ACME, limit=0, busy=[])).items
+    items = {
+        one.token if isinstance(one, SetAside) else one.token.id: one
+        for one in (await store.probe(ACME, limit=9, busy=[], failing=True)).items
+    }
+    assert held.token.id not in items
+    assert isinstance(items["acme:spoilt"], SetAside)
+    assert isinstance(items["acme:good"], Claim)
+    assert len(items) == 2
 
 
 async def test_what_a_look_found_may_be_somebody_elses_by_now(bench):
