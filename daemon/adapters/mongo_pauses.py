@@ -36,7 +36,7 @@ class MongoPauses:
             )
         )
 
-    async def take_turn(self, provider: Provider, pause: Pause, failing: bool) -> bool:
+    async def take_turn(self, provider: Provider, pause: Pause, failing: bool = False) -> bool:
         """Whether the next probe is ours: nobody else has taken it since `pause` was read."""
         unchanged = {
             "_id": provider.name,

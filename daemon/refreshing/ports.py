@@ -105,7 +105,7 @@ class Pauses(Protocol):
     async def pause(self, provider: Provider, reason: Reason) -> None:
         """Let `provider` rest, unless it does already."""
 
-    async def take_turn(self, provider: Provider, pause: Pause, failing: bool) -> bool:
+    async def take_turn(self, provider: Provider, pause: Pause, failing: bool = False) -> bool:
         """Whether the next probe is ours: nobody has taken it since `pause` was read. `failing`: it takes a token that
         failed before, and does not put off the next probe by a healthy one.
         """

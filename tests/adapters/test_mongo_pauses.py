@@ -2,14 +2,14 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
+from bson import Code
 
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo import Mongo
 from daemon.adapters.mongo_pauses import MongoPauses, pause_of
-from daemon.domain.brake import Pause, Reason
+from daemon.domain.brake import Pause, Reason, probe_after
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.secret import Secret
 from daemon.runtime.clock import Clock
@@ -37,14 +37,14 @@ async def stored(mongo) -> Pause:
 
 
 async def test_a_pause_is_written_once(mongo):
-    """Replicas notice at the same time: the first one's stays, with the first probe half a minute later."""
+    """Replicas notice at the same time: the first one's stays, with the first probe soon after it."""
     pauses = MongoPauses(mongo, keyring=lambda: RING)
     await asyncio.gather(*(pauses.pause(ACME, Reason.WRONG_CLIENT) for _ in range(8)))
     first = await stored(mongo)
     await pauses.pause(ACME, Reason.OUTAGE)
     assert await stored(mongo) == first
     assert (first.reason, first.probes) == (Reason.WRONG_CLIENT, 0)
-    assert first.next_probe_at - first.since == timedelta(seconds=30)
+    assert first.next_probe_at == first.next_retry_at == first.since + probe_after(Reason.WRONG_CLIENT, 0)
     assert mongo.up
 
 
@@ -57,7 +57,32 @@ async def test_one_replica_takes_the_turn_to_probe(mongo):
     assert sorted(turns) == [False] * 7 + [True]
     later = await stored(mongo)
     assert later.probes == 1
-    assert later.next_probe_at - later.since >= timedelta(minutes=2)
+    assert later.next_probe_at >= later.since + probe_after(Reason.MISCONFIGURED, 1)
+
+
+async def test_a_failing_tokens_turn_puts_off_no_healthy_one(mongo):
+    """And is taken by one replica alone, too."""
+    pauses = MongoPauses(mongo, keyring=lambda: RING)
+    await pauses.pause(ACME, Reason.MISCONFIGURED)
+    seen = await stored(mongo)
+    turns = await asyncio.gather(*(pauses.take_turn(ACME, seen, True) for _ in range(8)))
+    assert sorted(turns) == [False] * 7 + [True]
+    later = await stored(mongo)
+    assert (later.probes, later.retries, later.next_probe_at) == (0, 1, seen.next_probe_at)
+    assert later.next_retry_at > seen.next_retry_at
+    assert await pauses.take_turn(ACME, later)
+
+
+async def test_a_pause_of_an_earlier_version_can_be_probed(mongo):
+    """It counts no retries."""
+    now = mongo.clock.now().replace(microsecond=0)
+    row = {"reason": "outage", "since": now, "next_probe_at": now, "probes": 2, "client": "x"}
+    await mongo.providers.insert_one({"_id": "acme", "paused": row})
+    pauses = MongoPauses(mongo, keyring=lambda: RING)
+    seen = await stored(mongo)
+    assert (seen.retries, seen.next_retry_at) == (0, None)
+    assert await pauses.take_turn(ACME, seen, True)
+    assert (await stored(mongo)).retries == 1
 
 
 async def test_a_turn_is_gone_when_the_pause_has_ended_or_is_another(mongo):
@@ -96,7 +121,15 @@ async def test_a_client_is_known_by_a_fingerprint_that_tells_nothing(mongo):
 
 
 @pytest.mark.parametrize(
-    "odd", ["yes", {}, {"reason": 7}, {"reason": "else"}, {"reason": "outage", "probes": "x"}]
+    "odd",
+    [
+        "yes",
+        {},
+        {"reason": 7},
+        {"reason": "else"},
+        {"reason": Code("outage")},
+        {"reason": "outage", "probes": "x", "retries": True, "next_probe_at": 5, "client": Code("x")},
+    ],
 )
 def test_what_is_not_understood_is_a_pause_all_the_same(odd):
     """Somebody wrote it by hand: nothing is asked until it is understood."""

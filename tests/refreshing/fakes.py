@@ -292,7 +292,7 @@ class MemoryPauses:
         pause = Pause(reason=reason, since=now, next_probe_at=at, next_retry_at=at, client=self.client)
         self._store.paused.setdefault(provider.name, pause)
 
-    async def take_turn(self, provider: Provider, pause: Pause, failing: bool) -> bool:
+    async def take_turn(self, provider: Provider, pause: Pause, failing: bool = False) -> bool:
         self._diary.append(f"turn {provider.name}")
         if self.beaten or self._store.paused.get(provider.name) != pause:
             return False

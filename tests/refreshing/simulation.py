@@ -243,6 +243,7 @@ class Day:
             self.chance.random() * self.population.lasts for _ in range(self.population.restarts)
         )
         while self.clock.passed < self.population.lasts:
+            begun = self.clock.passed
             for replica in self.chance.sample(self.replicas, len(self.replicas)):
                 while restarts and restarts[0] <= self.clock.passed:
                     restarts.pop(0)
@@ -253,7 +254,7 @@ class Day:
                         await asyncio.sleep(0)
                 self.clock.passed += SWEEP * self.chance.uniform(0.75, 1) / len(self.replicas)
             if self.store.paused:
-                self.figures.at_rest += SWEEP
+                self.figures.at_rest += self.clock.passed - begun
         self._at_the_end()
 
     # ---------------------------------------------------------------- the tokens

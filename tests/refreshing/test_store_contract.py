@@ -31,7 +31,9 @@ class House(Protocol):
     @property
     def clock(self) -> SetClock: ...
 
-    def put(self, account: str, *, state: State = State.ACTIVE, due: timedelta = ...) -> None: ...
+    def put(
+        self, account: str, *, state: State = State.ACTIVE, due: timedelta = ..., **fields: object
+    ) -> None: ...
     def consent(self) -> None: ...
     def condemn(self) -> None: ...
     def now_stored(self) -> tuple[str, State, bool]: ...
@@ -43,9 +45,14 @@ class MemoryHouse:
         self.store = MemoryStore(self.clock, [])
 
     def put(
-        self, account: str, *, state: State = State.ACTIVE, due: timedelta = timedelta(minutes=-1)
+        self,
+        account: str,
+        *,
+        state: State = State.ACTIVE,
+        due: timedelta = timedelta(minutes=-1),
+        **fields: object,
     ) -> None:
-        self.store.put(account, state=state, due_at=NOON + due)
+        self.store.put(account, state=state, due_at=NOON + due, **fields)
 
     def consent(self) -> None:
         self.store.consent("acme:1")
@@ -87,7 +94,12 @@ class MongoHouse:
         )
 
     def put(
-        self, account: str, *, state: State = State.ACTIVE, due: timedelta = timedelta(minutes=-1)
+        self,
+        account: str,
+        *,
+        state: State = State.ACTIVE,
+        due: timedelta = timedelta(minutes=-1),
+        **fields: object,
     ) -> None:
         name = f"acme:{account}"
         self.tokens.insert_one(
@@ -99,6 +111,7 @@ class MongoHouse:
                 "refresh_token": RING.seal("refresh-0", token_id=name, field="refresh_token"),
                 "due_at": NOON + due,
                 "revision": 7,
+                **fields,
             }
         )
 
@@ -178,6 +191,38 @@ async def test_claims_come_oldest_first_up_to_the_limit(house):
     assert [claim.token.id for claim in await claimed(house, busy=("acme:2", "acme:3"))] == ["acme:1"]
     rest = await house.store.claim(ACME, limit=2, busy=["acme:1", "acme:2", "acme:3"])
     assert (list(rest.items), rest.more) == ([], False)
+
+
+async def probed(house: House, *, limit: int = 10, failing: bool = False) -> list[str]:
+    batch = await house.store.probe(ACME, limit=limit, busy=["acme:busy"], failing=failing)
+    assert not batch.more
+    return [item.token.account for item in batch.items if isinstance(item, Claim)]
+
+
+async def test_a_probe_takes_only_healthy_tokens_that_are_due(house):
+    """However long others are due; none that is busy, and each once."""
+    house.put("failing", due=timedelta(hours=-9), failures=5)
+    house.put("busy")
+    house.put("later", due=timedelta(minutes=1))
+    house.put("healthy")
+    assert await probed(house) == ["healthy"]
+    assert await probed(house, limit=0) == []
+
+
+async def test_a_probe_prefers_what_was_renewed_before(house):
+    """A token that never was may have been consented to with another client."""
+    for number in range(20):
+        house.put(f"new-{number}")
+    house.put("known", refreshed_at=NOON - timedelta(hours=1))
+    assert await probed(house, limit=1) == ["known"]
+
+
+async def test_if_all_have_failed_a_probe_takes_what_has_failed_least(house):
+    """Only where that is asked for."""
+    for failures in (7, 2, 5):
+        house.put(str(failures), failures=failures)
+    assert await probed(house, limit=1) == []
+    assert await probed(house, limit=1, failing=True) == ["2"]
 
 
 async def test_a_claim_has_a_deadline_by_the_boot_clock(house):
