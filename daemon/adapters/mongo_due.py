@@ -59,23 +59,25 @@ class DueTokens:
         ours = {"lease.owner": self._owner, "doubt.tries": 1}
         return await self._find(self._query(provider, busy, now) | ours, limit)
 
-    async def healthy(
+    async def proven(
         self, provider: Provider, *, limit: int, busy: Collection[str], now: datetime
     ) -> Sequence[Document]:
-        """Some at random of those that have not failed, first those that were renewed before."""
-        sound = {
-            **self._query(provider, busy, now),
-            "state": State.ACTIVE.value,
-            "failures": {"$in": [0, None]},
-        }
-        renewed = await self._find(sound | {"refreshed_at": {"$type": "date"}}, CANDIDATES)
-        found = self._shuffled(renewed)[:limit]
-        if len(found) < limit:
-            never = await self._find(sound | {"refreshed_at": {"$not": {"$type": "date"}}}, CANDIDATES)
-            found += self._shuffled(never)[: limit - len(found)]
-        return found
+        """Some at random of those that were renewed before and have not failed since."""
+        sound = self._sound(provider, busy, now) | {"refreshed_at": {"$type": "date"}}
+        return self._shuffled(await self._find(sound, CANDIDATES))[:limit]
 
-    async def least_failing(
+    async def healthiest(
+        self, provider: Provider, *, limit: int, busy: Collection[str], now: datetime
+    ) -> Sequence[Document]:
+        """Some at random of those that have not failed; if there are none, those with the fewest failures."""
+        found = self._shuffled(await self._find(self._sound(provider, busy, now), CANDIDATES))[:limit]
+        return found or await self._least_failing(provider, limit=limit, busy=busy, now=now)
+
+    def _sound(self, provider: Provider, busy: Collection[str], now: datetime) -> dict[str, object]:
+        healthy = {"state": State.ACTIVE.value, "failures": {"$in": [0, None]}}
+        return {**self._query(provider, busy, now), **healthy}
+
+    async def _least_failing(
         self, provider: Provider, *, limit: int, busy: Collection[str], now: datetime
     ) -> Sequence[Document]:
         """Those with the fewest failures among the oldest, at random among equals."""

@@ -36,7 +36,7 @@ class MongoPauses:
             )
         )
 
-    async def take_turn(self, provider: Provider, pause: Pause, failing: bool = False) -> bool:
+    async def take_turn(self, provider: Provider, pause: Pause, proven: bool = True) -> bool:
         """Whether the next probe is ours: nobody else has taken it since `pause` was read."""
         unchanged = {
             "_id": provider.name,
@@ -45,7 +45,7 @@ class MongoPauses:
             "paused.probes": pause.probes or {"$in": [0, None]},
             "paused.retries": pause.retries or {"$in": [0, None]},
         }
-        after = pause.after(self._mongo.clock.now(), failing=failing)
+        after = pause.after(self._mongo.clock.now(), proven=proven)
         taken = {
             "paused.probes": after.probes,
             "paused.next_probe_at": after.next_probe_at,

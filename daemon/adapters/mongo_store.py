@@ -102,18 +102,15 @@ class MongoStore:
             found, more = await self._due.next(provider, limit=limit, busy=busy, now=now)
         return Batch(items=await self._claimed(provider, found, now=now, asked=asked), more=more)
 
-    async def probe(
-        self, provider: Provider, *, limit: int, busy: Collection[str], failing: bool = False
-    ) -> Batch:
-        """Claim healthy tokens at random, so that the answer is about the provider and no token's own trouble.
-        `failing`: where there are none, the ones with the fewest failures.
+    async def probe(self, provider: Provider, *, limit: int, busy: Collection[str], proven: bool) -> Batch:
+        """Claim proven tokens at random, so that the answer is about the provider and not a token's own trouble; or
+        the healthiest of all.
         """
         now, asked = self._clock.now(), self._clock.boot()
         if limit < 1:
             return Batch(items=(), more=False)
-        found = await self._due.healthy(provider, limit=limit, busy=busy, now=now)
-        if not found and failing:
-            found = await self._due.least_failing(provider, limit=limit, busy=busy, now=now)
+        look = self._due.proven if proven else self._due.healthiest
+        found = await look(provider, limit=limit, busy=busy, now=now)
         return Batch(items=await self._claimed(provider, found, now=now, asked=asked), more=False)
 
     async def _claimed(

@@ -36,8 +36,8 @@ class Reason(StrEnum):
 class Pause:
     """A rest, as all replicas see it. `client`: a fingerprint of the client that it was about.
 
-    `probes` counts the probes by healthy tokens; `retries` those by failing ones, which prove little and so must not
-    make a healthy token wait: each kind has its own next time.
+    `probes` counts the probes by proven tokens (see `is_proven`), `retries` those by others. Another token's failure
+    shows little and so must not make a proven token wait: each kind has its own next time.
     """
 
     reason: Reason
@@ -48,9 +48,9 @@ class Pause:
     retries: int = 0
     client: str | None = None
 
-    def after(self, now: datetime, *, failing: bool) -> "Pause":
-        """The pause once a probe was sent `now`. A healthy token's puts off both kinds, a failing one's only its own."""
-        if failing:
+    def after(self, now: datetime, *, proven: bool) -> "Pause":
+        """The pause once a probe was sent `now`. A proven token's puts off both kinds, another one's only its own."""
+        if not proven:
             retry_at = now + probe_after(self.reason, self.probes + self.retries + 1)
             return replace(self, retries=self.retries + 1, next_retry_at=retry_at)
         probes = self.probes + 1
@@ -76,10 +76,10 @@ SUSPICION = timedelta(minutes=15)  # after so many rejections, no rejection is b
 _SECONDS = timedelta(seconds=1)
 _FIRST_PROBES = {  # seconds until each of the first probes; the last interval is repeated
     Reason.WRONG_CLIENT: (2, 30, 120, 480, 1800),
-    Reason.MISCONFIGURED: (15, 15, 30, 30, 60, 120, 480, 1800),
-    Reason.REJECTIONS: (15, 15, 30, 30, 60),
+    Reason.MISCONFIGURED: (5, 15, 30, 30, 60, 120, 480, 1800),
+    Reason.REJECTIONS: (5, 15, 30, 30, 60),
+    Reason.UNPARSED: (5, 15, 30, 60),
     Reason.OUTAGE: (15, 30, 60),
-    Reason.UNPARSED: (15, 30, 60),
 }
 _WIDENING = frozenset({Reason.MISCONFIGURED, Reason.REJECTIONS})
 _PROBED = (1, 2, 4, 8, 16)
@@ -91,18 +91,22 @@ def probe_after(reason: Reason, probes: int) -> timedelta:
     return intervals[min(probes, len(intervals) - 1)] * _SECONDS
 
 
-def probe_size(pause: Pause) -> int:
-    """How many healthy tokens the next probe takes.
+def probe_size(reason: Reason, probes: int) -> int:
+    """How many healthy tokens a probe takes; `probes` counts those before it.
 
     What may be one customer's trouble is settled by asking more tokens, soon. If they all fail, little is asked.
     """
-    widening = pause.reason in _WIDENING and pause.probes < len(_PROBED)
-    return _PROBED[pause.probes] if widening else 1
+    return _PROBED[probes] if reason in _WIDENING and probes < len(_PROBED) else 1
 
 
 def is_healthy(token: Token) -> bool:
     """Whether `token` has not failed since its last success: only then does a failure say something of its provider."""
     return token.failures == 0
+
+
+def is_proven(token: Token) -> bool:
+    """Whether `token` is healthy and was renewed before, so that it is known to fit the client."""
+    return is_healthy(token) and token.refreshed_at is not None
 
 
 def alike_by(provider: Provider, token: Token) -> str:

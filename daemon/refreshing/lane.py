@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from daemon.domain.answer import Answer, Cause, Granted, Unavailable
-from daemon.domain.brake import Brake, Pause, Reason, alike_by, is_healthy, probe_size
+from daemon.domain.brake import Brake, Pause, Reason, alike_by, is_healthy, is_proven, probe_size
 from daemon.domain.claim import Batch, Claim, SetAside, StoreLost
 from daemon.domain.event import InFlight, ProviderThrottled, TokenUnreadable
 from daemon.domain.provider import Provider
@@ -126,23 +126,27 @@ class Lane:
             return 0
         due = self._is_due(pause.next_probe_at) or self._is_other(pause)
         batch = await (self._candidates(pause) if due else self._doubtful(pause))
-        claims = await self._taken(batch.items)
-        self._claims += claims
-        if not claims or (due and not await self._take_turn(pause, claims)) or self._stopping:
+        self._claims += await self._taken(batch.items)
+        if not self._claims or (due and not await self._take_turn(pause)) or self._stopping:
             return len(batch.items)
-        self._claims.clear()
-        self._start(claims)
+        self._start([self._claims.popleft()])
+        while self._claims and (not due or is_healthy(self._claims[0].token)):
+            self._start([self._claims.popleft()])
         await asyncio.wait(self.in_flight.values())
         return len(batch.items)
 
     async def _candidates(self, pause: Pause) -> Batch:
-        """The healthiest tokens that are due; if all that are due have failed before, one of them, ever more rarely."""
-        limit = self._pace.allows(min(probe_size(pause), self.provider.share))
-        batch = await self._store.probe(self.provider, limit=limit, busy=self._busy())
+        """Proven tokens that are due; if there are none, others: the healthy ones first, else one that has failed."""
+        size = probe_size(pause.reason, pause.probes)
+        batch = await self._probed(size, proven=True)
         if not batch.items and (self._is_due(pause.next_retry_at) or self._is_other(pause)):
-            limit = self._pace.allows(1)
-            batch = await self._store.probe(self.provider, limit=limit, busy=self._busy(), failing=True)
+            size = probe_size(pause.reason, pause.probes + pause.retries)
+            batch = await self._probed(size, proven=False)
         return batch
+
+    async def _probed(self, size: int, *, proven: bool) -> Batch:
+        limit = self._pace.allows(min(size, self.provider.share))
+        return await self._store.probe(self.provider, limit=limit, busy=self._busy(), proven=proven)
 
     async def _doubtful(self, pause: Pause) -> Batch:
         """During an outage, what was asked once without an answer is asked once more: I5 grants it a second chance."""
@@ -151,9 +155,9 @@ class Lane:
             return Batch(items=(), more=False)
         return await self._store.claim(self.provider, limit=limit, busy=self._busy(), doubtful=True)
 
-    async def _take_turn(self, pause: Pause, claims: Sequence[Claim]) -> bool:
-        failing = not any(is_healthy(claim.token) for claim in claims)
-        ours = await self._pauses.take_turn(self.provider, pause, failing)
+    async def _take_turn(self, pause: Pause) -> bool:
+        proven = any(is_proven(claim.token) for claim in self._claims)
+        ours = await self._pauses.take_turn(self.provider, pause, proven)
         if ours:
             self._tried = pause.since
         return ours

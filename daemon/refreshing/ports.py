@@ -44,13 +44,12 @@ class Store(Protocol):
         A claim is returned only when a majority has acknowledged it; one that was not is released later.
         """
 
-    async def probe(
-        self, provider: Provider, *, limit: int, busy: Collection[str], failing: bool = False
-    ) -> Batch:
-        """Claim up to `limit` due tokens for a probe of a resting provider, at random among the healthiest.
+    async def probe(self, provider: Provider, *, limit: int, busy: Collection[str], proven: bool) -> Batch:
+        """Claim up to `limit` due tokens for a probe of a resting provider.
 
-        Only tokens that have not failed since their last success, first those that were renewed before. `failing`:
-        if there are none of these, the ones with the fewest failures. `more` is always false.
+        `proven`: only tokens that were renewed before and have not failed since, at random among them. Else the
+        healthiest of all: those that have not failed, at random, and then those with the fewest failures. `more` is
+        always false.
         """
 
     async def record(self, claim: Claim, change: Change) -> Recorded:
@@ -105,9 +104,9 @@ class Pauses(Protocol):
     async def pause(self, provider: Provider, reason: Reason) -> None:
         """Let `provider` rest, unless it does already."""
 
-    async def take_turn(self, provider: Provider, pause: Pause, failing: bool = False) -> bool:
-        """Whether the next probe is ours: nobody has taken it since `pause` was read. `failing`: it takes a token that
-        failed before, and does not put off the next probe by a healthy one.
+    async def take_turn(self, provider: Provider, pause: Pause, proven: bool = True) -> bool:
+        """Whether the next probe is ours: nobody has taken it since `pause` was read. `proven`: it takes a proven token;
+        else it does not put off the next probe by one.
         """
 
     async def resume(self, provider: Provider) -> None:

@@ -60,12 +60,12 @@ async def test_one_replica_takes_the_turn_to_probe(mongo):
     assert later.next_probe_at >= later.since + probe_after(Reason.MISCONFIGURED, 1)
 
 
-async def test_a_failing_tokens_turn_puts_off_no_healthy_one(mongo):
+async def test_the_turn_of_a_token_that_is_not_proven_puts_off_no_proven_one(mongo):
     """And is taken by one replica alone, too."""
     pauses = MongoPauses(mongo, keyring=lambda: RING)
     await pauses.pause(ACME, Reason.MISCONFIGURED)
     seen = await stored(mongo)
-    turns = await asyncio.gather(*(pauses.take_turn(ACME, seen, True) for _ in range(8)))
+    turns = await asyncio.gather(*(pauses.take_turn(ACME, seen, False) for _ in range(8)))
     assert sorted(turns) == [False] * 7 + [True]
     later = await stored(mongo)
     assert (later.probes, later.retries, later.next_probe_at) == (0, 1, seen.next_probe_at)
@@ -81,7 +81,7 @@ async def test_a_pause_of_an_earlier_version_can_be_probed(mongo):
     pauses = MongoPauses(mongo, keyring=lambda: RING)
     seen = await stored(mongo)
     assert (seen.retries, seen.next_retry_at) == (0, None)
-    assert await pauses.take_turn(ACME, seen, True)
+    assert await pauses.take_turn(ACME, seen, False)
     assert (await stored(mongo)).retries == 1
 
 

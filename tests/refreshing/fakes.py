@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from daemon.domain.brake import Pause, Reason, probe_after
+from daemon.domain.brake import Pause, Reason, is_proven, probe_after
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
 from daemon.domain.claim import Batch, Claim, Entry, Recorded, SetAside, StoreLost, Survey, Unusable
 from daemon.domain.dialect import NoReply, Reply
@@ -150,16 +150,12 @@ class MemoryStore:
         due = sorted(due, key=lambda stored: stored.token.due_at or NOON)[:limit]
         return self._claimed(due, more=len(due) == limit)
 
-    async def probe(
-        self, provider: Provider, *, limit: int, busy: Collection[str], failing: bool = False
-    ) -> Batch:
+    async def probe(self, provider: Provider, *, limit: int, busy: Collection[str], proven: bool) -> Batch:
         self._step("probe", provider.name)
         due = self._due(provider, busy, doubtful=False)
-        healthy = [one for one in due if not one.token.failures]
-        healthy.sort(key=lambda one: (one.token.refreshed_at is None, self.chance()))
-        if not healthy and failing:
-            healthy = sorted(due, key=lambda one: (one.token.failures, one.token.due_at))
-        return self._claimed(healthy[:limit], more=False)
+        fit = [one for one in due if not proven or is_proven(one.token)]
+        fit.sort(key=lambda one: (one.token.failures, self.chance()))
+        return self._claimed(fit[:limit], more=False)
 
     def _claimed(self, due: Sequence[Stored], *, more: bool) -> Batch:
         claim_id = f"claim-{next(self._numbers)}"
@@ -292,11 +288,11 @@ class MemoryPauses:
         pause = Pause(reason=reason, since=now, next_probe_at=at, next_retry_at=at, client=self.client)
         self._store.paused.setdefault(provider.name, pause)
 
-    async def take_turn(self, provider: Provider, pause: Pause, failing: bool = False) -> bool:
+    async def take_turn(self, provider: Provider, pause: Pause, proven: bool = True) -> bool:
         self._diary.append(f"turn {provider.name}")
         if self.beaten or self._store.paused.get(provider.name) != pause:
             return False
-        after = pause.after(self._clock.now(), failing=failing)
+        after = pause.after(self._clock.now(), proven=proven)
         self._store.paused[provider.name] = replace(after, client=self.client)
         return True
 

@@ -47,6 +47,13 @@ POPULATIONS: Mapping[str, Population] = {
     "tenants with a page or an error of their own": Population(
         good=60, bad={"page of its tenant": 10, "error with 200": 10, "errors with 200": 10}, lasts=12 * HOUR
     ),
+    "each minute one more with a foreign client": Population(
+        good=12, bad={}, stream=("foreign client", MINUTE), lasts=6 * HOUR
+    ),
+    "each minute one more that is refused": Population(
+        good=12, bad={}, stream=("unauthorized client", MINUTE), lasts=6 * HOUR
+    ),
+    "each minute one more that is dead": Population(good=12, bad={}, stream=("dead", MINUTE), lasts=6 * HOUR),
     "more bad than good": Population(
         good=20, bad={"unauthorized client": 40, "own words": 40, "no answer": 20}, lasts=12 * HOUR
     ),

@@ -106,6 +106,7 @@ class Population:
     bad: Mapping[str, int] = field(default_factory=dict)
     spread: timedelta = timedelta(minutes=55)  # over which they fall due
     turns: timedelta | None = None
+    stream: tuple[str, timedelta] | None = None  # one more bad token of this kind, new and due, each time
     lifetime: timedelta = HOUR
     share: int = 16
     replicas: int = 1
@@ -223,7 +224,7 @@ class Day:
         self._numbers = count(1)
         self._kinds: dict[str, str] = {}  # account -> kind of bad token
         self._due: dict[str, datetime] = {}  # token -> when its renewal should have begun
-        self._reasons: set[str] = set()
+        self._streamed = 0
         stores: list[DueStore] = []
         for number in range(population.replicas):
             stores.append(
@@ -244,6 +245,7 @@ class Day:
         )
         while self.clock.passed < self.population.lasts:
             begun = self.clock.passed
+            self._consent_badly()
             for replica in self.chance.sample(self.replicas, len(self.replicas)):
                 while restarts and restarts[0] <= self.clock.passed:
                     restarts.pop(0)
@@ -258,6 +260,24 @@ class Day:
         self._at_the_end()
 
     # ---------------------------------------------------------------- the tokens
+
+    def _consent_badly(self) -> None:
+        if self.population.stream is None:
+            return
+        kind, every = self.population.stream
+        while self._streamed * every <= self.clock.passed:
+            self._streamed += 1
+            account = f"bad-{next(self._numbers)}"
+            self._kinds[account] = kind
+            ends = self.clock.now() + HOUR
+            self.store.put(
+                account,
+                of=self.provider.name,
+                refresh_token=Secret(f"{account}.0"),
+                due_at=self.clock.now(),
+                expires_at=ends,
+                issued_at=self.clock.now(),
+            )
 
     def _fill(self) -> None:
         population = self.population

@@ -251,9 +251,8 @@ async def test_a_failing_token_that_probes_does_not_make_a_healthy_one_wait(worl
     """Only failing ones are due; then a healthy one comes due, and is asked in the next sweep."""
     world.store.put("bad", failures=3, refresh_token=Secret("bad"))
     later = NOON + timedelta(minutes=20)
-    world.store.put(
-        "good", due_at=later, expires_at=later + timedelta(minutes=5), refresh_token=Secret("good")
-    )
+    ends = later + timedelta(minutes=5)
+    world.store.put("good", due_at=later, expires_at=ends, refresh_token=Secret("good"), refreshed_at=NOON)
     world.sweeper.lanes["acme"] = resting(world, Reason.MISCONFIGURED)
     world.endpoint.answer = lambda request: (
         replace(granted("refresh-1"), asked_at=world.clock.now())

@@ -15,8 +15,9 @@ DOWN = answered({"error": "temporarily_unavailable"}, status=400)
 
 
 def put(world, count, **fields):
+    """So many that were renewed before."""
     for n in range(count):
-        world.store.put(str(n), **fields)
+        world.store.put(str(n), **{"refreshed_at": NOON - timedelta(hours=1), **fields})
 
 
 async def worked(lane):

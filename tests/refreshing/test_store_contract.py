@@ -193,36 +193,34 @@ async def test_claims_come_oldest_first_up_to_the_limit(house):
     assert (list(rest.items), rest.more) == ([], False)
 
 
-async def probed(house: House, *, limit: int = 10, failing: bool = False) -> list[str]:
-    batch = await house.store.probe(ACME, limit=limit, busy=["acme:busy"], failing=failing)
+async def probed(house: House, *, limit: int = 10, busy: str = "acme:busy", proven: bool = True) -> list[str]:
+    batch = await house.store.probe(ACME, limit=limit, busy=[busy], proven=proven)
     assert not batch.more
     return [item.token.account for item in batch.items if isinstance(item, Claim)]
 
 
-async def test_a_probe_takes_only_healthy_tokens_that_are_due(house):
-    """However long others are due; none that is busy, and each once."""
-    house.put("failing", due=timedelta(hours=-9), failures=5)
-    house.put("busy")
-    house.put("later", due=timedelta(minutes=1))
-    house.put("healthy")
-    assert await probed(house) == ["healthy"]
+RENEWED = NOON - timedelta(hours=1)
+
+
+async def test_a_probe_takes_only_proven_tokens_that_are_due(house):
+    """However long others are due: none that has failed or was never renewed, none that is busy, and each once."""
+    house.put("failing", due=timedelta(hours=-9), failures=5, refreshed_at=RENEWED)
+    house.put("busy", refreshed_at=RENEWED)
+    house.put("later", due=timedelta(minutes=1), refreshed_at=RENEWED)
+    house.put("new", due=timedelta(hours=-9))
+    house.put("proven", refreshed_at=RENEWED)
+    assert await probed(house) == ["proven"]
     assert await probed(house, limit=0) == []
 
 
-async def test_a_probe_prefers_what_was_renewed_before(house):
-    """A token that never was may have been consented to with another client."""
-    for number in range(20):
-        house.put(f"new-{number}")
-    house.put("known", refreshed_at=NOON - timedelta(hours=1))
-    assert await probed(house, limit=1) == ["known"]
-
-
-async def test_if_all_have_failed_a_probe_takes_what_has_failed_least(house):
-    """Only where that is asked for."""
+async def test_without_a_proven_token_a_probe_takes_a_healthy_one(house):
+    """One that never was renewed; if there is none of them either, the one that has failed least."""
     for failures in (7, 2, 5):
         house.put(str(failures), failures=failures)
+    house.put("new")
     assert await probed(house, limit=1) == []
-    assert await probed(house, limit=1, failing=True) == ["2"]
+    assert await probed(house, limit=1, proven=False) == ["new"]
+    assert await probed(house, limit=1, busy="acme:new", proven=False) == ["2"]
 
 
 async def test_a_claim_has_a_deadline_by_the_boot_clock(house):
