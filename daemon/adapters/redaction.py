@@ -1,11 +1,10 @@
 """What may stand in a log line. Everything that is logged passes here, library messages and tracebacks included.
 
 Strict where texts come from outside: known secrets, credentials in URIs, values named like a secret, and any run of
-20 or more token characters are masked. Readable where they don't: ids, paths, dotted names, and a traceback's frames,
-which are code (its locals are never shown, nor its source lines).
+20 or more token characters that does not consist of words are masked. Readable where they don't: ids, paths, names of
+classes and hosts, error codes, and a traceback's frames, which are code (its locals are never shown, nor its source lines).
 """
 
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from os import PathLike
 from traceback import walk_tb
-from urllib.parse import quote, quote_plus
 
-from daemon.domain.secret import MASK, Secret
+from daemon.domain.secret import MASK, Secret, spellings
+from daemon.domain.word import is_readable
 
 TEXT_LIMIT = 2_000
 FRAME_LIMIT = 40  # innermost frames of one exception
@@ -51,20 +50,9 @@ class Redaction:
 
     def register(self, secrets: Iterable[Secret]) -> None:
         """From now on mask exactly these secrets wherever they occur, however they are quoted."""
-        spellings = {
-            spelling
-            for secret in secrets
-            if len(text := secret.reveal()) >= SHORTEST_LITERAL
-            for spelling in (
-                text,
-                quote(text, safe="", errors="replace"),
-                quote_plus(text, errors="replace"),
-                repr(text)[1:-1],
-                json.dumps(text)[1:-1],
-            )
-        }
-        longest_first = sorted(spellings, key=len, reverse=True)
-        self._literals = re.compile("|".join(map(re.escape, longest_first))) if spellings else None
+        texts = (secret.reveal() for secret in secrets)
+        found = spellings(text for text in texts if len(text) >= SHORTEST_LITERAL)
+        self._literals = re.compile("|".join(map(re.escape, found))) if found else None
 
     def value(self, name: str, value: object, depth: int = 0) -> object:
         """`value`, fit to be logged under `name`: a JSON value without a secret in it."""
@@ -160,10 +148,10 @@ def _without_query(rest: str) -> str:
 
 
 def _readable(run: str) -> str:
-    """A run of token characters: kept when it is a path or a dotted name of ordinary words, else masked. Of an
+    """A run of token characters: kept when it consists of words, such as an error code, a class or a host. Of an
     absolute path or a URL's rest only the odd segments are masked.
     """
-    if _words(run) and ("." in run or "/" in run):
+    if is_readable(run) or (_words(run) and ("." in run or "/" in run)):
         return run
     if run.startswith("/"):
         return "/".join(part if _words(part) else MASK for part in run.split("/"))

@@ -18,6 +18,7 @@ class Granted:
     scope: str | None = None
     expires_at: datetime | None = None  # None: it never expires
     refresh_expires_at: datetime | None = None
+    consent_ends_at: datetime | None = None  # the owner's consent itself, however often the token is renewed
     extra: Mapping[str, object] = field(default_factory=dict)
 
 

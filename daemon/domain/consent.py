@@ -11,10 +11,10 @@ from datetime import datetime
 
 from daemon.domain.expiry import end_of, jwt_end
 from daemon.domain.provider import Definition, ExpiryUnit, Grant
+from daemon.domain.response_parser import Body
 from daemon.domain.secret import Secret
 from daemon.domain.token_response import (
     ASSUMED_LIFETIME,
-    Body,
     at_path,
     first,
     first_text,

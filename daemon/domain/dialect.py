@@ -6,20 +6,33 @@ heal it, and nothing is condemned on a guess.
 """
 
 import json
-from collections.abc import Mapping
+from base64 import b64encode
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from urllib.parse import parse_qsl
 
 from daemon.domain.answer import Answer, Cause, Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
 from daemon.domain.provider import Definition, Grant, Provider, Rotation, Sign
-from daemon.domain.secret import Secret, masked
+from daemon.domain.refusal import (
+    asks_to_slow_down,
+    cause_of,
+    code_elsewhere,
+    code_of,
+    names_in,
+    says_not_dead,
+    words_of,
+    words_of_text,
+)
+from daemon.domain.request import form_value
+from daemon.domain.response_parser import Body, Parsed, parse
+from daemon.domain.secret import Secret, masked, spellings
+from daemon.domain.sender_constraint import is_sender_constrained
+from daemon.domain.target import redirect_target
 from daemon.domain.token import Token
 from daemon.domain.token_response import (
-    Body,
     access_end,
     at_path,
+    consent_end,
     first,
     first_text,
     holds_refresh_token_elsewhere,
@@ -27,6 +40,7 @@ from daemon.domain.token_response import (
     refresh_end,
     scope,
 )
+from daemon.domain.token_trace import brings_refresh_token, may_be_a_grant
 
 _DEAD = frozenset({"invalid_grant"})
 # One token's client or scope may differ from the others'; a client that nobody knows is everybody's.
@@ -43,8 +57,15 @@ _STANDARD = (
     | {"temporarily_unavailable", "unsupported_response_type"}
     | {"interaction_required", "login_required", "consent_required"}  # OpenID Connect Core §3.1.2.6
 )
+_VERDICTS = frozenset(
+    {400, 401}
+)  # with another status invalid_grant is no verdict, unless a definition says so
+_CODE_LIMIT = 100  # characters
 NO_WAIT = timedelta(0)
 OURS = frozenset({"not_kept", "too_late"})  # codes of refreshd's own trouble: nothing was sent
+REFUSAL_WAIT = timedelta(
+    minutes=2
+)  # after an error that comes as a success: asking sooner may prolong a lock-out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +78,7 @@ class Reply:
     body: bytes = field(repr=False)
     whole: bool
     asked_at: datetime
+    location: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,15 +102,14 @@ def read(provider: Provider, token: Token, reply: Reply | NoReply) -> Answer:
             return Misconfigured(code=reply.code, message=reply.message, concerns=reply.concerns)
         cause = Cause.OURS if reply.ours or reply.code in OURS else Cause.OUTAGE
         return Unavailable(code=reply.code, message=reply.message, in_doubt=reply.sent, cause=cause)
-    body = _parsed(reply)
-    hide = (token.refresh_token, token.access_token, provider.client_secret)
-    refusal = _refusal(provider.definition, reply, body or {}, hide)
-    if refusal is not None:
-        return refusal
-    if body is None or not first_text(body, provider.definition.reply.access_token):
-        return _no_grant(reply)
-    grant = provider.definition.grant_of(token.grant)
-    return _grant(provider.definition, body, rotates=grant is Grant.REFRESH_TOKEN, asked_at=reply.asked_at)
+    parsed = parse(reply.body, content_type=reply.content_type, whole=reply.whole)
+    known = provider.definition
+    if not any(_shown(signs, reply.status, body) for signs in _signs(known) for body in parsed.objects):
+        granted = _granted(provider, token, reply, parsed)
+        if granted is not None:
+            return granted
+    refused = _refused(provider, token, reply, parsed)
+    return _withheld(provider, token, reply, parsed) or refused
 
 
 def retry_after(header: str | None, *, now: datetime) -> timedelta | None:
@@ -110,72 +131,203 @@ def retry_after(header: str | None, *, now: datetime) -> timedelta | None:
     return min(max(wait, timedelta(seconds=1)), timedelta(hours=24))
 
 
-def _parsed(reply: Reply) -> Body | None:
-    """The body as an object, or None. JSON whatever the content type says, and whatever comes behind it where the reply
-    is not whole; form-encoded only where it says so, and whole: cut short, its last value would look like a shorter one.
+def _granted(provider: Provider, token: Token, reply: Reply, parsed: Parsed) -> Granted | Unread | None:
+    """The grant that a reply holds, whatever its status: thrown away, it would be lost. Of a reply that broke off, only
+    one whose refresh token is complete.
     """
-    try:
-        body = json.loads(reply.body) if reply.whole else _first_value(reply.body)
-    except (ValueError, RecursionError):
-        if not reply.whole or "x-www-form-urlencoded" not in reply.content_type.lower():
-            return None
-        try:
-            return dict(parse_qsl(reply.body.decode(), max_num_fields=100))
-        except ValueError:
-            return None
-    return body if isinstance(body, dict) else None
+    known = provider.definition
+    shape = known.reply
+    found = {
+        (first_text(body, shape.access_token), first_text(body, shape.refresh_token)): body
+        for body in parsed.objects
+        if first_text(body, shape.access_token)
+    }
+    rotates = known.grant_of(token.grant) is Grant.REFRESH_TOKEN
+    if len(found) > 1:
+        return Unread(code="ambiguous", message=f"HTTP {reply.status} with {len(found)} different grants")
+    for (_, refresh), body in found.items():
+        if not parsed.cut or (rotates and refresh):
+            return _grant(known, body, rotates=rotates, asked_at=reply.asked_at)
+    return None
 
 
-def _first_value(body: bytes) -> object:
-    return json.JSONDecoder().raw_decode(body.decode(json.detect_encoding(body)).lstrip())[0]
-
-
-def _refusal(
-    known: Definition, reply: Reply, body: Body, hide: tuple[Secret | None, ...]
-) -> Rejected | Misconfigured | Unavailable | None:
-    """The error that the body or the status tells, if any. With an access token, only the definition's own signs
-    count: a grant that is taken for an error would be lost.
-    """
-    own = (known.unavailable, known.misconfigured, known.rejected)
-    if first_text(body, known.reply.access_token) and not any(
-        _shown(signs, reply.status, body) for signs in own
-    ):
-        return None
-    code = _code(body)
-    label = (code if _is_known(code, known) else masked(code, hide)) or f"http_{reply.status}"
-    told = masked(_message(body), hide) or (label if code else f"HTTP {reply.status}")
+def _refused(
+    provider: Provider, token: Token, reply: Reply, parsed: Parsed
+) -> Rejected | Misconfigured | Unavailable:
+    """What a reply without a grant means. Of one that broke off, the status alone."""
+    known, success = provider.definition, 200 <= reply.status < 300
+    if success and (parsed.cut or not (reply.whole or parsed.objects)):
+        return Unavailable(code="cut_short", message="the reply ended before its end", in_doubt=True)
+    bodies = () if parsed.cut else parsed.objects
+    body = next((one for one in bodies if _is_error(known, reply.status, one)), bodies[0] if bodies else {})
+    error = _error(provider, token, reply, parsed, body)
+    wait = retry_after(reply.retry_after, now=reply.asked_at)
     later = Unavailable(
-        code=label,
-        message=told,
-        retry_after=retry_after(reply.retry_after, now=reply.asked_at),
+        code=error.code,
+        message=error.message,
+        retry_after=wait,
         in_doubt=reply.status >= 500,
-        throttled=reply.status == 429,
+        throttled=asks_to_slow_down(reply.status, error.words),
+        cause=cause_of(reply.status, error.name, error.words, body=body, page=parsed.is_page),
     )
     if (sign := _shown(known.unavailable, reply.status, body)) is not None:
-        wait = max(sign.wait or NO_WAIT, later.retry_after or NO_WAIT) or None
-        throttled = later.throttled or sign.wait is not None  # it says how long not to ask
-        return replace(later, in_doubt=later.in_doubt or sign.doubt, retry_after=wait, throttled=throttled)
+        return _temporary(later, sign)
     if _shown(known.misconfigured, reply.status, body):
-        return Misconfigured(code=label, message=told, concerns=Concern.CLIENT)
-    if code in _DEAD or _shown(known.rejected, reply.status, body):
-        return Rejected(code=label, message=told)
-    if code in _REACH:
-        return Misconfigured(code=label, message=told, concerns=_REACH[code])
-    return later if body.get("error") or not 200 <= reply.status < 300 else None
+        return Misconfigured(code=error.code, message=error.message, concerns=Concern.CLIENT)
+    if 300 <= reply.status < 400:
+        return _moved(provider, token, reply)
+    if _is_verdict(known, reply, body, error):
+        return Rejected(code=error.code, message=error.message)
+    if error.name in _REACH:
+        return Misconfigured(code=error.code, message=error.message, concerns=_REACH[error.name])
+    if not success or body.get("error") or error.name:
+        return later
+    return _no_grant(reply, parsed, body, later)
+
+
+def _temporary(later: Unavailable, sign: Sign) -> Unavailable:
+    """A failure that the definition knows to pass. Where it says how long not to ask, it is a throttle."""
+    wait = max(sign.wait or NO_WAIT, later.retry_after or NO_WAIT) or None
+    return replace(
+        later,
+        in_doubt=later.in_doubt or sign.doubt,
+        retry_after=wait,
+        throttled=later.throttled or sign.wait is not None,
+        cause=Cause.OUTAGE,
+    )
+
+
+def _is_verdict(known: Definition, reply: Reply, body: Body, error: "_Error") -> bool:
+    """Whether the grant is dead: by the definition's word, or by the standard's with a status that the standard gives it
+    (RFC 6749 §5.2). Neither counts if something in the reply speaks of waiting.
+    """
+    sign = _shown(known.rejected, reply.status, body)
+    if sign is None and not (error.name in _DEAD and reply.status in _VERDICTS):
+        return False
+    if sign is not None and reply.status in sign.status:
+        return not says_not_dead(error.words)
+    fails = reply.status == 429 or reply.status >= 500 or reply.retry_after is not None
+    return not fails and not says_not_dead(error.words)
+
+
+def _no_grant(reply: Reply, parsed: Parsed, body: Body, later: Unavailable) -> Unavailable:
+    """A success without a grant. An object is an error in other words; anything else is a page, and the request may have
+    reached the provider behind it.
+    """
+    if body:
+        wait = max(REFUSAL_WAIT, later.retry_after or NO_WAIT)
+        return replace(later, retry_after=wait, cause=Cause.REFUSAL)
+    words = f": {later.message}" if later.message != _status(reply) else ""
+    message = f"{_status(reply)} with {_kind(parsed)} instead of tokens{words}"[:300]
+    return Unavailable(
+        code="page", message=message, retry_after=later.retry_after, in_doubt=True, cause=Cause.PAGE
+    )
+
+
+def _kind(parsed: Parsed) -> str:
+    if parsed.text is None:
+        return "bytes that are no text"
+    return "a page" if parsed.is_page else "a text" if parsed.text else "an empty body"
+
+
+def _withheld(provider: Provider, token: Token, reply: Reply, parsed: Parsed) -> Unread | None:
+    """A reply that is no grant and yet may hold the only copy of a token."""
+    presented = spellings(
+        secret.reveal() for secret in (token.refresh_token, token.access_token) if secret is not None
+    )
+    success = 200 <= reply.status < 300
+    rotates = provider.definition.grant_of(token.grant) is Grant.REFRESH_TOKEN
+    if rotates and brings_refresh_token(parsed, presented):
+        code = "no_grant" if success else "error_with_token"
+        what = "no grant that can be read" if success else "an error"
+        return Unread(
+            code=code, message=f"{_status(reply)}: {what}, and a refresh token that is not the old one"
+        )
+    named = any(_is_error(provider.definition, reply.status, body) for body in parsed.objects)
+    if not success or named:
+        return None
+    if may_be_a_grant(parsed, presented, content_type=reply.content_type, size=len(reply.body)):
+        return Unread(code="no_grant", message=f"{_status(reply)} that may hold a token which can't be read")
+    return None
+
+
+def _moved(provider: Provider, token: Token, reply: Reply) -> Misconfigured:
+    """A redirect. It is not followed: a refresh token goes where the definition says, and nowhere else."""
+    where = redirect_target(provider, token.vars, reply.location)
+    message = f"{_status(reply)}, and it does not say where the token endpoint is"
+    if where is not None:
+        place = masked(where.place, _hidden(provider, token))
+        whose = "" if where.is_known else ", which is not a host of this provider's definition"
+        message = f"the token endpoint has moved to {place}{whose}: set token_url"
+    return Misconfigured(code="moved", message=message, concerns=Concern.PROVIDER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Error:
+    """What a refusal says. `name`: its code as the standard or the definition means it; `code` and `message`: what is
+    told to people, masked; `words`: all that it says, unmasked.
+    """
+
+    name: str
+    code: str
+    message: str
+    words: str
+
+
+def _error(provider: Provider, token: Token, reply: Reply, parsed: Parsed, body: Body) -> _Error:
+    known, hide = provider.definition, _hidden(provider, token)
+    name = code_of(known, body)
+    label = name if _is_known(name, known) else masked(name, hide, limit=_CODE_LIMIT)
+    label = (
+        label
+        or _shown_value(known, reply.status, body)
+        or masked(code_elsewhere(body), hide, limit=_CODE_LIMIT)
+    )
+    words = words_of(known, body)
+    if not parsed.objects:
+        words = words_of_text(parsed)
+    message = masked(words, hide) or (label if name else _status(reply))
+    if body and not name and 200 <= reply.status < 300:
+        message = f"{message[:200]} (HTTP {reply.status} without a token; its fields: {names_in(body)})"[:300]
+    return _Error(
+        name=name, code=label or f"http_{reply.status}", message=message, words=f"{name} {label} {words}"
+    )
+
+
+def _hidden(provider: Provider, token: Token) -> tuple[Secret | None, ...]:
+    """What was sent, and so may be echoed."""
+    secret = provider.client_secret
+    known = (token.refresh_token, token.access_token, secret)
+    if secret is None:
+        return known
+    plain, encoded = secret.reveal(), form_value(secret.reveal())
+    users = {f"{provider.client_id}:{plain}", f"{form_value(provider.client_id)}:{encoded}", f"{encoded}:"}
+    return (*known, *(Secret(b64encode(user.encode(errors="replace")).decode()) for user in users))
+
+
+def _is_error(known: Definition, status: int, body: Body) -> bool:
+    return bool(code_of(known, body)) or any(_shown(signs, status, body) for signs in _signs(known))
+
+
+def _signs(known: Definition) -> tuple[tuple[Sign, ...], ...]:
+    return known.unavailable, known.misconfigured, known.rejected
 
 
 def _is_known(code: str, known: Definition) -> bool:
-    signs = (*known.unavailable, *known.misconfigured, *known.rejected)
-    return code in _STANDARD or any(code in sign.values for sign in signs)
+    return code in _STANDARD or any(code in sign.values for signs in _signs(known) for sign in signs)
 
 
-def _no_grant(reply: Reply) -> Unread | Unavailable:
-    """A success without an access token. Cut short, it is as good as lost; whole, somebody must look at it."""
-    if not reply.whole:
-        return Unavailable(code="cut_short", message="the reply ended before its end", in_doubt=True)
-    return Unread(
-        code="no_grant", message=f"HTTP {reply.status} that holds neither a grant nor a known error"
-    )
+def _shown_value(known: Definition, status: int, body: Body) -> str:
+    """The text that a sign of the definition knows as it is."""
+    for signs in _signs(known):
+        if (sign := _shown(signs, status, body)) is not None and sign.values:
+            value = at_path(body, sign.field)
+            return value if isinstance(value, str) else json.dumps(value)
+    return ""
+
+
+def _status(reply: Reply) -> str:
+    return f"HTTP {reply.status}"
 
 
 def _grant(known: Definition, body: Body, *, rotates: bool, asked_at: datetime) -> Granted | Unread:
@@ -190,8 +342,15 @@ def _grant(known: Definition, body: Body, *, rotates: bool, asked_at: datetime) 
         scope=scope(first(body, shape.scope)),
         expires_at=access_end(known, body, access=access, asked_at=asked_at),
         refresh_expires_at=refresh_end(known, body, asked_at=asked_at) if rotates else None,
+        consent_ends_at=consent_end(known, body, asked_at=asked_at) if rotates else None,
         extra=kept(known, body),
     )
+    if is_sender_constrained(granted.token_type):
+        return Unread(
+            code="sender_constrained",
+            message=f"the new tokens are bound to a key (token_type {granted.token_type}), which refreshd can't prove to hold",
+            granted=granted,
+        )
     if refresh or not rotates:
         return granted
     if holds_refresh_token_elsewhere(body):
@@ -224,20 +383,3 @@ def _is_shown(sign: Sign, status: int, body: Body) -> bool:
     except RecursionError:  # nested almost too deep to be parsed: no sign that anybody meant
         return False
     return shown in sign.values or (sign.pattern is not None and sign.pattern.search(shown) is not None)
-
-
-def _code(body: Body) -> str:
-    """The error code: `error` as text or number, or the code inside an error object."""
-    error = body.get("error")
-    if isinstance(error, Mapping):
-        error = error.get("code") or error.get("type")
-    return str(error) if isinstance(error, str | int) and not isinstance(error, bool) and error else ""
-
-
-def _message(body: Body) -> str:
-    error = body.get("error")
-    inner = error.get("message") if isinstance(error, Mapping) else None
-    for told in (body.get("error_description"), inner, body.get("message")):
-        if isinstance(told, str) and told:
-            return told
-    return ""

@@ -125,18 +125,19 @@ def _ends(
     """When the consent ends, and when the refresh token does; neither where no refresh token is presented."""
     if known.grant_of(token.grant) is not Grant.REFRESH_TOKEN:
         return None, None
-    consent_ends = _consent_end(known, token)
+    consent_ends = granted.consent_ends_at or _consent_end(known, token)
     return consent_ends, _refresh_end(known, token, granted, consent_ends, asked_at=asked_at)
 
 
 def _consent_end(known: Definition, token: Token) -> datetime | None:
-    """When the consent itself ends, where the definition knows of such an end. An application that writes a new
-    consent does not know our field: that it was issued after our last renewal tells.
+    """When the consent itself ends, where the definition or an earlier reply knows of such an end. An application that
+    writes a new consent does not know our field: that it was issued after our last renewal tells.
     """
-    if known.refresh_lifetime is None:
-        return None
     renewed = token.refreshed_at
-    if renewed is None or (token.issued_at is not None and token.issued_at > renewed):
+    reconsented = renewed is not None and token.issued_at is not None and token.issued_at > renewed
+    if known.refresh_lifetime is None:
+        return None if reconsented else token.consent_ends_at
+    if renewed is None or reconsented:
         return token.issued_at + known.refresh_lifetime if token.issued_at else token.refresh_expires_at
     return token.consent_ends_at or token.refresh_expires_at
 
@@ -148,7 +149,7 @@ def _refresh_end(
     what was known before.
     """
     if granted.refresh_expires_at is not None:
-        return granted.refresh_expires_at
+        return min(filter(None, (granted.refresh_expires_at, granted.consent_ends_at)))
     idle = asked_at + known.refresh_idle if known.refresh_idle is not None else None
     return min(filter(None, (idle, consent_ends)), default=token.refresh_expires_at)
 

@@ -115,8 +115,21 @@ class Shape:
         "refresh_token_expires_in",
         "x_refresh_token_expires_in",
         "refresh_expires_in",
+        "refresh_token_timeout",  # draft-ietf-oauth-refresh-token-expiration
         "refresh_token_expires_at",
+        "refresh_expires_at",
+        "refresh_token_expiry",
+        "refreshTokenExpiresIn",
+        "refreshTokenExpiresAt",
     )
+    consent_expires_in: tuple[str, ...] = (
+        "authorization_expires_in",  # the same draft
+        "authorization_expires_at",
+        "consent_expires_in",
+        "consent_expires_at",
+    )
+    error_code: tuple[str, ...] = ("error", "error.code", "error.type")
+    error_message: tuple[str, ...] = ()  # else they are looked for under the names that are in use
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

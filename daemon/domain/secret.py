@@ -5,12 +5,17 @@ a traceback or a `repr` of something around it can't give it away. `.reveal()` i
 """
 
 import hmac
+import html
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NoReturn
 from urllib.parse import quote, quote_plus
 
+from daemon.domain.word import is_readable
+
 MASK = "•••"
+_ESCAPE = re.compile(r"%[0-9A-F]{2}")
 _TOKEN_RUN = re.compile(r"[A-Za-z0-9._~+/=%-]{20,}")
 
 
@@ -51,16 +56,35 @@ class Secret:
         raise TypeError("a Secret is not pickled")
 
 
-def masked(text: str, secrets: Iterable[Secret | None] = (), *, limit: int = 300) -> str:
-    """`text`, fit to be logged and stored: known secrets (also percent-encoded) and any run of 20 or more token
-    characters are masked, control characters are blanks, and it is at most `limit` characters long.
+def masked(
+    text: str, secrets: Iterable[Secret | None] = (), *, names: Iterable[str] = (), limit: int = 300
+) -> str:
+    """`text`, fit to be logged and stored: known secrets in every spelling are masked, and any run of 20 or more token
+    characters that is neither made of words nor one of `names`. Control characters become blanks, and the result is
+    at most `limit` characters long. `names`: hosts and files of the operator's own configuration.
 
     Providers echo what they were sent, so their messages count as hostile.
     """
-    plain = {secret.reveal() for secret in secrets if secret}
-    sent = {encoded(value, safe="", errors="replace") for value in plain for encoded in (quote, quote_plus)}
-    for value in sorted(plain | sent, key=len, reverse=True):  # the longest first: one may hold another
-        text = text.replace(value, MASK)
-    text = _TOKEN_RUN.sub(MASK, text)
+    known_texts = (secret.reveal() for secret in secrets if secret)
+    for spelling in spellings(known_texts):
+        text = text.replace(spelling, MASK)
+    known = frozenset(names)
+    text = _TOKEN_RUN.sub(lambda run: run[0] if run[0] in known or is_readable(run[0]) else MASK, text)
     text = "".join(character if character.isprintable() else " " for character in text).strip()
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def spellings(texts: Iterable[str]) -> list[str]:
+    """Each of `texts` in every way that it may be quoted, the longest first, since one may hold another."""
+    found = {spelling for text in texts for spelling in _spellings(text) if spelling}
+    return sorted(found, key=len, reverse=True)
+
+
+def _spellings(text: str) -> Iterator[str]:
+    """`text` as it is, in small and in capital letters, percent-encoded, and quoted by JSON, PHP, HTML and Python."""
+    yield from (text, text.lower(), text.upper(), html.escape(text), repr(text)[1:-1])
+    for encoded in (quote(text, safe="", errors="replace"), quote_plus(text, errors="replace")):
+        yield encoded
+        yield _ESCAPE.sub(lambda escape: escape[0].lower(), encoded)
+    quoted = json.dumps(text)[1:-1]
+    yield from (quoted, quoted.replace("/", "\\/"))

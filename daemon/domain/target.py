@@ -4,8 +4,9 @@ leading a refresh token and a client secret astray.
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from daemon.domain.provider import Provider, VariableKind
 
@@ -17,6 +18,9 @@ _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _FIXED_HOST = re.compile(r"[a-z]+://[^/?#\\]+/")  # the host is complete before the first variable
 # Scheme, host, perhaps a port and a path: no user, no query, nothing encoded. The host is checked afterwards.
 BASE = re.compile(r"https?://[A-Za-z0-9._-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]+)*/?")
+LONGEST_VALUE = (
+    253  # characters of a variable, as of a host name: what a pattern is tried on, and its cost, is bounded
+)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -56,7 +60,7 @@ def _value(provider: Provider, name: str, variables: Mapping[str, str]) -> str:
     if rule is None or value is None:
         raise NotSendable(f"the token has no variable {name!r}, which {provider.name}'s definition needs")
     shape = BASE if rule.kind is VariableKind.BASE else rule.pattern
-    if not shape.fullmatch(value) or not _VISIBLE.fullmatch(value):
+    if len(value) > LONGEST_VALUE or not shape.fullmatch(value) or not _VISIBLE.fullmatch(value):
         raise NotSendable(f"the variable {name!r} does not look as {provider.name}'s definition demands")
     return value.rstrip("/") if rule.kind is VariableKind.BASE else value
 
@@ -80,6 +84,33 @@ def is_allowed(provider: Provider, url: str) -> bool:
         raise NotSendable("the token URL is not a URL once its variables are filled in") from None
     secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(url))
     return secure and parts.netloc.lower() in provider.allowed_hosts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redirected:
+    """Where a redirect points: host and path, never the query. `is_known`: the host is one of this provider's."""
+
+    place: str
+    host: str
+    is_known: bool
+
+
+def redirect_target(
+    provider: Provider, variables: Mapping[str, str], location: str | None
+) -> Redirected | None:
+    """Where `location` points, read against the token endpoint's URL; None where it points nowhere."""
+    try:
+        here = token_url(provider, variables)
+        parts = urlsplit(urljoin(here, location or ""))
+        known = {urlsplit(here).netloc.lower(), *provider.allowed_hosts}
+        host = parts.netloc.rpartition("@")[2].lower()
+    except ValueError:
+        return None
+    if not location or not host:
+        return None
+    domains = provider.definition.domains
+    inside = host in known or any(host == domain or host.endswith("." + domain) for domain in domains)
+    return Redirected(place=host + parts.path, host=host, is_known=inside)
 
 
 def _check_path(url: str) -> None:

@@ -10,13 +10,12 @@ from datetime import datetime, timedelta
 
 from daemon.domain.expiry import end_of, jwt_end
 from daemon.domain.provider import Definition
-
-Body = Mapping[str, object]
+from daemon.domain.response_parser import Body
+from daemon.domain.token_trace import sounds_like_refresh_token
 
 ASSUMED_LIFETIME = timedelta(hours=1)  # where neither the reply nor the definition tells: the commonest one
 _KEPT_TEXT = 2048  # characters of one kept reply field; a longer one is dropped
 _KEPT_NUMBER = 2**63  # what a BSON integer can hold
-_REFRESH_LIKE = re.compile(r"refresh[-_ ]?token$", re.IGNORECASE)
 _SECRET_LIKE = re.compile(r"(?:token|secret|password|assertion)(?!_?expires)", re.IGNORECASE)
 
 
@@ -51,6 +50,11 @@ def refresh_end(definition: Definition, body: Body, *, asked_at: datetime) -> da
     return end_of(first(body, definition.reply.refresh_expires_in), asked_at=asked_at)
 
 
+def consent_end(definition: Definition, body: Body, *, asked_at: datetime) -> datetime | None:
+    """The end of the owner's consent, where it is told."""
+    return end_of(first(body, definition.reply.consent_expires_in), asked_at=asked_at)
+
+
 def first(body: Body, paths: Sequence[str]) -> object:
     """What the first of `paths` that leads to something holds."""
     for path in paths:
@@ -74,7 +78,8 @@ def holds_refresh_token_elsewhere(body: Body) -> bool:
     Only asked when no text stands where the definition looks: whatever bears that name is then a value we'd lose.
     """
     return any(
-        _REFRESH_LIKE.search(name) and value and not isinstance(value, bool) for name, value in _pairs(body)
+        sounds_like_refresh_token(name) and value and not isinstance(value, bool)
+        for name, value in _pairs(body)
     )
 
 

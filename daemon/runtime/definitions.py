@@ -138,6 +138,9 @@ class ShapeTable:
     expires_in: Paths = Shape().expires_in
     expires_at: Paths = Shape().expires_at
     refresh_expires_in: Paths = Shape().refresh_expires_in
+    consent_expires_in: Paths = Shape().consent_expires_in
+    error_code: Paths = Shape().error_code
+    error_message: Paths = Shape().error_message
 
 
 Signs = Annotated[tuple[SignTable, ...], ARRAY]

@@ -1,0 +1,134 @@
+"""What a refusal says: the name of the error and its words, wherever a provider puts them, and whose trouble it is.
+
+Only a definition, or the standard's own place, gives an error code a meaning. Everywhere else names and words are looked
+for so that an operator can read them.
+"""
+
+import html
+import re
+from collections.abc import Iterator, Mapping
+
+from daemon.domain.answer import Cause
+from daemon.domain.provider import Definition
+from daemon.domain.response_parser import Body, Parsed
+from daemon.domain.secret import MASK, masked
+from daemon.domain.token_response import at_path
+
+# A refusal that names an error in its own words is asked about again minutes apart: sooner can prolong a lock-out.
+_CODE_NAMES = ("errorcode", "errcode", "code", "errortype", "error", "reason", "status")
+_WORD_NAMES = (
+    "errordescription", "errormessage", "errormsg", "errmsg", "errorsummary", "errordetail", "errorusermsg",
+    "message", "msg", "faultstring", "detail", "details", "description", "statusmessage", "title", "reason",
+    "hint", "error", "errors",
+)  # fmt: skip
+_SUCCESS = frozenset({"", "0", "200", "ok", "success", "true", "false", "error", "fail", "failed", "failure"})
+_TITLE = re.compile(r"<title[^<>]{0,99}>([^<]{1,300})", re.IGNORECASE)
+_ODD = re.compile(r"[^a-z]")
+_SEARCHED = 500  # names of one body
+_DEPTH = 4
+_NAMED = 8  # field names that are shown
+_WIDEST = 40  # characters of one
+_CODE_LIMIT = 100
+_LONGEST = 2000  # characters of a provider's words
+
+_PASSES = frozenset({408, 425, 429})
+_REFUSES = frozenset({400, 401, 422})  # also without a word, it is most likely about what was sent
+_TEMPORARY = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
+_SLOW_DOWN = re.compile(r"rate.?limit|too.?many|throttl|slow.?down|quota|exceeded your", re.IGNORECASE)
+_LATER = re.compile(
+    r"temporar(?:y|ily)|try again later|system (?:is )?busy|maintenance|service unavailable|overload"
+    r"|internal.(?:server.)?error",
+    re.IGNORECASE,
+)
+# A dead grant does not come to life by waiting, so whatever speaks of waiting or of the network is no verdict.
+_NOT_DEAD = re.compile(
+    r"not (?:yet )?expired|(?:still|already) valid|too (?:early|soon)|log[io]n.?hours|outside.{0,30}hours"
+    r"|ip.{0,12}(?:restrict|not allowed|not permitted|blocked|denied)|restricted.ip|untrusted.ip|(?:un|not ).{0,4}available",
+    re.IGNORECASE,
+)
+
+
+def code_of(known: Definition, body: Body) -> str:
+    """The error's name, at the places where it has the standard's meaning."""
+    for path in known.reply.error_code:
+        value = at_path(body, path)
+        if isinstance(value, str | int) and not isinstance(value, bool) and value:
+            return str(value)
+    return ""
+
+
+def code_elsewhere(body: Body) -> str:
+    """What looks like an error's name in another place."""
+    for value in _ranked(body, _CODE_NAMES):
+        if isinstance(value, str | int) and not isinstance(value, bool):
+            text = str(value)
+            if text.lower() not in _SUCCESS and " " not in text and MASK not in text:
+                return text[:_CODE_LIMIT]
+    return ""
+
+
+def words_of(known: Definition, body: Body) -> str:
+    """What the provider says about the error, in its own words."""
+    for path in known.reply.error_message:
+        if isinstance(value := at_path(body, path), str) and value.strip():
+            return value[:_LONGEST]
+    for value in _ranked(body, _WORD_NAMES):
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and text.strip():
+                return text[:_LONGEST]
+    return ""
+
+
+def words_of_text(parsed: Parsed) -> str:
+    """A page's title, or the beginning of a text; of JSON that can't be read, nothing."""
+    text = parsed.text or ""
+    if parsed.is_page:
+        title = _TITLE.search(text)
+        return " ".join(html.unescape(title[1]).split()) if title else ""
+    return "" if text[:1] in ("{", "[", "<") else " ".join(text[:_SEARCHED].split())
+
+
+def names_in(body: Body) -> str:
+    """The names of `body`'s fields, for people."""
+    shown = [masked(str(name), limit=_WIDEST) for name in list(body)[:_NAMED]]
+    return ", ".join(shown + ["…"] * (len(body) > _NAMED))
+
+
+def says_not_dead(words: str) -> bool:
+    """Whether `words` contradict a verdict."""
+    return any(sign.search(words) for sign in (_NOT_DEAD, _SLOW_DOWN, _LATER))
+
+
+def asks_to_slow_down(status: int, words: str) -> bool:
+    return status == 429 or _SLOW_DOWN.search(words) is not None
+
+
+def cause_of(status: int, code: str, words: str, *, body: Body, page: bool) -> Cause:
+    """Whose trouble a refusal is that no definition knows. An error that names itself is the token's or its tenant's;
+    so are the statuses that refuse what was sent. Any other page, and any other status without a word, comes from
+    something in between.
+    """
+    if status in _PASSES or status >= 500 or code in _TEMPORARY or page:
+        return Cause.OUTAGE
+    if _SLOW_DOWN.search(words) or _LATER.search(words):
+        return Cause.OUTAGE
+    return Cause.REFUSAL if body or status in _REFUSES else Cause.OUTAGE
+
+
+def _ranked(body: Body, names: tuple[str, ...]) -> Iterator[object]:
+    """What stands under `names`, by their order, the outer before the inner."""
+    found: dict[str, list[object]] = {}
+    level: list[object] = [body]
+    left = _SEARCHED
+    for _ in range(_DEPTH):
+        below: list[object] = []
+        for value in level[:left]:
+            items = value.items() if isinstance(value, Mapping) else ()
+            for name, inner in items:
+                found.setdefault(_ODD.sub("", str(name).lower()[:_WIDEST]), []).append(inner)
+            below += (
+                value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+            )
+        left, level = max(0, left - len(level)), below
+    for name in names:
+        yield from found.get(name, ())

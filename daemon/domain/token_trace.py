@@ -1,0 +1,130 @@
+"""Whether a reply that is no grant may still hold a token, which must not be thrown away with it.
+
+The rule goes by names, not by looks: pages are full of long random texts. What counts is a value under a name that
+sounds like a token's, in whatever nesting or notation. It does not count if it is the token that was presented, if it is
+masked, or if it only says what is wrong with it ("expired"). Of a page for people only refresh tokens count, with values
+that look like one: its scripts talk about tokens, too. Without a name only two things count: a JWT outside of a page, and
+a body that is one long random text or no text at all, since either may be a grant that nobody here can read.
+"""
+
+import html
+import re
+from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
+
+from daemon.domain.response_parser import Parsed, embedded
+from daemon.domain.secret import MASK
+from daemon.domain.word import is_readable
+
+_END = r"[-_ .]?token(?:[-_ ]?(?:value|key|string|data|secret))?s?"
+_REFRESH = re.compile(rf"refresh{_END}\Z", re.IGNORECASE)
+_ANY = re.compile(
+    rf"(?:refresh|access|bearer|oauth|auth|user|session|api|id|new){_END}\Z|\A(?:tokens?|jwt)\Z",
+    re.IGNORECASE,
+)
+_WORD = re.compile("token", re.IGNORECASE)
+_BEFORE = re.compile(r"(?:(refresh)|access|bearer|oauth|auth)[-_ ]?\Z|(?<![A-Za-z_-])\Z", re.IGNORECASE)
+_BEHIND = re.compile(  # in JSON, forms, XML, input fields of a page, and what programs print
+    r"s?[\"'\]\\]{0,3}\s{0,9}(?:=>|[:=]|(?:\s[^<>]{0,99})?>|\svalue=)\s{0,9}(?:string\(\d+\))?[\s\"'\\]{0,9}"
+    r"([^\s\"'<>&,;)}\]\\]+)"
+)
+_LONGEST_NAME = 10  # characters before the word "token"
+_WORDS_SEARCHED = 1000
+_JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]*")
+_OPAQUE = re.compile(r"[A-Za-z0-9._~+/=|-]{40,8192}")
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+_WORDS = re.compile(r"[A-Za-z]+(?:[-_.][A-Za-z]+)*")
+_SAYS = re.compile(
+    r"\A(?:null|none|nil|undefined|true|false|bearer|n/?a|ok)\Z|valid|expir|revok|requir|missing|blank|unknown|active"
+    r"|malform|empty|error|fail|denied|disab|not|mismatch|wrong|used|reject|block|support|absent|illegal|correct|must",
+    re.IGNORECASE,
+)
+_SHOWN = ("*", MASK, "…", "...", "<", "[")  # in what is masked, or a place for something
+_LOOKS = 12  # characters at least of a token in a page
+_BYTES = 64  # of a body that is no text: fewer can't be a grant
+_PICTURE = re.compile(r"(?:image|audio|video|font)/", re.IGNORECASE)
+_LARGEST_CODE = 9_999_999  # of an error, as a number: a larger one may be a token
+_DEPTH = 8
+
+
+def brings_refresh_token(parsed: Parsed, presented: Collection[str]) -> bool:
+    """Whether a refresh token is there that is none of `presented`."""
+    return _holds(parsed, _REFRESH, presented)
+
+
+def may_be_a_grant(parsed: Parsed, presented: Collection[str], *, content_type: str, size: int) -> bool:
+    """Whether a success may hold a token that can't be read."""
+    if not parsed.whole:
+        return False
+    if parsed.text is None:
+        return size >= _BYTES and not _PICTURE.match(content_type)
+    if _holds(parsed, _ANY, presented):
+        return True
+    if parsed.is_page:
+        return False
+    jwts = {text for _, text in _texts(parsed.objects) if _JWT.fullmatch(text)}
+    jwts.update(found[0] for found in islice(_JWT.finditer(parsed.text or ""), _WORDS_SEARCHED))
+    text = (parsed.text or "").strip("\"'")
+    opaque = _OPAQUE.fullmatch(text) is not None and text not in presented and not is_readable(text)
+    return opaque or any(jwt not in presented for jwt in jwts)
+
+
+def sounds_like_refresh_token(name: str) -> bool:
+    return _REFRESH.search(name) is not None
+
+
+def _holds(parsed: Parsed, sounds: re.Pattern[str], presented: Collection[str]) -> bool:
+    for names, text in _texts(parsed.objects):
+        if _is_token(text, presented) and any(map(sounds.search, names)):
+            return True
+    only_refresh = parsed.is_page or sounds is _REFRESH
+    return any(
+        _is_token(value, presented) and (not parsed.is_page or _stands_out(value))
+        for is_refresh, value in _named_values(parsed)
+        if is_refresh or not only_refresh
+    )
+
+
+def _stands_out(value: str) -> bool:
+    """Whether `value` looks like a token in the middle of a program."""
+    return len(value) >= _LOOKS and not is_readable(value)
+
+
+def _named_values(parsed: Parsed) -> Iterator[tuple[bool, str]]:
+    """Each value under a token's name in a text, and whether the name is a refresh token's. The last value of a text
+    that broke off may be half a token.
+    """
+    text = html.unescape(parsed.text or "") if parsed.is_page else parsed.text or ""
+    for word in islice(_WORD.finditer(text), _WORDS_SEARCHED):
+        before = _BEFORE.search(text[max(0, word.start() - _LONGEST_NAME) : word.start()])
+        behind = _BEHIND.match(text, word.end()) if before else None
+        if before and behind and (parsed.whole or behind.end() < len(text)):
+            yield before[1] is not None, behind[1]
+
+
+def _texts(
+    value: object, names: tuple[str, ...] = (), depth: int = 0
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Each text in `value` with the names that stand above it, those in JSON texts too."""
+    if depth > _DEPTH:
+        return
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(inner, (*names, str(name)), depth + 1)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner, names, depth + 1)
+    elif isinstance(value, str):
+        yield names, value
+        for found in embedded(value):
+            yield from _texts(found, names, depth + 1)
+    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST_CODE:
+        yield names, str(value)
+
+
+def _is_token(value: str, presented: Collection[str]) -> bool:
+    """Whether `value` may be a token that nobody has yet."""
+    value = value.strip()
+    if not _VISIBLE.fullmatch(value) or value in presented or any(mark in value for mark in _SHOWN):
+        return False
+    return not (_WORDS.fullmatch(value) and len(value) <= 40 and _SAYS.search(value))
