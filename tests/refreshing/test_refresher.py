@@ -89,9 +89,9 @@ async def test_sent_and_not_answered_it_is_in_doubt_and_stays_ours(world):
 
 
 async def test_an_unread_success_is_retained_for_people(world):
-    """A whole 2xx that is no grant may hold the successor: kept, told, and the old value not asked about again."""
+    """A success whose refresh token stands in an unknown place: kept, told, and the old value not asked about again."""
     world.store.put("1")
-    world.endpoint.answer = lambda request: answered({"something": "else"})
+    world.endpoint.answer = lambda request: answered({"inner": {"refresh_token": "refresh-elsewhere"}})
     await world.refresher.refresh(await world.claim())
     assert world.diary == ["send", "keep acme:1", "record acme:1", "retain acme:1 unread"]
     assert list(world.journal.retained.values()) == ["unread"]
@@ -216,7 +216,7 @@ async def test_a_reply_that_the_disk_refused_is_recorded_all_the_same(world):
     [
         (granted("refresh-1"), False, "recorded"),
         (granted("refresh-1"), True, "superseded"),
-        (answered({"what": "?"}), False, "unread"),
+        (answered({"inner": {"refresh_token": "refresh-elsewhere"}}), False, "unread"),
     ],
     ids=["recorded", "superseded", "unread"],
 )

@@ -152,7 +152,7 @@ async def test_a_replay_tells_its_result(world):
     world.store.consent("acme:b")
     await left_behind(world, "c")
     del world.store.documents["acme:c"]
-    await left_behind(world, "d", answered({"something": "else"}))
+    await left_behind(world, "d", answered({"inner": {"refresh_token": "refresh-elsewhere"}}))
     world.store.paused = {"acme": OPERATORS}
     await world.sweeper.sweep()
     assert {event.token: event.result for event in world.told(JournalReplayed)} == {
