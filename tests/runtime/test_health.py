@@ -54,6 +54,7 @@ class Source:
 
     def __init__(self) -> None:
         self.live = (True, "sweeps are being started")
+        self.draining = False
         self.checks: Mapping[str, tuple[bool, str]] = PASSING
         self.silent = False
         self.broken: Exception | None = None

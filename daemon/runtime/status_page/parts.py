@@ -9,7 +9,10 @@ _UNITS = (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("min", timedelta
 
 
 def text(value: object) -> str:
-    return "–" if value is None else escape(str(value))  # noqa: RUF001  a dash is meant
+    """`value`, escaped. What would not be seen, or would turn other text around, is shown by its code point."""
+    if value is None:
+        return "–"  # noqa: RUF001  a dash is meant
+    return escape("".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in str(value)))
 
 
 def spaced(name: object) -> str:
@@ -23,6 +26,16 @@ def number(value: object) -> str:
 
 def mark(word: str, kind: str) -> str:
     return f'<span class="mark {kind}"><span aria-hidden="true">{_SIGNS[kind]}</span> {text(word)}</span>'
+
+
+def ids(tokens: Sequence[object], *, first: int = 0) -> str:
+    """The ids of tokens: some at first sight, the others on demand."""
+    shown = ", ".join(f"<code>{text(token)}</code>" for token in tokens[:first])
+    if not (more := tokens[first:]):
+        return shown
+    items = "".join(f"<li><code>{text(token)}</code></li>" for token in more)
+    count = f"{number(len(more))} more" if first else "Their ids"
+    return f"{shown}<details><summary>{count}</summary><ul>{items}</ul></details>"
 
 
 def section(name: str, title: str, content: str) -> str:
