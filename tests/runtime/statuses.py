@@ -119,7 +119,10 @@ FAILING: Mapping[str, Any] = {
     "journal_entries": 3,
     "due_next_hour": [612, 1180, 1104, 983, 871, 902, 968, 1007, 1093, 1121, 1034, 940],
     "last_failures": [
-        failure("hubspot:portal-2210043", "unavailable", "http_503", "Service Unavailable", ago(seconds=8)),
+        *(
+            failure(f"hubspot:portal-{n}", "unavailable", "http_503", "Service Unavailable", ago(seconds=s))
+            for n, s in ((2210043, 8), (118, 9), (7003, 11), (44102, 14))
+        ),
         failure(
             "hubspot:portal-9918200",
             "unavailable",

@@ -107,9 +107,9 @@ def _providers(facts: Facts) -> str:
 
 def _provider_state(facts: Facts, about: Fields) -> str:
     if paused := about.get("paused"):
-        who, advice = PAUSES.get(str(paused), ("", ""))
+        who, _ = PAUSES.get(str(paused), ("", ""))
         weight = "warn" if who == TIME or paused == "operator" else "bad"
-        return f"{mark(f'paused: {spaced(paused)}', weight)} <small>{advice} {probed(facts, about)}</small>"
+        return f"{mark(f'paused: {spaced(paused)}', weight)} <small>{probed(facts, about)}</small>"
     if not about.get("configured", True):
         return f"{mark('not configured', 'warn')} <small>Its tokens are not refreshed.</small>"
     if count(about, "failed_passes"):

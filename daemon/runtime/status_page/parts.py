@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from html import escape
 
 _SIGNS = {"good": "✓", "bad": "✕", "warn": "!", "calm": "•"}  # so that no mark is told by its colour alone
+THIN_SPACE = "\u2009"
 _UNITS = (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("min", timedelta(minutes=1)))
 
 
@@ -12,7 +13,12 @@ def text(value: object) -> str:
     """`value`, escaped. What would not be seen, or would turn other text around, is shown by its code point."""
     if value is None:
         return "–"  # noqa: RUF001  a dash is meant
-    return escape("".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in str(value)))
+    return escape("".join(map(_visible, str(value))))
+
+
+def _visible(character: str) -> str:
+    plain = character.isprintable() or character == THIN_SPACE
+    return character if plain else f"\\u{ord(character):04x}"
 
 
 def spaced(name: object) -> str:
@@ -21,7 +27,7 @@ def spaced(name: object) -> str:
 
 def number(value: object) -> str:
     """With thin spaces between thousands, which no language reads as a decimal point."""
-    return f"{value:,}".replace(",", "\u2009") if isinstance(value, int) else text(value)
+    return f"{value:,}".replace(",", THIN_SPACE) if isinstance(value, int) else text(value)
 
 
 def mark(word: str, kind: str) -> str:

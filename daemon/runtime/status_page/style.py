@@ -58,12 +58,12 @@ table{border-collapse:collapse;width:100%}
 th,td{text-align:left;vertical-align:top;padding:.45rem 1.25rem .45rem 0;border-top:1px solid var(--line);font-weight:400}
 th:last-child,td:last-child{padding-right:0}
 thead th{border-top:0;color:var(--soft);font-size:.875rem;padding-top:0;white-space:nowrap}
-tbody th{font-weight:600}
+tbody th{font-weight:600;min-width:6.5rem}
 th small,td small{display:block;font-weight:400}
 details tbody th{font-weight:400}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .kind{margin-top:1.5rem}
-.kind:first-of-type{margin-top:0}
+.kind:first-of-type{margin-top:.75rem}
 .kind>p{margin:.35rem 0 .5rem}
 .kind table{table-layout:fixed}
 footer{padding-top:.5rem;padding-bottom:2.5rem}
