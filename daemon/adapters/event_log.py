@@ -71,9 +71,8 @@ _DO = {
 def configure(*, format: Format, level: Level, stream: TextIO | None = None) -> "EventLog":  # noqa: A002  the key's own name
     """The process's one log, on `stream` (standard output). Library loggers are routed into it from now on."""
     stream = stream or sys.stdout
-    terminal = stream.isatty()
-    console = format == "console" or (format == "auto" and terminal)
-    log = EventLog(stream, level, _console(colors=terminal) if console else _json())
+    render = _json() if is_json(format, stream) else _console(colors=stream.isatty())
+    log = EventLog(stream, level, render)
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _Libraries)]:
         root.removeHandler(handler)
@@ -83,6 +82,11 @@ def configure(*, format: Format, level: Level, stream: TextIO | None = None) -> 
     logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)
     logging.getLogger("apscheduler.scheduler").addFilter(_is_news)
     return log
+
+
+def is_json(format: Format, stream: TextIO) -> bool:  # noqa: A002  the key's own name
+    """Whether a log on `stream` is for machines."""
+    return format == "json" or (format == "auto" and not stream.isatty())
 
 
 def loop_errors(
