@@ -3,7 +3,7 @@
 import sys
 
 from daemon.commands.app import NAME, invoke
-from daemon.commands.failure import Exit, explained, unexpected
+from daemon.commands.failure import Exit, explained, in_json, unexpected
 
 
 def main() -> int:
@@ -19,8 +19,10 @@ def main() -> int:
         code, sentences = explained(error) or (Exit.FAILED, [unexpected(error)])
         if "--debug" in arguments:
             _trace(error)
-        for sentence in sentences:
-            sys.stderr.write(f"{NAME}: {sentence}\n")
+        if "--json" in arguments:
+            sys.stderr.write(in_json(error, code, sentences) + "\n")
+        else:
+            sys.stderr.writelines(f"{NAME}: {sentence}\n" for sentence in sentences)
     return code
 
 

@@ -5,13 +5,14 @@ PyMongo's debug lines hold whole commands. Every line is redacted. A line that c
 or a closed terminal must not stop a renewal.
 """
 
+import asyncio
 import json
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Literal, TextIO, assert_never
+from typing import Any, Literal, TextIO, assert_never
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
@@ -60,14 +61,18 @@ _TRUSTED = frozenset(
     {"token", "provider", "expires_at", "due_at"}
 )  # our own texts in the line of every token
 _TOKEN_LIMIT = 1_000  # an `_id` that another writer made can be of any length
+_DO = {
+    "token.stuck": "a new consent brings it back; if nobody needs it any more, remove it",
+    "lane.failed": "a bug, or a document that it can't cope with: keep the internal.error line and report it",
+    "internal.error": "a bug of refreshd: report it with this line; a restart is safe",
+}
 
 
 def configure(*, format: Format, level: Level, stream: TextIO | None = None) -> "EventLog":  # noqa: A002  the key's own name
     """The process's one log, on `stream` (standard output). Library loggers are routed into it from now on."""
     stream = stream or sys.stdout
-    terminal = stream.isatty()
-    console = format == "console" or (format == "auto" and terminal)
-    log = EventLog(stream, level, _console(colors=terminal) if console else _json())
+    render = _json() if is_json(format, stream) else _console(colors=stream.isatty())
+    log = EventLog(stream, level, render)
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _Libraries)]:
         root.removeHandler(handler)
@@ -77,6 +82,27 @@ def configure(*, format: Format, level: Level, stream: TextIO | None = None) -> 
     logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)
     logging.getLogger("apscheduler.scheduler").addFilter(_is_news)
     return log
+
+
+def is_json(format: Format, stream: TextIO) -> bool:  # noqa: A002  the key's own name
+    """Whether a log on `stream` is for machines."""
+    return format == "json" or (format == "auto" and not stream.isatty())
+
+
+def loop_errors(
+    observe: Callable[[Event], None],
+) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """Return the event loop's exception handler: what nothing has caught is a bug, and is reported as one."""
+
+    def handle(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error, message = context.get("exception"), context["message"]
+        if error is None:
+            error = RuntimeError(message)
+        else:
+            error.add_note(message)
+        observe(InternalError(where="loop", error=error))
+
+    return handle
 
 
 class EventLog:
@@ -172,17 +198,20 @@ def _console(*, colors: bool) -> Processor:
     )
 
     def render(logger: object, level: str, line: EventDict) -> str:
-        shown = {name: _printable(value) if name != "exception" else value for name, value in line.items()}
+        shown = {name: _printable(value, lines=name == "exception") for name, value in line.items()}
         return str(renderer(logger, level, shown))
 
     return render
 
 
-def _printable(value: object) -> object:
-    """`value` without control characters: a text from a document must not steer a terminal."""
+def _printable(value: object, *, lines: bool) -> object:
+    """`value` without control characters: a text from a document must not steer a terminal. `lines`: it may have
+    several.
+    """
     if not isinstance(value, str) or value.isprintable():
         return value
-    return "".join(character if character.isprintable() else " " for character in value)
+    kept = "\n" if lines else ""
+    return "".join(character if character.isprintable() or character in kept else " " for character in value)
 
 
 def _line(event: Event) -> _Line | None:  # noqa: C901, PLR0911, PLR0912  one case per event; mypy checks that
@@ -204,8 +233,7 @@ def _line(event: Event) -> _Line | None:  # noqa: C901, PLR0911, PLR0912  one ca
         case TokenUnread():
             return "error", "token.unread", _about(event, code=event.code, message=event.message)
         case TokenStuck():
-            stuck = {"code": event.code, "message": event.message, "failures": event.failures}
-            return "warning", "token.stuck", _about(event, **stuck, due_at=rfc3339(event.due_at))
+            return "warning", "token.stuck", _stuck(event)
         case TokenUnreadable():
             return "error", "token.unreadable", _unreadable(event)
         case TokenInDoubt():
@@ -226,16 +254,18 @@ def _line(event: Event) -> _Line | None:  # noqa: C901, PLR0911, PLR0912  one ca
         case ProviderResumed():
             return "info", "provider.resumed", {"provider": event.provider}
         case SweepFinished():
-            idle = not (event.claimed or event.renewed or event.postponed or event.rejected)
-            return "debug" if idle else "info", "sweep.finished", _swept(event)
+            swept = _swept(event)
+            idle = not any(count for name, count in swept.items() if name != "duration_ms")
+            return "debug" if idle else "info", "sweep.finished", swept
         case SweepFailed():
             return "error", "sweep.failed", {"message": event.message}
+        case LaneFailed(failures=0):
+            return "info", "lane.back", {"provider": event.provider}
         case LaneFailed():
             lane = {"provider": event.provider, "message": event.message, "failures": event.failures}
-            return "error", "lane.failed", lane
+            return "error", "lane.failed", {**lane, "do": _DO["lane.failed"]}
         case InternalError():
-            bug = {"where": event.where, "token": event.token, "provider": event.provider}
-            return "error", "internal.error", {**bug, "error": event.error}
+            return "error", "internal.error", _bug(event)
         case JournalReplayed():
             return "info", "journal.replayed", {"token": event.token, "result": event.result}
         case StoreLost():
@@ -276,6 +306,23 @@ def _about(
     return {"token": event.token, "provider": event.provider, **more}
 
 
+def _stuck(event: TokenStuck) -> dict[str, object]:
+    why = {"code": event.code, "message": event.message, "failures": event.failures}
+    return _about(event, **why, due_at=rfc3339(event.due_at), do=_DO["token.stuck"])
+
+
+def _bug(event: InternalError) -> dict[str, object]:
+    """With its traceback. The token and the provider stand there if it concerns one."""
+    concerned = {"token": event.token, "provider": event.provider}
+    return {
+        "where": event.where,
+        **{name: value for name, value in concerned.items() if value is not None},
+        "error": event.error,
+        "do": _DO["internal.error"],
+        "exc_info": event.error,
+    }
+
+
 def _unreadable(event: TokenUnreadable) -> dict[str, object]:
     """Both names are as another writer stored them: of any length, and the provider perhaps no name at all."""
     return {
@@ -293,5 +340,7 @@ def _swept(event: SweepFinished) -> dict[str, object]:
         "renewed": event.renewed,
         "postponed": event.postponed,
         "rejected": event.rejected,
+        "scheduled": event.scheduled,
+        "in_doubt": event.in_doubt,
         "duration_ms": round(event.duration / _MILLISECOND, 1),
     }

@@ -7,7 +7,7 @@ without tokens, a pause that ended), and every series of a configured provider i
 No label ever holds an account or a token id, nor any text that came out of a document.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -58,6 +58,21 @@ from daemon.domain.token import FailureKind
 OUTCOMES = ("renewed", "unread", "rejected", "misconfigured", "unavailable", "superseded", "unreadable")
 PAUSE_REASONS = tuple(reason.value for reason in Reason)
 REPLAY_RESULTS = ("recorded", "superseded", "unread")
+WHERES = (
+    "refresh",
+    "lane",
+    "sweep",
+    "replay",
+    "in_doubt",
+    "lost",
+    "count",
+    "repair",
+    "mongod",
+    "http",
+    "loop",
+)
+JOURNAL_STATES = ("waiting", "unread", "superseded", "unusable")
+COUNT_KEPT = timedelta(hours=1)  # figures of the whole store that are older would pass for today's
 LEAD_BUCKETS = (0.0, 15.0, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 600.0)
 DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # the last: the usual request timeout
 
@@ -78,7 +93,17 @@ _NARROW = 0.2  # of its window: a renewal that leaves less was close
 class _Tally:
     """What happened with one provider since the start."""
 
-    __slots__ = ("duration", "in_doubt", "in_flight", "late", "lead", "narrow", "outcomes", "throttled")
+    __slots__ = (
+        "duration",
+        "in_doubt",
+        "in_flight",
+        "late",
+        "lead",
+        "narrow",
+        "outcomes",
+        "passes_failed",
+        "throttled",
+    )
 
     def __init__(self) -> None:
         self.outcomes = dict.fromkeys(OUTCOMES, 0)
@@ -86,6 +111,7 @@ class _Tally:
         self.narrow = 0
         self.in_doubt = 0
         self.throttled = 0
+        self.passes_failed = 0
         self.in_flight = 0
         self.duration = Distribution(DURATION_BUCKETS)
         self.lead = Distribution(LEAD_BUCKETS)
@@ -99,10 +125,13 @@ class Metrics(Collector):
         self._tallies: dict[str, _Tally] = {}
         self._sweeps = {"ok": 0, "failed": 0}
         self._replayed = dict.fromkeys(REPLAY_RESULTS, 0)
+        self._internal_errors = dict.fromkeys((*WHERES, UNKNOWN), 0)
         self._last_sweep_success: datetime | None = None
         self._statistics: Statistics | None = None
+        self._count_took = self._count_age = timedelta(0)
         self._paused: dict[str, str] = {}
         self._journal_entries = 0
+        self._journal_bytes: Mapping[str, int] = {}
         self._clock_skew: timedelta | None = None
         self._store_up = False
         self.set_providers(providers)
@@ -117,12 +146,20 @@ class Metrics(Collector):
         self._tallies = {name: self._tallies.get(name) or _Tally() for name in names}
         self._unknown = self._tallies[UNKNOWN]
 
-    def set_statistics(self, statistics: Statistics) -> None:
+    def set_statistics(self, statistics: Statistics, *, took: timedelta = timedelta(0)) -> None:
         self._statistics = statistics
+        self._count_took, self._count_age = took, timedelta(0)
         self._paused = dict(statistics.paused)
+
+    def set_count_age(self, age: timedelta) -> None:
+        """How long ago the last statistics came. Beyond COUNT_KEPT their gauges are left out."""
+        self._count_age = age
 
     def set_journal_entries(self, count: int) -> None:
         self._journal_entries = count
+
+    def set_journal_bytes(self, by_state: Mapping[str, int]) -> None:
+        self._journal_bytes = by_state
 
     def set_clock_skew(self, skew: timedelta) -> None:
         self._clock_skew = skew
@@ -174,8 +211,11 @@ class Metrics(Collector):
                 self._last_sweep_success = event.at
             case SweepFailed():
                 self._sweeps["failed"] += 1
-            case LaneFailed() | InternalError():
-                pass
+            case LaneFailed():
+                failed = event.failures > 0
+                self._tallies.get(event.provider, self._unknown).passes_failed += failed
+            case InternalError():
+                self._internal_errors[known(event.where, WHERES)] += 1
             case JournalReplayed():
                 if event.result in self._replayed:
                     self._replayed[event.result] += 1
@@ -208,7 +248,8 @@ class Metrics(Collector):
         yield from self._happened()
         yield from self._stands()
         yield self._pauses()
-        if self._statistics is not None:
+        yield from self._counted()
+        if self._statistics is not None and self._count_age <= COUNT_KEPT:
             yield from StoreGauges(self._statistics, providers=self._tallies.keys()).collect()
 
     def _happened(self) -> Iterator[Metric]:
@@ -255,6 +296,18 @@ class Metrics(Collector):
             {name: tally.lead for name, tally in every},
         )
         yield counter(
+            "lane_failures",
+            "Passes over a provider's tokens that ended with an unexpected error.",
+            ["provider"],
+            {(name,): tally.passes_failed for name, tally in every},
+        )
+        yield counter(
+            "internal_errors",
+            "Bugs of refreshd that it has met, by where.",
+            ["where"],
+            {(k,): n for k, n in self._internal_errors.items()},
+        )
+        yield counter(
             "sweeps", "Sweeps, by how they ended.", ["outcome"], {(k,): n for k, n in self._sweeps.items()}
         )
         yield counter(
@@ -269,6 +322,12 @@ class Metrics(Collector):
         yield InfoMetricFamily("refreshd_build", "The version that runs.", value={"version": self._version})
         yield gauge("store_up", "1 while MongoDB answers and takes writes.", self._store_up)
         yield gauge("journal_entries", "Replies kept that MongoDB has not confirmed.", self._journal_entries)
+        yield gauges(
+            "journal_bytes",
+            "Size of the replies in the journal, by what keeps them there.",
+            ["state"],
+            {(state,): self._journal_bytes.get(state, 0) for state in JOURNAL_STATES},
+        )
         last = self._last_sweep_success  # 0 where there was none: an alert on its age must fire then, too
         yield gauge(
             "last_sweep_success_timestamp_seconds",
@@ -283,6 +342,18 @@ class Metrics(Collector):
             "Requests under way.",
             ["provider"],
             {(name,): tally.in_flight for name, tally in self._tallies.items()},
+        )
+
+    def _counted(self) -> Iterator[Metric]:
+        """How old the gauges of the whole store are, and how long it took to count them. 0: not yet."""
+        known = self._statistics
+        yield gauge(
+            "counted_timestamp_seconds",
+            "When the whole store was last counted.",
+            known.at.timestamp() if known else 0,
+        )
+        yield gauge(
+            "count_duration_seconds", "How long the last count took.", self._count_took.total_seconds()
         )
 
     def _pauses(self) -> Metric:

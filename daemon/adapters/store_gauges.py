@@ -24,7 +24,16 @@ class StoreGauges:
 
     def collect(self) -> Iterator[Metric]:
         yield self._states(self._statistics.states)
-        yield self._counted("expired_tokens", "Active tokens past their expiry.", self._statistics.expired)
+        yield self._counted(
+            "expired_tokens",
+            "Active tokens past their expiry, the stuck ones left out.",
+            self._statistics.expired,
+        )
+        yield self._counted(
+            "stuck_tokens",
+            "Tokens past their expiry that have been refused for hours, and are rarely asked for.",
+            self._statistics.stuck,
+        )
         yield self._counted(
             "set_aside_tokens", "Documents that can't be read or used.", self._statistics.set_aside
         )

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from daemon import __version__
-from daemon.commands.failure import Exit
+from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
 from daemon.domain.token import State
 
@@ -391,15 +391,16 @@ def _sandbox(
 
 
 def invoke(arguments: list[str]) -> int:
-    """Do what `arguments` say. Returns the exit code; usage errors are told here, other failures raised."""
+    """Do what `arguments` say. Returns the exit code; usage errors are printed here, other failures raised."""
     try:
         return int(app(arguments, prog_name=NAME, standalone_mode=False) or Exit.DONE)
     except typer.Abort:
-        print(f"{NAME}: aborted", file=sys.stderr)
-        return Exit.FAILED
+        raise Failed("aborted") from None
     except typer.TyperException as error:
         told = error.format_message()
         where = getattr(getattr(error, "ctx", None), "command_path", NAME)
+        if told and "--json" in arguments:
+            raise Failed(f"{told.removesuffix('.')}. Try '{where} --help'", Exit.USAGE) from None
         if told:  # else it is the help, which was shown
             print(f"{where}: {told}\nTry '{where} --help'.", file=sys.stderr)
         return Exit.USAGE

@@ -1,5 +1,7 @@
 """How a command ends: the exit codes (sysexits where it has one), and every expected failure as sentences for people."""
 
+import json
+from collections.abc import Sequence
 from enum import IntEnum
 
 from daemon.domain.claim import StoreLost
@@ -38,6 +40,23 @@ def explained(error: Exception) -> tuple[Exit, list[str]] | None:
             return Exit.UNAVAILABLE, [f"{error}. `refreshd check` tells what works and what doesn't"]
         case _:
             return None
+
+
+def in_parts(error: Exception, sentences: Sequence[str]) -> list[dict[str, str | None]]:
+    """What is wrong, where, and what to do, for programs."""
+    if isinstance(error, SettingsInvalid):
+        return [{"what": each.what, "where": each.where, "do": each.do} for each in error.problems]
+    halves = (
+        sentence.partition(". ") for sentence in sentences
+    )  # every sentence for people ends in what to do
+    return [{"what": what, "where": None, "do": do or None} for what, _, do in halves]
+
+
+def in_json(error: Exception, code: int, sentences: Sequence[str]) -> str:
+    """A failure for programs: the first problem, and all of them if there are several."""
+    parts = in_parts(error, sentences)
+    several: dict[str, object] = {"problems": parts} if len(parts) > 1 else {}
+    return json.dumps({"error": {**parts[0], "code": int(code), **several}})
 
 
 def unexpected(error: Exception) -> str:

@@ -4,15 +4,15 @@ import asyncio
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from daemon import __version__
 from daemon.adapters.embedded_mongod import MongodFailed, MongodMissing
-from daemon.adapters.event_log import configure
+from daemon.adapters.event_log import Format, configure, is_json
 from daemon.adapters.journal import JournalDamaged, JournalFull
 from daemon.adapters.mongo import StoreUriInvalid
-from daemon.commands.failure import Exit
+from daemon.commands.failure import Exit, in_parts
 from daemon.runtime.daemon import Daemon
 from daemon.runtime.filesystem import caution
 from daemon.runtime.health import PortTaken
@@ -22,6 +22,18 @@ from daemon.runtime.settings import Settings, SettingsInvalid, load
 
 # A renewal makes hundreds of objects that die young and in no cycle: looking for cycles after every 700 is wasted.
 GC_THRESHOLDS = (50_000, 20, 50)
+_EXPECTED = (
+    SettingsInvalid,
+    JournalFull,
+    StateUnusable,
+    StoreUriInvalid,
+    JournalDamaged,
+    MongodMissing,
+    StateHeld,
+    PortTaken,
+    OSError,
+    MongodFailed,
+)
 
 
 def run(config: Path | None, env_file: Path | None) -> int:
@@ -30,31 +42,36 @@ def run(config: Path | None, env_file: Path | None) -> int:
     def read() -> Settings:
         return load(config, os.environ, env_file)
 
+    format_: Format = "auto"
     try:
         settings = read()
+        format_ = settings.log.format.value
         return _run(settings, read)
-    except SettingsInvalid as invalid:
-        for problem in invalid.problems:
-            _say(str(problem))
-        return Exit.CONFIG
-    except JournalFull as why:
-        _say(str(why))
-        return Exit.FAILED
-    except (StateUnusable, StoreUriInvalid, JournalDamaged, MongodMissing) as why:
-        _say(str(why))
-        return Exit.CONFIG
-    except StateHeld as why:
-        _say(str(why))
-        return Exit.HELD
-    except PortTaken as why:
-        _say(f"server.port: {why}. Stop that process, or choose another server.port")
-        return Exit.HELD
-    except OSError as why:
-        _say(f"server.host: can't listen on it ({why.strerror or why}). Choose an address of this machine")
-        return Exit.CONFIG
-    except MongodFailed as why:
-        _say(str(why))
-        return Exit.UNAVAILABLE
+    except _EXPECTED as why:
+        code, sentences = _explained(why)
+        _say(why, code, sentences, why.log_format if isinstance(why, SettingsInvalid) else format_)
+        return code
+
+
+def _explained(why: Exception) -> tuple[Exit, list[str]]:
+    """The exit code and the sentences for one of _EXPECTED."""
+    match why:
+        case SettingsInvalid():
+            return Exit.CONFIG, [str(problem) for problem in why.problems]
+        case JournalFull():
+            return Exit.FAILED, [str(why)]
+        case StateHeld():
+            return Exit.HELD, [str(why)]
+        case PortTaken():
+            return Exit.HELD, [f"server.port: {why}. Stop that process, or choose another server.port"]
+        case MongodFailed():
+            return Exit.UNAVAILABLE, [str(why)]
+        case OSError():
+            reason = why.strerror or why
+            do = "Choose an address of this machine"
+            return Exit.CONFIG, [f"server.host: can't listen on it ({reason}). {do}"]
+        case _:
+            return Exit.CONFIG, [str(why)]
 
 
 def _run(settings: Settings, read: Callable[[], Settings]) -> int:
@@ -88,5 +105,11 @@ def _greet(url: str) -> None:
     )
 
 
-def _say(text: str) -> None:
-    print(f"refreshd: {text}", file=sys.stderr)
+def _say(why: Exception, code: Exit, sentences: Sequence[str], format_: Format) -> None:
+    """On standard error: as sentences, or as lines of a log that is JSON."""
+    if not is_json(format_, sys.stdout):
+        sys.stderr.writelines(f"refreshd: {sentence}\n" for sentence in sentences)
+        return
+    log = configure(format="json", level="error", stream=sys.stderr)
+    for part in in_parts(why, sentences):
+        log.log("daemon.failed", "error", **part, code=int(code))

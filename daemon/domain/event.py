@@ -153,12 +153,16 @@ class ProviderResumed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepFinished:
-    """One sweep's tally: what it claimed, and what ended since the sweep before."""
+    """One sweep's tally: what it claimed, and what ended since the sweep before. `scheduled`: seen for the first time,
+    and not due yet.
+    """
 
     claimed: int
     renewed: int
     postponed: int
     rejected: int
+    scheduled: int = 0
+    in_doubt: int = 0
     duration: timedelta
     at: datetime
 
@@ -171,7 +175,7 @@ class SweepFailed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneFailed:
     """A provider's pass ended with an unexpected error: none of its tokens may have been claimed. `failures`: passes
-    that failed in a row.
+    that failed in a row; 0: a pass has worked again.
     """
 
     provider: str
@@ -181,7 +185,9 @@ class LaneFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InternalError:
-    """A bug of refreshd's. `where`: refresh, lane, sweep, replay, count, repair or another periodic job."""
+    """A bug of refreshd's. `where`: refresh, lane, sweep, replay, count, repair or another periodic job; a name in the
+    code, never a text from outside.
+    """
 
     where: str
     error: BaseException

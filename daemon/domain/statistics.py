@@ -39,5 +39,6 @@ class Statistics:
     overdue: int = 0  # their time has come, and they are not renewed yet
     due_soon: Sequence[int] = (0,) * DUE_STEPS  # ... and comes in each DUE_STEP after `at`
     last_failures: Sequence[FailedToken] = ()
+    needs_reauth_tokens: Sequence[str] = ()  # the ids of some whose owners must consent again
     ending_tokens: Sequence[TokenEnding] = ()  # within ENDING, the first ones
     held_tokens: Sequence[TokenHeld] = ()  # some of them, those first that are free soonest

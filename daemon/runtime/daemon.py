@@ -9,16 +9,25 @@ from datetime import UTC, datetime, timedelta
 
 from daemon import __version__
 from daemon.adapters.embedded_mongod import EmbeddedMongod, MongodFailed
-from daemon.adapters.event_log import EventLog
+from daemon.adapters.event_log import EventLog, loop_errors
 from daemon.adapters.mongo_statistics import repair_undated, statistics
 from daemon.domain.claim import StoreLost
-from daemon.domain.event import Event, SweepFailed, SweepFinished, TokenEnding, TokenHeld, TokenInDoubt
+from daemon.domain.event import (
+    Event,
+    InternalError,
+    SweepFailed,
+    SweepFinished,
+    TokenEnding,
+    TokenHeld,
+    TokenInDoubt,
+)
 from daemon.domain.event import StoreLost as StoreLostEvent
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.statistics import Statistics
 from daemon.runtime.bootstrap import Parts, assemble, key_ring
 from daemon.runtime.demo import Demo
+from daemon.runtime.fields import told
 from daemon.runtime.health import HealthServer
 from daemon.runtime.instance import Instance
 from daemon.runtime.reload import needs_restart, secrets_of
@@ -29,6 +38,7 @@ from daemon.runtime.view import View
 
 COUNT_EVERY = timedelta(seconds=15)
 COUNT_SHARE = 100  # counting the whole store takes at most this part of MongoDB's time
+COUNT_AGED = "renewals go on; the figures of the whole store grow old until a count succeeds"
 REPAIR_EVERY = timedelta(hours=1)
 LOST_RETRY = timedelta(seconds=1)  # after a loss of MongoDB, doubled each time
 LOST_RETRY_LAST = timedelta(seconds=5)
@@ -55,7 +65,7 @@ class Daemon:
         self._reload = reload
         self._greet = greet
         self._view = View(settings, instance=instance.id)
-        self._schedule = Schedule()
+        self._schedule = Schedule(failed=self._failed_unexpectedly)
         self._demo = (
             Demo(settings.demo, share=settings.refresh.concurrency) if settings.demo.enabled else None
         )
@@ -63,6 +73,7 @@ class Daemon:
         self._force = asyncio.Event()
         self._prepared = False
         self._preparing = asyncio.Lock()
+        self._mongod: EmbeddedMongod | None = None
         self._failed = 0  # sweeps in a row
         self._told: set[TokenHeld | TokenEnding] = set()
         self._parts: Parts
@@ -75,7 +86,7 @@ class Daemon:
         async with AsyncExitStack() as closing:
             await self._start(closing)
             await self._stop.wait()
-            self._manager.stopping()
+            self._stopping()
             drained = await self._drain()
             self._log.log("daemon.stopped", "info", drained=drained)
         return 0 if drained else 1
@@ -96,6 +107,7 @@ class Daemon:
             settings, uri=uri, providers=providers, instance=self._instance, log=self._log, watch=self._watch
         )
         self._parts, self._view.parts, self._view.providers = parts, parts, providers
+        asyncio.get_running_loop().set_exception_handler(loop_errors(parts.observe))
         closing.push_async_callback(parts.mongo.close)
         closing.push_async_callback(parts.endpoint.close)
         if unusable := await parts.journal.open():
@@ -106,6 +118,7 @@ class Daemon:
             host=settings.server.host,
             port=settings.server.port,
             bearer_token=settings.server.bearer_token,
+            failed=self._failed_unexpectedly,
         )
         await self._server.start()
         closing.push_async_callback(self._server.stop)
@@ -123,6 +136,9 @@ class Daemon:
         self._schedule.every(REPAIR_EVERY, self._repair, name="repair")
         self._schedule.start()
         closing.callback(self._schedule.close)
+        if self._mongod is not None:
+            watcher = asyncio.create_task(self._revive(self._mongod), name="mongod")
+            closing.callback(watcher.cancel)
         self._view.sweep_begins()  # counted from now, so that a first sweep which never starts is noticed too
         pings = self._manager.feed_watchdog(self._view.liveness, starved=self._starved)
         closing.callback(asyncio.create_task(pings, name="watchdog").cancel)
@@ -144,25 +160,34 @@ class Daemon:
         mongod = EmbeddedMongod(data_dir=directory / "mongodb", uri_file=directory / "mongodb.uri")
         uri = await mongod.start()
         closing.push_async_callback(mongod.stop)
-        watcher = asyncio.create_task(self._revive(mongod), name="mongod")
-        closing.callback(watcher.cancel)
+        self._mongod = mongod
         return Secret(uri)
 
     async def _revive(self, mongod: EmbeddedMongod) -> None:
+        """Start the embedded MongoDB again whenever it ends, until cancelled."""
         while True:
-            await mongod.wait()
-            self._log.log(
-                "mongod.died",
-                "error",
-                do="it is started again; see mongodb/mongod.log in the state directory",
-            )
             try:
+                await mongod.wait()
+                self._log.log(
+                    "mongod.died",
+                    "error",
+                    do="it is started again; see mongodb/mongod.log in the state directory",
+                )
                 await mongod.start()
             except MongodFailed as why:
                 self._log.log("mongod.failed", "error", message=str(why))
-                await asyncio.sleep(self._settings.refresh.sweep_every.total_seconds())
+            except Exception as error:  # noqa: BLE001  the next attempt may fare better
+                self._failed_unexpectedly("mongod", error)
+            else:
+                continue
+            await asyncio.sleep(self._settings.refresh.sweep_every.total_seconds())
 
     # ---------------------------------------------------------------- what happens again and again
+
+    def _failed_unexpectedly(self, where: str, error: Exception) -> None:
+        """Report what ended a periodic job. A lost store is no bug: it has reported itself."""
+        if not isinstance(error, StoreLost):
+            self._parts.observe(InternalError(where=where, error=error))
 
     async def _sweep(self) -> None:
         self._view.sweep_begins()
@@ -192,7 +217,7 @@ class Daemon:
         self._prepared = True
 
     async def _count(self) -> None:
-        """Count the store, as often as that is cheap."""
+        """Count the store, as often as that is cheap. Whatever becomes of this count, the next one is planned."""
         clock = self._parts.clock
         begun = clock.boot()
         try:
@@ -200,11 +225,13 @@ class Daemon:
                 counted = await statistics(self._parts.mongo)
                 self._view.counted(counted)
                 self._tell(counted)
-        except StoreLost:
-            pass  # told by the store itself
-        took = clock.boot() - begun
-        pause = max(COUNT_EVERY, COUNT_SHARE * took) if self._prepared else SOON * 10
-        self._schedule.once(pause, self._count, name="count")
+        except StoreLost as lost:
+            if self._parts.mongo.up:  # else the store has reported itself
+                self._log.log("count.failed", "warning", message=str(lost), do=COUNT_AGED)
+        finally:
+            took = clock.boot() - begun
+            pause = max(COUNT_EVERY, COUNT_SHARE * took) if self._prepared else SOON * 10
+            self._schedule.once(pause, self._count, name="count")
 
     def _tell(self, counted: Statistics) -> None:
         """What others hold, and what ends soon: once, until it is something else."""
@@ -217,20 +244,19 @@ class Daemon:
     async def _repair(self) -> None:
         if not self._prepared:
             return
-        try:
-            repaired = await repair_undated(self._parts.mongo)
-        except StoreLost:
-            return
-        for token in repaired:
+        for token in await repair_undated(self._parts.mongo):
             self._log.log(
-                "token.undated", "warning", token=token, do="it had no usable due_at, and is due now"
+                "token.undated",
+                "warning",
+                token=token,
+                do="it is due now; check what the application writes to due_at",
             )
 
     def _watch(self, event: Event) -> None:
         self._view(event)
         if isinstance(event, TokenInDoubt):
             wait = max(event.due_at - self._parts.clock.now(), timedelta(0)) + SOON
-            self._schedule.once(wait, self._sweep, name="in doubt")
+            self._schedule.also(wait, self._sweep, name="in_doubt")
         elif isinstance(event, SweepFinished):
             self._failed = 0
             self._manager.status("sweeping")
@@ -288,6 +314,14 @@ class Daemon:
         self._view.providers = providers
 
     # ---------------------------------------------------------------- stop
+
+    def _stopping(self) -> None:
+        """Announce the stop, to whoever may send work or probes elsewhere, before the drain begins."""
+        self._manager.stopping()
+        self._view.draining = True
+        in_flight = sum(len(lane.in_flight) for lane in self._parts.sweeper.lanes.values())
+        drain = told(self._settings.refresh.drain)
+        self._log.log("daemon.stopping", "info", in_flight=in_flight, drain=drain)
 
     async def _drain(self) -> bool:
         """Start nothing more and let what is in flight be recorded. False: out of time, or told to hurry."""

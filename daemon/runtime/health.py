@@ -26,7 +26,7 @@ from daemon.runtime.doorkeeper import LIMITS, Doorkeeper, Limits
 from daemon.runtime.port_holder import port_holder
 from daemon.runtime.status_page import STYLE_SOURCE, render
 
-CHECKS = ("store", "journal", "keys", "sweep", "clock")
+CHECKS = ("store", "journal", "keys", "sweep", "clock", "lanes")
 CHECK_TIMEOUT = timedelta(seconds=5)  # below the ten seconds that Prometheus and most probes wait
 PROBES = frozenset({"/livez", "/healthz", "/readyz"})
 SECURITY_HEADERS = {
@@ -39,6 +39,8 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
+Answer = Callable[[BaseRequest, bool], Awaitable[web.Response]]
+
 _log = logging.getLogger("refreshd.http")
 # A stranger's malformed request is answered, but is no news: else a port scan fills the log with tracebacks.
 _log.addFilter(lambda said: not (said.exc_info and isinstance(said.exc_info[1], HttpProcessingError)))
@@ -46,6 +48,8 @@ _log.addFilter(lambda said: not (said.exc_info and isinstance(said.exc_info[1], 
 
 class HealthSource(Protocol):
     """What the server tells. Nothing here may block; what waits is bounded by the server."""
+
+    draining: bool  # the process is about to end: it is not ready, whatever the checks say
 
     def liveness(self) -> tuple[bool, str]:
         """Whether the process can do its work at all, and in words."""
@@ -68,6 +72,10 @@ class PortTaken(Exception):
         self.host, self.port, self.holder = host, port, holder
 
 
+def _logged(where: str, error: Exception) -> None:
+    _log.error("unexpected, in %s", where, exc_info=error)
+
+
 class HealthServer:
     """Serves `source` on `host` and `port` (0: any free one) from `start()` to `stop()`."""
 
@@ -80,15 +88,18 @@ class HealthServer:
         bearer_token: Secret | None = None,
         check_timeout: timedelta = CHECK_TIMEOUT,
         limits: Limits = LIMITS,
+        failed: Callable[[str, Exception], None] = _logged,
     ) -> None:
+        """`failed` receives the bugs that an answer met."""
         self._source = source
+        self._failed = failed
         self._host = host
         self._port = port
         self._bearer_token = bearer_token
         self._check_timeout = check_timeout.total_seconds()
         self._limits = limits
         self._runner: web.ServerRunner | None = None
-        self._answers: Mapping[str, Callable[[BaseRequest, bool], Awaitable[web.Response]]] = {
+        self._answers: Mapping[str, Answer] = {
             "/livez": self._live,
             "/healthz": self._live,
             "/readyz": self._ready,
@@ -142,10 +153,19 @@ class HealthServer:
         else:
             refusal = self._refusal(request)
             probe = request.path in PROBES
-            response = refusal if refusal and not probe else await answer(request, refusal is None)
+            response = (
+                refusal if refusal and not probe else await self._answer(answer, request, refusal is None)
+            )
         if request.body_exists:
             response.force_close()
         return response
+
+    async def _answer(self, answer: Answer, request: BaseRequest, trusted: bool) -> web.Response:
+        try:
+            return await answer(request, trusted)
+        except Exception as error:  # noqa: BLE001  a stranger sees nothing of it, the operator all
+            self._failed("http", error)
+            return _said(500, "refreshd met a bug while it answered. Its log says which.")
 
     def _refusal(self, request: BaseRequest) -> web.Response | None:
         """Why this request may not see everything; None: it may."""
@@ -176,8 +196,10 @@ class HealthServer:
             name: {"ok": ok} | ({"detail": detail} if trusted else {})
             for name, (ok, detail) in checks.items()
         }
-        ready = all(ok for ok, _ in checks.values())
-        return _json({"ready": ready, "checks": told}, ok=ready)
+        draining = self._source.draining
+        ready = all(ok for ok, _ in checks.values()) and not draining
+        leaving = {"draining": True} if draining else {}
+        return _json({"ready": ready, **leaving, "checks": told}, ok=ready)
 
     async def _metrics(self, request: BaseRequest, _trusted: bool) -> web.Response:
         body, content_type = self._source.metrics(request.headers.get("Accept", ""))
@@ -196,7 +218,8 @@ class HealthServer:
                 status = await self._source.status()
         except TimeoutError:
             status = {}
-        return web.Response(text=render(status, await self._readiness()), content_type="text/html")
+        page = render(status, await self._readiness(), draining=self._source.draining)
+        return web.Response(text=page, content_type="text/html")
 
     async def _readiness(self) -> Mapping[str, tuple[bool, str]]:
         """The checks. A check that hangs or breaks is one that fails: who asks must get an answer."""
@@ -206,7 +229,7 @@ class HealthServer:
         except TimeoutError:
             why = f"unknown: the checks took longer than {self._check_timeout:g} s"
         except Exception as error:  # noqa: BLE001  a broken check is a failed one
-            _log.exception("the readiness checks failed")
+            self._failed("http", error)
             why = f"unknown: the checks ended with {type(error).__name__}"
         return dict.fromkeys(CHECKS, (False, why))
 
@@ -230,7 +253,9 @@ def _request(
 
 
 def _json(body: Mapping[str, object], *, ok: bool = True) -> web.Response:
-    text = json.dumps(body, ensure_ascii=False) + "\n"
+    text = (
+        json.dumps(body) + "\n"
+    )  # in ASCII: a name from a document must not steer a terminal or turn a line around
     return web.Response(status=200 if ok else 503, text=text, content_type="application/json")
 
 

@@ -11,6 +11,7 @@ from daemon.domain.event import (
     TokenNeedsReauth,
     TokenPostponed,
     TokenRenewed,
+    TokenStuck,
     TokenSuperseded,
     TokenUnread,
     TokenUnreadable,
@@ -58,6 +59,8 @@ class LastHour:
                 self._minute().outcomes["superseded"] += 1
             case TokenInDoubt():
                 self._minute().outcomes["in_doubt"] += 1
+            case TokenStuck():
+                self._minute().outcomes["stuck"] += 1
             case TokenUnread():
                 self._minute().outcomes["unread"] += 1
             case TokenPostponed() | TokenNeedsReauth() | TokenUnreadable():

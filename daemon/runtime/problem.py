@@ -5,7 +5,9 @@ No sentence here ever quotes a value: a secret put into the wrong place would be
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+LogFormat = Literal["json", "console", "auto"]
 Place = tuple[str, ...]  # the path of a key: ("refresh", "lease")
 
 
@@ -22,10 +24,13 @@ class Problem:
 
 
 class SettingsInvalid(Exception):
-    """The configuration can't be used. `problems` holds all that is wrong with it."""
+    """The configuration can't be used. `problems` holds all that is wrong with it; `log_format` is what it says of the
+    log, as far as that can be read.
+    """
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], *, log_format: LogFormat = "auto") -> None:
         self.problems = tuple(problems)
+        self.log_format = log_format
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

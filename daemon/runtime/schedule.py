@@ -1,6 +1,10 @@
-"""When things happen, on APScheduler. It plans by the wall clock; a jump of that clock is seen here and planned over."""
+"""Run jobs on time, on APScheduler. It plans by the wall clock; `Schedule` notices a jump of that clock and plans again.
+
+No job ends by an exception: the schedule catches it and reports it.
+"""
 
 import asyncio
+import heapq
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -12,8 +16,11 @@ from apscheduler.triggers.base import BaseTrigger
 HEARTBEAT = timedelta(seconds=1)  # set back by an hour, the wall clock holds nothing up for longer than this
 JUMP = timedelta(seconds=1)
 SPREAD = 0.25  # of a period: by as much as this a time comes early, so that replicas fall out of step
+APART = timedelta(seconds=1)  # between two runs of one name's many times: those in between share a run
+OVERLAPPING = 1 << 16  # no limit: a run that is skipped because an earlier one goes on would be lost
 
 Job = Callable[[], Awaitable[None]]
+Failed = Callable[[str, Exception], None]
 
 
 class _Every(BaseTrigger):  # type: ignore[misc]
@@ -29,26 +36,59 @@ class _Every(BaseTrigger):  # type: ignore[misc]
         return now + self._period * (1 - SPREAD * self._chance())
 
 
-class Schedule:
-    """Runs jobs from `start()` to `stop()`. A job that is still running when its time comes is not run twice."""
+def _raised_in_the_loop(name: str, error: Exception) -> None:
+    context = {"message": f"the job {name} failed unexpectedly", "exception": error}
+    asyncio.get_running_loop().call_exception_handler(context)
 
-    def __init__(self, *, chance: Callable[[], float] = random.random) -> None:
+
+class Schedule:
+    """Runs jobs from `start()` to `stop()`. `failed` receives the name of a job and what it raised."""
+
+    def __init__(
+        self, *, failed: Failed = _raised_in_the_loop, chance: Callable[[], float] = random.random
+    ) -> None:
+        self._failed = failed
         self._chance = chance
-        self._scheduler = AsyncIOScheduler(
-            timezone=UTC, job_defaults={"max_instances": 1, "misfire_grace_time": None}
-        )
+        self._scheduler = AsyncIOScheduler(timezone=UTC, job_defaults={"misfire_grace_time": None})
         self._heartbeat: asyncio.TimerHandle | None = None
         self._drift = self._wall_minus_monotonic()
+        self._times: dict[str, list[timedelta]] = {}  # by the monotonic clock: heaps, of what `also` planned
+        self._last: dict[str, timedelta] = {}  # when each of these was last run
 
     def every(self, period: timedelta, job: Job, *, name: str) -> None:
-        """Run `job` now and then every `period`, a little sooner by chance."""
-        self._scheduler.add_job(job, _Every(period, self._chance), id=name, next_run_time=datetime.now(UTC))
+        """Run `job` now and then every `period`, a little sooner by chance. A time that comes while the job still runs
+        is skipped.
+        """
+        self._scheduler.add_job(
+            self._guarded(job, name),
+            _Every(period, self._chance),
+            id=name,
+            next_run_time=datetime.now(UTC),
+            max_instances=1,
+        )
 
     def once(self, after: timedelta, job: Job, *, name: str) -> None:
-        """Run `job` once, `after` from now; one that waits under the same name is replaced."""
+        """Run `job` once, `after` from now. If one is waiting under the same name, the earlier of the two remains."""
+        at = datetime.now(UTC) + after
+        if (waiting := self._scheduler.get_job(name)) is not None:
+            if waiting.next_run_time <= at:
+                return
+            waiting.remove()
         self._scheduler.add_job(
-            job, "date", run_date=datetime.now(UTC) + after, id=name, replace_existing=True, max_instances=2
+            self._guarded(job, name),
+            "date",
+            run_date=at,
+            id=name,
+            next_run_time=at,
+            max_instances=OVERLAPPING,
         )
+
+    def also(self, after: timedelta, job: Job, *, name: str) -> None:
+        """Run `job` `after` from now, in addition to the other times that are planned under this name. Times that are
+        less than APART after a run share the next one.
+        """
+        heapq.heappush(self._times.setdefault(name, []), self._monotonic() + after)
+        self._plan_next(job, name)
 
     def start(self) -> None:
         self._scheduler.start()
@@ -64,6 +104,31 @@ class Schedule:
         """End the scheduler, once nothing runs any more."""
         self._scheduler.shutdown(wait=False)
 
+    def _guarded(self, job: Job, name: str) -> Job:
+        async def run() -> None:
+            try:
+                await job()
+            except Exception as error:  # noqa: BLE001  whatever it is, the job's next time must come
+                self._failed(name, error)
+
+        return run
+
+    def _plan_next(self, job: Job, name: str) -> None:
+        times = self._times[name]
+        if not times:
+            return
+        now = self._monotonic()
+
+        async def run() -> None:
+            self._last[name] = begun = self._monotonic()
+            while times and times[0] <= begun:
+                heapq.heappop(times)
+            self._plan_next(job, name)
+            await job()
+
+        free = self._last[name] + APART if name in self._last else now
+        self.once(max(times[0], free, now) - now, run, name=name)
+
     def _beat(self) -> None:
         drift = self._wall_minus_monotonic()
         if abs(drift - self._drift) > JUMP:
@@ -71,6 +136,10 @@ class Schedule:
                 job.modify(next_run_time=datetime.now(UTC))
         self._drift = drift
         self._heartbeat = asyncio.get_running_loop().call_later(HEARTBEAT.total_seconds(), self._beat)
+
+    @staticmethod
+    def _monotonic() -> timedelta:
+        return timedelta(seconds=time.monotonic())
 
     @staticmethod
     def _wall_minus_monotonic() -> timedelta:

@@ -97,7 +97,7 @@ def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None
     _check_keys(keys, findings)
     _check_server(server, findings)
     if findings.problems or not (store and state and refresh and keys and server and log and demo):
-        raise SettingsInvalid(findings.problems)
+        raise SettingsInvalid(findings.problems, log_format=log.format.value if log else "auto")
     return Settings(
         store=store,
         state_dir=_state_dir(state, document),

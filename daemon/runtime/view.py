@@ -7,8 +7,9 @@ from platform import python_version
 
 from daemon import __version__
 from daemon.adapters.keyring import Unopenable
+from daemon.domain.brake import Pause
 from daemon.domain.claim import StoreLost
-from daemon.domain.event import Event, SweepFinished
+from daemon.domain.event import Event, LaneFailed, SweepFinished
 from daemon.domain.provider import Provider
 from daemon.domain.statistics import FailedToken, Statistics
 from daemon.runtime.bootstrap import Parts
@@ -16,8 +17,13 @@ from daemon.runtime.last_hour import Hour
 from daemon.runtime.settings import Settings
 
 VERSIONS = {"python": python_version()} | {n: version(n) for n in ("aiohttp", "cryptography", "pymongo")}
-MISSED = 3  # periods without a good sweep before we say that we are not ready
+MISSED = (
+    3  # periods without a good sweep, or a lane's failed passes in a row, before we say that we are not ready
+)
 STUCK_AFTER = timedelta(seconds=30)  # beyond the missed periods: a sweep that waits for MongoDB ends by then
+COUNT_LATE = timedelta(minutes=5)  # and three times what the schedule lets pass between two counts
+COUNT_LATE_SHARE = 300
+STRANGERS = 100  # providers that are not configured and yet named one by one
 
 Check = tuple[bool, str]
 
@@ -28,18 +34,24 @@ class View:
     def __init__(self, settings: Settings, *, instance: str) -> None:
         self.parts: Parts | None = None
         self.providers: Mapping[str, Provider] = {}
+        self.draining = False
         self._settings = settings
         self._instance = instance
         self._started_at: datetime | None = None
         self._swept: timedelta | None = None  # boot time of the last good sweep
         self._begun: timedelta | None = None  # ... and when the last one was started
+        self._failed_passes: dict[str, int] = {}  # of each lane that does not work now: in a row
         self._statistics: Statistics | None = None
+        self._counted: timedelta | None = None  # boot time of the last count; before the first, of the start
+        self._count_took = timedelta(0)
 
     # ---------------------------------------------------------------- what it is told
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, SweepFinished) and self.parts is not None:
             self._swept = self.parts.clock.boot()
+        elif isinstance(event, LaneFailed):
+            self._failed_passes[event.provider] = event.failures
 
     def sweep_begins(self) -> None:
         if self.parts is not None:
@@ -48,10 +60,13 @@ class View:
     def counted(self, statistics: Statistics) -> None:
         self._statistics = statistics
         if self.parts is not None:
-            self.parts.metrics.set_statistics(statistics)
+            self._counted = self.parts.clock.boot()
+            self._count_took = self.parts.clock.now() - statistics.at
+            self.parts.metrics.set_statistics(statistics, took=self._count_took)
 
     def started(self, at: datetime) -> None:
         self._started_at = at
+        self._counted = self.parts.clock.boot() if self.parts is not None else None
 
     # ---------------------------------------------------------------- what it tells
 
@@ -69,11 +84,13 @@ class View:
             "keys": self._keys(),
             "sweep": self._sweep(),
             "clock": self._clock(),
+            "lanes": self._lanes(),
         }
 
     async def status(self) -> Mapping[str, object]:
         known = self._statistics
-        ready = all(ok for ok, _ in (await self.readiness()).values())
+        ready = all(ok for ok, _ in (await self.readiness()).values()) and not self.draining
+        age = self._count_age()
         return {
             "at": _text(datetime.now(UTC)),
             "version": __version__,
@@ -81,12 +98,17 @@ class View:
             "instance": self._instance,
             "started_at": _text(self._started_at),
             "ready": ready,
+            "draining": self.draining,
             "providers": self._providers(),
+            "providers_left_out": max(len(self._strangers()) - STRANGERS, 0),
             "next_due_at": _text(known.next_due_at) if known else None,
             "oldest_due_age_seconds": _seconds(known.oldest_due_age) if known else None,
             "journal_entries": self.parts.journal.count if self.parts else 0,
             "last_failures": [_failed(one) for one in known.last_failures] if known else [],
+            "needs_reauth": list(known.needs_reauth_tokens) if known else [],  # the ids of some
             "counted_at": _text(known.at) if known else None,
+            "counted_age_seconds": _seconds(age) if known else None,
+            "count_late": age > COUNT_LATE + COUNT_LATE_SHARE * self._count_took,
             "overdue": known.overdue if known else None,
             "due_next_hour": list(known.due_soon) if known else None,  # every five minutes
             "last_hour": _hour(self.parts.last_hour.told()) if self.parts else None,
@@ -97,6 +119,8 @@ class View:
         if parts is None:
             return b"", "text/plain"
         parts.metrics.set_journal_entries(parts.journal.count)
+        parts.metrics.set_journal_bytes(getattr(parts.journal, "bytes_by_state", {}))
+        parts.metrics.set_count_age(self._count_age())
         parts.metrics.set_store_up(parts.mongo.up)
         if parts.clock.skew is not None:
             parts.metrics.set_clock_skew(parts.clock.skew)
@@ -148,21 +172,64 @@ class View:
         agrees = abs(skew) <= self._settings.store.max_clock_skew
         return agrees, f"this machine's clock is {skew.total_seconds():+.1f} s from MongoDB's"
 
+    def _lanes(self) -> Check:
+        failing = sorted(
+            name
+            for name, failures in self._failed_passes.items()
+            if failures >= MISSED and name in self.providers
+        )
+        if failing:
+            return False, f"the last {MISSED} passes or more have failed for: {', '.join(failing)}"
+        return True, "no provider's passes fail"
+
+    def _count_age(self) -> timedelta:
+        """Time since the last count of the whole store, or since the start."""
+        if self.parts is None or self._counted is None:
+            return timedelta(0)
+        return self.parts.clock.boot() - self._counted
+
+    def _pauses(self) -> Mapping[str, Pause] | None:
+        """The providers that rest, by the last sweep. None: no sweep has looked yet."""
+        if self.parts is None or self._swept is None:
+            return None
+        paused: Mapping[str, Pause] | None = getattr(self.parts.sweeper, "paused", None)
+        return paused
+
     def _providers(self) -> dict[str, object]:
-        known = self._statistics
+        known = self._statistics or Statistics(at=datetime.now(UTC))
         lanes = self.parts.sweeper.lanes if self.parts else {}
-        states = known.states if known else {}
+        pauses = self._pauses()
         return {
             name: {
                 "configured": name in self.providers,
-                "paused": known.paused.get(name) if known else None,
-                "states": dict(states.get(name, {})),
-                "expired": known.expired.get(name, 0) if known else 0,
-                "ending": known.ending.get(name, 0) if known else 0,
+                **_paused(name, known, pauses if name in lanes else None),
+                "states": dict(known.states.get(name, {})),
+                "expired": known.expired.get(name, 0),
+                "stuck": known.stuck.get(name, 0),
+                "set_aside": known.set_aside.get(name, 0),
+                "held": known.held.get(name, 0),
+                "ending": known.ending.get(name, 0),
                 "in_flight": len(lanes[name].in_flight) if name in lanes else 0,
+                "failed_passes": self._failed_passes.get(name, 0),
             }
-            for name in sorted(self.providers.keys() | states.keys())
+            for name in [*sorted(self.providers), *self._strangers()[:STRANGERS]]
         }
+
+    def _strangers(self) -> list[str]:
+        """The providers that documents name and the configuration does not: there may be any number."""
+        stored = self._statistics.states.keys() if self._statistics else set()
+        return sorted(stored - self.providers.keys())
+
+
+def _paused(name: str, counted: Statistics, pauses: Mapping[str, Pause] | None) -> dict[str, object]:
+    """Why a provider rests, and when it is probed next: by the last sweep, or else by the last count."""
+    if pauses is None:
+        return {"paused": counted.paused.get(name), "next_probe_at": None}
+    pause = pauses.get(name)
+    return {
+        "paused": pause and pause.reason.value,
+        "next_probe_at": _text(pause.next_probe_at) if pause else None,
+    }
 
 
 def _failed(one: FailedToken) -> dict[str, object]:

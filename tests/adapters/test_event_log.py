@@ -1,5 +1,6 @@
 """The event log: the contract's lines, and no secret in any of them, whichever way it tries to get in."""
 
+import asyncio
 import base64
 import contextlib
 import io
@@ -19,11 +20,13 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from yarl import URL
 
-from daemon.adapters.event_log import EventLog, Format, Level, configure
+from daemon.adapters.event_log import EventLog, Format, Level, configure, loop_errors
 from daemon.domain.event import (
     Event,
     InFlight,
+    InternalError,
     JournalReplayed,
+    LaneFailed,
     ProviderAnswered,
     ProviderPaused,
     ProviderResumed,
@@ -36,6 +39,7 @@ from daemon.domain.event import (
     TokenNeedsReauth,
     TokenPostponed,
     TokenRenewed,
+    TokenStuck,
     TokenSuperseded,
     TokenUnread,
     TokenUnreadable,
@@ -102,10 +106,13 @@ def renewed(**other: Any) -> TokenRenewed:
     return TokenRenewed(**told | other)
 
 
-def sweep(claimed: int) -> SweepFinished:
-    return SweepFinished(
-        claimed=claimed, renewed=0, postponed=0, rejected=0, duration=timedelta(seconds=0.25), at=NOW
-    )
+def sweep(**counts: int) -> SweepFinished:
+    none = dict.fromkeys(SWEPT, 0)
+    return SweepFinished(**none | counts, duration=timedelta(seconds=0.25), at=NOW)
+
+
+SWEPT = ("claimed", "renewed", "postponed", "rejected", "scheduled", "in_doubt")
+IDLE = {**dict.fromkeys(SWEPT, 0), "duration_ms": 250.0}
 
 
 LINES: list[tuple[Event, Level, str, dict[str, Any]]] = [
@@ -121,8 +128,14 @@ LINES: list[tuple[Event, Level, str, dict[str, Any]]] = [
     (ProviderPaused(provider="xero", reason="wrong_client", next_probe_at=NOW), "error", "provider.paused", {"provider": "xero", "reason": "wrong_client", "next_probe_at": THEN}),
     (ProviderPaused(provider="xero", reason="operator", next_probe_at=None), "error", "provider.paused", {"provider": "xero", "reason": "operator", "next_probe_at": None}),
     (ProviderResumed(provider="xero"), "info", "provider.resumed", {"provider": "xero"}),
-    (sweep(3), "info", "sweep.finished", {"claimed": 3, "renewed": 0, "postponed": 0, "rejected": 0, "duration_ms": 250.0}),
-    (sweep(0), "debug", "sweep.finished", {"claimed": 0, "renewed": 0, "postponed": 0, "rejected": 0, "duration_ms": 250.0}),
+    (sweep(claimed=3, scheduled=2, in_doubt=1), "info", "sweep.finished", {**IDLE, "claimed": 3, "scheduled": 2, "in_doubt": 1}),
+    (sweep(in_doubt=1), "info", "sweep.finished", {**IDLE, "in_doubt": 1}),
+    (sweep(), "debug", "sweep.finished", IDLE),
+    (LaneFailed(provider="xero", message="TypeError", failures=2), "error", "lane.failed", {"provider": "xero", "message": "TypeError", "failures": 2}),
+    (LaneFailed(provider="xero", message="", failures=0), "info", "lane.back", {"provider": "xero"}),
+    (InternalError(where="count", error=TypeError("odd")), "error", "internal.error", {"where": "count", "error": "TypeError: odd", "exception": "TypeError: odd"}),
+    (InternalError(where="refresh", error=TypeError("odd"), **WHO), "error", "internal.error", {**WHO, "where": "refresh", "error": "TypeError: odd", "exception": "TypeError: odd"}),
+    (TokenStuck(**WHO, **WHY, due_at=NOW, failures=90), "warning", "token.stuck", {**WHO, **WHY, "due_at": THEN, "failures": 90}),
     (SweepFailed(message="no primary"), "error", "sweep.failed", {"message": "no primary"}),
     (JournalReplayed(token="xero:acme", result="recorded"), "info", "journal.replayed", {"token": "xero:acme", "result": "recorded"}),
     (StoreLost(message="no primary"), "error", "store.lost", {"message": "no primary"}),
@@ -143,6 +156,7 @@ def test_each_event_is_one_line_as_the_contract_has_it(
     stamp = line.pop("timestamp")
     assert stamp.endswith("Z")
     assert datetime.fromisoformat(stamp).utcoffset() == timedelta(0)
+    assert bool(line.pop("do", "")) == (name in {"lane.failed", "internal.error", "token.stuck"})
     assert line == fields
 
 
@@ -309,6 +323,9 @@ WAYS: list[Way] = [
     lambda log, text: log(TokenInDoubt(**WHO, code=text, message=text, tries=1, due_at=NOW)),
     lambda log, text: log(StoreLost(message=text)),
     lambda log, text: log(SweepFailed(message=text)),
+    lambda log, text: log(TokenStuck(**WHO, code=text, message=text, due_at=NOW, failures=1)),
+    lambda log, text: log(LaneFailed(provider="xero", message=text, failures=1)),
+    lambda log, text: log(InternalError(where="lane", error=TypeError(text))),
     said_by_a_library,
     said_as_an_exception,
 ]  # fmt: skip
@@ -518,6 +535,24 @@ async def test_what_pymongo_raises_shows_no_secret() -> None:
                 "x", "error", exc_info=raised, error=raised, details=getattr(raised, "details", None)
             )
         assert [leak for leak in LEAKS if leak in log.text] == []
+
+
+async def test_what_nothing_has_caught_in_the_loop_is_an_internal_error() -> None:
+    """With its traceback and the loop's own words; no library says it."""
+    log = Log()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(loop_errors(log.events))
+    try:
+        loop.call_soon([].pop)
+        loop.call_exception_handler({"message": "Unclosed connection"})
+        await asyncio.sleep(0)
+    finally:
+        loop.set_exception_handler(None)
+    unclosed, popped = log.lines
+    assert (unclosed["event"], unclosed["where"]) == ("internal.error", "loop")
+    assert unclosed["error"] == "RuntimeError: Unclosed connection"
+    assert popped["error"] == "IndexError: pop from empty list"
+    assert "Exception in callback" in popped["exception"]
 
 
 @pytest.mark.parametrize("level", ["debug", "info", "warning"])

@@ -7,11 +7,13 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from daemon.adapters.metrics import Metrics
+from daemon.adapters.metrics import COUNT_KEPT, JOURNAL_STATES, PAUSE_REASONS, WHERES, Metrics
 from daemon.domain.event import (
     Event,
     InFlight,
+    InternalError,
     JournalReplayed,
+    LaneFailed,
     ProviderAnswered,
     ProviderPaused,
     ProviderResumed,
@@ -25,6 +27,7 @@ from daemon.domain.event import (
     TokenNeedsReauth,
     TokenPostponed,
     TokenRenewed,
+    TokenStuck,
     TokenSuperseded,
     TokenUnread,
     TokenUnreadable,
@@ -45,6 +48,12 @@ CONTRACT = {
     "refreshd_throttled": ("counter", {"provider"}),
     "refreshd_tokens": ("gauge", {"provider", "state"}),
     "refreshd_expired_tokens": ("gauge", {"provider"}),
+    "refreshd_stuck_tokens": ("gauge", {"provider"}),
+    "refreshd_counted_timestamp_seconds": ("gauge", set()),
+    "refreshd_count_duration_seconds": ("gauge", set()),
+    "refreshd_internal_errors": ("counter", {"where"}),
+    "refreshd_lane_failures": ("counter", {"provider"}),
+    "refreshd_journal_bytes": ("gauge", {"state"}),
     "refreshd_set_aside_tokens": ("gauge", {"provider"}),
     "refreshd_held_tokens": ("gauge", {"provider"}),
     "refreshd_ending_tokens": ("gauge", {"provider"}),
@@ -70,6 +79,7 @@ FULL = Statistics(
         "other": {"active": 3, CANARY: 1},
     },
     expired={"xero": 1},
+    stuck={"xero": 2, "stranger": 3},
     set_aside={"stranger": 4, "other": 1},
     held={"xero": 2},
     ending={"xero": 3, "stranger": 1},
@@ -128,6 +138,9 @@ def every_event(provider: str = "xero") -> Iterable[Event]:
     yield TokenNeedsReauth(**who, **why, kind=FailureKind.REJECTED, failures=2)
     yield TokenSuperseded(**who, successor=True)
     yield TokenUnread(**who, **why)
+    yield TokenStuck(**who, **why, due_at=NOW, failures=90)
+    yield LaneFailed(provider=provider, message=CANARY, failures=1)
+    yield InternalError(where=CANARY, error=RuntimeError(CANARY), token=token, provider=provider)
     yield TokenUnreadable(**who, **why, kind=FailureKind.UNREADABLE)
     yield TokenInDoubt(**who, **why, tries=1, due_at=NOW)
     yield TokenHeld(**who, owner=CANARY, hold=NOW)
@@ -226,6 +239,10 @@ def test_every_series_of_a_configured_provider_starts_at_zero() -> None:
         (TokenSuperseded(token="xero:a", provider="xero", successor=True), "superseded"),
         (TokenUnread(token="xero:a", provider="xero", code="c", message=""), "unread"),
         (
+            TokenStuck(token="xero:a", provider="xero", code="c", message="", due_at=NOW, failures=90),
+            "unavailable",
+        ),
+        (
             TokenUnreadable(
                 token="xero:a", provider="xero", kind=FailureKind.UNREADABLE, code="c", message=""
             ),
@@ -319,6 +336,58 @@ def test_sweeps_and_replays_are_counted() -> None:
     assert value(made, "refreshd_sweeps_total", outcome="ok") == 1
     assert value(made, "refreshd_sweeps_total", outcome="failed") == 1
     assert value(made, "refreshd_journal_replayed_total", result="superseded") == 1
+
+
+def test_bugs_are_counted_by_where_and_failed_passes_by_provider() -> None:
+    """All from zero, so that the first one is a rate; a pass that works again is no failure."""
+    made = metrics()
+    assert {value(made, "refreshd_internal_errors_total", where=where) for where in WHERES} == {0}
+    assert value(made, "refreshd_lane_failures_total", **XERO) == 0
+    for failures in (1, 2, 0):
+        made(LaneFailed(provider="xero", message="", failures=failures))
+    made(InternalError(where="count", error=TypeError()))
+    made(InternalError(where="a new job", error=TypeError()))
+    assert value(made, "refreshd_lane_failures_total", **XERO) == 2
+    assert value(made, "refreshd_internal_errors_total", where="count") == 1
+    assert value(made, "refreshd_internal_errors_total", where="unknown") == 1
+
+
+def test_the_journal_is_measured_by_state() -> None:
+    """Every state is there, and no other."""
+    made = metrics()
+    made.set_journal_bytes({"unread": 9_000, "novel": 1})
+    sizes = {state: value(made, "refreshd_journal_bytes", state=state) for state in JOURNAL_STATES}
+    assert sizes == {"waiting": 0, "unread": 9_000, "superseded": 0, "unusable": 0}
+    assert value(made, "refreshd_journal_bytes", state="novel") is None
+
+
+def test_each_reason_for_a_pause_has_a_series() -> None:
+    """The new ones too: an alert asks for them."""
+    made = metrics(ProviderPaused(provider="xero", reason="unparsed", next_probe_at=NOW))
+    assert set(PAUSE_REASONS) >= {"unparsed", "rejections"}
+    seen = {
+        reason: value(made, "refreshd_provider_paused", provider="xero", reason=reason)
+        for reason in PAUSE_REASONS
+    }
+    assert {reason for reason, on in seen.items() if on} == {"unparsed"}
+
+
+def test_the_gauges_of_the_store_say_their_age() -> None:
+    """Zero before the first count, so that its age is seen even then; beyond an hour only the age is left of them."""
+    made = metrics()
+    assert value(made, "refreshd_counted_timestamp_seconds") == 0
+    made.set_statistics(FULL, took=timedelta(seconds=6))
+    assert value(made, "refreshd_counted_timestamp_seconds") == NOW.timestamp()
+    assert value(made, "refreshd_count_duration_seconds") == 6
+    made.set_count_age(COUNT_KEPT)
+    assert value(made, "refreshd_expired_tokens", **XERO) == 1
+    made.set_count_age(COUNT_KEPT + timedelta(seconds=1))
+    for name in ("expired_tokens", "stuck_tokens", "set_aside_tokens", "held_tokens", "ending_tokens"):
+        assert value(made, f"refreshd_{name}", **XERO) is None
+    assert value(made, "refreshd_oldest_due_age_seconds") is None
+    assert value(made, "refreshd_counted_timestamp_seconds") == NOW.timestamp()
+    made.set_statistics(FULL)
+    assert value(made, "refreshd_expired_tokens", **XERO) == 1
 
 
 def test_the_store_is_down_until_it_is_up() -> None:
@@ -415,6 +484,7 @@ def test_no_account_and_no_foreign_text_is_ever_shown(accept: str) -> None:
             at=NOW,
             states={CANARY: foreign, "xero": foreign},
             expired=foreign,
+            stuck=foreign,
             set_aside=foreign,
             held=foreign,
             refresh_token_expiry={CANARY: NOW},

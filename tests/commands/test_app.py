@@ -162,6 +162,53 @@ def test_the_sandbox_tells_where_it_is_and_stops_at_a_signal(cli):
         process.communicate()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "what"),
+    [
+        (("show", "xero:nobody", "--json"), 1, "no such token is stored"),
+        (("--json", "show", "xero"), 2, "is a provider"),
+        (("show", "--json"), 2, "Missing argument"),
+        (("list", "--json", "--state", "novel"), 2, "novel"),
+        (("add", "xero", "acme", "--json"), 1, "it is empty"),
+        (("keys", "reader", "two", "--json"), 2, "no key 'two' is on the ring"),
+    ],
+)
+def test_a_failure_is_json_for_programs(cli, arguments, code, what):
+    """One object on standard error: what, where, what to do, and the exit code; nothing on standard output."""
+    ran = cli.run(*arguments)
+    failure = json.loads(ran.err)["error"]
+    assert (ran.code, ran.out) == (code, "")
+    assert set(failure) == {"what", "where", "do", "code"}
+    assert failure["code"] == code
+    assert what in failure["what"]
+    assert failure["do"]
+
+
+def test_several_problems_are_one_object_for_programs(cli):
+    """The first one, and all of them beside it."""
+    cli.write("[store]\nuri = 'x'\n[novel]\n")
+    ran = cli.run("list", "--json")
+    failure = json.loads(ran.err)["error"]
+    assert (ran.code, failure["code"]) == (78, 78)
+    assert len(failure["problems"]) > 2
+    assert failure["problems"][0] == {name: failure[name] for name in ("what", "where", "do")}
+
+
+@pytest.mark.parametrize(("style", "in_json"), [("json", True), ("console", False), ("auto", True)])
+def test_a_start_that_fails_speaks_as_the_log_does(cli, style, in_json):
+    """Whatever else is wrong with the configuration; a log that is not on a terminal is JSON."""
+    cli.write(f"[log]\nformat = '{style}'\n[store]\nuri = 'x'\n")
+    ran = cli.run("run")
+    assert ran.code == 78
+    lines = ran.err.splitlines()
+    assert len(lines) > 1
+    for line in lines:
+        if in_json:
+            assert json.loads(line)["event"] == "daemon.failed"
+        else:
+            assert line.startswith("refreshd: ")
+
+
 def test_the_sandbox_names_who_holds_its_port(cli):
     """75, with the process; impossible wishes are wrong usage."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

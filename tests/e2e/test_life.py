@@ -1,6 +1,7 @@
 """The life of the process: starting without MongoDB, reloading, stopping in a hurry, and refusing to start."""
 
 import asyncio
+import json
 import signal
 import socket
 import time
@@ -143,7 +144,7 @@ async def test_a_second_signal_ends_a_drain_at_once(install, mongod, database_na
 
 async def test_what_cannot_start_says_why_and_ends_with_its_code(install, sandbox):
     """A port in use and a state directory in use are 75 and name the holder; a state directory that can't be one and
-    a wrong key are 78. One sentence each, no traceback."""
+    a wrong key are 78. One line each, of JSON as the log is, and no traceback."""
     first = install({"sandbox": client_of(sandbox)})
     second = install({"sandbox": client_of(sandbox)})
     async with first.running() as daemon:
@@ -167,6 +168,10 @@ async def test_what_cannot_start_says_why_and_ends_with_its_code(install, sandbo
     code, _, err = await second.refreshd("run")
     assert code == 78
     assert "keys.ring.k" in err
+    said = [json.loads(line) for line in err.splitlines()]
+    assert {(line["event"], line["level"], line["code"]) for line in said} == {("daemon.failed", "error", 78)}
+    assert all(line["what"] and line["do"] for line in said)
+    assert said[0]["where"].endswith("keys.ring.k")
     assert "Traceback" not in err
     assert "dG9vIHNob3J0" not in err
 

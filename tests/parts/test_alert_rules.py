@@ -20,7 +20,7 @@ OF_ONE_PROCESS = {"refreshd_last_sweep_success_timestamp_seconds", "refreshd_sto
 
 def run(*command: str, stdin: str | None = None) -> str:
     """What a tool says, if it is content."""
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

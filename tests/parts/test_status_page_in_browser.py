@@ -29,6 +29,8 @@ LARGEST = 150_000  # bytes of a picture in the documents
 
 
 class Source:
+    draining = False
+
     def __init__(self, name: str) -> None:
         self.told, self.checks = STATUSES[name]
 

@@ -20,7 +20,15 @@ def ago(**span: float) -> str:
 
 def provider(active: int, dead: int = 0, **more: object) -> dict[str, object]:
     states = {"active": active} | ({"needs_reauth": dead} if dead else {})
-    return {"configured": True, "paused": None, "states": states, "expired": 0, "in_flight": 0, **more}
+    usual = {
+        "configured": True,
+        "paused": None,
+        "next_probe_at": None,
+        "expired": 0,
+        "stuck": 0,
+        "in_flight": 0,
+    }
+    return {**usual, "states": states, **more}
 
 
 def waves(height: float, *, count: int = 60, low: float = 0.4) -> list[int]:
@@ -47,7 +55,11 @@ _COMMON: Mapping[str, Any] = {
     "versions": {"python": "3.11.7", "aiohttp": "3.14.5", "cryptography": "48.0.0", "pymongo": "4.17.0"},
     "instance": "7d0c51f2-refresh-1",
     "started_at": ago(days=41, hours=7),
+    "draining": False,
     "counted_at": ago(seconds=9),
+    "counted_age_seconds": 9.0,
+    "count_late": False,
+    "needs_reauth": [],
 }
 
 HEALTHY: Mapping[str, Any] = {
@@ -78,6 +90,7 @@ WELL = {
     "keys": (True, "key 2026-11 seals and opens"),
     "sweep": (True, "the last good sweep was 4 s ago"),
     "clock": (True, "this machine's clock is +0.0 s from MongoDB's"),
+    "lanes": (True, "no provider's passes fail"),
 }
 
 _DEAD = "the refresh token is invalid, expired or revoked"
@@ -86,18 +99,30 @@ FAILING: Mapping[str, Any] = {
     "ready": False,
     "providers": {
         "google": provider(8199, 15, in_flight=2),
-        "hubspot": provider(1920, paused="outage", expired=12),
-        "intranet": provider(37, paused="wrong_client", expired=9),
+        "hubspot": provider(
+            1920, paused="outage", next_probe_at=text(AT + timedelta(seconds=41)), expired=12
+        ),
+        "intranet": provider(
+            37, paused="wrong_client", next_probe_at=text(AT + timedelta(minutes=8)), expired=9
+        ),
         "old-crm": provider(4, configured=False),
-        "xero": provider(2460, 6, ending=2),
+        "xero": provider(2460, 6, ending=2, stuck=3),
     },
+    "needs_reauth": [
+        "google:marta.lindqvist@example.com",
+        "xero:<script>alert(1)</script>",
+        "xero:acme\u202egpj.exe",
+    ],
     "next_due_at": ago(minutes=14),
     "oldest_due_age_seconds": 851.0,
     "overdue": 431,
     "journal_entries": 3,
     "due_next_hour": [612, 1180, 1104, 983, 871, 902, 968, 1007, 1093, 1121, 1034, 940],
     "last_failures": [
-        failure("hubspot:portal-2210043", "unavailable", "http_503", "Service Unavailable", ago(seconds=8)),
+        *(
+            failure(f"hubspot:portal-{n}", "unavailable", "http_503", "Service Unavailable", ago(seconds=s))
+            for n, s in ((2210043, 8), (118, 9), (7003, 11), (44102, 14))
+        ),
         failure(
             "hubspot:portal-9918200",
             "unavailable",

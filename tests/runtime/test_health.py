@@ -54,7 +54,9 @@ class Source:
 
     def __init__(self) -> None:
         self.live = (True, "sweeps are being started")
+        self.draining = False
         self.checks: Mapping[str, tuple[bool, str]] = PASSING
+        self.told = STATUS
         self.silent = False
         self.broken: Exception | None = None
 
@@ -67,7 +69,7 @@ class Source:
 
     async def status(self) -> Mapping[str, object]:
         await self._misbehave()
-        return STATUS
+        return self.told
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
         return b"refreshd_store_up 1.0\n", f"text/plain; version=0.0.4; charset=utf-8; seen={len(accept)}"
@@ -92,7 +94,12 @@ async def started(source: Source) -> AsyncIterator[Started]:
     servers: list[HealthServer] = []
 
     async def start(
-        *, host: str = "127.0.0.1", port: int = 0, bearer_token: str | None = None, patience: float = 5
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        bearer_token: str | None = None,
+        patience: float = 5,
+        **more: Callable[[str, Exception], None],
     ) -> HealthServer:
         server = HealthServer(
             source,
@@ -100,6 +107,7 @@ async def started(source: Source) -> AsyncIterator[Started]:
             port=port,
             bearer_token=Secret(bearer_token) if bearer_token else None,
             check_timeout=timedelta(seconds=patience),
+            **more,
         )
         servers.append(server)
         await server.start()
@@ -166,6 +174,20 @@ async def test_one_failing_check_makes_it_not_ready(failing: str, source: Source
     assert told["checks"][failing]["detail"] == "out of order"
 
 
+async def test_while_draining_it_is_not_ready(source: Source, started: Started) -> None:
+    """Whatever the checks say, and to strangers too: nothing more should be expected of this process."""
+    source.draining = True
+    server = await started(bearer_token="pass-phrase")
+    response, body = await ask(server, "/readyz")
+    told = json.loads(body)
+    assert response.status == 503
+    assert (told["ready"], told["draining"]) == (False, True)
+    assert all(check["ok"] for check in told["checks"].values())
+    assert (await ask(server, "/livez"))[0].status == 200
+    _, page = await ask(server, "/", Authorization="Bearer pass-phrase")
+    assert "Draining" in page
+
+
 async def test_a_hanging_check_is_a_failing_one(source: Source, started: Started) -> None:
     """A store that never answers must not make the probe hang with it; liveness isn't touched at all."""
     source.silent = True
@@ -191,6 +213,15 @@ async def test_a_broken_check_is_a_failing_one(
     assert "RuntimeError" in body
     assert "hunter2" not in body
     assert [record.name for record in caplog.records] == ["refreshd.http"]
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/status", "/"])
+async def test_a_bug_is_reported_as_one(path: str, source: Source, started: Started) -> None:
+    """To who counts and logs bugs, with the exception itself."""
+    failed: list[tuple[str, Exception]] = []
+    source.broken = RuntimeError("odd")
+    await ask(await started(failed=lambda where, error: failed.append((where, error))), path)
+    assert ("http", source.broken) in failed
 
 
 async def test_an_unexpected_error_shows_nothing_of_itself(
@@ -219,6 +250,18 @@ async def test_status_is_the_sources_as_json(started: Started) -> None:
     response, body = await ask(await started(), "/status")
     assert response.content_type == "application/json"
     assert json.loads(body) == STATUS
+
+
+@pytest.mark.parametrize("path", ["/status", "/readyz", "/livez"])
+async def test_json_is_ascii(path: str, source: Source, started: Started) -> None:
+    """A name from a document must not steer the terminal of who asks with curl, nor turn its text around."""
+    name = "a\x9b31m\u202eb\u2066c"
+    source.told = {**STATUS, "providers": {name: {}}}
+    source.checks = PASSING | {"store": (False, name)}
+    source.live = (True, name)
+    _, body = await ask(await started(), path)
+    assert body.isascii()
+    assert json.dumps(name)[1:-1] in body
 
 
 @pytest.mark.parametrize("path", ["/livez", "/healthz", "/readyz", "/metrics", "/status", "/"])

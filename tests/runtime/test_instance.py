@@ -104,6 +104,22 @@ def test_a_damaged_identity_is_replaced(tmp_path, another, damage):
     assert another(tmp_path)[1] == "False"
 
 
+@pytest.mark.parts
+@pytest.mark.skipif(
+    shutil.which("strace") is None, reason="strace is not installed (Debian: apt-get install strace)"
+)
+def test_an_identity_is_on_the_disk_before_it_has_its_name(tmp_path):
+    """Else a crash of the machine can leave an empty file by that name. The kernel's own words: synced, then renamed."""
+    traced = tmp_path / "traced"
+    calls = ("strace", "--trace=fsync,fdatasync,rename", "--decode-fds=path", f"--output={traced}")
+    command = (*calls, sys.executable, "-c", TAKE, str(tmp_path / "state"))
+    subprocess.run(command, input="\n", text=True, check=True, timeout=60, capture_output=True)
+    seen = [line for line in traced.read_text().splitlines() if "instance." in line]
+    assert [line.partition("(")[0] for line in seen] == ["fsync", "rename"]
+    assert "instance.new" in seen[0]
+    assert seen[1].index("instance.new") < seen[1].index("instance.json")
+
+
 def test_what_can_not_be_a_directory_is_refused_with_advice(tmp_path):
     """A file where the directory should be: one sentence that names the key."""
     (tmp_path / "file").touch()

@@ -2,7 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+
+import pytest
 
 from daemon.runtime.schedule import Schedule
 
@@ -39,26 +42,148 @@ async def test_a_period_is_shortened_by_chance():
     assert timedelta(seconds=40) < left <= timedelta(seconds=45)
 
 
-async def test_once_is_once_and_the_last_word_counts():
-    """A job that is put in again under its name replaces the one that waits."""
+@pytest.mark.parametrize(
+    ("first", "second", "left"), [(150, 100, ["second"]), (100, 60_000, ["first"]), (100, 100, ["first"])]
+)
+async def test_once_is_once_and_the_earlier_time_remains(first: int, second: int, left: list[str]):
+    """An earlier wake-up is never replaced by a later one under its name."""
     schedule, ran = Schedule(), []
     done = asyncio.Event()
 
-    async def first() -> None:
-        ran.append("first")
+    def job(name: str) -> Callable[[], Awaitable[None]]:
+        async def run() -> None:
+            ran.append(name)
+            done.set()
 
-    async def second() -> None:
-        ran.append("second")
-        done.set()
+        return run
 
     schedule.start()
-    schedule.once(timedelta(milliseconds=150), first, name="x")
-    schedule.once(timedelta(milliseconds=100), second, name="x")
+    schedule.once(timedelta(milliseconds=first), job("first"), name="x")
+    schedule.once(timedelta(milliseconds=second), job("second"), name="x")
     async with asyncio.timeout(5):
         await done.wait()
     schedule.stop()
     schedule.close()
-    assert ran == ["second"]
+    assert ran == left
+
+
+async def test_each_of_many_times_is_kept():
+    """Neither a later nor an earlier one takes the place of another: three times, three runs, each soon after its time."""
+    schedule, ran, third = Schedule(), [], asyncio.Event()
+    begun = time.monotonic()
+
+    async def job() -> None:
+        ran.append(time.monotonic() - begun)
+        if len(ran) == 3:
+            third.set()
+
+    schedule.start()
+    for after in (1.2, 2.4, 0.1):
+        schedule.also(timedelta(seconds=after), job, name="x")
+    async with asyncio.timeout(10):
+        await third.wait()
+    schedule.stop()
+    schedule.close()
+    assert [at >= after for at, after in zip(ran, (0.1, 1.2, 2.4), strict=True)] == [True] * 3
+    assert ran[0] < 1
+
+
+async def test_times_that_come_close_together_share_a_run():
+    """However many tokens are in doubt, one run a second is enough; the last of them is not forgotten."""
+    schedule, ran, over = Schedule(), [], asyncio.Event()
+    begun, last = time.monotonic(), 1.5
+
+    async def job() -> None:
+        ran.append(time.monotonic() - begun)
+        if ran[-1] >= last:
+            over.set()
+
+    schedule.start()
+    for number in range(151):
+        schedule.also(timedelta(seconds=number / 100), job, name="x")
+    async with asyncio.timeout(10):
+        await over.wait()
+    schedule.stop()
+    left = schedule._scheduler.get_job("x")
+    schedule.close()
+    assert len(ran) <= 4
+    assert left is None
+
+
+async def test_a_time_is_kept_though_an_earlier_run_goes_on():
+    """A sweep may wait for its requests for ten seconds; the next token in doubt does not wait for that sweep."""
+    schedule, gate, both = Schedule(), asyncio.Event(), asyncio.Event()
+    running = []
+
+    async def job() -> None:
+        running.append(1)
+        if len(running) == 3:
+            both.set()
+        await gate.wait()
+
+    schedule.start()
+    for after in (0.01, 1.02, 2.04):
+        schedule.also(timedelta(seconds=after), job, name="x")
+    async with asyncio.timeout(10):
+        await both.wait()
+    schedule.stop()
+    gate.set()
+    schedule.close()
+
+
+async def test_a_periodic_job_that_still_runs_is_not_run_twice():
+    """The times that come meanwhile are skipped."""
+    schedule, gate, started, seen = Schedule(), asyncio.Event(), [], asyncio.Semaphore(0)
+
+    async def job() -> None:
+        started.append(1)
+        await gate.wait()
+
+    async def beat() -> None:
+        seen.release()
+
+    schedule.every(timedelta(milliseconds=50), job, name="job")
+    schedule.every(timedelta(milliseconds=50), beat, name="beat")
+    schedule.start()
+    async with asyncio.timeout(10):
+        for _ in range(6):
+            await seen.acquire()
+    schedule.stop()
+    gate.set()
+    schedule.close()
+    assert started == [1]
+
+
+@pytest.mark.parametrize("kind", ["every", "once", "also"])
+async def test_no_job_ends_by_an_exception(kind: str):
+    """It is reported under the job's name, and the next time comes as if nothing had been."""
+    failed: list[tuple[str, Exception]] = []
+    schedule = Schedule(failed=lambda name, error: failed.append((name, error)))
+    again = asyncio.Event()
+
+    async def job() -> None:
+        try:
+            if not failed:
+                raise RuntimeError("odd")
+            again.set()
+        finally:
+            if kind == "once":  # as a job that plans its own next time
+                schedule.once(timedelta(milliseconds=20), job, name="job")
+
+    match kind:
+        case "every":
+            schedule.every(timedelta(milliseconds=20), job, name="job")
+        case "once":
+            schedule.once(timedelta(0), job, name="job")
+        case _:
+            schedule.also(timedelta(0), job, name="job")
+            schedule.also(timedelta(milliseconds=20), job, name="job")
+    schedule.start()
+    async with asyncio.timeout(5):
+        await again.wait()
+    schedule.stop()
+    schedule.close()
+    assert [(name, str(error)) for name, error in failed] == [("job", "odd")]
 
 
 async def test_what_runs_when_it_stops_goes_on_to_its_end():

@@ -7,12 +7,13 @@ from itertools import product
 
 import pytest
 
+from daemon.domain.brake import Reason
 from daemon.domain.token import FailureKind
 from daemon.runtime.health import CHECKS
 from daemon.runtime.status_page import STYLE, render
 from daemon.runtime.status_page.parts import moment, number, span
 from daemon.runtime.status_page.words import OUTCOMES, PAUSES
-from tests.runtime.statuses import FAILING, HEALTHY, ILL, WELL
+from tests.runtime.statuses import FAILING, HEALTHY, ILL, WELL, text
 
 STARTING = dict.fromkeys(CHECKS, (False, "starting"))
 AT = datetime(2026, 11, 21, 3, 12, 40, tzinfo=UTC)
@@ -70,10 +71,14 @@ def test_a_healthy_one_says_that_nobody_has_to_act() -> None:
 def test_a_failing_one_says_who_must_act_and_what_to_do() -> None:
     """The failing check and the refused client are yours, the outage is time's, a dead grant its owner's."""
     page = Page(render(FAILING, ILL))
-    attention = page.words[page.words.index("8 things to know") : page.words.index("Counted over")]
+    attention = page.words[page.words.index("9 things to know") : page.words.index("Counted over")]
     assert attention.index("clock") < attention.index("old-crm") < attention.index("new consent")
+    assert "xero:acme\\u202egpj.exe" in attention
     for words in (
-        "Not ready",
+        "Not ready4 need you, 2 need their owners, 3 need time",
+        "refreshd: not ready, 4 need you",
+        "3 tokens are stuck: xero 3.",
+        "The next probe is due in 8 min (03:20:40).",
         "Check time synchronisation",
         "hubspot is paused (outage)",
         "12 tokens of it are past their expiry.",
@@ -92,7 +97,7 @@ def test_a_failing_one_says_who_must_act_and_what_to_do() -> None:
 def test_every_failure_and_pause_has_its_advice() -> None:
     """A new kind of failure must not reach an operator without a word on what to do."""
     assert {kind.value for kind in FailureKind} <= set(OUTCOMES)
-    assert set(PAUSES) == {"wrong_client", "misconfigured", "outage", "operator"}
+    assert {reason.value for reason in Reason} == set(PAUSES)
     for kind in FailureKind:
         failure = dict(FAILING["last_failures"][0], kind=kind.value)
         page = Page(render({**HEALTHY, "last_failures": [failure]}, WELL))
@@ -105,6 +110,85 @@ def test_a_failure_of_an_unknown_kind_is_shown_all_the_same() -> None:
     page = Page(render({**HEALTHY, "last_failures": [failure]}, WELL))
     assert "novel" in page.words
     assert "hubspot:portal-2210043" in page.words
+
+
+@pytest.mark.parametrize(
+    ("what", "weight", "need"),
+    [
+        ({}, "good", ""),
+        ({"paused": "outage"}, "warn", "1 needs time"),
+        ({"paused": "outage", "expired": 2}, "bad", "1 needs time"),
+        ({"paused": "rejections"}, "bad", "1 needs you"),
+        ({"paused": "unparsed"}, "warn", "1 needs time"),
+        ({"paused": "operator"}, "calm", "1 needs you"),
+        ({"expired": 2}, "bad", "1 needs you"),
+        ({"stuck": 2}, "warn", "1 needs you"),
+        ({"set_aside": 1}, "warn", "1 needs you"),
+        ({"held": 1}, "warn", "1 needs time"),
+        ({"ending": 1}, "calm", "1 needs its owner"),
+        ({"states": {"needs_reauth": 1}}, "calm", "1 needs its owner"),
+        ({"configured": False}, "warn", "1 needs you"),
+    ],
+)
+def test_the_head_is_green_only_if_nothing_needs_anybody(what, weight, need) -> None:
+    """Ready means that the checks pass; the mark has the colour of the gravest thing, and how many need whom is beside."""
+    about = {**HEALTHY["providers"]["xero"], **what}
+    page = Page(render({**HEALTHY, "providers": {"xero": about}}, WELL))
+    head = page.words[page.words.index("Ready") : page.words.index("As of")]
+    assert head == f"Ready{need}"
+    assert next(kind for kind in page.named("class") if kind.startswith("mark ")) == f"mark {weight}"
+
+
+def test_a_process_that_is_ending_says_so() -> None:
+    """It is neither ready nor out of order."""
+    page = Page(render({**HEALTHY, "draining": True}, WELL, draining=True))
+    assert "refreshd: draining" in page.words
+    assert "Ready" not in page.words
+
+
+def test_figures_that_are_old_are_not_shown_as_todays() -> None:
+    """A count that stands still needs somebody, whether there was one or never."""
+    late = {"count_late": True, "counted_at": text(AT - timedelta(hours=3)), "counted_age_seconds": 10_800}
+    page = Page(render({**HEALTHY, **late}, WELL))
+    assert "The store was last counted 3 h ago" in page.words
+    assert "1 needs you" in page.words
+    assert "last counted never" in Page(render({"count_late": True}, WELL)).words
+
+
+def test_failures_are_told_once_for_each_provider_and_reason_gravest_first() -> None:
+    """With a count, the newest message, and the ids of all of them."""
+    page = Page(render(FAILING, ILL))
+    words = page.words[page.words.index("Last failures, and what to do") :]
+    order = [words.index(f"{sign} {kind}") for sign, kind in (("✕", "misconfigured"), ("✕", "unreadable"), ("!", "rejected"), ("•", "unavailable"), ("•", "in doubt"))]  # fmt: skip
+    assert order == sorted(order)
+    hubspot = words[words.index("hubspothttp_503") :]
+    assert hubspot.startswith(
+        "hubspothttp_503Service Unavailablehubspot:portal-2210043, hubspot:portal-1182 more"
+    )
+    assert hubspot.index("hubspot:portal-44102") < hubspot.index("8 s ago 03:12:324hubspottimeout")
+
+
+def test_in_doubt_does_not_claim_that_no_reply_came() -> None:
+    """A page, or a 503, is a reply."""
+    assert "no reply came" not in OUTCOMES["in_doubt"].means
+
+
+def test_it_asks_again_by_itself() -> None:
+    """Each minute, without a script."""
+    page = Page(render(HEALTHY, WELL))
+    assert page.named("http-equiv") == ["refresh"]
+    assert "60" in page.named("content")
+
+
+@pytest.mark.parametrize("hostile", ["a\u202eb", "a\x1b[31mb", "a\u200bb", "a\x9bb", "a\nb", "a\ue000b"])
+def test_what_is_not_seen_or_turns_text_around_is_shown_by_its_code_point(hostile: str) -> None:
+    """In a token's id, a provider's name and a message alike."""
+    failure = dict(FAILING["last_failures"][0], token=hostile, provider=hostile, message=hostile)
+    about = {"configured": False, "states": {hostile: 1}}
+    status = {**HEALTHY, "last_failures": [failure], "needs_reauth": [hostile], "providers": {hostile: about}}
+    said = Page(render(status, WELL)).words
+    assert hostile not in said
+    assert said.count(f"a\\u{ord(hostile[1]):04x}") >= 5
 
 
 @pytest.mark.parametrize(("status", "checks"), [(HEALTHY, WELL), (FAILING, ILL), ({}, STARTING)])
@@ -144,14 +228,15 @@ def test_no_text_of_others_becomes_markup(mean) -> None:
 def test_it_stands_without_a_status() -> None:
     """While the daemon starts or the store is away there may be nothing to tell but the checks."""
     page = Page(render({}, STARTING))
-    for words in ("Not ready", "5 things to know", "None is configured.", "has not been counted yet"):
+    for words in ("Not ready", "6 things to know", "None is configured.", "has not been counted yet"):
         assert words in page.words
 
 
 def test_a_plot_tells_its_numbers_three_ways() -> None:
     """As columns, as one sentence for who can't see them, and as a table."""
     page = Page(render(FAILING, ILL))
-    assert page.tags.count("svg") == page.tags.count("desc") == page.tags.count("details") == 4
+    assert page.tags.count("svg") == page.tags.count("desc") == 4
+    assert page.tags.count("details") == 4 + 2  # and those of ids
     assert "11\u2009815 fall due; the most, 1\u2009180, from 03:17 to 03:22." in page.words
     assert "from 03:12 to 03:17612" in page.words
     assert page.named("class").count("below") == 3

@@ -1,7 +1,7 @@
 """The status page: what `/status` and `/readyz` say, for eyes. One HTML text: no script, nothing loaded, all escaped.
 
-`page` puts it together, `attention` says what needs somebody, `plots` draws, `parts` are its smallest pieces, `words`
-what it says about each state and failure, `style` how it looks.
+`page` puts it together, `attention` says what needs somebody, `failures` what went wrong, `plots` draws, `parts` are its
+smallest pieces, `words` what it says about each state and failure, `style` how it looks.
 """
 
 from daemon.runtime.status_page.page import Readiness, render

@@ -16,6 +16,10 @@ class Facts:
         self.now: datetime | None = instant(status.get("at"))
         self.counted_at = instant(status.get("counted_at"))
         self.providers = cast(Mapping[str, Fields], status.get("providers") or {})
+        self.draining = bool(status.get("draining"))
+        self.counted_late = bool(status.get("count_late"))
+        self.needs_reauth = cast(Sequence[str], status.get("needs_reauth") or ())
+        self.left_out = cast(int, status.get("providers_left_out") or 0)
         self.failures = cast(Sequence[Fields], status.get("last_failures") or ())
         self.journal = cast(int, status.get("journal_entries") or 0)
         self.due_next_hour = cast(Sequence[int], status.get("due_next_hour") or ())
@@ -43,8 +47,9 @@ def states(provider: Fields) -> Mapping[str, int]:
 
 
 def expired(provider: Fields) -> int:
-    return cast(int, provider.get("expired") or 0)
+    return count(provider, "expired")
 
 
-def ending(provider: Fields) -> int:
-    return cast(int, provider.get("ending") or 0)
+def count(provider: Fields, name: str) -> int:
+    """How many of its tokens are `name`: expired, stuck, ending, held or set_aside."""
+    return cast(int, provider.get(name) or 0)

@@ -4,31 +4,37 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import cast
 
-from daemon.runtime.status_page.attention import Readiness, attention
-from daemon.runtime.status_page.facts import Facts, Fields, expired, states
+from daemon.runtime.status_page.attention import Readiness, attention, needs, probed, things
+from daemon.runtime.status_page.facts import Facts, Fields, count, expired, states
+from daemon.runtime.status_page.failures import failures
 from daemon.runtime.status_page.hours import last_hour, next_hour
 from daemon.runtime.status_page.parts import instant, mark, moment, number, section, spaced, span, table, text
 from daemon.runtime.status_page.style import STYLE
-from daemon.runtime.status_page.words import OUTCOMES, OWNER, PAUSES, TIME, UNKNOWN_OUTCOME
+from daemon.runtime.status_page.words import PAUSES, TIME
 
 PROSE = "{apart} ({clock})"
+RELOADED = timedelta(minutes=1)  # after which the browser asks again, without a script
 
 __all__ = ["Readiness", "render"]
 
 
-def render(status: Mapping[str, object], readiness: Readiness) -> str:
-    """The page for a status as `/status` tells it, and the checks as `/readyz` tells them."""
+def render(status: Mapping[str, object], readiness: Readiness, *, draining: bool = False) -> str:
+    """The page for a status as `/status` has it, and the checks as `/readyz` has them."""
     facts = Facts(status)
+    found = things(facts, readiness)
     ready = all(ok for ok, _ in readiness.values())
-    word = "Ready" if ready else "Not ready"
+    word = "Draining" if draining else "Ready" if ready else "Not ready"
+    gravest = found[0].weight if found else "warn" if draining else "good"
+    need = needs(found)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>refreshd: {word.lower()}</title><style>{STYLE}</style></head><body>"
-        f"<header><h1>refreshd</h1>{mark(word, 'good' if ready else 'bad')}<p>{_as_of(facts)}"
+        f'<meta http-equiv="refresh" content="{RELOADED.seconds}">'
+        f"<title>refreshd: {word.lower()}{f', {need}' if need else ''}</title><style>{STYLE}</style></head><body>"
+        f"<header><h1>refreshd</h1>{mark(word, gravest)}<strong>{need}</strong><p>{_as_of(facts)}"
         '<a href="/">Reload</a></p></header><main>'
-        f"{attention(facts, readiness)}{_tokens(facts)}{next_hour(facts)}{last_hour(facts)}{_providers(facts)}"
-        f"{_failures(facts)}{_checks(readiness)}</main>{_footer(status)}</body></html>\n"
+        f"{attention(found)}{_tokens(facts)}{next_hour(facts)}{last_hour(facts)}{_providers(facts)}"
+        f"{failures(facts)}{_checks(readiness)}</main>{_footer(status)}</body></html>\n"
     )
 
 
@@ -72,56 +78,43 @@ def _providers(facts: Facts) -> str:
     if not facts.providers:
         return section("providers", "Providers", "<p>None is configured.</p>")
     names = tuple(facts.by_state())
-    heads = ("Provider", "State", *(spaced(name).capitalize() for name in names), "Expired", "In flight")
+    heads = (
+        "Provider",
+        "State",
+        *(spaced(name).capitalize() for name in names),
+        "Expired",
+        "Stuck",
+        "In flight",
+    )
     rows = [
         (
             text(name),
-            _provider_state(about),
+            _provider_state(facts, about),
             *(number(states(about).get(state, 0)) for state in names),
             number(expired(about)),
+            number(count(about, "stuck")),
             number(about.get("in_flight", 0)),
         )
         for name, about in sorted(facts.providers.items())
     ]
-    return section("providers", "Providers", table("Providers", heads, rows, numbers=len(names) + 2))
+    rest = (
+        f'<p class="who">{number(facts.left_out)} more are stored, and not configured.</p>'
+        if facts.left_out
+        else ""
+    )
+    return section("providers", "Providers", table("Providers", heads, rows, numbers=len(names) + 3) + rest)
 
 
-def _provider_state(about: Fields) -> str:
+def _provider_state(facts: Facts, about: Fields) -> str:
     if paused := about.get("paused"):
-        who, advice = PAUSES.get(str(paused), ("", ""))
+        who, _ = PAUSES.get(str(paused), ("", ""))
         weight = "warn" if who == TIME or paused == "operator" else "bad"
-        return f"{mark(f'paused: {spaced(paused)}', weight)} <small>{advice}</small>"
+        return f"{mark(f'paused: {spaced(paused)}', weight)} <small>{probed(facts, about)}</small>"
     if not about.get("configured", True):
         return f"{mark('not configured', 'warn')} <small>Its tokens are not refreshed.</small>"
-    return mark("working", "good")
-
-
-def _failures(facts: Facts) -> str:
-    if not facts.failures:
-        return section("failures", "Last failures", "<p>None.</p>")
-    by_kind: dict[str, list[Fields]] = {}
-    for failure in facts.failures:  # newest first, and so are the kinds
-        by_kind.setdefault(str(failure.get("kind")), []).append(failure)
-    kinds = "".join(_kind(facts, kind, failures) for kind, failures in by_kind.items())
-    return section("failures", "Last failures, and what to do", kinds)
-
-
-def _kind(facts: Facts, name: str, failures: list[Fields]) -> str:
-    about = OUTCOMES.get(name, UNKNOWN_OUTCOME)
-    weight = {TIME: "calm", OWNER: "warn"}.get(about.who, "bad")
-    rows = [
-        (
-            f"<code>{text(failure.get('token'))}</code>",
-            moment(failure.get("at"), facts.now),
-            f"<code>{text(failure.get('code'))}</code><small>{text(failure.get('message'))}</small>",
-        )
-        for failure in failures
-    ]
-    said = f"{about.means} <strong>{about.do}</strong>" if about.do else about.means
-    return (
-        f'<div class="kind"><h3>{mark(spaced(name), weight)}</h3><p>{said}</p>'
-        f"{table(f'Last failures: {spaced(name)}', ('Token', 'When', 'Why'), rows)}</div>"
-    )
+    if count(about, "failed_passes"):
+        return f"{mark('failing', 'bad')} <small>Its tokens may not be looked at: a bug. The log says which.</small>"
+    return mark("late", "bad") if expired(about) else mark("working", "good")
 
 
 def _checks(readiness: Readiness) -> str:

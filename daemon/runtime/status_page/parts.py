@@ -5,11 +5,20 @@ from datetime import datetime, timedelta
 from html import escape
 
 _SIGNS = {"good": "✓", "bad": "✕", "warn": "!", "calm": "•"}  # so that no mark is told by its colour alone
+THIN_SPACE = "\u2009"
 _UNITS = (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("min", timedelta(minutes=1)))
 
 
 def text(value: object) -> str:
-    return "–" if value is None else escape(str(value))  # noqa: RUF001  a dash is meant
+    """`value`, escaped. What would not be seen, or would turn other text around, is shown by its code point."""
+    if value is None:
+        return "–"  # noqa: RUF001  a dash is meant
+    return escape("".join(map(_visible, str(value))))
+
+
+def _visible(character: str) -> str:
+    plain = character.isprintable() or character == THIN_SPACE
+    return character if plain else f"\\u{ord(character):04x}"
 
 
 def spaced(name: object) -> str:
@@ -18,11 +27,21 @@ def spaced(name: object) -> str:
 
 def number(value: object) -> str:
     """With thin spaces between thousands, which no language reads as a decimal point."""
-    return f"{value:,}".replace(",", "\u2009") if isinstance(value, int) else text(value)
+    return f"{value:,}".replace(",", THIN_SPACE) if isinstance(value, int) else text(value)
 
 
 def mark(word: str, kind: str) -> str:
     return f'<span class="mark {kind}"><span aria-hidden="true">{_SIGNS[kind]}</span> {text(word)}</span>'
+
+
+def ids(tokens: Sequence[object], *, first: int = 0) -> str:
+    """The ids of tokens: some at first sight, the others on demand."""
+    shown = ", ".join(f"<code>{text(token)}</code>" for token in tokens[:first])
+    if not (more := tokens[first:]):
+        return shown
+    items = "".join(f"<li><code>{text(token)}</code></li>" for token in more)
+    count = f"{number(len(more))} more" if first else "Their ids"
+    return f"{shown}<details><summary>{count}</summary><ul>{items}</ul></details>"
 
 
 def section(name: str, title: str, content: str) -> str:

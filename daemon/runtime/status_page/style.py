@@ -16,6 +16,7 @@ code,small,th,li{overflow-wrap:anywhere}
 header,main,footer{max-width:72rem;margin:0 auto;padding:0 1.25rem}
 header{display:flex;flex-wrap:wrap;gap:.4rem 1rem;align-items:center;padding-top:1.75rem;padding-bottom:1.25rem}
 header p{margin-left:auto}
+code,strong,small{unicode-bidi:isolate}
 h1{font-size:1.5rem;margin:0;letter-spacing:-.01em}
 h2{font-size:1.125rem;margin:0 0 .75rem}
 h3{font-size:1rem;margin:0}
@@ -57,12 +58,12 @@ table{border-collapse:collapse;width:100%}
 th,td{text-align:left;vertical-align:top;padding:.45rem 1.25rem .45rem 0;border-top:1px solid var(--line);font-weight:400}
 th:last-child,td:last-child{padding-right:0}
 thead th{border-top:0;color:var(--soft);font-size:.875rem;padding-top:0;white-space:nowrap}
-tbody th{font-weight:600}
+tbody th{font-weight:600;min-width:6.5rem}
 th small,td small{display:block;font-weight:400}
 details tbody th{font-weight:400}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .kind{margin-top:1.5rem}
-.kind:first-of-type{margin-top:0}
+.kind:first-of-type{margin-top:.75rem}
 .kind>p{margin:.35rem 0 .5rem}
 .kind table{table-layout:fixed}
 footer{padding-top:.5rem;padding-bottom:2.5rem}

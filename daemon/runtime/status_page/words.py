@@ -15,6 +15,18 @@ class Kind(NamedTuple):
     do: str
 
 
+class Counted(NamedTuple):
+    """Of tokens that are counted by provider: how grave that is, who must act, what is said of one and of more, and
+    what to do.
+    """
+
+    weight: str
+    who: str
+    one: str
+    more: str
+    do: str
+
+
 OUTCOMES = {
     "renewed": Kind("New tokens are stored.", NOBODY, ""),
     "superseded": Kind("A newer consent was stored meanwhile, and stays.", NOBODY, ""),
@@ -24,7 +36,7 @@ OUTCOMES = {
         "Nothing to do: it is tried again by itself. If it lasts, look at the provider's own status page.",
     ),
     "in_doubt": Kind(
-        "A request went out and no reply came.",
+        "Whether the provider processed the request is unknown: its reply is missing, or says nothing about that.",
         TIME,
         "Nothing to do: the same refresh token is presented once more.",
     ),
@@ -51,6 +63,16 @@ OUTCOMES = {
     "unconfigured": Kind(
         "The token's provider is not configured.", YOU, "Configure this provider, or remove the token."
     ),
+    "stuck": Kind(
+        "The token is past its expiry and has been refused for hours. It is asked for ever more rarely.",
+        YOU,
+        "Find out why the provider refuses this account. A new consent brings the token back.",
+    ),
+    "unsupported": Kind(
+        "The grant is bound to a key that refreshd does not hold (such as DPoP), so it is not presented.",
+        YOU,
+        "Ask the provider for tokens that are not sender-constrained, or remove the token.",
+    ),
 }
 UNKNOWN_OUTCOME = Kind("This page does not know this outcome.", YOU, "Look into the log.")
 
@@ -58,7 +80,46 @@ PAUSES = {
     "wrong_client": (YOU, "The provider refuses our client. Check its client id and client secret."),
     "misconfigured": (YOU, "Several tokens failed alike. Check this provider's configuration."),
     "outage": (TIME, "The provider does not answer. It is probed now and then."),
+    "unparsed": (
+        TIME,
+        "The provider sends pages in the place of answers. It is probed now and then. If it lasts, check its token URL.",
+    ),
+    "rejections": (
+        YOU,
+        "The provider rejects many tokens that were well before. None is given up for it. Ask the provider what happened.",
+    ),
     "operator": (YOU, "Paused by an operator; <code>refreshd resume</code> ends it."),
+}
+
+COUNTED = {
+    "stuck": Counted(
+        "warn",
+        YOU,
+        "token is stuck",
+        "tokens are stuck",
+        "Past their expiry and refused for hours, they are asked for ever more rarely. The last failures say why.",
+    ),
+    "set_aside": Counted(
+        "warn",
+        YOU,
+        "document can't be used",
+        "documents can't be used",
+        "They are not refreshed. <code>token.unreadable</code> in the log names them.",
+    ),
+    "held": Counted(
+        "warn",
+        TIME,
+        "token waits for an instance that is gone",
+        "tokens wait for an instance that is gone",
+        "Start that instance again on its own disk, or wait until its claims run out.",
+    ),
+    "ending": Counted(
+        "calm",
+        OWNER,
+        "token will need a new consent within a week",
+        "tokens will need a new consent within a week",
+        "",
+    ),
 }
 
 CHECKS = {
@@ -67,4 +128,6 @@ CHECKS = {
     "keys": "Stored tokens can't be opened. Check the key ring in the configuration.",
     "sweep": "What is due is not being looked for. The log says why; MongoDB away is the usual reason.",
     "clock": "Check time synchronisation on this machine and on MongoDB's.",
+    "lanes": "None of these providers' tokens may be refreshed. It is a bug, or a document that refreshd can't cope with:"
+    " <code>internal.error</code> in the log says which.",
 }

@@ -1,0 +1,188 @@
+"""The daemon's own promises: what is planned stays planned, and whoever watches hears of a bug, a loss and a stop."""
+
+import asyncio
+import io
+import itertools
+import json
+import signal
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import pytest
+
+from daemon.adapters.embedded_mongod import MongodFailed
+from daemon.adapters.event_log import configure
+from daemon.domain.claim import StoreLost
+from daemon.domain.event import Event, InternalError, TokenInDoubt
+from daemon.runtime.clock import Clock
+from daemon.runtime.daemon import Daemon
+from daemon.runtime.sections import DemoSettings
+from daemon.runtime.service_manager import ServiceManager
+from daemon.runtime.settings import RefreshSettings
+from daemon.sandbox import Sandbox, SandboxOptions
+from tests.faults.mongod import Mongod
+from tests.faults.stage import Stage
+
+SOON = timedelta(seconds=5)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Daemon:
+    """One that is not started: its parts are a clock, and a list of what is observed."""
+    settings: Any = SimpleNamespace(
+        demo=DemoSettings(), refresh=RefreshSettings(sweep_every=timedelta(milliseconds=20)), store=None
+    )
+    made = Daemon(
+        settings,
+        instance=SimpleNamespace(id="me", directory=tmp_path),  # type: ignore[arg-type]
+        log=configure(format="json", level="info", stream=io.StringIO()),
+        manager=ServiceManager({}),
+        reload=lambda: settings,
+        greet=lambda _url: None,
+    )
+    observed: list[Event] = []
+    clock = Clock()
+    clock.set_store_time(datetime.now(UTC), asked=clock.boot(), answered=clock.boot())
+    made._parts = SimpleNamespace(clock=clock, observe=observed.append, observed=observed)  # type: ignore[assignment]
+    return made
+
+
+def in_doubt(number: int, *, after: timedelta) -> TokenInDoubt:
+    due_at = datetime.now(UTC) + after
+    return TokenInDoubt(
+        token=f"acme:{number}", provider="acme", code="timeout", message="", tries=1, due_at=due_at
+    )
+
+
+async def swept(daemon: Daemon, times: int, feed: Callable[[], Awaitable[None]]) -> list[float]:
+    """When the daemon sweeps after what `feed` gives it to watch, until it has so many times."""
+    loop, runs, over = asyncio.get_running_loop(), [], asyncio.Event()
+    begun = loop.time()
+
+    async def sweep() -> None:
+        runs.append(loop.time() - begun)
+        if len(runs) == times:
+            over.set()
+
+    daemon._sweep = sweep  # type: ignore[method-assign]
+    daemon._schedule.start()
+    try:
+        async with asyncio.timeout(15):
+            await asyncio.gather(feed(), over.wait())
+    finally:
+        daemon._schedule.close()
+    return runs
+
+
+async def test_a_token_in_doubt_has_its_second_chance_though_another_waits_longer(daemon: Daemon):
+    """I5: within seconds. The wake-up for one is not replaced by that for the next."""
+
+    async def feed() -> None:
+        daemon._watch(in_doubt(1, after=timedelta(seconds=1)))
+        daemon._watch(in_doubt(2, after=timedelta(minutes=4)))
+
+    [first] = await swept(daemon, 1, feed)
+    assert first < 2
+
+
+async def test_each_of_many_tokens_in_doubt_has_its_second_chance(daemon: Daemon):
+    """One in each half second, each due a second later: no later one puts off those before."""
+
+    async def feed() -> None:
+        for number in range(8):
+            daemon._watch(in_doubt(number, after=timedelta(seconds=1)))
+            await asyncio.sleep(0.5)
+
+    runs = await swept(daemon, 4, feed)
+    assert runs[0] < 2
+    assert max(later - earlier for earlier, later in itertools.pairwise(runs)) < 2
+
+
+async def test_a_periodic_job_that_meets_a_bug_reports_it(daemon: Daemon):
+    """Under its name; a lost store is no bug, and reports itself."""
+    daemon._failed_unexpectedly("count", StoreLost("away"))
+    daemon._failed_unexpectedly("count", bug := TypeError("odd"))
+    assert daemon._parts.observed == [InternalError(where="count", error=bug)]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("trouble", [MongodFailed("no"), OSError("no"), RuntimeError("odd")])
+async def test_an_embedded_mongodb_is_started_again_after_any_trouble(daemon: Daemon, trouble: Exception):
+    """Its watcher ends with the daemon, and with nothing else."""
+    starts, second = [], asyncio.Event()
+
+    class Mortal:
+        async def wait(self) -> None:
+            if len(starts) == 2:
+                second.set()
+                await asyncio.Event().wait()
+
+        async def start(self) -> None:
+            starts.append(1)
+            if len(starts) == 1:
+                raise trouble
+
+    watcher = asyncio.create_task(daemon._revive(Mortal()))  # type: ignore[arg-type]
+    async with asyncio.timeout(5):
+        await second.wait()
+    watcher.cancel()
+    bugs = [event.error for event in daemon._parts.observed]  # type: ignore[attr-defined]
+    assert bugs == ([] if isinstance(trouble, MongodFailed) else [trouble])
+
+
+@pytest.fixture
+def own_mongod(tmp_path_factory: pytest.TempPathFactory):
+    running = Mongod(tmp_path_factory.mktemp("own-mongod"))
+    yield running
+    running.remove()
+
+
+@pytest.mark.slow
+async def test_a_lost_store_wakes_a_sweep(own_mongod: Mongod, tmp_path: Path):
+    """With sweeps ten minutes apart, what falls due during an outage is renewed seconds after MongoDB's return."""
+    async with Sandbox(SandboxOptions(lifetime=timedelta(minutes=10))) as sandbox:
+        stage = Stage(tmp_path, uri=own_mongod.uri, database="lost", sandbox=sandbox, sweep_every="10m")
+        place = stage.install(concurrency=4)
+        async with place.running() as daemon:
+            url = await daemon.ready()
+            await stage.consent(1)  # due now, after the only sweep for ten minutes
+            own_mongod.kill()
+            async with aiohttp.ClientSession(url) as client, client.get("/readyz") as answer:
+                assert answer.status == 503
+            await daemon.event("store.lost", within=SOON)
+            own_mongod.start()
+            await daemon.event("token.renewed", within=timedelta(seconds=20))
+            assert await daemon.stop() == 0
+        await stage.close()
+
+
+@pytest.mark.slow
+async def test_a_stop_is_announced_before_the_drain(mongod: str, database_name: str, tmp_path: Path):
+    """A line says what is in flight and how long it may take; /readyz says that nothing more should be expected."""
+    async with Sandbox(SandboxOptions(lifetime=timedelta(minutes=10))) as sandbox:
+        stage = Stage(
+            tmp_path, uri=mongod, database=database_name, sandbox=sandbox, request_timeout="8s", lease="36s"
+        )
+        place = stage.install(concurrency=4)
+        await stage.consent(1)
+        sandbox.add_fault({"kind": "withhold", "share": 1.0})
+        async with place.running() as daemon, aiohttp.ClientSession() as client:
+            url = await daemon.ready()
+            await stage.until(lambda: stage.refreshes() == 1, of=daemon)
+            daemon.send_signal(signal.SIGTERM)
+            said = await daemon.event("daemon.stopping", within=SOON)
+            async with client.get(f"{url}/readyz") as answer:
+                assert answer.status == 503
+                assert (await answer.json())["draining"] is True
+            async with client.get(f"{url}/livez") as answer:
+                assert answer.status == 200
+            sandbox.clear_faults()
+            assert await daemon.ended() == 0
+            assert (said["level"], said["in_flight"], said["drain"]) == ("info", 1, "10s")
+            events = [line["event"] for line in daemon.lines]
+            assert events.index("daemon.stopping") < events.index("token.renewed")
+            assert json.loads(daemon.logs.splitlines()[-1])["event"] == "daemon.stopped"
+        await stage.close()
