@@ -190,12 +190,13 @@ class Incoming:
 
     def _read_trailer(self) -> bool:
         """Fields that nobody needs, and a blank line."""
-        end = _BLANK_LINE.search(self._waiting, self._searched, LARGEST_FRAMING)
-        if end is None:
-            self._searched = max(0, self._waiting.rfind(b"\n", self._searched))
+        waiting = self._waiting
+        if waiting.find(b"\n", self._searched) < 0:
+            self._searched = len(waiting)
             return False
-        self._drop(end.end())
-        return self._reach_end()
+        end = _BLANK_LINE.search(waiting, 0, LARGEST_FRAMING)
+        self._drop(end.end() if end else waiting.rfind(b"\n") + 1)
+        return self._reach_end() if end else True
 
     def _read_rest(self) -> bool:
         """All that comes, until the connection ends."""

@@ -14,6 +14,7 @@ import errno
 import os
 import socket
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from threading import Thread
@@ -49,8 +50,10 @@ class LookUp:
 class Names(AbstractResolver):
     """A resolver for all connectors of a process."""
 
-    def __init__(self) -> None:
+    def __init__(self, ask: Callable[[str], list[ResolveResult]] | None = None) -> None:
+        """`ask` blocks until it has a name's addresses, or raises OSError. Default: the system's resolver."""
         self._loop = asyncio.get_running_loop()
+        self._ask = ask or _addresses
         self._latest: dict[str, LookUp] = {}
         self._waiting: list[LookUp] = []
         self._held = Counter[str]()  # places, by family
@@ -99,15 +102,15 @@ class Names(AbstractResolver):
         look_up.began = self._loop.time()
         look_up.begun.set()
         try:
-            Thread(target=self._ask, args=(look_up,), name=f"look-up {look_up.host}", daemon=True).start()
+            Thread(target=self._run, args=(look_up,), name=f"look-up {look_up.host}", daemon=True).start()
         except RuntimeError:  # the system has no thread for us
             refused = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
             self._loop.call_soon(self._finish, look_up, refused)
 
-    def _ask(self, look_up: LookUp) -> None:
-        """In a thread. A daemon's: the process need not wait for it to end."""
+    def _run(self, look_up: LookUp) -> None:
+        """In a thread, for which the process does not wait when it ends."""
         try:
-            outcome: Outcome = _addresses(look_up.host)
+            outcome: Outcome = self._ask(look_up.host)
         except Exception as why:  # noqa: BLE001  OSError, or UnicodeError for what can't be a name
             outcome = why
         with suppress(RuntimeError):  # the loop is closed
@@ -115,7 +118,7 @@ class Names(AbstractResolver):
 
     def _finish(self, look_up: LookUp, outcome: Outcome) -> None:
         now = self._loop.time()
-        self._held[look_up.family] -= 1
+        self._held -= Counter([look_up.family])  # without those that hold none any more
         look_up.outcome = outcome
         look_up.slow = now - look_up.began > SLOW.total_seconds()
         valid = FAILED_FOR if isinstance(outcome, Exception) else KNOWN_FOR
