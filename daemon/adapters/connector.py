@@ -12,47 +12,81 @@ from datetime import timedelta
 from functools import partial
 
 import aiohttp
-from aiohttp.abc import ResolveResult
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.helpers import is_ip_address
+from aiohttp.tracing import Trace
+from yarl import URL
 
-from daemon.adapters.line import Line
+from daemon.adapters.line import Line, Turns
+from daemon.adapters.names import Names
 
 
 class PrivateAddress(OSError):
     """The host has no public address, and must have one."""
 
 
-class _Resolver(aiohttp.ThreadedResolver):
-    """Looks names up, and forgets the addresses that are not allowed."""
+class Destination(aiohttp.ClientRequest):
+    """Where a connection leads. `begin` is called when connecting begins: not before the host's look-up has its place."""
 
-    def __init__(self, allows: Callable[[str], bool]) -> None:
-        super().__init__()
+    def __init__(
+        self, url: URL, *, begin: Callable[[], None], proxy: URL | None, proxy_headers: dict[str, str] | None
+    ) -> None:
+        super().__init__("GET", url, proxy=proxy, proxy_headers=proxy_headers)
+        self.begin = begin
+
+
+class Connector(aiohttp.TCPConnector):
+    """Connections, each a `Line`. How many there are is the caller's business."""
+
+    def __init__(
+        self, *, timeout: timedelta, tls: ssl.SSLContext, names: Names, allows: Callable[[str], bool] | None
+    ) -> None:
+        """They lead to addresses that `allows` lets pass (None: to any). The resolver drops the others, so that one of
+        several can be used; the socket is the last gate, and the only one that an address in the URL itself meets.
+        """
+        super().__init__(
+            limit=0,
+            use_dns_cache=False,
+            resolver=names if allows is None else _Allowed(names, allows),
+            ssl=tls,
+            socket_factory=lambda address: _socket(address, timeout=timeout, allows=allows),
+        )
+        self._names = names
+        self._factory = partial(Line, self._loop, Turns(self._loop))  # type: ignore[assignment]  # aiohttp has no other way
+
+    async def _create_connection(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  theirs
+    ) -> ResponseHandler:
+        if isinstance(req, Destination):
+            host = (req.proxy or req.url).host
+            if host and not is_ip_address(host):
+                await self._names.begun(host)
+            req.begin()
+        return await super()._create_connection(req, traces, timeout)
+
+
+class _Allowed(AbstractResolver):
+    """Forgets the addresses that are not allowed."""
+
+    def __init__(self, names: Names, allows: Callable[[str], bool]) -> None:
+        self._names = names
         self._allows = allows
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await super().resolve(host, port, family)
+        found = await self._names.resolve(host, port, family)
         allowed = [one for one in found if self._allows(one["host"])]
         if found and not allowed:
             raise PrivateAddress
         return allowed
 
-
-def connector(
-    *, timeout: timedelta, limit: int, tls: ssl.SSLContext, allows: Callable[[str], bool] | None
-) -> aiohttp.TCPConnector:
-    """Connections (each a `Line`) to addresses that `allows` lets pass (None: to any). The resolver drops the others, so
-    that one of several can be used; the socket is the last gate, and the only one that an address in the URL itself meets.
-    """
-    made = aiohttp.TCPConnector(
-        limit=limit,
-        ttl_dns_cache=60,
-        resolver=None if allows is None else _Resolver(allows),
-        ssl=tls,
-        socket_factory=lambda address: _socket(address, timeout=timeout, allows=allows),
-    )
-    made._factory = partial(Line, made._loop)  # type: ignore[assignment]  # noqa: SLF001  aiohttp has no other way
-    return made
+    async def close(self) -> None:
+        """The names are others' as well."""
 
 
 def _socket(

@@ -17,11 +17,12 @@ from aiohttp.connector import Connection
 from multidict import CIMultiDict
 from yarl import URL
 
-from daemon.adapters.incoming import LARGEST_REPLY, Incoming, NotHttp
+from daemon.adapters.incoming import LARGEST_REPLY, ORDINARY_REPLY, Incoming, NotHttp
 from daemon.adapters.line import Line
 from daemon.domain.dialect import Reply
 from daemon.domain.request import Request
 
+LONGEST_LOCATION = 2_000  # characters
 QUIET = 0.5  # seconds without another byte of a reply whose end can't be told: that was it
 
 _HEADERS = CIMultiDict({"User-Agent": "refreshd", "Accept-Encoding": "identity"})
@@ -47,7 +48,8 @@ class Exchange:
 
     def __init__(self) -> None:
         self.connection: Connection | None = None
-        self._incoming: Incoming | None = None  # the reply, once the request was written
+        self._line: Line | None = None  # once the request was written
+        self._incoming: Incoming | None = None  # the reply to it
 
     @property
     def sent(self) -> bool:
@@ -66,15 +68,15 @@ class Exchange:
             or line.should_close
         ):
             raise aiohttp.ClientConnectionError
-        self._incoming = line.listen()
+        self._line, self._incoming = line, line.listen()
         line.transport.write(message)
 
     async def read(self) -> None:
         """All of it, or what is left of it. Raises ClientError or OSError where that is no reply; what came before this is
         cancelled remains.
         """
-        incoming = self._incoming
-        if incoming is None:
+        line, incoming = self._line, self._incoming
+        if line is None or incoming is None:
             raise RuntimeError("nothing was asked")
         await incoming.settled.wait()
         while not incoming.over:
@@ -84,6 +86,8 @@ class Exchange:
                 break
         if not incoming.status:
             raise incoming.broken or NotHttp
+        if len(incoming.body) > ORDINARY_REPLY:
+            await line.turn()  # to keep it and to understand it is work, too
 
     def end(self) -> None:
         """The connection is used again only behind a reply that ended as announced, or where nothing was sent. Else it is
@@ -103,13 +107,17 @@ class Exchange:
     def reply(self, asked_at: datetime) -> Reply | None:
         """What has come, or None where that is no reply."""
         incoming = self._incoming
-        if incoming is None or not incoming.status:
+        if incoming is None:
+            return None
+        incoming.catch_up()
+        if not incoming.status:
             return None
         return Reply(
             status=incoming.status,
             content_type=incoming.headers.get("Content-Type", ""),
             retry_after=incoming.headers.get("Retry-After"),
             body=bytes(incoming.body[:LARGEST_REPLY]),
+            location=incoming.headers.get("Location", "")[:LONGEST_LOCATION] or None,
             whole=incoming.whole,
             asked_at=asked_at,
         )

@@ -3,6 +3,10 @@
 A strict parser drops a reply for a wrong length, a header too long or a chunk that is none, and the refresh token in it
 with the rest. Here whatever looks like a reply is read as far as it can be understood, and further. Leniency ends there:
 only a reply that ended exactly as it announced leaves its connection to another request.
+
+A provider may be hostile, and its replies endless. Every byte since the request counts: it belongs to the body, to the
+head (with the blank lines and interim replies before it), or to the framing (chunk sizes, extensions, trailers), and each
+has a limit. Work is limited as well: `go_on` does a small portion of it, and `line` lets other connections in between.
 """
 
 import asyncio
@@ -11,7 +15,14 @@ import re
 from aiohttp import ClientError, ServerDisconnectedError
 from multidict import CIMultiDict
 
-LARGEST_REPLY = 256 * 1024  # bytes; a token reply has one to four thousand
+LARGEST_REPLY = 256 * 1024  # bytes of a body
+ORDINARY_REPLY = 16 * 1024  # a token reply has one to four thousand
+LARGEST_HEAD = 64 * 1024  # bytes
+LARGEST_FRAMING = 16 * 1024  # bytes
+MOST_FIELDS = 1_000  # of a head; later ones are ignored
+MOST_INTERIM = 16  # replies before the reply
+PORTION = 200  # steps at a time; a real reply takes about ten
+ORDINARY_PIECES = 64  # a real reply arrives in one or two
 
 _INTERIM = frozenset(range(100, 200)) - {101}  # something more comes behind these (RFC 9110 §15.2)
 _BODILESS = frozenset({101, 204, 304})
@@ -20,15 +31,22 @@ _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _LINE_END = re.compile(rb"\r?\n")
+_BLANK_LINE = re.compile(rb"(?:\A|\n)[ \t\r]*\n")
 
 
 class NotHttp(ClientError):
     """Something has come back, and is no reply."""
 
 
+class Endless(ClientError):
+    """What has come back is longer than the head of a reply may be."""
+
+
 class Incoming:
-    """What `feed` was given so far, understood. Total: any bytes, in any pieces. Its steps are kept unbound: a bound one
-    would make a cycle of each reply, and memory grow until the garbage collector comes.
+    """The reply in the bytes that `feed` was given so far. Total: any bytes, in any pieces, at bounded cost.
+
+    Its steps are kept unbound: a bound one would make a cycle of each reply, and memory would grow until the garbage
+    collector comes.
     """
 
     def __init__(self) -> None:
@@ -41,25 +59,54 @@ class Incoming:
         self.reusable = False  # and so exactly that its connection can serve another request
         self.broken: Exception | None = None  # what ended the connection before that
         self.settled = asyncio.Event()  # it is over, or faulty
+        self.behind = False  # `go_on` has more to do, although nothing new has come
+        self._received = 0  # bytes
+        self._pieces = 0
+        self._interim = 0  # replies
+        self._spare = LARGEST_HEAD  # bytes that may still come beside the body
         self._waiting = bytearray()  # what is not understood yet
-        self._searched = 0  # of that, for the end of the head
+        self._searched = 0  # of that, in vain
         self._left = 0  # bytes of the body, or of a chunk of it
         self._kept_open = False
         self._step = Incoming._read_head  # what comes next; it says whether it got on
+
+    @property
+    def greedy(self) -> bool:
+        """It takes more work than a real reply, so that other connections should come first."""
+        return not self.over and (self.behind or self._pieces > ORDINARY_PIECES)
 
     def feed(self, data: bytes) -> None:
         """More of it has come."""
         if self.over:
             self.reusable = False
             return
+        self._received += len(data)
+        self._pieces += 1
         self._waiting += data
-        while self._step(self):
-            pass
-        if len(self.body) + len(self._waiting) > LARGEST_REPLY:
+        self.go_on()
+        if self._received > LARGEST_HEAD + LARGEST_FRAMING + LARGEST_REPLY:
+            self.catch_up()
             self._end(whole=False)
+
+    def go_on(self) -> None:
+        """Read a portion of what has come."""
+        for _ in range(PORTION):
+            self.behind = self._step(self)
+            beside = 0 if self.behind else len(self._waiting)
+            if beside > self._spare or self._interim > MOST_INTERIM or len(self.body) > LARGEST_REPLY:
+                self.broken = Endless()
+                self._end(whole=False)
+            if not self.behind:
+                return
+
+    def catch_up(self) -> None:
+        """Read all that has come."""
+        while self.behind:
+            self.go_on()
 
     def lost(self, why: BaseException | None) -> None:
         """The connection is gone; `why` is None where the other side closed it in order."""
+        self.catch_up()
         self.reusable = False
         if self.over:
             return
@@ -68,26 +115,25 @@ class Incoming:
 
     def _read_head(self) -> bool:
         waiting = self._waiting
-        while waiting.startswith((b"\r", b"\n")):
-            del waiting[0]
+        if waiting.startswith((b"\r", b"\n")):
+            self._drop(len(waiting) - len(waiting.lstrip(b"\r\n")))
         if waiting[:5].upper() != b"HTTP/"[: len(waiting)]:
-            self._end(whole=False)
-            return False
-        end = _END_OF_HEAD.search(waiting, self._searched)
+            return self._end(whole=False)
+        end = _END_OF_HEAD.search(waiting, self._searched, LARGEST_HEAD)
         if end is None:
             self._searched = max(0, len(waiting) - 2)
             return False
-        first, *lines = bytes(waiting[: end.start()]).split(b"\n")
-        del waiting[: end.end()]
-        self._searched = 0
+        first, *lines = bytes(waiting[: end.start()]).split(b"\n", MOST_FIELDS + 1)
+        self._drop(end.end())
         said = _STATUS.match(first.rstrip())
         if said is None:
-            self._end(whole=False)
-            return False
-        if int(said[3]) not in _INTERIM:
-            self.status = int(said[3])
-            self.headers.extend(map(_header, lines))
-            self._announced(persistent=said[1] == b"1" and said[2] == b"1")
+            return self._end(whole=False)
+        if int(said[3]) in _INTERIM:
+            self._interim += 1
+            return True
+        self.status, self._spare = int(said[3]), LARGEST_FRAMING
+        self.headers.extend(map(_header, lines[:MOST_FIELDS]))
+        self._announced(persistent=said[1] == b"1" and said[2] == b"1")
         return True
 
     def _announced(self, *, persistent: bool) -> None:
@@ -108,20 +154,19 @@ class Incoming:
 
     def _read_counted(self) -> bool:
         self._take()
-        if not self._left:
-            self._reach_end()
-        return False
+        return False if self._left else self._reach_end()
 
     def _read_chunk_size(self) -> bool:
         if self._waiting and not _CHUNK_SIZE.match(self._waiting):
             return self._doubt()
-        line = self._line()
-        if line is None:
+        end = self._waiting.find(b"\n", self._searched)
+        if end < 0:
+            self._searched = len(self._waiting)
             return False
-        size = line.partition(b";")[0].strip()
+        size = self._waiting[:end].partition(b";")[0].strip()
         if not _CHUNK_SIZE.fullmatch(size):
-            self._waiting[:0] = line + b"\n"
             return self._doubt()
+        self._drop(end + 1)
         self._left = int(size, 16)
         self._step = Incoming._read_chunk if self._left else Incoming._read_trailer
         return True
@@ -139,16 +184,19 @@ class Incoming:
         ending = _LINE_END.match(self._waiting)
         if ending is None:
             return self._doubt()
-        del self._waiting[: ending.end()]
+        self._drop(ending.end())
         self._step = Incoming._read_chunk_size
         return True
 
     def _read_trailer(self) -> bool:
-        line = self._line()
-        if line is not None and not line.strip():
-            self._reach_end()
+        """Fields that nobody needs, and a blank line."""
+        waiting = self._waiting
+        if waiting.find(b"\n", self._searched) < 0:
+            self._searched = len(waiting)
             return False
-        return line is not None
+        end = _BLANK_LINE.search(waiting, 0, LARGEST_FRAMING)
+        self._drop(end.end() if end else waiting.rfind(b"\n") + 1)
+        return self._reach_end() if end else True
 
     def _read_rest(self) -> bool:
         """All that comes, until the connection ends."""
@@ -162,21 +210,18 @@ class Incoming:
         self.body += taken
         self._left -= len(taken)
 
-    def _line(self) -> bytes | None:
-        end = self._waiting.find(b"\n")
-        if end < 0:
-            return None
-        line = bytes(self._waiting[:end])
-        del self._waiting[: end + 1]
-        return line
+    def _drop(self, count: int) -> None:
+        """So many bytes are understood, and are not of the body."""
+        self._spare -= count
+        del self._waiting[:count]
+        self._searched = 0
 
-    def _reach_end(self) -> None:
+    def _reach_end(self) -> bool:
         """Where it said that it ends. More than a line's end behind that belies it: then all of it is the body."""
         if self._waiting.strip(b"\r\n"):
-            self._doubt()
-        else:
-            self.reusable = self._kept_open and not self._waiting
-            self._end(whole=True)
+            return self._doubt()
+        self.reusable = self._kept_open and not self._waiting
+        return self._end(whole=True)
 
     def _doubt(self) -> bool:
         """What came so far and was not understood, and all that comes, is taken for the body."""
@@ -185,12 +230,13 @@ class Incoming:
         self._step = Incoming._read_rest
         return self._read_rest()
 
-    def _end(self, *, whole: bool) -> None:
-        if self.over:
-            return
-        self.over = True
-        self.whole = whole and len(self.body) <= LARGEST_REPLY
-        self.settled.set()
+    def _end(self, *, whole: bool) -> bool:
+        if not self.over:
+            self.over = True
+            self.whole = whole and len(self.body) <= LARGEST_REPLY
+            self.settled.set()
+        self.behind = False
+        return False
 
 
 def _header(line: bytes) -> tuple[str, str]:

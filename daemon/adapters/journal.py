@@ -114,6 +114,10 @@ class SqliteJournal:
         await self._probe()
         return len(self._locked)
 
+    def allow(self, in_flight: int) -> None:
+        """Reserve room for so many replies, with the next probe."""
+        self._room = room_for(in_flight)
+
     async def close(self) -> None:
         """Write what is still queued and close."""
         await self._probe()

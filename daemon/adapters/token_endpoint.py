@@ -8,6 +8,9 @@ addresses only. That is checked on the very addresses that are connected to, aft
 changes its mind gains nothing; and a connection that the operator's word opened to a private address is in the other
 pool, never reused here.
 
+A request's timeout begins with its own connecting. What comes before, a wait for one of the connections or for the
+look-up of its host, is no fault of the provider's: that may last as long as the claim.
+
 No text of a failure is the library's: it would quote the URL, whose query may hold the refresh token.
 """
 
@@ -23,8 +26,9 @@ import aiohttp
 from aiohttp.connector import Connection
 from yarl import URL
 
-from daemon.adapters.connector import PrivateAddress, connector
+from daemon.adapters.connector import Connector, Destination, PrivateAddress
 from daemon.adapters.exchange import Exchange, message_of
+from daemon.adapters.names import Names
 from daemon.adapters.public_addresses import is_private_literal, is_public
 from daemon.adapters.unanswered import failed
 from daemon.domain.answer import Concern
@@ -39,24 +43,50 @@ _NO_LIMIT = aiohttp.ClientTimeout(total=None)  # `send` has its own
 
 
 class _Told(TypedDict):
-    """Why nothing was sent, as a code and for people."""
+    """Why nothing was sent, as a code and for people, and whether that is refreshd's own trouble."""
 
     code: str
     message: str
+    ours: bool
 
 
-_TOO_LATE = _Told(code="too_late", message="the claim ran out before the connection was up; nothing was sent")
+_TOO_LATE = _Told(
+    code="too_late", message="the claim ran out before the connection was up; nothing was sent", ours=True
+)
 _NOT_KEPT = _Told(
-    code="not_kept", message="the journal can't be written, so the answer could not be kept; nothing was sent"
+    code="not_kept",
+    message="the journal can't be written, so the answer could not be kept; nothing was sent",
+    ours=True,
 )
 _NOT_HTTPS = _Told(
-    code="not_https", message="the token URL is not https; plain http is for this machine alone"
+    code="not_https", message="the token URL is not https; plain http is for this machine alone", ours=False
 )
 
 
 class BootClock(Protocol):
     def boot(self) -> timedelta: ...
     def now(self) -> datetime: ...
+
+
+class _Timer:
+    """Until `begin`, a request may take as long as its claim lasts; from then on, its own time."""
+
+    def __init__(self, *, claim: timedelta, own: timedelta) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._own = own
+        self.begun = False
+        self.limit = asyncio.timeout_at(self._loop.time() + claim.total_seconds())
+
+    def begin(self) -> None:
+        if not self.begun:
+            self.begun = True
+            self.limit.reschedule(self._loop.time() + self._own.total_seconds())
+
+    @property
+    def past(self) -> timedelta:
+        """How long the time has been over."""
+        over = self.limit.when()
+        return timedelta(0) if over is None else timedelta(seconds=self._loop.time() - over)
 
 
 class TokenEndpoint:
@@ -71,7 +101,7 @@ class TokenEndpoint:
         may_start: Callable[[], bool],
         proxy: Secret | None = None,
     ) -> None:
-        """`may_start`: whether an answer could be kept now. `proxy`: an http or https URL, perhaps with a user and a
+        """`connections`: how many requests may be connecting or connected; more wait. `may_start`: whether an answer could be kept now. `proxy`: an http or https URL, perhaps with a user and a
         password; what is not on this machine is asked through it. The proxy then looks the host up, so a request that
         must stay public can only be kept from literal addresses: what names lead to is the proxy's business.
         """
@@ -81,12 +111,22 @@ class TokenEndpoint:
         self._proxy, self._proxy_headers = _proxy(proxy)
         tls = ssl.create_default_context()
         tls.set_alpn_protocols(["http/1.1"])
-        self._anywhere = connector(timeout=timeout, limit=connections, tls=tls, allows=None)
-        self._public = connector(timeout=timeout, limit=connections, tls=tls, allows=is_public)
+        self._names = Names()
+        self._anywhere = Connector(timeout=timeout, tls=tls, names=self._names, allows=None)
+        self._public = Connector(timeout=timeout, tls=tls, names=self._names, allows=is_public)
+        self._connections = connections
+        self._places = asyncio.Semaphore(connections)
+
+    def allow(self, connections: int) -> None:
+        """From now on so many connections, but never fewer than before."""
+        for _ in range(self._connections, connections):
+            self._places.release()
+        self._connections = max(self._connections, connections)
 
     async def close(self) -> None:
         await self._anywhere.close()
         await self._public.close()
+        await self._names.close()
 
     async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:
         """Send `request` once and return what came back, or why nothing did."""
@@ -99,20 +139,23 @@ class TokenEndpoint:
             if not local and url.scheme != "https":
                 return NoReply(asked_at=asked_at, sent=False, concerns=Concern.PROVIDER, **_NOT_HTTPS)
             message = message_of(request, url)
-            over = asyncio.get_running_loop().time() + self._timeout.total_seconds()
+            timer = _Timer(claim=deadline - self._clock.boot(), own=self._timeout)
             try:
-                async with asyncio.timeout_at(over):
+                async with timer.limit, self._places:
                     exchange.connection = await self._connected(
-                        url, local=local, public_only=request.public_only
+                        url, local=local, public_only=request.public_only, begin=timer.begin
                     )
+                    timer.begin()
                     if (obstacle := self._obstacle(deadline)) is not None:
                         return NoReply(asked_at=asked_at, sent=False, **obstacle)
                     exchange.write(message)
                     await exchange.read()
             except TimeoutError:
+                if not timer.begun:
+                    return NoReply(asked_at=asked_at, sent=False, **_TOO_LATE)
                 if not exchange.sent:
                     raise
-                await self._read_on(exchange, over)
+                await self._read_on(exchange, timer.past)
         except (aiohttp.ClientError, OSError, ValueError) as why:
             error = why
         finally:
@@ -124,16 +167,17 @@ class TokenEndpoint:
             return _TOO_LATE
         return None if self._may_start() else _NOT_KEPT
 
-    async def _read_on(self, exchange: Exchange, over: float) -> None:
-        """The time was over at `over`. A process that slept finds the reply in the socket, perhaps the only copy: it
+    async def _read_on(self, exchange: Exchange, slept: timedelta) -> None:
+        """The time has been over for as long as `slept`. A process that slept finds the reply in the socket, perhaps the only copy: it
         reads before it gives up. Or it had just checked its deadline and wrote the request only now: the time that it
         slept through is given back, at most all of it.
         """
-        slept = timedelta(seconds=asyncio.get_running_loop().time() - over)
         async with asyncio.timeout(max(min(slept, self._timeout), MOMENT).total_seconds()):
             await exchange.read()
 
-    async def _connected(self, url: URL, *, local: bool, public_only: bool) -> Connection:
+    async def _connected(
+        self, url: URL, *, local: bool, public_only: bool, begin: Callable[[], None]
+    ) -> Connection:
         if url.scheme not in {"http", "https"}:
             raise aiohttp.NonHttpUrlClientError(url)
         proxy = None if local else self._proxy
@@ -141,7 +185,7 @@ class TokenEndpoint:
             raise PrivateAddress
         pool = self._public if public_only and not proxy else self._anywhere
         headers = self._proxy_headers if proxy else None
-        whom = aiohttp.ClientRequest("GET", url, proxy=proxy, proxy_headers=headers)
+        whom = Destination(url, proxy=proxy, proxy_headers=headers, begin=begin)
         return await pool.connect(whom, [], _NO_LIMIT)
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 import aiohttp
 
 from daemon.adapters.connector import PrivateAddress
-from daemon.adapters.incoming import NotHttp
+from daemon.adapters.incoming import Endless, NotHttp
 from daemon.domain.answer import Concern
 from daemon.domain.dialect import NoReply
 from daemon.domain.secret import masked
@@ -60,6 +60,8 @@ def _broken(error: Exception) -> str:
     match error:
         case aiohttp.ServerDisconnectedError():
             return "the connection was closed without an answer"
+        case Endless():
+            return "what came back has no end to its head"
         case NotHttp() | aiohttp.ClientResponseError():
             return "what came back is not HTTP"
         case OSError(errno=int(number)):

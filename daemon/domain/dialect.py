@@ -70,11 +70,12 @@ REFUSAL_WAIT = timedelta(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came back, as received. `whole`: the body ended as announced."""
+    """What came back, as received. `whole`: the body ended as announced. `location`: that header's beginning."""
 
     status: int
     content_type: str
     retry_after: str | None
+    location: str | None = field(default=None, repr=False)
     body: bytes = field(repr=False)
     whole: bool
     asked_at: datetime

@@ -182,7 +182,9 @@ class Definition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """A provider that we hold a client with. `share` is how many requests it may have in flight here."""
+    """A provider that we hold a client with. `share` is how many requests it may have in flight here at any time, and
+    `most` how many it may have when others lend it theirs (None: as many as they lend).
+    """
 
     definition: Definition
     client_id: str
@@ -190,9 +192,8 @@ class Provider:
     client_assertion: Assertion | None = None
     client_fingerprint: str = ""  # of what the assertion is signed with, so that a changed key is seen
     share: int = 256
-    most: int | None = (
-        None  # a hard limit that the operator set; None: only what is free to be lent limits it
-    )
+    # A hard limit that the operator set. None: only what is free to be lent limits it.
+    most: int | None = None
     window: timedelta | None = None
     allowed_hosts: frozenset[str] = (
         frozenset()

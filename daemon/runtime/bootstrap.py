@@ -27,6 +27,7 @@ from daemon.refreshing.sweep import Sweeper, Tally
 from daemon.runtime.clock import Clock
 from daemon.runtime.instance import Instance
 from daemon.runtime.last_hour import LastHour
+from daemon.runtime.provider_settings import most_in_flight
 from daemon.runtime.settings import RefreshSettings, Settings
 
 
@@ -90,13 +91,12 @@ def assemble(
     refresh = settings.refresh
     store = MongoStore(mongo, owner=instance.id, keyring=keys, lease=refresh.lease, hold=_hold(refresh))
     pauses = MongoPauses(mongo, keyring=keys)
-    journal = SqliteJournal(
-        instance.directory / "journal.db", keyring=keys, in_flight=refresh.concurrency, now=clock.now
-    )
+    most = most_in_flight(providers.values(), refresh.concurrency)
+    journal = SqliteJournal(instance.directory / "journal.db", keyring=keys, in_flight=most, now=clock.now)
     endpoint = TokenEndpoint(
         clock=clock,
         timeout=refresh.request_timeout,
-        connections=refresh.concurrency,
+        connections=most,
         may_start=lambda: journal.writable,
         proxy=refresh.proxy,
     )

@@ -30,6 +30,7 @@ from daemon.runtime.demo import Demo
 from daemon.runtime.fields import told
 from daemon.runtime.health import HealthServer
 from daemon.runtime.instance import Instance
+from daemon.runtime.provider_settings import most_in_flight
 from daemon.runtime.reload import needs_restart, secrets_of
 from daemon.runtime.schedule import Schedule
 from daemon.runtime.service_manager import ServiceManager
@@ -307,6 +308,9 @@ class Daemon:
 
     def _use(self, configured: Mapping[str, Provider]) -> None:
         providers = {**configured, **(self._demo.providers if self._demo is not None else {})}
+        most = most_in_flight(providers.values(), self._settings.refresh.concurrency)
+        self._parts.journal.allow(most)
+        self._parts.endpoint.allow(most)
         self._parts.refresher.providers.update(providers)
         self._parts.spare.guarantee(providers.values())
         self._parts.sweeper.configure(providers, self._parts.lane)

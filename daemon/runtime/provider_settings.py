@@ -1,7 +1,7 @@
 """`[providers.NAME]`: what is ours at a provider, and over a known definition whatever the operator knows better."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any
@@ -81,11 +81,11 @@ def whole_tables(providers: object, known: Known) -> dict[str, object]:
 def read_providers(
     configured: object, known: Known, findings: Findings, surroundings: Surroundings, *, concurrency: int
 ) -> dict[str, Provider]:
-    """The providers in `configured`; `concurrency`, all requests in flight, is shared out among them evenly."""
+    """The providers in `configured`. Each has a guaranteed share of `concurrency`, all requests in flight."""
     if not isinstance(configured, Mapping):
         findings.add(("providers",), "must be a table", "Write sections like [providers.xero].")
         return {}
-    found = {}
+    rows = {}
     for name, table in whole_tables(configured, known).items():
         row = _row(name, table, known.tables, findings, surroundings)
         if row is None:
@@ -93,19 +93,52 @@ def read_providers(
         if row.concurrency is not None and row.concurrency > concurrency:
             more = f"is more than refresh.concurrency ({concurrency})"
             findings.add(("providers", name, "concurrency"), more, "Lower it, or raise the other.")
-        own_window = isinstance(configured[name], Mapping) and "window" in configured[name]
-        found[name] = Provider(
-            definition=definition(name, row),
-            client_id=row.client_id or "",
-            client_secret=row.client_secret,
-            client_assertion=_assertion(row),
-            client_fingerprint=row.client_key.fingerprint if row.client_key else "",
-            share=row.concurrency or max(1, concurrency // len(configured)),
-            window=row.window if own_window else None,
-            allowed_hosts=row.allowed_hosts,
-            allow_private=row.allow_private,
-        )
-    return found
+        rows[name] = row
+    share = even_share([row.concurrency for row in rows.values()], concurrency)
+    return {name: _provider(name, row, configured[name], share) for name, row in rows.items()}
+
+
+def even_share(own: Sequence[int | None], concurrency: int) -> int:
+    """What is guaranteed to each provider that has no `concurrency` of its own: together half of what the others leave,
+    so that the other half can be lent to those that have more to do. At least 1.
+    """
+    count = own.count(None)
+    rest = max(concurrency - sum(one for one in own if one is not None), 0)
+    return max(1, rest // (2 * count) if count > 1 else rest)
+
+
+def most_in_flight(providers: Iterable[Provider], concurrency: int) -> int:
+    """How many requests there may be at once: connections, and room in the journal, are needed for so many."""
+    return max(concurrency, sum(provider.share for provider in providers))
+
+
+def overcommitted(providers: Iterable[Provider], concurrency: int) -> str | None:
+    """What is wrong where more requests are guaranteed than `refresh.concurrency` allows; None: nothing."""
+    shares = {provider.name: provider.share for provider in providers}
+    if (total := sum(shares.values())) <= concurrency:
+        return None
+    largest = sorted(shares, key=lambda name: -shares[name])[:3]
+    named = ", ".join(f"{name} {shares[name]}" for name in largest)
+    return (
+        f"{len(shares)} providers have {total} requests guaranteed together ({named}{', ...' * (len(shares) > 3)}), "
+        f"more than refresh.concurrency ({concurrency}): up to {total} can be in flight"
+    )
+
+
+def _provider(name: str, row: ProviderTable, configured: object, even: int) -> Provider:
+    own_window = isinstance(configured, Mapping) and "window" in configured
+    return Provider(
+        definition=definition(name, row),
+        client_id=row.client_id or "",
+        client_secret=row.client_secret,
+        client_assertion=_assertion(row),
+        client_fingerprint=row.client_key.fingerprint if row.client_key else "",
+        share=row.concurrency or even,
+        most=row.concurrency,
+        window=row.window if own_window else None,
+        allowed_hosts=row.allowed_hosts,
+        allow_private=row.allow_private,
+    )
 
 
 def _row(

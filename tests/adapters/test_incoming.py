@@ -1,14 +1,24 @@
 """Replies as they come in: however faulty their form, and in whatever pieces, what came is there."""
 
 import gc
+import sys
 import weakref
+from typing import Self
 
 import pytest
 from aiohttp import ServerDisconnectedError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.adapters.incoming import LARGEST_REPLY, Incoming
+from daemon.adapters.incoming import (
+    LARGEST_FRAMING,
+    LARGEST_HEAD,
+    LARGEST_REPLY,
+    MOST_FIELDS,
+    MOST_INTERIM,
+    PORTION,
+    Incoming,
+)
 
 NEXT = b'{"refresh_token": "next"}'
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -58,6 +68,36 @@ FAULTY = {
     "a chunk that does not end": (CHUNKED + b"19\r\n" + NEXT + b"XX", NEXT + b"XX"),
     "a chunk beyond all bounds": (CHUNKED + b"19\r\n" + NEXT + b"\r\n" + b"F" * 16 + b"\r\n", NEXT + b"F" * 16 + b"\r\n"),
     "junk behind chunks": (CHUNKED + b"19\r\n" + NEXT + b"\r\n0\r\n\r\njunk", NEXT + b"junk"),
+}  # fmt: skip
+INTERIM = b"HTTP/1.1 103 Early\r\n" + b"a: b\r\n" * 200 + b"\r\n"
+ENDLESS = {
+    "interim replies": (b"", b"HTTP/1.1 100 \r\n\r\n"),
+    "interim replies with many fields": (b"", INTERIM),
+    "switched protocols": (b"", b"HTTP/1.1 101 \r\n\r\n"),
+    "line feeds": (b"", b"\n"),
+    "line ends": (b"", b"\r\n"),
+    "carriage returns in a head": (OK, b"\r"),
+    "a status line": (b"HTTP/1.1", b" "),
+    "a header": (OK + b"X: ", b"x"),
+    "headers": (OK, b"a:\n"),
+    "a folded header": (OK + b"X: x\r\n", b" x\r\n"),
+    "lengths": (OK, b"Content-Length: 25\r\n"),
+    "a body without a length": (OK + b"\r\n", b"x"),
+    "a body with one": (LENGTH.replace(b"25", b"999999999"), b"x"),
+    "junk behind a reply": (LENGTH + NEXT, b"x"),
+    "line ends behind a reply": (LENGTH + NEXT, b"\r\n"),
+    "replies behind a reply": (LENGTH + NEXT, LENGTH + NEXT),
+    "no chunks where they were announced": (CHUNKED, b"x"),
+    "the size of a chunk": (CHUNKED, b"0"),
+    "a chunk": (CHUNKED + b"FFFFFFFFF\r\n", b"x"),
+    "a chunk's extension": (CHUNKED + b"1;", b"x"),
+    "chunks' extensions": (CHUNKED, b"1;" + b"x" * 60 + b"\r\na\r\n"),
+    "small chunks": (CHUNKED, b"1\r\nx\r\n"),
+    "small chunks with small ends": (CHUNKED, b"1\nx\n"),
+    "small chunks with long sizes": (CHUNKED, b"000000000000001\r\nx\r\n"),
+    "a trailer": (CHUNKED + b"0\r\nX: ", b"x"),
+    "trailers": (CHUNKED + b"19\r\n" + NEXT + b"\r\n0\r\n", b"a\n"),
+    "blanks in trailers": (CHUNKED + b"0\r\n", b" \t\r"),
 }  # fmt: skip
 CUT = {
     "a length": LENGTH + NEXT[:9],
@@ -210,28 +250,131 @@ def test_a_body_of_just_the_limit_is_whole_and_one_beyond_is_not():
             assert (incoming.over, incoming.whole) == (True, whole)
 
 
-@pytest.mark.parametrize("piece", [b"12345", b"a:b\r\n"])
-@pytest.mark.parametrize(
-    "start",
-    [
-        b"HTTP/1.1 200 OK\r\nX: ",
-        OK + b"\r\n",
-        CHUNKED,
-        CHUNKED + b"0\r\n",
-        LENGTH.replace(b"25", b"999999999"),
-    ],
-)
-def test_what_never_ends_is_bounded_in_memory_and_in_time(start, piece):
-    """More than a quarter of a megabyte in small pieces: a host may come from a database."""
-    incoming = fed(start)
-    for _ in range(60_000):
-        incoming.feed(piece)
-    assert not incoming.whole
-    assert len(incoming.body) + len(incoming._waiting) <= LARGEST_REPLY + 5
-    if not incoming.status and not incoming.over:
-        assert (
-            incoming._searched == len(incoming._waiting) - 2
-        )  # nothing is searched twice: half a minute, else
+class Work:
+    """Counts calls, in Python and into C: a measure of work that is the same on every machine."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, _frame: object, event: str, _arg: object) -> None:
+        self.calls += event in {"call", "c_call"}
+
+    def __enter__(self) -> Self:
+        sys.setprofile(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+
+MOST_RECEIVED = LARGEST_HEAD + LARGEST_FRAMING + LARGEST_REPLY
+
+
+@pytest.mark.parametrize("size", [1 << 18, 1460, 29])
+@pytest.mark.parametrize(("start", "more"), ENDLESS.values(), ids=ENDLESS)
+def test_what_never_ends_is_ended(start, more, size):
+    """Whatever it consists of: bytes count although they are not kept, and a step costs the same however much has come.
+    No more is fed until what has come is understood, as `line` does it.
+    """
+    came = start + more * (2 * MOST_RECEIVED // len(more))
+    incoming, received, longest = Incoming(), 0, 0
+    with Work() as all_work:
+        for at in range(0, len(came), size):
+            piece = came[at : at + size]
+            before = all_work.calls
+            incoming.feed(piece)
+            longest = max(longest, all_work.calls - before)
+            while incoming.behind:
+                before = all_work.calls
+                incoming.go_on()
+                longest = max(longest, all_work.calls - before)
+            received += len(piece)
+            if incoming.over:
+                break
+    assert incoming.over
+    assert incoming.settled.is_set()
+    assert not incoming.reusable
+    assert received < MOST_RECEIVED + size
+    assert len(incoming.body) < LARGEST_REPLY + size
+    assert len(incoming._waiting) <= LARGEST_HEAD + size
+    assert longest <= 20 * PORTION
+    assert all_work.calls <= 150_000 + 40 * received // size
+
+
+@pytest.mark.parametrize("size", [1460, 1])
+@pytest.mark.parametrize(("start", "more"), ENDLESS.values(), ids=ENDLESS)
+def test_nothing_is_searched_twice(start, more, size):
+    """A search begins where the last one ended: with each byte from the start, it would take minutes."""
+    incoming = Incoming()
+    incoming.feed(start)
+    for _ in range((LARGEST_HEAD + LARGEST_FRAMING) // size):
+        incoming.feed((more * (size // len(more) + 1))[:size])
+        incoming.catch_up()
+        if incoming.over:
+            break
+        assert len(incoming._waiting) - incoming._searched < 300
+
+
+def test_pieces_that_come_faster_than_they_are_read_are_ended_too():
+    """Even one who feeds on and on gets no more of the memory."""
+    incoming = fed(CHUNKED, *[b"1\r\nx\r\n" * 10_000] * 100)
+    assert (incoming.over, incoming.behind) == (True, False)
+    assert len(incoming._waiting) < MOST_RECEIVED
+
+
+def test_a_grant_in_tiny_chunks_is_read():
+    """Three thousand of them, a portion at a time."""
+    grant = b'{"refresh_token": "' + b"n" * 3_000 + b'"}'
+    incoming = fed(CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in grant) + b"0\r\n\r\n")
+    assert (incoming.greedy, incoming.over) == (True, False)
+    portions = 0
+    while incoming.behind:
+        incoming.go_on()
+        portions += 1
+    assert portions == 3 * len(grant) // PORTION
+    assert (incoming.body, incoming.whole, incoming.reusable, incoming.greedy) == (grant, True, True, False)
+
+
+def test_what_is_not_understood_yet_when_the_connection_goes_is_read():
+    grant = b'{"refresh_token": "' + b"n" * 3_000 + b'"}'
+    incoming = fed(CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in grant))
+    incoming.lost(None)
+    assert (incoming.body, incoming.over, incoming.whole) == (grant, True, False)
+
+
+def test_a_grant_behind_many_interim_replies_and_a_long_head_is_read():
+    """As far as the limits go."""
+    head = OK + b"X: x\r\n" * (MOST_FIELDS - 2) + b"Content-Length: 25\r\n\r\n"
+    came = b"\r\n" * 100 + b"HTTP/1.1 102 Processing\r\n\r\n" * MOST_INTERIM + head
+    came = came.replace(b"X: x", b"X: " + b"x" * (LARGEST_HEAD - len(came) - 1), 1) + NEXT
+    for pieces in ((came,), (came[:9_000], came[9_000:])):
+        incoming = fed(*pieces)
+        assert (incoming.status, incoming.body, incoming.whole) == (200, NEXT, True)
+
+
+def test_fields_beyond_all_bounds_are_ignored_and_the_body_is_read():
+    """It has no length that way; so it lasts as long as its connection."""
+    incoming = fed(OK + b"X: x\r\n" * 5_000 + b"Content-Length: 25\r\n\r\n" + NEXT)
+    incoming.lost(None)
+    assert (incoming.status, len(incoming.headers), incoming.body) == (200, MOST_FIELDS, NEXT)
+
+
+@pytest.mark.parametrize("behind", [b"a\n", b"x" * 60])
+def test_a_grant_before_endless_trailers_is_kept(behind):
+    """All of the body had come by then."""
+    incoming = fed(CHUNKED + b"19\r\n" + NEXT + b"\r\n0\r\n", *[behind * 1_000] * 30)
+    assert (incoming.status, incoming.body, incoming.over) == (200, NEXT, True)
+
+
+@pytest.mark.parametrize("trailer", [b"", b"X: y\r\n", b"X: y\nZ\n", b"\tX: y \r\n" * 500])
+@pytest.mark.parametrize("blank", [b"\r\n", b"\n", b" \t\r\n"])
+def test_trailers_end_with_a_blank_line(trailer, blank):
+    """Whatever stands in them, in whatever pieces it comes."""
+    came = CHUNKED + b"19\r\n" + NEXT + b"\r\n0\r\n" + trailer
+    for pieces in ((came, blank), (came + blank,), tuple(bytes([one]) for one in came + blank)):
+        incoming = fed(*pieces)
+        assert (incoming.body, incoming.over, incoming.whole) == (NEXT, True, True)
+    assert not fed(came + blank[:-1]).over
 
 
 def test_a_reply_is_gone_with_the_last_that_knows_it():

@@ -16,9 +16,10 @@ import aiohttp
 import pytest
 from aiohttp.connector import Connection
 
-from daemon.adapters.connector import PrivateAddress, connector
+from daemon.adapters.connector import Connector, PrivateAddress
 from daemon.adapters.exchange import Exchange
 from daemon.adapters.incoming import LARGEST_REPLY
+from daemon.adapters.names import Names
 from daemon.adapters.token_endpoint import TokenEndpoint
 from daemon.domain.answer import Concern
 from daemon.domain.dialect import NoReply, Reply
@@ -986,7 +987,9 @@ async def test_the_address_is_checked_when_it_is_found_and_again_when_it_is_used
     """What a name leads to is filtered, and the very address that is connected to is checked once more."""
     wire = await site.serve(answering(reply(b"{}")))
     gate = Gate("127.0.0.1", times)
-    only = connector(timeout=timedelta(seconds=5), limit=1, tls=ssl.create_default_context(), allows=gate)
+    only = Connector(
+        timeout=timedelta(seconds=5), tls=ssl.create_default_context(), names=Names(), allows=gate
+    )
     async with aiohttp.ClientSession(connector=only) as session:
         url = wire.url.replace("127.0.0.1", "localhost")
         if connected:
