@@ -56,6 +56,7 @@ class Reply:
     body: bytes = field(repr=False)
     whole: bool
     asked_at: datetime
+    location: str | None = None  # the header, as received
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
