@@ -48,7 +48,7 @@ def copy_whole(source: Path, target: Path) -> None:
     """Copy a regular file as far as it went when it was opened. Raises OSError, whose `strerror` says why in words."""
     if not stat.S_ISREG(source.lstat().st_mode):
         raise OSError(0, "it is a link, a pipe or a device: name the file itself")
-    with os.fdopen(os.open(source, _READ), "rb") as file, target.open("xb") as copy:
+    with os.fdopen(os.open(source, _READ), "rb") as file:
         found = os.fstat(file.fileno())
         if found.st_size > _HOLES + 2 * 512 * found.st_blocks:
             raise OSError(
@@ -56,8 +56,9 @@ def copy_whole(source: Path, target: Path) -> None:
             )
         if (lack := shortage(target.parent, asked=found.st_size)) is not None:
             raise OSError(0, f"{lack}; TMPDIR can name another directory")
-        for start in range(0, found.st_size, _PIECE):
-            copy.write(file.read(min(_PIECE, found.st_size - start)))
+        with target.open("xb") as copy:
+            for start in range(0, found.st_size, _PIECE):
+                copy.write(file.read(min(_PIECE, found.st_size - start)))
 
 
 @cache
