@@ -3,7 +3,7 @@
 A reply is durable here before anything reads it, because it may hold the only copy of the next refresh token. Many
 callers share one transaction, and so one fsync; SQLite runs in a thread of its own, off the event loop. Room for the
 replies in flight is reserved beforehand (`room.py`), and looked after with every commit and every probe. What a row
-holds is in `journal_row.py`, what all of them take of the disk in `journal_holdings.py`.
+holds is in `journal_row.py`, what bounds all that is retained for people, in `journal_retained.py`.
 """
 
 import asyncio
@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from daemon.adapters.batcher import Batcher
-from daemon.adapters.journal_holdings import Holding, Holdings, holding_of, share_of
+from daemon.adapters.journal_retained import Retained, Share, share, share_of
 from daemon.adapters.journal_row import (
+    STATES,
     SUPERSEDED,
     UNUSABLE,
     WAITING,
@@ -88,10 +89,10 @@ class SqliteJournal:
             int, tuple[Row, Locked]
         ] = {}  # what can't be opened: it blocks its token nevertheless
         self._tokens: Counter[str] = Counter()  # how many of both each token has
-        self._held: dict[
-            int, tuple[str, Holding]
-        ] = {}  # the token of each of both, and its share of the file
-        self._holdings = Holdings()  # of all that the file has
+        self._shares: dict[
+            int, tuple[str, Share]
+        ] = {}  # by key, the token of both, and what it takes of the file
+        self._retained = Retained()
         self._unusable: set[int] = set()  # which of these are marked so in the file
         self._unkept: dict[int, Row] = {}  # what the disk refused
         self._next_key = 1
@@ -107,7 +108,7 @@ class SqliteJournal:
         """
         self._next_key, rows = await self._off_loop(self._open)
         for row in rows:
-            self._hold(row)
+            self._block(row)
             self._load(row)
         for key in self._locked:
             self._mark_unusable(key)
@@ -137,7 +138,7 @@ class SqliteJournal:
         self._next_key += 1
         row = row_of(entry, self._keyring())
         self._waiting[entry.key] = entry
-        self._hold(row)
+        self._block(row)
         try:
             await self._commits.submit((KEEP, row))
         except Exception as why:  # noqa: BLE001  whatever it was: a reply in hand is not thrown away
@@ -158,8 +159,8 @@ class SqliteJournal:
             self._mark_unusable(entry.key)
             return
         row = self._unkept.get(entry.key)
-        if (held := self._drop(entry.key)) is not None:
-            self._holdings.add(why, held)
+        if (one := self._drop(entry.key)) is not None:
+            self._retained.add(why, one)
         self._later((KEEP, (*row[:7], why)) if row else (MARK, (why, entry.key)))
 
     async def entries(self) -> Sequence[Entry]:
@@ -182,8 +183,8 @@ class SqliteJournal:
 
     @property
     def crowded(self) -> Collection[str]:
-        """The providers whose retained replies take so much of the disk that no more may come: see Holdings."""
-        return self._holdings.crowded
+        """The providers whose retained replies take so much of the disk that no more may come."""
+        return self._retained.crowded
 
     @property
     def writable(self) -> bool:
@@ -206,12 +207,18 @@ class SqliteJournal:
     @property
     def bytes_by_state(self) -> Mapping[str, int]:
         """How many bytes of sealed replies the journal has, in each state."""
-        return self._holdings.bytes_by_state
+        sums = Counter(self._retained.bytes)
+        for key, (_, one) in self._shares.items():
+            sums[UNUSABLE if key in self._unusable else WAITING] += one.size
+        return {state: sums[state] for state in STATES}
 
     @property
     def sealed_with(self) -> Mapping[str, tuple[int, int]]:
         """How many entries each key has sealed, by its id: those that wait or are unusable, those that are retained."""
-        return self._holdings.sealed_with
+        pending = Counter(one.key_id for _, one in self._shares.values())
+        retained = self._retained.sealed_with
+        ids = {key_id for key_id in pending + retained if key_id}
+        return {key_id: (pending[key_id], retained[key_id]) for key_id in ids}
 
     # ---------------------------------------------------------------- entries and rows
 
@@ -225,37 +232,32 @@ class SqliteJournal:
         self._locked.pop(entry.key, None)
         self._waiting[entry.key] = entry
 
-    def _hold(self, row: Row) -> None:
+    def _block(self, row: Row) -> None:
         """From now on this row blocks its token."""
         key, token, state = row[0], row[1], row[7]
-        self._held[key] = token, (held := holding_of(row))
-        self._holdings.add(state, held)
+        self._shares[key] = token, share_of(row)
         self._tokens[token] += 1
         if state == UNUSABLE:
             self._unusable.add(key)
 
     def _mark_unusable(self, key: int) -> None:
-        if key not in self._unusable and key in self._held:
-            _, held = self._held[key]
+        if key in self._shares and key not in self._unusable:
             self._unusable.add(key)
-            self._holdings.remove(WAITING, held)
-            self._holdings.add(UNUSABLE, held)
             self._later((MARK, (UNUSABLE, key)))
 
-    def _drop(self, key: int) -> Holding | None:
-        """The entry blocks its token no more. Returns what it takes of the file; None: it did not block it before."""
-        if key not in self._held:
+    def _drop(self, key: int) -> Share | None:
+        """The entry blocks its token no more. Returns its share of the file; None: it did not block it before."""
+        if key not in self._shares:
             return None
-        token, held = self._held.pop(key)
-        self._holdings.remove(UNUSABLE if key in self._unusable else WAITING, held)
-        self._unusable.discard(key)
+        token, one = self._shares.pop(key)
         self._waiting.pop(key, None)
         self._locked.pop(key, None)
         self._unkept.pop(key, None)
+        self._unusable.discard(key)
         self._tokens[token] -= 1
         if not self._tokens[token]:
             del self._tokens[token]
-        return held
+        return one
 
     # ---------------------------------------------------------------- the file
 
@@ -268,8 +270,8 @@ class SqliteJournal:
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = full")
             self._database.executescript(SCHEMA)
-            for state, *share in self._database.execute(RETAINED):
-                self._holdings.add(state, share_of(*share))
+            for state, *one in self._database.execute(RETAINED):
+                self._retained.add(state, share(*one))
             (last,) = self._database.execute("select max(key) from entries").fetchone()
             return (last or 0) + 1, self._database.execute(PENDING).fetchall()
         except (sqlite3.Error, OSError) as why:
@@ -342,8 +344,8 @@ class SqliteJournal:
         with suppress(StoreLost, sqlite3.Error):
             if self._now is not None:
                 before = (self._now() - SUPERSEDED_FOR).isoformat()
-                for share in await self._off_loop(self._expired, before):
-                    self._holdings.remove(SUPERSEDED, share_of(*share))
+                for one in await self._off_loop(self._expired, before):
+                    self._retained.remove(SUPERSEDED, share(*one))
 
     def _expired(self, before: str) -> list[tuple[str, str, int]]:
         return self._database.execute(EXPIRE, (before,)).fetchall()

@@ -9,7 +9,6 @@ Earlier versions sealed the reply alone. `unbound` says whether such a row is ac
 """
 
 import json
-import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from datetime import datetime
@@ -23,8 +22,6 @@ from daemon.domain.locked import Locked
 
 WAITING, UNREAD, SUPERSEDED, UNUSABLE = STATES = ("waiting", "unread", "superseded", "unusable")
 FIELD = "journal"  # the key ring's name for these sealed texts
-
-_SEALED = re.compile(r"v1\.([A-Za-z0-9_-]{1,64})\.")
 
 Row = tuple[
     int, str, str, str, str | None, str, str, str
@@ -76,37 +73,33 @@ def locked_of(row: Row, why: str) -> Locked:
     return Locked(key=key, token=token, provider=provider, claim=claim, spent=spent, asked_at=dated, why=why)
 
 
-def key_of(sealed: str) -> str:
-    """The id of the key that sealed a text, whose beginning is enough; empty if it is no sealed text."""
-    found = _SEALED.match(sealed)
-    return found[1] if found else ""
-
-
 def _digest(token: str, provider: str, claim: str, spent: str | None, asked_at: str) -> str:
-    return sha256(json.dumps([token, provider, claim, spent, asked_at]).encode()).hexdigest()
+    """Of the columns, and of where each ends."""
+    ends = f"{len(token)} {len(provider)} {len(claim)} {-1 if spent is None else len(spent)} "
+    return sha256("".join((ends, token, provider, claim, spent or "", asked_at)).encode()).hexdigest()
 
 
 def _packed(entry: Entry, bound: str) -> str:
+    """A head in JSON, and on the second line the body: it would be the dearest part of the JSON."""
     reply = entry.reply
-    return json.dumps(
-        {
-            "bound": bound,
-            "spent_field": entry.spent_field,
-            "status": reply.status,
-            "content_type": reply.content_type,
-            "retry_after": reply.retry_after,
-            "location": reply.location,
-            "whole": reply.whole,
-            "body": b64encode(reply.body).decode(),
-        }
-    )
+    head = {
+        "bound": bound,
+        "spent_field": entry.spent_field,
+        "status": reply.status,
+        "content_type": reply.content_type,
+        "retry_after": reply.retry_after,
+        "location": reply.location,
+        "whole": reply.whole,
+    }
+    return f"{json.dumps(head)}\n{b64encode(reply.body).decode()}"
 
 
 def _unpacked(packed: str) -> Mapping[str, Any]:
     """What was sealed. Raises ValueError, TypeError."""
-    held = json.loads(packed)
+    head, _, body = packed.partition("\n")
+    held = json.loads(head)
     if isinstance(held, dict):
-        return held
+        return {**held, "body": body}
     status, content_type, retry_after, whole, body = held  # of an earlier version
     return {
         "bound": None,

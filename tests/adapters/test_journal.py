@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from daemon.adapters.journal import JournalDamaged, SqliteJournal
-from daemon.adapters.journal_holdings import LIMIT
+from daemon.adapters.journal_retained import LIMIT
 from daemon.adapters.journal_row import row_of
 from daemon.adapters.journal_sql import EXPIRE
 from daemon.adapters.keyring import KeyRing
@@ -102,8 +102,9 @@ def seal_as_before(path: Path, ring: KeyRing = RING) -> None:
     """Make every row what earlier versions wrote: the reply alone, as a list."""
     with sqlite3.connect(path) as database:
         for key, token, sealed in database.execute("select key, token, reply from entries").fetchall():
-            new = json.loads(ring.open(sealed, token_id=token, field="journal"))
-            old = [new[name] for name in ("status", "content_type", "retry_after", "whole", "body")]
+            head, body = ring.open(sealed, token_id=token, field="journal").split("\n")
+            new = json.loads(head)
+            old = [*(new[name] for name in ("status", "content_type", "retry_after", "whole")), body]
             text = ring.seal(json.dumps(old), token_id=token, field="journal")
             database.execute("update entries set reply = ? where key = ?", (text, key))
     database.close()

@@ -81,8 +81,9 @@ def of_an_earlier_version(path, ring):
     """Make the entries what versions before wrote: their columns are not sealed with the reply."""
     with closing(sqlite3.connect(path, isolation_level=None)) as file:
         for key, token, sealed in file.execute("select key, token, reply from entries").fetchall():
-            new = json.loads(ring.open(sealed, token_id=token, field="journal"))
-            old = [new[name] for name in ("status", "content_type", "retry_after", "whole", "body")]
+            head, body = ring.open(sealed, token_id=token, field="journal").split("\n")
+            new = json.loads(head)
+            old = [*(new[name] for name in ("status", "content_type", "retry_after", "whole")), body]
             text = ring.seal(json.dumps(old), token_id=token, field="journal")
             file.execute("update entries set reply = ? where key = ?", (text, key))
 
