@@ -4,19 +4,21 @@ A lone item is committed at once, and under load the batches grow by themselves.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Waiting = tuple[Item, asyncio.Future[Result] | None]
 
 
 class Batcher(Generic[Item, Result]):
     """Coalesces concurrent `submit` calls into one `commit` of at most `limit` items. Commits begin `apart` or more.
 
     `commit` answers each item with its own result, in order; a result that is an exception is raised to that item's
-    caller alone. What `commit` itself raises is raised to every caller of the batch.
+    caller alone. What `commit` itself raises is raised to every caller of the batch. No caller is left waiting, also when
+    the runner is cancelled.
     """
 
     def __init__(
@@ -29,7 +31,7 @@ class Batcher(Generic[Item, Result]):
         self._commit = commit
         self._limit = limit
         self._apart = apart.total_seconds()
-        self._waiting: list[tuple[Item, asyncio.Future[Result] | None]] = []
+        self._waiting: list[Waiting[Item, Result]] = []
         self._runner: asyncio.Task[None] | None = None
 
     def submit(self, item: Item) -> asyncio.Future[Result]:
@@ -56,19 +58,24 @@ class Batcher(Generic[Item, Result]):
                 await self._commit_batch(batch)
                 if (early := began + self._apart - clock()) > 0:
                     await asyncio.sleep(early)  # noqa: TID251  nothing is tried again
+        except BaseException as end:
+            # Cancelled, or the process ends: no later commit would answer the callers that still wait.
+            _fail(self._waiting, end)
+            self._waiting = []
+            raise
         finally:
             self._runner = None
 
-    async def _commit_batch(self, batch: list[tuple[Item, asyncio.Future[Result] | None]]) -> None:
+    async def _commit_batch(self, batch: Sequence[Waiting[Item, Result]]) -> None:
         try:
             results = await self._commit([item for item, _ in batch])
             if len(results) != len(batch):
                 raise RuntimeError(f"a commit of {len(batch)} items gave {len(results)} results")  # noqa: TRY301  it fails its callers too
-        except Exception as error:  # noqa: BLE001  it is the callers' to handle
-            for _, future in batch:
-                if future is not None and not future.done():
-                    future.set_exception(error)
-            return
+        except BaseException as error:  # it is the callers' to handle
+            _fail(batch, error)
+            if isinstance(error, Exception):
+                return
+            raise
         for (_, future), result in zip(batch, results, strict=True):
             if future is None or future.done():
                 continue
@@ -76,3 +83,13 @@ class Batcher(Generic[Item, Result]):
                 future.set_exception(result)
             else:
                 future.set_result(result)
+
+
+def _fail(batch: Iterable[Waiting[Item, Result]], why: BaseException) -> None:
+    """Raise `why` to all callers of `batch`. A cancellation is the commit's and not theirs: they get an ordinary
+    exception, or each would believe that it had been cancelled itself.
+    """
+    for _, future in batch:
+        if future is not None and not future.done():
+            ordinary = isinstance(why, Exception)
+            future.set_exception(why if ordinary else RuntimeError(f"the commit ended early: {why!r}"))

@@ -2,65 +2,55 @@
 
 A reply is durable here before anything reads it, because it may hold the only copy of the next refresh token. Many
 callers share one transaction, and so one fsync; SQLite runs in a thread of its own, off the event loop. Room for the
-replies in flight is reserved beforehand (`room.py`), and looked after with every commit and every probe.
+replies in flight is reserved beforehand (`room.py`), and looked after with every commit and every probe. What a row
+holds is in `journal_row.py`, what bounds all that is retained for people, in `journal_retained.py`.
 """
 
 import asyncio
-import json
 import sqlite3
-from base64 import b64decode, b64encode
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import datetime, timedelta
-from itertools import chain, groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
 from daemon.adapters.batcher import Batcher
+from daemon.adapters.journal_retained import Retained, Share, share, share_of
+from daemon.adapters.journal_row import (
+    STATES,
+    SUPERSEDED,
+    UNUSABLE,
+    WAITING,
+    Row,
+    entry_of,
+    locked_of,
+    row_of,
+)
+from daemon.adapters.journal_sql import (
+    EXPIRE,
+    FORGET,
+    KEEP,
+    MARK,
+    PENDING,
+    PROBE,
+    RETAINED,
+    SCHEMA,
+    Statement,
+    together,
+)
 from daemon.adapters.keyring import KeyRing, Unopenable
 from daemon.adapters.room import reserve, room_for, shortage
 from daemon.domain.claim import Claim, Entry, StoreLost
 from daemon.domain.dialect import Reply
+from daemon.domain.locked import Locked
 
 KEPT_AT_ONCE = 512
 SUPERSEDED_FOR = timedelta(days=7)  # a successor that a newer consent overtook can be salvaged this long
-WAITING, UNUSABLE = "waiting", "unusable"
-
-_SCHEMA = """
-create table if not exists entries (
-  key integer primary key,
-  token text not null, provider text not null, claim text not null,
-  spent text,               -- the sealed refresh token that was presented
-  asked_at text not null,
-  reply text not null,      -- sealed
-  state text not null       -- waiting | unread | superseded | unusable
-) strict;
-create index if not exists superseded on entries (asked_at) where state = 'superseded';
-create table if not exists probe (id integer primary key, at integer not null) strict;
-"""
 _FRAME = 4096 + 24  # bytes that one page takes in the write-ahead file
 
-# With each probe: by its index it looks at nothing but superseded entries, of which there are hardly any.
-_EXPIRE = "delete from entries where state = 'superseded' and datetime(asked_at) < datetime(?)"
-# Or replace: a commit that failed may have been durable all the same, and is then tried again.
-_KEEP = "insert or replace into entries values (?, ?, ?, ?, ?, ?, ?, ?)"
-_FORGET = "delete from entries where key in (?)"
-_MARK = "update entries set state = ? where key = ?"
-_PROBE = "insert or replace into probe values (1, ?)"
-
-# So many rows at once, the most that there are first: with each step SQLite gives the interpreter away and wants it back.
-_ROWS = (64, 16, 4, 1)
-_ROW = _KEEP[_KEEP.index("(") :]
-_TOGETHER = {
-    _KEEP: {rows: _KEEP + f", {_ROW}" * (rows - 1) for rows in _ROWS},
-    _FORGET: {rows: _FORGET.replace("?", ", ".join("?" * rows)) for rows in _ROWS},
-}
-
 Result = TypeVar("Result")
-Row = tuple[int, str, str, str, str | None, str, str, str]
-Statement = tuple[str, tuple[object, ...]]
 
 
 class JournalDamaged(Exception):
@@ -81,18 +71,28 @@ class SqliteJournal:
         keyring: Callable[[], KeyRing],
         in_flight: int = 0,
         now: Callable[[], datetime] | None = None,
+        unbound: bool = True,
     ) -> None:
         """Room is reserved for `in_flight` replies. `now` is the store's time: what it calls old is dropped. Neither is
-        for a copy that is only read from: that may fill its disk, and keeps everything.
+        for a copy that is only read from: that may fill its disk, and keeps everything. `unbound`: accept the rows of
+        earlier versions.
         """
         self._path = path
         self._wal = path.with_name(path.name + "-wal")
         self._keyring = keyring
         self._now = now
         self._room = room_for(in_flight)
+        self._unbound = unbound
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._waiting: dict[int, Entry] = {}
-        self._locked: dict[int, Row] = {}  # what no key on the ring opens: it blocks its token all the same
+        self._locked: dict[
+            int, tuple[Row, Locked]
+        ] = {}  # what can't be opened: it blocks its token nevertheless
+        self._tokens: Counter[str] = Counter()  # how many of both each token has
+        self._shares: dict[
+            int, tuple[str, Share]
+        ] = {}  # by key, the token of both, and what it takes of the file
+        self._retained = Retained()
         self._unusable: set[int] = set()  # which of these are marked so in the file
         self._unkept: dict[int, Row] = {}  # what the disk refused
         self._next_key = 1
@@ -106,11 +106,12 @@ class SqliteJournal:
 
         Raises JournalDamaged, or JournalFull; the file is never recreated over what may hold the only copy of a token.
         """
-        rows = await self._off_loop(self._open)
-        self._next_key = max((row[0] for row in rows), default=0) + 1
+        self._next_key, rows = await self._off_loop(self._open)
         for row in rows:
-            if row[7] in (WAITING, UNUSABLE):
-                self._load(row)
+            self._block(row)
+            self._load(row)
+        for key in self._locked:
+            self._mark_unusable(key)
         await self._probe()
         return len(self._locked)
 
@@ -135,13 +136,15 @@ class SqliteJournal:
             provider=token.provider,
             claim=claim.id,
             spent=claim.spent,
+            spent_field=claim.spent_field,
             reply=reply,
         )
         self._next_key += 1
+        row = row_of(entry, self._keyring())
         self._waiting[entry.key] = entry
-        row = self._row(entry)
+        self._block(row)
         try:
-            await self._commits.submit((_KEEP, row))
+            await self._commits.submit((KEEP, row))
         except Exception as why:  # noqa: BLE001  whatever it was: a reply in hand is not thrown away
             self._failure = str(why)
             self._unkept[entry.key] = row
@@ -150,33 +153,42 @@ class SqliteJournal:
     def forget(self, entry: Entry) -> None:
         """The store has it: drop the entry with the next commit."""
         self._drop(entry.key)
-        self._later((_FORGET, (entry.key,)))
+        self._later((FORGET, (entry.key,)))
 
-    def retain(self, entry: Entry, why: str) -> None:
+    def retain(self, entry: Entry | Locked, why: str) -> None:
         """Keep the entry for people to look at. One that is `unusable` still blocks its token, and is tried again
         with each replay; any other is done with.
         """
-        if why != UNUSABLE:
-            row = self._unkept.get(entry.key)
-            self._drop(entry.key)
-            self._later((_KEEP, (*row[:7], why)) if row else (_MARK, (why, entry.key)))
-        elif entry.key not in self._unusable:
-            self._unusable.add(entry.key)
-            self._later((_MARK, (why, entry.key)))
+        if why == UNUSABLE:
+            self._mark_unusable(entry.key)
+            return
+        row = self._unkept.get(entry.key)
+        if (one := self._drop(entry.key)) is not None:
+            self._retained.add(why, one)
+        self._later((KEEP, (*row[:7], why)) if row else (MARK, (why, entry.key)))
 
     async def entries(self) -> Sequence[Entry]:
         """What waits to be replayed, oldest first. Also finds out anew whether the disk takes writes and has room, and
         whether a key has come back that opens what was locked.
         """
         await self._probe()
-        for row in list(self._locked.values()):
+        for row, _ in list(self._locked.values()):
             self._load(row)
         return sorted(self._waiting.values(), key=lambda entry: entry.key)
 
     @property
     def tokens(self) -> Collection[str]:
-        waiting = {entry.token for entry in self._waiting.values()}
-        return waiting | {row[1] for row in self._locked.values()}
+        return self._tokens.keys()
+
+    @property
+    def locked(self) -> Sequence[Locked]:
+        """What can't be opened. It is among the entries again as soon as its key is back."""
+        return [locked for _, locked in self._locked.values()]
+
+    @property
+    def crowded(self) -> Collection[str]:
+        """The providers whose retained replies take so much of the disk that no more may come."""
+        return self._retained.crowded
 
     @property
     def writable(self) -> bool:
@@ -196,41 +208,76 @@ class SqliteJournal:
         """How many replies wait, those included that can't be replayed now."""
         return len(self._waiting) + len(self._locked)
 
+    @property
+    def bytes_by_state(self) -> Mapping[str, int]:
+        """How many bytes of sealed replies the journal has, in each state."""
+        sums = Counter(self._retained.bytes)
+        for key, (_, one) in self._shares.items():
+            sums[UNUSABLE if key in self._unusable else WAITING] += one.size
+        return {state: sums[state] for state in STATES}
+
+    @property
+    def sealed_with(self) -> Mapping[str, tuple[int, int]]:
+        """How many entries each key has sealed, by its id: those that wait or are unusable, those that are retained."""
+        pending = Counter(one.key_id for _, one in self._shares.values())
+        retained = self._retained.sealed_with
+        ids = {key_id for key_id in pending + retained if key_id}
+        return {key_id: (pending[key_id], retained[key_id]) for key_id in ids}
+
     # ---------------------------------------------------------------- entries and rows
 
-    def _row(self, entry: Entry) -> Row:
-        sealed = self._keyring().seal(_packed(entry.reply), token_id=entry.token, field="journal")
-        asked_at = entry.reply.asked_at.isoformat()
-        return entry.key, entry.token, entry.provider, entry.claim, entry.spent, asked_at, sealed, WAITING
-
     def _load(self, row: Row) -> None:
-        key, token, provider, claim, spent, asked_at, sealed, _ = row
+        """Open a row, if it can be opened now."""
         try:
-            packed = self._keyring().open(sealed, token_id=token, field="journal")
-            reply = unpacked(packed, asked_at=datetime.fromisoformat(asked_at))
-        except (Unopenable, ValueError):
-            self._locked[key] = row
+            entry = entry_of(row, self._keyring(), unbound=self._unbound)
+        except Unopenable as why:
+            self._locked[row[0]] = row, locked_of(row, str(why))
             return
-        self._locked.pop(key, None)
-        self._waiting[key] = Entry(
-            key=key, token=token, provider=provider, claim=claim, spent=spent, reply=reply
-        )
+        self._locked.pop(entry.key, None)
+        self._waiting[entry.key] = entry
 
-    def _drop(self, key: int) -> None:
+    def _block(self, row: Row) -> None:
+        """From now on this row blocks its token."""
+        key, token, state = row[0], row[1], row[7]
+        self._shares[key] = token, share_of(row)
+        self._tokens[token] += 1
+        if state == UNUSABLE:
+            self._unusable.add(key)
+
+    def _mark_unusable(self, key: int) -> None:
+        if key in self._shares and key not in self._unusable:
+            self._unusable.add(key)
+            self._later((MARK, (UNUSABLE, key)))
+
+    def _drop(self, key: int) -> Share | None:
+        """The entry blocks its token no more. Returns its share of the file; None: it did not block it before."""
+        if key not in self._shares:
+            return None
+        token, one = self._shares.pop(key)
         self._waiting.pop(key, None)
+        self._locked.pop(key, None)
         self._unkept.pop(key, None)
         self._unusable.discard(key)
+        self._tokens[token] -= 1
+        if not self._tokens[token]:
+            del self._tokens[token]
+        return one
 
     # ---------------------------------------------------------------- the file
 
-    def _open(self) -> list[Row]:
+    def _open(self) -> tuple[int, list[Row]]:
+        """The first key that is free, and what waits. What is retained is only counted: it may be large."""
         try:
             self._check()
             self._database = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+            self._database.execute("pragma trusted_schema = off")
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = full")
-            self._database.executescript(_SCHEMA)
-            rows: list[Row] = self._database.execute("select * from entries order by key").fetchall()
+            self._database.executescript(SCHEMA)
+            for state, *one in self._database.execute(RETAINED):
+                self._retained.add(state, share(*one))
+            (last,) = self._database.execute("select max(key) from entries").fetchone()
+            return (last or 0) + 1, self._database.execute(PENDING).fetchall()
         except (sqlite3.Error, OSError) as why:
             directory = self._path.parent
             if directory.is_dir() and (lack := shortage(directory)) is not None:
@@ -239,7 +286,6 @@ class SqliteJournal:
                 f"{self._path}: the journal can't be used ({why}). It may hold tokens that exist nowhere else: check"
                 " the disk and the permissions; if the file is damaged, move it aside and keep it"
             ) from None
-        return rows
 
     def _check(self) -> None:
         """Look before anything is written: SQLite would mend, or begin anew, over what may hold tokens."""
@@ -283,7 +329,7 @@ class SqliteJournal:
     def _transact(self, statements: Sequence[Statement]) -> None:
         try:
             self._database.execute("begin immediate")
-            for statement, values in _together(statements):
+            for statement, values in together(statements):
                 self._database.execute(statement, values)
             self._database.execute("commit")
         except BaseException:
@@ -295,21 +341,29 @@ class SqliteJournal:
         """Queue a statement that nobody waits for: should it fail, the entry is replayed, which does no harm."""
         self._commits.put(statement)
 
-    def _expire(self) -> None:
-        """By the store's time, which no jump of this machine's clock moves; not before it is known."""
-        with suppress(StoreLost):
+    async def _expire(self) -> None:
+        """Drop what was superseded long ago, by the store's time, which no jump of this machine's clock moves. Not
+        before that is known. Of a disk that refuses, the probe's own write tells.
+        """
+        with suppress(StoreLost, sqlite3.Error):
             if self._now is not None:
-                self._later((_EXPIRE, ((self._now() - SUPERSEDED_FOR).isoformat(),)))
+                before = (self._now() - SUPERSEDED_FOR).isoformat()
+                for one in await self._off_loop(self._expired, before):
+                    self._retained.remove(SUPERSEDED, share(*one))
+
+    def _expired(self, before: str) -> list[tuple[str, str, int]]:
+        return self._database.execute(EXPIRE, (before,)).fetchall()
 
     async def _probe(self) -> None:
         """See to the room, and try a write, with whatever could not be written before."""
         self._shortage = await self._off_loop(self._see_to_room)
+        if self._shortage is None:  # else the reserve is for replies
+            await self._expire()
         unkept = list(self._unkept.items())
         # All are queued before the first is awaited: whoever forgets one meanwhile deletes it after its insert.
-        tries = [self._commits.submit((_KEEP, row)) for _, row in unkept]
-        if self._shortage is None:  # else the reserve is for replies
-            self._expire()
-            tries.append(self._commits.submit((_PROBE, (self._next_key,))))
+        tries = [self._commits.submit((KEEP, row)) for _, row in unkept]
+        if self._shortage is None:
+            tries.append(self._commits.submit((PROBE, (self._next_key,))))
         failures = await asyncio.gather(*tries, return_exceptions=True)
         for (key, _), failure in zip(unkept, failures, strict=False):
             if failure is None:
@@ -332,32 +386,3 @@ class SqliteJournal:
 
     async def _off_loop(self, work: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-
-
-def _together(statements: Sequence[Statement]) -> Iterator[Statement]:
-    """The same in fewer statements: neighbours that differ in their values only become one."""
-    for statement, alike in groupby(statements, key=itemgetter(0)):
-        left = [values for _, values in alike]
-        for rows, repeated in _TOGETHER.get(statement, {1: statement}).items():
-            while len(left) >= rows:
-                yield repeated, tuple(chain.from_iterable(left[:rows]))
-                del left[:rows]
-
-
-def _packed(reply: Reply) -> str:
-    return json.dumps(
-        [reply.status, reply.content_type, reply.retry_after, reply.whole, b64encode(reply.body).decode()]
-    )
-
-
-def unpacked(packed: str, *, asked_at: datetime) -> Reply:
-    """The reply that an entry's opened text holds. Raises ValueError."""
-    status, content_type, retry_after, whole, body = json.loads(packed)
-    return Reply(
-        status=status,
-        content_type=content_type,
-        retry_after=retry_after,
-        whole=whole,
-        body=b64decode(body),
-        asked_at=asked_at,
-    )

@@ -22,6 +22,7 @@ NAME = "refreshd"
 
 Field = Literal["access_token", "refresh_token"]
 Reuse = Literal["revoke", "refuse"]
+EntryState = Literal["waiting", "unread", "superseded", "unusable"]
 
 
 def _version(wanted: bool) -> None:
@@ -294,28 +295,61 @@ def _journal_replay(
     everything: Annotated[
         bool, typer.Option("--all", help="Also entries that are done with: unread and superseded.")
     ] = False,
+    old_entries: Annotated[
+        bool,
+        typer.Option(
+            "--old-entries",
+            help="Also accept entries of earlier versions, which don't show whether somebody changed them.",
+        ),
+    ] = False,
 ) -> int:
     """Salvage another instance's journal: record what its replies bring, unless a newer consent is stored.
 
     Copy journal.db-wal along with it: that holds what was kept last. Neither is changed. No provider is asked.
     Exit code 1 where a reply could not be used.
     """
-    from daemon.commands.journal import replay
+    from daemon.commands.journal_replay import replay
 
-    return replay(options, file=file, everything=everything)
+    return replay(options, file=file, everything=everything, old_entries=old_entries)
+
+
+@_command(journal_app, "reveal")
+def _journal_reveal(
+    options: Options,
+    *,
+    entry: Annotated[int, typer.Argument(help="Its number in `journal list`.")],
+) -> int:
+    """Print one kept reply with the secrets in it, for a grant that refreshd can't read. It is audited.
+
+    Control characters are printed as question marks; --json has the exact bytes in base64.
+    """
+    from daemon.commands.journal import reveal
+
+    return reveal(options, entry=entry)
 
 
 @_command(journal_app, "discard")
 def _journal_discard(
     options: Options,
     *,
-    entry: Annotated[int, typer.Argument(help="Its number in `journal list`.")],
+    entries: Annotated[
+        list[int] | None,
+        typer.Argument(metavar="ENTRY", help="Numbers in `journal list`.", show_default=False),
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="Instead of numbers: all entries of this provider.")
+    ] = None,
+    state: Annotated[
+        EntryState | None, typer.Option(help="Instead of numbers: all entries in this state.")
+    ] = None,
     yes: Yes = False,
 ) -> int:
-    """Delete one entry for good, while the daemon is stopped. It may hold the only copy of a refresh token."""
-    from daemon.commands.journal import discard_entry
+    """Delete entries for good, while the daemon is stopped. They may hold the only copies of refresh tokens."""
+    from daemon.commands.journal import discard_entries
 
-    return discard_entry(options, entry=entry, confirm=_asking(yes=yes))
+    return discard_entries(
+        options, entries=entries or [], provider=provider, state=state, confirm=_asking(yes=yes)
+    )
 
 
 @_command(app, "providers")

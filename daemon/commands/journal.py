@@ -1,33 +1,24 @@
-"""`refreshd journal`: the replies that MongoDB has not confirmed. Looking, throwing away, and salvage of another's."""
+"""`refreshd journal list`, `reveal` and `discard`: the replies that MongoDB has not confirmed."""
 
 import asyncio
-import random
+from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from daemon.adapters.audit import Audit
-from daemon.adapters.journal import JournalDamaged, SqliteJournal
-from daemon.adapters.journal_file import Listed, copied, discard, listed
-from daemon.adapters.keyring import KeyRing
-from daemon.adapters.mongo_store import MongoStore
-from daemon.commands.access import Access, actor, open_store, read_settings
+from daemon.adapters.journal import JournalDamaged
+from daemon.adapters.journal_file import Listed, discard, listed, revealed
+from daemon.adapters.keyring import Unopenable
+from daemon.commands.access import actor, open_store, read_settings
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
-from daemon.commands.output import Column, Output
+from daemon.commands.output import Column, Output, printable
 from daemon.commands.state_directory import without_daemon
-from daemon.domain.claim import Entry, StoreLost, Unusable
-from daemon.domain.dialect import NoReply, Reply
-from daemon.domain.due import Timing
-from daemon.domain.request import Request
-from daemon.domain.secret import masked
-from daemon.refreshing.refresher import Refresher
+from daemon.domain.dialect import Reply
 from daemon.runtime.bootstrap import key_ring
 from daemon.runtime.settings import Settings
-from daemon.runtime.store_access import ignore
 
 _COLUMNS = (
     Column("Entry", width=8),
@@ -36,10 +27,8 @@ _COLUMNS = (
     Column("State", width=12),
     Column("Asked", width=32),
     Column("Status", width=8),
+    Column("Bytes", width=8),
 )
-_AT_ONCE = 256
-_RESULTS = ("recorded", "superseded", "unread", "unusable")
-_SALVAGE = "salvage"  # claims nothing, so it owns nothing
 
 
 # ---------------------------------------------------------------- list
@@ -63,12 +52,16 @@ def _journal(settings: Settings) -> Path:
     return settings.state_dir / "journal.db"
 
 
-def _entries(settings: Settings) -> Sequence[Listed]:
+def _existing(settings: Settings) -> Path:
     path = _journal(settings)
     if not path.exists():
         raise Failed(f"{path}: there is no journal. state.dir names where it would be")
+    return path
+
+
+def _entries(settings: Settings) -> Sequence[Listed]:
     try:
-        return listed(path, key_ring(settings))
+        return listed(_existing(settings), key_ring(settings))
     except JournalDamaged as why:
         raise Failed(str(why)) from None
 
@@ -80,146 +73,143 @@ def _record(entry: Listed) -> dict[str, object]:
 
 def _row(entry: Listed) -> list[str]:
     status = "(sealed)" if entry.status is None else str(entry.status)
-    return [str(entry.key), entry.token, entry.provider, entry.state, entry.asked_at, status]
+    return [
+        str(entry.key),
+        entry.token,
+        entry.provider,
+        entry.state,
+        entry.asked_at,
+        status,
+        str(entry.bytes),
+    ]
+
+
+# ---------------------------------------------------------------- reveal
+
+
+def reveal(options: Options, *, entry: int) -> int:
+    """Print one kept reply as it came, with its secrets, once the audit of it is written."""
+    settings, output = read_settings(options), Output(as_json=options.json)
+    path = _existing(settings)
+    try:
+        found = revealed(path, entry, key_ring(settings))
+    except JournalDamaged as why:
+        raise Failed(str(why)) from None
+    except Unopenable as why:
+        raise Failed(f"entry {entry} can't be opened: {why}") from None
+    if found is None:
+        raise _unknown(entry)
+    about, reply = found
+    asyncio.run(_note(settings, "reveal_reply", [about]))
+    output.note("refreshd: this reply may hold live tokens: keep it from logs and shells' histories")
+    output.reveal(_whole(about, reply), printable(_as_received(about, reply)))
+    return Exit.DONE
+
+
+def _whole(about: Listed, reply: Reply) -> dict[str, object]:
+    try:
+        body = reply.body.decode()
+    except UnicodeDecodeError:
+        body = None
+    return {
+        **_record(about),
+        "content_type": reply.content_type,
+        "retry_after": reply.retry_after,
+        "location": reply.location,
+        "whole": reply.whole,
+        "body": body,
+        "body_base64": b64encode(reply.body).decode(),
+    }
+
+
+def _as_received(about: Listed, reply: Reply) -> str:
+    headers = {
+        "Content-Type": reply.content_type,
+        "Retry-After": reply.retry_after,
+        "Location": reply.location,
+    }
+    ended = "" if reply.whole else ", and ended before its end"
+    return "\n".join(
+        [
+            f"Entry {about.key}: {about.state} reply for {about.token}, asked at {about.asked_at}",
+            f"HTTP {reply.status}, with a body of {len(reply.body)} bytes{ended}",
+            *(f"{name}: {value}" for name, value in headers.items() if value),
+            "",
+            reply.body.decode(errors="backslashreplace"),
+        ]
+    )
 
 
 # ---------------------------------------------------------------- discard
 
 
-def discard_entry(options: Options, *, entry: int, confirm: Callable[[str], bool] | None) -> int:
-    """Delete one entry for good, when `confirm` (None: not asked) agrees, and no daemon uses the journal."""
-    settings = read_settings(options)
+def discard_entries(
+    options: Options,
+    *,
+    entries: Sequence[int],
+    provider: str | None,
+    state: str | None,
+    confirm: Callable[[str], bool] | None,
+) -> int:
+    """Delete entries for good, when `confirm` (None: not asked) agrees, and no daemon uses the journal: these, or all of
+    a provider, a state, or both.
+    """
+    settings, output = read_settings(options), Output(as_json=options.json)
+    if bool(entries) == bool(provider or state):
+        raise Failed("name entries, or choose them by --provider, --state or both", Exit.USAGE)
     with without_daemon(settings.state_dir):
-        found = next((one for one in _entries(settings) if one.key == entry), None)
-        if found is None:
-            raise Failed(f"the journal has no entry {entry}. `refreshd journal list` shows what it has")
-        told = f"{found.state} reply for {found.token}, asked at {found.asked_at}"
-        if confirm is not None and not confirm(
-            f"Delete the {told}? It may hold the only copy of a refresh token."
-        ):
+        found = _chosen(_entries(settings), entries, provider=provider, state=state)
+        if not found:
+            output.note("The journal has no such entry.")
+        elif confirm is not None and not confirm(_question(found)):
             raise Failed("nothing was discarded")
-        asyncio.run(_discard(settings, found))
-    Output(as_json=options.json).result(
-        {**_record(found), "action": "discarded"}, f"entry {entry} discarded: {told}"
-    )
+        else:
+            asyncio.run(_discard(settings, found))
+    for entry in found:
+        output.result(
+            {**_record(entry), "action": "discarded"}, f"entry {entry.key} discarded: {_told(entry)}"
+        )
     return Exit.DONE
 
 
-async def _discard(settings: Settings, entry: Listed) -> None:
-    async with open_store(settings) as access:
-        await Audit(access.mongo, actor=actor()).note("discard", entry.token, None)
+def _chosen(
+    known: Sequence[Listed], keys: Collection[int], *, provider: str | None, state: str | None
+) -> Sequence[Listed]:
+    """Raises Failed for a key that is not there."""
+    if missing := sorted(set(keys) - {entry.key for entry in known}):
+        raise _unknown(missing[0])
+    if keys:
+        return [entry for entry in known if entry.key in keys]
+    return [entry for entry in known if provider in (None, entry.provider) and state in (None, entry.state)]
+
+
+def _unknown(entry: int) -> Failed:
+    return Failed(f"the journal has no entry {entry}. `refreshd journal list` shows what it has")
+
+
+def _told(entry: Listed) -> str:
+    return f"{entry.state} reply for {entry.token}, asked at {entry.asked_at}"
+
+
+def _question(found: Sequence[Listed]) -> str:
+    if len(found) == 1:
+        return f"Delete the {_told(found[0])}? It may hold the only copy of a refresh token."
+    counts = Counter((entry.provider, entry.state) for entry in found)
+    each = ", ".join(f"{count} {state} of {provider}" for (provider, state), count in sorted(counts.items()))
+    return f"Delete {len(found)} replies ({each})? They may hold the only copies of refresh tokens."
+
+
+async def _discard(settings: Settings, found: Sequence[Listed]) -> None:
+    await _note(settings, "discard", found)
     try:
-        discard(_journal(settings), entry.key)
+        discard(_journal(settings), [entry.key for entry in found])
     except JournalDamaged as why:
         raise Failed(str(why)) from None
 
 
-# ---------------------------------------------------------------- replay
-
-
-def replay(options: Options, *, file: Path, everything: bool) -> int:
-    """Record what the replies in `file`, another instance's journal, still can bring. The file stays as it is."""
-    settings, output = read_settings(options), Output(as_json=options.json)
-    with TemporaryDirectory(prefix="refreshd-") as directory:
-        try:
-            copy = copied(file, Path(directory), everything=everything)
-            tally = asyncio.run(_replay(settings, output, copy))
-        except JournalDamaged as why:
-            raise Failed(str(why)) from None
-    counts = {result: tally[result] for result in _RESULTS}
-    told = ", ".join(f"{count} {result}" for result, count in counts.items())
-    output.result({"file": str(file), **counts}, told)
-    return Exit.FAILED if counts["unusable"] else Exit.DONE
-
-
-async def _replay(settings: Settings, output: Output, copy: Path) -> Counter[str]:
-    ring = key_ring(settings)
-    journal = SqliteJournal(copy, keyring=lambda: ring)
-    locked = await journal.open()
-    try:
-        async with open_store(settings) as access:
-            salvage = _Salvage(settings, access, ring, journal, output)
-            tally = await salvage.all(await journal.entries())
-    finally:
-        await journal.close()
-    if locked:
-        output.note(
-            f"refreshd: entries that no key in [keys.ring] opens: {locked}. Add the key they were sealed with"
-        )
-        tally["unusable"] += locked
-    return tally
-
-
-class _NoEndpoint:
-    """Fits `refreshing.ports.Endpoint`: a salvage asks nobody."""
-
-    async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:
-        raise AssertionError(f"a salvage presents nothing: {request!r}, {deadline}")
-
-
-class _Salvage:
-    """Entries of another's journal on their way into the store, through the daemon's own path."""
-
-    def __init__(
-        self, settings: Settings, access: Access, ring: KeyRing, journal: SqliteJournal, output: Output
-    ) -> None:
-        refresh = settings.refresh
-        self._output = output
-        self._journal = journal
-        self._providers = dict(settings.providers)
-        self._store = MongoStore(
-            access.mongo,
-            owner=_SALVAGE,
-            keyring=lambda: ring,
-            lease=refresh.lease,
-            hold=lambda _provider: refresh.adopt_after,
-        )
-        self._refresher = Refresher(
-            providers=self._providers,
-            store=self._store,
-            journal=journal,
-            endpoint=_NoEndpoint(),
-            clock=access.clock,
-            chance=random.random,
-            timing=Timing(window=refresh.window, jitter=refresh.jitter),
-            observe=ignore,
-        )
-
-    async def all(self, entries: Sequence[Entry]) -> Counter[str]:
-        """The results, counted. Raises StoreLost; doing it again does no harm."""
-        tokens: dict[str, list[Entry]] = {}
+async def _note(settings: Settings, action: str, entries: Sequence[Listed]) -> None:
+    """Write to the audit what will be done to these entries. Raises StoreLost."""
+    async with open_store(settings) as access:
+        audit = Audit(access.mongo, actor=actor())
         for entry in entries:
-            tokens.setdefault(entry.token, []).append(entry)
-        tally: Counter[str] = Counter()
-        chains = list(tokens.values())
-        for start in range(0, len(chains), _AT_ONCE):
-            some = chains[start : start + _AT_ONCE]
-            # All of them end before the first loss is raised: none goes on with a store that is being closed.
-            for ends in await asyncio.gather(*map(self._chain, some), return_exceptions=True):
-                if isinstance(ends, BaseException):
-                    raise ends
-                tally.update(ends)
-        return tally
-
-    async def _chain(self, entries: Sequence[Entry]) -> list[str]:
-        """One token's, oldest first: each may have spent what the one before it brought."""
-        return [await self._one(entry) for entry in entries]
-
-    async def _one(self, entry: Entry) -> str:
-        if entry.provider not in self._providers:
-            return self._unusable(entry, f"provider {entry.provider} is not configured")
-        try:
-            claim = await self._store.recall(entry)
-            if claim is None:
-                return "superseded"  # the token was removed
-            return (await self._refresher.conclude(claim, entry)).conclusion
-        except StoreLost:
-            raise
-        except Unusable as why:
-            return self._unusable(entry, str(why))
-        except Exception as error:  # noqa: BLE001  one reply that can't be used must not hold up the others
-            return self._unusable(entry, f"{type(error).__name__}: {masked(str(error))}")
-
-    def _unusable(self, entry: Entry, why: str) -> str:
-        self._output.note(f"refreshd: entry {entry.key}, {entry.token}: {why}")
-        return "unusable"
+            await audit.note(action, entry.token, None)

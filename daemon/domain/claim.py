@@ -47,13 +47,14 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One reply in the journal. `key` names it there; `provider` is the token's."""
+    """One reply in the journal. `key` names it there; `provider` is the token's; `spent` and its field the claim's."""
 
     key: int
     token: str
     provider: str
     claim: str
     spent: str | None
+    spent_field: str = "refresh_token"
     reply: Reply
 
 

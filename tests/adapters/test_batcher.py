@@ -120,6 +120,56 @@ async def test_a_commit_that_answers_too_few_leaves_nobody_waiting():
     assert [type(result) for result in results] == [RuntimeError, RuntimeError]
 
 
+async def test_a_commit_that_is_cancelled_is_an_error_for_its_callers_and_not_their_own_cancellation():
+    """Its callers get an ordinary exception, those that wait for the next commit too, and a new item begins anew."""
+    ends = [asyncio.CancelledError()]
+    begun = asyncio.Event()
+
+    async def commit(items: Sequence[str]) -> list[str]:
+        begun.set()
+        await asyncio.sleep(0)
+        if ends:
+            raise ends.pop()
+        return list(items)
+
+    batcher: Batcher[str, str] = Batcher(commit, limit=10)
+    first = batcher.submit("a")
+    await begun.wait()
+    second = batcher.submit("b")
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(first, second, return_exceptions=True)
+    assert [type(result) for result in results] == [RuntimeError, RuntimeError]
+    assert "CancelledError" in str(results[0])
+    assert await batcher.submit("c") == "c"
+
+
+@pytest.mark.parametrize("apart", [timedelta(0), timedelta(hours=1)], ids=["in a commit", "between two"])
+async def test_a_cancelled_runner_leaves_nobody_waiting(apart):
+    """As at the end of the loop: whether a commit runs or the next one is waited for, each caller gets an error."""
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def commit(items: Sequence[str]) -> list[str]:
+        begun.set()
+        if not apart:
+            await gate.wait()
+        return list(items)
+
+    batcher: Batcher[str, str] = Batcher(commit, limit=10, apart=apart)
+    first = batcher.submit("a")
+    await begun.wait()
+    if apart:
+        assert await first == "a"
+    second = batcher.submit("b")
+    assert batcher._runner is not None
+    batcher._runner.cancel()
+    async with asyncio.timeout(5):
+        with pytest.raises(RuntimeError, match="ended early"):
+            await second
+        if not apart:
+            with pytest.raises(RuntimeError, match="ended early"):
+                await first
+
+
 async def test_commits_begin_apart_from_each_other_but_a_lone_item_waits_for_none():
     began = []
 

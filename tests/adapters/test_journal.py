@@ -1,6 +1,7 @@
 """The notebook on a real SQLite file: what `keep` returned from is there, whatever happens next."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -8,12 +9,16 @@ import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from daemon.adapters.journal import _EXPIRE, JournalDamaged, SqliteJournal
+from daemon.adapters.journal import JournalDamaged, SqliteJournal
+from daemon.adapters.journal_retained import LIMIT
+from daemon.adapters.journal_row import row_of
+from daemon.adapters.journal_sql import EXPIRE
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.room import LEAST_FREE, PER_REPLY, allocated, room_for
 from daemon.domain.claim import Claim, Entry
@@ -43,14 +48,17 @@ def reply(body: bytes = CANARY.encode(), *, asked_at: datetime = NOON) -> Reply:
         status=200,
         content_type="application/json",
         retry_after="7",
+        location="https://login.example/moved",
         body=body,
         whole=False,
         asked_at=asked_at,
     )
 
 
-def journal_at(path: Path, ring: KeyRing = RING, *, in_flight: int = 0) -> SqliteJournal:
-    return SqliteJournal(path, keyring=lambda: ring, in_flight=in_flight, now=lambda: NOON)
+def journal_at(
+    path: Path, ring: KeyRing = RING, *, in_flight: int = 0, unbound: bool = True
+) -> SqliteJournal:
+    return SqliteJournal(path, keyring=lambda: ring, in_flight=in_flight, now=lambda: NOON, unbound=unbound)
 
 
 @pytest.fixture
@@ -83,6 +91,25 @@ def rows(path: Path) -> list[tuple[object, ...]]:
     return found
 
 
+def alter(path: Path, column: str, value: object) -> None:
+    """As somebody who may write to the file."""
+    with sqlite3.connect(path) as database:
+        database.execute(f"update entries set {column} = ?", (value,))
+    database.close()
+
+
+def seal_as_before(path: Path, ring: KeyRing = RING) -> None:
+    """Make every row what earlier versions wrote: the reply alone, as a list."""
+    with sqlite3.connect(path) as database:
+        for key, token, sealed in database.execute("select key, token, reply from entries").fetchall():
+            head, body = ring.open(sealed, token_id=token, field="journal").split("\n")
+            new = json.loads(head)
+            old = [*(new[name] for name in ("status", "content_type", "retry_after", "whole")), body]
+            text = ring.seal(json.dumps(old), token_id=token, field="journal")
+            database.execute("update entries set reply = ? where key = ?", (text, key))
+    database.close()
+
+
 def refuse_writes(journal: SqliteJournal, *, refuse: bool = True) -> None:
     journal._database.execute(f"pragma query_only = {int(refuse)}")
 
@@ -98,6 +125,13 @@ async def test_a_kept_reply_is_found_by_the_next_process_to_the_last_bit(journal
     assert await reopened(path) == [kept]
     assert kept.reply == reply(body)
     assert (kept.token, kept.provider, kept.claim, kept.spent) == ("acme:1", "acme", "claim-1", "v1.a.sealed")
+
+
+async def test_an_entry_knows_which_field_was_spent(journal, path):
+    """An exchange grant presents its access token: a result is fenced on that field, also after a restart."""
+    kept = await journal.keep(replace(claim(), spent_field="access_token"), reply())
+    assert kept.spent_field == "access_token"
+    assert await reopened(path) == [kept]
 
 
 async def test_no_file_of_the_journal_holds_a_reply_in_the_clear(journal, tmp_path):
@@ -135,6 +169,20 @@ async def test_a_retained_entry_stays_in_the_file_and_blocks_nothing(journal, pa
     assert list(await journal.entries()) == []
     assert await reopened(path) == []
     assert rows(path) == [("acme:1", why)]
+
+
+async def test_a_token_is_blocked_until_the_last_of_its_entries_is_gone(journal):
+    """Two replies of one token, one of another: each is counted, and forgotten twice is forgotten once."""
+    first, second = [await journal.keep(claim(), reply()) for _ in range(2)]
+    other = await journal.keep(claim("2"), reply())
+    journal.forget(first)
+    journal.forget(first)
+    assert journal.tokens == {"acme:1", "acme:2"}
+    journal.retain(second, "superseded")
+    journal.retain(second, "superseded")
+    assert journal.tokens == {"acme:2"}
+    journal.forget(other)
+    assert journal.tokens == set()
 
 
 async def test_an_unusable_entry_goes_on_blocking_its_token(journal, path):
@@ -191,7 +239,7 @@ async def test_superseded_entries_are_kept_for_seven_days(path, restarted):
 
 async def test_the_drop_of_old_entries_costs_nothing_while_there_are_none(journal):
     """It is tried with every probe, so it must go by an index that holds superseded entries alone."""
-    plan = journal._database.execute(f"explain query plan {_EXPIRE}", ("2026-11-21",)).fetchall()
+    plan = journal._database.execute(f"explain query plan {EXPIRE}", ("2026-11-21",)).fetchall()
     assert [step[3] for step in plan] == ["SCAN entries USING INDEX superseded"]
 
 
@@ -337,7 +385,7 @@ async def test_retained_while_it_was_only_in_memory_it_is_written_with_its_mark(
 async def test_a_commit_that_failed_after_it_was_durable_does_no_harm(journal, path):
     """The entry is on the disk although its commit was reported as failed: trying again must not trip over it."""
     kept = await journal.keep(claim(), reply())
-    journal._unkept[kept.key] = journal._row(kept)
+    journal._unkept[kept.key] = row_of(kept, RING)
     assert list(await journal.entries()) == [kept]
     assert journal.writable
     assert rows(path) == [("acme:1", "waiting")]
@@ -499,6 +547,211 @@ def test_the_default_needs_no_big_disk():
     """256 requests in flight, and what must be free beside: a machine with 20 MiB to spare will do."""
     assert room_for(256) + LEAST_FREE == 20 << 20
     assert PER_REPLY == 64 << 10
+
+
+async def test_the_room_is_behind_what_the_write_ahead_file_holds_and_not_from_its_beginning(path):
+    """While somebody reads, frames stay where they are: the replies of the next sweep find room after them."""
+    journal = journal_at(path, in_flight=32)
+    await journal.open()
+    wal = path.with_name("journal.db-wal")
+    with sqlite3.connect(path) as reader:
+        reader.execute("begin")
+        reader.execute("select count(*) from entries").fetchone()
+        for n in range(100):
+            await journal.keep(claim(str(n)), reply(b"x" * 20_000))
+        _, frames, _ = journal._database.execute("pragma wal_checkpoint(passive)").fetchone()
+        await journal.entries()
+    reader.close()
+    assert frames * 4096 > room_for(32)
+    assert allocated(wal) >= frames * 4096 + room_for(32)
+    await journal.close()
+
+
+# ---------------------------------------------------------------- what it takes of the disk
+
+
+async def test_the_bytes_are_known_by_state_through_an_entrys_life(path):
+    """What waits, what can't be replayed, what is kept for people; a restart counts the same."""
+    journal = journal_at(path)
+    await journal.open()
+    kept = [await journal.keep(claim(str(n)), reply(bytes(100 * n))) for n in range(5)]
+    sizes = dict(
+        enumerate(size for (size,) in journal._database.execute("select length(reply) from entries"))
+    )
+    assert journal.bytes_by_state == dict.fromkeys(("unread", "superseded", "unusable"), 0) | {
+        "waiting": sum(sizes.values())
+    }
+    for entry, why in zip(kept, ("unread", "superseded", "unusable", "unusable"), strict=False):
+        journal.retain(entry, why)
+    journal.retain(kept[2], "unusable")
+    expected = {"waiting": 4, "unread": 0, "superseded": 1}
+    by_state = {state: sizes[n] for state, n in expected.items()} | {"unusable": sizes[2] + sizes[3]}
+    assert journal.bytes_by_state == by_state
+    await journal.close()
+    again = journal_at(path)
+    await again.open()
+    assert again.bytes_by_state == by_state
+    journal = again
+    for entry in await journal.entries():
+        journal.forget(entry)
+    assert journal.bytes_by_state == by_state | {"waiting": 0, "unusable": 0}
+    await journal.close()
+
+
+async def test_it_is_known_which_keys_its_entries_need(path):
+    """By key id: what waits, also unusable or sealed with a key that is not here; and what is kept for people."""
+    journal = journal_at(path)
+    await journal.open()
+    await journal.keep(claim("waiting"), reply())
+    journal.retain(await journal.keep(claim("unread"), reply()), "unread")
+    await journal.close()
+    journal = journal_at(path, KeyRing({"b": b"\x08" * 32}, active="b"))
+    await journal.open()
+    journal.forget(await journal.keep(claim("forgotten"), reply()))
+    assert journal.sealed_with == {"a": (1, 1)}
+    journal.retain(await journal.keep(claim("superseded"), reply()), "superseded")
+    assert journal.sealed_with == {"a": (1, 1), "b": (0, 1)}
+    await journal.close()
+
+
+async def test_what_is_dropped_for_its_age_is_counted_no_more(path):
+    """The sums follow the seven days of what was superseded."""
+    journal = journal_at(path)
+    await journal.open()
+    journal.retain(await journal.keep(claim(), reply(asked_at=NOON - timedelta(days=8))), "superseded")
+    assert journal.bytes_by_state["superseded"] > 0
+    await journal.entries()  # writes the mark
+    await journal.entries()
+    assert rows(path) == []
+    assert (journal.bytes_by_state["superseded"], journal.sealed_with) == (0, {})
+    await journal.close()
+
+
+async def test_a_provider_whose_retained_replies_fill_its_share_of_the_disk_is_crowded(path):
+    """It alone, also after a restart; nothing is deleted, since any of them may hold the only copy of a token."""
+    journal = journal_at(path)
+    await journal.open()
+    page, count = bytes(1 << 20), 0
+    while "acme" not in journal.crowded:
+        assert journal.bytes_by_state["unread"] <= LIMIT
+        journal.retain(await journal.keep(claim(str(count)), reply(page)), "unread")
+        count += 1
+    assert journal.bytes_by_state["unread"] > LIMIT
+    assert journal.writable
+    other = replace(claim(), token=replace(claim().token, id="other:1", provider="other"))
+    journal.retain(await journal.keep(other, reply(page)), "superseded")
+    assert journal.crowded == {"acme"}
+    await journal.close()
+    again = journal_at(path)
+    await again.open()
+    assert again.crowded == {"acme"}
+    await again.entries()
+    await again.close()
+    assert len(rows(path)) == count + 1
+
+
+async def test_what_waits_crowds_nobody(journal):
+    """During an outage of MongoDB replies pile up: that is not the provider's heap."""
+    for n in range(20):
+        await journal.keep(claim(str(n)), reply(bytes(1 << 20)))
+    assert journal.bytes_by_state["waiting"] > LIMIT
+    assert not journal.crowded
+
+
+# ---------------------------------------------------------------- rows that somebody changed
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("token", "acme:2"),
+        ("provider", "other"),
+        ("claim", "claim-2"),
+        ("spent", "v1.a.what-the-database-holds-now"),
+        ("spent", None),
+        ("asked_at", "2026-11-21T12:00:01+00:00"),
+        ("asked_at", "2026-11-21 12:00:00.123456+00:00"),
+        ("reply", "v1.a.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
+        ("reply", "v1.$a.x"),
+    ],
+)
+async def test_a_row_that_was_changed_does_not_open(path, column, value):
+    """It can't lay its reply over another value. It is marked, counted, blocks its token, and is never deleted."""
+    journal = journal_at(path)
+    await journal.open()
+    await journal.keep(claim(), reply())
+    await journal.close()
+    alter(path, column, value)
+    journal = journal_at(path)
+    assert await journal.open() == 1
+    assert list(await journal.entries()) == []
+    token = value if column == "token" else "acme:1"
+    assert (journal.tokens, journal.count, journal.bytes_by_state["waiting"]) == ({token}, 1, 0)
+    assert journal.bytes_by_state["unusable"] > 0
+    assert set(journal.sealed_with) == (set() if value == "v1.$a.x" else {"a"})
+    assert [(one.token, one.key) for one in journal.locked] == [(token, 1)]
+    await journal.close()
+    assert rows(path) == [(token, "unusable")]
+
+
+async def test_a_reply_under_another_rows_columns_does_not_open(journal, path):
+    """Two replies of one token change places: neither opens."""
+    first, second = [await journal.keep(claim(spent=spent), reply()) for spent in ("v1.a.one", "v1.a.two")]
+    with sqlite3.connect(path) as database:
+        sealed = dict(database.execute("select key, reply from entries"))
+        database.execute("update entries set reply = ? where key = ?", (sealed[second.key], first.key))
+        database.execute("update entries set reply = ? where key = ?", (sealed[first.key], second.key))
+    database.close()
+    other = journal_at(path)
+    assert await other.open() == 2
+    assert {one.why for one in other.locked} == {"its row was altered"}
+    await other.close()
+
+
+async def test_rows_of_an_earlier_version_are_replayed_from_the_own_file_after_an_upgrade(path):
+    """Nothing that waited is lost by an update, and it blocks its token as before."""
+    journal = journal_at(path)
+    await journal.open()
+    kept = await journal.keep(claim(), replace(reply(), location=None))
+    await journal.close()
+    seal_as_before(path)
+    assert await reopened(path) == [kept]
+    refusing = journal_at(path, unbound=False)
+    assert await refusing.open() == 1
+    assert "--old-entries" in refusing.locked[0].why
+    await refusing.close()
+
+
+@pytest.mark.parametrize("asked_at", ["nonsense", "2026-11-21T12:00:00"])
+async def test_a_row_of_an_earlier_version_without_a_time_is_unusable_and_nothing_worse(path, asked_at):
+    """Its columns prove nothing: what can't be compared with other times is not let in."""
+    journal = journal_at(path)
+    await journal.open()
+    await journal.keep(claim(), reply())
+    await journal.close()
+    seal_as_before(path)
+    alter(path, "asked_at", asked_at)
+    journal = journal_at(path)
+    assert await journal.open() == 1
+    assert [one.asked_at for one in journal.locked] == [None]
+    await journal.close()
+
+
+async def test_a_locked_entry_that_a_newer_consent_overtook_blocks_no_more(path):
+    """Set aside by the sweep, it is kept for its seven days like any other successor that came too late."""
+    journal = journal_at(path)
+    await journal.open()
+    await journal.keep(claim(), reply())
+    await journal.close()
+    journal = journal_at(path, KeyRing({"b": b"\x08" * 32}, active="b"))
+    await journal.open()
+    (locked,) = journal.locked
+    assert (locked.spent, locked.asked_at, locked.provider) == ("v1.a.sealed", NOON, "acme")
+    journal.retain(locked, "superseded")
+    assert (journal.tokens, journal.count, journal.locked) == (set(), 0, [])
+    assert list(await journal.entries()) == []
+    await journal.close()
+    assert rows(path) == [("acme:1", "superseded")]
 
 
 # ---------------------------------------------------------------- files and keys that don't fit

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+from base64 import b64decode
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
@@ -40,7 +41,7 @@ def keep(path, ring, *kept, state="waiting"):
                 status=status,
                 content_type="application/json",
                 retry_after=None,
-                body=json.dumps(body).encode(),
+                body=body if isinstance(body, bytes) else json.dumps(body).encode(),
                 whole=True,
                 asked_at=datetime.now(UTC) - timedelta(minutes=5),
             )
@@ -66,20 +67,42 @@ def states(path):
         return file.execute("select key, state from entries order by key").fetchall()
 
 
+def sizes(path):
+    with closing(sqlite3.connect(path)) as file:
+        return [size for (size,) in file.execute("select length(reply) from entries order by key")]
+
+
+def altered(path, column, value):
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        file.execute(f"update entries set {column} = ?", (value,))
+
+
+def of_an_earlier_version(path, ring):
+    """Make the entries what versions before wrote: their columns are not sealed with the reply."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        for key, token, sealed in file.execute("select key, token, reply from entries").fetchall():
+            head, body = ring.open(sealed, token_id=token, field="journal").split("\n")
+            new = json.loads(head)
+            old = [*(new[name] for name in ("status", "content_type", "retry_after", "whole")), body]
+            text = ring.seal(json.dumps(old), token_id=token, field="journal")
+            file.execute("update entries set reply = ? where key = ?", (text, key))
+
+
 def test_list_tells_of_every_entry_and_never_of_a_reply(cli, journal_file):
     """Also of those that are done with, and of those that no key here opens."""
+    keep(journal_file, KeyRing({"lost": b"2" * 32}, active="lost"), ("xero:c", None, GRANT, 200))
     keep(journal_file, cli.ring, ("xero:a", None, GRANT, 200))
     keep(journal_file, cli.ring, ("xero:b", None, GRANT, 500), state="unread")
-    keep(journal_file, KeyRing({"lost": b"2" * 32}, active="lost"), ("xero:c", None, GRANT, 200))
     ran = cli.run("journal", "list", "--json")
     found = [
         (one["entry"], one["token"], one["provider"], one["state"], one["status"]) for one in ran.lines()
     ]
     assert found == [
-        (1, "xero:a", "xero", "waiting", 200),
-        (2, "xero:b", "xero", "unread", 500),
-        (3, "xero:c", "xero", "waiting", None),
+        (1, "xero:c", "xero", "unusable", None),
+        (2, "xero:a", "xero", "waiting", 200),
+        (3, "xero:b", "xero", "unread", 500),
     ]
+    assert [one["bytes"] for one in ran.lines()] == sizes(journal_file)
     assert datetime.fromisoformat(ran.lines()[0]["asked_at"]).tzinfo is not None
     people = cli.run("journal", "list")
     assert all(word in people.out for word in ("xero:a", "unread", "(sealed)"))
@@ -150,6 +173,88 @@ def test_discard_keeps_its_hands_off_while_a_daemon_runs(cli, database, journal_
     assert states(journal_file) == [(1, "waiting")]
     assert database.tokens_audit.count_documents({}) == 0
     assert cli.run("journal", "discard", "1", "--yes").code == 0
+
+
+def test_discard_takes_many_by_number_or_all_of_a_provider_or_state(cli, database, journal_file):
+    """One audit record for each. Numbers and a choice together, or neither, are wrong usage; none found is no failure."""
+    names = ("xero:a", "xero:b", "xero:c", "demo:a", "demo:b")
+    for name, state in zip(names, ("unread", "unread", "waiting", "unread", "superseded"), strict=True):
+        keep(journal_file, cli.ring, (name, None, GRANT, 200), state=state)
+    for wrong in ((), ("1", "--provider", "xero")):
+        assert cli.run("journal", "discard", *wrong, "--yes").code == 2
+    assert cli.run("journal", "discard", "1", "9", "--yes").code == 1
+    assert len(states(journal_file)) == 5
+    assert (
+        cli.run("journal", "discard", "--provider", "nobody", "--yes").err
+        == "The journal has no such entry.\n"
+    )
+    ran = cli.run("journal", "discard", "--provider", "xero", "--state", "unread", "--yes", "--json")
+    assert [one["token"] for one in ran.lines()] == ["xero:a", "xero:b"]
+    assert states(journal_file) == [(3, "waiting"), (4, "unread"), (5, "superseded")]
+    assert cli.run("journal", "discard", "3", "5", "--yes").code == 0
+    assert cli.run("journal", "discard", "--state", "unread", "--yes").code == 0
+    assert states(journal_file) == []
+    noted = [one["token"] for one in database.tokens_audit.find({"action": "discard"}).sort("_id")]
+    assert noted == ["xero:a", "xero:b", "xero:c", "demo:b", "demo:a"]
+
+
+# ---------------------------------------------------------------- reveal
+
+
+def test_reveal_prints_the_reply_as_it_came_once_it_is_audited(cli, database, journal_file):
+    """Status, headers and body, for a grant that nothing here reads; standard error warns, and is no part of it."""
+    keep(journal_file, cli.ring, ("xero:a", None, GRANT, 200), state="unread")
+    ran = cli.run("journal", "reveal", "1")
+    assert (ran.code, "live tokens" in ran.err) == (0, True)
+    head, body = ran.out.split("\n\n")
+    assert json.loads(body) == GRANT
+    assert "unread reply for xero:a" in head
+    assert "HTTP 200" in head
+    assert "Content-Type: application/json" in head
+    audited = database.tokens_audit.find_one()
+    assert (audited["action"], audited["token"]) == ("reveal_reply", "xero:a")
+    ran = cli.run("journal", "reveal", "1", "--json")
+    assert json.loads(b64decode(ran.json()["body_base64"])) == json.loads(ran.json()["body"]) == GRANT
+    assert {
+        "entry",
+        "status",
+        "content_type",
+        "retry_after",
+        "location",
+        "whole",
+        "bytes",
+    } < ran.json().keys()
+    assert states(journal_file) == [(1, "unread")]
+
+
+def test_reveal_lets_no_reply_steer_the_terminal(cli, database, journal_file):
+    """A provider may send anything: only the JSON holds what a terminal obeys, and that in base64."""
+    keep(journal_file, cli.ring, ("xero:a", None, b"\x1b]0;owned\x07 \xff\xc2\x9b2J", 200))
+    ran = cli.run("journal", "reveal", "1")
+    assert ran.out.endswith("\n\n?]0;owned? \\xff?2J\n")
+    ran = cli.run("journal", "reveal", "1", "--json")
+    assert ran.json()["body"] is None
+    assert b64decode(ran.json()["body_base64"]).startswith(b"\x1b]0;")
+    assert "\x1b" not in ran.out
+
+
+def test_reveal_is_refused_where_it_cannot_be_audited(cli, journal_file):
+    """MongoDB away: nothing of the reply is printed."""
+    keep(journal_file, cli.ring, ("xero:a", None, GRANT, 200))
+    away = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100"
+    cli.write(cli.config.read_text().replace(cli.uri, away))
+    ran = cli.real("journal", "reveal", "1")
+    assert (ran.code, "canary" in ran.out + ran.err) == (69, False)
+
+
+def test_reveal_says_what_it_cannot_show(cli, database, journal_file):
+    """No such entry, a missing key, an altered row: a sentence each, nothing printed, nothing audited."""
+    keep(journal_file, KeyRing({"lost": b"2" * 32}, active="lost"), ("xero:a", None, GRANT, 200))
+    ran = cli.run("journal", "reveal", "2")
+    assert (ran.code, "no entry 2" in ran.err) == (1, True)
+    ran = cli.run("journal", "reveal", "1")
+    assert (ran.code, "key 'lost'" in ran.err, ran.out) == (1, True, "")
+    assert database.tokens_audit.count_documents({}) == 0
 
 
 def test_discard_is_refused_where_it_cannot_be_audited(cli, journal_file):
@@ -229,7 +334,52 @@ def test_replay_counts_what_it_cannot_use_and_says_why(cli, database, tmp_path):
     ran = cli.run("journal", "replay", str(file), "--json")
     assert (ran.code, ran.json()["recorded"], ran.json()["unusable"]) == (1, 1, 2)
     assert "provider nobody is not configured" in ran.err
-    assert "entries that no key in [keys.ring] opens: 1" in ran.err
+    assert "1 of the entries can't be opened: journal is sealed with key 'lost'" in ran.err
+
+
+def test_replay_lays_no_old_reply_over_what_is_stored_now(cli, database, tmp_path):
+    """Somebody wrote into its row the sealed text that the document holds now: the row does not open any more."""
+    stored(cli, database)
+    document = database.tokens.find_one()
+    file = tmp_path / "x.db"
+    keep(file, cli.ring, ("xero:a", "v1.k1.long-spent", GRANT, 200))
+    altered(file, "spent", document["refresh_token"])
+    ran = cli.run("journal", "replay", str(file), "--json")
+    assert (ran.code, ran.json()["unusable"], "its row was altered" in ran.err) == (1, 1, True)
+    assert database.tokens.find_one() == document
+
+
+def test_replay_takes_entries_of_an_earlier_version_only_when_told_to(cli, database, tmp_path):
+    """Their rows could have been changed by anybody who had the file; that nobody did is for an operator to know."""
+    spent = stored(cli, database)
+    document = database.tokens.find_one()
+    file = tmp_path / "x.db"
+    keep(file, cli.ring, ("xero:a", spent, GRANT, 200))
+    of_an_earlier_version(file, cli.ring)
+    ran = cli.run("journal", "replay", str(file), "--json")
+    assert (ran.code, ran.json()["unusable"]) == (1, 1)
+    assert "--old-entries" in ran.err
+    assert database.tokens.find_one() == document
+    ran = cli.run("journal", "replay", str(file), "--old-entries", "--json")
+    assert (ran.code, ran.json()["recorded"]) == (0, 1)
+
+
+def test_replay_refuses_what_is_no_journal_in_one_sentence(cli, tmp_path):
+    """A link, a file of holes, another's tables: no SQL of theirs runs, nothing is copied whole, no traceback."""
+    keep(tmp_path / "real.db", cli.ring, ("xero:a", None, GRANT, 200))
+    (tmp_path / "link.db").symlink_to(tmp_path / "real.db")
+    with (tmp_path / "holes.db").open("wb") as holes:
+        holes.truncate(1 << 40)
+    with closing(sqlite3.connect(tmp_path / "view.db")) as view:
+        view.execute("create view entries as select 1 as key")
+    said = {
+        "link.db": "it is a link",
+        "holes.db": "holes",
+        "view.db": "'entries' in it is not as in a journal",
+    }
+    for name, words in said.items():
+        ran = cli.run("journal", "replay", str(tmp_path / name))
+        assert (ran.code, words in ran.err, ran.err.count("\n")) == (1, True, 1), ran.err
 
 
 def test_replay_takes_up_what_was_done_with_only_when_told_to(cli, database, tmp_path):

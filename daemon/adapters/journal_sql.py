@@ -1,0 +1,51 @@
+"""What the journal says to SQLite: its tables, and its statements, many of one kind in few."""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, groupby
+from operator import itemgetter
+
+SCHEMA = """
+create table if not exists entries (
+  key integer primary key,
+  token text not null, provider text not null, claim text not null,
+  spent text,               -- the sealed token that was presented
+  asked_at text not null,
+  reply text not null,      -- sealed, and bound to the columns before it
+  state text not null       -- waiting | unread | superseded | unusable
+) strict;
+create index if not exists superseded on entries (asked_at) where state = 'superseded';
+create table if not exists probe (id integer primary key, at integer not null) strict;
+"""
+
+Statement = tuple[str, tuple[object, ...]]
+
+# With each probe: by its index it looks at nothing but superseded entries, of which there are hardly any.
+EXPIRE = (
+    "delete from entries where state = 'superseded' and datetime(asked_at) < datetime(?)"
+    " returning provider, substr(reply, 1, 80), length(reply)"
+)
+PENDING = "select * from entries where state in ('waiting', 'unusable') order by key"
+RETAINED = "select state, provider, substr(reply, 1, 80), length(reply) from entries where state in ('unread', 'superseded')"
+# Or replace: a commit that failed may have been durable all the same, and is then tried again.
+KEEP = "insert or replace into entries values (?, ?, ?, ?, ?, ?, ?, ?)"
+FORGET = "delete from entries where key in (?)"
+MARK = "update entries set state = ? where key = ?"
+PROBE = "insert or replace into probe values (1, ?)"
+
+# So many rows at once, the most that there are first: with each step SQLite gives the interpreter away and wants it back.
+_ROWS = (64, 16, 4, 1)
+_ROW = KEEP[KEEP.index("(") :]
+_TOGETHER = {
+    KEEP: {rows: KEEP + f", {_ROW}" * (rows - 1) for rows in _ROWS},
+    FORGET: {rows: FORGET.replace("?", ", ".join("?" * rows)) for rows in _ROWS},
+}
+
+
+def together(statements: Sequence[Statement]) -> Iterator[Statement]:
+    """The same in fewer statements: neighbours that differ in their values only become one."""
+    for statement, alike in groupby(statements, key=itemgetter(0)):
+        left = [values for _, values in alike]
+        for rows, repeated in _TOGETHER.get(statement, {1: statement}).items():
+            while len(left) >= rows:
+                yield repeated, tuple(chain.from_iterable(left[:rows]))
+                del left[:rows]

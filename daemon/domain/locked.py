@@ -1,0 +1,43 @@
+"""Replies in the journal that can't be opened, and when they may stop blocking their tokens."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """A journal entry whose reply can't be opened: its key is not on the ring, or its row was altered.
+
+    Nothing but its place in the file proves these fields.
+    """
+
+    key: int
+    token: str
+    provider: str
+    claim: str
+    spent: str | None
+    asked_at: datetime | None  # None: the row holds no date
+    why: str  # for operators; no secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a token's document holds now: its sealed texts, and when its tokens were issued."""
+
+    refresh_token: str | None
+    access_token: str | None
+    issued_at: datetime | None
+
+
+def is_overtaken(locked: Locked, standing: Standing | None) -> bool:
+    """Whether a later grant than the one in `locked` is stored; None: the document is gone.
+
+    Both signs are needed. Another sealed text alone may be the spent value, sealed again under a new key. A later
+    `issued_at` alone may be a renewal that kept the refresh token, which the locked reply may have replaced. If nothing
+    stored was presented, no refresh token depends on the reply, and the later tokens are enough.
+    """
+    if standing is None:
+        return True
+    if locked.asked_at is None or standing.issued_at is None or standing.issued_at <= locked.asked_at:
+        return False
+    return locked.spent is None or locked.spent not in (standing.refresh_token, standing.access_token)
