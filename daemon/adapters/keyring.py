@@ -9,10 +9,11 @@ import hmac
 import os
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -31,11 +32,17 @@ class Unopenable(Exception):
 
 
 class KeyRing:
-    """Master keys by id, and the one that seals. Keys never print themselves."""
+    """Master keys by id, and the one that seals. Keys never print themselves.
 
-    def __init__(self, keys: Mapping[str, bytes], *, active: str) -> None:
+    `distrusted`: the ids whose keys are not the ones that the store was sealed with. They open nothing.
+    """
+
+    def __init__(
+        self, keys: Mapping[str, bytes], *, active: str, distrusted: Collection[str] = frozenset()
+    ) -> None:
         self._keys = dict(keys)
         self._active = active
+        self.distrusted = frozenset(distrusted)
         self._field_keys: dict[tuple[str, str], bytes] = {}
         self._hmacs: dict[tuple[str, str], HMAC] = {}
         self._nonces: list[bytes] = []
@@ -49,6 +56,18 @@ class KeyRing:
     def active(self) -> str:
         return self._active
 
+    @property
+    def ids(self) -> Collection[str]:
+        return self._keys.keys()
+
+    def only(self, key_id: str) -> "KeyRing":
+        """A ring with one key of this one, which seals."""
+        return KeyRing({key_id: self._keys[key_id]}, active=key_id)
+
+    def distrusting(self, key_ids: Collection[str]) -> "KeyRing":
+        """The same keys, of which these open nothing."""
+        return KeyRing(self._keys, active=self._active, distrusted=key_ids)
+
     def seal(self, text: str, *, token_id: str, field: str) -> str:
         """`text` sealed for `field` of `token_id` under the active key."""
         nonce = self._nonce()
@@ -61,6 +80,10 @@ class KeyRing:
         key_id, raw = _parsed(sealed, token_id)
         if key_id not in self._keys:
             raise Unopenable(f"{field} is sealed with key {key_id!r}, which is not on the key ring")
+        if key_id in self.distrusted:
+            raise Unopenable(
+                f"{field} is sealed with key {key_id!r}, and the ring has another key of that id"
+            )
         cipher = AESGCM(self._token_key(key_id, token_id, field))
         try:
             return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _place(token_id, field)).decode()
@@ -77,6 +100,11 @@ class KeyRing:
             known = _derived(self._keys[key_id], f"refreshd/v1/{field}")
             self._field_keys[key_id, field] = known
         return known
+
+    def writer_public_key(self, field: str, key_id: str) -> bytes:
+        """The X25519 public key of one field, for writers: 32 bytes. Only its private half opens what they seal."""
+        private = _derived(self._keys[key_id], f"refreshd/w1/{field}")
+        return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
     def fingerprint(self, text: str, key_id: str | None = None) -> str:
         """A keyed fingerprint of a secret: equal secrets are seen as equal, and nothing else is learnt from it."""

@@ -12,10 +12,11 @@ from typing import Any, Protocol, TypeVar
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import ASCENDING, AsyncMongoClient, IndexModel, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
+from pymongo.errors import ConfigurationError, DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import split_options
 
+from daemon.adapters.mongo_address import address_of
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import Event, StoreBack
 from daemon.domain.event import StoreLost as StoreLostEvent
@@ -32,13 +33,23 @@ _TIMEOUTS = {
     "heartbeatFrequencyMS": 2000,
 }
 _MAJORITY = WriteConcern(w="majority", j=True, wtimeout=10000)
-_ACCESS_DENIED = (13, 18, 8000)
+_NO_RIGHT = 13
+_NO_LOGIN = (18, 8000)  # MongoDB's own code, and the one of MongoDB Atlas
+_COMMAND = re.compile(r'to execute command \{ (\w+): "([^"]+)"')
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _QUOTED = re.compile(r'"[^"]*"')
 
 
 class StoreUriInvalid(ValueError):
     """The URI can't be used. Its text holds no password."""
+
+
+class LoginRefused(StoreLost):
+    """MongoDB answers, and doesn't accept this login."""
+
+
+class Refusal(Exception):
+    """MongoDB answered, and refuses a command that renewals can do without. The text is fit for people."""
 
 
 class StoreClock(Protocol):
@@ -48,7 +59,7 @@ class StoreClock(Protocol):
 
 
 class Mongo:
-    """One client for the process. `tokens`, `providers` and `audit` are its collections."""
+    """One client for the process. `tokens`, `providers`, `audit`, `keys` and `instances` are its collections."""
 
     def __init__(
         self,
@@ -65,6 +76,7 @@ class Mongo:
         self._observe = observe
         self.retryable_writes = True
         self._uri, self._database, self._collection = uri, database, collection
+        self.address = address_of(uri.reveal())
         self._client = self._connected()
 
     def _connected(self) -> AsyncMongoClient[dict[str, object]]:
@@ -98,6 +110,8 @@ class Mongo:
         self.tokens: Collection = database[self._collection]
         self.providers: Collection = database[f"{self._collection}_providers"]
         self.audit: Collection = database[f"{self._collection}_audit"]
+        self.keys: Collection = database[f"{self._collection}_keys"]
+        self.instances: Collection = database[f"{self._collection}_instances"]
         return client
 
     async def close(self) -> None:
@@ -140,6 +154,25 @@ class Mongo:
         self.seen()
         return result
 
+    async def tried(self, work: Awaitable[Result]) -> Result:
+        """The same for what renewals can do without: raises Refusal if MongoDB answers with a refusal, which is no
+        loss of the store, and lets DuplicateKeyError pass.
+        """
+        try:
+            result = await work
+        except DuplicateKeyError:
+            self.seen()
+            raise
+        except OperationFailure as error:
+            if error.timeout or error.code in _NO_LOGIN:
+                raise self.lost(error) from None
+            self.seen()
+            raise Refusal(_refusal(error)) from None
+        except PyMongoError as error:
+            raise self.lost(error) from None
+        self.seen()
+        return result
+
     def seen(self) -> None:
         """MongoDB has just answered."""
         self._told(up=True)
@@ -147,8 +180,11 @@ class Mongo:
     def lost(self, error: PyMongoError) -> StoreLost:
         """What a failed command means for us."""
         text = masked(str(error).split(", Timeout:")[0], (self._uri,))
-        if isinstance(error, OperationFailure) and error.code in _ACCESS_DENIED:
-            return self._lost(f"MongoDB refuses our login or our rights: {text}")
+        if isinstance(error, OperationFailure) and error.code in _NO_LOGIN:
+            self._told(up=False, message=self.address.refusal)
+            return LoginRefused(self.address.refusal)
+        if isinstance(error, OperationFailure) and error.code == _NO_RIGHT:
+            return self._lost(f"MongoDB at {self.address}: {_refusal(error)}")
         if isinstance(error, ConfigurationError):
             return self._lost(f"MongoDB can't be reached with this URI: {text}")
         kind = _HUMP.sub(" ", type(error).__name__).lower()  # in words: a long name would be masked
@@ -166,6 +202,15 @@ class Mongo:
         elif not up:
             self._observe(StoreLostEvent(message=message))
         self.up, self._known = up, True
+
+
+def _refusal(error: OperationFailure) -> str:
+    """Why MongoDB refuses a command, in words that hold no value of it."""
+    if error.code == _NO_RIGHT:
+        command = _COMMAND.search(str(error))
+        return f"this login may not {command[1]} on {command[2]}" if command else "this login lacks a right"
+    name = (error.details or {}).get("codeName")
+    return f"MongoDB refuses it: {name if isinstance(name, str) else error.code}"
 
 
 def _stated_options(uri: str) -> set[str]:

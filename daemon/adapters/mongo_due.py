@@ -8,9 +8,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo import Mongo, due
+from daemon.adapters.mongo_keys import openable
 from daemon.adapters.token_document import Document
-from daemon.domain.provider import Provider
+from daemon.domain.provider import Grant, Provider
 from daemon.domain.token import State
 
 CHOICE = 4  # a look finds so many times what is asked for
@@ -30,8 +32,11 @@ class _Found:
 class DueTokens:
     """Of each document as much as it takes to claim it: its lease and its doubt."""
 
-    def __init__(self, mongo: Mongo, *, owner: str, chance: Callable[[], float]) -> None:
+    def __init__(
+        self, mongo: Mongo, *, owner: str, keyring: Callable[[], KeyRing], chance: Callable[[], float]
+    ) -> None:
         self._mongo = mongo
+        self._keyring = keyring
         self._owner = owner
         self._chance = chance
         self._left: dict[str, _Found] = {}
@@ -116,7 +121,9 @@ class DueTokens:
 
     def _query(self, provider: Provider, busy: Collection[str], now: datetime) -> dict[str, object]:
         free: list[object] = [{"lease": None}, {"lease.owner": self._owner}, {"lease.hold": {"$lte": now}}]
+        presented = "access_token" if provider.definition.grant is Grant.EXCHANGE else "refresh_token"
         query: dict[str, object] = {"provider": provider.name, "due_at": due(now), "$or": free}
+        query |= openable(self._keyring(), presented)
         return query | ({"_id": {"$nin": list(busy)}} if busy else {})
 
     async def _find(self, query: dict[str, object], most: int) -> Sequence[Document]:

@@ -1,46 +1,97 @@
-"""A look at the store before anybody relies on it: does it promise what we need, and does it hold what we can use?"""
+"""A look at the store before anybody relies on it: its indexes, its promises, and what this login may do.
 
-import re
+Everything here raises StoreLost, and Refusal where MongoDB refuses the look itself.
+"""
+
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
 from uuid import uuid4
 
-import pymongo
-from pymongo.errors import OperationFailure, PyMongoError
-
 from daemon.adapters.mongo import DUE_INDEX, Collection, Mongo
-from daemon.domain.claim import StoreLost
-
-LIMIT = timedelta(seconds=30)  # for what reads every document
-MOST_DUPLICATES = 100
 
 _READ_WRITE = ("find", "insert", "update")
-_KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# What refreshd writes, beside what applications keep in `meta`: no other index may constrain it.
+_OWN_FIELDS = frozenset(
+    {
+        "provider",
+        "account",
+        "state",
+        "grant",
+        "access_token",
+        "refresh_token",
+        "token_type",
+        "scope",
+        "expires_at",
+        "refresh_expires_at",
+        "consent_ends_at",
+        "due_at",
+        "lease",
+        "doubt",
+        "grant_fingerprint",
+        "revision",
+        "failures",
+        "last_failure",
+        "created_at",
+        "updated_at",
+        "issued_at",
+        "refreshed_at",
+        "vars",
+        "extra",
+    }
+)
 
-Row = dict[str, object]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HarmfulIndex:
+    """An index of another program's on the tokens. `why` says what it does to them."""
+
+    name: str
+    why: str
 
 
 async def due_index_is_right(mongo: Mongo) -> bool:
-    """Whether the sweep's index is as we make it, and in use; a daemon's start makes it. Raises StoreLost."""
+    """Whether the sweep's index is as we make it, and in use; a daemon's start makes it."""
     wanted = DUE_INDEX.document
-    found = (await mongo.promised(mongo.tokens.index_information())).get(str(wanted["name"]))
+    found = (await mongo.tried(mongo.tokens.index_information())).get(str(wanted["name"]))
     if found is None:
         return True
     partial = found.get("partialFilterExpression", {}).keys() == wanted["partialFilterExpression"].keys()
     return partial and found.get("key") == list(wanted["key"].items()) and not found.get("hidden")
 
 
+async def harmful_indexes(mongo: Mongo) -> list[HarmfulIndex]:
+    """The indexes by which MongoDB would delete tokens, or refuse to store a renewed one."""
+    found = await mongo.tried(mongo.tokens.index_information())
+    harms = []
+    for name, index in found.items():
+        fields = [str(field) for field, _ in index.get("key", ())]
+        on = " and ".join(fields)
+        if "expireAfterSeconds" in index:
+            why = f"by its index {name!r} on {on} MongoDB deletes tokens"
+            harms.append(HarmfulIndex(name=name, why=why))
+        elif index.get("unique") and _constrains(fields):
+            why = f"by its unique index {name!r} on {on} MongoDB may refuse to store a renewed token"
+            harms.append(HarmfulIndex(name=name, why=why))
+    return harms
+
+
+def _constrains(fields: Sequence[str]) -> bool:
+    """Whether uniqueness of `fields` can come between two tokens; the id, and what it is made of, are unique anyway."""
+    own = {field.partition(".")[0] for field in fields} & _OWN_FIELDS
+    return bool(own) and "_id" not in fields and not {"provider", "account"} <= own
+
+
 async def write_with_majority(mongo: Mongo) -> None:
-    """Write as a renewal is written, and take it away again. Raises StoreLost."""
+    """Write as a renewal is written, and take it away again."""
     scratch = {"_id": f"check {uuid4().hex}"}  # with a blank: no provider is called so
-    await mongo.promised(mongo.providers.insert_one(dict(scratch)))
-    await mongo.promised(mongo.providers.delete_one(scratch))
+    await mongo.tried(mongo.providers.insert_one(dict(scratch)))
+    await mongo.tried(mongo.providers.delete_one(scratch))
 
 
 async def missing_rights(mongo: Mongo) -> list[str]:
     """What our login may not do, like "update on refreshd.tokens"; nothing where MongoDB has no logins at all."""
     command = {"connectionStatus": 1, "showPrivileges": True}
-    told = await mongo.promised(mongo.tokens.database.command(command))
+    told = await mongo.tried(mongo.tokens.database.command(command))
     info = told.get("authInfo", {})
     if not info.get("authenticatedUsers"):
         return []
@@ -48,9 +99,11 @@ async def missing_rights(mongo: Mongo) -> list[str]:
     return [
         f"{action} on {collection.full_name}"
         for collection, actions in (
-            (mongo.tokens, (*_READ_WRITE, "remove", "createIndex")),
+            (mongo.tokens, (*_READ_WRITE, "remove", "createIndex", "listIndexes")),
             (mongo.providers, (*_READ_WRITE, "remove")),
             (mongo.audit, _READ_WRITE),
+            (mongo.keys, _READ_WRITE),
+            (mongo.instances, (*_READ_WRITE, "createIndex")),
         )
         for action in actions
         if not any(action in held for held in _held_on(collection, granted))
@@ -69,54 +122,3 @@ def _held_on(
         )
         if isinstance(actions, Sequence) and (covers or resource.get("anyResource")):
             yield actions
-
-
-async def duplicates(mongo: Mongo) -> list[list[str]]:
-    """The ids, at most ten each, of documents that hold the same refresh token: each may spend the other's."""
-    rows = await _counted(
-        mongo,
-        [
-            {"$match": {"grant_fingerprint": {"$type": "string"}}},
-            {
-                "$group": {
-                    "_id": "$grant_fingerprint",
-                    "count": {"$sum": 1},
-                    "ids": {"$firstN": {"input": "$_id", "n": 10}},
-                }
-            },
-            {"$match": {"count": {"$gt": 1}}},
-            {"$limit": MOST_DUPLICATES},
-        ],
-    )
-    return [sorted(map(str, ids)) for row in rows if isinstance(ids := row["ids"], list)]
-
-
-async def keys_in_use(mongo: Mongo) -> dict[str, int]:
-    """How many refresh tokens each key has sealed, by key id."""
-    key_id = {"$arrayElemAt": [{"$split": ["$refresh_token", "."]}, 1]}
-    rows = await _counted(
-        mongo,
-        [
-            {"$match": {"$expr": {"$eq": [{"$type": "$refresh_token"}, "string"]}}},
-            {"$group": {"_id": key_id, "count": {"$sum": 1}}},
-        ],
-    )
-    return {
-        name: count
-        for row in rows
-        if isinstance(name := row["_id"], str)
-        and _KEY_ID.fullmatch(name)
-        and isinstance(count := row["count"], int)
-    }
-
-
-async def _counted(mongo: Mongo, pipeline: list[Row]) -> list[Row]:
-    try:
-        with pymongo.timeout(LIMIT.total_seconds()):
-            return await (await mongo.tokens.aggregate(pipeline, allowDiskUse=True)).to_list()
-    except PyMongoError as error:
-        if error.timeout:
-            raise StoreLost(f"it took longer than {LIMIT.seconds} s to look through the store") from None
-        if isinstance(error, OperationFailure):
-            raise StoreLost(f"MongoDB can't look through the store: {error.code}") from None
-        raise mongo.lost(error) from None

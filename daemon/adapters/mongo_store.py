@@ -53,7 +53,7 @@ class MongoStore:
         self._keyring = keyring
         self._lease = lease
         self._hold = hold
-        self._due = DueTokens(mongo, owner=owner, chance=chance)
+        self._due = DueTokens(mongo, owner=owner, keyring=keyring, chance=chance)
         self._burnt: list[tuple[str, list[object]]] = []
         self._records = MongoRecords(mongo, keyring=keyring)
 

@@ -6,9 +6,11 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo import Mongo
+from daemon.adapters.mongo_keys import NOT_THE_KEY, prove
 from daemon.adapters.mongo_registry import MongoRegistry
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
@@ -18,6 +20,8 @@ from daemon.runtime.definitions import shipped
 from daemon.runtime.settings import Settings, load
 from daemon.runtime.store_access import open_mongo
 
+LOOK = timedelta(seconds=5)  # for stored texts, where a key has no check value yet
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
@@ -25,6 +29,7 @@ class Access:
 
     clock: Clock
     mongo: Mongo
+    ring: KeyRing
     registry: MongoRegistry
 
 
@@ -39,7 +44,19 @@ async def open_store(settings: Settings) -> AsyncIterator[Access]:
     clock = Clock()
     async with open_mongo(settings, clock=clock) as mongo:
         ring = KeyRing(settings.keys.ring, active=settings.keys.active)
-        yield Access(clock=clock, mongo=mongo, registry=MongoRegistry(mongo, ring, actor=actor()))
+        registry = MongoRegistry(mongo, ring, actor=actor())
+        yield Access(clock=clock, mongo=mongo, ring=ring, registry=registry)
+
+
+async def refuse_wrong_key(access: Access) -> None:
+    """Nothing may be sealed with a key that the store was not sealed with. Raises Failed, StoreLost."""
+    active = access.ring.active
+    (proof,) = await prove(access.mongo, access.ring, [active], within=LOOK)
+    if proof.wrong:
+        raise Failed(
+            f"keys.ring.{active}: key {active!r} {NOT_THE_KEY}, so nothing is sealed with it. Put the right key back under"
+            " this id; `refreshd keys check` shows what each key opens"
+        )
 
 
 def actor() -> str:

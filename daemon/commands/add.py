@@ -11,7 +11,14 @@ from datetime import datetime
 
 from daemon.adapters.mongo_consents import Added, Refused
 from daemon.adapters.mongo_registry import NoSuchToken
-from daemon.commands.access import Access, known_providers, open_store, read_settings, unknown_provider
+from daemon.commands.access import (
+    Access,
+    known_providers,
+    open_store,
+    read_settings,
+    refuse_wrong_key,
+    unknown_provider,
+)
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
 from daemon.commands.output import Output, moment
@@ -78,6 +85,7 @@ def add(
 async def _add(settings: Settings, output: Output, wish: _Wish) -> None:
     async with open_store(settings) as access:
         await _check_variables(access, wish)
+        await refuse_wrong_key(access)
         now = access.clock.now()
         received_at = _received(wish.received_at, now)
         try:

@@ -56,7 +56,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they would print local variables, and so tokens
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-keys_app = typer.Typer(help="Make a key, or derive the one that readers need.", no_args_is_help=True)
+keys_app = typer.Typer(
+    help="Make a key, derive the one that readers need, or check the ring against the store.",
+    no_args_is_help=True,
+)
 app.add_typer(keys_app, name="keys")
 journal_app = typer.Typer(help="Look at the replies that MongoDB has not confirmed.", no_args_is_help=True)
 app.add_typer(journal_app, name="journal")
@@ -148,7 +151,7 @@ def _run(options: Options) -> int:
 
 @_command(app, "check")
 def _check(options: Options) -> int:
-    """Try everything that the daemon relies on: configuration, keys, providers, MongoDB, journal, duplicates."""
+    """Try everything that the daemon relies on and show each trial: configuration, keys, providers, MongoDB, journal."""
     from daemon.commands.check import check
 
     return check(options)
@@ -382,6 +385,22 @@ def _reader(
     from daemon.commands.keys import reader
 
     return reader(options, key_id=key_id)
+
+
+@_command(keys_app, "check")
+def _check_keys(
+    options: Options,
+    *,
+    renew: Annotated[
+        str | None,
+        typer.Option(metavar="KEY_ID", help="Replace the check value of this key. It is audited."),
+    ] = None,
+    yes: Yes = False,
+) -> int:
+    """Show which keys of the ring open what the store holds. Exit code 1 if one is not the key of this store."""
+    from daemon.commands.keys import check_keys
+
+    return check_keys(options, renew=renew, confirm=_asking(yes=yes) if renew else None)
 
 
 @_command(app, "sandbox")

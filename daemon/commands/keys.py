@@ -1,15 +1,30 @@
-"""`refreshd keys`: a new key for the ring, and the key that lets an application open access tokens and nothing else."""
+"""`refreshd keys`: a new key for the ring, the key that lets an application open access tokens and nothing else, and
+whether the ring is the one of this store.
+"""
 
+import asyncio
 import os
 from base64 import b64encode
+from collections.abc import Callable
 
+from daemon.adapters.audit import Audit
 from daemon.adapters.keyring import KEY_BYTES, KeyRing
-from daemon.commands.access import read_settings
+from daemon.adapters.mongo_contents import LIMIT
+from daemon.adapters.mongo_keys import CheckValue, Proof, prove, renew_check_value
+from daemon.commands.access import Access, actor, open_store, read_settings
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
-from daemon.commands.output import Output
+from daemon.commands.output import Column, Output
+from daemon.runtime.settings import Settings
 
 READER_FIELD = "access_token"
+_COLUMNS = (
+    Column("Key", ratio=2),
+    Column("Active", width=6),
+    Column("Check value", width=11),
+    Column("Stored values that open", width=23),
+    Column("Verdict", ratio=2),
+)
 
 
 def generate(options: Options) -> int:
@@ -29,3 +44,77 @@ def reader(options: Options, *, key_id: str | None) -> int:
     record = {"field": READER_FIELD, "key_id": key_id, "key": b64encode(key).decode()}
     Output(as_json=True).reveal(record, "")
     return Exit.DONE
+
+
+def check_keys(options: Options, *, renew: str | None, confirm: Callable[[str], bool] | None) -> int:
+    """Show what each key of the ring opens; or replace the check value of the key `renew`."""
+    settings = read_settings(options)
+    if renew is not None and renew not in settings.keys.ring:
+        known = ", ".join(settings.keys.ring)
+        raise Failed(f"no key {renew!r} is on the ring. Use one of: {known}", Exit.USAGE)
+    output = Output(as_json=options.json)
+    if renew is None:
+        return asyncio.run(_show(settings, output))
+    return asyncio.run(_renew(settings, output, renew, confirm))
+
+
+async def _show(settings: Settings, output: Output) -> int:
+    async with open_store(settings) as access:
+        proofs = await _proofs(access)
+    if output.as_json:
+        output.record({"keys": [_record(proof, access.ring.active) for proof in proofs]})
+    else:
+        output.table(_COLUMNS, [_row(proof, access.ring.active) for proof in proofs])
+    return Exit.FAILED if any(proof.wrong for proof in proofs) else Exit.DONE
+
+
+async def _renew(
+    settings: Settings, output: Output, key_id: str, confirm: Callable[[str], bool] | None
+) -> int:
+    async with open_store(settings) as access:
+        (proof,) = [one for one in await _proofs(access) if one.key_id == key_id]
+        question = f"{_opened(proof)} stored values open with key {key_id!r}. Replace its check value?"
+        if confirm is not None and not confirm(question):
+            raise Failed("nothing was changed")
+        await renew_check_value(access.mongo, access.ring, key_id, Audit(access.mongo, actor=actor()))
+    record = {"key_id": key_id, "opened": len(proof.opened), "looked_at": _looked_at(proof)}
+    output.result(
+        record, f"{key_id}: check value replaced; {_opened(proof)} stored values open with this key"
+    )
+    return Exit.DONE
+
+
+async def _proofs(access: Access) -> list[Proof]:
+    return await prove(access.mongo, access.ring, access.ring.ids, within=LIMIT, thorough=True)
+
+
+def _record(proof: Proof, active: str) -> dict[str, object]:
+    return {
+        "key_id": proof.key_id,
+        "active": proof.key_id == active,
+        "check_value": proof.check_value.value,
+        "opened": len(proof.opened),
+        "looked_at": _looked_at(proof),
+        "wrong": proof.wrong,
+    }
+
+
+def _row(proof: Proof, active: str) -> list[str]:
+    verdict = "not the key of this store" if proof.wrong else "right"
+    if not proof.wrong and not proof.opened and proof.check_value is not CheckValue.OPENS:
+        verdict = "seals nothing yet"
+    return [
+        proof.key_id,
+        "yes" if proof.key_id == active else "",
+        proof.check_value.value,
+        _opened(proof),
+        verdict,
+    ]
+
+
+def _opened(proof: Proof) -> str:
+    return f"{len(proof.opened)} of {_looked_at(proof)}"
+
+
+def _looked_at(proof: Proof) -> int:
+    return len(proof.opened) + len(proof.failed)

@@ -41,6 +41,11 @@ class Output:
         else:
             print(printable(text))
 
+    def marked(self, mark: str, text: str, *, style: str) -> None:
+        """One line for people, behind a mark; on a terminal in the mark's colour."""
+        line = Text.assemble((mark, style), " ", printable(text))
+        self._console.print(line, soft_wrap=True)
+
     def reveal(self, record: Mapping[str, object], secret: str) -> None:
         """A secret that was asked for: as it is, for a program to take."""
         print(json.dumps(record) if self.as_json else secret)

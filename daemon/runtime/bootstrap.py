@@ -50,10 +50,11 @@ class Parts:
 
 
 class Keys:
-    """The key ring in use; a reload puts another in its place."""
+    """The key ring in use; a reload puts another in its place. `wrong`: why it is not the one of this store."""
 
     def __init__(self, ring: KeyRing) -> None:
         self.ring = ring
+        self.wrong: str | None = None
 
     def __call__(self) -> KeyRing:
         return self.ring

@@ -30,6 +30,8 @@ from daemon.runtime.demo import Demo
 from daemon.runtime.fields import told
 from daemon.runtime.health import HealthServer
 from daemon.runtime.instance import Instance
+from daemon.runtime.key_check import KeyCheck
+from daemon.runtime.own_row import OwnRow
 from daemon.runtime.provider_settings import most_in_flight
 from daemon.runtime.reload import needs_restart, secrets_of
 from daemon.runtime.schedule import Schedule
@@ -41,6 +43,7 @@ COUNT_EVERY = timedelta(seconds=15)
 COUNT_SHARE = 100  # counting the whole store takes at most this part of MongoDB's time
 COUNT_AGED = "renewals go on; the figures of the whole store grow old until a count succeeds"
 REPAIR_EVERY = timedelta(hours=1)
+REPORT_EVERY = timedelta(minutes=1)
 LOST_RETRY = timedelta(seconds=1)  # after a loss of MongoDB, doubled each time
 LOST_RETRY_LAST = timedelta(seconds=5)
 SOON = timedelta(milliseconds=50)  # after a due time, so that it has surely come
@@ -75,6 +78,7 @@ class Daemon:
         self._prepared = False
         self._preparing = asyncio.Lock()
         self._mongod: EmbeddedMongod | None = None
+        self._reloading = asyncio.Lock()
         self._failed = 0  # sweeps in a row
         self._told: set[TokenHeld | TokenEnding] = set()
         self._parts: Parts
@@ -109,6 +113,8 @@ class Daemon:
         )
         self._parts, self._view.parts, self._view.providers = parts, parts, providers
         asyncio.get_running_loop().set_exception_handler(loop_errors(parts.observe))
+        self._key_check = KeyCheck(parts.keys, parts.mongo, self._log)
+        self._own_row = OwnRow(parts.mongo, parts.keys, self._instance, self._log)
         closing.push_async_callback(parts.mongo.close)
         closing.push_async_callback(parts.endpoint.close)
         if unusable := await parts.journal.open():
@@ -135,6 +141,7 @@ class Daemon:
         self._schedule.every(refresh.sweep_every, self._sweep, name="sweep")
         self._schedule.once(SOON, self._count, name="count")
         self._schedule.every(REPAIR_EVERY, self._repair, name="repair")
+        self._schedule.once(SOON, self._report, name="report")
         self._schedule.start()
         closing.callback(self._schedule.close)
         if self._mongod is not None:
@@ -196,12 +203,19 @@ class Daemon:
             async with self._preparing:  # sweeps may overlap
                 if not self._prepared:
                     await self._prepare()
+                right = await self._key_check.settle()
         except StoreLost as lost:
-            failed = SweepFailed(message=str(lost))
-            self._parts.metrics(failed)
-            self._watch(failed)
-            return
-        await self._parts.sweeper.sweep()
+            self._no_sweep(str(lost))
+        else:
+            if right:
+                await self._parts.sweeper.sweep()
+            else:
+                self._no_sweep(str(self._parts.keys.wrong))
+
+    def _no_sweep(self, why: str) -> None:
+        failed = SweepFailed(message=why)
+        self._parts.metrics(failed)
+        self._watch(failed)
 
     async def _prepare(self) -> None:
         """What the first contact with MongoDB needs: its kind, the index, the demo's tokens."""
@@ -213,7 +227,7 @@ class Daemon:
                 message="this MongoDB is not a replica set: no failover and no retryable writes",
                 do="make it a replica set, even of one member",
             )
-        if self._demo is not None:
+        if await self._key_check.settle() and self._demo is not None:
             await self._demo.fill(self._parts.mongo, self._parts.keys.ring)
         self._prepared = True
 
@@ -253,6 +267,18 @@ class Daemon:
                 do="it is due now; check what the application writes to due_at",
             )
 
+    async def _report(self) -> None:
+        """Tell other processes that this one lives and which keys it needs; see that its keys are still right."""
+        try:
+            if self._prepared:
+                await self._key_check.look_again()
+                await self._own_row.write()
+        except StoreLost:
+            pass  # told by the store itself
+        finally:
+            pause = REPORT_EVERY if self._prepared else SOON * 10
+            self._schedule.once(pause, self._report, name="report")
+
     def _watch(self, event: Event) -> None:
         self._view(event)
         if isinstance(event, TokenInDoubt):
@@ -284,10 +310,14 @@ class Daemon:
         self._stop.set()
 
     def _asked_to_reload(self) -> None:
-        with self._manager.reloading():
-            self._take_over()
+        self._schedule.once(timedelta(0), self._take_over, name="reload")
 
-    def _take_over(self) -> None:
+    async def _take_over(self) -> None:
+        async with self._reloading:
+            with self._manager.reloading():
+                await self._reload_all()
+
+    async def _reload_all(self) -> None:
         """Take over secrets, keys, providers and the log level; say what else would need a restart."""
         try:
             fresh = self._reload()
@@ -301,7 +331,7 @@ class Daemon:
         self._log.register_secrets(secrets_of(fresh, uri if isinstance(uri, Secret) else None))
         self._log.set_level(fresh.log.level.value)
         self._server.set_bearer_token(fresh.server.bearer_token)
-        self._parts.keys.ring = key_ring(fresh)
+        await self._key_check.offer(key_ring(fresh))
         self._use(fresh.providers)
         self._log.log("reload.done", "info", restart_needed_for=needs_restart(self._settings, fresh))
         self._settings = replace(self._settings, providers=fresh.providers, log=fresh.log, keys=fresh.keys)

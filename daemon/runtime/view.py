@@ -147,6 +147,8 @@ class View:
     def _keys(self) -> Check:
         if self.parts is None:
             return False, "starting"
+        if self.parts.keys.wrong is not None:
+            return False, self.parts.keys.wrong
         ring = self.parts.keys.ring
         try:
             opened = ring.open(

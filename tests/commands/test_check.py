@@ -1,10 +1,20 @@
 """`refreshd check`: every problem at once, for people and for programs."""
 
+import base64
+import os
+import pty
+import socket
 import sqlite3
+import ssl
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
 
 import pytest
 
 from daemon.adapters.mongo import DUE_INDEX
+from tests.certificates import Certified
 
 
 def whats(ran):
@@ -14,13 +24,68 @@ def whats(ran):
     return [f"{problem['where']}: {problem['what']}" for problem in report["problems"]]
 
 
-def test_what_is_in_order_passes(cli, database):
+@pytest.fixture
+def reachable(cli):
+    """All token URLs lead to a server on this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        config = cli.config.read_text().replace(
+            "[providers.xero]", f'[providers.xero]\ntoken_url = "http://127.0.0.1:{port}/token"'
+        )
+        cli.write(config)
+        yield port
+
+
+def tried(ran):
+    """What was tried, with its outcome."""
+    return {(check["where"], check["result"]) for check in ran.json()["checks"]}
+
+
+def test_what_is_in_order_passes(cli, database, reachable):
     """With a token stored, nothing is wrong; the store was written to, and nothing of that is left."""
     cli.add("xero:a")
     ran = cli.run("check", "--json")
-    assert (ran.code, ran.json()) == (0, {"ok": True, "problems": [], "warnings": []})
-    assert cli.run("check").out == "Everything that was checked is in order.\n"
+    report = ran.json()
+    assert (ran.code, report["ok"], report["problems"], report["warnings"]) == (0, True, [], [])
+    assert tried(ran) == {
+        ("configuration", "ok"),
+        ("keys.ring", "ok"),
+        ("keys.ring.one", "ok"),
+        ("providers", "ok"),
+        ("providers.xero.token_url", "ok"),
+        ("providers.acme.token_url", "not tried"),
+        ("state.dir", "ok"),
+        ("journal", "ok"),
+        ("store.uri", "ok"),
+        ("store.collection", "ok"),
+        ("clock", "ok"),
+    }
+    *lines, last = cli.run("check").out.splitlines()
+    assert last == "Everything that was checked is in order."
+    assert all(line.startswith(("ok: ", "not tried: ")) for line in lines)
     assert database.tokens_providers.count_documents({}) == 0
+    assert database.tokens_keys.count_documents({}) == 0
+
+
+def test_a_terminal_gets_marks(cli, reachable):
+    """A tick, a cross, an exclamation mark: one for each line."""
+    cli.write(cli.config.read_text().replace('client_id = "client"', 'client_id = "..."', 1))
+    leader, follower = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "daemon", "check"],
+            env={**os.environ, **cli.env, "PYTHONUTF8": "1", "TERM": "dumb"},
+            stdin=subprocess.DEVNULL,
+            stdout=follower,
+            stderr=subprocess.DEVNULL,
+        )
+        assert process.wait(timeout=60) == 78
+        shown = os.read(leader, 1 << 16).decode()
+    finally:
+        os.close(leader)
+        os.close(follower)
+    assert "✓ configuration: " in shown
+    assert "✗ providers.xero.client_id: it is the text of an example" in shown
 
 
 def test_every_problem_of_the_configuration_is_told(cli):
@@ -75,9 +140,10 @@ def test_duplicates_and_lost_keys_are_found_in_the_store(cli, database):
     )
     ran = cli.run("check", "--json")
     assert ran.code == 78
-    key, duplicate = whats(ran)
+    key, duplicate, copy = whats(ran)
     assert "1 refresh tokens are sealed with key 'old-key'" in key
     assert "xero:a, xero:copy" in duplicate
+    assert "xero:copy can't be renewed" in copy
 
 
 def test_a_state_directory_that_is_a_file_is_a_problem(cli):
@@ -103,3 +169,170 @@ def test_a_client_id_out_of_an_example_is_found(cli, text):
     ran = cli.run("check", "--json")
     assert ran.code == 78
     assert whats(ran)[0].startswith("providers.xero.client_id")
+
+
+def warned(ran):
+    return [f"{warning['where']}: {warning['what']}" for warning in ran.json()["warnings"]]
+
+
+def test_a_key_that_did_not_seal_the_store_is_a_problem(cli, database, reachable, monkeypatch):
+    """Exit 1, whether tokens tell or a check value; `add` refuses to seal with it, and `keys check` shows it."""
+    cli.add("xero:a")
+    monkeypatch.setenv("TEST_KEY", base64.b64encode(b"another-key-of-thirty-two-bytes!").decode())
+    ran = cli.run("check", "--json")
+    assert (ran.code, whats(ran)) == (
+        1,
+        ["keys.ring.one: key 'one' is not the key that this store was sealed with"],
+    )
+    refused = cli.add("xero:b")
+    assert (refused.code, "not the key that this store was sealed with" in refused.err) == (1, True)
+    assert database.tokens.count_documents({}) == 1
+    assert cli.run("keys", "check").code == 1
+
+
+def test_every_document_that_no_claim_can_use_is_named(cli, database, reachable):
+    """Compound ids, foreign names, wrong types, sizes that leave no room: each with its reason; the others pass."""
+    cli.add("xero:a")
+    good, now = database.tokens.find_one(), datetime.now(UTC)
+    odd = {
+        "xero:number": {"revision": 1.5},
+        "xero:vars": {"vars": {"company": 7}},
+        "xero:state": {"state": "alive"},
+        "xero:date": {"expires_at": "tomorrow"},
+        "xero:name": {"account": "other"},
+        "xero:large": {"meta": {"text": "x" * (15_900_000)}},
+    }
+    for name, fields in odd.items():
+        account = name.partition(":")[2]
+        database.tokens.insert_one(
+            {**good, "_id": name, "account": account, "grant_fingerprint": None, **fields}
+        )
+    database.tokens.insert_one(
+        {**good, "_id": {"provider": "xero", "account": "b"}, "grant_fingerprint": None}
+    )
+    fine = {"refresh_token": None, "access_token": None, "grant_fingerprint": None, "due_at": now}
+    for account, fields in {"floats": {"revision": 2.0, "failures": 0.0}, "php": {"vars": []}}.items():
+        database.tokens.insert_one({**good, **fine, "_id": f"xero:{account}", "account": account, **fields})
+    ran = cli.run("check", "--json")
+    assert ran.code == 1
+    named = [what for what in whats(ran) if "can't be renewed" in what]
+    assert len(named) == len(odd) + 1
+    assert all(any(name in what for what in named) for name in [*odd, "dict {'provider': 'xero'"])
+    assert any("15.2 MiB" in what for what in named)
+
+
+def test_indexes_that_eat_or_block_tokens_are_named(cli, database, reachable):
+    """One that deletes, and one that makes two tokens with equal fields impossible; what is unique anyway is not."""
+    database.tokens.create_index("expires_at", expireAfterSeconds=0, name="clean-up")
+    database.tokens.create_index("grant_fingerprint", unique=True, name="one-grant")
+    database.tokens.create_index([("provider", 1), ("account", 1)], unique=True, name="harmless")
+    database.tokens.create_index("meta.user", unique=True, sparse=True, name="theirs")
+    ran = cli.run("check", "--json")
+    assert ran.code == 1
+    eats, blocks = whats(ran)
+    assert "'clean-up' on expires_at MongoDB deletes tokens" in eats
+    assert "unique index 'one-grant' on grant_fingerprint" in blocks
+
+
+def test_a_collection_of_another_program_is_a_warning(cli, database, reachable):
+    """Its documents name no provider and account."""
+    database.tokens.insert_many([{"user": n, "token": "x"} for n in range(5)])
+    (warning,) = warned(cli.run("check", "--json"))
+    assert "documents that are no tokens" in warning
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "arn:aws:secretsmanager:eu-west-1:1:secret:xero",
+        "vault:secret/data/xero#client_secret",
+        "op://vault/xero/secret",
+        "projects/1/secrets/xero/versions/latest",
+        "changeme",
+        "CHANGE_ME",
+        "xxx",
+        "XXXXXXXX",
+        "...",
+        "your-client-secret",
+        "<client secret>",
+        "${XERO_SECRET}",
+        "{{ xero_secret }}",
+        "TODO",
+        "password",
+        " really-secret-1f2e3d ",
+    ],
+)
+def test_a_secret_that_nobody_filled_in_is_a_warning(cli, reachable, monkeypatch, text):
+    """Without a word of it."""
+    monkeypatch.setenv("TEST_CLIENT_SECRET", text)
+    ran = cli.run("check", "--json")
+    assert ran.code == 0
+    (warning,) = warned(ran)
+    assert warning.startswith("providers.xero.client_secret: it ")
+    assert text.strip() not in "".join(warned(ran)) or len(text.strip()) < 4
+
+
+def test_a_token_url_that_can_t_be_reached_is_a_warning(cli, reachable):
+    """It may come back; the daemon goes on without."""
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        closed = gone.getsockname()[1]
+    cli.write(cli.config.read_text().replace(f":{reachable}/", f":{closed}/"))
+    ran = cli.run("check", "--json")
+    assert ran.code == 0
+    assert warned(ran) == [f"providers.xero.token_url: 127.0.0.1:{closed}: no connection: Connection refused"]
+    assert cli.run("check").out.splitlines()[-1] == (
+        "1 warning; everything else that was checked is in order."
+    )
+
+
+def test_a_token_url_whose_certificate_is_not_trusted_is_a_problem(cli, tmp_path):
+    """Somebody must correct it. No request is sent."""
+    made = Certified.made("localhost")
+    (tmp_path / "cert.pem").write_bytes(made.public + made.key)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "cert.pem")
+    received = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            try:
+                with context.wrap_socket(server.accept()[0], server_side=True) as connection:
+                    received.append(connection.recv(1))
+            except OSError as why:
+                received.append(why)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        url = f'[providers.xero]\ntoken_url = "https://localhost:{server.getsockname()[1]}/token"'
+        cli.write(cli.config.read_text().replace("[providers.xero]", url))
+        ran = cli.run("check", "--json")
+        serving.join(10)
+    assert ran.code == 1
+    (problem,) = whats(ran)
+    assert "its certificate is not accepted: self-signed certificate" in problem
+    assert not any(isinstance(one, bytes) and one for one in received)
+
+
+def test_what_is_asked_through_a_proxy_is_not_tried_but_the_proxy_is(cli):
+    """This machine may have no other way out."""
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        port = proxy.getsockname()[1]
+        cli.write(cli.config.read_text() + f'[refresh]\nproxy = "http://127.0.0.1:{port}"\n')
+        ran = cli.run("check", "--json")
+    assert (ran.code, warned(ran)) == (0, [])
+    assert {("refresh.proxy", "ok"), ("providers.xero.token_url", "not tried")} <= tried(ran)
+
+
+def test_a_refused_login_is_named(cli, reachable):
+    """MongoDB answers: nobody is sent to start it, and its own words are not repeated."""
+    host = cli.uri.partition("://")[2].partition("/")[0]
+    uri = cli.uri.replace("mongodb://", "mongodb://refreshd:canary-pw@") + "&authSource=app"
+    cli.write(cli.config.read_text().replace(cli.uri, uri))
+    ran = cli.real("check", "--json")
+    assert ran.code == 69
+    (problem,) = ran.json()["problems"]
+    assert problem["what"] == f"MongoDB at {host} refuses the login refreshd (authSource app)"
+    assert "Start MongoDB" not in ran.out
+    assert "canary-pw" not in ran.out + ran.err
+    listed = cli.real("list")
+    assert (listed.code, f"MongoDB at {host} refuses the login refreshd" in listed.err) == (69, True)

@@ -1,0 +1,46 @@
+"""What the store holds: tokens that can be claimed, once each, and nothing else. Everything raises what the look does."""
+
+from collections.abc import Iterable
+
+from daemon.adapters.mongo_contents import duplicates, look_for_due, strangers, unclaimable
+from daemon.commands.access import Access
+from daemon.commands.checks.report import Report
+from daemon.domain.provider import Provider
+
+
+async def check_duplicates(access: Access, report: Report) -> None:
+    found = await duplicates(access.mongo)
+    for ids in found:
+        report.problem(
+            "store.collection",
+            f"one refresh token is stored several times: {', '.join(ids)}",
+            "Remove all but one: each would spend the others'.",
+        )
+    if not found:
+        report.passed("store.collection", "no refresh token is stored twice")
+
+
+async def check_claims(providers: Iterable[Provider], access: Access, report: Report) -> None:
+    """The sweep's own query, and the documents that no claim could use."""
+    counts = [await look_for_due(access.mongo, one, access.ring) for one in providers]
+    report.passed("store.collection", f"a sweep finds what is due ({sum(counts)} tokens looked at)")
+    odd = await unclaimable(access.mongo, access.ring)
+    for document in odd:
+        report.problem(
+            "store.collection",
+            f"{document.id} can't be renewed: {document.why}",
+            "Correct what the application writes, and this document.",
+        )
+    if not odd:
+        report.passed("store.collection", "every scheduled document can be claimed")
+
+
+async def check_strangers(access: Access, report: Report) -> None:
+    ids = await strangers(access.mongo)
+    if ids:
+        some = ", ".join(ids[:3]) + (" …" if len(ids) > 3 else "")
+        report.warn(
+            "store.collection",
+            f"it holds documents that are no tokens (they name no provider and account): {some}",
+            "Give refreshd a collection of its own: store.database, store.collection.",
+        )

@@ -1,0 +1,81 @@
+"""The machine: its state directory, the journal in it, and its clock."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from daemon.adapters.room import allocated, room_for, shortage
+from daemon.commands.checks.report import Report
+from daemon.commands.failure import Exit
+from daemon.runtime.clock import Clock
+from daemon.runtime.filesystem import filesystem_at, is_remote, mounts
+from daemon.runtime.settings import Settings
+
+
+def check_state(settings: Settings, report: Report) -> None:
+    """The journal needs a directory on a disk of this machine that takes writes, and room; one that is there must be
+    whole.
+    """
+    directory = settings.state_dir
+    existing = next((path for path in (directory, *directory.parents) if path.exists()), directory)
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        report.problem(
+            "state.dir",
+            f"{directory} is not a directory that this user may write to",
+            "Correct it, or the directory's owner and mode.",
+            code=Exit.CONFIG,
+        )
+        return
+    filesystem = filesystem_at(existing.resolve(), mounts())
+    if filesystem is not None and is_remote(filesystem):
+        report.problem(
+            "state.dir",
+            f"{directory} is on a network file system ({filesystem})",
+            "Choose a directory on a disk of this machine.",
+            code=Exit.CONFIG,
+        )
+    asked = room_for(settings.refresh.concurrency) - allocated(directory / "journal.db-wal")
+    if (short := shortage(existing, asked=max(0, asked))) is not None:
+        report.problem("state.dir", short, "Make room: replies are kept there.")
+    else:
+        report.passed("state.dir", f"{directory} takes writes and has room for replies")
+    _check_journal(directory / "journal.db", report)
+
+
+def _check_journal(journal: Path, report: Report) -> None:
+    if not journal.exists():
+        report.passed("journal", "there is none yet; `run` makes it")
+    elif _is_whole(journal):
+        report.passed("journal", f"{journal} is whole")
+    else:
+        report.problem(
+            "journal",
+            f"{journal} is damaged or can't be read",
+            "It may hold tokens that exist nowhere else: check owner and mode; if damaged, move it aside and keep it.",
+        )
+
+
+def _is_whole(journal: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as database:
+            found = database.execute("pragma quick_check").fetchone()
+    except sqlite3.Error:
+        return False
+    return bool(found == ("ok",))
+
+
+def check_clock(clock: Clock, settings: Settings, report: Report) -> None:
+    """Compare the machine's clock with MongoDB's."""
+    skew = clock.skew
+    if skew is None:
+        return
+    seconds = abs(skew).total_seconds()
+    if abs(skew) > settings.store.max_clock_skew:
+        report.problem(
+            "store.max_clock_skew",
+            f"this machine's clock and MongoDB's differ by {seconds:.0f} s",
+            "Set both by NTP.",
+        )
+    else:
+        report.passed("clock", f"it differs from MongoDB's by {seconds:.1f} s")

@@ -1,0 +1,75 @@
+"""The providers: configured at all, and reachable from here."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from daemon.adapters.reach import Place, Unreached, reach
+from daemon.commands.checks.report import Report
+from daemon.domain.provider import Provider
+from daemon.domain.target import NotSendable, is_loopback, token_url
+from daemon.runtime.settings import Settings
+
+WITHIN = timedelta(seconds=10)  # for all token URLs together
+
+
+def check_providers(settings: Settings, report: Report) -> None:
+    """Whether there are any."""
+    if not settings.providers and not settings.demo.enabled:
+        report.warn(
+            "providers", "none is configured, so nothing is refreshed", "`refreshd providers` lists them."
+        )
+    elif settings.providers:
+        report.passed("providers", f"{len(settings.providers)} configured: {', '.join(settings.providers)}")
+
+
+def check_token_urls(settings: Settings, report: Report) -> None:
+    """Look up, connect to and agree on TLS with each token URL; no token is sent. What is asked through the proxy is
+    not tried, but the proxy is.
+    """
+    urls = dict(_urls(settings, report))
+    found = reach(set(urls.values()), within=WITHIN)
+    for where, place in urls.items():
+        _judge(where, place, found[place], report)
+
+
+def _urls(settings: Settings, report: Report) -> Iterator[tuple[str, Place]]:
+    proxy = settings.refresh.proxy
+    if proxy is not None:
+        yield "refresh.proxy", _place(proxy.reveal())
+    for name, provider in settings.providers.items():
+        where = f"providers.{name}.token_url"
+        if (url := _complete(provider)) is None:
+            report.skipped(where, "it differs from token to token")
+        elif proxy is not None and not is_loopback(url):
+            report.skipped(where, f"{urlsplit(url).hostname} is asked through the proxy")
+        else:
+            yield where, _place(url)
+
+
+def _complete(provider: Provider) -> str | None:
+    """The URL of a token that sets no variable; None where it must set one."""
+    try:
+        return token_url(provider, {})
+    except NotSendable:
+        return None
+
+
+def _place(url: str) -> Place:
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    return Place(host=parts.hostname or "", port=parts.port or (443 if tls else 80), tls=tls)
+
+
+def _judge(where: str, place: Place, unreached: Unreached | None, report: Report) -> None:
+    """TLS that fails is the operator's to mend; a server that is away may come back."""
+    if unreached is None:
+        report.passed(where, f"{place} can be reached{' by TLS' if place.tls else ''}")
+    elif unreached.distrusted:
+        do = "Correct the URL, or the certificates that this machine trusts."
+        report.problem(where, f"{place}: {unreached.why}", do)
+    else:
+        do = (
+            "Look at the host's name, the network and the firewall; tokens can't be renewed until it answers."
+        )
+        report.warn(where, f"{place}: {unreached.why}", do)

@@ -1,0 +1,124 @@
+"""MongoDB: the way there, what it promises, and what this login may do there."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from daemon.adapters.mongo import LoginRefused, Refusal
+from daemon.adapters.mongo_contents import TooLong
+from daemon.adapters.mongo_inspection import (
+    due_index_is_right,
+    harmful_indexes,
+    missing_rights,
+    write_with_majority,
+)
+from daemon.commands.access import Access, open_store
+from daemon.commands.checks.documents import check_claims, check_duplicates, check_strangers
+from daemon.commands.checks.keys import check_missing_keys, check_stored_keys
+from daemon.commands.checks.machine import check_clock
+from daemon.commands.checks.report import Report
+from daemon.commands.failure import Exit
+from daemon.domain.claim import StoreLost
+from daemon.runtime.problem import SettingsInvalid
+from daemon.runtime.settings import Settings
+
+Step = Callable[[Access, Report], Awaitable[None]]
+
+
+async def check_store(settings: Settings, report: Report) -> None:
+    """Everything that needs MongoDB, as far as it answers."""
+    steps: tuple[Step, ...] = (*_STEPS, partial(check_claims, settings.providers.values()))
+    try:
+        async with open_store(settings) as access:
+            _tell_address(access, settings, report)
+            check_clock(access.clock, settings, report)
+            for step in steps:
+                await _take(step, access, report)
+    except LoginRefused as refused:
+        do = "Correct the user's name, the password or authSource in store.uri."
+        report.problem("store.uri", str(refused), do, code=Exit.UNAVAILABLE)
+    except StoreLost as lost:
+        report.problem("store.uri", str(lost), "Start MongoDB, or correct the URI.", code=Exit.UNAVAILABLE)
+    except SettingsInvalid as invalid:
+        report.invalid(invalid.problems)
+
+
+async def _take(step: Step, access: Access, report: Report) -> None:
+    """One step; what it may not do does not keep the next one from being taken. Raises StoreLost."""
+    try:
+        await step(access, report)
+    except Refusal as why:
+        report.problem("store.uri", str(why), "Grant it; the role readWrite has all that is needed.")
+    except TooLong as why:
+        report.skipped("store.collection", str(why))
+
+
+def _tell_address(access: Access, settings: Settings, report: Report) -> None:
+    address, tokens = access.mongo.address, access.mongo.tokens
+    login = f"as {address.login}" if address.login else "without a login"
+    way = "by TLS" if address.tls else "without TLS"
+    where = f"database {tokens.database.name}, collection {tokens.name}"
+    report.passed("store.uri", f"MongoDB at {address} answers {login}, {way}: {where}")
+    if settings.store.embedded or address.local:
+        return
+    if address.login is None:
+        what = f"MongoDB at {address} asks for no login: everybody who reaches it can change tokens"
+        report.warn("store.uri", what, "Turn its access control on, and give refreshd a login.")
+    if not address.tls:
+        report.warn(
+            "store.uri", f"the way to MongoDB at {address} is not encrypted", "Add tls=true to the URI."
+        )
+    elif not address.verified:
+        what = f"the certificate of MongoDB at {address} is not checked"
+        report.warn("store.uri", what, "Name its authority by tlsCAFile instead.")
+
+
+async def _check_topology(access: Access, report: Report) -> None:
+    if access.mongo.retryable_writes:
+        report.passed("store.uri", "it is a replica set, or a cluster of them")
+    else:
+        report.warn(
+            "store.uri",
+            "this MongoDB stands alone: no failover and no retryable writes",
+            "Make it a replica set, even of one member.",
+        )
+
+
+async def _check_rights(access: Access, report: Report) -> None:
+    missing = await missing_rights(access.mongo)
+    for right in missing:
+        report.problem(
+            "store.uri", f"this login may not {right}", "Grant it; the role readWrite has all that is needed."
+        )
+    if not missing:
+        report.passed("store.uri", "this login has every right that is needed")
+
+
+async def _check_writing(access: Access, report: Report) -> None:
+    await write_with_majority(access.mongo)
+    report.passed("store.uri", "a majority of its members confirms a write, on disk")
+
+
+async def _check_indexes(access: Access, report: Report) -> None:
+    right, harms = await due_index_is_right(access.mongo), await harmful_indexes(access.mongo)
+    if not right:
+        report.problem(
+            "store.collection",
+            "its index 'due' is not the one that the sweep needs",
+            "Drop that index: the daemon makes it anew.",
+        )
+    for harm in harms:
+        report.problem("store.collection", harm.why, f"Drop the index {harm.name!r}.")
+    if right and not harms:
+        report.passed("store.collection", "its indexes are as they must be")
+
+
+_STEPS: tuple[Step, ...] = (
+    _check_topology,
+    _check_rights,
+    _check_writing,
+    _check_indexes,
+    check_stored_keys,
+    check_missing_keys,
+    check_duplicates,
+    check_strangers,
+)

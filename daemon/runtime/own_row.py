@@ -1,0 +1,71 @@
+"""The instance's row in the store, kept up to date while the daemon runs."""
+
+import asyncio
+import socket
+import sqlite3
+from collections.abc import Awaitable
+from datetime import datetime
+
+from daemon import __version__
+from daemon.adapters.event_log import EventLog
+from daemon.adapters.journal_keys import Entries, entries_by_key
+from daemon.adapters.mongo import Mongo, Refusal
+from daemon.adapters.mongo_instances import InstanceRow, forget_silent_instances, report_instance
+from daemon.runtime.bootstrap import Keys
+from daemon.runtime.instance import Instance
+
+
+class OwnRow:
+    """Writes the row. What MongoDB refuses is logged once, and renewals go on without."""
+
+    def __init__(self, mongo: Mongo, keys: Keys, instance: Instance, log: EventLog) -> None:
+        self._mongo = mongo
+        self._keys = keys
+        self._instance = instance
+        self._log = log
+        self._begun = mongo.clock.boot()
+        self._started: datetime | None = None  # by MongoDB's clock
+        self._indexed = False
+        self._refused: set[str] = set()
+
+    async def write(self) -> None:
+        """Write the row as seen now. Raises StoreLost."""
+        if not self._indexed:
+            self._indexed = await self._allowed(
+                "the index that ends old rows", forget_silent_instances(self._mongo)
+            )
+        try:
+            used = await asyncio.to_thread(entries_by_key, self._instance.directory / "journal.db")
+        except sqlite3.Error:
+            return  # rather an old row than one that says that no key is needed
+        row = InstanceRow(
+            id=self._instance.id,
+            kind="run",
+            host=socket.gethostname(),
+            version=__version__,
+            started_at=self._started_at(),
+            keys=dict.fromkeys(self._keys.ring.ids, Entries()) | dict(used),
+        )
+        await self._allowed("this instance's row", report_instance(self._mongo, row))
+
+    def _started_at(self) -> datetime:
+        if self._started is None:
+            clock = self._mongo.clock
+            self._started = clock.now() - (clock.boot() - self._begun)
+        return self._started
+
+    async def _allowed(self, what: str, work: Awaitable[None]) -> bool:
+        """Whether MongoDB did the work."""
+        try:
+            await work
+        except Refusal as why:
+            if what not in self._refused:
+                self._refused.add(what)
+                self._log.log(
+                    "store.refused",
+                    "warning",
+                    message=f"{what} could not be stored: {why}",
+                    do="grant the rights that `refreshd check` names; renewals go on without",
+                )
+            return False
+        return True
