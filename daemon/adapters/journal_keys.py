@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.adapters.journal import UNUSABLE, WAITING
+from daemon.adapters.journal_row import UNUSABLE, WAITING
 
 # The key's id stands between the first two dots of a sealed text.
 _COUNT = f"""

@@ -75,11 +75,10 @@ class Reply:
     status: int
     content_type: str
     retry_after: str | None
-    location: str | None = field(default=None, repr=False)
     body: bytes = field(repr=False)
     whole: bool
     asked_at: datetime
-    location: str | None = field(default=None, repr=False)
+    location: str | None = field(default=None, repr=False)  # the header, as received
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

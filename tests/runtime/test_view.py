@@ -70,7 +70,7 @@ class Stage:
             last_hour=SimpleNamespace(
                 told=lambda: SimpleNamespace(outcomes={}, shortest_lead=[], mean_lead=[], late=0)
             ),
-            keys=SimpleNamespace(ring=Ring()),
+            keys=SimpleNamespace(ring=Ring(), wrong=None),
         )
         self.view.parts = parts
         self.view.providers = dict.fromkeys(providers)  # type: ignore[arg-type]
