@@ -96,6 +96,11 @@ class Lane:
     async def work(self) -> int:
         """Claim and start all that is due. Returns how many were claimed. Raises StoreLost."""
         self._lost = False
+        if self.provider.name in self._journal.crowded:
+            await self._pauses.pause(
+                self.provider, Reason.UNPARSED
+            )  # until somebody has looked at what it keeps
+            return 0
         self._shy_until = self._clock.boot() + SHYNESS
         claimed, more = 0, True
         try:

@@ -94,6 +94,10 @@ class Journal(Protocol):
         """The ids of the tokens that have a reply waiting here."""
 
     @property
+    def crowded(self) -> Collection[str]:
+        """Providers whose retained replies take more of the disk than one provider may have."""
+
+    @property
     def writable(self) -> bool:
         """Whether a reply that comes now could be kept."""
 

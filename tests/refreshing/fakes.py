@@ -330,6 +330,7 @@ class MemoryJournal:
         self.kept: dict[int, Entry] = {}
         self.retained: dict[int, str] = {}
         self.disk_full = False
+        self.crowded: set[str] = set()
         self._unkept: set[int] = set()
         self._works = True
         self._diary = diary

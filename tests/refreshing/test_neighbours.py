@@ -264,6 +264,20 @@ async def test_a_failing_token_that_probes_does_not_make_a_healthy_one_wait(worl
     assert world.told(TokenRenewed)[0].lead > timedelta(minutes=4)
 
 
+async def test_a_provider_whose_kept_replies_crowd_the_disk_is_asked_nothing_more(world_of):
+    """Not even by a probe; the others go on."""
+    world = world_of(provider("acme"), provider("other"))
+    world.store.put("1")
+    world.store.put("1", of="other")
+    world.journal.crowded = {"acme"}
+    await swept(world, times=20)
+    assert world.store.paused["acme"].reason is Reason.UNPARSED
+    assert [event.provider for event in world.told(TokenRenewed)] == ["other"]
+    world.journal.crowded = set()
+    await swept(world, times=2)
+    assert world.store.paused == {}
+
+
 # ---------------------------------------------------------------- pauses, reloads and lanes that fail
 
 
