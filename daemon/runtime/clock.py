@@ -42,7 +42,7 @@ class Clock:
         if (
             self._store_zero is not None
             and error > max(QUICK / 2, self._error)
-            and abs(zero - self._store_zero) <= error + self._error
+            and abs(zero - self._store_zero) <= error + self._error + QUICK  # a sleep is counted no better
         ):
             return
         self._store_zero, self._error = zero, error
