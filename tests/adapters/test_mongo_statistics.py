@@ -7,8 +7,9 @@ import pytest
 from bson import DatetimeMS
 from pymongo import MongoClient
 
+from daemon.adapters.count_pipelines import due_soon
 from daemon.adapters.mongo import Mongo
-from daemon.adapters.mongo_statistics import _due_pipeline, repair_undated, statistics
+from daemon.adapters.mongo_statistics import repair_undated, statistics
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import TokenHeld
 from daemon.domain.secret import Secret
@@ -208,7 +209,7 @@ async def test_the_next_hour_is_counted_from_the_index_alone(mongo):
             for n in range(600)
         ]
     )
-    pipeline = _due_pipeline(NOW, {"p0", "p1", "p2"})
+    pipeline = due_soon(NOW, {"p0", "p1", "p2"})
     command = {"aggregate": "tokens", "pipeline": pipeline, "cursor": {}}
     told = await mongo.tokens.database.command("explain", command, verbosity="executionStats")
     stats = told.get("executionStats") or told["stages"][0]["$cursor"]["executionStats"]
