@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from daemon.adapters.audit import Audit
 from daemon.adapters.mongo import Mongo
+from daemon.adapters.mongo_bulk import update_where
 
 MOST_OWNERS = 20
 
@@ -25,8 +26,7 @@ async def adopt(mongo: Mongo, audit: Audit, instance: str) -> int:
     theirs = {"lease.owner": instance}
     await audit.note("adopt", instance, None)
     now = {"$set": {"lease.hold": mongo.clock.now()}}
-    result = await mongo.promised(mongo.tokens.update_many(theirs, now))
-    return result.matched_count
+    return (await update_where(mongo, theirs, now)).matched
 
 
 async def owners(mongo: Mongo) -> Sequence[str]:

@@ -172,7 +172,7 @@ class Consents:
 
 def same(stored: Document, *fields: str) -> Fields:
     """The condition that a document still holds what was read."""
-    return {"_id": stored["_id"], **{name: stored.get(name) for name in fields}}
+    return {"_id": {"$eq": stored["_id"]}, **{name: {"$eq": stored.get(name)} for name in fields}}
 
 
 def next_revision(stored: Document | None) -> int:

@@ -8,8 +8,9 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from daemon.adapters.keyring import KeyRing, Unopenable
 from daemon.adapters.mongo import Mongo, Refusal
-from daemon.adapters.mongo_due import DueTokens
-from daemon.adapters.token_document import CLAIMED_FIELDS, Document, IllTyped, token_of
+from daemon.adapters.mongo_due import DueTokens, Look
+from daemon.adapters.mongo_keys import openable
+from daemon.adapters.token_document import CLAIMED_FIELDS, Document, IllTyped, presented_field, token_of
 from daemon.domain.provider import Provider
 
 LIMIT = timedelta(seconds=30)  # for what reads every document
@@ -127,8 +128,17 @@ async def unclaimable(mongo: Mongo, ring: KeyRing) -> list[Odd]:
 
 async def look_for_due(mongo: Mongo, provider: Provider, ring: KeyRing) -> int:
     """Ask as a sweep of `provider` asks, and claim nothing. Returns how many tokens it found, at most MOST_NAMED."""
-    due = DueTokens(mongo, owner="check", keyring=lambda: ring, chance=lambda: 0.0)
-    found, _ = await due.next(provider, limit=MOST_NAMED, busy=(), now=mongo.clock.now())
+    look = Look(
+        provider=provider,
+        limit=MOST_NAMED,
+        busy=(),
+        owner="check",
+        now=mongo.clock.now(),
+        asked=mongo.clock.boot(),
+        adopting=True,
+        openable=openable(ring, presented_field(provider.definition.grant)),
+    )
+    found, _ = await DueTokens(mongo, chance=lambda: 0.0).next(look)
     return len(found)
 
 

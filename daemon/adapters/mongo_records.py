@@ -1,4 +1,4 @@
-"""Results, written only where the document still holds the refresh token that was presented.
+"""Results, written only where the document still holds what was presented.
 
 Many results share one bulk write. Where that brings no clean acknowledgement of all of them, the documents are read
 and judged: a token may have been re-sealed, or another replica may have condemned it because *we* had spent it; then
@@ -12,11 +12,13 @@ from datetime import timedelta
 import bson
 from bson.errors import BSONError
 from pymongo import UpdateOne
-from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
+from pymongo.errors import ConnectionFailure, PyMongoError
 
 from daemon.adapters.batcher import Batcher
+from daemon.adapters.document_limits import LARGE, READABLE
 from daemon.adapters.keyring import KeyRing, Unopenable
 from daemon.adapters.mongo import Mongo
+from daemon.adapters.mongo_bulk import refusals
 from daemon.adapters.token_document import Document, Written, written
 from daemon.domain.change import Change, Renewed
 from daemon.domain.claim import Claim, Recorded, StoreLost, Unusable
@@ -29,9 +31,15 @@ APART = timedelta(
 )  # saves a quarter of all CPU where a provider takes 200 ms; see bench/README.md
 SWAPS = 4  # how often a write is swapped onto a document that keeps changing under it, before it is left to a replay
 
-_JUDGED_BY = dict.fromkeys(
-    ["state", "access_token", "refresh_token", "lease", "updated_at", "last_failure", "extra"], 1
-)
+# What tells whether a result is stored already, or may still be; nothing of a document that is too large by now.
+_JUDGED_BY: Mapping[str, object] = {
+    **{
+        name: {"$cond": [READABLE, f"${name}", "$$REMOVE"]}
+        for name in ("state", "access_token", "refresh_token", "lease", "updated_at", "last_failure")
+    },
+    "extra": {"$type": "$extra"},
+    "large": LARGE,
+}
 
 # What an application that inserts a document may leave out, filled in on first sight.
 _FILL = [
@@ -46,6 +54,8 @@ _FILL = [
 
 Verdict = Recorded | StoreLost | Unusable
 
+_RESTING = [State.NEEDS_REAUTH.value, State.PAUSED.value]  # what a record respects
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Write:
@@ -59,6 +69,23 @@ class _Write:
     def successor(self) -> Secret | None:
         return self.change.successor if isinstance(self.change, Renewed) else None
 
+    @property
+    def presented(self) -> Secret | None:
+        token = self.claim.token
+        return token.access_token if self.is_exchange else token.refresh_token
+
+    @property
+    def is_exchange(self) -> bool:
+        """Whether the access token is what was presented, and is replaced by what came."""
+        return self.claim.spent_field == "access_token"
+
+    @property
+    def replaces(self) -> bool:
+        """Whether another value takes the place of the presented one: then that alone is fence enough."""
+        if self.is_exchange and isinstance(self.change, Renewed):
+            return self.change.granted.access_token != self.presented
+        return self.successor is not None
+
     def operations(self) -> list[UpdateOne]:
         """For the document as it was read: nothing has happened to it since. Each must match."""
         if self.claim.token.revision is None:
@@ -66,13 +93,14 @@ class _Write:
         return [self._fast()]
 
     def _fast(self) -> UpdateOne:
+        state = self.claim.token.state.value
         conditions = {
             "_id": self.claim.token.id,
-            "refresh_token": self.claim.spent,
-            "state": self.claim.token.state.value,
+            self.claim.spent_field: {"$eq": self.claim.spent},
+            "state": state,
             "lease.claim": self.claim.id,
         }
-        return UpdateOne(conditions, _update(self.written.fields))
+        return UpdateOne(conditions, _update(_allowed(self.written.fields, state, self.change)))
 
 
 class MongoRecords:
@@ -143,6 +171,8 @@ class MongoRecords:
                 verdict = self._verdict(documents.get(write.claim.token.id), write)
             except Unopenable as why:
                 verdict = Unusable(f"what is stored now can't be compared: {why}")
+            except Exception as why:  # noqa: BLE001  one document must not stop the others
+                verdict = Unusable(f"what is stored now can't be compared: {type(why).__name__}")
             if isinstance(verdict, UpdateOne):
                 swaps[place] = verdict
             else:
@@ -155,26 +185,29 @@ class MongoRecords:
             return {}
         try:
             result = await self._mongo.tokens.bulk_write(list(swaps.values()), ordered=False)
-        except BulkWriteError as error:
-            places, refused = list(swaps), error.details.get("writeErrors", [])
-            return {
-                places[one["index"]]: Unusable(f"MongoDB refuses the result (code {one.get('code')})")
-                for one in refused
-            }
         except PyMongoError as error:
-            raise self._mongo.lost(error) from None
+            refused = refusals(error)
+            if refused is None:
+                raise self._mongo.lost(error) from None
+            places = list(swaps)
+            return {
+                places[index]: Unusable(f"MongoDB refuses the result (code {code})")
+                for index, code in refused.items()
+            }
         if result.matched_count < len(swaps):
             return {}
         return dict.fromkeys(swaps, Recorded.STORED)
 
-    def _verdict(self, document: Document | None, write: _Write) -> Recorded | UpdateOne:
+    def _verdict(self, document: Document | None, write: _Write) -> Recorded | Unusable | UpdateOne:
         """What became of `write`, or how it goes onto the document as it is now. Raises Unopenable."""
         if document is None:
             return Recorded.SUPERSEDED
+        if document["large"]:
+            return Unusable("what is stored now is too large to be compared")
         if self._is_stored(document, write):
             return Recorded.STORED
-        if self._holds(document, write, write.claim.token.refresh_token) and (
-            _is_under_our_claim(document, write) or write.successor is not None
+        if self._holds(document, write, write.claim.spent_field, write.presented) and (
+            _is_under_our_claim(document, write) or write.replaces
         ):
             return _swap(document, write)
         return Recorded.SUPERSEDED
@@ -184,21 +217,23 @@ class MongoRecords:
         ours = write.written
         if write.successor is not None:
             return document.get("refresh_token") == ours.refresh_token or self._holds(
-                document, write, write.successor
+                document, write, "refresh_token", write.successor
             )
         if ours.access_token is not None:
-            return document.get("access_token") == ours.access_token or self._holds_access(document, write)
+            sealed = document.get("access_token")
+            if write.is_exchange and sealed == write.claim.spent:
+                return False  # though the same value may have come again
+            return sealed == ours.access_token or self._holds_access(document, write)
         told = [name for name in ("updated_at", "last_failure") if name in ours.fields]
         return all(document.get(name) == ours.fields[name] for name in told)
 
-    def _holds(self, document: Document, write: _Write, expected: Secret | None) -> bool:
-        sealed = document.get("refresh_token")
+    def _holds(self, document: Document, write: _Write, field: str, expected: Secret | None) -> bool:
+        sealed = document.get(field)
         if sealed is None or expected is None:
             return sealed is None and expected is None
-        if expected == write.claim.token.refresh_token and sealed == write.claim.spent:
+        if expected == write.presented and sealed == write.claim.spent:
             return True
-        token = write.claim.token.id
-        return Secret(self._keyring().open(sealed, token_id=token, field="refresh_token")) == expected
+        return Secret(self._keyring().open(sealed, token_id=write.claim.token.id, field=field)) == expected
 
     def _holds_access(self, document: Document, write: _Write) -> bool:
         """No fence: where it can't be told, no."""
@@ -224,21 +259,35 @@ def _unwritable(write: _Write) -> Unusable | None:
 
 def _swap(document: Document, write: _Write) -> UpdateOne:
     """The write for the document as it is now; what its state, its lease or its owner's fields forbid is left out."""
-    fields = dict(write.written.fields)
-    if not _is_under_our_claim(document, write):
+    state = document.get("state")
+    fields = _allowed(write.written.fields, state, write.change)
+    field = write.claim.spent_field
+    unchanged: dict[str, object] = {
+        field: {"$eq": document.get(field)},
+        "state": {"$eq": state} if state in _RESTING else {"$nin": _RESTING},
+    }
+    if _is_under_our_claim(document, write):
+        unchanged["lease.claim"] = write.claim.id
+    else:
         fields.pop("lease", None)  # another replica's claim is not ours to end
-    if document.get("state") == State.PAUSED.value:
-        fields |= {"due_at": None}
-        fields.pop("state", None)
-    elif document.get("state") == State.NEEDS_REAUTH.value:
-        fields |= {"state": State.ACTIVE.value} if isinstance(write.change, Renewed) else {"due_at": None}
-    if "extra" in document and not isinstance(document["extra"], Mapping):
+    if document["extra"] not in ("object", "missing"):
         kept = {name: fields.pop(name) for name in list(fields) if name.startswith("extra.")}
         fields |= (
             {"extra": {name.removeprefix("extra."): value for name, value in kept.items()}} if kept else {}
         )
-    unchanged = {name: {"$eq": document.get(name)} for name in ("refresh_token", "state", "lease")}
     return UpdateOne({"_id": write.claim.token.id, **unchanged}, _update(fields))
+
+
+def _allowed(fields: Mapping[str, object], state: object, change: Change) -> dict[str, object]:
+    """What may be set where this `state` is stored: an operator's pause stays, and only a success ends a rest."""
+    if state == State.PAUSED.value:
+        return {name: value for name, value in fields.items() if name != "state"} | {"due_at": None}
+    if state == State.NEEDS_REAUTH.value:
+        return {
+            **fields,
+            **({"state": State.ACTIVE.value} if isinstance(change, Renewed) else {"due_at": None}),
+        }
+    return dict(fields)
 
 
 def _update(fields: Mapping[str, object]) -> dict[str, object]:

@@ -15,6 +15,7 @@ from pymongo.errors import PyMongoError
 from daemon.adapters.audit import Audit
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo import EPOCH, Mongo
+from daemon.adapters.mongo_bulk import update_where
 from daemon.adapters.mongo_consents import (
     SWAPS,
     Added,
@@ -26,6 +27,7 @@ from daemon.adapters.mongo_consents import (
     same,
 )
 from daemon.adapters.mongo_pauses import pause_of
+from daemon.adapters.mongo_resting import resting
 from daemon.adapters.token_document import Document, failure_of
 from daemon.domain.brake import Reason
 from daemon.domain.token import Failure, State, Token
@@ -130,8 +132,7 @@ class MongoRegistry:
     async def request_refresh(self, target: str) -> int:
         """Make a token, or every active token of a provider, due now, and change nothing else; how many there were."""
         due_now = {"$set": {"due_at": self._mongo.clock.now()}}
-        result = await self._mongo.promised(self._mongo.tokens.update_many(_selection(target), due_now))
-        return result.matched_count
+        return (await update_where(self._mongo, _selection(target), due_now)).matched
 
     async def _progress(self, query: Fields) -> Mapping[str, Progress]:
         fields = {"state": 1, "refreshed_at": 1, "last_failure": 1}
@@ -205,8 +206,7 @@ class MongoRegistry:
 
     async def paused_providers(self) -> Mapping[str, str]:
         """Who rests, and why."""
-        rows = await self._mongo.promised(self._mongo.providers.find({"paused": {"$ne": None}}).to_list())
-        return {str(row["_id"]): pause_of(row).reason.value for row in rows}
+        return {name: pause.reason.value for name, pause in (await resting(self._mongo)).items()}
 
     # ---------------------------------------------------------------- the parts
 

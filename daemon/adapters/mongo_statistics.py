@@ -5,55 +5,55 @@ Fields are used only where they have the type that they should have; MongoDB wou
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from operator import attrgetter
 
 import pymongo
 from pymongo.errors import PyMongoError
 
-from daemon.adapters.mongo import EPOCH, Mongo
-from daemon.adapters.mongo_pauses import pause_of
+from daemon.adapters.count_pipelines import LAST, NEWEST_FAILURES, by_provider_and_state, due_soon, is_usable
+from daemon.adapters.document_limits import NAMED
+from daemon.adapters.mongo import Mongo
+from daemon.adapters.mongo_bulk import Update, update_each
+from daemon.adapters.mongo_resting import resting
 from daemon.adapters.token_document import failure_of
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import TokenEnding, TokenHeld
-from daemon.domain.statistics import DUE_STEP, DUE_STEPS, ENDING, FailedToken, Statistics
+from daemon.domain.statistics import DUE_STEPS, FailedToken, Statistics
 from daemon.domain.token import FailureKind, State
 
 COUNT_LIMIT = timedelta(seconds=30)
-NEWEST_FAILURES = 20
-HELD_NAMED = ENDING_NAMED = 20  # of each provider and state
 REPAIRED_AT_ONCE = 1000
-_LAST = datetime(9999, 1, 1, tzinfo=UTC)  # sorts after every hold
-UNKNOWN = "unknown"  # in place of a provider or a state that is no text
 
 Row = Mapping[str, object]
 
 
-async def statistics(mongo: Mongo) -> Statistics:
-    """What the whole store looks like now. The cost is that of reading every document once, and then of what the index
-    holds of the next hour.
+async def statistics(mongo: Mongo, *, known: Collection[str] = ()) -> Statistics:
+    """What the whole store looks like now. Of providers that are not `known` the first 100 are named, the others counted
+    as one. The cost is that of reading every document once, and then of what the index holds of the next hour.
 
     Raises StoreLost, also when it takes longer than COUNT_LIMIT.
     """
     await mongo.hello()
     now = mongo.clock.now()
-    rows = await _within_limit(mongo, _pipeline(now))
-    overdue, due_soon = _due(await _within_limit(mongo, _due_pipeline(now, {_key(row)[0] for row in rows})))
-    resting = await mongo.promised(mongo.providers.find({"paused": {"$ne": None}}).to_list())
+    rows = await _within_limit(mongo, by_provider_and_state(now, known))
+    overdue, soon = _due(await _within_limit(mongo, due_soon(now, {_key(row)[0] for row in rows})))
+    paused = await resting(mongo, above_all=known)
     due = min((at for row in rows if isinstance(at := row["due_at"], datetime)), default=None)
     return Statistics(
         at=now,
         states=_states(rows),
         expired=_sums(rows, "expired"),
+        stuck=_sums(rows, "stuck"),
         set_aside=_sums(rows, "set_aside"),
         held=_sums(rows, "held"),
         ending=_sums(rows, "ending"),
         refresh_token_expiry=_first_ends(rows),
-        paused={str(row["_id"]): pause_of(row).reason.value for row in resting},
+        paused={name: pause.reason.value for name, pause in paused.items()},
         next_due_at=due,
         oldest_due_age=now - due if due is not None and due <= now else None,
         overdue=overdue,
-        due_soon=due_soon,
+        due_soon=soon,
         last_failures=_newest(rows),
         held_tokens=_held(rows),
         ending_tokens=_ending(rows),
@@ -69,15 +69,13 @@ async def repair_undated(mongo: Mongo, *, limit: int = REPAIRED_AT_ONCE) -> list
         "state": State.ACTIVE.value,
         "refresh_token": {"$type": "string"},
         "last_failure.kind": {"$ne": FailureKind.UNREAD.value},
-        "$expr": {"$not": [_is_usable("$due_at")]},
+        "$expr": {"$not": [is_usable("$due_at")]},
     }
-    found = await mongo.promised(mongo.tokens.find(undated, {"_id": 1}).limit(limit).to_list())
-    if not found:
-        return []
-    ids = [row["_id"] for row in found]
+    found = await mongo.promised(mongo.tokens.find({**undated, **NAMED}, {"_id": 1}).limit(limit).to_list())
+    ids = [str(row["_id"]) for row in found]
     due_now = {"$set": {"due_at": mongo.clock.now()}}
-    await mongo.promised(mongo.tokens.update_many({"_id": {"$in": ids}, **undated}, due_now))
-    return [str(name) for name in ids]
+    done = await update_each(mongo, [Update(ids=ids, condition=undated, change=due_now)])
+    return [name for name in ids if name not in done.refused]
 
 
 async def _within_limit(mongo: Mongo, pipeline: Sequence[Row]) -> list[dict[str, object]]:
@@ -92,126 +90,9 @@ async def _within_limit(mongo: Mongo, pipeline: Sequence[Row]) -> list[dict[str,
         raise mongo.lost(error) from None
 
 
-def _pipeline(now: datetime) -> list[Row]:
-    kind = "$last_failure.kind"
-    expired = {"$and": [{"$eq": ["$state", State.ACTIVE.value]}, _is_past("$expires_at", now)]}
-    set_aside = {"$in": [kind, [FailureKind.UNREADABLE.value, FailureKind.UNCONFIGURED.value]]}
-    held = {
-        "$and": [
-            _is_past("$due_at", now),
-            _is_past("$lease.until", now),
-            _is_date("$lease.hold"),
-            {"$gt": ["$lease.hold", now]},
-        ]
-    }
-    typed = {
-        "provider": _text_or_unknown("$provider"),
-        "state": _text_or_unknown("$state"),
-        "expired": expired,
-        "set_aside": set_aside,
-        "ends_at": _end_for_good(now),
-        "held": held,
-        "held_until": {"$cond": [held, "$lease.hold", _LAST]},
-        "owner": {
-            "$convert": {"input": "$lease.owner", "to": "string", "onError": UNKNOWN, "onNull": UNKNOWN}
-        },
-        "due_at": _usable_or_null("$due_at"),
-        "refresh_expires_at": _usable_or_null("$refresh_expires_at"),
-        "failed_at": _usable_or_null("$last_failure.at"),
-        "last_failure": 1,
-    }
-    newest = {
-        "n": NEWEST_FAILURES,
-        "sortBy": {"failed_at": -1},
-        "output": {"token": "$_id", "provider": "$provider", "last_failure": "$last_failure"},
-    }
-    soonest = {
-        "n": HELD_NAMED,
-        "sortBy": {"held_until": 1},
-        "output": {
-            "token": "$_id",
-            "provider": "$provider",
-            "owner": "$owner",
-            "hold": "$held_until",
-            "held": "$held",
-        },
-    }
-    first_ends = {
-        "n": ENDING_NAMED,
-        "sortBy": {"ends_at": 1},
-        "output": {"token": "$_id", "provider": "$provider", "ends_at": "$ends_at"},
-    }
-    group = {
-        "_id": {"provider": "$provider", "state": "$state"},
-        "count": {"$sum": 1},
-        **{name: {"$sum": {"$cond": [f"${name}", 1, 0]}} for name in ("expired", "set_aside", "held")},
-        "ending": {"$sum": {"$cond": [{"$lt": ["$ends_at", _LAST]}, 1, 0]}},
-        "due_at": {"$min": "$due_at"},
-        "refresh_expires_at": {"$min": "$refresh_expires_at"},
-        "failures": {"$topN": newest},
-        "first_held": {"$topN": soonest},
-        "first_ends": {"$topN": first_ends},
-    }
-    return [{"$project": typed}, {"$group": group}]
-
-
-def _due_pipeline(now: datetime, providers: Collection[str]) -> list[Row]:
-    """How many are overdue (step -1), and how many fall due in each step of the next hour. The index alone answers
-    this: naming the providers, its first field, keeps it to one range for each of them.
-    """
-    until = now + DUE_STEPS * DUE_STEP
-    step = {"$floor": {"$divide": [{"$subtract": ["$due_at", now]}, DUE_STEP / timedelta(milliseconds=1)]}}
-    return [
-        {"$match": {"provider": {"$in": sorted(providers)}, "due_at": {"$gt": EPOCH, "$lt": until}}},
-        {
-            "$group": {
-                "_id": {"$cond": [_is_date("$due_at"), {"$max": [-1, step]}, None]},
-                "count": {"$sum": 1},
-            }
-        },
-    ]
-
-
 def _due(rows: Sequence[Row]) -> tuple[int, list[int]]:
     steps: dict[object, int] = {row["_id"]: _number(row, "count") for row in rows}
     return steps.get(-1, 0), [steps.get(step, 0) for step in range(DUE_STEPS)]
-
-
-def _end_for_good(now: datetime) -> Row:
-    """When an active token's grant ends whatever we do, if soon: with its consent; with its access token where nothing
-    renews it; with its refresh token where no renewal succeeds. Never is the far end, so that it sorts last.
-    """
-    watched = {"$and": [{"$ne": [{"$type": "$refresh_token"}, "string"]}, {"$not": [_is_usable("$due_at")]}]}
-    failing = {"$gt": ["$failures", 0]}
-    ends: list[Row] = [
-        {"$cond": [_is_usable("$consent_ends_at"), "$consent_ends_at", _LAST]},
-        {"$cond": [{"$and": [watched, _is_usable("$expires_at")]}, "$expires_at", _LAST]},
-        {"$cond": [{"$and": [failing, _is_usable("$refresh_expires_at")]}, "$refresh_expires_at", _LAST]},
-    ]
-    first = {"$min": ends}
-    soon = {"$and": [{"$eq": ["$state", State.ACTIVE.value]}, {"$lt": [first, now + ENDING]}]}
-    return {"$cond": [soon, first, _LAST]}
-
-
-def _is_date(path: str) -> Row:
-    return {"$eq": [{"$type": path}, "date"]}
-
-
-def _is_past(path: str, now: datetime) -> Row:
-    return {"$and": [_is_date(path), {"$lt": [path, now]}]}
-
-
-def _is_usable(path: str) -> Row:
-    """A date that the index of what is due holds too."""
-    return {"$and": [_is_date(path), {"$gt": [path, EPOCH]}]}
-
-
-def _usable_or_null(path: str) -> Row:
-    return {"$cond": [_is_usable(path), path, None]}
-
-
-def _text_or_unknown(path: str) -> Row:
-    return {"$cond": [{"$eq": [{"$type": path}, "string"]}, path, UNKNOWN]}
 
 
 def _key(row: Row) -> tuple[str, str]:
@@ -269,7 +150,7 @@ def _held(rows: Sequence[Row]) -> list[TokenHeld]:
             token=str(item["token"]),
             provider=str(item["provider"]),
             owner=str(item["owner"]),
-            hold=item["hold"],
+            hold=item["held_until"],
         )
         for row in rows
         if isinstance(found := row["first_held"], list)
@@ -284,5 +165,5 @@ def _ending(rows: Sequence[Row]) -> list[TokenEnding]:
         for row in rows
         if isinstance(found := row["first_ends"], list)
         for item in found
-        if item["ends_at"] < _LAST
+        if item["ends_at"] < LAST
     ]

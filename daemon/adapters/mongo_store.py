@@ -5,37 +5,31 @@ given back, and one that is taken over from an earlier claim leaves a doubt.
 """
 
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
 from uuid import uuid4
 
-from pymongo import UpdateMany, UpdateOne
-
+from daemon.adapters.clock_steps import ClockSteps
+from daemon.adapters.document_limits import READABLE
 from daemon.adapters.keyring import KeyRing, Unopenable
 from daemon.adapters.mongo import Mongo, due
-from daemon.adapters.mongo_due import DueTokens
-from daemon.adapters.mongo_pauses import pause_of
+from daemon.adapters.mongo_bulk import Update, Updated, update_each
+from daemon.adapters.mongo_due import DueTokens, Look
+from daemon.adapters.mongo_keys import openable
+from daemon.adapters.mongo_leases import HELD, UNHELD, taken_over
 from daemon.adapters.mongo_records import MongoRecords
-from daemon.adapters.token_document import (
-    CLAIMED_FIELDS,
-    Document,
-    IllTyped,
-    failure_document,
-    failure_of,
-    token_of,
-)
+from daemon.adapters.mongo_resting import resting
+from daemon.adapters.mongo_set_aside import TOO_LARGE, MongoSetAside, Unfit
+from daemon.adapters.token_document import CLAIMED_FIELDS, Document, IllTyped, presented_field, token_of
 from daemon.domain.change import Change
 from daemon.domain.claim import Batch, Claim, Entry, Recorded, SetAside, StoreLost, Survey, Unusable
 from daemon.domain.provider import Grant, Provider
-from daemon.domain.secret import masked
-from daemon.domain.token import Failure, FailureKind
 
-SET_ASIDE_FOR = timedelta(minutes=5)  # at most this long after the cause was mended, the token is seen again
-SET_ASIDE_AT_ONCE = 500
+NOTHING = Batch(items=(), more=False)
 
 
 class MongoStore:
-    """Fits `refreshing.ports.Store`. `owner` is this instance's id."""
+    """Fits `refreshing.ports.Store`. `owner` is this instance's id. `max_clock_skew`: see ClockSteps."""
 
     def __init__(
         self,
@@ -45,6 +39,7 @@ class MongoStore:
         keyring: Callable[[], KeyRing],
         lease: timedelta,
         hold: Callable[[Provider], timedelta],
+        max_clock_skew: timedelta = timedelta(seconds=30),
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._mongo = mongo
@@ -53,37 +48,22 @@ class MongoStore:
         self._keyring = keyring
         self._lease = lease
         self._hold = hold
-        self._due = DueTokens(mongo, owner=owner, keyring=keyring, chance=chance)
-        self._burnt: list[tuple[str, list[object]]] = []
+        self._steps = ClockSteps(mongo.clock, tolerated=max_clock_skew)
+        self._due = DueTokens(mongo, chance=chance)
+        self._burnt: dict[str, set[str]] = {}  # claims to be given back, each with its tokens
+        self._set_aside = MongoSetAside(mongo)
         self._records = MongoRecords(mongo, keyring=keyring)
 
     # ---------------------------------------------------------------- before a sweep
 
     async def survey(self, configured: Collection[str]) -> Survey:
-        """Who is paused, and what is due without a client of ours; also gives back what was claimed in vain."""
+        """Who is paused, and what is due that no claim finds; also gives back what was claimed in vain."""
         await self._mongo.hello()
+        if (wrong := self._steps.distrust()) is not None:
+            raise StoreLost(wrong)
         await self._release_burnt()
-        rows = await self._mongo.promised(self._mongo.providers.find({"paused": {"$ne": None}}).to_list())
-        return Survey(
-            paused={str(row["_id"]): pause_of(row) for row in rows},
-            set_aside=await self._unconfigured(configured),
-        )
-
-    async def _unconfigured(self, configured: Collection[str]) -> list[SetAside]:
-        """Another replica may have the client that we lack: what it holds is not ours to touch."""
-        now = self._clock.now()
-        free = {"$or": [{"lease": None}, {"lease.hold": {"$lte": now}}]}
-        strangers = {"provider": {"$nin": list(configured)}, "due_at": due(now), **free}
-        found = await self._mongo.promised(
-            self._mongo.tokens.find(strangers, CLAIMED_FIELDS).limit(SET_ASIDE_AT_ONCE).to_list()
-        )
-        return await self._set_aside(
-            [
-                (document, FailureKind.UNCONFIGURED, "no client is configured for this provider")
-                for document in found
-            ],
-            claimed=free,
-        )
+        paused = await resting(self._mongo, above_all=configured)
+        return Survey(paused=paused, set_aside=await self._set_aside.unclaimed(configured))
 
     # ---------------------------------------------------------------- claims
 
@@ -93,145 +73,150 @@ class MongoStore:
         """Two commands for any number of tokens, and one look at what is due for several claims: take them, and read what
         was really taken.
         """
-        now, asked = self._clock.now(), self._clock.boot()
-        if limit < 1:
-            return Batch(items=(), more=False)
+        look = self._look(provider, limit, busy)
+        if look is None:
+            return NOTHING
         if doubtful:
-            found, more = await self._due.doubtful(provider, limit=limit, busy=busy, now=now), False
+            found, more = await self._due.doubtful(look), False
         else:
-            found, more = await self._due.next(provider, limit=limit, busy=busy, now=now)
-        return Batch(items=await self._claimed(provider, found, now=now, asked=asked), more=more)
+            found, more = await self._due.next(look)
+        items = await self._claimed(look, found)
+        return Batch(items=items, more=more and not self._set_aside.quarantine.full)
 
     async def probe(self, provider: Provider, *, limit: int, busy: Collection[str], proven: bool) -> Batch:
         """Claim proven tokens at random, so that the answer is about the provider and not a token's own trouble; or
         the healthiest of all.
         """
-        now, asked = self._clock.now(), self._clock.boot()
-        if limit < 1:
-            return Batch(items=(), more=False)
-        look = self._due.proven if proven else self._due.healthiest
-        found = await look(provider, limit=limit, busy=busy, now=now)
-        return Batch(items=await self._claimed(provider, found, now=now, asked=asked), more=False)
+        look = self._look(provider, limit, busy)
+        if look is None:
+            return NOTHING
+        found = await (self._due.proven(look) if proven else self._due.healthiest(look))
+        return Batch(items=await self._claimed(look, found), more=False)
 
-    async def _claimed(
-        self, provider: Provider, found: Sequence[Document], *, now: datetime, asked: timedelta
-    ) -> Sequence[Claim | SetAside]:
+    def _look(self, provider: Provider, limit: int, busy: Collection[str]) -> Look | None:
+        """None: nothing is to be claimed. (To MongoDB a limit of 0 means all there are.)"""
+        if limit < 1 or self._steps.distrust() is not None:
+            return None
+        return Look(
+            provider=provider,
+            limit=limit,
+            busy={*busy, *self._set_aside.quarantine.names},
+            owner=self._owner,
+            now=self._clock.now(),
+            asked=self._clock.boot(),
+            openable=openable(self._keyring(), presented_field(provider.definition.grant)),
+            adopting=self._steps.steady_for(self._lease + self._hold(provider)),
+        )
+
+    async def _claimed(self, look: Look, found: Sequence[Document]) -> Sequence[Claim | SetAside]:
         """Take what was `found`, where nobody was faster, and read what was really taken."""
-        if not found:
-            return ()
-        ids, lease = [document["_id"] for document in found], self._new_lease(provider, now)
-        claim_id = str(lease["claim"])
-        try:
-            if await self._take(found, lease, now=now) < len(found):
-                self._due.forget(provider)
-            ours = {"_id": {"$in": ids}, "lease.claim": claim_id}
-            taken = await self._mongo.promised(
-                self._mongo.tokens.find(ours, _fields_of(provider)).batch_size(len(ids) + 1).to_list()
-            )
-            return await self._opened(taken, claim_id, deadline=asked + self._lease)
-        except BaseException:
-            self._burnt.append((claim_id, ids))
-            raise
-
-    def _new_lease(self, provider: Provider, now: datetime) -> Mapping[str, object]:
-        until = now + self._lease
-        return {
-            "owner": self._owner,
-            "claim": uuid4().hex,
-            "since": now,
-            "until": until,
-            "hold": until + self._hold(provider),
-        }
-
-    async def _take(self, found: Sequence[Document], lease: Mapping[str, object], *, now: datetime) -> int:
-        """Write the lease where nobody was faster, and say how often that was. Raises StoreLost without a clean acknowledgement of a majority."""
-        free = [document["_id"] for document in found if document.get("lease") is None]
-        operations: list[UpdateMany | UpdateOne] = []
-        if free:
-            untouched = {"_id": {"$in": free}, "due_at": due(now), "lease": None}
-            operations.append(UpdateMany(untouched, {"$set": {"lease": lease}}))
-        operations += [
-            UpdateOne(
-                {"_id": document["_id"], "due_at": due(now), "lease": document["lease"]},
-                {"$set": {"lease": lease, **_perhaps_spent(document, self._owner)}},
-            )
-            for document in found
-            if document.get("lease") is not None
-        ]
-        return (
-            await self._mongo.promised(self._mongo.tokens.bulk_write(operations, ordered=False))
-        ).matched_count
-
-    async def _opened(
-        self, taken: Sequence[Document], claim_id: str, *, deadline: timedelta
-    ) -> list[Claim | SetAside]:
-        keyring = self._keyring()
+        large = [str(document["_id"]) for document in found if document["large"]]
         items: list[Claim | SetAside] = []
-        unusable: list[tuple[Document, FailureKind, str]] = []
-        for document in taken:
-            try:
-                token = token_of(document, keyring)
-            except (IllTyped, Unopenable) as why:
-                unusable.append((document, FailureKind.UNREADABLE, str(why)))
-                continue
-            sealed = document.get("refresh_token")
-            spent = sealed if isinstance(sealed, str) else None
-            items.append(Claim(token=token, id=claim_id, spent=spent, deadline=deadline))
-        if unusable:
-            items += await self._set_aside(unusable, claimed={"lease.claim": claim_id})
-            await self._release(claim_id, [document["_id"] for document, _, _ in unusable])
+        if large:
+            items += await self._set_aside.unread(large, TOO_LARGE, look.claimable)
+        free = [str(one["_id"]) for one in found if not one["large"] and not one["held"]]
+        held = [str(one["_id"]) for one in found if not one["large"] and one["held"]]
+        if not (names := [*free, *held]):
+            return items
+        claim_id = uuid4().hex
+        try:
+            taken = await self._take(look, claim_id, free=free, held=held)
+            if taken.matched < len(names):
+                self._due.forget(look.provider)
+            items += self._set_aside.refused(taken.refused, look.provider.name)
+            items += await self._read(look, claim_id, names, taken=taken.matched)
+        except BaseException:
+            self._burn(claim_id, names)
+            raise
         return items
 
-    async def _set_aside(
-        self, unusable: Sequence[tuple[Document, FailureKind, str]], *, claimed: Mapping[str, object]
-    ) -> list[SetAside]:
-        """Report documents that can't be used, and look again later. Nothing else of them is changed, and nothing at
-        all if they have changed since they were read, or are not `claimed` as they were then.
-        """
-        if not unusable:
-            return []
-        now = self._clock.now()
-        operations, items = [], []
-        for document, kind, why in unusable:
-            failure = Failure(kind=kind, code=kind.value, message=masked(why), at=now)
-            before = failure_of(document)
-            changes = {"last_failure": failure_document(failure), "due_at": now + SET_ASIDE_FOR}
-            operations.append(UpdateOne({**_as_read(document), **claimed}, {"$set": changes}))
-            items.append(
-                SetAside(
-                    token=str(document["_id"]),
-                    provider=str(document.get("provider")),
-                    kind=kind,
-                    code=failure.code,
-                    message=failure.message,
-                    new=before is None or (before.kind, before.message) != (kind, failure.message),
-                )
-            )
-        await self._mongo.promised(self._mongo.tokens.bulk_write(operations, ordered=False))
-        return items
+    async def _take(self, look: Look, claim_id: str, *, free: Sequence[str], held: Sequence[str]) -> Updated:
+        """Write the lease where nobody was faster. Raises StoreLost without a clean acknowledgement of a majority."""
+        until = look.now + self._lease
+        hold = until + self._hold(look.provider)
+        lease = {"owner": self._owner, "claim": claim_id, "since": look.now, "until": until, "hold": hold}
+        earlier = {**look.claimable, "$expr": HELD, "lease.claim": {"$ne": claim_id}}
+        over = taken_over(lease, owner=self._owner, now=look.now)
+        return await update_each(
+            self._mongo,
+            [
+                Update(
+                    ids=free, condition={"due_at": due(look.now), **UNHELD}, change={"$set": {"lease": lease}}
+                ),
+                Update(ids=held, condition=earlier, change=over),
+            ],
+        )
+
+    async def _read(
+        self, look: Look, claim_id: str, names: Sequence[str], *, taken: int
+    ) -> list[Claim | SetAside]:
+        """What is really ours. What can't be used is set aside, whatever is wrong with it, and given back."""
+        ours = {"_id": {"$in": list(names)}, "lease.claim": claim_id, "$expr": READABLE}
+        found = self._mongo.tokens.find(ours, _fields_of(look.provider)).batch_size(len(names) + 1)
+        documents = await self._mongo.promised(found.to_list())
+        claims: list[Claim] = []
+        unfit: list[Unfit] = []
+        for document in documents:
+            try:
+                claims.append(self._opened(look, document, claim_id))
+            except (IllTyped, Unopenable) as why:
+                unfit.append(_unfit(document, claim_id, str(why)))
+            except Exception as why:  # noqa: BLE001  one document must not stop the others
+                unfit.append(_unfit(document, claim_id, f"it can't be read: {type(why).__name__}"))
+        aside = await self._set_aside.set_aside(unfit)
+        usable = {claim.token.id for claim in claims}
+        if unfit or taken > len(documents):
+            await self._release(claim_id, [name for name in names if name not in usable])
+        self._set_aside.quarantine.release(usable)
+        return [*claims, *aside]
+
+    def _opened(self, look: Look, document: Document, claim_id: str) -> Claim:
+        token = token_of(document, self._keyring())
+        field = presented_field(look.provider.definition.grant_of(token.grant))
+        sealed = document.get(field)
+        return Claim(
+            token=token,
+            id=claim_id,
+            spent=sealed if isinstance(sealed, str) else None,
+            spent_field=field,
+            deadline=look.asked + self._lease,
+        )
+
+    # ---------------------------------------------------------------- claims that are given back
 
     async def release(self, claims: Sequence[Claim]) -> None:
         """Give back claims under which nothing was presented; one that was in doubt before stays ours."""
-        if not claims:
-            return
-        claim_id, ids = claims[0].id, [claim.token.id for claim in claims]
-        try:
-            await self._release(claim_id, ids)
-        except StoreLost:
-            self._burnt.append((claim_id, list(ids)))
-            raise
+        for claim in claims:
+            self._burn(claim.id, [claim.token.id])
+        for claim_id in {claim.id for claim in claims}:
+            await self._give_back(claim_id)
 
-    async def _release(self, claim_id: str, ids: Sequence[object]) -> None:
-        ours = {"_id": {"$in": list(ids)}, "lease.claim": claim_id}
-        await self._mongo.promised(
-            self._mongo.tokens.update_many({**ours, "doubt": None}, {"$set": {"lease": None}})
-        )
-        await self._mongo.promised(self._mongo.tokens.update_many(ours, {"$set": {"lease.claim": None}}))
+    def _burn(self, claim_id: str, names: Iterable[str]) -> None:
+        """From now on the claim is given back, now or later: noted before anything is awaited that may fail."""
+        self._burnt.setdefault(claim_id, set()).update(names)
 
     async def _release_burnt(self) -> None:
-        while self._burnt:
-            await self._release(*self._burnt[-1])
-            self._burnt.pop()
+        for claim_id in list(self._burnt):
+            await self._give_back(claim_id)
+
+    async def _give_back(self, claim_id: str) -> None:
+        names = frozenset(self._burnt.get(claim_id, ()))
+        await self._release(claim_id, names)
+        left = self._burnt.pop(claim_id, set()) - names
+        if left:
+            self._burn(claim_id, left)
+
+    async def _release(self, claim_id: str, names: Collection[str]) -> None:
+        ours = {"lease.claim": claim_id}
+        in_doubt = {**ours, "doubt": {"$ne": None}}
+        ids = list(names)
+        await update_each(
+            self._mongo,
+            [
+                Update(ids=ids, condition={**ours, "doubt": None}, change={"$set": {"lease": None}}),
+                Update(ids=ids, condition=in_doubt, change={"$set": {"lease.claim": None}}),
+            ],
+        )
 
     # ---------------------------------------------------------------- records
 
@@ -242,21 +227,29 @@ class MongoStore:
         """
         recorded = await self._records.record(claim, change)
         if recorded is Recorded.SUPERSEDED:
-            await self._release(claim.id, [claim.token.id])
+            await self.release([claim])
         return recorded
 
     async def recall(self, entry: Entry) -> Claim | None:
         """The token as it is stored now, but holding what the entry's request presented."""
-        document = await self._mongo.promised(
-            self._mongo.tokens.find_one({"_id": entry.token}, CLAIMED_FIELDS)
-        )
+        tokens, promised = self._mongo.tokens, self._mongo.promised
+        query = {"_id": entry.token, "$expr": READABLE}
+        document = await promised(tokens.find_one(query, CLAIMED_FIELDS))
         if document is None:
-            return None
+            if await promised(tokens.find_one({"_id": entry.token}, {"_id": 1})) is None:
+                return None
+            raise Unusable(TOO_LARGE)
         try:
-            token = token_of({**document, "refresh_token": entry.spent}, self._keyring())
+            token = token_of({**document, entry.spent_field: entry.spent}, self._keyring())
         except (IllTyped, Unopenable) as why:
             raise Unusable(str(why)) from None
-        return Claim(token=token, id=entry.claim, spent=entry.spent, deadline=timedelta(0))
+        return Claim(
+            token=token,
+            id=entry.claim,
+            spent=entry.spent,
+            spent_field=entry.spent_field,
+            deadline=timedelta(0),
+        )
 
 
 def _fields_of(provider: Provider) -> Mapping[str, int]:
@@ -264,25 +257,13 @@ def _fields_of(provider: Provider) -> Mapping[str, int]:
     return CLAIMED_FIELDS | ({"access_token": 1} if provider.definition.grant is Grant.EXCHANGE else {})
 
 
-def _as_read(document: Document) -> dict[str, object]:
-    """The condition that what makes a document unusable, and when it is due, are still as they were read."""
-    return {name: {"$eq": document.get(name)} for name in ("_id", "refresh_token", "due_at", "revision")}
-
-
-def _perhaps_spent(document: Document, owner: str) -> dict[str, object]:
-    """A lease that is still there means: its owner may have presented the value, and no answer was recorded. Taken
-    from another instance, that one is named: its journal may hold the answer.
+def _unfit(document: Document, claim_id: str, why: str) -> Unfit:
+    """Set aside only if what makes it unusable, and when it is due, are still as they were read. Of a text that is not
+    UTF-8 no more can be said than that it is a text.
     """
-    lease, doubt = document["lease"], document.get("doubt")
-    if not isinstance(lease, Mapping):
-        return {}
-    running = lease.get("claim") is not None
-    before = doubt if isinstance(doubt, Mapping) else None
-    if before is None and running:
-        before = {"since": lease.get("since"), "tries": 0}
-    if before is None:
-        return {}
-    tries = before.get("tries")
-    asker = before.get("asker") if lease.get("owner") == owner else lease.get("owner")
-    counted = (tries if isinstance(tries, int) else 0) + running
-    return {"doubt": {"since": before.get("since"), "tries": counted, "asker": asker}}
+    unchanged: dict[str, object] = {"lease.claim": claim_id}
+    for name in ("refresh_token", "due_at", "revision"):
+        value = document.get(name)
+        spoilt = isinstance(value, str) and "\ufffd" in value
+        unchanged[name] = {"$type": "string"} if spoilt else {"$eq": value}
+    return Unfit(document=document, why=why, unchanged=unchanged)

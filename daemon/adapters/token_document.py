@@ -6,10 +6,13 @@ Other programs write these documents too, so nothing about their types is taken 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar, assert_never
+from typing import TypeGuard, TypeVar, assert_never
+
+from bson.int64 import Int64
 
 from daemon.adapters.keyring import KeyRing
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
+from daemon.domain.provider import Grant
 from daemon.domain.secret import Secret
 from daemon.domain.token import Doubt, Failure, FailureKind, State, Token, token_id
 
@@ -17,7 +20,12 @@ Document = Mapping[str, object]
 T = TypeVar("T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STATES = frozenset(State)
+_KINDS = frozenset(FailureKind)
+LONGEST_MESSAGE = 300
 _SAID: dict[type, str] = {str: "text", int: "whole number", datetime: "date"}
+_EXACT: dict[type, tuple[type, ...]] = {
+    int: (int, Int64)
+}  # as BSON has them: its code is a `str` too, without a hash
 
 # What a claim needs of a document; the application's own fields stay where they are.
 CLAIMED_FIELDS = dict.fromkeys(
@@ -41,6 +49,11 @@ CLAIMED_FIELDS = dict.fromkeys(
     ],
     1,
 )
+
+
+def presented_field(grant: Grant) -> str:
+    """The field of a document that holds what is presented."""
+    return "access_token" if grant is Grant.EXCHANGE else "refresh_token"
 
 
 class IllTyped(ValueError):
@@ -107,9 +120,9 @@ def failure_of(document: Document) -> Failure | None:
     if not isinstance(stored, Mapping):
         return None
     kind, at = stored.get("kind"), stored.get("at")
-    if not isinstance(kind, str) or kind not in set(FailureKind) or not isinstance(at, datetime):
+    if not _is(kind, str) or kind not in _KINDS or not _is(at, datetime):
         return None
-    code, message = str(stored.get("code", "")), str(stored.get("message", ""))
+    code, message = (str(stored.get(name, ""))[:LONGEST_MESSAGE] for name in ("code", "message"))
     return Failure(kind=FailureKind(kind), code=code, message=message, at=at)
 
 
@@ -209,14 +222,17 @@ def _first_sight(token: Token, keyring: KeyRing, *, now: datetime) -> dict[str, 
 
 def _typed(document: Document, name: str, kind: type[T]) -> T:
     value = document.get(name)
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not _is(value, kind):
         raise IllTyped(f"{name} is not a {_SAID.get(kind, kind.__name__)}")
     return value
 
 
+def _is(value: object, kind: type[T]) -> TypeGuard[T]:
+    return type(value) in _EXACT.get(kind, (kind,))
+
+
 def _optional(document: Document, name: str, kind: type[T]) -> T | None:
-    value = document.get(name)
-    return None if value is None else value if type(value) is kind else _typed(document, name, kind)
+    return None if document.get(name) is None else _typed(document, name, kind)
 
 
 def _whole(document: Document, name: str) -> int | None:
@@ -238,7 +254,7 @@ def _as_stored(at: datetime) -> datetime:
 
 def _vars(document: Document) -> dict[str, str]:
     stored = document.get("vars") or {}
-    if not isinstance(stored, Mapping) or not all(isinstance(value, str) for value in stored.values()):
+    if not isinstance(stored, Mapping) or not all(_is(value, str) for value in stored.values()):
         raise IllTyped("vars is not an object of texts")
     return {str(name): value for name, value in stored.items()}
 
@@ -249,9 +265,9 @@ def _doubt(document: Document) -> Doubt | None:
     if not isinstance(stored, Mapping):
         return None
     since, tries, issued_at = stored.get("since"), stored.get("tries"), document.get("issued_at")
-    if not isinstance(since, datetime) or not isinstance(tries, int):
+    if not _is(since, datetime) or not _is(tries, int):
         return None
-    if isinstance(issued_at, datetime) and issued_at > since:
+    if _is(issued_at, datetime) and issued_at > since:
         return None
     asker = stored.get("asker")
-    return Doubt(since=since, tries=tries, asker=asker if isinstance(asker, str) else None)
+    return Doubt(since=since, tries=tries, asker=asker if _is(asker, str) else None)

@@ -90,7 +90,14 @@ def assemble(
         observe=observe,
     )
     refresh = settings.refresh
-    store = MongoStore(mongo, owner=instance.id, keyring=keys, lease=refresh.lease, hold=_hold(refresh))
+    store = MongoStore(
+        mongo,
+        owner=instance.id,
+        keyring=keys,
+        lease=refresh.lease,
+        hold=_hold(refresh),
+        max_clock_skew=settings.store.max_clock_skew,
+    )
     pauses = MongoPauses(mongo, keyring=keys)
     most = most_in_flight(providers.values(), refresh.concurrency)
     journal = SqliteJournal(instance.directory / "journal.db", keyring=keys, in_flight=most, now=clock.now)

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from daemon.domain.claim import StoreLost
 
+QUICK = timedelta(seconds=1)  # a question that took longer is used only where nothing better is known
+
 _BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -17,6 +19,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._store_zero: datetime | None = None  # the store's time when this machine booted
+        self._error = timedelta(0)  # at most so far off that is
 
     def boot(self) -> timedelta:
         """Time since boot."""
@@ -29,8 +32,20 @@ class Clock:
         return self._store_zero + self.boot()
 
     def set_store_time(self, told: datetime, *, asked: timedelta, answered: timedelta) -> None:
-        """The store said `told` to a question that was asked and answered at these boot times."""
-        self._store_zero = told - (asked + answered) / 2
+        """The store said `told` to a question that was asked and answered at these boot times.
+
+        It looked at its clock somewhere between them: half of that time is the error. Where it took long, as where
+        one of the two machines slept meanwhile, what is known already is kept, unless the answer contradicts it.
+        """
+        error = (answered - asked) / 2
+        zero = told - (asked + answered) / 2
+        if (
+            self._store_zero is not None
+            and error > max(QUICK / 2, self._error)
+            and abs(zero - self._store_zero) <= error + self._error + QUICK  # a sleep is counted no better
+        ):
+            return
+        self._store_zero, self._error = zero, error
 
     @property
     def skew(self) -> timedelta | None:

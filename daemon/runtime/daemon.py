@@ -237,7 +237,7 @@ class Daemon:
         begun = clock.boot()
         try:
             if self._prepared:
-                counted = await statistics(self._parts.mongo)
+                counted = await statistics(self._parts.mongo, known=self._parts.sweeper.lanes)
                 self._view.counted(counted)
                 self._tell(counted)
         except StoreLost as lost:

@@ -1,8 +1,8 @@
 """Claims and fenced records on a real MongoDB, with its faults."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -11,234 +11,37 @@ from typing import Any
 import bson
 import pytest
 from bson.raw_bson import RawBSONDocument
-from pymongo import MongoClient
 
-from daemon.adapters.keyring import KeyRing
-from daemon.adapters.mongo import Mongo
-from daemon.adapters.mongo_store import SET_ASIDE_FOR, MongoStore
-from daemon.domain.answer import Granted
-from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
-from daemon.domain.claim import Batch, Claim, Entry, Recorded, SetAside, StoreLost, Unusable
-from daemon.domain.dialect import Reply
-from daemon.domain.event import Event
-from daemon.domain.provider import Definition, Provider
+from daemon.adapters.mongo_set_aside import SET_ASIDE_FOR
+from daemon.adapters.mongo_store import MongoStore
+from daemon.adapters.quarantine import FIRST_REST
+from daemon.domain.change import Renewed, Scheduled
+from daemon.domain.claim import Claim, Recorded, SetAside, StoreLost, Unusable
 from daemon.domain.secret import Secret
-from daemon.domain.token import Doubt, Failure, FailureKind, Token
-
-NOON = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
-LEASE = timedelta(seconds=90)
-ADOPT_AFTER = timedelta(minutes=15)
-RING = KeyRing({"a": b"\x01" * 32, "b": b"\x02" * 32}, active="a")
-NEWER = KeyRing({"a": b"\x01" * 32, "b": b"\x02" * 32}, active="b")
-STRANGE = KeyRing({"c": b"\x03" * 32}, active="c")
-ACME = Provider(
-    definition=Definition(name="acme", title="Acme", token_url="https://acme.example/token"), client_id="me"
+from daemon.domain.token import Doubt, FailureKind, Token
+from tests.adapters.mongo_bench import (
+    ACME,
+    ADOPT_AFTER,
+    AMBIGUOUS,
+    CHANGES,
+    IN_DOUBT,
+    LEASE,
+    LOST,
+    NEWER,
+    NOON,
+    RETIRED,
+    RING,
+    STRANGE,
+    WITHHELD,
+    Bench,
+    Wish,
+    claim_one,
+    entry_of,
+    names,
+    postponed,
+    renewed,
+    seal,
 )
-Wish = dict[str, Any]
-
-
-class SetClock:
-    """The store's time, as the test says. MongoDB's own is asked, and not heard."""
-
-    def __init__(self) -> None:
-        self.passed = timedelta(0)
-
-    def boot(self) -> timedelta:
-        return timedelta(hours=1) + self.passed
-
-    def now(self) -> datetime:
-        return NOON + self.passed
-
-    def set_store_time(self, told: datetime, *, asked: timedelta, answered: timedelta) -> None:
-        assert asked <= answered
-
-
-class Bench:
-    """One database, the stores of several owners on it, and an application that writes into it."""
-
-    def __init__(self, uri: str, database: str) -> None:
-        self.clock = SetClock()
-        self.events: list[Event] = []
-        self.client: MongoClient[dict[str, Any]] = MongoClient(
-            uri, tz_aware=True, datetime_conversion="DATETIME_AUTO"
-        )
-        self.tokens = self.client[database]["tokens"]
-        self.providers = self.client[database]["tokens_providers"]
-        self.database = self.client[database]
-        self.mongos: list[Mongo] = []
-        self._uri, self._name = f"{uri}&heartbeatFrequencyMS=500&serverMonitoringMode=poll", database
-        self.ring = RING
-
-    def store(
-        self,
-        owner: str = "me",
-        *,
-        keyring: KeyRing | None = None,
-        chance: Callable[[], float] = lambda: 0.0,  # from the oldest on
-    ) -> MongoStore:
-        mongo = Mongo(
-            uri=Secret(self._uri),
-            database=self._name,
-            collection="tokens",
-            clock=self.clock,
-            observe=self.events.append,
-        )
-        self.mongos.append(mongo)
-        return MongoStore(
-            mongo,
-            owner=owner,
-            keyring=lambda: keyring or self.ring,
-            lease=LEASE,
-            hold=lambda provider: ADOPT_AFTER,
-            chance=chance,
-        )
-
-    def insert(self, number: str = "1", *, unset: tuple[str, ...] = (), **fields: Any) -> str:
-        """A token that came due a minute ago."""
-        name = f"acme:{number}"
-        document = {
-            "_id": name,
-            "provider": "acme",
-            "account": number,
-            "state": "active",
-            "access_token": seal(name, "access-0", "access_token"),
-            "refresh_token": seal(name, "refresh-0"),
-            "issued_at": NOON - timedelta(hours=1),
-            "expires_at": NOON + timedelta(minutes=4),
-            "due_at": NOON - timedelta(minutes=1),
-            "revision": 7,
-            "failures": 0,
-            "meta": {"company": "Example Ltd"},
-            **fields,
-        }
-        self.tokens.insert_one({key: value for key, value in document.items() if key not in unset})
-        return name
-
-    def set(self, name: str, **fields: Any) -> None:
-        self.tokens.update_one({"_id": name}, {"$set": fields})
-
-    def document(self, name: str = "acme:1") -> dict[str, Any]:
-        found = self.tokens.find_one({"_id": name})
-        assert found is not None
-        return found
-
-    def refresh_token(self, name: str = "acme:1") -> str:
-        return NEWER.open(self.document(name)["refresh_token"], token_id=name, field="refresh_token")
-
-    def consent(self, name: str = "acme:1") -> Wish:
-        """What an application sets after its user consented again, to the letter of the contract."""
-        fields: Wish = {
-            "access_token": seal(name, "access-consent", "access_token"),
-            "refresh_token": seal(name, "refresh-consent"),
-            "expires_at": NOON.replace(microsecond=0) + timedelta(hours=2),
-            "issued_at": NOON.replace(microsecond=0),
-            "refresh_expires_at": None,
-            "state": "active",
-            "failures": 0,
-            "last_failure": None,
-            "due_at": NOON.replace(microsecond=0) - timedelta(seconds=1),
-        }
-        self.set(name, **fields)
-        return fields
-
-    @contextmanager
-    def fault(self, *commands: str, times: int, **data: Any) -> Iterator[None]:
-        """MongoDB misbehaves towards refreshd, and towards nobody else."""
-        self._fail_command({"times": times}, failCommands=list(commands), appName="refreshd", **data)
-        try:
-            yield
-        finally:
-            self._fail_command("off")
-
-    def _fail_command(self, mode: Any, **data: Any) -> None:
-        self.client.admin.command(
-            {"configureFailPoint": "failCommand", "mode": mode, **({"data": data} if data else {})}
-        )
-
-
-def seal(name: str, text: str, field: str = "refresh_token", ring: KeyRing = RING) -> str:
-    return ring.seal(text, token_id=name, field=field)
-
-
-@pytest.fixture(scope="module")
-def database(mongod: str) -> Iterator[str]:
-    """One for all tests of this file: to drop one takes MongoDB longer than most of them."""
-    name = "test_mongo_store"
-    yield name
-    with MongoClient[dict[str, Any]](mongod) as client:
-        client.drop_database(name)
-
-
-@pytest.fixture
-async def bench(mongod: str, database: str) -> AsyncIterator[Bench]:
-    bench = Bench(mongod, database)
-    bench.tokens.delete_many({})
-    bench.providers.delete_many({})
-    bench.database.drop_collection("system.profile")
-    await bench.store().survey(["acme"])
-    await bench.mongos[0].prepare()
-    yield bench
-    await asyncio.gather(*(mongo.close() for mongo in bench.mongos))
-    bench.client.close()
-
-
-async def claim_one(store: MongoStore, *, busy: tuple[str, ...] = ()) -> Claim:
-    [item] = (await store.claim(ACME, limit=10, busy=busy)).items
-    assert isinstance(item, Claim)
-    return item
-
-
-def names(batch: Batch) -> list[str]:
-    return [item.token.id if isinstance(item, Claim) else item.token for item in batch.items]
-
-
-def renewed(
-    successor: str | None = "refresh-1", *, access: str = "access-1", extra: Wish | None = None
-) -> Renewed:
-    granted = Granted(
-        access_token=Secret(access),
-        refresh_token=Secret(successor) if successor else None,
-        token_type="Bearer",
-        scope="read",
-        expires_at=NOON + timedelta(hours=1),
-        extra=extra or {},
-    )
-    return Renewed(
-        granted=granted,
-        successor=Secret(successor) if successor else None,
-        issued_at=NOON,
-        refreshed_at=NOON,
-        due_at=NOON + timedelta(minutes=55),
-        refresh_expires_at=NOON + timedelta(days=60),
-    )
-
-
-def failure(kind: FailureKind = FailureKind.UNAVAILABLE) -> Failure:
-    return Failure(kind=kind, code="http_503", message="back soon", at=NOON)
-
-
-def postponed(doubt: Doubt | None = None) -> Postponed:
-    return Postponed(failure=failure(), failures=1, due_at=NOON + timedelta(seconds=5), doubt=doubt)
-
-
-IN_DOUBT = postponed(Doubt(since=NOON, tries=1))
-RETIRED = Retired(failure=failure(FailureKind.REJECTED), failures=1)
-WITHHELD = Withheld(failure=failure(FailureKind.UNREAD), renewed=renewed(None))
-CHANGES: dict[str, Change] = {
-    "rotated": renewed(),
-    "kept": renewed(None),
-    "postponed": postponed(),
-    "in doubt": IN_DOUBT,
-    "retired": RETIRED,
-    "withheld": WITHHELD,
-    "scheduled": Scheduled(due_at=NOON + timedelta(minutes=9)),
-}
-LOST = {"closeConnection": True}
-AMBIGUOUS = [
-    pytest.param(1, {"writeConcernError": {"code": 64, "errmsg": "timed out"}}, id="applied, not confirmed"),
-    pytest.param(2, LOST, id="connection closed twice"),
-]
-
 
 # ---------------------------------------------------------------- claims
 
@@ -468,9 +271,10 @@ async def test_two_owners_never_both_get_one(bench):
     for account in accounts:
         bench.insert(account)
     got: dict[str, list[str]] = {"me": [], "other": []}
+    chances = {"me": 0.0, "other": 0.5}
 
     async def grab(owner: str) -> None:
-        store, more = bench.store(owner), True
+        store, more = bench.store(owner, chance=lambda: chances[owner]), True
         while more:
             batch = await store.claim(ACME, limit=60, busy=got[owner])
             got[owner] += names(batch)
@@ -529,7 +333,7 @@ async def test_a_claim_costs_as_much_as_what_is_due_and_not_as_what_is_stored(be
         for row in bench.database["system.profile"].find({"ns": bench.tokens.full_name})
         if row["op"] in ("query", "update")
     ]
-    assert len(seen) == 4
+    assert len(seen) == 5  # a look, taking, reading; in the survey, twice, what no claim finds
     for row in seen:
         assert "IXSCAN" in row["planSummary"]
         assert row["keysExamined"] <= 205
@@ -1006,20 +810,6 @@ async def test_a_store_that_is_away_is_lost_for_all_at_once(bench):
 # ---------------------------------------------------------------- recall
 
 
-def entry_of(claim: Claim, *, spent: str | None = None) -> Entry:
-    reply = Reply(
-        status=200, content_type="application/json", retry_after=None, body=b"{}", whole=True, asked_at=NOON
-    )
-    return Entry(
-        key=1,
-        token=claim.token.id,
-        provider="acme",
-        claim=claim.id,
-        spent=spent or claim.spent,
-        reply=reply,
-    )
-
-
 async def test_a_recalled_claim_holds_what_was_presented_then(bench):
     """The token as it is stored now, but with the refresh token that the entry's request spent: fit to be recorded."""
     bench.insert()
@@ -1170,21 +960,22 @@ async def test_a_document_that_is_not_utf_8_hides_no_other(bench):
 
 
 async def test_a_document_that_was_mended_meanwhile_is_not_set_aside(bench):
-    """A consent that comes between the reading and the setting aside is not put off by an hour."""
+    """A consent that comes between the reading and the setting aside is put off by a moment only."""
     bench.insert(refresh_token="in the clear")
     store = bench.store()
-    set_aside = store._set_aside
+    set_aside = store._set_aside.set_aside
 
     async def mended_first(*arguments: Any, **more: Any) -> Any:
         bench.consent()
         return await set_aside(*arguments, **more)
 
-    store._set_aside = mended_first
+    store._set_aside.set_aside = mended_first
     await store.claim(ACME, limit=10, busy=[])
     document = bench.document()
     assert document["last_failure"] is None
     assert document["due_at"] < NOON
-    store._set_aside = set_aside
+    store._set_aside.set_aside = set_aside
+    bench.clock.passed = FIRST_REST
     assert (await claim_one(store)).token.refresh_token == Secret("refresh-consent")
 
 

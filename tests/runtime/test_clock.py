@@ -34,6 +34,43 @@ def test_the_stores_time_is_that_of_the_middle_of_the_question():
     assert abs(clock.now() - LONG_AGO - timedelta(seconds=10)) < A_MOMENT
 
 
+def asked_for(clock: Clock, took: timedelta, told: datetime) -> None:
+    """A question that has just been answered with `told`, and took so long."""
+    answered = clock.boot()
+    clock.set_store_time(told, asked=answered - took, answered=answered)
+
+
+@pytest.mark.parametrize("seconds", [1.5, 15, 60, 86_400])
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0], ids=["looked at once", "in between", "at the end"])
+def test_a_question_that_took_long_moves_the_clock_by_nothing(seconds, share):
+    """A process or a machine that slept with its question under way: half of its sleep is no error of the clock's."""
+    clock, slept = Clock(), timedelta(seconds=seconds)
+    asked_for(clock, timedelta(milliseconds=2), LONG_AGO)
+    asked_for(clock, slept, LONG_AGO - slept * (1 - share))
+    assert abs(clock.now() - LONG_AGO) < A_MOMENT
+
+
+def test_a_question_that_took_long_is_used_where_nothing_is_known_yet():
+    """Better than no time at all; the next quick answer takes its place, and a slower one does not."""
+    clock = Clock()
+    asked_for(clock, timedelta(seconds=20), LONG_AGO)
+    assert abs(clock.now() - LONG_AGO - timedelta(seconds=10)) < A_MOMENT
+    asked_for(clock, timedelta(seconds=60), LONG_AGO + timedelta(seconds=5))
+    assert abs(clock.now() - LONG_AGO - timedelta(seconds=10)) < A_MOMENT
+    asked_for(clock, timedelta(seconds=4), LONG_AGO)
+    assert abs(clock.now() - LONG_AGO - timedelta(seconds=2)) < A_MOMENT
+    asked_for(clock, timedelta(milliseconds=2), LONG_AGO)
+    assert abs(clock.now() - LONG_AGO) < A_MOMENT
+
+
+def test_a_slow_answer_that_contradicts_what_is_known_is_believed():
+    """The store's clock was set by an hour while every question takes three seconds: no answer is quick, and it shows."""
+    clock, hour = Clock(), timedelta(hours=1)
+    asked_for(clock, timedelta(milliseconds=2), LONG_AGO)
+    asked_for(clock, timedelta(seconds=3), LONG_AGO + hour)
+    assert abs(clock.now() - LONG_AGO - hour) < 2 * A_MOMENT
+
+
 def test_before_the_store_was_asked_it_tells_nothing():
     """The wall clock would be a guess: nothing is claimed on one."""
     with pytest.raises(StoreLost):
