@@ -1,7 +1,7 @@
 """Certificates for servers on this machine, made anew for each test."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from ipaddress import ip_address
 from typing import Self
 
@@ -9,6 +9,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from tests.support import wall_clock
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Certified:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names = [x509.DNSName(name), x509.IPAddress(ip_address("127.0.0.1"))]
-        now = datetime.now(UTC)
+        now = wall_clock.now()
         certificate = (
             x509.CertificateBuilder()
             .subject_name(subject)

@@ -15,9 +15,9 @@ from daemon.adapters.mongo_registry import MongoRegistry, NoSuchToken
 from daemon.domain.claim import StoreLost
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
-from daemon.runtime.clock import Clock
+from tests.support.clocks import SetClock
 
-NOW = datetime.now(UTC).replace(microsecond=0)
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
 class MeddlingRing(KeyRing):
@@ -49,7 +49,11 @@ def outside(mongod, database_name):
 @pytest.fixture
 async def registry(mongod, database_name, ring):
     store = Mongo(
-        uri=Secret(mongod), database=database_name, collection="tokens", clock=Clock(), observe=lambda _: None
+        uri=Secret(mongod),
+        database=database_name,
+        collection="tokens",
+        clock=SetClock(NOW),
+        observe=lambda _: None,
     )
     await store.prepare()
     yield MongoRegistry(store, ring, actor="me@here")
@@ -198,7 +202,7 @@ async def test_missing_rights_are_named(mongod, database_name, tmp_path):
             uri=Secret(uri),
             database=database_name,
             collection="tokens",
-            clock=Clock(),
+            clock=SetClock(NOW),
             observe=lambda _: None,
         )
         try:

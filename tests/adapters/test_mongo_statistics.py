@@ -13,9 +13,9 @@ from daemon.adapters.mongo_statistics import repair_undated, statistics
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import TokenHeld
 from daemon.domain.secret import Secret
-from daemon.runtime.clock import Clock
+from tests.support.clocks import SetClock
 
-NOW = datetime.now(UTC).replace(microsecond=0)
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 SOON_AND_LATER = (NOW + timedelta(days=6), NOW + timedelta(days=8))
 
@@ -24,7 +24,11 @@ SOON_AND_LATER = (NOW + timedelta(days=6), NOW + timedelta(days=8))
 async def mongo(mongod, database_name):
     told = []
     store = Mongo(
-        uri=Secret(mongod), database=database_name, collection="tokens", clock=Clock(), observe=told.append
+        uri=Secret(mongod),
+        database=database_name,
+        collection="tokens",
+        clock=SetClock(NOW),
+        observe=told.append,
     )
     await store.prepare()
     yield store
@@ -42,7 +46,7 @@ async def test_an_empty_store_counts_as_nothing(mongo):
     assert (counted.states, counted.expired, counted.last_failures) == ({}, {}, [])
     assert counted.next_due_at is None
     assert counted.oldest_due_age is None
-    assert abs(counted.at - datetime.now(UTC)) < MINUTE
+    assert counted.at == NOW
 
 
 async def test_everything_is_counted_by_provider_and_state(mongo):
@@ -70,7 +74,7 @@ async def test_everything_is_counted_by_provider_and_state(mongo):
     assert counted.refresh_token_expiry == {"a": future}
     assert counted.paused == {"b": "outage"}
     assert counted.next_due_at == past
-    assert MINUTE <= counted.oldest_due_age < 60 * MINUTE
+    assert counted.oldest_due_age == MINUTE
     assert [failed.token for failed in counted.last_failures] == ["b:2", "b:1"]
 
 
@@ -166,7 +170,7 @@ async def test_active_tokens_without_a_usable_date_are_made_due(mongo):
     assert sorted(await repair_undated(mongo)) == sorted(document["_id"] for document in undated)
     for document in undated:
         found = await mongo.tokens.find_one({"_id": document["_id"]})
-        assert abs(found.pop("due_at") - datetime.now(UTC)) < MINUTE
+        assert found.pop("due_at") == NOW
         assert found == {name: value for name, value in document.items() if name != "due_at"}
     assert [await mongo.tokens.find_one({"_id": each["_id"]}) for each in others] == others
     assert await repair_undated(mongo) == []
@@ -182,11 +186,10 @@ async def test_no_more_is_repaired_at_once_than_was_asked_for(mongo):
 
 async def test_what_is_due_is_counted_in_steps_of_the_next_hour(mongo):
     """Overdue ones are one number; then five minutes by five minutes, whosoever they are; later and dateless ones are none."""
-    soon = NOW + timedelta(seconds=30)  # so that the store's clock is surely not in another step
     dates = {
         "overdue": [NOW - timedelta(days=9), NOW - timedelta(minutes=2)],
-        "soon": [soon + 1 * MINUTE, soon + 4 * MINUTE - timedelta(seconds=20), soon + 7 * MINUTE],
-        "later": [soon + 58 * MINUTE, NOW + timedelta(hours=2)],
+        "soon": [NOW + 1 * MINUTE, NOW + 4 * MINUTE - timedelta(seconds=20), NOW + 7 * MINUTE],
+        "later": [NOW + 58 * MINUTE, NOW + timedelta(hours=2)],
         "odd": [None, "soon", [NOW + 20 * MINUTE], datetime(1960, 1, 1, tzinfo=UTC)],
     }
     await mongo.tokens.insert_many(

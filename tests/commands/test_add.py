@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.support import wall_clock
+
 ACCESS, REFRESH = "canary-access-token-71aa", "canary-refresh-token-42bb"
 RESPONSE = {"access_token": ACCESS, "refresh_token": REFRESH, "expires_in": 3600, "token_type": "Bearer"}
 FIELDS = set(
@@ -20,7 +22,7 @@ FIELDS = set(
 
 def test_a_consent_becomes_a_complete_document(cli, database):
     """Every field of the contract is there, the tokens sealed, the renewal planned, the deed audited."""
-    before = datetime.now(UTC)
+    before = wall_clock.now()
     ran = cli.add(
         "acme:Zoë & Söhne",
         {**RESPONSE, "scope": ["a", "b"], "api_domain": "x.acme.example"},
@@ -65,15 +67,15 @@ def test_a_response_with_only_a_refresh_token_is_due_at_once(cli, database):
     ran = cli.add("xero:a", {"refreshToken": REFRESH}, "--json")
     document = database.tokens.find_one()
     assert document["access_token"] is None
-    assert document["due_at"] == document["expires_at"] < datetime.now(UTC) + timedelta(seconds=1)
+    assert document["due_at"] == document["expires_at"] < wall_clock.now() + timedelta(seconds=1)
     assert ran.json()["due_at"] == ran.json()["expires_at"]
 
 
 def test_expires_in_counts_from_the_time_at_which_the_response_came(cli, database):
     """An hour from half an hour ago is in half an hour; a time to come is refused."""
-    at = datetime.now(UTC) - timedelta(minutes=30)
+    at = wall_clock.now() - timedelta(minutes=30)
     assert cli.add("xero:a", RESPONSE, "--received-at", at.isoformat()).code == 0
-    left = database.tokens.find_one()["expires_at"] - datetime.now(UTC)
+    left = database.tokens.find_one()["expires_at"] - wall_clock.now()
     assert timedelta(minutes=29) < left < timedelta(minutes=31)
     assert cli.add("xero:b", RESPONSE, "--received-at", "2199-01-01T00:00:00Z").code == 1
     assert cli.add("xero:b", RESPONSE, "--received-at", "tomorrow").code == 2
@@ -102,7 +104,7 @@ def test_a_second_consent_replaces_the_first_and_leaves_the_lease_alone(cli, dat
     assert document["vars"] == {"company": "one"}
     assert document["meta"] == {"kept": "1", "new": "2"}
     assert cli.ring.open(document["refresh_token"], token_id="acme:a", field="refresh_token") == "canary-2"
-    assert document["due_at"] > datetime.now(UTC)
+    assert document["due_at"] > wall_clock.now()
 
 
 def test_one_refresh_token_is_not_stored_under_two_ids(cli, database):

@@ -2,15 +2,17 @@
 
 import json
 import select
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
+
+from tests.support import wall_clock
 
 
 @pytest.fixture
 def claimed(cli, database):
     """Two tokens that the instance `gone` holds for an hour yet, and one that `other` holds."""
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = wall_clock.now().replace(microsecond=0)
     for name, owner in (("xero:a", "gone"), ("xero:b", "gone"), ("xero:c", "other")):
         cli.add(name, {"access_token": "a", "refresh_token": f"r-{name}", "expires_in": 3600})
         lease = {
@@ -34,7 +36,7 @@ def test_the_hold_of_its_claims_ends_now_and_nothing_else_changes(cli, database,
         held_before = before[document["_id"]]["lease"].pop("hold")
         assert document == before[document["_id"]]
         if document["lease"]["owner"] == "gone":
-            assert hold <= datetime.now(UTC) + timedelta(seconds=1)
+            assert hold <= wall_clock.now() + timedelta(seconds=1)
         else:
             assert hold == held_before
     note = database.tokens_audit.find_one({"action": "adopt"})
@@ -47,26 +49,26 @@ def test_an_instance_without_claims_is_told_from_those_that_have_some(cli, datab
     assert ran.code == 1
     assert "gnoe holds no claim" in ran.err
     assert "gone, other" in ran.err
-    assert database.tokens.count_documents({"lease.hold": {"$gt": datetime.now(UTC)}}) == 3
+    assert database.tokens.count_documents({"lease.hold": {"$gt": wall_clock.now()}}) == 3
 
 
 def test_nobody_to_ask_and_no_yes_is_wrong_usage(cli, database, claimed):
     """It can't be undone."""
     ran = cli.run("adopt", "gone")
     assert (ran.code, "--yes" in ran.err) == (2, True)
-    assert database.tokens.count_documents({"lease.hold": {"$gt": datetime.now(UTC)}}) == 3
+    assert database.tokens.count_documents({"lease.hold": {"$gt": wall_clock.now()}}) == 3
 
 
 def test_asked_on_a_terminal_no_means_no(cli, database, claimed, monkeypatch):
     """The question says what is at stake, and that an instance which claimed moments ago may be alive."""
-    later = datetime.now(UTC) + timedelta(minutes=1)
+    later = wall_clock.now() + timedelta(minutes=1)
     database.tokens.update_one({"_id": "xero:a"}, {"$set": {"lease.until": later}})
     asked = []
     monkeypatch.setattr("daemon.commands.app._asking", lambda yes: lambda text: asked.append(text) or yes)
     ran = cli.run("adopt", "gone")
     assert (ran.code, "nothing was adopted" in ran.err) == (1, True)
     assert "It made 1 of its claims moments ago" in asked[0]
-    assert database.tokens.count_documents({"lease.hold": {"$gt": datetime.now(UTC)}}) == 3
+    assert database.tokens.count_documents({"lease.hold": {"$gt": wall_clock.now()}}) == 3
     assert database.tokens_audit.count_documents({"action": "adopt"}) == 0
 
 

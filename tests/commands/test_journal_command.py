@@ -5,7 +5,7 @@ import json
 import sqlite3
 from base64 import b64decode
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -16,6 +16,7 @@ from daemon.domain.claim import Claim
 from daemon.domain.dialect import Reply
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
+from tests.support import wall_clock
 
 NEW_ACCESS, NEW_REFRESH = "canary-new-access-token-1", "canary-new-refresh-token-1"
 GRANT = {"access_token": NEW_ACCESS, "refresh_token": NEW_REFRESH, "expires_in": 1800, "token_type": "Bearer"}
@@ -43,7 +44,7 @@ def keep(path, ring, *kept, state="waiting"):
                 retry_after=None,
                 body=body if isinstance(body, bytes) else json.dumps(body).encode(),
                 whole=True,
-                asked_at=datetime.now(UTC) - timedelta(minutes=5),
+                asked_at=wall_clock.now() - timedelta(minutes=5),
             )
             claim = Claim(token=token, id="dead-claim", spent=spent, deadline=timedelta(0))
             entry = await journal.keep(claim, reply)
@@ -122,7 +123,7 @@ def test_list_reads_beside_a_daemon_that_writes(cli, journal_file):
             retry_after=None,
             body=b"{}",
             whole=True,
-            asked_at=datetime.now(UTC),
+            asked_at=wall_clock.now(),
         )
         claim = Claim(token=token, id="c", spent=None, deadline=timedelta(0))
         await journal.keep(claim, reply)

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+from tests.support import wall_clock
+
 ACCESS, REFRESH = "canary-access-token-71aa", "canary-refresh-token-42bb"
 LISTED = "id provider account state expires_at refresh_expires_at due_at refreshed_at failures last_failure revision lease consent_ends_at"
 
@@ -34,8 +36,8 @@ def test_people_read_when_a_token_is_due_and_why_it_failed(cli, database):
     """Durations instead of dates; the last failure in words."""
     assert "No token is stored" in cli.run("list").err
     cli.add("xero:a")
-    failure = {"kind": "unavailable", "code": "http_503", "message": "HTTP 503", "at": datetime.now(UTC)}
-    due = datetime.now(UTC) + timedelta(minutes=20, seconds=30)
+    failure = {"kind": "unavailable", "code": "http_503", "message": "HTTP 503", "at": wall_clock.now()}
+    due = wall_clock.now() + timedelta(minutes=20, seconds=30)
     database.tokens.update_one({}, {"$set": {"last_failure": failure, "failures": 2, "due_at": due}})
     ran = cli.run("list")
     assert ran.out.splitlines()[0].split()[:2] == ["ID", "State"]
@@ -46,7 +48,7 @@ def test_people_read_when_a_token_is_due_and_why_it_failed(cli, database):
 def test_people_read_for_whom_a_due_token_is_held(cli, database):
     """Its asker is gone, and it may be spent: who that was, and when others may have it; not while he may be at it."""
     cli.add("xero:a")
-    now, minute = datetime.now(UTC), timedelta(minutes=1)
+    now, minute = wall_clock.now(), timedelta(minutes=1)
     lease = {"owner": "gone", "claim": "c", "until": now - minute, "hold": now + 10 * minute + minute / 2}
     database.tokens.update_one({}, {"$set": {"lease": lease, "due_at": now - minute}})
     assert "held for gone: others may renew it in 10 min" in " ".join(cli.run("list").out.split())
@@ -82,7 +84,7 @@ def test_show_tells_all_but_secrets(cli, database):
         "acme:a", {"access_token": ACCESS, "refresh_token": REFRESH}, "--var", "company=one", "--meta", "k=v"
     )
     sealed = cli.ring.seal("x" * 20, token_id="acme:a", field="extra")
-    lease = {"owner": "i-1", "claim": "c", "until": datetime.now(UTC)}
+    lease = {"owner": "i-1", "claim": "c", "until": wall_clock.now()}
     database.tokens.update_one({}, {"$set": {"extra.id_token": sealed, "lease": lease}})
     shown = cli.run("show", "acme:a", "--json").json()
     assert list(shown)[: len(LISTED.split())] == LISTED.split()

@@ -9,7 +9,7 @@ from asyncio.subprocess import PIPE, create_subprocess_exec
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pymongo.errors import PyMongoError
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.e2e.daemon_process import DaemonProcess, Installation
 from tests.faults.mongod import HOST, Mongod
+from tests.support import wall_clock
 
 DOCUMENT = "backup.md"
 ROOT = Path(__file__).parents[2]
@@ -47,7 +48,7 @@ class Database(Mongod):
 
     def hold(self, place: Installation, grants: Mapping[str, Document]) -> None:
         """Store these consents, as an application would."""
-        ends = datetime.now(UTC) + timedelta(hours=1)
+        ends = wall_clock.now() + timedelta(hours=1)
         with MongoClient[Document](self.uri) as client:
             for account, response in grants.items():
                 name = f"xero:{account}"
@@ -63,12 +64,12 @@ class Database(Mongod):
                     "revision": 1,
                 }
                 client["refreshd"]["tokens"].insert_one(
-                    {**plain, **sealed, "expires_at": ends, "due_at": ends, "issued_at": datetime.now(UTC)}
+                    {**plain, **sealed, "expires_at": ends, "due_at": ends, "issued_at": wall_clock.now()}
                 )
 
     def make_due(self, name: str) -> None:
         with MongoClient[Document](self.uri) as client:
-            client["refreshd"]["tokens"].update_one({"_id": name}, {"$set": {"due_at": datetime.now(UTC)}})
+            client["refreshd"]["tokens"].update_one({"_id": name}, {"$set": {"due_at": wall_clock.now()}})
 
     def lose(self) -> None:
         self.kill()

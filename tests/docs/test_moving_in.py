@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 
 from daemon.adapters.keyring import KeyRing
+from tests.support import wall_clock
 
 DOCUMENT = "moving-in.md"
 ROOT = Path(__file__).parents[2]
 MASTER = bytes(range(32))
-ENDS = (datetime.now(UTC) + timedelta(minutes=40)).replace(microsecond=0)
+ENDS = (wall_clock.now() + timedelta(days=1)).replace(microsecond=0)
 ENDS_MS = int(ENDS.timestamp() * 1000)
 COMPANIES = ("company-7", "Zoë & Söhne")
 
@@ -135,7 +136,7 @@ def test_the_steps_move_every_token_in_and_out_again(
         assert opened(keyring, document, "access_token") == expected["accessToken"]
         assert opened(keyring, document, "refresh_token") == expected["refreshToken"]
         assert (document["state"], document["expires_at"]) == ("active", ENDS)
-        assert datetime.now(UTC) < document["due_at"] < ENDS
+        assert wall_clock.now() < document["due_at"] < ENDS
 
     renewed = keyring.seal("rt-renewed", token_id="xero:company-7", field="refresh_token")
     tokens.update_one({"_id": "xero:company-7"}, {"$set": {"refresh_token": renewed}})

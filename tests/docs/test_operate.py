@@ -4,7 +4,7 @@ import ast
 import re
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -17,6 +17,7 @@ from daemon.adapters.metrics import Metrics
 from daemon.commands.app import app
 from daemon.domain.statistics import Statistics
 from tests.e2e.daemon_process import Installation
+from tests.support import wall_clock
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "operate.md"
@@ -100,7 +101,7 @@ def test_the_gauges_and_how_to_add_them_up_are_all_there():
     """Every gauge of ours that a daemon can show."""
     made = Metrics(providers=(), version="0")
     made.set_clock_skew(timedelta(0))
-    made.set_statistics(Statistics(at=datetime.now(UTC)))
+    made.set_statistics(Statistics(at=wall_clock.now()))
     named = set(re.findall(r"refreshd_\w+", TEXT))
     shown = {
         family.name

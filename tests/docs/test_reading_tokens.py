@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,12 +25,14 @@ from daemon.domain.due import Timing, first_look
 from daemon.domain.provider import Provider
 from daemon.domain.token import State
 from daemon.runtime.definitions import shipped
+from tests.support import wall_clock
 
 DOCUMENT = "reading-tokens.md"
 VECTORS = json.loads(Path(__file__).parents[1].joinpath("vectors", "sealed.json").read_text())
 MASTER = bytes(range(32))
 ID = "xero:company-7"
-NOW = datetime.now(UTC).replace(microsecond=0)
+NOW = wall_clock.now().replace(microsecond=0)
+LIFETIME, WINDOW = timedelta(days=1), timedelta(minutes=5)  # no run of the tests outlasts them
 
 Document = dict[str, Any]
 Sheets = Callable[[str], ModuleType]
@@ -116,9 +118,9 @@ def stored(keyring: KeyRing, **other: object) -> Document:
         "access_token": keyring.seal("at-1", token_id=ID, field="access_token"),
         "refresh_token": keyring.seal("rt-1", token_id=ID, field="refresh_token"),
         "issued_at": NOW,
-        "expires_at": NOW + timedelta(minutes=30),
+        "expires_at": NOW + LIFETIME,
         "refresh_expires_at": None,
-        "due_at": NOW + timedelta(minutes=25),
+        "due_at": NOW + LIFETIME - WINDOW,
         "lease": None,
         "doubt": None,
         "revision": 7,
@@ -130,7 +132,7 @@ def stored(keyring: KeyRing, **other: object) -> Document:
     }
 
 
-def response(name: str, *, expires_in: int = 1800) -> Document:
+def response(name: str, *, expires_in: int = 86_400) -> Document:
     """A provider's token response."""
     return {"access_token": f"at-{name}", "refresh_token": f"rt-{name}", "expires_in": expires_in}
 
@@ -242,7 +244,7 @@ def test_after_a_401_the_token_is_due_now_and_nothing_else_has_changed(
     with pytest.raises(TimeoutError):
         sheets("after_401").renewed(tokens, ID, before["access_token"], readers, patience=0)
     after = tokens.find_one({"_id": ID}) or {}
-    assert NOW <= after.pop("due_at") <= datetime.now(UTC)
+    assert NOW <= after.pop("due_at") <= wall_clock.now()
     before.pop("due_at")
     assert after == before
 
@@ -292,12 +294,12 @@ def test_a_new_token_is_one_that_the_daemon_reads_and_schedules(
     assert (token.provider, token.account, token.state) == ("xero", "company-7", State.ACTIVE)
     assert token.refresh_token is not None
     assert token.refresh_token.reveal() == "rt-new"
-    assert (token.expires_at, token.due_at) == (NOW + timedelta(minutes=30), NOW + timedelta(minutes=25))
+    assert (token.expires_at, token.due_at) == (NOW + LIFETIME, NOW + LIFETIME - WINDOW)
     assert sheets("read_token").read_token(tokens, ID, readers)[0] == "at-new"
     provider = Provider(definition=shipped()["xero"], client_id="c", client_secret=None, share=1)
     change = first_look(provider, token, now=NOW, chance=0.0, timing=Timing())
     assert change is not None
-    assert change.due_at == NOW + timedelta(minutes=25)
+    assert change.due_at == NOW + LIFETIME - WINDOW
 
 
 def test_a_new_consent_replaces_exactly_the_nine_fields_of_the_old_grant(

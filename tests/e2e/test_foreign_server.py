@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from pymongo import MongoClient
 
 from tests.e2e.daemon_process import DaemonProcess, Install, Installation
 from tests.e2e.oauth_server.foreign_server import ForeignServer, StartServer, digest
+from tests.support import wall_clock
 
 LIFETIME = timedelta(seconds=int(os.environ.get("FOREIGN_LIFETIME", "6")))
 GENERATIONS = int(os.environ.get("FOREIGN_GENERATIONS", "5"))
@@ -45,7 +46,7 @@ async def _write(place: Installation, server: ForeignServer, tokens: Any, index:
     """As the contract lets an application do: a document of its own, sealed with the same key."""
     response = await server.consent(index)
     name = f"foreign:{_person(index)}"
-    expires_at = datetime.now(UTC) + timedelta(seconds=response["expires_in"])
+    expires_at = wall_clock.now() + timedelta(seconds=response["expires_in"])
     document = {
         "_id": name,
         "provider": "foreign",

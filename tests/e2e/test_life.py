@@ -5,7 +5,7 @@ import json
 import signal
 import socket
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -14,6 +14,7 @@ from pymongo import AsyncMongoClient
 
 from daemon.adapters.embedded_mongod import HOST, spawn_mongod
 from daemon.sandbox import Sandbox, SandboxOptions
+from tests.support import wall_clock
 
 SOON = {"sweep_every": "1s", "request_timeout": "5s", "lease": "30s", "drain": "20s"}
 
@@ -40,7 +41,7 @@ def client_of(sandbox: Sandbox, *, secret: str | None = None) -> dict[str, objec
 
 async def put_token(tokens, keyring, consent: dict, **fields: object) -> str:
     name = f"sandbox:{consent['grant']}"
-    now = datetime.now(UTC)
+    now = wall_clock.now()
     await tokens.insert_one(
         {
             "_id": name,
@@ -180,7 +181,7 @@ async def test_documents_that_others_spoilt_disturb_nobody(install, mongod, data
     """Wrong types, an unopenable token, an unknown provider, and an undated one, beside a good one: the good one is
     renewed, the others are reported once each, and nothing of theirs is sent or lost."""
     place = install({"sandbox": client_of(sandbox)}, refresh=SOON)
-    now = datetime.now(UTC)
+    now = wall_clock.now()
     async with AsyncMongoClient(mongod, tz_aware=True) as client:
         tokens = client[database_name]["tokens"]
         spoilt = [
@@ -216,7 +217,7 @@ async def test_a_token_that_is_held_for_another_instance_is_told_of_and_left_alo
         await daemon.ready()
         async with AsyncMongoClient(mongod, tz_aware=True) as client:
             tokens = client[database_name]["tokens"]
-            now = datetime.now(UTC)
+            now = wall_clock.now()
             lease = {
                 "owner": "gone",
                 "claim": "theirs",

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import signal
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import aiohttp
 import pytest
@@ -13,6 +13,7 @@ from pymongo import AsyncMongoClient
 from daemon.adapters.keyring import KeyRing
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.e2e.daemon_process import Installation
+from tests.support import wall_clock
 
 COUNT = 60
 FILLED_IN = {
@@ -33,7 +34,7 @@ class Store:
 
     async def insert(self, consents: list[dict], *, lifetime: timedelta = timedelta(minutes=2)) -> None:
         """Write tokens as an application may, all due now."""
-        now = datetime.now(UTC)
+        now = wall_clock.now()
         await self.tokens.insert_many(
             {
                 "_id": f"sandbox:{consent['grant']}",
@@ -55,7 +56,7 @@ class Store:
 
     async def all_due(self) -> None:
         """As `refreshd refresh` does for each."""
-        await self.tokens.update_many({}, {"$set": {"due_at": datetime.now(UTC)}})
+        await self.tokens.update_many({}, {"$set": {"due_at": wall_clock.now()}})
 
     async def current(self) -> dict[str, str]:
         """The sha256 of each stored refresh token, by grant."""
@@ -152,7 +153,7 @@ async def test_with_a_grace_window_no_fault_costs_a_grant(place, store, sandbox)
             await store.all_due()
             await asyncio.sleep(1.5)
         provider.clear_faults()
-        before = datetime.now(UTC)
+        before = wall_clock.now()
         await store.all_due()
         await store.settle(
             lambda documents: all((d.get("refreshed_at") or before) > before for d in documents)
@@ -181,7 +182,7 @@ async def test_without_grace_faults_before_processing_cost_nothing(place, store,
             await asyncio.sleep(1.5)
             await store.all_due()
         provider.clear_faults()
-        before = datetime.now(UTC)
+        before = wall_clock.now()
         await store.all_due()
         await store.settle(
             lambda documents: all((d.get("refreshed_at") or before) > before for d in documents)
@@ -244,7 +245,7 @@ async def test_an_application_that_consents_anew_during_a_request_wins(place, st
             await asyncio.sleep(0.02)
         name = f"sandbox:{old['grant']}"
         fresh = store.keyring.seal(new["refresh_token"], token_id=name, field="refresh_token")
-        later = datetime.now(UTC) + timedelta(hours=1)
+        later = wall_clock.now() + timedelta(hours=1)
         await store.tokens.update_one(
             {"_id": name},
             {
@@ -254,7 +255,7 @@ async def test_an_application_that_consents_anew_during_a_request_wins(place, st
                         new["access_token"], token_id=name, field="access_token"
                     ),
                     "expires_at": later,
-                    "issued_at": datetime.now(UTC),
+                    "issued_at": wall_clock.now(),
                     "refresh_expires_at": None,
                     "state": "active",
                     "failures": 0,

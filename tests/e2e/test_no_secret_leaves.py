@@ -3,7 +3,7 @@
 import asyncio
 import time
 from base64 import b64encode
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote, quote_plus, urlsplit
 
@@ -11,6 +11,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 from pymongo import AsyncMongoClient
+
+from tests.support import wall_clock
 
 # Short ones too: what is shorter than a token-like run is only masked by those who know it.
 CLIENT_SECRET = "cs-canary/1+"
@@ -108,7 +110,7 @@ async def test_canaries_are_found_nowhere(install, mongod, database_name, echoin
     )
     client = AsyncMongoClient(mongod, tz_aware=True)
     tokens = client[database_name]["tokens"]
-    now = datetime.now(UTC)
+    now = wall_clock.now()
     for number, name in enumerate(ANSWERS):
         token = f"{name}:acme"
         await tokens.insert_one(

@@ -16,6 +16,7 @@ from datetime import timedelta
 
 from tests.e2e.daemon_process import DaemonProcess, Installation
 from tests.faults.stage import POLL_EVERY, Document, Stage
+from tests.support import wall_clock
 
 AFTERLIFE = timedelta(milliseconds=500)  # a process that was killed may be heard of this long
 IN_TRANSIT = timedelta(milliseconds=200)  # what a frozen process had sent takes no longer
@@ -115,7 +116,7 @@ async def killed(scene: Stage, place: Installation, *, after: int) -> Dead:
             if await scene.leased(instance(daemon)):
                 break
             daemon.send_signal(signal.SIGCONT)
-        at = time.time()
+        at = wall_clock.timestamp()
         os.kill(daemon.pid, signal.SIGKILL)
         await daemon.ended()
     await asyncio.sleep(AFTERLIFE.total_seconds())
@@ -137,7 +138,7 @@ async def taken_over(scene: Stage, *dead: Dead, within: timedelta) -> float:
     while left := await scene.tokens.count_documents(claims):
         assert time.monotonic() < limit, f"{left} claims are still there"
         await asyncio.sleep(POLL_EVERY.total_seconds())
-    return time.time()
+    return wall_clock.timestamp()
 
 
 async def unclaimed(scene: Stage) -> None:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pymongo import AsyncMongoClient
 
 from daemon.sandbox import Sandbox
 from tests.e2e.daemon_process import LONGEST_LINE, PATIENCE, DaemonProcess, Installation
+from tests.support import wall_clock
 
 CRASHING = Path(__file__).with_name("crashing.py")
 NEVER = "never"
@@ -105,7 +106,7 @@ class Stage:
 
         async def press() -> None:
             while not over.is_set():
-                now = datetime.now(UTC)
+                now = wall_clock.now()
                 resting = {"state": "active", "lease": None, "due_at": {"$gt": now}}
                 await self.tokens.update_many(resting, {"$set": {"due_at": now}})
                 with suppress(TimeoutError):
@@ -152,7 +153,7 @@ class Stage:
 
     async def consent(self, count: int) -> None:
         """New grants of the provider, written as an application may, all due now."""
-        now = datetime.now(UTC)
+        now = wall_clock.now()
         keyring = self.places[0].keyring
         documents = []
         for consent in self.sandbox.consent(count):
@@ -191,7 +192,7 @@ class Stage:
         due is asked for once more.
         """
         before = {one["_id"]: one.get("revision", 0) async for one in self.tokens.find({})}
-        asked = datetime.now(UTC)
+        asked = wall_clock.now()
         await self.tokens.update_many({}, {"$set": {"due_at": asked}})
 
         def rests(one: Document) -> bool:

@@ -8,7 +8,7 @@ import asyncio
 import json
 import signal
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from daemon.runtime.schedule import SPREAD
 from tests.e2e.daemon_process import DaemonProcess, Installation
 from tests.faults.crashing import FREEZE
 from tests.faults.stage import Stage, frozen
+from tests.support import wall_clock
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
@@ -93,7 +94,7 @@ async def test_a_jump_of_the_wall_clock_brings_no_storm_and_no_stall(stage, tmp_
                 f" {len(daemon.seen('token.renewed')) - renewed} renewals in {passed.total_seconds():.1f} s"
             )
             assert sweeps <= passed / SWEEP_EVERY + 2, said
-        at = datetime.now(UTC)
+        at = wall_clock.now()
         assert await daemon.stop() == 0
         assert daemon.seen("token.postponed") == daemon.seen("token.superseded") == []
     await well_kept(scene, at=at)
@@ -126,7 +127,7 @@ async def test_a_process_that_slept_presents_nothing_under_a_claim_that_ran_out(
         await scene.settled(lambda token: token.get("refreshed_at") is not None, within=NO_STALL + BACKOFF)
         shortest = SWEEP_EVERY.total_seconds() * (1 - SPREAD)
         assert len(daemon.seen("sweep.finished")) <= (time.monotonic() - woken) / shortest + 2
-        at = datetime.now(UTC)
+        at = wall_clock.now()
         assert await daemon.stop() == 0
     await well_kept(scene, at=at)
     with capsys.disabled():
@@ -151,7 +152,7 @@ async def test_a_process_that_slept_reads_the_replies_that_came_meanwhile(stage)
         daemon.send_signal(signal.SIGCONT)
         await scene.settled(lambda token: token.get("refreshed_at") is not None, within=NO_STALL + BACKOFF)
         assert daemon.seen("token.in_doubt") == []
-        at = datetime.now(UTC)
+        at = wall_clock.now()
         assert await daemon.stop() == 0
     await well_kept(scene, at=at)
 
@@ -168,7 +169,7 @@ def installed(scene: Stage) -> Installation:
 
 async def spread(scene: Stage) -> None:
     """A steady load: the tokens come due one after the other, as they will again and again."""
-    now, names = datetime.now(UTC), [token["_id"] async for token in scene.tokens.find({}, {"_id": 1})]
+    now, names = wall_clock.now(), [token["_id"] async for token in scene.tokens.find({}, {"_id": 1})]
     dues = [now + EARLIEST * place / len(names) for place in range(len(names))]
     await scene.tokens.bulk_write(
         [UpdateOne({"_id": name}, {"$set": {"due_at": due}}) for name, due in zip(names, dues, strict=True)]
@@ -205,7 +206,7 @@ async def well_kept(scene: Stage, *, at: datetime) -> None:
     assert len({one["sha256"] for one in presented}) == len(presented)
     assert scene.revoked() == []
     assert await scene.differing() == []
-    now = datetime.now(UTC)
+    now = wall_clock.now()
     async for token in scene.tokens.find({}):
         assert token["state"] == "active"
         assert at < token["expires_at"] <= now + LIFETIME

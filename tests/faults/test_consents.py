@@ -40,6 +40,7 @@ from daemon.refreshing.lane import Lane
 from daemon.refreshing.refresher import Refresher
 from daemon.refreshing.sweep import Sweeper, Tally
 from daemon.runtime.clock import Clock
+from tests.support import wall_clock
 
 TOKENS = 72  # at once; with the situations and the ways below, 1,008 interleavings
 ANSWERED = timedelta(milliseconds=30)  # by then the last answer has come
@@ -230,7 +231,7 @@ class Round:
 
     async def _consent(self, ways: list[Interleaving]) -> None:
         """To the letter of the contract."""
-        now = datetime.now(UTC)
+        now = wall_clock.now()
         now -= timedelta(microseconds=now.microsecond % 1000)  # as MongoDB gives it back
         for way in ways:
             ring = self._chance.choice([RING, NEWER])
@@ -399,7 +400,7 @@ async def check(course: Round, daemon: Daemon, tokens: Any, situation: str) -> N
         else:
             assert lease is None or (way.answer == "in doubt" and lease["claim"] is None), told
     claims = {claim.token.id: claim for claim in await daemon.claims()}
-    due = {way.name for way in course.ways.values() if way.consent["due_at"] <= datetime.now(UTC)}
+    due = {way.name for way in course.ways.values() if way.consent["due_at"] <= wall_clock.now()}
     assert set(claims) == (set() if situation == "adopted" else due)
     for claim in claims.values():
         assert (claim.token.refresh_token, claim.token.doubt) == (Secret("consent"), None), claim.token.id

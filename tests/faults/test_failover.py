@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from daemon.sandbox import Sandbox, SandboxOptions
 from tests.e2e.daemon_process import DaemonProcess
 from tests.faults.mongod import FAST_ELECTIONS, ReplicaSet
 from tests.faults.stage import Stage
+from tests.support import wall_clock
 
 TOKENS = 1_000
 CONCURRENCY = 64
@@ -110,13 +110,13 @@ async def failover(members: ReplicaSet, stage: Stage, daemon: DaemonProcess, *, 
     others = [member for member in members.members if member is not old]
     while (at_work := await in_flight(daemon)) < AT_WORK:
         pass  # between two claims there may be few
-    lost = time.time()
+    lost = wall_clock.timestamp()
     if frozen:
         old.freeze()
     else:
         old.kill()
     new = await members.primary(others)
-    elected, before = time.time(), stage.refreshes()
+    elected, before = wall_clock.timestamp(), stage.refreshes()
     # What was claimed before the loss has been asked long ago: whatever is asked now was claimed now.
     await stage.until(lambda: stage.refreshes() > before, of=daemon)
     renewed = await first_renewal(stage, daemon, asked_after=elected)

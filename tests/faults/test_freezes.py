@@ -7,7 +7,6 @@ lasts is measured here, and what a freeze longer than the hold costs there is sh
 
 import asyncio
 import signal
-import time
 from collections import Counter
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -18,6 +17,7 @@ from tests.e2e.daemon_process import DaemonProcess
 from tests.faults.crashing import FREEZE
 from tests.faults.replicas import LONG, SHORT, Form, buried, instance, others, taken_over
 from tests.faults.stage import Stage, frozen
+from tests.support import wall_clock
 
 THE_ONE_STEP = "ask.checked"  # between the check of the deadline and the write
 NOT_CLAIMED = ["claim.before", "claim.found"]
@@ -101,7 +101,9 @@ async def froze(
         }
         await asyncio.gather(*map(frozen, victims.values()))
         before = {point: len(daemon.lines) for point, daemon in victims.items()}
-        sleeping = [await buried(scene, instance(daemon), time.time()) for daemon in victims.values()]
+        sleeping = [
+            await buried(scene, instance(daemon), wall_clock.timestamp()) for daemon in victims.values()
+        ]
         await asyncio.sleep((form.lease + MARGIN).total_seconds())
         if adopted:
             await taken_over(scene, *sleeping, within=form.lease)

@@ -5,7 +5,6 @@ and it goes on by itself when the disk is mended. At a provider that revokes on 
 import asyncio
 import resource
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
 import aiohttp
 
@@ -13,6 +12,7 @@ from tests.e2e.daemon_process import PATIENCE, DaemonProcess
 from tests.faults.crashing import CRASHED
 from tests.faults.small_disk import small_disk
 from tests.faults.stage import Stage
+from tests.support import wall_clock
 
 TOKENS = 24
 SWEEPS = 4  # how many must have failed, with everything due, before we believe that nothing is asked
@@ -47,7 +47,7 @@ def presented(scene: Stage) -> int:
 
 
 async def all_due(scene: Stage) -> None:
-    await scene.tokens.update_many({}, {"$set": {"due_at": datetime.now(UTC)}})
+    await scene.tokens.update_many({}, {"$set": {"due_at": wall_clock.now()}})
 
 
 async def nothing_is_asked(scene: Stage, daemon: DaemonProcess) -> None:

@@ -5,7 +5,7 @@ import signal
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -14,6 +14,7 @@ from pymongo import AsyncMongoClient
 
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.e2e.daemon_process import DaemonProcess, Installation
+from tests.support import wall_clock
 
 WRONG = "p00"
 SWEEP = timedelta(seconds=1)
@@ -55,7 +56,7 @@ class Town:
 
     async def put(self, count: int) -> None:
         """So many tokens for each provider, all due now."""
-        now = datetime.now(UTC)
+        now = wall_clock.now()
         for name in self.names:
             documents = []
             for consent in self.of(name).consent(count):
@@ -170,7 +171,7 @@ async def test_a_token_without_its_variable_pauses_nobody(town):
     await place.put(30)
     names = [one["_id"] async for one in place.tokens.find({"provider": WRONG}).sort("_id", 1)]
     await place.tokens.update_many({"provider": WRONG}, {"$set": {"vars": {"leaf": "token"}}})
-    first = datetime.now(UTC) - timedelta(minutes=1)
+    first = wall_clock.now() - timedelta(minutes=1)
     await place.tokens.update_many({"_id": {"$in": names[:5]}}, {"$set": {"vars": {}, "due_at": first}})
     async with place.place.running() as daemon:
         async with asyncio.timeout(30):

@@ -10,7 +10,6 @@ import asyncio
 import os
 import random
 import signal
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,6 +17,7 @@ from datetime import timedelta
 import pytest
 
 from tests.faults.stage import Document, Stage, quantiles
+from tests.support import wall_clock
 
 EXCUSED = timedelta(milliseconds=50)
 AFTERLIFE = timedelta(
@@ -61,13 +61,13 @@ async def killed(scene: Stage, *, kills: int, refreshes: int, seed: int) -> Toll
             await daemon.event("daemon.started")
             await scene.until(lambda goal=goal: scene.refreshes() >= goal, of=daemon)
             await asyncio.sleep(chance.uniform(0, 0.1))  # else it would come just when a reply has left
-            toll.kills.append(time.time())
+            toll.kills.append(wall_clock.timestamp())
             os.kill(daemon.pid, signal.SIGKILL)
         dead = len(scene.revoked())
         if dead > replaced:
             await scene.consent(dead - replaced)
             replaced = dead
-    back = time.time()
+    back = wall_clock.timestamp()
     async with scene.running(place) as daemon:
         await scene.settled(
             lambda one: one.get("refreshed_at") is not None and one["refreshed_at"].timestamp() > back,

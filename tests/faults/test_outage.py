@@ -3,7 +3,6 @@
 import asyncio
 import resource
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from daemon.sandbox import Sandbox, SandboxOptions
 from tests.e2e.daemon_process import DaemonProcess
 from tests.faults.mongod import Mongod
 from tests.faults.stage import Stage
+from tests.support import wall_clock
 
 NOTICED_WITHIN = timedelta(seconds=5)
 RECORDED_WITHIN = timedelta(seconds=30)
@@ -103,7 +103,7 @@ async def test_replies_that_arrive_during_an_outage_are_all_recorded_after_it(
         sandbox.add_fault({"kind": "withhold", "share": 1.0})
         async with place.running() as daemon:
             await stage.until(lambda: stage.refreshes() >= outage.concurrency, of=daemon)
-            killed = time.time()
+            killed = wall_clock.timestamp()
             own_mongod.kill()
             sandbox.clear_faults()
             noticed = await loss_noticed(daemon, killed)
@@ -146,7 +146,7 @@ async def all_waiting(daemon: DaemonProcess, count: int) -> None:
 
 async def idle(stage: Stage, daemon: DaemonProcess, outage: Outage, *, until: float) -> None:
     """For as long as MongoDB is dead: the daemon is alive and not ready, and asks nothing."""
-    while time.time() < until:
+    while wall_clock.timestamp() < until:
         assert (await ask(daemon, "/livez"))[0] == 200
         assert (await ask(daemon, "/readyz"))[0] == 503
         assert presented(stage) == outage.concurrency
@@ -157,12 +157,12 @@ async def idle(stage: Stage, daemon: DaemonProcess, outage: Outage, *, until: fl
 async def recorded(stage: Stage, daemon: DaemonProcess, mongod: Mongod, outage: Outage) -> str:
     """MongoDB returns. Within 30 s all is recorded and the journal empty, what waited was dealt with first, nothing was
     presented twice, and the ledger agrees. Returns the figures."""
-    back = time.time()
+    back = wall_clock.timestamp()
     mongod.start()
     async with asyncio.timeout(RECORDED_WITHIN.total_seconds()):
         while await stage.tokens.count_documents({"revision": {"$ne": 1}}) or await waiting(daemon):
             await asyncio.sleep(0.1)
-    took = time.time() - back
+    took = wall_clock.timestamp() - back
     replayed = [_instant(line) for line in daemon.seen("journal.replayed")]
     last = max(replayed, default=back)
     asked = [grant["presented"][0]["at"] for grant in stage.ledger()]

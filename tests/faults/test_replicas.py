@@ -6,10 +6,9 @@ where there is none, a request that was in flight and whose reply was not durabl
 
 import asyncio
 import signal
-import time
 from collections import Counter
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -30,6 +29,7 @@ from tests.faults.replicas import (
 from tests.faults.small_disk import small_disk
 from tests.faults.stage import fingerprint, frozen
 from tests.faults.test_crashes import SAFE
+from tests.support import wall_clock
 
 TOKENS = 300
 ROUNDS = 8
@@ -50,7 +50,7 @@ async def test_two_replicas_share_the_work_and_present_nothing_twice(stage, caps
     async with scene.running(places[0]) as one, scene.running(places[1]) as other:
         await asyncio.gather(one.ready(), other.ready())
         while scene.refreshes() < TOKENS * ROUNDS:
-            await scene.tokens.update_many({}, {"$set": {"due_at": datetime.now(UTC)}})
+            await scene.tokens.update_many({}, {"$set": {"due_at": wall_clock.now()}})
             await asyncio.sleep(AGAIN.total_seconds())
         await unclaimed(scene)
         assert [await one.stop(), await other.stop()] == [0, 0]
@@ -102,7 +102,7 @@ async def test_without_grace_a_dead_replica_costs_at_most_what_it_had_in_flight(
             lambda one: one["account"] in dead.claims or _refreshed_since(one, back),
             within=timedelta(minutes=1),
         )
-        at_once = time.time() - dead.at
+        at_once = wall_clock.timestamp() - dead.at
         adopted = await taken_over(scene, dead, within=form.lease * 3) - dead.at
     revoked = {str(grant["id"]) for grant in scene.revoked()}
     earliest = min(claim["lease"]["hold"].timestamp() for claim in dead.claims.values())
@@ -131,7 +131,10 @@ async def test_a_replica_that_was_killed_and_comes_back_takes_its_claims_at_once
         dead = await killed(scene, place, after=form.share * 2)
         journaled = _accounts(place, dead, scene.journal(place))
         await asyncio.sleep(form.away.total_seconds())
-        untouched, back = presented(scene, dead, until=time.time()), time.time()
+        untouched, back = (
+            presented(scene, dead, until=wall_clock.timestamp()),
+            wall_clock.timestamp(),
+        )
         async with scene.running(place) as daemon:
             taken = await taken_over(scene, dead, within=timedelta(seconds=30)) - back
             await daemon.event("sweep.finished", count=2)
@@ -169,11 +172,11 @@ async def test_a_replica_that_died_at_a_named_step_comes_back_and_nothing_is_los
     async with others(scene, form):
         dead = await asyncio.gather(*(_crashed(scene, place, point) for point, place in places.items()))
         await asyncio.sleep(form.away.total_seconds())
-        untouched = [presented(scene, each, until=time.time()) for each in dead]
+        untouched = [presented(scene, each, until=wall_clock.timestamp()) for each in dead]
         async with AsyncExitStack() as running:
             starting = [running.enter_async_context(scene.running(place)) for place in places.values()]
             daemons = await asyncio.gather(*starting)
-            back = time.time()
+            back = wall_clock.timestamp()
             taken = await taken_over(scene, *dead, within=timedelta(seconds=60)) - back
             await asyncio.gather(*(daemon.event("sweep.finished") for daemon in daemons))
             assert [await daemon.stop() for daemon in daemons] == [0] * len(points)
@@ -249,7 +252,7 @@ async def test_a_state_directory_that_is_cloned_at_work_presents_nothing_twice(s
 async def _crashed(scene, place, point):
     async with scene.running(place, point, 2) as daemon:
         assert await daemon.ended(within=timedelta(seconds=60)) == CRASHED, daemon.logs
-    at = time.time()
+    at = wall_clock.timestamp()
     await asyncio.sleep(0.5)
     return await buried(scene, instance(daemon), at)
 

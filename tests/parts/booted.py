@@ -21,6 +21,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.support import wall_clock
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = timedelta(seconds=60)
 POLL_EVERY = timedelta(milliseconds=50)
@@ -117,7 +119,7 @@ class Machine:
 
     def begin(self) -> None:
         """Let the journal begin anew. (By time: a cursor would skip one entry more where a filter is asked for.)"""
-        self._since = [f"--since=@{time.time():.6f}"]
+        self._since = [f"--since=@{wall_clock.timestamp():.6f}"]
 
     async def events(self, unit: str, name: str) -> list[dict[str, Any]]:
         """What the unit's processes logged under this name so far."""

@@ -9,7 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from pymongo import AsyncMongoClient
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.e2e.daemon_process import DaemonProcess, Installation
 from tests.parts.monitoring import HOST, Alertmanager, Prometheus, Receiver, free_port
+from tests.support import wall_clock
 
 pytestmark = [pytest.mark.parts, pytest.mark.slow]
 
@@ -64,7 +65,7 @@ class Scene:
     async def press(self) -> None:
         """All that rests is due now, again and again: traffic, as applications may wish for it."""
         while True:
-            now = datetime.now(UTC)
+            now = wall_clock.now()
             resting = {"state": "active", "lease": None, "due_at": {"$gt": now}}
             await self.tokens.update_many(resting, {"$set": {"due_at": now}})
             await asyncio.sleep(PRESS_EVERY.total_seconds())
@@ -178,7 +179,7 @@ def client(sandbox: Sandbox) -> dict[str, object]:
 
 def documents(name: str, sandbox: Sandbox, place: Installation) -> list[dict[str, Any]]:
     """Consents, written as an application may, due now."""
-    now = datetime.now(UTC)
+    now = wall_clock.now()
     made = []
     for consent in sandbox.consent(TOKENS):
         identity = f"{name}:{consent['grant']}"

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tests.e2e.daemon_process import Installation
 from tests.parts.exposition import exposed, exposition
 from tests.parts.expressions import metrics_in
 from tests.parts.monitoring import HOST, Prometheus, free_port, rules, shipped
+from tests.support import wall_clock
 
 pytestmark = pytest.mark.parts
 
@@ -109,7 +110,7 @@ async def test_each_expression_brings_something_from_a_live_prometheus(
 async def fill(mongod: str, database: str, place: Installation, sandbox: Sandbox) -> None:
     """One token, due now, whose refresh token has an end."""
     [consent] = sandbox.consent()
-    now = datetime.now(UTC)
+    now = wall_clock.now()
     document: dict[str, Any] = {
         "_id": "sandbox:one",
         "provider": "sandbox",

@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.faults.stage import Stage
 from tests.parts.pm2_home import ECOSYSTEM, POLL_EVERY, Pm2, is_alive
+from tests.support import wall_clock
 
 pytestmark = pytest.mark.parts
 
@@ -71,7 +72,7 @@ async def test_it_starts_when_ready_restarts_and_stops_within_its_drain(pm2: Pm2
     assert json.loads(line_with(pm2, DRAINED))["drained"] is True
 
     before = scene.refreshes()
-    await scene.tokens.update_many({}, {"$set": {"due_at": datetime.now(UTC)}})
+    await scene.tokens.update_many({}, {"$set": {"due_at": wall_clock.now()}})
     while scene.refreshes() == before:  # taken by the provider, which answers half a second later
         await asyncio.sleep(0.01)
     await pm2.run("stop", "refreshd")

@@ -6,20 +6,21 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 from urllib.parse import urlsplit
 
 from daemon.adapters.token_endpoint import TokenEndpoint
 from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.request import Request
+from tests.support import wall_clock
 
 
 class WallClock:
     """The machine's clocks: the sandbox, which says when tokens end, goes by them too."""
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return wall_clock.now()
 
     def boot(self) -> timedelta:
         return timedelta(seconds=monotonic())

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon.runtime.schedule import Schedule
+from tests.support import wall_clock
 
 
 async def test_a_job_runs_at_once_and_again():
@@ -37,7 +38,7 @@ async def test_a_period_is_shortened_by_chance():
     schedule.start()
     async with asyncio.timeout(5):
         await ran.wait()
-    left = schedule._scheduler.get_job("job").next_run_time - datetime.now(UTC)
+    left = schedule._scheduler.get_job("job").next_run_time - wall_clock.now()
     schedule.close()
     assert timedelta(seconds=40) < left <= timedelta(seconds=45)
 
@@ -216,7 +217,7 @@ async def test_a_jump_of_the_wall_clock_stalls_nothing():
     schedule.start()
     async with asyncio.timeout(5):
         await runs.acquire()
-    schedule._scheduler.get_job("job").modify(next_run_time=datetime.now(UTC) + timedelta(hours=1))
+    schedule._scheduler.get_job("job").modify(next_run_time=wall_clock.now() + timedelta(hours=1))
     schedule._drift += timedelta(hours=1)  # as it looks when the wall clock was set back by an hour
     schedule._beat()
     async with asyncio.timeout(5):

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from daemon.sandbox import Sandbox, SandboxOptions
+from tests.support import wall_clock
 
 REFRESH = {"grant_type": "refresh_token"}
 
@@ -37,7 +38,7 @@ async def test_a_refresh_answers_as_rfc_6749_says_and_the_ledger_agrees(peer: An
     for line in truth["presented"]:
         assert line["outcome"] == "granted"
         assert line["fault"] is None
-        assert time.time() - 60 < line["at"] <= line["replied_at"] <= time.time()
+        assert wall_clock.timestamp() - 60 < line["at"] <= line["replied_at"] <= wall_clock.timestamp()
 
 
 async def test_basic_authentication_with_form_encoded_credentials(peer: Any) -> None:
