@@ -109,7 +109,7 @@ class Exchange:
         incoming = self._incoming
         if incoming is None:
             return None
-        incoming.catch_up()
+        incoming.stop()
         if not incoming.status:
             return None
         return Reply(

@@ -85,7 +85,6 @@ class Incoming:
         self._waiting += data
         self.go_on()
         if self._received > LARGEST_HEAD + LARGEST_FRAMING + LARGEST_REPLY:
-            self.catch_up()
             self._end(whole=False)
 
     def go_on(self) -> None:
@@ -99,14 +98,14 @@ class Incoming:
             if not self.behind:
                 return
 
-    def catch_up(self) -> None:
-        """Read all that has come."""
-        while self.behind:
-            self.go_on()
+    def stop(self) -> None:
+        """There is no time for more. What has come and was not understood is kept as it came."""
+        if self.behind:
+            self.behind = self._doubt()
 
     def lost(self, why: BaseException | None) -> None:
         """The connection is gone; `why` is None where the other side closed it in order."""
-        self.catch_up()
+        self.stop()
         self.reusable = False
         if self.over:
             return
@@ -235,6 +234,7 @@ class Incoming:
             self.over = True
             self.whole = whole and len(self.body) <= LARGEST_REPLY
             self.settled.set()
+            self._waiting.clear()
         self.behind = False
         return False
 

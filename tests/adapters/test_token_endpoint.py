@@ -4,9 +4,13 @@ import asyncio
 import socket
 import ssl
 import struct
+import subprocess
+import sys
+import threading
+import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,7 @@ from aiohttp.connector import Connection
 from daemon.adapters.connector import Connector, PrivateAddress
 from daemon.adapters.exchange import Exchange
 from daemon.adapters.incoming import LARGEST_REPLY
-from daemon.adapters.names import Names
+from daemon.adapters.names import PLACES, Names
 from daemon.adapters.token_endpoint import TokenEndpoint
 from daemon.domain.answer import Concern
 from daemon.domain.dialect import NoReply, Reply
@@ -28,6 +32,8 @@ from daemon.domain.request import Request, refresh_request
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
 from daemon.sandbox import Sandbox, SandboxOptions
+from tests.adapters import flood as flood_program
+from tests.adapters.flood import FLOODS
 from tests.certificates import Certified
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -295,7 +301,26 @@ async def test_no_redirect_is_followed(site, status):
     got = await site.endpoint().send(request(wire.url), deadline=NEVER)
     assert isinstance(got, Reply)
     assert got.status == int(status[:3])
+    assert got.location == elsewhere.url
     assert elsewhere.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "location"),
+    [
+        ("", None),
+        ("Location:\r\n", None),
+        ("location: ../v2?a=b c\r\nLocation: /other\r\n", "../v2?a=b c"),
+        (f"Location: /{'x' * 9_000}\r\n", f"/{'x' * 1_999}"),
+    ],
+)
+async def test_where_a_redirect_leads_is_kept_as_it_came(site, headers, location):
+    """Its beginning, at most; it may quote the request, so it does not print itself."""
+    wire = await site.serve(answering(reply(b"", status="302 Found", headers=headers)))
+    got = await site.endpoint().send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, Reply)
+    assert got.location == location
+    assert "location" not in repr(got)
 
 
 @pytest.mark.parametrize(
@@ -350,6 +375,21 @@ async def test_a_timeout_after_sending_may_have_been_processed(site):
     assert (got.code, got.sent) == ("timeout", True)
     assert "may have been processed" in got.message
     assert wire.asked.is_set()
+
+
+async def test_a_process_that_slept_reads_on_no_longer_than_a_request_may_take(site, monkeypatch):
+    """It slept for an hour behind its request: what it slept through is given back, but not the whole hour."""
+    wire = await site.serve(silent)
+    sending = asyncio.create_task(
+        site.endpoint(timeout=timedelta(milliseconds=300)).send(request(wire.url), deadline=NEVER)
+    )
+    await wire.asked.wait()
+    loop = asyncio.get_running_loop()
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + 3_600)
+    got = await asyncio.wait_for(sending, 5)
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent) == ("timeout", True)
 
 
 @pytest.mark.parametrize("over_tls", [False, True])
@@ -417,7 +457,7 @@ async def test_past_its_deadline_nothing_is_sent(site):
     wire = await site.serve(silent)
     got = await site.endpoint().send(request(wire.url), deadline=site.clock.boot())
     assert isinstance(got, NoReply)
-    assert (got.code, got.sent) == ("too_late", False)
+    assert (got.code, got.sent, got.ours) == ("too_late", False, True)
     assert wire.seen == b""
     assert wire.requests == 0
 
@@ -446,6 +486,128 @@ async def test_a_deadline_that_passes_while_waiting_for_a_connection_counts(site
     assert isinstance(got, NoReply)
     assert (got.code, got.sent) == ("too_late", False)
     assert wire.requests == 1
+
+
+def one_after_another(gate: asyncio.Event) -> Callable[[Wire, Streams], Awaitable[None]]:
+    """Answers each request once `gate` is open."""
+
+    async def slow(wire: Wire, streams: Streams) -> None:
+        while True:
+            await wire.request(streams)
+            await gate.wait()
+            streams[1].write(reply(b"{}"))
+
+    return slow
+
+
+async def test_a_request_that_waits_for_a_connection_does_not_fail_for_it(site):
+    """Its own time begins with its own connecting: a provider that hangs costs the next one no failure."""
+    hanging, healthy = await site.serve(silent), await site.serve(answering(reply(b"{}")))
+    endpoint = site.endpoint(connections=1, timeout=timedelta(milliseconds=200))
+    first = asyncio.create_task(endpoint.send(request(hanging.url), deadline=NEVER))
+    await hanging.asked.wait()
+    waited = asyncio.get_running_loop().time()
+    got = await endpoint.send(request(healthy.url), deadline=NEVER)
+    assert isinstance(got, Reply)
+    assert asyncio.get_running_loop().time() - waited > 0.15
+    assert (await first).code == "timeout"
+
+
+async def test_a_claim_that_ends_while_waiting_for_a_connection_is_our_own_trouble(site):
+    """It waits no longer than its claim lasts, and says nothing about the provider."""
+    gate = asyncio.Event()
+    wire = await site.serve(one_after_another(gate))
+    endpoint = site.endpoint(connections=1)
+    first = asyncio.create_task(endpoint.send(request(wire.url), deadline=NEVER))
+    await wire.asked.wait()
+    soon = site.clock.boot() + timedelta(milliseconds=100)
+    got = await asyncio.wait_for(endpoint.send(request(wire.url), deadline=soon), 3)
+    assert isinstance(got, NoReply)
+    assert (got.code, got.sent, got.ours) == ("too_late", False, True)
+    gate.set()
+    assert isinstance(await first, Reply)
+    assert wire.requests == 1
+
+
+async def test_more_connections_can_be_allowed_and_none_is_taken_back(site):
+    """After a reload there may be more providers."""
+    gate = asyncio.Event()
+    wire = await site.serve(one_after_another(gate))
+    endpoint = site.endpoint(connections=1)
+    endpoint.allow(3)
+    endpoint.allow(2)
+    sending = [asyncio.create_task(endpoint.send(request(wire.url), deadline=NEVER)) for _ in range(4)]
+    async with asyncio.timeout(5):
+        while wire.requests < 3:
+            await asyncio.sleep(0.001)
+    assert wire.connections == 3
+    gate.set()
+    assert all(isinstance(got, Reply) for got in await asyncio.gather(*sending))
+
+
+class Resolver:
+    """The system's, where every name of dead.test hangs until `gate` opens, and every other name is this machine's."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.asked = 0
+        self._real = socket.getaddrinfo
+
+    def __call__(self, host: str, *more: Any, **named: Any) -> Any:
+        self.asked += 1
+        if host.endswith("dead.test"):
+            self.gate.wait()
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return self._real("127.0.0.1", *more, **named)
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
+    made = Resolver()
+    monkeypatch.setattr(socket, "getaddrinfo", made)
+    yield made
+    made.gate.set()
+
+
+def dead(count: int) -> list[Request]:
+    return [request(f"https://customer-{number}.dead.test/token") for number in range(count)]
+
+
+async def test_names_that_hang_keep_no_other_provider_waiting(site, resolver, trusted):
+    """A look-up of one's own, while three hundred others hang; each of these ends by itself, and was not sent."""
+    wire = await site.serve(answering(reply(b"{}")), tls=trusted)
+    endpoint = site.endpoint(connections=400)
+    hanging = [asyncio.create_task(endpoint.send(one, deadline=NEVER)) for one in dead(300)]
+    async with asyncio.timeout(5):
+        while resolver.asked < PLACES // 2:
+            await asyncio.sleep(0.001)
+    got = await endpoint.send(request(f"https://sso.example.com:{wire.port}/token"), deadline=NEVER)
+    assert isinstance(got, Reply)
+    resolver.gate.set()
+    ended = await asyncio.wait_for(asyncio.gather(*hanging), 10)
+    assert {(got.code, got.sent, got.ours) for got in ended} == {("connection", False, False)}
+    assert "name resolution" in ended[0].message
+
+
+async def test_a_request_that_waits_for_its_look_up_does_not_fail_for_it(site, resolver):
+    """Only one whose own look-up takes too long had no connection in time. The others wait, as long as their claims do."""
+    endpoint = site.endpoint(connections=400, timeout=timedelta(milliseconds=200))
+    first = [asyncio.create_task(endpoint.send(one, deadline=NEVER)) for one in dead(PLACES // 2)]
+    async with asyncio.timeout(5):
+        while resolver.asked < PLACES // 2:
+            await asyncio.sleep(0.001)
+    *_, patient, hasty = dead(PLACES // 2 + 2)
+    waiting = asyncio.create_task(endpoint.send(patient, deadline=NEVER))
+    soon = site.clock.boot() + timedelta(milliseconds=300)
+    late = await endpoint.send(hasty, deadline=soon)
+    assert (late.code, late.sent, late.ours) == ("too_late", False, True)
+    assert {(got.code, got.message) for got in await asyncio.gather(*first)} == {
+        ("timeout", "no connection in time")
+    }
+    assert not waiting.done()
+    resolver.gate.set()
+    got = await asyncio.wait_for(waiting, 5)
+    assert (got.code, "name resolution" in got.message) == ("connection", True)
 
 
 async def test_the_next_request_works_after_one_that_came_too_late(site):
@@ -688,6 +850,76 @@ async def test_a_body_does_not_print_itself(site):
     assert CANARY not in repr(asked)
 
 
+# ---------------------------------------------------------------- replies without end
+
+
+class Beat:
+    """How much CPU this thread takes at most between two turns of a timer: how long it keeps others waiting, whatever else
+    the machine does.
+    """
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    async def run(self) -> None:
+        before = time.thread_time()
+        while True:
+            await asyncio.sleep(0.001)
+            now = time.thread_time()
+            self.longest, before = max(self.longest, now - before), now
+
+
+@contextmanager
+def flood(kind: str, how: str, pem: Path | None = None) -> Iterator[str]:
+    """The URL of a server whose replies never end."""
+    command = [sys.executable, flood_program.__file__, kind, how, *([str(pem)] if pem else [])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield f"{'https' if pem else 'http'}://127.0.0.1:{int(process.stdout.readline())}/token"
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("kind", "how", "over_tls"),
+    [
+        *((kind, "fast", False) for kind in FLOODS),
+        *((kind, "bytewise", False) for kind in ("line ends", "small chunks", "a body")),
+        *((kind, "fast", True) for kind in ("interim replies", "small chunks", "a body")),
+    ],
+)
+async def test_a_neighbours_requests_succeed_while_replies_come_without_end(
+    site, trusted, tmp_path, kind, how, over_tls
+):
+    """Thirty-two at a time, each begun anew when it was ended; and the event loop never stands still for long."""
+    good = await site.serve(answering(*[reply(NEXT)] * 10_000))
+    endpoint = site.endpoint(connections=50, timeout=timedelta(seconds=1))
+    asked = 0
+
+    async def again_and_again(url: str) -> None:
+        nonlocal asked
+        while True:
+            got = await endpoint.send(request(url), deadline=NEVER)
+            assert isinstance(got, Reply) or got.sent or got.code == "timeout"
+            asked += 1
+
+    beat = Beat()
+    with flood(kind, how, tmp_path / "server.pem" if over_tls else None) as url:
+        floods = [asyncio.create_task(again_and_again(url)) for _ in range(32)]
+        beating = asyncio.create_task(beat.run())
+        try:
+            while asked < 32 or good.requests < 10:
+                got = await endpoint.send(request(good.url), deadline=NEVER)
+                assert isinstance(got, Reply)
+                assert got.body == NEXT
+        finally:
+            for task in (*floods, beating):
+                task.cancel()
+            await asyncio.wait((*floods, beating))
+    assert all(task.cancelled() for task in floods)
+    assert beat.longest < 0.25
+
+
 # ---------------------------------------------------------------- trust
 
 
@@ -883,7 +1115,7 @@ async def test_nothing_is_sent_while_the_answer_could_not_be_kept(site):
     site.writable = False
     got = await endpoint.send(request(wire.url), deadline=NEVER)
     assert isinstance(got, NoReply)
-    assert (got.code, got.sent, got.concerns) == ("not_kept", False, None)
+    assert (got.code, got.sent, got.concerns, got.ours) == ("not_kept", False, None, True)
     assert wire.seen == b""
     site.writable = True
     assert isinstance(await endpoint.send(request(wire.url), deadline=NEVER), Reply)
