@@ -104,6 +104,15 @@ class MongoRegistry:
         except PyMongoError as error:
             raise self._mongo.lost(error) from None
 
+    async def count(self) -> int:
+        """About how many tokens are stored in all."""
+        return await self._mongo.promised(self._mongo.tokens.estimated_document_count())
+
+    async def has_tokens_of(self, provider: str) -> bool:
+        """Whether a token of this provider is stored."""
+        found = self._mongo.tokens.find_one({"provider": provider}, {"_id": 1})
+        return await self._mongo.promised(found) is not None
+
     async def reveal(self, name: str, field: str) -> str:
         """The secret in `field`, once the audit of it is written.
 

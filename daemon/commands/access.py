@@ -3,10 +3,11 @@
 import os
 import pwd
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from difflib import get_close_matches
 
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo import Mongo
@@ -77,12 +78,17 @@ def known_providers(settings: Settings | None) -> dict[str, Definition]:
 
 
 def unknown_provider(name: str, settings: Settings | None) -> Failed:
-    known = ", ".join(known_providers(settings))
+    known = known_providers(settings)
     return Failed(
-        f"provider {name!r} is unknown. Use one of: {known}; or define it under [providers.{name}] in the"
-        " configuration",
+        f"provider {name!r} is unknown.{_like(name, known)} Use one of: {', '.join(known)}; or define it under"
+        f" [providers.{name}] in the configuration",
         Exit.USAGE,
     )
+
+
+def _like(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else ""
 
 
 def check_targets(targets: list[str], settings: Settings) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from daemon.adapters.keyring import Unopenable
 from daemon.adapters.mongo_consents import Refused
 from daemon.adapters.mongo_registry import LISTED_FIELDS, SHOWN_FIELDS, NoSuchToken
-from daemon.commands.access import Access, check_targets, open_store, read_settings
+from daemon.commands.access import Access, known_providers, open_store, read_settings, unknown_provider
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
 from daemon.commands.output import Column, Output, moment, plain
@@ -35,6 +35,8 @@ def list_tokens(options: Options, *, provider: str | None, state: str | None) ->
 
 async def _list(settings: Settings, output: Output, provider: str | None, state: str | None) -> None:
     async with open_store(settings) as access:
+        if provider is not None and provider not in known_providers(settings):
+            await _refuse_unknown(access, provider, settings)
         found = access.registry.list(provider=provider, state=state)
         if output.as_json:
             async for document in found:
@@ -51,15 +53,29 @@ async def _list(settings: Settings, output: Output, provider: str | None, state:
         if rows:
             output.table(_COLUMNS, rows, head=not told)
         if not told and not rows:
-            output.note("No token is stored here. `refreshd add` stores one.")
+            output.note(_nothing(await access.registry.count(), provider, state))
+
+
+async def _refuse_unknown(access: Access, provider: str, settings: Settings) -> None:
+    """A provider that is neither known nor has a token is a misspelt one. Raises Failed, StoreLost."""
+    if not await access.registry.has_tokens_of(provider):
+        raise unknown_provider(provider, settings)
+
+
+def _nothing(stored: int, provider: str | None, state: str | None) -> str:
+    """What to say instead of an empty table."""
+    if not stored:
+        return "No token is stored here. `refreshd add` stores one."
+    of = f" of {provider}" if provider else ""
+    return f"No token{of}{f' in state {state}' if state else ''}. In all, {stored} are stored."
 
 
 def show(options: Options, *, name: str, reveal: str | None) -> int:
     """One token; or one of its secrets."""
     settings = read_settings(options)
     if ":" not in name:
-        check_targets([name], settings)
-        raise Failed(f"{name!r} is a provider. Give a token's id, like {name}:ACCOUNT", Exit.USAGE)
+        like = f"{name}:ACCOUNT" if name in known_providers(settings) else "xero:company-7"
+        raise Failed(f"{name!r} is not a token's id: an id is PROVIDER:ACCOUNT, like {like}", Exit.USAGE)
     asyncio.run(_show(settings, Output(as_json=options.json), name, reveal))
     return Exit.DONE
 
@@ -83,7 +99,9 @@ async def _show(settings: Settings, output: Output, name: str, reveal: str | Non
 
 
 def no_such_token(name: str) -> Failed:
-    return Failed(f"{name}: no such token is stored. `refreshd list` shows what is")
+    return Failed(
+        f"{name}: no such token is stored; an id is PROVIDER:ACCOUNT. `refreshd list` shows what is"
+    )
 
 
 def _record(document: Mapping[str, object], fields: tuple[str, ...]) -> dict[str, object]:

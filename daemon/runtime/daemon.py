@@ -3,13 +3,15 @@
 import asyncio
 import signal
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from daemon import __version__
 from daemon.adapters.embedded_mongod import EmbeddedMongod, MongodFailed
 from daemon.adapters.event_log import EventLog, loop_errors
+from daemon.adapters.mongo import Refusal
+from daemon.adapters.mongo_inspection import harmful_indexes
 from daemon.adapters.mongo_statistics import repair_undated, statistics
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import (
@@ -227,9 +229,17 @@ class Daemon:
                 message="this MongoDB is not a replica set: no failover and no retryable writes",
                 do="make it a replica set, even of one member",
             )
+        await self._warn_of_indexes()
         if await self._key_check.settle() and self._demo is not None:
             await self._demo.fill(self._parts.mongo, self._parts.keys.ring)
         self._prepared = True
+
+    async def _warn_of_indexes(self) -> None:
+        with suppress(Refusal):  # without the right to look; `check` names it
+            for harm in await harmful_indexes(self._parts.mongo):
+                self._log.log(
+                    "store.index_harmful", "error", message=harm.why, do=f"drop the index {harm.name!r}"
+                )
 
     async def _count(self) -> None:
         """Count the store, as often as that is cheap. Whatever becomes of this count, the next one is planned."""

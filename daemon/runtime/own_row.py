@@ -26,7 +26,7 @@ class OwnRow:
         self._begun = mongo.clock.boot()
         self._started: datetime | None = None  # by MongoDB's clock
         self._indexed = False
-        self._refused: set[str] = set()
+        self._refused = False
 
     async def write(self) -> None:
         """Write the row as seen now. Raises StoreLost."""
@@ -59,8 +59,8 @@ class OwnRow:
         try:
             await work
         except Refusal as why:
-            if what not in self._refused:
-                self._refused.add(what)
+            if not self._refused:
+                self._refused = True
                 self._log.log(
                     "store.refused",
                     "warning",

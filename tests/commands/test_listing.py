@@ -135,3 +135,29 @@ def test_what_is_not_there_or_does_not_open_is_said(cli, database):
     ran = cli.run("show", "xero:a", "--reveal", "refresh_token")
     assert ran.code == 1
     assert "'two', which is not on the key ring" in ran.err
+
+
+def test_a_misspelt_provider_is_wrong_usage(cli, database):
+    """Unless tokens of that name are stored: their provider was configured once."""
+    cli.add("xero:a")
+    for options in ([], ["--json"]):
+        ran = cli.run("list", "--provider", "xeroo", *options)
+        assert (ran.code, ran.out) == (2, "")
+        assert "provider 'xeroo' is unknown. Did you mean xero?" in ran.err
+    database.tokens.insert_one({"_id": "gone:a", "provider": "gone", "account": "a", "state": "active"})
+    assert [row["id"] for row in cli.run("list", "--json", "--provider", "gone").lines()] == ["gone:a"]
+
+
+def test_an_empty_filter_says_how_many_there_are_in_all(cli):
+    """Else it would look as if nothing were stored."""
+    cli.add("xero:a")
+    assert cli.run("list", "--provider", "google").err == "No token of google. In all, 1 are stored.\n"
+    ran = cli.run("list", "--provider", "xero", "--state", "paused")
+    assert (ran.code, ran.err) == (0, "No token of xero in state paused. In all, 1 are stored.\n")
+
+
+def test_a_wrong_id_is_told_how_ids_are_made(cli):
+    """Without a colon, a provider's name, and one that is not stored."""
+    for name, code in (("company-7", 2), ("xero", 2), ("xero:nobody", 1)):
+        ran = cli.run("show", name)
+        assert (ran.code, "an id is PROVIDER:ACCOUNT" in ran.err) == (code, True)

@@ -113,6 +113,44 @@ async def test_a_key_is_rotated_by_the_steps_under_the_least_role(
             assert not daemon.seen("sweep.failed")
 
 
+async def test_a_role_without_the_newest_collections_stops_no_renewal(
+    guarded_mongod: tuple[str, MongoClient[Document]], tmp_path: Path, blocks: Blocks
+):
+    """As it is after an update: one line in the log, `check` names each right, and a wrong key is seen all the same."""
+    address, client = guarded_mongod
+    older = role(blocks, "role.js")
+    *older["privileges"], _, _ = older["privileges"]
+    client["refreshd"].command(older)
+    client["refreshd"].command({"createUser": "refreshd", "pwd": PASSWORD, "roles": ["refreshdDaemon"]})
+    uri = f"mongodb://refreshd:{PASSWORD}@{address}/?replicaSet={REPLICA_SET}&authSource=refreshd"
+    async with Sandbox(SandboxOptions()) as sandbox:
+        place = xero(tmp_path / "place", sandbox, uri=uri, database="refreshd")
+        async with place.running() as daemon:
+            (consent,) = sandbox.consent(1)
+            await all_done(place.refreshd("add", "xero", "a", stdin=json.dumps(consent)))
+            await all_done(place.refreshd("refresh", "--wait", "xero:a"))
+            told = await daemon.event("store.refused")
+            assert "tokens_instances" in told["message"]
+            checked = await place.refreshd("--json", "check")
+            assert len(daemon.seen("store.refused")) == 1
+            assert not daemon.seen("store.lost")
+            assert not daemon.seen("sweep.failed")
+        missing = {problem["what"] for problem in json.loads(checked.stdout)["problems"]}
+        rights = {"tokens_keys": "find insert update", "tokens_instances": "find insert update createIndex"}
+        assert (checked.code, missing) == (
+            1,
+            {
+                f"this login may not {action} on refreshd.{collection}"
+                for collection, actions in rights.items()
+                for action in actions.split()
+            },
+        )
+        other = {"active": KEY_ID, "ring": {KEY_ID: b64encode(os.urandom(32)).decode()}}
+        place.configure({**place.tables, "keys": other})
+        async with place.running() as daemon:
+            await daemon.event("keys.wrong")
+
+
 async def all_done(*commands: Awaitable[Finished]) -> list[Finished]:
     """At once, and each must succeed."""
     done = await asyncio.gather(*commands)
