@@ -56,6 +56,7 @@ async def statistics(mongo: Mongo, *, known: Collection[str] = ()) -> Statistics
         due_soon=soon,
         last_failures=_newest(rows),
         held_tokens=_held(rows),
+        needs_reauth_tokens=_dead(rows),
         ending_tokens=_ending(rows),
     )
 
@@ -142,6 +143,12 @@ def _newest(rows: Sequence[Row]) -> list[FailedToken]:
                     FailedToken(token=str(item["token"]), provider=str(item["provider"]), failure=failure)
                 )
     return sorted(failed, key=attrgetter("failure.at"), reverse=True)[:NEWEST_FAILURES]
+
+
+def _dead(rows: Sequence[Row]) -> list[str]:
+    """The tokens of each provider that were the last to need a new consent, up to NEWEST_FAILURES of each."""
+    groups = [row["failures"] for row in rows if _key(row)[1] == State.NEEDS_REAUTH.value]
+    return sorted(str(item["token"]) for group in groups if isinstance(group, list) for item in group)
 
 
 def _held(rows: Sequence[Row]) -> list[TokenHeld]:

@@ -23,6 +23,7 @@ MISSED = (
 STUCK_AFTER = timedelta(seconds=30)  # beyond the missed periods: a sweep that waits for MongoDB ends by then
 COUNT_LATE = timedelta(minutes=5)  # and three times what the schedule lets pass between two counts
 COUNT_LATE_SHARE = 300
+LONGEST_ID = 1_000  # an `_id` that another writer made can be of any length
 STRANGERS = 100  # providers that are not configured and yet named one by one
 
 Check = tuple[bool, str]
@@ -105,7 +106,7 @@ class View:
             "oldest_due_age_seconds": _seconds(known.oldest_due_age) if known else None,
             "journal_entries": self.parts.journal.count if self.parts else 0,
             "last_failures": [_failed(one) for one in known.last_failures] if known else [],
-            "needs_reauth": list(known.needs_reauth_tokens) if known else [],  # the ids of some
+            "needs_reauth": [one[:LONGEST_ID] for one in known.needs_reauth_tokens] if known else [],  # some of them
             "counted_at": _text(known.at) if known else None,
             "counted_age_seconds": _seconds(age) if known else None,
             "count_late": age > COUNT_LATE + COUNT_LATE_SHARE * self._count_took,
@@ -237,7 +238,7 @@ def _paused(name: str, counted: Statistics, pauses: Mapping[str, Pause] | None) 
 def _failed(one: FailedToken) -> dict[str, object]:
     why = one.failure
     return {
-        "token": one.token,
+        "token": one.token[:LONGEST_ID],
         "provider": one.provider,
         "kind": why.kind.value,
         "code": why.code,

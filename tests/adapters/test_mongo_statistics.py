@@ -117,6 +117,20 @@ async def test_the_newest_failures_of_all_providers_are_kept(mongo):
     assert newest[0].failure.at == NOW
 
 
+async def test_the_tokens_whose_owners_must_consent_are_named(mongo):
+    """The last ones of each provider; a failure of another state is none of them."""
+    rows = [
+        {"_id": f"a:{n:02}", "provider": "a", "state": "needs_reauth", "last_failure": failure("rejected", NOW + n * MINUTE)}
+        for n in range(25)
+    ]  # fmt: skip
+    others = [
+        {"_id": "b:1", "provider": "b", "state": "needs_reauth"},
+        {"_id": "b:2", "provider": "b", "state": "active", "last_failure": failure("rejected", NOW)},
+    ]
+    await mongo.tokens.insert_many(rows + others)
+    assert (await statistics(mongo)).needs_reauth_tokens == [*(f"a:{n:02}" for n in range(5, 25)), "b:1"]
+
+
 async def test_ill_typed_documents_are_counted_and_harm_no_other(mongo):
     """Texts for dates, lists for objects, dates of the year 20000: none breaks the count or pretends to be a date."""
     await mongo.tokens.insert_many(
