@@ -280,7 +280,7 @@ def _error(provider: Provider, token: Token, reply: Reply, parsed: Parsed, body:
     label = (
         label
         or _shown_value(known, reply.status, body)
-        or masked(code_elsewhere(body), hide, limit=_CODE_LIMIT)
+        or masked(code_elsewhere(body, reply.status), hide, limit=_CODE_LIMIT)
     )
     words = words_of(known, body)
     if not parsed.objects:

@@ -57,12 +57,12 @@ def code_of(known: Definition, body: Body) -> str:
     return ""
 
 
-def code_elsewhere(body: Body) -> str:
-    """What looks like an error's name in another place."""
+def code_elsewhere(body: Body, status: int) -> str:
+    """What looks like an error's name in another place, unless it only repeats the HTTP status."""
     for value in _ranked(body, _CODE_NAMES):
         if isinstance(value, str | int) and not isinstance(value, bool):
             text = str(value)
-            if text.lower() not in _SUCCESS and " " not in text and MASK not in text:
+            if text != str(status) and text.lower() not in _SUCCESS and " " not in text and MASK not in text:
                 return text[:_CODE_LIMIT]
     return ""
 
