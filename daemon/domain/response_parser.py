@@ -34,7 +34,7 @@ _BOMS = (
 )
 _BLANK = "\x00\ufeff \t\r\n\x0b\x0c\x1a\x85\xa0"
 _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]")
-_START = re.compile(r'\{\s*["}]|\[\s*[{\["\]]|"\s*[{\[]')  # of an object, of a list, of a JSON text
+_START = re.compile(r'\{\s*["}]|\[\s*[{\["\]]|"\s*(?:[{\[]|\\")')  # of an object, a list, a JSON text
 _FORM = re.compile(r"[^\s=&<>{}\"]+=[^\s<>{}\"]*")
 _FORM_NAME = re.compile(r"token|error|code|status|message|expires", re.IGNORECASE)  # base64 holds "=", too
 _TOKENS = re.compile(r'\s*("[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:,]|[^\s"{}\[\]:,]+)', re.DOTALL)
