@@ -287,7 +287,9 @@ def _error(provider: Provider, token: Token, reply: Reply, parsed: Parsed, body:
         words = words_of_text(parsed)
     message = masked(words, hide) or (label if name else _status(reply))
     if body and not name and 200 <= reply.status < 300:
-        message = f"{message[:200]} (HTTP {reply.status} without a token; its fields: {names_in(body)})"[:300]
+        message = (
+            f"{message[:200]} (HTTP {reply.status} without a token; its fields: {names_in(body, hide)})"[:300]
+        )
     return _Error(
         name=name, code=label or f"http_{reply.status}", message=message, words=f"{name} {label} {words}"
     )

@@ -130,9 +130,13 @@ def _decoded(body: bytes) -> str | None:
 
 
 def _without_bom(body: bytes) -> str:
-    encoding = json.detect_encoding(body.rstrip(b"\x00")[:4] + b"  ") if b"\x00" in body[:4] else "utf-8"
+    encoding = json.detect_encoding(body)
+    if encoding != "utf-8":
+        text = body.decode(encoding, errors="replace")
+        if 2 * sum(character.isascii() for character in text) > len(text):
+            return text
     try:
-        return body.decode(encoding, errors="strict" if encoding == "utf-8" else "replace")
+        return body.decode()
     except UnicodeDecodeError:
         return body.decode("latin-1")  # whatever it is, tokens and names are ASCII
 
