@@ -281,14 +281,16 @@ def _error(provider: Provider, token: Token, reply: Reply, parsed: Parsed, body:
     label = (
         label
         or _shown_value(known, reply.status, body)
-        or masked(code_elsewhere(body), hide, limit=_CODE_LIMIT)
+        or masked(code_elsewhere(body, reply.status), hide, limit=_CODE_LIMIT)
     )
     words = words_of(known, body)
     if not parsed.objects:
         words = words_of_text(parsed)
     message = masked(words, hide) or (label if name else _status(reply))
     if body and not name and 200 <= reply.status < 300:
-        message = f"{message[:200]} (HTTP {reply.status} without a token; its fields: {names_in(body)})"[:300]
+        message = (
+            f"{message[:200]} (HTTP {reply.status} without a token; its fields: {names_in(body, hide)})"[:300]
+        )
     return _Error(
         name=name, code=label or f"http_{reply.status}", message=message, words=f"{name} {label} {words}"
     )

@@ -6,12 +6,12 @@ for so that an operator can read them.
 
 import html
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from daemon.domain.answer import Cause
 from daemon.domain.provider import Definition
 from daemon.domain.response_parser import Body, Parsed
-from daemon.domain.secret import MASK, masked
+from daemon.domain.secret import MASK, Secret, masked
 from daemon.domain.token_response import at_path
 
 # A refusal that names an error in its own words is asked about again minutes apart: sooner can prolong a lock-out.
@@ -57,12 +57,12 @@ def code_of(known: Definition, body: Body) -> str:
     return ""
 
 
-def code_elsewhere(body: Body) -> str:
-    """What looks like an error's name in another place."""
+def code_elsewhere(body: Body, status: int) -> str:
+    """What looks like an error's name in another place, unless it only repeats the HTTP status."""
     for value in _ranked(body, _CODE_NAMES):
         if isinstance(value, str | int) and not isinstance(value, bool):
             text = str(value)
-            if text.lower() not in _SUCCESS and " " not in text and MASK not in text:
+            if text != str(status) and text.lower() not in _SUCCESS and " " not in text and MASK not in text:
                 return text[:_CODE_LIMIT]
     return ""
 
@@ -88,9 +88,10 @@ def words_of_text(parsed: Parsed) -> str:
     return "" if text[:1] in ("{", "[", "<") else " ".join(text[:_SEARCHED].split())
 
 
-def names_in(body: Body) -> str:
-    """The names of `body`'s fields, for people."""
-    shown = [masked(str(name), limit=_WIDEST) for name in list(body)[:_NAMED]]
+def names_in(body: Body, hide: Iterable[Secret | None]) -> str:
+    """The names of `body`'s fields, for people. `hide`: what was sent."""
+    hide = tuple(hide)
+    shown = [masked(str(name), hide, limit=_WIDEST) for name in list(body)[:_NAMED]]
     return ", ".join(shown + ["…"] * (len(body) > _NAMED))
 
 

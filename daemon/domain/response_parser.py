@@ -34,7 +34,7 @@ _BOMS = (
 )
 _BLANK = "\x00\ufeff \t\r\n\x0b\x0c\x1a\x85\xa0"
 _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]")
-_START = re.compile(r'\{\s*["}]|\[\s*[{\["\]]|"\s*[{\[]')  # of an object, of a list, of a JSON text
+_START = re.compile(r'\{\s*["}]|\[\s*[{\["\]]|"\s*(?:[{\[]|\\")')  # of an object, a list, a JSON text
 _FORM = re.compile(r"[^\s=&<>{}\"]+=[^\s<>{}\"]*")
 _FORM_NAME = re.compile(r"token|error|code|status|message|expires", re.IGNORECASE)  # base64 holds "=", too
 _TOKENS = re.compile(r'\s*("[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:,]|[^\s"{}\[\]:,]+)', re.DOTALL)
@@ -130,9 +130,13 @@ def _decoded(body: bytes) -> str | None:
 
 
 def _without_bom(body: bytes) -> str:
-    encoding = json.detect_encoding(body.rstrip(b"\x00")[:4] + b"  ") if b"\x00" in body[:4] else "utf-8"
+    encoding = json.detect_encoding(body)
+    if encoding != "utf-8":
+        text = body.decode(encoding, errors="replace")
+        if 2 * sum(character.isascii() for character in text) > len(text):
+            return text
     try:
-        return body.decode(encoding, errors="strict" if encoding == "utf-8" else "replace")
+        return body.decode()
     except UnicodeDecodeError:
         return body.decode("latin-1")  # whatever it is, tokens and names are ASCII
 

@@ -25,7 +25,7 @@ _ANY = re.compile(
 _WORD = re.compile("token", re.IGNORECASE)
 _BEFORE = re.compile(r"(?:(refresh)|access|bearer|oauth|auth)[-_ ]?\Z|(?<![A-Za-z_-])\Z", re.IGNORECASE)
 _BEHIND = re.compile(  # in JSON, forms, XML, input fields of a page, and what programs print
-    r"s?[\"'\]\\]{0,3}\s{0,9}(?:=>|[:=]|(?:\s[^<>]{0,99})?>|\svalue=)\s{0,9}(?:string\(\d+\))?[\s\"'\\]{0,9}"
+    r"s?[\"'\]\\]{0,9}\s{0,9}(?:=>|[:=]|(?:\s[^<>]{0,99})?>|\svalue=)\s{0,9}(?:string\(\d+\))?[\s\"'\\]{0,9}"
     r"([^\s\"'<>&,;)}\]\\]+)"
 )
 _LONGEST_NAME = 10  # characters before the word "token"

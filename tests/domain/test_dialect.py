@@ -4,7 +4,7 @@ import json
 import re
 from base64 import urlsafe_b64encode
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.utils import format_datetime
 from urllib.parse import urlencode
 
@@ -13,40 +13,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from daemon.domain.answer import Answer, Cause, Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
-from daemon.domain.dialect import NoReply, Reply, read, retry_after
-from daemon.domain.provider import Definition, ExpiryUnit, Grant, Provider, Rotation, Shape, Sign
+from daemon.domain.dialect import NoReply, read, retry_after
+from daemon.domain.provider import ExpiryUnit, Grant, Provider, Rotation, Shape, Sign
 from daemon.domain.secret import MASK, Secret
-from daemon.domain.token import State, Token
-
-ASKED = datetime(2026, 11, 1, 12, tzinfo=UTC)
-PLAIN = Definition(name="acme", title="Acme", token_url="https://login.acme.test/token")
-TOKEN = Token(
-    id="acme:1",
-    provider="acme",
-    account="1",
-    state=State.ACTIVE,
-    refresh_token=Secret("short-refresh"),
-    access_token=Secret("short-access"),
-)
-GRANT = {
-    "access_token": "new-access",
-    "refresh_token": "new-refresh",
-    "token_type": "Bearer",
-    "expires_in": 3600,
-}
-ACCESS_ONLY = {"access_token": "new-access", "expires_in": 3600}
-
-
-def reply(body, status=200, **more):
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    told = {"content_type": "application/json", "retry_after": None, "whole": True, "asked_at": ASKED}
-    return Reply(status=status, body=raw, **told | more)
-
-
-def answer(body, status=200, *, known=None, token=TOKEN, **more):
-    definition = replace(PLAIN, **known or {})
-    provider = Provider(definition=definition, client_id="me", client_secret=Secret("short-secret"))
-    return read(provider, token, reply(body, status, **more))
+from tests.domain.replies import ACCESS_ONLY, ASKED, GRANT, PLAIN, TOKEN, answer, reply
 
 
 def jwt(claims):

@@ -1,5 +1,6 @@
 """Asking one provider of the sandbox as the daemon does, step by step: the request, the answer, the change, the document."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -39,6 +40,12 @@ class Outcome:
     def opened(self, field: str, of: Token) -> str | None:
         """The stored secret; None: the document keeps the one that it has."""
         return RING.open(self.stored[field], token_id=of.id, field=field) if field in self.stored else None
+
+    @property
+    def holds_refresh_token(self) -> bool:
+        """Whether all of one stands in the reply: where half of it ends, differs from run to run."""
+        body = self.reply.body if isinstance(self.reply, Reply) else b""
+        return re.search(rb'refresh_?token"\s*:\s*"[^"]+"', body, re.IGNORECASE) is not None
 
 
 class Speaker:
