@@ -106,7 +106,9 @@ class View:
             "oldest_due_age_seconds": _seconds(known.oldest_due_age) if known else None,
             "journal_entries": self.parts.journal.count if self.parts else 0,
             "last_failures": [_failed(one) for one in known.last_failures] if known else [],
-            "needs_reauth": [one[:LONGEST_ID] for one in known.needs_reauth_tokens] if known else [],  # some of them
+            "needs_reauth": [one[:LONGEST_ID] for one in known.needs_reauth_tokens]
+            if known
+            else [],  # some of them
             "counted_at": _text(known.at) if known else None,
             "counted_age_seconds": _seconds(age) if known else None,
             "count_late": age > COUNT_LATE + COUNT_LATE_SHARE * self._count_took,
@@ -120,7 +122,7 @@ class View:
         if parts is None:
             return b"", "text/plain"
         parts.metrics.set_journal_entries(parts.journal.count)
-        parts.metrics.set_journal_bytes(getattr(parts.journal, "bytes_by_state", {}))
+        parts.metrics.set_journal_bytes(parts.journal.bytes_by_state)
         parts.metrics.set_count_age(self._count_age())
         parts.metrics.set_store_up(parts.mongo.up)
         if parts.clock.skew is not None:

@@ -9,12 +9,12 @@ import ssl
 import subprocess
 import sys
 import threading
-from datetime import UTC, datetime
 
 import pytest
 
 from daemon.adapters.mongo import DUE_INDEX
 from tests.certificates import Certified
+from tests.support import wall_clock
 
 
 def whats(ran):
@@ -193,7 +193,7 @@ def test_a_key_that_did_not_seal_the_store_is_a_problem(cli, database, reachable
 def test_every_document_that_no_claim_can_use_is_named(cli, database, reachable):
     """Compound ids, foreign names, wrong types, sizes that leave no room: each with its reason; the others pass."""
     cli.add("xero:a")
-    good, now = database.tokens.find_one(), datetime.now(UTC)
+    good, now = database.tokens.find_one(), wall_clock.now()
     odd = {
         "xero:number": {"revision": 1.5},
         "xero:vars": {"vars": {"company": 7}},

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 from base64 import b64encode
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import aiohttp
 import pytest
@@ -13,6 +13,7 @@ from pymongo import AsyncMongoClient
 from daemon.adapters.keyring import KeyRing
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.e2e.daemon_process import KEY_ID
+from tests.support import wall_clock
 
 NOT_THE_KEY = f"key '{KEY_ID}' is not the key that this store was sealed with"
 LATER = timedelta(hours=1)
@@ -41,7 +42,7 @@ def place(install, sandbox):
 
 
 async def store_tokens(database, sandbox, ring, *, count, due_in=timedelta(0)):
-    now = datetime.now(UTC)
+    now = wall_clock.now()
     for consent in sandbox.consent(count):
         name = f"sandbox:{consent['grant']}"
         sealed = {
@@ -81,7 +82,7 @@ async def test_a_store_sealed_with_another_key_is_left_as_it_is(place, sandbox, 
     assert [row["_id"] async for row in database.tokens_keys.find()] == [KEY_ID]
     if not checked:
         await database.drop_collection("tokens_keys")
-    await database.tokens.update_many({}, {"$set": {"due_at": datetime.now(UTC)}})
+    await database.tokens.update_many({}, {"$set": {"due_at": wall_clock.now()}})
     before, right = await everything(database), place.tables
 
     place.configure(with_key(place, **{KEY_ID: os.urandom(32)}))
@@ -120,7 +121,7 @@ async def test_a_reload_to_a_wrong_key_is_refused_and_work_goes_on(place, sandbo
         refused = await daemon.event("keys.refused")
         assert refused["message"] == NOT_THE_KEY
         await daemon.event("reload.done")
-        await database.tokens.update_many({}, {"$set": {"due_at": datetime.now(UTC)}})
+        await database.tokens.update_many({}, {"$set": {"due_at": wall_clock.now()}})
         await daemon.event("token.renewed", count=3)
         assert (await readiness(daemon))[0] == 200
         assert await daemon.stop() == 0

@@ -6,7 +6,7 @@ import itertools
 import json
 import signal
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +26,7 @@ from daemon.runtime.settings import RefreshSettings
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.faults.mongod import Mongod
 from tests.faults.stage import Stage
+from tests.support import wall_clock
 
 SOON = timedelta(seconds=5)
 
@@ -46,13 +47,13 @@ def daemon(tmp_path: Path) -> Daemon:
     )
     observed: list[Event] = []
     clock = Clock()
-    clock.set_store_time(datetime.now(UTC), asked=clock.boot(), answered=clock.boot())
+    clock.set_store_time(wall_clock.now(), asked=clock.boot(), answered=clock.boot())
     made._parts = SimpleNamespace(clock=clock, observe=observed.append, observed=observed)  # type: ignore[assignment]
     return made
 
 
 def in_doubt(number: int, *, after: timedelta) -> TokenInDoubt:
-    due_at = datetime.now(UTC) + after
+    due_at = wall_clock.now() + after
     return TokenInDoubt(
         token=f"acme:{number}", provider="acme", code="timeout", message="", tries=1, due_at=due_at
     )
