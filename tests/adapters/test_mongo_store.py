@@ -119,29 +119,28 @@ def mixed(bench):
 
 
 async def test_a_probe_takes_a_token_that_has_not_failed_though_others_are_older(mixed):
-    """Those that were renewed before come first, then those that never were; a failing one is never taken."""
+    """Proven are those that were renewed before and have not failed since: no other is taken."""
     store, order = mixed.store(), []
-    while (batch := await store.probe(ACME, limit=2, busy=order)).items:
+    while (batch := await store.probe(ACME, limit=2, busy=order, proven=True)).items:
         assert not batch.more
         order += names(batch)
-    assert set(order[:4]) == {f"acme:good{n}" for n in range(4)}
-    assert set(order[4:]) == {f"acme:new{n}" for n in range(3)}
+    assert set(order) == {f"acme:good{n}" for n in range(4)}
 
 
 async def test_probes_are_drawn_at_random(mixed):
     """Not the oldest of the good ones each time: its trouble may be its own."""
     draws = iter([0.9, 0.8, 0.1, 0.7])
-    batch = await mixed.store(chance=lambda: next(draws)).probe(ACME, limit=1, busy=[])
+    batch = await mixed.store(chance=lambda: next(draws)).probe(ACME, limit=1, busy=[], proven=True)
     assert names(batch) == ["acme:good2"]
 
 
 async def test_where_all_have_failed_a_probe_takes_the_one_with_the_fewest_failures(mixed):
     """Only if it is asked for, and only where there are no healthy ones."""
     store = mixed.store()
-    healthy = names(await store.probe(ACME, limit=20, busy=[], failing=True))
+    healthy = names(await store.probe(ACME, limit=20, busy=[], proven=False))
     assert len(healthy) == 7
-    assert not (await store.probe(ACME, limit=2, busy=healthy)).items
-    failing = await store.probe(ACME, limit=2, busy=healthy, failing=True)
+    assert not (await store.probe(ACME, limit=2, busy=healthy, proven=True)).items
+    failing = await store.probe(ACME, limit=2, busy=healthy, proven=False)
     assert set(names(failing)) == {"acme:failing0", "acme:failing1"}
 
 
@@ -153,10 +152,10 @@ async def test_a_probe_claims_as_a_claim_does(bench):
     bench.insert("spoilt", refresh_token="v1.a.bad")
     bench.insert("good")
     store = bench.store()
-    assert not (await store.probe(ACME, limit=0, busy=[])).items
+    assert not (await store.probe(ACME, limit=0, busy=[], proven=True)).items
     items = {
         one.token if isinstance(one, SetAside) else one.token.id: one
-        for one in (await store.probe(ACME, limit=9, busy=[], failing=True)).items
+        for one in (await store.probe(ACME, limit=9, busy=[], proven=False)).items
     }
     assert held.token.id not in items
     assert isinstance(items["acme:spoilt"], SetAside)

@@ -64,7 +64,7 @@ class Stage:
         parts: Any = SimpleNamespace(
             clock=self.clock,
             mongo=Mongo(),
-            journal=SimpleNamespace(count=0, trouble=None),
+            journal=SimpleNamespace(count=0, trouble=None, bytes_by_state={}),
             sweeper=self.sweeper,
             metrics=self.metrics,
             last_hour=SimpleNamespace(
