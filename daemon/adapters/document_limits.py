@@ -38,12 +38,12 @@ def date_or_null(path: str) -> Expression:
     return {"$cond": [{"$eq": [{"$type": path}, "date"]}, path, None]}
 
 
-_OF_TYPE = {"$concat": ["(an _id of type ", {"$type": "$_id"}, ")"]}
+# An `_id` may be anything; MongoDB's `$convert` can't make a text of each.
 SHORT_ID: Expression = {
     "$cond": [
-        {"$eq": [{"$type": "$_id"}, "string"]},
-        short_text("$_id"),
-        {"$convert": {"input": "$_id", "to": "string", "onError": _OF_TYPE, "onNull": "null"}},
+        {"$lte": [{"$bsonSize": {"_id": "$_id"}}, LONGEST_TEXT]},
+        "$_id",
+        {"$concat": ["(a long _id of type ", {"$type": "$_id"}, ")"]},
     ]
 }
 SHORT_FAILURE: Expression = {

@@ -11,7 +11,7 @@ from datetime import timedelta
 from bson.min_key import MinKey
 from pymongo.errors import ExecutionTimeout
 
-from daemon.adapters.document_limits import LONGEST_TEXT, NAMED, NAMELESS, SHORT_FAILURE, SHORT_ID, short_text
+from daemon.adapters.document_limits import NAMED, NAMELESS, SHORT_FAILURE, SHORT_ID, short_text
 from daemon.adapters.mongo import Mongo, due
 from daemon.adapters.mongo_bulk import Update, update_each
 from daemon.adapters.mongo_leases import free
@@ -148,12 +148,7 @@ class MongoSetAside:
         begun = self._clock.boot()
         if begun < self._nameless_at:
             return []
-        small = {"$lte": [{"$bsonSize": {"_id": "$_id"}}, LONGEST_TEXT]}
-        names = {
-            "_id": 0,
-            "name": {"$cond": [small, "$_id", SHORT_ID]},
-            "provider": short_text("$provider", otherwise=""),
-        }
+        names = {"_id": 0, "name": SHORT_ID, "provider": short_text("$provider", otherwise="")}
         query = {"provider": ANY, "due_at": due(self._clock.now()), **NAMELESS}
         found = self._mongo.tokens.find(query, names)
         found = found.limit(NAMELESS_AT_ONCE).max_time_ms(NAMELESS_LIMIT // timedelta(milliseconds=1))
