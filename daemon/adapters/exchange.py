@@ -112,4 +112,5 @@ class Exchange:
             body=bytes(incoming.body[:LARGEST_REPLY]),
             whole=incoming.whole,
             asked_at=asked_at,
+            location=incoming.headers.get("Location"),
         )
