@@ -1,12 +1,18 @@
 """RFC 6749 and its real-world accents, without I/O: what a reply means.
 
-The body decides, not the status code: a refusal can come with 200 and an outage with 400. The definition's own signs
-are read first, then the standard's error codes (RFC 6749 §5.2). An error that nobody knows is Unavailable: time may
-heal it, and nothing is condemned on a guess.
+The body decides first, in this order:
+
+1. A sign of the definition: temporary, then a wrong client, then a dead grant.
+2. An access token makes a grant, whatever the status and the dress. Two different ones are withheld.
+3. A redirect is not followed. It is the operator's matter.
+4. `invalid_grant` is a verdict with status 400 or 401 only, and only if nothing in the reply speaks of waiting.
+5. The standard's other codes concern the client (RFC 6749 §5.2). Any other error passes, or is the token's own.
+6. A success without a grant is an error in other words if it is an object, and else a page: an outage in doubt.
+
+Whatever is no grant and may hold the only copy of a refresh token is withheld, however it is read otherwise; a success
+also if it may hold an access token that can't be read (`token_trace` has the rule). Nothing is condemned on a guess.
 """
 
-import json
-from base64 import b64encode
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -14,24 +20,22 @@ from email.utils import parsedate_to_datetime
 from daemon.domain.answer import Answer, Cause, Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
 from daemon.domain.provider import Definition, Grant, Provider, Rotation, Sign
 from daemon.domain.refusal import (
+    Refusal,
     asks_to_slow_down,
     cause_of,
-    code_elsewhere,
-    code_of,
-    names_in,
+    hidden,
+    is_error,
+    refusal_of,
     says_not_dead,
-    words_of,
-    words_of_text,
 )
-from daemon.domain.request import form_value
 from daemon.domain.response_parser import Body, Parsed, parse
 from daemon.domain.secret import Secret, masked, spellings
 from daemon.domain.sender_constraint import is_sender_constrained
+from daemon.domain.sign import any_shown, shown
 from daemon.domain.target import redirect_target
 from daemon.domain.token import Token
 from daemon.domain.token_response import (
     access_end,
-    at_path,
     consent_end,
     first,
     first_text,
@@ -50,22 +54,13 @@ _REACH = {
     "unsupported_grant_type": Concern.PROVIDER,
     "invalid_scope": Concern.TOKEN,
 }
-# Codes that are told as they are, together with the definition's own: masking would hide the longer ones.
-_STANDARD = (
-    _DEAD
-    | _REACH.keys()
-    | {"temporarily_unavailable", "unsupported_response_type"}
-    | {"interaction_required", "login_required", "consent_required"}  # OpenID Connect Core §3.1.2.6
-)
-_VERDICTS = frozenset(
-    {400, 401}
-)  # with another status invalid_grant is no verdict, unless a definition says so
-_CODE_LIMIT = 100  # characters
+# With any other status invalid_grant is no verdict, unless a definition has a sign for it.
+_VERDICTS = frozenset({400, 401})
 NO_WAIT = timedelta(0)
-OURS = frozenset({"not_kept", "too_late"})  # codes of refreshd's own trouble: nothing was sent
-REFUSAL_WAIT = timedelta(
-    minutes=2
-)  # after an error that comes as a success: asking sooner may prolong a lock-out
+# Codes of refreshd\'s own trouble: nothing was sent.
+OURS = frozenset({"not_kept", "too_late"})
+# After an error that comes as a success: asking sooner can prolong a lock-out.
+REFUSAL_WAIT = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +99,7 @@ def read(provider: Provider, token: Token, reply: Reply | NoReply) -> Answer:
         return Unavailable(code=reply.code, message=reply.message, in_doubt=reply.sent, cause=cause)
     parsed = parse(reply.body, content_type=reply.content_type, whole=reply.whole)
     known = provider.definition
-    if not any(_shown(signs, reply.status, body) for signs in _signs(known) for body in parsed.objects):
+    if not any(any_shown(known, reply.status, body) for body in parsed.objects):
         granted = _granted(provider, token, reply, parsed)
         if granted is not None:
             return granted
@@ -159,8 +154,8 @@ def _refused(
     if success and (parsed.cut or not (reply.whole or parsed.objects)):
         return Unavailable(code="cut_short", message="the reply ended before its end", in_doubt=True)
     bodies = () if parsed.cut else parsed.objects
-    body = next((one for one in bodies if _is_error(known, reply.status, one)), bodies[0] if bodies else {})
-    error = _error(provider, token, reply, parsed, body)
+    body = next((one for one in bodies if is_error(known, reply.status, one)), bodies[0] if bodies else {})
+    error = refusal_of(provider, token, reply.status, parsed, body)
     wait = retry_after(reply.retry_after, now=reply.asked_at)
     later = Unavailable(
         code=error.code,
@@ -170,17 +165,27 @@ def _refused(
         throttled=asks_to_slow_down(reply.status, error.words),
         cause=cause_of(reply.status, error.name, error.words, body=body, page=parsed.is_page),
     )
-    if (sign := _shown(known.unavailable, reply.status, body)) is not None:
+    if (sign := shown(known.unavailable, reply.status, body)) is not None:
         return _temporary(later, sign)
-    if _shown(known.misconfigured, reply.status, body):
+    if shown(known.misconfigured, reply.status, body):
         return Misconfigured(code=error.code, message=error.message, concerns=Concern.CLIENT)
     if 300 <= reply.status < 400:
         return _moved(provider, token, reply)
     if _is_verdict(known, reply, body, error):
         return Rejected(code=error.code, message=error.message)
+    return _by_standard(reply, parsed, body, error, later)
+
+
+def _by_standard(
+    reply: Reply, parsed: Parsed, body: Body, error: Refusal, later: Unavailable
+) -> Misconfigured | Unavailable:
+    """What no sign of the definition says, and is no verdict: a wrong client, or something that may pass."""
     if error.name in _REACH:
         return Misconfigured(code=error.code, message=error.message, concerns=_REACH[error.name])
-    if not success or body.get("error") or error.name:
+    if error.name in _DEAD and reply.status not in _VERDICTS:
+        note = f" (no verdict with HTTP {reply.status}, unless the definition has a sign for it)"
+        return replace(later, message=later.message[: 300 - len(note)] + note)
+    if not 200 <= reply.status < 300 or body.get("error") or error.name:
         return later
     return _no_grant(reply, parsed, body, later)
 
@@ -197,11 +202,11 @@ def _temporary(later: Unavailable, sign: Sign) -> Unavailable:
     )
 
 
-def _is_verdict(known: Definition, reply: Reply, body: Body, error: "_Error") -> bool:
+def _is_verdict(known: Definition, reply: Reply, body: Body, error: Refusal) -> bool:
     """Whether the grant is dead: by the definition's word, or by the standard's with a status that the standard gives it
     (RFC 6749 §5.2). Neither counts if something in the reply speaks of waiting.
     """
-    sign = _shown(known.rejected, reply.status, body)
+    sign = shown(known.rejected, reply.status, body)
     if sign is None and not (error.name in _DEAD and reply.status in _VERDICTS):
         return False
     if sign is not None and reply.status in sign.status:
@@ -243,7 +248,7 @@ def _withheld(provider: Provider, token: Token, reply: Reply, parsed: Parsed) ->
         return Unread(
             code=code, message=f"{_status(reply)}: {what}, and a refresh token that is not the old one"
         )
-    named = any(_is_error(provider.definition, reply.status, body) for body in parsed.objects)
+    named = any(is_error(provider.definition, reply.status, body) for body in parsed.objects)
     if not success or named:
         return None
     if may_be_a_grant(parsed, presented, content_type=reply.content_type, size=len(reply.body)):
@@ -256,76 +261,10 @@ def _moved(provider: Provider, token: Token, reply: Reply) -> Misconfigured:
     where = redirect_target(provider, token.vars, reply.location)
     message = f"{_status(reply)}, and it does not say where the token endpoint is"
     if where is not None:
-        place = masked(where.place, _hidden(provider, token))
+        place = masked(where.place, hidden(provider, token))
         whose = "" if where.is_known else ", which is not a host of this provider's definition"
         message = f"the token endpoint has moved to {place}{whose}: set token_url"
     return Misconfigured(code="moved", message=message, concerns=Concern.PROVIDER)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Error:
-    """What a refusal says. `name`: its code as the standard or the definition means it; `code` and `message`: what is
-    told to people, masked; `words`: all that it says, unmasked.
-    """
-
-    name: str
-    code: str
-    message: str
-    words: str
-
-
-def _error(provider: Provider, token: Token, reply: Reply, parsed: Parsed, body: Body) -> _Error:
-    known, hide = provider.definition, _hidden(provider, token)
-    name = code_of(known, body)
-    label = name if _is_known(name, known) else masked(name, hide, limit=_CODE_LIMIT)
-    label = (
-        label
-        or _shown_value(known, reply.status, body)
-        or masked(code_elsewhere(body, reply.status), hide, limit=_CODE_LIMIT)
-    )
-    words = words_of(known, body)
-    if not parsed.objects:
-        words = words_of_text(parsed)
-    message = masked(words, hide) or (label if name else _status(reply))
-    if body and not name and 200 <= reply.status < 300:
-        message = (
-            f"{message[:200]} (HTTP {reply.status} without a token; its fields: {names_in(body, hide)})"[:300]
-        )
-    return _Error(
-        name=name, code=label or f"http_{reply.status}", message=message, words=f"{name} {label} {words}"
-    )
-
-
-def _hidden(provider: Provider, token: Token) -> tuple[Secret | None, ...]:
-    """What was sent, and so may be echoed."""
-    secret = provider.client_secret
-    known = (token.refresh_token, token.access_token, secret)
-    if secret is None:
-        return known
-    plain, encoded = secret.reveal(), form_value(secret.reveal())
-    users = {f"{provider.client_id}:{plain}", f"{form_value(provider.client_id)}:{encoded}", f"{encoded}:"}
-    return (*known, *(Secret(b64encode(user.encode(errors="replace")).decode()) for user in users))
-
-
-def _is_error(known: Definition, status: int, body: Body) -> bool:
-    return bool(code_of(known, body)) or any(_shown(signs, status, body) for signs in _signs(known))
-
-
-def _signs(known: Definition) -> tuple[tuple[Sign, ...], ...]:
-    return known.unavailable, known.misconfigured, known.rejected
-
-
-def _is_known(code: str, known: Definition) -> bool:
-    return code in _STANDARD or any(code in sign.values for signs in _signs(known) for sign in signs)
-
-
-def _shown_value(known: Definition, status: int, body: Body) -> str:
-    """The text that a sign of the definition knows as it is."""
-    for signs in _signs(known):
-        if (sign := _shown(signs, status, body)) is not None and sign.values:
-            value = at_path(body, sign.field)
-            return value if isinstance(value, str) else json.dumps(value)
-    return ""
 
 
 def _status(reply: Reply) -> str:
@@ -368,20 +307,3 @@ def _grant(known: Definition, body: Body, *, rotates: bool, asked_at: datetime) 
             granted=granted,
         )
     return granted
-
-
-def _shown(signs: tuple[Sign, ...], status: int, body: Body) -> Sign | None:
-    return next((sign for sign in signs if _is_shown(sign, status, body)), None)
-
-
-def _is_shown(sign: Sign, status: int, body: Body) -> bool:
-    if sign.status and status not in sign.status:
-        return False
-    value = at_path(body, sign.field)
-    if value is None:
-        return False
-    try:
-        shown = value if isinstance(value, str) else json.dumps(value)
-    except RecursionError:  # nested almost too deep to be parsed: no sign that anybody meant
-        return False
-    return shown in sign.values or (sign.pattern is not None and sign.pattern.search(shown) is not None)

@@ -6,15 +6,26 @@ for so that an operator can read them.
 
 import html
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from daemon.domain.answer import Cause
-from daemon.domain.provider import Definition
+from daemon.domain.provider import Definition, Provider
+from daemon.domain.request import form_value
 from daemon.domain.response_parser import Body, Parsed
 from daemon.domain.secret import MASK, Secret, masked
+from daemon.domain.sign import any_shown, is_known_value, shown_value
+from daemon.domain.token import Token
 from daemon.domain.token_response import at_path
 
-# A refusal that names an error in its own words is asked about again minutes apart: sooner can prolong a lock-out.
+# Codes that are shown as they are, together with the definition's own.
+_STANDARD = frozenset(
+    {"invalid_grant", "invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope"}
+    | {"invalid_request", "temporarily_unavailable", "unsupported_response_type"}
+    | {"interaction_required", "login_required", "consent_required"}  # OpenID Connect Core §3.1.2.6
+)
+
 _CODE_NAMES = ("errorcode", "errcode", "code", "errortype", "error", "reason", "status")
 _WORD_NAMES = (
     "errordescription", "errormessage", "errormsg", "errmsg", "errorsummary", "errordetail", "errorusermsg",
@@ -48,6 +59,51 @@ _NOT_DEAD = re.compile(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """What a refusal says. `name`: the error as the standard or the definition means it; `code` and `message`: for
+    people, masked; `words`: all that it says, unmasked.
+    """
+
+    name: str
+    code: str
+    message: str
+    words: str = field(repr=False)
+
+
+def refusal_of(provider: Provider, token: Token, status: int, parsed: Parsed, body: Body) -> Refusal:
+    """What the reply says. `body`: the object in it that looks like an error."""
+    known, hide = provider.definition, hidden(provider, token)
+    name = code_of(known, body)
+    readable = name in _STANDARD or is_known_value(name, known)
+    label = name if readable else masked(name, hide, limit=_CODE_LIMIT)
+    label = label or shown_value(known, status, body) or masked(_code_elsewhere(body, status), hide)
+    words = _words_in(known, body) if parsed.objects else _words_of_text(parsed)
+    message = masked(words, hide) or (label if name else f"HTTP {status}")
+    if body and not name and 200 <= status < 300:
+        fields = f" (HTTP {status} without a token; its fields: {_names_in(body, hide)})"
+        message = (message[:200] + fields)[:300]
+    return Refusal(
+        name=name, code=label or f"http_{status}", message=message, words=f"{name} {label} {words}"
+    )
+
+
+def is_error(known: Definition, status: int, body: Body) -> bool:
+    """Whether `body` names an error, by the standard's word or by the definition's."""
+    return bool(code_of(known, body)) or any_shown(known, status, body)
+
+
+def hidden(provider: Provider, token: Token) -> tuple[Secret | None, ...]:
+    """What was sent, and so may be echoed: Basic credentials, too."""
+    secret = provider.client_secret
+    sent = (token.refresh_token, token.access_token, secret)
+    if secret is None:
+        return sent
+    plain, encoded = secret.reveal(), form_value(secret.reveal())
+    pairs = {f"{provider.client_id}:{plain}", f"{form_value(provider.client_id)}:{encoded}", f"{encoded}:"}
+    return (*sent, *(Secret(b64encode(pair.encode(errors="replace")).decode()) for pair in pairs))
+
+
 def code_of(known: Definition, body: Body) -> str:
     """The error's name, at the places where it has the standard's meaning."""
     for path in known.reply.error_code:
@@ -57,7 +113,7 @@ def code_of(known: Definition, body: Body) -> str:
     return ""
 
 
-def code_elsewhere(body: Body, status: int) -> str:
+def _code_elsewhere(body: Body, status: int) -> str:
     """What looks like an error's name in another place, unless it only repeats the HTTP status."""
     for value in _ranked(body, _CODE_NAMES):
         if isinstance(value, str | int) and not isinstance(value, bool):
@@ -67,7 +123,7 @@ def code_elsewhere(body: Body, status: int) -> str:
     return ""
 
 
-def words_of(known: Definition, body: Body) -> str:
+def _words_in(known: Definition, body: Body) -> str:
     """What the provider says about the error, in its own words."""
     for path in known.reply.error_message:
         if isinstance(value := at_path(body, path), str) and value.strip():
@@ -79,7 +135,7 @@ def words_of(known: Definition, body: Body) -> str:
     return ""
 
 
-def words_of_text(parsed: Parsed) -> str:
+def _words_of_text(parsed: Parsed) -> str:
     """A page's title, or the beginning of a text; of JSON that can't be read, nothing."""
     text = parsed.text or ""
     if parsed.is_page:
@@ -88,9 +144,8 @@ def words_of_text(parsed: Parsed) -> str:
     return "" if text[:1] in ("{", "[", "<") else " ".join(text[:_SEARCHED].split())
 
 
-def names_in(body: Body, hide: Iterable[Secret | None]) -> str:
+def _names_in(body: Body, hide: tuple[Secret | None, ...]) -> str:
     """The names of `body`'s fields, for people. `hide`: what was sent."""
-    hide = tuple(hide)
     shown = [masked(str(name), hide, limit=_WIDEST) for name in list(body)[:_NAMED]]
     return ", ".join(shown + ["…"] * (len(body) > _NAMED))
 

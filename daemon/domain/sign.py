@@ -1,0 +1,54 @@
+"""Whether a definition's signs show in a reply."""
+
+import json
+
+from daemon.domain.provider import Definition, Sign
+from daemon.domain.response_parser import Body
+from daemon.domain.token_response import at_path
+
+LONGEST_TEXT = 2000  # characters that a sign's pattern is searched in, so that its cost is bounded
+
+
+def signs_of(known: Definition) -> tuple[tuple[Sign, ...], ...]:
+    """All of a definition's signs, the mildest meaning first."""
+    return known.unavailable, known.misconfigured, known.rejected
+
+
+def shown(signs: tuple[Sign, ...], status: int, body: Body) -> Sign | None:
+    """The first of `signs` that shows."""
+    return next((sign for sign in signs if _is_shown(sign, status, body)), None)
+
+
+def any_shown(known: Definition, status: int, body: Body) -> bool:
+    return any(shown(signs, status, body) for signs in signs_of(known))
+
+
+def is_known_value(text: str, known: Definition) -> bool:
+    return any(text in sign.values for signs in signs_of(known) for sign in signs)
+
+
+def shown_value(known: Definition, status: int, body: Body) -> str:
+    """The text by which a sign shows that knows it literally."""
+    for signs in signs_of(known):
+        if (sign := shown(signs, status, body)) is not None and sign.values:
+            return _text(at_path(body, sign.field))
+    return ""
+
+
+def _is_shown(sign: Sign, status: int, body: Body) -> bool:
+    if sign.status and status not in sign.status:
+        return False
+    value = at_path(body, sign.field)
+    if value is None:
+        return False
+    try:
+        text = _text(value)
+    except RecursionError:  # nested almost too deep to be parsed: no sign that anybody meant
+        return False
+    return text in sign.values or (
+        sign.pattern is not None and sign.pattern.search(text[:LONGEST_TEXT]) is not None
+    )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
