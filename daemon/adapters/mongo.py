@@ -74,6 +74,7 @@ class Mongo:
     ) -> None:
         self.clock = clock
         self.up = False
+        self.misplaced: str | None = None  # why its tokens are perhaps in another database
         self._known = False  # whether `up` was ever told
         self._observe = observe
         self.retryable_writes = True

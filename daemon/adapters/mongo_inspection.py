@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from daemon.adapters.mongo import DUE_INDEX, Collection, Mongo
+from daemon.adapters.mongo import DUE_INDEX, Collection, Mongo, Refusal
+
+DEFAULT_DATABASE = "refreshd"
+CHOOSE_DATABASE = 'Say which one in store.database, like database = "refreshd".'
 
 _READ_WRITE = ("find", "insert", "update")
 # What refreshd writes, beside what applications keep in `meta`: no other index may constrain it.
@@ -79,6 +82,24 @@ def _constrains(fields: Sequence[str]) -> bool:
     """Whether uniqueness of `fields` can come between two tokens; the id, and what it is made of, are unique anyway."""
     own = {field.partition(".")[0] for field in fields} & _OWN_FIELDS
     return bool(own) and "_id" not in fields and not {"provider", "account"} <= own
+
+
+async def tokens_elsewhere(mongo: Mongo) -> str | None:
+    """A sentence, if the URI's path leads to an empty collection while the database "refreshd", which was used whatever
+    that path said, holds tokens.
+    """
+    chosen = mongo.tokens
+    if chosen.database.name == DEFAULT_DATABASE or mongo.address.database != chosen.database.name:
+        return None
+    former = chosen.database.client[DEFAULT_DATABASE][chosen.name]
+    try:
+        if await mongo.tried(chosen.find_one({}, {"_id": 1})) is not None:
+            return None
+        if await mongo.tried(former.find_one({}, {"_id": 1})) is None:
+            return None
+    except Refusal:  # this login sees one of them only
+        return None
+    return f"{chosen.full_name} is empty, and {former.full_name} holds tokens"
 
 
 async def write_with_majority(mongo: Mongo) -> None:

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo import Mongo
+from daemon.adapters.mongo_inspection import CHOOSE_DATABASE, tokens_elsewhere
 from daemon.adapters.mongo_keys import NOT_THE_KEY, prove
 from daemon.adapters.mongo_registry import MongoRegistry
 from daemon.commands.failure import Exit, Failed
@@ -49,8 +50,10 @@ async def open_store(settings: Settings) -> AsyncIterator[Access]:
         yield Access(clock=clock, mongo=mongo, ring=ring, registry=registry)
 
 
-async def refuse_wrong_key(access: Access) -> None:
-    """Nothing may be sealed with a key that the store was not sealed with. Raises Failed, StoreLost."""
+async def refuse_to_store(access: Access) -> None:
+    """Nothing is stored beside the tokens, or under a key that the store was not sealed with. Raises Failed, StoreLost."""
+    if (elsewhere := await tokens_elsewhere(access.mongo)) is not None:
+        raise Failed(f"store.uri: {elsewhere}. {CHOOSE_DATABASE}")
     active = access.ring.active
     (proof,) = await prove(access.mongo, access.ring, [active], within=LOOK)
     if proof.wrong:

@@ -16,7 +16,7 @@ from daemon.commands.access import (
     known_providers,
     open_store,
     read_settings,
-    refuse_wrong_key,
+    refuse_to_store,
     unknown_provider,
 )
 from daemon.commands.failure import Exit, Failed
@@ -85,7 +85,7 @@ def add(
 async def _add(settings: Settings, output: Output, wish: _Wish) -> None:
     async with open_store(settings) as access:
         await _check_variables(access, wish)
-        await refuse_wrong_key(access)
+        await refuse_to_store(access)
         now = access.clock.now()
         received_at = _received(wish.received_at, now)
         try:

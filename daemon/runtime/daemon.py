@@ -11,7 +11,7 @@ from daemon import __version__
 from daemon.adapters.embedded_mongod import EmbeddedMongod, MongodFailed
 from daemon.adapters.event_log import EventLog, loop_errors
 from daemon.adapters.mongo import Refusal
-from daemon.adapters.mongo_inspection import harmful_indexes
+from daemon.adapters.mongo_inspection import CHOOSE_DATABASE, harmful_indexes, tokens_elsewhere
 from daemon.adapters.mongo_statistics import repair_undated, statistics
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import (
@@ -229,10 +229,20 @@ class Daemon:
                 message="this MongoDB is not a replica set: no failover and no retryable writes",
                 do="make it a replica set, even of one member",
             )
+        await self._find_the_tokens()
         await self._warn_of_indexes()
         if await self._key_check.settle() and self._demo is not None:
             await self._demo.fill(self._parts.mongo, self._parts.keys.ring)
         self._prepared = True
+
+    async def _find_the_tokens(self) -> None:
+        """Raises StoreLost if they are in another database than the one that the URI's path names."""
+        mongo = self._parts.mongo
+        before, mongo.misplaced = mongo.misplaced, await tokens_elsewhere(mongo)
+        if mongo.misplaced is not None:
+            if before is None:
+                self._log.log("store.misplaced", "error", message=mongo.misplaced, do=CHOOSE_DATABASE)
+            raise StoreLost(mongo.misplaced)
 
     async def _warn_of_indexes(self) -> None:
         with suppress(Refusal):  # without the right to look; `check` names it

@@ -5,11 +5,13 @@ Every problem is reported at once, named by its key; nothing starts before they 
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+from daemon.adapters.mongo_address import address_of
 from daemon.domain.provider import Definition, Provider
+from daemon.domain.secret import Secret
 from daemon.runtime.definitions import read_definition
 from daemon.runtime.document import Document, config_path, read_document
 from daemon.runtime.exposure import find_exposed_secrets
@@ -48,6 +50,7 @@ __all__ = [
 ]
 
 LEASE_MARGIN = timedelta(seconds=20)  # a lease covers two requests, and claiming, keeping and recording
+_MONGODBS_OWN = frozenset({"admin", "local", "config"})
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1|\[::1\]")
 
 
@@ -99,7 +102,7 @@ def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None
     if findings.problems or not (store and state and refresh and keys and server and log and demo):
         raise SettingsInvalid(findings.problems, log_format=log.format.value if log else "auto")
     return Settings(
-        store=store,
+        store=_in_its_database(store, stated="database" in table.get("store", {})),
         state_dir=_state_dir(state, document),
         refresh=refresh,
         keys=keys,
@@ -109,6 +112,12 @@ def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None
         definitions={name: read_definition(name, row) for name, row in known.tables.items()},
         providers=providers,
     )
+
+
+def _in_its_database(store: StoreSettings, *, stated: bool) -> StoreSettings:
+    """store.database takes precedence over the URI's path; MongoDB's own databases hold no tokens."""
+    path = address_of(store.uri.reveal()).database if isinstance(store.uri, Secret) else None
+    return store if stated or path is None or path in _MONGODBS_OWN else replace(store, database=path)
 
 
 def _unknown_sections(document: Document) -> None:

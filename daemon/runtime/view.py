@@ -138,6 +138,8 @@ class View:
             await self.parts.mongo.hello()
         except StoreLost as lost:
             return False, str(lost)
+        if self.parts.mongo.misplaced is not None:
+            return False, self.parts.mongo.misplaced
         return True, "MongoDB answers and has a writable primary"
 
     def _journal(self) -> Check:

@@ -11,6 +11,7 @@ import sys
 import threading
 
 import pytest
+from pymongo import MongoClient
 
 from daemon.adapters.mongo import DUE_INDEX
 from tests.certificates import Certified
@@ -336,3 +337,24 @@ def test_a_refused_login_is_named(cli, reachable):
     assert "canary-pw" not in ran.out + ran.err
     listed = cli.real("list")
     assert (listed.code, f"MongoDB at {host} refuses the login refreshd" in listed.err) == (69, True)
+
+
+def test_tokens_in_another_database_than_the_uris_are_found(cli, reachable, database_name):
+    """The database "refreshd" held them, whatever the path said: both are named, and `add` makes no second place."""
+    cli.write(
+        cli.config.read_text()
+        .replace(cli.uri, cli.uri.replace("/?", f"/{database_name}?"))
+        .replace(f'database = "{database_name}"', 'collection = "test_misplaced"')
+    )
+    with MongoClient(cli.uri) as client:
+        former = client["refreshd"]["test_misplaced"]
+        former.insert_one({"_id": "xero:a", "provider": "xero", "account": "a"})
+        try:
+            ran, refused = cli.run("check", "--json"), cli.add("xero:b")
+        finally:
+            former.drop()
+        told = f"{database_name}.test_misplaced is empty, and refreshd.test_misplaced holds tokens"
+        assert (ran.code, whats(ran)) == (1, [f"store.uri: {told}"])
+        assert (refused.code, told in refused.err) == (1, True)
+        assert cli.add("xero:b").code == 0
+        assert client[database_name]["test_misplaced"].count_documents({}) == 1

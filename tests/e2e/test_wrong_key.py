@@ -1,4 +1,6 @@
-"""A key with other bytes under the right id: seen before anything is claimed, said loudly, and undone by the right one."""
+"""A key with other bytes under the right id, or tokens in another database: seen before anything is claimed, and said
+loudly; the right one undoes it.
+"""
 
 import json
 import os
@@ -185,3 +187,26 @@ async def test_each_process_writes_which_keys_it_needs(place, database, sandbox)
     assert row["started_at"] <= row["seen_at"]
     indexes = await database.tokens_instances.index_information()
     assert indexes["seen"]["expireAfterSeconds"] == 30 * 24 * 3600
+
+
+async def test_tokens_in_another_database_than_the_uris_are_left_and_named(
+    place, database, database_name, sandbox, mongod
+):
+    """Not ready, until the configuration says which of the two it is."""
+    store = {"uri": mongod.replace("/?", f"/{database_name}?"), "collection": "test_misplaced_too"}
+    place.configure({**place.tables, "store": store})
+    former = database.client["refreshd"]["test_misplaced_too"]
+    await former.insert_one({"_id": "sandbox:a", "provider": "sandbox", "account": "a"})
+    try:
+        async with place.running() as daemon:
+            said = await daemon.event("store.misplaced")
+            told = (
+                f"{database_name}.test_misplaced_too is empty, and refreshd.test_misplaced_too holds tokens"
+            )
+            assert said["message"] == told
+            status, readyz = await readiness(daemon)
+            assert (status, readyz["checks"]["store"]) == (503, {"ok": False, "detail": told})
+            await former.drop()
+            await daemon.ready()
+    finally:
+        await former.drop()

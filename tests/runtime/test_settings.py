@@ -123,6 +123,27 @@ def test_everything_that_the_example_shows_in_comments_is_valid(folder: Folder):
     assert tenant.default == "YOUR-TENANT.onmicrosoft.com"
 
 
+@pytest.mark.parametrize(
+    ("store", "database"),
+    [
+        ("uri = 'mongodb://db/app'\ndatabase = 'own'", "own"),
+        ("uri = 'mongodb://db/app'\ndatabase = 'refreshd'", "refreshd"),
+        ("uri = 'mongodb://db/app?tls=true'", "app"),
+        ("uri = 'mongodb+srv://me:pw@db/app'", "app"),
+        ("uri = 'mongodb://db/'", "refreshd"),
+        ("uri = 'mongodb://db'", "refreshd"),
+        ("uri = 'mongodb://me:pw@db/admin'", "refreshd"),
+        ("uri = 'mongodb://db/local'", "refreshd"),
+        ("uri = 'mongodb://db/config'", "refreshd"),
+        ("uri = 'embedded'", "refreshd"),
+    ],
+)
+def test_the_database_is_the_stated_one_else_the_uris(folder: Folder, store, database):
+    """MongoDB's own databases, which a path may name for the login's sake, hold no tokens."""
+    settings = folder.load(f"[store]\n{store}\n[keys]\nactive = 'a'\n[keys.ring]\na = '{KEY}'")
+    assert settings.store.database == database
+
+
 def test_the_defaults_that_the_example_shows_are_the_defaults(folder: Folder):
     """Uncommenting such a line changes nothing."""
     section = EXAMPLE.read_text().split("[refresh]")[1].split("[keys]")[0]

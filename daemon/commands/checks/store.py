@@ -6,9 +6,11 @@ from functools import partial
 from daemon.adapters.mongo import LoginRefused, Refusal
 from daemon.adapters.mongo_contents import TooLong
 from daemon.adapters.mongo_inspection import (
+    CHOOSE_DATABASE,
     due_index_is_right,
     harmful_indexes,
     missing_rights,
+    tokens_elsewhere,
     write_with_majority,
 )
 from daemon.commands.access import Access, open_store
@@ -72,6 +74,11 @@ def _tell_address(access: Access, settings: Settings, report: Report) -> None:
         report.warn("store.uri", what, "Name its authority by tlsCAFile instead.")
 
 
+async def _check_database(access: Access, report: Report) -> None:
+    if (elsewhere := await tokens_elsewhere(access.mongo)) is not None:
+        report.problem("store.uri", elsewhere, CHOOSE_DATABASE)
+
+
 async def _check_topology(access: Access, report: Report) -> None:
     if access.mongo.retryable_writes:
         report.passed("store.uri", "it is a replica set, or a cluster of them")
@@ -113,6 +120,7 @@ async def _check_indexes(access: Access, report: Report) -> None:
 
 
 _STEPS: tuple[Step, ...] = (
+    _check_database,
     _check_topology,
     _check_rights,
     _check_writing,
