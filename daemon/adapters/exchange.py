@@ -120,5 +120,4 @@ class Exchange:
             location=incoming.headers.get("Location", "")[:LONGEST_LOCATION] or None,
             whole=incoming.whole,
             asked_at=asked_at,
-            location=incoming.headers.get("Location"),
         )

@@ -26,7 +26,7 @@ class Limits:
     """What is allowed to clients: less than a tenth of a core, however many ask however often."""
 
     connections: int = 64
-    connections_of_one: int = 32  # from one address, so that it can't keep the others out
+    connections_of_one: int = 32  # from one address, so that it alone can't keep the others out
     asked_within: timedelta = timedelta(
         seconds=10
     )  # a request is complete by then; nor may idleness last longer
