@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from daemon.adapters.batcher import Batcher
-from daemon.adapters.journal_retained import Retained, Share, share, share_of
+from daemon.adapters.journal_retained import Retained, Share, share_of
 from daemon.adapters.journal_row import (
+    KEY_ID,
     STATES,
     SUPERSEDED,
     UNUSABLE,
     WAITING,
     Row,
     entry_of,
+    key_of,
     locked_of,
     row_of,
 )
@@ -88,10 +90,9 @@ class SqliteJournal:
         self._locked: dict[
             int, tuple[Row, Locked]
         ] = {}  # what can't be opened: it blocks its token nevertheless
-        self._tokens: Counter[str] = Counter()  # how many of both each token has
-        self._shares: dict[
-            int, tuple[str, Share]
-        ] = {}  # by key, the token of both, and what it takes of the file
+        self._tokens: dict[str, int] = {}  # how many of both each token has
+        self._sizes: dict[int, int] = {}  # of the sealed replies of both, by key
+        self._sealed_with: dict[int, str] = {}  # the id of the key that sealed each
         self._retained = Retained()
         self._unusable: set[int] = set()  # which of these are marked so in the file
         self._unkept: dict[int, Row] = {}  # what the disk refused
@@ -152,7 +153,7 @@ class SqliteJournal:
 
     def forget(self, entry: Entry) -> None:
         """The store has it: drop the entry with the next commit."""
-        self._drop(entry.key)
+        self._drop(entry)
         self._later((FORGET, (entry.key,)))
 
     def retain(self, entry: Entry | Locked, why: str) -> None:
@@ -163,8 +164,10 @@ class SqliteJournal:
             self._mark_unusable(entry.key)
             return
         row = self._unkept.get(entry.key)
-        if (one := self._drop(entry.key)) is not None:
-            self._retained.add(why, one)
+        if entry.key in self._sizes:
+            share = Share(entry.provider, self._sealed_with[entry.key], self._sizes[entry.key])
+            self._retained.add(why, share)
+        self._drop(entry)
         self._later((KEEP, (*row[:7], why)) if row else (MARK, (why, entry.key)))
 
     async def entries(self) -> Sequence[Entry]:
@@ -212,16 +215,16 @@ class SqliteJournal:
     def bytes_by_state(self) -> Mapping[str, int]:
         """How many bytes of sealed replies the journal has, in each state."""
         sums = Counter(self._retained.bytes)
-        for key, (_, one) in self._shares.items():
-            sums[UNUSABLE if key in self._unusable else WAITING] += one.size
+        for key, size in self._sizes.items():
+            sums[UNUSABLE if key in self._unusable else WAITING] += size
         return {state: sums[state] for state in STATES}
 
     @property
     def sealed_with(self) -> Mapping[str, tuple[int, int]]:
         """How many entries each key has sealed, by its id: those that wait or are unusable, those that are retained."""
-        pending = Counter(one.key_id for _, one in self._shares.values())
+        pending = Counter(self._sealed_with.values())
         retained = self._retained.sealed_with
-        ids = {key_id for key_id in pending + retained if key_id}
+        ids = {key_id for key_id in pending + retained if KEY_ID.fullmatch(key_id)}
         return {key_id: (pending[key_id], retained[key_id]) for key_id in ids}
 
     # ---------------------------------------------------------------- entries and rows
@@ -238,22 +241,23 @@ class SqliteJournal:
 
     def _block(self, row: Row) -> None:
         """From now on this row blocks its token."""
-        key, token, state = row[0], row[1], row[7]
-        self._shares[key] = token, share_of(row)
-        self._tokens[token] += 1
+        key, token, sealed, state = row[0], row[1], row[6], row[7]
+        self._sizes[key], self._sealed_with[key] = len(sealed), key_of(sealed)
+        self._tokens[token] = self._tokens.get(token, 0) + 1
         if state == UNUSABLE:
             self._unusable.add(key)
 
     def _mark_unusable(self, key: int) -> None:
-        if key in self._shares and key not in self._unusable:
+        if key in self._sizes and key not in self._unusable:
             self._unusable.add(key)
             self._later((MARK, (UNUSABLE, key)))
 
-    def _drop(self, key: int) -> Share | None:
-        """The entry blocks its token no more. Returns its share of the file; None: it did not block it before."""
-        if key not in self._shares:
-            return None
-        token, one = self._shares.pop(key)
+    def _drop(self, entry: Entry | Locked) -> None:
+        """The entry blocks its token no more."""
+        key, token = entry.key, entry.token
+        if self._sizes.pop(key, None) is None:
+            return
+        del self._sealed_with[key]
         self._waiting.pop(key, None)
         self._locked.pop(key, None)
         self._unkept.pop(key, None)
@@ -261,7 +265,6 @@ class SqliteJournal:
         self._tokens[token] -= 1
         if not self._tokens[token]:
             del self._tokens[token]
-        return one
 
     # ---------------------------------------------------------------- the file
 
@@ -275,7 +278,7 @@ class SqliteJournal:
             self._database.execute("pragma synchronous = full")
             self._database.executescript(SCHEMA)
             for state, *one in self._database.execute(RETAINED):
-                self._retained.add(state, share(*one))
+                self._retained.add(state, share_of(*one))
             (last,) = self._database.execute("select max(key) from entries").fetchone()
             return (last or 0) + 1, self._database.execute(PENDING).fetchall()
         except (sqlite3.Error, OSError) as why:
@@ -349,7 +352,7 @@ class SqliteJournal:
             if self._now is not None:
                 before = (self._now() - SUPERSEDED_FOR).isoformat()
                 for one in await self._off_loop(self._expired, before):
-                    self._retained.remove(SUPERSEDED, share(*one))
+                    self._retained.remove(SUPERSEDED, share_of(*one))
 
     def _expired(self, before: str) -> list[tuple[str, str, int]]:
         return self._database.execute(EXPIRE, (before,)).fetchall()

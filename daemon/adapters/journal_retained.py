@@ -6,32 +6,25 @@ don't is just what nobody could read. So the bound is on the other side. A provi
 that once. All other providers go on.
 """
 
-import re
 from collections import Counter
 from typing import NamedTuple
 
-from daemon.adapters.journal_row import Row
+from daemon.adapters.journal_row import key_of
 
 LIMIT = 16 << 20  # bytes of sealed replies: thousands of grants, or 36 of the largest replies that are read
-_KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Share(NamedTuple):
     """What one entry takes of the file."""
 
     provider: str
-    key_id: str  # of the key that sealed it; empty: it is no sealed text
+    key_id: str  # of the key that sealed it
     size: int  # bytes of the sealed reply
 
 
-def share_of(row: Row) -> Share:
-    return share(row[2], row[6], len(row[6]))
-
-
-def share(provider: str, beginning: str, size: int) -> Share:
+def share_of(provider: str, beginning: str, size: int) -> Share:
     """The share of a sealed reply that begins so."""
-    key_id = beginning[3 : max(3, beginning.find(".", 3, 80))]
-    return Share(provider, key_id if _KEY_ID.fullmatch(key_id) else "", size)
+    return Share(provider, key_of(beginning), size)
 
 
 class Retained:

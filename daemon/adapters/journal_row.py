@@ -9,11 +9,10 @@ Earlier versions sealed the reply alone. `unbound` says whether such a row is ac
 """
 
 import json
+import re
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
 
 from daemon.adapters.keyring import KeyRing, Unopenable
 from daemon.domain.claim import Entry
@@ -21,6 +20,7 @@ from daemon.domain.dialect import Reply
 from daemon.domain.locked import Locked
 
 WAITING, UNREAD, SUPERSEDED, UNUSABLE = STATES = ("waiting", "unread", "superseded", "unusable")
+KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FIELD = "journal"  # the key ring's name for these sealed texts
 
 Row = tuple[
@@ -40,16 +40,15 @@ def entry_of(row: Row, ring: KeyRing, *, unbound: bool) -> Entry:
     key, token, provider, claim, spent, asked_at, sealed, _ = row
     packed = ring.open(sealed, token_id=token, field=FIELD)
     try:
-        held = _unpacked(packed)
-        reply = _reply(held, datetime.fromisoformat(asked_at))
-    except (ValueError, TypeError, KeyError):
+        bound, spent_field, reply = _unpacked(packed, asked_at=datetime.fromisoformat(asked_at))
+    except (ValueError, TypeError):
         raise Unopenable("it doesn't hold a reply that this version can read") from None
-    if held["bound"] is None and not unbound:
+    if bound is None and not unbound:
         raise Unopenable(
             "an earlier version sealed it, so a change of its row would not show. If nobody else could write to the"
             " file, accept it with --old-entries"
         )
-    if held["bound"] not in (None, _digest(token, provider, claim, spent, asked_at)):
+    if bound not in (None, _digest(token, provider, claim, spent, asked_at)):
         raise Unopenable("its row was altered")
     return Entry(
         key=key,
@@ -57,7 +56,7 @@ def entry_of(row: Row, ring: KeyRing, *, unbound: bool) -> Entry:
         provider=provider,
         claim=claim,
         spent=spent,
-        spent_field=held["spent_field"],
+        spent_field=spent_field,
         reply=reply,
     )
 
@@ -73,56 +72,50 @@ def locked_of(row: Row, why: str) -> Locked:
     return Locked(key=key, token=token, provider=provider, claim=claim, spent=spent, asked_at=dated, why=why)
 
 
+def key_of(sealed: str) -> str:
+    """The id of the key that sealed a text, whose beginning is enough. What is no sealed text gives no KEY_ID."""
+    return sealed[3 : max(3, sealed.find(".", 3, 80))]
+
+
 def _digest(token: str, provider: str, claim: str, spent: str | None, asked_at: str) -> str:
     """Of the columns, and of where each ends."""
     ends = f"{len(token)} {len(provider)} {len(claim)} {-1 if spent is None else len(spent)} "
-    return sha256("".join((ends, token, provider, claim, spent or "", asked_at)).encode()).hexdigest()
+    columns = "".join((ends, token, provider, claim, spent or "", asked_at))
+    return b64encode(sha256(columns.encode()).digest()).decode()
 
 
 def _packed(entry: Entry, bound: str) -> str:
-    """A head in JSON, and on the second line the body: it would be the dearest part of the JSON."""
+    """The head in JSON, and on a second line the body: it would be the dearest part of the JSON."""
     reply = entry.reply
-    head = {
-        "bound": bound,
-        "spent_field": entry.spent_field,
-        "status": reply.status,
-        "content_type": reply.content_type,
-        "retry_after": reply.retry_after,
-        "location": reply.location,
-        "whole": reply.whole,
-    }
+    head = [
+        bound,
+        entry.spent_field,
+        reply.status,
+        reply.content_type,
+        reply.retry_after,
+        reply.location,
+        reply.whole,
+    ]
     return f"{json.dumps(head)}\n{b64encode(reply.body).decode()}"
 
 
-def _unpacked(packed: str) -> Mapping[str, Any]:
-    """What was sealed. Raises ValueError, TypeError."""
-    head, _, body = packed.partition("\n")
-    held = json.loads(head)
-    if isinstance(held, dict):
-        return {**held, "body": body}
-    status, content_type, retry_after, whole, body = held  # of an earlier version
-    return {
-        "bound": None,
-        "spent_field": "refresh_token",
-        "status": status,
-        "content_type": content_type,
-        "retry_after": retry_after,
-        "location": None,
-        "whole": whole,
-        "body": body,
-    }
-
-
-def _reply(held: Mapping[str, Any], asked_at: datetime) -> Reply:
-    """Raises ValueError, KeyError."""
+def _unpacked(packed: str, *, asked_at: datetime) -> tuple[str | None, str, Reply]:
+    """The digest, which field was spent, and the reply. Raises ValueError, TypeError."""
+    head, second, body = packed.partition("\n")
+    if second:
+        bound, spent_field, status, content_type, retry_after, location, whole = json.loads(head)
+    else:  # of an earlier version
+        status, content_type, retry_after, whole, body = json.loads(packed)
+        bound, spent_field, location = None, "refresh_token", None
     if asked_at.tzinfo is None:
         raise ValueError("the time of asking has no zone")
-    return Reply(
-        status=held["status"],
-        content_type=held["content_type"],
-        retry_after=held["retry_after"],
-        location=held["location"],
-        whole=held["whole"],
-        body=b64decode(held["body"]),
+    reply = Reply(
+        status=status,
+        content_type=content_type,
+        retry_after=retry_after,
+        location=location,
+        whole=whole,
+        body=b64decode(body),
         asked_at=asked_at,
     )
+    return bound, spent_field, reply

@@ -103,8 +103,8 @@ def seal_as_before(path: Path, ring: KeyRing = RING) -> None:
     with sqlite3.connect(path) as database:
         for key, token, sealed in database.execute("select key, token, reply from entries").fetchall():
             head, body = ring.open(sealed, token_id=token, field="journal").split("\n")
-            new = json.loads(head)
-            old = [*(new[name] for name in ("status", "content_type", "retry_after", "whole")), body]
+            _, _, status, content_type, retry_after, _, whole = json.loads(head)
+            old = [status, content_type, retry_after, whole, body]
             text = ring.seal(json.dumps(old), token_id=token, field="journal")
             database.execute("update entries set reply = ? where key = ?", (text, key))
     database.close()

@@ -83,8 +83,8 @@ def of_an_earlier_version(path, ring):
     with closing(sqlite3.connect(path, isolation_level=None)) as file:
         for key, token, sealed in file.execute("select key, token, reply from entries").fetchall():
             head, body = ring.open(sealed, token_id=token, field="journal").split("\n")
-            new = json.loads(head)
-            old = [*(new[name] for name in ("status", "content_type", "retry_after", "whole")), body]
+            _, _, status, content_type, retry_after, _, whole = json.loads(head)
+            old = [status, content_type, retry_after, whole, body]
             text = ring.seal(json.dumps(old), token_id=token, field="journal")
             file.execute("update entries set reply = ? where key = ?", (text, key))
 
