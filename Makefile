@@ -44,6 +44,7 @@ bench: $(VENV)/.dev  ## all measurements, what takes turns in turns; some forty 
 	$(BIN)/python bench/replicas.py --runs 4
 	$(BIN)/python bench/isolation.py
 	$(BIN)/python bench/hostile.py
+	$(BIN)/python bench/hostile.py --by replies
 
 lock:  ## renew requirements/*.txt from pyproject.toml (wants uv)
 	$(LOCK) requirements/build.in --output-file requirements/build.txt

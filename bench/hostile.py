@@ -1,9 +1,10 @@
-"""What 10,000 hostile HTTP requests cost the tokens: their time to renewal, with the attack and without.
+"""What hostile HTTP costs the tokens: their time to renewal, with the attack and without.
 
-    python bench/hostile.py --pairs 5
+    python bench/hostile.py --pairs 5                # 10,000 requests to the health server
+    python bench/hostile.py --pairs 5 --by replies   # the endless replies of another provider, of all kinds
 
-Each pair is two runs of the same daemon: herds of tokens fall due one after another, and in one of the runs the health
-server is under attack all the while. Runs alternate, so that whatever else this machine does meets both alike.
+Each pair is two runs of the same daemon: herds of tokens fall due one after another, and in one of the runs it is under
+attack all the while. Runs alternate, so that whatever else this machine does meets both alike.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
@@ -24,9 +25,12 @@ from parts import PROVIDER, DaemonProcess, Endpoint, Mongod, await_true, get
 from report import Report, spread, table
 from tokens import Tokens
 
-from daemon.adapters.embedded_mongod import MongodMissing
+from daemon.adapters.embedded_mongod import HOST, MongodMissing
 
 ATTACK = Path(__file__).with_name("attack.py")
+FLOOD = Path(__file__).parents[1] / "tests/adapters/flood.py"
+EVIL = "evil"
+FLOODS = 32  # endless replies with each herd
 EVERY = timedelta(seconds=5)  # a herd falls due
 LEAD = timedelta(seconds=3)
 
@@ -84,6 +88,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--herds", type=int, default=16, help="fall due, one every 5 s (default: 16)")
     parser.add_argument("--tokens", type=int, default=500, help="of each herd (default: 500)")
     parser.add_argument("--requests", type=int, default=10_000, help="hostile ones (default: 10000)")
+    parser.add_argument(
+        "--by", choices=["requests", "replies"], default="requests", help="what the attack is"
+    )
     parser.add_argument("--pairs", type=int, default=5, help="the median is over these (default: 5)")
     parser.add_argument("--seed", type=int, default=1, help="of the first attack (default: 1)")
     return parser.parse_args()
@@ -96,12 +103,16 @@ def _run(options: argparse.Namespace, *, seed: int, attacked: bool) -> Run:
         mongod = closing.enter_context(Mongod(directory / "mongod"))
         tokens = Tokens(mongod.database)
         tokens.insert(options.herds * options.tokens)
+        urls, replies = {PROVIDER: endpoint.url}, options.by == "replies"
+        if replies:
+            urls[EVIL] = closing.enter_context(_flood())
+            Tokens(mongod.database, provider=EVIL, key=tokens.key).insert(FLOODS)
         daemon = closing.enter_context(
             DaemonProcess(
                 directory / "daemon",
                 uri=mongod.uri,
                 database=mongod.database.name,
-                token_urls={PROVIDER: endpoint.url},
+                token_urls=urls,
                 key=tokens.key,
                 sweep_every="1s",
                 concurrency=256,
@@ -112,12 +123,16 @@ def _run(options: argparse.Namespace, *, seed: int, attacked: bool) -> Run:
         port = daemon._port  # noqa: SLF001
         due = [datetime.now(UTC) + LEAD + number * EVERY for number in range(options.herds)]
         _make_due(mongod, due, options.tokens)
-        attacker = _attacker(port, options.requests, seed) if attacked else None
+        attacker = _attacker(port, options.requests, seed) if attacked and not replies else None
         probes, most = [], 0
         try:
             while datetime.now(UTC) < due[-1] + EVERY or (attacker and attacker.poll() is None):
                 probes.append(get(port, "/readyz")[0])
                 most = max(most, len(list(Path(f"/proc/{daemon.process.pid}/fd").iterdir())))
+                if attacked and replies:
+                    mongod.database["tokens"].update_many(
+                        {"provider": EVIL, "lease": None}, {"$set": {"due_at": datetime.now(UTC)}}
+                    )
                 time.sleep(0.5)
             said = attacker.communicate()[0] if attacker else b"{}"
         finally:
@@ -140,6 +155,18 @@ def _attacker(port: int, requests: int, seed: int) -> "subprocess.Popen[bytes]":
     # At the lowest priority: a real attacker has a machine of its own, and takes no core from us.
     command = ["nice", "-n", "19", sys.executable, str(ATTACK), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE)
+
+
+@contextmanager
+def _flood() -> Iterator[str]:
+    """The URL of a provider whose replies never end."""
+    command = ["nice", "-n", "19", sys.executable, str(FLOOD), "all", "fast"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            port = int(process.stdout.readline()) if process.stdout else 0
+            yield f"http://{HOST}:{port}/token"
+        finally:
+            process.kill()
 
 
 def _herd(number: int, size: int) -> dict[str, object]:

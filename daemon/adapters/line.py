@@ -9,7 +9,7 @@ from aiohttp.client_proto import ResponseHandler
 
 from daemon.adapters.incoming import Incoming
 
-TURN = timedelta(milliseconds=2)  # a portion takes some 0.3 ms of it
+TURN = timedelta(milliseconds=2)  # a portion takes a quarter of it
 
 
 class Turns:

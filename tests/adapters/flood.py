@@ -1,8 +1,9 @@
 """A provider whose replies never end: a program of its own, so that the tests' event loop has nothing to do with it.
 
-    python -m tests.adapters.flood KIND HOW [PEM]
+    python tests/adapters/flood.py KIND HOW [PEM]
 
-HOW: `fast`, or `bytewise`. PEM: a key and a certificate, for TLS. Prints its port.
+KIND: one of FLOODS, or `all` for each in turn. HOW: `fast`, or `bytewise`. PEM: a key and a certificate, for TLS.
+Prints its port.
 """
 
 import itertools
@@ -36,7 +37,7 @@ def _pieces(kind: str, how: str) -> Iterator[bytes]:
     start, more = FLOODS[kind]
     yield start
     again = more if how == "bytewise" else more * (BLOCK // len(more) + 1)
-    for _ in itertools.count():
+    while True:
         yield from (again[at : at + 1] for at in range(len(again))) if how == "bytewise" else (again,)
 
 
@@ -56,9 +57,9 @@ def main(kind: str, how: str, pem: str | None = None) -> None:
         tls.load_cert_chain(pem)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as server:
         print(server.getsockname()[1], flush=True)
-        while True:
+        for each in itertools.cycle(FLOODS if kind == "all" else [kind]):
             connection, _ = server.accept()
-            threading.Thread(target=_serve, args=(connection, kind, how, tls), daemon=True).start()
+            threading.Thread(target=_serve, args=(connection, each, how, tls), daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from daemon.domain.provider import ClientAuth
 from daemon.domain.secret import Secret
+from daemon.runtime.provider_settings import even_share, most_in_flight, overcommitted
 from daemon.runtime.settings import Settings, SettingsInvalid, load
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -202,3 +203,56 @@ def test_what_is_no_proxy_is_refused(folder, url):
     found = folder.refused(f'[refresh]\nproxy = "{url}"')
     assert list(found) == ["refresh.proxy"]
     assert "s3cret" not in found["refresh.proxy"]
+
+
+# ---------------------------------------------------------------- shares
+
+
+@pytest.mark.parametrize(
+    ("own", "share"),
+    [
+        ([None], 256),  # nobody else is there
+        ([None, None], 64),
+        ([None] * 38, 3),
+        ([200, None], 56),  # nobody else has to share
+        ([200, None, None], 14),
+        ([200, *[None] * 9], 3),
+        ([256, None], 1),
+        ([200, 100, None, None], 1),
+        ([None] * 500, 1),
+        ([7, 8], 241),
+    ],
+)
+def test_what_is_guaranteed_to_those_without_a_concurrency_of_their_own(own, share):
+    """Half of what the others leave, evenly; and one request is always there."""
+    assert even_share(own, 256) == share
+
+
+def configured(own: list[int | None]) -> str:
+    client = f'token_url = "{URL}"\nclient_auth = "none"\nclient_id = "me"\n'
+    return "".join(
+        f"[providers.p{number}]\n{client}" + (f"concurrency = {most}\n" if most else "")
+        for number, most in enumerate(own)
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "most", "named"),
+    [
+        ([None, None], 256, None),
+        ([128, 128], 256, None),
+        ([1], 256, None),
+        ([200, 100], 300, "2 providers have 300 requests guaranteed together (p0 200, p1 100), "),
+        ([16, 256, 1, None], 274, "4 providers have 274 requests guaranteed together (p1 256, p0 16, p2 1, ...), "),
+    ],
+)  # fmt: skip
+def test_shares_may_add_up_to_more_than_all_of_the_concurrency(folder, own, most, named):
+    """It runs all the same, with connections and room for all of them, and says so."""
+    settings = folder.load(configured(own))
+    providers = settings.providers.values()
+    assert most_in_flight(providers, settings.refresh.concurrency) == most
+    said = overcommitted(providers, settings.refresh.concurrency)
+    if named is None:
+        assert said is None
+    else:
+        assert said == (named + f"more than refresh.concurrency (256): up to {most} can be in flight")

@@ -528,15 +528,17 @@ def test_the_state_directory_lies_beside_the_file_or_where_systemd_says(folder: 
 
 
 def test_a_providers_share_is_its_own_or_an_even_part(folder: Folder):
-    """Where nothing is said the concurrency is shared out evenly, and each provider gets at least one request."""
+    """Its own is guaranteed and is the most. Where nothing is said, each gets an even part of half of what is left."""
     two = (
         LEAST
         + XERO
         + "concurrency = 7\nwindow = '9m'\n[providers.google]\nclient_id='g'\nclient_secret='x'\n"
     )
     providers = folder.load(two).providers
-    assert (providers["xero"].share, providers["google"].share) == (7, 128)
+    assert [(one.share, one.most) for one in providers.values()] == [(7, 7), (249, None)]
     assert (providers["xero"].window, providers["google"].window) == (timedelta(minutes=9), None)
+    even = folder.load(two.replace("concurrency = 7", "")).providers
+    assert [(one.share, one.most) for one in even.values()] == [(64, None), (64, None)]
     few = folder.load(two.replace("concurrency = 7", ""), REFRESHD_REFRESH__CONCURRENCY="1").providers
     assert [provider.share for provider in few.values()] == [1, 1]
 
