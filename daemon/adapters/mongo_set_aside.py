@@ -15,13 +15,14 @@ from daemon.adapters.document_limits import NAMED, NAMELESS, SHORT_FAILURE, SHOR
 from daemon.adapters.mongo import Mongo, due
 from daemon.adapters.mongo_bulk import Update, update_each
 from daemon.adapters.mongo_leases import free
-from daemon.adapters.quarantine import Quarantine
 from daemon.adapters.token_document import Document, failure_document, failure_of
 from daemon.domain.claim import SetAside
+from daemon.domain.quarantine import Quarantine
 from daemon.domain.secret import masked
 from daemon.domain.token import Failure, FailureKind
 
 SET_ASIDE_FOR = timedelta(minutes=5)  # at most this long after the cause was mended, the token is seen again
+FIRST_REST, LONGEST_REST = timedelta(seconds=10), timedelta(hours=1)  # of what MongoDB lets nobody change
 AT_ONCE = 500
 NAMELESS_EVERY = timedelta(seconds=10)
 NAMELESS_SHARE = 100  # ... and at most so small a part of the time
@@ -61,7 +62,7 @@ class MongoSetAside:
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
         self._clock = mongo.clock
-        self.quarantine = Quarantine(mongo.clock.boot)
+        self.quarantine = Quarantine(first=FIRST_REST, last=LONGEST_REST)
         self._nameless: set[str] = set()
         self._nameless_at = timedelta(0)  # by the boot clock: when they are looked for next
 
@@ -117,7 +118,7 @@ class MongoSetAside:
     def _in_quarantine(
         self, *, token: str, provider: str, message: str, kind: FailureKind = FailureKind.UNREADABLE
     ) -> SetAside:
-        new = self.quarantine.put(token, message)
+        new = self.quarantine.put(token, message, now=self._clock.boot())
         return SetAside(token=token, provider=provider, kind=kind, code=kind.value, message=message, new=new)
 
     # ---------------------------------------------------------------- what no claim finds
@@ -132,7 +133,7 @@ class MongoSetAside:
         """Another replica may have the client that we lack: what it holds is not ours to touch."""
         now = self._clock.now()
         strangers = {"provider": {"$nin": list(configured)}, "due_at": due(now), **free(now)}
-        query = {**strangers, **NAMED, "_id": {"$nin": list(self.quarantine.names)}}
+        query = {**strangers, **NAMED, "_id": {"$nin": list(self.quarantine.held(self._clock.boot()))}}
         found = await self._mongo.promised(
             self._mongo.tokens.find(query, UNREAD_FIELDS).limit(AT_ONCE).to_list()
         )

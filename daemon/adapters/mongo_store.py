@@ -100,7 +100,7 @@ class MongoStore:
         return Look(
             provider=provider,
             limit=limit,
-            busy={*busy, *self._set_aside.quarantine.names},
+            busy={*busy, *self._set_aside.quarantine.held(self._clock.boot())},
             owner=self._owner,
             now=self._clock.now(),
             asked=self._clock.boot(),

@@ -14,14 +14,15 @@ from daemon.domain.brake import Brake, Pause, Reason, alike_by, is_healthy, is_p
 from daemon.domain.claim import Batch, Claim, SetAside, StoreLost
 from daemon.domain.event import InFlight, ProviderThrottled, TokenUnreadable
 from daemon.domain.provider import Provider
+from daemon.domain.quarantine import Quarantine
 from daemon.domain.token import Token
 from daemon.refreshing.lookahead import Lookahead
 from daemon.refreshing.ports import Clock, Journal, Observe, Pace, Pauses, Store
-from daemon.refreshing.quarantine import Quarantine
 from daemon.refreshing.refresher import Refresher
 from daemon.refreshing.spare import Spare
 from daemon.refreshing.telling import unexpected
 
+BUG_REST, LONGEST_BUG_REST = timedelta(minutes=5), timedelta(hours=6)
 SHYNESS = timedelta(milliseconds=500)  # how long the first answer is waited for before many more are asked
 
 
@@ -63,7 +64,7 @@ class Lane:
         self._shy_until = timedelta(0)
         self._pause: Pause | None = None
         self._tried: datetime | None = None  # the pause that our own client has probed at once
-        self._quarantine = Quarantine()
+        self._quarantine = Quarantine(first=BUG_REST, last=LONGEST_BUG_REST)
         self._lost = False  # a result could not be stored: first it is replayed, then more is claimed
         self._claims: deque[Claim] = deque()  # not started yet
         self._ahead = Lookahead()
@@ -303,7 +304,7 @@ class Lane:
                 await self._refresher.refresh(claim, self.weigh)
             finally:
                 await self.agree()
-            self._quarantine.release(name)
+            self._quarantine.release([name])
         except StoreLost:
             self._lost = True  # its reply, if one came, is in the journal; the next sweep replays it
         except Exception as error:  # noqa: BLE001  one token's bug must not reach the others
@@ -319,7 +320,7 @@ class Lane:
     def _failed(self, token: Token, error: Exception) -> None:
         """Report it, and leave the token alone for a while; with a reply in the journal it is blocked anyway."""
         if token.id not in self._journal.tokens:
-            self._quarantine.put(token.id, self._clock.boot())
+            self._quarantine.put(token.id, type(error).__name__, now=self._clock.boot())
         self._observe(unexpected("refresh", token.id, token.provider, error))
 
     def weigh(self, token: Token, answer: Answer) -> bool:

@@ -12,9 +12,8 @@ import bson
 import pytest
 from bson.raw_bson import RawBSONDocument
 
-from daemon.adapters.mongo_set_aside import SET_ASIDE_FOR
+from daemon.adapters.mongo_set_aside import FIRST_REST, SET_ASIDE_FOR
 from daemon.adapters.mongo_store import MongoStore
-from daemon.adapters.quarantine import FIRST_REST
 from daemon.domain.change import Renewed, Scheduled
 from daemon.domain.claim import Claim, Recorded, SetAside, StoreLost, Unusable
 from daemon.domain.secret import Secret
