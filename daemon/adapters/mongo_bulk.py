@@ -43,7 +43,9 @@ class Update:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Updated:
-    """How many documents matched, and MongoDB's error code for each id that it refused to change."""
+    """How many documents matched at least (where some were refused, others may have been changed uncounted), and
+    MongoDB's error code for each id that it refused to change.
+    """
 
     matched: int
     refused: Mapping[str, int]

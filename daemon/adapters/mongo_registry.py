@@ -7,15 +7,17 @@ lease is the daemon's alone and never touched here.
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeGuard
 
 from bson import ObjectId
 from pymongo.errors import PyMongoError
 
 from daemon.adapters.audit import Audit
+from daemon.adapters.document_limits import NAMED
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo import EPOCH, Mongo
-from daemon.adapters.mongo_bulk import update_where
+from daemon.adapters.mongo_bulk import AT_ONCE, Update, update_each, update_where
 from daemon.adapters.mongo_consents import (
     SWAPS,
     Added,
@@ -30,7 +32,7 @@ from daemon.adapters.mongo_pauses import pause_of
 from daemon.adapters.mongo_resting import resting
 from daemon.adapters.token_document import Document, failure_of
 from daemon.domain.brake import Reason
-from daemon.domain.token import Failure, State, Token
+from daemon.domain.token import Failure, FailureKind, State, Token
 
 LISTED_FIELDS = (
     "provider",
@@ -127,10 +129,12 @@ class MongoRegistry:
 
     # ---------------------------------------------------------------- refreshing
 
-    async def progress(self, target: str) -> Mapping[str, Progress]:
-        """How far the token `target`, or each active token of the provider `target`, has come. Raises NoSuchToken."""
-        found = await self._progress(_selection(target))
-        if not found and ":" in target:
+    async def progress(self, target: str, *, withheld: bool = False) -> Mapping[str, Progress]:
+        """How far the token `target`, or each active token of the provider `target`, has come; `withheld`: only of those
+        that rest because a reply could not be read. Raises NoSuchToken.
+        """
+        found = await self._progress(_selection(target, withheld=withheld))
+        if not found and ":" in target and not (withheld and await self._progress({"_id": target})):
             raise NoSuchToken(target)
         return found
 
@@ -138,10 +142,12 @@ class MongoRegistry:
         """The same for these ids; one that was removed is missing."""
         return await self._progress({"_id": {"$in": list(names)}})
 
-    async def request_refresh(self, target: str) -> int:
-        """Make a token, or every active token of a provider, due now, and change nothing else; how many there were."""
+    async def request_refresh(self, target: str, *, withheld: bool = False) -> int:
+        """Make a token, or every active token of a provider, due now, and change nothing else; `withheld`: only those that
+        rest because a reply could not be read. Returns how many there were.
+        """
         due_now = {"$set": {"due_at": self._mongo.clock.now()}}
-        return (await update_where(self._mongo, _selection(target), due_now)).matched
+        return (await update_where(self._mongo, _selection(target, withheld=withheld), due_now)).matched
 
     async def _progress(self, query: Fields) -> Mapping[str, Progress]:
         fields = {"state": 1, "refreshed_at": 1, "last_failure": 1}
@@ -178,6 +184,31 @@ class MongoRegistry:
             return {"state": State.ACTIVE.value, "due_at": self._mongo.clock.now(), "failures": 0}
 
         return await self._change(name, "resume", resumed)
+
+    async def resume_rejected(self, provider: str, *, since: datetime) -> int:
+        """Make the tokens of `provider` active and due now that were rejected at or after `since`; how many they were.
+
+        One audit record for all of them.
+        """
+        rejected = {
+            "provider": provider,
+            "state": State.NEEDS_REAUTH.value,
+            "last_failure.kind": FailureKind.REJECTED.value,
+            "last_failure.at": {"$gte": since},
+        }
+        found = self._mongo.tokens.find({**rejected, **NAMED}, {"_id": 1})
+        ids = [str(row["_id"]) for row in await self._mongo.promised(found.to_list())]
+        if not ids:
+            return 0
+        await self._audit.note(f"resume rejected since {since.isoformat()}", provider, None)
+        refused = 0
+        for start in range(0, len(ids), AT_ONCE):
+            now = self._mongo.clock.now()
+            fields = {"state": State.ACTIVE.value, "due_at": now, "failures": 0, "updated_at": now}
+            change = {"$set": fields, "$inc": {"revision": 1}}
+            some = Update(ids=ids[start : start + AT_ONCE], condition=rejected, change=change)
+            refused += len((await update_each(self._mongo, [some])).refused)
+        return len(ids) - refused
 
     async def remove(self, name: str) -> None:
         """Forget the token. Its grant lives on at the provider. Raises NoSuchToken."""
@@ -246,11 +277,17 @@ class MongoRegistry:
         return found
 
 
-def _selection(target: str) -> Fields:
-    """The token of that id; or the provider's active ones that have a date: the others rest for a reason."""
+def _selection(target: str, *, withheld: bool) -> Fields:
+    """The token of that id; or the provider's active ones that have a date: the others rest for a reason. `withheld`:
+    only those whose reason is a reply that could not be read.
+    """
+    of_target: Fields = {"_id": target} if ":" in target else {"provider": target}
+    if withheld:
+        unread = {"last_failure.kind": FailureKind.UNREAD.value, "due_at": None}
+        return {**of_target, "state": State.ACTIVE.value, **unread}
     if ":" in target:
-        return {"_id": target}
-    return {"provider": target, "state": State.ACTIVE.value, "due_at": {"$gt": EPOCH}}
+        return of_target
+    return {**of_target, "state": State.ACTIVE.value, "due_at": {"$gt": EPOCH}}
 
 
 def _rests(row: Mapping[str, object] | None) -> TypeGuard[Mapping[str, object]]:

@@ -6,7 +6,7 @@ is imported when it is called: `--help` and completion stay quick.
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -125,6 +125,17 @@ def _duration(text: str) -> timedelta:
         raise typer.BadParameter(f"{why.what}. {why.do}") from None
 
 
+def _since(text: str) -> datetime | timedelta:
+    """An instant, or how long ago."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return _duration(text)
+    if at.tzinfo is None:
+        raise typer.BadParameter("an instant names its offset: 2026-01-31T12:00:00Z")
+    return at
+
+
 def _asking(*, yes: bool) -> Callable[[str], bool] | None:
     """How to ask; None: don't."""
     if yes:
@@ -224,6 +235,9 @@ def _refresh(
     options: Options,
     *,
     targets: Targets,
+    withheld: Annotated[
+        bool, typer.Option("--withheld", help="Only tokens that rest because a reply could not be read.")
+    ] = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Exit 0: renewed; 1: rejected or misconfigured; 69: no answer.")
     ] = False,
@@ -234,7 +248,7 @@ def _refresh(
     """Ask the running daemon to refresh tokens now, or all active ones of a provider."""
     from daemon.commands.refresh import refresh
 
-    return refresh(options, targets=targets, wait=wait, timeout=timeout)
+    return refresh(options, targets=targets, withheld=withheld, wait=wait, timeout=timeout)
 
 
 @_command(app, "pause")
@@ -246,10 +260,24 @@ def _pause(options: Options, *, targets: Targets) -> int:
 
 
 @_command(app, "resume")
-def _resume(options: Options, *, targets: Targets) -> int:
+def _resume(
+    options: Options,
+    *,
+    targets: Targets,
+    rejected_since: Annotated[
+        Any,
+        typer.Option(
+            parser=_since,
+            metavar="TIME|DURATION",
+            help="Instead: wake the providers' tokens that were rejected since then (2026-01-31T12:00:00Z, 2h).",
+        ),
+    ] = None,
+) -> int:
     """Make paused tokens active and due now, or end a provider's pause. Also wakes a token that needs_reauth."""
-    from daemon.commands.resting import resume
+    from daemon.commands.resting import resume, resume_rejected
 
+    if rejected_since is not None:
+        return resume_rejected(options, targets=targets, since=rejected_since)
     return resume(options, targets=targets)
 
 

@@ -27,27 +27,33 @@ class Outcome(Enum):
     UNAVAILABLE = Exit.UNAVAILABLE
 
 
-def refresh(options: Options, *, targets: list[str], wait: bool, timeout: timedelta) -> int:
-    """Make the targets due now. Waiting: until each was renewed or failed, at most for `timeout`."""
+def refresh(options: Options, *, targets: list[str], withheld: bool, wait: bool, timeout: timedelta) -> int:
+    """Make the targets due now; `withheld`: only what rests of them because a reply could not be read. Waiting: until
+    each was renewed or failed, at most for `timeout`.
+    """
     settings = read_settings(options)
     check_targets(targets, settings)
-    return asyncio.run(_refresh(settings, Output(as_json=options.json), targets, timeout if wait else None))
+    limit = timeout if wait else None
+    return asyncio.run(_refresh(settings, Output(as_json=options.json), targets, limit, withheld=withheld))
 
 
-async def _refresh(settings: Settings, output: Output, targets: list[str], limit: timedelta | None) -> int:
+async def _refresh(
+    settings: Settings, output: Output, targets: list[str], limit: timedelta | None, *, withheld: bool
+) -> int:
     async with open_store(settings) as access:
         registry = access.registry
         before: dict[str, Progress] = {}
         for target in targets:
             try:
-                before |= await registry.progress(target)
+                before |= await registry.progress(target, withheld=withheld)
             except NoSuchToken:
                 raise no_such_token(target) from None
         for target in targets:
-            due = await registry.request_refresh(target)
+            due = await registry.request_refresh(target, withheld=withheld)
             if limit is None:
                 kind = "id" if ":" in target else "provider"
-                told = "" if kind == "id" else f": {due} active token{'s' * (due != 1)}"
+                which = "withheld" if withheld else "active"
+                told = f": {due} {which} token{'s' * (due != 1)}" if withheld or kind == "provider" else ""
                 output.result({kind: target, "due": due}, f"{target} due now{told}")
         if limit is None:
             _tell_of_resting(before, output)

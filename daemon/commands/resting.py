@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 
 from daemon.adapters.mongo_consents import Refused
 from daemon.adapters.mongo_registry import MongoRegistry, NoSuchToken
@@ -30,6 +31,28 @@ def resume(options: Options, *, targets: list[str]) -> int:
         return await (registry.resume(target) if ":" in target else registry.resume_provider(target))
 
     return _each(options, targets, deed, done="resumed", idle="was not paused")
+
+
+def resume_rejected(options: Options, *, targets: list[str], since: datetime | timedelta) -> int:
+    """Active and due now: the tokens of these providers that were rejected at or after `since`, or so long ago at most."""
+    for target in targets:
+        if ":" in target:
+            raise Failed(f"--rejected-since takes providers, and {target!r} is a token's id", Exit.USAGE)
+    settings = read_settings(options)
+    check_targets(targets, settings)
+    return asyncio.run(_resume_rejected(settings, Output(as_json=options.json), targets, since))
+
+
+async def _resume_rejected(
+    settings: Settings, output: Output, targets: list[str], since: datetime | timedelta
+) -> int:
+    async with open_store(settings) as access:
+        at = access.clock.now() - since if isinstance(since, timedelta) else since
+        for target in targets:
+            count = await access.registry.resume_rejected(target, since=at)
+            record = {"provider": target, "action": "resumed", "tokens": count}
+            output.result(record, f"{target}: {count} rejected token{'s' * (count != 1)} resumed")
+    return Exit.DONE
 
 
 def remove(options: Options, *, names: list[str], confirm: Callable[[str], bool] | None) -> int:

@@ -4,11 +4,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from bson import DatetimeMS
+from bson import Code, DatetimeMS, Int64, encode
 from pymongo import MongoClient
 
 from daemon.adapters.count_pipelines import due_soon
 from daemon.adapters.mongo import Mongo
+from daemon.adapters.mongo_resting import resting
 from daemon.adapters.mongo_statistics import repair_undated, statistics
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import TokenHeld
@@ -149,6 +150,125 @@ async def test_ill_typed_documents_are_counted_and_harm_no_other(mongo):
     assert counted.next_due_at == NOW - MINUTE
     assert (counted.held, counted.set_aside) == ({}, {})
     assert [failed.token for failed in counted.last_failures] == ["a:5"]
+
+
+async def test_the_stuck_are_counted_apart_from_the_expired(mongo):
+    """Past their end and hopeless for hours: nobody is woken for them each time. A dead one is neither."""
+    past, stuck = NOW - MINUTE, failure("stuck", NOW)
+    await mongo.tokens.insert_many(
+        [
+            {"_id": "a:1", "provider": "a", "state": "active", "expires_at": past, "last_failure": stuck},
+            {"_id": "a:2", "provider": "a", "state": "active", "expires_at": past},
+            {
+                "_id": "a:3",
+                "provider": "a",
+                "state": "needs_reauth",
+                "expires_at": past,
+                "last_failure": stuck,
+            },
+            {"_id": "b:1", "provider": "b", "state": "active", "expires_at": past, "last_failure": stuck},
+        ]
+    )
+    counted = await statistics(mongo)
+    assert (counted.expired, counted.stuck) == ({"a": 1}, {"a": 1, "b": 1})
+
+
+@pytest.mark.parametrize("size", [2_000, 4_000_000])
+async def test_failures_of_any_size_are_counted_and_cut_off(mongo, size):
+    """Twenty-one of them, 80 MB in all: what is told of each is short, and the count stands."""
+    long = {**failure("rejected", NOW), "message": "m" * size, "code": "c" * size}
+    for n in range(21):
+        await mongo.tokens.insert_one(
+            {"_id": f"a:{n}", "provider": "a", "state": "needs_reauth", "last_failure": long}
+        )
+    counted = await statistics(mongo)
+    assert counted.states == {"a": {"needs_reauth": 21}}
+    assert len(counted.last_failures) == 20
+    assert all(len(one.failure.message) + len(one.failure.code) < 1000 for one in counted.last_failures)
+
+
+async def test_names_of_any_size_and_state_are_bounded(mongo):
+    """Ids, providers, owners and states that an application made up."""
+    long = "x" * 2_000_000
+    lease = {"owner": long, "until": NOW - MINUTE, "hold": NOW + 100 * MINUTE}
+    await mongo.tokens.insert_many(
+        [
+            {"_id": long, "provider": "a", "state": "active", "due_at": NOW - MINUTE, "lease": lease},
+            {"_id": "a:2", "provider": long, "state": long, "last_failure": failure("rejected", NOW)},
+            *({"_id": f"a:s{n}", "provider": "a", "state": f"made up {n}"} for n in range(50)),
+        ]
+    )
+    counted = await statistics(mongo)
+    assert counted.states == {"a": {"active": 1, "unknown": 50}, "unknown": {"unknown": 1}}
+    assert len(repr(counted)) < 5000
+
+
+async def test_of_unknown_providers_a_hundred_are_named(mongo):
+    """All the others are one; of those that are configured each is named, and their tokens are told of."""
+    await mongo.tokens.insert_many(
+        [
+            {"_id": f"p{n:04}:1", "provider": f"p{n:04}", "state": state, "due_at": NOW - MINUTE,
+             "expires_at": NOW - MINUTE, "last_failure": failure("unconfigured", NOW)}
+            for n in range(300) for state in [("active", "paused")[n % 2]]
+        ]
+    )  # fmt: skip
+    known = [f"p{n:04}" for n in range(100, 300, 2)]
+    counted = await statistics(mongo, known=known)
+    assert set(known) < counted.states.keys()
+    assert len(counted.states) == 100 + 100 + 1
+    assert sum(sum(states.values()) for states in counted.states.values()) == 300
+    assert counted.states["unknown"] == {"paused": 100}
+    assert sum(counted.set_aside.values()) == 300
+    assert sum(counted.expired.values()) == 150
+    assert counted.next_due_at == NOW - MINUTE
+
+
+async def test_a_rest_in_a_form_that_nobody_knows_is_the_operators_and_hides_no_other(mongo):
+    """Whatever stands there, of whatever size, by whatever name."""
+    odd = [
+        5,
+        "x",
+        [],
+        {},
+        {"reason": Code("x")},
+        {"reason": "x" * 2_000_000},
+        {"probes": "x"},
+        {"since": Code("x")},
+    ]
+    await mongo.providers.insert_many(
+        [
+            *({"_id": f"odd{n}", "paused": paused} for n, paused in enumerate(odd)),
+            {"_id": "plain", "paused": {"reason": "outage", "since": NOW, "probes": Int64(2)}},
+            {"_id": {"a": 1}, "paused": {"reason": "outage"}},
+            {"_id": Code("x"), "paused": {"reason": "outage"}},
+        ]
+    )
+    counted = await statistics(mongo)
+    assert counted.paused == {**{f"odd{n}": "operator" for n in range(len(odd))}, "plain": "outage"}
+    pause = (await resting(mongo))["plain"]
+    assert (pause.since, pause.probes) == (NOW, 2)
+
+
+async def test_the_rest_of_a_configured_provider_is_not_lost_among_many(mongo):
+    """A thousand rows of other names come first."""
+    await mongo.providers.insert_many(
+        [
+            *({"_id": f"a{n}", "paused": {"reason": "outage"}} for n in range(1200)),
+            {"_id": "z", "paused": {"reason": "wrong_client"}},
+        ]
+    )
+    assert (await resting(mongo, above_all=["z"]))["z"].reason == "wrong_client"
+
+
+async def test_one_that_can_not_be_dated_keeps_no_other_from_it(mongo):
+    """A document of nearly 16 MB: MongoDB refuses the date."""
+    await mongo.tokens.insert_many(
+        [{"_id": f"a:{n}", "state": "active", "refresh_token": "x"} for n in range(3)]
+    )
+    full = {"_id": "a:full", "state": "active", "refresh_token": "x", "note": ""}
+    full["note"] = "x" * (16 * 1024 * 1024 - len(encode(full)))
+    await mongo.tokens.insert_one(full)
+    assert sorted(await repair_undated(mongo)) == ["a:0", "a:1", "a:2"]
 
 
 async def test_a_count_that_takes_too_long_is_no_lost_store(mongo, mongod):

@@ -3,9 +3,10 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from bson import Code, Int64
 
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.token_document import IllTyped, token_of
+from daemon.adapters.token_document import IllTyped, failure_of, token_of
 
 RING = KeyRing({"k": bytes(32)}, active="k")
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -39,3 +40,40 @@ def test_a_field_of_another_type_is_named_and_not_quoted(field, value):
     """The reason goes into the document and the log: it names the field."""
     with pytest.raises(IllTyped, match=field):
         token_of(document(**{field: value}), RING)
+
+
+@pytest.mark.parametrize(
+    "field", ["_id", "provider", "account", "state", "grant", "refresh_token", "access_token", "vars"]
+)
+def test_code_is_no_text(field):
+    """BSON's code is a `str` to Python, and can't be hashed: it must not get as far as a set or a condition."""
+    value = Code("x") if field != "vars" else {"region": Code("x")}
+    with pytest.raises(IllTyped, match=field):
+        token_of(document(**{field: value}), RING)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [Code("x"), {"kind": Code("rejected"), "at": NOON}, {"kind": "rejected", "at": "x"}, {"kind": ["x"], "at": NOON}, 5],
+)  # fmt: skip
+def test_a_last_failure_in_another_form_is_none(failure):
+    """It says nothing; the token is used as ever."""
+    assert token_of(document(last_failure=failure), RING).last_failure is None
+
+
+def test_a_last_failure_of_any_length_is_cut():
+    """Three hundred characters, as refreshd itself writes them."""
+    stored = {"kind": "rejected", "at": NOON, "code": "c" * 1000, "message": "m" * 100_000}
+    failure = failure_of({"last_failure": stored})
+    assert failure is not None
+    assert (failure.code, failure.message) == ("c" * 300, "m" * 300)
+
+
+def test_whole_numbers_may_be_long():
+    """As MongoDB gives back those that another program wrote with 64 bits."""
+    token = token_of(
+        document(revision=Int64(2**40), failures=Int64(3), doubt={"since": NOON, "tries": Int64(2)}), RING
+    )
+    assert (token.revision, token.failures) == (2**40, 3)
+    assert token.doubt is not None
+    assert token.doubt.tries == 2

@@ -33,6 +33,26 @@ def test_a_token_or_a_whole_provider_is_made_due_and_nothing_else_changes(cli, d
     assert cli.run("refresh", "nope").code == 2
 
 
+def test_what_was_withheld_is_made_due_by_provider_or_id(cli, database):
+    """Only active tokens that rest because a reply could not be read; and the others are left to their time."""
+    for name in ("xero:a", "xero:b", "xero:c", "xero:d"):
+        cli.add(name, {"access_token": "t", "refresh_token": name, "expires_in": 3600})
+    for name in ("xero:a", "xero:b", "xero:c"):
+        database.tokens.update_one({"_id": name}, {"$set": failed("unread", due_at=None)})
+    database.tokens.update_one({"_id": "xero:c"}, {"$set": {"state": "paused"}})
+    before = {document["_id"]: document for document in database.tokens.find()}
+    assert cli.run("refresh", "xero:a", "--withheld").out == "xero:a due now: 1 withheld token\n"
+    assert cli.run("refresh", "xero", "--withheld", "--json").json() == {"provider": "xero", "due": 1}
+    for name in ("xero:a", "xero:b"):
+        after = database.tokens.find_one({"_id": name})
+        assert after["due_at"] < datetime.now(UTC) + SECOND
+        assert {**after, "due_at": None} == before[name]
+    for name in ("xero:c", "xero:d"):
+        assert database.tokens.find_one({"_id": name}) == before[name]
+    assert cli.run("refresh", "xero:d", "--withheld", "--json").json() == {"id": "xero:d", "due": 0}
+    assert cli.run("refresh", "xero:nope", "--withheld").code == 1
+
+
 @pytest.mark.parametrize(
     ("led_to", "code", "outcome"),
     [

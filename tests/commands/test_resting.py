@@ -83,3 +83,46 @@ def test_remove_forgets_tokens_when_told_to(cli, database):
     assert database.tokens.count_documents({}) == 0
     assert database.tokens_audit.find_one({"action": "remove"})["revision"] == 1
     assert cli.run("remove", "xero:a", "--yes").code == 1
+
+
+def test_what_a_provider_rejected_since_a_time_is_resumed_together(cli, database):
+    """A mass verdict that was none: those of its hours are active and due now, in one audited deed; no other token is."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    hours = {"xero:old": 5, "xero:one": 2, "xero:two": 1, "xero:text": 1, "xero:broken": 1, "xero:paused": 1}
+    for name, ago in hours.items():
+        cli.add(name, {"access_token": "t", "refresh_token": name, "expires_in": 3600})
+        rejected = {
+            "kind": "rejected",
+            "code": "invalid_grant",
+            "message": "",
+            "at": now - timedelta(hours=ago),
+        }
+        rests = {"state": "needs_reauth", "due_at": None, "failures": 2, "last_failure": rejected}
+        database.tokens.update_one({"_id": name}, {"$set": rests})
+    database.tokens.update_one({"_id": "xero:paused"}, {"$set": {"state": "paused"}})
+    database.tokens.update_one({"_id": "xero:text"}, {"$set": {"revision": "seven"}})
+    database.tokens.update_one({"_id": "xero:broken"}, {"$set": {"last_failure.kind": "misconfigured"}})
+    at = (now - timedelta(hours=3)).isoformat()
+    assert cli.run("resume", "xero", "--rejected-since", at).out == "xero: 2 rejected tokens resumed\n"
+    for name in ("xero:one", "xero:two"):
+        found = database.tokens.find_one({"_id": name})
+        assert (found["state"], found["failures"], found["revision"]) == ("active", 0, 2)
+        assert found["due_at"] < datetime.now(UTC) + timedelta(seconds=1)
+    assert database.tokens.count_documents({"state": "needs_reauth"}) == 3
+    assert database.tokens.find_one({"_id": "xero:paused"})["state"] == "paused"
+    notes = list(database.tokens_audit.find({"action": {"$regex": "^resume"}}))
+    assert [(note["action"], note["token"]) for note in notes] == [(f"resume rejected since {at}", "xero")]
+    assert cli.run("resume", "xero", "--rejected-since", "6h", "--json").json() == {
+        "provider": "xero",
+        "action": "resumed",
+        "tokens": 1,
+    }
+
+
+def test_rejected_since_takes_a_time_that_can_be_read_and_providers(cli):
+    """An instant with its offset, or a duration; and no token's id."""
+    for wrong in ("yesterday", "2026-01-31T12:00:00", "2", ""):
+        assert cli.run("resume", "xero", "--rejected-since", wrong).code == 2
+    assert cli.run("resume", "xero:a", "--rejected-since", "2h").code == 2
+    assert cli.run("resume", "nope", "--rejected-since", "2h").code == 2
+    assert cli.run("resume", "xero", "--rejected-since", "2026-01-31T12:00:00Z").code == 0
