@@ -87,7 +87,7 @@ def test_remove_forgets_tokens_when_told_to(cli, database):
 
 def test_what_a_provider_rejected_since_a_time_is_resumed_together(cli, database):
     """A mass verdict that was none: those of its hours are active and due now, in one audited deed; no other token is."""
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = wall_clock.now().replace(microsecond=0)
     hours = {"xero:old": 5, "xero:one": 2, "xero:two": 1, "xero:text": 1, "xero:broken": 1, "xero:paused": 1}
     for name, ago in hours.items():
         cli.add(name, {"access_token": "t", "refresh_token": name, "expires_in": 3600})
@@ -107,7 +107,7 @@ def test_what_a_provider_rejected_since_a_time_is_resumed_together(cli, database
     for name in ("xero:one", "xero:two"):
         found = database.tokens.find_one({"_id": name})
         assert (found["state"], found["failures"], found["revision"]) == ("active", 0, 2)
-        assert found["due_at"] < datetime.now(UTC) + timedelta(seconds=1)
+        assert found["due_at"] < wall_clock.now() + timedelta(seconds=1)
     assert database.tokens.count_documents({"state": "needs_reauth"}) == 3
     assert database.tokens.find_one({"_id": "xero:paused"})["state"] == "paused"
     notes = list(database.tokens_audit.find({"action": {"$regex": "^resume"}}))
