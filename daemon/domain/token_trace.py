@@ -45,6 +45,7 @@ _BYTES = 64  # of a body that is no text: fewer can't be a grant
 _PICTURE = re.compile(r"(?:image|audio|video|font)/", re.IGNORECASE)
 _LARGEST_CODE = 9_999_999  # of an error, as a number: a larger one may be a token
 _DEPTH = 8
+_TEXTS = 2000  # of one reply
 
 
 def brings_refresh_token(parsed: Parsed, presented: Collection[str]) -> bool:
@@ -62,7 +63,7 @@ def may_be_a_grant(parsed: Parsed, presented: Collection[str], *, content_type: 
         return True
     if parsed.is_page:
         return False
-    jwts = {text for _, text in _texts(parsed.objects) if _JWT.fullmatch(text)}
+    jwts = {text for _, text in islice(_texts(parsed.objects), _TEXTS) if _JWT.fullmatch(text)}
     jwts.update(found[0] for found in islice(_JWT.finditer(parsed.text or ""), _WORDS_SEARCHED))
     text = (parsed.text or "").strip("\"'")
     opaque = _OPAQUE.fullmatch(text) is not None and text not in presented and not is_readable(text)
@@ -74,8 +75,8 @@ def sounds_like_refresh_token(name: str) -> bool:
 
 
 def _holds(parsed: Parsed, sounds: re.Pattern[str], presented: Collection[str]) -> bool:
-    for names, text in _texts(parsed.objects):
-        if _is_token(text, presented) and any(map(sounds.search, names)):
+    for names, text in islice(_texts(parsed.objects), _TEXTS):
+        if any(map(sounds.search, names)) and _is_token(text, presented):
             return True
     only_refresh = parsed.is_page or sounds is _REFRESH
     return any(
