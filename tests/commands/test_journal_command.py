@@ -375,7 +375,7 @@ def test_replay_refuses_what_is_no_journal_in_one_sentence(cli, tmp_path):
         view.execute("create view entries as select 1 as key")
     said = {
         "link.db": "it is a link",
-        "holes.db": "holes",
+        "holes.db": "most of it is holes",
         "view.db": "'entries' in it is not as in a journal",
     }
     for name, words in said.items():
