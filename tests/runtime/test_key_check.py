@@ -83,6 +83,27 @@ async def test_the_first_ring_makes_its_check_values(stage, outside):
     assert (stage.keys.wrong, stage.log.told) == (None, [])
 
 
+class Overtaken(KeyRing):
+    """Another process stores its own check value just before this one does."""
+
+    def __init__(self, keys, meddle):
+        super().__init__(keys, active="one")
+        self.meddle = meddle
+
+    def writer_public_key(self, field, key_id):
+        self.meddle()
+        return super().writer_public_key(field, key_id)
+
+
+async def test_the_loser_of_a_race_learns_that_its_key_is_wrong(stage, outside):
+    """Both found no check value; the one that was stored first decides."""
+    place = "refreshd:one"
+    first = {"_id": "one", "check_v1": ring(one=WRONG).seal(place, token_id=place, field="access_token")}
+    check = stage.start(Overtaken({"one": RIGHT}, lambda: outside.tokens_keys.insert_one(first)))
+    assert not await check.settle()
+    assert stage.log.told == ["keys.wrong"]
+
+
 async def test_a_wrong_key_is_told_once_and_its_return_too(stage):
     """As often as it is tried."""
     await stage.start(ring()).settle()
