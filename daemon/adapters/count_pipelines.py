@@ -66,6 +66,7 @@ def _grouped() -> Row:
         **{name: {"$sum": {"$cond": [f"${name}", 1, 0]}} for name in _FLAGS},
         "ending": {"$sum": {"$cond": [{"$lt": ["$ends_at", LAST]}, 1, 0]}},
         "due_at": {"$min": "$due_at"},
+        "waits_since": {"$min": {"$cond": ["$held", None, "$due_at"]}},
         "refresh_expires_at": {"$min": "$refresh_expires_at"},
         "failures": _first(NEWEST_FAILURES, {"failed_at": -1}, "last_failure"),
         "first_held": _first(HELD_NAMED, {"held_until": 1}, "owner", "held_until", "held"),
@@ -90,7 +91,7 @@ def _few_strangers(known: Collection[str]) -> list[Row]:
     group = {
         "_id": {"provider": {"$cond": [unnamed, UNKNOWN, "$_id.provider"]}, "state": "$_id.state"},
         **{name: {"$sum": f"${name}"} for name in ("count", "ending", *_FLAGS)},
-        **{name: {"$min": f"${name}"} for name in ("due_at", "refresh_expires_at")},
+        **{name: {"$min": f"${name}"} for name in ("due_at", "waits_since", "refresh_expires_at")},
         **{name: {"$first": f"${name}"} for name in ("failures", "first_held", "first_ends")},
     }
     return [{"$set": {"stranger": stranger}}, {"$setWindowFields": place}, {"$group": group}]

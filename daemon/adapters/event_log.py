@@ -38,6 +38,7 @@ from daemon.domain.event import (
     TokenNeedsReauth,
     TokenPostponed,
     TokenRenewed,
+    TokenScheduled,
     TokenStuck,
     TokenSuperseded,
     TokenUnread,
@@ -216,7 +217,7 @@ def _printable(value: object, *, lines: bool) -> object:
 
 def _line(event: Event) -> _Line | None:  # noqa: C901, PLR0911, PLR0912  one case per event; mypy checks that
     match event:
-        case InFlight() | ProviderAnswered() | ProviderThrottled():
+        case InFlight() | ProviderAnswered() | ProviderThrottled() | TokenScheduled():
             return None  # counted; the line of the token says the rest
         case TokenRenewed():
             return "info", "token.renewed", _renewed(event)

@@ -47,6 +47,7 @@ from daemon.domain.event import (
     TokenNeedsReauth,
     TokenPostponed,
     TokenRenewed,
+    TokenScheduled,
     TokenStuck,
     TokenSuperseded,
     TokenUnread,
@@ -200,7 +201,7 @@ class Metrics(Collector):
             case TokenInDoubt():
                 self._tallies.get(event.provider, self._unknown).in_doubt += 1
                 self._ended(event.provider, "unavailable")
-            case TokenHeld() | TokenEnding():
+            case TokenHeld() | TokenEnding() | TokenScheduled():
                 pass  # counted over the whole store, by the statistics
             case ProviderPaused():
                 self._paused[event.provider] = event.reason

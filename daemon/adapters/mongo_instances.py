@@ -4,12 +4,11 @@ A row outlives its process by 30 days, so that a silent instance is still known 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pymongo import ASCENDING, IndexModel
 
-from daemon.adapters.journal_keys import Entries
 from daemon.adapters.mongo import Mongo
 
 FORGOTTEN_AFTER = timedelta(days=30)
@@ -20,14 +19,16 @@ SEEN_INDEX = IndexModel(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceRow:
-    """One process. `keys`: those of its ring, and those that entries of its journal are sealed with."""
+    """One process. `keys`: those of its ring, and those that entries of its journal are sealed with: how many of these
+    wait for the store, and how many are retained for people.
+    """
 
     id: str
     kind: str
     host: str
     version: str
     started_at: datetime
-    keys: Mapping[str, Entries]
+    keys: Mapping[str, tuple[int, int]]
     writer_key_ids: tuple[str, ...] = ()
 
 
@@ -39,7 +40,7 @@ async def report_instance(mongo: Mongo, row: InstanceRow) -> None:
         "version": row.version,
         "started_at": row.started_at,
         "seen_at": mongo.clock.now(),
-        "keys": {key_id: asdict(entries) for key_id, entries in row.keys.items()},
+        "keys": {key_id: {"journal": journal, "kept": kept} for key_id, (journal, kept) in row.keys.items()},
         "writer_key_ids": list(row.writer_key_ids),
     }
     await mongo.tried(mongo.instances.replace_one({"_id": row.id}, fields, upsert=True))

@@ -39,7 +39,7 @@ async def statistics(mongo: Mongo, *, known: Collection[str] = ()) -> Statistics
     rows = await _within_limit(mongo, by_provider_and_state(now, known))
     overdue, soon = _due(await _within_limit(mongo, due_soon(now, {_key(row)[0] for row in rows})))
     paused = await resting(mongo, above_all=known)
-    due = min((at for row in rows if isinstance(at := row["due_at"], datetime)), default=None)
+    waits_since = _earliest(rows, "waits_since", without=paused)
     return Statistics(
         at=now,
         states=_states(rows),
@@ -50,8 +50,8 @@ async def statistics(mongo: Mongo, *, known: Collection[str] = ()) -> Statistics
         ending=_sums(rows, "ending"),
         refresh_token_expiry=_first_ends(rows),
         paused={name: pause.reason.value for name, pause in paused.items()},
-        next_due_at=due,
-        oldest_due_age=now - due if due is not None and due <= now else None,
+        next_due_at=_earliest(rows, "due_at"),
+        oldest_due_age=now - waits_since if waits_since is not None and waits_since <= now else None,
         overdue=overdue,
         due_soon=soon,
         last_failures=_newest(rows),
@@ -59,6 +59,12 @@ async def statistics(mongo: Mongo, *, known: Collection[str] = ()) -> Statistics
         needs_reauth_tokens=_dead(rows),
         ending_tokens=_ending(rows),
     )
+
+
+def _earliest(rows: Sequence[Row], field: str, *, without: Collection[str] = ()) -> datetime | None:
+    """The earliest date in `field`, of all providers but those in `without`."""
+    dates = (row[field] for row in rows if _key(row)[0] not in without)
+    return min((at for at in dates if isinstance(at, datetime)), default=None)
 
 
 async def repair_undated(mongo: Mongo, *, limit: int = REPAIRED_AT_ONCE) -> list[str]:

@@ -20,9 +20,17 @@ from daemon.adapters.mongo_leases import HELD, UNHELD, taken_over
 from daemon.adapters.mongo_records import MongoRecords
 from daemon.adapters.mongo_resting import resting
 from daemon.adapters.mongo_set_aside import TOO_LARGE, MongoSetAside, Unfit
-from daemon.adapters.token_document import CLAIMED_FIELDS, Document, IllTyped, presented_field, token_of
+from daemon.adapters.token_document import (
+    CLAIMED_FIELDS,
+    Document,
+    IllTyped,
+    presented_field,
+    standing_of,
+    token_of,
+)
 from daemon.domain.change import Change
 from daemon.domain.claim import Batch, Claim, Entry, Recorded, SetAside, StoreLost, Survey, Unusable
+from daemon.domain.locked import Standing
 from daemon.domain.provider import Grant, Provider
 
 NOTHING = Batch(items=(), more=False)
@@ -219,6 +227,13 @@ class MongoStore:
         )
 
     # ---------------------------------------------------------------- records
+
+    async def standings(self, tokens: Collection[str]) -> Mapping[str, Standing]:
+        """What is stored under these ids now, sealed."""
+        query = {"_id": {"$in": list(tokens)}, "$expr": READABLE}
+        fields = dict.fromkeys(("issued_at", "refresh_token", "access_token"), 1)
+        found = await self._mongo.promised(self._mongo.tokens.find(query, fields).to_list())
+        return {str(document["_id"]): standing_of(document) for document in found}
 
     async def record(self, claim: Claim, change: Change) -> Recorded:
         """Write `change` if the document still holds what was presented; else give the claim back.

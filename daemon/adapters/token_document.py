@@ -12,6 +12,7 @@ from bson.int64 import Int64
 
 from daemon.adapters.keyring import KeyRing
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
+from daemon.domain.locked import Standing
 from daemon.domain.provider import Grant
 from daemon.domain.secret import Secret
 from daemon.domain.token import Doubt, Failure, FailureKind, State, Token, token_id
@@ -54,6 +55,18 @@ CLAIMED_FIELDS = dict.fromkeys(
 def presented_field(grant: Grant) -> str:
     """The field of a document that holds what is presented."""
     return "access_token" if grant is Grant.EXCHANGE else "refresh_token"
+
+
+def standing_of(document: Document) -> Standing:
+    """What the document holds now; a field of another type holds nothing."""
+    refresh, access, issued_at = (
+        document.get(name) for name in ("refresh_token", "access_token", "issued_at")
+    )
+    return Standing(
+        refresh_token=refresh if isinstance(refresh, str) else None,
+        access_token=access if isinstance(access, str) else None,
+        issued_at=issued_at if isinstance(issued_at, datetime) else None,
+    )
 
 
 class IllTyped(ValueError):

@@ -34,6 +34,14 @@ class TokenPostponed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenScheduled:
+    """A claimed token was not asked about: it is too early, or it rests."""
+
+    token: str
+    provider: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenNeedsReauth:
     token: str
     provider: str
@@ -216,6 +224,7 @@ class StoreBack:
 Event = (
     TokenRenewed
     | TokenPostponed
+    | TokenScheduled
     | TokenNeedsReauth
     | TokenSuperseded
     | TokenUnread

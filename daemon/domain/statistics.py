@@ -35,7 +35,8 @@ class Statistics:
     refresh_token_expiry: Mapping[str, datetime] = field(default_factory=dict)  # the earliest known end
     paused: Mapping[str, str] = field(default_factory=dict)  # provider -> reason
     next_due_at: datetime | None = None
-    oldest_due_age: timedelta | None = None  # None: nothing is due
+    # Of what no pause and no other instance's lease keeps waiting. None: nothing of that is due.
+    oldest_due_age: timedelta | None = None
     overdue: int = 0  # their time has come, and they are not renewed yet
     due_soon: Sequence[int] = (0,) * DUE_STEPS  # ... and comes in each DUE_STEP after `at`
     last_failures: Sequence[FailedToken] = ()

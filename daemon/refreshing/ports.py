@@ -1,6 +1,6 @@
 """What keeping tokens fresh needs from the world. The adapters fit these by shape; tests bring fakes."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -10,6 +10,7 @@ from daemon.domain.change import Change
 from daemon.domain.claim import Batch, Claim, Entry, Recorded, Survey
 from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.event import Event
+from daemon.domain.locked import Locked, Standing
 from daemon.domain.provider import Provider
 from daemon.domain.request import Request
 from daemon.domain.token import Token
@@ -64,6 +65,9 @@ class Store(Protocol):
         Raises Unusable when the document or what was spent can't be read.
         """
 
+    async def standings(self, tokens: Collection[str]) -> Mapping[str, Standing]:
+        """What is stored under these ids now, sealed; of one that is missing, nothing."""
+
     async def release(self, claims: Sequence[Claim]) -> None:
         """Give back claims under which nothing was presented."""
 
@@ -79,7 +83,7 @@ class Journal(Protocol):
     def forget(self, entry: Entry) -> None:
         """The store has confirmed what `entry` led to; drop it soon."""
 
-    def retain(self, entry: Entry, why: str) -> None:
+    def retain(self, entry: Entry | Locked, why: str) -> None:
         """Keep `entry` for people to look at: `unread`, `superseded` or `unusable`.
 
         The first two are done with. An unusable one goes on blocking its token, since its reply may hold the only
@@ -88,6 +92,10 @@ class Journal(Protocol):
 
     async def entries(self) -> Sequence[Entry]:
         """What waits to be replayed, oldest first."""
+
+    @property
+    def locked(self) -> Sequence[Locked]:
+        """What can't be opened now, for want of a key or because it was altered. It blocks its token."""
 
     @property
     def tokens(self) -> Collection[str]:

@@ -7,7 +7,7 @@ from daemon.domain.change import Change, Scheduled, Withheld
 from daemon.domain.claim import Claim, Entry, Recorded
 from daemon.domain.dialect import NoReply, Reply, read
 from daemon.domain.due import Timing, first_look, window_of
-from daemon.domain.event import ProviderAnswered
+from daemon.domain.event import ProviderAnswered, TokenScheduled
 from daemon.domain.policy import decide
 from daemon.domain.provider import Provider
 from daemon.domain.request import refresh_request
@@ -67,6 +67,7 @@ class Refresher:
         """
         if (planned := self._planned(claim)) is not None:
             await self._store.record(claim, planned)
+            self._observe(TokenScheduled(token=claim.token.id, provider=claim.token.provider))
             return None
         started = self._clock.boot()
         reply = await self._ask(claim)

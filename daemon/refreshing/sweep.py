@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -22,7 +22,10 @@ from daemon.domain.event import (
     TokenNeedsReauth,
     TokenPostponed,
     TokenRenewed,
+    TokenScheduled,
+    TokenStuck,
 )
+from daemon.domain.locked import is_overtaken
 from daemon.domain.provider import Provider
 from daemon.domain.secret import masked
 from daemon.refreshing.lane import Lane, report
@@ -38,25 +41,26 @@ PATIENCE = 0.7  # of its period: how long a sweep waits for what it started; the
 class Tally:
     """Counts what ends between two sweeps. An observer."""
 
-    renewed: int = 0
-    postponed: int = 0
-    rejected: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, event: Event) -> None:
         match event:
             case TokenRenewed():
-                self.renewed += 1
-            case TokenPostponed() | TokenInDoubt():
-                self.postponed += 1
+                self.counts["renewed"] += 1
+            case TokenPostponed() | TokenStuck():
+                self.counts["postponed"] += 1
+            case TokenInDoubt():
+                self.counts["in_doubt"] += 1
             case TokenNeedsReauth():
-                self.rejected += 1
+                self.counts["rejected"] += 1
+            case TokenScheduled():
+                self.counts["scheduled"] += 1
             case _:
                 pass
 
-    def take(self) -> tuple[int, int, int]:
+    def take(self) -> Counter[str]:
         """The counts so far; they start again at zero."""
-        counts = (self.renewed, self.postponed, self.rejected)
-        self.renewed = self.postponed = self.rejected = 0
+        counts, self.counts = self.counts, Counter()
         return counts
 
 
@@ -88,7 +92,7 @@ class Sweeper:
         self._leaving: dict[str, Lane] = {}  # not configured any more, but perhaps with something in flight
         self._failures: Counter[str] = Counter()  # passes in a row, of lanes that met something unexpected
         self._unusable: set[int] = set()  # the entries that were reported to be so
-        self._paused: Mapping[str, Pause] = {}
+        self.paused: Mapping[str, Pause] = {}
         self._beginning = asyncio.Lock()  # sweeps may overlap, their replays must not
 
     def configure(self, providers: Mapping[str, Provider], make: Callable[[Provider], Lane]) -> None:
@@ -120,14 +124,16 @@ class Sweeper:
             self._observe(InternalError(where="sweep", error=error))
             self._observe(SweepFailed(message=f"unexpected: {type(error).__name__}"))
             return
-        renewed, postponed, rejected = self._tally.take()
+        counts = self._tally.take()
         claimed, self._claimed = self._claimed, 0
         self._observe(
             SweepFinished(
                 claimed=claimed,
-                renewed=renewed,
-                postponed=postponed,
-                rejected=rejected,
+                renewed=counts["renewed"],
+                postponed=counts["postponed"],
+                rejected=counts["rejected"],
+                scheduled=counts["scheduled"],
+                in_doubt=counts["in_doubt"],
                 duration=self._clock.boot() - started,
                 at=self._clock.now(),
             )
@@ -156,13 +162,13 @@ class Sweeper:
         """What changed since the sweep before, of the providers that are ours."""
         now = {name: pause for name, pause in paused.items() if name in self.lanes}
         for name, pause in now.items():
-            if name not in self._paused or self._paused[name].since != pause.since:
+            if name not in self.paused or self.paused[name].since != pause.since:
                 self._observe(
                     ProviderPaused(provider=name, reason=pause.reason, next_probe_at=pause.next_probe_at)
                 )
-        for name in self._paused.keys() - now.keys():
+        for name in self.paused.keys() - now.keys():
             self._observe(ProviderResumed(provider=name))
-        self._paused = now
+        self.paused = now
 
     async def _finished(self) -> None:
         """Wait for the lanes and for what they started, but not beyond this sweep's period: what goes on belongs to
@@ -211,6 +217,7 @@ class Sweeper:
     async def replay(self) -> None:
         """Deal with the replies that the journal still holds, as if they had just come. Raises StoreLost."""
         entries = await self._journal.entries()
+        await self._free_overtaken()
         in_flight = {token for lane in self._all() for token in lane.in_flight}
         waiting = [entry for entry in entries if entry.token not in in_flight]
         for start in range(0, len(waiting), REPLAYED_AT_ONCE):
@@ -220,6 +227,16 @@ class Sweeper:
             for loss in losses:
                 if loss is not None:
                     raise loss
+
+    async def _free_overtaken(self) -> None:
+        """A reply that can't be opened blocks its token until a newer grant is stored. Raises StoreLost."""
+        locked = self._journal.locked
+        if not locked:
+            return
+        standings = await self._store.standings({one.token for one in locked})
+        for one in locked:
+            if is_overtaken(one, standings.get(one.token)):
+                self._journal.retain(one, "superseded")
 
     async def _replay(self, entry: Entry) -> None:
         if entry.provider not in self.lanes:

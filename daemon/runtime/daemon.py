@@ -116,7 +116,7 @@ class Daemon:
         self._parts, self._view.parts, self._view.providers = parts, parts, providers
         asyncio.get_running_loop().set_exception_handler(loop_errors(parts.observe))
         self._key_check = KeyCheck(parts.keys, parts.mongo, self._log)
-        self._own_row = OwnRow(parts.mongo, parts.keys, self._instance, self._log)
+        self._own_row = OwnRow(parts.mongo, parts.keys, parts.journal, self._instance, self._log)
         closing.push_async_callback(parts.mongo.close)
         closing.push_async_callback(parts.endpoint.close)
         if unusable := await parts.journal.open():

@@ -1,14 +1,12 @@
 """The instance's row in the store, kept up to date while the daemon runs."""
 
-import asyncio
 import socket
-import sqlite3
 from collections.abc import Awaitable
 from datetime import datetime
 
 from daemon import __version__
 from daemon.adapters.event_log import EventLog
-from daemon.adapters.journal_keys import Entries, entries_by_key
+from daemon.adapters.journal import SqliteJournal
 from daemon.adapters.mongo import Mongo, Refusal
 from daemon.adapters.mongo_instances import InstanceRow, forget_silent_instances, report_instance
 from daemon.runtime.bootstrap import Keys
@@ -18,8 +16,11 @@ from daemon.runtime.instance import Instance
 class OwnRow:
     """Writes the row. What MongoDB refuses is logged once, and renewals go on without."""
 
-    def __init__(self, mongo: Mongo, keys: Keys, instance: Instance, log: EventLog) -> None:
+    def __init__(
+        self, mongo: Mongo, keys: Keys, journal: SqliteJournal, instance: Instance, log: EventLog
+    ) -> None:
         self._mongo = mongo
+        self._journal = journal
         self._keys = keys
         self._instance = instance
         self._log = log
@@ -34,17 +35,13 @@ class OwnRow:
             self._indexed = await self._allowed(
                 "the index that ends old rows", forget_silent_instances(self._mongo)
             )
-        try:
-            used = await asyncio.to_thread(entries_by_key, self._instance.directory / "journal.db")
-        except sqlite3.Error:
-            return  # rather an old row than one that says that no key is needed
         row = InstanceRow(
             id=self._instance.id,
             kind="run",
             host=socket.gethostname(),
             version=__version__,
             started_at=self._started_at(),
-            keys=dict.fromkeys(self._keys.ring.ids, Entries()) | dict(used),
+            keys=dict.fromkeys(self._keys.ring.ids, (0, 0)) | dict(self._journal.sealed_with),
         )
         await self._allowed("this instance's row", report_instance(self._mongo, row))
 

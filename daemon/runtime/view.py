@@ -199,8 +199,7 @@ class View:
         """The providers that rest, by the last sweep. None: no sweep has looked yet."""
         if self.parts is None or self._swept is None:
             return None
-        paused: Mapping[str, Pause] | None = getattr(self.parts.sweeper, "paused", None)
-        return paused
+        return self.parts.sweeper.paused
 
     def _providers(self) -> dict[str, object]:
         known = self._statistics or Statistics(at=datetime.now(UTC))

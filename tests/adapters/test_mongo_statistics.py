@@ -75,8 +75,28 @@ async def test_everything_is_counted_by_provider_and_state(mongo):
     assert counted.refresh_token_expiry == {"a": future}
     assert counted.paused == {"b": "outage"}
     assert counted.next_due_at == past
-    assert counted.oldest_due_age == MINUTE
+    assert counted.oldest_due_age is None  # the one that is due is held
     assert [failed.token for failed in counted.last_failures] == ["b:2", "b:1"]
+
+
+async def test_the_oldest_due_is_of_what_nothing_keeps_waiting(mongo):
+    """Neither another instance's lease nor a pause: an alert goes by it."""
+    held = {"owner": "o", "until": NOW - MINUTE, "hold": NOW + MINUTE}
+    ages = {"a:held": 40, "b:paused": 30, "a:waits": 20, "a:young": 10}
+    await mongo.tokens.insert_many(
+        {
+            "_id": name,
+            "provider": name[0],
+            "state": "active",
+            "due_at": NOW - age * MINUTE,
+            "lease": held if name == "a:held" else None,
+        }
+        for name, age in ages.items()
+    )
+    await mongo.providers.insert_one({"_id": "b", "paused": {"reason": "operator"}})
+    counted = await statistics(mongo)
+    assert counted.oldest_due_age == 20 * MINUTE
+    assert counted.next_due_at == NOW - 40 * MINUTE
 
 
 async def test_what_ends_soon_and_for_good_is_named(mongo):

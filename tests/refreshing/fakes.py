@@ -4,7 +4,7 @@ fail or wait when a test says so. Every step is written into one diary, in the o
 
 import asyncio
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -16,6 +16,7 @@ from daemon.domain.claim import Batch, Claim, Entry, Recorded, SetAside, StoreLo
 from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.due import Timing
 from daemon.domain.event import Event
+from daemon.domain.locked import Locked, Standing
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret
@@ -203,6 +204,13 @@ class MemoryStore:
         token = replace(stored.token, refresh_token=self._values[entry.spent])
         return Claim(token=token, id=entry.claim, spent=entry.spent, deadline=timedelta(0))
 
+    async def standings(self, tokens: Collection[str]) -> Mapping[str, Standing]:
+        found = {name: self.documents[name] for name in tokens if name in self.documents}
+        return {
+            name: Standing(refresh_token=one.sealed, access_token=None, issued_at=one.token.issued_at)
+            for name, one in found.items()
+        }
+
     async def release(self, claims: Sequence[Claim]) -> None:
         for claim in claims:
             self._step("release", claim.token.id)
@@ -331,6 +339,7 @@ class MemoryJournal:
         self.retained: dict[int, str] = {}
         self.disk_full = False
         self.crowded: set[str] = set()
+        self.locked: Sequence[Locked] = ()
         self._unkept: set[int] = set()
         self._works = True
         self._diary = diary
@@ -358,7 +367,7 @@ class MemoryJournal:
         self.kept.pop(entry.key, None)
         self._unkept.discard(entry.key)
 
-    def retain(self, entry: Entry, why: str) -> None:
+    def retain(self, entry: Entry | Locked, why: str) -> None:
         self._diary.append(f"retain {entry.token} {why}")
         self.retained[entry.key] = why
 

@@ -18,11 +18,13 @@ from daemon.domain.event import (
     TokenInDoubt,
     TokenPostponed,
     TokenRenewed,
+    TokenScheduled,
     TokenUnreadable,
 )
+from daemon.domain.locked import Locked
 from daemon.domain.token import FailureKind
 from daemon.refreshing.sweep import Tally
-from tests.refreshing.fakes import answered, granted, provider, unanswered
+from tests.refreshing.fakes import NOON, answered, granted, provider, unanswered
 
 OPERATORS = Pause(reason=Reason.OPERATOR)
 
@@ -74,16 +76,17 @@ async def test_the_tally_counts_each_outcome_once(world):
     await world.sweeper.sweep()
     await world.sweeper.sweep()
     first, second = world.told(SweepFinished)
-    assert (first.claimed, first.renewed, first.postponed, first.rejected) == (6, 1, 3, 2)
+    assert (first.claimed, first.renewed, first.postponed, first.rejected, first.in_doubt) == (6, 1, 1, 2, 2)
     assert (second.claimed, second.renewed, second.postponed, second.rejected) == (0, 0, 0, 0)
     assert (len(world.told(TokenPostponed)), len(world.told(TokenInDoubt))) == (1, 2)
 
 
 async def test_a_tally_starts_again_at_zero():
     """Taken once, the counts are gone."""
-    tally = Tally(renewed=1, postponed=2, rejected=3)
-    assert tally.take() == (1, 2, 3)
-    assert tally.take() == (0, 0, 0)
+    tally = Tally()
+    tally(TokenScheduled(token="acme:1", provider="acme"))
+    assert tally.take() == {"scheduled": 1}
+    assert tally.take() == {}
 
 
 async def test_a_provider_that_rests_is_not_claimed(world_of):
@@ -236,6 +239,27 @@ async def test_an_entry_whose_spent_value_can_not_be_opened_waits_for_its_key(wo
     world.store._values = values
     await world.sweeper.sweep()
     assert world.store.refresh_token("acme:1") == "refresh-1"
+
+
+async def test_a_reply_that_can_not_be_opened_blocks_its_token_only_until_a_newer_grant_is_stored(world):
+    """Its key is gone: the owner's new consent is renewed all the same, and the entry is kept for people."""
+    world.store.put("1", issued_at=NOON)
+    world.store.put("2", issued_at=NOON)
+    locked = [
+        Locked(
+            key=key,
+            token=f"acme:{key}",
+            provider="acme",
+            claim="gone",
+            spent="spent",
+            asked_at=NOON + timedelta(minutes=2 * key - 3),
+            why="no such key",
+        )
+        for key in (1, 2)
+    ]
+    world.journal.locked = locked
+    await world.sweeper.sweep()
+    assert world.journal.retained == {1: "superseded"}
 
 
 async def test_an_entry_of_a_provider_that_is_not_configured_waits(world):

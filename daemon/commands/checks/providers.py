@@ -8,6 +8,7 @@ from daemon.adapters.reach import Place, Unreached, reach
 from daemon.commands.checks.report import Report
 from daemon.domain.provider import Provider
 from daemon.domain.target import NotSendable, is_loopback, token_url
+from daemon.runtime.provider_settings import overcommitted
 from daemon.runtime.settings import Settings
 
 WITHIN = timedelta(seconds=10)  # for all token URLs together
@@ -21,6 +22,9 @@ def check_providers(settings: Settings, report: Report) -> None:
         )
     elif settings.providers:
         report.passed("providers", f"{len(settings.providers)} configured: {', '.join(settings.providers)}")
+    concurrency = settings.refresh.concurrency
+    if (too_much := overcommitted(settings.providers.values(), concurrency)) is not None:
+        report.warn("refresh.concurrency", too_much, "Raise it, or lower the providers' concurrency.")
 
 
 def check_token_urls(settings: Settings, report: Report) -> None:
