@@ -6,7 +6,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK    = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types check faults bench lock clean
+.PHONY: help run test clocks lint types check faults bench lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -16,10 +16,14 @@ run: $(VENV)/.run  ## the daemon on config.example.toml: embedded MongoDB, sandb
 
 # These keep an eye on the clock, or put a whole machine to work: one after the other. The others go two at a time.
 ALONE = tests/e2e tests/faults tests/parts
+PAIRS = tests $(ALONE:%=--ignore=%)
 
 test: $(VENV)/.dev  ## every test, against a real MongoDB
-	$(BIN)/python -m pytest -p no:cacheprovider --numprocesses 2 --dist worksteal $(ALONE:%=--ignore=%)
+	$(BIN)/python -m pytest -p no:cacheprovider --numprocesses 2 --dist worksteal $(PAIRS)
 	$(BIN)/python -m pytest -p no:cacheprovider $(ALONE)
+
+clocks: $(VENV)/.dev  ## the tests that run two at a time, under other dates; CLOCKS="leap-day decade" for some dates
+	$(BIN)/python -m tests.support.moved_clocks $(CLOCKS) -- --numprocesses 2 --dist worksteal $(PAIRS)
 
 lint: $(VENV)/.dev  ## ruff and the import rules
 	$(BIN)/ruff check .

@@ -1,7 +1,6 @@
 """docs/backup.md: its restore, rehearsed. A MongoDB is lost between two renewals; then docs/upgrade.md."""
 
 import json
-import os
 import shlex
 import shutil
 import sys
@@ -22,6 +21,7 @@ from daemon.sandbox import Sandbox, SandboxOptions
 from tests.e2e.daemon_process import DaemonProcess, Installation
 from tests.faults.mongod import HOST, Mongod
 from tests.support import wall_clock
+from tests.support.environment import bare
 
 DOCUMENT = "backup.md"
 ROOT = Path(__file__).parents[2]
@@ -109,7 +109,7 @@ class Operator:
         process = await create_subprocess_exec(
             *("bash", "-euo", "pipefail", "-c", step),
             cwd=self.place.directory,
-            env={"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "COLUMNS": "160"},
+            env=bare(command.parent, COLUMNS="160"),
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,

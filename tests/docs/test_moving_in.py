@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pymongo.collection import Collection
 
 from daemon.adapters.keyring import KeyRing
 from tests.support import wall_clock
+from tests.support.environment import bare
 
 DOCUMENT = "moving-in.md"
 ROOT = Path(__file__).parents[2]
@@ -80,15 +80,14 @@ def shell(
     Path(tmp_path, "tokens").mkdir()
     for provider, files in token_files().items():
         Path(tmp_path, "tokens", f"{provider}.json").write_text(json.dumps(files))
-    environment = {
-        "PATH": f"{command.parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "MONGODB_URI": mongod,
-        "REFRESHD_STORE__DATABASE": database_name,
-        "REFRESHD_KEY": base64.b64encode(MASTER).decode(),
-        "PIPEDRIVE_CLIENT_SECRET": "a-client-secret",
-        "XERO_CLIENT_SECRET": "another-client-secret",
-    }
+    environment = bare(
+        command.parent,
+        MONGODB_URI=mongod,
+        REFRESHD_STORE__DATABASE=database_name,
+        REFRESHD_KEY=base64.b64encode(MASTER).decode(),
+        PIPEDRIVE_CLIENT_SECRET="a-client-secret",
+        XERO_CLIENT_SECRET="another-client-secret",
+    )
     return Shell(home=tmp_path, commands=blocks(DOCUMENT, "sh"), environment=environment)
 
 

@@ -1,7 +1,6 @@
 """docs/providers.md: its table says what the definitions say, its lists name every key, and its example works."""
 
 import json
-import os
 import re
 import shlex
 import signal
@@ -31,6 +30,7 @@ from daemon.runtime.definitions import (
     shipped,
 )
 from daemon.runtime.provider_settings import ProviderTable
+from tests.support.environment import bare
 
 DOCUMENT = "providers.md"
 ROOT = Path(__file__).parents[2]
@@ -219,15 +219,14 @@ def test_the_steps_of_the_example_work_as_they_stand(
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m daemon "$@"\n')
     command.chmod(0o755)
-    environment = {
-        "PATH": f"{command.parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "REFRESHD_CONFIG": "trial.toml",
-        "REFRESHD_KEY": bytes(range(32)).hex(),
-        "REFRESHD_STORE__URI": mongod,
-        "REFRESHD_STORE__DATABASE": database_name,
-        "REFRESHD_SERVER__PORT": "0",
-    }
+    environment = bare(
+        command.parent,
+        REFRESHD_CONFIG="trial.toml",
+        REFRESHD_KEY=bytes(range(32)).hex(),
+        REFRESHD_STORE__URI=mongod,
+        REFRESHD_STORE__DATABASE=database_name,
+        REFRESHD_SERVER__PORT="0",
+    )
     steps = blocks(DOCUMENT, "sh")
     assert [step.split()[:2] for step in steps] == [["refreshd", "check"], ["curl", "-s"]]
 
