@@ -17,7 +17,7 @@ HELD_NAMED = ENDING_NAMED = 20  # of each provider and state
 STRANGERS_NAMED = 100  # providers that are not configured; the others are one
 LAST = datetime(9999, 1, 1, tzinfo=UTC)  # sorts after every hold
 LONGEST_NAME = 100  # bytes, of a provider
-UNKNOWN = "unknown"  # in place of a provider or a state that is no text, and of one that is not named
+UNKNOWN = "unknown"  # replaces a provider or state that is not a text, and providers beyond those named
 
 Row = Mapping[str, object]
 _FLAGS = ("expired", "stuck", "set_aside", "held")

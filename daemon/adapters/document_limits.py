@@ -15,7 +15,7 @@ TOO_LONG = "(too long to be read)"
 
 Expression = Mapping[str, object]
 
-# Inside `$nor` this is no reason for MongoDB to use the index of `_id`. A text that is not UTF-8 matches no pattern.
+# Inside `$nor`, so that MongoDB does not plan with the index of `_id`. A text that is not UTF-8 matches no pattern.
 NAMELESS = {"_id": {"$not": {"$regex": rf"(?s)\A.{{1,{LONGEST_ID}}}\z"}}}
 NAMED = {"$nor": [NAMELESS]}
 

@@ -14,8 +14,7 @@ from daemon.adapters.mongo import Mongo
 
 AT_ONCE = 1000
 
-# Errors of a write that are the server's trouble and no document's: it stops, it is no primary any more, it is busy,
-# its disk is full, our login lacks a right.
+# Write errors that are the server's trouble, not a document's: shutdown, stepped down, busy, disk full, missing rights.
 _SERVERS_OWN = frozenset(
     {6, 7, 13, 18, 24, 43, 50, 63, 89, 91, 112, 133, 134, 150, 189, 202, 234, 246, 262}
     | {8000, 9001, 10107, 11600, 11602, 13388, 13435, 13436, 14031}

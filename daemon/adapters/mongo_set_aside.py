@@ -21,8 +21,9 @@ from daemon.domain.quarantine import Quarantine
 from daemon.domain.secret import masked
 from daemon.domain.token import Failure, FailureKind
 
-SET_ASIDE_FOR = timedelta(minutes=5)  # at most this long after the cause was mended, the token is seen again
-FIRST_REST, LONGEST_REST = timedelta(seconds=10), timedelta(hours=1)  # of what MongoDB lets nobody change
+SET_ASIDE_FOR = timedelta(minutes=5)  # the longest wait for a token after its document was corrected
+# Of a document that MongoDB lets nobody change.
+FIRST_REST, LONGEST_REST = timedelta(seconds=10), timedelta(hours=1)
 AT_ONCE = 500
 NAMELESS_EVERY = timedelta(seconds=10)
 NAMELESS_SHARE = 100  # ... and at most so small a part of the time
@@ -35,7 +36,7 @@ NO_NAME = "_id is not a text of at most 700 characters"
 
 ANY = {"$gte": MinKey()}  # named, so that MongoDB uses the index of what is due
 
-# What is read of a document that is set aside unread.
+# What is read of a document that is set aside without reading its content.
 UNREAD_FIELDS: Mapping[str, object] = {
     "last_failure": SHORT_FAILURE,
     "provider": short_text("$provider", otherwise=""),
@@ -44,7 +45,7 @@ UNREAD_FIELDS: Mapping[str, object] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfit:
-    """A document that can't be used. It is set aside only if it meets `unchanged`: nobody has mended it since."""
+    """A document that can't be used. It is set aside only if it meets `unchanged`, so not if it was corrected since."""
 
     document: Document
     kind: FailureKind = FailureKind.UNREADABLE
@@ -145,7 +146,7 @@ class MongoSetAside:
         )
 
     async def _without_name(self) -> list[SetAside]:
-        """Nothing can be written onto them by name, and their number is their author's: each is told once."""
+        """They can't be updated by name, and any number of them may exist: each is reported once, at most 100."""
         begun = self._clock.boot()
         if begun < self._nameless_at:
             return []

@@ -117,7 +117,7 @@ class MongoStore:
         )
 
     async def _claimed(self, look: Look, found: Sequence[Document]) -> Sequence[Claim | SetAside]:
-        """Take what was `found`, where nobody was faster, and read what was really taken."""
+        """Claim the documents `found` that are still free, and read the ones that were claimed."""
         large = [str(document["_id"]) for document in found if document["large"]]
         items: list[Claim | SetAside] = []
         if large:
@@ -139,7 +139,7 @@ class MongoStore:
         return items
 
     async def _take(self, look: Look, claim_id: str, *, free: Sequence[str], held: Sequence[str]) -> Updated:
-        """Write the lease where nobody was faster. Raises StoreLost without a clean acknowledgement of a majority."""
+        """Write the lease onto those that are still free. Raises StoreLost unless a majority acknowledges it."""
         until = look.now + self._lease
         hold = until + self._hold(look.provider)
         lease = {"owner": self._owner, "claim": claim_id, "since": look.now, "until": until, "hold": hold}

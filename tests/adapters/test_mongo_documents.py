@@ -244,7 +244,7 @@ async def test_no_size_of_a_field_stops_a_neighbour(bench, field):
 
 
 async def test_what_a_claim_adds_may_be_too_much_for_a_document_of_16_mb(bench):
-    """MongoDB refuses the lease, whatever room is left: the others are claimed, and it is told of once by its id."""
+    """MongoDB refuses the lease, whatever room is left: the others are claimed, and it is reported once, by its id."""
     good_ones(bench)
     names = []
     for number, room in enumerate([0, 40, 100, 250, 400]):
@@ -287,7 +287,7 @@ async def test_a_validator_that_refuses_one_document_stops_no_other(bench, refus
 
 
 async def test_a_unique_index_of_an_applications_stops_no_other(bench):
-    """Only one document may hold the same claim: the others are refused, told of, and claimed when they can be."""
+    """Only one document may hold the same claim: the others are refused, reported, and claimed later."""
     bench.tokens.create_index("lease.claim", name="theirs", unique=True, sparse=True)
     try:
         good_ones(bench)
@@ -303,7 +303,7 @@ async def test_a_unique_index_of_an_applications_stops_no_other(bench):
         bench.tokens.drop_index("theirs")
 
 
-async def test_what_is_refused_rests_longer_each_time_and_is_told_once(bench):
+async def test_what_is_refused_rests_longer_each_time_and_is_reported_once(bench):
     """Ten seconds, twenty, forty: until it can be claimed."""
     name = bench.insert("odd")
     bench.database.command("collMod", "tokens", validator={"$nor": [{"_id": name, "lease": {"$ne": None}}]})
@@ -323,7 +323,7 @@ async def test_what_is_refused_rests_longer_each_time_and_is_told_once(bench):
 
 
 async def test_a_lost_store_is_still_a_lost_store(bench):
-    """An error of the server's own is no document's, though it comes in the same place."""
+    """An error of the server comes in the same place and is not blamed on a document."""
     bench.insert("1")
     store = bench.store()
     for code in (91, 189, 11600, 10107, 13435):

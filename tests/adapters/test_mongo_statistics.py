@@ -195,7 +195,7 @@ async def test_the_stuck_are_counted_apart_from_the_expired(mongo):
 
 @pytest.mark.parametrize("size", [2_000, 4_000_000])
 async def test_failures_of_any_size_are_counted_and_cut_off(mongo, size):
-    """Twenty-one of them, 80 MB in all: what is told of each is short, and the count stands."""
+    """Twenty-one of them, 80 MB in all: each is reported in a few words, and the count succeeds."""
     long = {**failure("rejected", NOW), "message": "m" * size, "code": "c" * size}
     for n in range(21):
         await mongo.tokens.insert_one(
@@ -224,7 +224,7 @@ async def test_names_of_any_size_and_state_are_bounded(mongo):
 
 
 async def test_of_unknown_providers_a_hundred_are_named(mongo):
-    """All the others are one; of those that are configured each is named, and their tokens are told of."""
+    """All the others are one; each configured one is named."""
     await mongo.tokens.insert_many(
         [
             {"_id": f"p{n:04}:1", "provider": f"p{n:04}", "state": state, "due_at": NOW - MINUTE,

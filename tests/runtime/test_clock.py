@@ -44,7 +44,7 @@ def asked_for(clock: Clock, took: timedelta, told: datetime) -> None:
 @pytest.mark.parametrize("seconds", [1.5, 15, 60, 86_400])
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0], ids=["looked at once", "in between", "at the end"])
 def test_a_question_that_took_long_moves_the_clock_by_nothing(seconds, share):
-    """A process or a machine that slept with its question under way: half of its sleep is no error of the clock's."""
+    """A process or a machine that slept with its question under way: its clock does not move by half of its sleep."""
     clock, slept = Clock(), timedelta(seconds=seconds)
     asked_for(clock, timedelta(milliseconds=2), LONG_AGO)
     asked_for(clock, slept, LONG_AGO - slept * (1 - share))
