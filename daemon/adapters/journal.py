@@ -87,9 +87,8 @@ class SqliteJournal:
         self._unbound = unbound
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._waiting: dict[int, Entry] = {}
-        self._locked: dict[
-            int, tuple[Row, Locked]
-        ] = {}  # what can't be opened: it blocks its token nevertheless
+        # What can't be opened blocks its token nevertheless.
+        self._locked: dict[int, tuple[Row, Locked]] = {}
         self._tokens: dict[str, int] = {}  # how many of both each token has
         self._sizes: dict[int, int] = {}  # of the sealed replies of both, by key
         self._sealed_with: dict[int, str] = {}  # the id of the key that sealed each
