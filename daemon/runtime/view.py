@@ -106,7 +106,9 @@ class View:
             "oldest_due_age_seconds": _seconds(known.oldest_due_age) if known else None,
             "journal_entries": self.parts.journal.count if self.parts else 0,
             "last_failures": [_failed(one) for one in known.last_failures] if known else [],
-            "needs_reauth": [one[:LONGEST_ID] for one in known.needs_reauth_tokens] if known else [],  # some of them
+            "needs_reauth": [one[:LONGEST_ID] for one in known.needs_reauth_tokens]
+            if known
+            else [],  # some of them
             "counted_at": _text(known.at) if known else None,
             "counted_age_seconds": _seconds(age) if known else None,
             "count_late": age > COUNT_LATE + COUNT_LATE_SHARE * self._count_took,
