@@ -68,10 +68,12 @@ WHERES = (
     "lost",
     "count",
     "repair",
+    "report",
+    "reload",
     "mongod",
     "http",
     "loop",
-)
+)  # else `unknown`: a series that starts at its first error is no increase
 JOURNAL_STATES = ("waiting", "unread", "superseded", "unusable")
 COUNT_KEPT = timedelta(hours=1)  # figures of the whole store that are older would pass for today's
 LEAD_BUCKETS = (0.0, 15.0, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 600.0)
