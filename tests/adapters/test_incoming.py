@@ -17,6 +17,7 @@ from daemon.adapters.incoming import (
     MOST_FIELDS,
     MOST_INTERIM,
     PORTION,
+    Endless,
     Incoming,
 )
 
@@ -294,8 +295,8 @@ def test_what_never_ends_is_ended(start, more, size):
     assert incoming.over
     assert incoming.settled.is_set()
     assert not incoming.reusable
-    assert received < MOST_RECEIVED + size
     assert len(incoming.body) < LARGEST_REPLY + size
+    assert received - len(incoming.body) < LARGEST_HEAD + LARGEST_FRAMING + size
     assert len(incoming._waiting) <= LARGEST_HEAD + size
     assert longest <= 20 * PORTION
     assert all_work.calls <= 150_000 + 40 * received // size
@@ -318,7 +319,7 @@ def test_nothing_is_searched_twice(start, more, size):
 
 def test_pieces_that_come_faster_than_they_are_read_are_ended_too():
     """Even one who feeds on and on gets no more of the memory."""
-    incoming = fed(CHUNKED, *[b"1\r\nx\r\n" * 10_000] * 100)
+    incoming = fed(CHUNKED, *[b"1\r\nx\r\n" * 10_000] * 20)
     assert (incoming.over, incoming.behind, len(incoming._waiting)) == (True, False, 0)
 
 
@@ -356,6 +357,13 @@ def test_a_grant_behind_many_interim_replies_and_a_long_head_is_read():
     for pieces in ((came,), (came[:9_000], came[9_000:])):
         incoming = fed(*pieces)
         assert (incoming.status, incoming.body, incoming.whole) == (200, NEXT, True)
+
+
+def test_interim_replies_beyond_all_bounds_are_the_end():
+    """However short they are."""
+    incoming = fed(b"HTTP/1.1 100 \r\n\r\n" * (MOST_INTERIM + 1) + LENGTH + NEXT)
+    assert (incoming.status, incoming.over, incoming.reusable) == (0, True, False)
+    assert isinstance(incoming.broken, Endless)
 
 
 def test_fields_beyond_all_bounds_are_ignored_and_the_body_is_read():

@@ -23,6 +23,7 @@ from aiohttp.connector import Connection
 from daemon.adapters.connector import Connector, PrivateAddress
 from daemon.adapters.exchange import Exchange
 from daemon.adapters.incoming import LARGEST_REPLY
+from daemon.adapters.line import TURN
 from daemon.adapters.names import PLACES, Names
 from daemon.adapters.token_endpoint import TokenEndpoint
 from daemon.domain.answer import Concern
@@ -867,6 +868,61 @@ class Beat:
             await asyncio.sleep(0.001)
             now = time.thread_time()
             self.longest, before = max(self.longest, now - before), now
+
+
+def in_tiny_chunks(body: bytes) -> bytes:
+    return CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("over_tls", [False, True])
+async def test_a_reply_that_takes_much_work_is_read_turn_by_turn(site, trusted, over_tls):
+    """In three thousand chunks of one byte, and another one in as many pieces: both are whole, and the connection serves
+    a third request.
+    """
+    grant = b'{"refresh_token": "' + b"n" * 3_000 + b'"}'
+
+    async def tedious(wire: Wire, streams: Streams) -> None:
+        await wire.request(streams)
+        streams[1].write(in_tiny_chunks(grant))
+        await wire.request(streams)
+        for byte in reply(grant):
+            streams[1].write(bytes([byte]))
+            await asyncio.sleep(0)
+        await wire.request(streams)
+        streams[1].write(reply(grant))
+        await streams[0].read()
+
+    wire = await site.serve(tedious, tls=trusted if over_tls else None)
+    endpoint = site.endpoint()
+    for _ in range(3):
+        got = await endpoint.send(request(wire.url), deadline=NEVER)
+        assert isinstance(got, Reply)
+        assert (got.body, got.whole) == (grant, True)
+    assert wire.connections == 1
+
+
+async def test_large_replies_are_handed_on_one_after_another(site):
+    """To keep one of them takes milliseconds, in which nothing else is done."""
+    everybody = asyncio.Event()
+
+    async def together(wire: Wire, streams: Streams) -> None:
+        await wire.request(streams)
+        if wire.requests == 10:
+            everybody.set()
+        await everybody.wait()
+        streams[1].write(reply(b"x" * 100_000))
+        await streams[0].read()
+
+    wire = await site.serve(together)
+    endpoint = site.endpoint()
+    loop = asyncio.get_running_loop()
+
+    async def handed_on() -> float:
+        assert isinstance(await endpoint.send(request(wire.url), deadline=NEVER), Reply)
+        return loop.time()
+
+    times = await asyncio.gather(*(handed_on() for _ in range(10)))
+    assert max(times) - min(times) > 8 * TURN.total_seconds()
 
 
 @contextmanager
