@@ -124,7 +124,8 @@ async def test_an_old_database_is_restored_and_nothing_spent_is_presented(
 ):
     """Of three tokens one was renewed after the backup (its owner consents again), one has its new refresh token in the
     journal only (it is saved), and one was not renewed (it goes on). The provider would revoke on any reuse."""
-    async with Sandbox(SandboxOptions()) as sandbox, aiohttp.ClientSession(sandbox.url) as provider:
+    options = SandboxOptions(lifetime=timedelta(hours=1))  # longer than the test
+    async with Sandbox(options) as sandbox, aiohttp.ClientSession(sandbox.url) as provider:
         place = installation(tmp_path, database, sandbox)
         write_files(DOCUMENT, place.directory)
         operator = Operator(place=place)
