@@ -147,7 +147,7 @@ def _asking(*, yes: bool) -> Callable[[str], bool] | None:
 
 def _providers() -> Iterator[str]:
     """For completion."""
-    from daemon.runtime.definitions import shipped_tables
+    from daemon.runtime.shipped_tables import shipped_tables
 
     yield from sorted(shipped_tables())
 

@@ -6,7 +6,7 @@ from daemon.domain.provider import Definition, Sign
 from daemon.domain.response_parser import Body
 from daemon.domain.token_response import at_path
 
-LONGEST_TEXT = 2000  # characters that a sign's pattern is searched in, so that its cost is bounded
+LONGEST_TEXT = 500  # characters that a sign's pattern is searched in, so that its cost is bounded
 
 
 def signs_of(known: Definition) -> tuple[tuple[Sign, ...], ...]:

@@ -4,12 +4,10 @@ The same keys stand in a shipped file and in `[providers.NAME]`, so both are rea
 """
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from functools import cache
-from importlib import resources
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
@@ -27,6 +25,7 @@ from daemon.domain.provider import (
     Variable,
     VariableKind,
 )
+from daemon.domain.sign import LONGEST_TEXT
 from daemon.domain.target import BASE
 from daemon.domain.token_response import looks_secret
 from daemon.runtime.fields import (
@@ -36,17 +35,22 @@ from daemon.runtime.fields import (
     Duration,
     Flag,
     Read,
-    Regex,
     Span,
     Text,
     checked,
     duration,
     one_of,
+    pattern,
     text,
     whole,
 )
+from daemon.runtime.pattern_cost import check_cost
 from daemon.runtime.problem import Findings, SettingsInvalid, Wrong
 from daemon.runtime.safe_url import Fault, safe_pattern, url_faults, used_variables
+from daemon.runtime.shipped_tables import shipped_tables
+
+# Long enough for a restart or a fail-over at the provider, and short enough to come before the access token's end.
+UNVERIFIED_CONFIRMATION = timedelta(minutes=1)
 
 Status = Annotated[int, Read(whole(100, 599))]
 
@@ -87,6 +91,13 @@ def header_value(value: object) -> str:
     return text(value)
 
 
+def sign_pattern(value: object) -> re.Pattern[str]:
+    """A sign's pattern. One that takes long on what a provider may say is refused."""
+    found = pattern(value)
+    check_cost(found.pattern, longest=LONGEST_TEXT)
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariableTable:
     __pydantic_config__: ClassVar = STRICT
@@ -102,7 +113,7 @@ class SignTable:
 
     field: Text
     values: Annotated[frozenset[Text], ARRAY] = frozenset()
-    pattern: Regex | None = None
+    pattern: Annotated[re.Pattern[str], Read(sign_pattern)] | None = None
     status: Annotated[frozenset[Status], ARRAY] = frozenset()
     wait: Span | None = None
     doubt: Flag = False
@@ -178,7 +189,7 @@ class DefinitionTable:
     earliest: Span | None = None
     min_interval: Span | None = None
     rate: Annotated[Rate, Read(rate_of)] | None = None
-    confirm_after: Span | None = None
+    confirm_after: Duration | None = None
     rejected: Signs = ()
     misconfigured: Signs = ()
     unavailable: Signs = ()
@@ -191,6 +202,7 @@ def definition(name: str, table: DefinitionTable) -> Definition:
     """`table` in the domain's terms."""
     known: dict[str, Any] = {field.name: getattr(table, field.name) for field in fields(DefinitionTable)}
     known["title"] = table.title or name
+    known["confirm_after"] = _confirmation(table)
     known["variables"] = {
         key: Variable(pattern=row.pattern or BASE, kind=row.kind, default=row.default)
         for key, row in table.variables.items()
@@ -202,6 +214,16 @@ def definition(name: str, table: DefinitionTable) -> Definition:
             for row in known[meaning]
         )
     return Definition(name=name, **known)
+
+
+def _confirmation(table: DefinitionTable) -> timedelta | None:
+    """How much later a rejection must be repeated. Where nobody has verified how a dead grant looks, it must be, unless
+    the definition says "0s".
+    """
+    if table.confirm_after is not None:
+        return table.confirm_after or None
+    presents = table.grant in (Grant.REFRESH_TOKEN, Grant.EXCHANGE)
+    return None if table.verified or not presents else UNVERIFIED_CONFIRMATION
 
 
 def faults(table: DefinitionTable) -> Iterator[Fault]:
@@ -258,15 +280,6 @@ def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:
         shape = BASE if variable.kind is VariableKind.BASE else variable.pattern
         if variable.default and shape and not shape.fullmatch(variable.default):
             yield ("variables", name, "default"), "does not match the pattern", "Correct one of the two."
-
-
-@cache
-def shipped_tables() -> Mapping[str, Mapping[str, Any]]:
-    """The definitions that come with refreshd, as they stand in their files: name -> keys."""
-    files = (file for file in resources.files("daemon.providers").iterdir() if file.name.endswith(".toml"))
-    return MappingProxyType(
-        {file.name.removesuffix(".toml"): tomllib.loads(file.read_text("utf-8")) for file in files}
-    )
 
 
 @cache

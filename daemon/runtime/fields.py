@@ -137,7 +137,6 @@ Span = Annotated[timedelta, Read(duration), AfterValidator(_above_zero)]  # a du
 Flag = Annotated[bool, Read(flag)]
 Text = Annotated[str, Read(text)]
 Day = Annotated[date, Read(day)]
-Regex = Annotated[re.Pattern[str], Read(pattern)]
 ARRAY = BeforeValidator(_array)
 
 

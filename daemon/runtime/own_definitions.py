@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from daemon.domain.token import PROVIDER_NAME
-from daemon.runtime.definitions import read_definition, shipped_tables
+from daemon.runtime.definitions import read_definition
 from daemon.runtime.document import read_toml
 from daemon.runtime.problem import Findings, Problem, SettingsInvalid
 from daemon.runtime.safe_url import used_variables
+from daemon.runtime.shipped_tables import shipped_tables
 
 Tables = Mapping[str, Mapping[str, Any]]  # a definition's name -> its keys, as they were written
 

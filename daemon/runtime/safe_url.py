@@ -8,8 +8,9 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from urllib.parse import urlsplit
 
-from daemon.domain.target import is_loopback
+from daemon.domain.target import LONGEST_VALUE, is_loopback
 from daemon.runtime.fields import pattern
+from daemon.runtime.pattern_cost import check_cost
 from daemon.runtime.problem import Place, Wrong
 
 Fault = tuple[Place, str, str]  # the key, what is wrong, what to do
@@ -29,6 +30,7 @@ def safe_pattern(value: object) -> re.Pattern[str]:
     what the probes missed matches nothing either.
     """
     found = pattern(value)
+    check_cost(found.pattern, longest=LONGEST_VALUE)
     shapes = ("{0}", "a{0}", "{0}a", "a{0}a", "a{0}b", "a.b{0}c", "1{0}")
     harmful = (shape.format(char) for char in _HARMFUL for shape in shapes)
     if any(found.fullmatch(sample) for sample in (*harmful, ".", "..", ".a")):

@@ -85,11 +85,12 @@ def ends(known: Definition) -> str:
 
 
 def limits(known: Definition) -> str:
+    confirmed = known.confirm_after if known.verified else None  # of the others the text says it
     told = (
         known.rate and f"{known.rate.count} in {span(known.rate.per)}",
         known.min_interval and f"{span(known.min_interval)} between two for one token",
         known.earliest and f"only in the last {span(known.earliest)}",
-        known.confirm_after and f"dead when said twice, {span(known.confirm_after)} apart",
+        confirmed and f"dead when said twice, {span(confirmed)} apart",
     )
     return "; ".join(filter(None, told))
 

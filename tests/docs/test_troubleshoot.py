@@ -119,7 +119,7 @@ def test_every_code_of_a_request_that_had_no_answer_is_explained():
                 ):
                     codes.add(code)
     codes.discard("error")
-    assert {"tls", "proxy", "too_late", "not_sendable", "no_grant", "cut_short"} <= codes
+    assert {"tls", "proxy", "too_late", "not_sendable", "no_grant", "cut_short", "page", "moved"} <= codes
     assert {code for code in codes if f"`{code}`" not in TEXT} == set()
 
 

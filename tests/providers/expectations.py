@@ -106,6 +106,8 @@ ROWS: dict[str, Row] = {}
 def row(definition: str, *, sandbox: str | None = None, **more: Any) -> None:
     spoken = sandbox or definition
     name = definition if sandbox in (None, "sandbox", "zoom") else sandbox
+    if "unsettled" in more and definition != "zoom-server":  # that one presents nothing
+        more.setdefault("confirmed", timedelta(minutes=1))
     ROWS[name] = Row(definition=definition, sandbox=spoken, **more)
 
 

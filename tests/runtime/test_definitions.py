@@ -20,8 +20,9 @@ from daemon.domain.provider import (
     Shape,
     VariableKind,
 )
-from daemon.runtime.definitions import read_definition, shipped, shipped_tables
+from daemon.runtime.definitions import read_definition, shipped
 from daemon.runtime.problem import SettingsInvalid
+from daemon.runtime.shipped_tables import shipped_tables
 
 PLAIN = 'token_url = "https://example.com/token"\nclient_auth = "post"\n'
 HOST = 'token_url = "https://${shop}.example.com/token"\nclient_auth = "post"\n'
@@ -49,6 +50,24 @@ def test_the_definitions_of_now_are_shipped():
     assert shipped() is shipped()
     assert all(known.name == name for name, known in shipped().items())
     assert all(known.title and known.as_of and known.notes for known in shipped().values())
+
+
+@pytest.mark.parametrize(
+    ("more", "after"),
+    [
+        ("", timedelta(minutes=1)),
+        ("grant = 'exchange'", timedelta(minutes=1)),
+        ("verified = true", None),
+        ("confirm_after = '0s'", None),
+        ("confirm_after = '7m'", timedelta(minutes=7)),
+        ("verified = true\nconfirm_after = '7m'", timedelta(minutes=7)),
+        ("grant = 'none'", None),
+        ("grant = 'client_credentials'", None),
+    ],
+)
+def test_a_rejection_must_be_repeated_where_nobody_has_verified_how_one_looks(more, after):
+    """Unless the definition says otherwise: a wrong guess would send owners to consent for nothing."""
+    assert read(PLAIN + more).confirm_after == after
 
 
 @pytest.mark.parametrize("name", sorted(shipped_tables()))
@@ -221,7 +240,7 @@ def test_what_a_file_leaves_out_is_the_standard():
     """RFC 6749's grant, names and places."""
     known = read(PLAIN)
     assert (known.grant, known.method, known.body) == (Grant.REFRESH_TOKEN, Method.POST, BodyFormat.FORM)
-    assert (known.reply, known.names, known.rate, known.confirm_after) == (Shape(), {}, None, None)
+    assert (known.reply, known.names, known.rate) == (Shape(), {}, None)
     assert read(f"{PLAIN}reply.access_token = ['token']\n").reply == Shape(access_token=("token",))
 
 
@@ -291,7 +310,6 @@ REFUSALS: dict[str, tuple[str, str, str]] = {
     "a sign that shows nothing": (PLAIN + "unavailable = [{ field = 'error' }]", "unavailable", "neither"),
     "a sign that is no pattern": (PLAIN + "rejected = [{ field = 'e', pattern = '(' }]", "rejected.0.pattern", "regular"),
     "a number of rejections": (PLAIN + "confirm_after = 1", "confirm_after", "duration"),
-    "a confirmation at once": (PLAIN + "confirm_after = '0s'", "confirm_after", "more than nothing"),
     "an unknown grant": (PLAIN + "grant = 'password'", "grant", "exchange"),
     "an unknown auth": (PLAIN.replace("post", "digest"), "client_auth", "secret_as_user"),
     "an unknown body": (PLAIN + "body = 'xml'", "body", "query"),
@@ -405,6 +423,14 @@ def test_sloppy_patterns_are_refused(pattern: str):
 HARMFUL = "/\\@:?#%& \t\n\r\x00\u3002\uff0f\uff20"
 
 
+# Seven characters and more are longer than any probe.
+SLOPPY = [
+    variable(r"[a-z9-]+|bb+(?:.|\n){6,}"),
+    variable("[a-z0-9-]+"),
+    shipped()["microsoft"].variables["tenant"].pattern,
+]
+
+
 @given(value=st.text(alphabet="ab.-_~9" + HARMFUL, min_size=1, max_size=12))
 @example("a/b").via("a path")
 @example("evil.com/").via("a host")
@@ -412,17 +438,19 @@ HARMFUL = "/\\@:?#%& \t\n\r\x00\u3002\uff0f\uff20"
 @example("bb/evil.com").via("what the probes miss")
 def test_no_variable_ever_takes_a_harmful_value(value: str):
     """Even a pattern that the probes let pass is guarded: nothing that steers a URL comes through."""
-    odd = variable(r"[a-z9-]+|bb+(?:.|\n){6,}")  # seven characters and more: longer than any probe
-    for pattern in (odd, variable("[a-z0-9-]+"), shipped()["microsoft"].variables["tenant"].pattern):
+    for pattern in SLOPPY:
         if pattern.fullmatch(value):
             assert not set(value) & set(HARMFUL)
             assert not value.startswith(".")
 
 
+HONEST = variable("[a-z0-9-]+")
+
+
 @given(name=st.from_regex(r"[a-z0-9](?:[a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True))
 def test_honest_values_pass(name: str):
     """The guard refuses nothing that a host name needs."""
-    assert variable("[a-z0-9-]+").fullmatch(name)
+    assert HONEST.fullmatch(name)
 
 
 def test_a_definition_with_many_mistakes_tells_them_all():
