@@ -27,8 +27,10 @@ from bson import (
     Timestamp,
 )
 from bson.raw_bson import RawBSONDocument
-from pymongo.errors import PyMongoError
+from pymongo.errors import BulkWriteError, PyMongoError
 
+from daemon.adapters.keyring import KeyRing
+from daemon.adapters.mongo_bulk import refusals
 from daemon.adapters.mongo_registry import MongoRegistry
 from daemon.adapters.mongo_statistics import repair_undated, statistics
 from daemon.domain.claim import Claim, Recorded, SetAside, StoreLost, Unusable
@@ -330,6 +332,40 @@ async def test_a_lost_store_is_still_a_lost_store(bench):
         with bench.fault("update", times=2, errorCode=code), pytest.raises(StoreLost):
             await store.claim(ACME, limit=1, busy=[])
     assert store._set_aside.quarantine.held(bench.clock.boot()) == set()
+
+
+@pytest.mark.parametrize(
+    ("details", "refused"),
+    [
+        ({"writeErrors": [{"index": 3, "code": 121}, {"index": 5, "code": 17419}]}, {3: 121, 5: 17419}),
+        ({"writeErrors": [{"index": 0}]}, {0: 0}),
+        ({"writeErrors": [{"index": 0, "code": 11600}]}, None),
+        ({"writeErrors": [{"index": 0, "code": 121}, {"index": 1, "code": 189}]}, None),
+        ({"writeErrors": [{"index": 0, "code": 121}], "writeConcernErrors": [{"code": 64}]}, None),
+        ({"writeErrors": [], "writeConcernErrors": [{"code": 64}]}, None),
+    ],
+)
+def test_a_refusal_is_told_from_a_loss(details, refused):
+    """A bulk may end with errors of its documents, of the server, or of a majority that did not confirm."""
+    assert refusals(BulkWriteError(details)) == refused
+
+
+async def test_a_document_that_meets_a_bug_of_ours_stops_no_other(bench):
+    """Something unexpected while it is opened: it is set aside, and the reason names the exception."""
+
+    class Faulty(KeyRing):
+        def open(self, sealed, *, token_id, field):
+            if token_id == "acme:odd":
+                raise ZeroDivisionError
+            return super().open(sealed, token_id=token_id, field=field)
+
+    good_ones(bench)
+    bench.insert("odd")
+    bench.ring = Faulty({"a": b"\x01" * 32}, active="a")
+    met = await endured(bench)
+    assert [(item.token, item.message) for item in met.aside] == [
+        ("acme:odd", "it can't be read: ZeroDivisionError")
+    ]
 
 
 @pytest.mark.long
