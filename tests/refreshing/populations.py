@@ -26,16 +26,16 @@ POPULATIONS: Mapping[str, Population] = {
         good=100, bad=ONE_EACH, spread=AT_ONE_TIME, lasts=12 * HOUR
     ),
     "1 % of each kind, turning bad together": Population(
-        good=500, bad=dict.fromkeys(BAD, 5), turns=2 * HOUR, lasts=6 * HOUR, share=64
+        good=500, bad=dict.fromkeys(BAD, 5), turns=HOUR, lasts=4 * HOUR, share=64
     ),
     "a customer of 25 leaves": Population(
         good=30, bad={"unauthorized client": 25}, turns=3 * HOUR, spread=AT_ONE_TIME, lasts=12 * HOUR
     ),
     "a customer of 100 is suspended": Population(
-        good=300, bad={"own words": 100}, turns=2 * HOUR, lasts=5 * HOUR
+        good=300, bad={"own words": 100}, turns=HOUR, lasts=4 * HOUR
     ),
     "a customer of 60 revokes all": Population(
-        good=300, bad={"dead": 60}, turns=2 * HOUR, spread=10 * MINUTE, lasts=5 * HOUR
+        good=300, bad={"dead": 60}, turns=HOUR, spread=10 * MINUTE, lasts=4 * HOUR
     ),
     "foreign clients and lives of two minutes": Population(
         good=20, bad={"foreign client": 3}, lifetime=2 * MINUTE, spread=2 * MINUTE, lasts=2 * HOUR
@@ -67,5 +67,5 @@ def of_definition(definition: Definition, variables: Mapping[str, str]) -> Popul
     alike = definition.grant in {Grant.CLIENT_CREDENTIALS, Grant.NONE}
     bad = {} if alike else {"unauthorized client": 3, "own words": 3, "invalid request": 3}
     return Population(
-        good=20, bad=bad, definition=definition, variables=variables, lasts=6 * HOUR, lifetime=HOUR
+        good=20, bad=bad, definition=definition, variables=variables, lasts=4 * HOUR, lifetime=HOUR
     )
