@@ -5,20 +5,28 @@ from collections.abc import Collection, Mapping
 from daemon.adapters.document_limits import date_or_null, short_text
 from daemon.adapters.mongo import Mongo
 from daemon.adapters.mongo_pauses import pause_of
-from daemon.domain.brake import Pause, Reason
+from daemon.domain.brake import Pause
 
 MOST = 1000
 
 _PAUSED = "$paused"
-_NUMBER = {"$cond": [{"$isNumber": "$paused.probes"}, "$paused.probes", 0]}
+_TEXTS = ("reason", "client")
+_DATES = ("since", "next_probe_at", "next_retry_at")
+_NUMBERS = ("probes", "retries")
+
+
+def _number_or_zero(path: str) -> Mapping[str, object]:
+    return {"$cond": [{"$isNumber": path}, path, 0]}
+
+
 _BOUNDED = {
     "paused": {
         "$cond": [
             {"$eq": [{"$type": _PAUSED}, "object"]},
             {
-                **{name: short_text(f"{_PAUSED}.{name}") for name in ("reason", "client")},
-                **{name: date_or_null(f"{_PAUSED}.{name}") for name in ("since", "next_probe_at")},
-                "probes": _NUMBER,
+                **{name: short_text(f"{_PAUSED}.{name}") for name in _TEXTS},
+                **{name: date_or_null(f"{_PAUSED}.{name}") for name in _DATES},
+                **{name: _number_or_zero(f"{_PAUSED}.{name}") for name in _NUMBERS},
             },
             None,
         ]
@@ -35,12 +43,4 @@ async def resting(mongo: Mongo, *, above_all: Collection[str] = ()) -> dict[str,
 async def _resting(mongo: Mongo, names: Mapping[str, object]) -> dict[str, Pause]:
     query = {"_id": names, "paused": {"$ne": None}}
     rows = await mongo.promised(mongo.providers.find(query, _BOUNDED).limit(MOST).to_list())
-    return {str(row["_id"]): _pause(row) for row in rows}
-
-
-def _pause(row: Mapping[str, object]) -> Pause:
-    """One that can't be understood is the operator's, and hides no other."""
-    try:
-        return pause_of(row)
-    except Exception:  # noqa: BLE001  whatever was written there
-        return Pause(reason=Reason.OPERATOR)
+    return {str(row["_id"]): pause_of(row) for row in rows}

@@ -9,6 +9,7 @@ from bson import Code
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo import Mongo
 from daemon.adapters.mongo_pauses import MongoPauses, pause_of
+from daemon.adapters.mongo_resting import resting
 from daemon.domain.brake import Pause, Reason, probe_after
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.secret import Secret
@@ -71,6 +72,17 @@ async def test_the_turn_of_a_token_that_is_not_proven_puts_off_no_proven_one(mon
     assert (later.probes, later.retries, later.next_probe_at) == (0, 1, seen.next_probe_at)
     assert later.next_retry_at > seen.next_retry_at
     assert await pauses.take_turn(ACME, later)
+
+
+async def test_a_sweep_sees_the_whole_pause(mongo):
+    """Every field that a probe goes by: else its turn could never be taken."""
+    pauses = MongoPauses(mongo, keyring=lambda: RING)
+    await pauses.pause(ACME, Reason.MISCONFIGURED)
+    assert await pauses.take_turn(ACME, await stored(mongo), False)
+    assert await pauses.take_turn(ACME, await stored(mongo), True)
+    seen = (await resting(mongo))["acme"]
+    assert seen == await stored(mongo)
+    assert (seen.probes, seen.retries) == (1, 1)
 
 
 async def test_a_pause_of_an_earlier_version_can_be_probed(mongo):
