@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from daemon.domain.answer import Answer, Cause, Granted, Unavailable
 from daemon.domain.brake import Brake, Pause, Reason, alike_by, is_healthy, is_proven, probe_size
 from daemon.domain.claim import Batch, Claim, SetAside, StoreLost
-from daemon.domain.event import InFlight, ProviderThrottled, TokenUnreadable
+from daemon.domain.event import InFlight, ProviderPaused, ProviderThrottled, TokenUnreadable
 from daemon.domain.provider import Provider
 from daemon.domain.quarantine import Quarantine
 from daemon.domain.token import Token
@@ -71,6 +71,7 @@ class Lane:
         self._freed = asyncio.Event()
         self._waiting: asyncio.Task[None] | None = None  # for the pace
         self._telling = False
+        self._crowded = False
         self._stopping = False
 
     def use(self, provider: Provider) -> None:
@@ -97,10 +98,7 @@ class Lane:
     async def work(self) -> int:
         """Claim and start all that is due. Returns how many were claimed. Raises StoreLost."""
         self._lost = False
-        if self.provider.name in self._journal.crowded:
-            await self._pauses.pause(
-                self.provider, Reason.UNPARSED
-            )  # until somebody has looked at what it keeps
+        if self._is_crowded():
             return 0
         self._shy_until = self._clock.boot() + SHYNESS
         claimed, more = 0, True
@@ -122,6 +120,16 @@ class Lane:
         if self._lost:
             raise StoreLost("a result could not be stored; its reply waits in the journal")
         return claimed
+
+    def _is_crowded(self) -> bool:
+        """Whether replies that are kept for people crowd the journal: this replica asks no more until they are gone. It
+        is this replica's disk, so it is not for all replicas to agree on.
+        """
+        name, before = self.provider.name, self._crowded
+        self._crowded = name in self._journal.crowded
+        if self._crowded and not before:
+            self._observe(ProviderPaused(provider=name, reason=Reason.UNPARSED, next_probe_at=None))
+        return self._crowded
 
     async def _probe(self) -> int:
         """While the provider rests: a few tokens when the time has come and it is this replica's turn. Returns how many

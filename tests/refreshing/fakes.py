@@ -354,6 +354,7 @@ class MemoryJournal:
             provider=token.provider,
             claim=claim.id,
             spent=claim.spent,
+            spent_field=claim.spent_field,
             reply=reply,
         )
         self.kept[entry.key] = entry

@@ -10,7 +10,14 @@ from daemon.adapters.pace import LeakyPace
 from daemon.domain.brake import OUTAGES, Pause, Reason
 from daemon.domain.claim import StoreLost, Unusable
 from daemon.domain.dialect import NoReply, Reply
-from daemon.domain.event import LaneFailed, SweepFailed, SweepFinished, TokenRenewed, TokenUnreadable
+from daemon.domain.event import (
+    LaneFailed,
+    ProviderPaused,
+    SweepFailed,
+    SweepFinished,
+    TokenRenewed,
+    TokenUnreadable,
+)
 from daemon.domain.provider import Definition, Rate
 from daemon.domain.secret import Secret
 from daemon.domain.token import Doubt
@@ -265,17 +272,18 @@ async def test_a_failing_token_that_probes_does_not_make_a_healthy_one_wait(worl
 
 
 async def test_a_provider_whose_kept_replies_crowd_the_disk_is_asked_nothing_more(world_of):
-    """Not even by a probe; the others go on."""
+    """By this replica, which says so once; the others go on."""
     world = world_of(provider("acme"), provider("other"))
     world.store.put("1")
     world.store.put("1", of="other")
     world.journal.crowded = {"acme"}
     await swept(world, times=20)
-    assert world.store.paused["acme"].reason is Reason.UNPARSED
+    assert world.store.paused == {}
+    assert [(event.provider, event.reason) for event in world.told(ProviderPaused)] == [("acme", "unparsed")]
     assert [event.provider for event in world.told(TokenRenewed)] == ["other"]
     world.journal.crowded = set()
-    await swept(world, times=2)
-    assert world.store.paused == {}
+    await swept(world)
+    assert [event.provider for event in world.told(TokenRenewed)] == ["other", "acme"]
 
 
 # ---------------------------------------------------------------- pauses, reloads and lanes that fail
