@@ -75,7 +75,10 @@ def show(options: Options, *, name: str, reveal: str | None) -> int:
     settings = read_settings(options)
     if ":" not in name:
         like = f"{name}:ACCOUNT" if name in known_providers(settings) else "xero:company-7"
-        raise Failed(f"{name!r} is not a token's id: an id is PROVIDER:ACCOUNT, like {like}", Exit.USAGE)
+        raise Failed(
+            f"{name!r} is not a token's id: an id is PROVIDER:ACCOUNT, like {like}. Give the whole id",
+            Exit.USAGE,
+        )
     asyncio.run(_show(settings, Output(as_json=options.json), name, reveal))
     return Exit.DONE
 

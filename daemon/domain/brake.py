@@ -63,7 +63,7 @@ class Pause:
 ALIKE = 3  # for a misconfiguration, or for pages in the place of replies
 OUTAGES = 20  # for an outage: if half of all answers are good, so many bad ones hardly ever come together
 REFUSED = 20  # for an error that the definition doesn't know
-REJECTED = 10  # for rejections: each of the first nine is believed
+REJECTED = 7  # for rejections: each of the first six is believed, by each replica
 OUTWEIGHED = (
     4  # grants that outweigh one rejection: dying grants are rare, and a mass of rejections may be partial
 )

@@ -246,5 +246,6 @@ def entry_of(claim: Claim, *, spent: str | None = None) -> Entry:
         provider="acme",
         claim=claim.id,
         spent=spent or claim.spent,
+        spent_field=claim.spent_field,
         reply=reply,
     )

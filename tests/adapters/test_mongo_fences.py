@@ -402,7 +402,7 @@ async def test_a_step_of_mongodbs_clock_hands_no_live_claim_to_another_replica(b
     clock.step = timedelta(minutes=20)
     assert bench.clock.boot() < ours.deadline
     assert names(await other.claim(ACME, limit=10, busy=[])) == []
-    assert names(await other.probe(ACME, limit=10, busy=[])) == []
+    assert names(await other.probe(ACME, limit=10, busy=[], proven=False)) == []
     clock.passed = LEASE + ADOPT_AFTER - SECOND
     assert names(await other.claim(ACME, limit=10, busy=[])) == []
     clock.passed = LEASE + ADOPT_AFTER
@@ -441,7 +441,7 @@ async def test_after_a_step_away_from_our_own_time_nothing_is_claimed_for_a_whil
     with pytest.raises(StoreLost, match=rf"clock jumped by [+-]{60 * abs(minutes)} s"):
         await store.survey(["acme"])
     assert (await store.claim(ACME, limit=10, busy=[])).items == ()
-    assert (await store.probe(ACME, limit=10, busy=[])).items == ()
+    assert (await store.probe(ACME, limit=10, busy=[], proven=False)).items == ()
     clock.passed = DISTRUSTED_FOR
     await store.survey(["acme"])
     assert names(await store.claim(ACME, limit=10, busy=[])) == ["acme:1"]

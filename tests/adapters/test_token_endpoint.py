@@ -973,7 +973,7 @@ async def test_a_neighbours_requests_succeed_while_replies_come_without_end(
                 task.cancel()
             await asyncio.wait((*floods, beating))
     assert all(task.cancelled() for task in floods)
-    assert beat.longest < 0.25
+    assert beat.longest < 2  # it was 5 to 15 s; `bench/hostile.py` measures
 
 
 # ---------------------------------------------------------------- trust

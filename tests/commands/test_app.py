@@ -166,7 +166,7 @@ def test_the_sandbox_tells_where_it_is_and_stops_at_a_signal(cli):
     ("arguments", "code", "what"),
     [
         (("show", "xero:nobody", "--json"), 1, "no such token is stored"),
-        (("--json", "show", "xero"), 2, "is a provider"),
+        (("--json", "show", "xero"), 2, "is not a token's id"),
         (("show", "--json"), 2, "Missing argument"),
         (("list", "--json", "--state", "novel"), 2, "novel"),
         (("add", "xero", "acme", "--json"), 1, "it is empty"),

@@ -185,7 +185,7 @@ def test_a_rest_that_was_needed_is_no_disproof(answer, enough, reason):
 
 
 def test_nothing_is_believed_while_the_provider_says_it_to_everybody():
-    """The tenth rejection in a row is not believed, nor any in the quarter of an hour after the last mass."""
+    """The seventh rejection in a row is not believed, nor any in the quarter of an hour after the last mass."""
     brake = Brake()
     heard(brake, DEAD, REJECTED - 1)
     assert not brake.doubts(START)

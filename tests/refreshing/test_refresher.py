@@ -13,6 +13,7 @@ from daemon.domain.event import (
     TokenNeedsReauth,
     TokenPostponed,
     TokenRenewed,
+    TokenScheduled,
     TokenSuperseded,
     TokenUnread,
 )
@@ -162,7 +163,7 @@ async def test_a_token_that_must_not_be_presented_is_put_to_rest(world, fields):
     assert world.diary == ["record acme:1"]
     assert world.endpoint.asked == []
     assert world.store.documents["acme:1"].token.due_at is None
-    assert world.events == []
+    assert world.events == [TokenScheduled(token="acme:1", provider="acme")]
 
 
 async def test_a_new_document_that_expires_later_is_scheduled_and_not_asked_about(world):

@@ -35,6 +35,7 @@ class Clock:
 
 class Mongo:
     up = True
+    misplaced = None
 
     async def hello(self) -> Mapping[str, object]:
         return {}
@@ -55,7 +56,7 @@ class Stage:
     def __init__(self, *providers: str) -> None:
         self.clock = Clock()
         self.lanes = {name: SimpleNamespace(in_flight={}) for name in providers}
-        self.sweeper = SimpleNamespace(lanes=self.lanes)
+        self.sweeper = SimpleNamespace(lanes=self.lanes, paused={})
         self.metrics = Metrics(providers=providers, version="0")
         settings: Any = SimpleNamespace(
             refresh=RefreshSettings(), store=SimpleNamespace(max_clock_skew=timedelta(seconds=30))
