@@ -13,6 +13,7 @@ from dataclasses import fields, is_dataclass
 from datetime import date, timedelta
 from difflib import get_close_matches
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -148,7 +149,7 @@ def checked(
     What is wrong is left out and the rest read again, so that checks across keys still happen: compare only what
     `findings` does not call broken. None when a required key is missing or wrong.
     """
-    adapter = TypeAdapter(kind)
+    adapter = _adapter(kind)
     try:
         return adapter.validate_python(table, context=context)
     except ValidationError as invalid:
@@ -160,6 +161,12 @@ def checked(
         return adapter.validate_python(_without(table, paths), context=context)
     except ValidationError:
         return None
+
+
+@cache
+def _adapter(kind: type[Kind]) -> TypeAdapter[Kind]:
+    """Made once for each kind: that takes as long as reading twenty tables, and there is one for each definition."""
+    return TypeAdapter(kind)
 
 
 def _sentences(error: ErrorDetails, path: Place, kind: type) -> tuple[str, str]:
