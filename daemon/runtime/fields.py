@@ -149,7 +149,7 @@ def checked(
     What is wrong is left out and the rest read again, so that checks across keys still happen: compare only what
     `findings` does not call broken. None when a required key is missing or wrong.
     """
-    adapter = _adapter(kind)
+    adapter: TypeAdapter[Kind] = _adapter(kind)
     try:
         return adapter.validate_python(table, context=context)
     except ValidationError as invalid:
@@ -164,7 +164,7 @@ def checked(
 
 
 @cache
-def _adapter(kind: type[Kind]) -> TypeAdapter[Kind]:
+def _adapter(kind: type) -> TypeAdapter[Any]:
     """Made once for each kind: that takes as long as reading twenty tables, and there is one for each definition."""
     return TypeAdapter(kind)
 
