@@ -149,7 +149,7 @@ def checked(
     What is wrong is left out and the rest read again, so that checks across keys still happen: compare only what
     `findings` does not call broken. None when a required key is missing or wrong.
     """
-    adapter: TypeAdapter[Kind] = _adapter(kind)
+    adapter: TypeAdapter[Kind] = _adapter(kind)  # type: ignore[arg-type]  # mypy takes no class for hashable
     try:
         return adapter.validate_python(table, context=context)
     except ValidationError as invalid:
