@@ -100,6 +100,7 @@ async def test_canaries_are_found_nowhere(install, mongod, database_name, echoin
         name: {
             "token_url": f"{echoing}/{name}",
             "client_auth": "basic" if number % 2 else "post",
+            "confirm_after": "0s",
             "client_id": "us",
             "client_secret": CLIENT_SECRET,
         }

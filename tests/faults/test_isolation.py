@@ -45,6 +45,7 @@ class Town:
         return {
             "token_url": of.token_url,
             "client_auth": "basic",
+            "confirm_after": "0s",
             "rotation": "always",
             "client_id": of.client_id,
             "client_secret": secret or of.client_secret,

@@ -174,6 +174,7 @@ def client(sandbox: Sandbox) -> dict[str, object]:
         "client_id": sandbox.client_id,
         "client_secret": sandbox.client_secret,
         "client_auth": "basic",
+        "confirm_after": "0s",
     }
 
 

@@ -91,6 +91,7 @@ async def test_each_expression_brings_something_from_a_live_prometheus(
                     "client_id": sandbox.client_id,
                     "client_secret": sandbox.client_secret,
                     "client_auth": "basic",
+                    "confirm_after": "0s",
                 }
             },
             server={"port": port},

@@ -79,6 +79,7 @@ class ForeignServer:
         return {
             "token_url": self.token_url,
             "client_auth": "basic",
+            "confirm_after": "0s",
             "client_id": self.client_id,
             "client_secret": self.client_secret,
             "rotation": "always",
