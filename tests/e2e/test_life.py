@@ -201,6 +201,9 @@ async def test_documents_that_others_spoilt_disturb_nobody(install, mongod, data
         assert len(daemon.seen("token.unreadable")) == 5
         for before in spoilt:
             after = await tokens.find_one({"_id": before["_id"]})
+            if not isinstance(before["_id"], str):  # no token's name: it is not even fetched
+                assert after.keys() == before.keys()
+                continue
             assert after.pop("last_failure")["kind"] in {"unreadable", "unconfigured"}
             assert after.pop("due_at") > now
             after.pop("lease", None)

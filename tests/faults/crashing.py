@@ -19,14 +19,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from datetime import timedelta
 
 from daemon.__main__ import main
 from daemon.adapters import token_endpoint
 from daemon.adapters.exchange import Exchange
 from daemon.adapters.journal import SqliteJournal
+from daemon.adapters.mongo_bulk import Updated
+from daemon.adapters.mongo_due import Look
 from daemon.adapters.mongo_store import MongoStore
 from daemon.adapters.token_endpoint import TokenEndpoint
 from daemon.domain.change import Change
@@ -102,15 +103,12 @@ def store_class(fuse: Fuse) -> type[MongoStore]:
             return batch
 
         async def _take(
-            self, found: Sequence[Mapping[str, Any]], lease: Mapping[str, object], *, now: datetime
-        ) -> int:
+            self, look: Look, claim_id: str, *, free: Sequence[str], held: Sequence[str]
+        ) -> Updated:
             fuse("claim.found")
-            taken = await super()._take(found, lease, now=now)
+            taken = await super()._take(look, claim_id, free=free, held=held)
             if fuse.point == "claim.taken":  # counts where others were not faster
-                ours = {
-                    "_id": {"$in": [document["_id"] for document in found]},
-                    "lease.claim": lease["claim"],
-                }
+                ours = {"_id": {"$in": [*free, *held]}, "lease.claim": claim_id}
                 if await self._mongo.tokens.find_one(ours):
                     fuse("claim.taken")
             return taken
