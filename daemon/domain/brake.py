@@ -100,8 +100,11 @@ def probe_size(reason: Reason, probes: int) -> int:
 
 
 def is_healthy(token: Token) -> bool:
-    """Whether `token` has not failed since its last success: only then does a failure say something of its provider."""
-    return token.failures == 0
+    """Whether `token` has not failed since its last success: only then does a failure say something of its provider.
+
+    One in doubt may be refused because its lost reply held the successor: that is not the provider's trouble either.
+    """
+    return token.failures == 0 and token.doubt is None
 
 
 def is_proven(token: Token) -> bool:

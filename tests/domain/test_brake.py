@@ -1,5 +1,6 @@
 """When a provider as a whole must rest: healthy tokens that fail alike are a reason, failing tokens never are."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,10 +15,13 @@ from daemon.domain.brake import (
     Brake,
     Pause,
     Reason,
+    is_healthy,
+    is_proven,
     probe_after,
     probe_size,
 )
 from daemon.domain.secret import Secret
+from daemon.domain.token import Doubt, State, Token
 
 START = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
@@ -202,6 +206,16 @@ def test_what_a_resting_provider_says_is_doubted(reason):
     brake = Brake()
     brake.rest(reason, START)
     assert brake.doubts(START) is (reason not in {Reason.WRONG_CLIENT, Reason.OPERATOR})
+
+
+def test_a_token_is_healthy_if_it_has_neither_failed_nor_a_doubt():
+    """After a crash many are rejected because their successors were lost with it: no sign of a mass verdict."""
+    token = Token(id="acme:1", provider="acme", account="1", state=State.ACTIVE, refresh_token=None)
+    assert is_healthy(token)
+    assert not is_healthy(replace(token, failures=1))
+    assert not is_healthy(replace(token, doubt=Doubt(since=NOON, tries=1)))
+    assert not is_proven(token)
+    assert is_proven(replace(token, refreshed_at=NOON))
 
 
 def test_at_most_four_requests_reach_a_provider_that_refuses_our_client_in_ten_minutes():

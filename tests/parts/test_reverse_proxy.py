@@ -40,6 +40,8 @@ def block(language: str, holding: str = "") -> str:
 
 
 class Source:
+    draining = False
+
     def liveness(self) -> tuple[bool, str]:
         return True, "fine"
 
