@@ -461,6 +461,19 @@ async def test_room_is_allocated_before_anything_is_asked(path):
     await journal.close()
 
 
+async def test_more_room_can_be_asked_for_while_it_runs(path):
+    """After a reload there may be more providers: the next probe reserves it."""
+    journal = journal_at(path, in_flight=8)
+    await journal.open()
+    wal = path.with_name("journal.db-wal")
+    assert allocated(wal) < room_for(16)
+    journal.allow(64)
+    await journal.entries()
+    assert journal.writable
+    assert allocated(wal) >= room_for(64)
+    await journal.close()
+
+
 async def test_a_disk_without_room_for_all_that_can_be_in_flight_is_not_asked_for(path):
     """Too little for so many replies: nothing is allocated, nothing may be asked, and both figures are told."""
     journal = journal_at(path, in_flight=1 << 50)
