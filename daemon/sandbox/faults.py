@@ -13,6 +13,7 @@ chooses where a choice exists:
                                                                  with 2 MB of padding; called text/html
     throttle, dead_grant, wrong_client        always false       429 (Retry-After if given); invalid_grant;
                                                                  invalid_client
+    page                                      always false       200 and a maintenance page of 100 KB
     withhold                                  always true        the real reply, once the fault is deleted
 
 The first word of the middle column is the default. `cut`, `slow`, `huge` and `wrong_type` set to false have no real
@@ -30,10 +31,10 @@ from typing import Literal, cast, get_args
 
 Kind = Literal[
     "hang", "reset", "throttle", "error", "outage", "garbage", "cut", "slow", "huge", "wrong_type",
-    "dead_grant", "wrong_client", "withhold",
+    "dead_grant", "wrong_client", "page", "withhold",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_NEVER_PROCESSED = {"throttle", "dead_grant", "wrong_client"}
+_NEVER_PROCESSED = {"throttle", "dead_grant", "wrong_client", "page"}
 _PROCESSED_BY_DEFAULT = {"garbage", "cut", "slow", "huge", "wrong_type", "withhold"}
 _WITH_RETRY_AFTER = {"throttle", "outage"}
 _KEYS = {"kind", "share", "count", "retry_after", "after_processing", "seconds", "wording"}

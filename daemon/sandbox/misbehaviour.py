@@ -14,6 +14,7 @@ from daemon.sandbox.wording import JSON, Refusal, Reply
 
 _HUGE = 2 * 1024 * 1024
 _STEPS = 100  # writes at most for one slow body
+_PAGE = b"<!doctype html><title>Back soon</title><p>Maintenance</p>".ljust(100 * 1024)
 _GARBAGE = b"<!doctype html>\x00\xff\xfe{access_token: <%= token %>"
 
 
@@ -44,6 +45,8 @@ def spoil(reply: Reply, fault: Fault, dialect: Dialect) -> Reply:
             return reply_in_place(fault, dialect)
         case "garbage":
             return replace(reply, status=200, body=_GARBAGE, content_type=JSON)
+        case "page":
+            return replace(reply, status=200, body=_PAGE, content_type="text/html")
         case "wrong_type":
             return replace(reply, content_type="text/html")
         case "huge":

@@ -120,6 +120,16 @@ async def test_garbage_is_a_200_that_is_not_json(peer: Any) -> None:
         assert (await peer.ledger(grant))["generation"] == int(after)
 
 
+async def test_a_page_stands_in_the_place_of_the_reply(peer: Any) -> None:
+    """Status 200 and HTML, before the request takes effect."""
+    grant, token = await peer.consent()
+    await peer.fault(kind="page", count=1)
+    async with peer.ask(token) as reply:
+        body = await reply.read()
+    assert (reply.status, reply.content_type, len(body)) == (200, "text/html", 100 * 1024)
+    assert (await peer.ledger(grant))["generation"] == 0
+
+
 async def test_a_cut_reply_promises_more_than_it_sends(peer: Any) -> None:
     """Half of the real reply, then the end."""
     grant, token = await peer.consent()
