@@ -182,8 +182,8 @@ class SweepFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneFailed:
-    """A provider's pass ended with an unexpected error: none of its tokens may have been claimed. `failures`: passes
-    that failed in a row; 0: a pass has worked again.
+    """A provider's pass ended with an unexpected error, or does not end although nothing is in flight: none of its
+    tokens may have been claimed. `failures`: how many times in a row that was seen; 0: a pass has worked again.
     """
 
     provider: str

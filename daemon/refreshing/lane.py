@@ -222,6 +222,11 @@ class Lane:
         return len(self.in_flight) + len(self._claims)
 
     @property
+    def is_stuck(self) -> bool:
+        """Whether a pass that has not ended has nothing to wait for: no request, and no pace."""
+        return not self.in_flight and self._waiting is None
+
+    @property
     def _works(self) -> bool:
         return not self._stopping and not self._lost and self._journal.writable
 

@@ -90,7 +90,9 @@ class Sweeper:
         self._passes: dict[str, asyncio.Task[int]] = {}
         self._claimed = 0  # by passes that have ended since the last sweep was told
         self._leaving: dict[str, Lane] = {}  # not configured any more, but perhaps with something in flight
-        self._failures: Counter[str] = Counter()  # passes in a row, of lanes that met something unexpected
+        self._failures: Counter[str] = (
+            Counter()
+        )  # in a row, of each lane: passes that raised, sweeps that found it stuck
         self._unusable: set[int] = set()  # the entries that were reported to be so
         self.paused: Mapping[str, Pause] = {}
         self._beginning = asyncio.Lock()  # sweeps may overlap, their replays must not
@@ -155,7 +157,9 @@ class Sweeper:
         self._harvest()  # what ended while no sweep waited for it begins anew
         for name, lane in self.lanes.items():
             lane.follow(survey.paused.get(name))
-            if name not in self._passes:
+            if name in self._passes:
+                self._watch(lane)
+            else:
                 self._passes[name] = asyncio.create_task(lane.work(), name=f"lane {name}")
 
     def _tell_pauses(self, paused: Mapping[str, Pause]) -> None:
@@ -202,6 +206,15 @@ class Sweeper:
                 if self._failures.pop(name, 0):
                     self._tell_lane(name, "it works again")
         return lost
+
+    def _watch(self, lane: Lane) -> None:
+        """Count the sweeps in a row that find the lane's pass still going on, and waiting for nothing."""
+        name = lane.provider.name
+        if lane.is_stuck:
+            self._failures[name] += 1
+            self._tell_lane(name, "its pass does not end, and nothing is in flight")
+        elif self._failures.pop(name, 0):
+            self._tell_lane(name, "it works again")
 
     def _tell_lane(self, name: str, message: str) -> None:
         self._observe(LaneFailed(provider=name, message=masked(message), failures=self._failures[name]))

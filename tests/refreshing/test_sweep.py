@@ -372,6 +372,30 @@ async def test_a_bug_in_one_lane_stops_neither_the_others_nor_the_next_sweep(wor
     assert len(world.told(TokenRenewed)) == 2
 
 
+async def test_a_lane_that_waits_for_nothing_and_does_not_end_is_reported_by_each_sweep(world_of):
+    """Its claim never returns. One that has a request in flight only waits."""
+    world = world_of(provider("acme"), provider("other"), period=timedelta(milliseconds=10))
+    claim, returning = world.store.claim, asyncio.Event()
+
+    async def claim_that_hangs(wanted, **more):
+        if wanted.name == "acme":
+            await returning.wait()
+        return await claim(wanted, **more)
+
+    world.store.claim = claim_that_hangs
+    for _ in range(4):
+        await world.sweeper.sweep()
+    assert [(failed.provider, failed.failures) for failed in world.told(LaneFailed)] == [
+        ("acme", 1),
+        ("acme", 2),
+        ("acme", 3),
+    ]
+    returning.set()
+    await world.sweeper.drain()
+    await world.sweeper.sweep()
+    assert world.told(LaneFailed)[-1].failures == 0
+
+
 async def test_a_bug_in_the_survey_fails_the_sweep_and_no_more(world):
     """Never raises: whoever calls it every few seconds goes on calling."""
 
