@@ -6,7 +6,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK    = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help run test clocks lint types check faults bench lock clean
+.PHONY: help run test parts clocks lint types check faults bench lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -14,16 +14,17 @@ help:  ## this list
 run: $(VENV)/.run  ## the daemon on config.example.toml: embedded MongoDB, sandbox provider, demo tokens
 	@exec $(BIN)/refreshd --config config.example.toml run
 
-# These keep an eye on the clock, or put a whole machine to work: one after the other. The others go two at a time.
-ALONE = tests/e2e tests/faults tests/parts
-PAIRS = tests $(ALONE:%=--ignore=%)
+PYTEST = $(BIN)/python -m pytest -p no:cacheprovider
+PAIRED = --numprocesses 2 --dist worksteal tests --ignore=tests/parts
 
-test: $(VENV)/.dev  ## every test, against a real MongoDB
-	$(BIN)/python -m pytest -p no:cacheprovider --numprocesses 2 --dist worksteal $(PAIRS)
-	$(BIN)/python -m pytest -p no:cacheprovider $(ALONE)
+test: $(VENV)/.dev  ## every test that needs nothing but Python, against a real MongoDB
+	$(PYTEST) $(PAIRED)
 
-clocks: $(VENV)/.dev  ## the tests that run two at a time, under other dates; CLOCKS="leap-day decade" for some dates
-	$(BIN)/python -m tests.support.moved_clocks $(CLOCKS) -- --numprocesses 2 --dist worksteal $(PAIRS)
+parts: $(VENV)/.dev  ## the tests beside foreign programs: Prometheus, Chromium, PM2, systemd, proxies
+	$(PYTEST) tests/parts
+
+clocks: $(VENV)/.dev  ## the tests under other dates; CLOCKS="leap-day decade" for some dates
+	$(BIN)/python -m tests.support.moved_clocks $(CLOCKS) -- $(PAIRED)
 
 lint: $(VENV)/.dev  ## ruff and the import rules
 	$(BIN)/ruff check .
@@ -33,7 +34,7 @@ lint: $(VENV)/.dev  ## ruff and the import rules
 types: $(VENV)/.dev  ## mypy --strict
 	$(BIN)/mypy
 
-check: lint types test  ## all of the above
+check: lint types parts test  ## all of the above
 
 faults: $(VENV)/.dev  ## the long form of the fault tests
 	$(BIN)/python -m pytest -m long -o addopts="--strict-markers --import-mode=importlib" -v tests/faults
