@@ -19,7 +19,7 @@ from daemon.domain.token import Doubt, Failure, FailureKind, State, Token, token
 
 Document = Mapping[str, object]
 T = TypeVar("T")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)  # of the dates to reckon with
 _STATES = frozenset(State)
 _KINDS = frozenset(FailureKind)
 LONGEST_MESSAGE = 300
@@ -136,7 +136,7 @@ def failure_of(document: Document) -> Failure | None:
     if not _is(kind, str) or kind not in _KINDS or not _is(at, datetime):
         return None
     code, message = (str(stored.get(name, ""))[:LONGEST_MESSAGE] for name in ("code", "message"))
-    return Failure(kind=FailureKind(kind), code=code, message=message, at=at)
+    return Failure(kind=FailureKind(kind), code=code, message=message, at=_usable(at))
 
 
 def failure_document(failure: Failure) -> dict[str, object]:
@@ -255,9 +255,13 @@ def _whole(document: Document, name: str) -> int | None:
 
 
 def _date(document: Document, name: str) -> datetime | None:
-    """Some programs write "none" as the year 1, on which no sum can be done: the epoch is past enough."""
     value = document.get(name)
-    return None if value is None else max(_typed(document, name, datetime), _EPOCH)
+    return None if value is None else _usable(_typed(document, name, datetime))
+
+
+def _usable(at: datetime) -> datetime:
+    """Some programs write "none" as the year 1 and "never" as the year 9999: a sum would leave the calendar there."""
+    return min(max(at, _FIRST), _LAST)
 
 
 def _as_stored(at: datetime) -> datetime:
@@ -283,4 +287,4 @@ def _doubt(document: Document) -> Doubt | None:
     if _is(issued_at, datetime) and issued_at > since:
         return None
     asker = stored.get("asker")
-    return Doubt(since=since, tries=tries, asker=asker if _is(asker, str) else None)
+    return Doubt(since=_usable(since), tries=tries, asker=asker if _is(asker, str) else None)
