@@ -19,7 +19,10 @@ from daemon.domain.token import Doubt, Failure, FailureKind, State, Token, token
 
 Document = Mapping[str, object]
 T = TypeVar("T")
-_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)  # of the dates to reckon with
+_FIRST, _LAST = (
+    datetime(1970, 1, 1, tzinfo=UTC),
+    datetime(9000, 1, 1, tzinfo=UTC),
+)  # of the dates to reckon with
 _STATES = frozenset(State)
 _KINDS = frozenset(FailureKind)
 LONGEST_MESSAGE = 300

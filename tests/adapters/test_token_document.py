@@ -10,6 +10,7 @@ from daemon.adapters.token_document import IllTyped, failure_of, token_of
 
 RING = KeyRing({"k": bytes(32)}, active="k")
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+YEAR_1, YEAR_9999 = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, tzinfo=UTC)
 
 
 def document(**fields: object) -> dict[str, object]:
@@ -79,22 +80,20 @@ def test_whole_numbers_may_be_long():
     assert token.doubt.tries == 2
 
 
-@pytest.mark.parametrize("at", [datetime.min, datetime.max])
+@pytest.mark.parametrize("at", [YEAR_1, YEAR_9999])
 @pytest.mark.parametrize(
     "field", ["issued_at", "expires_at", "refresh_expires_at", "consent_ends_at", "refreshed_at", "due_at"]
 )
 def test_a_date_at_an_end_of_the_calendar_can_be_reckoned_with(field, at):
     """Programs write "none" as the year 1 and "never" as the year 9999."""
-    stored = getattr(token_of(document(**{field: at.replace(tzinfo=UTC)}), RING), field)
+    stored = getattr(token_of(document(**{field: at}), RING), field)
     assert stored - timedelta(days=300) < stored < stored + timedelta(days=300)
 
 
 def test_a_failure_and_a_doubt_at_the_end_of_the_calendar_can_be_reckoned_with():
     """Their dates come from documents too."""
-    at = datetime.max.replace(tzinfo=UTC)
-    token = token_of(
-        document(last_failure={"kind": "rejected", "at": at}, doubt={"since": at, "tries": 1}), RING
-    )
+    failure, doubt = {"kind": "rejected", "at": YEAR_9999}, {"since": YEAR_9999, "tries": 1}
+    token = token_of(document(last_failure=failure, doubt=doubt), RING)
     assert token.last_failure is not None
     assert token.doubt is not None
-    assert max(token.last_failure.at, token.doubt.since) + timedelta(days=300) < at
+    assert max(token.last_failure.at, token.doubt.since) + timedelta(days=300) < YEAR_9999
