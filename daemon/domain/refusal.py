@@ -7,8 +7,10 @@ for so that an operator can read them.
 import html
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from daemon.domain.answer import Cause
 from daemon.domain.provider import Definition, Provider
@@ -35,7 +37,8 @@ _WORD_NAMES = (
 _SUCCESS = frozenset({"", "0", "200", "ok", "success", "true", "false", "error", "fail", "failed", "failure"})
 _TITLE = re.compile(r"<title[^<>]{0,99}>([^<]{1,300})", re.IGNORECASE)
 _ODD = re.compile(r"[^a-z]")
-_SEARCHED = 500  # names of one body
+_SEARCHED = 200  # values of one body, and names of one object
+_BEGINNING = 500  # characters of a text
 _DEPTH = 4
 _NAMED = 8  # field names that are shown
 _WIDEST = 40  # characters of one
@@ -141,7 +144,7 @@ def _words_of_text(parsed: Parsed) -> str:
     if parsed.is_page:
         title = _TITLE.search(text)
         return " ".join(html.unescape(title[1]).split()) if title else ""
-    return "" if text[:1] in ("{", "[", "<") else " ".join(text[:_SEARCHED].split())
+    return "" if text[:1] in ("{", "[", "<") else " ".join(text[:_BEGINNING].split())
 
 
 def _names_in(body: Body, hide: tuple[Secret | None, ...]) -> str:
@@ -174,17 +177,17 @@ def cause_of(status: int, code: str, words: str, *, body: Body, page: bool) -> C
 def _ranked(body: Body, names: tuple[str, ...]) -> Iterator[object]:
     """What stands under `names`, by their order, the outer before the inner."""
     found: dict[str, list[object]] = {}
-    level: list[object] = [body]
-    left = _SEARCHED
-    for _ in range(_DEPTH):
-        below: list[object] = []
-        for value in level[:left]:
-            items = value.items() if isinstance(value, Mapping) else ()
-            for name, inner in items:
+    waiting: deque[tuple[int, object]] = deque([(0, body)])
+    for _ in range(_SEARCHED):
+        if not waiting:
+            break
+        depth, value = waiting.popleft()
+        inside: Iterable[object] = value if isinstance(value, list) else ()
+        if isinstance(value, Mapping):
+            for name, inner in islice(value.items(), _SEARCHED):
                 found.setdefault(_ODD.sub("", str(name).lower()[:_WIDEST]), []).append(inner)
-            below += (
-                value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-            )
-        left, level = max(0, left - len(level)), below
+            inside = value.values()
+        if depth < _DEPTH - 1:
+            waiting.extend((depth + 1, inner) for inner in islice(inside, _SEARCHED))
     for name in names:
         yield from found.get(name, ())

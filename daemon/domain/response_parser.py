@@ -87,6 +87,8 @@ def _is_page(text: str) -> bool:
 
 def _plain(body: bytes) -> Body | None:
     """The object that nearly every reply is, read the short way."""
+    if not body.lstrip().startswith(b"{"):
+        return None
     try:
         found = _DECODER.decode(body.decode())
     except (ValueError, RecursionError):

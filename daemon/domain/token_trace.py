@@ -9,6 +9,7 @@ a body that is one long random text or no text at all, since either may be a gra
 
 import html
 import re
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 
@@ -44,8 +45,8 @@ _LOOKS = 12  # characters at least of a token in a page
 _BYTES = 64  # of a body that is no text: fewer can't be a grant
 _PICTURE = re.compile(r"(?:image|audio|video|font)/", re.IGNORECASE)
 _LARGEST_CODE = 9_999_999  # of an error, as a number: a larger one may be a token
-_DEPTH = 8
-_TEXTS = 2000  # of one reply
+_DEPTH = 8  # names above a value
+_LOOKED_AT = 1000  # values of one reply: more would hold up the others
 
 
 def brings_refresh_token(parsed: Parsed, presented: Collection[str]) -> bool:
@@ -63,7 +64,7 @@ def may_be_a_grant(parsed: Parsed, presented: Collection[str], *, content_type: 
         return True
     if parsed.is_page:
         return False
-    jwts = {text for _, text in islice(_texts(parsed.objects), _TEXTS) if _JWT.fullmatch(text)}
+    jwts = {text for _, text in _texts(parsed.objects) if _JWT.fullmatch(text)}
     jwts.update(found[0] for found in islice(_JWT.finditer(parsed.text or ""), _WORDS_SEARCHED))
     text = (parsed.text or "").strip("\"'")
     opaque = _OPAQUE.fullmatch(text) is not None and text not in presented and not is_readable(text)
@@ -75,7 +76,7 @@ def sounds_like_refresh_token(name: str) -> bool:
 
 
 def _holds(parsed: Parsed, sounds: re.Pattern[str], presented: Collection[str]) -> bool:
-    for names, text in islice(_texts(parsed.objects), _TEXTS):
+    for names, text in _texts(parsed.objects):
         if any(map(sounds.search, names)) and _is_token(text, presented):
             return True
     only_refresh = parsed.is_page or sounds is _REFRESH
@@ -103,24 +104,25 @@ def _named_values(parsed: Parsed) -> Iterator[tuple[bool, str]]:
             yield before[1] is not None, behind[1]
 
 
-def _texts(
-    value: object, names: tuple[str, ...] = (), depth: int = 0
-) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Each text in `value` with the names that stand above it, those in JSON texts too."""
-    if depth > _DEPTH:
-        return
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _texts(inner, (*names, str(name)), depth + 1)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _texts(inner, names, depth + 1)
-    elif isinstance(value, str):
-        yield names, value
-        for found in embedded(value):
-            yield from _texts(found, names, depth + 1)
-    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST_CODE:
-        yield names, str(value)
+def _texts(body: object) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Each text in `body` with the names that stand above it, the outer before the inner, those in JSON texts too."""
+    waiting: deque[tuple[tuple[str, ...], object]] = deque([((), body)])
+    for _ in range(_LOOKED_AT):
+        if not waiting:
+            return
+        names, value = waiting.popleft()
+        if isinstance(value, str):
+            yield names, value
+            value = embedded(value)
+        if len(names) > _DEPTH:
+            continue
+        if isinstance(value, Mapping):
+            members = islice(value.items(), _LOOKED_AT)
+            waiting.extend(((*names, str(name)), inner) for name, inner in members)
+        elif isinstance(value, list | tuple):
+            waiting.extend((names, inner) for inner in islice(value, _LOOKED_AT))
+        elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST_CODE:
+            yield names, str(value)
 
 
 def _is_token(value: str, presented: Collection[str]) -> bool:

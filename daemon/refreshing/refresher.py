@@ -1,5 +1,6 @@
 """One token: ask, keep, read, weigh, decide, record, forget. The whole story of this daemon, in one function."""
 
+import asyncio
 from dataclasses import dataclass
 
 from daemon.domain.answer import Answer, Concern
@@ -15,6 +16,8 @@ from daemon.domain.target import NotSendable
 from daemon.domain.token import Token
 from daemon.refreshing.ports import Chance, Clock, Endpoint, Journal, Observe, Store, Weigh
 from daemon.refreshing.telling import brings_successor, told
+
+LARGE_REPLY = 16 * 1024  # bytes: reading 256 KB may take 50 ms
 
 
 def believe(_token: Token, _answer: Answer) -> bool:
@@ -60,6 +63,7 @@ class Refresher:
         self._chance = chance
         self._timing = timing
         self._observe = observe
+        self._large_replies = asyncio.Lock()
 
     async def refresh(self, claim: Claim, weigh: Weigh = believe) -> Answer | None:
         """Renew the claimed token, or write down why not and when to try again. Returns the provider's answer; None:
@@ -114,10 +118,18 @@ class Refresher:
             )
         return await self._endpoint.send(request, deadline=claim.deadline)
 
+    async def _read(self, provider: Provider, token: Token, reply: Reply | NoReply) -> Answer:
+        """Large replies are read one in each turn of the loop: many together would hold up everything else."""
+        if isinstance(reply, NoReply) or len(reply.body) < LARGE_REPLY:
+            return read(provider, token, reply)
+        async with self._large_replies:
+            await asyncio.sleep(0)  # noqa: TID251  a turn of the loop, no wait
+            return read(provider, token, reply)
+
     async def _settle(self, claim: Claim, reply: Reply | NoReply, weigh: Weigh) -> Settled:
         token = claim.token
         provider = self.providers[token.provider]
-        answer = read(provider, token, reply)
+        answer = await self._read(provider, token, reply)
         change = decide(
             provider,
             token,

@@ -34,6 +34,7 @@ from daemon.refreshing.refresher import Refresher
 from daemon.refreshing.telling import unexpected
 
 REPLAYED_AT_ONCE = 256
+STUCK_AFTER = timedelta(seconds=30)  # a command of MongoDB's has ended by then, if only by its timeout
 PATIENCE = 0.7  # of its period: how long a sweep waits for what it started; the next one may come at 0.75
 
 
@@ -93,6 +94,7 @@ class Sweeper:
         self._failures: Counter[str] = (
             Counter()
         )  # in a row, of each lane: passes that raised, sweeps that found it stuck
+        self._stuck_since: dict[str, timedelta] = {}  # by the boot clock: lanes with nothing to wait for
         self._unusable: set[int] = set()  # the entries that were reported to be so
         self.paused: Mapping[str, Pause] = {}
         self._beginning = asyncio.Lock()  # sweeps may overlap, their replays must not
@@ -194,6 +196,7 @@ class Sweeper:
             if not task.done():
                 continue
             del self._passes[name]
+            self._stuck_since.pop(name, None)
             error = None if task.cancelled() else task.exception()
             if isinstance(error, StoreLost):
                 lost = error
@@ -208,13 +211,13 @@ class Sweeper:
         return lost
 
     def _watch(self, lane: Lane) -> None:
-        """Count the sweeps in a row that find the lane's pass still going on, and waiting for nothing."""
-        name = lane.provider.name
-        if lane.is_stuck:
+        """Count the sweeps that find the lane's pass going on, waiting for nothing for longer than MongoDB may take."""
+        name, now = lane.provider.name, self._clock.boot()
+        if not lane.is_stuck:
+            self._stuck_since.pop(name, None)
+        elif now - self._stuck_since.setdefault(name, now) >= STUCK_AFTER:
             self._failures[name] += 1
             self._tell_lane(name, "its pass does not end, and nothing is in flight")
-        elif self._failures.pop(name, 0):
-            self._tell_lane(name, "it works again")
 
     def _tell_lane(self, name: str, message: str) -> None:
         self._observe(LaneFailed(provider=name, message=masked(message), failures=self._failures[name]))

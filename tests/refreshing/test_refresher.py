@@ -1,5 +1,6 @@
 """The path of one token: what happens in which order, and what stays when a step is not reached."""
 
+import asyncio
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -19,6 +20,7 @@ from daemon.domain.event import (
 )
 from daemon.domain.provider import Definition, Rotation, Variable
 from daemon.domain.token import FailureKind, State
+from daemon.refreshing.refresher import LARGE_REPLY, believe
 from tests.refreshing.fakes import NOON, answered, granted, provider, unanswered
 
 
@@ -240,3 +242,28 @@ async def test_a_reply_that_is_concluded_twice_changes_nothing(world):
     stored = replace(world.store.documents["acme:1"])
     assert (await world.refresher.conclude(claim, entry)).conclusion == "recorded"
     assert world.store.documents["acme:1"] == stored
+
+
+async def test_large_replies_are_read_one_in_each_turn_of_the_loop(world):
+    """Each may take some 50 ms: all of them in one turn would hold up whatever else is ready."""
+    turn, read_in = 0, []
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    def noting(token, answer):
+        read_in.append(turn)
+        return believe(token, answer)
+
+    for n in range(4):
+        world.store.put(str(n))
+    batch = await world.store.claim(world.providers[0], limit=4, busy=())
+    large = {"access_token": "access-1", "refresh_token": "refresh-1", "padding": "x" * LARGE_REPLY}
+    world.endpoint.answer = lambda request: answered(large)
+    counting = asyncio.create_task(count_turns())
+    await asyncio.gather(*(world.refresher.refresh(claim, noting) for claim in batch.items))
+    counting.cancel()
+    assert len(set(read_in)) == 4
