@@ -78,12 +78,12 @@ def add(
         received_at=received_at,
         body=_standard_input(),
     )
-    asyncio.run(_add(settings, Output(as_json=options.json), wish))
+    asyncio.run(_add(settings, options, wish))
     return Exit.DONE
 
 
-async def _add(settings: Settings, output: Output, wish: _Wish) -> None:
-    async with open_store(settings) as access:
+async def _add(settings: Settings, options: Options, wish: _Wish) -> None:
+    async with open_store(settings, reason=options.reason) as access:
         await _check_variables(access, wish)
         await refuse_to_store(access)
         now = access.clock.now()
@@ -98,7 +98,7 @@ async def _add(settings: Settings, output: Output, wish: _Wish) -> None:
             added = await access.registry.add(token, extra=consent.extra, meta=wish.meta)
         except Refused as why:
             raise Failed(str(why)) from None
-        _tell(output, added, token, consent, now=now)
+        _tell(Output(as_json=options.json), added, token, consent, now=now)
 
 
 def _configured(settings: Settings, name: str) -> Provider:

@@ -29,6 +29,7 @@ from bson import (
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, PyMongoError
 
+from daemon.adapters.audit import Audit, Who
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo_bulk import refusals
 from daemon.adapters.mongo_registry import MongoRegistry
@@ -183,7 +184,9 @@ async def endured(bench: Bench) -> Met:
     assert [item.token for item in met.aside[before:]] == []
     assert (await statistics(mongo)).states["acme"]["active"] >= len(GOOD)
     await repair_undated(mongo)
-    async for _ in MongoRegistry(mongo, RING).list(provider="acme"):
+    async for _ in MongoRegistry(
+        mongo, RING, Audit(mongo, who=Who(actor="me@here"), log=lambda _: None)
+    ).list(provider="acme"):
         pass
     assert mongo.up
     assert bench.events == []

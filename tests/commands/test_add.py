@@ -59,8 +59,8 @@ def test_a_consent_becomes_a_complete_document(cli, database):
         <= document["expires_at"] - document["due_at"]
         <= timedelta(minutes=5, seconds=30)
     )
-    audit = database.tokens_audit.find_one({}, {"_id": 0, "at": 0})
-    assert audit == {"action": "add", "token": name, "actor": audit["actor"], "revision": 1}
+    audit = database.tokens_audit.find_one()
+    assert (audit["action"], audit["token"], audit["revision"]) == ("add", name, 1)
     assert "@" in audit["actor"]
 
 
