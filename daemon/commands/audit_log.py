@@ -1,7 +1,7 @@
 """Where a command's audit records go beside the database: to the system's log, as sudo's do.
 
 That log is out of reach of a person who may write to the database, and mostly also of the user refreshd. Without one,
-as in a container, the line goes to standard error.
+as in a container, the line goes to standard error, unless that is a terminal: nothing collects what stands there.
 """
 
 import json
@@ -34,4 +34,6 @@ class AuditLog:
                 log.connect(str(self._path))
                 log.send(f"<{_AUTHPRIV_INFO}>refreshd[{os.getpid()}]: {line}".encode())
         except OSError:
+            if sys.stderr.isatty():
+                return
             print(printable(f"refreshd: audit: {line}"), file=sys.stderr)

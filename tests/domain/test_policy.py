@@ -690,11 +690,22 @@ def test_a_stuck_token_is_asked_every_few_hours():
     assert got.due_at == NOW + BACKOFF_STUCK
 
 
-@pytest.mark.parametrize("answer", [REFUSED, WRONG, OUTAGE])
+@pytest.mark.parametrize(
+    "answer",
+    [REFUSED, WRONG, OUTAGE, replace(REFUSED, rest=2 * MINUTE), replace(OUTAGE, in_doubt=True)],
+)
 def test_a_backoff_never_passes_over_the_end_of_the_access_token(answer):
     """A provider may refuse to renew what has not ended yet: the next try is at the end itself at the latest."""
     token = replace(failed(FailureKind.UNAVAILABLE, 50), expires_at=NOW + 12 * SECOND)
+    token = replace(token, doubt=Doubt(since=NOW - MINUTE, tries=1))
     assert decided(answer, token=token).due_at == NOW + 12 * SECOND
+
+
+def test_a_rest_of_our_own_is_kept_unless_the_end_is_nearer():
+    """Asking sooner can prolong a lock-out."""
+    answer = replace(REFUSED, rest=2 * MINUTE)
+    assert decided(answer).due_at == NOW + 2 * MINUTE
+    assert decided(answer, token=ended(MINUTE)).due_at >= NOW + 2 * MINUTE
 
 
 def test_our_own_trouble_is_no_failure_of_the_tokens():
