@@ -340,8 +340,11 @@ async def test_a_lost_store_is_still_a_lost_store(bench):
 @pytest.mark.parametrize(
     ("details", "refused"),
     [
-        ({"writeErrors": [{"index": 3, "code": 121}, {"index": 5, "code": 17419}]}, {3: 121, 5: 17419}),
-        ({"writeErrors": [{"index": 0}]}, {0: 0}),
+        (
+            {"writeErrors": [{"index": 3, "code": 121}, {"index": 5, "code": 17419}]},
+            {3: "code 121", 5: "code 17419"},
+        ),
+        ({"writeErrors": [{"index": 0}]}, {0: "code None"}),
         ({"writeErrors": [{"index": 0, "code": 11600}]}, None),
         ({"writeErrors": [{"index": 0, "code": 121}, {"index": 1, "code": 189}]}, None),
         ({"writeErrors": [{"index": 0, "code": 121}], "writeConcernErrors": [{"code": 64}]}, None),
