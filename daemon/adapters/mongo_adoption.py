@@ -24,7 +24,7 @@ async def adopt(mongo: Mongo, audit: Audit, instance: str) -> int:
     One pass over the collection: nothing but this asks for a lease's owner, so there is no index of it.
     """
     theirs = {"lease.owner": instance}
-    await audit.note("adopt", instance, None)
+    await audit.note("adopt", instance)
     now = {"$set": {"lease.hold": mongo.clock.now()}}
     return (await update_where(mongo, theirs, now)).matched
 

@@ -4,6 +4,7 @@ A validator, a unique index or the limit of 16 MB refuses a single document. Mon
 whole command, and leaves what comes after that document as it is.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ _SERVERS_OWN = frozenset(
     {6, 7, 13, 18, 24, 43, 50, 63, 89, 91, 112, 133, 134, 150, 189, 202, 234, 246, 262}
     | {8000, 9001, 10107, 11600, 11602, 13388, 13435, 13436, 14031}
 )
+
+_DUPLICATE = 11000
+_INDEX = re.compile(r"index: (.+?) dup key:")
 
 Change = Mapping[str, object] | Sequence[Mapping[str, object]]  # the latter is a pipeline
 
@@ -43,11 +47,11 @@ class Update:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Updated:
     """How many documents matched at least (where some were refused, others may have been changed uncounted), and
-    MongoDB's error code for each id that it refused to change.
+    why MongoDB refused to change each of the others.
     """
 
     matched: int
-    refused: Mapping[str, int]
+    refused: Mapping[str, str]
 
 
 async def update_each(mongo: Mongo, updates: Sequence[Update]) -> Updated:
@@ -58,15 +62,15 @@ async def update_each(mongo: Mongo, updates: Sequence[Update]) -> Updated:
     try:
         result = await mongo.tokens.bulk_write([one.operation() for one in updates], ordered=False)
     except PyMongoError as error:
-        codes = refusals(error)
-        if codes is None:
+        whys = refusals(error)
+        if whys is None:
             raise mongo.lost(error) from None
         matched = int(getattr(error, "details", {}).get("nMatched", 0))
     else:
-        codes, matched = {}, result.matched_count
+        whys, matched = {}, result.matched_count
     mongo.seen()
-    refused = {updates[place].ids[0]: code for place, code in codes.items() if len(updates[place].ids) == 1}
-    several = [updates[place] for place in codes if len(updates[place].ids) > 1]
+    refused = {updates[place].ids[0]: why for place, why in whys.items() if len(updates[place].ids) == 1}
+    several = [updates[place] for place in whys if len(updates[place].ids) > 1]
     rest = await update_each(mongo, [one for update in several for one in update.apart()])
     return Updated(matched=matched + rest.matched, refused={**refused, **rest.refused})
 
@@ -85,7 +89,7 @@ async def update_where(mongo: Mongo, condition: Mapping[str, object], change: Ch
         return Updated(matched=result.matched_count, refused={})
     found = await mongo.promised(mongo.tokens.find(condition, {"_id": 1}).to_list())
     ids = [row["_id"] for row in found if type(row["_id"]) is str]
-    matched, refused = 0, dict[str, int]()
+    matched, refused = 0, dict[str, str]()
     for start in range(0, len(ids), AT_ONCE):
         some = Update(ids=ids[start : start + AT_ONCE], condition=condition, change=change)
         done = await update_each(mongo, some.apart())
@@ -93,11 +97,21 @@ async def update_where(mongo: Mongo, condition: Mapping[str, object], change: Ch
     return Updated(matched=matched, refused=refused)
 
 
-def refusals(error: PyMongoError) -> dict[int, int] | None:
-    """The operations of a bulk that MongoDB refused for their documents' sake, each with its code; all others were
-    carried out. None: the error means something else.
+def refusals(error: PyMongoError) -> dict[int, str] | None:
+    """The operations of a bulk that MongoDB refused for their documents' sake, and why; all others were carried out.
+    None: the error means something else.
     """
     if not isinstance(error, BulkWriteError) or error.details.get("writeConcernErrors"):
         return None
-    codes = {one["index"]: int(one.get("code") or 0) for one in error.details.get("writeErrors", [])}
-    return None if not codes or _SERVERS_OWN & set(codes.values()) else codes
+    errors = {one["index"]: one for one in error.details.get("writeErrors", [])}
+    if not errors or any(one.get("code") in _SERVERS_OWN for one in errors.values()):
+        return None
+    return {place: _why(one) for place, one in errors.items()}
+
+
+def _why(error: Mapping[str, object]) -> str:
+    """In words that hold no value of the document. Of a unique index its name, since an operator must drop it."""
+    code, index = error.get("code"), _INDEX.search(str(error.get("errmsg")))
+    if code == _DUPLICATE and index:
+        return f"the unique index {index[1]!r} holds these values for another token already"
+    return f"code {code}"

@@ -98,7 +98,7 @@ async def keep_check_value(mongo: Mongo, ring: KeyRing, key_id: str) -> bool:
 
 async def renew_check_value(mongo: Mongo, ring: KeyRing, key_id: str, audit: Audit) -> None:
     """Replace the check value by one that this key opens. Audited first. Raises StoreLost."""
-    await audit.note("renew_check_value", key_id, None)
+    await audit.note("renew_check_value", key_id)
     row = _row(mongo, ring, key_id)
     await mongo.promised(mongo.keys.replace_one({"_id": key_id}, row, upsert=True))
 

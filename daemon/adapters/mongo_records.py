@@ -191,8 +191,8 @@ class MongoRecords:
                 raise self._mongo.lost(error) from None
             places = list(swaps)
             return {
-                places[index]: Unusable(f"MongoDB refuses the result (code {code})")
-                for index, code in refused.items()
+                places[index]: Unusable(f"MongoDB refuses the result: {why}")
+                for index, why in refused.items()
             }
         if result.matched_count < len(swaps):
             return {}

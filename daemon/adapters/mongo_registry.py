@@ -1,5 +1,5 @@
-"""What people do to stored tokens: add, look, ask for a refresh, pause, resume, remove, reveal. All but looking and
-asking is written to the audit collection, before it is done: what was attempted and failed is there too.
+"""What people do to stored tokens: add, look, ask for a refresh, pause, resume, remove, reveal. All but looking
+is written to the audit collection, before it is done: what was attempted and failed is there too.
 
 Every write is compared and swapped on what was read, so that a result of the daemon's is never undone unseen. A
 lease is the daemon's alone and never touched here.
@@ -65,12 +65,12 @@ class Progress:
 
 
 class MongoRegistry:
-    """`actor`, as "user@host", is named in the audit. Every method raises StoreLost when MongoDB is away."""
+    """`audit` records each deed. Every method raises StoreLost when MongoDB is away."""
 
-    def __init__(self, mongo: Mongo, keyring: KeyRing, *, actor: str = "refreshd") -> None:
+    def __init__(self, mongo: Mongo, keyring: KeyRing, audit: Audit) -> None:
         self._mongo = mongo
         self._keyring = keyring
-        self._audit = Audit(mongo, actor=actor)
+        self._audit = audit
         self._consents = Consents(mongo, keyring, self._audit)
 
     # ---------------------------------------------------------------- consents
@@ -146,6 +146,7 @@ class MongoRegistry:
         """Make a token, or every active token of a provider, due now, and change nothing else; `withheld`: only those that
         rest because a reply could not be read. Returns how many there were.
         """
+        await self._audit.note("refresh withheld" if withheld else "refresh", target)
         due_now = {"$set": {"due_at": self._mongo.clock.now()}}
         return (await update_where(self._mongo, _selection(target, withheld=withheld), due_now)).matched
 
@@ -200,7 +201,7 @@ class MongoRegistry:
         ids = [str(row["_id"]) for row in await self._mongo.promised(found.to_list())]
         if not ids:
             return 0
-        await self._audit.note(f"resume rejected since {since.isoformat()}", provider, None)
+        await self._audit.note(f"resume rejected since {since.isoformat()}", provider, count=len(ids))
         refused = 0
         for start in range(0, len(ids), AT_ONCE):
             now = self._mongo.clock.now()
@@ -224,10 +225,10 @@ class MongoRegistry:
         paused = {
             "reason": Reason.OPERATOR.value,
             "since": self._mongo.clock.now(),
-            "by": self._audit.actor,
+            "by": self._audit.who.actor,
             "next_probe_at": None,
         }
-        await self._audit.note("pause", provider, None)
+        await self._audit.note("pause", provider)
         await self._mongo.promised(
             self._mongo.providers.update_one({"_id": provider}, {"$set": {"paused": paused}}, upsert=True)
         )
@@ -238,7 +239,7 @@ class MongoRegistry:
         found = await self._mongo.promised(self._mongo.providers.find_one({"_id": provider}))
         if not _rests(found):
             return False
-        await self._audit.note("resume", provider, None)
+        await self._audit.note("resume", provider)
         await self._mongo.promised(
             self._mongo.providers.update_one({"_id": provider}, {"$set": {"paused": None}})
         )

@@ -96,13 +96,11 @@ class MongoSetAside:
         found = await self._mongo.promised(self._mongo.tokens.find(query, UNREAD_FIELDS).to_list())
         return await self.set_aside([Unfit(document=one, why=why, unchanged=unchanged) for one in found])
 
-    def refused(self, codes: Mapping[str, int], provider: str) -> list[SetAside]:
+    def refused(self, whys: Mapping[str, str], provider: str) -> list[SetAside]:
         """MongoDB did not let these be claimed."""
         return [
-            self._in_quarantine(
-                token=name, provider=provider, message=f"MongoDB refuses to change it (code {code})"
-            )
-            for name, code in codes.items()
+            self._in_quarantine(token=name, provider=provider, message=f"MongoDB refuses to change it: {why}")
+            for name, why in whys.items()
         ]
 
     def _kept_in_mind(self, items: Iterable[SetAside], put_off: Collection[object]) -> list[SetAside]:

@@ -1,19 +1,19 @@
 """What most commands begin with: the settings, the providers in them, and the store they lead to."""
 
 import os
-import pwd
-import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 
+from daemon.adapters.audit import Audit
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo import Mongo
 from daemon.adapters.mongo_inspection import CHOOSE_DATABASE, tokens_elsewhere
 from daemon.adapters.mongo_keys import NOT_THE_KEY, prove
 from daemon.adapters.mongo_registry import MongoRegistry
+from daemon.commands.audit_log import SYSLOG, AuditLog
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
 from daemon.domain.provider import Definition
@@ -21,6 +21,7 @@ from daemon.runtime.clock import Clock
 from daemon.runtime.definitions import shipped
 from daemon.runtime.settings import Settings, load
 from daemon.runtime.store_access import open_mongo
+from daemon.runtime.who import who
 
 LOOK = timedelta(seconds=5)  # for stored texts, where a key has no check value yet
 
@@ -32,6 +33,7 @@ class Access:
     clock: Clock
     mongo: Mongo
     ring: KeyRing
+    audit: Audit
     registry: MongoRegistry
 
 
@@ -41,13 +43,15 @@ def read_settings(options: Options) -> Settings:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[Access]:
-    """Raises StoreLost, SettingsInvalid."""
+async def open_store(settings: Settings, *, reason: str | None = None) -> AsyncIterator[Access]:
+    """`reason`: why something is done, for the audit. Raises StoreLost, SettingsInvalid."""
     clock = Clock()
     async with open_mongo(settings, clock=clock) as mongo:
         ring = KeyRing(settings.keys.ring, active=settings.keys.active)
-        registry = MongoRegistry(mongo, ring, actor=actor())
-        yield Access(clock=clock, mongo=mongo, ring=ring, registry=registry)
+        audit = Audit(mongo, who=who(os.environ, reason=reason), log=AuditLog(SYSLOG))
+        yield Access(
+            clock=clock, mongo=mongo, ring=ring, audit=audit, registry=MongoRegistry(mongo, ring, audit)
+        )
 
 
 async def refuse_to_store(access: Access) -> None:
@@ -61,15 +65,6 @@ async def refuse_to_store(access: Access) -> None:
             f"keys.ring.{active}: key {active!r} {NOT_THE_KEY}, so nothing is sealed with it. Put the right key back under"
             " this id; `refreshd keys check` shows what each key opens"
         )
-
-
-def actor() -> str:
-    """Who gives this command, for the audit. By the user's number: $LOGNAME says whatever it is told to."""
-    try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # containers give numbers without names
-        name = str(os.getuid())
-    return f"{name}@{socket.gethostname()}"
 
 
 def known_providers(settings: Settings | None) -> dict[str, Definition]:

@@ -78,12 +78,12 @@ def add(
         received_at=received_at,
         body=_standard_input(),
     )
-    asyncio.run(_add(settings, Output(as_json=options.json), wish))
+    asyncio.run(_add(settings, options, wish))
     return Exit.DONE
 
 
-async def _add(settings: Settings, output: Output, wish: _Wish) -> None:
-    async with open_store(settings) as access:
+async def _add(settings: Settings, options: Options, wish: _Wish) -> None:
+    async with open_store(settings, reason=options.reason) as access:
         await _check_variables(access, wish)
         await refuse_to_store(access)
         now = access.clock.now()
@@ -98,7 +98,7 @@ async def _add(settings: Settings, output: Output, wish: _Wish) -> None:
             added = await access.registry.add(token, extra=consent.extra, meta=wish.meta)
         except Refused as why:
             raise Failed(str(why)) from None
-        _tell(output, added, token, now=now)
+        _tell(Output(as_json=options.json), added, token, consent, now=now)
 
 
 def _configured(settings: Settings, name: str) -> Provider:
@@ -144,12 +144,17 @@ def _token(wish: _Wish, consent: Consent, *, timing: Timing, now: datetime) -> T
         consent_ends_at=consent.consent_ends_at,
         vars=wish.variables,
     )
-    return replace(
-        token, due_at=first_due(wish.provider, token, now=now, chance=random.random(), timing=timing)
-    )
+    due_at = first_due(wish.provider, token, now=now, chance=random.random(), timing=timing)
+    return replace(token, due_at=now if due_at and not _is_good(consent, now) else due_at)
 
 
-def _tell(output: Output, added: Added, token: Token, *, now: datetime) -> None:
+def _is_good(consent: Consent, now: datetime) -> bool:
+    """Whether the access token is known to live on. Else it is renewed immediately: that costs one request."""
+    ends = consent.expires_at
+    return consent.end_is_known and not consent.unclear and (ends is None or ends > now)
+
+
+def _tell(output: Output, added: Added, token: Token, consent: Consent, *, now: datetime) -> None:
     """The id to standard output, for a program to take; the rest beside it."""
     record = {
         "id": added.id,
@@ -157,14 +162,27 @@ def _tell(output: Output, added: Added, token: Token, *, now: datetime) -> None:
         "revision": added.revision,
         "expires_at": token.expires_at,
         "due_at": token.due_at,
+        "not_understood": list(consent.unclear),
     }
     output.result(record, added.id)
     done = "Replaced what was stored; it is active again" if added.replaced else "Added"
-    if token.refresh_token is None:
-        output.note(f"{done}. It has no refresh token, so it can't be renewed and is only watched.")
+    for name in consent.unclear:
+        output.note(f"refreshd: {name!r} was not understood, so it is ignored")
+    if token.due_at is None:
+        why = "It has no refresh token, so it" if token.refresh_token is None else "It"
+        output.note(f"{done}. {why} can't be renewed and is only watched.")
     elif not output.as_json:
-        when = "at once" if token.due_at == now else moment(token.due_at, now=now)
-        output.note(f"{done}. It is renewed {when}.")
+        output.note(f"{done}. {_when(token, now=now)}")
+
+
+def _when(token: Token, *, now: datetime) -> str:
+    if token.due_at is not None and token.due_at > now:
+        return f"It is renewed {moment(token.due_at, now=now)}."
+    if token.access_token is None:
+        return "It is renewed now."
+    if token.expires_at is not None and token.expires_at <= now:
+        return f"Its access token ended {moment(token.expires_at, now=now)}, so it is renewed now."
+    return "The response doesn't say clearly when its access token ends, so it is renewed now."
 
 
 def _pairs(pairs: Sequence[str], option: str) -> dict[str, str]:

@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
-from daemon.adapters.audit import Audit
 from daemon.adapters.mongo_adoption import adopt as adopt_claims
 from daemon.adapters.mongo_adoption import owners, running_claims
-from daemon.commands.access import Access, actor, open_store, read_settings
+from daemon.commands.access import Access, open_store, read_settings
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
 from daemon.commands.output import Output
@@ -21,17 +20,18 @@ def adopt(options: Options, *, instance: str, confirm: Callable[[str], bool] | N
         raise Failed(
             f"{instance} is the daemon that runs here, in {settings.state_dir}: it is not gone. Name another instance"
         )
-    return asyncio.run(_adopt(settings, Output(as_json=options.json), instance, confirm))
+    return asyncio.run(_adopt(settings, options, instance, confirm))
 
 
 async def _adopt(
-    settings: Settings, output: Output, instance: str, confirm: Callable[[str], bool] | None
+    settings: Settings, options: Options, instance: str, confirm: Callable[[str], bool] | None
 ) -> int:
-    async with open_store(settings) as access:
+    output = Output(as_json=options.json)
+    async with open_store(settings, reason=options.reason) as access:
         known = await owners(access.mongo)
         if confirm is not None and not confirm(await _question(access, instance)):
             raise Failed("nothing was adopted")
-        count = await adopt_claims(access.mongo, Audit(access.mongo, actor=actor()), instance)
+        count = await adopt_claims(access.mongo, access.audit, instance)
     told = f"{count} claim{'s' * (count != 1)} of {instance} can be taken by others now"
     output.result({"instance": instance, "action": "adopted", "claims": count}, told)
     if count:

@@ -18,6 +18,7 @@ from daemon.commands.options import Options
 from daemon.domain.token import State
 
 NAME = "refreshd"
+LONGEST_REASON = 500  # characters
 
 
 Field = Literal["access_token", "refresh_token"]
@@ -42,6 +43,18 @@ EnvFile = Annotated[Path | None, typer.Option(help="NAME=value lines; the enviro
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an internal error came from.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")]
+
+
+def _reason(text: str | None) -> str | None:
+    if text is not None and len(text) > LONGEST_REASON:
+        raise typer.BadParameter(f"at most {LONGEST_REASON} characters")
+    return text
+
+
+Reason = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", callback=_reason, help="Why: it is stored in the audit record."),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 Targets = Annotated[
     list[str], typer.Argument(metavar="ID|PROVIDER", help="Tokens (an ID holds a colon) or providers.")
@@ -78,8 +91,8 @@ def _global(
     ctx.obj = Options(config=config, env_file=env_file, debug=debug, json=json)
 
 
-def _shared() -> dict[str, inspect.Parameter]:
-    """The options that stand after a command as well as before it."""
+def _shared(*, audited: bool) -> dict[str, inspect.Parameter]:
+    """The options that stand after a command as well as before it; and the one of every command that is audited."""
     kind = inspect.Parameter.KEYWORD_ONLY
     return {
         name: inspect.Parameter(name, kind, default=default, annotation=annotation)
@@ -88,15 +101,20 @@ def _shared() -> dict[str, inspect.Parameter]:
             ("env_file", None, EnvFile),
             ("debug", False, Debug),
             ("json", False, Json),
+            *((("reason", None, Reason),) if audited else ()),
         )
     }
 
 
-def _command(group: typer.Typer, name: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Make a function a command: it gets Options first, then its own arguments, and returns the exit code."""
+def _command(
+    group: typer.Typer, name: str, *, audited: bool = False
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Make a function a command: it gets Options first, then its own arguments, and returns the exit code. `audited`:
+    what it does is recorded, with the --reason for it.
+    """
 
     def register(function: Callable[..., int]) -> Callable[..., int]:
-        shared = _shared()
+        shared = _shared(audited=audited)
 
         def command(ctx: typer.Context, **given: Any) -> int:
             after = {key: given.pop(key) for key in shared}
@@ -168,7 +186,7 @@ def _check(options: Options) -> int:
     return check(options)
 
 
-@_command(app, "add")
+@_command(app, "add", audited=True)
 def _add(
     options: Options,
     *,
@@ -217,7 +235,7 @@ def _list(
     return list_tokens(options, provider=provider, state=state.value if state else None)
 
 
-@_command(app, "show")
+@_command(app, "show", audited=True)
 def _show(
     options: Options,
     *,
@@ -230,7 +248,7 @@ def _show(
     return show(options, name=id, reveal=reveal)
 
 
-@_command(app, "refresh")
+@_command(app, "refresh", audited=True)
 def _refresh(
     options: Options,
     *,
@@ -251,7 +269,7 @@ def _refresh(
     return refresh(options, targets=targets, withheld=withheld, wait=wait, timeout=timeout)
 
 
-@_command(app, "pause")
+@_command(app, "pause", audited=True)
 def _pause(options: Options, *, targets: Targets) -> int:
     """Let tokens or providers rest: nothing of theirs is refreshed until they are resumed."""
     from daemon.commands.resting import pause
@@ -259,7 +277,7 @@ def _pause(options: Options, *, targets: Targets) -> int:
     return pause(options, targets=targets)
 
 
-@_command(app, "resume")
+@_command(app, "resume", audited=True)
 def _resume(
     options: Options,
     *,
@@ -281,7 +299,7 @@ def _resume(
     return resume(options, targets=targets)
 
 
-@_command(app, "remove")
+@_command(app, "remove", audited=True)
 def _remove(
     options: Options,
     *,
@@ -294,7 +312,7 @@ def _remove(
     return remove(options, names=ids, confirm=_asking(yes=yes))
 
 
-@_command(app, "adopt")
+@_command(app, "adopt", audited=True)
 def _adopt(
     options: Options,
     *,
@@ -310,6 +328,34 @@ def _adopt(
     return adopt(options, instance=instance, confirm=_asking(yes=yes))
 
 
+@_command(app, "audit")
+def _audit(
+    options: Options,
+    *,
+    since: Annotated[
+        Any,
+        typer.Option(parser=_since, metavar="TIME|DURATION", help="At or after (2026-01-31T12:00:00Z, 2h)."),
+    ] = None,
+    until: Annotated[Any, typer.Option(parser=_since, metavar="TIME|DURATION", help="Before that.")] = None,
+    who: Annotated[
+        str | None, typer.Option("--who", "--actor", help="By this person, user or user@host.")
+    ] = None,
+    action: Annotated[str | None, typer.Option(help="Only this action: add, pause, reveal, ...")] = None,
+    token: Annotated[
+        str | None, typer.Option(metavar="ID", help="About this token, key or instance.")
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option(autocompletion=_providers, help="About this provider or its tokens.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
+) -> int:
+    """Show who did what to which token, newest first; with --json one object a line."""
+    from daemon.commands.audit import audit
+
+    wanted = {"who": who, "action": action, "token": token, "provider": provider}
+    return audit(options, since=since, until=until, limit=limit, **wanted)
+
+
 @_command(journal_app, "list")
 def _journal_list(options: Options) -> int:
     """List this instance's entries, also while the daemon runs; with --json one object a line. Never a reply."""
@@ -318,7 +364,7 @@ def _journal_list(options: Options) -> int:
     return list_entries(options)
 
 
-@_command(journal_app, "replay")
+@_command(journal_app, "replay", audited=True)
 def _journal_replay(
     options: Options,
     *,
@@ -344,7 +390,7 @@ def _journal_replay(
     return replay(options, file=file, everything=everything, old_entries=old_entries)
 
 
-@_command(journal_app, "reveal")
+@_command(journal_app, "reveal", audited=True)
 def _journal_reveal(
     options: Options,
     *,
@@ -359,7 +405,7 @@ def _journal_reveal(
     return reveal(options, entry=entry)
 
 
-@_command(journal_app, "discard")
+@_command(journal_app, "discard", audited=True)
 def _journal_discard(
     options: Options,
     *,
@@ -403,7 +449,7 @@ def _generate(options: Options) -> int:
     return generate(options)
 
 
-@_command(keys_app, "reader")
+@_command(keys_app, "reader", audited=True)
 def _reader(
     options: Options,
     *,
@@ -415,7 +461,7 @@ def _reader(
     return reader(options, key_id=key_id)
 
 
-@_command(keys_app, "check")
+@_command(keys_app, "check", audited=True)
 def _check_keys(
     options: Options,
     *,

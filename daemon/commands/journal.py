@@ -7,11 +7,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from daemon.adapters.audit import Audit
 from daemon.adapters.journal import JournalDamaged
 from daemon.adapters.journal_file import Listed, discard, listed, revealed
 from daemon.adapters.keyring import Unopenable
-from daemon.commands.access import actor, open_store, read_settings
+from daemon.commands.access import open_store, read_settings
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
 from daemon.commands.output import Column, Output, printable
@@ -100,7 +99,7 @@ def reveal(options: Options, *, entry: int) -> int:
     if found is None:
         raise _unknown(entry)
     about, reply = found
-    asyncio.run(_note(settings, "reveal_reply", [about]))
+    asyncio.run(_note(settings, options, "reveal_reply", [about]))
     output.note("refreshd: this reply may hold live tokens: keep it from logs and shells' histories")
     output.reveal(_whole(about, reply), printable(_as_received(about, reply)))
     return Exit.DONE
@@ -164,7 +163,7 @@ def discard_entries(
         elif confirm is not None and not confirm(_question(found)):
             raise Failed("nothing was discarded")
         else:
-            asyncio.run(_discard(settings, found))
+            asyncio.run(_discard(settings, options, found))
     for entry in found:
         output.result(
             {**_record(entry), "action": "discarded"}, f"entry {entry.key} discarded: {_told(entry)}"
@@ -199,17 +198,16 @@ def _question(found: Sequence[Listed]) -> str:
     return f"Delete {len(found)} replies ({each})? They may hold the only copies of refresh tokens."
 
 
-async def _discard(settings: Settings, found: Sequence[Listed]) -> None:
-    await _note(settings, "discard", found)
+async def _discard(settings: Settings, options: Options, found: Sequence[Listed]) -> None:
+    await _note(settings, options, "discard", found)
     try:
         discard(_journal(settings), [entry.key for entry in found])
     except JournalDamaged as why:
         raise Failed(str(why)) from None
 
 
-async def _note(settings: Settings, action: str, entries: Sequence[Listed]) -> None:
+async def _note(settings: Settings, options: Options, action: str, entries: Sequence[Listed]) -> None:
     """Write to the audit what will be done to these entries. Raises StoreLost."""
-    async with open_store(settings) as access:
-        audit = Audit(access.mongo, actor=actor())
+    async with open_store(settings, reason=options.reason) as access:
         for entry in entries:
-            await audit.note(action, entry.token, None)
+            await access.audit.note(action, entry.token)

@@ -41,7 +41,7 @@ def replay(options: Options, *, file: Path, everything: bool, old_entries: bool)
     with TemporaryDirectory(prefix="refreshd-") as directory:
         try:
             copy = copied(file, Path(directory), everything=everything)
-            tally = asyncio.run(_replay(settings, output, copy, old_entries=old_entries))
+            tally = asyncio.run(_replay(settings, options, copy, old_entries=old_entries))
         except JournalDamaged as why:
             raise Failed(str(why)) from None
     counts = {result: tally[result] for result in _RESULTS}
@@ -50,12 +50,13 @@ def replay(options: Options, *, file: Path, everything: bool, old_entries: bool)
     return Exit.FAILED if counts["unusable"] else Exit.DONE
 
 
-async def _replay(settings: Settings, output: Output, copy: Path, *, old_entries: bool) -> Counter[str]:
+async def _replay(settings: Settings, options: Options, copy: Path, *, old_entries: bool) -> Counter[str]:
+    output = Output(as_json=options.json)
     ring = key_ring(settings)
     journal = SqliteJournal(copy, keyring=lambda: ring, unbound=old_entries)
     await journal.open()
     try:
-        async with open_store(settings) as access:
+        async with open_store(settings, reason=options.reason) as access:
             salvage = _Salvage(settings, access, ring, journal, output)
             tally = await salvage.all(await journal.entries())
     finally:
@@ -81,6 +82,7 @@ class _Salvage:
     ) -> None:
         refresh = settings.refresh
         self._output = output
+        self._audit = access.audit
         self._journal = journal
         self._providers = dict(settings.providers)
         self._store = MongoStore(
@@ -128,6 +130,7 @@ class _Salvage:
             claim = await self._store.recall(entry)
             if claim is None:
                 return "superseded"  # the token was removed
+            await self._audit.note("replay", entry.token)
             return (await self._refresher.conclude(claim, entry)).conclusion
         except StoreLost:
             raise

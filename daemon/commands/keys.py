@@ -7,11 +7,10 @@ import os
 from base64 import b64encode
 from collections.abc import Callable
 
-from daemon.adapters.audit import Audit
 from daemon.adapters.keyring import KEY_BYTES, KeyRing
 from daemon.adapters.mongo_contents import LIMIT
 from daemon.adapters.mongo_keys import CheckValue, Proof, prove, renew_check_value
-from daemon.commands.access import Access, actor, open_store, read_settings
+from daemon.commands.access import Access, open_store, read_settings
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
 from daemon.commands.output import Column, Output
@@ -35,15 +34,24 @@ def generate(options: Options) -> int:
 
 
 def reader(options: Options, *, key_id: str | None) -> int:
-    """The reader key of one key of the ring, of the active one if none is named. JSON, since programs take it."""
-    keys = read_settings(options).keys
+    """The reader key of one key of the ring, of the active one if none is named, once the audit of it is written. JSON,
+    since programs take it.
+    """
+    settings = read_settings(options)
+    keys = settings.keys
     key_id = key_id or keys.active
     if key_id not in keys.ring:
         raise Failed(f"no key {key_id!r} is on the ring. Use one of: {', '.join(keys.ring)}", Exit.USAGE)
+    asyncio.run(_note_reader(settings, options, key_id))
     key = KeyRing(keys.ring, active=keys.active).field_key(READER_FIELD, key_id)
     record = {"field": READER_FIELD, "key_id": key_id, "key": b64encode(key).decode()}
     Output(as_json=True).reveal(record, "")
     return Exit.DONE
+
+
+async def _note_reader(settings: Settings, options: Options, key_id: str) -> None:
+    async with open_store(settings, reason=options.reason) as access:
+        await access.audit.note("reader_key", key_id)
 
 
 def check_keys(options: Options, *, renew: str | None, confirm: Callable[[str], bool] | None) -> int:
@@ -52,10 +60,9 @@ def check_keys(options: Options, *, renew: str | None, confirm: Callable[[str], 
     if renew is not None and renew not in settings.keys.ring:
         known = ", ".join(settings.keys.ring)
         raise Failed(f"no key {renew!r} is on the ring. Use one of: {known}", Exit.USAGE)
-    output = Output(as_json=options.json)
     if renew is None:
-        return asyncio.run(_show(settings, output))
-    return asyncio.run(_renew(settings, output, renew, confirm))
+        return asyncio.run(_show(settings, Output(as_json=options.json)))
+    return asyncio.run(_renew(settings, options, renew, confirm))
 
 
 async def _show(settings: Settings, output: Output) -> int:
@@ -69,16 +76,16 @@ async def _show(settings: Settings, output: Output) -> int:
 
 
 async def _renew(
-    settings: Settings, output: Output, key_id: str, confirm: Callable[[str], bool] | None
+    settings: Settings, options: Options, key_id: str, confirm: Callable[[str], bool] | None
 ) -> int:
-    async with open_store(settings) as access:
+    async with open_store(settings, reason=options.reason) as access:
         (proof,) = [one for one in await _proofs(access) if one.key_id == key_id]
         question = f"{_opened(proof)} stored values open with key {key_id!r}. Replace its check value?"
         if confirm is not None and not confirm(question):
             raise Failed("nothing was changed")
-        await renew_check_value(access.mongo, access.ring, key_id, Audit(access.mongo, actor=actor()))
+        await renew_check_value(access.mongo, access.ring, key_id, access.audit)
     record = {"key_id": key_id, "opened": len(proof.opened), "looked_at": _looked_at(proof)}
-    output.result(
+    Output(as_json=options.json).result(
         record, f"{key_id}: check value replaced; {_opened(proof)} stored values open with this key"
     )
     return Exit.DONE

@@ -79,12 +79,13 @@ def show(options: Options, *, name: str, reveal: str | None) -> int:
             f"{name!r} is not a token's id: an id is PROVIDER:ACCOUNT, like {like}. Give the whole id",
             Exit.USAGE,
         )
-    asyncio.run(_show(settings, Output(as_json=options.json), name, reveal))
+    asyncio.run(_show(settings, options, name, reveal))
     return Exit.DONE
 
 
-async def _show(settings: Settings, output: Output, name: str, reveal: str | None) -> None:
-    async with open_store(settings) as access:
+async def _show(settings: Settings, options: Options, name: str, reveal: str | None) -> None:
+    output = Output(as_json=options.json)
+    async with open_store(settings, reason=options.reason) as access:
         try:
             if reveal is not None:
                 secret = await access.registry.reveal(name, reveal)

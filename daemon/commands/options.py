@@ -12,3 +12,4 @@ class Options:
     env_file: Path | None = None
     debug: bool = False
     json: bool = False
+    reason: str | None = None  # why, for the audit

@@ -200,6 +200,7 @@ def _signs(signs: Sequence[Sign], standard: str) -> str:
         + (f" with status {' or '.join(map(str, sorted(sign.status)))}" if sign.status else "")
         + (f" (wait {span(sign.wait)})" if sign.wait else "")
         + (" (perhaps done all the same: asked once more)" if sign.doubt else "")
+        + (" (in that customer's tenant only: the others go on)" if sign.tenant else "")
         for sign in signs
     ]
     return "; ".join([*own, standard])

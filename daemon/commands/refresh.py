@@ -34,13 +34,14 @@ def refresh(options: Options, *, targets: list[str], withheld: bool, wait: bool,
     settings = read_settings(options)
     check_targets(targets, settings)
     limit = timeout if wait else None
-    return asyncio.run(_refresh(settings, Output(as_json=options.json), targets, limit, withheld=withheld))
+    return asyncio.run(_refresh(settings, options, targets, limit, withheld=withheld))
 
 
 async def _refresh(
-    settings: Settings, output: Output, targets: list[str], limit: timedelta | None, *, withheld: bool
+    settings: Settings, options: Options, targets: list[str], limit: timedelta | None, *, withheld: bool
 ) -> int:
-    async with open_store(settings) as access:
+    output = Output(as_json=options.json)
+    async with open_store(settings, reason=options.reason) as access:
         registry = access.registry
         before: dict[str, Progress] = {}
         for target in targets:

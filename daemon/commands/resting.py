@@ -40,13 +40,14 @@ def resume_rejected(options: Options, *, targets: list[str], since: datetime | t
             raise Failed(f"--rejected-since takes providers, and {target!r} is a token's id", Exit.USAGE)
     settings = read_settings(options)
     check_targets(targets, settings)
-    return asyncio.run(_resume_rejected(settings, Output(as_json=options.json), targets, since))
+    return asyncio.run(_resume_rejected(settings, options, targets, since))
 
 
 async def _resume_rejected(
-    settings: Settings, output: Output, targets: list[str], since: datetime | timedelta
+    settings: Settings, options: Options, targets: list[str], since: datetime | timedelta
 ) -> int:
-    async with open_store(settings) as access:
+    output = Output(as_json=options.json)
+    async with open_store(settings, reason=options.reason) as access:
         at = access.clock.now() - since if isinstance(since, timedelta) else since
         for target in targets:
             count = await access.registry.resume_rejected(target, since=at)
@@ -69,21 +70,21 @@ def remove(options: Options, *, names: list[str], confirm: Callable[[str], bool]
         await registry.remove(name)
         return True
 
-    return asyncio.run(_do(settings, Output(as_json=options.json), names, deed, done="removed", idle=""))
+    return asyncio.run(_do(settings, options, names, deed, done="removed", idle=""))
 
 
 def _each(options: Options, targets: list[str], deed: Deed, *, done: str, idle: str) -> int:
     settings = read_settings(options)
     check_targets(targets, settings)
-    return asyncio.run(_do(settings, Output(as_json=options.json), targets, deed, done=done, idle=idle))
+    return asyncio.run(_do(settings, options, targets, deed, done=done, idle=idle))
 
 
 async def _do(
-    settings: Settings, output: Output, targets: list[str], deed: Deed, *, done: str, idle: str
+    settings: Settings, options: Options, targets: list[str], deed: Deed, *, done: str, idle: str
 ) -> int:
     """One after the other; what can't be done to one keeps none of the others from it."""
-    failed = False
-    async with open_store(settings) as access:
+    failed, output = False, Output(as_json=options.json)
+    async with open_store(settings, reason=options.reason) as access:
         for target in targets:
             try:
                 changed = await deed(access.registry, target)

@@ -70,7 +70,7 @@ class Cause(Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unavailable:
     """Time must pass. `in_doubt`: the provider may have processed the request. `throttled`: the provider asks
-    refreshd to slow down.
+    refreshd to slow down. `rest`: how long refreshd waits at least, unless the access token ends sooner.
     """
 
     code: str
@@ -79,6 +79,7 @@ class Unavailable:
     in_doubt: bool = False
     throttled: bool = False
     cause: Cause = Cause.OUTAGE
+    rest: timedelta = timedelta(0)
 
 
 Answer = Granted | Unread | Rejected | Misconfigured | Unavailable

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from daemon.domain.expiry import end_of, jwt_end
-from daemon.domain.provider import Definition, ExpiryUnit, Grant
+from daemon.domain.consent_ends import Ends, read_ends
+from daemon.domain.provider import Definition, Grant
 from daemon.domain.response_parser import Body
 from daemon.domain.secret import Secret
+from daemon.domain.sender_constraint import is_sender_constrained, names_a_key
 from daemon.domain.token_response import (
     ASSUMED_LIFETIME,
-    at_path,
     first,
     first_text,
     holds_refresh_token_elsewhere,
@@ -27,15 +27,9 @@ _CAMEL = {
     "accessToken": "access_token",
     "refreshToken": "refresh_token",
     "tokenType": "token_type",
-    "expiresIn": "expires_in",
-    "expiresAt": "expires_at",
-    "refreshTokenExpiresIn": "refresh_token_expires_in",
-    "refreshTokenExpiresAt": "refresh_token_expires_at",
 }
-_TOKEN = re.compile(
-    r"[\x21-\x7e]+"
-)  # RFC 6749 appendix A.12 and A.17, and no blanks: they only come by accident
-_NEVER = (None, 0, "0", "never")  # how providers say that something doesn't end
+# RFC 6749 appendix A.12 and A.17, and no blanks: they only come by accident.
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class ConsentInvalid(ValueError):
@@ -56,6 +50,8 @@ class Consent:
     expires_at: datetime | None  # None: it never expires
     refresh_expires_at: datetime | None = None
     consent_ends_at: datetime | None = None
+    end_is_known: bool = True  # else `expires_at` is assumed, and the token may have ended already
+    unclear: tuple[str, ...] = ()  # fields that sound like an end and were not understood
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -79,19 +75,35 @@ def read_consent(definition: Definition, body: Body, *, received_at: datetime, n
         raise ConsentInvalid(
             "the refresh token stands where nobody looks for it: give it as 'refresh_token' at the top"
         )
+    if is_sender_constrained(first_text(body, shape.token_type)) or (access and names_a_key(access.reveal())):
+        raise ConsentInvalid(
+            "the tokens are bound to a key (DPoP, a client certificate or the like): refreshd can't prove possession of"
+            " that key, so renew them where the key is"
+        )
     if access is None and refresh is None and definition.grant is not Grant.CLIENT_CREDENTIALS:
         raise ConsentInvalid(
             "neither 'access_token' nor 'refresh_token' is there: give the provider's whole token response"
+        )
+    ends = read_ends(
+        definition, body, access_token=access.reveal() if access else "", received_at=received_at
+    )
+    renewable = _is_renewable(definition.grant, refresh)
+    if ends.unclear and not renewable:
+        raise ConsentInvalid(
+            f"{_quoted(ends.unclear)} not understood, and nothing renews this token: give its end in seconds, or as a"
+            " date such as 2026-01-31T12:00:00Z, or leave the field out"
         )
     return Consent(
         access_token=access,
         refresh_token=refresh,
         token_type=first_text(body, shape.token_type) or None,
         scope=scope(first(body, shape.scope)),
-        issued_at=received_at,
-        expires_at=_access_end(definition, body, access, refresh, received_at) if access else now,
-        refresh_expires_at=_refresh_end(definition, body, received_at) if refresh else None,
-        consent_ends_at=_consent_end(definition, received_at) if refresh else None,
+        issued_at=ends.born_at,
+        expires_at=_access_end(definition, ends, renewable=renewable) if access else now,
+        refresh_expires_at=ends.refresh or _refresh_end(definition, ends.born_at) if refresh else None,
+        consent_ends_at=ends.consent or _consent_end(definition, ends.born_at) if refresh else None,
+        end_is_known=access is None or ends.access is not None or not renewable,
+        unclear=ends.unclear,
         extra=kept(definition, body),
     )
 
@@ -127,57 +139,27 @@ def _token(body: Body, paths: Sequence[str]) -> Secret | None:
     return Secret(value)
 
 
-def _access_end(
-    definition: Definition,
-    body: Body,
-    access: Secret,
-    refresh: Secret | None,
-    received_at: datetime,
-) -> datetime | None:
-    """An absolute end counts first: a response that was kept for a while still holds the `expires_in` of its birth.
-
-    Where nothing is told, what can be renewed is taken to end, and what can't is taken to stay.
-    """
-    shape = definition.reply
-    end = (
-        _told(body, (*shape.expires_at, "expires_at"), received_at)
-        or _told(body, (*shape.expires_in, "expires_in"), received_at, unit=definition.expires_in_unit)
-        or jwt_end(access.reveal())
-    )
-    if end or not _is_renewable(definition.grant, refresh):
-        return end
-    return received_at + (definition.access_lifetime or ASSUMED_LIFETIME)
+def _access_end(definition: Definition, ends: Ends, *, renewable: bool) -> datetime | None:
+    """If nothing says when it ends, a token that can be renewed is assumed to end, and any other to stay."""
+    if ends.access or not renewable:
+        return ends.access
+    return ends.born_at + (definition.access_lifetime or ASSUMED_LIFETIME)
 
 
 def _is_renewable(grant: Grant, refresh: Secret | None) -> bool:
     return grant is not Grant.NONE and (refresh is not None or grant is not Grant.REFRESH_TOKEN)
 
 
-def _refresh_end(definition: Definition, body: Body, received_at: datetime) -> datetime | None:
-    """As told, else as documented: an end that the consent fixes is kept rather than one that every use moves."""
-    if end := _told(body, definition.reply.refresh_expires_in, received_at):
-        return end
+def _refresh_end(definition: Definition, born_at: datetime) -> datetime | None:
+    """As documented: an end that the consent fixes is kept rather than one that every use moves."""
     documented = filter(None, (definition.refresh_lifetime, definition.refresh_idle))
-    return min((received_at + span for span in documented), default=None)
+    return min((born_at + span for span in documented), default=None)
 
 
-def _consent_end(definition: Definition, received_at: datetime) -> datetime | None:
-    """When the owner must consent again, however often the token is renewed."""
-    return received_at + definition.refresh_lifetime if definition.refresh_lifetime else None
+def _consent_end(definition: Definition, born_at: datetime) -> datetime | None:
+    """When the owner must consent again, however often the token is renewed: as documented."""
+    return born_at + definition.refresh_lifetime if definition.refresh_lifetime else None
 
 
-def _told(
-    body: Body, paths: Sequence[str], received_at: datetime, *, unit: ExpiryUnit = ExpiryUnit.SECONDS
-) -> datetime | None:
-    value, name = (
-        first(body, paths),
-        next((path for path in paths if at_path(body, path) is not None), paths[-1]),
-    )
-    if value in _NEVER and not isinstance(value, bool):
-        return None
-    end = end_of(value, asked_at=received_at, unit=unit)
-    if end is None:
-        raise ConsentInvalid(
-            f"'{name}' is not understood: give seconds, or a date such as 2026-01-31T12:00:00Z, or leave it out"
-        )
-    return end
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names) + (" is" if len(names) == 1 else " are")

@@ -167,8 +167,9 @@ def _refused(
     )
     if (sign := shown(known.unavailable, reply.status, body)) is not None:
         return _temporary(later, sign)
-    if shown(known.misconfigured, reply.status, body):
-        return Misconfigured(code=error.code, message=error.message, concerns=Concern.CLIENT)
+    if (sign := shown(known.misconfigured, reply.status, body)) is not None:
+        reach = Concern.TOKEN if sign.tenant else Concern.CLIENT
+        return Misconfigured(code=error.code, message=error.message, concerns=reach)
     if 300 <= reply.status < 400:
         return _moved(provider, token, reply)
     if _is_verdict(known, reply, body, error):
@@ -220,8 +221,7 @@ def _no_grant(reply: Reply, parsed: Parsed, body: Body, later: Unavailable) -> U
     reached the provider behind it.
     """
     if body:
-        wait = max(REFUSAL_WAIT, later.retry_after or NO_WAIT)
-        return replace(later, retry_after=wait, cause=Cause.REFUSAL)
+        return replace(later, rest=REFUSAL_WAIT, cause=Cause.REFUSAL)
     words = f": {later.message}" if later.message != _status(reply) else ""
     message = f"{_status(reply)} with {_kind(parsed)} instead of tokens{words}"[:300]
     return Unavailable(

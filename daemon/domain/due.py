@@ -9,6 +9,7 @@ from daemon.domain.token import FailureKind, State, Token
 from daemon.domain.token_response import ASSUMED_LIFETIME
 
 REST = timedelta(seconds=10)  # at least this between two renewals, but never more than half a lifetime
+SAME_MOMENT = timedelta(seconds=1)  # between an application's two looks at its clock
 RETRY_MARGIN = timedelta(minutes=1)  # a retry comes this long before the refresh token's own end
 
 
@@ -28,7 +29,7 @@ def first_look(
     Only an active token with something to present is presented; any other that is due is put back to rest. Asking
     again too soon, or long before the end, waits where the definition says that this is useless or harmful; a doubt
     does not wait. A document that an application inserted (no `revision`) and that expires beyond the window is
-    scheduled, not refreshed.
+    scheduled, not refreshed, unless its date is a wish.
     """
     known = provider.definition
     if token.state is not State.ACTIVE or not _is_presentable(known, token):
@@ -39,7 +40,7 @@ def first_look(
     if again is not None and now < again:
         return Scheduled(due_at=again)
     early = _is_too_early(known, token, now)
-    if token.revision is None or early:
+    if early or (token.revision is None and not _is_wish(token, now)):
         due = _planned(provider, token, now=now, chance=chance, timing=timing)
         return Scheduled(due_at=due) if early or due > now + REST else None
     return None
@@ -70,6 +71,22 @@ def _is_presentable(known: Definition, token: Token) -> bool:
             return False
 
 
+def _is_wish(token: Token, now: datetime) -> bool:
+    """Whether an application asks for a renewal now, of a token that refreshd has not touched yet: after a 401, say.
+
+    Such a date lies later than the token's birth. An application that writes "now" into each new document means no
+    wish: its date and the birth are the same moment. So is any date that lies before the birth.
+    """
+    return token.due_at is not None and _born(token, now) + SAME_MOMENT < token.due_at <= now
+
+
+def _born(token: Token, now: datetime) -> datetime:
+    """When the token was issued. If it doesn't say so, its lifetime is assumed, and then the window is a whole one."""
+    if token.issued_at is not None or token.expires_at is None:
+        return token.issued_at or now
+    return min(now, max(now, token.expires_at) - ASSUMED_LIFETIME)
+
+
 def _next_allowed(known: Definition, token: Token) -> datetime | None:
     """When the provider may be asked for this token again, where it wants a rest between two requests, or a
     rejection counts only when it is repeated later. Whoever sets `due_at` to now knows of neither.
@@ -93,15 +110,13 @@ def _is_too_early(known: Definition, token: Token, now: datetime) -> bool:
 
 
 def _planned(provider: Provider, token: Token, *, now: datetime, chance: float, timing: Timing) -> datetime:
-    """When a token is due that we have not renewed yet; now, where nothing says when it ends. Where it doesn't say
-    when it was issued, the assumed lifetime makes the window a whole one.
-    """
+    """When a token is due that we have not renewed yet; now, where nothing says when it ends."""
     if token.expires_at is None:
         return now
     return due_at(
         provider,
         token.expires_at,
-        issued_at=token.issued_at or min(now, max(now, token.expires_at) - ASSUMED_LIFETIME),
+        issued_at=_born(token, now),
         now=now,
         chance=chance,
         timing=timing,

@@ -1,14 +1,17 @@
 """When a reply says that something ends: seconds or milliseconds, numbers or text, relative or absolute, or a JWT."""
 
 import json
+import re
 from base64 import urlsafe_b64decode
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 from daemon.domain.provider import ExpiryUnit
 
 LONGEST = timedelta(days=3660)  # ten years: whatever claims to live longer is taken to live that long
 _ABSOLUTE = 1_000_000_000  # as seconds 31 years: a number above it is a point in time (2001 or later)
 _ABSOLUTE_MS = 1_000_000_000_000
+_HTTP_DATE = re.compile(r"[A-Z][a-z]{2,8},? \d{1,2}[ -][A-Z][a-z]{2}[ -]\d{2,4} \d\d:\d\d")
 
 
 def end_of(value: object, *, asked_at: datetime, unit: ExpiryUnit = ExpiryUnit.SECONDS) -> datetime | None:
@@ -20,7 +23,7 @@ def end_of(value: object, *, asked_at: datetime, unit: ExpiryUnit = ExpiryUnit.S
     if isinstance(value, str):
         value = value.strip()
         if not _is_number(value):
-            return _iso(value)
+            return _date(value)
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         return None
@@ -54,14 +57,27 @@ def _is_number(text: str) -> bool:
     return text.isascii()
 
 
-def _iso(text: str) -> datetime | None:
+def _date(text: str) -> datetime | None:
+    """A date as ISO 8601 or an HTTP header has it (ASP.NET's `.expires`). The year 1 is Go's and .NET's word for none."""
+    instant: datetime | None
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
+        instant = _http_date(text)
+    if instant is None or instant.year == 1:
         return None
     try:
         return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
     except OverflowError:
+        return None
+
+
+def _http_date(text: str) -> datetime | None:
+    if not _HTTP_DATE.match(text):
+        return None
+    try:
+        return parsedate_to_datetime(text)
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None
 
 

@@ -192,7 +192,10 @@ def _in_doubt(
     wait = (
         IN_DOUBT_RETRY
         if tries == 1
-        else _rested(known, backoff(token.failures, chance=chance, longest=longest))
+        else _rested(
+            known,
+            _until_the_end(token, backoff(token.failures, chance=chance, longest=longest), now=now),
+        )
     )
     wait = max(wait, _asked_for(answer))
     return Postponed(
@@ -218,9 +221,8 @@ def _postponed(
     """
     floor = _rested(known, max(floor, _asked_for(answer)))
     longest = longest_wait(token, answer, now=now, doubted=doubted)
-    wait = backoff(token.failures, chance=chance, longest=longest)
-    if token.expires_at is not None and token.expires_at > now:
-        wait = min(wait, token.expires_at - now)
+    wait = max(backoff(token.failures, chance=chance, longest=longest), _own_rest(answer))
+    wait = _until_the_end(token, wait, now=now)
     return Postponed(
         failure=_failure(_kind_of(token, answer, now=now, doubted=doubted), answer, now),
         failures=token.failures + 1,
@@ -264,6 +266,16 @@ def _asked_for(answer: Rejected | Misconfigured | Unavailable) -> timedelta:
     """The wait that the provider asks for (Retry-After)."""
     wait = answer.retry_after if isinstance(answer, Unavailable) else None
     return wait or timedelta(0)
+
+
+def _until_the_end(token: Token, wait: timedelta, *, now: datetime) -> timedelta:
+    """`wait`, which never passes over the access token's end: a provider may refuse to renew what has not ended yet."""
+    ends = token.expires_at
+    return wait if ends is None or ends <= now else min(wait, ends - now)
+
+
+def _own_rest(answer: Rejected | Misconfigured | Unavailable) -> timedelta:
+    return answer.rest if isinstance(answer, Unavailable) else timedelta(0)
 
 
 def _rested(known: Definition, wait: timedelta) -> timedelta:

@@ -23,7 +23,8 @@ class Grant(StrEnum):
 class ClientAuth(StrEnum):
     """How the client proves itself to the token endpoint (RFC 6749 §2.3)."""
 
-    BASIC = "basic"
+    BASIC = "basic"  # form-encoded first, as RFC 6749 wants it
+    BASIC_PLAIN = "basic_plain"  # as they are, as RFC 7617 has it
     POST = "post"
     SECRET_AS_USER = "secret_as_user"  # noqa: S105  Basic, with the secret in the user's place and no password
     PRIVATE_KEY_JWT = "private_key_jwt"  # a signed assertion (RFC 7523 §2.2)
@@ -90,7 +91,8 @@ class Rate:
 class Sign:
     """How one meaning looks in a reply: the text at `field` (a dotted path in the body) is one of `values`, or
     matches `pattern`; where `status` is not empty, the status must be one of them too. `wait` and `doubt` are for
-    a temporary failure: not to be asked sooner, and perhaps processed all the same.
+    a temporary failure: not to be asked sooner, and perhaps processed all the same. `tenant` is for a refused client: in
+    this customer's tenant only.
     """
 
     field: str
@@ -99,6 +101,7 @@ class Sign:
     status: frozenset[int] = frozenset()
     wait: timedelta | None = None
     doubt: bool = False
+    tenant: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,7 +82,7 @@ def refusal_of(provider: Provider, token: Token, status: int, parsed: Parsed, bo
     label = name if readable else masked(name, hide, limit=_CODE_LIMIT)
     label = label or shown_value(known, status, body) or masked(_code_elsewhere(body, status), hide)
     words = _words_in(known, body) if parsed.objects else _words_of_text(parsed)
-    message = masked(words, hide) or (label if name else f"HTTP {status}")
+    message = masked(words, hide) or (label if name else "") or f"HTTP {status}"
     if body and not name and 200 <= status < 300:
         fields = f" (HTTP {status} without a token; its fields: {_names_in(body, hide)})"
         message = (message[:200] + fields)[:300]

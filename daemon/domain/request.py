@@ -77,7 +77,7 @@ def _presented(grant: Grant, token: Token) -> dict[str, str]:
 def _client_fields(provider: Provider, *, audience: str, now: datetime) -> dict[str, str]:
     known = {"client_id": provider.client_id}
     match provider.definition.client_auth:
-        case ClientAuth.BASIC | ClientAuth.SECRET_AS_USER:
+        case ClientAuth.BASIC | ClientAuth.BASIC_PLAIN | ClientAuth.SECRET_AS_USER:
             return {}
         case ClientAuth.NONE:
             return known
@@ -99,11 +99,14 @@ def _headers(provider: Provider) -> dict[str, str]:
 
 
 def _client_headers(provider: Provider) -> dict[str, str]:
-    """Basic credentials are form-encoded first: RFC 6749 §2.3.1."""
-    secret = form_value(provider.client_secret.reveal()) if provider.client_secret else ""
+    """Basic credentials are form-encoded first (RFC 6749 §2.3.1), unless the definition says that they are not."""
+    plain = provider.client_secret.reveal() if provider.client_secret else ""
+    secret = form_value(plain)
     match provider.definition.client_auth:
         case ClientAuth.BASIC:
             pair = f"{form_value(provider.client_id)}:{secret}"
+        case ClientAuth.BASIC_PLAIN:
+            pair = f"{provider.client_id}:{plain}"
         case ClientAuth.SECRET_AS_USER:
             pair = f"{secret}:"
         case _:

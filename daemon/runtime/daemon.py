@@ -1,6 +1,7 @@
 """The life of the daemon: start, sweep, reload, drain, stop."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
@@ -8,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from daemon import __version__
+from daemon.adapters.audit import Audit, Record
 from daemon.adapters.embedded_mongod import EmbeddedMongod, MongodFailed
 from daemon.adapters.event_log import EventLog, loop_errors
 from daemon.adapters.mongo import Refusal
@@ -35,11 +37,12 @@ from daemon.runtime.instance import Instance
 from daemon.runtime.key_check import KeyCheck
 from daemon.runtime.own_row import OwnRow
 from daemon.runtime.provider_settings import most_in_flight
-from daemon.runtime.reload import needs_restart, secrets_of
+from daemon.runtime.reload import moved, needs_restart, secrets_of
 from daemon.runtime.schedule import Schedule
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.settings import Settings, SettingsInvalid
 from daemon.runtime.view import View
+from daemon.runtime.who import who
 
 COUNT_EVERY = timedelta(seconds=15)
 COUNT_SHARE = 100  # counting the whole store takes at most this part of MongoDB's time
@@ -116,6 +119,7 @@ class Daemon:
         self._parts, self._view.parts, self._view.providers = parts, parts, providers
         asyncio.get_running_loop().set_exception_handler(loop_errors(parts.observe))
         self._key_check = KeyCheck(parts.keys, parts.mongo, self._log)
+        self._audit = Audit(parts.mongo, who=who(os.environ), log=self._log_record)
         self._own_row = OwnRow(parts.mongo, parts.keys, parts.journal, self._instance, self._log)
         closing.push_async_callback(parts.mongo.close)
         closing.push_async_callback(parts.endpoint.close)
@@ -152,6 +156,9 @@ class Daemon:
         self._view.sweep_begins()  # counted from now, so that a first sweep which never starts is noticed too
         pings = self._manager.feed_watchdog(self._view.liveness, starved=self._starved)
         closing.callback(asyncio.create_task(pings, name="watchdog").cancel)
+
+    def _log_record(self, record: Record) -> None:
+        self._log.log("audit.recorded", "info", **record)
 
     def _starved(self, detail: str) -> None:
         self._log.log(
@@ -352,9 +359,24 @@ class Daemon:
         self._log.set_level(fresh.log.level.value)
         self._server.set_bearer_token(fresh.server.bearer_token)
         await self._key_check.offer(key_ring(fresh))
+        await self._note_moved(moved(self._settings.providers, fresh.providers))
         self._use(fresh.providers)
         self._log.log("reload.done", "info", restart_needed_for=needs_restart(self._settings, fresh))
         self._settings = replace(self._settings, providers=fresh.providers, log=fresh.log, keys=fresh.keys)
+
+    async def _note_moved(self, changes: Mapping[str, str]) -> None:
+        """Record where refresh tokens go from now on. In the log even if MongoDB is away: the reload isn't refused."""
+        for provider, change in changes.items():
+            try:
+                await self._audit.note("reload", provider, result=change)
+            except StoreLost:
+                self._log.log(
+                    "audit.lost",
+                    "warning",
+                    provider=provider,
+                    result=change,
+                    do="MongoDB has no record of it",
+                )
 
     def _use(self, configured: Mapping[str, Provider]) -> None:
         providers = {**configured, **(self._demo.providers if self._demo is not None else {})}

@@ -117,6 +117,7 @@ class SignTable:
     status: Annotated[frozenset[Status], ARRAY] = frozenset()
     wait: Span | None = None
     doubt: Flag = False
+    tenant: Flag = False
 
 
 def rate_of(value: object) -> Rate:
@@ -253,6 +254,8 @@ def _sign_faults(table: DefinitionTable) -> Iterator[Fault]:
                 yield (meaning,), "a sign has neither values nor a pattern", do
             if meaning != "unavailable" and (sign.wait or sign.doubt):
                 yield (meaning,), "a sign has a wait or a doubt", "Those are for what is unavailable."
+            if meaning != "misconfigured" and sign.tenant:
+                yield (meaning,), "a sign has tenant", "That is for what is misconfigured."
 
 
 def _field_faults(table: DefinitionTable) -> Iterator[Fault]:

@@ -28,7 +28,12 @@ _URL_KEYS = (
     "method",
     "body",
 )
-_SECRETIVE = (ClientAuth.BASIC, ClientAuth.POST, ClientAuth.SECRET_AS_USER)  # a secret is sent
+_SECRETIVE = (
+    ClientAuth.BASIC,
+    ClientAuth.BASIC_PLAIN,
+    ClientAuth.POST,
+    ClientAuth.SECRET_AS_USER,
+)  # a secret is sent
 _HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*(:[1-9][0-9]{0,4})?")
 
 
@@ -190,6 +195,8 @@ def _client_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
     if not row.allowed_hosts and not row.domains and _begins_with_a_base(row):
         do = 'Add them, like allowed_hosts = ["sso.example.com"].'
         yield "allowed_hosts", "are required, since each token says where its server is", do
+    if row.client_auth is ClientAuth.BASIC_PLAIN and ":" in (row.client_id or ""):
+        yield "client_id", "holds a colon, which ends the name in plain Basic", 'Set client_auth = "basic".'
     signs = row.client_auth is ClientAuth.PRIVATE_KEY_JWT
     if row.client_secret is not None and (signs or row.client_auth is ClientAuth.NONE):
         do = f"Remove it, or set client_auth to one of: {', '.join(_SECRETIVE)}."

@@ -1,9 +1,10 @@
 """What a reload can't change, and which texts the log must never show."""
 
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import unquote, urlsplit
 
+from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.runtime.settings import Settings
 
@@ -19,6 +20,16 @@ def needs_restart(old: Settings, new: Settings) -> list[str]:
         "log.format": old.log.format != new.log.format,
     }
     return [name for name, differs in changed.items() if differs]
+
+
+def moved(old: Mapping[str, Provider], new: Mapping[str, Provider]) -> dict[str, str]:
+    """The providers whose refresh tokens go elsewhere from now on: by name, from where to where."""
+    both = ((name, old[name].definition, new[name].definition) for name in old.keys() & new.keys())
+    return {
+        name: f"token_url changed from {before.token_url} to {after.token_url}"
+        for name, before, after in both
+        if before.token_url != after.token_url
+    }
 
 
 def secrets_of(settings: Settings, uri: Secret | None) -> list[Secret]:

@@ -136,7 +136,7 @@ def _from_environment(name: str, place: Surroundings) -> str:
         raise Wrong(f"the environment variable {name} is not set", "Set it, or give the secret another way.")
     if name in place.exposed:
         raise Wrong(f"{name} comes from an env file that every local user can read", "chmod 600 that file.")
-    return place.variables[name]
+    return _without_line_end(place.variables[name])
 
 
 def _from_credential(name: str, place: Surroundings) -> str:
@@ -168,7 +168,12 @@ def _from_file(path: Path, *, guarded: bool) -> str:
         raise Wrong(f"{path} is not text", "Keys stand in files as base64 or hex digits.") from None
     if len(content) > _LARGEST:
         raise Wrong(f"{path} is too large for a secret", "Correct the path.")
-    return re.sub(r"\r?\n\Z", "", found)
+    return _without_line_end(found)
+
+
+def _without_line_end(text: str) -> str:
+    """`text` without the one newline that editors, `echo` and secret stores append."""
+    return re.sub(r"\r?\n\Z", "", text)
 
 
 def _created(value: Mapping[str, object], place: Surroundings) -> dict[str, object]:

@@ -29,6 +29,7 @@ from bson import (
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, PyMongoError
 
+from daemon.adapters.audit import Audit, Who
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo_bulk import refusals
 from daemon.adapters.mongo_registry import MongoRegistry
@@ -183,7 +184,9 @@ async def endured(bench: Bench) -> Met:
     assert [item.token for item in met.aside[before:]] == []
     assert (await statistics(mongo)).states["acme"]["active"] >= len(GOOD)
     await repair_undated(mongo)
-    async for _ in MongoRegistry(mongo, RING).list(provider="acme"):
+    async for _ in MongoRegistry(
+        mongo, RING, Audit(mongo, who=Who(actor="me@here"), log=lambda _: None)
+    ).list(provider="acme"):
         pass
     assert mongo.up
     assert bench.events == []
@@ -337,8 +340,11 @@ async def test_a_lost_store_is_still_a_lost_store(bench):
 @pytest.mark.parametrize(
     ("details", "refused"),
     [
-        ({"writeErrors": [{"index": 3, "code": 121}, {"index": 5, "code": 17419}]}, {3: 121, 5: 17419}),
-        ({"writeErrors": [{"index": 0}]}, {0: 0}),
+        (
+            {"writeErrors": [{"index": 3, "code": 121}, {"index": 5, "code": 17419}]},
+            {3: "code 121", 5: "code 17419"},
+        ),
+        ({"writeErrors": [{"index": 0}]}, {0: "code None"}),
         ({"writeErrors": [{"index": 0, "code": 11600}]}, None),
         ({"writeErrors": [{"index": 0, "code": 121}, {"index": 1, "code": 189}]}, None),
         ({"writeErrors": [{"index": 0, "code": 121}], "writeConcernErrors": [{"code": 64}]}, None),
@@ -388,3 +394,32 @@ async def test_each_size_of_each_field_alone_stops_no_neighbour(bench, field, si
     inserted(bench, field, odd("odd", (field,), "x" * size))
     inserted(bench, field, odd("odd2", (field,), {"a": ["x" * size]}))
     await endured(bench)
+
+
+async def test_a_claim_that_a_unique_index_refuses_names_the_index(bench):
+    """An operator must drop it. MongoDB's own words hold values, and are not repeated."""
+    bench.tokens.create_index("lease.owner", name="one per customer", unique=True, sparse=True)
+    try:
+        good_ones(bench)
+        items = (await bench.store().claim(ACME, limit=5, busy=[])).items
+    finally:
+        bench.tokens.drop_index("one per customer")
+    refused = [item.message for item in items if isinstance(item, SetAside)]
+    assert refused
+    assert all("the unique index 'one per customer'" in message for message in refused)
+
+
+async def test_a_result_that_a_unique_index_refuses_names_the_index(bench):
+    """The reply stays in the journal until the index is gone."""
+    good_ones(bench)
+    store = bench.store()
+    claim = next(
+        item for item in (await store.claim(ACME, limit=1, busy=[])).items if isinstance(item, Claim)
+    )
+    bench.tokens.create_index("token_type", name="theirs", unique=True, sparse=True)
+    bench.tokens.insert_one({"_id": "acme:taken", "token_type": "Bearer"})
+    try:
+        with pytest.raises(Unusable, match="unique index 'theirs' holds these values"):
+            await store.record(claim, renewed())
+    finally:
+        bench.tokens.drop_index("theirs")

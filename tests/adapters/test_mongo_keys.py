@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pymongo import MongoClient
 
-from daemon.adapters.audit import Audit
+from daemon.adapters.audit import Audit, Who
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo import Mongo
 from daemon.adapters.mongo_keys import CheckValue, keep_check_value, prove, renew_check_value
@@ -156,7 +156,9 @@ async def test_each_key_of_a_rotated_ring_is_judged_alone(mongo, outside):
 async def test_a_renewed_check_value_is_audited_and_opens(mongo, outside):
     """The operator's word counts more than what is stored."""
     await keep_check_value(mongo, RING, "one")
-    await renew_check_value(mongo, IMPOSTOR, "one", Audit(mongo, actor="me@here"))
+    await renew_check_value(
+        mongo, IMPOSTOR, "one", Audit(mongo, who=Who(actor="me@here"), log=lambda _: None)
+    )
     assert not (await proof_of(mongo, IMPOSTOR)).wrong
     (record,) = outside["tokens_audit"].find()
     assert (record["action"], record["token"], record["actor"]) == ("renew_check_value", "one", "me@here")

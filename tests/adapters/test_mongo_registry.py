@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
+from daemon.adapters.audit import Audit, Who
 from daemon.adapters.embedded_mongod import EmbeddedMongod
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo import Mongo
@@ -56,7 +57,7 @@ async def registry(mongod, database_name, ring):
         observe=lambda _: None,
     )
     await store.prepare()
-    yield MongoRegistry(store, ring, actor="me@here")
+    yield MongoRegistry(store, ring, Audit(store, who=Who(actor="me@here"), log=lambda _: None))
     await store.close()
 
 

@@ -4,8 +4,11 @@ import base64
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +133,33 @@ def _read(stream: io.TextIOWrapper) -> str:
 
 
 @pytest.fixture
-def cli(tmp_path: Path, mongod: str, database_name: str, monkeypatch: pytest.MonkeyPatch) -> Cli:
+def syslog(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What reaches the system's log: each line in a list, as soon as its command has ended."""
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory() as home, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(f"{home}/log")
+        monkeypatch.setattr("daemon.commands.access.SYSLOG", Path(home, "log"))
+
+        def receive() -> None:
+            while line := log.recv(65_536).decode():
+                lines.append(line)
+
+        reader = threading.Thread(target=receive)
+        reader.start()
+        yield lines
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+            last.sendto(b"", f"{home}/log")
+        reader.join()
+
+
+@pytest.fixture
+def cli(
+    tmp_path: Path,
+    mongod: str,
+    database_name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    syslog: list[str],
+) -> Cli:
     """The command line over a database of its own."""
     return Cli(tmp_path, mongod, database_name, monkeypatch)
 

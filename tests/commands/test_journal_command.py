@@ -280,6 +280,7 @@ def test_replay_brings_the_successor_home_and_leaves_the_file(cli, database, tmp
     opened = cli.ring.open(document["refresh_token"], token_id="xero:a", field="refresh_token")
     assert Secret(opened) == Secret(NEW_REFRESH)
     assert (document["lease"], document["revision"]) == (None, 2)
+    assert database.tokens_audit.find_one({"action": "replay"})["token"] == "xero:a"
     assert cli.run("journal", "replay", str(file)).out == "1 recorded, 0 superseded, 0 unread, 0 unusable\n"
     assert database.tokens.find_one() == document
     assert file.read_bytes() == before

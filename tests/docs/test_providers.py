@@ -152,10 +152,13 @@ def test_the_examples_of_each_list_are_one_sound_piece_of_a_definition(title: st
     examples = listed(title)
     for key, example in examples.items():
         assert list(tomllib.loads(example)) == [key]
+    tenant = examples.pop("tenant", None)  # in a list of its own: what refuses a client is not temporary
     whole = "\n".join(examples.values())
     if table is not DefinitionTable:
         plain = PLAIN if table is VariableTable else PLAIN.replace("${region}", "eu")
         whole = f"{plain}{header}{whole}\n"
+    if tenant is not None:
+        whole += f"[[misconfigured]]\n{examples['field']}\n{examples['values']}\n{tenant}\n"
     assert read_definition("acme", tomllib.loads(whole))
 
 

@@ -287,11 +287,18 @@ def test_a_refresh_token_in_another_place_is_not_dropped_in_silence(body):
 @pytest.mark.parametrize(
     "value", [-1, "soon", "canary", "", True, False, [], {}, float("nan"), 10**400, "1.1.2027"]
 )
-def test_an_end_that_is_not_understood_is_refused(name, value):
-    """Here a person can mend it; nothing is assumed."""
-    sentence = refused(PAIR | {name: value})
-    assert "is not understood" in sentence
-    assert "canary" not in sentence
+def test_an_end_that_is_not_understood_is_named(name, value):
+    """Nothing is guessed from it: the token is renewed immediately, and the operator learns why."""
+    consent = read(PAIR | {name: value})
+    assert consent.unclear == (name,)
+    assert consent.expires_at == RECEIVED + HOUR
+
+
+@pytest.mark.parametrize("value", ["soon", True, {"$date": 1}])
+def test_an_end_that_is_not_understood_is_refused_if_nothing_renews_the_token(value):
+    """No request would correct the end, and a person is there who can."""
+    sentence = refused({"access_token": "a", "expires_at": value})
+    assert "'expires_at' is not understood" in sentence
 
 
 def test_a_response_from_the_future_is_refused():
@@ -346,3 +353,155 @@ def test_any_object_is_a_consent_or_refused_with_one_sentence(body, sound, shape
     assert consent.access_token or consent.refresh_token
     assert consent.refresh_token or not body.get("refreshToken")
     assert consent.expires_at or not consent.refresh_token
+
+
+# ------------------------------------------------------------------------------------------------ what libraries keep
+
+ENDS = {
+    "Go and rclone": {"expiry": "2026-11-01T14:00:00Z"},
+    "Go, with a zone": {"expiry": "2026-11-01T15:00:00.123456789+01:00"},
+    "Google for Node": {"expiry_date": EPOCH * 1000},
+    "Google for Python": {"expiry": "2026-11-01T14:00:00.000000Z"},
+    "Google for Java": {"expirationTimeMilliseconds": EPOCH * 1000},
+    "Azure and MSAL": {"expires_on": str(EPOCH), "expires_in": 3600, "ext_expires_in": 9999},
+    "Airbyte": {"token_expiry_date": "2026-11-01T14:00:00+00:00"},
+    "ASP.NET": {
+        "expires_in": 3600,
+        ".issued": "Sun, 01 Nov 2026 13:00:00 GMT",
+        ".expires": "Sun, 01 Nov 2026 14:00:00 GMT",
+    },
+    "league/oauth2-client": {"expires": EPOCH},
+    "old Facebook": {"expires": 7200},
+    "a cookie's": {"expires": "Sun, 01-Nov-2026 14:00:00 GMT"},
+    "ISO with a blank": {"expires_at": "2026-11-01 14:00:00"},
+    "an empty one before": {"expires_at": None, "expiry": "2026-11-01T14:00:00Z"},
+    "none before": {"expires_at": 0, "expiration": EPOCH},
+    "Doorkeeper": {"created_at": EPOCH - 8000, "expires_in": 8000},
+    "Intuit": {"createdAt": (EPOCH - 7300) * 1000, "expires_in": 7300},
+    "Salesforce": {"issued_at": str((EPOCH - 7300) * 1000), "expires_in": 7300},
+    "Twurple": {"obtainmentTimestamp": (EPOCH - 7300) * 1000, "expiresIn": 7300},
+}
+
+
+@pytest.mark.parametrize("kept", ENDS)
+def test_an_end_is_read_as_libraries_keep_it(kept):
+    """So that a token that has ended is not taken for one that lives another hour."""
+    consent = read(PAIR | ENDS[kept])
+    assert abs(consent.expires_at - AT) < timedelta(seconds=1)
+    assert consent.end_is_known
+
+
+def test_a_birth_that_lies_later_than_the_response_is_not_believed():
+    """An application's own clock, or a field that means something else."""
+    for born in (EPOCH + 99_999_999, 60, "soon", None, True):
+        consent = read(PAIR | {"created_at": born, "expires_in": 3600})
+        assert (consent.issued_at, consent.expires_at) == (RECEIVED, RECEIVED + HOUR)
+
+
+@pytest.mark.parametrize(
+    ("body", "known", "is_known"),
+    [
+        (PAIR, {}, False),
+        (PAIR | {"expires_in": 0}, {}, False),
+        (PAIR | {"expiry": "0001-01-01T00:00:00Z"}, {}, False),
+        (PAIR, {"access_lifetime": DAY}, False),
+        (PAIR | {"ext_expires_in": 9999}, {}, False),
+        (PAIR | {"expires_in": 60}, {}, True),
+        ({"access_token": "a"}, {}, True),
+        ({"refresh_token": "r"}, {}, True),
+        ({"access_token": "a"}, {"grant": Grant.EXCHANGE}, False),
+        ({"access_token": jwt({"exp": EPOCH}), "refresh_token": "r"}, {}, True),
+    ],
+)
+def test_an_end_that_is_only_assumed_is_known_to_be(body, known, is_known):
+    """What can be renewed is then renewed now: nobody can tell how old the response is."""
+    assert read(body, **known).end_is_known is is_known
+
+
+@pytest.mark.parametrize(
+    ("told", "known", "ends"),
+    [
+        ({"authorization_expires_in": 86400}, {}, RECEIVED + DAY),
+        ({"authorization_expires_in": 86400}, {"refresh_lifetime": 365 * DAY}, RECEIVED + DAY),
+        ({"authorization_expires_at": EPOCH}, {}, AT),
+        ({"authorization_expires_in": 0}, {"refresh_lifetime": 365 * DAY}, RECEIVED + 365 * DAY),
+        ({"refresh_token_timeout": 86400}, {}, None),
+    ],
+)
+def test_the_consents_end_is_as_told(told, known, ends):
+    """draft-ietf-oauth-refresh-token-expiration."""
+    assert read(PAIR | told, **known).consent_ends_at == ends
+
+
+def test_a_refresh_tokens_timeout_is_its_end():
+    """The same draft."""
+    assert read(PAIR | {"refresh_token_timeout": 86400}).refresh_expires_at == RECEIVED + DAY
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        PAIR | {"token_type": "DPoP"},
+        {"accessToken": "a", "tokenType": "dpop"},
+        PAIR | {"token_type": "mac"},
+        PAIR | {"access_token": jwt({"cnf": {"jkt": "x"}})},
+        PAIR | {"access_token": jwt({"cnf": {"x5t#S256": "x"}}), "token_type": "Bearer"},
+    ],
+)
+def test_tokens_that_are_bound_to_a_key_are_refused(bound):
+    """Presented without a proof, they may be revoked."""
+    assert "bound to a key" in refused(bound)
+    assert read(PAIR | {"token_type": "Bearer"}).token_type == "Bearer"
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {"ExpiresAt": EPOCH},
+        {"expires-at": EPOCH},
+        {"token_expiration_date": "2026-11-01T14:00:00Z"},
+        {"accessTokenExpirationTimestamp": EPOCH * 1000},
+        {"validUntil": "2026-11-01T14:00:00Z"},
+        {"exp": EPOCH},
+        {"expires_in_ms": 7_200_000},
+        {"expires_in_seconds": "7200"},
+        {"ttl": 7200},
+        {"expires_at": EPOCH, "expires": EPOCH + 999},
+        {"expires_in": 99_999, "access_token": jwt({"exp": EPOCH})},
+    ],
+)
+def test_a_name_is_read_by_its_parts_and_the_earliest_end_counts(kept):
+    """Libraries that nobody has listed write these, too."""
+    consent = read(PAIR | kept)
+    assert (consent.expires_at, consent.end_is_known, consent.unclear) == (AT, True, ())
+
+
+@pytest.mark.parametrize("name", ["expires_in_minutes", "tokenExpirationTicks", "session_lifetime"])
+def test_a_field_that_sounds_like_an_end_is_named_if_no_other_says_one(name):
+    """Its unit or its meaning is unknown; beside a known end it is somebody else's."""
+    assert read(PAIR | {name: 60}).unclear == (name,)
+    assert read(PAIR | {name: 60, "expires_in": 60}).unclear == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("refreshTokenExpiry", "refresh_expires_at"),
+        ("refresh_token_expires_on", "refresh_expires_at"),
+        ("rt_expires_at", "refresh_expires_at"),
+        ("refresh_token_ttl", "refresh_expires_at"),
+        ("consentExpiresAt", "consent_ends_at"),
+        ("authorization_expires_on", "consent_ends_at"),
+    ],
+)
+def test_the_other_ends_are_read_by_their_parts_too(name, field):
+    """Of the refresh token and of the consent, and never as the access token's."""
+    value = 7200 if name.endswith("ttl") else EPOCH
+    consent = read(PAIR | {name: value})
+    assert getattr(consent, field) == AT
+    assert not consent.end_is_known
+
+
+def test_a_birth_that_is_not_understood_is_named():
+    """`expires_in` counts from it, so the end is not known either."""
+    assert read(PAIR | {"created_at": "last week", "expires_in": 3600}).unclear == ("created_at",)

@@ -337,8 +337,47 @@ def test_a_new_document_that_expires_beyond_the_window_is_scheduled():
     assert look(new) == Scheduled(due_at=NOW + 55 * MINUTE)
     assert look(new, chance=1) == Scheduled(due_at=NOW + 54.5 * MINUTE)
     assert look(replace(new, issued_at=None)) == Scheduled(due_at=NOW + 55 * MINUTE)
-    soon = replace(new, issued_at=None, expires_at=NOW + 6 * MINUTE)
+    soon = replace(new, issued_at=None, expires_at=NOW + 6 * MINUTE, due_at=NOW - HOUR)
     assert look(soon) == Scheduled(due_at=NOW + MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("issued", "left", "wished"),
+    [
+        (NOW - 30 * MINUTE, 30 * MINUTE, NOW - 20 * SECOND),
+        (NOW - 30 * MINUTE, 30 * MINUTE, NOW),
+        (NOW - 30 * MINUTE, 30 * MINUTE, NOW - 29 * MINUTE),
+        (NOW - 10 * SECOND, HOUR, NOW - 2 * SECOND),
+        (NOW - DAY, DAY, NOW),
+        (None, 30 * MINUTE, NOW),
+    ],
+)
+def test_the_first_wish_of_an_application_counts(issued, left, wished):
+    """It got a 401, and moved the date up: the token is refreshed although refreshd has never seen it."""
+    new = replace(TOKEN, revision=None, issued_at=issued, expires_at=NOW + left, due_at=wished)
+    assert look(new) is None
+
+
+@pytest.mark.parametrize(
+    ("issued", "written"),
+    [
+        (NOW, NOW),
+        (NOW - SECOND, NOW - SECOND / 2),
+        (NOW - 10 * MINUTE, NOW - 10 * MINUTE),
+        (NOW, NOW - DAY),
+        (NOW - 15 * SECOND, NOW - 15 * SECOND),
+    ],
+)
+def test_a_date_that_every_new_token_gets_is_no_wish(issued, written):
+    """Else each consent would be followed by a renewal, which some providers refuse or count."""
+    new = replace(TOKEN, revision=None, issued_at=issued, expires_at=NOW + HOUR, due_at=written)
+    assert look(new) is not None
+
+
+def test_a_wish_for_what_the_provider_would_refuse_waits():
+    """The definition's `earliest` stands."""
+    new = replace(TOKEN, revision=None, issued_at=NOW - 30 * MINUTE, expires_at=NOW + 30 * MINUTE, due_at=NOW)
+    assert look(new, earliest=10 * MINUTE) is not None
 
 
 @pytest.mark.parametrize(
@@ -690,11 +729,22 @@ def test_a_stuck_token_is_asked_every_few_hours():
     assert got.due_at == NOW + BACKOFF_STUCK
 
 
-@pytest.mark.parametrize("answer", [REFUSED, WRONG, OUTAGE])
+@pytest.mark.parametrize(
+    "answer",
+    [REFUSED, WRONG, OUTAGE, replace(REFUSED, rest=2 * MINUTE), replace(OUTAGE, in_doubt=True)],
+)
 def test_a_backoff_never_passes_over_the_end_of_the_access_token(answer):
     """A provider may refuse to renew what has not ended yet: the next try is at the end itself at the latest."""
     token = replace(failed(FailureKind.UNAVAILABLE, 50), expires_at=NOW + 12 * SECOND)
+    token = replace(token, doubt=Doubt(since=NOW - MINUTE, tries=1))
     assert decided(answer, token=token).due_at == NOW + 12 * SECOND
+
+
+def test_a_rest_of_our_own_is_kept_unless_the_end_is_nearer():
+    """Asking sooner can prolong a lock-out."""
+    answer = replace(REFUSED, rest=2 * MINUTE)
+    assert decided(answer).due_at == NOW + 2 * MINUTE
+    assert decided(answer, token=ended(MINUTE)).due_at >= NOW + 2 * MINUTE
 
 
 def test_our_own_trouble_is_no_failure_of_the_tokens():

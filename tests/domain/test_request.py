@@ -95,6 +95,13 @@ def test_basic_without_a_secret_sends_an_empty_one():
     assert b64decode(sent.headers["Authorization"].removeprefix("Basic ")) == b"my+id:"
 
 
+def test_plain_basic_credentials_are_sent_as_they_are():
+    """RFC 7617 §2: providers that don't decode them know a secret with signs only so."""
+    sent = refresh_request(provider(client_auth=ClientAuth.BASIC_PLAIN), TOKEN)
+    assert b64decode(sent.headers["Authorization"].removeprefix("Basic ")) == b"my id:s:e/c%"
+    assert sent.body == f"grant_type=refresh_token&refresh_token={SENT}".encode()
+
+
 @pytest.mark.parametrize(
     ("auth", "secret", "more"),
     [

@@ -128,7 +128,7 @@ def test_an_error_in_other_words_is_asked_about_again(what):
     """Minutes apart, and it is the token's own until others fail alike."""
     got = answer(ERRORS[what])
     assert isinstance(got, Unavailable)
-    assert (got.cause, got.in_doubt, got.retry_after.total_seconds()) == (Cause.REFUSAL, False, 120)
+    assert (got.cause, got.in_doubt, got.rest.total_seconds()) == (Cause.REFUSAL, False, 120)
     assert next(iter(ERRORS[what])) in got.message
 
 

@@ -298,6 +298,12 @@ async def test_the_recipe_in_the_document_ends_in_a_running_service(mongod, data
         assert credential.said == "a-client-secret"
         assert not (machine.etc / "credentials" / "xero-secret").exists()
         checked = await machine.run("refreshd", "--json", "check")
+        sudo = ("env", "SUDO_UID=65534", "SUDO_USER=nobody")
+        await machine.run(*sudo, "refreshd", "pause", "xero", "--reason", "as the document says")
+        shown = await machine.run("refreshd", "audit", "--who", "nobody", "--json")
+        by = {"person": "nobody", "uid": 65534, "reason": "as the document says"}
+        recorded = json.loads(shown.said)
+        assert (recorded["by"], recorded["actor"].partition("@")[0]) == (by, "refreshd")
         assert json.loads(checked.said)["ok"] is True
         replica = await machine.run("env", "REFRESHD_UNIT=refreshd@b", "refreshd", "journal", "list")
         assert replica.code == 0

@@ -6,6 +6,7 @@ import itertools
 import json
 import signal
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,12 +15,17 @@ from typing import Any
 import aiohttp
 import pytest
 
+from daemon.adapters.audit import Audit, Wanted, Who, records
 from daemon.adapters.embedded_mongod import MongodFailed
 from daemon.adapters.event_log import configure
+from daemon.adapters.mongo import Mongo
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import Event, InternalError, TokenInDoubt
+from daemon.domain.provider import Definition, Provider
+from daemon.domain.secret import Secret
 from daemon.runtime.clock import Clock
 from daemon.runtime.daemon import Daemon
+from daemon.runtime.reload import moved
 from daemon.runtime.sections import DemoSettings
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.settings import RefreshSettings
@@ -187,3 +193,39 @@ async def test_a_stop_is_announced_before_the_drain(mongod: str, database_name: 
             assert events.index("daemon.stopping") < events.index("token.renewed")
             assert json.loads(daemon.logs.splitlines()[-1])["event"] == "daemon.stopped"
         await stage.close()
+
+
+async def test_a_reload_that_sends_refresh_tokens_elsewhere_is_recorded(
+    daemon: Daemon, mongod: str, database_name: str
+):
+    """In the audit and in the log. With MongoDB away the log has it, and the reload goes on."""
+    definition = Definition(name="acme", title="Acme", token_url="https://old.acme.test/token")
+    old = {"acme": Provider(definition=definition, client_id="me")}
+    moved_to = replace(definition, token_url="https://new.acme.test/token")
+    fresh = {"acme": replace(old["acme"], definition=moved_to)}
+    changes = moved(old, fresh)
+    assert (moved(old, old), list(changes)) == ({}, ["acme"])
+    said = io.StringIO()
+    daemon._log = configure(format="json", level="info", stream=said)
+    mongo = Mongo(
+        uri=Secret(mongod),
+        database=database_name,
+        collection="tokens",
+        clock=daemon._parts.clock,
+        observe=lambda _: None,
+    )
+    daemon._audit = Audit(mongo, who=Who(actor="me@here"), log=daemon._log_record)
+    await daemon._note_moved(changes)
+    found = [record async for record in records(mongo, Wanted(provider="acme"), limit=5)]
+    await mongo.close()
+    assert [(record["action"], record["result"]) for record in found] == [("reload", changes["acme"])]
+
+    class Away:
+        async def note(self, *_: object, **__: object) -> None:
+            raise StoreLost("away")
+
+    daemon._audit = Away()  # type: ignore[assignment]
+    await daemon._note_moved(changes)
+    lines = [json.loads(line) for line in said.getvalue().splitlines()]
+    assert [line["event"] for line in lines] == ["audit.recorded", "audit.lost"]
+    assert all("https://new.acme.test/token" in line["result"] for line in lines)

@@ -112,6 +112,8 @@ def test_a_client_can_prove_itself_by_a_key(folder):
         ('client_auth = "none"\nclient_key_id = "k1"', "client_key_id", "not used"),
         ('client_auth = "none"\nclient_secret = "s3cret"', "client_secret", "never sent"),
         ('client_auth = "basic"', "client_secret", "is required"),
+        ('client_auth = "basic_plain"', "client_secret", "is required"),
+        ('client_id = "a:b"\nclient_auth = "basic_plain"\nclient_secret = "s3cret"', "client_id", "a colon"),
         ('client_auth = "secret_as_user"', "client_secret", "is required"),
     ],
 )
@@ -120,7 +122,8 @@ def test_what_does_not_fit_the_way_of_proving_is_refused(folder, keys, where, sa
     folder.write("good.pem", pem(ed25519.Ed25519PrivateKey.generate()))
     folder.write("weak.pem", pem(rsa.generate_private_key(65537, 1024)))
     folder.write("text.pem", "canary")
-    found = folder.refused_provider(f'client_id = "me"\n{keys}')
+    client = "" if "client_id =" in keys else 'client_id = "me"\n'
+    found = folder.refused_provider(f"{client}{keys}")
     assert list(found) == [where]
     assert said in found[where]
     assert "s3cret" not in found[where]

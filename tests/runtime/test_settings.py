@@ -430,7 +430,7 @@ def test_a_bad_env_file_is_refused_by_its_line(folder: Folder):
 
 
 def test_secrets_come_from_variables_files_and_credentials(folder: Folder):
-    """Each kind of reference, wherever a secret stands; one trailing newline of a file is not part of it."""
+    """Each kind of reference, wherever a secret stands; one trailing newline is not part of it."""
     folder.write("line\n\n", "secret")
     folder.write(f"{RAW.hex()}\r\n", "key")
     (folder.path / "credentials").mkdir()
@@ -446,7 +446,7 @@ def test_secrets_come_from_variables_files_and_credentials(folder: Folder):
         client_secret = { file = "secret" }
         """,
         mode=0o644,
-        BEARER="bear",
+        BEARER="bear\n",
         CREDENTIALS_DIRECTORY=str(folder.path / "credentials"),
     )
     assert settings.store.uri == Secret("mongodb://u:p@db/")

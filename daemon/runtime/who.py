@@ -1,0 +1,47 @@
+"""Who gives this command, for the audit: the user that the process runs as, and the person behind that user."""
+
+import os
+import pwd
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from daemon.adapters.audit import Who
+
+_LOGIN = Path("/proc/self/loginuid")
+_NO_LOGIN = 2**32 - 1  # what the kernel says of a process that no login has started
+
+
+def who(env: Mapping[str, str], *, reason: str | None = None, login: Path = _LOGIN) -> Who:
+    """The user by number, since $LOGNAME is any text. The person is the one who logged in: the kernel keeps that
+    number through sudo and su. A process that the service manager started has none. There the wrapper
+    deploy/systemd/refreshd.sh, which root runs, states it in SUDO_UID.
+    """
+    uid = _login_uid(login)
+    stated = uid is None
+    if stated:
+        number = env.get("SUDO_UID", "")
+        uid = (
+            int(number)
+            if number.isascii() and number.isdecimal() and len(number) <= len(str(_NO_LOGIN))
+            else None
+        )
+    name = None if uid is None else _name(uid) or (stated and env.get("SUDO_USER")) or str(uid)
+    actor = f"{_name(os.getuid()) or os.getuid()}@{socket.gethostname()}"
+    return Who(actor=actor, person=name, uid=uid, reason=reason)
+
+
+def _login_uid(login: Path) -> int | None:
+    try:
+        uid = int(login.read_text())
+    except (OSError, ValueError):
+        return None
+    return None if uid == _NO_LOGIN else uid
+
+
+def _name(uid: int) -> str | None:
+    """None: containers give numbers without names."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return None
