@@ -201,6 +201,7 @@ def test_every_document_that_no_claim_can_use_is_named(cli, database, reachable)
         "xero:state": {"state": "alive"},
         "xero:date": {"expires_at": "tomorrow"},
         "xero:name": {"account": "other"},
+        "xero:grant": {"grant": "client_credentials"},
         "xero:large": {"meta": {"text": "x" * (15_900_000)}},
     }
     for name, fields in odd.items():

@@ -28,7 +28,7 @@ Step = Callable[[Access, Report], Awaitable[None]]
 
 async def check_store(settings: Settings, report: Report) -> None:
     """Everything that needs MongoDB, as far as it answers."""
-    steps: tuple[Step, ...] = (*_STEPS, partial(check_claims, settings.providers.values()))
+    steps: tuple[Step, ...] = (*_STEPS, partial(check_claims, settings.providers))
     try:
         async with open_store(settings) as access:
             _tell_address(access, settings, report)
