@@ -31,6 +31,8 @@ ROLES = ("readWriteAnyDatabase", "dbAdminAnyDatabase", "clusterMonitor")
 OPTIONS = (
     *("--bind_ip", HOST, "--nounixsocket", "--quiet", "--replSet", REPLICA_SET),
     *("--oplogSize", "64", "--wiredTigerCacheSizeGB", "0.25"),
+    # Compression is offered before the login, and an uncompressing mongod 6.0 shows its memory to strangers (CVE-2025-14847).
+    *("--networkMessageCompressors", "disabled"),
     "--noscripting",  # its JavaScript engine wants memory that is writable and executable: systemd forbids it to us
     *("--setParameter", "diagnosticDataCollectionEnabled=false"),
     *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),  # it has no secondary to wait for

@@ -84,6 +84,13 @@ def _run(settings: Settings, read: Callable[[], Settings]) -> int:
             message=f"state.dir is on {instance.filesystem}: {why}",
             do="choose a directory on a disk that lasts: the journal may hold the only copy of a token",
         )
+    if settings.caution is not None:
+        log.log(
+            "store.outdated",
+            "warning",
+            message=settings.caution,
+            do="point store.uri at a MongoDB of your own",
+        )
     daemon = Daemon(
         settings,
         instance=instance,

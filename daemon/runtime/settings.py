@@ -50,6 +50,9 @@ __all__ = [
 ]
 
 LEASE_MARGIN = timedelta(seconds=20)  # a lease covers two requests, and claiming, keeping and recording
+OUTDATED = (
+    "the embedded MongoDB is for trying refreshd: its version 6.0 has had no security fixes since July 2025"
+)
 _MONGODBS_OWN = frozenset({"admin", "local", "config"})
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1|\[::1\]")
 
@@ -67,6 +70,11 @@ class Settings:
     demo: DemoSettings
     definitions: Mapping[str, Definition]  # every one that a provider can be configured over
     providers: Mapping[str, Provider]
+
+    @property
+    def caution(self) -> str | None:
+        """What these settings risk although they are valid; None: nothing."""
+        return OUTDATED if self.store.embedded and not self.demo.enabled else None
 
 
 SECTIONS = ("store", "state", "refresh", "keys", "server", "log", "demo", "definitions", "providers")

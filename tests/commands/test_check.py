@@ -3,6 +3,7 @@
 import base64
 import os
 import pty
+import re
 import socket
 import sqlite3
 import ssl
@@ -323,6 +324,13 @@ def test_what_is_asked_through_a_proxy_is_not_tried_but_the_proxy_is(cli):
         ran = cli.run("check", "--json")
     assert (ran.code, warned(ran)) == (0, [])
     assert {("refresh.proxy", "ok"), ("providers.xero.token_url", "not tried")} <= tried(ran)
+
+
+def test_the_embedded_mongodb_is_a_warning(cli, reachable):
+    """It is past its end of life, and for trying only."""
+    cli.write(re.sub(r"uri = .*", 'uri = "embedded"', cli.config.read_text()))
+    ran = cli.run("check", "--json")
+    assert (ran.code, [warning for warning in warned(ran) if "July 2025" in warning]) == (0, warned(ran))
 
 
 def test_a_refused_login_is_named(cli, reachable):

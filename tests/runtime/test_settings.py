@@ -93,6 +93,14 @@ def test_the_least_configuration_gets_the_documented_defaults(folder: Folder):
     assert settings.providers == {}
 
 
+def test_the_embedded_mongodb_is_a_caution_outside_of_the_demo(folder: Folder):
+    """It gets no security fixes any more."""
+    assert "no security fixes since July 2025" in str(folder.load(LEAST).caution)
+    assert folder.load(LEAST + "[demo]\nenabled = true").caution is None
+    own = LEAST.replace('"embedded"', '"mongodb://db.example.com/?tls=true"')
+    assert folder.load(own).caution is None
+
+
 def test_the_example_loads_as_it_is_and_makes_its_key_once(folder: Folder):
     """A newcomer's first run needs no edit, and the second run opens what the first has sealed."""
     settings = folder.load(EXAMPLE.read_text(), mode=0o644)

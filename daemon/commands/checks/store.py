@@ -60,6 +60,8 @@ def _tell_address(access: Access, settings: Settings, report: Report) -> None:
     way = "by TLS" if address.tls else "without TLS"
     where = f"database {tokens.database.name}, collection {tokens.name}"
     report.passed("store.uri", f"MongoDB at {address} answers {login}, {way}: {where}")
+    if settings.caution is not None:
+        report.warn("store.uri", settings.caution, "Point store.uri at a MongoDB of your own.")
     if settings.store.embedded or address.local:
         return
     if address.login is None:
