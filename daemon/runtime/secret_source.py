@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from daemon.domain.secret import Secret
 from daemon.runtime.fields import Context, Read, flag
 from daemon.runtime.problem import Wrong
+from daemon.runtime.weak_key import weakness
 
 EMBEDDED: Literal["embedded"] = "embedded"
 KEY_BYTES = 32
@@ -25,6 +26,7 @@ _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _BEARER = re.compile(r"[\x21-\x7e]+")
 _FORMS = 'Write the text itself, or one of { env = "NAME" }, { file = "PATH" } and { credential = "NAME" }.'
 _MAKE_KEY = "Make one with `refreshd keys generate`."
+_REPLACE = "If tokens are sealed with this one, rotate it with the earlier version first: docs/security.md."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +66,8 @@ def key(value: object, info: Context) -> bytes:
     raw = _decoded(_fetched(value, place).strip())
     if raw is None or len(raw) != KEY_BYTES:
         raise Wrong(f"is not a key of {KEY_BYTES} bytes in base64 or 64 hex digits", _MAKE_KEY)
-    if len(set(raw)) <= 8:  # by chance: once in 10^33 keys
-        raise Wrong("is a weak key: nearly all its bytes are equal", _MAKE_KEY)
+    if (why := weakness(raw)) is not None:
+        raise Wrong(f"is a weak key: {why}", f"{_MAKE_KEY} {_REPLACE}")
     return raw
 
 

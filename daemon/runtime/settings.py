@@ -49,6 +49,7 @@ __all__ = [
     "load",
 ]
 
+SHORTEST_BEARER = 16  # characters, for a server that other machines can reach
 LEASE_MARGIN = timedelta(seconds=20)  # a lease covers two requests, and claiming, keeping and recording
 OUTDATED = (
     "the embedded MongoDB is for trying refreshd: its version 6.0 has had no security fixes since July 2025"
@@ -209,9 +210,17 @@ def _check_keys(keys: KeySettings | None, findings: Findings) -> None:
 def _check_server(server: ServerSettings | None, findings: Findings) -> None:
     if server is None or findings.broken(("server", "host"), ("server", "bearer_token")):
         return
-    if server.bearer_token is None and not _LOOPBACK.fullmatch(server.host):
+    if _LOOPBACK.fullmatch(server.host):
+        return
+    if server.bearer_token is None:
         findings.add(
             ("server", "bearer_token"),
             "is required, since server.host is not a loopback address",
             'Add it, like bearer_token = { env = "NAME" }, or set host to "127.0.0.1".',
+        )
+    elif len(server.bearer_token.reveal()) < SHORTEST_BEARER:
+        findings.add(
+            ("server", "bearer_token"),
+            f"has fewer than {SHORTEST_BEARER} characters, and server.host is not a loopback address",
+            'Make one with `openssl rand -base64 24`, or set host to "127.0.0.1".',
         )

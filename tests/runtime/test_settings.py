@@ -1,6 +1,7 @@
 """The configuration: what is accepted, what is refused and by which name, and that no refusal tells a secret."""
 
 import base64
+import hashlib
 import os
 import re
 import traceback
@@ -8,13 +9,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daemon.domain.provider import ClientAuth, Rate
 from daemon.domain.secret import Secret
 from daemon.runtime.settings import Settings, SettingsInvalid, config_path, load
+from daemon.runtime.weak_key import weakness
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
-RAW = bytes(range(7, 39))
+RAW = hashlib.sha256(b"for these tests").digest()
 KEY = base64.b64encode(RAW).decode()
 CANARY = "cAnArY-8d1f4b7e-must-never-be-printed"
 LEAST = f"""
@@ -177,6 +181,9 @@ REFUSALS = {
     "a short drain": ("[refresh]\ndrain = '30s'\n", "refresh.drain", '"30s"'),
     "a port out of range": ("[server]\nport = 65536\n", "server.port", "65535"),
     "an open server": ("[server]\nhost = '0.0.0.0'\n", "server.bearer_token", "loopback"),
+    "a short bearer token for the network": (
+        "[server]\nhost = '0.0.0.0'\nbearer_token = '123456789012345'\n", "server.bearer_token", "fewer than 16"
+    ),
     "an empty bearer token": ("[server]\nbearer_token = ''\n", "server.bearer_token", "empty"),
     "a bearer token with a blank": ("[server]\nbearer_token = 'a b'\n", "server.bearer_token", "blanks"),
     "an unknown level": ("[log]\nlevel = 'loud'\n", "log.level", "warning"),
@@ -285,6 +292,11 @@ KEYS = {
     "outside ASCII": ("'ключ'", "32 bytes"),
     "all zero": (f"'{base64.b64encode(bytes(32)).decode()}'", "weak"),
     "all equal, in hex": (f"'{'ab' * 32}'", "weak"),
+    "an example of ours": (f"'{bytes(range(32)).hex()}'", "weak key: its bytes are counted off"),
+    "a password": (
+        f"'{base64.b64encode(b'passwordpasswordpassword12345678').decode()}'",
+        "weak key: it is a text",
+    ),
     "made anew without a demo": ("{ file = 'new', create = true }", "[demo] only"),
 }
 
@@ -296,6 +308,48 @@ def test_a_key_that_is_none_is_refused(folder: Folder, case: tuple[str, str]):
     assert list(problems) == ["keys.ring.a"]
     assert case[1] in problems["keys.ring.a"]
     assert not (folder.path / "new").exists()
+
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+
+
+def _hexadecimal(folder: Path) -> list[str]:
+    """Every text in the vectors that could be a key."""
+    return sorted({one for file in folder.iterdir() for one in re.findall(r"[0-9a-f]{64}", file.read_text())})
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        bytes(range(32)),
+        bytes(range(31, -1, -1)),
+        bytes(range(200, 200 + 56))[:32],
+        bytes(n * 7 % 256 for n in range(32)),
+        RAW[:24] + bytes(8),
+        RAW[:16] + RAW[:16],
+        RAW[:10] * 3 + RAW[:2],
+        RAW[:16] + RAW[:16][::-1],
+        RAW[:8].hex().encode() * 2,
+        RAW[:16].hex().encode(),
+        b"correct horse battery staple!!!!",
+        b"correct horse battery\n" + bytes(10),
+        "Über den Wolken muss die Frei".encode() + b"ab",
+        "пароль-пароль-99".encode() + b"abcd",
+        *(bytes.fromhex(one) for one in _hexadecimal(VECTORS)),
+    ],
+    ids=bytes.hex,
+)
+def test_a_key_that_can_be_guessed_is_refused(key):
+    """Counted off, repeated, padded, typed, or published with this program."""
+    assert len(key) == 32
+    assert weakness(key) is not None
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_a_key_that_is_refused_is_one_that_can_be_described(key):
+    """No exception for any bytes; and what the kernel gives is always taken."""
+    weakness(key)
+    assert weakness(os.urandom(32)) is None
 
 
 @pytest.mark.parametrize("form", [KEY, KEY.rstrip("="), RAW.hex(), RAW.hex().upper(), f"{KEY}"])
