@@ -84,6 +84,12 @@ def _run(settings: Settings, read: Callable[[], Settings]) -> int:
             message=f"state.dir is on {instance.filesystem}: {why}",
             do="choose a directory on a disk that lasts: the journal may hold the only copy of a token",
         )
+    if instance.former_mode is not None:
+        log.log(
+            "state.closed",
+            "warning",
+            message=f"state.dir had mode {instance.former_mode:04o} and has 0700 now",
+        )
     if settings.caution is not None:
         log.log(
             "store.outdated",

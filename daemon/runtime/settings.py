@@ -71,6 +71,7 @@ class Settings:
     demo: DemoSettings
     definitions: Mapping[str, Definition]  # every one that a provider can be configured over
     providers: Mapping[str, Provider]
+    loose: tuple[Problem, ...] = ()  # secrets that more users can read than need to
 
     @property
     def caution(self) -> str | None:
@@ -120,6 +121,7 @@ def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None
         demo=demo,
         definitions={name: read_definition(name, row) for name, row in known.tables.items()},
         providers=providers,
+        loose=tuple(dict.fromkeys(around.loose)),
     )
 
 

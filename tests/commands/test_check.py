@@ -158,6 +158,16 @@ def test_a_state_directory_that_is_a_file_is_a_problem(cli):
     assert whats(ran)[0].startswith("state.dir: ")
 
 
+def test_a_state_directory_that_others_can_enter_is_a_problem(cli, tmp_path):
+    """The daemon's next start closes it; until then whoever writes there is believed."""
+    (tmp_path / "state").mkdir(mode=0o777)
+    (tmp_path / "state").chmod(0o777)
+    ran = cli.run("check", "--json")
+    assert ran.code == 78
+    (problem,) = [one for one in ran.json()["problems"] if one["where"] == "state.dir"]
+    assert problem["do"] == f"chmod 700 {tmp_path / 'state'}"
+
+
 def test_an_index_that_was_tampered_with_is_found(cli, database):
     """A hidden index serves no sweep."""
     database["tokens"].create_indexes([DUE_INDEX])

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.adapters import trusted_files
 from daemon.domain.provider import ClientAuth, Rate
 from daemon.domain.secret import Secret
 from daemon.runtime.settings import Settings, SettingsInvalid, config_path, load
@@ -295,7 +296,7 @@ KEYS = {
     "an example of ours": (f"'{bytes(range(32)).hex()}'", "weak key: its bytes are counted off"),
     "a password": (
         f"'{base64.b64encode(b'passwordpasswordpassword12345678').decode()}'",
-        "weak key: it is a text",
+        "weak key",
     ),
     "made anew without a demo": ("{ file = 'new', create = true }", "[demo] only"),
 }
@@ -557,6 +558,44 @@ def test_secrets_in_files_that_everybody_can_read_are_refused(folder: Folder):
         "keys.ring.a", f"{env_file}: REFRESHD_SERVER__BEARER_TOKEN"
     }  # fmt: skip
     assert folder.load(by_variable, env_file=env_file, K=KEY, REFRESHD_SERVER__BEARER_TOKEN="y")
+
+
+@pytest.mark.parametrize(
+    "which", ["config.toml", ".env", "key", "ca.pem", "providers/acme.toml", "providers", "credential"]
+)
+def test_files_that_others_can_change_are_obeyed_by_nothing(folder: Folder, which: str):
+    """Whatever decides what refreshd does, or seals with: each has a name, and a cure, in the refusal."""
+    folder.write(KEY, "key")
+    folder.write(KEY, "credential")
+    folder.write("REFRESHD_LOG__LEVEL=debug", ".env")
+    folder.write("", "ca.pem")
+    (folder.path / "providers").mkdir()
+    folder.write('token_url = "https://acme.example/token"\nclient_auth = "post"', "providers/acme.toml")
+    uri = f"mongodb://db.example.com/?tls=true&tlsCAFile={folder.path}/ca.pem"
+    text = (
+        LEAST.replace("embedded", uri).replace(f'"{KEY}"', '{ file = "key" }')
+        + "b = { credential = 'credential' }\n[definitions]\ndir = 'providers'"
+    )
+    given = {"env_file": folder.path / ".env", "CREDENTIALS_DIRECTORY": str(folder.path)}
+    folder.load(text, **given)
+    loose = folder.path / which
+    mode = 0o757 if loose.is_dir() else 0o602
+    loose.chmod(mode)
+    with pytest.raises(SettingsInvalid) as raised:
+        folder.load(text, mode=mode if which == "config.toml" else 0o600, **given)
+    told = [str(problem) for problem in raised.value.problems]
+    assert any(f"{loose} belongs to" in one and f"chmod o-w {loose}" in one for one in told), told
+
+
+def test_a_secret_that_a_group_of_others_can_read_is_noted(folder: Folder, monkeypatch: pytest.MonkeyPatch):
+    """It may be meant so: `check` warns. Not of a credential, which systemd gives with mode 0440."""
+    monkeypatch.setattr(trusted_files, "_is_own_group", lambda _: False)
+    folder.write(KEY, "key", mode=0o640)
+    text = LEAST.replace(f'"{KEY}"', '{ credential = "key" }')
+    assert folder.load(text, CREDENTIALS_DIRECTORY=str(folder.path)).loose == ()
+    (loose,) = folder.load(LEAST.replace(f'"{KEY}"', '{ file = "key" }')).loose
+    assert loose.where == str(folder.path / "key")
+    assert "in which other users are" in loose.what
 
 
 def test_a_loopback_providers_secret_and_a_uri_without_password_may_be_read(folder: Folder):
