@@ -13,6 +13,7 @@ from daemon.adapters.event_log import Format, configure, is_json
 from daemon.adapters.journal import JournalDamaged, JournalFull
 from daemon.adapters.mongo import StoreUriInvalid
 from daemon.commands.failure import Exit, in_parts
+from daemon.runtime.confinement import confine
 from daemon.runtime.daemon import Daemon
 from daemon.runtime.filesystem import caution
 from daemon.runtime.health import PortTaken
@@ -38,6 +39,7 @@ _EXPECTED = (
 
 def run(config: Path | None, env_file: Path | None) -> int:
     """Run the daemon until a signal. Returns the exit code; says on standard error why it could not start."""
+    confine()
 
     def read() -> Settings:
         return load(config, os.environ, env_file)

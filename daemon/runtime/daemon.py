@@ -35,7 +35,7 @@ from daemon.runtime.instance import Instance
 from daemon.runtime.key_check import KeyCheck
 from daemon.runtime.own_row import OwnRow
 from daemon.runtime.provider_settings import most_in_flight
-from daemon.runtime.reload import needs_restart, secrets_of
+from daemon.runtime.reload import moved_token_urls, needs_restart, secrets_of
 from daemon.runtime.schedule import Schedule
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.settings import Settings, SettingsInvalid
@@ -353,6 +353,15 @@ class Daemon:
         self._server.set_bearer_token(fresh.server.bearer_token)
         await self._key_check.offer(key_ring(fresh))
         self._use(fresh.providers)
+        for name, (former, now) in moved_token_urls(self._settings.providers, fresh.providers).items():
+            self._log.log(
+                "provider.moved",
+                "warning",
+                provider=name,
+                token_url=now,
+                former_token_url=former,
+                do="if nobody meant that, put the former token_url back: tokens and secrets are sent to the new one",
+            )
         self._log.log("reload.done", "info", restart_needed_for=needs_restart(self._settings, fresh))
         self._settings = replace(self._settings, providers=fresh.providers, log=fresh.log, keys=fresh.keys)
 

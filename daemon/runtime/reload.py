@@ -1,9 +1,10 @@
 """What a reload can't change, and which texts the log must never show."""
 
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import unquote, urlsplit
 
+from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.runtime.settings import Settings
 
@@ -19,6 +20,15 @@ def needs_restart(old: Settings, new: Settings) -> list[str]:
         "log.format": old.log.format != new.log.format,
     }
     return [name for name, differs in changed.items() if differs]
+
+
+def moved_token_urls(old: Mapping[str, Provider], new: Mapping[str, Provider]) -> dict[str, tuple[str, str]]:
+    """The providers whose tokens, and client secrets, go to another URL from now on: the former one, and the new."""
+    return {
+        name: (old[name].definition.token_url, new[name].definition.token_url)
+        for name in sorted(old.keys() & new.keys())
+        if old[name].definition.token_url != new[name].definition.token_url
+    }
 
 
 def secrets_of(settings: Settings, uri: Secret | None) -> list[Secret]:
