@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import stat
 from contextlib import closing
 from pathlib import Path
 
@@ -51,8 +52,11 @@ def _check_privacy(directory: Path, report: Report) -> None:
         if not directory.exists():
             trust(directory)
         elif (mode := open_mode(directory)) is not None:
-            what = f"other users may enter {directory} (mode {mode:04o})"
-            report.problem("state.dir", what, f"chmod 700 {directory}", code=Exit.CONFIG)
+            what, do = f"other users may enter {directory} (mode {mode:04o})", f"chmod 700 {directory}"
+            if mode & (stat.S_IWGRP | stat.S_IWOTH):
+                report.problem("state.dir", f"{what} and lay files there", do, code=Exit.CONFIG)
+            else:
+                report.warn("state.dir", f"{what}; the daemon's next start closes it", do)
     except Untrusted as why:
         report.problem("state.dir", why.what, why.do, code=Exit.CONFIG)
 
