@@ -24,6 +24,8 @@ from typing import Any
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
+from daemon.adapters.trusted_files import Untrusted, make_private, read_own
+
 HOST = "127.0.0.1"
 REPLICA_SET = "refreshd"  # of one member: write concern and retryable writes as in production want one
 USER = "refreshd"
@@ -31,6 +33,8 @@ ROLES = ("readWriteAnyDatabase", "dbAdminAnyDatabase", "clusterMonitor")
 OPTIONS = (
     *("--bind_ip", HOST, "--nounixsocket", "--quiet", "--replSet", REPLICA_SET),
     *("--oplogSize", "64", "--wiredTigerCacheSizeGB", "0.25"),
+    # Compression is offered before the login, and an uncompressing mongod 6.0 shows its memory to strangers (CVE-2025-14847).
+    *("--networkMessageCompressors", "disabled"),
     "--noscripting",  # its JavaScript engine wants memory that is writable and executable: systemd forbids it to us
     *("--setParameter", "diagnosticDataCollectionEnabled=false"),
     *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),  # it has no secondary to wait for
@@ -128,7 +132,7 @@ class EmbeddedMongod:
         try:
             async with asyncio.timeout(START_LIMIT.total_seconds()):
                 return await self._take_over() or await self._start()
-        except (TimeoutError, OSError, PyMongoError) as error:
+        except (TimeoutError, OSError, PyMongoError, Untrusted) as error:
             failed = self._failed(str(error) or f"nothing within {START_LIMIT}")
             await self.stop()
             raise failed from error
@@ -154,8 +158,7 @@ class EmbeddedMongod:
 
     async def _take_over(self) -> str | None:
         """Own the directory and end what a dead owner left in it; or the URI that its live owner gives."""
-        self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._dir.chmod(0o700)
+        make_private(self._dir, dedicated=True)
         while self._lock is None:
             if (uri := running_uri(self._uri_file, self._dir)) and (pid := _pid_on(self._dir)):
                 self._mongod = _Process(pid)
@@ -306,9 +309,11 @@ def _pid_on(data_dir: Path) -> int | None:
 
 def _kept(path: Path) -> str:
     """The random text of a private file, made when it is missing (or empty, after a power cut)."""
-    if not path.exists() or not path.read_text():
-        _write_private(path, secrets.token_hex(32))
-    return path.read_text()
+    with contextlib.suppress(FileNotFoundError):
+        if text := read_own(path):
+            return text
+    _write_private(path, secrets.token_hex(32))
+    return read_own(path)
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@ from ipaddress import ip_address
 from urllib.parse import parse_qsl, unquote
 
 _TRUE = frozenset({"true", "1"})
+_FILES = ("tlscafile", "tlscertificatekeyfile", "tlscrlfile")
 _INSECURE = ("tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames")
 
 
@@ -53,6 +54,12 @@ def address_of(uri: str) -> Address:
         tls=encrypted.lower() in _TRUE,
         verified=not any(options.get(name, "").lower() in _TRUE for name in _INSECURE),
     )
+
+
+def files_of(uri: str) -> list[str]:
+    """The certificates and keys that `uri` names: who can change them decides whom MongoDB's driver trusts."""
+    options = parse_qsl(uri.partition("?")[2])
+    return [value for name, value in options if name.lower() in _FILES]
 
 
 def _is_local(host: str) -> bool:

@@ -1,5 +1,6 @@
 """A look through everything that the store holds: what refreshd can't use, and what two tokens would spend."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -10,8 +11,15 @@ from daemon.adapters.keyring import KeyRing, Unopenable
 from daemon.adapters.mongo import Mongo, Refusal
 from daemon.adapters.mongo_due import DueTokens, Look
 from daemon.adapters.mongo_keys import openable
-from daemon.adapters.token_document import CLAIMED_FIELDS, Document, IllTyped, presented_field, token_of
-from daemon.domain.provider import Provider
+from daemon.adapters.token_document import (
+    CLAIMED_FIELDS,
+    Document,
+    IllTyped,
+    allowed_token,
+    presented_field,
+    token_of,
+)
+from daemon.domain.provider import Grant, Provider
 
 LIMIT = timedelta(seconds=30)  # for what reads every document
 MOST_DUPLICATES = 100
@@ -110,19 +118,24 @@ async def strangers(mongo: Mongo) -> list[str]:
     return [shown(row["_id"]) for row in rows]
 
 
-async def unclaimable(mongo: Mongo, ring: KeyRing) -> list[Odd]:
-    """Some scheduled documents that no claim can use, whatever their provider says."""
+async def unclaimable(mongo: Mongo, ring: KeyRing, providers: Mapping[str, Provider]) -> list[Odd]:
+    """Some scheduled documents that no claim can use: whatever their provider says, or since it allows no such grant."""
+    foreign = [
+        {"provider": name, "grant": {"$nin": [None, Grant.REFRESH_TOKEN, *_grants(one)]}}
+        for name, one in providers.items()
+    ]
     odd = {
         "due_at": {"$type": "date"},
         "$or": [
             {"$nor": [{"$jsonSchema": _SCHEMA}]},
             {"$expr": {"$ne": ["$_id", _OWN_NAME]}},
             {"$expr": _TOO_LARGE},
+            *foreign,
         ],
     }
     size: Row = {"$project": {"size": {"$bsonSize": "$$ROOT"}}}
     rows = await _found(mongo, [{"$match": odd}, {"$limit": MOST_NAMED}, size])
-    named = [(row["_id"], await _why(mongo, row, ring)) for row in rows]
+    named = [(row["_id"], await _why(mongo, row, ring, providers)) for row in rows]
     return [Odd(id=shown(name), why=why) for name, why in named if why is not None]
 
 
@@ -148,7 +161,11 @@ def shown(name: object) -> str:
     return text if len(text) <= 100 else f"{text[:99]}…"
 
 
-async def _why(mongo: Mongo, row: Document, ring: KeyRing) -> str | None:
+def _grants(provider: Provider) -> Iterable[str]:
+    return (str(grant) for grant in (provider.definition.grant, *provider.definition.grants))
+
+
+async def _why(mongo: Mongo, row: Document, ring: KeyRing, providers: Mapping[str, Provider]) -> str | None:
     """What is odd about the document; None: on a second look nothing is."""
     name, size = row["_id"], row["size"]
     if isinstance(size, int) and size > ROOMY:
@@ -158,7 +175,9 @@ async def _why(mongo: Mongo, row: Document, ring: KeyRing) -> str | None:
     document = await mongo.tried(mongo.tokens.find_one({"_id": name}, CLAIMED_FIELDS))
     try:
         if document is not None:
-            token_of(document, ring)
+            provider = providers.get(token_of(document, ring).provider)
+            if provider is not None:
+                allowed_token(document, ring, provider)
     except (IllTyped, Unopenable) as why:
         return str(why)
     except Exception as bug:  # noqa: BLE001  a claim would meet it too, whatever it is

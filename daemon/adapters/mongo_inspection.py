@@ -12,6 +12,11 @@ from daemon.adapters.mongo import DUE_INDEX, Collection, Mongo, Refusal
 DEFAULT_DATABASE = "refreshd"
 CHOOSE_DATABASE = 'Say which one in store.database, like database = "refreshd".'
 
+Privilege = Mapping[str, Mapping[str, object]]  # of a `resource`, its `actions`
+
+_OF_AN_OWNER = frozenset(
+    {"anyAction", "createRole", "createUser", "dropRole", "dropUser", "grantRole", "revokeRole"}
+)
 _READ_WRITE = ("find", "insert", "update")
 # What refreshd writes, beside what applications keep in `meta`: no other index may constrain it.
 _OWN_FIELDS = frozenset(
@@ -111,12 +116,9 @@ async def write_with_majority(mongo: Mongo) -> None:
 
 async def missing_rights(mongo: Mongo) -> list[str]:
     """What our login may not do, like "update on refreshd.tokens"; nothing where MongoDB has no logins at all."""
-    command = {"connectionStatus": 1, "showPrivileges": True}
-    told = await mongo.tried(mongo.tokens.database.command(command))
-    info = told.get("authInfo", {})
-    if not info.get("authenticatedUsers"):
+    granted = await _privileges(mongo)
+    if granted is None:
         return []
-    granted = info.get("authenticatedUserPrivileges", [])
     return [
         f"{action} on {collection.full_name}"
         for collection, actions in (
@@ -131,9 +133,37 @@ async def missing_rights(mongo: Mongo) -> list[str]:
     ]
 
 
-def _held_on(
-    collection: Collection, granted: Sequence[Mapping[str, Mapping[str, object]]]
-) -> Iterator[Sequence[str]]:
+async def needless_rights(mongo: Mongo) -> list[str]:
+    """What our login may touch although refreshd never does, in words: the cluster, other databases, users and roles."""
+    own = mongo.tokens.database.name
+    found = dict.fromkeys(_needless(privilege, own) for privilege in await _privileges(mongo) or ())
+    return [one for one in found if one is not None]
+
+
+def _needless(privilege: Privilege, own: str) -> str | None:
+    resource, actions = privilege.get("resource", {}), privilege.get("actions", ())
+    database = resource.get("db")
+    if resource.get("cluster"):
+        return "the cluster's administration"
+    if resource.get("anyResource") or database == "":
+        return "every database"
+    if database != own:
+        return f"the database {database}"
+    if isinstance(actions, Sequence) and _OF_AN_OWNER.intersection(actions):
+        return f"the users and roles of {own}"
+    return None
+
+
+async def _privileges(mongo: Mongo) -> Sequence[Privilege] | None:
+    """What the roles of this login allow; None: MongoDB asks for no login."""
+    command = {"connectionStatus": 1, "showPrivileges": True}
+    told = await mongo.tried(mongo.tokens.database.command(command))
+    info = told.get("authInfo", {})
+    granted: Sequence[Privilege] = info.get("authenticatedUserPrivileges", [])
+    return granted if info.get("authenticatedUsers") else None
+
+
+def _held_on(collection: Collection, granted: Sequence[Privilege]) -> Iterator[Sequence[str]]:
     """The actions of each privilege that covers `collection`; empty names cover all (MongoDB: resource document)."""
     for privilege in granted:
         resource, actions = privilege.get("resource", {}), privilege.get("actions", ())

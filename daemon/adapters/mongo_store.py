@@ -24,6 +24,7 @@ from daemon.adapters.token_document import (
     CLAIMED_FIELDS,
     Document,
     IllTyped,
+    allowed_token,
     presented_field,
     standing_of,
     token_of,
@@ -179,7 +180,7 @@ class MongoStore:
         return [*claims, *aside]
 
     def _opened(self, look: Look, document: Document, claim_id: str) -> Claim:
-        token = token_of(document, self._keyring())
+        token = allowed_token(document, self._keyring(), look.provider)
         field = presented_field(look.provider.definition.grant_of(token.grant))
         sealed = document.get(field)
         return Claim(

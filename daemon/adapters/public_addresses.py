@@ -18,10 +18,14 @@ _NEVER = tuple(
             "100.64.0.0/10",  # carriers' NAT
             "168.63.129.16/32",  # routable by its looks: Azure's host, as seen from its machines
             "192.0.0.0/24",  # protocol assignments; a cloud's metadata among them
+            "192.31.196.0/24",  # AS112: wherever the nearest operator of it is
+            "192.52.193.0/24",  # AMT: multicast relays, likewise
             "192.88.99.0/24",  # 6to4's relays, gone
+            "192.175.48.0/24",  # AS112
             "198.18.0.0/15",  # benchmarks
             "2001::/23",  # protocol assignments (Teredo is unwrapped first)
             "2001:db8::/32",  # documentation
+            "2620:4f:8000::/48",  # AS112
             "3fff::/20",  # documentation
         ),
     )

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from queue import Empty, SimpleQueue
 
+from daemon.adapters.tls import client_context
+
 _TRY = timedelta(seconds=5)  # for one connection, and again for its handshake
 
 
@@ -58,7 +60,7 @@ def _tried(place: Place) -> Unreached | None:
     try:
         with socket.create_connection((place.host, place.port), timeout=_TRY.total_seconds()) as connection:
             if place.tls:
-                ssl.create_default_context().wrap_socket(connection, server_hostname=place.host).close()
+                client_context().wrap_socket(connection, server_hostname=place.host).close()
     except ssl.SSLCertVerificationError as why:
         return Unreached(why=f"its certificate is not accepted: {why.verify_message}", distrusted=True)
     except ssl.SSLError as why:

@@ -13,7 +13,7 @@ from bson.int64 import Int64
 from daemon.adapters.keyring import KeyRing
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
 from daemon.domain.locked import Standing
-from daemon.domain.provider import Grant
+from daemon.domain.provider import Grant, Provider
 from daemon.domain.secret import Secret
 from daemon.domain.token import Doubt, Failure, FailureKind, State, Token, token_id
 
@@ -122,6 +122,17 @@ def token_of(document: Document, keyring: KeyRing) -> Token:
         doubt=_doubt(document),
         vars=_vars(document),
     )
+
+
+def allowed_token(document: Document, keyring: KeyRing, provider: Provider) -> Token:
+    """The token in `document`, if `provider` allows the grant that it names. Raises IllTyped or Unopenable."""
+    token = token_of(document, keyring)
+    if not provider.definition.allows(token.grant):
+        named = token.grant if token.grant in set(Grant) else "another grant"
+        raise IllTyped(
+            f"grant: it names {named}, and the configuration of {provider.name} does not allow that"
+        )
+    return token
 
 
 def _access_token(document: Document, keyring: KeyRing, name: str) -> Secret | None:

@@ -15,7 +15,6 @@ No text of a failure is the library's: it would quote the URL, whose query may h
 """
 
 import asyncio
-import ssl
 from base64 import b64encode
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -30,6 +29,7 @@ from daemon.adapters.connector import Connector, Destination, PrivateAddress
 from daemon.adapters.exchange import Exchange, message_of
 from daemon.adapters.names import Names
 from daemon.adapters.public_addresses import is_private_literal, is_public
+from daemon.adapters.tls import client_context
 from daemon.adapters.unanswered import failed
 from daemon.domain.answer import Concern
 from daemon.domain.dialect import NoReply, Reply
@@ -109,7 +109,7 @@ class TokenEndpoint:
         self._timeout = timeout
         self._may_start = may_start
         self._proxy, self._proxy_headers = _proxy(proxy)
-        tls = ssl.create_default_context()
+        tls = client_context()
         tls.set_alpn_protocols(["http/1.1"])
         self._names = Names()
         self._anywhere = Connector(timeout=timeout, tls=tls, names=self._names, allows=None)

@@ -18,6 +18,7 @@ from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
 from daemon.domain.provider import Definition
 from daemon.runtime.clock import Clock
+from daemon.runtime.confinement import confine
 from daemon.runtime.definitions import shipped
 from daemon.runtime.settings import Settings, load
 from daemon.runtime.store_access import open_mongo
@@ -38,7 +39,8 @@ class Access:
 
 
 def read_settings(options: Options) -> Settings:
-    """Raises SettingsInvalid with every problem."""
+    """The settings; from here on this process holds keys. Raises SettingsInvalid with every problem."""
+    confine()
     return load(options.config, os.environ, options.env_file)
 
 

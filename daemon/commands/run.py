@@ -13,6 +13,7 @@ from daemon.adapters.event_log import Format, configure, is_json
 from daemon.adapters.journal import JournalDamaged, JournalFull
 from daemon.adapters.mongo import StoreUriInvalid
 from daemon.commands.failure import Exit, in_parts
+from daemon.runtime.confinement import confine
 from daemon.runtime.daemon import Daemon
 from daemon.runtime.filesystem import caution
 from daemon.runtime.health import PortTaken
@@ -38,6 +39,7 @@ _EXPECTED = (
 
 def run(config: Path | None, env_file: Path | None) -> int:
     """Run the daemon until a signal. Returns the exit code; says on standard error why it could not start."""
+    confine()
 
     def read() -> Settings:
         return load(config, os.environ, env_file)
@@ -83,6 +85,19 @@ def _run(settings: Settings, read: Callable[[], Settings]) -> int:
             "warning",
             message=f"state.dir is on {instance.filesystem}: {why}",
             do="choose a directory on a disk that lasts: the journal may hold the only copy of a token",
+        )
+    if instance.former_mode is not None:
+        log.log(
+            "state.closed",
+            "warning",
+            message=f"state.dir had mode {instance.former_mode:04o} and has 0700 now",
+        )
+    if settings.caution is not None:
+        log.log(
+            "store.outdated",
+            "warning",
+            message=settings.caution,
+            do="point store.uri at a MongoDB of your own",
         )
     daemon = Daemon(
         settings,

@@ -148,6 +148,9 @@ class Definition:
     variables: Mapping[str, Variable] = field(default_factory=dict)
     domains: tuple[str, ...] = ()  # where a variable fills the host: the host must lie in one of these
     grant: Grant = Grant.REFRESH_TOKEN
+    grants: frozenset[Grant] = (
+        frozenset()
+    )  # what stored tokens may name beside `grant`: the operator allows it
     method: Method = Method.POST
     client_auth: ClientAuth = ClientAuth.POST
     body: BodyFormat = BodyFormat.FORM
@@ -178,9 +181,15 @@ class Definition:
     revoke_url: str | None = None
     notes: tuple[str, ...] = ()
 
+    def allows(self, stored: str) -> bool:
+        """Whether a document may name the grant `stored`. Applications write documents, and only the configuration gives
+        them the client's own authority. (A document that names no grant is read as if it named `refresh_token`.)
+        """
+        return stored in (Grant.REFRESH_TOKEN, self.grant, *self.grants)
+
     def grant_of(self, stored: str) -> Grant:
-        """How a token is renewed whose document names the grant `stored`: the client can always speak for itself."""
-        return Grant.CLIENT_CREDENTIALS if stored == Grant.CLIENT_CREDENTIALS else self.grant
+        """How a token is renewed whose document names the grant `stored`. One that isn't allowed is never used."""
+        return Grant.CLIENT_CREDENTIALS if stored in self.grants else self.grant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from daemon.domain.answer import Answer, Concern
 from daemon.domain.change import Change, Scheduled, Withheld
-from daemon.domain.claim import Claim, Entry, Recorded
+from daemon.domain.claim import Claim, Entry, Recorded, Unusable
 from daemon.domain.dialect import NoReply, Reply, read
 from daemon.domain.due import Timing, first_look, window_of
 from daemon.domain.event import ProviderAnswered, TokenScheduled
@@ -85,6 +85,8 @@ class Refresher:
 
     async def conclude(self, claim: Claim, entry: Entry, weigh: Weigh = believe) -> Settled:
         """From a kept reply to the end; also the way of a replay. Raises StoreLost or Unusable; the reply is kept."""
+        if not self.providers[claim.token.provider].definition.allows(claim.token.grant):
+            raise Unusable(f"the configuration does not allow the grant of {claim.token.id}")
         settled = await self._settle(claim, entry.reply, weigh)
         if isinstance(settled.change, Withheld):
             self._journal.retain(entry, "unread")

@@ -37,7 +37,7 @@ from daemon.runtime.instance import Instance
 from daemon.runtime.key_check import KeyCheck
 from daemon.runtime.own_row import OwnRow
 from daemon.runtime.provider_settings import most_in_flight
-from daemon.runtime.reload import moved, needs_restart, secrets_of
+from daemon.runtime.reload import moved_token_urls, needs_restart, secrets_of
 from daemon.runtime.schedule import Schedule
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.settings import Settings, SettingsInvalid
@@ -359,14 +359,23 @@ class Daemon:
         self._log.set_level(fresh.log.level.value)
         self._server.set_bearer_token(fresh.server.bearer_token)
         await self._key_check.offer(key_ring(fresh))
-        await self._note_moved(moved(self._settings.providers, fresh.providers))
         self._use(fresh.providers)
+        await self._note_moved(moved_token_urls(self._settings.providers, fresh.providers))
         self._log.log("reload.done", "info", restart_needed_for=needs_restart(self._settings, fresh))
         self._settings = replace(self._settings, providers=fresh.providers, log=fresh.log, keys=fresh.keys)
 
-    async def _note_moved(self, changes: Mapping[str, str]) -> None:
-        """Record where refresh tokens go from now on. In the log even if MongoDB is away: the reload isn't refused."""
-        for provider, change in changes.items():
+    async def _note_moved(self, changes: Mapping[str, tuple[str, str]]) -> None:
+        """Say where tokens and client secrets go from now on, and record it: not without MongoDB, but no reload waits."""
+        for provider, (former, now) in changes.items():
+            self._log.log(
+                "provider.moved",
+                "warning",
+                provider=provider,
+                token_url=now,
+                former_token_url=former,
+                do="if nobody meant that, put the former token_url back: tokens and secrets are sent to the new one",
+            )
+            change = f"token_url changed from {former} to {now}"
             try:
                 await self._audit.note("reload", provider, result=change)
             except StoreLost:

@@ -167,6 +167,7 @@ class DefinitionTable:
     token_url: Text
     client_auth: Annotated[ClientAuth, Read(one_of(ClientAuth))]
     grant: Annotated[Grant, Read(one_of(Grant))] = Grant.REFRESH_TOKEN
+    grants: Annotated[frozenset[Annotated[Grant, Read(one_of(Grant))]], ARRAY] = frozenset()
     method: Annotated[Method, Read(one_of(Method))] = Method.POST
     title: Text | None = None
     verified: Flag = False
@@ -204,6 +205,7 @@ def definition(name: str, table: DefinitionTable) -> Definition:
     known: dict[str, Any] = {field.name: getattr(table, field.name) for field in fields(DefinitionTable)}
     known["title"] = table.title or name
     known["confirm_after"] = _confirmation(table)
+    known["grants"] = table.grants - {table.grant}
     known["variables"] = {
         key: Variable(pattern=row.pattern or BASE, kind=row.kind, default=row.default)
         for key, row in table.variables.items()
@@ -243,7 +245,17 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
     ):
         do = 'Use POST; GET is for body = "query" and a grant that has no refresh token.'
         yield ("method",), "GET may be repeated on its way", do
+    yield from _grant_faults(table)
     yield from _field_faults(table)
+
+
+def _grant_faults(table: DefinitionTable) -> Iterator[Fault]:
+    """A stored token is renewed by the definition's own grant, or by the client alone if `grants` allows that."""
+    own, client = table.grant, Grant.CLIENT_CREDENTIALS
+    if table.grants and own not in table.grants:
+        yield ("grants",), "does not name this provider's own grant", f'Add "{own}", or set grant.'
+    if table.grants - {own, client}:
+        yield ("grants",), "names grants that can't be mixed", f'Write ["{own}", "{client}"], or remove it.'
 
 
 def _sign_faults(table: DefinitionTable) -> Iterator[Fault]:

@@ -20,6 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from daemon.adapters.trusted_files import Untrusted, read_trusted
 from daemon.runtime.problem import Findings, Place, Problem, SettingsInvalid
 
 PREFIX = "REFRESHD_"
@@ -154,7 +155,9 @@ def _env_file(file: Path) -> dict[str, str]:
 
 def _content(file: Path, otherwise: str) -> str:
     try:
-        return file.read_text("utf-8")
+        return io.StringIO(read_trusted(file).data.decode(), newline=None).read()
+    except Untrusted as distrust:
+        raise _invalid(str(file), distrust.what, distrust.do) from None
     except FileNotFoundError:
         raise _invalid(str(file), "there is no such file", otherwise) from None
     except OSError as error:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from daemon.adapters.trusted_files import Untrusted, make_private
 from daemon.runtime.filesystem import MOUNTINFO, filesystem_at, is_remote, mounts
 
 LOCK, IDENTITY = "lock", "instance.json"
@@ -35,6 +36,7 @@ class Instance:
     id: str
     directory: Path
     returned: bool  # the earlier process of this id is dead
+    former_mode: int | None  # of the directory, if others could enter it before; None: they couldn't
     filesystem: str | None  # what the directory is on, as the kernel names it; None: it does not tell
 
 
@@ -44,7 +46,7 @@ def take(directory: Path, *, mountinfo: Path = MOUNTINFO) -> Instance:
     Raises StateHeld, naming the process, or StateUnusable.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        former = make_private(directory)
         filesystem = _of_this_machine(directory, mountinfo)
         descriptor = held(directory / LOCK)  # stays open for the life of this process
         holder = f"{os.getpid()}\n".encode()
@@ -59,7 +61,10 @@ def take(directory: Path, *, mountinfo: Path = MOUNTINFO) -> Instance:
             directory=directory,
             returned=known is not None,
             filesystem=filesystem,
+            former_mode=former,
         )
+    except Untrusted as why:
+        raise StateUnusable(f"state.dir: {why}") from None
     except OSError as why:
         raise StateUnusable(
             f"state.dir {directory}: {why.strerror or why}. Make it a directory that this user may write to, and that"

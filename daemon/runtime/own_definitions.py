@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from daemon.adapters.trusted_files import Untrusted, trust
 from daemon.domain.token import PROVIDER_NAME
 from daemon.runtime.definitions import read_definition
 from daemon.runtime.document import read_toml
@@ -71,7 +72,11 @@ def _files(directory: Path | None, findings: Findings) -> Iterator[Path]:
     if directory is None:
         return
     try:
+        trust(directory)
         found = sorted(directory.iterdir())
+    except Untrusted as distrust:
+        findings.add(("definitions", "dir"), distrust.what, distrust.do)
+        return
     except OSError as error:
         why = f"{directory} can't be read: {error.strerror}"
         findings.add(("definitions", "dir"), why, "Make that directory, or correct the path, owner or mode.")

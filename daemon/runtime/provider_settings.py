@@ -188,7 +188,7 @@ def _assertion(row: ProviderTable) -> ClientAssertion | None:
 
 
 def _client_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
-    if row.grant is Grant.NONE:
+    if {row.grant, *row.grants} == {Grant.NONE}:
         return  # nothing is ever asked
     if row.client_id is None and row.client_auth is not ClientAuth.SECRET_AS_USER:
         yield "client_id", "is required", "Add it: the provider gave it to your app."

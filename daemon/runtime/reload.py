@@ -22,13 +22,12 @@ def needs_restart(old: Settings, new: Settings) -> list[str]:
     return [name for name, differs in changed.items() if differs]
 
 
-def moved(old: Mapping[str, Provider], new: Mapping[str, Provider]) -> dict[str, str]:
-    """The providers whose refresh tokens go elsewhere from now on: by name, from where to where."""
-    both = ((name, old[name].definition, new[name].definition) for name in old.keys() & new.keys())
+def moved_token_urls(old: Mapping[str, Provider], new: Mapping[str, Provider]) -> dict[str, tuple[str, str]]:
+    """The providers whose tokens, and client secrets, go to another URL from now on: the former one, and the new."""
     return {
-        name: f"token_url changed from {before.token_url} to {after.token_url}"
-        for name, before, after in both
-        if before.token_url != after.token_url
+        name: (old[name].definition.token_url, new[name].definition.token_url)
+        for name in sorted(old.keys() & new.keys())
+        if old[name].definition.token_url != new[name].definition.token_url
     }
 
 

@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from daemon.adapters.mongo_address import files_of
+from daemon.adapters.trusted_files import Untrusted, read_trusted, trust
 from daemon.domain.secret import Secret
 from daemon.runtime.fields import Context, Read, flag
-from daemon.runtime.problem import Wrong
+from daemon.runtime.problem import Problem, Wrong
+from daemon.runtime.weak_key import weakness
 
 EMBEDDED: Literal["embedded"] = "embedded"
 KEY_BYTES = 32
@@ -25,6 +28,7 @@ _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _BEARER = re.compile(r"[\x21-\x7e]+")
 _FORMS = 'Write the text itself, or one of { env = "NAME" }, { file = "PATH" } and { credential = "NAME" }.'
 _MAKE_KEY = "Make one with `refreshd keys generate`."
+_REPLACE = "If tokens are sealed with this one, rotate it with the earlier version first: docs/security.md."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,7 @@ class Surroundings:
     directory: Path  # of the configuration file
     variables: Mapping[str, str] = field(repr=False)
     exposed: frozenset[str] = frozenset()
+    loose: list[Problem] = field(default_factory=list)  # files that more users can read than need to
     may_create: bool = False  # [demo]: a key may be made when it is first needed
 
 
@@ -64,8 +69,8 @@ def key(value: object, info: Context) -> bytes:
     raw = _decoded(_fetched(value, place).strip())
     if raw is None or len(raw) != KEY_BYTES:
         raise Wrong(f"is not a key of {KEY_BYTES} bytes in base64 or 64 hex digits", _MAKE_KEY)
-    if len(set(raw)) <= 8:  # by chance: once in 10^33 keys
-        raise Wrong("is a weak key: nearly all its bytes are equal", _MAKE_KEY)
+    if (why := weakness(raw)) is not None:
+        raise Wrong(f"is a weak key: {why}", f"{_MAKE_KEY} {_REPLACE}")
     return raw
 
 
@@ -88,6 +93,11 @@ def store_uri(value: object, info: Context) -> Secret | Literal["embedded"]:
         raise Wrong("holds a reserved character", "Percent-encode the user's name and the password.")
     if not authority.rpartition("@")[2]:
         raise Wrong("names no host", 'Write it like "mongodb://HOST:27017/".')
+    try:
+        for file in files_of(uri):
+            trust(Path(file))
+    except Untrusted as distrust:
+        raise Wrong(distrust.what, distrust.do) from None
     return Secret(uri)
 
 
@@ -117,7 +127,7 @@ def _fetched(value: object, place: Surroundings) -> str:
         case {"env": str(name), **rest} if not rest:
             found = _from_environment(name, place)
         case {"file": str(name), **rest} if not rest:
-            found = _from_file(place.directory / name, guarded=True)
+            found = _from_file(place.directory / name, place, guarded=True)
         case {"credential": str(name), **rest} if not rest:
             found = _from_credential(name, place)
         case {"create": _}:
@@ -148,25 +158,30 @@ def _from_credential(name: str, place: Surroundings) -> str:
         )
     if "/" in name or name in ("", ".", ".."):
         raise Wrong("credential must be a name, not a path", 'Write { credential = "NAME" }.')
-    return _from_file(Path(directory) / name, guarded=False)  # systemd's directory is closed to others
+    return _from_file(Path(directory) / name, place, guarded=False)  # its directory is closed to others
 
 
-def _from_file(path: Path, *, guarded: bool) -> str:
+def _from_file(path: Path, place: Surroundings, *, guarded: bool) -> str:
     """The text of a secret file, without one trailing newline."""
     try:
-        with path.open("rb") as file:
-            exposed = guarded and os.fstat(file.fileno()).st_mode & stat.S_IROTH
-            content = file.read(_LARGEST + 1)
+        file = read_trusted(path, limit=_LARGEST + 1)
+    except Untrusted as distrust:
+        raise Wrong(distrust.what, distrust.do) from None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not a path"
         raise Wrong(f"{path} can't be read: {why}", "Correct the path, or its owner.") from None
-    if exposed:
+    if guarded and file.everybody:
         raise Wrong(f"every local user can read {path}", f"chmod o-rwx {path}")
+    if guarded and file.group is not None:
+        what = f"{path} can be read by the group {file.group}, in which other users are"
+        place.loose.append(
+            Problem(where=str(path), what=what, do=f"chmod g-r {path}, or give it a group of its own.")
+        )
     try:
-        found = content.decode()
+        found = file.data.decode()
     except UnicodeDecodeError:
         raise Wrong(f"{path} is not text", "Keys stand in files as base64 or hex digits.") from None
-    if len(content) > _LARGEST:
+    if len(file.data) > _LARGEST:
         raise Wrong(f"{path} is too large for a secret", "Correct the path.")
     return _without_line_end(found)
 

@@ -49,7 +49,11 @@ __all__ = [
     "load",
 ]
 
+SHORTEST_BEARER = 16  # characters, for a server that other machines can reach
 LEASE_MARGIN = timedelta(seconds=20)  # a lease covers two requests, and claiming, keeping and recording
+OUTDATED = (
+    "the embedded MongoDB is for trying refreshd: its version 6.0 has had no security fixes since July 2025"
+)
 _MONGODBS_OWN = frozenset({"admin", "local", "config"})
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1|\[::1\]")
 
@@ -67,6 +71,12 @@ class Settings:
     demo: DemoSettings
     definitions: Mapping[str, Definition]  # every one that a provider can be configured over
     providers: Mapping[str, Provider]
+    loose: tuple[Problem, ...] = ()  # secrets that more users can read than need to
+
+    @property
+    def caution(self) -> str | None:
+        """What these settings risk although they are valid; None: nothing."""
+        return OUTDATED if self.store.embedded and not self.demo.enabled else None
 
 
 SECTIONS = ("store", "state", "refresh", "keys", "server", "log", "demo", "definitions", "providers")
@@ -111,6 +121,7 @@ def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None
         demo=demo,
         definitions={name: read_definition(name, row) for name, row in known.tables.items()},
         providers=providers,
+        loose=tuple(dict.fromkeys(around.loose)),
     )
 
 
@@ -201,9 +212,17 @@ def _check_keys(keys: KeySettings | None, findings: Findings) -> None:
 def _check_server(server: ServerSettings | None, findings: Findings) -> None:
     if server is None or findings.broken(("server", "host"), ("server", "bearer_token")):
         return
-    if server.bearer_token is None and not _LOOPBACK.fullmatch(server.host):
+    if _LOOPBACK.fullmatch(server.host):
+        return
+    if server.bearer_token is None:
         findings.add(
             ("server", "bearer_token"),
             "is required, since server.host is not a loopback address",
             'Add it, like bearer_token = { env = "NAME" }, or set host to "127.0.0.1".',
+        )
+    elif len(server.bearer_token.reveal()) < SHORTEST_BEARER:
+        findings.add(
+            ("server", "bearer_token"),
+            f"has fewer than {SHORTEST_BEARER} characters, and server.host is not a loopback address",
+            'Make one with `openssl rand -base64 24`, or set host to "127.0.0.1".',
         )

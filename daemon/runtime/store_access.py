@@ -6,6 +6,7 @@ from pathlib import Path
 
 from daemon.adapters.embedded_mongod import EmbeddedMongod, MongodFailed, MongodMissing
 from daemon.adapters.mongo import Mongo, StoreClock, StoreUriInvalid
+from daemon.adapters.trusted_files import Untrusted, make_private
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import Event
 from daemon.domain.secret import Secret
@@ -59,7 +60,9 @@ async def _embedded(state_dir: Path, closing: AsyncExitStack) -> Secret:
 
 def _make(state_dir: Path) -> None:
     try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(state_dir)
+    except Untrusted as why:
+        raise _invalid("state.dir", why.what, why.do) from None
     except OSError as why:
         told = f"{state_dir} can't be made ({why.strerror})"
         raise _invalid("state.dir", told, "Name a directory that this user may write to.") from None

@@ -99,6 +99,7 @@ class View:
             "instance": self._instance,
             "started_at": _text(self._started_at),
             "ready": ready,
+            "warnings": [self._settings.caution] if self._settings.caution else [],
             "draining": self.draining,
             "providers": self._providers(),
             "providers_left_out": max(len(self._strangers()) - STRANGERS, 0),

@@ -6,13 +6,16 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import bson
 import pytest
 from pymongo import AsyncMongoClient, WriteConcern
 from pymongo.errors import OperationFailure
@@ -22,6 +25,7 @@ from daemon.adapters.embedded_mongod import EmbeddedMongod, MongodFailed, Mongod
 
 ROOT = Path(__file__).parents[2]
 UNAUTHORIZED, WRONG_PASSWORD = 13, 18
+OP_COMPRESSED, OP_MSG, ZLIB = 2012, 2013, 2  # of MongoDB's wire protocol
 
 # Another process that keeps the mongod. Ctrl-C: one more write, then an orderly stop, as the daemon's drain does.
 OWNER = """
@@ -259,6 +263,33 @@ async def test_strangers_may_do_nothing_not_even_before_it_is_set_up(
         with pytest.raises(OperationFailure) as refused:
             await stranger.admin.command(command)
     assert refused.value.code == UNAUTHORIZED
+
+
+async def test_nothing_is_unpacked_for_strangers(virgin: str) -> None:
+    """A hello that asks for compression is offered none, and one that comes packed by zlib gets no answer."""
+    port = int(virgin.rpartition(":")[2])
+    async with AsyncMongoClient[dict[str, Any]](virgin, directConnection=True) as client:
+        await client.admin.command("hello")  # it listens by now
+    hello = bson.encode({"hello": 1, "compression": ["snappy", "zlib", "zstd"], "$db": "admin"})
+    body = b"\0\0\0\0\0" + hello
+    packed = struct.pack("<iiB", OP_MSG, len(body), ZLIB) + zlib.compress(body)
+    plain = await answered(port, OP_MSG, body)
+    assert "compression" not in bson.decode(plain[5:])
+    assert await answered(port, OP_COMPRESSED, packed) == b""
+
+
+async def answered(port: int, operation: int, body: bytes) -> bytes:
+    """The body of the answer; empty: mongod hung up."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(struct.pack("<iiii", 16 + len(body), 1, 0, operation) + body)
+        async with asyncio.timeout(10):
+            size, *_ = struct.unpack("<iiii", await reader.readexactly(16))
+            return await reader.readexactly(size - 16)
+    except (asyncio.IncompleteReadError, ConnectionResetError):
+        return b""
+    finally:
+        writer.close()
 
 
 @pytest.fixture(scope="module")

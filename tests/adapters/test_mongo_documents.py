@@ -7,6 +7,7 @@ MongoDB allows, and with writes that MongoDB refuses.
 import asyncio
 import struct
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -35,6 +36,7 @@ from daemon.adapters.mongo_bulk import refusals
 from daemon.adapters.mongo_registry import MongoRegistry
 from daemon.adapters.mongo_statistics import repair_undated, statistics
 from daemon.domain.claim import Claim, Recorded, SetAside, StoreLost, Unusable
+from daemon.domain.provider import Grant
 from tests.adapters.mongo_bench import ACME, NOON, RING, Bench, renewed, seal
 
 PAST, FUTURE = NOON - timedelta(hours=1), NOON + timedelta(days=9999)
@@ -372,6 +374,33 @@ async def test_a_document_that_meets_a_bug_of_ours_stops_no_other(bench):
     assert [(item.token, item.message) for item in met.aside] == [
         ("acme:odd", "it can't be read: ZeroDivisionError")
     ]
+
+
+@pytest.mark.parametrize(
+    "grant", ["client_credentials", "exchange", "none", "password", "Client_Credentials", ""]
+)
+async def test_a_document_can_not_choose_a_grant_that_the_operator_does_not_allow(bench, grant):
+    """Its author would have the client's own token minted: it is named once and never claimed, the others are."""
+    good_ones(bench)
+    bench.insert("odd", grant=grant, refresh_token=None, access_token=None)
+    met = await endured(bench)
+    if grant == "":  # names none
+        assert "acme:odd" in met.claims
+        return
+    [aside] = met.aside
+    assert (aside.token, aside.code, "acme:odd" in met.claims) == ("acme:odd", "unreadable", False)
+    assert "the configuration of acme does not allow that" in aside.message
+    assert bench.document("acme:odd")["lease"] is None
+    allowing = replace(
+        ACME, definition=replace(ACME.definition, grants=frozenset({Grant.CLIENT_CREDENTIALS}))
+    )
+    bench.set("acme:odd", due_at=PAST)
+    claims = [
+        one
+        for one in (await bench.store().claim(allowing, limit=10, busy=[])).items
+        if isinstance(one, Claim)
+    ]
+    assert ("acme:odd" in {one.token.id for one in claims}) is (grant == "client_credentials")
 
 
 @pytest.mark.long

@@ -39,7 +39,11 @@ from tests.adapters.mongo_bench import (
 
 EXCHANGING = Provider(
     definition=Definition(
-        name="acme", title="Acme", token_url="https://acme.example/token", grant=Grant.EXCHANGE
+        name="acme",
+        title="Acme",
+        token_url="https://acme.example/token",
+        grant=Grant.EXCHANGE,
+        grants=frozenset({Grant.CLIENT_CREDENTIALS}),
     ),
     client_id="me",
 )

@@ -404,6 +404,16 @@ async def test_after_a_timeout_nothing_is_sent_behind_our_back(site, trusted, ov
     assert isinstance(await asyncio.wait_for(wire.ended, 5), ConnectionResetError)
 
 
+async def test_the_keys_of_a_session_are_written_to_no_file(site, trusted, tmp_path, monkeypatch):
+    """$SSLKEYLOGFILE is a debugging aid of OpenSSL's users, and would give the traffic away."""
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys.log"))
+    wire = await site.serve(answering(reply(b"{}")), tls=trusted)
+    assert isinstance(await site.endpoint().send(request(wire.url), deadline=NEVER), Reply)
+    assert not (tmp_path / "keys.log").exists()
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "nowhere" / "keys.log"))
+    assert isinstance(await site.endpoint().send(request(wire.url), deadline=NEVER), Reply)
+
+
 async def test_a_timeout_before_the_connection_is_up_was_not_sent(site):
     """A server that takes connections and never shakes hands."""
 

@@ -1,6 +1,7 @@
 """A configuration over the real MongoDB, and two ways to give a command: in this process, and as a real one."""
 
 import base64
+import hashlib
 import io
 import json
 import os
@@ -23,7 +24,7 @@ from daemon.adapters.keyring import KeyRing
 CLIENT_SECRET = "canary-client-secret-9f2c"
 ACCESS = "canary-access-token-71aa"
 REFRESH = "canary-refresh-token-42bb"
-MASTER = b"0123456789abcdefghijklmnopqrstuv"
+MASTER = hashlib.sha256(b"for these tests").digest()
 SECRETS = (CLIENT_SECRET, ACCESS, REFRESH, base64.b64encode(MASTER).decode())
 RESPONSE = {"access_token": ACCESS, "refresh_token": REFRESH, "expires_in": 3600, "token_type": "Bearer"}
 

@@ -1,6 +1,7 @@
 """The command line as a whole: help, usage, keys, providers, the sandbox, and how a bug ends."""
 
 import base64
+import hashlib
 import json
 import signal
 import socket
@@ -13,7 +14,7 @@ import pytest
 from daemon.adapters.keyring import KeyRing
 from daemon.commands import keys
 
-MASTER = b"0123456789abcdefghijklmnopqrstuv"
+MASTER = hashlib.sha256(b"for these tests").digest()
 COMMANDS = "run check add list show refresh pause resume remove adopt journal providers keys sandbox".split()  # noqa: SIM905
 GROUPS = ("keys", "journal")
 

@@ -1,8 +1,9 @@
 """`refreshd keys check`: which keys of the ring open what the store holds, and a check value that is replaced."""
 
 import base64
+import hashlib
 
-OTHER = base64.b64encode(b"another-key-of-thirty-two-bytes!").decode()
+OTHER = base64.b64encode(hashlib.sha256(b"another key").digest()).decode()
 
 
 def states(ran):

@@ -1,5 +1,6 @@
 """docs/providers.md: its table says what the definitions say, its lists name every key, and its example works."""
 
+import hashlib
 import json
 import re
 import shlex
@@ -226,7 +227,7 @@ def test_the_steps_of_the_example_work_as_they_stand(
     environment = bare(
         command.parent,
         REFRESHD_CONFIG="trial.toml",
-        REFRESHD_KEY=bytes(range(32)).hex(),
+        REFRESHD_KEY=hashlib.sha256(b"for these tests").hexdigest(),
         REFRESHD_STORE__URI=mongod,
         REFRESHD_STORE__DATABASE=database_name,
         REFRESHD_SERVER__PORT="0",
@@ -239,7 +240,7 @@ def test_the_steps_of_the_example_work_as_they_stand(
         environment["ACME_CLIENT_SECRET"] = sandbox["client_secret"]
         environment["REFRESHD_PROVIDERS__ACME__TOKEN_URL"] = sandbox["token_url"]
         told = shell(steps[0], cwd=tmp_path, environment=environment)
-        assert "Everything that was checked is in order." in told
+        assert "1 warning; everything else that was checked is in order." in told
         assert "Acme Books (acme)" in told
         with running(command, "run", cwd=tmp_path, environment=environment):
             address = sandbox["url"].removeprefix("http://")

@@ -20,6 +20,10 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
 from daemon.adapters.embedded_mongod import CLOSED, HOST, OPTIONS, REPLICA_SET, spawn_mongod
+from daemon.adapters.mongo import Mongo
+from daemon.adapters.mongo_inspection import needless_rights
+from daemon.domain.secret import Secret
+from daemon.runtime.clock import Clock
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.e2e.daemon_process import KEY_ID, DaemonProcess, Finished, Installation
 
@@ -165,6 +169,36 @@ async def reload(
     place.configure({**place.tables, "keys": {"active": active, "ring": ring}})
     daemon.send_signal(signal.SIGHUP)
     await daemon.event("reload.done", count=count)
+
+
+ROLES: list[tuple[list[Any], set[str]]] = [
+    (["refreshdDaemon"], set()),
+    (["readWrite"], set()),
+    (["dbOwner"], {"the users and roles of refreshd"}),
+    ([{"role": "readWriteAnyDatabase", "db": "admin"}], {"every database"}),
+    (["readWrite", {"role": "read", "db": "shop"}], {"the database shop"}),
+    ([{"role": "root", "db": "admin"}], {"every database", "the cluster's administration"}),
+    ([{"role": "__system", "db": "admin"}], {"every database"}),
+]
+
+
+async def test_a_login_with_far_more_than_the_role_is_noticed(
+    guarded_mongod: tuple[str, MongoClient[Document]], blocks: Blocks
+):
+    """The least role and readWrite are fine; whatever reaches further is named."""
+    address, client = guarded_mongod
+    client["refreshd"].command(role(blocks, "role.js"))
+    client["refreshd"].command({"createUser": "refreshd", "pwd": PASSWORD, "roles": []})
+    uri = Secret(f"mongodb://refreshd:{PASSWORD}@{address}/?replicaSet={REPLICA_SET}&authSource=refreshd")
+    clock, ignore = Clock(), lambda _: None
+    mongo = Mongo(uri=uri, database="refreshd", collection="tokens", clock=clock, observe=ignore)
+    try:
+        for roles, needless in ROLES:
+            client["refreshd"].command({"updateUser": "refreshd", "roles": roles})
+            found = set(await needless_rights(mongo))
+            assert (needless <= found, bool(found)) == (True, bool(needless)), roles
+    finally:
+        await mongo.close()
 
 
 def test_a_reader_reads_and_does_nothing_else(

@@ -347,6 +347,7 @@ def test_an_end_may_count_milliseconds_or_be_absolute(told, unit, lifetime):
 
 # ------------------------------------------------------------------------------------------------ other grants
 
+CLIENT = frozenset({Grant.CLIENT_CREDENTIALS})  # the operator allows it
 UNROTATED = [
     (Grant.EXCHANGE, "refresh_token"),
     (Grant.CLIENT_CREDENTIALS, "refresh_token"),
@@ -365,7 +366,7 @@ def test_what_presents_no_refresh_token_never_looks_for_one(grant, stored, more,
     """Nothing is spent, so nothing is replaced: neither stored nor missed, nor its end believed."""
     got = answer(
         ACCESS_ONLY | more,
-        known={"grant": grant, "rotation": rotation},
+        known={"grant": grant, "grants": CLIENT, "rotation": rotation},
         token=replace(TOKEN, grant=stored, refresh_token=None),
     )
     assert got == Granted(access_token=Secret("new-access"), expires_at=ASKED + timedelta(hours=1))
@@ -374,7 +375,8 @@ def test_what_presents_no_refresh_token_never_looks_for_one(grant, stored, more,
 @pytest.mark.parametrize(("grant", "stored"), UNROTATED)
 def test_what_presents_no_refresh_token_is_refused_like_any_other(grant, stored):
     """Meta's code 190 and the standard's invalid_client."""
-    known = {"grant": grant, "rejected": (Sign(field="error.code", values=frozenset({"190"})),)}
+    signs = (Sign(field="error.code", values=frozenset({"190"})),)
+    known = {"grant": grant, "grants": CLIENT, "rejected": signs}
     token = replace(TOKEN, grant=stored, refresh_token=None)
     assert isinstance(answer({"error": {"code": 190}}, 400, known=known, token=token), Rejected)
     assert isinstance(answer({"error": "invalid_client"}, 401, known=known, token=token), Misconfigured)

@@ -240,7 +240,8 @@ def test_a_token_with_nothing_to_present_is_watched_and_not_refreshed():
 def test_each_grant_needs_what_it_presents_and_no_more(grant, stored, missing, asks):
     """A refresh token, the access token, nothing; and what nothing renews is only watched."""
     token = replace(TOKEN, grant=stored, **{missing: None})
-    assert look(token, grant=grant) == (None if asks else Scheduled(due_at=None))
+    client = frozenset({Grant.CLIENT_CREDENTIALS})
+    assert look(token, grant=grant, grants=client) == (None if asks else Scheduled(due_at=None))
 
 
 def test_a_provider_gets_its_rest_between_two_requests():
@@ -610,9 +611,8 @@ def test_the_replys_word_about_the_end_counts_beside_the_consents():
 def test_what_has_no_refresh_token_has_none_of_its_ends(grant, stored):
     """Nobody is to be warned of a consent that doesn't end."""
     token = replace(TOKEN, grant=stored, refresh_expires_at=STORED_END, consent_ends_at=STORED_END)
-    got = decided(
-        replace(GRANTED, refresh_token=None), token=token, client=provider(grant=grant, **ATLASSIAN)
-    )
+    client = provider(grant=grant, grants=frozenset({Grant.CLIENT_CREDENTIALS}), **ATLASSIAN)
+    got = decided(replace(GRANTED, refresh_token=None), token=token, client=client)
     assert (got.refresh_expires_at, got.consent_ends_at) == (None, None)
 
 

@@ -176,8 +176,22 @@ def test_without_a_key_nothing_is_sent():
 )
 def test_each_grant_presents_its_own(grant, stored, fields):
     """And nothing else: a token that is not needed stays at home."""
-    request = refresh_request(provider(grant=grant), replace(TOKEN, grant=stored))
+    client = frozenset({Grant.CLIENT_CREDENTIALS})
+    request = refresh_request(provider(grant=grant, grants=client), replace(TOKEN, grant=stored))
     assert request.body == (fields + CLIENT).encode()
+
+
+@pytest.mark.parametrize(
+    "stored", ["client_credentials", "exchange", "none", "password", "CLIENT_CREDENTIALS"]
+)
+def test_a_grant_that_the_operator_does_not_allow_is_never_presented(stored):
+    """A document's author can't choose the client's own authority; the definition's grant is all there is."""
+    known = provider(grant=Grant.REFRESH_TOKEN)
+    assert not known.definition.allows(stored)
+    own = f"grant_type=refresh_token&refresh_token={SENT}"
+    assert refresh_request(known, replace(TOKEN, grant=stored)).body == (own + CLIENT).encode()
+    with pytest.raises(NotSendable, match="no refresh token"):
+        refresh_request(known, replace(TOKEN, grant=stored, refresh_token=None))
 
 
 @pytest.mark.parametrize(

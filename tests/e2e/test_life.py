@@ -99,8 +99,8 @@ async def test_mongodb_may_come_later_and_may_be_a_standalone(install, sandbox, 
 async def test_a_reload_takes_a_mended_secret_and_refuses_a_broken_file(
     install, mongod, database_name, sandbox
 ):
-    """A wrong client secret condemns nothing; SIGHUP with a broken file changes nothing; with a mended one the
-    token is renewed and the log level follows."""
+    """A wrong client secret condemns nothing; SIGHUP with a broken file changes nothing, nor with one that others can
+    write; with a mended one the token is renewed, the log level follows, and a token URL that moved is named."""
     place = install({"sandbox": client_of(sandbox, secret="mistyped")}, refresh=SOON)
     async with AsyncMongoClient(mongod, tz_aware=True) as client, place.running() as daemon:
         tokens = client[database_name]["tokens"]
@@ -115,12 +115,27 @@ async def test_a_reload_takes_a_mended_secret_and_refuses_a_broken_file(
         refused = await daemon.event("reload.refused")
         assert "sweep_evry" in str(refused["problems"])
 
+        place.config.chmod(0o602)
+        daemon.send_signal(signal.SIGHUP)
+        refused = await daemon.event("reload.refused", count=2)
+        assert "every local user may change it" in str(refused["problems"])
+        place.config.chmod(0o600)
+
+        good["providers.sandbox"]["token_url"] = sandbox.token_url.replace("127.0.0.1", "localhost")
         place.configure(
             {**good, "log": {"format": "json", "level": "warning"}, "refresh": {**SOON, "window": "4m"}}
         )
         daemon.send_signal(signal.SIGHUP)
         code, out, err = await place.refreshd("refresh", name, "--wait", "--timeout", "20s")
         assert code == 0, out + err
+        moved = daemon.seen("provider.moved")
+        assert [(one["provider"], one["former_token_url"]) for one in moved] == [
+            ("sandbox", sandbox.token_url)
+        ]
+        assert (
+            "Max core file size        0                    0"
+            in Path(f"/proc/{daemon.pid}/limits").read_text()
+        )
         assert daemon.seen("token.renewed") == []  # the level is warning now
         assert await daemon.stop() == 0
 

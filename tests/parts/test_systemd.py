@@ -85,6 +85,20 @@ def test_a_stop_may_take_longer_than_the_drain() -> None:
         assert timedelta(seconds=int(stop)) > RefreshSettings().drain
 
 
+def test_a_command_has_the_walls_of_the_service() -> None:
+    """The wrapper takes them from the unit by name. It leaves out only what hides files that a command may be given, and
+    what is about a service's life.
+    """
+    wrapper = (UNITS / "refreshd.sh").read_text()
+    unit = (UNITS / UNIT).read_text()
+    walls = {
+        line.partition("=")[0] for line in unit.partition("IPAddressDeny=")[2].splitlines() if "=" in line
+    }
+    walls |= {"IPAddressDeny", "LimitCORE", "MemorySwapMax"}
+    left_out = {name for name in walls if not re.search(rf"\b{name}\b", wrapper)}
+    assert left_out == {"PrivateTmp", "RemoveIPC", "WantedBy"}
+
+
 def settings(unit: Path) -> list[str]:
     return [line for line in unit.read_text().splitlines() if line and not line.startswith("#")]
 

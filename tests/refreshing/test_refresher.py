@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.domain.claim import StoreLost
+from daemon.domain.claim import StoreLost, Unusable
 from daemon.domain.event import (
     ProviderAnswered,
     TokenInDoubt,
@@ -231,6 +231,18 @@ async def test_a_replay_says_what_became_of_the_reply(world, reply, overtaken, c
     if overtaken:
         world.store.consent("acme:1")
     assert (await world.refresher.conclude(claim, entry)).conclusion == conclusion
+
+
+async def test_a_replay_uses_no_grant_that_is_not_allowed(world):
+    """The operator withdrew it, or a document's author wrote it since: the reply stays in the journal."""
+    world.store.put("1")
+    claim = await world.claim()
+    entry = await world.journal.keep(claim, granted("refresh-1"))
+    changed = replace(claim, token=replace(claim.token, grant="client_credentials"))
+    with pytest.raises(Unusable, match="does not allow"):
+        await world.refresher.conclude(changed, entry)
+    assert entry.key in world.journal.kept
+    assert world.store.refresh_token("acme:1") == "refresh-0"
 
 
 async def test_a_reply_that_is_concluded_twice_changes_nothing(world):

@@ -25,7 +25,7 @@ from daemon.domain.provider import Definition, Provider
 from daemon.domain.secret import Secret
 from daemon.runtime.clock import Clock
 from daemon.runtime.daemon import Daemon
-from daemon.runtime.reload import moved
+from daemon.runtime.reload import moved_token_urls
 from daemon.runtime.sections import DemoSettings
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.settings import RefreshSettings
@@ -203,8 +203,8 @@ async def test_a_reload_that_sends_refresh_tokens_elsewhere_is_recorded(
     old = {"acme": Provider(definition=definition, client_id="me")}
     moved_to = replace(definition, token_url="https://new.acme.test/token")
     fresh = {"acme": replace(old["acme"], definition=moved_to)}
-    changes = moved(old, fresh)
-    assert (moved(old, old), list(changes)) == ({}, ["acme"])
+    changes = moved_token_urls(old, fresh)
+    assert (moved_token_urls(old, old), list(changes)) == ({}, ["acme"])
     said = io.StringIO()
     daemon._log = configure(format="json", level="info", stream=said)
     mongo = Mongo(
@@ -218,7 +218,8 @@ async def test_a_reload_that_sends_refresh_tokens_elsewhere_is_recorded(
     await daemon._note_moved(changes)
     found = [record async for record in records(mongo, Wanted(provider="acme"), limit=5)]
     await mongo.close()
-    assert [(record["action"], record["result"]) for record in found] == [("reload", changes["acme"])]
+    change = "token_url changed from https://old.acme.test/token to https://new.acme.test/token"
+    assert [(record["action"], record["result"]) for record in found] == [("reload", change)]
 
     class Away:
         async def note(self, *_: object, **__: object) -> None:
@@ -227,5 +228,6 @@ async def test_a_reload_that_sends_refresh_tokens_elsewhere_is_recorded(
     daemon._audit = Away()  # type: ignore[assignment]
     await daemon._note_moved(changes)
     lines = [json.loads(line) for line in said.getvalue().splitlines()]
-    assert [line["event"] for line in lines] == ["audit.recorded", "audit.lost"]
-    assert all("https://new.acme.test/token" in line["result"] for line in lines)
+    moved = ["provider.moved", "audit.recorded", "provider.moved", "audit.lost"]
+    assert [line["event"] for line in lines] == moved
+    assert [line["result"] for line in lines if "result" in line] == [change, change]

@@ -70,6 +70,32 @@ def test_a_rejection_must_be_repeated_where_nobody_has_verified_how_one_looks(mo
     assert read(PLAIN + more).confirm_after == after
 
 
+@pytest.mark.parametrize(
+    ("grants", "problem"),
+    [
+        ("['refresh_token', 'client_credentials']", None),
+        ("['refresh_token']", None),
+        ("['client_credentials']", "own grant"),
+        ("['refresh_token', 'exchange']", "can't be mixed"),
+        ("['password']", "none of the possible words"),
+        ("'client_credentials'", "must be a list"),
+    ],
+)
+def test_the_client_s_own_grant_is_an_addition_that_is_spelt_out(grants, problem):
+    """Beside the definition's own, which stays; by default no document may name another."""
+    text = PLAIN + f"grants = {grants}"
+    if problem is None:
+        assert read(text).grants == ({Grant.CLIENT_CREDENTIALS} if "client" in grants else set())
+    else:
+        assert problem in "".join(refused(text).values())
+    assert not read(PLAIN).allows("client_credentials")
+
+
+def test_no_shipped_definition_lets_a_document_choose_its_grant():
+    """That is for the operator to allow."""
+    assert {known.grants for known in shipped().values()} == {frozenset()}
+
+
 @pytest.mark.parametrize("name", sorted(shipped_tables()))
 def test_each_shipped_definition_says_where_it_is_from(name: str):
     """A fact without a page is a rumour; the sandbox is our own."""

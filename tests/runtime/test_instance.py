@@ -170,3 +170,17 @@ def test_a_full_disk_does_not_keep_a_known_instance_out(tmp_path, another):
         process.wait()
         disk.fill()
         assert another(disk.directory)[:2] == (name, "True")
+
+
+def test_a_directory_that_others_can_enter_is_closed_and_one_of_theirs_is_refused(tmp_path):
+    """Else whoever writes there first gives the daemon its keys."""
+    (state := tmp_path / "state").mkdir()
+    state.chmod(0o777)
+    assert take(state).former_mode == 0o777
+    assert state.stat().st_mode & 0o777 == 0o700
+    (way := tmp_path / "way").mkdir()
+    way.chmod(0o757)
+    with pytest.raises(
+        StateUnusable, match=f"state.dir: {way} belongs to .* every local user may change it.*chmod o-w"
+    ):
+        take(way / "state")

@@ -1,6 +1,7 @@
 """How a client proves itself, and the proxy: what is accepted, and what is refused by which key."""
 
 import base64
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ uri = "embedded"
 [keys]
 active = "a"
 [keys.ring]
-a = "{base64.b64encode(bytes(range(7, 39))).decode()}"
+a = "{base64.b64encode(hashlib.sha256(b"for these tests").digest()).decode()}"
 """
 
 

@@ -1,6 +1,7 @@
 """The configuration: what is accepted, what is refused and by which name, and that no refusal tells a secret."""
 
 import base64
+import hashlib
 import os
 import re
 import traceback
@@ -8,13 +9,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from daemon.adapters import trusted_files
 from daemon.domain.provider import ClientAuth, Rate
 from daemon.domain.secret import Secret
 from daemon.runtime.settings import Settings, SettingsInvalid, config_path, load
+from daemon.runtime.weak_key import weakness
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
-RAW = bytes(range(7, 39))
+RAW = hashlib.sha256(b"for these tests").digest()
 KEY = base64.b64encode(RAW).decode()
 CANARY = "cAnArY-8d1f4b7e-must-never-be-printed"
 LEAST = f"""
@@ -93,6 +98,14 @@ def test_the_least_configuration_gets_the_documented_defaults(folder: Folder):
     assert settings.providers == {}
 
 
+def test_the_embedded_mongodb_is_a_caution_outside_of_the_demo(folder: Folder):
+    """It gets no security fixes any more."""
+    assert "no security fixes since July 2025" in str(folder.load(LEAST).caution)
+    assert folder.load(LEAST + "[demo]\nenabled = true").caution is None
+    own = LEAST.replace('"embedded"', '"mongodb://db.example.com/?tls=true"')
+    assert folder.load(own).caution is None
+
+
 def test_the_example_loads_as_it_is_and_makes_its_key_once(folder: Folder):
     """A newcomer's first run needs no edit, and the second run opens what the first has sealed."""
     settings = folder.load(EXAMPLE.read_text(), mode=0o644)
@@ -169,6 +182,9 @@ REFUSALS = {
     "a short drain": ("[refresh]\ndrain = '30s'\n", "refresh.drain", '"30s"'),
     "a port out of range": ("[server]\nport = 65536\n", "server.port", "65535"),
     "an open server": ("[server]\nhost = '0.0.0.0'\n", "server.bearer_token", "loopback"),
+    "a short bearer token for the network": (
+        "[server]\nhost = '0.0.0.0'\nbearer_token = '123456789012345'\n", "server.bearer_token", "fewer than 16"
+    ),
     "an empty bearer token": ("[server]\nbearer_token = ''\n", "server.bearer_token", "empty"),
     "a bearer token with a blank": ("[server]\nbearer_token = 'a b'\n", "server.bearer_token", "blanks"),
     "an unknown level": ("[log]\nlevel = 'loud'\n", "log.level", "warning"),
@@ -277,6 +293,11 @@ KEYS = {
     "outside ASCII": ("'ключ'", "32 bytes"),
     "all zero": (f"'{base64.b64encode(bytes(32)).decode()}'", "weak"),
     "all equal, in hex": (f"'{'ab' * 32}'", "weak"),
+    "an example of ours": (f"'{bytes(range(32)).hex()}'", "weak key: its bytes are counted off"),
+    "a password": (
+        f"'{base64.b64encode(b'passwordpasswordpassword12345678').decode()}'",
+        "weak key",
+    ),
     "made anew without a demo": ("{ file = 'new', create = true }", "[demo] only"),
 }
 
@@ -288,6 +309,48 @@ def test_a_key_that_is_none_is_refused(folder: Folder, case: tuple[str, str]):
     assert list(problems) == ["keys.ring.a"]
     assert case[1] in problems["keys.ring.a"]
     assert not (folder.path / "new").exists()
+
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+
+
+def _hexadecimal(folder: Path) -> list[str]:
+    """Every text in the vectors that could be a key."""
+    return sorted({one for file in folder.iterdir() for one in re.findall(r"[0-9a-f]{64}", file.read_text())})
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        bytes(range(32)),
+        bytes(range(31, -1, -1)),
+        bytes(range(200, 200 + 56))[:32],
+        bytes(n * 7 % 256 for n in range(32)),
+        RAW[:24] + bytes(8),
+        RAW[:16] + RAW[:16],
+        RAW[:10] * 3 + RAW[:2],
+        RAW[:16] + RAW[:16][::-1],
+        RAW[:8].hex().encode() * 2,
+        RAW[:16].hex().encode(),
+        b"correct horse battery staple!!!!",
+        b"correct horse battery\n" + bytes(10),
+        "Über den Wolken muss die Frei".encode() + b"ab",
+        "пароль-пароль-99".encode() + b"abcd",
+        *(bytes.fromhex(one) for one in _hexadecimal(VECTORS)),
+    ],
+    ids=bytes.hex,
+)
+def test_a_key_that_can_be_guessed_is_refused(key):
+    """Counted off, repeated, padded, typed, or published with this program."""
+    assert len(key) == 32
+    assert weakness(key) is not None
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_a_key_that_is_refused_is_one_that_can_be_described(key):
+    """No exception for any bytes; and what the kernel gives is always taken."""
+    weakness(key)
+    assert weakness(os.urandom(32)) is None
 
 
 @pytest.mark.parametrize("form", [KEY, KEY.rstrip("="), RAW.hex(), RAW.hex().upper(), f"{KEY}"])
@@ -495,6 +558,45 @@ def test_secrets_in_files_that_everybody_can_read_are_refused(folder: Folder):
         "keys.ring.a", f"{env_file}: REFRESHD_SERVER__BEARER_TOKEN"
     }  # fmt: skip
     assert folder.load(by_variable, env_file=env_file, K=KEY, REFRESHD_SERVER__BEARER_TOKEN="y")
+
+
+@pytest.mark.parametrize(
+    "which", ["config.toml", ".env", "key", "ca.pem", "providers/acme.toml", "providers", "credential"]
+)
+def test_files_that_others_can_change_are_obeyed_by_nothing(folder: Folder, which: str):
+    """Whatever decides what refreshd does, or seals with: each has a name, and a cure, in the refusal."""
+    folder.write(KEY, "key")
+    folder.write(KEY, "credential")
+    folder.write("REFRESHD_LOG__LEVEL=debug", ".env")
+    folder.write("", "ca.pem")
+    (folder.path / "providers").mkdir()
+    folder.write('token_url = "https://acme.example/token"\nclient_auth = "post"', "providers/acme.toml")
+    uri = f"mongodb://db.example.com/?tls=true&tlsCAFile={folder.path}/ca.pem"
+    text = (
+        LEAST.replace("embedded", uri).replace(f'"{KEY}"', '{ file = "key" }')
+        + "b = { credential = 'credential' }\n[definitions]\ndir = 'providers'"
+    )
+    given = {"env_file": folder.path / ".env", "CREDENTIALS_DIRECTORY": str(folder.path)}
+    folder.load(text, **given)
+    loose = folder.path / which
+    mode = 0o757 if loose.is_dir() else 0o602
+    loose.chmod(mode)
+    with pytest.raises(SettingsInvalid) as raised:
+        folder.load(text, mode=mode if which == "config.toml" else 0o600, **given)
+    told = [str(problem) for problem in raised.value.problems]
+    assert which != "providers" or any("definitions.dir" in one for one in told)
+    assert any(f"{loose} belongs to" in one and f"chmod o-w {loose}" in one for one in told), told
+
+
+def test_a_secret_that_a_group_of_others_can_read_is_noted(folder: Folder, monkeypatch: pytest.MonkeyPatch):
+    """It may be meant so: `check` warns. Not of a credential, which systemd gives with mode 0440."""
+    monkeypatch.setattr(trusted_files, "_is_own_group", lambda _: False)
+    folder.write(KEY, "key", mode=0o640)
+    text = LEAST.replace(f'"{KEY}"', '{ credential = "key" }')
+    assert folder.load(text, CREDENTIALS_DIRECTORY=str(folder.path)).loose == ()
+    (loose,) = folder.load(LEAST.replace(f'"{KEY}"', '{ file = "key" }')).loose
+    assert loose.where == str(folder.path / "key")
+    assert "in which other users are" in loose.what
 
 
 def test_a_loopback_providers_secret_and_a_uri_without_password_may_be_read(folder: Folder):

@@ -155,6 +155,13 @@ def test_figures_that_are_old_are_not_shown_as_todays() -> None:
     assert "last counted never" in Page(render({"count_late": True}, WELL)).words
 
 
+def test_a_warning_of_the_configuration_is_among_what_to_know() -> None:
+    """It needs the operator, and leaves the daemon ready."""
+    page = Page(render({**HEALTHY, "warnings": ["the embedded <b>MongoDB</b> is old"]}, WELL))
+    assert "The embedded <b>MongoDB</b> is old." in page.words
+    assert "1 needs you" in page.words
+
+
 def test_failures_are_told_once_for_each_provider_and_reason_gravest_first() -> None:
     """With a count, the newest message, and the ids of all of them."""
     page = Page(render(FAILING, ILL))

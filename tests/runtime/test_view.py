@@ -59,7 +59,9 @@ class Stage:
         self.sweeper = SimpleNamespace(lanes=self.lanes, paused={})
         self.metrics = Metrics(providers=providers, version="0")
         settings: Any = SimpleNamespace(
-            refresh=RefreshSettings(), store=SimpleNamespace(max_clock_skew=timedelta(seconds=30))
+            refresh=RefreshSettings(),
+            store=SimpleNamespace(max_clock_skew=timedelta(seconds=30)),
+            caution="it is old",
         )
         self.view = View(settings, instance="i-1")
         parts: Any = SimpleNamespace(
@@ -85,6 +87,13 @@ class Stage:
 
     async def failing(self) -> set[str]:
         return {name for name, (ok, _) in (await self.view.readiness()).items() if not ok}
+
+
+async def test_what_the_settings_risk_is_in_the_status():
+    """It makes nothing unready."""
+    stage = Stage()
+    assert (await stage.view.status())["warnings"] == ["it is old"]
+    assert await stage.failing() == set()
 
 
 async def test_a_lane_that_fails_three_times_in_a_row_makes_it_not_ready():

@@ -1,6 +1,6 @@
 """What the store holds: tokens that can be claimed, once each, and nothing else. Everything raises what the look does."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from daemon.adapters.mongo_contents import duplicates, look_for_due, strangers, unclaimable
 from daemon.commands.access import Access
@@ -20,11 +20,11 @@ async def check_duplicates(access: Access, report: Report) -> None:
         report.passed("store.collection", "no refresh token is stored twice")
 
 
-async def check_claims(providers: Iterable[Provider], access: Access, report: Report) -> None:
+async def check_claims(providers: Mapping[str, Provider], access: Access, report: Report) -> None:
     """The sweep's own query, and the documents that no claim could use."""
-    counts = [await look_for_due(access.mongo, one, access.ring) for one in providers]
+    counts = [await look_for_due(access.mongo, one, access.ring) for one in providers.values()]
     report.passed("store.collection", f"a sweep finds what is due ({sum(counts)} tokens looked at)")
-    odd = await unclaimable(access.mongo, access.ring)
+    odd = await unclaimable(access.mongo, access.ring, providers)
     for document in odd:
         report.problem(
             "store.collection",

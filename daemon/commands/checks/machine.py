@@ -2,10 +2,12 @@
 
 import os
 import sqlite3
+import stat
 from contextlib import closing
 from pathlib import Path
 
 from daemon.adapters.room import allocated, room_for, shortage
+from daemon.adapters.trusted_files import Untrusted, open_mode, trust
 from daemon.commands.checks.report import Report
 from daemon.commands.failure import Exit
 from daemon.runtime.clock import Clock
@@ -27,6 +29,7 @@ def check_state(settings: Settings, report: Report) -> None:
             code=Exit.CONFIG,
         )
         return
+    _check_privacy(directory, report)
     filesystem = filesystem_at(existing.resolve(), mounts())
     if filesystem is not None and is_remote(filesystem):
         report.problem(
@@ -41,6 +44,21 @@ def check_state(settings: Settings, report: Report) -> None:
     else:
         report.passed("state.dir", f"{directory} takes writes and has room for replies")
     _check_journal(directory / "journal.db", report)
+
+
+def _check_privacy(directory: Path, report: Report) -> None:
+    """Others must neither change what the daemon keeps, nor lay something there in its place."""
+    try:
+        if not directory.exists():
+            trust(directory)
+        elif (mode := open_mode(directory)) is not None:
+            what, do = f"other users may enter {directory} (mode {mode:04o})", f"chmod 700 {directory}"
+            if mode & (stat.S_IWGRP | stat.S_IWOTH):
+                report.problem("state.dir", f"{what} and lay files there", do, code=Exit.CONFIG)
+            else:
+                report.warn("state.dir", f"{what}; the daemon's next start closes it", do)
+    except Untrusted as why:
+        report.problem("state.dir", why.what, why.do, code=Exit.CONFIG)
 
 
 def _check_journal(journal: Path, report: Report) -> None:

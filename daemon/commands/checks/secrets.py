@@ -36,6 +36,8 @@ def check_secrets(settings: Settings, report: Report) -> None:
                 "Write the one that the provider gave to your app.",
                 code=Exit.CONFIG,
             )
+    for loose in settings.loose:
+        report.warn(loose.where, loose.what, loose.do)
     for where, value in _secrets(settings):
         if (what := _doubt(value)) is not None:
             report.warn(where, what, "Write the secret itself, or where it is: env, file or credential.")

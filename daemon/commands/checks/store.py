@@ -10,6 +10,7 @@ from daemon.adapters.mongo_inspection import (
     due_index_is_right,
     harmful_indexes,
     missing_rights,
+    needless_rights,
     tokens_elsewhere,
     write_with_majority,
 )
@@ -28,7 +29,9 @@ Step = Callable[[Access, Report], Awaitable[None]]
 
 async def check_store(settings: Settings, report: Report) -> None:
     """Everything that needs MongoDB, as far as it answers."""
-    steps: tuple[Step, ...] = (*_STEPS, partial(check_claims, settings.providers.values()))
+    steps: tuple[Step, ...] = (*_STEPS, partial(check_claims, settings.providers))
+    if not settings.store.embedded:  # whose login is our own
+        steps = (*steps, _check_needless_rights)
     try:
         async with open_store(settings) as access:
             _tell_address(access, settings, report)
@@ -60,16 +63,19 @@ def _tell_address(access: Access, settings: Settings, report: Report) -> None:
     way = "by TLS" if address.tls else "without TLS"
     where = f"database {tokens.database.name}, collection {tokens.name}"
     report.passed("store.uri", f"MongoDB at {address} answers {login}, {way}: {where}")
-    if settings.store.embedded or address.local:
+    if settings.caution is not None:
+        report.warn("store.uri", settings.caution, "Point store.uri at a MongoDB of your own.")
+    if settings.store.embedded:
         return
     if address.login is None:
-        what = f"MongoDB at {address} asks for no login: everybody who reaches it can change tokens"
+        who = "every user of this machine" if address.local else "everybody who reaches it"
+        what = f"MongoDB at {address} asks for no login: {who} can change tokens"
         report.warn("store.uri", what, "Turn its access control on, and give refreshd a login.")
-    if not address.tls:
+    if not address.tls and not address.local:
         report.warn(
             "store.uri", f"the way to MongoDB at {address} is not encrypted", "Add tls=true to the URI."
         )
-    elif not address.verified:
+    elif address.tls and not address.verified:
         what = f"the certificate of MongoDB at {address} is not checked"
         report.warn("store.uri", what, "Name its authority by tlsCAFile instead.")
 
@@ -98,6 +104,12 @@ async def _check_rights(access: Access, report: Report) -> None:
         )
     if not missing:
         report.passed("store.uri", "this login has every right that is needed")
+
+
+async def _check_needless_rights(access: Access, report: Report) -> None:
+    if needless := await needless_rights(access.mongo):
+        what = f"this login has far more rights than are needed: on {', '.join(needless[:5])}"
+        report.warn("store.uri", what, "Give refreshd a login with the role in docs/security.md alone.")
 
 
 async def _check_writing(access: Access, report: Report) -> None:

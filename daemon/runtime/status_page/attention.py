@@ -30,7 +30,7 @@ class Thing(NamedTuple):
 
 
 def things(facts: Facts, readiness: Readiness) -> list[Thing]:
-    found = (*_checks(readiness), *_providers(facts), *_owners(facts), *_waiting(facts))
+    found = (*_checks(readiness), *_providers(facts), *_owners(facts), *_waiting(facts), *_warned(facts))
     return sorted(found, key=lambda thing: WEIGHTS.index(thing.weight))
 
 
@@ -113,6 +113,11 @@ def _waiting(facts: Facts) -> Iterator[Thing]:
         yield Thing(
             "warn", TIME, f"{waiting} in the journal until MongoDB confirms what became of it. None is lost."
         )
+
+
+def _warned(facts: Facts) -> Iterator[Thing]:
+    for warning in facts.warnings:
+        yield Thing("warn", YOU, f"{text(warning[:1].upper())}{text(warning[1:])}.")
 
 
 def _each(counts: Mapping[str, int]) -> str:

@@ -17,6 +17,7 @@ class Facts:
         self.counted_at = instant(status.get("counted_at"))
         self.providers = cast(Mapping[str, Fields], status.get("providers") or {})
         self.draining = bool(status.get("draining"))
+        self.warnings = cast(Sequence[str], status.get("warnings") or ())
         self.counted_late = bool(status.get("count_late"))
         self.needs_reauth = cast(Sequence[str], status.get("needs_reauth") or ())
         self.left_out = cast(int, status.get("providers_left_out") or 0)

@@ -1,0 +1,221 @@
+"""Whose files are obeyed: those that nobody else can change, as sshd's StrictModes has it.
+
+A file counts only if it, every directory on the way to it and every symbolic link there belong to root or to this
+user, and no one else may write to them. A sticky directory such as /tmp may lie on the way, since what is ours there
+can't be replaced by others. A group counts as this user's own if nobody else is known to be in it: so do the private
+groups that distributions give to users, and the fsGroup of a pod.
+"""
+
+import errno
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from shlex import quote
+
+_MOST_LINKS = 40  # as the kernel follows
+_ACL = "system.posix_acl_access"
+_ALL_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+class Untrusted(Exception):
+    """Others can change a file or directory. `what` names its path, owner and mode, `do` the command that cures it."""
+
+    def __init__(self, what: str, do: str) -> None:
+        self.what, self.do = what, do
+        super().__init__(f"{what}. {do}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What a file holds, and who may read that."""
+
+    data: bytes = field(repr=False)
+    everybody: bool  # every local user may read it
+    group: str | None  # so may this group, in which are others than root and this user
+
+
+def read_trusted(path: Path, *, limit: int = -1) -> Content:
+    """The content of `path`, at most `limit` bytes of it. Raises OSError, ValueError or Untrusted."""
+    trust(path)
+    with path.open("rb") as file:
+        found = os.fstat(file.fileno())
+        _judge(path, found, last=True)
+        data = file.read(limit)
+    shared = found.st_mode & stat.S_IRGRP and not _is_own_group(found.st_gid)
+    return Content(
+        data=data,
+        everybody=bool(found.st_mode & stat.S_IROTH),
+        group=_group(found.st_gid) if shared else None,
+    )
+
+
+def read_own(path: Path) -> str:
+    """The text of a secret that this program made: a file of this user's that nobody else can read.
+
+    Raises OSError or Untrusted.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor) as file:
+        found = os.fstat(descriptor)
+        closed = stat.S_ISREG(found.st_mode) and not found.st_mode & _ALL_OTHERS
+        if found.st_uid != os.geteuid() or not closed:
+            raise Untrusted(
+                f"{_described(path, found)}, and is not this user's own", f"Remove it: rm {quote(str(path))}"
+            )
+        return file.read()
+
+
+def trust(path: Path, *, itself: bool = True) -> None:
+    """Raise Untrusted if somebody else can change what `path` leads to. What isn't there can't be judged.
+
+    `itself`: whether what is at its end is judged too.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for step, found, last in _way(path):
+            if itself or not last:
+                _judge(step, found, last=last)
+
+
+def make_private(directory: Path, *, dedicated: bool = False) -> int | None:
+    """Make `directory`, or take the one that is there, for this user alone.
+
+    Returns its former mode if it had to be closed. `dedicated`: only refreshd makes a directory of this name, so it may
+    be closed whatever it holds. Raises OSError or Untrusted.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mode = open_mode(directory, dedicated=dedicated)
+    if mode is not None:
+        directory.chmod(0o700)
+    return mode
+
+
+def open_mode(directory: Path, *, dedicated: bool = False) -> int | None:
+    """The mode of `directory` if it must be closed to others; None: it is closed. Raises OSError, or Untrusted where
+    closing it is not enough: somebody else made it or something in it, or it is more than a directory of ours.
+    """
+    trust(directory, itself=False)
+    found = directory.stat()
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid != os.geteuid():
+        do = f"chown {_user(os.geteuid())} {_quoted(directory)}, or name a directory inside it: {directory}/refreshd."
+        raise Untrusted(_described(directory, found), do)
+    _search(directory)
+    if not mode & _ALL_OTHERS:
+        return None
+    if mode & stat.S_ISVTX or not (dedicated or _is_for_us(directory)):
+        do = f"chmod 700 {_quoted(directory)}, or name a directory that holds nothing else."
+        raise Untrusted(f"{_described(directory, found)}: other users may enter it", do)
+    return mode
+
+
+def _search(directory: Path) -> None:
+    """What others have laid there while they could is not taken for ours."""
+    for folder in (directory, directory / "mongodb"):
+        for entry in folder.iterdir() if folder.is_dir() else ():
+            with suppress(FileNotFoundError):  # a running daemon has just removed it
+                found = entry.lstat()
+                if not _is_ours(found.st_uid):
+                    me = _user(os.geteuid())
+                    do = f"If it is refreshd's: chown -R {me} {_quoted(directory)}; else remove it."
+                    raise Untrusted(_described(entry, found), do)
+
+
+def _is_for_us(directory: Path) -> bool:
+    """Whether it was made for refreshd: never a directory of the system's, or a home, by mistake."""
+    names = {entry.name for entry in directory.iterdir()}
+    return not names or not names.isdisjoint({"lock", "instance.json", "journal.db", "mongodb"})
+
+
+def _way(path: Path) -> Iterator[tuple[Path, os.stat_result, bool]]:
+    """Each directory and symbolic link that the kernel meets on its way to `path`, and what is at its end; and whether
+    it is that.
+    """
+    here, links = Path("/"), 0
+    left = list(reversed(path.absolute().parts[1:]))
+    yield here, here.lstat(), not left
+    while left:
+        if (name := left.pop()) == "..":
+            here = here.parent
+            continue
+        step = here / name
+        found = step.lstat()
+        link = stat.S_ISLNK(found.st_mode)
+        yield step, found, not left and not link
+        if not link:
+            here = step
+            continue
+        if (links := links + 1) > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        target = step.readlink()
+        here = Path("/") if target.is_absolute() else here
+        left += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+
+
+def _judge(step: Path, found: os.stat_result, *, last: bool) -> None:
+    mode, path = found.st_mode, _quoted(step)
+    if not _is_ours(found.st_uid):
+        me = _user(os.geteuid())
+        do = f"chown {me} {path}, or run refreshd as {_user(found.st_uid)}."
+        raise Untrusted(f"{_described(step, found)}, who can change what {me} would obey", do)
+    if stat.S_ISLNK(mode) or stat.S_ISCHR(mode):
+        return
+    if stat.S_ISDIR(mode) and mode & stat.S_ISVTX and not last:
+        return
+    if mode & stat.S_IWOTH:
+        raise Untrusted(f"{_described(step, found)}: every local user may change it", f"chmod o-w {path}")
+    if mode & stat.S_IWGRP and not _is_own_group(found.st_gid):
+        who = f"the group {_group(found.st_gid)} may change it"
+        raise Untrusted(f"{_described(step, found)}: {who}", f"chmod g-w {path}")
+    if mode & stat.S_IWGRP and _has_acl(step):
+        who = "its access list may let others change it"
+        raise Untrusted(f"{_described(step, found)}: {who}", f"setfacl -b {path}; chmod g-w {path}")
+
+
+def _is_ours(user: int) -> bool:
+    return user in (0, os.geteuid())
+
+
+def _is_own_group(group: int) -> bool:
+    """Whether root and this user are all that is known to be in it."""
+    if group not in (0, os.getegid(), *os.getgroups()):
+        return False
+    ours = {one.pw_name for one in pwd.getpwall() if _is_ours(one.pw_uid)}
+    others = {one.pw_name for one in pwd.getpwall() if one.pw_gid == group} - ours
+    with suppress(KeyError):
+        others |= set(grp.getgrgid(group).gr_mem) - ours
+    return not others
+
+
+def _has_acl(path: Path) -> bool:
+    """With an access list, the mode's group bits are what any user or group that it names may do at most."""
+    try:
+        return bool(os.getxattr(path, _ACL))
+    except OSError:
+        return False
+
+
+def _described(path: Path, found: os.stat_result) -> str:
+    return f"{path} belongs to {_user(found.st_uid)} (mode {stat.S_IMODE(found.st_mode):04o})"
+
+
+def _quoted(path: Path) -> str:
+    return quote(str(path))
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # containers give numbers without names
+        return f"user {number}" if number != os.geteuid() else str(number)
+
+
+def _group(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
