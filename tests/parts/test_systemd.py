@@ -92,7 +92,9 @@ def test_a_command_has_the_walls_of_the_service() -> None:
     wrapper = (UNITS / "refreshd.sh").read_text()
     unit = (UNITS / UNIT).read_text()
     walls = {
-        line.partition("=")[0] for line in unit.partition("IPAddressDeny=")[2].splitlines() if "=" in line
+        line.partition("=")[0]
+        for line in unit[unit.index("AmbientCapabilities=") :].splitlines()
+        if "=" in line
     }
     walls |= {"IPAddressDeny", "LimitCORE", "MemorySwapMax"}
     left_out = {name for name in walls if not re.search(rf"\b{name}\b", wrapper)}
