@@ -110,6 +110,11 @@ class MongoRegistry:
         """About how many tokens are stored in all."""
         return await self._mongo.promised(self._mongo.tokens.estimated_document_count())
 
+    async def stored(self, names: Sequence[str]) -> Sequence[str]:
+        """Those of `names` that are stored ids."""
+        found = self._mongo.tokens.find({"_id": {"$in": list(names)}}, {"_id": 1})
+        return [str(row["_id"]) for row in await self._mongo.promised(found.to_list())]
+
     async def has_tokens_of(self, provider: str) -> bool:
         """Whether a token of this provider is stored."""
         found = self._mongo.tokens.find_one({"provider": provider}, {"_id": 1})

@@ -17,6 +17,7 @@ from daemon.adapters.mongo_registry import MongoRegistry
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
 from daemon.domain.provider import Definition
+from daemon.domain.visible import typed
 from daemon.runtime.clock import Clock
 from daemon.runtime.definitions import shipped
 from daemon.runtime.settings import Settings, load
@@ -61,6 +62,34 @@ async def refuse_to_store(access: Access) -> None:
             f"keys.ring.{active}: key {active!r} {NOT_THE_KEY}, so nothing is sealed with it. Put the right key back under"
             " this id; `refreshd keys check` shows what each key opens"
         )
+
+
+async def stored_id(access: Access, name: str) -> str:
+    """The id that is meant by `name`: exactly that, or what it stands for where it was copied from a list, in which
+    characters that are not seen are escapes. `name` itself if neither is stored. Raises Failed, StoreLost.
+    """
+    if not _is_unicode(name):
+        raise Failed(f"{name}: an id is valid Unicode text", Exit.USAGE)
+    meant = typed(name)
+    if meant == name or not _is_unicode(meant):
+        return name
+    found = await access.registry.stored([name, meant])
+    if len(found) > 1:
+        raise Failed(
+            f"{name}: two ids are stored that are printed like this. Write the first backslash as \\u005c for the one that"
+            " holds a backslash; give the character itself for the other",
+            Exit.USAGE,
+        )
+    return next(iter(found), name)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether `text` holds no lone surrogate, as an argument does that was not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def actor() -> str:

@@ -15,7 +15,9 @@ import typer
 from daemon import __version__
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
+from daemon.commands.terminal import say
 from daemon.domain.token import State
+from daemon.domain.visible import visible
 
 NAME = "refreshd"
 
@@ -142,7 +144,7 @@ def _asking(*, yes: bool) -> Callable[[str], bool] | None:
         return None
     if not sys.stdin.isatty():
         raise typer.BadParameter("nobody is there to be asked: add --yes")
-    return lambda text: typer.confirm(text, err=True)
+    return lambda text: typer.confirm(visible(text), err=True)
 
 
 def _providers() -> Iterator[str]:
@@ -352,7 +354,7 @@ def _journal_reveal(
 ) -> int:
     """Print one kept reply with the secrets in it, for a grant that refreshd can't read. It is audited.
 
-    Control characters are printed as question marks; --json has the exact bytes in base64.
+    Characters that are not seen are printed as escapes; --json has the exact bytes in base64.
     """
     from daemon.commands.journal import reveal
 
@@ -478,10 +480,10 @@ def invoke(arguments: list[str]) -> int:
     except typer.Abort:
         raise Failed("aborted") from None
     except typer.TyperException as error:
-        told = error.format_message()
+        told = " ".join(error.format_message().split())
         where = getattr(getattr(error, "ctx", None), "command_path", NAME)
         if told and "--json" in arguments:
             raise Failed(f"{told.removesuffix('.')}. Try '{where} --help'", Exit.USAGE) from None
         if told:  # else it is the help, which was shown
-            print(f"{where}: {told}\nTry '{where} --help'.", file=sys.stderr)
+            say(f"{where}: {told}", f"Try '{where} --help'.")
         return Exit.USAGE

@@ -14,7 +14,7 @@ from daemon.adapters.keyring import Unopenable
 from daemon.commands.access import actor, open_store, read_settings
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
-from daemon.commands.output import Column, Output, printable
+from daemon.commands.output import Column, Output
 from daemon.commands.state_directory import without_daemon
 from daemon.domain.dialect import Reply
 from daemon.runtime.bootstrap import key_ring
@@ -102,7 +102,7 @@ def reveal(options: Options, *, entry: int) -> int:
     about, reply = found
     asyncio.run(_note(settings, "reveal_reply", [about]))
     output.note("refreshd: this reply may hold live tokens: keep it from logs and shells' histories")
-    output.reveal(_whole(about, reply), printable(_as_received(about, reply)))
+    output.result(_whole(about, reply), _as_received(about, reply), keep="\n")
     return Exit.DONE
 
 

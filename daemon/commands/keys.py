@@ -30,7 +30,7 @@ _COLUMNS = (
 def generate(options: Options) -> int:
     """32 random bytes in base64, as [keys.ring] takes them."""
     key = b64encode(os.urandom(KEY_BYTES)).decode()
-    Output(as_json=options.json).reveal({"key": key}, key)
+    Output(as_json=options.json).exact({"key": key}, key)
     return Exit.DONE
 
 
@@ -42,7 +42,7 @@ def reader(options: Options, *, key_id: str | None) -> int:
         raise Failed(f"no key {key_id!r} is on the ring. Use one of: {', '.join(keys.ring)}", Exit.USAGE)
     key = KeyRing(keys.ring, active=keys.active).field_key(READER_FIELD, key_id)
     record = {"field": READER_FIELD, "key_id": key_id, "key": b64encode(key).decode()}
-    Output(as_json=True).reveal(record, "")
+    Output(as_json=True).exact(record, "")
     return Exit.DONE
 
 

@@ -7,7 +7,14 @@ from datetime import datetime
 from daemon.adapters.keyring import Unopenable
 from daemon.adapters.mongo_consents import Refused
 from daemon.adapters.mongo_registry import LISTED_FIELDS, SHOWN_FIELDS, NoSuchToken
-from daemon.commands.access import Access, known_providers, open_store, read_settings, unknown_provider
+from daemon.commands.access import (
+    Access,
+    known_providers,
+    open_store,
+    read_settings,
+    stored_id,
+    unknown_provider,
+)
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
 from daemon.commands.output import Column, Output, moment, plain
@@ -85,10 +92,11 @@ def show(options: Options, *, name: str, reveal: str | None) -> int:
 
 async def _show(settings: Settings, output: Output, name: str, reveal: str | None) -> None:
     async with open_store(settings) as access:
+        name = await stored_id(access, name)
         try:
             if reveal is not None:
                 secret = await access.registry.reveal(name, reveal)
-                output.reveal({"id": name, "field": reveal, "value": secret}, secret)
+                output.exact({"id": name, "field": reveal, "value": secret}, secret)
                 return
             document = await access.registry.get(name)
         except NoSuchToken:

@@ -16,6 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from daemon.adapters.redaction import rfc3339
+from daemon.commands.terminal import say
+from daemon.domain.visible import visible
 
 _SEALED = re.compile(r"v1\.[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{30,}")
 _STYLES = {"active": "green", "needs_reauth": "red", "paused": "yellow"}
@@ -34,25 +36,28 @@ class Output:
         """One JSON object, on a line of its own."""
         print(json.dumps(plain(record)))
 
-    def result(self, record: Mapping[str, object], text: str) -> None:
-        """One result: `record` for programs, `text` for people."""
+    def result(self, record: Mapping[str, object], text: str, *, keep: str = "") -> None:
+        """One result: `record` for programs, `text` for people: one line, unless it `keep`s line ends."""
         if self.as_json:
             self.record(record)
         else:
-            print(printable(text))
+            print(visible(text, keep=keep))
 
     def marked(self, mark: str, text: str, *, style: str) -> None:
         """One line for people, behind a mark; on a terminal in the mark's colour."""
-        line = Text.assemble((mark, style), " ", printable(text))
+        line = Text.assemble((mark, style), " ", visible(text))
         self._console.print(line, soft_wrap=True)
 
-    def reveal(self, record: Mapping[str, object], secret: str) -> None:
-        """A secret that was asked for: as it is, for a program to take."""
-        print(json.dumps(record) if self.as_json else secret)
+    def exact(self, record: Mapping[str, object], text: str) -> None:
+        """A text for a program to take, an id or a secret that was asked for: as it is, but on a terminal."""
+        if self.as_json:
+            print(json.dumps(record, default=plain))
+        else:
+            print(visible(text) if sys.stdout.isatty() else text)
 
-    def note(self, text: str) -> None:
-        """What is worth knowing, but no result."""
-        print(printable(text), file=sys.stderr)
+    def note(self, *lines: str) -> None:
+        """What is worth knowing beside the results."""
+        say(*lines)
 
     def pairs(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Names and values, aligned."""
@@ -60,7 +65,7 @@ class Output:
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for name, value in pairs:
-            table.add_row(name, _cell(value))
+            table.add_row(_cell(name), _cell(value))
         self._console.print(table)
 
     def table(self, columns: "Sequence[Column]", rows: Sequence[Sequence[str]], *, head: bool = True) -> None:
@@ -78,11 +83,6 @@ class Column:
 
     def __init__(self, title: str, *, width: int | None = None, ratio: int | None = None) -> None:
         self.title, self.width, self.ratio = title, width, ratio
-
-
-def printable(text: str) -> str:
-    """`text` without what could steer a terminal; line ends stay."""
-    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
 
 
 def plain(value: object) -> object:
@@ -125,4 +125,4 @@ def moment(instant: object, *, now: datetime, none: str = "never") -> str:
 
 
 def _cell(text: str) -> Text:
-    return Text(printable(text), style=_STYLES.get(text, ""))
+    return Text(visible(text), style=_STYLES.get(text, ""))

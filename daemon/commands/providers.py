@@ -129,7 +129,7 @@ def _explain(output: Output, known: Definition, configured: Collection[str]) -> 
     ]
     output.pairs((title, value) for title, value in rows if value)
     if known.name not in configured:
-        output.note(f"\nTo configure it:\n\n{to_configure(known)}")
+        output.note("", "To configure it:", "", *to_configure(known).splitlines())
 
 
 def _sureness(known: Definition) -> str:

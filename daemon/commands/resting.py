@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from daemon.adapters.mongo_consents import Refused
 from daemon.adapters.mongo_registry import MongoRegistry, NoSuchToken
-from daemon.commands.access import check_targets, open_store, read_settings
+from daemon.commands.access import check_targets, open_store, read_settings, stored_id
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
 from daemon.commands.output import Output
@@ -86,6 +86,7 @@ async def _do(
     async with open_store(settings) as access:
         for target in targets:
             try:
+                target = await stored_id(access, target)  # noqa: PLW2901  what was meant
                 changed = await deed(access.registry, target)
             except NoSuchToken:
                 failed = True

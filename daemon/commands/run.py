@@ -13,6 +13,7 @@ from daemon.adapters.event_log import Format, configure, is_json
 from daemon.adapters.journal import JournalDamaged, JournalFull
 from daemon.adapters.mongo import StoreUriInvalid
 from daemon.commands.failure import Exit, in_parts
+from daemon.commands.terminal import say
 from daemon.runtime.daemon import Daemon
 from daemon.runtime.filesystem import caution
 from daemon.runtime.health import PortTaken
@@ -108,7 +109,7 @@ def _greet(url: str) -> None:
 def _say(why: Exception, code: Exit, sentences: Sequence[str], format_: Format) -> None:
     """On standard error: as sentences, or as lines of a log that is JSON."""
     if not is_json(format_, sys.stdout):
-        sys.stderr.writelines(f"refreshd: {sentence}\n" for sentence in sentences)
+        say(*(f"refreshd: {sentence}" for sentence in sentences))
         return
     log = configure(format="json", level="error", stream=sys.stderr)
     for part in in_parts(why, sentences):
