@@ -110,10 +110,10 @@ def known_providers(settings: Settings | None) -> dict[str, Definition]:
 
 
 def unknown_provider(name: str, settings: Settings | None) -> Failed:
-    known = known_providers(settings)
+    configured = ", ".join(sorted(settings.providers)) if settings is not None else ""
     return Failed(
-        f"provider {name!r} is unknown.{_like(name, known)} Use one of: {', '.join(known)}; or define it under"
-        f" [providers.{name}] in the configuration",
+        f"provider {name!r} is unknown.{_like(name, known_providers(settings))} Configured: {configured or 'none'}."
+        " `refreshd providers` lists what is shipped; others are defined in the configuration, under [providers.NAME]",
         Exit.USAGE,
     )
 

@@ -17,7 +17,7 @@ from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
 from daemon.commands.terminal import say
 from daemon.domain.token import State
-from daemon.domain.visible import visible
+from daemon.domain.visible import typed, visible
 
 NAME = "refreshd"
 
@@ -45,8 +45,20 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show where an internal err
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+
+
+def _ids(ctx: typer.Context, incomplete: str) -> list[str]:
+    """For completion."""
+    from daemon.commands.completion import ids
+
+    return ids(ctx.find_root().params.get("config") or ctx.params.get("config"), incomplete)
+
+
 Targets = Annotated[
-    list[str], typer.Argument(metavar="ID|PROVIDER", help="Tokens (an ID holds a colon) or providers.")
+    list[str],
+    typer.Argument(
+        metavar="ID|PROVIDER", help="Tokens (an ID holds a colon) or providers.", autocompletion=_ids
+    ),
 ]
 
 app = typer.Typer(
@@ -210,20 +222,38 @@ def _add(
 def _list(
     options: Options,
     *,
-    provider: Annotated[str | None, typer.Option(autocompletion=_providers, help="Of this one only.")] = None,
-    state: Annotated[State | None, typer.Option(help="In this state only.")] = None,
+    provider: Annotated[
+        str | None, typer.Option(autocompletion=_providers, help="Only tokens of this provider.")
+    ] = None,
+    account: Annotated[str | None, typer.Option(help="Only tokens of this account.")] = None,
+    state: Annotated[State | None, typer.Option(help="Only tokens in this state.")] = None,
+    failing: Annotated[
+        bool, typer.Option("--failing", help="Only tokens whose last attempt failed.")
+    ] = False,
+    expired: Annotated[bool, typer.Option("--expired", help="Only active tokens past their expiry.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many tokens.")] = None,
 ) -> int:
     """List the stored tokens; with --json one object a line. Never a secret."""
+    from daemon.adapters.mongo_registry import Wanted
     from daemon.commands.listing import list_tokens
 
-    return list_tokens(options, provider=provider, state=state.value if state else None)
+    wanted = Wanted(
+        provider=provider,
+        account=account and typed(account),
+        state=state.value if state else None,
+        failing=failing,
+        expired=expired,
+    )
+    return list_tokens(options, wanted=wanted, limit=limit)
 
 
 @_command(app, "show")
 def _show(
     options: Options,
     *,
-    id: Annotated[str, typer.Argument(metavar="ID", help="PROVIDER:ACCOUNT")],  # noqa: A002  its name in the help
+    id: Annotated[  # noqa: A002  its name in the help
+        str, typer.Argument(metavar="ID", help="PROVIDER:ACCOUNT", autocompletion=_ids)
+    ],
     reveal: Annotated[Field | None, typer.Option(help="Print this secret instead. It is audited.")] = None,
 ) -> int:
     """Show one token; never a secret, but for --reveal."""
@@ -287,13 +317,21 @@ def _resume(
 def _remove(
     options: Options,
     *,
-    ids: Annotated[list[str], typer.Argument(metavar="ID", help="PROVIDER:ACCOUNT")],
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID", help="PROVIDER:ACCOUNT", autocompletion=_ids, show_default=False),
+    ] = None,
+    account: Annotated[
+        str | None, typer.Option(help="Instead of ids: this account's tokens, at every provider.")
+    ] = None,
     yes: Yes = False,
 ) -> int:
     """Forget tokens for good. The grants live on at their providers."""
     from daemon.commands.resting import remove
 
-    return remove(options, names=ids, confirm=_asking(yes=yes))
+    if bool(ids) == (account is not None):
+        raise typer.BadParameter("give ids, or --account")
+    return remove(options, names=ids or [], account=account and typed(account), confirm=_asking(yes=yes))
 
 
 @_command(app, "adopt")

@@ -21,13 +21,12 @@ from daemon.runtime.bootstrap import key_ring
 from daemon.runtime.settings import Settings
 
 _COLUMNS = (
-    Column("Entry", width=8),
-    Column("Token", ratio=3),
-    Column("Provider", ratio=1),
-    Column("State", width=12),
-    Column("Asked", width=32),
-    Column("Status", width=8),
-    Column("Bytes", width=8),
+    Column("Entry"),
+    Column("Token"),
+    Column("State", width=10),
+    Column("Asked"),
+    Column("Status"),
+    Column("Bytes"),
 )
 
 
@@ -76,7 +75,6 @@ def _row(entry: Listed) -> list[str]:
     return [
         str(entry.key),
         entry.token,
-        entry.provider,
         entry.state,
         entry.asked_at,
         status,

@@ -19,11 +19,11 @@ from daemon.runtime.settings import Settings
 
 READER_FIELD = "access_token"
 _COLUMNS = (
-    Column("Key", ratio=2),
-    Column("Active", width=6),
-    Column("Check value", width=11),
-    Column("Stored values that open", width=23),
-    Column("Verdict", ratio=2),
+    Column("Key"),
+    Column("Active"),
+    Column("Check value"),
+    Column("Stored values that open"),
+    Column("Verdict"),
 )
 
 

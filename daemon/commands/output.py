@@ -22,6 +22,11 @@ from daemon.domain.visible import visible
 _SEALED = re.compile(r"v1\.[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{30,}")
 _STYLES = {"active": "green", "needs_reauth": "red", "paused": "yellow"}
 _WIDE = 160  # columns where no terminal says how many
+_WIDEST = (
+    48  # characters, of a column that is as wide as its cells: a longer cell only moves the rest of its line
+)
+_SHORTEST = 12  # ... of a last column that is cut
+_GAP = "  "
 
 
 class Output:
@@ -30,6 +35,7 @@ class Output:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         width = None if sys.stdout.isatty() else _WIDE
+        self._widths: list[int] = []
         self._console = Console(markup=False, highlight=False, emoji=False, width=width, soft_wrap=False)
 
     def record(self, record: Mapping[str, object]) -> None:
@@ -69,20 +75,39 @@ class Output:
         self._console.print(table)
 
     def table(self, columns: "Sequence[Column]", rows: Sequence[Sequence[str]], *, head: bool = True) -> None:
-        """Part of a table; parts have the same widths, so that they look like one."""
-        table = Table(box=None, show_header=head, pad_edge=False, expand=True, header_style="bold")
-        for column in columns:
-            table.add_column(column.title, width=column.width, ratio=column.ratio, overflow="fold")
-        for row in rows:
-            table.add_row(*map(_cell, row))
-        self._console.print(table)
+        """Part of a table, one line a row; later parts are as wide as the first. On a terminal the last column is cut
+        to what is left of the line. No other cell is ever cut, so that ids can be copied.
+        """
+        cells = [[_cell(value) for value in row] for row in rows]
+        if head:
+            self._widths = [
+                _width(column, of) for column, of in zip(columns, zip(*cells, strict=True), strict=True)
+            ]
+            cells.insert(0, [Text(column.title, style="bold") for column in columns])
+        for row in cells:
+            self._console.print(self._line(row), soft_wrap=True)
+
+    def _line(self, row: Sequence[Text]) -> Text:
+        line = Text()
+        for cell, width in zip(row[:-1], self._widths, strict=False):
+            line.append_text(cell).append(" " * (max(width - cell.cell_len, 0) + len(_GAP)))
+        last = row[-1].copy()
+        if sys.stdout.isatty():
+            last.truncate(max(self._console.width - line.cell_len, _SHORTEST), overflow="ellipsis")
+        line.append_text(last).rstrip()
+        return line
 
 
 class Column:
-    """One column: so many characters wide, or a share of what is left."""
+    """One column: at least so many characters wide, or else as wide as its cells, within reason."""
 
-    def __init__(self, title: str, *, width: int | None = None, ratio: int | None = None) -> None:
-        self.title, self.width, self.ratio = title, width, ratio
+    def __init__(self, title: str, *, width: int = 0) -> None:
+        self.title, self.width = title, width
+
+
+def _width(column: Column, cells: Sequence[Text]) -> int:
+    widest = max((cell.cell_len for cell in cells), default=0)
+    return max(len(column.title), column.width, min(widest, _WIDEST))
 
 
 def plain(value: object) -> object:

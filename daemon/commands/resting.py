@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from daemon.adapters.mongo_consents import Refused
-from daemon.adapters.mongo_registry import MongoRegistry, NoSuchToken
+from daemon.adapters.mongo_registry import MongoRegistry, NoSuchToken, Wanted
 from daemon.commands.access import check_targets, open_store, read_settings, stored_id
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
@@ -55,13 +55,17 @@ async def _resume_rejected(
     return Exit.DONE
 
 
-def remove(options: Options, *, names: list[str], confirm: Callable[[str], bool] | None) -> int:
-    """Forget these tokens, when `confirm` (None: not asked) agrees."""
+def remove(
+    options: Options, *, names: list[str], account: str | None, confirm: Callable[[str], bool] | None
+) -> int:
+    """Forget these tokens, or those of `account`, when `confirm` (None: not asked) agrees."""
     for name in names:
         if ":" not in name:
             raise Failed(f"{name!r} is no token's id: those are like PROVIDER:ACCOUNT", Exit.USAGE)
     settings = read_settings(options)
-    told = names[0] if len(names) == 1 else f"{len(names)} tokens"
+    if account is not None:
+        names = asyncio.run(_of_account(settings, account))
+    told = names[0] if len(names) == 1 else f"{len(names)} tokens ({', '.join(names)})"
     if confirm is not None and not confirm(f"Forget {told} for good? The grant at the provider lives on."):
         raise Failed("nothing was removed")
 
@@ -70,6 +74,15 @@ def remove(options: Options, *, names: list[str], confirm: Callable[[str], bool]
         return True
 
     return asyncio.run(_do(settings, Output(as_json=options.json), names, deed, done="removed", idle=""))
+
+
+async def _of_account(settings: Settings, account: str) -> list[str]:
+    """The ids of its tokens. Raises Failed if there is none."""
+    async with open_store(settings) as access:
+        found = [str(one["_id"]) async for one in access.registry.list(Wanted(account=account))]
+    if not found:
+        raise Failed(f"no token of account {account} is stored. `refreshd list` shows what is")
+    return found
 
 
 def _each(options: Options, targets: list[str], deed: Deed, *, done: str, idle: str) -> int:
