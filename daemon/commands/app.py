@@ -171,7 +171,7 @@ def _run(options: Options) -> int:
     """Run the daemon, until SIGTERM or Ctrl-C; a second one ends it at once."""
     from daemon.commands.run import run
 
-    return run(options.config, options.env_file)
+    return run(options.config, options.env_file, as_json=options.json)
 
 
 @_command(app, "check")

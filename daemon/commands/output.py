@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from daemon.adapters.redaction import rfc3339
+from daemon.commands.failure import Exit, Failed, in_json
 from daemon.commands.terminal import say
 from daemon.domain.visible import visible
 
@@ -64,6 +65,11 @@ class Output:
     def note(self, *lines: str) -> None:
         """What is worth knowing beside the results."""
         say(*lines)
+
+    def failed(self, sentence: str, code: Exit = Exit.FAILED) -> None:
+        """One of several things that can't be done, on standard error; the others go on."""
+        error = Failed(sentence, code)
+        say(in_json(error, code, [sentence]) if self.as_json else f"refreshd: {sentence}")
 
     def pairs(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Names and values, aligned."""

@@ -103,10 +103,10 @@ async def _do(
                 changed = await deed(access.registry, target)
             except NoSuchToken:
                 failed = True
-                output.note(f"refreshd: {target}: no such token is stored")
+                output.failed(f"{target}: no such token is stored")
             except Refused as why:
                 failed = True
-                output.note(f"refreshd: {why}")
+                output.failed(str(why))
             else:
                 kind = "id" if ":" in target else "provider"
                 record = {kind: target, "action": done, "changed": changed}
