@@ -1,14 +1,17 @@
 """Argv in, exit code out. Expected failures become sentences here; a bug becomes one line, or a trace with --debug."""
 
+import logging
 import sys
 
 from daemon.commands.app import NAME, invoke
 from daemon.commands.failure import Exit, explained, in_json, unexpected
+from daemon.commands.terminal import Said, say
 
 
 def main() -> int:
     """The command `refreshd`. Returns its exit code."""
     arguments = sys.argv[1:]
+    logging.lastResort = Said(logging.WARNING)
     try:
         code = invoke(arguments)
         sys.stdout.flush()
@@ -20,9 +23,9 @@ def main() -> int:
         if "--debug" in arguments:
             _trace(error)
         if "--json" in arguments:
-            sys.stderr.write(in_json(error, code, sentences) + "\n")
+            say(in_json(error, code, sentences))
         else:
-            sys.stderr.writelines(f"{NAME}: {sentence}\n" for sentence in sentences)
+            say(*(f"{NAME}: {sentence}" for sentence in sentences))
     return code
 
 
@@ -30,7 +33,7 @@ def _trace(error: Exception) -> None:
     """Where it came from, masked like a log line: exceptions quote what they choke on."""
     from daemon.adapters.redaction import Redaction  # noqa: PLC0415  bugs only
 
-    sys.stderr.write(Redaction().exception(error) + "\n")
+    say(*Redaction().exception(error).splitlines())
 
 
 if __name__ == "__main__":

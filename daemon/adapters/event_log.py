@@ -17,6 +17,7 @@ from typing import Any, Literal, TextIO, assert_never
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
+from daemon.adapters.console import rendered
 from daemon.adapters.redaction import Redaction, rfc3339
 from daemon.domain.event import (
     Event,
@@ -194,25 +195,7 @@ def _json() -> Processor:
 
 
 def _console(*, colors: bool) -> Processor:
-    renderer = structlog.dev.ConsoleRenderer(
-        colors=colors, sort_keys=False, pad_event_to=18, exception_formatter=structlog.dev.plain_traceback
-    )
-
-    def render(logger: object, level: str, line: EventDict) -> str:
-        shown = {name: _printable(value, lines=name == "exception") for name, value in line.items()}
-        return str(renderer(logger, level, shown))
-
-    return render
-
-
-def _printable(value: object, *, lines: bool) -> object:
-    """`value` without control characters: a text from a document must not steer a terminal. `lines`: it may have
-    several.
-    """
-    if not isinstance(value, str) or value.isprintable():
-        return value
-    kept = "\n" if lines else ""
-    return "".join(character if character.isprintable() or character in kept else " " for character in value)
+    return lambda _logger, _level, line: rendered(line, colors=colors)
 
 
 def _line(event: Event) -> _Line | None:  # noqa: C901, PLR0911, PLR0912  one case per event; mypy checks that

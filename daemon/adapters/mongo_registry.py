@@ -51,6 +51,9 @@ LISTED_FIELDS = (
 SHOWN_FIELDS = (*LISTED_FIELDS, "scope", "vars", "extra", "meta", "doubt")
 
 
+LAST_CHARACTER = "\U0010ffff"
+
+
 class NoSuchToken(LookupError):
     """No token of this id is stored."""
 
@@ -62,6 +65,17 @@ class Progress:
     state: str
     refreshed_at: object
     failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which tokens are looked for. `failing`: their last attempt failed; `expired`: active, and past their expiry."""
+
+    provider: str | None = None
+    account: str | None = None
+    state: str | None = None
+    failing: bool = False
+    expired: bool = False
 
 
 class MongoRegistry:
@@ -96,12 +110,14 @@ class MongoRegistry:
             raise NoSuchToken(name)
         return found
 
-    async def list(self, *, provider: str | None = None, state: str | None = None) -> AsyncIterator[Document]:
-        """Every token's listed fields, by id, as they come."""
-        wanted = {"provider": provider, "state": state}
-        query: Fields = {name: value for name, value in wanted.items() if value is not None}
+    async def list(self, wanted: Wanted, *, limit: int | None = None) -> AsyncIterator[Document]:
+        """The listed fields of the tokens that are `wanted`, by id, as they come; at most `limit` of them."""
+        query = self._query(wanted)
+        rows = (
+            self._mongo.tokens.find(query, dict.fromkeys(LISTED_FIELDS, 1)).sort("_id", 1).limit(limit or 0)
+        )
         try:
-            async for found in self._mongo.tokens.find(query, dict.fromkeys(LISTED_FIELDS, 1)).sort("_id", 1):
+            async for found in rows:
                 yield found
         except PyMongoError as error:
             raise self._mongo.lost(error) from None
@@ -109,6 +125,31 @@ class MongoRegistry:
     async def count(self) -> int:
         """About how many tokens are stored in all."""
         return await self._mongo.promised(self._mongo.tokens.estimated_document_count())
+
+    async def matching(self, wanted: Wanted) -> int:
+        """How many tokens are `wanted`."""
+        return await self._mongo.promised(self._mongo.tokens.count_documents(self._query(wanted)))
+
+    async def beginning(self, start: str, *, limit: int) -> Sequence[str]:
+        """The first ids that begin with `start`."""
+        query = {"_id": {"$gte": start, "$lt": start + LAST_CHARACTER}}
+        found = self._mongo.tokens.find(query, {"_id": 1}).sort("_id", 1).limit(limit)
+        return [str(row["_id"]) for row in await self._mongo.promised(found.to_list())]
+
+    def _query(self, wanted: Wanted) -> Fields:
+        exact = {"provider": wanted.provider, "account": wanted.account, "state": wanted.state}
+        query: Fields = {name: value for name, value in exact.items() if value is not None}
+        if wanted.failing:
+            query["last_failure.kind"] = {"$type": "string"}
+        if wanted.expired:
+            active = {"state": State.ACTIVE.value, "expires_at": {"$lt": self._mongo.clock.now()}}
+            query["$and"] = [{name: value} for name, value in active.items()]
+        return query
+
+    async def stored(self, names: Sequence[str]) -> Sequence[str]:
+        """Those of `names` that are stored ids."""
+        found = self._mongo.tokens.find({"_id": {"$in": list(names)}}, {"_id": 1})
+        return [str(row["_id"]) for row in await self._mongo.promised(found.to_list())]
 
     async def has_tokens_of(self, provider: str) -> bool:
         """Whether a token of this provider is stored."""

@@ -17,6 +17,7 @@ from daemon.commands.audit_log import SYSLOG, AuditLog
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
 from daemon.domain.provider import Definition
+from daemon.domain.visible import typed
 from daemon.runtime.clock import Clock
 from daemon.runtime.confinement import confine
 from daemon.runtime.definitions import shipped
@@ -69,6 +70,34 @@ async def refuse_to_store(access: Access) -> None:
         )
 
 
+async def stored_id(access: Access, name: str) -> str:
+    """The id that is meant by `name`: exactly that, or what it stands for where it was copied from a list, in which
+    characters that are not seen are escapes. `name` itself if neither is stored. Raises Failed, StoreLost.
+    """
+    if not _is_unicode(name):
+        raise Failed(f"{name}: an id is valid Unicode text", Exit.USAGE)
+    meant = typed(name)
+    if meant == name or not _is_unicode(meant):
+        return name
+    found = await access.registry.stored([name, meant])
+    if len(found) > 1:
+        raise Failed(
+            f"{name}: two ids are stored that are printed like this. Write the first backslash as \\u005c for the one that"
+            " holds a backslash; give the character itself for the other",
+            Exit.USAGE,
+        )
+    return next(iter(found), name)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether `text` holds no lone surrogate, as an argument does that was not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def known_providers(settings: Settings | None) -> dict[str, Definition]:
     """Every definition by name: what is configured counts first, and without a configuration there are the shipped."""
     if settings is None:
@@ -78,10 +107,10 @@ def known_providers(settings: Settings | None) -> dict[str, Definition]:
 
 
 def unknown_provider(name: str, settings: Settings | None) -> Failed:
-    known = known_providers(settings)
+    configured = ", ".join(sorted(settings.providers)) if settings is not None else ""
     return Failed(
-        f"provider {name!r} is unknown.{_like(name, known)} Use one of: {', '.join(known)}; or define it under"
-        f" [providers.{name}] in the configuration",
+        f"provider {name!r} is unknown.{_like(name, known_providers(settings))} Configured: {configured or 'none'}."
+        " `refreshd providers` lists what is shipped; others are defined in the configuration, under [providers.NAME]",
         Exit.USAGE,
     )
 

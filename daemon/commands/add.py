@@ -17,12 +17,13 @@ from daemon.commands.access import (
     open_store,
     read_settings,
     refuse_to_store,
+    stored_id,
     unknown_provider,
 )
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
 from daemon.commands.output import Output, moment
-from daemon.commands.providers import to_configure
+from daemon.commands.terminal import say
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
 from daemon.domain.due import Timing, first_due
 from daemon.domain.expiry import end_of
@@ -84,6 +85,8 @@ def add(
 
 async def _add(settings: Settings, options: Options, wish: _Wish) -> None:
     async with open_store(settings, reason=options.reason) as access:
+        name = await stored_id(access, wish.id)
+        wish = replace(wish, id=name, account=name.partition(":")[2])
         await _check_variables(access, wish)
         await refuse_to_store(access)
         now = access.clock.now()
@@ -104,12 +107,11 @@ async def _add(settings: Settings, options: Options, wish: _Wish) -> None:
 def _configured(settings: Settings, name: str) -> Provider:
     if (found := settings.providers.get(name)) is not None:
         return found
-    definition = known_providers(settings).get(name)
-    if definition is None:
+    if name not in known_providers(settings):
         raise unknown_provider(name, settings)
     raise Failed(
-        f"provider {name!r} is not configured: without a client of yours, nothing could be refreshed. Add to the"
-        f" configuration:\n\n{to_configure(definition)}",
+        f"provider {name!r} is not configured: without a client of yours, nothing could be refreshed. Add a"
+        f" section [providers.{name}] to the configuration; `refreshd providers {name}` shows how",
         Exit.USAGE,
     )
 
@@ -164,7 +166,7 @@ def _tell(output: Output, added: Added, token: Token, consent: Consent, *, now: 
         "due_at": token.due_at,
         "not_understood": list(consent.unclear),
     }
-    output.result(record, added.id)
+    output.exact(record, added.id)
     done = "Replaced what was stored; it is active again" if added.replaced else "Added"
     for name in consent.unclear:
         output.note(f"refreshd: {name!r} was not understood, so it is ignored")
@@ -211,7 +213,7 @@ def _received(text: str | None, now: datetime) -> datetime:
 def _standard_input() -> Mapping[str, object]:
     """The object on standard input. No message quotes any of it."""
     if sys.stdin.isatty():
-        print("Paste the provider's token response (JSON), then press Ctrl-D.", file=sys.stderr)
+        say("Paste the provider's token response (JSON), then press Ctrl-D.")
     content = sys.stdin.buffer.read(LARGEST_INPUT + 1)
     if len(content) > LARGEST_INPUT:
         raise Failed("standard input: more than a mebibyte is no token response")

@@ -37,7 +37,7 @@ async def _adopt(
     if count:
         return Exit.DONE
     others = f"Claims are held by: {', '.join(known)}" if known else "No instance holds a claim"
-    output.note(f"refreshd: {instance} holds no claim in this store. {others}")
+    output.failed(f"{instance} holds no claim in this store. {others}")
     return Exit.FAILED
 
 

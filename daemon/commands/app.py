@@ -15,7 +15,9 @@ import typer
 from daemon import __version__
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
+from daemon.commands.terminal import say
 from daemon.domain.token import State
+from daemon.domain.visible import typed, visible
 
 NAME = "refreshd"
 LONGEST_REASON = 500  # characters
@@ -56,8 +58,20 @@ Reason = Annotated[
     typer.Option(metavar="TEXT", callback=_reason, help="Why: it is stored in the audit record."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+
+
+def _ids(ctx: typer.Context, incomplete: str) -> list[str]:
+    """For completion."""
+    from daemon.commands.completion import ids
+
+    return ids(ctx.find_root().params.get("config") or ctx.params.get("config"), incomplete)
+
+
 Targets = Annotated[
-    list[str], typer.Argument(metavar="ID|PROVIDER", help="Tokens (an ID holds a colon) or providers.")
+    list[str],
+    typer.Argument(
+        metavar="ID|PROVIDER", help="Tokens (an ID holds a colon) or providers.", autocompletion=_ids
+    ),
 ]
 
 app = typer.Typer(
@@ -160,7 +174,7 @@ def _asking(*, yes: bool) -> Callable[[str], bool] | None:
         return None
     if not sys.stdin.isatty():
         raise typer.BadParameter("nobody is there to be asked: add --yes")
-    return lambda text: typer.confirm(text, err=True)
+    return lambda text: typer.confirm(visible(text), err=True)
 
 
 def _providers() -> Iterator[str]:
@@ -175,7 +189,7 @@ def _run(options: Options) -> int:
     """Run the daemon, until SIGTERM or Ctrl-C; a second one ends it at once."""
     from daemon.commands.run import run
 
-    return run(options.config, options.env_file)
+    return run(options.config, options.env_file, as_json=options.json)
 
 
 @_command(app, "check")
@@ -226,20 +240,38 @@ def _add(
 def _list(
     options: Options,
     *,
-    provider: Annotated[str | None, typer.Option(autocompletion=_providers, help="Of this one only.")] = None,
-    state: Annotated[State | None, typer.Option(help="In this state only.")] = None,
+    provider: Annotated[
+        str | None, typer.Option(autocompletion=_providers, help="Only tokens of this provider.")
+    ] = None,
+    account: Annotated[str | None, typer.Option(help="Only tokens of this account.")] = None,
+    state: Annotated[State | None, typer.Option(help="Only tokens in this state.")] = None,
+    failing: Annotated[
+        bool, typer.Option("--failing", help="Only tokens whose last attempt failed.")
+    ] = False,
+    expired: Annotated[bool, typer.Option("--expired", help="Only active tokens past their expiry.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many tokens.")] = None,
 ) -> int:
     """List the stored tokens; with --json one object a line. Never a secret."""
+    from daemon.adapters.mongo_registry import Wanted
     from daemon.commands.listing import list_tokens
 
-    return list_tokens(options, provider=provider, state=state.value if state else None)
+    wanted = Wanted(
+        provider=provider,
+        account=account and typed(account),
+        state=state.value if state else None,
+        failing=failing,
+        expired=expired,
+    )
+    return list_tokens(options, wanted=wanted, limit=limit)
 
 
 @_command(app, "show", audited=True)
 def _show(
     options: Options,
     *,
-    id: Annotated[str, typer.Argument(metavar="ID", help="PROVIDER:ACCOUNT")],  # noqa: A002  its name in the help
+    id: Annotated[  # noqa: A002  its name in the help
+        str, typer.Argument(metavar="ID", help="PROVIDER:ACCOUNT", autocompletion=_ids)
+    ],
     reveal: Annotated[Field | None, typer.Option(help="Print this secret instead. It is audited.")] = None,
 ) -> int:
     """Show one token; never a secret, but for --reveal."""
@@ -303,13 +335,21 @@ def _resume(
 def _remove(
     options: Options,
     *,
-    ids: Annotated[list[str], typer.Argument(metavar="ID", help="PROVIDER:ACCOUNT")],
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID", help="PROVIDER:ACCOUNT", autocompletion=_ids, show_default=False),
+    ] = None,
+    account: Annotated[
+        str | None, typer.Option(help="Instead of ids: this account's tokens, at every provider.")
+    ] = None,
     yes: Yes = False,
 ) -> int:
     """Forget tokens for good. The grants live on at their providers."""
     from daemon.commands.resting import remove
 
-    return remove(options, names=ids, confirm=_asking(yes=yes))
+    if bool(ids) == (account is not None):
+        raise typer.BadParameter("give ids, or --account")
+    return remove(options, names=ids or [], account=account and typed(account), confirm=_asking(yes=yes))
 
 
 @_command(app, "adopt", audited=True)
@@ -398,7 +438,7 @@ def _journal_reveal(
 ) -> int:
     """Print one kept reply with the secrets in it, for a grant that refreshd can't read. It is audited.
 
-    Control characters are printed as question marks; --json has the exact bytes in base64.
+    Characters that are not seen are printed as escapes; --json has the exact bytes in base64.
     """
     from daemon.commands.journal import reveal
 
@@ -524,10 +564,10 @@ def invoke(arguments: list[str]) -> int:
     except typer.Abort:
         raise Failed("aborted") from None
     except typer.TyperException as error:
-        told = error.format_message()
+        told = " ".join(error.format_message().split())
         where = getattr(getattr(error, "ctx", None), "command_path", NAME)
         if told and "--json" in arguments:
             raise Failed(f"{told.removesuffix('.')}. Try '{where} --help'", Exit.USAGE) from None
         if told:  # else it is the help, which was shown
-            print(f"{where}: {told}\nTry '{where} --help'.", file=sys.stderr)
+            say(f"{where}: {told}", f"Try '{where} --help'.")
         return Exit.USAGE

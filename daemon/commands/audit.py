@@ -9,6 +9,7 @@ from daemon.commands.access import Access, open_store, read_settings
 from daemon.commands.failure import Exit
 from daemon.commands.options import Options
 from daemon.commands.output import Output
+from daemon.domain.visible import visible
 from daemon.runtime.settings import Settings
 
 _ACTION = 18  # columns: the longest action that is common
@@ -47,7 +48,7 @@ async def _audit(settings: Settings, output: Output, wanted: Callable[[datetime]
         which, shown = wanted(access.clock.now()), 0
         async for record in records(access.mongo, which, limit=limit):
             shown += 1
-            output.result(record, _told(record))
+            output.result(record, _told(record), keep="\n")
         if not output.as_json:
             await _sum_up(access, output, which, shown)
     return Exit.DONE
@@ -76,7 +77,7 @@ def _told(record: Record) -> str:
         f"{_INDENT}by {_who(record)}{f': {result}' if result else ''}",
     ]
     reason = _by(record).get("reason")
-    return "\n".join([*lines, *([f'{_INDENT}"{reason}"'] if reason else [])])
+    return "\n".join(map(visible, [*lines, *([f'{_INDENT}"{reason}"'] if reason else [])]))
 
 
 def _who(record: Record) -> str:

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from daemon.commands.output import plain, printable
+from daemon.commands.output import plain
+from daemon.commands.terminal import say
 
 SYSLOG = Path("/dev/log")
 _AUTHPRIV_INFO = 10 * 8 + 6  # RFC 5424 §6.2.1
@@ -34,6 +35,5 @@ class AuditLog:
                 log.connect(str(self._path))
                 log.send(f"<{_AUTHPRIV_INFO}>refreshd[{os.getpid()}]: {line}".encode())
         except OSError:
-            if sys.stderr.isatty():
-                return
-            print(printable(f"refreshd: audit: {line}"), file=sys.stderr)
+            if not sys.stderr.isatty():
+                say(f"refreshd: audit: {line}")

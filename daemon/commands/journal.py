@@ -13,20 +13,19 @@ from daemon.adapters.keyring import Unopenable
 from daemon.commands.access import open_store, read_settings
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
-from daemon.commands.output import Column, Output, printable
+from daemon.commands.output import Column, Output
 from daemon.commands.state_directory import without_daemon
 from daemon.domain.dialect import Reply
 from daemon.runtime.bootstrap import key_ring
 from daemon.runtime.settings import Settings
 
 _COLUMNS = (
-    Column("Entry", width=8),
-    Column("Token", ratio=3),
-    Column("Provider", ratio=1),
-    Column("State", width=12),
-    Column("Asked", width=32),
-    Column("Status", width=8),
-    Column("Bytes", width=8),
+    Column("Entry"),
+    Column("Token"),
+    Column("State", width=10),
+    Column("Asked"),
+    Column("Status"),
+    Column("Bytes"),
 )
 
 
@@ -75,7 +74,6 @@ def _row(entry: Listed) -> list[str]:
     return [
         str(entry.key),
         entry.token,
-        entry.provider,
         entry.state,
         entry.asked_at,
         status,
@@ -101,7 +99,7 @@ def reveal(options: Options, *, entry: int) -> int:
     about, reply = found
     asyncio.run(_note(settings, options, "reveal_reply", [about]))
     output.note("refreshd: this reply may hold live tokens: keep it from logs and shells' histories")
-    output.reveal(_whole(about, reply), printable(_as_received(about, reply)))
+    output.result(_whole(about, reply), _as_received(about, reply), keep="\n")
     return Exit.DONE
 
 

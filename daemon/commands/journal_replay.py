@@ -62,7 +62,7 @@ async def _replay(settings: Settings, options: Options, copy: Path, *, old_entri
     finally:
         await journal.close()
     for why, count in Counter(locked.why for locked in journal.locked).items():
-        output.note(f"refreshd: {count} of the entries can't be opened: {why}")
+        output.failed(f"{count} of the entries can't be opened: {why}")
         tally["unusable"] += count
     return tally
 
@@ -140,5 +140,5 @@ class _Salvage:
             return self._unusable(entry, f"{type(error).__name__}: {masked(str(error))}")
 
     def _unusable(self, entry: Entry, why: str) -> str:
-        self._output.note(f"refreshd: entry {entry.key}, {entry.token}: {why}")
+        self._output.failed(f"entry {entry.key}, {entry.token}: {why}")
         return "unusable"

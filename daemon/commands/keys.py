@@ -18,18 +18,18 @@ from daemon.runtime.settings import Settings
 
 READER_FIELD = "access_token"
 _COLUMNS = (
-    Column("Key", ratio=2),
-    Column("Active", width=6),
-    Column("Check value", width=11),
-    Column("Stored values that open", width=23),
-    Column("Verdict", ratio=2),
+    Column("Key"),
+    Column("Active"),
+    Column("Check value"),
+    Column("Stored values that open"),
+    Column("Verdict"),
 )
 
 
 def generate(options: Options) -> int:
     """32 random bytes in base64, as [keys.ring] takes them."""
     key = b64encode(os.urandom(KEY_BYTES)).decode()
-    Output(as_json=options.json).reveal({"key": key}, key)
+    Output(as_json=options.json).exact({"key": key}, key)
     return Exit.DONE
 
 
@@ -45,7 +45,7 @@ def reader(options: Options, *, key_id: str | None) -> int:
     asyncio.run(_note_reader(settings, options, key_id))
     key = KeyRing(keys.ring, active=keys.active).field_key(READER_FIELD, key_id)
     record = {"field": READER_FIELD, "key_id": key_id, "key": b64encode(key).decode()}
-    Output(as_json=True).reveal(record, "")
+    Output(as_json=True).exact(record, "")
     return Exit.DONE
 
 

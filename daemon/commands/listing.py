@@ -1,13 +1,21 @@
 """`refreshd list` and `show`: what is stored. Never a secret, but for the one that `--reveal` names, and that is audited."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 
 from daemon.adapters.keyring import Unopenable
 from daemon.adapters.mongo_consents import Refused
-from daemon.adapters.mongo_registry import LISTED_FIELDS, SHOWN_FIELDS, NoSuchToken
-from daemon.commands.access import Access, known_providers, open_store, read_settings, unknown_provider
+from daemon.adapters.mongo_registry import LISTED_FIELDS, SHOWN_FIELDS, NoSuchToken, Wanted
+from daemon.commands.access import (
+    Access,
+    known_providers,
+    open_store,
+    read_settings,
+    stored_id,
+    unknown_provider,
+)
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
 from daemon.commands.output import Column, Output, moment, plain
@@ -16,58 +24,74 @@ from daemon.domain.token import State
 from daemon.runtime.settings import Settings
 
 _COLUMNS = (
-    Column("ID", ratio=3),
+    Column("ID"),
     Column("State", width=12),
-    Column("Expires", width=12),
-    Column("Due", width=12),
-    Column("Failures", width=8),
-    Column("Last failure", ratio=2),
+    Column("Expires", width=11),
+    Column("Due", width=11),
+    Column("Last failure"),
 )
 _ROWS_AT_ONCE = 500  # so that a long table begins at once
 
 
-def list_tokens(options: Options, *, provider: str | None, state: str | None) -> int:
-    """Every stored token, or those of one provider or state."""
+def list_tokens(options: Options, *, wanted: Wanted, limit: int | None) -> int:
+    """The stored tokens that are `wanted`, at most `limit` of them."""
     settings = read_settings(options)
-    asyncio.run(_list(settings, Output(as_json=options.json), provider, state))
+    asyncio.run(_list(settings, Output(as_json=options.json), wanted, limit))
     return Exit.DONE
 
 
-async def _list(settings: Settings, output: Output, provider: str | None, state: str | None) -> None:
+async def _list(settings: Settings, output: Output, wanted: Wanted, limit: int | None) -> None:
     async with open_store(settings) as access:
-        if provider is not None and provider not in known_providers(settings):
-            await _refuse_unknown(access, provider, settings)
-        found = access.registry.list(provider=provider, state=state)
+        if wanted.provider is not None and wanted.provider not in known_providers(settings):
+            await _refuse_unknown(access, wanted.provider, settings)
+        found = access.registry.list(wanted, limit=limit)
         if output.as_json:
             async for document in found:
                 output.record(_record(document, LISTED_FIELDS))
             return
+        states: Counter[str] = Counter()
         rows: list[list[str]] = []
-        told = 0
         async for document in found:
             rows.append(_row(document, access.clock.now()))
+            states[str(document.get("state"))] += 1
             if len(rows) == _ROWS_AT_ONCE:
-                output.table(_COLUMNS, rows, head=not told)
-                told += len(rows)
+                output.table(_COLUMNS, rows, head=states.total() == _ROWS_AT_ONCE)
                 rows = []
         if rows:
-            output.table(_COLUMNS, rows, head=not told)
-        if not told and not rows:
-            output.note(_nothing(await access.registry.count(), provider, state))
+            output.table(_COLUMNS, rows, head=states.total() == len(rows))
+        output.note(await _summed(access, wanted, limit, states))
+
+
+async def _summed(access: Access, wanted: Wanted, limit: int | None, states: Counter[str]) -> str:
+    """How many there are, by state; of how many."""
+    stored, shown = await access.registry.count(), states.total()
+    if not stored:
+        return "No token is stored here. `refreshd add` stores one."
+    matching = await access.registry.matching(wanted) if shown == limit else shown
+    if not matching:
+        return f"No token{_described(wanted)}. In all, {stored:,} are stored."
+    by_state = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
+    if shown < matching:
+        return f"The first {shown:,} of {matching:,} tokens{_described(wanted)}: {by_state}."
+    more = f" In all, {stored:,} are stored." if wanted != Wanted() else ""
+    return f"{shown:,} token{'s' * (shown != 1)}{_described(wanted)}: {by_state}.{more}"
+
+
+def _described(wanted: Wanted) -> str:
+    parts = (
+        wanted.provider is not None and f" of {wanted.provider}",
+        wanted.account is not None and f" of account {wanted.account}",
+        wanted.state is not None and f" in state {wanted.state}",
+        wanted.failing and " that failed last time",
+        wanted.expired and " past expiry",
+    )
+    return "".join(part for part in parts if part)
 
 
 async def _refuse_unknown(access: Access, provider: str, settings: Settings) -> None:
     """A provider that is neither known nor has a token is a misspelt one. Raises Failed, StoreLost."""
     if not await access.registry.has_tokens_of(provider):
         raise unknown_provider(provider, settings)
-
-
-def _nothing(stored: int, provider: str | None, state: str | None) -> str:
-    """What to say instead of an empty table."""
-    if not stored:
-        return "No token is stored here. `refreshd add` stores one."
-    of = f" of {provider}" if provider else ""
-    return f"No token{of}{f' in state {state}' if state else ''}. In all, {stored} are stored."
 
 
 def show(options: Options, *, name: str, reveal: str | None) -> int:
@@ -86,10 +110,11 @@ def show(options: Options, *, name: str, reveal: str | None) -> int:
 async def _show(settings: Settings, options: Options, name: str, reveal: str | None) -> None:
     output = Output(as_json=options.json)
     async with open_store(settings, reason=options.reason) as access:
+        name = await stored_id(access, name)
         try:
             if reveal is not None:
                 secret = await access.registry.reveal(name, reveal)
-                output.reveal({"id": name, "field": reveal, "value": secret}, secret)
+                output.exact({"id": name, "field": reveal, "value": secret}, secret)
                 return
             document = await access.registry.get(name)
         except NoSuchToken:
@@ -118,8 +143,7 @@ def _row(document: Mapping[str, object], now: datetime) -> list[str]:
         str(document.get("state")),
         moment(document.get("expires_at"), now=now),
         moment(document.get("due_at"), now=now, none="-"),
-        str(document.get("failures") or ""),
-        _held(document, now) or _ending(document, now) or _failure(document.get("last_failure")),
+        _held(document, now) or _ending(document, now) or _failed(document),
     ]
 
 
@@ -146,6 +170,12 @@ def _failure(stored: object) -> str:
     if not isinstance(stored, Mapping):
         return ""
     return f"{stored.get('kind')}: {stored.get('message') or stored.get('code')}"
+
+
+def _failed(document: Mapping[str, object]) -> str:
+    """The last failure, and how many there were in a row."""
+    several, failure = document.get("failures"), _failure(document.get("last_failure"))
+    return f"{several} x {failure}" if failure and isinstance(several, int) and several > 1 else failure
 
 
 async def _details(access: Access, document: Mapping[str, object]) -> list[tuple[str, str]]:

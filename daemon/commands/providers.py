@@ -14,11 +14,11 @@ from daemon.runtime.definitions import shipped
 from daemon.runtime.settings import Settings, config_path
 
 _COLUMNS = (
-    Column("Name", width=22),
-    Column("Configured", width=10),
-    Column("Facts", width=13),
-    Column("Refresh token", width=24),
-    Column("Provider", ratio=1),
+    Column("Name"),
+    Column("Client"),
+    Column("Facts"),
+    Column("Refresh token"),
+    Column("Provider"),
 )
 _ROTATION = {
     Rotation.NEVER: "never replaced",
@@ -54,6 +54,9 @@ def providers(options: Options, *, name: str | None) -> int:
             output.record(_record(definition, configured))
     else:
         output.table(_COLUMNS, [_row(definition, configured) for definition in found.values()])
+        output.note(
+            f"{len(found)} providers, {len(configured)} configured. `refreshd providers NAME` explains one."
+        )
     return Exit.DONE
 
 
@@ -83,7 +86,7 @@ def to_configure(definition: Definition) -> str:
 
 
 def _row(definition: Definition, configured: Collection[str]) -> list[str]:
-    answer = "yes" if definition.name in configured else "no"
+    answer = "configured" if definition.name in configured else "-"
     facts = "verified" if definition.verified else "experimental"
     token = (
         _ROTATION[definition.rotation]
@@ -129,7 +132,7 @@ def _explain(output: Output, known: Definition, configured: Collection[str]) -> 
     ]
     output.pairs((title, value) for title, value in rows if value)
     if known.name not in configured:
-        output.note(f"\nTo configure it:\n\n{to_configure(known)}")
+        output.note("", "To configure it:", "", *to_configure(known).splitlines())
 
 
 def _sureness(known: Definition) -> str:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from enum import Enum
 
 from daemon.adapters.mongo_registry import MongoRegistry, NoSuchToken, Progress
-from daemon.commands.access import check_targets, open_store, read_settings
+from daemon.commands.access import check_targets, open_store, read_settings, stored_id
 from daemon.commands.failure import Exit
 from daemon.commands.listing import no_such_token
 from daemon.commands.options import Options
@@ -43,6 +43,7 @@ async def _refresh(
     output = Output(as_json=options.json)
     async with open_store(settings, reason=options.reason) as access:
         registry = access.registry
+        targets = [await stored_id(access, target) for target in targets]
         before: dict[str, Progress] = {}
         for target in targets:
             try:

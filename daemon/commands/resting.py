@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from daemon.adapters.mongo_consents import Refused
-from daemon.adapters.mongo_registry import MongoRegistry, NoSuchToken
-from daemon.commands.access import check_targets, open_store, read_settings
+from daemon.adapters.mongo_registry import MongoRegistry, NoSuchToken, Wanted
+from daemon.commands.access import check_targets, open_store, read_settings, stored_id
 from daemon.commands.failure import Exit, Failed
 from daemon.commands.options import Options
 from daemon.commands.output import Output
@@ -56,13 +56,17 @@ async def _resume_rejected(
     return Exit.DONE
 
 
-def remove(options: Options, *, names: list[str], confirm: Callable[[str], bool] | None) -> int:
-    """Forget these tokens, when `confirm` (None: not asked) agrees."""
+def remove(
+    options: Options, *, names: list[str], account: str | None, confirm: Callable[[str], bool] | None
+) -> int:
+    """Forget these tokens, or those of `account`, when `confirm` (None: not asked) agrees."""
     for name in names:
         if ":" not in name:
             raise Failed(f"{name!r} is no token's id: those are like PROVIDER:ACCOUNT", Exit.USAGE)
     settings = read_settings(options)
-    told = names[0] if len(names) == 1 else f"{len(names)} tokens"
+    if account is not None:
+        names = asyncio.run(_of_account(settings, account))
+    told = names[0] if len(names) == 1 else f"{len(names)} tokens ({', '.join(names)})"
     if confirm is not None and not confirm(f"Forget {told} for good? The grant at the provider lives on."):
         raise Failed("nothing was removed")
 
@@ -71,6 +75,15 @@ def remove(options: Options, *, names: list[str], confirm: Callable[[str], bool]
         return True
 
     return asyncio.run(_do(settings, options, names, deed, done="removed", idle=""))
+
+
+async def _of_account(settings: Settings, account: str) -> list[str]:
+    """The ids of its tokens. Raises Failed if there is none."""
+    async with open_store(settings) as access:
+        found = [str(one["_id"]) async for one in access.registry.list(Wanted(account=account))]
+    if not found:
+        raise Failed(f"no token of account {account} is stored. `refreshd list` shows what is")
+    return found
 
 
 def _each(options: Options, targets: list[str], deed: Deed, *, done: str, idle: str) -> int:
@@ -87,13 +100,14 @@ async def _do(
     async with open_store(settings, reason=options.reason) as access:
         for target in targets:
             try:
+                target = await stored_id(access, target)  # noqa: PLW2901  what was meant
                 changed = await deed(access.registry, target)
             except NoSuchToken:
                 failed = True
-                output.note(f"refreshd: {target}: no such token is stored")
+                output.failed(f"{target}: no such token is stored")
             except Refused as why:
                 failed = True
-                output.note(f"refreshd: {why}")
+                output.failed(str(why))
             else:
                 kind = "id" if ":" in target else "provider"
                 record = {kind: target, "action": done, "changed": changed}

@@ -12,7 +12,8 @@ from daemon.adapters.embedded_mongod import MongodFailed, MongodMissing
 from daemon.adapters.event_log import Format, configure, is_json
 from daemon.adapters.journal import JournalDamaged, JournalFull
 from daemon.adapters.mongo import StoreUriInvalid
-from daemon.commands.failure import Exit, in_parts
+from daemon.commands.failure import Exit, in_parts, unexpected
+from daemon.commands.terminal import say
 from daemon.runtime.confinement import confine
 from daemon.runtime.daemon import Daemon
 from daemon.runtime.filesystem import caution
@@ -37,8 +38,10 @@ _EXPECTED = (
 )
 
 
-def run(config: Path | None, env_file: Path | None) -> int:
-    """Run the daemon until a signal. Returns the exit code; says on standard error why it could not start."""
+def run(config: Path | None, env_file: Path | None, *, as_json: bool = False) -> int:
+    """Run the daemon until a signal. Returns the exit code; says on standard error why it could not start: in JSON if the
+    log is JSON, or if `as_json`.
+    """
     confine()
 
     def read() -> Settings:
@@ -51,8 +54,15 @@ def run(config: Path | None, env_file: Path | None) -> int:
         return _run(settings, read)
     except _EXPECTED as why:
         code, sentences = _explained(why)
-        _say(why, code, sentences, why.log_format if isinstance(why, SettingsInvalid) else format_)
+        format_ = why.log_format if isinstance(why, SettingsInvalid) else format_
+        _say(why, code, sentences, "json" if as_json else format_)
         return code
+    except Exception as bug:
+        if not as_json and not is_json(format_, sys.stdout):
+            raise
+        log = configure(format="json", level="error", stream=sys.stderr)
+        log.log("daemon.failed", "error", what=unexpected(bug), code=int(Exit.FAILED), exc_info=bug)
+        return Exit.FAILED
 
 
 def _explained(why: Exception) -> tuple[Exit, list[str]]:
@@ -123,7 +133,7 @@ def _greet(url: str) -> None:
 def _say(why: Exception, code: Exit, sentences: Sequence[str], format_: Format) -> None:
     """On standard error: as sentences, or as lines of a log that is JSON."""
     if not is_json(format_, sys.stdout):
-        sys.stderr.writelines(f"refreshd: {sentence}\n" for sentence in sentences)
+        say(*(f"refreshd: {sentence}" for sentence in sentences))
         return
     log = configure(format="json", level="error", stream=sys.stderr)
     for part in in_parts(why, sentences):

@@ -1,12 +1,12 @@
 """Who may come in to the health server, how many, how fast and for how long.
 
 It runs in the loop that renews tokens, so what strangers can make it do is bounded: connections (memory and file
-descriptors), bytes of a request, seconds until it is complete and until its answer is taken, answers a second (work).
+descriptors) and new ones a second, bytes of a request, seconds until it is complete and until its answer is taken,
+answers a second (work). Probes are answered through all of that: the first of a connection waits for no other answer.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +16,8 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
+from daemon.runtime.admission import Pace, most_present
+
 LINE_LIMIT = 8190  # bytes of one line; a long bearer token fits
 LINES = 64
 REQUEST_LIMIT = 32 * 1024  # bytes in all: it has no body that we would read
@@ -23,10 +25,10 @@ REQUEST_LIMIT = 32 * 1024  # bytes in all: it has no body that we would read
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What is allowed to clients: less than a tenth of a core, however many ask however often."""
+    """What is allowed to clients, however many ask however often."""
 
     connections: int = 64
-    connections_of_one: int = 32  # from one address, so that it alone can't keep the others out
+    accepted_each: timedelta = timedelta(milliseconds=4)  # one new connection in this time, in the long run
     asked_within: timedelta = timedelta(
         seconds=10
     )  # a request is complete by then; nor may idleness last longer
@@ -42,13 +44,22 @@ Handler = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Doorkeeper(web.Server):
-    """An HTTP server that can't be made to do more than its share. `headers`: for the answers that it makes itself."""
+    """An HTTP server that can't be made to do more than its share. `headers`: for the answers that it makes itself;
+    `probes`: the paths that are cheap to answer, and urgent.
+    """
 
     def __init__(
-        self, handler: Handler, *, headers: Iterable[tuple[str, str]], limits: Limits, **options: Any
+        self,
+        handler: Handler,
+        *,
+        headers: Iterable[tuple[str, str]],
+        probes: Collection[str],
+        limits: Limits,
+        **options: Any,
     ) -> None:
         self.limits = limits
-        self.turn = _Turn(limits)
+        self.turn = Pace(every=limits.each, burst=limits.at_once)
+        self._probes = probes
         self.too_large = "".join(
             [_TOO_LARGE, *(f"{name}: {value}\r\n" for name, value in headers), "\r\n"]
         ).encode()
@@ -72,58 +83,35 @@ class Doorkeeper(web.Server):
     async def _in_turn(self, request: BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         assert isinstance(connection, _Connection)  # noqa: S101  we made it
-        await connection.await_turn()
+        await connection.await_turn(urgent=request.path in self._probes)
         return await self._handler(request)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """Let it in. Where there is no room, the one that has waited longest for its client makes some, else it goes itself."""
+        """Let it in. If there is no room, one of the most present makes some."""
         super().connection_made(handler, transport)
         here = [one for one in self.connections if isinstance(one, _Connection) and one.is_open]
-        crowd = Counter(one.address for one in here)
-        mine = handler.address if isinstance(handler, _Connection) else ""
-        if crowd[mine] > self.limits.connections_of_one:
-            here = [one for one in here if one.address == mine]
-        elif len(here) <= self.limits.connections:
+        if len(here) <= self.limits.connections:
             return
-        idle = [one for one in here if one is not handler and not one.asked]
-        leaving = min(idle, key=lambda one: one.since, default=handler)
+        leaving = here[most_present([one.address for one in here])]
         if leaving.transport is not None:
             leaving.transport.abort()
 
 
-class _Turn:
-    """A queue for answers: some at once, then one after another."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._queue = asyncio.Lock()  # wakes its waiters in order
-        self._next = 0.0
-        self._each = limits.each.total_seconds()
-        self._ahead = limits.at_once * self._each
-
-    async def __call__(self) -> None:
-        loop = asyncio.get_running_loop()
-        async with self._queue:
-            if (wait := self._next - loop.time()) > 0:
-                await asyncio.sleep(wait)
-            self._next = max(self._next, loop.time() - self._ahead) + self._each
-
-
 class _Connection(RequestHandler):
-    """One client. `asked`: a request of it is being answered; else it is waited for, `since` then."""
+    """One client. `asked`: a request of it is being answered; else it is waited for."""
 
-    __slots__ = ("_heard", "_keeper", "address", "asked", "since")
+    __slots__ = ("_heard", "_is_new", "_keeper", "address", "asked")
 
     def __init__(self, keeper: Doorkeeper, **options: Any) -> None:
         super().__init__(keeper, **options)
         self._keeper = keeper
         self._heard = 0
+        self._is_new = True  # nothing was answered yet
         self.asked = False
         self.address = ""
-        self.since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.address = str((transport.get_extra_info("peername") or ("",))[0])
-        self.since = asyncio.get_running_loop().time()
         if isinstance(transport, asyncio.Transport):
             transport.set_write_buffer_limits(high=0)  # taken is what the kernel has, not what our memory has
         super().connection_made(transport)
@@ -142,9 +130,11 @@ class _Connection(RequestHandler):
             self.transport.write(self._keeper.too_large)
             self.force_close()
 
-    async def await_turn(self) -> None:
+    async def await_turn(self, *, urgent: bool = False) -> None:
         self.asked = True
-        await self._keeper.turn()
+        if not (urgent and self._is_new):
+            await self._keeper.turn()
+        self._is_new = False
 
     async def finish_response(
         self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -156,7 +146,6 @@ class _Connection(RequestHandler):
             async with asyncio.timeout(self._keeper.limits.taken_within.total_seconds()):
                 done = await super().finish_response(request, resp, start_time)
                 self.asked, self._heard = False, 0
-                self.since = asyncio.get_running_loop().time()
                 return done
         if self.transport is not None:
             self.transport.abort()

@@ -12,6 +12,7 @@ import ipaddress
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
 from daemon.domain.secret import Secret
+from daemon.runtime.admission import Admission
 from daemon.runtime.doorkeeper import LIMITS, Doorkeeper, Limits
 from daemon.runtime.port_holder import port_holder
 from daemon.runtime.status_page import STYLE_SOURCE, render
@@ -98,7 +100,8 @@ class HealthServer:
         self._bearer_token = bearer_token
         self._check_timeout = check_timeout.total_seconds()
         self._limits = limits
-        self._runner: web.ServerRunner | None = None
+        self._closing = AsyncExitStack()
+        self._checking: asyncio.Task[Mapping[str, tuple[bool, str]]] | None = None
         self._answers: Mapping[str, Answer] = {
             "/livez": self._live,
             "/healthz": self._live,
@@ -122,27 +125,30 @@ class HealthServer:
         server = Doorkeeper(
             self._handle,
             headers=SECURITY_HEADERS.items(),
+            probes=PROBES,
             limits=self._limits,
             request_factory=_request,
             logger=_log,
         )
-        self._runner = runner = web.ServerRunner(server, shutdown_timeout=1.0)
+        runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await runner.setup()
+        self._closing.push_async_callback(runner.cleanup)
+        admission = Admission(server, every=self._limits.accepted_each, burst=self._limits.connections)
+        self._closing.push_async_callback(admission.close)
         try:
-            await web.TCPSite(runner, self._host, self._port).start()
+            self._port = await admission.listen(self._host, self._port)
         except OSError as error:
             await self.stop()
             if error.errno != errno.EADDRINUSE:
                 raise
             holder = await asyncio.to_thread(port_holder, self._port)
             raise PortTaken(self._host, self._port, holder) from None
-        self._port = runner.addresses[0][1]
 
     async def stop(self) -> None:
         """Stop listening, and end the requests that are still open."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await self._closing.aclose()
+        if self._checking is not None:
+            self._checking.cancel()
 
     async def _handle(self, request: BaseRequest) -> web.StreamResponse:
         answer = self._answers.get(request.path)
@@ -222,6 +228,12 @@ class HealthServer:
         return web.Response(text=page, content_type="text/html")
 
     async def _readiness(self) -> Mapping[str, tuple[bool, str]]:
+        """The checks. Requests that come while they are made share the result: many cost no more than one."""
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._check(), name="checks")
+        return await asyncio.shield(self._checking)
+
+    async def _check(self) -> Mapping[str, tuple[bool, str]]:
         """The checks. A check that hangs or breaks is one that fails: who asks must get an answer."""
         try:
             async with asyncio.timeout(self._check_timeout):

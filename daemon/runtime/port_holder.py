@@ -13,8 +13,13 @@ def port_holder(port: int) -> str | None:
     for process in _PROC.glob("[0-9]*"):
         with suppress(OSError):  # ended meanwhile, or not ours to look into
             if any(target in sockets for target in _open_files(process)):
-                return f"pid {process.name} ({(process / 'comm').read_text().strip()})"
+                return f"pid {process.name} ({_name(process)})"
     return None
+
+
+def _name(process: Path) -> str:
+    """As the process itself says: any bytes."""
+    return (process / "comm").read_text(errors="backslashreplace").removesuffix("\n")
 
 
 def _open_files(process: Path) -> Iterator[str]:

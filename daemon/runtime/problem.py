@@ -61,8 +61,7 @@ class Findings:
 
     def add(self, place: Place, what: str, do: str) -> None:
         self._broken.add(place)
-        where = "".join(char if char.isprintable() else "?" for char in self.where(place))
-        self.problems.append(Problem(where=where, what=what, do=do))
+        self.problems.append(Problem(where=self.where(place), what=what, do=do))
 
     def broken(self, *places: Place) -> bool:
         """Whether something is wrong at, under or around one of `places`, so that nothing can be built on it."""

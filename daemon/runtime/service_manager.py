@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 
+from daemon.domain.visible import visible
+
 PINGS = 3  # in the watchdog's time: one or two may come late on a busy machine
 
 Liveness = Callable[[], tuple[bool, str]]
@@ -35,7 +37,7 @@ class ServiceManager:
         """One line for `systemctl status`; said once, until it is another. While draining, it stays at that."""
         if self._running and text != self._status:
             self._status = text
-            self._systemd("STATUS=" + text.replace("\n", " "))
+            self._systemd(f"STATUS={visible(text)}")
 
     @contextmanager
     def reloading(self) -> Iterator[None]:

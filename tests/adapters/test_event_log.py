@@ -6,7 +6,9 @@ import contextlib
 import io
 import json
 import logging
+import re
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -210,7 +212,7 @@ def test_auto_is_console_on_a_terminal_and_json_elsewhere() -> None:
 
 
 def test_a_text_from_a_document_cannot_steer_the_terminal() -> None:
-    """Escape sequences and line breaks of another writer's document become blanks."""
+    """Escape sequences and line breaks of another writer's document are shown by their code points."""
     log = Log("console")
     log.events(
         TokenUnreadable(
@@ -224,6 +226,39 @@ def test_a_text_from_a_document_cannot_steer_the_terminal() -> None:
     assert "\x1b" not in log.text
     assert "\r" not in log.text
     assert len(log.text.splitlines()) == 1
+    assert r'token="xero:\u001b[2Ja\u000afake line"' in log.text
+
+
+def test_whatever_is_logged_a_terminal_gets_only_what_is_seen() -> None:
+    """Names, values, lists, tables, library messages and exceptions with notes: no control, no direction mark, no
+    blank, and each line of a traceback stands apart from the events.
+    """
+    evil = "A\x1b]0;PWNED\x07\x9b31m\u202e\u2066\r\nforged\u2028\u200b\u00ad\u3164\U000e0041\udcff"
+    log = Log("console")
+    error = KeyError(evil)
+    error.add_note(evil)
+    log.events.log("token.unreadable", "error", token=evil, more={evil: evil}, listed=[evil], exc_info=error)
+    log.events.log(evil, "error", **{evil: "x"})
+    logging.getLogger("lib" + evil).warning("said %s", evil)
+    assert [c for c in log.text if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}] == [
+        "\n"
+    ] * (log.text.count("\n"))
+    assert "\u3164" not in log.text
+    assert not [line for line in log.text.splitlines() if line.startswith("forged")]
+
+
+def test_a_line_on_a_terminal_is_short() -> None:
+    """One line, without what is unknown, zero, said by the id, or the day of the line."""
+    log = Log("console", stream=Terminal())
+    log.events(renewed())
+    log.events.log("sweep.finished", "info", claimed=3, renewed=3, postponed=0, duration_ms=12.5)
+    first, second = log.text.splitlines()
+    assert "provider=" not in first
+    assert len(first) < 150  # of an instant on another day it shows the date
+    assert re.fullmatch(
+        r"\d\d:\d\d:\d\d \x1b\[32minfo   \x1b\[0m sweep.finished    claimed=3 renewed=3 duration_ms=12.5",
+        second,
+    )
 
 
 def test_a_document_with_a_huge_id_makes_a_short_line() -> None:

@@ -135,7 +135,7 @@ def test_a_response_without_a_refresh_token_never_replaces_one(cli, database):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nope", "a"], "is unknown. Use one of: acme, airtable"),
+        (["nope", "a"], "is unknown. Configured: acme, xero."),
         (["google", "a"], "[providers.google]"),
         (["acme", "a"], "has no variable 'company'"),
         (["acme", "a", "--var", "company=EVIL/"], "does not look as acme's definition demands"),

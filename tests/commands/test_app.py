@@ -12,7 +12,7 @@ import urllib.request
 import pytest
 
 from daemon.adapters.keyring import KeyRing
-from daemon.commands import keys
+from daemon.commands import keys, run
 
 MASTER = hashlib.sha256(b"for these tests").digest()
 COMMANDS = "run check add list show refresh pause resume remove adopt journal providers keys sandbox".split()  # noqa: SIM905
@@ -208,6 +208,25 @@ def test_a_start_that_fails_speaks_as_the_log_does(cli, style, in_json):
             assert json.loads(line)["event"] == "daemon.failed"
         else:
             assert line.startswith("refreshd: ")
+
+
+def test_json_was_asked_for_and_json_it_is(cli, database, monkeypatch):
+    """Whatever the log looks like, when some of several things fail, and when a start meets a bug."""
+    cli.add("xero:a")
+    ran = cli.run("pause", "xero:nope", "xero:a", "--json")
+    assert (ran.code, ran.json()["id"]) == (1, "xero:a")
+    assert json.loads(ran.err)["error"] == {
+        "what": "xero:nope: no such token is stored",
+        "where": None,
+        "do": None,
+        "code": 1,
+    }
+    monkeypatch.setattr(run, "take", lambda _directory: 1 / 0)
+    failed = json.loads(cli.run("run", "--json").err)
+    assert (failed["event"], failed["code"]) == ("daemon.failed", 1)
+    assert "ZeroDivisionError" in failed["exception"]
+    cli.write("[log]\nformat = 'console'\n[store]\nuri = 'x'\n")
+    assert all(json.loads(line)["code"] == 78 for line in cli.run("run", "--json").err.splitlines())
 
 
 def test_the_sandbox_names_who_holds_its_port(cli):

@@ -232,7 +232,7 @@ def test_reveal_lets_no_reply_steer_the_terminal(cli, database, journal_file):
     """A provider may send anything: only the JSON holds what a terminal obeys, and that in base64."""
     keep(journal_file, cli.ring, ("xero:a", None, b"\x1b]0;owned\x07 \xff\xc2\x9b2J", 200))
     ran = cli.run("journal", "reveal", "1")
-    assert ran.out.endswith("\n\n?]0;owned? \\xff?2J\n")
+    assert ran.out.endswith("\n\n\\u001b]0;owned\\u0007 \\xff\\u009b2J\n")
     ran = cli.run("journal", "reveal", "1", "--json")
     assert ran.json()["body"] is None
     assert b64decode(ran.json()["body_base64"]).startswith(b"\x1b]0;")

@@ -1,7 +1,12 @@
 """`refreshd list` and `show`: what is stored, for people and for programs, and never a secret unasked."""
 
+import io
+import json
+import sys
 from datetime import UTC, datetime, timedelta
 
+from daemon.commands import completion
+from daemon.commands.output import Column, Output
 from tests.support import wall_clock
 
 ACCESS, REFRESH = "canary-access-token-71aa", "canary-refresh-token-42bb"
@@ -162,3 +167,91 @@ def test_a_wrong_id_is_told_how_ids_are_made(cli):
     for name, code in (("company-7", 2), ("xero", 2), ("xero:nobody", 1)):
         ran = cli.run("show", name)
         assert (ran.code, "an id is PROVIDER:ACCOUNT" in ran.err) == (code, True)
+
+
+def test_filters_find_what_fails_and_what_has_expired(cli, database):
+    """By failure, expiry, account and number; the last line says how many of how many."""
+    hour, now = timedelta(hours=1), wall_clock.now()
+    failed = {"kind": "unavailable", "code": "http_503", "message": "HTTP 503", "at": now}
+    rows = {
+        "xero:a": {"expires_at": now + hour},
+        "xero:b": {"expires_at": now - hour},
+        "google:b": {"expires_at": now + hour, "failures": 3, "last_failure": failed},
+        "google:c": {"expires_at": now - hour, "state": "needs_reauth", "last_failure": failed},
+    }
+    for name, fields in rows.items():
+        provider, account = name.split(":")
+        database.tokens.insert_one(
+            {"_id": name, "provider": provider, "account": account, "state": "active", **fields}
+        )
+    for options, found, said in (
+        (
+            ["--failing"],
+            ["google:b", "google:c"],
+            "2 tokens that failed last time: 1 active, 1 needs_reauth.",
+        ),
+        (["--expired"], ["xero:b"], "1 token past expiry: 1 active."),
+        (["--account", "b"], ["google:b", "xero:b"], "2 tokens of account b: 2 active."),
+        (["--limit", "2"], ["google:b", "google:c"], "The first 2 of 4 tokens: 1 active, 1 needs_reauth."),
+        (["--failing", "--state", "active"], ["google:b"], "1 token in state active that failed last time"),
+        (
+            ["--expired", "--state", "paused"],
+            [],
+            "No token in state paused past expiry. In all, 4 are stored.",
+        ),
+    ):
+        assert [row["id"] for row in cli.run("list", "--json", *options).lines()] == found
+        assert cli.run("list", *options).err.startswith(said)
+    assert "3 x unavailable: HTTP 503" in cli.run("list", "--failing").out
+    assert cli.run("list", "--limit", "0").code == 2
+
+
+class Narrow(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_a_row_is_one_line_and_its_id_whole(monkeypatch):
+    """At 80 columns the failure is cut, never the id; a pipe gets all of it."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    long = "xero:" + "a" * 90
+    rows = [
+        ["xero:a", "active", "rejected: " + "word " * 40],
+        [long, "active", "short"],
+        ["xero:\u5f35", "x", ""],
+    ]
+    columns = [Column("ID"), Column("State", width=12), Column("Last failure")]
+    for stream, cut in ((Narrow(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stdout", stream)
+        Output(as_json=False).table(columns, rows)
+        head, first, second, third = stream.getvalue().splitlines()
+        assert head.split() == ["ID", "State", "Last", "failure"]
+        assert (len(first) <= 80 and first.endswith("\u2026")) == cut
+        assert second.split()[0] == long
+        assert third.split() == ["xero:\u5f35", "x"]
+
+
+def test_an_accounts_tokens_are_removed_together(cli, database):
+    """At every provider, once somebody agreed; nothing is removed for an account that is not there."""
+    for name in ("xero:a", "google:a", "xero:b"):
+        provider, account = name.split(":")
+        database.tokens.insert_one({"_id": name, "provider": provider, "account": account, "state": "active"})
+    assert cli.run("remove", "--account", "nobody", "--yes").code == 1
+    assert cli.run("remove", "xero:b", "--account", "a", "--yes").code == 2
+    assert cli.run("remove", "--yes").code == 2
+    ran = cli.run("remove", "--account", "a", "--yes")
+    assert ran.out == "google:a removed\nxero:a removed\n"
+    assert [row["_id"] for row in database.tokens.find()] == ["xero:b"]
+
+
+def test_a_shell_completes_ids(cli, database, monkeypatch):
+    """Those that begin with what was typed, as a list prints them; nothing, and no word, if anything is wrong."""
+    for name in ("xero:co\u00adop", "xero:cup", "google:a"):
+        database.tokens.insert_one({"_id": name, "provider": "xero", "state": "active"})
+    assert completion.ids(cli.config, "xero:c") == ["xero:co\\u00adop", "xero:cup"]
+    assert completion.ids(None, "xero:co\\u00ad") == ["xero:co\\u00adop"]
+    assert completion.ids(cli.home / "nowhere.toml", "xero:") == []
+    cli.write(cli.config.read_text().replace(json.dumps(cli.uri), '"embedded"'))
+    assert completion.ids(cli.config, "xero:") == []
+    assert not (cli.home / "state").exists()

@@ -145,8 +145,8 @@ async def test_many_requests_in_one_breath_are_answered_up_to_the_limit(opens: O
 
 
 async def test_one_address_makes_room_for_its_own(opens: Opens) -> None:
-    """Of too many connections of one address the one goes that has waited longest; another address notices nothing."""
-    other = await opens(address="127.0.0.2", connections_of_one=2)
+    """Of too many connections the first of the address with the most goes; another address notices nothing."""
+    other = await opens(address="127.0.0.2", connections=3)
     first, second, third = [await opens() for _ in range(3)]
     assert await ends(first) == b""
     for client in (second, third, other):
@@ -164,17 +164,39 @@ async def test_a_full_house_makes_room_for_a_newcomer(opens: Opens) -> None:
     assert (await answered(clients[1])).startswith(b"HTTP/1.1 200")
 
 
-async def test_who_is_being_answered_is_not_sent_away(opens: Opens, source: Source) -> None:
-    """Where nobody is idle the newcomer goes."""
+async def test_a_probe_gets_in_where_everybody_is_being_answered(opens: Opens, source: Source) -> None:
+    """However many ask and keep asking, from however many addresses: the first of them makes room."""
     status = b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    clients = [await opens(status, connections_of_one=2) for _ in range(2)]
+    clients = [await opens(status, address=f"127.0.0.{n}", connections=2) for n in (2, 3)]
     async with asyncio.timeout(LIMIT):
         for _ in clients:
             await source.waiting.acquire()
-    assert await ends(await opens()) == b""
+    assert (await answered(await opens(ASK))).startswith(b"HTTP/1.1 200")
+    assert await ends(clients[0]) == b""
     source.go.set()
-    for client in clients:
-        assert (await answered(client)).startswith(b"HTTP/1.1 200")
+    assert (await answered(clients[1])).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_new_connections_probe_waits_for_no_other_answer(opens: Opens) -> None:
+    """Others may have filled the queue for an hour; its second question waits like any."""
+    page = b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert await answered(await opens(page, at_once=1, each=NEVER))
+    await opens(page)
+    probe = await opens(ASK)
+    assert (await answered(probe)).startswith(b"HTTP/1.1 200")
+    probe[1].write(ASK)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await probe[0].readuntil(b"\r\n\r\n{")
+
+
+async def test_connections_are_accepted_at_a_pace(opens: Opens) -> None:
+    """As many as there are places come in freely, then one after another."""
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    for _ in range(12):
+        await answered(await opens(ASK, connections=2, accepted_each=timedelta(milliseconds=50)))
+    assert loop.time() - begun >= 0.45
 
 
 async def test_who_hangs_up_is_not_worked_for(opens: Opens, source: Source) -> None:
@@ -186,7 +208,7 @@ async def test_who_hangs_up_is_not_worked_for(opens: Opens, source: Source) -> N
         await source.cancelled.wait()
 
 
-@pytest.mark.parametrize("said", [ASK, b"nonsense\r\n\r\n"])
+@pytest.mark.parametrize("said", [ASK.replace(b"livez", b"x"), b"nonsense\r\n\r\n"])
 async def test_answers_have_a_pace(said: bytes, opens: Opens) -> None:
     """Some at once, then one after another, refusals too: the rest of the loop's time is the tokens'."""
     loop = asyncio.get_running_loop()
@@ -198,4 +220,4 @@ async def test_answers_have_a_pace(said: bytes, opens: Opens) -> None:
 
 def test_nobody_opens_more_than_the_house_holds() -> None:
     """By default a client can't use up what the tokens need: file descriptors, 1024 where nobody raised them."""
-    assert Limits().connections_of_one < Limits().connections <= 128
+    assert Limits().connections <= 128

@@ -38,7 +38,7 @@ def test_systemd_hears_ready_status_and_stopping(systemd, manager):
     ours.stopping()
     ours.status("sweeping")
     assert systemd.recv(1000) == b"STATUS=sweeping"
-    assert systemd.recv(1000) == b"STATUS=waiting: two lines"
+    assert systemd.recv(1000) == b"STATUS=waiting: two\\u000alines"
     assert systemd.recv(1000) == b"STOPPING=1\nSTATUS=draining"
     assert nothing_more(systemd)
 

@@ -7,7 +7,7 @@ from daemon.runtime.status_page.facts import Facts, Fields
 from daemon.runtime.status_page.parts import ids, mark, moment, number, section, spaced, table, text
 from daemon.runtime.status_page.words import OUTCOMES, OWNER, TIME, UNKNOWN_OUTCOME
 
-HEADS = ("Provider", "Why", "Which", "Last", "Tokens")
+HEADS = ("Provider", "Why", "Which", "Last", "Of these")
 SHOWN = 2  # ids of one reason; the others are a click away
 _WEIGHTS = {TIME: "calm", OWNER: "warn"}
 
@@ -20,7 +20,10 @@ def failures(facts: Facts) -> str:
         by_kind.setdefault(str(failure.get("kind")), []).append(failure)
     gravest = sorted(by_kind, key=lambda kind: WEIGHTS.index(_weight(kind)))
     kinds = "".join(_kind(facts, kind, by_kind[kind]) for kind in gravest)
-    newest = f'<p class="who">The newest {number(len(facts.failures))} of the whole store.</p>'
+    newest = (
+        f'<p class="who">The newest {number(len(facts.failures))} of the whole store, and how many of these are alike.'
+        " <code>refreshd list --failing</code> shows all tokens that failed last time.</p>"
+    )
     return section("failures", "Last failures, and what to do", newest + kinds)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from html import escape
 
+from daemon.domain.visible import visible
+
 _SIGNS = {"good": "✓", "bad": "✕", "warn": "!", "calm": "•"}  # so that no mark is told by its colour alone
 THIN_SPACE = "\u2009"
 _UNITS = (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("min", timedelta(minutes=1)))
@@ -13,12 +15,7 @@ def text(value: object) -> str:
     """`value`, escaped. What would not be seen, or would turn other text around, is shown by its code point."""
     if value is None:
         return "–"  # noqa: RUF001  a dash is meant
-    return escape("".join(map(_visible, str(value))))
-
-
-def _visible(character: str) -> str:
-    plain = character.isprintable() or character == THIN_SPACE
-    return character if plain else f"\\u{ord(character):04x}"
+    return escape(visible(str(value), keep=THIN_SPACE))
 
 
 def spaced(name: object) -> str:

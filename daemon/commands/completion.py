@@ -1,0 +1,29 @@
+"""Ids for a shell's completion: quick, and silent whatever happens. It neither starts a MongoDB nor waits for one."""
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+from daemon.commands.access import open_store, read_settings
+from daemon.commands.options import Options
+from daemon.domain.secret import Secret
+from daemon.domain.visible import typed, visible
+from daemon.runtime.settings import Settings
+
+MOST = 50
+PATIENCE = timedelta(seconds=1)
+
+
+def ids(config: Path | None, incomplete: str) -> list[str]:
+    """The first ids that begin with `incomplete`, as a list prints them."""
+    with suppress(Exception):
+        settings = read_settings(Options(config=config))
+        if isinstance(settings.store.uri, Secret) or (settings.state_dir / "mongodb.uri").exists():
+            return asyncio.run(_ids(settings, typed(incomplete)))
+    return []
+
+
+async def _ids(settings: Settings, start: str) -> list[str]:
+    async with asyncio.timeout(PATIENCE.total_seconds()), open_store(settings) as access:
+        return [visible(name) for name in await access.registry.beginning(start, limit=MOST)]

@@ -1,0 +1,97 @@
+"""Which connection makes room for a new one, and how fast new ones are accepted. Everybody on this machine may connect.
+
+A new connection always gets in. If there is no room, one of the most present goes: of the network with the most
+connections, then of its address with the most, the one that came first, whether it is being answered or not. So who
+opens many connections only displaces their own, and a newcomer outlives as many arrivals as there are places.
+"""
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+BACKLOG = 1024  # connections that wait for their turn to be accepted; the kernel may allow fewer
+OUT_OF_FILES = timedelta(seconds=1)  # before the next attempt to accept: no descriptor is free, or no memory
+_LOOPBACK = "loopback"
+
+
+def network_of(address: str) -> str:
+    """Whoever has one address of a network can have the others: all of loopback is one, and an IPv6 /64."""
+    try:
+        ip: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    if ip.is_loopback:
+        return _LOOPBACK
+    return str(ip if isinstance(ip, IPv4Address) else ip_network((ip, 64), strict=False))
+
+
+def most_present(addresses: Sequence[str]) -> int:
+    """The place, in `addresses` of connections in the order of their arrival, of the one that makes room."""
+    networks = [network_of(address) for address in addresses]
+    by_network, by_address = Counter(networks), Counter(addresses)
+    return max(
+        range(len(addresses)),
+        key=lambda place: (by_network[networks[place]], by_address[addresses[place]], -place),
+    )
+
+
+class Admission:
+    """Listens, and accepts connections for a server: `burst` of them freely, then one in each `every`."""
+
+    def __init__(self, factory: Callable[[], asyncio.Protocol], *, every: timedelta, burst: int) -> None:
+        self._factory = factory
+        self._pace = Pace(every=every, burst=burst)
+        self._accepting: dict[asyncio.Task[None], socket.socket] = {}
+
+    async def listen(self, host: str, port: int) -> int:
+        """Listen on all addresses of `host`. Returns the port. Raises OSError."""
+        bound = await asyncio.get_running_loop().create_server(self._factory, host, port, start_serving=False)
+        sockets = [each.dup() for each in bound.sockets]
+        bound.close()
+        for each in sockets:
+            self._accepting[asyncio.create_task(self._accept(each), name="accept")] = each
+        for each in sockets:
+            each.listen(BACKLOG)
+        return int(sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Accept nothing more."""
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        for listening in self._accepting.values():
+            listening.close()
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._pace()
+            try:
+                accepted, _ = await loop.sock_accept(listening)
+            except OSError:
+                await asyncio.sleep(OUT_OF_FILES.total_seconds())
+                continue
+            with suppress(OSError):  # gone again
+                await loop.connect_accepted_socket(self._factory, accepted)
+
+
+class Pace:
+    """A queue: `burst` go through freely, then one in each `every`."""
+
+    def __init__(self, *, every: timedelta, burst: int) -> None:
+        self._queue = asyncio.Lock()  # wakes its waiters in order
+        self._next = 0.0
+        self._every = every.total_seconds()
+        self._ahead = burst * self._every
+
+    async def __call__(self) -> None:
+        loop = asyncio.get_running_loop()
+        async with self._queue:
+            if (wait := self._next - loop.time()) > 0:
+                await asyncio.sleep(wait)
+            self._next = max(self._next, loop.time() - self._ahead) + self._every
