@@ -33,7 +33,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from daemon.adapters.audit import Audit, Who
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo_bulk import refusals
-from daemon.adapters.mongo_registry import MongoRegistry
+from daemon.adapters.mongo_registry import MongoRegistry, Wanted
 from daemon.adapters.mongo_statistics import repair_undated, statistics
 from daemon.domain.claim import Claim, Recorded, SetAside, StoreLost, Unusable
 from daemon.domain.provider import Grant
@@ -186,9 +186,8 @@ async def endured(bench: Bench) -> Met:
     assert [item.token for item in met.aside[before:]] == []
     assert (await statistics(mongo)).states["acme"]["active"] >= len(GOOD)
     await repair_undated(mongo)
-    async for _ in MongoRegistry(
-        mongo, RING, Audit(mongo, who=Who(actor="me@here"), log=lambda _: None)
-    ).list(provider="acme"):
+    audit = Audit(mongo, who=Who(actor="me@here"), log=lambda _: None)
+    async for _ in MongoRegistry(mongo, RING, audit).list(Wanted(provider="acme")):
         pass
     assert mongo.up
     assert bench.events == []
