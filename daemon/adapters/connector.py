@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from typing import Protocol
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -26,14 +27,21 @@ class PrivateAddress(OSError):
     """The host has no public address, and must have one."""
 
 
+class Timer(Protocol):
+    """Limits how long a request may take: as a whole, and what it waits for beforehand."""
+
+    def wait(self) -> None: ...
+    def begin(self) -> None: ...
+
+
 class Destination(aiohttp.ClientRequest):
-    """Where a connection leads. `begin` is called when connecting begins: not before the host's look-up has its place."""
+    """Where a connection leads. Its `timer` begins when connecting does: not before the host's look-up has its place."""
 
     def __init__(
-        self, url: URL, *, begin: Callable[[], None], proxy: URL | None, proxy_headers: dict[str, str] | None
+        self, url: URL, *, timer: Timer, proxy: URL | None, proxy_headers: dict[str, str] | None
     ) -> None:
         super().__init__("GET", url, proxy=proxy, proxy_headers=proxy_headers)
-        self.begin = begin
+        self.timer = timer
 
 
 class Connector(aiohttp.TCPConnector):
@@ -64,8 +72,9 @@ class Connector(aiohttp.TCPConnector):
         if isinstance(req, Destination):
             host = (req.proxy or req.url).host
             if host and not is_ip_address(host):
+                req.timer.wait()
                 await self._names.begun(host)
-            req.begin()
+            req.timer.begin()
         return await super()._create_connection(req, traces, timeout)
 
 

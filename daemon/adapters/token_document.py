@@ -27,9 +27,6 @@ _STATES = frozenset(State)
 _KINDS = frozenset(FailureKind)
 LONGEST_MESSAGE = 300
 _SAID: dict[type, str] = {str: "text", int: "whole number", datetime: "date"}
-_EXACT: dict[type, tuple[type, ...]] = {
-    int: (int, Int64)
-}  # as BSON has them: its code is a `str` too, without a hash
 
 # What a claim needs of a document; the application's own fields stay where they are.
 CLAIMED_FIELDS = dict.fromkeys(
@@ -255,7 +252,8 @@ def _typed(document: Document, name: str, kind: type[T]) -> T:
 
 
 def _is(value: object, kind: type[T]) -> TypeGuard[T]:
-    return type(value) in _EXACT.get(kind, (kind,))
+    """Whether `value` is exactly of this kind, as BSON has them: its code is a `str` too, without a hash."""
+    return type(value) is kind or (kind is int and type(value) is Int64)
 
 
 def _optional(document: Document, name: str, kind: type[T]) -> T | None:
@@ -275,7 +273,7 @@ def _date(document: Document, name: str) -> datetime | None:
 
 def _usable(at: datetime) -> datetime:
     """Some programs write "none" as the year 1 and "never" as the year 9999: a sum would leave the calendar there."""
-    return min(max(at, _FIRST), _LAST)
+    return at if _FIRST.year <= at.year < _LAST.year else min(max(at, _FIRST), _LAST)
 
 
 def _as_stored(at: datetime) -> datetime:

@@ -69,18 +69,25 @@ class BootClock(Protocol):
 
 
 class _Timer:
-    """Until `begin`, a request may take as long as its claim lasts; from then on, its own time."""
+    """What a request waits for beforehand may take as long as its claim lasts; from `begin` on it has its own time."""
 
     def __init__(self, *, claim: timedelta, own: timedelta) -> None:
         self._loop = asyncio.get_running_loop()
-        self._own = own
+        self._claim, self._own = claim, own
         self.begun = False
-        self.limit = asyncio.timeout_at(self._loop.time() + claim.total_seconds())
+        self.limit = asyncio.timeout(None)
+
+    def wait(self) -> None:
+        """Something is about to be waited for."""
+        self._set(self._claim)
 
     def begin(self) -> None:
         if not self.begun:
             self.begun = True
-            self.limit.reschedule(self._loop.time() + self._own.total_seconds())
+            self._set(self._own)
+
+    def _set(self, left: timedelta) -> None:
+        self.limit.reschedule(self._loop.time() + left.total_seconds())
 
     @property
     def past(self) -> timedelta:
@@ -141,15 +148,18 @@ class TokenEndpoint:
             message = message_of(request, url)
             timer = _Timer(claim=deadline - self._clock.boot(), own=self._timeout)
             try:
-                async with timer.limit, self._places:
-                    exchange.connection = await self._connected(
-                        url, local=local, public_only=request.public_only, begin=timer.begin
-                    )
-                    timer.begin()
-                    if (obstacle := self._obstacle(deadline)) is not None:
-                        return NoReply(asked_at=asked_at, sent=False, **obstacle)
-                    exchange.write(message)
-                    await exchange.read()
+                async with timer.limit:
+                    if self._places.locked():
+                        timer.wait()
+                    async with self._places:
+                        exchange.connection = await self._connected(
+                            url, local=local, public_only=request.public_only, timer=timer
+                        )
+                        timer.begin()
+                        if (obstacle := self._obstacle(deadline)) is not None:
+                            return NoReply(asked_at=asked_at, sent=False, **obstacle)
+                        exchange.write(message)
+                        await exchange.read()
             except TimeoutError:
                 if not timer.begun:
                     return NoReply(asked_at=asked_at, sent=False, **_TOO_LATE)
@@ -175,9 +185,7 @@ class TokenEndpoint:
         async with asyncio.timeout(max(min(slept, self._timeout), MOMENT).total_seconds()):
             await exchange.read()
 
-    async def _connected(
-        self, url: URL, *, local: bool, public_only: bool, begin: Callable[[], None]
-    ) -> Connection:
+    async def _connected(self, url: URL, *, local: bool, public_only: bool, timer: _Timer) -> Connection:
         if url.scheme not in {"http", "https"}:
             raise aiohttp.NonHttpUrlClientError(url)
         proxy = None if local else self._proxy
@@ -185,7 +193,7 @@ class TokenEndpoint:
             raise PrivateAddress
         pool = self._public if public_only and not proxy else self._anywhere
         headers = self._proxy_headers if proxy else None
-        whom = Destination(url, proxy=proxy, proxy_headers=headers, begin=begin)
+        whom = Destination(url, proxy=proxy, proxy_headers=headers, timer=timer)
         return await pool.connect(whom, [], _NO_LIMIT)
 
 
