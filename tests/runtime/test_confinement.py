@@ -7,7 +7,8 @@ CONFINED = """
 import ctypes, resource
 from pathlib import Path
 from daemon.runtime.confinement import confine
-resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+_, hard = resource.getrlimit(resource.RLIMIT_CORE)
+resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 confine()
 print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
 print(len(Path("/proc/self/mountinfo").read_text()) > 0, len(list(Path("/proc/self/fd").iterdir())) > 0)
