@@ -50,6 +50,7 @@ class Schedule:
         self._failed = failed
         self._chance = chance
         self._scheduler = AsyncIOScheduler(timezone=UTC, job_defaults={"misfire_grace_time": None})
+        self._closed = False
         self._heartbeat: asyncio.TimerHandle | None = None
         self._drift = self._wall_minus_monotonic()
         self._times: dict[str, list[timedelta]] = {}  # by the monotonic clock: heaps, of what `also` planned
@@ -101,13 +102,17 @@ class Schedule:
         self._scheduler.pause()
 
     def close(self) -> None:
-        """End the scheduler, once nothing runs any more."""
+        """End the scheduler. What still runs is cancelled, which is nobody's failure."""
+        self._closed = True
         self._scheduler.shutdown(wait=False)
 
     def _guarded(self, job: Job, name: str) -> Job:
         async def run() -> None:
             try:
                 await job()
+            except asyncio.CancelledError:
+                if not self._closed:
+                    raise
             except Exception as error:  # noqa: BLE001  whatever it is, the job's next time must come
                 self._failed(name, error)
 

@@ -245,3 +245,25 @@ async def test_a_clock_that_was_decades_behind_at_boot_is_set_in_one_run():
     schedule.close()
     assert runs == [1]
     assert time.monotonic() - begun < 2
+
+
+async def test_a_job_that_runs_at_the_end_is_cancelled_without_a_word(caplog):
+    """APScheduler would log it as an error, at each stop that meets one."""
+    schedule, begun, cancelled = Schedule(), asyncio.Event(), asyncio.Event()
+
+    async def job() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    schedule.every(timedelta(minutes=1), job, name="job")
+    schedule.start()
+    async with asyncio.timeout(5):
+        await begun.wait()
+        schedule.stop()
+        schedule.close()
+        await cancelled.wait()
+    await asyncio.sleep(0.01)  # the task's callbacks run
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
