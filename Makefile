@@ -37,7 +37,11 @@ types: $(VENV)/.dev  ## mypy --strict
 audit: $(VENV)/.dev  ## compare the locked packages with requirements/advisories.json
 	$(BIN)/python -m supply.advisories check
 
-check: lint types audit parts test  ## all of the above
+fuzz: $(VENV)/.dev  ## made-up replies, streams and documents; SECONDS=3600 for an hour, SEED=7 for the same ones again
+	$(BIN)/python -m tests.fuzz.hunt --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+
+check: SEED = 1
+check: lint types audit parts test fuzz  ## all of the above
 
 faults: $(VENV)/.dev  ## the long form of the fault tests
 	$(BIN)/python -m pytest -m long -o addopts="--strict-markers --import-mode=importlib" -v tests/faults

@@ -11,7 +11,7 @@ import re
 import zlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from urllib.parse import parse_qsl
 
@@ -46,11 +46,13 @@ _MARKUP = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
     """What a body holds. `text`: all of it, or None where the bytes are no text. `cut`: the one object broke off, and
-    holds what was complete of it. `whole`: the body ended as announced.
+    holds what was complete of it. `whole`: the body ended as announced. `source`: the text of an ordinary body, which is
+    one object; it has no other `text`.
     """
 
     objects: tuple[Body, ...] = ()
     text: str | None = ""
+    source: str = field(default="", repr=False)
     cut: bool = False
     whole: bool = True
 
@@ -63,7 +65,7 @@ class Parsed:
 def parse(body: bytes, *, content_type: str, whole: bool) -> Parsed:
     """What `body` holds. `whole`: it ended as announced."""
     if whole and (plain := _plain(body)) is not None:
-        return Parsed(objects=(plain,))
+        return plain
     text = _text_of(body)
     if text is None or _is_page(text):  # what stands in a page's scripts is no reply
         return Parsed(text=text, whole=whole)
@@ -85,15 +87,16 @@ def _is_page(text: str) -> bool:
     return text.startswith("<") and _MARKUP.search(text, 0, _HEAD_OF_PAGE) is not None
 
 
-def _plain(body: bytes) -> Body | None:
+def _plain(body: bytes) -> Parsed | None:
     """The object that nearly every reply is, read the short way."""
     if not body.lstrip().startswith(b"{"):
         return None
     try:
-        found = _DECODER.decode(body.decode())
+        text = body.decode()
+        found = _DECODER.decode(text)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return Parsed(objects=(found,), source=text) if isinstance(found, dict) else None
 
 
 def _text_of(body: bytes) -> str | None:
