@@ -36,10 +36,10 @@ def fragments(*more: str) -> st.SearchStrategy[str]:
         lambda name, value: f"{quoted(name)}:{value},", word, st.one_of(word.map(quoted), word)
     )
     one = st.one_of(st.sampled_from(MARKS), word, word.map(quoted), member, latin)
-    return st.lists(one, min_size=1, max_size=8).map("".join)
+    return st.lists(one, min_size=1, max_size=5).map("".join)
 
 
-def pieces(*more: str, most: int = 6) -> st.SearchStrategy[Pieces]:
+def pieces(*more: str, most: int = 4) -> st.SearchStrategy[Pieces]:
     """Bytes of any size up to LARGEST, most of them short."""
     once = st.tuples(fragments(*more), st.just(1)).map(list)
     some = st.tuples(fragments(*more), st.integers(2, 40)).map(list)

@@ -1,6 +1,6 @@
 """Made-up replies, grants, streams and documents, for as long as wanted: `make fuzz SECONDS=3600 SEED=7`.
 
-Each round takes a seed, and gives every target some hundred cases from it. The seed is printed, and the same seed makes the
+Each round takes a seed, and gives every target a hundred cases from it. The seed is printed, and the same seed makes the
 same cases. The first case that fails is made as small as possible, saved in tests/fuzz/found/, and ends the run. The
 normal tests try every saved case, so commit it together with the fix.
 """
@@ -40,7 +40,7 @@ TARGETS: dict[str, Target] = {
     "streams": streams,
     "documents": documents,
 }
-CASES = 200  # of a target in one round
+CASES = 100  # of a target in one round
 
 
 def failing(target: Target, number: int, cases: int = CASES) -> tuple[dict, BaseException] | None:
