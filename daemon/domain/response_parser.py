@@ -19,6 +19,7 @@ Body = Mapping[str, object]
 
 LARGEST_TEXT = 512 * 1024  # bytes that a compressed body may unfold to; the rest is as if it had not come
 _ATTEMPTS = 32  # places at which an object is looked for
+_SCANNED = 512 * 1024  # characters that are read in vain there
 _MOST = 16  # objects in one reply
 _DEPTH = 3  # JSON texts inside JSON texts
 _NESTING = 20  # of an object that broke off, and so many words of it are looked at
@@ -37,7 +38,8 @@ _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]")
 _START = re.compile(r'\{\s*["}]|\[\s*[{\["\]]|"\s*(?:[{\[]|\\")')  # of an object, a list, a JSON text
 _FORM = re.compile(r"[^\s=&<>{}\"]+=[^\s<>{}\"]*")
 _FORM_NAME = re.compile(r"token|error|code|status|message|expires", re.IGNORECASE)  # base64 holds "=", too
-_TOKENS = re.compile(r'\s*("[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:,]|[^\s"{}\[\]:,]+)', re.DOTALL)
+# A text without an end takes all that follows: searched again at each of its quotes, a long one would cost minutes.
+_TOKENS = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+(?:(")|.*)|[{}\[\]:,]|[^\s"{}\[\]:,]+)', re.DOTALL)
 _CLOSING = {"{": "}", "[": "]"}
 _HEAD_OF_PAGE = 4096  # characters
 _MARKUP = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
@@ -148,7 +150,7 @@ def _without_bom(body: bytes) -> str:
 
 def _objects(text: str, depth: int = 0) -> Iterator[Body]:
     """Each object at the top of `text`, with whatever else stands before, between and behind them."""
-    at = opened = 0
+    at = opened = scanned = 0
     for _ in range(_ATTEMPTS):
         start = _START.search(text, at)
         if start is None:
@@ -159,13 +161,23 @@ def _objects(text: str, depth: int = 0) -> Iterator[Body]:
             value, end = _DECODER.raw_decode(text, at)
         except RecursionError:  # no reply is so deep, and trying further in would cost as much again
             return
-        except ValueError:
+        except ValueError as why:
+            scanned += _read_in_vain(text, at, why)
+            if scanned > _SCANNED:
+                return
             opened += text.startswith("{", at)
             at += 1
             continue
         at = end
         if opened <= 0:
             yield from _in_value(value, depth)
+
+
+def _read_in_vain(text: str, at: int, why: ValueError) -> int:
+    """How many characters were read from `at` on until that failed. A text without an end is read to the very end."""
+    if isinstance(why, json.JSONDecodeError) and not why.msg.startswith("Unterminated"):
+        return why.pos - at
+    return len(text) - at
 
 
 def _in_value(value: object, depth: int) -> Iterator[Body]:
@@ -200,6 +212,8 @@ def _closed(text: str) -> Body | None:
     start = text.find("{")
     for token in islice(_TOKENS.finditer(text, max(start, 0)), _WORDS):
         mark = token[1]
+        if mark.startswith('"') and token[2] is None:
+            break
         if mark in _CLOSING:
             stack.append(_CLOSING[mark])
         elif mark in "}]" and (not stack or stack.pop() != mark):

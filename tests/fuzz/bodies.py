@@ -15,7 +15,7 @@ WORDS = [
 ]  # fmt: skip
 MARKS = [
     "{", "}", "[", "]", ":", ",", '"', "'", "\\", "\\u0000", "\\ud800", "\n", "\r\n", " ", "\0", "&", "=", "<", ">", "/*", "*/",
-    "<html>", "<title>", "</title>", "\x1f\x8b", "x\x9c", "\xef\xbb\xbf", "\xff\xfe", "\xfe\xff", "\xe9", "\x85", ")]}',", "%",
+    "<html>", "<title>", "</title>", "\x1f\x8b", "x\x9c", "\xef\xbb\xbf", "\xff\xfe", "\xfe\xff", "\xe9", "\x85", ")]}',", "%", '\\"{', '\\"\\\\\\"', "&amp;",
 ]  # fmt: skip
 
 
