@@ -6,7 +6,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK    = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help run test parts clocks lint types check faults bench lock clean
+.PHONY: help run test parts clocks lint types audit fuzz check faults bench dist advisories lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -34,7 +34,14 @@ lint: $(VENV)/.dev  ## ruff and the import rules
 types: $(VENV)/.dev  ## mypy --strict
 	$(BIN)/mypy
 
-check: lint types parts test  ## all of the above
+audit: $(VENV)/.dev  ## compare the locked packages with requirements/advisories.json
+	$(BIN)/python -m supply.advisories check
+
+fuzz: $(VENV)/.dev  ## made-up replies, streams and documents; SECONDS=3600 for an hour, SEED=7 for the same ones again
+	$(BIN)/python -m tests.fuzz.hunt --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+
+check: SEED = 1
+check: lint types audit parts test fuzz  ## all of the above
 
 faults: $(VENV)/.dev  ## the long form of the fault tests
 	$(BIN)/python -m pytest -m long -o addopts="--strict-markers --import-mode=importlib" -v tests/faults
@@ -50,6 +57,13 @@ bench: $(VENV)/.dev  ## all measurements, what takes turns in turns; some forty 
 	$(BIN)/python bench/isolation.py
 	$(BIN)/python bench/hostile.py
 	$(BIN)/python bench/hostile.py --by replies
+
+dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
+dist: $(VENV)/.dev  ## sdist, wheel, bill of materials and checksums, the same bytes on every machine
+	$(BIN)/python -m supply.dist
+
+advisories: $(VENV)/.dev  ## renew requirements/advisories.json; FILES="..." are downloads in the OSV format
+	$(BIN)/python -m supply.advisories update $(FILES)
 
 lock:  ## renew requirements/*.txt from pyproject.toml (wants uv)
 	$(LOCK) requirements/build.in --output-file requirements/build.txt

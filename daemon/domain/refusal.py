@@ -35,7 +35,7 @@ _WORD_NAMES = (
     "hint", "error", "errors",
 )  # fmt: skip
 _SUCCESS = frozenset({"", "0", "200", "ok", "success", "true", "false", "error", "fail", "failed", "failure"})
-_TITLE = re.compile(r"<title[^<>]{0,99}>([^<]{1,300})", re.IGNORECASE)
+_TITLE = re.compile(r"<title[^<>]{0,99}>([^<]+)", re.IGNORECASE)
 _ODD = re.compile(r"[^a-z]")
 _SEARCHED = 200  # values of one body, and names of one object
 _BEGINNING = 500  # characters of a text
@@ -43,7 +43,7 @@ _DEPTH = 4
 _NAMED = 8  # field names that are shown
 _WIDEST = 40  # characters of one
 _CODE_LIMIT = 100
-_LONGEST = 2000  # characters of a provider's words
+_LONGEST = 2000  # characters of a provider's words that are searched
 
 _PASSES = frozenset({408, 425, 429})
 _REFUSES = frozenset({400, 401, 422})  # also without a word, it is most likely about what was sent
@@ -80,15 +80,18 @@ def refusal_of(provider: Provider, token: Token, status: int, parsed: Parsed, bo
     name = code_of(known, body)
     readable = name in _STANDARD or is_known_value(name, known)
     label = name if readable else masked(name, hide, limit=_CODE_LIMIT)
-    label = label or shown_value(known, status, body) or masked(_code_elsewhere(body, status), hide)
-    words = _words_in(known, body) if parsed.objects else _words_of_text(parsed)
-    message = masked(words, hide) or (label if name else "") or f"HTTP {status}"
+    label = (
+        label
+        or shown_value(known, status, body)
+        or masked(_code_elsewhere(body, status), hide, limit=_CODE_LIMIT)
+    )
+    words, cut = (_words_in(known, body), False) if parsed.objects else _words_of_text(parsed)
+    message = masked(words, hide, cut=cut) or (label if name else "") or f"HTTP {status}"
     if body and not name and 200 <= status < 300:
         fields = f" (HTTP {status} without a token; its fields: {_names_in(body, hide)})"
         message = (message[:200] + fields)[:300]
-    return Refusal(
-        name=name, code=label or f"http_{status}", message=message, words=f"{name} {label} {words}"
-    )
+    searched = f"{name[:_LONGEST]} {label} {words[:_LONGEST]}"
+    return Refusal(name=name, code=label or f"http_{status}", message=message, words=searched)
 
 
 def is_error(known: Definition, status: int, body: Body) -> bool:
@@ -122,7 +125,7 @@ def _code_elsewhere(body: Body, status: int) -> str:
         if isinstance(value, str | int) and not isinstance(value, bool):
             text = str(value)
             if text != str(status) and text.lower() not in _SUCCESS and " " not in text and MASK not in text:
-                return text[:_CODE_LIMIT]
+                return text
     return ""
 
 
@@ -130,21 +133,22 @@ def _words_in(known: Definition, body: Body) -> str:
     """What the provider says about the error, in its own words."""
     for path in known.reply.error_message:
         if isinstance(value := at_path(body, path), str) and value.strip():
-            return value[:_LONGEST]
+            return value
     for value in _ranked(body, _WORD_NAMES):
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and text.strip():
-                return text[:_LONGEST]
+                return text
     return ""
 
 
-def _words_of_text(parsed: Parsed) -> str:
-    """A page's title, or the beginning of a text; of JSON that can't be read, nothing."""
+def _words_of_text(parsed: Parsed) -> tuple[str, bool]:
+    """A page's title, or the beginning of a text, and whether it goes on; of JSON that can't be read, nothing."""
     text = parsed.text or ""
     if parsed.is_page:
         title = _TITLE.search(text)
-        return " ".join(html.unescape(title[1]).split()) if title else ""
-    return "" if text[:1] in ("{", "[", "<") else " ".join(text[:_BEGINNING].split())
+        return " ".join(html.unescape(title[1]).split()) if title else "", not parsed.whole
+    shown = "" if text[:1] in ("{", "[", "<") else text[:_BEGINNING]
+    return " ".join(shown.split()), not parsed.whole or len(text) > _BEGINNING
 
 
 def _names_in(body: Body, hide: tuple[Secret | None, ...]) -> str:

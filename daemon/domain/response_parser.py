@@ -11,7 +11,7 @@ import re
 import zlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from urllib.parse import parse_qsl
 
@@ -19,6 +19,7 @@ Body = Mapping[str, object]
 
 LARGEST_TEXT = 512 * 1024  # bytes that a compressed body may unfold to; the rest is as if it had not come
 _ATTEMPTS = 32  # places at which an object is looked for
+_SCANNED = 512 * 1024  # characters that are read in vain there
 _MOST = 16  # objects in one reply
 _DEPTH = 3  # JSON texts inside JSON texts
 _NESTING = 20  # of an object that broke off, and so many words of it are looked at
@@ -37,7 +38,8 @@ _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]")
 _START = re.compile(r'\{\s*["}]|\[\s*[{\["\]]|"\s*(?:[{\[]|\\")')  # of an object, a list, a JSON text
 _FORM = re.compile(r"[^\s=&<>{}\"]+=[^\s<>{}\"]*")
 _FORM_NAME = re.compile(r"token|error|code|status|message|expires", re.IGNORECASE)  # base64 holds "=", too
-_TOKENS = re.compile(r'\s*("[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:,]|[^\s"{}\[\]:,]+)', re.DOTALL)
+# A text without an end takes all that follows: searched again at each of its quotes, a long one would cost minutes.
+_TOKENS = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+(?:(")|.*)|[{}\[\]:,]|[^\s"{}\[\]:,]+)', re.DOTALL)
 _CLOSING = {"{": "}", "[": "]"}
 _HEAD_OF_PAGE = 4096  # characters
 _MARKUP = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
@@ -46,11 +48,13 @@ _MARKUP = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
     """What a body holds. `text`: all of it, or None where the bytes are no text. `cut`: the one object broke off, and
-    holds what was complete of it. `whole`: the body ended as announced.
+    holds what was complete of it. `whole`: the body ended as announced. `source`: the text of an ordinary body, which is
+    one object; it has no other `text`.
     """
 
     objects: tuple[Body, ...] = ()
     text: str | None = ""
+    source: str = field(default="", repr=False)
     cut: bool = False
     whole: bool = True
 
@@ -63,7 +67,7 @@ class Parsed:
 def parse(body: bytes, *, content_type: str, whole: bool) -> Parsed:
     """What `body` holds. `whole`: it ended as announced."""
     if whole and (plain := _plain(body)) is not None:
-        return Parsed(objects=(plain,))
+        return plain
     text = _text_of(body)
     if text is None or _is_page(text):  # what stands in a page's scripts is no reply
         return Parsed(text=text, whole=whole)
@@ -85,15 +89,16 @@ def _is_page(text: str) -> bool:
     return text.startswith("<") and _MARKUP.search(text, 0, _HEAD_OF_PAGE) is not None
 
 
-def _plain(body: bytes) -> Body | None:
+def _plain(body: bytes) -> Parsed | None:
     """The object that nearly every reply is, read the short way."""
     if not body.lstrip().startswith(b"{"):
         return None
     try:
-        found = _DECODER.decode(body.decode())
+        text = body.decode()
+        found = _DECODER.decode(text)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return Parsed(objects=(found,), source=text) if isinstance(found, dict) else None
 
 
 def _text_of(body: bytes) -> str | None:
@@ -145,7 +150,7 @@ def _without_bom(body: bytes) -> str:
 
 def _objects(text: str, depth: int = 0) -> Iterator[Body]:
     """Each object at the top of `text`, with whatever else stands before, between and behind them."""
-    at = opened = 0
+    at = opened = scanned = 0
     for _ in range(_ATTEMPTS):
         start = _START.search(text, at)
         if start is None:
@@ -156,13 +161,23 @@ def _objects(text: str, depth: int = 0) -> Iterator[Body]:
             value, end = _DECODER.raw_decode(text, at)
         except RecursionError:  # no reply is so deep, and trying further in would cost as much again
             return
-        except ValueError:
+        except ValueError as why:
+            scanned += _read_in_vain(text, at, why)
+            if scanned > _SCANNED:
+                return
             opened += text.startswith("{", at)
             at += 1
             continue
         at = end
         if opened <= 0:
             yield from _in_value(value, depth)
+
+
+def _read_in_vain(text: str, at: int, why: ValueError) -> int:
+    """How many characters were read from `at` on until that failed. A text without an end is read to the very end."""
+    if isinstance(why, json.JSONDecodeError) and not why.msg.startswith("Unterminated"):
+        return why.pos - at
+    return len(text) - at
 
 
 def _in_value(value: object, depth: int) -> Iterator[Body]:
@@ -197,6 +212,8 @@ def _closed(text: str) -> Body | None:
     start = text.find("{")
     for token in islice(_TOKENS.finditer(text, max(start, 0)), _WORDS):
         mark = token[1]
+        if mark.startswith('"') and token[2] is None:
+            break
         if mark in _CLOSING:
             stack.append(_CLOSING[mark])
         elif mark in "}]" and (not stack or stack.pop() != mark):

@@ -17,6 +17,9 @@ from daemon.domain.word import is_readable
 MASK = "•••"
 _ESCAPE = re.compile(r"%[0-9A-F]{2}")
 _TOKEN_RUN = re.compile(r"[A-Za-z0-9._~+/=%-]{20,}")
+_LAST_RUN = re.compile(r"(?<![A-Za-z0-9._~+/=%-])[A-Za-z0-9._~+/=%-]+\Z")
+_LOOKED_AT = 2000  # characters of a text that is masked
+_TELLING = 4  # characters of a secret: fewer give nothing away
 
 
 class Secret:
@@ -57,21 +60,44 @@ class Secret:
 
 
 def masked(
-    text: str, secrets: Iterable[Secret | None] = (), *, names: Iterable[str] = (), limit: int = 300
+    text: str,
+    secrets: Iterable[Secret | None] = (),
+    *,
+    names: Iterable[str] = (),
+    limit: int = 300,
+    cut: bool = False,
 ) -> str:
     """`text`, fit to be logged and stored: known secrets in every spelling are masked, and any run of 20 or more token
     characters that is neither made of words nor one of `names`. Control characters become blanks, and the result is
-    at most `limit` characters long. `names`: hosts and files of the operator's own configuration.
+    at most `limit` characters long. `names`: hosts and files of the operator's own configuration. `cut`: the text went on
+    behind its end. Give the whole text rather than cut it: half a secret is not recognized.
 
     Providers echo what they were sent, so their messages count as hostile.
     """
     known_texts = (secret.reveal() for secret in secrets if secret)
-    for spelling in spellings(known_texts):
+    most = max(limit, _LOOKED_AT)
+    text, cut = text[:most], cut or len(text) > most
+    known_spellings = spellings(known_texts)
+    for spelling in known_spellings:
         text = text.replace(spelling, MASK)
+    if cut:
+        text = _without_loose_end(text, known_spellings)
     known = frozenset(names)
     text = _TOKEN_RUN.sub(lambda run: run[0] if run[0] in known or is_readable(run[0]) else MASK, text)
     text = "".join(character if character.isprintable() else " " for character in text).strip()
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _without_loose_end(text: str, known: Iterable[str]) -> str:
+    """`text`, which breaks off, without what may be the beginning of a secret at its end."""
+    for spelling in known:
+        begins = spelling[:_TELLING]
+        at = text.find(begins, max(0, len(text) - len(spelling)))
+        while at >= 0 and not spelling.startswith(text[at:]):
+            at = text.find(begins, at + 1)
+        if at >= 0:
+            text = text[:at] + MASK
+    return _LAST_RUN.sub(lambda run: run[0] if is_readable(run[0]) else MASK, text)
 
 
 def spellings(texts: Iterable[str]) -> list[str]:

@@ -31,7 +31,8 @@ _BEHIND = re.compile(  # in JSON, forms, XML, input fields of a page, and what p
 )
 _LONGEST_NAME = 10  # characters before the word "token"
 _WORDS_SEARCHED = 1000
-_JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]*")
+# Begins only where a word does: each other place would be another walk to the end of a long text.
+_JWT = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]*")
 _OPAQUE = re.compile(r"[A-Za-z0-9._~+/=|-]{40,8192}")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _WORDS = re.compile(r"[A-Za-z]+(?:[-_.][A-Za-z]+)*")
@@ -64,8 +65,10 @@ def may_be_a_grant(parsed: Parsed, presented: Collection[str], *, content_type: 
         return True
     if parsed.is_page:
         return False
-    jwts = {text for _, text in _texts(parsed.objects) if _JWT.fullmatch(text)}
-    jwts.update(found[0] for found in islice(_JWT.finditer(parsed.text or ""), _WORDS_SEARCHED))
+    texts, complete = _texts(parsed.objects)
+    jwts = {text for _, text in texts if _JWT.fullmatch(text)}
+    searched = parsed.text or ("" if complete else parsed.source)
+    jwts.update(found[0] for found in islice(_JWT.finditer(searched), _WORDS_SEARCHED))
     text = (parsed.text or "").strip("\"'")
     opaque = _OPAQUE.fullmatch(text) is not None and text not in presented and not is_readable(text)
     return opaque or any(jwt not in presented for jwt in jwts)
@@ -76,13 +79,14 @@ def sounds_like_refresh_token(name: str) -> bool:
 
 
 def _holds(parsed: Parsed, sounds: re.Pattern[str], presented: Collection[str]) -> bool:
-    for names, text in _texts(parsed.objects):
-        if any(map(sounds.search, names)) and _is_token(text, presented):
-            return True
+    texts, complete = _texts(parsed.objects)
+    if any(_is_token(text, presented) for names, text in texts if any(map(sounds.search, names))):
+        return True
     only_refresh = parsed.is_page or sounds is _REFRESH
+    searched = parsed.text or ("" if complete else parsed.source)
     return any(
         _is_token(value, presented) and (not parsed.is_page or _stands_out(value))
-        for is_refresh, value in _named_values(parsed)
+        for is_refresh, value in _named_values(parsed, searched)
         if is_refresh or not only_refresh
     )
 
@@ -92,11 +96,11 @@ def _stands_out(value: str) -> bool:
     return len(value) >= _LOOKS and not is_readable(value)
 
 
-def _named_values(parsed: Parsed) -> Iterator[tuple[bool, str]]:
-    """Each value under a token's name in a text, and whether the name is a refresh token's. The last value of a text
+def _named_values(parsed: Parsed, text: str) -> Iterator[tuple[bool, str]]:
+    """Each value under a token's name in `text`, and whether the name is a refresh token's. The last value of a text
     that broke off may be half a token.
     """
-    text = html.unescape(parsed.text or "") if parsed.is_page else parsed.text or ""
+    text = html.unescape(text) if parsed.is_page else text
     for word in islice(_WORD.finditer(text), _WORDS_SEARCHED):
         before = _BEFORE.search(text[max(0, word.start() - _LONGEST_NAME) : word.start()])
         behind = _BEHIND.match(text, word.end()) if before else None
@@ -104,17 +108,22 @@ def _named_values(parsed: Parsed) -> Iterator[tuple[bool, str]]:
             yield before[1] is not None, behind[1]
 
 
-def _texts(body: object) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Each text in `body` with the names that stand above it, the outer before the inner, those in JSON texts too."""
+def _texts(body: object) -> tuple[list[tuple[tuple[str, ...], str]], bool]:
+    """Each text in `body` with the names that stand above it, the outer before the inner, those in JSON texts too; and
+    whether that is all of them.
+    """
     waiting: deque[tuple[tuple[str, ...], object]] = deque([((), body)])
+    found: list[tuple[tuple[str, ...], str]] = []
+    complete = True
     for _ in range(_LOOKED_AT):
         if not waiting:
-            return
+            return found, complete
         names, value = waiting.popleft()
         if isinstance(value, str):
-            yield names, value
+            found.append((names, value))
             value = embedded(value)
         if len(names) > _DEPTH:
+            complete = complete and not isinstance(value, Mapping | list)
             continue
         if isinstance(value, Mapping):
             members = islice(value.items(), _LOOKED_AT)
@@ -122,7 +131,8 @@ def _texts(body: object) -> Iterator[tuple[tuple[str, ...], str]]:
         elif isinstance(value, list | tuple):
             waiting.extend((names, inner) for inner in islice(value, _LOOKED_AT))
         elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST_CODE:
-            yield names, str(value)
+            found.append((names, str(value)))
+    return found, False
 
 
 def _is_token(value: str, presented: Collection[str]) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "SECURITY.md", *DOCS.rglob("*.md")])
 DEPLOYED = sorted(file for file in (ROOT / "deploy").rglob("*") if file.is_file())
 
 _CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)

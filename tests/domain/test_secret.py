@@ -113,3 +113,21 @@ def test_no_message_gives_a_known_secret_away(before, secret, after):
     assert secret not in shown or secret in (before + MASK + after)
     assert all(character.isprintable() for character in shown)
     shown.encode()
+
+
+@pytest.mark.parametrize("size", [4, 8, 17])
+@pytest.mark.parametrize("cut", [True, False])
+def test_the_beginning_of_a_secret_at_a_cut_is_masked(cut, size):
+    """Half a secret gives it away as well: one that the text breaks off in, and one that is not looked at any more."""
+    secret = "Pa/s s:w'rd#7&Xy z"
+    before = "word " * 10 if cut else "A1b2C3d4E5f6G7h8I9j0K " * 90 + "word " * 4
+    text = before + secret[:size] if cut else before.ljust(2000 - size, ".") + secret + " and more"
+    shown = masked(text, [Secret(secret)], limit=2000, cut=cut)
+    assert secret[:size] not in shown
+    assert "word" in shown
+
+
+def test_the_beginning_of_a_token_at_a_cut_is_masked_and_words_are_not():
+    """Of 20 characters, perhaps only some came."""
+    assert masked("the token is Nw7Access9Kq", cut=True) == f"the token is {MASK}"
+    assert masked("the token is not val", cut=True) == "the token is not val"

@@ -1,0 +1,55 @@
+"""The bill of materials of a release: CycloneDX 1.6 as JSON (https://cyclonedx.org/docs/1.6/json/), from the lock files.
+
+What the daemon needs is `required`, the extras that it runs without are `optional`, and what only builds and tests it is
+`excluded`. Nothing in it depends on the machine or the hour: the same lock files give the same bytes.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from supply.lock import Pin
+
+_FILES = ("run", "build", "dev")  # the first that locks a package says what it is for
+
+
+def bill_of_materials(project: Mapping[str, Any], pins: Iterable[Pin], *, at: datetime) -> dict[str, Any]:
+    """The document. `project`: that table of pyproject.toml; `at`: when the release was made."""
+    components = _components(project, pins)
+    subject = _component("application", project["name"], project["version"])
+    contents = json.dumps([subject, components], sort_keys=True)
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": f"urn:uuid:{uuid5(NAMESPACE_URL, contents)}",
+        "version": 1,
+        "metadata": {"timestamp": at.strftime("%Y-%m-%dT%H:%M:%SZ"), "component": subject},
+        "components": components,
+    }
+
+
+def _components(project: Mapping[str, Any], pins: Iterable[Pin]) -> list[dict[str, Any]]:
+    """One for each name and version, since two files may lock the same, and one file two versions of the same."""
+    optional = {
+        canonicalize_name(Requirement(text).name) for text in project["optional-dependencies"]["embedded"]
+    }
+    ranked = sorted(pins, key=lambda pin: (pin.name, pin.version, _FILES.index(pin.file)))
+    found = []
+    for (name, version), same in groupby(ranked, key=lambda pin: (pin.name, pin.version)):
+        group = list(same)
+        scope = "excluded" if group[0].file != "run" else "optional" if name in optional else "required"
+        hashes = sorted({digest for pin in group for digest in pin.hashes})
+        listed = [{"alg": "SHA-256", "content": digest} for digest in hashes]
+        found.append(_component("library", name, str(version)) | {"scope": scope, "hashes": listed})
+    return found
+
+
+def _component(kind: str, name: str, version: str) -> dict[str, Any]:
+    purl = f"pkg:pypi/{canonicalize_name(name)}@{version}"
+    return {"type": kind, "bom-ref": purl, "name": name, "version": version, "purl": purl}
