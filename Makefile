@@ -15,10 +15,12 @@ run: $(VENV)/.run  ## the daemon on config.example.toml: embedded MongoDB, sandb
 	@exec $(BIN)/refreshd --config config.example.toml run
 
 PYTEST = $(BIN)/python -m pytest -p no:cacheprovider
-PAIRED = --numprocesses 2 --dist worksteal tests --ignore=tests/parts
+HERE   = tests --ignore=tests/parts
+PAIRED = -m "not long and not alone" --numprocesses 2 --dist worksteal $(HERE)
 
 test: $(VENV)/.dev  ## every test that needs nothing but Python, against a real MongoDB
 	$(PYTEST) $(PAIRED)
+	$(PYTEST) -m "alone and not long" $(HERE)
 
 parts: $(VENV)/.dev  ## the tests beside foreign programs: Prometheus, Chromium, PM2, systemd, proxies
 	$(PYTEST) tests/parts
@@ -41,7 +43,7 @@ fuzz: $(VENV)/.dev  ## made-up replies, streams and documents; SECONDS=3600 for 
 	$(BIN)/python -m tests.fuzz.hunt --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
 check: SEED = 1
-check: lint types audit parts test fuzz  ## all of the above
+check: lint types audit fuzz parts test  ## all of the above
 
 faults: $(VENV)/.dev  ## the long form of the fault tests
 	$(BIN)/python -m pytest -m long -o addopts="--strict-markers --import-mode=importlib" -v tests/faults

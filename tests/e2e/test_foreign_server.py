@@ -20,6 +20,8 @@ from tests.e2e.daemon_process import DaemonProcess, Install, Installation
 from tests.e2e.oauth_server.foreign_server import ForeignServer, StartServer, digest
 from tests.support import wall_clock
 
+pytestmark = pytest.mark.alone
+
 LIFETIME = timedelta(seconds=int(os.environ.get("FOREIGN_LIFETIME", "6")))
 GENERATIONS = int(os.environ.get("FOREIGN_GENERATIONS", "5"))
 PEOPLE = 50

@@ -40,6 +40,8 @@ JUMPED_FOR = timedelta(seconds=3.5)
 NO_STALL = timedelta(
     seconds=6
 )  # the schedule's heartbeat and two sweeps take 2 s; the rest is for a busy machine
+
+pytestmark = pytest.mark.alone
 SLEPT_FOR = timedelta(seconds=5)
 BACKOFF = timedelta(seconds=5)  # at most, after a first failure
 

@@ -23,6 +23,8 @@ EXCUSED = timedelta(milliseconds=50)
 AFTERLIFE = timedelta(
     milliseconds=500
 )  # a process that was killed may be heard of this long; a new one only later
+
+pytestmark = pytest.mark.alone
 TOKENS = 200
 LIFETIME = timedelta(seconds=1)  # so that there is always more due than can be done
 
