@@ -239,7 +239,9 @@ def test_whatever_is_logged_a_terminal_gets_only_what_is_seen() -> None:
     error.add_note(evil)
     log.events.log("token.unreadable", "error", token=evil, more={evil: evil}, listed=[evil], exc_info=error)
     log.events.log(evil, "error", **{evil: "x"})
-    seen = evil.removesuffix("\udcff")  # pytest keeps what libraries log, and its workers can't send this one home
+    seen = evil.removesuffix(
+        "\udcff"
+    )  # pytest keeps what libraries log, and its workers can't send this one home
     logging.getLogger("lib" + seen).warning("said %s", seen)
     assert [c for c in log.text if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}] == [
         "\n"
