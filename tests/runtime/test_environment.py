@@ -187,16 +187,17 @@ def test_a_name_that_could_be_two_is_refused_and_both_are_named(folder: Path):
 
 
 def test_keys_are_found_by_the_ids_in_the_file_and_by_the_active_one(folder: Path):
-    """Capital letters too; any other id is written with '___'."""
+    """Capital letters too, but small ones first; any other id is written with '___'."""
     settings = over(
         folder,
-        'Old-One = { env = "KEY" }',
+        'A = { env = "KEY" }\nOld-One = { env = "KEY" }',
         REFRESHD_KEYS__ACTIVE="2026-Nov",
         REFRESHD_KEYS__RING__2026_NOV=KEY.hex(),
         REFRESHD_KEYS__RING__OLD_ONE=OLD.hex(),
         REFRESHD_KEYS__RING__2026___10=OLD.hex(),
+        REFRESHD_KEYS__RING__A=OLD.hex(),
     )
-    assert settings.keys.ring == {"a": KEY, "2026-Nov": KEY, "Old-One": OLD, "2026-10": OLD}
+    assert settings.keys.ring == {"a": OLD, "A": KEY, "2026-Nov": KEY, "Old-One": OLD, "2026-10": OLD}
 
 
 def test_two_variables_for_one_key_contradict_each_other(folder: Path):
