@@ -1,7 +1,6 @@
 """`refreshd check`: everything that the daemon will rely on, tried now. It shows every trial with its outcome."""
 
 import asyncio
-import os
 
 from daemon.commands.access import read_settings
 from daemon.commands.checks.keys import check_ring
@@ -13,7 +12,6 @@ from daemon.commands.checks.store import check_store
 from daemon.commands.options import Options
 from daemon.commands.output import Output
 from daemon.runtime.problem import SettingsInvalid
-from daemon.runtime.settings import config_path
 
 
 def check(options: Options) -> int:
@@ -24,7 +22,7 @@ def check(options: Options) -> int:
     except SettingsInvalid as invalid:
         report.invalid(invalid.problems)
     else:
-        report.passed("configuration", f"{config_path(options.config, os.environ)} is valid")
+        report.passed("configuration", f"{settings.source} is valid")
         check_ring(settings, report)
         check_secrets(settings, report)
         check_providers(settings, report)

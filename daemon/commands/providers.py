@@ -1,7 +1,7 @@
 """`refreshd providers`: what is known of each provider, which of them are configured, and how to configure one."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
 
@@ -9,7 +9,7 @@ from daemon.commands.access import known_providers, read_settings, unknown_provi
 from daemon.commands.failure import Exit
 from daemon.commands.options import Options
 from daemon.commands.output import Column, Output, span
-from daemon.domain.provider import ClientAuth, Definition, Grant, Rotation, Sign, VariableKind
+from daemon.domain.provider import ClientAuth, Definition, Grant, Provider, Rotation, Sign, VariableKind
 from daemon.runtime.definitions import shipped
 from daemon.runtime.settings import Settings, config_path
 
@@ -63,7 +63,8 @@ def providers(options: Options, *, name: str | None) -> int:
 def _settings(options: Options) -> Settings | None:
     """None before there is a configuration: this command helps to write one."""
     named = options.config or options.env_file or os.environ.get("REFRESHD_CONFIG")
-    if not named and not config_path(None, os.environ).exists():
+    found = config_path(None, os.environ)
+    if not named and found is not None and not found.exists():
         return None
     return read_settings(options)
 
@@ -85,7 +86,7 @@ def to_configure(definition: Definition) -> str:
     return "\n".join(lines)
 
 
-def _row(definition: Definition, configured: Collection[str]) -> list[str]:
+def _row(definition: Definition, configured: Mapping[str, Provider]) -> list[str]:
     answer = "configured" if definition.name in configured else "-"
     facts = "verified" if definition.verified else "experimental"
     token = (
@@ -96,7 +97,7 @@ def _row(definition: Definition, configured: Collection[str]) -> list[str]:
     return [definition.name, answer, facts, token, definition.title]
 
 
-def _record(definition: Definition, configured: Collection[str]) -> dict[str, object]:
+def _record(definition: Definition, configured: Mapping[str, Provider]) -> dict[str, object]:
     """The definition's keys as they would stand in its file; durations in seconds."""
     known = {
         field.name: getattr(definition, field.name)
@@ -113,10 +114,16 @@ def _record(definition: Definition, configured: Collection[str]) -> dict[str, ob
         },
         "shipped": definition.name in shipped(),
         "configured": definition.name in configured,
+        "like": _like(definition.name, configured),
     }
 
 
-def _explain(output: Output, known: Definition, configured: Collection[str]) -> None:
+def _like(name: str, configured: Mapping[str, Provider]) -> str | None:
+    """The provider whose definition it has, by the configuration."""
+    return configured[name].like if name in configured else None
+
+
+def _explain(output: Output, known: Definition, configured: Mapping[str, Provider]) -> None:
     if output.as_json:
         output.record(_record(known, configured))
         return
@@ -124,6 +131,7 @@ def _explain(output: Output, known: Definition, configured: Collection[str]) -> 
         ("Provider", f"{known.title} ({known.name})"),
         ("Configured", "yes" if known.name in configured else "no"),
         ("How sure we are", _sureness(known)),
+        ("Defined like", _like(known.name, configured) or ""),
         ("Known from", known.docs + (f" ({known.as_of})" if known.as_of else "")),
         *_request_rows(known),
         *_life_rows(known),

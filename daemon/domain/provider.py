@@ -200,6 +200,7 @@ class Provider:
 
     definition: Definition
     client_id: str
+    like: str | None = None  # the name of the definition, where the operator's name for it is another
     client_secret: Secret | None = None
     client_assertion: Assertion | None = None
     client_fingerprint: str = ""  # of what the assertion is signed with, so that a changed key is seen

@@ -1,7 +1,6 @@
 """The configuration as it was written: the TOML file, and over it the environment. Nothing is judged here yet.
 
-A variable is configuration when it is called REFRESHD_SECTION__KEY; the double underscore tells it from names like
-REFRESHD_CONFIG, or REFRESHD_KEY that a `{ env = ... }` refers to. An env file counts less than the environment.
+An env file counts less than the environment. Where the environment says something, there need be no file.
 """
 
 import io
@@ -21,10 +20,16 @@ from pydantic_settings import (
 )
 
 from daemon.adapters.trusted_files import Untrusted, read_trusted
-from daemon.runtime.problem import Findings, Place, Problem, SettingsInvalid
+from daemon.runtime.environment import Names, is_configuration, read_overrides, variable_for
+from daemon.runtime.problem import Findings, Problem, SettingsInvalid
+from daemon.runtime.shipped_tables import shipped_tables
 
-PREFIX = "REFRESHD_"
 SYSTEM_CONFIG = Path("/etc/refreshd/config.toml")
+LOCAL_CONFIG = Path("config.toml")
+_NO_FILE = (
+    "Name another with --config or $REFRESHD_CONFIG (config.example.toml is a start), or set all in the environment,"
+    " like REFRESHD_STORE__URI."
+)
 _POSITION = re.compile(r"\s*\(at line (\d+), column \d+\)")
 
 
@@ -32,7 +37,7 @@ _POSITION = re.compile(r"\s*\(at line (\d+), column \d+\)")
 class Document:
     """`table` is what holds; `written` the file alone, `from_env_file` what an env file has put over it."""
 
-    file: Path
+    file: Path | None  # None: there is only the environment
     env_file: Path | None
     table: Mapping[str, Any] = field(repr=False)
     written: Mapping[str, Any] = field(repr=False)
@@ -42,13 +47,19 @@ class Document:
     findings: Findings
 
 
-def config_path(option: Path | None, env: Mapping[str, str], *, system: Path = SYSTEM_CONFIG) -> Path:
-    """Where the configuration is: --config, $REFRESHD_CONFIG, the system's place if there is one, ./config.toml."""
+def config_path(
+    option: Path | None, env: Mapping[str, str], *, system: Path = SYSTEM_CONFIG, local: Path = LOCAL_CONFIG
+) -> Path | None:
+    """Where the configuration is: --config, $REFRESHD_CONFIG, the system's place if there is one, ./config.toml. None
+    where none of these exists and variables are the configuration.
+    """
     if option is not None:
         return option
     if named := env.get("REFRESHD_CONFIG"):
         return Path(named)
-    return system if system.exists() else Path("config.toml")
+    if system.exists():
+        return system
+    return None if any(map(is_configuration, env)) and not local.exists() else local
 
 
 def read_document(path: Path | None, env: Mapping[str, str], env_file: Path | None) -> Document:
@@ -56,15 +67,19 @@ def read_document(path: Path | None, env: Mapping[str, str], env_file: Path | No
     more = _env_file(env_file) if env_file is not None else {}
     variables = {**more, **env}
     file = config_path(path, variables)
-    written = read_toml(
-        file, "Name another with --config or $REFRESHD_CONFIG; config.example.toml is a start."
+    written = read_toml(file, _NO_FILE) if file is not None else {}
+    names = _known_names(variables, written, file)
+    overrides = read_overrides(env, "environment", names)
+    from_env_file = read_overrides(
+        {name: text for name, text in more.items() if name not in env}, str(env_file), names
     )
-    overrides, overlaps = _overrides(env, "environment")
-    from_env_file, more_overlaps = _overrides(
-        {name: text for name, text in more.items() if name not in env}, str(env_file)
+    findings = Findings(
+        str(file) if file is not None else None,
+        variable_for=variable_for,
+        written=written,
+        origins={**from_env_file.origins, **overrides.origins},
     )
-    findings = Findings(str(file), written=written, origins={**from_env_file.origins, **overrides.origins})
-    findings.problems.extend([*overlaps, *more_overlaps])
+    findings.problems.extend([*overrides.problems, *from_env_file.problems])
     return Document(
         file=file,
         env_file=env_file,
@@ -75,6 +90,36 @@ def read_document(path: Path | None, env: Mapping[str, str], env_file: Path | No
         env_file_names=frozenset(more.keys() - env.keys()),
         findings=findings,
     )
+
+
+def _known_names(variables: Mapping[str, str], written: Mapping[str, Any], file: Path | None) -> Names:
+    """What a variable can mean: the names in the file, the active key's, and those of definitions."""
+    stated = _laid_over_each_other(read_overrides(variables, "", {}).table, written)
+    keys, own = _table(stated, "keys"), _table(stated, "definitions").get("dir")
+    files = (base_directory(file) / own).glob("*.toml") if isinstance(own, str) else ()
+    active = keys.get("active")
+    return {
+        ("providers",): {
+            *_table(written, "providers"),
+            *(name for name in _table(stated, "providers") if "-" in name),
+            *shipped_tables(),
+            *(found.stem for found in files),
+        },
+        ("keys", "ring"): {
+            *_table(_table(written, "keys"), "ring"),
+            *((active,) if isinstance(active, str) else ()),
+        },
+    }
+
+
+def base_directory(file: Path | None) -> Path:
+    """Where relative paths of the configuration begin: beside the file, else in the current directory."""
+    return file.absolute().parent if file is not None else Path.cwd()
+
+
+def _table(table: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    inner = table.get(name)
+    return inner if isinstance(inner, Mapping) else {}
 
 
 def _laid_over_each_other(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,40 +135,6 @@ def _laid_over_each_other(*layers: Mapping[str, Any]) -> dict[str, Any]:
             return tuple(InitSettingsSource(settings_cls, init_kwargs=dict(layer)) for layer in layers)
 
     return Layers().model_extra or {}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Overrides:
-    table: dict[str, Any]
-    origins: dict[Place, str]
-
-
-def _overrides(variables: Mapping[str, str], source: str) -> tuple[_Overrides, list[Problem]]:
-    """The keys that `variables` set, where each came from, and what contradicts itself."""
-    found = _Overrides(table={}, origins={})
-    problems = []
-    for name in sorted(variables):
-        place = tuple(name.removeprefix(PREFIX).lower().split("__"))
-        if not name.startswith(PREFIX) or len(place) < 2:
-            continue
-        table = found.table
-        for step in place[:-1]:
-            inner = table.setdefault(step, {})
-            if not isinstance(inner, dict):
-                break
-            table = inner
-        else:
-            table[place[-1]] = variables[name]
-            found.origins[place] = f"{source}: {name}"
-            continue
-        problems.append(
-            Problem(
-                where=f"{source}: {name}",
-                what="a part of it is set as a value by another variable",
-                do="Unset one of the two.",
-            )
-        )
-    return found, problems
 
 
 def read_toml(file: Path, otherwise: str) -> dict[str, Any]:

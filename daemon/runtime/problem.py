@@ -3,7 +3,7 @@
 No sentence here ever quotes a value: a secret put into the wrong place would be printed with it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,17 +44,21 @@ class Wrong(ValueError):
 
 
 class Findings:
-    """Collects problems and names their places: the file's key, or the variable that has overridden it."""
+    """Collects problems and names their places: the file's key, or the variable that has overridden it. Where there is
+    no file, `variable_for` names the variable that would set the key.
+    """
 
     def __init__(
         self,
-        file: str,
+        file: str | None,
         *,
+        variable_for: Callable[[Place], str] = ".".join,
         written: Mapping[str, object] | None = None,
         origins: Mapping[Place, str] | None = None,
     ) -> None:
         self.problems: list[Problem] = []
         self._file = file
+        self._variable_for = variable_for
         self._written = written or {}
         self._origins = origins or {}
         self._broken: set[Place] = set()
@@ -77,6 +81,8 @@ class Findings:
             for path, origin in self._origins.items():
                 if path[: len(place)] == place:
                     return origin
+        if self._file is None:
+            return f"environment (there is no configuration file): {self._variable_for(place)}"
         return f"{self._file}: {'.'.join(place)}" if place else self._file
 
     def _is_written(self, place: Place) -> bool:

@@ -61,6 +61,7 @@ ClientKey = Annotated[SigningKey, Read(client_key)]
 class ProviderTable(DefinitionTable):
     """A definition's keys and our own."""
 
+    like: Text | None = None  # whose definition it is
     client_id: Text | None = None  # asked for below, so that its absence hides no other problem
     client_secret: SecretText | None = None
     client_key: ClientKey | None = None
@@ -71,16 +72,22 @@ class ProviderTable(DefinitionTable):
 
 
 def whole_tables(providers: object, known: Known) -> dict[str, object]:
-    """Each configured provider's table, laid over the known definition of its name. Where that is broken, what
-    stands over it can't be judged, and is left out.
+    """Each configured provider's table, laid over the known definition of its name, or of the one that it is like. Where
+    that is broken, what stands over it can't be judged, and is left out.
     """
     if not isinstance(providers, Mapping):
         return {}
     return {
-        name: laid_over(known.tables.get(name, {}), own) if isinstance(own, Mapping) else own
+        name: laid_over(known.tables.get(base, {}), own) if isinstance(own, Mapping) else own
         for name, own in providers.items()
-        if name not in known.broken
+        if (base := _base(name, own)) not in known.broken and name not in known.broken
     }
+
+
+def _base(name: str, own: object) -> str:
+    """The name of the definition that a provider's own table is laid over."""
+    like = own.get("like") if isinstance(own, Mapping) else None
+    return like if isinstance(like, str) else name
 
 
 def read_providers(
@@ -92,6 +99,7 @@ def read_providers(
         return {}
     rows = {}
     for name, table in whole_tables(configured, known).items():
+        _check_like(name, configured, known.tables, findings)
         row = _row(name, table, known.tables, findings, surroundings)
         if row is None:
             continue
@@ -134,6 +142,7 @@ def _provider(name: str, row: ProviderTable, configured: object, even: int) -> P
     own_window = isinstance(configured, Mapping) and "window" in configured
     return Provider(
         definition=definition(name, row),
+        like=row.like,
         client_id=row.client_id or "",
         client_secret=row.client_secret,
         client_assertion=_assertion(row),
@@ -154,7 +163,7 @@ def _row(
         findings.add(
             place, "is not a provider's name", "Use a to z, 0 to 9, '_' and '-', a letter or digit first."
         )
-    if isinstance(table, Mapping) and name not in known:
+    if isinstance(table, Mapping) and _base(name, table) not in known:
         _check_is_defined(name, table, known, findings)
         table = {**_UNKNOWN, **table}
     row = checked(ProviderTable, table, place, findings, context=surroundings)
@@ -164,17 +173,48 @@ def _row(
         for inner, what, do in faults(row):
             findings.add((*place, *inner), what, do)
     for key, what, do in _client_faults(row):
-        if not findings.broken((*place, key), (*place, "client_auth")):
+        if not findings.broken((*place, key), (*place, "client_auth"), (*place, "like")):
             findings.add((*place, key), what, do)
     return row
+
+
+def _check_like(name: str, configured: Mapping[str, object], known: Tables, findings: Findings) -> None:
+    """`like` names a definition. It names no other provider of the configuration: so there is neither chain nor cycle,
+    and nobody's client, proxy or host is taken over unseen.
+    """
+    place = ("providers", name, "like")
+    own = configured[name]
+    like = own.get("like") if isinstance(own, Mapping) else None
+    if not isinstance(like, str) or not like.strip():
+        return
+    if name in known:
+        findings.add(place, f"{name} has a definition of its own", "Remove like, or choose another name.")
+    elif like not in known:
+        what, do = _unlike(like, configured, known)
+        findings.add(place, what, do)
+
+
+def _unlike(like: str, configured: Mapping[str, object], known: Tables) -> tuple[str, str]:
+    """Why nothing can be like that, and what to write instead. `like` itself may be a secret in the wrong place."""
+    other = configured.get(like)
+    if isinstance(other, Mapping) and (base := other.get("like")) in known:
+        return "names a provider that is like another itself", f'Write like = "{base}".'
+    if like in configured:
+        do = "Put its definition in a file of its own, NAME.toml in the directory of [definitions]."
+        return "names a provider that is defined in the configuration", do
+    close = get_close_matches(like.lower(), known, n=3)
+    do = f"Did you mean {' or '.join(close)}?" if close else "`refreshd providers` lists them."
+    return "names no known definition", do
 
 
 def _check_is_defined(name: str, table: Mapping[str, Any], known: Tables, findings: Findings) -> None:
     """Whether a provider that no definition is known of says all that one must say."""
     place = ("providers", name)
+    if "like" in table:
+        return  # that is what is wrong then
     if "token_url" not in table:
         close = get_close_matches(name.lower(), known, n=1)
-        do = "To define it here, add token_url and client_auth."
+        do = 'To define it here, add token_url and client_auth; for another client of a known one, like = "NAME".'
         do = f"Did you mean {close[0]}? {do}" if close else do
         findings.add((*place, "token_url"), "is required: no definition of this name is shipped", do)
     elif "client_auth" not in table:

@@ -13,7 +13,7 @@ from daemon.adapters.mongo_address import address_of
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.secret import Secret
 from daemon.runtime.definitions import read_definition
-from daemon.runtime.document import Document, config_path, read_document
+from daemon.runtime.document import Document, base_directory, config_path, read_document
 from daemon.runtime.exposure import find_exposed_secrets
 from daemon.runtime.fields import checked, did_you_mean, told
 from daemon.runtime.own_definitions import Known, read_known
@@ -62,6 +62,7 @@ _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1|\[::1\]")
 class Settings:
     """All of it, valid. Holds secrets, none of which prints itself."""
 
+    source: str  # the file, or that there is none
     store: StoreSettings
     state_dir: Path
     refresh: RefreshSettings
@@ -112,6 +113,7 @@ def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None
     if findings.problems or not (store and state and refresh and keys and server and log and demo):
         raise SettingsInvalid(findings.problems, log_format=log.format.value if log else "auto")
     return Settings(
+        source=str(document.file or "the environment, without a file,"),
         store=_in_its_database(store, stated="database" in table.get("store", {})),
         state_dir=_state_dir(state, document),
         refresh=refresh,
@@ -140,7 +142,7 @@ def _unknown_sections(document: Document) -> None:
 def _surroundings(document: Document, *, may_create: bool) -> Surroundings:
     exposed = document.env_file is not None and world_readable(document.env_file)
     return Surroundings(
-        directory=document.file.absolute().parent,
+        directory=base_directory(document.file),
         variables=document.variables,
         exposed=document.env_file_names if exposed else frozenset(),
         may_create=may_create,
@@ -151,7 +153,7 @@ def _known(document: Document) -> Known:
     """The definitions shipped, and those in the operator's directory; a relative one lies beside the file."""
     table = document.table.get("definitions", {})
     found = checked(DefinitionsTable, table, ("definitions",), document.findings)
-    own = document.file.absolute().parent / found.dir if found and found.dir else None
+    own = base_directory(document.file) / found.dir if found and found.dir else None
     return read_known(own, document.findings)
 
 
@@ -166,7 +168,7 @@ def _token_urls(configured: object, known: Known) -> dict[str, object]:
 def _state_dir(state: StateTable, document: Document) -> Path:
     """[state] dir, else systemd's first $STATE_DIRECTORY, else var; a relative one lies beside the file."""
     systemd = document.variables.get("STATE_DIRECTORY", "").partition(":")[0]
-    return document.file.absolute().parent / (state.dir or systemd or "var")
+    return base_directory(document.file) / (state.dir or systemd or "var")
 
 
 def _check_demo(demo: DemoSettings | None, store: StoreSettings | None, findings: Findings) -> None:

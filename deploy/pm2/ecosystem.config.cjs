@@ -1,9 +1,8 @@
-// refreshd under PM2: `pm2 start deploy/pm2/ecosystem.config.cjs`; docs/install.md has the steps.
-// REFRESHD_VENV: the virtual environment, else .venv of this clone. REFRESHD_CONFIG: else config.toml of this clone.
+// refreshd under PM2. Copy this file into the service's own directory, outside the clone; docs/install.md has the steps.
+// REFRESHD_VENV: the virtual environment, else program/ beside this file. REFRESHD_CONFIG: else config.toml beside it.
 const path = require("node:path");
-const root = path.resolve(__dirname, "../..");
-const venv = process.env.REFRESHD_VENV || path.join(root, ".venv");
-const config = process.env.REFRESHD_CONFIG || path.join(root, "config.toml");
+const venv = process.env.REFRESHD_VENV || path.join(__dirname, "program");
+const config = process.env.REFRESHD_CONFIG || path.join(__dirname, "config.toml");
 
 module.exports = {
   apps: [

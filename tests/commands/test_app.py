@@ -147,6 +147,30 @@ def test_providers_are_listed_before_there_is_a_configuration(cli, monkeypatch):
     assert cli.run("providers", "--config", "nowhere.toml").code == 78
 
 
+def test_commands_work_without_a_file_and_say_so(cli, mongod, database_name, monkeypatch):
+    """By the environment alone; a provider that is like another says that, too."""
+    monkeypatch.delenv("REFRESHD_CONFIG")
+    monkeypatch.chdir(cli.home / "..")
+    for name, value in {
+        "STORE__URI": mongod,
+        "STORE__DATABASE": database_name,
+        "STATE__DIR": str(cli.home / "state"),
+        "KEYS__ACTIVE": "2026-11",
+        "KEYS__RING__2026_11__ENV": "TEST_KEY",
+        "PROVIDERS__ZOHO___EU__LIKE": "zoho",
+        "PROVIDERS__ZOHO_EU__CLIENT_ID": "us",
+        "PROVIDERS__ZOHO_EU__CLIENT_SECRET__ENV": "TEST_CLIENT_SECRET",
+    }.items():
+        monkeypatch.setenv(f"REFRESHD_{name}", value)
+    assert cli.add("zoho-eu:company-7").code == 0
+    assert "zoho-eu:company-7" in cli.run("list").out
+    checked = cli.run("check").out
+    assert "configuration: the environment, without a file, is valid" in checked
+    assert "providers: 1 configured: zoho-eu (like zoho)" in checked
+    shown = cli.run("providers", "zoho-eu", "--json").json()
+    assert (shown["like"], shown["configured"], shown["shipped"]) == ("zoho", True, False)
+
+
 def test_the_sandbox_tells_where_it_is_and_stops_at_a_signal(cli):
     """One line of JSON, then it serves; SIGTERM is a clean end."""
     process = cli.process("sandbox", "--lifetime", "5s", "--grace", "1s", "--reuse", "refuse")

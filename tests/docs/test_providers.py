@@ -31,6 +31,7 @@ from daemon.runtime.definitions import (
     shipped,
 )
 from daemon.runtime.provider_settings import ProviderTable
+from daemon.runtime.settings import load
 from tests.support.environment import bare
 
 DOCUMENT = "providers.md"
@@ -167,6 +168,20 @@ def test_what_only_the_configuration_may_say_is_named():
     """The keys that are the operator's own."""
     own = {field.name for field in fields(ProviderTable)} - {field.name for field in fields(DefinitionTable)}
     assert {name for name in own if f"`{name}`" not in section(1)} == set()
+
+
+def test_the_second_client_of_the_page_has_the_definition_of_the_first(tmp_path: Path, blocks: Blocks):
+    """The block in a configuration, as it stands but for the path of its secret."""
+    (text,) = [block for block in blocks(DOCUMENT, "toml") if "like =" in block]
+    (secret, config) = (tmp_path / "secret", tmp_path / "config.toml")
+    for file, content in ((secret, "s3cret"), (config, text.replace("/run/secrets/zoho-eu", str(secret)))):
+        file.touch(mode=0o600)
+        file.write_text(content)
+    key = hashlib.sha256(b"for these tests").hexdigest()
+    rest = {"STORE__URI": "embedded", "KEYS__ACTIVE": "a", "KEYS__RING__A": key}
+    found = load(config, {f"REFRESHD_{name}": value for name, value in rest.items()}).providers["zoho-eu"]
+    assert found.definition.variables["accounts-server"].default == "https://accounts.zoho.eu"
+    assert found.definition.token_url == shipped()["zoho"].token_url
 
 
 # ---------------------------------------------------------------- the example

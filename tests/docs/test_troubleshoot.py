@@ -2,11 +2,13 @@
 
 import ast
 import asyncio
+import hashlib
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -21,6 +23,7 @@ from daemon.domain.token import FailureKind, State, Token
 from daemon.runtime.definitions import shipped
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.e2e.daemon_process import Installation
+from tests.support.environment import bare
 
 DOCUMENT = "troubleshoot.md"
 ROOT = Path(__file__).parents[2]
@@ -154,3 +157,87 @@ async def test_the_commands_tell_what_the_page_says_of_a_dead_grant(
     assert "needs_reauth" in shown
     assert json.loads(as_json)["last_failure"]["code"] == "invalid_grant"
     assert "offline_access" in notes
+
+
+# ---------------------------------------------------------------- the rehearsal
+
+
+@pytest.mark.parametrize("row", table("| fault | becomes |"), ids=" ".join)
+async def test_a_rehearsed_fault_becomes_what_the_table_says(row: list[str]):
+    """Asked of the sandbox, which speaks as Xero does, and read by Xero's definition."""
+    fault, kind = (cell.strip("` |") for cell in row)
+    async with Sandbox(SandboxOptions(name="xero")) as sandbox, aiohttp.ClientSession() as client:
+        known = Provider(
+            definition=shipped()["xero"],
+            client_id=sandbox.client_id,
+            client_secret=Secret(sandbox.client_secret),
+        )
+        (consent,) = sandbox.consent()
+        async with client.put(f"{sandbox.url}/faults", data=fault) as taken:
+            assert taken.status < 300
+        form = {"grant_type": "refresh_token", "refresh_token": str(consent["refresh_token"])}
+        login = {"Authorization": aiohttp.encode_basic_auth(sandbox.client_id, sandbox.client_secret)}
+        async with client.post(sandbox.token_url, data=form, headers=login) as answer:
+            reply = Reply(
+                status=answer.status,
+                content_type=answer.content_type,
+                retry_after=answer.headers.get("Retry-After"),
+                body=await answer.read(),
+                whole=True,
+                asked_at=NOW,
+            )
+    token = Token(
+        id="xero:a",
+        provider="xero",
+        account="a",
+        state=State.ACTIVE,
+        refresh_token=Secret(form["refresh_token"]),
+    )
+    assert kind_of(read(known, token, reply)) == FailureKind(kind)
+
+
+async def test_the_rehearsal_runs_as_it_stands(
+    mongod: str, database_name: str, tmp_path: Path, blocks: Blocks
+):
+    """Without a configuration file, and with a definition that is like Xero's."""
+    command = tmp_path / "bin" / "refreshd"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m daemon "$@"\n')
+    command.chmod(0o755)
+    async with Sandbox(SandboxOptions(name="xero", lifetime=timedelta(minutes=10))) as sandbox:
+        exports = " ".join(re.findall(r"^\$ export (.+)$", TEXT, re.MULTILINE))
+        variables = dict(word.split("=", 1) for word in exports.split() if "$(" not in word and "=" in word)
+        variables |= {
+            "REFRESHD_KEYS__RING__DRILL": hashlib.sha256(b"for these tests").hexdigest(),
+            "REFRESHD_PROVIDERS__DRILL__TOKEN_URL": sandbox.token_url,
+            "REFRESHD_PROVIDERS__DRILL__CLIENT_ID": sandbox.client_id,
+            "REFRESHD_PROVIDERS__DRILL__CLIENT_SECRET": sandbox.client_secret,
+            "REFRESHD_STORE__URI": mongod,
+            "REFRESHD_STORE__DATABASE": database_name,
+            "REFRESHD_SERVER__PORT": "0",
+            "REFRESHD_REFRESH__SWEEP_EVERY": "1s",
+        }
+        environment = bare(command.parent, **variables)
+        (steps,) = blocks(DOCUMENT, "bash")
+        steps = steps.replace("http://127.0.0.1:9465", sandbox.url)
+        daemon = await asyncio.create_subprocess_exec(
+            command, "run", cwd=tmp_path, env=environment, stdout=asyncio.subprocess.PIPE
+        )
+        try:
+            shell = await asyncio.create_subprocess_exec(
+                *("bash", "-euo", "pipefail", "-c", steps),
+                cwd=tmp_path,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            out, err = await shell.communicate()
+        finally:
+            daemon.terminate()
+            await daemon.communicate()
+    assert shell.returncode == 0, out + err
+    told = out.decode()
+    assert told.count("drill:try-1: renewed") == 2
+    assert "exit code 69" in told
+    assert "in_doubt: " in told

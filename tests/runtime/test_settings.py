@@ -126,12 +126,13 @@ def test_everything_that_the_example_shows_in_comments_is_valid(folder: Folder):
     shown = [line for line in shown if not line.startswith(("demo =", "bearer_token", "client_secret"))]
     text = "\n".join(shown).replace("enabled = true", "enabled = false").replace('"demo"', '"2026-11"')
     secrets = {
-        f"REFRESHD_PROVIDERS__{name}__CLIENT_SECRET": "x" for name in ("XERO", "MICROSOFT", "INTRANET")
+        f"REFRESHD_PROVIDERS__{name}__CLIENT_SECRET": "x"
+        for name in ("XERO", "XERO_UK", "MICROSOFT", "INTRANET")
     }
 
     settings = folder.load(text, REFRESHD_KEY=KEY, MONGODB_URI="mongodb://db.example.com/", **secrets)
 
-    assert set(settings.providers) == {"xero", "microsoft", "intranet"}
+    assert set(settings.providers) == {"xero", "xero-uk", "microsoft", "intranet"}
     tenant = settings.providers["microsoft"].definition.variables["tenant"]
     assert tenant.default == "YOUR-TENANT.onmicrosoft.com"
 

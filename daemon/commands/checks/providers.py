@@ -21,7 +21,11 @@ def check_providers(settings: Settings, report: Report) -> None:
             "providers", "none is configured, so nothing is refreshed", "`refreshd providers` lists them."
         )
     elif settings.providers:
-        report.passed("providers", f"{len(settings.providers)} configured: {', '.join(settings.providers)}")
+        named = (
+            f"{name} (like {provider.like})" if provider.like else name
+            for name, provider in settings.providers.items()
+        )
+        report.passed("providers", f"{len(settings.providers)} configured: {', '.join(named)}")
     concurrency = settings.refresh.concurrency
     if (too_much := overcommitted(settings.providers.values(), concurrency)) is not None:
         report.warn("refresh.concurrency", too_much, "Raise it, or lower the providers' concurrency.")
