@@ -95,6 +95,7 @@ class Daemon:
             await self._stop.wait()
             self._stopping()
             drained = await self._drain()
+            self._parts.log.tell()
             self._log.log("daemon.stopped", "info", drained=drained)
         return 0 if drained else 1
 
@@ -289,6 +290,7 @@ class Daemon:
 
     async def _report(self) -> None:
         """Tell other processes that this one lives and which keys it needs; see that its keys are still right."""
+        self._parts.log.tell()
         try:
             if self._prepared:
                 await self._key_check.look_again()
@@ -338,23 +340,31 @@ class Daemon:
                 await self._reload_all()
 
     async def _reload_all(self) -> None:
-        """Take over secrets, keys, providers and the log level; say what else would need a restart."""
+        """Take over secrets, keys, providers and the log level; say what else would need a restart. A configuration of many
+        providers takes seconds to read: in a thread, so that renewals and probes go on.
+        """
         try:
-            fresh = self._reload()
+            fresh = await asyncio.to_thread(self._read)
         except SettingsInvalid as invalid:
             problems = [f"{problem.where}: {problem.what}" for problem in invalid.problems]
             self._log.log(
                 "reload.refused", "error", problems=problems, do="the earlier configuration stays in use"
             )
             return
-        uri = self._settings.store.uri
-        self._log.register_secrets(secrets_of(fresh, uri if isinstance(uri, Secret) else None))
         self._log.set_level(fresh.log.level.value)
         self._server.set_bearer_token(fresh.server.bearer_token)
         await self._key_check.offer(key_ring(fresh))
+        if self._stop.is_set():
+            return  # a lane that ends must not go on
         self._use(fresh.providers)
         self._log.log("reload.done", "info", restart_needed_for=needs_restart(self._settings, fresh))
         self._settings = replace(self._settings, providers=fresh.providers, log=fresh.log, keys=fresh.keys)
+
+    def _read(self) -> Settings:
+        """The configuration as it stands now; the log masks its secrets before anything of it is used."""
+        fresh, uri = self._reload(), self._settings.store.uri
+        self._log.register_secrets(secrets_of(fresh, uri if isinstance(uri, Secret) else None))
+        return fresh
 
     def _use(self, configured: Mapping[str, Provider]) -> None:
         providers = {**configured, **(self._demo.providers if self._demo is not None else {})}

@@ -186,7 +186,10 @@ class View:
             if failures >= MISSED and name in self.providers
         )
         if failing:
-            return False, f"the last {MISSED} passes or more have failed, or one is stuck, for: {', '.join(failing)}"
+            return (
+                False,
+                f"the last {MISSED} passes or more have failed, or one is stuck, for: {', '.join(failing)}",
+            )
         return True, "no provider's passes fail"
 
     def _count_age(self) -> timedelta:
