@@ -288,8 +288,11 @@ class DaemonProcess(_Part):
         return self._log.read_text(errors="replace")[-2000:]
 
     def metric(self, series: str) -> int:
-        for line in get(self._port, "/metrics")[1].splitlines():
-            name, _, value = line.rpartition(" ")
-            if name == series:
-                return int(float(value))
-        return -1
+        return int(self.metrics().get(series, -1))
+
+    def metrics(self) -> dict[str, float]:
+        """Every series, by its name with labels."""
+        lines = (
+            line.rpartition(" ") for line in get(self._port, "/metrics")[1].splitlines() if line[:1] != "#"
+        )
+        return {name: float(value) for name, _, value in lines}

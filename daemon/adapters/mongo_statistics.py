@@ -1,70 +1,114 @@
-"""The store, counted: one pass over it, whatever other programs have written into it; and documents without a date.
+"""The store, counted: range by range, whatever other programs have written into it; what is due, by the index; and
+documents without a date.
 
 Fields are used only where they have the type that they should have; MongoDB would compare a text with a date.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from operator import attrgetter
+from operator import attrgetter, itemgetter
+from typing import Any
 
-import pymongo
-from pymongo.errors import PyMongoError
-
-from daemon.adapters.count_pipelines import LAST, NEWEST_FAILURES, by_provider_and_state, due_soon, is_usable
+from daemon.adapters.count_pipelines import (
+    ENDING_NAMED,
+    LAST,
+    NEWEST_FAILURES,
+    STRANGERS_NAMED,
+    UNKNOWN,
+    by_provider_and_state,
+    due_between,
+    due_by_provider,
+    due_documents,
+    is_usable,
+)
 from daemon.adapters.document_limits import NAMED
 from daemon.adapters.mongo import Mongo
 from daemon.adapters.mongo_bulk import Update, update_each
 from daemon.adapters.mongo_resting import resting
+from daemon.adapters.mongo_walk import RANGE, TooSlow, Walk, within_limit
 from daemon.adapters.token_document import failure_of
-from daemon.domain.claim import StoreLost
 from daemon.domain.event import TokenEnding, TokenHeld
-from daemon.domain.statistics import DUE_STEPS, FailedToken, Statistics
+from daemon.domain.statistics import DUE_STEP, DUE_STEPS, Due, FailedToken, Upcoming, Whole
 from daemon.domain.token import FailureKind, State
 
-COUNT_LIMIT = timedelta(seconds=30)
 REPAIRED_AT_ONCE = 1000
+NAMED_IN_ALL = 1000  # tokens, in each list of a count
 
 Row = Mapping[str, object]
+_COUNTING = "counting the store"
 
 
-async def statistics(mongo: Mongo, *, known: Collection[str] = ()) -> Statistics:
-    """What the whole store looks like now. Of providers that are not `known` the first 100 are named, the others counted
-    as one. The cost is that of reading every document once, and then of what the index holds of the next hour.
-
-    Raises StoreLost, also when it takes longer than COUNT_LIMIT.
+class WholeCount:
+    """One count of the whole store, in as many steps as its user likes. Of providers that are not `known` the first 100 that
+    are met are named, the others counted as one.
     """
-    await mongo.hello()
+
+    def __init__(self, mongo: Mongo, known: Collection[str], *, size: int = RANGE) -> None:
+        self._mongo = mongo
+        self._known = {*known, UNKNOWN}
+        self._strangers: set[str] = set()
+        self._walk = Walk(mongo, _COUNTING, size=size)
+        self._at = mongo.clock.now()
+        self._took = timedelta(0)
+        self._rows: dict[tuple[str, str], Row] = {}
+
+    async def go_on(self, budget: timedelta) -> Whole | None:
+        """Count for as long as `budget`, one range at least. None: it isn't finished. Raises StoreLost."""
+        begun = self._mongo.clock.boot()
+        while not self._walk.ended:
+            await self._next_range()
+            if (spent := self._mongo.clock.boot() - begun) >= budget and not self._walk.ended:
+                self._took += spent
+                return None
+        self._took += self._mongo.clock.boot() - begun
+        return _whole(list(self._rows.values()), at=self._at, took=self._took)
+
+    async def _next_range(self) -> None:
+        named, left = self._known | self._strangers, STRANGERS_NAMED - len(self._strangers)
+        rows = await self._walk.next(by_provider_and_state(self._mongo.clock.now(), named, strangers=left))
+        for row in rows:
+            before = self._rows.get(key := _key(row))
+            self._rows[key] = row if before is None else _merged(before, row)
+            self._strangers |= {key[0]} - self._known
+
+
+async def due_now(mongo: Mongo, *, known: Collection[str]) -> Due:
+    """What is due, from the index; and of its documents, unless there are too many. Raises StoreLost."""
     now = mongo.clock.now()
-    rows = await _within_limit(mongo, by_provider_and_state(now, known))
-    overdue, soon = _due(await _within_limit(mongo, due_soon(now, {_key(row)[0] for row in rows})))
-    paused = await resting(mongo, above_all=known)
-    waits_since = _earliest(rows, "waits_since", without=paused)
-    return Statistics(
+    rows = await within_limit(mongo, due_by_provider(now, known), _COUNTING)
+    pauses = await resting(mongo, above_all=known)
+    due = Due(
         at=now,
-        states=_states(rows),
-        expired=_sums(rows, "expired"),
-        stuck=_sums(rows, "stuck"),
-        set_aside=_sums(rows, "set_aside"),
-        held=_sums(rows, "held"),
-        ending=_sums(rows, "ending"),
-        refresh_token_expiry=_first_ends(rows),
-        paused={name: pause.reason.value for name, pause in paused.items()},
-        next_due_at=_earliest(rows, "due_at"),
-        oldest_due_age=now - waits_since if waits_since is not None and waits_since <= now else None,
-        overdue=overdue,
-        due_soon=soon,
-        last_failures=_newest(rows),
-        held_tokens=_held(rows),
-        needs_reauth_tokens=_dead(rows),
-        ending_tokens=_ending(rows),
+        paused={name: pause.reason.value for name, pause in pauses.items()},
+        overdue=sum(_number(row, "count") for row in rows),
+        oldest=_earliest(rows, "due_at"),
+        waits_since=_earliest(rows, "due_at", without=pauses),
+    )
+    try:
+        found = await within_limit(mongo, due_documents(now, known), _COUNTING) if due.overdue else []
+    except TooSlow:
+        return due
+    return replace(
+        due,
+        waits_since=_earliest(found, "waits_since", without=pauses),
+        expired=_sums(found, "expired"),
+        held=_sums(found, "held"),
+        held_tokens=_held(found),
     )
 
 
-def _earliest(rows: Sequence[Row], field: str, *, without: Collection[str] = ()) -> datetime | None:
-    """The earliest date in `field`, of all providers but those in `without`."""
-    dates = (row[field] for row in rows if _key(row)[0] not in without)
-    return min((at for at in dates if isinstance(at, datetime)), default=None)
+async def upcoming(mongo: Mongo) -> Upcoming:
+    """What falls due in the next hour, from the index: a command for each step, so that each ends. Raises StoreLost."""
+    now, steps, first = mongo.clock.now(), [], None
+    for step in range(DUE_STEPS):
+        start = now + step * DUE_STEP
+        after = start if step else start + timedelta(milliseconds=1)  # what is due now is overdue
+        rows = await within_limit(mongo, due_between(after, start + DUE_STEP), _COUNTING)
+        steps.append(sum(_number(row, "count") for row in rows))
+        first = first or _earliest(rows, "first")
+    return Upcoming(at=now, steps=steps, first=first)
 
 
 async def repair_undated(mongo: Mongo, *, limit: int = REPAIRED_AT_ONCE) -> list[str]:
@@ -78,34 +122,72 @@ async def repair_undated(mongo: Mongo, *, limit: int = REPAIRED_AT_ONCE) -> list
         "last_failure.kind": {"$ne": FailureKind.UNREAD.value},
         "$expr": {"$not": [is_usable("$due_at")]},
     }
-    found = await mongo.promised(mongo.tokens.find({**undated, **NAMED}, {"_id": 1}).limit(limit).to_list())
-    ids = [str(row["_id"]) for row in found]
+    walk, ids = Walk(mongo, "looking for tokens without a date"), list[str]()
+    while not walk.ended and len(ids) < limit:
+        rows = await walk.next(
+            [{"$match": {**undated, **NAMED}}, {"$project": {"_id": 1}}, {"$limit": limit - len(ids)}]
+        )
+        ids += [str(row["_id"]) for row in rows]
     due_now = {"$set": {"due_at": mongo.clock.now()}}
     done = await update_each(mongo, [Update(ids=ids, condition=undated, change=due_now)])
     return [name for name in ids if name not in done.refused]
 
 
-async def _within_limit(mongo: Mongo, pipeline: Sequence[Row]) -> list[dict[str, object]]:
-    """The rows of `pipeline`. A slow count says nothing about the connection: it is no loss to tell of."""
-    try:
-        with pymongo.timeout(COUNT_LIMIT.total_seconds()):
-            cursor = await mongo.tokens.aggregate(pipeline, allowDiskUse=True)
-            return await cursor.to_list()
-    except PyMongoError as error:
-        if error.timeout:
-            raise StoreLost(f"counting the store took longer than {COUNT_LIMIT.seconds} s") from None
-        raise mongo.lost(error) from None
+def _whole(rows: Sequence[Row], *, at: datetime, took: timedelta) -> Whole:
+    return Whole(
+        at=at,
+        took=took,
+        states=_states(rows),
+        **{
+            name: _sums(rows, name)
+            for name in ("expired", "expired_undue", "stuck", "set_aside", "held", "ending")
+        },
+        refresh_token_expiry=_first_ends(rows),
+        next_due_at=_earliest(rows, "due_at"),
+        last_failures=_newest(rows),
+        needs_reauth_tokens=_dead(rows)[:NAMED_IN_ALL],
+        ending_tokens=_ending(rows)[:NAMED_IN_ALL],
+    )
 
 
-def _due(rows: Sequence[Row]) -> tuple[int, list[int]]:
-    steps: dict[object, int] = {row["_id"]: _number(row, "count") for row in rows}
-    return steps.get(-1, 0), [steps.get(step, 0) for step in range(DUE_STEPS)]
+def _merged(one: Row, other: Row) -> Row:
+    """Two rows of the same provider and state, each of another range."""
+    row = dict(one)
+    for name, value in other.items():
+        before = one[name]
+        if isinstance(value, int) and isinstance(before, int):
+            row[name] = before + value
+        elif isinstance(value, datetime):
+            row[name] = min(value, before) if isinstance(before, datetime) else value
+        elif isinstance(value, list) and isinstance(before, list):
+            row[name] = _foremost(name, [*before, *value])
+    return row
+
+
+def _foremost(name: str, items: list[Any]) -> list[Any]:
+    """Of a row's named tokens as many as one range would have named: the newest failures, the first ends."""
+    if name == "first_ends":
+        return sorted(items, key=lambda item: item["ends_at"])[:ENDING_NAMED]
+    failed = [
+        (date, item)
+        for item in items
+        if isinstance(date := (item.get("last_failure") or {}).get("at"), datetime)
+    ]
+    others = [item for item in items if not (item.get("last_failure") or {}).get("at")]
+    newest = [item for _, item in sorted(failed, key=itemgetter(0), reverse=True)]
+    return [*newest, *others][:NEWEST_FAILURES]
+
+
+def _earliest(rows: Sequence[Row], field: str, *, without: Collection[str] = ()) -> datetime | None:
+    """The earliest date in `field`, of all providers but those in `without`."""
+    dates = (row[field] for row in rows if not without or _key(row)[0] not in without)
+    return min((at for at in dates if isinstance(at, datetime)), default=None)
 
 
 def _key(row: Row) -> tuple[str, str]:
     key = row["_id"]
     assert isinstance(key, Mapping)  # noqa: S101  the pipeline groups by an object
-    return str(key["provider"]), str(key["state"])
+    return str(key["provider"]), str(key.get("state"))
 
 
 def _number(row: Row, name: str) -> int:
@@ -163,7 +245,7 @@ def _held(rows: Sequence[Row]) -> list[TokenHeld]:
             token=str(item["token"]),
             provider=str(item["provider"]),
             owner=str(item["owner"]),
-            hold=item["held_until"],
+            hold=hold if isinstance(hold := item["held_until"], datetime) else LAST,
         )
         for row in rows
         if isinstance(found := row["first_held"], list)
@@ -173,10 +255,11 @@ def _held(rows: Sequence[Row]) -> list[TokenHeld]:
 
 
 def _ending(rows: Sequence[Row]) -> list[TokenEnding]:
-    return [
+    ending = [
         TokenEnding(token=str(item["token"]), provider=str(item["provider"]), ends_at=item["ends_at"])
         for row in rows
         if isinstance(found := row["first_ends"], list)
         for item in found
         if item["ends_at"] < LAST
     ]
+    return sorted(ending, key=attrgetter("ends_at", "token"))

@@ -12,6 +12,7 @@ from daemon.adapters.keyring import KeyRing
 from daemon.adapters.log_sampling import SampledLog
 from daemon.adapters.metrics import Metrics
 from daemon.adapters.mongo import Mongo
+from daemon.adapters.mongo_counter import Counter
 from daemon.adapters.mongo_pauses import MongoPauses
 from daemon.adapters.mongo_store import MongoStore
 from daemon.adapters.pace import LeakyPace
@@ -46,6 +47,7 @@ class Parts:
     spare: Spare
     metrics: Metrics
     log: SampledLog
+    counter: Counter
     last_hour: LastHour
     keys: "Keys"
     observe: Observe
@@ -149,6 +151,7 @@ def assemble(
         spare=spare,
         metrics=metrics,
         log=sampled,
+        counter=Counter(mongo, owner=instance.id),
         last_hour=last_hour,
         keys=keys,
         observe=observe,

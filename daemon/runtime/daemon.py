@@ -12,7 +12,7 @@ from daemon.adapters.embedded_mongod import EmbeddedMongod, MongodFailed
 from daemon.adapters.event_log import EventLog, loop_errors
 from daemon.adapters.mongo import Refusal
 from daemon.adapters.mongo_inspection import CHOOSE_DATABASE, harmful_indexes, tokens_elsewhere
-from daemon.adapters.mongo_statistics import repair_undated, statistics
+from daemon.adapters.mongo_statistics import repair_undated
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import (
     Event,
@@ -41,8 +41,6 @@ from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.settings import Settings, SettingsInvalid
 from daemon.runtime.view import View
 
-COUNT_EVERY = timedelta(seconds=15)
-COUNT_SHARE = 100  # counting the whole store takes at most this part of MongoDB's time
 COUNT_AGED = "renewals go on; the figures of the whole store grow old until a count succeeds"
 REPAIR_EVERY = timedelta(hours=1)
 REPORT_EVERY = timedelta(minutes=1)
@@ -253,20 +251,19 @@ class Daemon:
                 )
 
     async def _count(self) -> None:
-        """Count the store, as often as that is cheap. Whatever becomes of this count, the next one is planned."""
-        clock = self._parts.clock
-        begun = clock.boot()
+        """Go on with the count of the store, or read what another replica counted. Whatever becomes of it, the next step is
+        planned.
+        """
+        counter = self._parts.counter
         try:
-            if self._prepared:
-                counted = await statistics(self._parts.mongo, known=self._parts.sweeper.lanes)
+            if self._prepared and (counted := await counter.step(self._parts.sweeper.lanes)) is not None:
                 self._view.counted(counted)
                 self._tell(counted)
         except StoreLost as lost:
             if self._parts.mongo.up:  # else the store has reported itself
                 self._log.log("count.failed", "warning", message=str(lost), do=COUNT_AGED)
         finally:
-            took = clock.boot() - begun
-            pause = max(COUNT_EVERY, COUNT_SHARE * took) if self._prepared else SOON * 10
+            pause = counter.pause if self._prepared else SOON * 10
             self._schedule.once(pause, self._count, name="count")
 
     def _tell(self, counted: Statistics) -> None:
@@ -278,7 +275,8 @@ class Daemon:
         self._told = news
 
     async def _repair(self) -> None:
-        if not self._prepared:
+        """One replica does it for all."""
+        if not self._prepared or not self._parts.counter.leads:
             return
         for token in await repair_undated(self._parts.mongo):
             self._log.log(

@@ -81,7 +81,7 @@ class Stage:
     def counted(self, *, took: timedelta = timedelta(seconds=1), **figures: Any) -> None:
         at = self.clock.now()
         self.clock.passed += took
-        self.view.counted(Statistics(at=at, **figures))
+        self.view.counted(Statistics(at=at, looked_at=at, took=took, **figures))
 
     async def failing(self) -> set[str]:
         return {name for name, (ok, _) in (await self.view.readiness()).items() if not ok}
@@ -96,7 +96,7 @@ async def test_a_lane_that_fails_three_times_in_a_row_makes_it_not_ready():
     stage.view(LaneFailed(provider="xero", message="TypeError", failures=3))
     assert await stage.failing() == {"lanes"}
     _, detail = (await stage.view.readiness())["lanes"]
-    assert detail.endswith("failed for: xero")
+    assert detail.endswith("for: xero")
     status: Any = await stage.view.status()
     assert (status["ready"], status["providers"]["xero"]["failed_passes"]) == (False, 3)
     stage.view(LaneFailed(provider="xero", message="", failures=0))
@@ -137,7 +137,7 @@ async def test_a_count_is_late_by_what_the_last_one_took(took: int, after: int, 
     stage.counted(took=timedelta(seconds=took))
     stage.clock.passed += timedelta(minutes=after)
     status: Any = await stage.view.status()
-    assert status["counted_age_seconds"] == after * 60
+    assert status["counted_age_seconds"] == after * 60 + took
     assert status["count_late"] is late
 
 
