@@ -151,6 +151,11 @@ class Mongod(_Part):
             if isinstance(entry, dict) and entry.get("total") and name not in _OURS
         }
 
+    def connections(self) -> int:
+        """How many there are now, the bench's own included."""
+        current: int = self._client.admin.command("serverStatus")["connections"]["current"]
+        return current
+
     def __exit__(self, *why: object) -> None:
         if hasattr(self, "_client"):
             self._client.close()
@@ -229,7 +234,7 @@ class DaemonProcess(_Part):
             f'[refresh]\nsweep_every = "{sweep_every}"\nconcurrency = {concurrency}\n'
             f'[keys]\nactive = "{KEY_ID}"\nring = {{ {KEY_ID} = "{b64encode(key).decode()}" }}\n'
             f"[server]\nport = {self._port}\n"
-            '[log]\nformat = "json"\nlevel = "info"\n'
+            '[log]\nformat = "json"\nlevel = "debug"\n'  # at info, many renewals are told in a sample
             + "".join(
                 f'[providers.{name}]\ntoken_url = "{url}"\nclient_auth = "basic"\n'
                 'client_id = "bench"\nclient_secret = "s3cret/+"\n'
@@ -258,6 +263,9 @@ class DaemonProcess(_Part):
             raise SystemExit(f"the daemon ended with code {self.process.returncode}: {self.tail()}")
         return get(self._port, "/readyz")[0] == 200
 
+    def is_alive(self) -> bool:
+        return get(self._port, "/livez")[0] == 200
+
     def count(self, event: str) -> int:
         """How many lines of its log hold `event`. Read from where the last reading ended: this asks the daemon nothing."""
         return self._so_far().count(f'"{event}"'.encode())
@@ -280,8 +288,11 @@ class DaemonProcess(_Part):
         return self._log.read_text(errors="replace")[-2000:]
 
     def metric(self, series: str) -> int:
-        for line in get(self._port, "/metrics")[1].splitlines():
-            name, _, value = line.rpartition(" ")
-            if name == series:
-                return int(float(value))
-        return -1
+        return int(self.metrics().get(series, -1))
+
+    def metrics(self) -> dict[str, float]:
+        """Every series, by its name with labels."""
+        lines = (
+            line.rpartition(" ") for line in get(self._port, "/metrics")[1].splitlines() if line[:1] != "#"
+        )
+        return {name: float(value) for name, _, value in lines}

@@ -1,15 +1,17 @@
-"""The count of the store as MongoDB computes it: one pass over all documents, and what the index holds of the next hour.
+"""The count of the store as MongoDB computes it: over all documents, over what is due, and over what the index
+holds of the next hour.
 
 Fields are used only where they have the type that they should have; MongoDB would compare a text with a date. Texts
 are bounded, and so is the number of providers that are named, whatever other programs have written.
 """
 
-from collections.abc import Collection, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 
 from daemon.adapters.document_limits import SHORT_FAILURE, SHORT_ID, date_or_null, short_text
-from daemon.adapters.mongo import EPOCH
-from daemon.domain.statistics import DUE_STEP, DUE_STEPS, ENDING
+from daemon.adapters.mongo import EPOCH, due
+from daemon.adapters.mongo_set_aside import ANY
+from daemon.domain.statistics import ENDING
 from daemon.domain.token import FailureKind, State
 
 NEWEST_FAILURES = 20
@@ -20,38 +22,94 @@ LONGEST_NAME = 100  # bytes, of a provider
 UNKNOWN = "unknown"  # replaces a provider or state that is not a text, and providers beyond those named
 
 Row = Mapping[str, object]
-_FLAGS = ("expired", "stuck", "set_aside", "held")
+_FLAGS = ("expired", "expired_undue", "stuck", "set_aside", "held")
 
 
 def by_provider_and_state(now: datetime, known: Collection[str]) -> list[Row]:
     """One row for each provider and state. Of the providers that are not `known` only the first are named."""
-    return [{"$project": _typed(now)}, {"$group": _grouped()}, *_few_strangers(known)]
+    sums, dates, lists = (*_FLAGS, "ending"), ("due_at", "refresh_expires_at"), ("failures", "first_ends")
+    return [
+        {"$project": _typed(now)},
+        {"$group": _grouped()},
+        *_few_strangers(known, sums, dates, lists),
+    ]
+
+
+def due_by_provider(now: datetime, known: Collection[str]) -> list[Row]:
+    """One row for each provider that has something due: how many, and since when. The index alone answers."""
+    group = {
+        "_id": {"provider": _name_or_unknown("$provider")},
+        "count": {"$sum": 1},
+        "due_at": {"$min": "$due_at"},
+    }
+    is_due = {"provider": ANY, "due_at": due(now)}
+    dated = {"provider": 1, "due_at": {"$cond": [is_usable("$due_at"), "$due_at", None]}, "_id": 0}
+    return [
+        {"$match": is_due},
+        {"$project": dated},
+        {"$match": {"due_at": {"$ne": None}}},
+        {"$group": group},
+        *_few_strangers(known, (), ("due_at",), ()),
+    ]
+
+
+def due_documents(now: datetime, known: Collection[str]) -> list[Row]:
+    """Of what is due, by provider: how many are expired, how many another instance holds and some of these, and since
+    when the others wait.
+    """
+    active, held = {"$eq": ["$state", State.ACTIVE.value]}, _is_held(now)
+    typed = {
+        "token": SHORT_ID,
+        "provider": _name_or_unknown("$provider"),
+        "expired": {"$and": [active, _is_past("$expires_at", now), {"$not": [_is_stuck(active)]}]},
+        "held": held,
+        "held_until": {"$cond": [held, "$lease.hold", LAST]},
+        "owner": {"$cond": [held, short_text("$lease.owner", otherwise=UNKNOWN), UNKNOWN]},
+        "due_at": "$due_at",
+    }
+    group = {
+        "_id": {"provider": "$provider"},
+        "count": {"$sum": 1},
+        **{name: {"$sum": {"$cond": [f"${name}", 1, 0]}} for name in ("expired", "held")},
+        "waits_since": {"$min": {"$cond": ["$held", None, "$due_at"]}},
+        "first_held": _first(HELD_NAMED, {"held_until": 1}, "owner", "held_until", "held"),
+    }
+    return [
+        {"$match": {"provider": ANY, "due_at": due(now), "$expr": is_usable("$due_at")}},
+        {"$project": typed},
+        {"$group": group},
+        *_few_strangers(known, ("expired", "held"), ("waits_since",), ("first_held",)),
+    ]
+
+
+def due_between(start: datetime, end: datetime) -> list[Row]:
+    """How many fall due from `start` on and before `end`, and the first of them. The index alone answers."""
+    first = {"$cond": [is_usable("$due_at"), "$due_at", None]}
+    return [
+        {"$match": {"provider": ANY, "due_at": {"$gte": start, "$lt": end}}},
+        {"$project": {"_id": 0, "due_at": first}},
+        {"$match": {"due_at": {"$ne": None}}},
+        {"$group": {"_id": None, "count": {"$sum": 1}, "first": {"$min": "$due_at"}}},
+    ]
 
 
 def _typed(now: datetime) -> Row:
     """Of each document what is counted, in the types that it should have."""
     active, kind = {"$eq": ["$state", State.ACTIVE.value]}, "$last_failure.kind"
-    stuck = {"$and": [active, {"$eq": [kind, FailureKind.STUCK.value]}]}
+    stuck = _is_stuck(active)
+    expired = {"$and": [active, _is_past("$expires_at", now), {"$not": [stuck]}]}
     failed = {"$eq": [{"$type": "$last_failure.at"}, "date"]}
-    held = {
-        "$and": [
-            _is_past("$due_at", now),
-            _is_past("$lease.until", now),
-            _is_date("$lease.hold"),
-            {"$gt": ["$lease.hold", now]},
-        ]
-    }
+    is_due = {"$and": [is_usable("$due_at"), {"$lte": ["$due_at", now]}]}
     return {
         "token": SHORT_ID,
         "provider": _name_or_unknown("$provider"),
         "state": {"$cond": [{"$in": ["$state", [state.value for state in State]]}, "$state", UNKNOWN]},
-        "expired": {"$and": [active, _is_past("$expires_at", now), {"$not": [stuck]}]},
+        "expired": expired,
+        "expired_undue": {"$and": [expired, {"$not": [is_due]}]},
         "stuck": stuck,
         "set_aside": {"$in": [kind, [FailureKind.UNREADABLE.value, FailureKind.UNCONFIGURED.value]]},
         "ends_at": _end_for_good(now),
-        "held": held,
-        "held_until": {"$cond": [held, "$lease.hold", LAST]},
-        "owner": {"$cond": [held, short_text("$lease.owner", otherwise=UNKNOWN), UNKNOWN]},
+        "held": _is_held(now),
         "due_at": _usable_or_null("$due_at"),
         "refresh_expires_at": _usable_or_null("$refresh_expires_at"),
         "failed_at": date_or_null("$last_failure.at"),
@@ -66,10 +124,8 @@ def _grouped() -> Row:
         **{name: {"$sum": {"$cond": [f"${name}", 1, 0]}} for name in _FLAGS},
         "ending": {"$sum": {"$cond": [{"$lt": ["$ends_at", LAST]}, 1, 0]}},
         "due_at": {"$min": "$due_at"},
-        "waits_since": {"$min": {"$cond": ["$held", None, "$due_at"]}},
         "refresh_expires_at": {"$min": "$refresh_expires_at"},
         "failures": _first(NEWEST_FAILURES, {"failed_at": -1}, "last_failure"),
-        "first_held": _first(HELD_NAMED, {"held_until": 1}, "owner", "held_until", "held"),
         "first_ends": _first(ENDING_NAMED, {"ends_at": 1}, "ends_at"),
     }
 
@@ -79,7 +135,9 @@ def _first(most: int, order: Mapping[str, int], *fields: str) -> Row:
     return {"$topN": {"n": most, "sortBy": order, "output": output}}
 
 
-def _few_strangers(known: Collection[str]) -> list[Row]:
+def _few_strangers(
+    known: Collection[str], sums: Sequence[str], dates: Sequence[str], lists: Sequence[str]
+) -> list[Row]:
     """The rows of all the other strangers become one for each state, without names of tokens."""
     stranger = {"$not": [{"$in": ["$_id.provider", sorted(known)]}]}
     unnamed = {"$and": ["$stranger", {"$gt": ["$place", STRANGERS_NAMED]}]}
@@ -90,28 +148,11 @@ def _few_strangers(known: Collection[str]) -> list[Row]:
     }
     group = {
         "_id": {"provider": {"$cond": [unnamed, UNKNOWN, "$_id.provider"]}, "state": "$_id.state"},
-        **{name: {"$sum": f"${name}"} for name in ("count", "ending", *_FLAGS)},
-        **{name: {"$min": f"${name}"} for name in ("due_at", "waits_since", "refresh_expires_at")},
-        **{name: {"$first": f"${name}"} for name in ("failures", "first_held", "first_ends")},
+        **{name: {"$sum": f"${name}"} for name in ("count", *sums)},
+        **{name: {"$min": f"${name}"} for name in dates},
+        **{name: {"$first": f"${name}"} for name in lists},
     }
     return [{"$set": {"stranger": stranger}}, {"$setWindowFields": place}, {"$group": group}]
-
-
-def due_soon(now: datetime, providers: Collection[str]) -> list[Row]:
-    """How many are overdue (step -1), and how many fall due in each step of the next hour. The index alone answers
-    this: naming the providers, its first field, keeps it to one range for each of them.
-    """
-    until = now + DUE_STEPS * DUE_STEP
-    step = {"$floor": {"$divide": [{"$subtract": ["$due_at", now]}, DUE_STEP / timedelta(milliseconds=1)]}}
-    return [
-        {"$match": {"provider": {"$in": sorted(providers)}, "due_at": {"$gt": EPOCH, "$lt": until}}},
-        {
-            "$group": {
-                "_id": {"$cond": [_is_date("$due_at"), {"$max": [-1, step]}, None]},
-                "count": {"$sum": 1},
-            }
-        },
-    ]
 
 
 def _end_for_good(now: datetime) -> Row:
@@ -128,6 +169,16 @@ def _end_for_good(now: datetime) -> Row:
     first = {"$min": ends}
     soon = {"$and": [{"$eq": ["$state", State.ACTIVE.value]}, {"$lt": [first, now + ENDING]}]}
     return {"$cond": [soon, first, LAST]}
+
+
+def _is_stuck(active: Row) -> Row:
+    return {"$and": [active, {"$eq": ["$last_failure.kind", FailureKind.STUCK.value]}]}
+
+
+def _is_held(now: datetime) -> Row:
+    """Due, perhaps spent by an instance whose lease is over, and not free yet."""
+    past = [_is_past("$due_at", now), _is_past("$lease.until", now)]
+    return {"$and": [*past, _is_date("$lease.hold"), {"$gt": ["$lease.hold", now]}]}
 
 
 def _is_date(path: str) -> Row:

@@ -126,6 +126,10 @@ class EventLog:
             context_class=dict,
         ).bind()
 
+    @property
+    def is_verbose(self) -> bool:
+        return self._threshold <= logging.DEBUG
+
     def register_secrets(self, secrets: Iterable[Secret]) -> None:
         """The secrets that this process was configured with, in place of those registered before."""
         self._redaction.register(secrets)

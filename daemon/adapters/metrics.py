@@ -75,7 +75,8 @@ WHERES = (
     "loop",
 )  # else `unknown`: a series that starts at its first error is no increase
 JOURNAL_STATES = ("waiting", "unread", "superseded", "unusable")
-COUNT_KEPT = timedelta(hours=1)  # figures of the whole store that are older would pass for today's
+# Older figures would pass for today's. Ten million tokens are counted about once an hour, which is shown for up to two.
+COUNT_KEPT, LOOK_KEPT = timedelta(hours=6), timedelta(hours=1)
 LEAD_BUCKETS = (0.0, 15.0, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 600.0)
 DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # the last: the usual request timeout
 
@@ -131,7 +132,7 @@ class Metrics(Collector):
         self._internal_errors = dict.fromkeys((*WHERES, UNKNOWN), 0)
         self._last_sweep_success: datetime | None = None
         self._statistics: Statistics | None = None
-        self._count_took = self._count_age = timedelta(0)
+        self._count_age = self._look_age = timedelta(0)
         self._paused: dict[str, str] = {}
         self._journal_entries = 0
         self._journal_bytes: Mapping[str, int] = {}
@@ -149,14 +150,17 @@ class Metrics(Collector):
         self._tallies = {name: self._tallies.get(name) or _Tally() for name in names}
         self._unknown = self._tallies[UNKNOWN]
 
-    def set_statistics(self, statistics: Statistics, *, took: timedelta = timedelta(0)) -> None:
-        self._statistics = statistics
-        self._count_took, self._count_age = took, timedelta(0)
-        self._paused = dict(statistics.paused)
+    def set_statistics(self, statistics: Statistics) -> None:
+        before, self._statistics = self._statistics, statistics
+        self._count_age = self._look_age = timedelta(0)
+        if before is None or before.looked_at != statistics.looked_at or statistics.looked_at is None:
+            self._paused = dict(statistics.paused)  # else the events since then know better
 
-    def set_count_age(self, age: timedelta) -> None:
-        """How long ago the last statistics came. Beyond COUNT_KEPT their gauges are left out."""
-        self._count_age = age
+    def set_count_age(self, age: timedelta, *, looked: timedelta) -> None:
+        """How long ago the count of the whole store was begun, and what is due was looked at. Beyond COUNT_KEPT and LOOK_KEPT
+        the gauges are left out.
+        """
+        self._count_age, self._look_age = age, looked
 
     def set_journal_entries(self, count: int) -> None:
         self._journal_entries = count
@@ -252,7 +256,8 @@ class Metrics(Collector):
         yield from self._stands()
         yield self._pauses()
         yield from self._counted()
-        if self._statistics is not None and self._count_age <= COUNT_KEPT:
+        fresh = self._count_age <= COUNT_KEPT and self._look_age <= LOOK_KEPT
+        if self._statistics is not None and fresh:
             yield from StoreGauges(self._statistics, providers=self._tallies.keys()).collect()
 
     def _happened(self) -> Iterator[Metric]:
@@ -352,11 +357,13 @@ class Metrics(Collector):
         known = self._statistics
         yield gauge(
             "counted_timestamp_seconds",
-            "When the whole store was last counted.",
+            "When the last count of the whole store was begun.",
             known.at.timestamp() if known else 0,
         )
         yield gauge(
-            "count_duration_seconds", "How long the last count took.", self._count_took.total_seconds()
+            "count_duration_seconds",
+            "How much of MongoDB's time the last count took.",
+            known.took.total_seconds() if known else 0,
         )
 
     def _pauses(self) -> Metric:

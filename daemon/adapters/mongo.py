@@ -26,11 +26,14 @@ Result = TypeVar("Result")
 Collection = AsyncCollection[dict[str, object]]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TIMEOUTS = {
+_OPTIONS = {
     "serverSelectionTimeoutMS": 2000,  # a loss is noticed within five seconds, on a busy machine too
     "connectTimeoutMS": 3000,
     "socketTimeoutMS": 20000,
     "heartbeatFrequencyMS": 2000,
+    # Hundreds of providers that are due at the same moment share a few connections, which are closed again afterwards.
+    "maxPoolSize": 32,
+    "maxIdleTimeMS": 120000,
 }
 _MAJORITY = WriteConcern(w="majority", j=True, wtimeout=10000)
 _NO_RIGHT = 13
@@ -85,7 +88,7 @@ class Mongo:
     def _connected(self) -> AsyncMongoClient[dict[str, object]]:
         try:
             stated = _stated_options(self._uri.reveal())
-            options: dict[str, Any] = {n: v for n, v in _TIMEOUTS.items() if n.lower() not in stated}
+            options: dict[str, Any] = {n: v for n, v in _OPTIONS.items() if n.lower() not in stated}
             client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(
                 self._uri.reveal(),
                 appname="refreshd",

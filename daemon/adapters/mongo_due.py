@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pymongo.errors import ExecutionTimeout
+
 from daemon.adapters.document_limits import LARGE, NAMED
 from daemon.adapters.mongo import Mongo, due
 from daemon.adapters.mongo_leases import HELD, free
@@ -18,6 +20,7 @@ from daemon.domain.token import State
 CHOICE = 4  # a look finds so many times what is asked for
 CANDIDATES = 64  # a probe takes one of so many at random
 WORST = 1000  # where all have failed, the healthiest of so many are looked for
+SKIP_LIMIT = timedelta(seconds=2)
 FRESH_FOR = timedelta(seconds=2)  # what was found is worth a try so long: a claim's own conditions decide
 
 _LOOKED_AT = {"held": HELD, "large": LARGE}
@@ -66,6 +69,23 @@ class DueTokens:
         self._mongo = mongo
         self._chance = chance
         self._left: dict[str, _Found] = {}
+
+    async def providers(self, names: Collection[str], now: datetime) -> Collection[str]:
+        """Those of `names` that have something due; all of them where MongoDB can't say so soon. It skips from one provider
+        to the next on the index, unless a document of another program's holds a list where a date or a name belongs.
+        """
+        query = {"provider": {"$in": sorted(names)}, "due_at": due(now)}
+
+        async def found() -> Collection[str]:
+            try:
+                rows = await self._mongo.tokens.distinct(
+                    "provider", query, maxTimeMS=SKIP_LIMIT // timedelta(milliseconds=1)
+                )
+            except ExecutionTimeout:
+                return names
+            return {row for row in rows if isinstance(row, str)}
+
+        return await self._mongo.promised(found())
 
     async def next(self, look: Look) -> tuple[Sequence[Document], bool]:
         """Some from among the oldest; and whether there are more."""

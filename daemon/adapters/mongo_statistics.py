@@ -1,70 +1,105 @@
-"""The store, counted: one pass over it, whatever other programs have written into it; and documents without a date.
+"""The store, counted: in one pass over it, whatever other programs have written into it; what is due, by the index; and
+documents without a date.
 
 Fields are used only where they have the type that they should have; MongoDB would compare a text with a date.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from operator import attrgetter
 
-import pymongo
-from pymongo.errors import PyMongoError
-
-from daemon.adapters.count_pipelines import LAST, NEWEST_FAILURES, by_provider_and_state, due_soon, is_usable
+from daemon.adapters.count_pipelines import (
+    LAST,
+    NEWEST_FAILURES,
+    by_provider_and_state,
+    due_between,
+    due_by_provider,
+    due_documents,
+    is_usable,
+)
 from daemon.adapters.document_limits import NAMED
 from daemon.adapters.mongo import Mongo
 from daemon.adapters.mongo_bulk import Update, update_each
 from daemon.adapters.mongo_resting import resting
+from daemon.adapters.mongo_time_limit import TooSlow, within
 from daemon.adapters.token_document import failure_of
-from daemon.domain.claim import StoreLost
 from daemon.domain.event import TokenEnding, TokenHeld
-from daemon.domain.statistics import DUE_STEPS, FailedToken, Statistics
+from daemon.domain.statistics import DUE_STEP, DUE_STEPS, Due, FailedToken, Upcoming, Whole
 from daemon.domain.token import FailureKind, State
 
-COUNT_LIMIT = timedelta(seconds=30)
 REPAIRED_AT_ONCE = 1000
+# Ten million documents are read in one or two minutes, as many keys of the index in half of one.
+WHOLE_LIMIT, REPAIR_LIMIT = timedelta(minutes=30), timedelta(minutes=10)
+DUE_LIMIT, DOCUMENTS_LIMIT = timedelta(minutes=2), timedelta(seconds=10)
+NAMED_IN_ALL = 1000  # tokens, in each list of a count
 
 Row = Mapping[str, object]
+_COUNTING = "counting the store"
 
 
-async def statistics(mongo: Mongo, *, known: Collection[str] = ()) -> Statistics:
-    """What the whole store looks like now. Of providers that are not `known` the first 100 are named, the others counted
-    as one. The cost is that of reading every document once, and then of what the index holds of the next hour.
-
-    Raises StoreLost, also when it takes longer than COUNT_LIMIT.
+async def whole_store(mongo: Mongo, *, known: Collection[str]) -> Whole:
+    """What one pass over all documents shows, in the order in which they lie on the disk. Of providers that are not `known` the
+    first 100 are named, the others counted as one. Raises StoreLost.
     """
-    await mongo.hello()
-    now = mongo.clock.now()
-    rows = await _within_limit(mongo, by_provider_and_state(now, known))
-    overdue, soon = _due(await _within_limit(mongo, due_soon(now, {_key(row)[0] for row in rows})))
-    paused = await resting(mongo, above_all=known)
-    waits_since = _earliest(rows, "waits_since", without=paused)
-    return Statistics(
-        at=now,
+    at, begun = mongo.clock.now(), mongo.clock.boot()
+    rows = await within(WHOLE_LIMIT, mongo, by_provider_and_state(at, known), _COUNTING)
+    return Whole(
+        at=at,
+        took=mongo.clock.boot() - begun,
         states=_states(rows),
         expired=_sums(rows, "expired"),
+        expired_undue=_sums(rows, "expired_undue"),
         stuck=_sums(rows, "stuck"),
         set_aside=_sums(rows, "set_aside"),
         held=_sums(rows, "held"),
         ending=_sums(rows, "ending"),
         refresh_token_expiry=_first_ends(rows),
-        paused={name: pause.reason.value for name, pause in paused.items()},
         next_due_at=_earliest(rows, "due_at"),
-        oldest_due_age=now - waits_since if waits_since is not None and waits_since <= now else None,
-        overdue=overdue,
-        due_soon=soon,
         last_failures=_newest(rows),
-        held_tokens=_held(rows),
-        needs_reauth_tokens=_dead(rows),
-        ending_tokens=_ending(rows),
+        needs_reauth_tokens=_dead(rows)[:NAMED_IN_ALL],
+        ending_tokens=_ending(rows)[:NAMED_IN_ALL],
     )
 
 
-def _earliest(rows: Sequence[Row], field: str, *, without: Collection[str] = ()) -> datetime | None:
-    """The earliest date in `field`, of all providers but those in `without`."""
-    dates = (row[field] for row in rows if _key(row)[0] not in without)
-    return min((at for at in dates if isinstance(at, datetime)), default=None)
+async def due_now(mongo: Mongo, *, known: Collection[str]) -> Due:
+    """What is due, from the index; and of its documents, unless there are too many. Raises StoreLost."""
+    now = mongo.clock.now()
+    rows = await within(DUE_LIMIT, mongo, due_by_provider(now, known), _COUNTING)
+    pauses = await resting(mongo, above_all=known)
+    due = Due(
+        at=now,
+        paused={name: pause.reason.value for name, pause in pauses.items()},
+        overdue=sum(_number(row, "count") for row in rows),
+        oldest=_earliest(rows, "due_at"),
+        waits_since=_earliest(rows, "due_at", without=pauses),
+    )
+    try:
+        found = (
+            await within(DOCUMENTS_LIMIT, mongo, due_documents(now, known), _COUNTING) if due.overdue else []
+        )
+    except TooSlow:
+        return due
+    return replace(
+        due,
+        waits_since=_earliest(found, "waits_since", without=pauses),
+        expired=_sums(found, "expired"),
+        held=_sums(found, "held"),
+        held_tokens=_held(found),
+    )
+
+
+async def upcoming(mongo: Mongo) -> Upcoming:
+    """What falls due in the next hour, from the index: a command for each step, so that each ends. Raises StoreLost."""
+    now, steps, first = mongo.clock.now(), [], None
+    for step in range(DUE_STEPS):
+        start = now + step * DUE_STEP
+        after = start if step else start + timedelta(milliseconds=1)  # what is due now is overdue
+        rows = await within(DUE_LIMIT, mongo, due_between(after, start + DUE_STEP), _COUNTING)
+        steps.append(sum(_number(row, "count") for row in rows))
+        first = first or _earliest(rows, "first")
+    return Upcoming(at=now, steps=steps, first=first)
 
 
 async def repair_undated(mongo: Mongo, *, limit: int = REPAIRED_AT_ONCE) -> list[str]:
@@ -78,34 +113,28 @@ async def repair_undated(mongo: Mongo, *, limit: int = REPAIRED_AT_ONCE) -> list
         "last_failure.kind": {"$ne": FailureKind.UNREAD.value},
         "$expr": {"$not": [is_usable("$due_at")]},
     }
-    found = await mongo.promised(mongo.tokens.find({**undated, **NAMED}, {"_id": 1}).limit(limit).to_list())
-    ids = [str(row["_id"]) for row in found]
+    rows = await within(
+        REPAIR_LIMIT,
+        mongo,
+        [{"$match": {**undated, **NAMED}}, {"$project": {"_id": 1}}, {"$limit": limit}],
+        "looking for tokens without a date",
+    )
+    ids = [str(row["_id"]) for row in rows]
     due_now = {"$set": {"due_at": mongo.clock.now()}}
     done = await update_each(mongo, [Update(ids=ids, condition=undated, change=due_now)])
     return [name for name in ids if name not in done.refused]
 
 
-async def _within_limit(mongo: Mongo, pipeline: Sequence[Row]) -> list[dict[str, object]]:
-    """The rows of `pipeline`. A slow count says nothing about the connection: it is no loss to tell of."""
-    try:
-        with pymongo.timeout(COUNT_LIMIT.total_seconds()):
-            cursor = await mongo.tokens.aggregate(pipeline, allowDiskUse=True)
-            return await cursor.to_list()
-    except PyMongoError as error:
-        if error.timeout:
-            raise StoreLost(f"counting the store took longer than {COUNT_LIMIT.seconds} s") from None
-        raise mongo.lost(error) from None
-
-
-def _due(rows: Sequence[Row]) -> tuple[int, list[int]]:
-    steps: dict[object, int] = {row["_id"]: _number(row, "count") for row in rows}
-    return steps.get(-1, 0), [steps.get(step, 0) for step in range(DUE_STEPS)]
+def _earliest(rows: Sequence[Row], field: str, *, without: Collection[str] = ()) -> datetime | None:
+    """The earliest date in `field`, of all providers but those in `without`."""
+    dates = (row[field] for row in rows if not without or _key(row)[0] not in without)
+    return min((at for at in dates if isinstance(at, datetime)), default=None)
 
 
 def _key(row: Row) -> tuple[str, str]:
     key = row["_id"]
     assert isinstance(key, Mapping)  # noqa: S101  the pipeline groups by an object
-    return str(key["provider"]), str(key["state"])
+    return str(key["provider"]), str(key.get("state"))
 
 
 def _number(row: Row, name: str) -> int:
@@ -163,7 +192,7 @@ def _held(rows: Sequence[Row]) -> list[TokenHeld]:
             token=str(item["token"]),
             provider=str(item["provider"]),
             owner=str(item["owner"]),
-            hold=item["held_until"],
+            hold=hold if isinstance(hold := item["held_until"], datetime) else LAST,
         )
         for row in rows
         if isinstance(found := row["first_held"], list)
@@ -173,10 +202,11 @@ def _held(rows: Sequence[Row]) -> list[TokenHeld]:
 
 
 def _ending(rows: Sequence[Row]) -> list[TokenEnding]:
-    return [
+    ending = [
         TokenEnding(token=str(item["token"]), provider=str(item["provider"]), ends_at=item["ends_at"])
         for row in rows
         if isinstance(found := row["first_ends"], list)
         for item in found
         if item["ends_at"] < LAST
     ]
+    return sorted(ending, key=attrgetter("ends_at", "token"))

@@ -74,6 +74,10 @@ class MongoStore:
         paused = await resting(self._mongo, above_all=configured)
         return Survey(paused=paused, set_aside=await self._set_aside.unclaimed(configured))
 
+    async def due(self, providers: Collection[str]) -> Collection[str]:
+        """One command, whatever the number of providers."""
+        return await self._due.providers(providers, self._clock.now())
+
     # ---------------------------------------------------------------- claims
 
     async def claim(

@@ -22,10 +22,61 @@ class FailedToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Statistics:
-    """Counts by provider (as stored, configured or not) and by state, at `at` by the store's clock."""
+class Whole:
+    """What only a look at every document shows, by provider (as stored, configured or not). Of a large store it is as old
+    as that look takes: begun `at`, by the store's clock.
+    """
 
     at: datetime
+    took: timedelta = timedelta(0)  # of MongoDB's time
+    states: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    expired: Mapping[str, int] = field(default_factory=dict)
+    expired_undue: Mapping[str, int] = field(default_factory=dict)  # of these, the ones that were not due
+    stuck: Mapping[str, int] = field(default_factory=dict)
+    set_aside: Mapping[str, int] = field(default_factory=dict)
+    held: Mapping[str, int] = field(default_factory=dict)
+    ending: Mapping[str, int] = field(default_factory=dict)
+    refresh_token_expiry: Mapping[str, datetime] = field(default_factory=dict)
+    next_due_at: datetime | None = None
+    last_failures: Sequence[FailedToken] = ()
+    needs_reauth_tokens: Sequence[str] = ()
+    ending_tokens: Sequence[TokenEnding] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """What is due `at` that time, by provider. `expired` and `held` are None when so much is due that a look at each
+    document takes too long; `waits_since` is then of all that is due, held or not.
+    """
+
+    at: datetime
+    paused: Mapping[str, str] = field(default_factory=dict)
+    overdue: int = 0
+    oldest: datetime | None = None
+    waits_since: datetime | None = None  # of what no pause and no other instance's lease keeps waiting
+    expired: Mapping[str, int] | None = None
+    held: Mapping[str, int] | None = None
+    held_tokens: Sequence[TokenHeld] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upcoming:
+    """How many fall due in each DUE_STEP after `at`, and when the first one does."""
+
+    at: datetime
+    steps: Sequence[int] = (0,) * DUE_STEPS
+    first: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """Counts by provider (as stored, configured or not) and by state. `at`, by the store's clock, is when the count of the
+    whole store was begun, which took `took` of MongoDB's time; what is due was looked at later, at `looked_at`.
+    """
+
+    at: datetime
+    looked_at: datetime | None = None
+    took: timedelta = timedelta(0)
     states: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # provider -> state -> tokens
     expired: Mapping[str, int] = field(default_factory=dict)  # active, and past their expiry
     stuck: Mapping[str, int] = field(default_factory=dict)  # past their expiry, and refused for hours
@@ -43,3 +94,33 @@ class Statistics:
     needs_reauth_tokens: Sequence[str] = ()  # the ids of some whose owners must consent again
     ending_tokens: Sequence[TokenEnding] = ()  # within ENDING, the first ones
     held_tokens: Sequence[TokenHeld] = ()  # some of them, those first that are free soonest
+
+
+def combined(whole: Whole, due: Due, upcoming: Upcoming) -> Statistics:
+    """One picture of them. What is due is the newest; the rest is as old as the count of the whole store."""
+    firsts = (due.oldest, upcoming.first, whole.next_due_at)
+    return Statistics(
+        at=whole.at,
+        looked_at=due.at,
+        took=whole.took,
+        states=whole.states,
+        expired=whole.expired if due.expired is None else _sum(whole.expired_undue, due.expired),
+        stuck=whole.stuck,
+        set_aside=whole.set_aside,
+        held=whole.held if due.held is None else due.held,
+        ending=whole.ending,
+        refresh_token_expiry=whole.refresh_token_expiry,
+        paused=due.paused,
+        next_due_at=next((at for at in firsts if at is not None), None),
+        oldest_due_age=None if due.waits_since is None else due.at - due.waits_since,
+        overdue=due.overdue,
+        due_soon=upcoming.steps,
+        last_failures=whole.last_failures,
+        needs_reauth_tokens=whole.needs_reauth_tokens,
+        ending_tokens=whole.ending_tokens,
+        held_tokens=due.held_tokens,
+    )
+
+
+def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> Mapping[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in one.keys() | other.keys()}

@@ -36,6 +36,9 @@ class Store(Protocol):
     async def survey(self, configured: Collection[str]) -> Survey:
         """Ask the store whether it is there, what time it has, which providers rest, and what can't be used."""
 
+    async def due(self, providers: Collection[str]) -> Collection[str]:
+        """Those of `providers` that have something due, also where others hold it: no claim is worth a try for the rest."""
+
     async def claim(
         self, provider: Provider, *, limit: int, busy: Collection[str], doubtful: bool = False
     ) -> Batch:

@@ -156,12 +156,13 @@ class Sweeper:
         await self.replay()
         if not self._journal.writable:
             raise StoreLost("the journal can't be written, so no provider is asked")
+        due = await self._store.due(self.lanes.keys())
         self._harvest()  # what ended while no sweep waited for it begins anew
         for name, lane in self.lanes.items():
             lane.follow(survey.paused.get(name))
             if name in self._passes:
                 self._watch(lane)
-            else:
+            elif name in due or self._failures[name]:  # only a pass shows that a lane works again
                 self._passes[name] = asyncio.create_task(lane.work(), name=f"lane {name}")
 
     def _tell_pauses(self, paused: Mapping[str, Pause]) -> None:

@@ -9,8 +9,10 @@ from daemon import __version__
 from daemon.adapters.event_log import EventLog
 from daemon.adapters.journal import SqliteJournal
 from daemon.adapters.keyring import KeyRing
+from daemon.adapters.log_sampling import SampledLog
 from daemon.adapters.metrics import Metrics
 from daemon.adapters.mongo import Mongo
+from daemon.adapters.mongo_counter import Counter
 from daemon.adapters.mongo_pauses import MongoPauses
 from daemon.adapters.mongo_store import MongoStore
 from daemon.adapters.pace import LeakyPace
@@ -44,6 +46,8 @@ class Parts:
     lane: Callable[[Provider], Lane]
     spare: Spare
     metrics: Metrics
+    log: SampledLog
+    counter: Counter
     last_hour: LastHour
     keys: "Keys"
     observe: Observe
@@ -77,9 +81,10 @@ def assemble(
     clock, keys, tally = Clock(), Keys(key_ring(settings)), Tally()
     metrics = Metrics(providers=providers, version=__version__)
     last_hour = LastHour(clock.boot)
+    sampled = SampledLog(log, boot=clock.boot)
 
     def observe(event: Event) -> None:
-        for observer in (metrics, log, tally, last_hour, watch):
+        for observer in (metrics, sampled, tally, last_hour, watch):
             observer(event)
 
     mongo = Mongo(
@@ -145,6 +150,8 @@ def assemble(
         lane=lane,
         spare=spare,
         metrics=metrics,
+        log=sampled,
+        counter=Counter(mongo, owner=instance.id),
         last_hour=last_hour,
         keys=keys,
         observe=observe,

@@ -14,7 +14,8 @@ from daemon.adapters.embedded_mongod import EmbeddedMongod, MongodFailed
 from daemon.adapters.event_log import EventLog, loop_errors
 from daemon.adapters.mongo import Refusal
 from daemon.adapters.mongo_inspection import CHOOSE_DATABASE, harmful_indexes, tokens_elsewhere
-from daemon.adapters.mongo_statistics import repair_undated, statistics
+from daemon.adapters.mongo_statistics import repair_undated
+from daemon.adapters.mongo_time_limit import TooSlow
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import (
     Event,
@@ -44,8 +45,6 @@ from daemon.runtime.settings import Settings, SettingsInvalid
 from daemon.runtime.view import View
 from daemon.runtime.who import who
 
-COUNT_EVERY = timedelta(seconds=15)
-COUNT_SHARE = 100  # counting the whole store takes at most this part of MongoDB's time
 COUNT_AGED = "renewals go on; the figures of the whole store grow old until a count succeeds"
 REPAIR_EVERY = timedelta(hours=1)
 REPORT_EVERY = timedelta(minutes=1)
@@ -98,6 +97,7 @@ class Daemon:
             await self._stop.wait()
             self._stopping()
             drained = await self._drain()
+            self._parts.log.tell()
             self._log.log("daemon.stopped", "info", drained=drained)
         return 0 if drained else 1
 
@@ -122,6 +122,7 @@ class Daemon:
         self._audit = Audit(parts.mongo, who=who(os.environ), log=self._log_record)
         self._own_row = OwnRow(parts.mongo, parts.keys, parts.journal, self._instance, self._log)
         closing.push_async_callback(parts.mongo.close)
+        closing.callback(parts.counter.close)
         closing.push_async_callback(parts.endpoint.close)
         if unusable := await parts.journal.open():
             self._log.log("journal.unusable", "error", entries=unusable)
@@ -259,20 +260,19 @@ class Daemon:
                 )
 
     async def _count(self) -> None:
-        """Count the store, as often as that is cheap. Whatever becomes of this count, the next one is planned."""
-        clock = self._parts.clock
-        begun = clock.boot()
+        """Go on with the count of the store, or read what another replica counted. Whatever becomes of it, the next step is
+        planned.
+        """
+        counter = self._parts.counter
         try:
-            if self._prepared:
-                counted = await statistics(self._parts.mongo, known=self._parts.sweeper.lanes)
+            if self._prepared and (counted := await counter.step(self._parts.sweeper.lanes)) is not None:
                 self._view.counted(counted)
                 self._tell(counted)
         except StoreLost as lost:
             if self._parts.mongo.up:  # else the store has reported itself
                 self._log.log("count.failed", "warning", message=str(lost), do=COUNT_AGED)
         finally:
-            took = clock.boot() - begun
-            pause = max(COUNT_EVERY, COUNT_SHARE * took) if self._prepared else SOON * 10
+            pause = counter.pause if self._prepared else SOON * 10
             self._schedule.once(pause, self._count, name="count")
 
     def _tell(self, counted: Statistics) -> None:
@@ -284,9 +284,15 @@ class Daemon:
         self._told = news
 
     async def _repair(self) -> None:
-        if not self._prepared:
+        """One replica does it for all."""
+        if not self._prepared or not self._parts.counter.leads:
             return
-        for token in await repair_undated(self._parts.mongo):
+        try:
+            repaired = await repair_undated(self._parts.mongo)
+        except TooSlow as slow:
+            self._log.log("count.failed", "warning", message=str(slow), do=COUNT_AGED)
+            return
+        for token in repaired:
             self._log.log(
                 "token.undated",
                 "warning",
@@ -296,6 +302,7 @@ class Daemon:
 
     async def _report(self) -> None:
         """Tell other processes that this one lives and which keys it needs; see that its keys are still right."""
+        self._parts.log.tell()
         try:
             if self._prepared:
                 await self._key_check.look_again()
@@ -345,20 +352,22 @@ class Daemon:
                 await self._reload_all()
 
     async def _reload_all(self) -> None:
-        """Take over secrets, keys, providers and the log level; say what else would need a restart."""
+        """Take over secrets, keys, providers and the log level; say what else would need a restart. A configuration of many
+        providers takes seconds to read: in a thread, so that renewals and probes go on.
+        """
         try:
-            fresh = self._reload()
+            fresh = await asyncio.to_thread(self._read)
         except SettingsInvalid as invalid:
             problems = [f"{problem.where}: {problem.what}" for problem in invalid.problems]
             self._log.log(
                 "reload.refused", "error", problems=problems, do="the earlier configuration stays in use"
             )
             return
-        uri = self._settings.store.uri
-        self._log.register_secrets(secrets_of(fresh, uri if isinstance(uri, Secret) else None))
         self._log.set_level(fresh.log.level.value)
         self._server.set_bearer_token(fresh.server.bearer_token)
         await self._key_check.offer(key_ring(fresh))
+        if self._stop.is_set():
+            return  # a lane that ends must not go on
         self._use(fresh.providers)
         await self._note_moved(moved_token_urls(self._settings.providers, fresh.providers))
         self._log.log("reload.done", "info", restart_needed_for=needs_restart(self._settings, fresh))
@@ -386,6 +395,12 @@ class Daemon:
                     result=change,
                     do="MongoDB has no record of it",
                 )
+
+    def _read(self) -> Settings:
+        """The configuration as it stands now; the log masks its secrets before anything of it is used."""
+        fresh, uri = self._reload(), self._settings.store.uri
+        self._log.register_secrets(secrets_of(fresh, uri if isinstance(uri, Secret) else None))
+        return fresh
 
     def _use(self, configured: Mapping[str, Provider]) -> None:
         providers = {**configured, **(self._demo.providers if self._demo is not None else {})}

@@ -21,8 +21,8 @@ MISSED = (
     3  # periods without a good sweep, or a lane's failed passes in a row, before we say that we are not ready
 )
 STUCK_AFTER = timedelta(seconds=30)  # beyond the missed periods: a sweep that waits for MongoDB ends by then
-COUNT_LATE = timedelta(minutes=5)  # and three times what the schedule lets pass between two counts
-COUNT_LATE_SHARE = 300
+# A count of a large store takes 30 times MongoDB's time for it, and is shown until the next one has ended.
+COUNT_LATE, COUNT_LATE_SHARE = timedelta(minutes=5), 120
 LONGEST_ID = 1_000  # an `_id` that another writer made can be of any length
 STRANGERS = 100  # providers that are not configured and yet named one by one
 
@@ -43,8 +43,7 @@ class View:
         self._begun: timedelta | None = None  # ... and when the last one was started
         self._failed_passes: dict[str, int] = {}  # of each lane that does not work now: in a row
         self._statistics: Statistics | None = None
-        self._counted: timedelta | None = None  # boot time of the last count; before the first, of the start
-        self._count_took = timedelta(0)
+        self._started: timedelta | None = None  # by the boot clock
 
     # ---------------------------------------------------------------- what it is told
 
@@ -61,13 +60,11 @@ class View:
     def counted(self, statistics: Statistics) -> None:
         self._statistics = statistics
         if self.parts is not None:
-            self._counted = self.parts.clock.boot()
-            self._count_took = self.parts.clock.now() - statistics.at
-            self.parts.metrics.set_statistics(statistics, took=self._count_took)
+            self.parts.metrics.set_statistics(statistics)
 
     def started(self, at: datetime) -> None:
         self._started_at = at
-        self._counted = self.parts.clock.boot() if self.parts is not None else None
+        self._started = self.parts.clock.boot() if self.parts is not None else None
 
     # ---------------------------------------------------------------- what it tells
 
@@ -112,7 +109,7 @@ class View:
             else [],  # some of them
             "counted_at": _text(known.at) if known else None,
             "counted_age_seconds": _seconds(age) if known else None,
-            "count_late": age > COUNT_LATE + COUNT_LATE_SHARE * self._count_took,
+            "count_late": age > COUNT_LATE + COUNT_LATE_SHARE * (known.took if known else timedelta(0)),
             "overdue": known.overdue if known else None,
             "due_next_hour": list(known.due_soon) if known else None,  # every five minutes
             "last_hour": _hour(self.parts.last_hour.told()) if self.parts else None,
@@ -124,7 +121,7 @@ class View:
             return b"", "text/plain"
         parts.metrics.set_journal_entries(parts.journal.count)
         parts.metrics.set_journal_bytes(parts.journal.bytes_by_state)
-        parts.metrics.set_count_age(self._count_age())
+        parts.metrics.set_count_age(self._count_age(), looked=self._look_age())
         parts.metrics.set_store_up(parts.mongo.up)
         if parts.clock.skew is not None:
             parts.metrics.set_clock_skew(parts.clock.skew)
@@ -194,10 +191,17 @@ class View:
         return True, "no provider's passes fail"
 
     def _count_age(self) -> timedelta:
-        """Time since the last count of the whole store, or since the start."""
-        if self.parts is None or self._counted is None:
+        """Time since the last count of the whole store was begun, or since the start."""
+        if self.parts is None or self._started is None:
             return timedelta(0)
-        return self.parts.clock.boot() - self._counted
+        if self._statistics is None:
+            return self.parts.clock.boot() - self._started
+        return self.parts.clock.now() - self._statistics.at
+
+    def _look_age(self) -> timedelta:
+        """The same of the look at what is due."""
+        looked = None if self._statistics is None else self._statistics.looked_at
+        return self._count_age() if self.parts is None or looked is None else self.parts.clock.now() - looked
 
     def _pauses(self) -> Mapping[str, Pause] | None:
         """The providers that rest, by the last sweep. None: no sweep has looked yet."""

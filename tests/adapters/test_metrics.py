@@ -1,13 +1,14 @@
 """The metrics: every name, type, label and bucket an alert may be written on, and nothing that names an account."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from daemon.adapters.metrics import COUNT_KEPT, JOURNAL_STATES, PAUSE_REASONS, WHERES, Metrics
+from daemon.adapters.metrics import COUNT_KEPT, JOURNAL_STATES, LOOK_KEPT, PAUSE_REASONS, WHERES, Metrics
 from daemon.domain.event import (
     Event,
     InFlight,
@@ -373,18 +374,21 @@ def test_each_reason_for_a_pause_has_a_series() -> None:
 
 
 def test_the_gauges_of_the_store_say_their_age() -> None:
-    """Zero before the first count, so that its age is seen even then; beyond an hour only the age is left of them."""
+    """Zero before the first count, so that its age is seen even then. A large store is counted once an hour: after six, and
+    an hour after the last look at what is due, only the age is left of them."""
     made = metrics()
     assert value(made, "refreshd_counted_timestamp_seconds") == 0
-    made.set_statistics(FULL, took=timedelta(seconds=6))
+    made.set_statistics(replace(FULL, took=timedelta(seconds=6)))
     assert value(made, "refreshd_counted_timestamp_seconds") == NOW.timestamp()
     assert value(made, "refreshd_count_duration_seconds") == 6
-    made.set_count_age(COUNT_KEPT)
+    made.set_count_age(COUNT_KEPT, looked=LOOK_KEPT)
     assert value(made, "refreshd_expired_tokens", **XERO) == 1
-    made.set_count_age(COUNT_KEPT + timedelta(seconds=1))
-    for name in ("expired_tokens", "stuck_tokens", "set_aside_tokens", "held_tokens", "ending_tokens"):
-        assert value(made, f"refreshd_{name}", **XERO) is None
-    assert value(made, "refreshd_oldest_due_age_seconds") is None
+    moment = timedelta(seconds=1)
+    for ages in ((COUNT_KEPT + moment, LOOK_KEPT), (COUNT_KEPT, LOOK_KEPT + moment)):
+        made.set_count_age(ages[0], looked=ages[1])
+        for name in ("expired_tokens", "stuck_tokens", "set_aside_tokens", "held_tokens", "ending_tokens"):
+            assert value(made, f"refreshd_{name}", **XERO) is None
+        assert value(made, "refreshd_oldest_due_age_seconds") is None
     assert value(made, "refreshd_counted_timestamp_seconds") == NOW.timestamp()
     made.set_statistics(FULL)
     assert value(made, "refreshd_expired_tokens", **XERO) == 1

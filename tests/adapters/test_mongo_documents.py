@@ -33,8 +33,9 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from daemon.adapters.audit import Audit, Who
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo_bulk import refusals
+from daemon.adapters.mongo_counter import Counter
 from daemon.adapters.mongo_registry import MongoRegistry, Wanted
-from daemon.adapters.mongo_statistics import repair_undated, statistics
+from daemon.adapters.mongo_statistics import repair_undated
 from daemon.domain.claim import Claim, Recorded, SetAside, StoreLost, Unusable
 from daemon.domain.provider import Grant
 from tests.adapters.mongo_bench import ACME, NOON, RING, Bench, renewed, seal
@@ -184,7 +185,9 @@ async def endured(bench: Bench) -> Met:
     before = len(met.aside)
     await swept(bench, store, met)
     assert [item.token for item in met.aside[before:]] == []
-    assert (await statistics(mongo)).states["acme"]["active"] >= len(GOOD)
+    counted = await Counter(mongo, owner="me").step(["acme"])
+    assert counted is not None
+    assert counted.states["acme"]["active"] >= len(GOOD)
     await repair_undated(mongo)
     audit = Audit(mongo, who=Who(actor="me@here"), log=lambda _: None)
     async for _ in MongoRegistry(mongo, RING, audit).list(Wanted(provider="acme")):

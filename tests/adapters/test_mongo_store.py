@@ -1022,6 +1022,51 @@ async def test_what_another_replica_holds_is_not_set_aside(bench):
     assert bench.document() == before
 
 
+async def test_who_has_something_due_costs_as_much_as_there_are_providers(bench):
+    """Not as much as is due: MongoDB skips on the index from one provider to the next, and reads no document."""
+    bench.tokens.insert_many(
+        {
+            "_id": f"p{n % 3}:{n}",
+            "provider": f"p{n % 3}",
+            "due_at": NOON + timedelta(minutes=n - 500 * (n % 3)),
+        }
+        for n in range(1, 1500)
+    )
+    store = bench.store()
+    bench.database.command("profile", 2)
+    assert await store.due(["p0", "p1", "p2", "p3"]) == {"p1", "p2"}
+    bench.database.command("profile", 0)
+    [row] = bench.database["system.profile"].find({"command.distinct": "tokens"})
+    assert "DISTINCT_SCAN" in row["planSummary"]
+    assert (row["keysExamined"] < 20, row["docsExamined"]) == (True, 0)
+
+
+async def test_odd_documents_hide_no_provider_that_has_something_due(bench):
+    """Lists and texts where dates and names belong: each provider is still found."""
+    bench.insert("1")
+    bench.tokens.insert_many(
+        [
+            {"_id": "odd:1", "provider": ["acme", "odd"], "due_at": NOON - timedelta(minutes=1)},
+            {"_id": "list:1", "provider": "list", "due_at": [NOON - timedelta(minutes=1)]},
+            {"_id": "text:1", "provider": "text", "due_at": "soon"},
+            {"_id": "later:1", "provider": "later", "due_at": NOON + timedelta(minutes=1)},
+        ]
+    )
+    found = await bench.store().due(["acme", "list", "text", "later"])
+    assert "acme" in found
+    assert found.isdisjoint({"text", "later"})
+    bench.tokens.drop_indexes()
+
+
+async def test_a_question_that_takes_too_long_leaves_no_provider_out(bench):
+    """Then each of them claims, as if it had something due. Nobody is told that MongoDB is away."""
+    store, before = bench.store(), len(bench.events)
+    with bench.fault("distinct", times=1, errorCode=50):
+        assert set(await store.due(["acme", "other"])) == {"acme", "other"}
+    assert len(bench.events) == before
+    assert set(await store.due(["acme", "other"])) == set()
+
+
 async def test_the_survey_tells_which_providers_rest(bench):
     """With their reasons, as the providers' collection has them."""
     bench.providers.insert_many(

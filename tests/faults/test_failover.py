@@ -86,6 +86,9 @@ async def test_a_lost_primary_costs_no_grant_and_the_next_one_is_used_within_15_
         stage = Stage(tmp_path, uri=uri, database="failover", sandbox=sandbox, sweep_every=trial.sweep_every)
         closing.push_async_callback(stage.close)
         place = stage.install(concurrency=CONCURRENCY)
+        place.configure(
+            place.tables | {"log": {"format": "json", "level": "debug"}}
+        )  # a line for each renewal
         await stage.consent(TOKENS)
         failovers = []
         async with place.running() as daemon:

@@ -140,6 +140,13 @@ class MemoryStore:
         found, self.set_aside = self.set_aside, []
         return Survey(paused=dict(self.paused), set_aside=found)
 
+    async def due(self, providers: Collection[str]) -> Collection[str]:
+        self._step("due", "")
+        now = self._clock.now()
+        tokens = (stored.token for stored in self.documents.values())
+        found = {one.provider for one in tokens if one.due_at is not None and one.due_at <= now}
+        return found.intersection(providers)
+
     async def claim(
         self, provider: Provider, *, limit: int, busy: Collection[str], doubtful: bool = False
     ) -> Batch:

@@ -161,14 +161,19 @@ class DueStore(MemoryStore):
         if due_at is not None:
             heapq.heappush(self._heap, (due_at, name))
 
+    async def due(self, providers: Collection[str]) -> Collection[str]:
+        return {stored.token.provider for stored in self._come()}.intersection(providers)
+
     def _due(self, provider: Provider, busy: Collection[str], doubtful: bool) -> list[Stored]:
+        return [one for one in self._come() if self._is_due(one, provider, busy, doubtful)]
+
+    def _come(self) -> list[Stored]:
         now = self._clock.now()
         while self._heap and self._heap[0][0] <= now:
             self._ready.add(heapq.heappop(self._heap)[1])
         gone = {name for name in self._ready if (at := self.documents[name].token.due_at) is None or at > now}
         self._ready -= gone
-        found = (self.documents[name] for name in self._ready)
-        return [one for one in found if self._is_due(one, provider, busy, doubtful)]
+        return [self.documents[name] for name in self._ready]
 
     def _step(self, step: str, what: str) -> None:
         pass

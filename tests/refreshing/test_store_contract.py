@@ -267,6 +267,18 @@ async def test_without_a_successor_its_own_claim_is_needed(house, change):
     assert house.now_stored() == before
 
 
+async def test_a_provider_has_something_due_though_others_hold_it(house):
+    """Up to the very instant; of the providers that were asked for."""
+    assert await house.store.due(["acme", "other"]) == set()
+    house.put("later", due=timedelta(seconds=5))
+    assert await house.store.due(["acme", "other"]) == set()
+    house.clock.passed = timedelta(seconds=5)
+    assert await house.store.due(["acme", "other"]) == {"acme"}
+    assert await house.store.due(["other"]) == set()
+    await claimed(house)
+    assert await house.store.due(["acme", "other"]) == {"acme"}
+
+
 async def test_recording_a_successor_twice_is_stored_once(house):
     """A replay finds it there."""
     claim = await the_claim(house)

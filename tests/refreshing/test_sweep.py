@@ -142,7 +142,8 @@ async def test_what_waits_is_replayed_before_anything_is_claimed(world):
     world.store.put("2")
     await world.sweeper.sweep()
     order = [step for step in world.diary if step != "send"]
-    assert order[:6] == ["survey", "entries", "recall acme:1", "record acme:1", "forget acme:1", "claim acme"]
+    assert order[:6] == ["survey", "entries", "recall acme:1", "record acme:1", "forget acme:1", "due"]
+    assert "claim acme" in order
     assert world.store.refresh_token("acme:1") == "refresh-1"
     assert len(world.endpoint.asked) == 1
     assert [(event.token, event.result) for event in world.told(JournalReplayed)] == [("acme:1", "recorded")]
@@ -350,6 +351,7 @@ async def test_a_bug_in_one_lane_stops_neither_the_others_nor_the_next_sweep(wor
     """What a lane raises that is not a loss of the store is reported; the sweep itself is told as usual."""
     world = world_of(provider("acme"), provider("other"))
     world.store.put("1", of="other")
+    world.store.put("1")
     claim = world.store.claim
 
     async def claim_with_a_bug(wanted, **more):
@@ -363,7 +365,6 @@ async def test_a_bug_in_one_lane_stops_neither_the_others_nor_the_next_sweep(wor
     assert len(world.told(SweepFinished)) == 1
     assert [bug.where for bug in world.told(InternalError)] == ["lane"]
     world.store.claim = claim
-    world.store.put("1")
     await world.sweeper.sweep()
     assert [(failed.provider, failed.failures) for failed in world.told(LaneFailed)] == [
         ("acme", 1),
@@ -372,9 +373,40 @@ async def test_a_bug_in_one_lane_stops_neither_the_others_nor_the_next_sweep(wor
     assert len(world.told(TokenRenewed)) == 2
 
 
+async def test_only_lanes_that_have_something_due_claim(world_of):
+    """Five hundred providers at rest cost one question. What falls due is found by the next sweep."""
+    world = world_of(provider("acme"), *(provider(f"idle{n}") for n in range(5)))
+    world.store.put("1")
+    world.store.put("1", of="idle3", due_at=world.clock.now() + timedelta(seconds=1))
+    await world.sweeper.sweep()
+    assert {step for step in world.diary if step.startswith("claim")} == {"claim acme"}
+    world.clock.passed = timedelta(seconds=1)
+    await world.sweeper.sweep()
+    assert "claim idle3" in world.diary
+    assert [event.token for event in world.told(TokenRenewed)] == ["acme:1", "idle3:1"]
+
+
+async def test_a_lane_that_failed_shows_that_it_works_again_though_nothing_is_due(world_of):
+    """Somebody took the document away that it could not cope with."""
+    world = world_of(provider("acme"), provider("other"))
+    name = world.store.put("1")
+    claim = world.store.claim
+
+    async def claim_with_a_bug(wanted, **more):
+        raise ZeroDivisionError("a bug")
+
+    world.store.claim = claim_with_a_bug
+    await world.sweeper.sweep()
+    world.store.claim = claim
+    del world.store.documents[name]
+    await world.sweeper.sweep()
+    assert [failed.failures for failed in world.told(LaneFailed)] == [1, 0]
+
+
 async def test_a_lane_that_waits_for_nothing_and_does_not_end_is_reported(world_of):
     """Its claim never returns: after half a minute that is no slow MongoDB any more."""
     world = world_of(provider("acme"), provider("other"), period=timedelta(milliseconds=10))
+    world.store.put("1")
     claim, returning = world.store.claim, asyncio.Event()
 
     async def claim_that_hangs(wanted, **more):
@@ -412,6 +444,8 @@ async def test_a_bug_in_the_survey_fails_the_sweep_and_no_more(world):
 async def test_two_lanes_that_lose_the_store_are_one_failure(world_of):
     """Each loss is seen; nothing is left over that nobody has looked at."""
     world = world_of(provider("acme"), provider("other"))
+    world.store.put("1")
+    world.store.put("1", of="other")
     world.store.away = {"claim"}
     await world.sweeper.sweep()
     assert len(world.told(SweepFailed)) == 1

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import signal
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -28,7 +29,7 @@ from daemon.runtime.daemon import Daemon
 from daemon.runtime.reload import moved_token_urls
 from daemon.runtime.sections import DemoSettings
 from daemon.runtime.service_manager import ServiceManager
-from daemon.runtime.settings import RefreshSettings
+from daemon.runtime.settings import RefreshSettings, Settings, SettingsInvalid
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.faults.mongod import Mongod
 from tests.faults.stage import Stage
@@ -114,6 +115,19 @@ async def test_a_periodic_job_that_meets_a_bug_reports_it(daemon: Daemon):
     daemon._failed_unexpectedly("count", StoreLost("away"))
     daemon._failed_unexpectedly("count", bug := TypeError("odd"))
     assert daemon._parts.observed == [InternalError(where="count", error=bug)]  # type: ignore[attr-defined]
+
+
+async def test_a_reload_reads_the_configuration_beside_the_event_loop(daemon: Daemon):
+    """It may take seconds. The loop goes on meanwhile: here it is what lets the reading end."""
+    may_end = threading.Event()
+
+    def read() -> Settings:
+        assert may_end.wait(timeout=10), "the loop stood still"
+        raise SettingsInvalid([])
+
+    daemon._reload = read
+    asyncio.get_running_loop().call_soon(may_end.set)
+    await daemon._reload_all()
 
 
 @pytest.mark.parametrize("trouble", [MongodFailed("no"), OSError("no"), RuntimeError("odd")])
