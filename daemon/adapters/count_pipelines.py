@@ -1,4 +1,4 @@
-"""The count of the store as MongoDB computes it: over a range of documents, over what is due, and over what the index
+"""The count of the store as MongoDB computes it: over all documents, over what is due, and over what the index
 holds of the next hour.
 
 Fields are used only where they have the type that they should have; MongoDB would compare a text with a date. Texts
@@ -25,15 +25,13 @@ Row = Mapping[str, object]
 _FLAGS = ("expired", "expired_undue", "stuck", "set_aside", "held")
 
 
-def by_provider_and_state(
-    now: datetime, known: Collection[str], *, strangers: int = STRANGERS_NAMED
-) -> list[Row]:
-    """One row for each provider and state. Of the providers that are not `known` only so many `strangers` are named."""
+def by_provider_and_state(now: datetime, known: Collection[str]) -> list[Row]:
+    """One row for each provider and state. Of the providers that are not `known` only the first are named."""
     sums, dates, lists = (*_FLAGS, "ending"), ("due_at", "refresh_expires_at"), ("failures", "first_ends")
     return [
         {"$project": _typed(now)},
         {"$group": _grouped()},
-        *_few_strangers(known, strangers, sums, dates, lists),
+        *_few_strangers(known, sums, dates, lists),
     ]
 
 
@@ -51,7 +49,7 @@ def due_by_provider(now: datetime, known: Collection[str]) -> list[Row]:
         {"$project": dated},
         {"$match": {"due_at": {"$ne": None}}},
         {"$group": group},
-        *_few_strangers(known, STRANGERS_NAMED, (), ("due_at",), ()),
+        *_few_strangers(known, (), ("due_at",), ()),
     ]
 
 
@@ -80,7 +78,7 @@ def due_documents(now: datetime, known: Collection[str]) -> list[Row]:
         {"$match": {"provider": ANY, "due_at": due(now), "$expr": is_usable("$due_at")}},
         {"$project": typed},
         {"$group": group},
-        *_few_strangers(known, STRANGERS_NAMED, ("expired", "held"), ("waits_since",), ("first_held",)),
+        *_few_strangers(known, ("expired", "held"), ("waits_since",), ("first_held",)),
     ]
 
 
@@ -138,11 +136,11 @@ def _first(most: int, order: Mapping[str, int], *fields: str) -> Row:
 
 
 def _few_strangers(
-    known: Collection[str], named: int, sums: Sequence[str], dates: Sequence[str], lists: Sequence[str]
+    known: Collection[str], sums: Sequence[str], dates: Sequence[str], lists: Sequence[str]
 ) -> list[Row]:
     """The rows of all the other strangers become one for each state, without names of tokens."""
     stranger = {"$not": [{"$in": ["$_id.provider", sorted(known)]}]}
-    unnamed = {"$and": ["$stranger", {"$gt": ["$place", named]}]}
+    unnamed = {"$and": ["$stranger", {"$gt": ["$place", STRANGERS_NAMED]}]}
     place = {
         "partitionBy": "$stranger",
         "sortBy": {"_id.provider": 1},

@@ -1,4 +1,4 @@
-"""The store, counted: range by range, whatever other programs have written into it; what is due, by the index; and
+"""The store, counted: in one pass over it, whatever other programs have written into it; what is due, by the index; and
 documents without a date.
 
 Fields are used only where they have the type that they should have; MongoDB would compare a text with a date.
@@ -8,15 +8,11 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from operator import attrgetter, itemgetter
-from typing import Any
+from operator import attrgetter
 
 from daemon.adapters.count_pipelines import (
-    ENDING_NAMED,
     LAST,
     NEWEST_FAILURES,
-    STRANGERS_NAMED,
-    UNKNOWN,
     by_provider_and_state,
     due_between,
     due_by_provider,
@@ -27,57 +23,50 @@ from daemon.adapters.document_limits import NAMED
 from daemon.adapters.mongo import Mongo
 from daemon.adapters.mongo_bulk import Update, update_each
 from daemon.adapters.mongo_resting import resting
-from daemon.adapters.mongo_walk import RANGE, TooSlow, Walk, within_limit
+from daemon.adapters.mongo_time_limit import TooSlow, within
 from daemon.adapters.token_document import failure_of
 from daemon.domain.event import TokenEnding, TokenHeld
 from daemon.domain.statistics import DUE_STEP, DUE_STEPS, Due, FailedToken, Upcoming, Whole
 from daemon.domain.token import FailureKind, State
 
 REPAIRED_AT_ONCE = 1000
+# Ten million documents are read in one or two minutes, as many keys of the index in half of one.
+WHOLE_LIMIT, REPAIR_LIMIT = timedelta(minutes=30), timedelta(minutes=10)
+DUE_LIMIT, DOCUMENTS_LIMIT = timedelta(minutes=2), timedelta(seconds=10)
 NAMED_IN_ALL = 1000  # tokens, in each list of a count
 
 Row = Mapping[str, object]
 _COUNTING = "counting the store"
 
 
-class WholeCount:
-    """One count of the whole store, in as many steps as its user likes. Of providers that are not `known` the first 100 that
-    are met are named, the others counted as one.
+async def whole_store(mongo: Mongo, *, known: Collection[str]) -> Whole:
+    """What one pass over all documents shows, in the order in which they lie on the disk. Of providers that are not `known` the
+    first 100 are named, the others counted as one. Raises StoreLost.
     """
-
-    def __init__(self, mongo: Mongo, known: Collection[str], *, size: int = RANGE) -> None:
-        self._mongo = mongo
-        self._known = {*known, UNKNOWN}
-        self._strangers: set[str] = set()
-        self._walk = Walk(mongo, _COUNTING, size=size)
-        self._at = mongo.clock.now()
-        self._took = timedelta(0)
-        self._rows: dict[tuple[str, str], Row] = {}
-
-    async def go_on(self, budget: timedelta) -> Whole | None:
-        """Count for as long as `budget`, one range at least. None: it isn't finished. Raises StoreLost."""
-        begun = self._mongo.clock.boot()
-        while not self._walk.ended:
-            await self._next_range()
-            if (spent := self._mongo.clock.boot() - begun) >= budget and not self._walk.ended:
-                self._took += spent
-                return None
-        self._took += self._mongo.clock.boot() - begun
-        return _whole(list(self._rows.values()), at=self._at, took=self._took)
-
-    async def _next_range(self) -> None:
-        named, left = self._known | self._strangers, STRANGERS_NAMED - len(self._strangers)
-        rows = await self._walk.next(by_provider_and_state(self._mongo.clock.now(), named, strangers=left))
-        for row in rows:
-            before = self._rows.get(key := _key(row))
-            self._rows[key] = row if before is None else _merged(before, row)
-            self._strangers |= {key[0]} - self._known
+    at, begun = mongo.clock.now(), mongo.clock.boot()
+    rows = await within(WHOLE_LIMIT, mongo, by_provider_and_state(at, known), _COUNTING)
+    return Whole(
+        at=at,
+        took=mongo.clock.boot() - begun,
+        states=_states(rows),
+        expired=_sums(rows, "expired"),
+        expired_undue=_sums(rows, "expired_undue"),
+        stuck=_sums(rows, "stuck"),
+        set_aside=_sums(rows, "set_aside"),
+        held=_sums(rows, "held"),
+        ending=_sums(rows, "ending"),
+        refresh_token_expiry=_first_ends(rows),
+        next_due_at=_earliest(rows, "due_at"),
+        last_failures=_newest(rows),
+        needs_reauth_tokens=_dead(rows)[:NAMED_IN_ALL],
+        ending_tokens=_ending(rows)[:NAMED_IN_ALL],
+    )
 
 
 async def due_now(mongo: Mongo, *, known: Collection[str]) -> Due:
     """What is due, from the index; and of its documents, unless there are too many. Raises StoreLost."""
     now = mongo.clock.now()
-    rows = await within_limit(mongo, due_by_provider(now, known), _COUNTING)
+    rows = await within(DUE_LIMIT, mongo, due_by_provider(now, known), _COUNTING)
     pauses = await resting(mongo, above_all=known)
     due = Due(
         at=now,
@@ -87,7 +76,9 @@ async def due_now(mongo: Mongo, *, known: Collection[str]) -> Due:
         waits_since=_earliest(rows, "due_at", without=pauses),
     )
     try:
-        found = await within_limit(mongo, due_documents(now, known), _COUNTING) if due.overdue else []
+        found = (
+            await within(DOCUMENTS_LIMIT, mongo, due_documents(now, known), _COUNTING) if due.overdue else []
+        )
     except TooSlow:
         return due
     return replace(
@@ -105,7 +96,7 @@ async def upcoming(mongo: Mongo) -> Upcoming:
     for step in range(DUE_STEPS):
         start = now + step * DUE_STEP
         after = start if step else start + timedelta(milliseconds=1)  # what is due now is overdue
-        rows = await within_limit(mongo, due_between(after, start + DUE_STEP), _COUNTING)
+        rows = await within(DUE_LIMIT, mongo, due_between(after, start + DUE_STEP), _COUNTING)
         steps.append(sum(_number(row, "count") for row in rows))
         first = first or _earliest(rows, "first")
     return Upcoming(at=now, steps=steps, first=first)
@@ -122,60 +113,16 @@ async def repair_undated(mongo: Mongo, *, limit: int = REPAIRED_AT_ONCE) -> list
         "last_failure.kind": {"$ne": FailureKind.UNREAD.value},
         "$expr": {"$not": [is_usable("$due_at")]},
     }
-    walk, ids = Walk(mongo, "looking for tokens without a date"), list[str]()
-    while not walk.ended and len(ids) < limit:
-        rows = await walk.next(
-            [{"$match": {**undated, **NAMED}}, {"$project": {"_id": 1}}, {"$limit": limit - len(ids)}]
-        )
-        ids += [str(row["_id"]) for row in rows]
+    rows = await within(
+        REPAIR_LIMIT,
+        mongo,
+        [{"$match": {**undated, **NAMED}}, {"$project": {"_id": 1}}, {"$limit": limit}],
+        "looking for tokens without a date",
+    )
+    ids = [str(row["_id"]) for row in rows]
     due_now = {"$set": {"due_at": mongo.clock.now()}}
     done = await update_each(mongo, [Update(ids=ids, condition=undated, change=due_now)])
     return [name for name in ids if name not in done.refused]
-
-
-def _whole(rows: Sequence[Row], *, at: datetime, took: timedelta) -> Whole:
-    return Whole(
-        at=at,
-        took=took,
-        states=_states(rows),
-        **{
-            name: _sums(rows, name)
-            for name in ("expired", "expired_undue", "stuck", "set_aside", "held", "ending")
-        },
-        refresh_token_expiry=_first_ends(rows),
-        next_due_at=_earliest(rows, "due_at"),
-        last_failures=_newest(rows),
-        needs_reauth_tokens=_dead(rows)[:NAMED_IN_ALL],
-        ending_tokens=_ending(rows)[:NAMED_IN_ALL],
-    )
-
-
-def _merged(one: Row, other: Row) -> Row:
-    """Two rows of the same provider and state, each of another range."""
-    row = dict(one)
-    for name, value in other.items():
-        before = one[name]
-        if isinstance(value, int) and isinstance(before, int):
-            row[name] = before + value
-        elif isinstance(value, datetime):
-            row[name] = min(value, before) if isinstance(before, datetime) else value
-        elif isinstance(value, list) and isinstance(before, list):
-            row[name] = _foremost(name, [*before, *value])
-    return row
-
-
-def _foremost(name: str, items: list[Any]) -> list[Any]:
-    """Of a row's named tokens as many as one range would have named: the newest failures, the first ends."""
-    if name == "first_ends":
-        return sorted(items, key=lambda item: item["ends_at"])[:ENDING_NAMED]
-    failed = [
-        (date, item)
-        for item in items
-        if isinstance(date := (item.get("last_failure") or {}).get("at"), datetime)
-    ]
-    others = [item for item in items if not (item.get("last_failure") or {}).get("at")]
-    newest = [item for _, item in sorted(failed, key=itemgetter(0), reverse=True)]
-    return [*newest, *others][:NEWEST_FAILURES]
 
 
 def _earliest(rows: Sequence[Row], field: str, *, without: Collection[str] = ()) -> datetime | None:

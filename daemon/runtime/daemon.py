@@ -13,6 +13,7 @@ from daemon.adapters.event_log import EventLog, loop_errors
 from daemon.adapters.mongo import Refusal
 from daemon.adapters.mongo_inspection import CHOOSE_DATABASE, harmful_indexes, tokens_elsewhere
 from daemon.adapters.mongo_statistics import repair_undated
+from daemon.adapters.mongo_time_limit import TooSlow
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import (
     Event,
@@ -117,6 +118,7 @@ class Daemon:
         self._key_check = KeyCheck(parts.keys, parts.mongo, self._log)
         self._own_row = OwnRow(parts.mongo, parts.keys, parts.journal, self._instance, self._log)
         closing.push_async_callback(parts.mongo.close)
+        closing.callback(parts.counter.close)
         closing.push_async_callback(parts.endpoint.close)
         if unusable := await parts.journal.open():
             self._log.log("journal.unusable", "error", entries=unusable)
@@ -278,7 +280,12 @@ class Daemon:
         """One replica does it for all."""
         if not self._prepared or not self._parts.counter.leads:
             return
-        for token in await repair_undated(self._parts.mongo):
+        try:
+            repaired = await repair_undated(self._parts.mongo)
+        except TooSlow as slow:
+            self._log.log("count.failed", "warning", message=str(slow), do=COUNT_AGED)
+            return
+        for token in repaired:
             self._log.log(
                 "token.undated",
                 "warning",

@@ -1,40 +1,21 @@
-"""The count of a large store: in ranges that end, by one replica for all, and with its age."""
+"""The count of the store: by one replica for all, and with its age."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from bson import Binary, Code, DatetimeMS, Decimal128, Int64, MaxKey, MinKey, ObjectId, encode
-from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 
 from daemon.adapters.mongo import Mongo
 from daemon.adapters.mongo_counter import EVERY, LEASE, Counter
-from daemon.adapters.mongo_shared_count import ROW
-from daemon.adapters.mongo_statistics import WholeCount
-from daemon.adapters.mongo_walk import Walk
+from daemon.adapters.mongo_shared_count import ROW, Counted, SharedCount
 from daemon.domain.event import TokenEnding
 from daemon.domain.secret import Secret
+from daemon.domain.statistics import Due, Upcoming, Whole
 from tests.support.clocks import SetClock
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-IDS: list[Any] = [
-    *(f"a:{n}" for n in range(20)),
-    *(5, -7.5, Int64(2**40), Decimal128("1.5"), True, None, NOW, DatetimeMS(10**15), ObjectId(), b"x"),
-    *(
-        Binary(b"y", 4),
-        Code("x"),
-        {"a": 1},
-        {"a.b": {"c": "$d"}},
-        MinKey(),
-        MaxKey(),
-        "",
-        "$x",
-        "\U0001f511",
-    ),
-    "x" * 2_000_000,
-]
 
 
 @pytest.fixture
@@ -52,80 +33,6 @@ async def mongo(mongod, database_name):
 
 def active(name, **fields):
     return {"_id": name, "provider": "a", "state": "active", **fields}
-
-
-@pytest.mark.parametrize("size", [1, 3, 1000])
-async def test_a_walk_meets_each_document_once_whatever_its_id(mongo, size):
-    """Every type that MongoDB takes for one, a text of two megabytes, and one that is not UTF-8."""
-    await mongo.tokens.insert_many([active(name) for name in IDS])
-    await mongo.tokens.insert_one(RawBSONDocument(encode({"_id": "bQ:"}).replace(b"Q", b"\xff")))
-    walk, seen = Walk(mongo, "walking", size=size), 0
-    while not walk.ended:
-        for row in await walk.next([{"$group": {"_id": None, "count": {"$sum": 1}}}]):
-            seen += row["count"]
-    assert seen == len(IDS) + 1
-
-
-async def test_a_range_is_found_and_counted_by_the_index_of_ids(mongo):
-    """However many documents lie before and behind it."""
-    await mongo.tokens.insert_many([active(f"a:{n:04}") for n in range(1000)])
-    walk = Walk(mongo, "walking", size=10)
-    for _ in range(3):
-        await walk.next([{"$count": "n"}])
-    await mongo.tokens.database.command("profile", 2)
-    await walk.next([{"$count": "n"}])
-    await mongo.tokens.database.command("profile", 0)
-    rows = await mongo.tokens.database["system.profile"].find({"command.aggregate": "tokens"}).to_list()
-    assert len(rows) == 2
-    assert all("IXSCAN" in row["planSummary"] and row["keysExamined"] <= 12 for row in rows)
-
-
-@pytest.mark.parametrize("size", [1, 4, 7])
-async def test_many_ranges_are_counted_as_one(mongo, size):
-    """Sums, earliest dates, the newest failures, and what ends first."""
-    kinds = ["unreadable", "stuck", "unavailable", "rejected"]
-    await mongo.tokens.insert_many(
-        [
-            {
-                "_id": f"p{n % 3}:{n}",
-                "provider": f"p{n % 3}",
-                "state": ["active", "needs_reauth", "paused"][n % 7 % 3],
-                "due_at": NOW + (n - 30) * MINUTE if n % 4 else None,
-                "expires_at": NOW + (n - 25) * MINUTE,
-                "refresh_expires_at": NOW + n * timedelta(hours=1),
-                "consent_ends_at": NOW + n * timedelta(hours=5),
-                "last_failure": {"kind": kinds[n % 4], "code": "c", "message": "m", "at": NOW - n * MINUTE}
-                if n % 2
-                else None,
-            }
-            for n in range(60)
-        ]
-    )
-    one = await WholeCount(mongo, ["p0"]).go_on(MINUTE)
-    assert one is not None
-    assert sum(sum(states.values()) for states in one.states.values()) == 60
-    assert await WholeCount(mongo, ["p0"], size=size).go_on(MINUTE) == one
-
-
-async def test_of_unknown_providers_a_hundred_are_named_over_all_ranges(mongo):
-    """In whichever range they stand; each whole, and the sum is right."""
-    await mongo.tokens.insert_many(
-        [{"_id": f"{n}", "provider": f"p{n % 150:03}", "state": "active"} for n in range(600)]
-    )
-    whole = await WholeCount(mongo, ["p149"], size=50).go_on(MINUTE)
-    assert whole is not None
-    assert len(whole.states) == 1 + 100 + 1
-    assert {sum(states.values()) for name, states in whole.states.items() if name != "unknown"} == {4}
-    assert whole.states["unknown"] == {"active": 49 * 4}
-
-
-async def test_a_count_goes_on_where_it_was(mongo):
-    """A little at each step: none starts from the beginning."""
-    await mongo.tokens.insert_many([active(f"a:{n}") for n in range(9)])
-    count, steps = WholeCount(mongo, (), size=4), 1
-    while (whole := await count.go_on(timedelta(0))) is None:
-        steps += 1
-    assert (whole.states, steps) == ({"a": {"active": 9}}, 3)
 
 
 async def test_one_replica_counts_and_all_see_the_same(mongo):
@@ -148,6 +55,34 @@ async def test_one_replica_counts_and_all_see_the_same(mongo):
     assert (first.at, first.looked_at, first.expired, first.overdue) == (NOW, NOW, {"a": 1}, 1)
     assert first.ending_tokens == [TokenEnding(token="a:2", provider="a", ends_at=ends)]
     assert (await one.step(["a"])).states["a"] == {"active": 3}
+
+
+async def test_a_large_store_is_counted_beside_the_steps(mongo):
+    """None waits for it longer than it has patience."""
+    await mongo.tokens.insert_many([active(f"a:{n}") for n in range(1000)])
+    counter = Counter(mongo, owner="one", patience=timedelta(0))
+    assert await counter.step(["a"]) is None
+    assert counter.pause < EVERY
+    while (counted := await counter.step(["a"])) is None:
+        pass
+    assert counted.states == {"a": {"active": 1000}}
+    assert counter.pause == EVERY
+
+
+async def test_what_was_counted_for_minutes_is_not_counted_again_by_the_next_process(mongo):
+    """Before its time: it goes on with what the one before it has found, as old as that is."""
+    before = SharedCount(mongo, owner="one")
+    await before.lead(MINUTE)
+    whole = Whole(at=NOW - 10 * MINUTE, took=MINUTE, states={"a": {"active": 7}})
+    await before.publish(Counted(whole=whole, due=Due(at=NOW), upcoming=Upcoming(at=NOW)))
+    counter = Counter(mongo, owner="one")
+    counted = await counter.step(["a"])
+    assert counted is not None
+    assert (counted.at, counted.looked_at, counted.states) == (whole.at, NOW, whole.states)
+    mongo.clock.passed = 20 * MINUTE
+    counted = await counter.step(["a"])
+    assert counted is not None
+    assert (counted.at, counted.states) == (NOW + 20 * MINUTE, {})
 
 
 async def test_another_replica_counts_when_the_first_is_gone(mongo):
