@@ -45,6 +45,8 @@ bench: $(VENV)/.dev  ## all measurements, what takes turns in turns; some forty 
 	$(BIN)/python bench/main_job.py --tokens 100000 --latency 100
 	$(BIN)/python bench/stages.py
 	$(BIN)/python bench/growth.py
+	$(BIN)/python bench/count.py
+	$(BIN)/python bench/idle.py
 	$(BIN)/python bench/rivals.py --runs 5
 	$(BIN)/python bench/replicas.py --runs 4
 	$(BIN)/python bench/isolation.py
