@@ -16,7 +16,8 @@ from daemon.domain.statistics import Statistics, Upcoming, Whole, combined
 
 EVERY = timedelta(seconds=15)
 FIRST_EVERY = timedelta(seconds=1)  # as long as nothing was counted yet
-SHARE = 30  # the steps take at most this part of MongoDB's time, and the counts of the whole store as much
+SHARE = 30  # the steps take at most this part of MongoDB's time
+WHOLE_SHARE = 15  # the counts of the whole store at most this one: ten million are counted about once an hour
 PATIENCE = timedelta(seconds=5)  # a small store is counted within the step
 UPCOMING_EVERY = timedelta(minutes=1)
 LEASE = timedelta(minutes=1)  # beyond the next step
@@ -90,12 +91,12 @@ class Counter:
         if self._count.done():
             count, self._count = self._count, None
             now = self._mongo.clock.boot()
-            self._count_after = now + SHARE * (now - self._begun)  # also after one that failed
+            self._count_after = now + WHOLE_SHARE * (now - self._begun)  # also after one that failed
             self._take(count.result(), ended=now)
 
     def _take(self, whole: Whole, *, ended: timedelta) -> None:
         """`ended`: when it was counted, by the boot clock."""
-        self._whole, self._count_after = whole, ended + SHARE * whole.took
+        self._whole, self._count_after = whole, ended + WHOLE_SHARE * whole.took
 
     def close(self) -> None:
         """End a count that goes on."""

@@ -21,7 +21,7 @@ MISSED = (
     3  # periods without a good sweep, or a lane's failed passes in a row, before we say that we are not ready
 )
 STUCK_AFTER = timedelta(seconds=30)  # beyond the missed periods: a sweep that waits for MongoDB ends by then
-# A count of a large store takes 30 times MongoDB's time for it, and is shown until the next one has ended.
+# The next count of a large store comes after 15 times as long as the last one took.
 COUNT_LATE, COUNT_LATE_SHARE = timedelta(minutes=5), 120
 LONGEST_ID = 1_000  # an `_id` that another writer made can be of any length
 STRANGERS = 100  # providers that are not configured and yet named one by one
