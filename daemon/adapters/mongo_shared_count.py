@@ -15,7 +15,7 @@ from pymongo.errors import DuplicateKeyError
 from daemon.adapters.mongo import Mongo, Refusal
 from daemon.domain.statistics import Due, Upcoming, Whole
 
-ROW = "refreshd:count"  # beside the instances' rows, none of whose ids holds a colon
+ROW = "refreshd:count"  # beside the rows of providers, none of whose names holds a colon
 LONGEST = 8 * 1024 * 1024  # characters
 
 
@@ -47,7 +47,7 @@ class SharedCount:
             {"until": {"$gt": now + timedelta(days=1)}},
         ]
         lease = {"kind": "count", "owner": self._owner, "until": now + for_}
-        taken = self._mongo.instances.update_one({"_id": ROW, "$or": free}, {"$set": lease}, upsert=True)
+        taken = self._mongo.providers.update_one({"_id": ROW, "$or": free}, {"$set": lease}, upsert=True)
         try:
             await self._mongo.tried(taken)
         except DuplicateKeyError:
@@ -61,7 +61,7 @@ class SharedCount:
         text = _COUNTED.dump_json(counted).decode()
         ours = {"_id": ROW, "owner": self._owner}
         with suppress(Refusal):
-            await self._mongo.tried(self._mongo.instances.update_one(ours, {"$set": {"counted": text}}))
+            await self._mongo.tried(self._mongo.providers.update_one(ours, {"$set": {"counted": text}}))
 
     async def read(self) -> Counted | None:
         """What was stored last. Raises StoreLost."""
@@ -69,7 +69,7 @@ class SharedCount:
             "counted": {"$cond": [{"$lte": [_length("$counted"), LONGEST]}, "$counted", ""]}
         }
         try:
-            row = await self._mongo.tried(self._mongo.instances.find_one({"_id": ROW}, fields))
+            row = await self._mongo.tried(self._mongo.providers.find_one({"_id": ROW}, fields))
         except Refusal:
             return None
         text = (row or {}).get("counted")

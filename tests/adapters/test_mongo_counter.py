@@ -114,7 +114,7 @@ async def test_another_replica_counts_when_the_first_is_gone(mongo):
 )
 async def test_what_another_program_wrote_into_the_row_stops_no_count(mongo, row):
     """It is counted anew."""
-    await mongo.instances.insert_one({"_id": ROW, **row})
+    await mongo.providers.insert_one({"_id": ROW, **row})
     await mongo.tokens.insert_one(active("a:1"))
     counted = await Counter(mongo, owner="one").step(["a"])
     assert counted is not None
@@ -123,7 +123,7 @@ async def test_what_another_program_wrote_into_the_row_stops_no_count(mongo, row
 
 async def test_what_another_program_wrote_is_not_read_by_the_others(mongo):
     """They know nothing until the count is written again."""
-    await mongo.instances.insert_one({"_id": ROW, "owner": "one", "until": NOW + MINUTE, "counted": "x"})
+    await mongo.providers.insert_one({"_id": ROW, "owner": "one", "until": NOW + MINUTE, "counted": "x"})
     assert await Counter(mongo, owner="other").step(["a"]) is None
 
 
