@@ -1,4 +1,4 @@
-"""How many renewals the log tells one by one: a large store would write more lines than anybody reads or pays for.
+"""How many renewals are logged one by one: a large store would write more lines than anybody reads or pays for.
 
 Only `token.renewed` is ever left out. Every trouble has its line, and the metrics count all.
 """
@@ -10,7 +10,7 @@ from daemon.adapters.event_log import EventLog
 from daemon.domain.event import Event, TokenRenewed
 
 LINES_A_SECOND = 100
-AT_ONCE = 1000  # so that the herd of a small store is told whole
+AT_ONCE = 1000  # a small store that is due as a whole is logged as a whole
 
 
 class SampledLog:

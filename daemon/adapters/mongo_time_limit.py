@@ -1,4 +1,4 @@
-"""Questions that read much of the store, with a time limit: that MongoDB is slow to answer one is no loss of the store."""
+"""Questions that read much of the store, with a time limit: a slow answer does not mean that the store is lost."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
