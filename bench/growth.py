@@ -76,6 +76,7 @@ def _of(stored: int, *, rounds: int) -> dict[str, float]:
                 key=tokens.key,
                 sweep_every=sweep_every,
                 concurrency=256,
+                level="debug",  # each renewal has its line
             )
 
         with daemon("idle", "15s") as idle:

@@ -116,6 +116,7 @@ def _run(options: argparse.Namespace, *, seed: int, attacked: bool) -> Run:
                 key=tokens.key,
                 sweep_every="1s",
                 concurrency=256,
+                level="debug",  # each renewal has its line
             )
         )
         daemon.await_ready()

@@ -68,6 +68,7 @@ def _run(count: int, *, beside: bool) -> float:
             key=healthy.key,
             sweep_every="1s",
             concurrency=256,
+            level="debug",  # each renewal has its line
         ) as daemon:
             daemon.await_ready()
             time.sleep(1)

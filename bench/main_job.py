@@ -157,7 +157,7 @@ def _run(bench: Bench, variant: Variant, *, concurrency: int, limit: float) -> S
             raise SystemExit("the tokens could not be made due in time: this machine is too busy")
         before = _before(bench, daemons)
         await_true(
-            lambda: sum(daemon.count("token.renewed") for daemon in daemons) >= count,
+            lambda: bench.endpoint.requests() - before.requests >= count and bench.tokens.renewed() >= count,
             limit=limit,
             why=f"not all of {count} tokens were renewed; the daemon's log: {daemons[0].tail()}",
         )

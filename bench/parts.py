@@ -209,7 +209,7 @@ class Endpoint(_Part):
 
 class DaemonProcess(_Part):
     """`python -m daemon run` on a configuration of its own: log as JSON into a file, metrics and journal on. Providers,
-    by name, share the requests in flight evenly.
+    by name, share the requests in flight evenly. At level `info` only a sample of the renewals is logged.
     """
 
     def __init__(
@@ -222,6 +222,7 @@ class DaemonProcess(_Part):
         key: bytes,
         sweep_every: str,
         concurrency: int,
+        level: str = "info",
     ) -> None:
         home.mkdir(mode=0o700)
         self._port = free_port()
@@ -234,7 +235,7 @@ class DaemonProcess(_Part):
             f'[refresh]\nsweep_every = "{sweep_every}"\nconcurrency = {concurrency}\n'
             f'[keys]\nactive = "{KEY_ID}"\nring = {{ {KEY_ID} = "{b64encode(key).decode()}" }}\n'
             f"[server]\nport = {self._port}\n"
-            '[log]\nformat = "json"\nlevel = "debug"\n'  # at info, many renewals are told in a sample
+            f'[log]\nformat = "json"\nlevel = "{level}"\n'
             + "".join(
                 f'[providers.{name}]\ntoken_url = "{url}"\nclient_auth = "basic"\n'
                 'client_id = "bench"\nclient_secret = "s3cret/+"\n'

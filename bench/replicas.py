@@ -207,6 +207,7 @@ def _daemon(
         key=tokens.key,
         sweep_every=f"{SWEEP.seconds}s",
         concurrency=options.concurrency,
+        level="debug",  # each renewal has its line
     )
 
 

@@ -260,7 +260,7 @@ def _unwritable(write: _Write) -> Unusable | None:
 def _swap(document: Document, write: _Write) -> UpdateOne:
     """The write for the document as it is now; what its state, its lease or its owner's fields forbid is left out."""
     state = document.get("state")
-    fields = _allowed(write.written.fields, state, write.change)
+    fields = dict(_allowed(write.written.fields, state, write.change))
     field = write.claim.spent_field
     unchanged: dict[str, object] = {
         field: {"$eq": document.get(field)},
@@ -278,7 +278,7 @@ def _swap(document: Document, write: _Write) -> UpdateOne:
     return UpdateOne({"_id": write.claim.token.id, **unchanged}, _update(fields))
 
 
-def _allowed(fields: Mapping[str, object], state: object, change: Change) -> dict[str, object]:
+def _allowed(fields: Mapping[str, object], state: object, change: Change) -> Mapping[str, object]:
     """What may be set where this `state` is stored: an operator's pause stays, and only a success ends a rest."""
     if state == State.PAUSED.value:
         return {name: value for name, value in fields.items() if name != "state"} | {"due_at": None}
@@ -287,7 +287,7 @@ def _allowed(fields: Mapping[str, object], state: object, change: Change) -> dic
             **fields,
             **({"state": State.ACTIVE.value} if isinstance(change, Renewed) else {"due_at": None}),
         }
-    return dict(fields)
+    return fields
 
 
 def _update(fields: Mapping[str, object]) -> dict[str, object]:

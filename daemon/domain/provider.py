@@ -185,7 +185,7 @@ class Definition:
         """Whether a document may name the grant `stored`. Applications write documents, and only the configuration gives
         them the client's own authority. (A document that names no grant is read as if it named `refresh_token`.)
         """
-        return stored in (Grant.REFRESH_TOKEN, self.grant, *self.grants)
+        return stored in (Grant.REFRESH_TOKEN, self.grant) or stored in self.grants
 
     def grant_of(self, stored: str) -> Grant:
         """How a token is renewed whose document names the grant `stored`. One that isn't allowed is never used."""
