@@ -6,7 +6,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK    = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help run test parts clocks lint types audit fuzz check faults bench dist advisories lock clean
+.PHONY: help run test operations clocks lint types audit fuzz check faults bench dist advisories lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -15,15 +15,15 @@ run: $(VENV)/.run  ## the daemon on config.example.toml: embedded MongoDB, sandb
 	@exec $(BIN)/refreshd --config config.example.toml run
 
 PYTEST = $(BIN)/python -m pytest -p no:cacheprovider
-HERE   = tests --ignore=tests/parts
+HERE   = tests --ignore=tests/operations
 PAIRED = -m "not long and not alone" --numprocesses 2 --dist worksteal $(HERE)
 
 test: $(VENV)/.dev  ## every test that needs nothing but Python, against a real MongoDB
 	$(PYTEST) $(PAIRED)
 	$(PYTEST) -m "alone and not long" $(HERE)
 
-parts: $(VENV)/.dev  ## the tests beside foreign programs: Prometheus, Chromium, PM2, systemd, proxies
-	$(PYTEST) tests/parts
+operations: $(VENV)/.dev  ## the tests beside foreign programs: Prometheus, Chromium, PM2, systemd, proxies
+	$(PYTEST) tests/operations
 
 clocks: $(VENV)/.dev  ## the tests under other dates; CLOCKS="leap-day decade" for some dates
 	$(BIN)/python -m tests.support.moved_clocks $(CLOCKS) -- $(PAIRED)
@@ -43,7 +43,7 @@ fuzz: $(VENV)/.dev  ## made-up replies, streams and documents; SECONDS=3600 for 
 	$(BIN)/python -m tests.fuzz.hunt --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
 check: SEED = 1
-check: lint types audit fuzz parts test  ## all of the above
+check: lint types audit fuzz operations test  ## all of the above
 
 faults: $(VENV)/.dev  ## the long form of the fault tests
 	$(BIN)/python -m pytest -m long -o addopts="--strict-markers --import-mode=importlib" -v tests/faults
@@ -56,7 +56,7 @@ bench: $(VENV)/.dev  ## all measurements, what takes turns in turns; some forty 
 	$(BIN)/python bench/growth.py
 	$(BIN)/python bench/count.py
 	$(BIN)/python bench/idle.py
-	$(BIN)/python bench/rivals.py --runs 5
+	$(BIN)/python bench/compare_rivals.py --runs 5
 	$(BIN)/python bench/replicas.py --runs 4
 	$(BIN)/python bench/isolation.py
 	$(BIN)/python bench/hostile.py

@@ -20,12 +20,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from parts import DaemonProcess, Mongod, await_true
-from report import Report, table
+from support.processes import DaemonProcess, Mongod, await_true
+from support.report import Report, table
 
-from daemon.adapters.embedded_mongod import MongodMissing
-from daemon.adapters.mongo import DUE_INDEX, Mongo
-from daemon.adapters.mongo_statistics import repair_undated
+from daemon.adapters.mongo.connection import DUE_INDEX, Mongo
+from daemon.adapters.mongo.embedded_mongod import MongodMissing
+from daemon.adapters.mongo.statistics import repair_undated
 from daemon.domain.secret import Secret
 from daemon.runtime.clock import Clock
 

@@ -18,11 +18,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
 
-from parts import PROVIDER, DaemonProcess, Endpoint, Mongod, await_true
-from report import Report, table
-from tokens import WINDOW, Tokens
+from support.processes import PROVIDER, DaemonProcess, Endpoint, Mongod, await_true
+from support.report import Report, table
+from support.tokens import WINDOW, Tokens
 
-from daemon.adapters.embedded_mongod import MongodMissing
+from daemon.adapters.mongo.embedded_mongod import MongodMissing
 
 DUE = 100
 TIMED = 200

@@ -21,14 +21,14 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from parts import PROVIDER, DaemonProcess, Endpoint, Mongod, await_true, get
-from report import Report, spread, table
-from tokens import Tokens
+from support.processes import PROVIDER, DaemonProcess, Endpoint, Mongod, await_true, get
+from support.report import Report, spread, table
+from support.tokens import Tokens
 
-from daemon.adapters.embedded_mongod import HOST, MongodMissing
+from daemon.adapters.mongo.embedded_mongod import HOST, MongodMissing
 
 ATTACK = Path(__file__).with_name("attack.py")
-FLOOD = Path(__file__).parents[1] / "tests/adapters/flood.py"
+FLOOD = Path(__file__).parents[1] / "tests/adapters/token_endpoint/flood.py"
 EVIL = "evil"
 FLOODS = 32  # endless replies with each herd
 EVERY = timedelta(seconds=5)  # a herd falls due

@@ -18,11 +18,11 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
-from parts import PROVIDER, DaemonProcess, Mongod
-from report import Report, table
-from tokens import Tokens
+from support.processes import PROVIDER, DaemonProcess, Mongod
+from support.report import Report, table
+from support.tokens import Tokens
 
-from daemon.adapters.embedded_mongod import MongodMissing
+from daemon.adapters.mongo.embedded_mongod import MongodMissing
 
 START = WARM_UP = timedelta(seconds=15)
 COUNTED = timedelta(seconds=60)

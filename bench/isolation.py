@@ -16,11 +16,11 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from parts import PROVIDER, DaemonProcess, Endpoint, Mongod, await_true
-from report import Report, spread, table
-from tokens import Tokens
+from support.processes import PROVIDER, DaemonProcess, Endpoint, Mongod, await_true
+from support.report import Report, spread, table
+from support.tokens import Tokens
 
-from daemon.adapters.embedded_mongod import HOST, MongodMissing
+from daemon.adapters.mongo.embedded_mongod import HOST, MongodMissing
 
 SILENT = "silent"
 LEAD = timedelta(seconds=2)

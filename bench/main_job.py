@@ -19,12 +19,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from main_job_table import Sample, of_rest, of_runs
-from parts import PROVIDER, DaemonProcess, Endpoint, Mongod, Usage, await_true
-from report import Report
-from tokens import WINDOW, Tokens
+from support.main_job_table import Sample, of_rest, of_runs
+from support.processes import PROVIDER, DaemonProcess, Endpoint, Mongod, Usage, await_true
+from support.report import Report
+from support.tokens import WINDOW, Tokens
 
-from daemon.adapters.embedded_mongod import MongodMissing
+from daemon.adapters.mongo.embedded_mongod import MongodMissing
 
 LEAD = timedelta(seconds=2)  # from the order "due then" to the moment: the order is not part of the job
 SETTLE = timedelta(seconds=1)  # the first count of the store is over, the last journal entry forgotten

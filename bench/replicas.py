@@ -24,14 +24,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple, Protocol, Self
 
-from parts import KEY_ID, PROVIDER, DaemonProcess, Endpoint, Mongod, await_true
 from pymongo import UpdateOne
 from pymongo.database import Database
-from report import Report, table
-from tokens import Tokens
+from support.processes import KEY_ID, PROVIDER, DaemonProcess, Endpoint, Mongod, await_true
+from support.report import Report, table
+from support.tokens import Tokens
 
-from daemon.adapters.embedded_mongod import MongodMissing
 from daemon.adapters.keyring import KeyRing
+from daemon.adapters.mongo.embedded_mongod import MongodMissing
 from daemon.sandbox import Sandbox, SandboxOptions
 
 SWEEP = timedelta(seconds=1)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from daemon.runtime.definitions import shipped
+from daemon.runtime.config.providers.definitions import shipped
 from tests.providers.samples import VARIABLES
 from tests.refreshing.populations import POPULATIONS, of_definition
 from tests.refreshing.simulation import Day, Figures, Population

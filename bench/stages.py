@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import TypeVar
 
 import aiohttp
-from parts import KEY_ID, PROVIDER, Endpoint, Mongod
-from report import Report, spread, table
-from tokens import Tokens
+from support.processes import KEY_ID, PROVIDER, Endpoint, Mongod
+from support.report import Report, spread, table
+from support.tokens import Tokens
 
-from daemon.adapters import event_log
-from daemon.adapters.journal import SqliteJournal
+from daemon.adapters.journal.journal import SqliteJournal
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.metrics import Metrics
-from daemon.adapters.mongo import Mongo
-from daemon.adapters.mongo_store import MongoStore
-from daemon.adapters.token_endpoint import TokenEndpoint
+from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.store import MongoStore
+from daemon.adapters.telemetry import event_log
+from daemon.adapters.telemetry.metrics import Metrics
+from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
 from daemon.domain.change import Change
 from daemon.domain.claim import Claim, Recorded
 from daemon.domain.dialect import Reply, read
@@ -38,9 +38,9 @@ from daemon.domain.policy import decide
 from daemon.domain.provider import Provider
 from daemon.domain.request import Request, refresh_request
 from daemon.domain.secret import Secret
-from daemon.refreshing.telling import told
+from daemon.refreshing.reporting import told
 from daemon.runtime.clock import Clock
-from daemon.runtime.definitions import read_definition
+from daemon.runtime.config.providers.definitions import read_definition
 
 IN_FLIGHT = 256
 T = TypeVar("T")

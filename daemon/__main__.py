@@ -4,8 +4,8 @@ import logging
 import sys
 
 from daemon.commands.app import NAME, invoke
-from daemon.commands.failure import Exit, explained, in_json, unexpected
-from daemon.commands.terminal import Said, say
+from daemon.commands.support.failure import Exit, explained, in_json, unexpected
+from daemon.commands.support.terminal import Said, say
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ def main() -> int:
 
 def _trace(error: Exception) -> None:
     """Where it came from, masked like a log line: exceptions quote what they choke on."""
-    from daemon.adapters.redaction import Redaction  # noqa: PLC0415  bugs only
+    from daemon.adapters.telemetry.redaction import Redaction  # noqa: PLC0415  bugs only
 
     say(*Redaction().exception(error).splitlines())
 

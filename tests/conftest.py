@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from pymongo import MongoClient
 
-from daemon.adapters.embedded_mongod import HOST, OPTIONS, REPLICA_SET, spawn_mongod
+from daemon.adapters.mongo.embedded_mongod import HOST, OPTIONS, REPLICA_SET, spawn_mongod
 
 
 @pytest.fixture(scope="session")

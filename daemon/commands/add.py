@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from daemon.adapters.mongo_consents import Added, Refused
-from daemon.adapters.mongo_registry import NoSuchToken
-from daemon.commands.access import (
+from daemon.adapters.mongo.admin.consents import Added, Refused
+from daemon.adapters.mongo.admin.tokens import NoSuchToken
+from daemon.commands.support.access import (
     Access,
     known_providers,
     open_store,
@@ -20,17 +20,17 @@ from daemon.commands.access import (
     stored_id,
     unknown_provider,
 )
-from daemon.commands.failure import Exit, Failed
-from daemon.commands.options import Options
-from daemon.commands.output import Output, moment
-from daemon.commands.terminal import say
+from daemon.commands.support.failure import Exit, Failed
+from daemon.commands.support.options import Options
+from daemon.commands.support.output import Output, moment
+from daemon.commands.support.terminal import say
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
 from daemon.domain.due import Timing, first_due
 from daemon.domain.expiry import end_of
 from daemon.domain.provider import Provider
-from daemon.domain.target import NotSendable, token_url
 from daemon.domain.token import State, Token, token_id
-from daemon.runtime.settings import Settings
+from daemon.domain.token_url import NotSendable, token_url
+from daemon.runtime.config.settings import Settings
 
 LARGEST_INPUT = 1 << 20  # bytes; a token response has some thousand
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")

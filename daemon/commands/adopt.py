@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Callable
 
-from daemon.adapters.mongo_adoption import adopt as adopt_claims
-from daemon.adapters.mongo_adoption import owners, running_claims
-from daemon.commands.access import Access, open_store, read_settings
-from daemon.commands.failure import Exit, Failed
-from daemon.commands.options import Options
-from daemon.commands.output import Output
-from daemon.commands.state_directory import living_instance
-from daemon.runtime.settings import Settings
+from daemon.adapters.mongo.admin.adoption import adopt as adopt_claims
+from daemon.adapters.mongo.admin.adoption import owners, running_claims
+from daemon.commands.support.access import Access, open_store, read_settings
+from daemon.commands.support.failure import Exit, Failed
+from daemon.commands.support.options import Options
+from daemon.commands.support.output import Output
+from daemon.commands.support.state_directory import living_instance
+from daemon.runtime.config.settings import Settings
 
 
 def adopt(options: Options, *, instance: str, confirm: Callable[[str], bool] | None) -> int:

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from daemon import __version__
-from daemon.commands.failure import Exit, Failed
-from daemon.commands.options import Options
-from daemon.commands.terminal import say
+from daemon.commands.support.failure import Exit, Failed
+from daemon.commands.support.options import Options
+from daemon.commands.support.terminal import say
 from daemon.domain.token import State
 from daemon.domain.visible import typed, visible
 
@@ -148,8 +148,8 @@ def _command(
 
 
 def _duration(text: str) -> timedelta:
-    from daemon.runtime.fields import duration
-    from daemon.runtime.problem import Wrong
+    from daemon.runtime.config.fields import duration
+    from daemon.runtime.config.problems import Wrong
 
     try:
         return duration(text)
@@ -179,7 +179,7 @@ def _asking(*, yes: bool) -> Callable[[str], bool] | None:
 
 def _providers() -> Iterator[str]:
     """For completion."""
-    from daemon.runtime.shipped_tables import shipped_tables
+    from daemon.runtime.config.providers.shipped_tables import shipped_tables
 
     yield from sorted(shipped_tables())
 
@@ -252,8 +252,8 @@ def _list(
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many tokens.")] = None,
 ) -> int:
     """List the stored tokens; with --json one object a line. Never a secret."""
-    from daemon.adapters.mongo_registry import Wanted
-    from daemon.commands.listing import list_tokens
+    from daemon.adapters.mongo.admin.tokens import Wanted
+    from daemon.commands.list import list_tokens
 
     wanted = Wanted(
         provider=provider,
@@ -275,7 +275,7 @@ def _show(
     reveal: Annotated[Field | None, typer.Option(help="Print this secret instead. It is audited.")] = None,
 ) -> int:
     """Show one token; never a secret, but for --reveal."""
-    from daemon.commands.listing import show
+    from daemon.commands.list import show
 
     return show(options, name=id, reveal=reveal)
 
@@ -304,7 +304,7 @@ def _refresh(
 @_command(app, "pause", audited=True)
 def _pause(options: Options, *, targets: Targets) -> int:
     """Let tokens or providers rest: nothing of theirs is refreshed until they are resumed."""
-    from daemon.commands.resting import pause
+    from daemon.commands.pause import pause
 
     return pause(options, targets=targets)
 
@@ -324,7 +324,7 @@ def _resume(
     ] = None,
 ) -> int:
     """Make paused tokens active and due now, or end a provider's pause. Also wakes a token that needs_reauth."""
-    from daemon.commands.resting import resume, resume_rejected
+    from daemon.commands.pause import resume, resume_rejected
 
     if rejected_since is not None:
         return resume_rejected(options, targets=targets, since=rejected_since)
@@ -345,7 +345,7 @@ def _remove(
     yes: Yes = False,
 ) -> int:
     """Forget tokens for good. The grants live on at their providers."""
-    from daemon.commands.resting import remove
+    from daemon.commands.pause import remove
 
     if bool(ids) == (account is not None):
         raise typer.BadParameter("give ids, or --account")
@@ -425,7 +425,7 @@ def _journal_replay(
     Copy journal.db-wal along with it: that holds what was kept last. Neither is changed. No provider is asked.
     Exit code 1 where a reply could not be used.
     """
-    from daemon.commands.journal_replay import replay
+    from daemon.commands.support.journal_replay import replay
 
     return replay(options, file=file, everything=everything, old_entries=old_entries)
 

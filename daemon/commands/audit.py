@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
-from daemon.adapters.audit import Record, Wanted, count_records, records
-from daemon.commands.access import Access, open_store, read_settings
-from daemon.commands.failure import Exit
-from daemon.commands.options import Options
-from daemon.commands.output import Output
+from daemon.adapters.mongo.audit import Record, Wanted, count_records, records
+from daemon.commands.support.access import Access, open_store, read_settings
+from daemon.commands.support.failure import Exit
+from daemon.commands.support.options import Options
+from daemon.commands.support.output import Output
 from daemon.domain.visible import visible
-from daemon.runtime.settings import Settings
+from daemon.runtime.config.settings import Settings
 
 _ACTION = 18  # columns: the longest action that is common
 _INDENT = " " * 21  # below the action, behind the time

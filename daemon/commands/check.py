@@ -2,16 +2,16 @@
 
 import asyncio
 
-from daemon.commands.access import read_settings
 from daemon.commands.checks.keys import check_ring
 from daemon.commands.checks.machine import check_state
 from daemon.commands.checks.providers import check_providers, check_token_urls
 from daemon.commands.checks.report import Report, show
 from daemon.commands.checks.secrets import check_secrets
 from daemon.commands.checks.store import check_store
-from daemon.commands.options import Options
-from daemon.commands.output import Output
-from daemon.runtime.problem import SettingsInvalid
+from daemon.commands.support.access import read_settings
+from daemon.commands.support.options import Options
+from daemon.commands.support.output import Output
+from daemon.runtime.config.problems import SettingsInvalid
 
 
 def check(options: Options) -> int:

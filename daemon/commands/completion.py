@@ -5,11 +5,11 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-from daemon.commands.access import open_store, read_settings
-from daemon.commands.options import Options
+from daemon.commands.support.access import open_store, read_settings
+from daemon.commands.support.options import Options
 from daemon.domain.secret import Secret
 from daemon.domain.visible import typed, visible
-from daemon.runtime.settings import Settings
+from daemon.runtime.config.settings import Settings
 
 MOST = 50
 PATIENCE = timedelta(seconds=1)

@@ -7,17 +7,17 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from daemon.adapters.journal import JournalDamaged
-from daemon.adapters.journal_file import Listed, discard, listed, revealed
+from daemon.adapters.journal.inspection import Listed, discard, listed, revealed
+from daemon.adapters.journal.journal import JournalDamaged
 from daemon.adapters.keyring import Unopenable
-from daemon.commands.access import open_store, read_settings
-from daemon.commands.failure import Exit, Failed
-from daemon.commands.options import Options
-from daemon.commands.output import Column, Output
-from daemon.commands.state_directory import without_daemon
+from daemon.commands.support.access import open_store, read_settings
+from daemon.commands.support.failure import Exit, Failed
+from daemon.commands.support.options import Options
+from daemon.commands.support.output import Column, Output
+from daemon.commands.support.state_directory import without_daemon
 from daemon.domain.dialect import Reply
 from daemon.runtime.bootstrap import key_ring
-from daemon.runtime.settings import Settings
+from daemon.runtime.config.settings import Settings
 
 _COLUMNS = (
     Column("Entry"),

@@ -8,13 +8,13 @@ from base64 import b64encode
 from collections.abc import Callable
 
 from daemon.adapters.keyring import KEY_BYTES, KeyRing
-from daemon.adapters.mongo_contents import LIMIT
-from daemon.adapters.mongo_keys import CheckValue, Proof, prove, renew_check_value
-from daemon.commands.access import Access, open_store, read_settings
-from daemon.commands.failure import Exit, Failed
-from daemon.commands.options import Options
-from daemon.commands.output import Column, Output
-from daemon.runtime.settings import Settings
+from daemon.adapters.mongo.admin.contents import LIMIT
+from daemon.adapters.mongo.keys import CheckValue, Proof, prove, renew_check_value
+from daemon.commands.support.access import Access, open_store, read_settings
+from daemon.commands.support.failure import Exit, Failed
+from daemon.commands.support.options import Options
+from daemon.commands.support.output import Column, Output
+from daemon.runtime.config.settings import Settings
 
 READER_FIELD = "access_token"
 _COLUMNS = (

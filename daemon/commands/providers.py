@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
 
-from daemon.commands.access import known_providers, read_settings, unknown_provider
-from daemon.commands.failure import Exit
-from daemon.commands.options import Options
-from daemon.commands.output import Column, Output, span
+from daemon.commands.support.access import known_providers, read_settings, unknown_provider
+from daemon.commands.support.failure import Exit
+from daemon.commands.support.options import Options
+from daemon.commands.support.output import Column, Output, span
 from daemon.domain.provider import ClientAuth, Definition, Grant, Provider, Rotation, Sign, VariableKind
-from daemon.runtime.definitions import shipped
-from daemon.runtime.settings import Settings, config_path
+from daemon.runtime.config.providers.definitions import shipped
+from daemon.runtime.config.settings import Settings, config_path
 
 _COLUMNS = (
     Column("Name"),

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from datetime import timedelta
 from enum import Enum
 
-from daemon.adapters.mongo_registry import MongoRegistry, NoSuchToken, Progress
-from daemon.commands.access import check_targets, open_store, read_settings, stored_id
-from daemon.commands.failure import Exit
-from daemon.commands.listing import no_such_token
-from daemon.commands.options import Options
-from daemon.commands.output import Output, span
+from daemon.adapters.mongo.admin.tokens import MongoRegistry, NoSuchToken, Progress
+from daemon.commands.list import no_such_token
+from daemon.commands.support.access import check_targets, open_store, read_settings, stored_id
+from daemon.commands.support.failure import Exit
+from daemon.commands.support.options import Options
+from daemon.commands.support.output import Output, span
 from daemon.domain.token import Failure, FailureKind, State
-from daemon.runtime.settings import Settings
+from daemon.runtime.config.settings import Settings
 
 _LOOK_EVERY = timedelta(milliseconds=200)
 _LOOKED_AT_ONCE = 1000

@@ -8,19 +8,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from daemon import __version__
-from daemon.adapters.embedded_mongod import MongodFailed, MongodMissing
-from daemon.adapters.event_log import Format, configure, is_json
-from daemon.adapters.journal import JournalDamaged, JournalFull
-from daemon.adapters.mongo import StoreUriInvalid
-from daemon.commands.failure import Exit, in_parts, unexpected
-from daemon.commands.terminal import say
+from daemon.adapters.journal.journal import JournalDamaged, JournalFull
+from daemon.adapters.mongo.connection import StoreUriInvalid
+from daemon.adapters.mongo.embedded_mongod import MongodFailed, MongodMissing
+from daemon.adapters.telemetry.event_log import Format, configure, is_json
+from daemon.commands.support.failure import Exit, in_parts, unexpected
+from daemon.commands.support.terminal import say
+from daemon.runtime.config.settings import Settings, SettingsInvalid, load
 from daemon.runtime.confinement import confine
 from daemon.runtime.daemon import Daemon
-from daemon.runtime.filesystem import caution
-from daemon.runtime.health import PortTaken
-from daemon.runtime.instance import StateHeld, StateUnusable, take
 from daemon.runtime.service_manager import ServiceManager
-from daemon.runtime.settings import Settings, SettingsInvalid, load
+from daemon.runtime.state.filesystem import caution
+from daemon.runtime.state.instance import StateHeld, StateUnusable, take
+from daemon.runtime.web.server import PortTaken
 
 # A renewal makes hundreds of objects that die young and in no cycle: looking for cycles after every 700 is wasted.
 GC_THRESHOLDS = (50_000, 20, 50)

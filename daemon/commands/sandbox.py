@@ -5,8 +5,8 @@ import errno
 import json
 import signal
 
-from daemon.commands.failure import Exit, Failed
-from daemon.runtime.port_holder import port_holder
+from daemon.commands.support.failure import Exit, Failed
+from daemon.runtime.web.port_holder import port_holder
 from daemon.sandbox import Sandbox, SandboxOptions
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
-from daemon.domain.brake import Pause
+from daemon.domain.circuit_breaker import Pause
 from daemon.domain.dialect import Reply
 from daemon.domain.token import FailureKind, Token
 

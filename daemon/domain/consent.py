@@ -11,7 +11,7 @@ from datetime import datetime
 
 from daemon.domain.consent_ends import Ends, read_ends
 from daemon.domain.provider import Definition, Grant
-from daemon.domain.response_parser import Body
+from daemon.domain.reply_body import Body
 from daemon.domain.secret import Secret
 from daemon.domain.sender_constraint import is_sender_constrained, names_a_key
 from daemon.domain.token_response import (

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from daemon.domain.expiry import end_of, jwt_end
 from daemon.domain.provider import Definition, ExpiryUnit
-from daemon.domain.response_parser import Body
+from daemon.domain.reply_body import Body
 from daemon.domain.token_response import at_path
 
 _MS = "ms|millis|milliseconds"

@@ -28,11 +28,10 @@ from daemon.domain.refusal import (
     refusal_of,
     says_not_dead,
 )
-from daemon.domain.response_parser import Body, Parsed, parse
+from daemon.domain.reply_body import Body, Parsed, parse
 from daemon.domain.secret import Secret, masked, spellings
 from daemon.domain.sender_constraint import is_sender_constrained
 from daemon.domain.sign import any_shown, shown
-from daemon.domain.target import redirect_target
 from daemon.domain.token import Token
 from daemon.domain.token_response import (
     access_end,
@@ -45,6 +44,7 @@ from daemon.domain.token_response import (
     scope,
 )
 from daemon.domain.token_trace import brings_refresh_token, may_be_a_grant
+from daemon.domain.token_url import redirect_target
 
 _DEAD = frozenset({"invalid_grant"})
 # One token's client or scope may differ from the others'; a client that nobody knows is everybody's.

@@ -14,8 +14,8 @@ from itertools import islice
 
 from daemon.domain.answer import Cause
 from daemon.domain.provider import Definition, Provider
+from daemon.domain.reply_body import Body, Parsed
 from daemon.domain.request import form_value
-from daemon.domain.response_parser import Body, Parsed
 from daemon.domain.secret import MASK, Secret, masked
 from daemon.domain.sign import any_shown, is_known_value, shown_value
 from daemon.domain.token import Token

@@ -8,8 +8,8 @@ from datetime import datetime
 from urllib.parse import quote_plus
 
 from daemon.domain.provider import BodyFormat, ClientAuth, Grant, Provider
-from daemon.domain.target import NotSendable, filled, fills_host, is_allowed, token_url
 from daemon.domain.token import Token
+from daemon.domain.token_url import NotSendable, filled, fills_host, is_allowed, token_url
 
 _SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
 _ASCII = {code: "+" if chr(code) == " " else f"%{code:02X}" for code in range(128) if chr(code) not in _SAFE}

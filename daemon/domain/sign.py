@@ -3,7 +3,7 @@
 import json
 
 from daemon.domain.provider import Definition, Sign
-from daemon.domain.response_parser import Body
+from daemon.domain.reply_body import Body
 from daemon.domain.token_response import at_path
 
 LONGEST_TEXT = 500  # characters that a sign's pattern is searched in, so that its cost is bounded

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from daemon.domain.expiry import end_of, jwt_end
 from daemon.domain.provider import Definition
-from daemon.domain.response_parser import Body
+from daemon.domain.reply_body import Body
 from daemon.domain.token_trace import sounds_like_refresh_token
 
 ASSUMED_LIFETIME = timedelta(hours=1)  # where neither the reply nor the definition tells: the commonest one

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 
-from daemon.domain.response_parser import Parsed, embedded
+from daemon.domain.reply_body import Parsed, embedded
 from daemon.domain.secret import MASK
 from daemon.domain.word import is_readable
 

@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from daemon.domain.answer import Answer, Cause, Granted, Unavailable
-from daemon.domain.brake import Brake, Pause, Reason, alike_by, is_healthy, is_proven, probe_size
+from daemon.domain.circuit_breaker import Brake, Pause, Reason, alike_by, is_healthy, is_proven, probe_size
 from daemon.domain.claim import Batch, Claim, SetAside, StoreLost
 from daemon.domain.event import InFlight, ProviderPaused, ProviderThrottled, TokenUnreadable
 from daemon.domain.provider import Provider
 from daemon.domain.quarantine import Quarantine
 from daemon.domain.token import Token
-from daemon.refreshing.lookahead import Lookahead
 from daemon.refreshing.ports import Clock, Journal, Observe, Pace, Pauses, Store
+from daemon.refreshing.prefetch import Lookahead
 from daemon.refreshing.refresher import Refresher
+from daemon.refreshing.reporting import unexpected
 from daemon.refreshing.spare import Spare
-from daemon.refreshing.telling import unexpected
 
 BUG_REST, LONGEST_BUG_REST = timedelta(minutes=5), timedelta(hours=6)
 SHYNESS = timedelta(milliseconds=500)  # how long the first answer is waited for before many more are asked

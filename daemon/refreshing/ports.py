@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from daemon.domain.answer import Answer
-from daemon.domain.brake import Pause, Reason
 from daemon.domain.change import Change
+from daemon.domain.circuit_breaker import Pause, Reason
 from daemon.domain.claim import Batch, Claim, Entry, Recorded, Survey
 from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.event import Event

@@ -12,10 +12,10 @@ from daemon.domain.event import ProviderAnswered, TokenScheduled
 from daemon.domain.policy import decide
 from daemon.domain.provider import Provider
 from daemon.domain.request import refresh_request
-from daemon.domain.target import NotSendable
 from daemon.domain.token import Token
+from daemon.domain.token_url import NotSendable
 from daemon.refreshing.ports import Chance, Clock, Endpoint, Journal, Observe, Store, Weigh
-from daemon.refreshing.telling import brings_successor, told
+from daemon.refreshing.reporting import brings_successor, told
 
 LARGE_REPLY = 16 * 1024  # bytes: reading 256 KB may take 50 ms
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from daemon.domain.brake import Pause
+from daemon.domain.circuit_breaker import Pause
 from daemon.domain.claim import Entry, StoreLost
 from daemon.domain.event import (
     Event,
@@ -31,7 +31,7 @@ from daemon.domain.secret import masked
 from daemon.refreshing.lane import Lane, report
 from daemon.refreshing.ports import Clock, Journal, Observe, Store
 from daemon.refreshing.refresher import Refresher
-from daemon.refreshing.telling import unexpected
+from daemon.refreshing.reporting import unexpected
 
 REPLAYED_AT_ONCE = 256
 STUCK_AFTER = timedelta(seconds=30)  # a command of MongoDB's has ended by then, if only by its timeout

@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from daemon import __version__
-from daemon.adapters.event_log import EventLog
-from daemon.adapters.journal import SqliteJournal
+from daemon.adapters.journal.journal import SqliteJournal
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.log_sampling import SampledLog
-from daemon.adapters.metrics import Metrics
-from daemon.adapters.mongo import Mongo
-from daemon.adapters.mongo_counter import Counter
-from daemon.adapters.mongo_pauses import MongoPauses
-from daemon.adapters.mongo_store import MongoStore
-from daemon.adapters.pace import LeakyPace
-from daemon.adapters.token_endpoint import TokenEndpoint
+from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.counter import Counter
+from daemon.adapters.mongo.pauses import MongoPauses
+from daemon.adapters.mongo.store import MongoStore
+from daemon.adapters.telemetry.event_log import EventLog
+from daemon.adapters.telemetry.last_hour import LastHour
+from daemon.adapters.telemetry.log_sampling import SampledLog
+from daemon.adapters.telemetry.metrics import Metrics
+from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
+from daemon.adapters.token_endpoint.rate_limiter import LeakyPace
 from daemon.domain.due import Timing
 from daemon.domain.event import Event
 from daemon.domain.provider import Provider
@@ -27,10 +28,9 @@ from daemon.refreshing.refresher import Refresher
 from daemon.refreshing.spare import Spare
 from daemon.refreshing.sweep import Sweeper, Tally
 from daemon.runtime.clock import Clock
-from daemon.runtime.instance import Instance
-from daemon.runtime.last_hour import LastHour
-from daemon.runtime.provider_settings import most_in_flight
-from daemon.runtime.settings import RefreshSettings, Settings
+from daemon.runtime.config.providers.provider_settings import most_in_flight
+from daemon.runtime.config.settings import RefreshSettings, Settings
+from daemon.runtime.state.instance import Instance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,13 +9,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from daemon import __version__
-from daemon.adapters.audit import Audit, Record
-from daemon.adapters.embedded_mongod import EmbeddedMongod, MongodFailed
-from daemon.adapters.event_log import EventLog, loop_errors
-from daemon.adapters.mongo import Refusal
-from daemon.adapters.mongo_inspection import CHOOSE_DATABASE, harmful_indexes, tokens_elsewhere
-from daemon.adapters.mongo_statistics import repair_undated
-from daemon.adapters.mongo_time_limit import TooSlow
+from daemon.adapters.mongo.admin.preflight import CHOOSE_DATABASE, harmful_indexes, tokens_elsewhere
+from daemon.adapters.mongo.audit import Audit, Record
+from daemon.adapters.mongo.connection import Refusal
+from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod, MongodFailed
+from daemon.adapters.mongo.statistics import repair_undated
+from daemon.adapters.mongo.time_limit import TooSlow
+from daemon.adapters.telemetry.event_log import EventLog, loop_errors
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import (
     Event,
@@ -31,18 +31,18 @@ from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.statistics import Statistics
 from daemon.runtime.bootstrap import Parts, assemble, key_ring
+from daemon.runtime.config.fields import told
+from daemon.runtime.config.providers.provider_settings import most_in_flight
+from daemon.runtime.config.reload import moved_token_urls, needs_restart, secrets_of
+from daemon.runtime.config.settings import Settings, SettingsInvalid
 from daemon.runtime.demo import Demo
-from daemon.runtime.fields import told
-from daemon.runtime.health import HealthServer
-from daemon.runtime.instance import Instance
 from daemon.runtime.key_check import KeyCheck
 from daemon.runtime.own_row import OwnRow
-from daemon.runtime.provider_settings import most_in_flight
-from daemon.runtime.reload import moved_token_urls, needs_restart, secrets_of
 from daemon.runtime.schedule import Schedule
 from daemon.runtime.service_manager import ServiceManager
-from daemon.runtime.settings import Settings, SettingsInvalid
-from daemon.runtime.view import View
+from daemon.runtime.state.instance import Instance
+from daemon.runtime.web.server import HealthServer
+from daemon.runtime.web.status import View
 from daemon.runtime.who import who
 
 COUNT_AGED = "renewals go on; the figures of the whole store grow old until a count succeeds"

@@ -9,11 +9,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.mongo import Mongo
+from daemon.adapters.mongo.connection import Mongo
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
-from daemon.runtime.definitions import shipped
-from daemon.runtime.settings import DemoSettings
+from daemon.runtime.config.providers.definitions import shipped
+from daemon.runtime.config.settings import DemoSettings
 from daemon.sandbox import Sandbox, SandboxOptions
 
 PROVIDER = "sandbox"

@@ -7,10 +7,10 @@ wrong key could not be opened once the right one is back. So an unproved ring ne
 import asyncio
 from datetime import timedelta
 
-from daemon.adapters.event_log import EventLog
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.mongo import Mongo, Refusal
-from daemon.adapters.mongo_keys import NOT_THE_KEY, Proof, keep_check_value, prove
+from daemon.adapters.mongo.connection import Mongo, Refusal
+from daemon.adapters.mongo.keys import NOT_THE_KEY, Proof, keep_check_value, prove
+from daemon.adapters.telemetry.event_log import EventLog
 from daemon.domain.claim import StoreLost
 from daemon.runtime.bootstrap import Keys
 

@@ -5,12 +5,12 @@ from collections.abc import Awaitable
 from datetime import datetime
 
 from daemon import __version__
-from daemon.adapters.event_log import EventLog
-from daemon.adapters.journal import SqliteJournal
-from daemon.adapters.mongo import Mongo, Refusal
-from daemon.adapters.mongo_instances import InstanceRow, forget_silent_instances, report_instance
+from daemon.adapters.journal.journal import SqliteJournal
+from daemon.adapters.mongo.connection import Mongo, Refusal
+from daemon.adapters.mongo.instances import InstanceRow, forget_silent_instances, report_instance
+from daemon.adapters.telemetry.event_log import EventLog
 from daemon.runtime.bootstrap import Keys
-from daemon.runtime.instance import Instance
+from daemon.runtime.state.instance import Instance
 
 
 class OwnRow:

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from daemon.adapters.audit import Who
+from daemon.adapters.mongo.audit import Who
 
 _LOGIN = Path("/proc/self/loginuid")
 _NO_LOGIN = 2**32 - 1  # what the kernel says of a process that no login has started

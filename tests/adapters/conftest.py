@@ -1,5 +1,5 @@
 """Fixtures that several files of this room share."""
 
-from tests.adapters.mongo_bench import bench, database
+from tests.adapters.mongo.mongo_bench import bench, database
 
 __all__ = ["bench", "database"]

@@ -139,7 +139,7 @@ def syslog(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as home, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
         log.bind(f"{home}/log")
-        monkeypatch.setattr("daemon.commands.access.SYSLOG", Path(home, "log"))
+        monkeypatch.setattr("daemon.commands.support.access.SYSLOG", Path(home, "log"))
 
         def receive() -> None:
             while line := log.recv(65_536).decode():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.commands.audit_log import AuditLog
+from daemon.commands.support.audit_log import AuditLog
 from daemon.runtime.who import who
 from tests.support import wall_clock
 

@@ -15,7 +15,7 @@ import threading
 import pytest
 from pymongo import MongoClient
 
-from daemon.adapters.mongo import DUE_INDEX
+from daemon.adapters.mongo.connection import DUE_INDEX
 from tests.certificates import Certified
 from tests.support import wall_clock
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from daemon.runtime.health import PROBES
-from daemon.runtime.sections import RefreshSettings, ServerSettings
-from daemon.runtime.settings import SHORTEST_BEARER, load
+from daemon.runtime.config.sections import RefreshSettings, ServerSettings
+from daemon.runtime.config.settings import SHORTEST_BEARER, load
+from daemon.runtime.web.server import PROBES
 from tests.support.environment import ROOT
 
 CONTAINERFILE = ROOT / "deploy" / "container" / "Containerfile"

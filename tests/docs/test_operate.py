@@ -13,7 +13,7 @@ import typer
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from daemon.adapters.metrics import Metrics
+from daemon.adapters.telemetry.metrics import Metrics
 from daemon.commands.app import app
 from daemon.domain.statistics import Statistics
 from tests.e2e.daemon_process import Installation

@@ -22,7 +22,7 @@ from daemon.domain.dialect import Reply, read
 from daemon.domain.provider import Definition, Grant, Provider, Rotation
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
-from daemon.runtime.definitions import (
+from daemon.runtime.config.providers.definitions import (
     DefinitionTable,
     ShapeTable,
     SignTable,
@@ -30,8 +30,8 @@ from daemon.runtime.definitions import (
     read_definition,
     shipped,
 )
-from daemon.runtime.provider_settings import ProviderTable
-from daemon.runtime.settings import load
+from daemon.runtime.config.providers.provider_settings import ProviderTable
+from daemon.runtime.config.settings import load
 from tests.support.environment import bare
 
 DOCUMENT = "providers.md"

@@ -21,11 +21,11 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.token_document import token_of
+from daemon.adapters.mongo.token_document import token_of
 from daemon.domain.due import Timing, first_look
 from daemon.domain.provider import Provider
 from daemon.domain.token import State
-from daemon.runtime.definitions import shipped
+from daemon.runtime.config.providers.definitions import shipped
 from tests.support import wall_clock
 
 DOCUMENT = "reading-tokens.md"

@@ -19,9 +19,9 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from daemon.adapters.embedded_mongod import CLOSED, HOST, OPTIONS, REPLICA_SET, spawn_mongod
-from daemon.adapters.mongo import Mongo
-from daemon.adapters.mongo_inspection import needless_rights
+from daemon.adapters.mongo.admin.preflight import needless_rights
+from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.embedded_mongod import CLOSED, HOST, OPTIONS, REPLICA_SET, spawn_mongod
 from daemon.domain.secret import Secret
 from daemon.runtime.clock import Clock
 from daemon.sandbox import Sandbox, SandboxOptions

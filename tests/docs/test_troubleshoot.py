@@ -18,9 +18,9 @@ from daemon.domain.answer import Answer, Misconfigured, Rejected, Unavailable, U
 from daemon.domain.dialect import Reply, read
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
-from daemon.domain.target import token_url
 from daemon.domain.token import FailureKind, State, Token
-from daemon.runtime.definitions import shipped
+from daemon.domain.token_url import token_url
+from daemon.runtime.config.providers.definitions import shipped
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.e2e.daemon_process import Installation
 from tests.support.environment import bare
@@ -106,8 +106,8 @@ def test_what_a_consent_must_ask_for_is_what_the_definitions_note():
 def test_every_code_of_a_request_that_had_no_answer_is_explained():
     """Each code that our own code gives."""
     files = (
-        "adapters/unanswered.py",
-        "adapters/token_endpoint.py",
+        "adapters/token_endpoint/no_reply.py",
+        "adapters/token_endpoint/endpoint.py",
         "refreshing/refresher.py",
         "domain/dialect.py",
     )

@@ -10,7 +10,7 @@ from daemon.domain.dialect import Reply, read
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
-from daemon.runtime.definitions import shipped
+from daemon.runtime.config.providers.definitions import shipped
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 

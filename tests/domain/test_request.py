@@ -24,8 +24,8 @@ from daemon.domain.provider import (
 from daemon.domain.request import form_encoded, form_value
 from daemon.domain.request import refresh_request as request_at
 from daemon.domain.secret import Secret
-from daemon.domain.target import NotSendable
 from daemon.domain.token import State, Token
+from daemon.domain.token_url import NotSendable
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 URL = "https://login.acme.test/token"

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from pymongo import AsyncMongoClient
 
-from daemon.adapters.embedded_mongod import HOST, spawn_mongod
+from daemon.adapters.mongo.embedded_mongod import HOST, spawn_mongod
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.support import wall_clock
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.adapters.embedded_mongod import HOST, spawn_mongod
+from daemon.adapters.mongo.embedded_mongod import HOST, spawn_mongod
 from tests.certificates import Certified
 
 

@@ -23,19 +23,20 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 
 from daemon.__main__ import main
-from daemon.adapters import token_endpoint
-from daemon.adapters.exchange import Exchange
-from daemon.adapters.journal import SqliteJournal
-from daemon.adapters.mongo_bulk import Updated
-from daemon.adapters.mongo_due import Look
-from daemon.adapters.mongo_store import MongoStore
-from daemon.adapters.token_endpoint import TokenEndpoint
+from daemon.adapters.journal.journal import SqliteJournal
+from daemon.adapters.mongo.bulk import Updated
+from daemon.adapters.mongo.due import Look
+from daemon.adapters.mongo.store import MongoStore
+from daemon.adapters.token_endpoint import endpoint as token_endpoint
+from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
+from daemon.adapters.token_endpoint.exchange import Exchange
 from daemon.domain.change import Change
 from daemon.domain.claim import Batch, Claim, Entry, Recorded
 from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.provider import Provider
 from daemon.domain.request import Request
-from daemon.runtime import bootstrap, settings
+from daemon.runtime import bootstrap
+from daemon.runtime.config import settings
 
 CRASHED = 137
 FREEZE = "freeze:"  # before a point: stop there until SIGCONT

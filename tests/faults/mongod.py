@@ -13,7 +13,7 @@ from typing import Any, Self
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.errors import PyMongoError
 
-from daemon.adapters.embedded_mongod import HOST, OPTIONS, REPLICA_SET, spawn_mongod
+from daemon.adapters.mongo.embedded_mongod import HOST, OPTIONS, REPLICA_SET, spawn_mongod
 
 # A new primary one second after the old one's death; MongoDB's own settings take ten.
 FAST_ELECTIONS = {"electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 500, "heartbeatTimeoutSecs": 1}

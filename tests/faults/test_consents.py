@@ -22,13 +22,13 @@ from typing import Any
 
 from pymongo import AsyncMongoClient, UpdateOne
 
-from daemon.adapters.journal import SqliteJournal
+from daemon.adapters.journal.journal import SqliteJournal
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.mongo import Mongo
-from daemon.adapters.mongo_pauses import MongoPauses
-from daemon.adapters.mongo_store import MongoStore
-from daemon.adapters.pace import LeakyPace
-from daemon.adapters.token_document import token_of
+from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.pauses import MongoPauses
+from daemon.adapters.mongo.store import MongoStore
+from daemon.adapters.mongo.token_document import token_of
+from daemon.adapters.token_endpoint.rate_limiter import LeakyPace
 from daemon.domain.claim import Claim, StoreLost
 from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.due import Timing

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from bench.attack import attack
-from daemon.runtime.doorkeeper import LIMITS
+from daemon.runtime.web.client_limits import LIMITS
 from tests.e2e.daemon_process import DaemonProcess
 from tests.faults.stage import Stage
 

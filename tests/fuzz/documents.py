@@ -6,13 +6,13 @@ from bson.errors import InvalidBSON
 from hypothesis import strategies as st
 
 from daemon.adapters.keyring import Unopenable
-from daemon.adapters.token_document import IllTyped, token_of, written
+from daemon.adapters.mongo.token_document import IllTyped, token_of, written
 from daemon.domain.dialect import NoReply, read
 from daemon.domain.due import first_look
 from daemon.domain.policy import decide
 from daemon.domain.request import refresh_request
-from daemon.domain.target import NotSendable
-from tests.adapters.test_mongo_documents import FIELDS, VALUES, document
+from daemon.domain.token_url import NotSendable
+from tests.adapters.mongo.test_documents import FIELDS, VALUES, document
 from tests.domain.replies import ASKED, reply
 from tests.fuzz.exchange import (
     CLIENT_SECRET,

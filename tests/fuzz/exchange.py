@@ -5,7 +5,7 @@ from functools import cache
 import bson
 
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.token_document import written
+from daemon.adapters.mongo.token_document import written
 from daemon.domain.answer import Answer
 from daemon.domain.change import Change, Postponed, Retired, Withheld
 from daemon.domain.dialect import NoReply, Reply, read
@@ -14,7 +14,7 @@ from daemon.domain.policy import decide
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
-from daemon.runtime.definitions import shipped
+from daemon.runtime.config.providers.definitions import shipped
 from tests.domain.replies import ASKED, PLAIN
 
 SENT_REFRESH = "1//0gQ7Sent+Refresh/8Xk2~vB-nW4zT6yR"

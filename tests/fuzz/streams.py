@@ -4,7 +4,12 @@ from itertools import pairwise
 
 from hypothesis import strategies as st
 
-from daemon.adapters.incoming import LARGEST_FRAMING, LARGEST_HEAD, LARGEST_REPLY, Incoming
+from daemon.adapters.token_endpoint.response_parser import (
+    LARGEST_FRAMING,
+    LARGEST_HEAD,
+    LARGEST_REPLY,
+    Incoming,
+)
 from tests.fuzz import cost
 from tests.fuzz.bodies import written
 

@@ -13,10 +13,10 @@ from base64 import b64decode, b64encode
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from daemon.adapters.token_endpoint import TokenEndpoint
+from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
 from daemon.domain.provider import Grant
 from daemon.domain.request import Request, refresh_request
-from daemon.runtime.definitions import shipped
+from daemon.runtime.config.providers.definitions import shipped
 from tests.providers import samples
 from tests.providers.wire import CLOCK, Heard, endpoint, heard
 

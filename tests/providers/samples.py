@@ -7,7 +7,7 @@ from typing import Any
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
-from daemon.runtime.definitions import shipped
+from daemon.runtime.config.providers.definitions import shipped
 
 CLIENT_ID = "app/7+a:b c"
 CLIENT_SECRET = "s/e+c:r e%t&=?"

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.token_document import written
-from daemon.adapters.token_endpoint import TokenEndpoint
+from daemon.adapters.mongo.token_document import written
+from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
 from daemon.domain.answer import Answer
 from daemon.domain.change import Change
 from daemon.domain.consent import read_consent

@@ -1,7 +1,7 @@
 """The table of expectations is whole."""
 
 from daemon.domain.provider import Grant
-from daemon.runtime.definitions import shipped
+from daemon.runtime.config.providers.definitions import shipped
 from daemon.sandbox import recorded
 from tests.providers.expectations import ROWS, STANDARD
 

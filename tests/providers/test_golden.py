@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.adapters.token_endpoint import TokenEndpoint
+from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
 from daemon.domain.due import Timing, first_due, first_look
 from daemon.domain.provider import Grant
 from daemon.domain.request import refresh_request
-from daemon.domain.target import NotSendable, token_url
-from daemon.runtime.definitions import shipped
+from daemon.domain.token_url import NotSendable, token_url
+from daemon.runtime.config.providers.definitions import shipped
 from tests.providers import samples
 from tests.providers.golden import FILES, WATCHED, golden
 from tests.providers.wire import CLOCK, endpoint

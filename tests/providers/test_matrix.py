@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.adapters.incoming import LARGEST_REPLY
+from daemon.adapters.token_endpoint.response_parser import LARGEST_REPLY
 from daemon.domain.answer import Granted, Misconfigured, Rejected, Unread
 from daemon.domain.change import Postponed, Renewed, Retired, Withheld
 from daemon.domain.consent import read_consent

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from time import monotonic
 from urllib.parse import urlsplit
 
-from daemon.adapters.token_endpoint import TokenEndpoint
+from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
 from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.request import Request
 from tests.support import wall_clock

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from daemon.domain.brake import Pause, Reason, is_proven, probe_after
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
+from daemon.domain.circuit_breaker import Pause, Reason, is_proven, probe_after
 from daemon.domain.claim import Batch, Claim, Entry, Recorded, SetAside, StoreLost, Survey, Unusable
 from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.due import Timing

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.domain.brake import Reason
+from daemon.domain.circuit_breaker import Reason
 from daemon.domain.dialect import NoReply
 from daemon.domain.provider import Definition
 from daemon.domain.token import Doubt, State

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.domain.brake import Reason
+from daemon.domain.circuit_breaker import Reason
 from daemon.domain.claim import SetAside, StoreLost
 from daemon.domain.dialect import Reply
 from daemon.domain.event import (
@@ -17,7 +17,7 @@ from daemon.domain.event import (
     TokenUnreadable,
 )
 from daemon.domain.token import FailureKind
-from daemon.refreshing.lookahead import MOST_AHEAD
+from daemon.refreshing.prefetch import MOST_AHEAD
 from tests.refreshing.fakes import answered, granted, provider
 
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.adapters.pace import LeakyPace
-from daemon.domain.brake import OUTAGES, Pause, Reason
+from daemon.adapters.token_endpoint.rate_limiter import LeakyPace
+from daemon.domain.circuit_breaker import OUTAGES, Pause, Reason
 from daemon.domain.claim import StoreLost, Unusable
 from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.event import (

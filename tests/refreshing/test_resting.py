@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from daemon.domain.brake import OUTAGES, Pause, Reason
+from daemon.domain.circuit_breaker import OUTAGES, Pause, Reason
 from daemon.domain.event import ProviderPaused, ProviderResumed, TokenRenewed
 from daemon.domain.provider import Definition
 from daemon.domain.token import Doubt

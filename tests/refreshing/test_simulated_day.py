@@ -5,7 +5,7 @@ One seed runs with every test run. `bench/simulated_day.py --seeds 1000` runs as
 
 import pytest
 
-from daemon.runtime.definitions import shipped
+from daemon.runtime.config.providers.definitions import shipped
 from tests.providers.samples import VARIABLES
 from tests.refreshing.populations import POPULATIONS, of_definition
 from tests.refreshing.simulation import HOUR, MINUTE, Day, Figures, Population, Spell

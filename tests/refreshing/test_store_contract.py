@@ -9,8 +9,8 @@ import pytest
 from pymongo import MongoClient
 
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.mongo import Mongo
-from daemon.adapters.mongo_store import MongoStore
+from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.store import MongoStore
 from daemon.domain.answer import Granted
 from daemon.domain.change import Postponed, Renewed, Retired, Scheduled
 from daemon.domain.claim import Claim, Entry, Recorded

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.domain.brake import Pause, Reason
+from daemon.domain.circuit_breaker import Pause, Reason
 from daemon.domain.claim import SetAside
 from daemon.domain.event import (
     InternalError,

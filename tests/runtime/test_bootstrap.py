@@ -6,7 +6,7 @@ import pytest
 
 from daemon.domain.provider import Definition, Provider
 from daemon.runtime.bootstrap import _hold
-from daemon.runtime.sections import RefreshSettings
+from daemon.runtime.config.sections import RefreshSettings
 
 SETTINGS = RefreshSettings(
     sweep_every=timedelta(seconds=10),

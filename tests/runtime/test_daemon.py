@@ -16,20 +16,20 @@ from typing import Any
 import aiohttp
 import pytest
 
-from daemon.adapters.audit import Audit, Wanted, Who, records
-from daemon.adapters.embedded_mongod import MongodFailed
-from daemon.adapters.event_log import configure
-from daemon.adapters.mongo import Mongo
+from daemon.adapters.mongo.audit import Audit, Wanted, Who, records
+from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.embedded_mongod import MongodFailed
+from daemon.adapters.telemetry.event_log import configure
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import Event, InternalError, TokenInDoubt
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.secret import Secret
 from daemon.runtime.clock import Clock
+from daemon.runtime.config.reload import moved_token_urls
+from daemon.runtime.config.sections import DemoSettings
+from daemon.runtime.config.settings import RefreshSettings, Settings, SettingsInvalid
 from daemon.runtime.daemon import Daemon
-from daemon.runtime.reload import moved_token_urls
-from daemon.runtime.sections import DemoSettings
 from daemon.runtime.service_manager import ServiceManager
-from daemon.runtime.settings import RefreshSettings, Settings, SettingsInvalid
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.faults.mongod import Mongod
 from tests.faults.stage import Stage

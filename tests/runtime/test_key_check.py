@@ -8,7 +8,7 @@ import pytest
 from pymongo import MongoClient
 
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.mongo import Mongo
+from daemon.adapters.mongo.connection import Mongo
 from daemon.domain.claim import StoreLost
 from daemon.domain.secret import Secret
 from daemon.runtime.bootstrap import Keys

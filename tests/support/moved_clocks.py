@@ -14,7 +14,7 @@ from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory
 
-from daemon.adapters.embedded_mongod import find_mongod
+from daemon.adapters.mongo.embedded_mongod import find_mongod
 from tests.support import wall_clock
 
 LIBRARY = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
@@ -32,7 +32,7 @@ ZONE = {"TZ": "Europe/Berlin"}  # a machine's own; refreshd knows UTC alone
 
 # mongod has libfaketime in its environment, which must be empty; and a daemon can have one moved clock only.
 IMPOSSIBLE = (
-    "tests/adapters/test_embedded_mongod.py::test_its_secrets_are_only_in_private_files",
+    "tests/adapters/mongo/test_embedded_mongod.py::test_its_secrets_are_only_in_private_files",
     "tests/faults/test_clock.py",
 )
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from daemon.adapters.mongo_contents import duplicates, look_for_due, strangers, unclaimable
-from daemon.commands.access import Access
+from daemon.adapters.mongo.admin.contents import duplicates, look_for_due, strangers, unclaimable
 from daemon.commands.checks.report import Report
+from daemon.commands.support.access import Access
 from daemon.domain.provider import Provider
 
 

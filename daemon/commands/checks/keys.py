@@ -1,12 +1,12 @@
 """The key ring: each key seals and opens, and is the one that the store was sealed with."""
 
 from daemon.adapters.keyring import KeyRing, Unopenable
-from daemon.adapters.mongo_contents import LIMIT, keys_in_use, shown
-from daemon.adapters.mongo_keys import NOT_THE_KEY, CheckValue, Proof, prove
-from daemon.commands.access import Access
+from daemon.adapters.mongo.admin.contents import LIMIT, keys_in_use, shown
+from daemon.adapters.mongo.keys import NOT_THE_KEY, CheckValue, Proof, prove
 from daemon.commands.checks.report import Report
-from daemon.commands.failure import Exit
-from daemon.runtime.settings import Settings
+from daemon.commands.support.access import Access
+from daemon.commands.support.failure import Exit
+from daemon.runtime.config.settings import Settings
 
 PUT_BACK = "Put the key that sealed this store back under its id, and give a new key an id of its own."
 

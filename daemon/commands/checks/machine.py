@@ -6,13 +6,13 @@ import stat
 from contextlib import closing
 from pathlib import Path
 
-from daemon.adapters.room import allocated, room_for, shortage
+from daemon.adapters.journal.disk_reserve import allocated, room_for, shortage
 from daemon.adapters.trusted_files import Untrusted, open_mode, trust
 from daemon.commands.checks.report import Report
-from daemon.commands.failure import Exit
+from daemon.commands.support.failure import Exit
 from daemon.runtime.clock import Clock
-from daemon.runtime.filesystem import filesystem_at, is_remote, mounts
-from daemon.runtime.settings import Settings
+from daemon.runtime.config.settings import Settings
+from daemon.runtime.state.filesystem import filesystem_at, is_remote, mounts
 
 
 def check_state(settings: Settings, report: Report) -> None:

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-from daemon.adapters.reach import Place, Unreached, reach
+from daemon.adapters.egress.reach import Place, Unreached, reach
 from daemon.commands.checks.report import Report
 from daemon.domain.provider import Provider
-from daemon.domain.target import NotSendable, is_loopback, token_url
-from daemon.runtime.provider_settings import overcommitted
-from daemon.runtime.settings import Settings
+from daemon.domain.token_url import NotSendable, is_loopback, token_url
+from daemon.runtime.config.providers.provider_settings import overcommitted
+from daemon.runtime.config.settings import Settings
 
 WITHIN = timedelta(seconds=10)  # for all token URLs together
 

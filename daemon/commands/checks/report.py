@@ -4,9 +4,9 @@ import sys
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from daemon.commands.failure import Exit
-from daemon.commands.output import Output
-from daemon.runtime.problem import Problem
+from daemon.commands.support.failure import Exit
+from daemon.commands.support.output import Output
+from daemon.runtime.config.problems import Problem
 
 _MARKS = {"ok": "✓", "problem": "✗", "warning": "!", "not tried": "-"}
 _STYLES = {"ok": "green", "problem": "bold red", "warning": "yellow", "not tried": "dim"}

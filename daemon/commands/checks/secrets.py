@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
 from daemon.commands.checks.report import Report
-from daemon.commands.failure import Exit
+from daemon.commands.support.failure import Exit
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
-from daemon.runtime.settings import Settings
+from daemon.runtime.config.settings import Settings
 
 _EXAMPLE_IDS = ("...", "YOUR-CLIENT-ID")
 # A reference to a secret store that was taken for the secret itself.

@@ -3,9 +3,8 @@
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from daemon.adapters.mongo import LoginRefused, Refusal
-from daemon.adapters.mongo_contents import TooLong
-from daemon.adapters.mongo_inspection import (
+from daemon.adapters.mongo.admin.contents import TooLong
+from daemon.adapters.mongo.admin.preflight import (
     CHOOSE_DATABASE,
     due_index_is_right,
     harmful_indexes,
@@ -14,15 +13,16 @@ from daemon.adapters.mongo_inspection import (
     tokens_elsewhere,
     write_with_majority,
 )
-from daemon.commands.access import Access, open_store
+from daemon.adapters.mongo.connection import LoginRefused, Refusal
 from daemon.commands.checks.documents import check_claims, check_duplicates, check_strangers
 from daemon.commands.checks.keys import check_missing_keys, check_stored_keys
 from daemon.commands.checks.machine import check_clock
 from daemon.commands.checks.report import Report
-from daemon.commands.failure import Exit
+from daemon.commands.support.access import Access, open_store
+from daemon.commands.support.failure import Exit
 from daemon.domain.claim import StoreLost
-from daemon.runtime.problem import SettingsInvalid
-from daemon.runtime.settings import Settings
+from daemon.runtime.config.problems import SettingsInvalid
+from daemon.runtime.config.settings import Settings
 
 Step = Callable[[Access, Report], Awaitable[None]]
 

@@ -1,0 +1,1 @@
+"""The way out to other machines: names, addresses, TLS. Other wings may use it."""

@@ -1,0 +1,76 @@
+"""The care that a journal's file takes which somebody else may have made.
+
+A SQLite file brings SQL of its own: a view is run when it is read, a trigger when it is written to. So its tables are
+compared with ours before any other statement, and nothing is read from a file that has anything else. And a name may
+lead to something that is no file of its size: a pipe, a device, a link, or holes without an end.
+"""
+
+import os
+import re
+import sqlite3
+import stat
+from functools import cache
+from pathlib import Path
+
+from daemon.adapters.journal.disk_reserve import shortage
+from daemon.adapters.journal.sql import SCHEMA
+
+_LISTED = "select type, name, sql from sqlite_schema limit 100"
+_COMMENT = re.compile(r"--[^\n]*")
+_AROUND = re.compile(r"\s*([(),;=])\s*")
+_STEPS = 100_000  # of SQLite's machine between two looks at what is left
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_HOLES = 256 << 20  # bytes: the room that a journal reserves may be a hole in its copy
+_PIECE = 1 << 20
+_LEAST_STEPS = 10_000_000  # and one more for each byte: a row of a journal takes far fewer than it has bytes
+
+
+def distrust(database: sqlite3.Connection, *, size: int) -> None:
+    """Prepare to read a file of `size` bytes by an unknown author: none of its SQL runs with side effects, and no
+    statement runs without an end.
+    """
+    database.execute("pragma trusted_schema = off")
+    database.execute("pragma cell_size_check = on")
+    looks = iter(range((_LEAST_STEPS + size) // _STEPS))
+    database.set_progress_handler(lambda: next(looks, None) is None, _STEPS)
+
+
+def require_ours(database: sqlite3.Connection) -> None:
+    """Raise sqlite3.DatabaseError unless the file has a journal's tables and nothing else."""
+    found = {(kind, name, _plain(str(sql))) for kind, name, sql in database.execute(_LISTED)}
+    if foreign := sorted(str(name) for _, name, _ in found - _ours()):
+        raise sqlite3.DatabaseError(f"{foreign[0]!r} in it is not as in a journal")
+    if not any(name == "entries" for _, name, _ in found):
+        raise sqlite3.DatabaseError("it has no table of entries")
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a regular file as far as it went when it was opened. Raises OSError, whose `strerror` says why in words."""
+    if not stat.S_ISREG(source.lstat().st_mode):
+        raise OSError(0, "it is a link, a pipe or a device: name the file itself")
+    with os.fdopen(os.open(source, _READ), "rb") as file:
+        found = os.fstat(file.fileno())
+        if found.st_size > _HOLES + 2 * 512 * found.st_blocks:
+            raise OSError(
+                0, "most of it is holes, and no journal: `cp --sparse=never` makes a file without any"
+            )
+        if (lack := shortage(target.parent, asked=found.st_size)) is not None:
+            raise OSError(0, f"{lack}; TMPDIR can name another directory")
+        with target.open("xb") as copy:
+            for start in range(0, found.st_size, _PIECE):
+                copy.write(file.read(min(_PIECE, found.st_size - start)))
+
+
+@cache
+def _ours() -> frozenset[tuple[str, str, str]]:
+    database = sqlite3.connect(":memory:")
+    try:
+        database.executescript(SCHEMA)
+        return frozenset((kind, name, _plain(sql)) for kind, name, sql in database.execute(_LISTED))
+    finally:
+        database.close()
+
+
+def _plain(sql: str) -> str:
+    """Without comments and layout, which versions differ in."""
+    return _AROUND.sub(r"\1", " ".join(_COMMENT.sub(" ", sql).lower().split()))

@@ -1,0 +1,116 @@
+"""A journal's file as people handle it: looked at while its daemon writes, an entry thrown away, a copy to salvage.
+
+Nothing here makes or mends a file: it may hold the only copy of a token.
+"""
+
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon.adapters.journal.foreign_file import copy_whole, distrust, require_ours
+from daemon.adapters.journal.journal import JournalDamaged
+from daemon.adapters.journal.row import WAITING, Row, entry_of
+from daemon.adapters.keyring import KeyRing, Unopenable
+from daemon.domain.dialect import Reply
+
+_BUSY = 5  # seconds: a daemon that opens or closes its journal has it to itself for a moment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One entry without its reply. `status` is the reply's; None: it can't be opened."""
+
+    key: int
+    token: str
+    provider: str
+    state: str  # waiting | unread | superseded | unusable
+    asked_at: str  # RFC 3339
+    bytes: int  # of the sealed reply
+    status: int | None
+
+
+def listed(path: Path, keyring: KeyRing) -> Sequence[Listed]:
+    """What the file holds, oldest first; also while a daemon writes to it. Raises JournalDamaged."""
+    with _opened(path, "ro") as database:
+        rows = database.execute("select * from entries order by key")
+        return [_listed(_typed(row), keyring) for row in rows]
+
+
+def revealed(path: Path, key: int, keyring: KeyRing) -> tuple[Listed, Reply] | None:
+    """One entry with its reply; None: it isn't there. Raises JournalDamaged, Unopenable."""
+    with _opened(path, "ro") as database:
+        found = database.execute("select * from entries where key = ?", (key,)).fetchone()
+        row = None if found is None else _typed(found)
+    return None if row is None else (_listed(row, keyring), entry_of(row, keyring, unbound=True).reply)
+
+
+def discard(path: Path, keys: Collection[int]) -> None:
+    """Delete entries for good. The file must be nobody else's. Raises JournalDamaged."""
+    with _opened(path, "rw") as database:
+        database.execute("pragma synchronous = full")
+        database.executemany("delete from entries where key = ?", [(key,) for key in keys])
+
+
+def copied(path: Path, directory: Path, *, everything: bool) -> Path:
+    """A copy of the file in `directory`, to be opened as a journal; `everything`: what was done with waits again.
+
+    Raises JournalDamaged.
+    """
+    copy = directory / "journal.db"
+    try:
+        for suffix in ("", "-wal"):  # the latter holds what was kept last, when its daemon died
+            source = path.with_name(path.name + suffix)
+            if not suffix or source.exists():
+                copy_whole(source, copy.with_name(copy.name + suffix))
+    except OSError as why:
+        raise JournalDamaged(f"{source}: it can't be copied ({why.strerror or why})") from None
+    with _opened(copy, "rw", told=path) as database:
+        if database.execute("pragma quick_check").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("its integrity check fails")
+        if everything:
+            database.execute("update entries set state = ?", (WAITING,))
+    return copy
+
+
+@contextmanager
+def _opened(path: Path, mode: str, *, told: Path | None = None) -> Iterator[sqlite3.Connection]:
+    """A connection that makes no file, to what is a journal. `told` names the file in what is said about it."""
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY)) as database:
+            files = (path, path.with_name(path.name + "-wal"))
+            distrust(database, size=sum(file.stat().st_size for file in files if file.exists()))
+            require_ours(database)
+            yield database
+    except (sqlite3.Error, OSError) as why:
+        raise JournalDamaged(
+            f"{told or path}: this can't be read as a journal ({why}). Check its owner and mode, and keep the file: it"
+            " may hold tokens that exist nowhere else"
+        ) from None
+
+
+def _typed(row: Row) -> Row:
+    """The row, whose types are as the table's, which a file need not keep to. Raises sqlite3.DatabaseError."""
+    _, token, provider, claim, spent, *rest = row
+    if not all(isinstance(text, str) for text in (token, provider, claim, spent or "", *rest)):
+        raise sqlite3.DatabaseError("a row in it has wrong types")
+    return row
+
+
+def _listed(row: Row, keyring: KeyRing) -> Listed:
+    key, token, provider, _, _, asked_at, sealed, state = row
+    try:
+        status = entry_of(row, keyring, unbound=True).reply.status
+    except Unopenable:
+        status = None
+    return Listed(
+        key=key,
+        token=token,
+        provider=provider,
+        state=state,
+        asked_at=asked_at,
+        bytes=len(sealed),
+        status=status,
+    )

@@ -1,0 +1,1 @@
+"""What commands do in MongoDB; the daemon itself needs none of it."""

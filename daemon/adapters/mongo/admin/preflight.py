@@ -1,0 +1,175 @@
+"""A look at the store before anybody relies on it: its indexes, its promises, and what this login may do.
+
+Everything here raises StoreLost, and Refusal where MongoDB refuses the look itself.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+from daemon.adapters.mongo.connection import DUE_INDEX, Collection, Mongo, Refusal
+
+DEFAULT_DATABASE = "refreshd"
+CHOOSE_DATABASE = 'Say which one in store.database, like database = "refreshd".'
+
+Privilege = Mapping[str, Mapping[str, object]]  # of a `resource`, its `actions`
+
+_OF_AN_OWNER = frozenset(
+    {"anyAction", "createRole", "createUser", "dropRole", "dropUser", "grantRole", "revokeRole"}
+)
+_READ_WRITE = ("find", "insert", "update")
+# What refreshd writes, beside what applications keep in `meta`: no other index may constrain it.
+_OWN_FIELDS = frozenset(
+    {
+        "provider",
+        "account",
+        "state",
+        "grant",
+        "access_token",
+        "refresh_token",
+        "token_type",
+        "scope",
+        "expires_at",
+        "refresh_expires_at",
+        "consent_ends_at",
+        "due_at",
+        "lease",
+        "doubt",
+        "grant_fingerprint",
+        "revision",
+        "failures",
+        "last_failure",
+        "created_at",
+        "updated_at",
+        "issued_at",
+        "refreshed_at",
+        "vars",
+        "extra",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HarmfulIndex:
+    """An index of another program's on the tokens. `why` says what it does to them."""
+
+    name: str
+    why: str
+
+
+async def due_index_is_right(mongo: Mongo) -> bool:
+    """Whether the sweep's index is as we make it, and in use; a daemon's start makes it."""
+    wanted = DUE_INDEX.document
+    found = (await mongo.tried(mongo.tokens.index_information())).get(str(wanted["name"]))
+    if found is None:
+        return True
+    partial = found.get("partialFilterExpression", {}).keys() == wanted["partialFilterExpression"].keys()
+    return partial and found.get("key") == list(wanted["key"].items()) and not found.get("hidden")
+
+
+async def harmful_indexes(mongo: Mongo) -> list[HarmfulIndex]:
+    """The indexes by which MongoDB would delete tokens, or refuse to store a renewed one."""
+    found = await mongo.tried(mongo.tokens.index_information())
+    harms = []
+    for name, index in found.items():
+        fields = [str(field) for field, _ in index.get("key", ())]
+        on = " and ".join(fields)
+        if "expireAfterSeconds" in index:
+            why = f"by its index {name!r} on {on} MongoDB deletes tokens"
+            harms.append(HarmfulIndex(name=name, why=why))
+        elif index.get("unique") and _constrains(fields):
+            why = f"by its unique index {name!r} on {on} MongoDB may refuse to store a renewed token"
+            harms.append(HarmfulIndex(name=name, why=why))
+    return harms
+
+
+def _constrains(fields: Sequence[str]) -> bool:
+    """Whether uniqueness of `fields` can come between two tokens; the id, and what it is made of, are unique anyway."""
+    own = {field.partition(".")[0] for field in fields} & _OWN_FIELDS
+    return bool(own) and "_id" not in fields and not {"provider", "account"} <= own
+
+
+async def tokens_elsewhere(mongo: Mongo) -> str | None:
+    """A sentence, if the URI's path leads to an empty collection while the database "refreshd", which was used whatever
+    that path said, holds tokens.
+    """
+    chosen = mongo.tokens
+    if chosen.database.name == DEFAULT_DATABASE or mongo.address.database != chosen.database.name:
+        return None
+    former = chosen.database.client[DEFAULT_DATABASE][chosen.name]
+    try:
+        if await mongo.tried(chosen.find_one({}, {"_id": 1})) is not None:
+            return None
+        if await mongo.tried(former.find_one({}, {"_id": 1})) is None:
+            return None
+    except Refusal:  # this login sees one of them only
+        return None
+    return f"{chosen.full_name} is empty, and {former.full_name} holds tokens"
+
+
+async def write_with_majority(mongo: Mongo) -> None:
+    """Write as a renewal is written, and take it away again."""
+    scratch = {"_id": f"check {uuid4().hex}"}  # with a blank: no provider is called so
+    await mongo.tried(mongo.providers.insert_one(dict(scratch)))
+    await mongo.tried(mongo.providers.delete_one(scratch))
+
+
+async def missing_rights(mongo: Mongo) -> list[str]:
+    """What our login may not do, like "update on refreshd.tokens"; nothing where MongoDB has no logins at all."""
+    granted = await _privileges(mongo)
+    if granted is None:
+        return []
+    return [
+        f"{action} on {collection.full_name}"
+        for collection, actions in (
+            (mongo.tokens, (*_READ_WRITE, "remove", "createIndex", "listIndexes")),
+            (mongo.providers, (*_READ_WRITE, "remove")),
+            (mongo.audit, _READ_WRITE),
+            (mongo.keys, _READ_WRITE),
+            (mongo.instances, (*_READ_WRITE, "createIndex")),
+        )
+        for action in actions
+        if not any(action in held for held in _held_on(collection, granted))
+    ]
+
+
+async def needless_rights(mongo: Mongo) -> list[str]:
+    """What our login may touch although refreshd never does, in words: the cluster, other databases, users and roles."""
+    own = mongo.tokens.database.name
+    found = dict.fromkeys(_needless(privilege, own) for privilege in await _privileges(mongo) or ())
+    return [one for one in found if one is not None]
+
+
+def _needless(privilege: Privilege, own: str) -> str | None:
+    resource, actions = privilege.get("resource", {}), privilege.get("actions", ())
+    database = resource.get("db")
+    if resource.get("cluster"):
+        return "the cluster's administration"
+    if resource.get("anyResource") or database == "":
+        return "every database"
+    if database != own:
+        return f"the database {database}"
+    if isinstance(actions, Sequence) and _OF_AN_OWNER.intersection(actions):
+        return f"the users and roles of {own}"
+    return None
+
+
+async def _privileges(mongo: Mongo) -> Sequence[Privilege] | None:
+    """What the roles of this login allow; None: MongoDB asks for no login."""
+    command = {"connectionStatus": 1, "showPrivileges": True}
+    told = await mongo.tried(mongo.tokens.database.command(command))
+    info = told.get("authInfo", {})
+    granted: Sequence[Privilege] = info.get("authenticatedUserPrivileges", [])
+    return granted if info.get("authenticatedUsers") else None
+
+
+def _held_on(collection: Collection, granted: Sequence[Privilege]) -> Iterator[Sequence[str]]:
+    """The actions of each privilege that covers `collection`; empty names cover all (MongoDB: resource document)."""
+    for privilege in granted:
+        resource, actions = privilege.get("resource", {}), privilege.get("actions", ())
+        covers = resource.get("db") in ("", collection.database.name) and resource.get("collection") in (
+            "",
+            collection.name,
+        )
+        if isinstance(actions, Sequence) and (covers or resource.get("anyResource")):
+            yield actions

@@ -1,0 +1,336 @@
+"""What people do to stored tokens: add, look, ask for a refresh, pause, resume, remove, reveal. All but looking
+is written to the audit collection, before it is done: what was attempted and failed is there too.
+
+Every write is compared and swapped on what was read, so that a result of the daemon's is never undone unseen. A
+lease is the daemon's alone and never touched here.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeGuard
+
+from bson import ObjectId
+from pymongo.errors import PyMongoError
+
+from daemon.adapters.keyring import KeyRing
+from daemon.adapters.mongo.admin.consents import (
+    SWAPS,
+    Added,
+    Consents,
+    Fields,
+    Refused,
+    keeps_changing,
+    next_revision,
+    same,
+)
+from daemon.adapters.mongo.audit import Audit
+from daemon.adapters.mongo.bulk import AT_ONCE, Update, update_each, update_where
+from daemon.adapters.mongo.connection import EPOCH, Mongo
+from daemon.adapters.mongo.document_limits import NAMED
+from daemon.adapters.mongo.pauses import pause_of
+from daemon.adapters.mongo.resting import resting
+from daemon.adapters.mongo.token_document import Document, failure_of
+from daemon.domain.circuit_breaker import Reason
+from daemon.domain.token import Failure, FailureKind, State, Token
+
+LISTED_FIELDS = (
+    "provider",
+    "account",
+    "state",
+    "expires_at",
+    "refresh_expires_at",
+    "due_at",
+    "refreshed_at",
+    "failures",
+    "last_failure",
+    "revision",
+    "lease",
+    "consent_ends_at",
+)
+SHOWN_FIELDS = (*LISTED_FIELDS, "scope", "vars", "extra", "meta", "doubt")
+
+
+LAST_CHARACTER = "\U0010ffff"
+
+
+class NoSuchToken(LookupError):
+    """No token of this id is stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a token has come: by comparison with an earlier look, what a refresh has led to."""
+
+    state: str
+    refreshed_at: object
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which tokens are looked for. `failing`: their last attempt failed; `expired`: active, and past their expiry."""
+
+    provider: str | None = None
+    account: str | None = None
+    state: str | None = None
+    failing: bool = False
+    expired: bool = False
+
+
+class MongoRegistry:
+    """`audit` records each deed. Every method raises StoreLost when MongoDB is away."""
+
+    def __init__(self, mongo: Mongo, keyring: KeyRing, audit: Audit) -> None:
+        self._mongo = mongo
+        self._keyring = keyring
+        self._audit = audit
+        self._consents = Consents(mongo, keyring, self._audit)
+
+    # ---------------------------------------------------------------- consents
+
+    async def add(
+        self,
+        token: Token,
+        *,
+        extra: Mapping[str, object] | None = None,
+        meta: Mapping[str, str] | None = None,
+    ) -> Added:
+        """Store `token`, or let it replace what is stored under its id. Raises Refused."""
+        return await self._consents.add(token, extra=extra, meta=meta)
+
+    # ---------------------------------------------------------------- looking
+
+    async def get(self, name: str) -> Document:
+        """What is stored under `name`, without its tokens; `has_refresh_token` tells of one. Raises NoSuchToken."""
+        has = {"has_refresh_token": {"$eq": [{"$type": "$refresh_token"}, "string"]}}
+        fields: Fields = {**dict.fromkeys(SHOWN_FIELDS, 1), **has}
+        found = await self._mongo.promised(self._mongo.tokens.find_one({"_id": name}, fields))
+        if found is None:
+            raise NoSuchToken(name)
+        return found
+
+    async def list(self, wanted: Wanted, *, limit: int | None = None) -> AsyncIterator[Document]:
+        """The listed fields of the tokens that are `wanted`, by id, as they come; at most `limit` of them."""
+        query = self._query(wanted)
+        rows = (
+            self._mongo.tokens.find(query, dict.fromkeys(LISTED_FIELDS, 1)).sort("_id", 1).limit(limit or 0)
+        )
+        try:
+            async for found in rows:
+                yield found
+        except PyMongoError as error:
+            raise self._mongo.lost(error) from None
+
+    async def count(self) -> int:
+        """About how many tokens are stored in all."""
+        return await self._mongo.promised(self._mongo.tokens.estimated_document_count())
+
+    async def matching(self, wanted: Wanted) -> int:
+        """How many tokens are `wanted`."""
+        return await self._mongo.promised(self._mongo.tokens.count_documents(self._query(wanted)))
+
+    async def beginning(self, start: str, *, limit: int) -> Sequence[str]:
+        """The first ids that begin with `start`."""
+        query = {"_id": {"$gte": start, "$lt": start + LAST_CHARACTER}}
+        found = self._mongo.tokens.find(query, {"_id": 1}).sort("_id", 1).limit(limit)
+        return [str(row["_id"]) for row in await self._mongo.promised(found.to_list())]
+
+    def _query(self, wanted: Wanted) -> Fields:
+        exact = {"provider": wanted.provider, "account": wanted.account, "state": wanted.state}
+        query: Fields = {name: value for name, value in exact.items() if value is not None}
+        if wanted.failing:
+            query["last_failure.kind"] = {"$type": "string"}
+        if wanted.expired:
+            active = {"state": State.ACTIVE.value, "expires_at": {"$lt": self._mongo.clock.now()}}
+            query["$and"] = [{name: value} for name, value in active.items()]
+        return query
+
+    async def stored(self, names: Sequence[str]) -> Sequence[str]:
+        """Those of `names` that are stored ids."""
+        found = self._mongo.tokens.find({"_id": {"$in": list(names)}}, {"_id": 1})
+        return [str(row["_id"]) for row in await self._mongo.promised(found.to_list())]
+
+    async def has_tokens_of(self, provider: str) -> bool:
+        """Whether a token of this provider is stored."""
+        found = self._mongo.tokens.find_one({"provider": provider}, {"_id": 1})
+        return await self._mongo.promised(found) is not None
+
+    async def reveal(self, name: str, field: str) -> str:
+        """The secret in `field`, once the audit of it is written.
+
+        Raises NoSuchToken, Refused when there is none, Unopenable.
+        """
+        stored = await self._stored(name, field, "revision")
+        if stored.get(field) is None:
+            raise Refused(f"{name} holds no {field.replace('_', ' ')}")
+        opened = self._keyring.open(stored[field], token_id=name, field=field)
+        await self._audit.note("reveal", name, stored.get("revision"))
+        return opened
+
+    # ---------------------------------------------------------------- refreshing
+
+    async def progress(self, target: str, *, withheld: bool = False) -> Mapping[str, Progress]:
+        """How far the token `target`, or each active token of the provider `target`, has come; `withheld`: only of those
+        that rest because a reply could not be read. Raises NoSuchToken.
+        """
+        found = await self._progress(_selection(target, withheld=withheld))
+        if not found and ":" in target and not (withheld and await self._progress({"_id": target})):
+            raise NoSuchToken(target)
+        return found
+
+    async def progress_of(self, names: Sequence[str]) -> Mapping[str, Progress]:
+        """The same for these ids; one that was removed is missing."""
+        return await self._progress({"_id": {"$in": list(names)}})
+
+    async def request_refresh(self, target: str, *, withheld: bool = False) -> int:
+        """Make a token, or every active token of a provider, due now, and change nothing else; `withheld`: only those that
+        rest because a reply could not be read. Returns how many there were.
+        """
+        await self._audit.note("refresh withheld" if withheld else "refresh", target)
+        due_now = {"$set": {"due_at": self._mongo.clock.now()}}
+        return (await update_where(self._mongo, _selection(target, withheld=withheld), due_now)).matched
+
+    async def _progress(self, query: Fields) -> Mapping[str, Progress]:
+        fields = {"state": 1, "refreshed_at": 1, "last_failure": 1}
+        rows = await self._mongo.promised(self._mongo.tokens.find(query, fields).to_list())
+        return {
+            str(row["_id"]): Progress(
+                state=str(row.get("state")), refreshed_at=row.get("refreshed_at"), failure=failure_of(row)
+            )
+            for row in rows
+        }
+
+    # ---------------------------------------------------------------- pausing, resuming, removing
+
+    async def pause(self, name: str) -> bool:
+        """Whether it was not paused already. Raises NoSuchToken, and Refused for one that needs a consent."""
+
+        def paused(stored: Document) -> Fields | None:
+            if stored.get("state") == State.NEEDS_REAUTH.value:
+                raise Refused(f"{name} rests already: it needs a new consent")
+            if stored.get("state") == State.PAUSED.value:
+                return None
+            return {"state": State.PAUSED.value, "due_at": None}
+
+        return await self._change(name, "pause", paused)
+
+    async def resume(self, name: str) -> bool:
+        """Make it active and due now, also one that rests after a verdict: the operator may know better. Whether it
+        was not active already. Raises NoSuchToken.
+        """
+
+        def resumed(stored: Document) -> Fields | None:
+            if stored.get("state") == State.ACTIVE.value:
+                return None
+            return {"state": State.ACTIVE.value, "due_at": self._mongo.clock.now(), "failures": 0}
+
+        return await self._change(name, "resume", resumed)
+
+    async def resume_rejected(self, provider: str, *, since: datetime) -> int:
+        """Make the tokens of `provider` active and due now that were rejected at or after `since`; how many they were.
+
+        One audit record for all of them.
+        """
+        rejected = {
+            "provider": provider,
+            "state": State.NEEDS_REAUTH.value,
+            "last_failure.kind": FailureKind.REJECTED.value,
+            "last_failure.at": {"$gte": since},
+        }
+        found = self._mongo.tokens.find({**rejected, **NAMED}, {"_id": 1})
+        ids = [str(row["_id"]) for row in await self._mongo.promised(found.to_list())]
+        if not ids:
+            return 0
+        await self._audit.note(f"resume rejected since {since.isoformat()}", provider, count=len(ids))
+        refused = 0
+        for start in range(0, len(ids), AT_ONCE):
+            now = self._mongo.clock.now()
+            fields = {"state": State.ACTIVE.value, "due_at": now, "failures": 0, "updated_at": now}
+            change = {"$set": fields, "$inc": {"revision": 1}}
+            some = Update(ids=ids[start : start + AT_ONCE], condition=rejected, change=change)
+            refused += len((await update_each(self._mongo, [some])).refused)
+        return len(ids) - refused
+
+    async def remove(self, name: str) -> None:
+        """Forget the token. Its grant lives on at the provider. Raises NoSuchToken."""
+        stored = await self._stored(name, "revision")
+        await self._audit.note("remove", name, stored.get("revision"))
+        await self._mongo.promised(self._mongo.tokens.delete_one({"_id": name}))
+
+    async def pause_provider(self, provider: str) -> bool:
+        """Whether the operator had not paused it already. A pause for another reason becomes the operator's."""
+        found = await self._mongo.promised(self._mongo.providers.find_one({"_id": provider}))
+        if _rests(found) and pause_of(found).reason is Reason.OPERATOR:
+            return False
+        paused = {
+            "reason": Reason.OPERATOR.value,
+            "since": self._mongo.clock.now(),
+            "by": self._audit.who.actor,
+            "next_probe_at": None,
+        }
+        await self._audit.note("pause", provider)
+        await self._mongo.promised(
+            self._mongo.providers.update_one({"_id": provider}, {"$set": {"paused": paused}}, upsert=True)
+        )
+        return True
+
+    async def resume_provider(self, provider: str) -> bool:
+        """End its pause, whatever the reason. Whether there was one."""
+        found = await self._mongo.promised(self._mongo.providers.find_one({"_id": provider}))
+        if not _rests(found):
+            return False
+        await self._audit.note("resume", provider)
+        await self._mongo.promised(
+            self._mongo.providers.update_one({"_id": provider}, {"$set": {"paused": None}})
+        )
+        return True
+
+    async def paused_providers(self) -> Mapping[str, str]:
+        """Who rests, and why."""
+        return {name: pause.reason.value for name, pause in (await resting(self._mongo)).items()}
+
+    # ---------------------------------------------------------------- the parts
+
+    async def _change(self, name: str, action: str, decide: Callable[[Document], Fields | None]) -> bool:
+        """Set what `decide` makes of the document as it is; None: nothing is to be done."""
+        audit_id = ObjectId()
+        for _ in range(SWAPS):
+            stored = await self._stored(name, "state", "revision")
+            fields = decide(stored)
+            if fields is None:
+                return False
+            revision = next_revision(stored)
+            await self._audit.note(action, name, revision, audit_id=audit_id)
+            update = {"$set": {**fields, "revision": revision, "updated_at": self._mongo.clock.now()}}
+            result = await self._mongo.promised(
+                self._mongo.tokens.update_one(same(stored, "state", "revision"), update)
+            )
+            if result.matched_count:
+                return True
+        raise keeps_changing(name)
+
+    async def _stored(self, name: str, *fields: str) -> Document:
+        found = await self._mongo.promised(
+            self._mongo.tokens.find_one({"_id": name}, dict.fromkeys(fields, 1))
+        )
+        if found is None:
+            raise NoSuchToken(name)
+        return found
+
+
+def _selection(target: str, *, withheld: bool) -> Fields:
+    """The token of that id; or the provider's active ones that have a date: the others rest for a reason. `withheld`:
+    only those whose reason is a reply that could not be read.
+    """
+    of_target: Fields = {"_id": target} if ":" in target else {"provider": target}
+    if withheld:
+        unread = {"last_failure.kind": FailureKind.UNREAD.value, "due_at": None}
+        return {**of_target, "state": State.ACTIVE.value, **unread}
+    if ":" in target:
+        return of_target
+    return {**of_target, "state": State.ACTIVE.value, "due_at": {"$gt": EPOCH}}
+
+
+def _rests(row: Mapping[str, object] | None) -> TypeGuard[Mapping[str, object]]:
+    return row is not None and row.get("paused") is not None

@@ -1,0 +1,123 @@
+"""The audit: who did what to which token. A record is written before the deed; if it can't be, nothing is done.
+
+Each record also goes to a log: a person who may write to the database may change the collection as well.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import pymongo
+from bson import ObjectId
+from bson.regex import Regex
+from pymongo.errors import PyMongoError
+
+from daemon.adapters.mongo.connection import Mongo
+
+OPERATOR = "operator"  # the kind of every record of a command or of the daemon itself
+Record = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Who:
+    """Who does it: `actor`, "user@host", is the user that the process runs as; `person`, with the number `uid`, is the
+    person who logged in, as far as that is known. `reason`: in that person's words.
+    """
+
+    actor: str
+    person: str | None = None
+    uid: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which records to read. `who` is a person, a user or an actor; `provider` includes its tokens."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    who: str | None = None
+    action: str | None = None
+    token: str | None = None
+    provider: str | None = None
+
+
+class Audit:
+    """Writes in the name of `who`. `log` receives each record that was written."""
+
+    def __init__(self, mongo: Mongo, *, who: Who, log: Callable[[Record], None]) -> None:
+        self._mongo = mongo
+        self._log = log
+        self.who = who
+
+    async def note(
+        self,
+        action: str,
+        target: str,
+        revision: object = None,
+        *,
+        result: str | None = None,
+        count: int | None = None,
+        audit_id: ObjectId | None = None,
+    ) -> None:
+        """Write one record about `target`: a token's id, a provider, a key or an instance. Under the same `audit_id`
+        again, the last record counts: a deed that was tried twice is one deed. Raises StoreLost.
+        """
+        who = self.who
+        record: dict[str, object] = {
+            "at": self._mongo.clock.now(),
+            "action": action,
+            "token": target,
+            "actor": who.actor,
+            "by": {"person": who.person, "uid": who.uid, "reason": who.reason},
+            "kind": OPERATOR,
+            "result": result,
+            "count": count,
+            "revision": revision,
+        }
+        key = audit_id or ObjectId()
+        written = self._mongo.audit.replace_one({"_id": key}, record, upsert=True)
+        await self._mongo.promised(written)
+        self._log(record)
+
+
+async def records(mongo: Mongo, wanted: Wanted, *, limit: int) -> AsyncIterator[Record]:
+    """The newest `limit` records, newest first. Raises StoreLost."""
+    cursor = mongo.audit.find(_query(wanted), {"_id": 0})
+    try:
+        async for found in cursor.sort([("at", pymongo.DESCENDING), ("_id", pymongo.DESCENDING)]).limit(
+            limit
+        ):
+            yield found
+    except PyMongoError as error:
+        raise mongo.lost(error) from None
+
+
+async def count_records(mongo: Mongo, wanted: Wanted) -> int:
+    """How many records there are. Raises StoreLost."""
+    return await mongo.promised(mongo.audit.count_documents(_query(wanted)))
+
+
+def _query(wanted: Wanted) -> dict[str, object]:
+    at = {"$gte": wanted.since, "$lt": wanted.until}
+    within = {name: instant for name, instant in at.items() if instant is not None}
+    exact = {"action": wanted.action, "token": wanted.token}
+    conditions: list[dict[str, object]] = [{name: {"$eq": text}} for name, text in exact.items() if text]
+    if within:
+        conditions.append({"at": within})
+    if wanted.who is not None:
+        conditions.append(
+            {"$or": [{"by.person": wanted.who}, *({"actor": one} for one in _actors(wanted.who))]}
+        )
+    if wanted.provider is not None:
+        conditions.append({"token": {"$in": [wanted.provider, _starting_with(f"{wanted.provider}:")]}})
+    return {"$and": conditions} if conditions else {}
+
+
+def _actors(who: str) -> list[object]:
+    return [who] if "@" in who else [_starting_with(f"{who}@")]
+
+
+def _starting_with(text: str) -> Regex[str]:
+    escaped = "".join(f"\\x{{{ord(character):x}}}" for character in text)
+    return Regex(f"^{escaped}")

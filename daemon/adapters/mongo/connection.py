@@ -1,0 +1,239 @@
+"""The connection to MongoDB: one client, majority everywhere, and one word for all its ways to be away.
+
+Everything is written with `w: majority, j: true` and read from the primary with majority, so that what we have seen
+or confirmed survives a failover.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, TypeVar
+
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo import ASCENDING, AsyncMongoClient, IndexModel, ReadPreference, WriteConcern
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import ConfigurationError, DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.uri_parser import split_options
+
+from daemon.adapters.mongo.address import address_of
+from daemon.domain.claim import StoreLost
+from daemon.domain.event import Event, StoreBack
+from daemon.domain.event import StoreLost as StoreLostEvent
+from daemon.domain.secret import Secret, masked
+
+Result = TypeVar("Result")
+Collection = AsyncCollection[dict[str, object]]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_OPTIONS = {
+    "serverSelectionTimeoutMS": 2000,  # a loss is noticed within five seconds, on a busy machine too
+    "connectTimeoutMS": 3000,
+    "socketTimeoutMS": 20000,
+    "heartbeatFrequencyMS": 2000,
+    # Hundreds of providers that are due at the same moment share a few connections, which are closed again afterwards.
+    "maxPoolSize": 32,
+    "maxIdleTimeMS": 120000,
+}
+_MAJORITY = WriteConcern(w="majority", j=True, wtimeout=10000)
+_NO_RIGHT = 13
+_NO_LOGIN = (18, 8000)  # MongoDB's own code, and the one of MongoDB Atlas
+_COMMAND = re.compile(r'to execute command \{ (\w+): "([^"]+)"')
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_QUOTED = re.compile(r'"[^"]*"')
+
+
+class StoreUriInvalid(ValueError):
+    """The URI can't be used. Its text holds no password."""
+
+
+class LoginRefused(StoreLost):
+    """MongoDB answers, and doesn't accept this login."""
+
+
+class Refusal(Exception):
+    """MongoDB answered, and refuses a command that renewals can do without. The text is fit for people."""
+
+
+class StoreClock(Protocol):
+    def boot(self) -> timedelta: ...
+    def now(self) -> datetime: ...
+    @property
+    def skew(self) -> timedelta | None: ...
+    def set_store_time(self, told: datetime, *, asked: timedelta, answered: timedelta) -> None: ...
+
+
+class Mongo:
+    """One client for the process. `tokens`, `providers`, `audit`, `keys` and `instances` are its collections."""
+
+    def __init__(
+        self,
+        *,
+        uri: Secret,
+        database: str,
+        collection: str,
+        clock: StoreClock,
+        observe: Callable[[Event], None],
+    ) -> None:
+        self.clock = clock
+        self.up = False
+        self.misplaced: str | None = None  # why its tokens are perhaps in another database
+        self._known = False  # whether `up` was ever told
+        self._observe = observe
+        self.retryable_writes = True
+        self._uri, self._database, self._collection = uri, database, collection
+        self.address = address_of(uri.reveal())
+        self._client = self._connected()
+
+    def _connected(self) -> AsyncMongoClient[dict[str, object]]:
+        try:
+            stated = _stated_options(self._uri.reveal())
+            options: dict[str, Any] = {n: v for n, v in _OPTIONS.items() if n.lower() not in stated}
+            client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(
+                self._uri.reveal(),
+                appname="refreshd",
+                tz_aware=True,
+                retryWrites=self.retryable_writes,
+                datetime_conversion="DATETIME_AUTO",
+                **options,
+            )
+        except (PyMongoError, ValueError) as why:  # PyMongo quotes what it could not read: maybe a password
+            raise StoreUriInvalid(masked(_QUOTED.sub('"..."', str(why)), (self._uri,))) from None
+        except OSError as why:
+            raise StoreUriInvalid(f"a file that the URI names can't be read: {masked(str(why))}") from None
+        own = CodecOptions[dict[str, object]](
+            tz_aware=True,
+            datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+            unicode_decode_error_handler="replace",  # one document that isn't UTF-8 must not hide the others
+        )
+        database = client.get_database(
+            self._database,
+            codec_options=own,
+            read_preference=ReadPreference.PRIMARY,
+            write_concern=_MAJORITY,
+            read_concern=ReadConcern("majority"),
+        )
+        self.tokens: Collection = database[self._collection]
+        self.providers: Collection = database[f"{self._collection}_providers"]
+        self.audit: Collection = database[f"{self._collection}_audit"]
+        self.keys: Collection = database[f"{self._collection}_keys"]
+        self.instances: Collection = database[f"{self._collection}_instances"]
+        return client
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def hello(self) -> Mapping[str, object]:
+        """Ask MongoDB who it is and what time it has; the clock follows. Raises StoreLost."""
+        asked = self.clock.boot()
+        said: Mapping[str, object] = await self.promised(self._client.admin.command("hello"))
+        told = said.get("localTime")
+        if isinstance(told, datetime):
+            self.clock.set_store_time(told.replace(tzinfo=UTC), asked=asked, answered=self.clock.boot())
+        if not said.get("isWritablePrimary"):
+            raise self._lost("MongoDB has no writable primary now")
+        return said
+
+    async def prepare(self) -> bool:
+        """Adapt to the deployment and make the index. Returns whether it is a standalone. Raises StoreLost."""
+        standalone = await self.adapt()
+        await self.promised(self.tokens.create_indexes([DUE_INDEX]))
+        return standalone
+
+    async def adapt(self) -> bool:
+        """Adapt to the deployment. Returns whether it is a standalone. Raises StoreLost."""
+        await self.hello()  # the first one also connects, so that the second tells the time more exactly
+        said = await self.hello()
+        standalone = "setName" not in said and said.get("msg") != "isdbgrid"
+        if standalone and self.retryable_writes:
+            self.retryable_writes = False  # only replica sets have them
+            await self._client.close()
+            self._client = self._connected()
+        return standalone
+
+    async def promised(self, work: Awaitable[Result]) -> Result:
+        """`work`'s result, or StoreLost with a sentence. Tells of a loss and of a return, once each."""
+        try:
+            result = await work
+        except PyMongoError as error:
+            raise self.lost(error) from None
+        self.seen()
+        return result
+
+    async def tried(self, work: Awaitable[Result]) -> Result:
+        """The same for what renewals can do without: raises Refusal if MongoDB answers with a refusal, which is no
+        loss of the store, and lets DuplicateKeyError pass.
+        """
+        try:
+            result = await work
+        except DuplicateKeyError:
+            self.seen()
+            raise
+        except OperationFailure as error:
+            if error.timeout or error.code in _NO_LOGIN:
+                raise self.lost(error) from None
+            self.seen()
+            raise Refusal(_refusal(error)) from None
+        except PyMongoError as error:
+            raise self.lost(error) from None
+        self.seen()
+        return result
+
+    def seen(self) -> None:
+        """MongoDB has just answered."""
+        self._told(up=True)
+
+    def lost(self, error: PyMongoError) -> StoreLost:
+        """What a failed command means for us."""
+        text = masked(str(error).split(", Timeout:")[0], (self._uri,))
+        if isinstance(error, OperationFailure) and error.code in _NO_LOGIN:
+            self._told(up=False, message=self.address.refusal)
+            return LoginRefused(self.address.refusal)
+        if isinstance(error, OperationFailure) and error.code == _NO_RIGHT:
+            return self._lost(f"MongoDB at {self.address}: {_refusal(error)}")
+        if isinstance(error, ConfigurationError):
+            return self._lost(f"MongoDB can't be reached with this URI: {text}")
+        kind = _HUMP.sub(" ", type(error).__name__).lower()  # in words: a long name would be masked
+        return self._lost(f"MongoDB did not answer as promised: {kind}: {text}")
+
+    def _lost(self, message: str) -> StoreLost:
+        self._told(up=False, message=message)
+        return StoreLost(message)
+
+    def _told(self, *, up: bool, message: str = "") -> None:
+        if up == self.up and self._known:
+            return
+        if up and self._known:
+            self._observe(StoreBack())
+        elif not up:
+            self._observe(StoreLostEvent(message=message))
+        self.up, self._known = up, True
+
+
+def _refusal(error: OperationFailure) -> str:
+    """Why MongoDB refuses a command, in words that hold no value of it."""
+    if error.code == _NO_RIGHT:
+        command = _COMMAND.search(str(error))
+        return f"this login may not {command[1]} on {command[2]}" if command else "this login lacks a right"
+    name = (error.details or {}).get("codeName")
+    return f"MongoDB refuses it: {name if isinstance(name, str) else error.code}"
+
+
+def _stated_options(uri: str) -> set[str]:
+    """The options that the URI itself states, in small letters. Raises for one that makes no sense; asks no DNS."""
+    query = uri.partition("?")[2]
+    return {name.lower() for name in split_options(query, warn=False)} if query else set()
+
+
+# The one index of the hot path. Partial: its size and its cost follow what is due ever, not what is stored. The lower
+# bound, repeated in every query, is what lets MongoDB use it (a date, and nothing of another type).
+DUE_INDEX = IndexModel(
+    [("provider", ASCENDING), ("due_at", ASCENDING)],
+    name="due",
+    partialFilterExpression={"due_at": {"$gt": EPOCH}},
+)
+
+
+def due(now: datetime) -> dict[str, object]:
+    """The condition for a date in `due_at` that has come, as the index wants it."""
+    return {"$gt": EPOCH, "$lte": now}

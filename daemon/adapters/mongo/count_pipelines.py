@@ -1,0 +1,203 @@
+"""The count of the store as MongoDB computes it: over all documents, over what is due, and over what the index
+holds of the next hour.
+
+Fields are used only where they have the type that they should have; MongoDB would compare a text with a date. Texts
+are bounded, and so is the number of providers that are named, whatever other programs have written.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+
+from daemon.adapters.mongo.connection import EPOCH, due
+from daemon.adapters.mongo.document_limits import SHORT_FAILURE, SHORT_ID, date_or_null, short_text
+from daemon.adapters.mongo.set_aside import ANY
+from daemon.domain.statistics import ENDING
+from daemon.domain.token import FailureKind, State
+
+NEWEST_FAILURES = 20
+HELD_NAMED = ENDING_NAMED = 20  # of each provider and state
+STRANGERS_NAMED = 100  # providers that are not configured; the others are one
+LAST = datetime(9999, 1, 1, tzinfo=UTC)  # sorts after every hold
+LONGEST_NAME = 100  # bytes, of a provider
+UNKNOWN = "unknown"  # replaces a provider or state that is not a text, and providers beyond those named
+
+Row = Mapping[str, object]
+_FLAGS = ("expired", "expired_undue", "stuck", "set_aside", "held")
+
+
+def by_provider_and_state(now: datetime, known: Collection[str]) -> list[Row]:
+    """One row for each provider and state. Of the providers that are not `known` only the first are named."""
+    sums, dates, lists = (*_FLAGS, "ending"), ("due_at", "refresh_expires_at"), ("failures", "first_ends")
+    return [
+        {"$project": _typed(now)},
+        {"$group": _grouped()},
+        *_few_strangers(known, sums, dates, lists),
+    ]
+
+
+def due_by_provider(now: datetime, known: Collection[str]) -> list[Row]:
+    """One row for each provider that has something due: how many, and since when. The index alone answers."""
+    group = {
+        "_id": {"provider": _name_or_unknown("$provider")},
+        "count": {"$sum": 1},
+        "due_at": {"$min": "$due_at"},
+    }
+    is_due = {"provider": ANY, "due_at": due(now)}
+    dated = {"provider": 1, "due_at": {"$cond": [is_usable("$due_at"), "$due_at", None]}, "_id": 0}
+    return [
+        {"$match": is_due},
+        {"$project": dated},
+        {"$match": {"due_at": {"$ne": None}}},
+        {"$group": group},
+        *_few_strangers(known, (), ("due_at",), ()),
+    ]
+
+
+def due_documents(now: datetime, known: Collection[str]) -> list[Row]:
+    """Of what is due, by provider: how many are expired, how many another instance holds and some of these, and since
+    when the others wait.
+    """
+    active, held = {"$eq": ["$state", State.ACTIVE.value]}, _is_held(now)
+    typed = {
+        "token": SHORT_ID,
+        "provider": _name_or_unknown("$provider"),
+        "expired": {"$and": [active, _is_past("$expires_at", now), {"$not": [_is_stuck(active)]}]},
+        "held": held,
+        "held_until": {"$cond": [held, "$lease.hold", LAST]},
+        "owner": {"$cond": [held, short_text("$lease.owner", otherwise=UNKNOWN), UNKNOWN]},
+        "due_at": "$due_at",
+    }
+    group = {
+        "_id": {"provider": "$provider"},
+        "count": {"$sum": 1},
+        **{name: {"$sum": {"$cond": [f"${name}", 1, 0]}} for name in ("expired", "held")},
+        "waits_since": {"$min": {"$cond": ["$held", None, "$due_at"]}},
+        "first_held": _first(HELD_NAMED, {"held_until": 1}, "owner", "held_until", "held"),
+    }
+    return [
+        {"$match": {"provider": ANY, "due_at": due(now), "$expr": is_usable("$due_at")}},
+        {"$project": typed},
+        {"$group": group},
+        *_few_strangers(known, ("expired", "held"), ("waits_since",), ("first_held",)),
+    ]
+
+
+def due_between(start: datetime, end: datetime) -> list[Row]:
+    """How many fall due from `start` on and before `end`, and the first of them. The index alone answers."""
+    first = {"$cond": [is_usable("$due_at"), "$due_at", None]}
+    return [
+        {"$match": {"provider": ANY, "due_at": {"$gte": start, "$lt": end}}},
+        {"$project": {"_id": 0, "due_at": first}},
+        {"$match": {"due_at": {"$ne": None}}},
+        {"$group": {"_id": None, "count": {"$sum": 1}, "first": {"$min": "$due_at"}}},
+    ]
+
+
+def _typed(now: datetime) -> Row:
+    """Of each document what is counted, in the types that it should have."""
+    active, kind = {"$eq": ["$state", State.ACTIVE.value]}, "$last_failure.kind"
+    stuck = _is_stuck(active)
+    expired = {"$and": [active, _is_past("$expires_at", now), {"$not": [stuck]}]}
+    failed = {"$eq": [{"$type": "$last_failure.at"}, "date"]}
+    is_due = {"$and": [is_usable("$due_at"), {"$lte": ["$due_at", now]}]}
+    return {
+        "token": SHORT_ID,
+        "provider": _name_or_unknown("$provider"),
+        "state": {"$cond": [{"$in": ["$state", [state.value for state in State]]}, "$state", UNKNOWN]},
+        "expired": expired,
+        "expired_undue": {"$and": [expired, {"$not": [is_due]}]},
+        "stuck": stuck,
+        "set_aside": {"$in": [kind, [FailureKind.UNREADABLE.value, FailureKind.UNCONFIGURED.value]]},
+        "ends_at": _end_for_good(now),
+        "held": _is_held(now),
+        "due_at": _usable_or_null("$due_at"),
+        "refresh_expires_at": _usable_or_null("$refresh_expires_at"),
+        "failed_at": date_or_null("$last_failure.at"),
+        "last_failure": {"$cond": [failed, SHORT_FAILURE, None]},
+    }
+
+
+def _grouped() -> Row:
+    return {
+        "_id": {"provider": "$provider", "state": "$state"},
+        "count": {"$sum": 1},
+        **{name: {"$sum": {"$cond": [f"${name}", 1, 0]}} for name in _FLAGS},
+        "ending": {"$sum": {"$cond": [{"$lt": ["$ends_at", LAST]}, 1, 0]}},
+        "due_at": {"$min": "$due_at"},
+        "refresh_expires_at": {"$min": "$refresh_expires_at"},
+        "failures": _first(NEWEST_FAILURES, {"failed_at": -1}, "last_failure"),
+        "first_ends": _first(ENDING_NAMED, {"ends_at": 1}, "ends_at"),
+    }
+
+
+def _first(most: int, order: Mapping[str, int], *fields: str) -> Row:
+    output = {name: f"${name}" for name in ("token", "provider", *fields)}
+    return {"$topN": {"n": most, "sortBy": order, "output": output}}
+
+
+def _few_strangers(
+    known: Collection[str], sums: Sequence[str], dates: Sequence[str], lists: Sequence[str]
+) -> list[Row]:
+    """The rows of all the other strangers become one for each state, without names of tokens."""
+    stranger = {"$not": [{"$in": ["$_id.provider", sorted(known)]}]}
+    unnamed = {"$and": ["$stranger", {"$gt": ["$place", STRANGERS_NAMED]}]}
+    place = {
+        "partitionBy": "$stranger",
+        "sortBy": {"_id.provider": 1},
+        "output": {"place": {"$denseRank": {}}},
+    }
+    group = {
+        "_id": {"provider": {"$cond": [unnamed, UNKNOWN, "$_id.provider"]}, "state": "$_id.state"},
+        **{name: {"$sum": f"${name}"} for name in ("count", *sums)},
+        **{name: {"$min": f"${name}"} for name in dates},
+        **{name: {"$first": f"${name}"} for name in lists},
+    }
+    return [{"$set": {"stranger": stranger}}, {"$setWindowFields": place}, {"$group": group}]
+
+
+def _end_for_good(now: datetime) -> Row:
+    """When an active token's grant ends whatever we do, if soon: with its consent; with its access token where nothing
+    renews it; with its refresh token where no renewal succeeds. Never is the far end, so that it sorts last.
+    """
+    watched = {"$and": [{"$ne": [{"$type": "$refresh_token"}, "string"]}, {"$not": [is_usable("$due_at")]}]}
+    failing = {"$gt": ["$failures", 0]}
+    ends: list[Row] = [
+        {"$cond": [is_usable("$consent_ends_at"), "$consent_ends_at", LAST]},
+        {"$cond": [{"$and": [watched, is_usable("$expires_at")]}, "$expires_at", LAST]},
+        {"$cond": [{"$and": [failing, is_usable("$refresh_expires_at")]}, "$refresh_expires_at", LAST]},
+    ]
+    first = {"$min": ends}
+    soon = {"$and": [{"$eq": ["$state", State.ACTIVE.value]}, {"$lt": [first, now + ENDING]}]}
+    return {"$cond": [soon, first, LAST]}
+
+
+def _is_stuck(active: Row) -> Row:
+    return {"$and": [active, {"$eq": ["$last_failure.kind", FailureKind.STUCK.value]}]}
+
+
+def _is_held(now: datetime) -> Row:
+    """Due, perhaps spent by an instance whose lease is over, and not free yet."""
+    past = [_is_past("$due_at", now), _is_past("$lease.until", now)]
+    return {"$and": [*past, _is_date("$lease.hold"), {"$gt": ["$lease.hold", now]}]}
+
+
+def _is_date(path: str) -> Row:
+    return {"$eq": [{"$type": path}, "date"]}
+
+
+def _is_past(path: str, now: datetime) -> Row:
+    return {"$and": [_is_date(path), {"$lt": [path, now]}]}
+
+
+def is_usable(path: str) -> Row:
+    """A date that the index of what is due holds too."""
+    return {"$and": [_is_date(path), {"$gt": [path, EPOCH]}]}
+
+
+def _usable_or_null(path: str) -> Row:
+    return {"$cond": [is_usable(path), path, None]}
+
+
+def _name_or_unknown(path: str) -> Row:
+    short = {"$cond": [{"$lte": [{"$strLenBytes": path}, LONGEST_NAME]}, path, UNKNOWN]}
+    return {"$cond": [{"$eq": [{"$type": path}, "string"]}, short, UNKNOWN]}

@@ -1,0 +1,113 @@
+"""Counts the store for all replicas.
+
+One of them holds the lease of the count. In each step it looks at what is due, by the index; now and then it reads the
+whole store, which takes minutes where it is large, beside the steps. The others read what it found. So a store costs the
+same small share of MongoDB's time whatever its size and the number of replicas: a larger one is counted more rarely.
+"""
+
+import asyncio
+from collections.abc import Collection
+from datetime import timedelta
+
+from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.shared_count import Counted, SharedCount
+from daemon.adapters.mongo.statistics import due_now, upcoming, whole_store
+from daemon.domain.statistics import Statistics, Upcoming, Whole, combined
+
+EVERY = timedelta(seconds=15)
+FIRST_EVERY = timedelta(seconds=1)  # as long as nothing was counted yet
+SHARE = 30  # the steps take at most this part of MongoDB's time
+WHOLE_SHARE = 15  # the counts of the whole store at most this one: ten million are counted about once an hour
+PATIENCE = timedelta(seconds=5)  # a small store is counted within the step
+UPCOMING_EVERY = timedelta(minutes=1)
+LEASE = timedelta(minutes=1)  # beyond the next step
+
+
+class Counter:
+    """`owner` is this instance's id. `leads`: whether this replica counts for all. `pause`: until the next step.
+    `patience`: how long a step waits for a count of the whole store that it has begun.
+    """
+
+    def __init__(self, mongo: Mongo, *, owner: str, patience: timedelta = PATIENCE) -> None:
+        self._mongo = mongo
+        self._patience = patience
+        self._shared = SharedCount(mongo, owner=owner)
+        self.leads = False
+        self.pause = EVERY
+        self._whole: Whole | None = None
+        self._count: asyncio.Task[Whole] | None = None
+        self._begun = self._count_after = timedelta(0)  # by the boot clock
+        self._upcoming: Upcoming | None = None
+        self._upcoming_after = timedelta(0)  # by the boot clock
+
+    async def step(self, known: Collection[str]) -> Statistics | None:
+        """What the store looks like; None: nobody knows yet. `known`: the providers that are named, whatever their number.
+        Raises StoreLost.
+        """
+        self.pause = EVERY
+        await self._mongo.hello()
+        self.leads = await self._shared.lead(self.pause + LEASE)
+        if self.leads:
+            counted = await self._counted(known)
+        else:
+            self.close()
+            self._whole = None
+            counted = await self._shared.read()
+        return None if counted is None else combined(counted.whole, counted.due, counted.upcoming)
+
+    async def _counted(self, known: Collection[str]) -> Counted | None:
+        if self._whole is None and (before := await self._shared.read()) is not None:
+            self._take(
+                before.whole, ended=self._mongo.clock.boot() - (self._mongo.clock.now() - before.whole.at)
+            )
+        begun = self._mongo.clock.boot()
+        try:
+            due = await due_now(self._mongo, known=known)
+            coming = await self._coming()
+        finally:
+            self.pause = max(EVERY, SHARE * (self._mongo.clock.boot() - begun))
+        if self.pause > EVERY:
+            await self._shared.lead(self.pause + LEASE)
+        try:
+            await self._go_on(known)
+        finally:  # what is due is news also where the count of the whole store fails
+            counted = None
+            if self._whole is not None:
+                counted = Counted(whole=self._whole, due=due, upcoming=coming)
+                await self._shared.publish(counted)
+            else:
+                self.pause = FIRST_EVERY
+        return counted
+
+    async def _go_on(self, known: Collection[str]) -> None:
+        """Begin a count of the whole store if its time has come, and take its result if it has ended. Raises StoreLost."""
+        patience = 0.0
+        if self._count is None and self._mongo.clock.boot() >= self._count_after:
+            self._begun, patience = self._mongo.clock.boot(), self._patience.total_seconds()
+            self._count = asyncio.create_task(whole_store(self._mongo, known=known), name="count")
+        if self._count is None:
+            return
+        await asyncio.wait({self._count}, timeout=patience)
+        if self._count.done():
+            count, self._count = self._count, None
+            now = self._mongo.clock.boot()
+            self._count_after = now + WHOLE_SHARE * (now - self._begun)  # also after one that failed
+            self._take(count.result(), ended=now)
+
+    def _take(self, whole: Whole, *, ended: timedelta) -> None:
+        """`ended`: when it was counted, by the boot clock."""
+        self._whole, self._count_after = whole, ended + WHOLE_SHARE * whole.took
+
+    def close(self) -> None:
+        """End a count that goes on."""
+        if self._count is not None and not self._count.cancel() and not self._count.cancelled():
+            self._count.exception()  # nobody wants to know any more
+        self._count = None
+
+    async def _coming(self) -> Upcoming:
+        begun = self._mongo.clock.boot()
+        if self._upcoming is None or begun >= self._upcoming_after:
+            self._upcoming = await upcoming(self._mongo)
+            now = self._mongo.clock.boot()
+            self._upcoming_after = now + max(UPCOMING_EVERY, SHARE * (now - begun))
+        return self._upcoming

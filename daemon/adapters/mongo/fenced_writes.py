@@ -1,0 +1,299 @@
+"""Results, written only where the document still holds what was presented.
+
+Many results share one bulk write. Where that brings no clean acknowledgement of all of them, the documents are read
+and judged: a token may have been re-sealed, or another replica may have condemned it because *we* had spent it; then
+the result is swapped onto what is stored now. A newer consent always wins.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import bson
+from bson.errors import BSONError
+from pymongo import UpdateOne
+from pymongo.errors import ConnectionFailure, PyMongoError
+
+from daemon.adapters.batcher import Batcher
+from daemon.adapters.keyring import KeyRing, Unopenable
+from daemon.adapters.mongo.bulk import refusals
+from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.document_limits import LARGE, READABLE
+from daemon.adapters.mongo.token_document import Document, Written, written
+from daemon.domain.change import Change, Renewed
+from daemon.domain.claim import Claim, Recorded, StoreLost, Unusable
+from daemon.domain.secret import Secret
+from daemon.domain.token import State
+
+RECORDED_AT_ONCE = 500
+APART = timedelta(
+    milliseconds=10
+)  # saves a quarter of all CPU where a provider takes 200 ms; see bench/README.md
+SWAPS = 4  # how often a write is swapped onto a document that keeps changing under it, before it is left to a replay
+
+# What tells whether a result is stored already, or may still be; nothing of a document that is too large by now.
+_JUDGED_BY: Mapping[str, object] = {
+    **{
+        name: {"$cond": [READABLE, f"${name}", "$$REMOVE"]}
+        for name in ("state", "access_token", "refresh_token", "lease", "updated_at", "last_failure")
+    },
+    "extra": {"$type": "$extra"},
+    "large": LARGE,
+}
+
+# What an application that inserts a document may leave out, filled in on first sight.
+_FILL = [
+    {
+        "$set": {name: {"$ifNull": [f"${name}", {"$literal": {}}]} for name in ("vars", "extra", "meta")}
+        | {
+            name: {"$ifNull": [f"${name}", None]}
+            for name in ("last_used_at", "token_type", "scope", "refreshed_at")
+        }
+    }
+]
+
+Verdict = Recorded | StoreLost | Unusable
+
+_RESTING = [State.NEEDS_REAUTH.value, State.PAUSED.value]  # what a record respects
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Write:
+    """One change on its way into a document."""
+
+    claim: Claim
+    change: Change
+    written: Written = field(repr=False)
+
+    @property
+    def successor(self) -> Secret | None:
+        return self.change.successor if isinstance(self.change, Renewed) else None
+
+    @property
+    def presented(self) -> Secret | None:
+        token = self.claim.token
+        return token.access_token if self.is_exchange else token.refresh_token
+
+    @property
+    def is_exchange(self) -> bool:
+        """Whether the access token is what was presented, and is replaced by what came."""
+        return self.claim.spent_field == "access_token"
+
+    @property
+    def replaces(self) -> bool:
+        """Whether another value takes the place of the presented one: then that alone is fence enough."""
+        if self.is_exchange and isinstance(self.change, Renewed):
+            return self.change.granted.access_token != self.presented
+        return self.successor is not None
+
+    def operations(self) -> list[UpdateOne]:
+        """For the document as it was read: nothing has happened to it since. Each must match."""
+        if self.claim.token.revision is None:
+            return [self._fast(), UpdateOne({"_id": self.claim.token.id}, _FILL)]
+        return [self._fast()]
+
+    def _fast(self) -> UpdateOne:
+        state = self.claim.token.state.value
+        conditions = {
+            "_id": self.claim.token.id,
+            self.claim.spent_field: {"$eq": self.claim.spent},
+            "state": state,
+            "lease.claim": self.claim.id,
+        }
+        return UpdateOne(conditions, _update(_allowed(self.written.fields, state, self.change)))
+
+
+class MongoRecords:
+    """Fenced writes to `mongo.tokens`."""
+
+    def __init__(self, mongo: Mongo, *, keyring: Callable[[], KeyRing]) -> None:
+        self._mongo = mongo
+        self._keyring = keyring
+        self._writes: Batcher[_Write, Recorded] = Batcher(self._commit, limit=RECORDED_AT_ONCE, apart=APART)
+
+    async def record(self, claim: Claim, change: Change) -> Recorded:
+        """Write `change` with whatever else is waiting. Raises StoreLost, or Unusable when it can't be judged."""
+        fields = written(claim.token, change, self._keyring(), now=self._mongo.clock.now())
+        return await self._writes.submit(_Write(claim=claim, change=change, written=fields))
+
+    async def _commit(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
+        operations = [operation for write in writes for operation in write.operations()]
+        if not operations:
+            return []
+        try:
+            result = await self._mongo.tokens.bulk_write(operations, ordered=False)
+        except PyMongoError as error:
+            if isinstance(error, ConnectionFailure):
+                self._mongo.lost(error)  # told now: judging may take as long again to fail
+            return await self._judge(writes)  # ambiguous: what is stored now tells
+        except (BSONError, OverflowError, ValueError):
+            return await self._sifted(writes)
+        self._mongo.seen()
+        if result.matched_count == len(operations):
+            return [Recorded.STORED] * len(writes)
+        return await self._judge(writes)
+
+    async def _sifted(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
+        """One of `writes` can't be encoded, and spoils no other's."""
+        spoilt = {place: why for place, write in enumerate(writes) if (why := _unwritable(write)) is not None}
+        if not spoilt:
+            raise Unusable("MongoDB's driver refuses the result, and does not say which")
+        others = await self._commit([write for place, write in enumerate(writes) if place not in spoilt])
+        left = iter(others)
+        return [spoilt[place] if place in spoilt else next(left) for place in range(len(writes))]
+
+    async def _judge(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
+        """Read the documents, and swap each write onto what its own holds now if that is still what we spent."""
+        verdicts: dict[int, Verdict] = {}
+        try:
+            for _ in range(SWAPS):
+                pending = {place: write for place, write in enumerate(writes) if place not in verdicts}
+                if not pending:
+                    break
+                verdicts |= await self._judged_once(pending)
+            lost = StoreLost("the document keeps changing, or a majority does not confirm; kept for a replay")
+        except StoreLost as why:
+            lost = why
+        return [verdicts.get(place, lost) for place in range(len(writes))]
+
+    async def _judged_once(self, pending: Mapping[int, _Write]) -> dict[int, Verdict]:
+        """What can be said of `pending` by one reading and one round of swaps. Raises StoreLost."""
+        ids = [write.claim.token.id for write in pending.values()]
+        found = await self._mongo.promised(
+            self._mongo.tokens.find({"_id": {"$in": ids}}, _JUDGED_BY).to_list()
+        )
+        documents = {document["_id"]: document for document in found}
+        verdicts: dict[int, Verdict] = {}
+        swaps: dict[int, UpdateOne] = {}
+        for place, write in pending.items():
+            verdict: Recorded | Unusable | UpdateOne
+            try:
+                verdict = self._verdict(documents.get(write.claim.token.id), write)
+            except Unopenable as why:
+                verdict = Unusable(f"what is stored now can't be compared: {why}")
+            except Exception as why:  # noqa: BLE001  one document must not stop the others
+                verdict = Unusable(f"what is stored now can't be compared: {type(why).__name__}")
+            if isinstance(verdict, UpdateOne):
+                swaps[place] = verdict
+            else:
+                verdicts[place] = verdict
+        return verdicts | await self._swapped(swaps)
+
+    async def _swapped(self, swaps: Mapping[int, UpdateOne]) -> dict[int, Verdict]:
+        """Those whose swap is certain to be stored, or to be refused for ever; of the others a reading tells."""
+        if not swaps:
+            return {}
+        try:
+            result = await self._mongo.tokens.bulk_write(list(swaps.values()), ordered=False)
+        except PyMongoError as error:
+            refused = refusals(error)
+            if refused is None:
+                raise self._mongo.lost(error) from None
+            places = list(swaps)
+            return {
+                places[index]: Unusable(f"MongoDB refuses the result: {why}")
+                for index, why in refused.items()
+            }
+        if result.matched_count < len(swaps):
+            return {}
+        return dict.fromkeys(swaps, Recorded.STORED)
+
+    def _verdict(self, document: Document | None, write: _Write) -> Recorded | Unusable | UpdateOne:
+        """What became of `write`, or how it goes onto the document as it is now. Raises Unopenable."""
+        if document is None:
+            return Recorded.SUPERSEDED
+        if document["large"]:
+            return Unusable("what is stored now is too large to be compared")
+        if self._is_stored(document, write):
+            return Recorded.STORED
+        if self._holds(document, write, write.claim.spent_field, write.presented) and (
+            _is_under_our_claim(document, write) or write.replaces
+        ):
+            return _swap(document, write)
+        return Recorded.SUPERSEDED
+
+    def _is_stored(self, document: Document, write: _Write) -> bool:
+        """Whether `document` holds what this write brings, from now or from an earlier run of the same record."""
+        ours = write.written
+        if write.successor is not None:
+            return document.get("refresh_token") == ours.refresh_token or self._holds(
+                document, write, "refresh_token", write.successor
+            )
+        if ours.access_token is not None:
+            sealed = document.get("access_token")
+            if write.is_exchange and sealed == write.claim.spent:
+                return False  # though the same value may have come again
+            return sealed == ours.access_token or self._holds_access(document, write)
+        told = [name for name in ("updated_at", "last_failure") if name in ours.fields]
+        return all(document.get(name) == ours.fields[name] for name in told)
+
+    def _holds(self, document: Document, write: _Write, field: str, expected: Secret | None) -> bool:
+        sealed = document.get(field)
+        if sealed is None or expected is None:
+            return sealed is None and expected is None
+        if expected == write.presented and sealed == write.claim.spent:
+            return True
+        return Secret(self._keyring().open(sealed, token_id=write.claim.token.id, field=field)) == expected
+
+    def _holds_access(self, document: Document, write: _Write) -> bool:
+        """No fence: where it can't be told, no."""
+        renewed = (
+            write.change if isinstance(write.change, Renewed) else getattr(write.change, "renewed", None)
+        )
+        try:
+            stored = self._keyring().open(
+                document.get("access_token"), token_id=write.claim.token.id, field="access_token"
+            )
+        except Unopenable:
+            return False
+        return renewed is not None and Secret(stored) == renewed.granted.access_token
+
+
+def _unwritable(write: _Write) -> Unusable | None:
+    try:
+        bson.encode(write.written.fields)
+    except (BSONError, OverflowError, ValueError) as why:
+        return Unusable(f"MongoDB can't hold the result: {type(why).__name__}")
+    return None
+
+
+def _swap(document: Document, write: _Write) -> UpdateOne:
+    """The write for the document as it is now; what its state, its lease or its owner's fields forbid is left out."""
+    state = document.get("state")
+    fields = dict(_allowed(write.written.fields, state, write.change))
+    field = write.claim.spent_field
+    unchanged: dict[str, object] = {
+        field: {"$eq": document.get(field)},
+        "state": {"$eq": state} if state in _RESTING else {"$nin": _RESTING},
+    }
+    if _is_under_our_claim(document, write):
+        unchanged["lease.claim"] = write.claim.id
+    else:
+        fields.pop("lease", None)  # another replica's claim is not ours to end
+    if document["extra"] not in ("object", "missing"):
+        kept = {name: fields.pop(name) for name in list(fields) if name.startswith("extra.")}
+        fields |= (
+            {"extra": {name.removeprefix("extra."): value for name, value in kept.items()}} if kept else {}
+        )
+    return UpdateOne({"_id": write.claim.token.id, **unchanged}, _update(fields))
+
+
+def _allowed(fields: Mapping[str, object], state: object, change: Change) -> Mapping[str, object]:
+    """What may be set where this `state` is stored: an operator's pause stays, and only a success ends a rest."""
+    if state == State.PAUSED.value:
+        return {name: value for name, value in fields.items() if name != "state"} | {"due_at": None}
+    if state == State.NEEDS_REAUTH.value:
+        return {
+            **fields,
+            **({"state": State.ACTIVE.value} if isinstance(change, Renewed) else {"due_at": None}),
+        }
+    return fields
+
+
+def _update(fields: Mapping[str, object]) -> dict[str, object]:
+    return {"$set": fields, "$inc": {"revision": 1}}
+
+
+def _is_under_our_claim(document: Document, write: _Write) -> bool:
+    lease = document.get("lease")
+    return isinstance(lease, Mapping) and lease.get("claim") == write.claim.id

@@ -1,0 +1,191 @@
+"""Whether the keys of the ring are the ones that the store was sealed with.
+
+AES-GCM opens nothing with another key, so a few stored texts prove a key. For each key id the store also keeps one
+text of its own, the check value: it proves a key before any token is stored, and makes the proof cheap.
+"""
+
+import re
+from base64 import b64encode
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+import pymongo
+from pymongo.errors import DuplicateKeyError, PyMongoError
+
+from daemon.adapters.keyring import KeyRing, Unopenable
+from daemon.adapters.mongo.audit import Audit
+from daemon.adapters.mongo.connection import Mongo, Refusal
+
+CHECK_FIELD = "access_token"  # so that a reader key opens it too
+WRITER_FIELD = "refresh_token"
+ENOUGH = 3  # stored texts that open prove a key well enough to make its check value
+LOOKED_AT = 10  # stored texts of each field, of which some may be damaged
+_LONGEST = 20_000  # characters of a sealed text
+
+NOT_THE_KEY = "is not the key that this store was sealed with"
+
+
+class CheckValue(StrEnum):
+    """What became of opening the check value of one key."""
+
+    OPENS = "opens"
+    FAILS = "fails"
+    NONE = "none"
+    UNREADABLE = "unreadable"  # what is stored is not a check value
+    UNKNOWN = "unknown"  # this login may not read it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What the store says about one key. `opened` and `failed` are the ids of documents with its stored texts."""
+
+    key_id: str
+    check_value: CheckValue
+    opened: Sequence[str] = ()
+    failed: Sequence[str] = ()
+    complete: bool = True  # there was time for the whole look
+
+    @property
+    def wrong(self) -> bool:
+        """The store was sealed with another key of this id."""
+        if self.check_value in (CheckValue.OPENS, CheckValue.FAILS):
+            return self.check_value is CheckValue.FAILS
+        return bool(self.failed) and not self.opened
+
+    @property
+    def earns_check_value(self) -> bool:
+        """None is stored, and either nothing is sealed with this key, or enough of it opens."""
+        enough = min(ENOUGH, len(self.opened) + len(self.failed))
+        return self.check_value is CheckValue.NONE and self.complete and len(self.opened) >= enough
+
+
+async def prove(
+    mongo: Mongo,
+    ring: KeyRing,
+    key_ids: Collection[str],
+    *,
+    within: timedelta,
+    thorough: bool = False,
+    passing_by: Collection[str] = (),
+) -> list[Proof]:
+    """Try these keys of the ring on the store. Stored texts are opened if there is no check value, or if `thorough`,
+    but not those of the keys in `passing_by`; the look for them takes at most `within`. Raises StoreLost.
+    """
+    rows = await _rows(mongo, key_ids)
+    proofs = []
+    for key_id in key_ids:
+        found = _check_value(rows, ring, key_id)
+        known = found in (CheckValue.OPENS, CheckValue.FAILS)
+        if key_id in passing_by or (known and not thorough):
+            proofs.append(Proof(key_id=key_id, check_value=found, complete=known))
+        else:
+            proofs.append(await _proof(mongo, ring.only(key_id), found, within))
+    return proofs
+
+
+async def keep_check_value(mongo: Mongo, ring: KeyRing, key_id: str) -> bool:
+    """Store the check value of a key that has none. False: another process has just done so, perhaps with another
+    key. Raises StoreLost, Refusal.
+    """
+    try:
+        await mongo.tried(mongo.keys.insert_one(_row(mongo, ring, key_id)))
+    except DuplicateKeyError:
+        return False
+    return True
+
+
+async def renew_check_value(mongo: Mongo, ring: KeyRing, key_id: str, audit: Audit) -> None:
+    """Replace the check value by one that this key opens. Audited first. Raises StoreLost."""
+    await audit.note("renew_check_value", key_id)
+    row = _row(mongo, ring, key_id)
+    await mongo.promised(mongo.keys.replace_one({"_id": key_id}, row, upsert=True))
+
+
+def openable(ring: KeyRing, field: str) -> dict[str, object]:
+    """The condition that `field` is not sealed with a key that the ring distrusts."""
+    if not ring.distrusted:
+        return {}
+    ids = "|".join(map(re.escape, sorted(ring.distrusted)))
+    return {field: {"$not": {"$regex": rf"^v1\.({ids})\."}}}
+
+
+def _row(mongo: Mongo, ring: KeyRing, key_id: str) -> dict[str, object]:
+    place = _place(key_id)
+    return {
+        "_id": key_id,
+        "check_v1": ring.only(key_id).seal(place, token_id=place, field=CHECK_FIELD),
+        "writer_public_key": b64encode(ring.writer_public_key(WRITER_FIELD, key_id)).decode(),
+        "created_at": mongo.clock.now(),
+    }
+
+
+def _place(key_id: str) -> str:
+    """The id under which a check value is sealed."""
+    return f"refreshd:{key_id}"
+
+
+async def _rows(mongo: Mongo, key_ids: Collection[str]) -> Mapping[str, object] | None:
+    """The stored check values by key id; None: this login may not read them."""
+    try:
+        found = await mongo.tried(mongo.keys.find({"_id": {"$in": list(key_ids)}}, {"check_v1": 1}).to_list())
+    except Refusal:
+        return None
+    return {str(row["_id"]): row.get("check_v1") for row in found}
+
+
+def _check_value(rows: Mapping[str, object] | None, ring: KeyRing, key_id: str) -> CheckValue:
+    if rows is None:
+        return CheckValue.UNKNOWN
+    if key_id not in rows:
+        return CheckValue.NONE
+    sealed = rows[key_id]
+    if not isinstance(sealed, str) or not re.fullmatch(_pattern(key_id), sealed):
+        return CheckValue.UNREADABLE
+    return (
+        CheckValue.OPENS
+        if _opens(ring.only(key_id), sealed, _place(key_id), CHECK_FIELD)
+        else CheckValue.FAILS
+    )
+
+
+async def _proof(mongo: Mongo, key: KeyRing, check_value: CheckValue, within: timedelta) -> Proof:
+    opened: list[str] = []
+    failed: list[str] = []
+    try:
+        with pymongo.timeout(within.total_seconds()):
+            for field in ("refresh_token", "access_token"):
+                for name, sealed in await _stored(mongo, key.active, field):
+                    (opened if _opens(key, sealed, name, field) else failed).append(name)
+        complete = True
+    except PyMongoError as error:
+        if not error.timeout:
+            raise mongo.lost(error) from None
+        complete = False
+    return Proof(key_id=key.active, check_value=check_value, opened=opened, failed=failed, complete=complete)
+
+
+async def _stored(mongo: Mongo, key_id: str, field: str) -> list[tuple[str, str]]:
+    """Some texts that name this key in `field`, with the ids of their documents. Raises PyMongoError."""
+    query = {field: {"$regex": f"^{_pattern(key_id)}$"}, "_id": {"$type": "string"}}
+    found = await mongo.tokens.find(query, {field: 1}).limit(LOOKED_AT).to_list()
+    form = re.compile(_pattern(key_id))  # MongoDB also finds such a text in an array, and before a line's end
+    return [
+        (str(row["_id"]), sealed)
+        for row in found
+        if isinstance(sealed := row[field], str) and form.fullmatch(sealed)
+    ]
+
+
+def _pattern(key_id: str) -> str:
+    """The form of a sealed text of this key, of a size that may be read."""
+    return rf"v1\.{re.escape(key_id)}\.[A-Za-z0-9_-]{{38,{_LONGEST}}}"
+
+
+def _opens(key: KeyRing, sealed: str, name: str, field: str) -> bool:
+    try:
+        key.open(sealed, token_id=name, field=field)
+    except Unopenable:
+        return False
+    return True

@@ -1,0 +1,94 @@
+"""Which providers rest, agreed by all replicas: one document for each provider, and one replica that probes."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from daemon.adapters.keyring import KeyRing
+from daemon.adapters.mongo.connection import Mongo
+from daemon.domain.circuit_breaker import Pause, Reason, probe_after
+from daemon.domain.provider import Provider
+
+
+class MongoPauses:
+    """Fits `refreshing.ports.Pauses`. Every method raises StoreLost."""
+
+    def __init__(self, mongo: Mongo, *, keyring: Callable[[], KeyRing]) -> None:
+        self._mongo = mongo
+        self._keyring = keyring
+
+    async def pause(self, provider: Provider, reason: Reason) -> None:
+        """Let `provider` rest, unless it does already: an operator's pause is never overwritten."""
+        now = self._mongo.clock.now()
+        paused = {
+            "reason": reason.value,
+            "since": now,
+            "next_probe_at": now + probe_after(reason, 0),
+            "probes": 0,
+            "next_retry_at": now + probe_after(reason, 0),
+            "retries": 0,
+            "client": self.client_of(provider),
+        }
+        unless = {"$ifNull": ["$paused", {"$literal": paused}]}
+        await self._mongo.promised(
+            self._mongo.providers.update_one(
+                {"_id": provider.name}, [{"$set": {"paused": unless}}], upsert=True
+            )
+        )
+
+    async def take_turn(self, provider: Provider, pause: Pause, proven: bool = True) -> bool:
+        """Whether the next probe is ours: nobody else has taken it since `pause` was read."""
+        unchanged = {
+            "_id": provider.name,
+            "paused.reason": pause.reason.value,
+            "paused.since": pause.since,
+            "paused.probes": pause.probes or {"$in": [0, None]},
+            "paused.retries": pause.retries or {"$in": [0, None]},
+        }
+        after = pause.after(self._mongo.clock.now(), proven=proven)
+        taken = {
+            "paused.probes": after.probes,
+            "paused.next_probe_at": after.next_probe_at,
+            "paused.retries": after.retries,
+            "paused.next_retry_at": after.next_retry_at,
+            "paused.client": self.client_of(provider),
+        }
+        result = await self._mongo.promised(self._mongo.providers.update_one(unchanged, {"$set": taken}))
+        return result.matched_count == 1
+
+    async def resume(self, provider: Provider) -> None:
+        """End the rest, unless it is an operator's."""
+        ours = {"_id": provider.name, "paused.reason": {"$ne": Reason.OPERATOR.value}}
+        await self._mongo.promised(self._mongo.providers.update_one(ours, {"$set": {"paused": None}}))
+
+    def client_of(self, provider: Provider) -> str:
+        """What tells our client from another one, and nothing about its secret."""
+        secret = provider.client_secret.reveal() if provider.client_secret else ""
+        known = provider.definition
+        client = (provider.client_id, secret, provider.client_fingerprint, known.token_url, known.client_auth)
+        return self._keyring().fingerprint(json.dumps(client))
+
+
+def pause_of(row: Mapping[str, object]) -> Pause:
+    """The pause in a provider's document; what is not understood is the operator's."""
+    stored = row.get("paused")
+    if not isinstance(stored, Mapping):
+        return Pause(reason=Reason.OPERATOR)
+    reason, client = stored.get("reason"), stored.get("client")
+    return Pause(
+        reason=Reason(reason) if type(reason) is str and reason in set(Reason) else Reason.OPERATOR,
+        since=_date(stored.get("since")),
+        next_probe_at=_date(stored.get("next_probe_at")),
+        probes=_count(stored.get("probes")),
+        next_retry_at=_date(stored.get("next_retry_at")),
+        retries=_count(stored.get("retries")),
+        client=client if type(client) is str else None,
+    )
+
+
+def _date(value: object) -> datetime | None:
+    return value if isinstance(value, datetime) else None
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0

@@ -1,0 +1,28 @@
+"""Questions that read much of the store, with a time limit: a slow answer does not mean that the store is lost."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+from daemon.adapters.mongo.connection import Mongo
+from daemon.domain.claim import StoreLost
+
+
+class TooSlow(StoreLost):
+    """MongoDB did not answer in time. That says nothing about the connection, so no loss is observed."""
+
+
+async def within(
+    limit: timedelta, mongo: Mongo, pipeline: Sequence[Mapping[str, object]], what: str
+) -> list[dict[str, object]]:
+    """The rows of `pipeline`. Raises TooSlow, StoreLost."""
+    try:
+        with pymongo.timeout(limit.total_seconds()):
+            cursor = await mongo.tokens.aggregate(pipeline, allowDiskUse=True)
+            return await cursor.to_list()
+    except PyMongoError as error:
+        if error.timeout:
+            raise TooSlow(f"{what} took longer than {limit.total_seconds():.0f} s") from None
+        raise mongo.lost(error) from None

@@ -1,0 +1,45 @@
+"""How many renewals are logged one by one: a large store would write more lines than anybody reads or pays for.
+
+Only `token.renewed` is ever left out. Every trouble has its line, and the metrics count all.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from daemon.adapters.telemetry.event_log import EventLog
+from daemon.domain.event import Event, TokenRenewed
+
+LINES_A_SECOND = 100
+AT_ONCE = 1000  # a small store that is due as a whole is logged as a whole
+
+
+class SampledLog:
+    """An observer that passes events on to the log. `boot`: time since boot. At level `debug` nothing is left out."""
+
+    def __init__(self, log: EventLog, *, boot: Callable[[], timedelta]) -> None:
+        self._log = log
+        self._boot = boot
+        self._at = boot()
+        self._room = float(AT_ONCE)
+        self._left_out = 0
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, TokenRenewed) and not self._log.is_verbose and not self._has_room():
+            self._left_out += 1
+        else:
+            self._log(event)
+
+    def tell(self) -> None:
+        """Log how many were left out since the last time, if any."""
+        if self._left_out:
+            self._log.log("log.left_out", "info", of="token.renewed", count=self._left_out)
+            self._left_out = 0
+
+    def _has_room(self) -> bool:
+        now = self._boot()
+        self._room = min(AT_ONCE, self._room + (now - self._at).total_seconds() * LINES_A_SECOND)
+        self._at = now
+        if self._room < 1:
+            return False
+        self._room -= 1
+        return True

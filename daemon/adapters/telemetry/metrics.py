@@ -1,0 +1,380 @@
+"""What Prometheus sees. A subscriber: the story that emits the events knows nothing of it.
+
+Events only add to plain numbers, which is cheap enough to happen for every token. The series are laid out anew at
+each scrape, from those numbers and from the last known facts about the store: so none outlives its cause (a provider
+without tokens, a pause that ended), and every series of a configured provider is there from the start, at zero.
+
+No label ever holds an account or a token id, nor any text that came out of a document.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from daemon.adapters.telemetry.metric_families import (
+    UNKNOWN,
+    Distribution,
+    counter,
+    gauge,
+    gauges,
+    histogram,
+    known,
+)
+from daemon.adapters.telemetry.store_gauges import StoreGauges
+from daemon.domain.circuit_breaker import Reason
+from daemon.domain.event import (
+    Event,
+    InFlight,
+    InternalError,
+    JournalReplayed,
+    LaneFailed,
+    ProviderAnswered,
+    ProviderPaused,
+    ProviderResumed,
+    ProviderThrottled,
+    StoreBack,
+    StoreLost,
+    SweepFailed,
+    SweepFinished,
+    TokenEnding,
+    TokenHeld,
+    TokenInDoubt,
+    TokenNeedsReauth,
+    TokenPostponed,
+    TokenRenewed,
+    TokenScheduled,
+    TokenStuck,
+    TokenSuperseded,
+    TokenUnread,
+    TokenUnreadable,
+)
+from daemon.domain.statistics import Statistics
+from daemon.domain.token import FailureKind
+
+OUTCOMES = ("renewed", "unread", "rejected", "misconfigured", "unavailable", "superseded", "unreadable")
+PAUSE_REASONS = tuple(reason.value for reason in Reason)
+REPLAY_RESULTS = ("recorded", "superseded", "unread")
+WHERES = (
+    "refresh",
+    "lane",
+    "sweep",
+    "replay",
+    "in_doubt",
+    "lost",
+    "count",
+    "repair",
+    "report",
+    "reload",
+    "mongod",
+    "http",
+    "loop",
+)  # else `unknown`: a series that starts at its first error is no increase
+JOURNAL_STATES = ("waiting", "unread", "superseded", "unusable")
+# Older figures would pass for today's. Ten million tokens are counted about once an hour, which is shown for up to two.
+COUNT_KEPT, LOOK_KEPT = timedelta(hours=6), timedelta(hours=1)
+LEAD_BUCKETS = (0.0, 15.0, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 600.0)
+DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # the last: the usual request timeout
+
+_OUTCOME_OF = {
+    FailureKind.REJECTED: "rejected",
+    FailureKind.MISCONFIGURED: "misconfigured",
+    FailureKind.UNAVAILABLE: "unavailable",
+    FailureKind.UNREAD: "unread",
+    FailureKind.IN_DOUBT: "unavailable",
+    FailureKind.UNREADABLE: "unreadable",
+    FailureKind.UNCONFIGURED: "unreadable",
+    FailureKind.STUCK: "unavailable",
+    FailureKind.UNSUPPORTED: "unreadable",
+}
+_NARROW = 0.2  # of its window: a renewal that leaves less was close
+
+
+class _Tally:
+    """What happened with one provider since the start."""
+
+    __slots__ = (
+        "duration",
+        "in_doubt",
+        "in_flight",
+        "late",
+        "lead",
+        "narrow",
+        "outcomes",
+        "passes_failed",
+        "throttled",
+    )
+
+    def __init__(self) -> None:
+        self.outcomes = dict.fromkeys(OUTCOMES, 0)
+        self.late = 0
+        self.narrow = 0
+        self.in_doubt = 0
+        self.throttled = 0
+        self.passes_failed = 0
+        self.in_flight = 0
+        self.duration = Distribution(DURATION_BUCKETS)
+        self.lead = Distribution(LEAD_BUCKETS)
+
+
+class Metrics(Collector):
+    """Subscribes to events, is told what only the store or the clock knows, and exposes it all."""
+
+    def __init__(self, *, providers: Iterable[str], version: str) -> None:
+        self._version = version
+        self._tallies: dict[str, _Tally] = {}
+        self._sweeps = {"ok": 0, "failed": 0}
+        self._replayed = dict.fromkeys(REPLAY_RESULTS, 0)
+        self._internal_errors = dict.fromkeys((*WHERES, UNKNOWN), 0)
+        self._last_sweep_success: datetime | None = None
+        self._statistics: Statistics | None = None
+        self._count_age = self._look_age = timedelta(0)
+        self._paused: dict[str, str] = {}
+        self._journal_entries = 0
+        self._journal_bytes: Mapping[str, int] = {}
+        self._clock_skew: timedelta | None = None
+        self._store_up = False
+        self.set_providers(providers)
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+
+    def set_providers(self, names: Iterable[str]) -> None:
+        """The configured names: beside `unknown` the only ones that a label may hold."""
+        names = sorted({*names, UNKNOWN})
+        self._tallies = {name: self._tallies.get(name) or _Tally() for name in names}
+        self._unknown = self._tallies[UNKNOWN]
+
+    def set_statistics(self, statistics: Statistics) -> None:
+        before, self._statistics = self._statistics, statistics
+        self._count_age = self._look_age = timedelta(0)
+        if before is None or before.looked_at != statistics.looked_at or statistics.looked_at is None:
+            self._paused = dict(statistics.paused)  # else the events since then know better
+
+    def set_count_age(self, age: timedelta, *, looked: timedelta) -> None:
+        """How long ago the count of the whole store was begun, and what is due was looked at. Beyond COUNT_KEPT and LOOK_KEPT
+        the gauges are left out.
+        """
+        self._count_age, self._look_age = age, looked
+
+    def set_journal_entries(self, count: int) -> None:
+        self._journal_entries = count
+
+    def set_journal_bytes(self, by_state: Mapping[str, int]) -> None:
+        self._journal_bytes = by_state
+
+    def set_clock_skew(self, skew: timedelta) -> None:
+        self._clock_skew = skew
+
+    def set_store_up(self, up: bool) -> None:
+        self._store_up = up
+
+    def expose(self, accept: str) -> tuple[bytes, str]:
+        """The exposition and its content type: OpenMetrics 1.0.0 for whom `accept` asks for it, else text 0.0.4."""
+        # Only this word of the header reaches the library: it echoes and parses versions of the client's choice.
+        wanted = "application/openmetrics-text" in accept.lower()
+        encode, content_type = choose_encoder("application/openmetrics-text" if wanted else "")
+        return encode(self._registry), content_type
+
+    def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912  one case per event; mypy checks that
+        match event:  # the first three come with every token
+            case InFlight():
+                self._tallies.get(event.provider, self._unknown).in_flight = event.count
+            case ProviderAnswered():
+                tally = self._tallies.get(event.provider, self._unknown)
+                tally.duration.add(event.duration.total_seconds())
+            case ProviderThrottled():
+                self._tallies.get(event.provider, self._unknown).throttled += 1
+            case TokenRenewed():
+                self._renewed(event)
+            case TokenPostponed():
+                self._ended(event.provider, _OUTCOME_OF[event.kind])
+            case TokenNeedsReauth():
+                self._ended(event.provider, "rejected")
+            case TokenSuperseded():
+                self._ended(event.provider, "superseded")
+            case TokenUnread():
+                self._ended(event.provider, "unread")
+            case TokenStuck():
+                self._ended(event.provider, "unavailable")
+            case TokenUnreadable():
+                self._ended(event.provider, "unreadable")
+            case TokenInDoubt():
+                self._tallies.get(event.provider, self._unknown).in_doubt += 1
+                self._ended(event.provider, "unavailable")
+            case TokenHeld() | TokenEnding() | TokenScheduled():
+                pass  # counted over the whole store, by the statistics
+            case ProviderPaused():
+                self._paused[event.provider] = event.reason
+            case ProviderResumed():
+                self._paused.pop(event.provider, None)
+            case SweepFinished():
+                self._sweeps["ok"] += 1
+                self._last_sweep_success = event.at
+            case SweepFailed():
+                self._sweeps["failed"] += 1
+            case LaneFailed():
+                failed = event.failures > 0
+                self._tallies.get(event.provider, self._unknown).passes_failed += failed
+            case InternalError():
+                self._internal_errors[known(event.where, WHERES)] += 1
+            case JournalReplayed():
+                if event.result in self._replayed:
+                    self._replayed[event.result] += 1
+            case StoreLost():
+                self._store_up = False
+            case StoreBack():
+                self._store_up = True
+            case _:
+                assert_never(event)
+
+    def _renewed(self, event: TokenRenewed) -> None:
+        tally = self._tallies.get(event.provider, self._unknown)
+        tally.outcomes["renewed"] += 1
+        if event.lead is None:
+            return
+        left = event.lead.total_seconds()
+        enough = event.window.total_seconds() * _NARROW if event.window is not None else 0.0
+        tally.narrow += left < enough
+        if left < 0:
+            tally.late += 1
+            left = 0.0
+        tally.lead.add(left)
+
+    def _ended(self, provider: str, outcome: str) -> None:
+        self._tallies.get(provider, self._unknown).outcomes[outcome] += 1
+
+    # ------------------------------------------------------------------ laid out at each scrape
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._happened()
+        yield from self._stands()
+        yield self._pauses()
+        yield from self._counted()
+        fresh = self._count_age <= COUNT_KEPT and self._look_age <= LOOK_KEPT
+        if self._statistics is not None and fresh:
+            yield from StoreGauges(self._statistics, providers=self._tallies.keys()).collect()
+
+    def _happened(self) -> Iterator[Metric]:
+        """What this process did since its start."""
+        every = self._tallies.items()
+        yield counter(
+            "refreshes",
+            "Refreshes, by how they ended.",
+            ["provider", "outcome"],
+            {(name, outcome): n for name, tally in every for outcome, n in tally.outcomes.items()},
+        )
+        yield counter(
+            "late_renewals",
+            "Renewals stored after the old token's expiry.",
+            ["provider"],
+            {(name,): tally.late for name, tally in every},
+        )
+        yield counter(
+            "narrow_renewals",
+            "Renewals stored with less than a fifth of their window left, the late ones included.",
+            ["provider"],
+            {(name,): tally.narrow for name, tally in every},
+        )
+        yield counter(
+            "throttled",
+            "Answers by which the provider asked to be asked less.",
+            ["provider"],
+            {(name,): tally.throttled for name, tally in every},
+        )
+        yield counter(
+            "in_doubt",
+            "Requests that brought no reply but may have been processed.",
+            ["provider"],
+            {(name,): tally.in_doubt for name, tally in every},
+        )
+        yield histogram(
+            "refresh_duration_seconds",
+            "Time that the provider took to answer.",
+            {name: tally.duration for name, tally in every},
+        )
+        yield histogram(
+            "refresh_lead_seconds",
+            "Time left to the old token when the new one was stored.",
+            {name: tally.lead for name, tally in every},
+        )
+        yield counter(
+            "lane_failures",
+            "Passes over a provider's tokens that ended with an unexpected error.",
+            ["provider"],
+            {(name,): tally.passes_failed for name, tally in every},
+        )
+        yield counter(
+            "internal_errors",
+            "Bugs of refreshd that it has met, by where.",
+            ["where"],
+            {(k,): n for k, n in self._internal_errors.items()},
+        )
+        yield counter(
+            "sweeps", "Sweeps, by how they ended.", ["outcome"], {(k,): n for k, n in self._sweeps.items()}
+        )
+        yield counter(
+            "journal_replayed",
+            "Journal entries replayed, by what became of them.",
+            ["result"],
+            {(k,): n for k, n in self._replayed.items()},
+        )
+
+    def _stands(self) -> Iterator[Metric]:
+        """How this process stands now."""
+        yield InfoMetricFamily("refreshd_build", "The version that runs.", value={"version": self._version})
+        yield gauge("store_up", "1 while MongoDB answers and takes writes.", self._store_up)
+        yield gauge("journal_entries", "Replies kept that MongoDB has not confirmed.", self._journal_entries)
+        yield gauges(
+            "journal_bytes",
+            "Size of the replies in the journal, by what keeps them there.",
+            ["state"],
+            {(state,): self._journal_bytes.get(state, 0) for state in JOURNAL_STATES},
+        )
+        last = self._last_sweep_success  # 0 where there was none: an alert on its age must fire then, too
+        yield gauge(
+            "last_sweep_success_timestamp_seconds",
+            "When a sweep last succeeded.",
+            last.timestamp() if last else 0,
+        )
+        if self._clock_skew is not None:
+            skew = self._clock_skew.total_seconds()
+            yield gauge("clock_skew_seconds", "How far the local clock and MongoDB's are apart.", skew)
+        yield gauges(
+            "in_flight",
+            "Requests under way.",
+            ["provider"],
+            {(name,): tally.in_flight for name, tally in self._tallies.items()},
+        )
+
+    def _counted(self) -> Iterator[Metric]:
+        """How old the gauges of the whole store are, and how long it took to count them. 0: not yet."""
+        known = self._statistics
+        yield gauge(
+            "counted_timestamp_seconds",
+            "When the last count of the whole store was begun.",
+            known.at.timestamp() if known else 0,
+        )
+        yield gauge(
+            "count_duration_seconds",
+            "How much of MongoDB's time the last count took.",
+            known.took.total_seconds() if known else 0,
+        )
+
+    def _pauses(self) -> Metric:
+        held = {
+            (known(name, self._tallies), known(reason, PAUSE_REASONS))
+            for name, reason in self._paused.items()
+        }
+        every = {(name, reason) for name in self._tallies for reason in PAUSE_REASONS}
+        return gauges(
+            "provider_paused",
+            "1 for the reason why a provider is paused.",
+            ["provider", "reason"],
+            {key: key in held for key in sorted(every | held)},
+        )

@@ -1,0 +1,83 @@
+"""How the whole store stands, as gauges: the same on every replica."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import datetime
+from typing import TypeVar
+
+from prometheus_client.metrics_core import Metric
+
+from daemon.adapters.telemetry.metric_families import gauge, gauges, known
+from daemon.domain.statistics import Statistics
+from daemon.domain.token import State
+
+STATES = tuple(str(state) for state in State)
+
+_Value = TypeVar("_Value", int, datetime)
+
+
+class StoreGauges:
+    """Lays out what was counted. Only `providers` become labels; all others are `unknown` together."""
+
+    def __init__(self, statistics: Statistics, *, providers: Collection[str]) -> None:
+        self._statistics = statistics
+        self._providers = providers
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._states(self._statistics.states)
+        yield self._counted(
+            "expired_tokens",
+            "Active tokens past their expiry, the stuck ones left out.",
+            self._statistics.expired,
+        )
+        yield self._counted(
+            "stuck_tokens",
+            "Tokens past their expiry that have been refused for hours, and are rarely asked for.",
+            self._statistics.stuck,
+        )
+        yield self._counted(
+            "set_aside_tokens", "Documents that can't be read or used.", self._statistics.set_aside
+        )
+        yield self._counted(
+            "held_tokens", "Due, but perhaps spent by another instance.", self._statistics.held
+        )
+        yield self._counted(
+            "ending_tokens",
+            "Active tokens whose grant ends within a week, whatever is done.",
+            self._statistics.ending,
+        )
+        age = self._statistics.oldest_due_age.total_seconds() if self._statistics.oldest_due_age else 0
+        yield gauge("oldest_due_age_seconds", "How long the oldest due token has been due.", age)
+        ends = self._folded(self._statistics.refresh_token_expiry, min)
+        yield gauges(
+            "refresh_token_expiry_timestamp_seconds",
+            "The earliest known end of a refresh token.",
+            ["provider"],
+            {(name,): end.timestamp() for name, end in ends.items()},
+        )
+
+    def _states(self, states: Mapping[str, Mapping[str, int]]) -> Metric:
+        counts: dict[tuple[str, ...], int] = {
+            (name, state): 0 for name in self._providers for state in STATES
+        }
+        for provider, by_state in states.items():
+            for state, count in by_state.items():
+                key = (known(provider, self._providers), known(state, STATES))
+                counts[key] = counts.get(key, 0) + count
+        return gauges("tokens", "Stored tokens, by state.", ["provider", "state"], counts)
+
+    def _counted(self, name: str, documentation: str, counts: Mapping[str, int]) -> Metric:
+        folded = self._folded(counts, lambda one, other: one + other)
+        every: dict[tuple[str, ...], int] = {
+            (provider,): folded.get(provider, 0) for provider in self._providers
+        }
+        return gauges(name, documentation, ["provider"], every)
+
+    def _folded(
+        self, values: Mapping[str, _Value], fold: Callable[[_Value, _Value], _Value]
+    ) -> dict[str, _Value]:
+        """`values` by label: what belongs to providers that are not configured becomes one, `unknown`'s."""
+        folded: dict[str, _Value] = {}
+        for provider, value in values.items():
+            label = known(provider, self._providers)
+            folded[label] = fold(folded[label], value) if label in folded else value
+        return folded

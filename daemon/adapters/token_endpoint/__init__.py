@@ -1,0 +1,1 @@
+"""Requests to providers' token endpoints, and what comes back."""

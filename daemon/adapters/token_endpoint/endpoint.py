@@ -1,0 +1,207 @@
+"""Providers' token endpoints: pooled connections, one request a call, nothing repeated.
+
+What makes it fit for rotating tokens: it knows whether a request may have reached the provider. It checks at the last
+moment, with nothing awaited between check and write, that the claim still holds and that the answer can be kept.
+
+What makes it fit for hosts that come from a database: such a request has a pool of its own, which connects to public
+addresses only. That is checked on the very addresses that are connected to, after every look-up, so a name that
+changes its mind gains nothing; and a connection that the operator's word opened to a private address is in the other
+pool, never reused here.
+
+A request's timeout begins with its own connecting. What comes before, a wait for one of the connections or for the
+look-up of its host, is no fault of the provider's: that may last as long as the claim.
+
+No text of a failure is the library's: it would quote the URL, whose query may hold the refresh token.
+"""
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Protocol, TypedDict
+from urllib.parse import unquote, urlsplit
+
+import aiohttp
+from aiohttp.connector import Connection
+from yarl import URL
+
+from daemon.adapters.egress.names import Names
+from daemon.adapters.egress.public_addresses import is_private_literal, is_public
+from daemon.adapters.egress.tls import client_context
+from daemon.adapters.token_endpoint.connector import Connector, Destination, PrivateAddress
+from daemon.adapters.token_endpoint.exchange import Exchange, message_of
+from daemon.adapters.token_endpoint.no_reply import failed
+from daemon.domain.answer import Concern
+from daemon.domain.dialect import NoReply, Reply
+from daemon.domain.request import Request
+from daemon.domain.secret import Secret
+from daemon.domain.token_url import is_loopback
+
+MOMENT = timedelta(milliseconds=200)  # to read what has come already, when the time is over
+
+_NO_LIMIT = aiohttp.ClientTimeout(total=None)  # `send` has its own
+
+
+class _Told(TypedDict):
+    """Why nothing was sent, as a code and for people, and whether that is refreshd's own trouble."""
+
+    code: str
+    message: str
+    ours: bool
+
+
+_TOO_LATE = _Told(
+    code="too_late", message="the claim ran out before the connection was up; nothing was sent", ours=True
+)
+_NOT_KEPT = _Told(
+    code="not_kept",
+    message="the journal can't be written, so the answer could not be kept; nothing was sent",
+    ours=True,
+)
+_NOT_HTTPS = _Told(
+    code="not_https", message="the token URL is not https; plain http is for this machine alone", ours=False
+)
+
+
+class BootClock(Protocol):
+    def boot(self) -> timedelta: ...
+    def now(self) -> datetime: ...
+
+
+class _Timer:
+    """What a request waits for beforehand may take as long as its claim lasts; from `begin` on it has its own time."""
+
+    def __init__(self, *, claim: timedelta, own: timedelta) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._claim, self._own = claim, own
+        self.begun = False
+        self.limit = asyncio.timeout(None)
+
+    def wait(self) -> None:
+        """Something is about to be waited for."""
+        self._set(self._claim)
+
+    def begin(self) -> None:
+        if not self.begun:
+            self.begun = True
+            self._set(self._own)
+
+    def _set(self, left: timedelta) -> None:
+        self.limit.reschedule(self._loop.time() + left.total_seconds())
+
+    @property
+    def past(self) -> timedelta:
+        """How long the time has been over."""
+        over = self.limit.when()
+        return timedelta(0) if over is None else timedelta(seconds=self._loop.time() - over)
+
+
+class TokenEndpoint:
+    """Fits `refreshing.ports.Endpoint`."""
+
+    def __init__(
+        self,
+        *,
+        clock: BootClock,
+        timeout: timedelta,
+        connections: int,
+        may_start: Callable[[], bool],
+        proxy: Secret | None = None,
+    ) -> None:
+        """`connections`: how many requests may be connecting or connected; more wait. `may_start`: whether an answer could be kept now. `proxy`: an http or https URL, perhaps with a user and a
+        password; what is not on this machine is asked through it. The proxy then looks the host up, so a request that
+        must stay public can only be kept from literal addresses: what names lead to is the proxy's business.
+        """
+        self._clock = clock
+        self._timeout = timeout
+        self._may_start = may_start
+        self._proxy, self._proxy_headers = _proxy(proxy)
+        tls = client_context()
+        tls.set_alpn_protocols(["http/1.1"])
+        self._names = Names()
+        self._anywhere = Connector(timeout=timeout, tls=tls, names=self._names, allows=None)
+        self._public = Connector(timeout=timeout, tls=tls, names=self._names, allows=is_public)
+        self._connections = connections
+        self._places = asyncio.Semaphore(connections)
+
+    def allow(self, connections: int) -> None:
+        """From now on so many connections, but never fewer than before."""
+        for _ in range(self._connections, connections):
+            self._places.release()
+        self._connections = max(self._connections, connections)
+
+    async def close(self) -> None:
+        await self._anywhere.close()
+        await self._public.close()
+        await self._names.close()
+
+    async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:
+        """Send `request` once and return what came back, or why nothing did."""
+        asked_at = self._clock.now()
+        exchange = Exchange()
+        error: Exception = aiohttp.ServerDisconnectedError()  # where nothing else is said
+        try:
+            url = URL(request.url, encoded=True)  # what was checked is what is sent
+            local = is_loopback(request.url)
+            if not local and url.scheme != "https":
+                return NoReply(asked_at=asked_at, sent=False, concerns=Concern.PROVIDER, **_NOT_HTTPS)
+            message = message_of(request, url)
+            timer = _Timer(claim=deadline - self._clock.boot(), own=self._timeout)
+            try:
+                async with timer.limit:
+                    if self._places.locked():
+                        timer.wait()
+                    async with self._places:
+                        exchange.connection = await self._connected(
+                            url, local=local, public_only=request.public_only, timer=timer
+                        )
+                        timer.begin()
+                        if (obstacle := self._obstacle(deadline)) is not None:
+                            return NoReply(asked_at=asked_at, sent=False, **obstacle)
+                        exchange.write(message)
+                        await exchange.read()
+            except TimeoutError:
+                if not timer.begun:
+                    return NoReply(asked_at=asked_at, sent=False, **_TOO_LATE)
+                if not exchange.sent:
+                    raise
+                await self._read_on(exchange, timer.past)
+        except (aiohttp.ClientError, OSError, ValueError) as why:
+            error = why
+        finally:
+            exchange.end()
+        return exchange.reply(asked_at) or failed(error, sent=exchange.sent, asked_at=asked_at)
+
+    def _obstacle(self, deadline: timedelta) -> _Told | None:
+        if self._clock.boot() >= deadline:
+            return _TOO_LATE
+        return None if self._may_start() else _NOT_KEPT
+
+    async def _read_on(self, exchange: Exchange, slept: timedelta) -> None:
+        """The time has been over for as long as `slept`. A process that slept finds the reply in the socket, perhaps the only copy: it
+        reads before it gives up. Or it had just checked its deadline and wrote the request only now: the time that it
+        slept through is given back, at most all of it.
+        """
+        async with asyncio.timeout(max(min(slept, self._timeout), MOMENT).total_seconds()):
+            await exchange.read()
+
+    async def _connected(self, url: URL, *, local: bool, public_only: bool, timer: _Timer) -> Connection:
+        if url.scheme not in {"http", "https"}:
+            raise aiohttp.NonHttpUrlClientError(url)
+        proxy = None if local else self._proxy
+        if proxy and public_only and is_private_literal(url.host or ""):
+            raise PrivateAddress
+        pool = self._public if public_only and not proxy else self._anywhere
+        headers = self._proxy_headers if proxy else None
+        whom = Destination(url, proxy=proxy, proxy_headers=headers, timer=timer)
+        return await pool.connect(whom, [], _NO_LIMIT)
+
+
+def _proxy(proxy: Secret | None) -> tuple[URL | None, dict[str, str]]:
+    """The proxy's URL without its user, and the header that proves us to it: so no message can hold the password."""
+    if proxy is None:
+        return None, {}
+    parts = urlsplit(proxy.reveal())
+    user, _, place = parts.netloc.rpartition("@")
+    known = b64encode(":".join(map(unquote, user.split(":", 1))).encode()).decode()
+    return URL(f"{parts.scheme}://{place}"), {"Proxy-Authorization": f"Basic {known}"} if user else {}

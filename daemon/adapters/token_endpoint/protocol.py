@@ -1,0 +1,85 @@
+"""One connection to a provider. Nothing may come between its replies, and no reply may keep other connections waiting."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
+
+from aiohttp.client_proto import ResponseHandler
+
+from daemon.adapters.token_endpoint.response_parser import Incoming
+
+TURN = timedelta(milliseconds=2)  # a portion takes a quarter of it
+
+
+class Turns:
+    """Replies that take more work than a real one wait for their turn: a portion of one of them at a time, so that all
+    together take a part of the loop's time only, however many there are.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def wait(self, go_on: Callable[[], None]) -> None:
+        self._waiting.append(go_on)
+        if len(self._waiting) == 1:
+            self._loop.call_later(TURN.total_seconds(), self._next)
+
+    def _next(self) -> None:
+        go_on = self._waiting.popleft()
+        if self._waiting:
+            self._loop.call_later(TURN.total_seconds(), self._next)
+        go_on()
+
+
+class Line(ResponseHandler):
+    """What aiohttp's connector makes and keeps, and speaks to proxies with; the replies themselves are our own to read."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, turns: Turns) -> None:
+        super().__init__(loop)
+        self._turns = turns
+        self._incoming: Incoming | None = None
+        self._resting = False
+
+    def listen(self) -> Incoming:
+        """What comes from now on is the reply."""
+        self._incoming, self._resting = Incoming(), False
+        return self._incoming
+
+    def rest(self) -> None:
+        """Until the next request nothing is asked, and what comes all the same would pass for its answer."""
+        self._incoming, self._resting = None, True
+
+    def data_received(self, data: bytes) -> None:
+        if self._incoming is not None:
+            self._incoming.feed(data)
+            if self._incoming.greedy and self.transport is not None:
+                self.transport.pause_reading()  # what comes now stays in the kernel
+                self._turns.wait(self._go_on)
+        elif self._resting:
+            self.abort()
+        else:
+            super().data_received(data)
+
+    def _go_on(self) -> None:
+        incoming = self._incoming
+        if incoming is not None and incoming.behind:
+            incoming.go_on()
+        if self.transport is None:
+            return
+        if incoming is not None and incoming.behind:
+            self._turns.wait(self._go_on)
+        else:
+            self.transport.resume_reading()
+
+    async def turn(self) -> None:
+        """Wait for one."""
+        mine = asyncio.Event()
+        self._turns.wait(mine.set)
+        await mine.wait()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._incoming is not None:
+            self._incoming.lost(exc)
+        super().connection_lost(exc)

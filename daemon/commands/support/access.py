@@ -1,0 +1,127 @@
+"""What most commands begin with: the settings, the providers in them, and the store they lead to."""
+
+import os
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from difflib import get_close_matches
+
+from daemon.adapters.keyring import KeyRing
+from daemon.adapters.mongo.admin.preflight import CHOOSE_DATABASE, tokens_elsewhere
+from daemon.adapters.mongo.admin.tokens import MongoRegistry
+from daemon.adapters.mongo.audit import Audit
+from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.keys import NOT_THE_KEY, prove
+from daemon.commands.support.audit_log import SYSLOG, AuditLog
+from daemon.commands.support.failure import Exit, Failed
+from daemon.commands.support.open_mongo import open_mongo
+from daemon.commands.support.options import Options
+from daemon.domain.provider import Definition
+from daemon.domain.visible import typed
+from daemon.runtime.clock import Clock
+from daemon.runtime.config.providers.definitions import shipped
+from daemon.runtime.config.settings import Settings, load
+from daemon.runtime.confinement import confine
+from daemon.runtime.who import who
+
+LOOK = timedelta(seconds=5)  # for stored texts, where a key has no check value yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """The open store. `clock` tells its time."""
+
+    clock: Clock
+    mongo: Mongo
+    ring: KeyRing
+    audit: Audit
+    registry: MongoRegistry
+
+
+def read_settings(options: Options) -> Settings:
+    """The settings; from here on this process holds keys. Raises SettingsInvalid with every problem."""
+    confine()
+    return load(options.config, os.environ, options.env_file)
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, *, reason: str | None = None) -> AsyncIterator[Access]:
+    """`reason`: why something is done, for the audit. Raises StoreLost, SettingsInvalid."""
+    clock = Clock()
+    async with open_mongo(settings, clock=clock) as mongo:
+        ring = KeyRing(settings.keys.ring, active=settings.keys.active)
+        audit = Audit(mongo, who=who(os.environ, reason=reason), log=AuditLog(SYSLOG))
+        yield Access(
+            clock=clock, mongo=mongo, ring=ring, audit=audit, registry=MongoRegistry(mongo, ring, audit)
+        )
+
+
+async def refuse_to_store(access: Access) -> None:
+    """Nothing is stored beside the tokens, or under a key that the store was not sealed with. Raises Failed, StoreLost."""
+    if (elsewhere := await tokens_elsewhere(access.mongo)) is not None:
+        raise Failed(f"store.uri: {elsewhere}. {CHOOSE_DATABASE}")
+    active = access.ring.active
+    (proof,) = await prove(access.mongo, access.ring, [active], within=LOOK)
+    if proof.wrong:
+        raise Failed(
+            f"keys.ring.{active}: key {active!r} {NOT_THE_KEY}, so nothing is sealed with it. Put the right key back under"
+            " this id; `refreshd keys check` shows what each key opens"
+        )
+
+
+async def stored_id(access: Access, name: str) -> str:
+    """The id that is meant by `name`: exactly that, or what it stands for where it was copied from a list, in which
+    characters that are not seen are escapes. `name` itself if neither is stored. Raises Failed, StoreLost.
+    """
+    if not _is_unicode(name):
+        raise Failed(f"{name}: an id is valid Unicode text", Exit.USAGE)
+    meant = typed(name)
+    if meant == name or not _is_unicode(meant):
+        return name
+    found = await access.registry.stored([name, meant])
+    if len(found) > 1:
+        raise Failed(
+            f"{name}: two ids are stored that are printed like this. Write the first backslash as \\u005c for the one that"
+            " holds a backslash; give the character itself for the other",
+            Exit.USAGE,
+        )
+    return next(iter(found), name)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether `text` holds no lone surrogate, as an argument does that was not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def known_providers(settings: Settings | None) -> dict[str, Definition]:
+    """Every definition by name: what is configured counts first, and without a configuration there are the shipped."""
+    if settings is None:
+        return dict(shipped())
+    configured = {name: provider.definition for name, provider in settings.providers.items()}
+    return dict(sorted({**settings.definitions, **configured}.items()))
+
+
+def unknown_provider(name: str, settings: Settings | None) -> Failed:
+    configured = ", ".join(sorted(settings.providers)) if settings is not None else ""
+    return Failed(
+        f"provider {name!r} is unknown.{_like(name, known_providers(settings))} Configured: {configured or 'none'}."
+        " `refreshd providers` lists what is shipped; others are defined in the configuration, under [providers.NAME]",
+        Exit.USAGE,
+    )
+
+
+def _like(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def check_targets(targets: list[str], settings: Settings) -> None:
+    """Refuse a misspelt provider before anything is done. An id holds a colon, a provider none."""
+    for target in targets:
+        if ":" not in target and target not in known_providers(settings):
+            raise unknown_provider(target, settings)

@@ -1,0 +1,64 @@
+"""How a command ends: the exit codes (sysexits where it has one), and every expected failure as sentences for people."""
+
+import json
+from collections.abc import Sequence
+from enum import IntEnum
+
+from daemon.domain.claim import StoreLost
+from daemon.domain.secret import masked
+from daemon.runtime.config.problems import SettingsInvalid
+
+
+class Exit(IntEnum):
+    """0 is a success; other programs rely on each of these."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    UNAVAILABLE = 69
+    HELD = 75  # a port or a directory that another process has
+    CONFIG = 78
+    INTERRUPTED = 130
+
+
+class Failed(Exception):
+    """The command can't do what it was told to. The text says what, where, and what to do; it holds no secret."""
+
+    def __init__(self, text: str, code: Exit = Exit.FAILED) -> None:
+        self.code = code
+        super().__init__(text)
+
+
+def explained(error: Exception) -> tuple[Exit, list[str]] | None:
+    """The exit code and the sentences of an expected failure; None: it is a bug of ours."""
+    match error:
+        case Failed():
+            return error.code, [str(error)]
+        case SettingsInvalid():
+            return Exit.CONFIG, [str(problem) for problem in error.problems]
+        case StoreLost():
+            return Exit.UNAVAILABLE, [f"{error}. `refreshd check` tells what works and what doesn't"]
+        case _:
+            return None
+
+
+def in_parts(error: Exception, sentences: Sequence[str]) -> list[dict[str, str | None]]:
+    """What is wrong, where, and what to do, for programs."""
+    if isinstance(error, SettingsInvalid):
+        return [{"what": each.what, "where": each.where, "do": each.do} for each in error.problems]
+    halves = (
+        sentence.partition(". ") for sentence in sentences
+    )  # every sentence for people ends in what to do
+    return [{"what": what, "where": None, "do": do or None} for what, _, do in halves]
+
+
+def in_json(error: Exception, code: int, sentences: Sequence[str]) -> str:
+    """A failure for programs: the first problem, and all of them if there are several."""
+    parts = in_parts(error, sentences)
+    several: dict[str, object] = {"problems": parts} if len(parts) > 1 else {}
+    return json.dumps({"error": {**parts[0], "code": int(code), **several}})
+
+
+def unexpected(error: Exception) -> str:
+    """A bug in one line; where it is, only --debug tells."""
+    return f"internal error: {type(error).__name__}: {masked(str(error))}. Run it again with --debug, and report it"

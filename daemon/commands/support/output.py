@@ -1,0 +1,159 @@
+"""How results look: for people a text or a table, for programs one JSON object a line. Results go to standard output,
+whatever else is worth saying to standard error.
+
+What was read from a database may hold anything: control characters never reach a terminal, sealed texts never leave.
+"""
+
+import json
+import math
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from daemon.adapters.telemetry.redaction import rfc3339
+from daemon.commands.support.failure import Exit, Failed, in_json
+from daemon.commands.support.terminal import say
+from daemon.domain.visible import visible
+
+_SEALED = re.compile(r"v1\.[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{30,}")
+_STYLES = {"active": "green", "needs_reauth": "red", "paused": "yellow"}
+_WIDE = 160  # columns where no terminal says how many
+_WIDEST = (
+    48  # characters, of a column that is as wide as its cells: a longer cell only moves the rest of its line
+)
+_SHORTEST = 12  # ... of a last column that is cut
+_GAP = "  "
+
+
+class Output:
+    """Standard output, for people or for programs."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        width = None if sys.stdout.isatty() else _WIDE
+        self._widths: list[int] = []
+        self._console = Console(markup=False, highlight=False, emoji=False, width=width, soft_wrap=False)
+
+    def record(self, record: Mapping[str, object]) -> None:
+        """One JSON object, on a line of its own."""
+        print(json.dumps(plain(record)))
+
+    def result(self, record: Mapping[str, object], text: str, *, keep: str = "") -> None:
+        """One result: `record` for programs, `text` for people: one line, unless it `keep`s line ends."""
+        if self.as_json:
+            self.record(record)
+        else:
+            print(visible(text, keep=keep))
+
+    def marked(self, mark: str, text: str, *, style: str) -> None:
+        """One line for people, behind a mark; on a terminal in the mark's colour."""
+        line = Text.assemble((mark, style), " ", visible(text))
+        self._console.print(line, soft_wrap=True)
+
+    def exact(self, record: Mapping[str, object], text: str) -> None:
+        """A text for a program to take, an id or a secret that was asked for: as it is, but on a terminal."""
+        if self.as_json:
+            print(json.dumps(record, default=plain))
+        else:
+            print(visible(text) if sys.stdout.isatty() else text)
+
+    def note(self, *lines: str) -> None:
+        """What is worth knowing beside the results."""
+        say(*lines)
+
+    def failed(self, sentence: str, code: Exit = Exit.FAILED) -> None:
+        """One of several things that can't be done, on standard error; the others go on."""
+        error = Failed(sentence, code)
+        say(in_json(error, code, [sentence]) if self.as_json else f"refreshd: {sentence}")
+
+    def pairs(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Names and values, aligned."""
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in pairs:
+            table.add_row(_cell(name), _cell(value))
+        self._console.print(table)
+
+    def table(self, columns: "Sequence[Column]", rows: Sequence[Sequence[str]], *, head: bool = True) -> None:
+        """Part of a table, one line a row; later parts are as wide as the first. On a terminal the last column is cut
+        to what is left of the line. No other cell is ever cut, so that ids can be copied.
+        """
+        cells = [[_cell(value) for value in row] for row in rows]
+        if head:
+            self._widths = [
+                _width(column, of) for column, of in zip(columns, zip(*cells, strict=True), strict=True)
+            ]
+            cells.insert(0, [Text(column.title, style="bold") for column in columns])
+        for row in cells:
+            self._console.print(self._line(row), soft_wrap=True)
+
+    def _line(self, row: Sequence[Text]) -> Text:
+        line = Text()
+        for cell, width in zip(row[:-1], self._widths, strict=False):
+            line.append_text(cell).append(" " * (max(width - cell.cell_len, 0) + len(_GAP)))
+        last = row[-1].copy()
+        if sys.stdout.isatty():
+            last.truncate(max(self._console.width - line.cell_len, _SHORTEST), overflow="ellipsis")
+        line.append_text(last).rstrip()
+        return line
+
+
+class Column:
+    """One column: at least so many characters wide, or else as wide as its cells, within reason."""
+
+    def __init__(self, title: str, *, width: int = 0) -> None:
+        self.title, self.width = title, width
+
+
+def _width(column: Column, cells: Sequence[Text]) -> int:
+    widest = max((cell.cell_len for cell in cells), default=0)
+    return max(len(column.title), column.width, min(widest, _WIDEST))
+
+
+def plain(value: object) -> object:
+    """`value` as JSON knows it: instants in RFC 3339, and no sealed text."""
+    match value:
+        case None | bool() | int():
+            return value
+        case str():
+            return "(sealed)" if _SEALED.fullmatch(value) else value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case datetime():
+            return rfc3339(value)
+        case timedelta():
+            return value.total_seconds()
+        case Mapping():
+            return {str(name): plain(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [plain(inner) for inner in value]
+        case _:
+            return str(value)
+
+
+def span(length: timedelta) -> str:
+    """How long, in one rounded-down number."""
+    seconds = int(length.total_seconds())
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def moment(instant: object, *, now: datetime, none: str = "never") -> str:
+    """When, as seen from `now`; `none` where there is no such instant."""
+    if instant is None:
+        return none
+    if not isinstance(instant, datetime):
+        return "not a date"
+    return f"in {span(instant - now)}" if instant >= now else f"{span(now - instant)} ago"
+
+
+def _cell(text: str) -> Text:
+    return Text(visible(text), style=_STYLES.get(text, ""))

@@ -1,0 +1,239 @@
+"""The circuit breaker of one provider: when the provider as a whole must rest, and when its answers are to be doubted.
+
+The evidence is what *healthy* tokens meet. A token that has failed since its last success says nothing new about its
+provider, so it is not counted: a few tokens with a trouble of their own must not stop the others. Several healthy
+tokens that fail alike with no grant between them are a reason to rest. While the provider rests, probes go to the
+healthiest tokens, and one grant ends the rest. Nothing else proves health: a page with status 200 does not, and a
+rejection does not.
+
+A suspicion that the first probes disprove was wrong, perhaps because one customer's tokens came due together. The
+next one for the same reason then needs twice the evidence.
+"""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from daemon.domain.answer import Answer, Cause, Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
+from daemon.domain.provider import Provider
+from daemon.domain.token import Token
+from daemon.domain.token_url import NotSendable, fills_host, token_url
+
+
+class Reason(StrEnum):
+    """Why a provider rests; it names what has to happen."""
+
+    WRONG_CLIENT = "wrong_client"
+    MISCONFIGURED = "misconfigured"
+    OUTAGE = "outage"
+    UNPARSED = "unparsed"  # pages and the like in the place of replies
+    REJECTIONS = "rejections"  # rejections of so many healthy tokens that they are not believed
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """A rest, as all replicas see it. `client`: a fingerprint of the client that it was about.
+
+    `probes` counts the probes by proven tokens (see `is_proven`), `retries` those by others. Another token's failure
+    shows little and so must not make a proven token wait: each kind has its own next time.
+    """
+
+    reason: Reason
+    since: datetime | None = None
+    next_probe_at: datetime | None = None
+    probes: int = 0
+    next_retry_at: datetime | None = None
+    retries: int = 0
+    client: str | None = None
+
+    def after(self, now: datetime, *, proven: bool) -> "Pause":
+        """The pause once a probe was sent `now`. A proven token's puts off both kinds, another one's only its own."""
+        if not proven:
+            retry_at = now + probe_after(self.reason, self.probes + self.retries + 1)
+            return replace(self, retries=self.retries + 1, next_retry_at=retry_at)
+        probes = self.probes + 1
+        retry_at = now + probe_after(self.reason, probes + self.retries)
+        next_at = now + probe_after(self.reason, probes)
+        return replace(self, probes=probes, next_probe_at=next_at, next_retry_at=retry_at)
+
+
+# How many different healthy tokens must fail alike, with no grant between them.
+ALIKE = 3  # for a misconfiguration, or for pages in the place of replies
+OUTAGES = 20  # for an outage: if half of all answers are good, so many bad ones hardly ever come together
+REFUSED = 20  # for an error that the definition doesn't know
+REJECTED = 7  # for rejections: each of the first six is believed, by each replica
+OUTWEIGHED = (
+    4  # grants that outweigh one rejection: dying grants are rare, and a mass of rejections may be partial
+)
+
+_DISPROVED_WITHIN = timedelta(minutes=3)  # a rest that a grant ends so soon was a wrong suspicion
+_DISPROOF_LASTS = timedelta(hours=1)
+_MOST_DOUBLINGS = 5
+SUSPICION = timedelta(minutes=15)  # after so many rejections, no rejection is believed for this long
+
+_SECONDS = timedelta(seconds=1)
+_FIRST_PROBES = {  # seconds until each of the first probes; the last interval is repeated
+    Reason.WRONG_CLIENT: (2, 30, 120, 480, 1800),
+    Reason.MISCONFIGURED: (5, 15, 30, 30, 60, 120, 480, 1800),
+    Reason.REJECTIONS: (5, 15, 30, 30, 60),
+    Reason.UNPARSED: (5, 15, 30, 60),
+    Reason.OUTAGE: (15, 30, 60),
+}
+_WIDENING = frozenset({Reason.MISCONFIGURED, Reason.REJECTIONS})
+_PROBED = (1, 2, 4, 8, 16)
+
+
+def probe_after(reason: Reason, probes: int) -> timedelta:
+    """How long after a probe the next one is sent; `probes` counts from 0."""
+    intervals = _FIRST_PROBES.get(reason, (1800,))
+    return intervals[min(probes, len(intervals) - 1)] * _SECONDS
+
+
+def probe_size(reason: Reason, probes: int) -> int:
+    """How many healthy tokens a probe takes; `probes` counts those before it.
+
+    What may be one customer's trouble is settled by asking more tokens, soon. If they all fail, little is asked.
+    """
+    return _PROBED[probes] if reason in _WIDENING and probes < len(_PROBED) else 1
+
+
+def is_healthy(token: Token) -> bool:
+    """Whether `token` has not failed since its last success: only then does a failure say something of its provider.
+
+    One in doubt may be refused because its lost reply held the successor: that is not the provider's trouble either.
+    """
+    return token.failures == 0 and token.doubt is None
+
+
+def is_proven(token: Token) -> bool:
+    """Whether `token` is healthy and was renewed before, so that it is known to fit the client."""
+    return is_healthy(token) and token.refreshed_at is not None
+
+
+def alike_by(provider: Provider, token: Token) -> str:
+    """Whose trouble one answer shows: the token's; or its host's, if each customer has a server of its own, so that
+    one server's trouble does not stop the others.
+    """
+    if not fills_host(provider.definition.token_url):
+        return token.id
+    try:
+        return urlsplit(token_url(provider, token.vars)).netloc
+    except NotSendable:
+        return token.id
+
+
+@dataclass(slots=True, kw_only=True)
+class _Disproof:
+    """How often, lately, a rest for one reason was a wrong suspicion."""
+
+    times: int = 0
+    until: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """What one answer suggests of the whole provider. Answers are alike if `reason` and `code` are."""
+
+    reason: Reason
+    enough: int
+    code: str = ""  # of refusals and misconfigurations: two different ones are two troubles
+
+
+@dataclass(slots=True, kw_only=True)
+class Brake:
+    """What one process has heard of one provider. Instants are boot times.
+
+    `proven`: a grant has shown that the client is accepted. `paused`: why nothing but probes is asked; None: it is open.
+    """
+
+    proven: bool = False
+    paused: Reason | None = None
+    _since: timedelta = timedelta(0)
+    _met: dict[_Trouble, set[str]] = field(default_factory=dict)  # who met it, since the last grant
+    _grants: int = 0  # since the last rest
+    _disproofs: dict[Reason, _Disproof] = field(default_factory=dict)
+    _suspicious_until: timedelta = timedelta(0)
+
+    def heard(self, who: str, answer: Answer, *, healthy: bool, now: timedelta) -> Reason | None:
+        """Take note of the answer that `who` (see `alike_by`) had. A reason: the provider must rest from now on.
+
+        A grant ends a rest. `healthy`: whether the token had not failed before.
+        """
+        if isinstance(answer, Granted):
+            self._granted(now)
+            return None
+        trouble = _trouble_of(answer)
+        if trouble is None or not healthy:
+            return None
+        met = self._met.setdefault(trouble, set())
+        met.add(who)
+        if len(met) < self._enough(trouble, now):
+            return None
+        if trouble.reason is Reason.REJECTIONS:
+            self._suspicious_until = now + SUSPICION
+        if self.paused is not None:
+            return None
+        self.rest(trouble.reason, now)
+        return trouble.reason
+
+    def doubts(self, now: timedelta) -> bool:
+        """Whether the provider seems to say to everybody what it says of a token now."""
+        return self.paused in _DOUBTFUL or now < self._suspicious_until
+
+    def rest(self, reason: Reason, now: timedelta) -> None:
+        """From now on nothing is asked but probes, and afterwards one at a time until a grant."""
+        if reason is Reason.REJECTIONS:
+            self._suspicious_until = now + SUSPICION
+        self.paused, self.proven, self._since = reason, False, now
+        self._met.clear()
+
+    def release(self) -> None:
+        """Another replica or the operator ended the rest: one at a time until a grant."""
+        self.paused = None
+
+    def _granted(self, now: timedelta) -> None:
+        if self.paused is Reason.OPERATOR:
+            return
+        if self.paused is not None and now - self._since < _DISPROVED_WITHIN:
+            disproof = self._disproofs.setdefault(self.paused, _Disproof())
+            disproof.times = min(disproof.times + 1, _MOST_DOUBLINGS) if now < disproof.until else 1
+            disproof.until = now + _DISPROOF_LASTS
+        ended, self.paused, self.proven = self.paused, None, True
+        self._grants = 0 if ended else self._grants + 1
+        rejected = None if ended else self._met.get(_MASS)
+        self._met.clear()
+        if rejected:
+            if self._grants % OUTWEIGHED == 0:
+                rejected.pop()
+            self._met[_MASS] = rejected
+
+    def _enough(self, trouble: _Trouble, now: timedelta) -> int:
+        if trouble.reason is Reason.WRONG_CLIENT and not self.proven:
+            return 1
+        disproof = self._disproofs.get(trouble.reason)
+        return trouble.enough << (disproof.times if disproof is not None and now < disproof.until else 0)
+
+
+_MASS = _Trouble(Reason.REJECTIONS, REJECTED)
+_DOUBTFUL = frozenset({Reason.MISCONFIGURED, Reason.OUTAGE, Reason.UNPARSED, Reason.REJECTIONS})
+
+
+def _trouble_of(answer: Answer) -> _Trouble | None:
+    """None: however many healthy tokens get such an answer, it says nothing of the provider."""
+    match answer:
+        case Rejected():
+            return _MASS
+        case Unread() | Unavailable(cause=Cause.PAGE):
+            return _Trouble(Reason.UNPARSED, ALIKE)
+        case Misconfigured(concerns=Concern.CLIENT):
+            return _Trouble(Reason.WRONG_CLIENT, ALIKE)
+        case Misconfigured(concerns=Concern.PROVIDER, code=code):
+            return _Trouble(Reason.MISCONFIGURED, ALIKE, code)
+        case Unavailable(cause=Cause.REFUSAL, code=code):
+            return _Trouble(Reason.MISCONFIGURED, REFUSED, code)
+        case Unavailable(cause=Cause.OUTAGE):
+            return _Trouble(Reason.OUTAGE, OUTAGES)
+        case _:
+            return None

@@ -1,0 +1,1 @@
+"""The configuration: its sources, its checks and its secrets."""

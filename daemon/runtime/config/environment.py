@@ -1,0 +1,88 @@
+"""The variables that are configuration: REFRESHD_SECTION__KEY. The double underscore distinguishes them from names like
+REFRESHD_CONFIG, or REFRESHD_KEY that a `{ env = ... }` refers to.
+
+No shell exports a name that holds `-`, but providers and keys have such names. So `___` is a `-`, wherever it stands.
+And where a provider or a key is named, `_` stands for `-` too, if that is a known name and the one with `_` is not.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from daemon.runtime.config.problems import Place, Problem, Wrong
+
+PREFIX = "REFRESHD_"
+_DASH = "___"
+
+Names = Mapping[Place, Iterable[str]]  # the table -> the names in it that are known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """The keys that variables set, where each came from, and what contradicts itself."""
+
+    table: dict[str, Any] = field(default_factory=dict, repr=False)
+    origins: dict[Place, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def is_configuration(variable: str) -> bool:
+    return variable.startswith(PREFIX) and len(_written(variable)) > 1
+
+
+def variable_for(place: Place) -> str:
+    """The variable that sets the key at `place`; the ring is a table of keys by their ids."""
+    place = (*place, "id") if place == ("keys", "ring") else place
+    return PREFIX + "__".join(step.upper().replace("-", _DASH) for step in place)
+
+
+def read_overrides(variables: Mapping[str, str], source: str, names: Names) -> Overrides:
+    found = Overrides()
+    for variable in sorted(filter(is_configuration, variables)):
+        where = f"{source}: {variable}"
+        try:
+            place = _meant(_written(variable), names)
+            _set(found.table, place, variables[variable])
+        except Wrong as wrong:
+            found.problems.append(Problem(where=where, what=wrong.what, do=wrong.do))
+        else:
+            found.origins[place] = where
+    return found
+
+
+def _written(variable: str) -> Place:
+    return tuple(variable.removeprefix(PREFIX).lower().replace(_DASH, "-").split("__"))
+
+
+def _set(table: dict[str, Any], place: Place, text: str) -> None:
+    """Raises Wrong where another variable has set the same key, or one above or below it."""
+    for step in place[:-1]:
+        table = table.setdefault(step, {})
+        if not isinstance(table, dict):
+            raise Wrong("a part of it is set as a value by another variable", "Unset one of the two.")
+    if place[-1] in table:
+        raise Wrong("another variable sets the same key", "Unset one of the two.")
+    table[place[-1]] = text
+
+
+def _meant(place: Place, names: Names) -> Place:
+    for table, known in names.items():
+        if place[: len(table)] == table and len(place) > len(table):
+            return (*table, _known_name(place[len(table)], known), *place[len(table) + 1 :])
+    return place
+
+
+def _known_name(written: str, known: Iterable[str]) -> str:
+    """The one of `known` that is meant, else `written` as it stands. Raises Wrong where it could be several."""
+    known = set(known)
+    if written in known:
+        return written
+    found = {name for name in known if name.lower() == written} or {
+        name for name in known if name.lower().replace("-", "_") == written
+    }
+    if len(found) > 1:
+        raise Wrong(
+            f"could mean any of {', '.join(sorted(found))}",
+            f"Write {_DASH} for each '-'. If names differ only in capital letters, set it in the file.",
+        )
+    return found.pop() if found else written

@@ -1,0 +1,207 @@
+"""The kinds of value that configuration and definitions are made of, and how a table of them is checked by pydantic.
+
+A table is a plain dataclass; `Annotated[type, Read(function)]` says how one of its values is read.
+
+The environment knows text only, so each kind reads its text form too. Each refusal is a sentence of our own: the
+library's would quote the input.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import date, timedelta
+from difflib import get_close_matches
+from enum import StrEnum
+from functools import cache
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic_core import ErrorDetails
+
+from daemon.runtime.config.problems import Findings, Place, Wrong
+
+STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True)  # for `__pydantic_config__` of each table
+
+_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
+_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_LONGEST = timedelta(days=36_500)
+
+Read = PlainValidator  # of a function that takes the raw value and raises Wrong
+Context = ValidationInfo  # such a function's second argument, if it has one: holds the `context` of `checked`
+
+Kind = TypeVar("Kind")
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def duration(value: object) -> timedelta:
+    """The duration that a text like "90s", "5m", "1h", "7d" or "0ms" tells. Raises Wrong."""
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise Wrong("is not a duration", 'Write a number and its unit (ms, s, m, h, d), like "90s" or "7d".')
+    if int(found[1]) * timedelta(**{_UNITS[found[2]]: 1}) > _LONGEST:
+        raise Wrong("is longer than a hundred years", "Write a shorter one.")
+    return int(found[1]) * timedelta(**{_UNITS[found[2]]: 1})
+
+
+def told(span: timedelta) -> str:
+    """`span` as it is written in a configuration."""
+    return (
+        f"{span // timedelta(milliseconds=1)}ms" if span.microseconds else f"{span // timedelta(seconds=1)}s"
+    )
+
+
+def flag(value: object) -> bool:
+    if value in (True, False) and isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return value == "true"
+    raise Wrong("must be true or false", "Write true or false, without quotes.")
+
+
+def text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise Wrong("must be a text that is not empty", "Write it in quotes.")
+    return value
+
+
+def whole(least: int, most: int) -> Callable[[object], int]:
+    """Reads a whole number from `least` to `most`."""
+
+    def read(value: object) -> int:
+        digits = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10
+        number = int(value) if digits and isinstance(value, str) else value
+        if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
+            raise Wrong(f"must be a whole number from {least} to {most}", "Write such a number.")
+        return number
+
+    return read
+
+
+def one_of(kind: type[Choice], *, later: Iterable[str] = ()) -> Callable[[object], Choice]:
+    """Reads a member of `kind`; the names in `later` are known, but can't be used yet."""
+    names = ", ".join(kind)
+
+    def read(value: object) -> Choice:
+        for name in later:
+            if value == name:
+                raise Wrong(f"{name} is not supported yet", f"Use one of: {names}.")
+        if not isinstance(value, str) or value not in set(kind):
+            raise Wrong("is none of the possible words", f"Use one of: {names}.")
+        return kind(value)
+
+    return read
+
+
+def pattern(value: object) -> re.Pattern[str]:
+    try:
+        return re.compile(text(value))
+    except re.error:
+        raise Wrong(
+            "is not a regular expression", "Write one in single quotes, so that \\ stays \\."
+        ) from None
+
+
+def day(value: object) -> date:
+    try:
+        return value if type(value) is date else date.fromisoformat(text(value))
+    except ValueError:
+        raise Wrong("is not a date", "Write it like 2026-11-21, without quotes.") from None
+
+
+def _above_zero(span: timedelta) -> timedelta:
+    if not span:
+        raise Wrong("must be more than nothing", "Write a longer one.")
+    return span
+
+
+def _array(value: object) -> object:
+    """A list as it is, or from the text of one: `["a", "b"]` in the environment."""
+    if isinstance(value, str):
+        try:
+            return tomllib.loads(f"list = {value}")["list"]
+        except (tomllib.TOMLDecodeError, KeyError):
+            return value
+    return value
+
+
+Duration = Annotated[timedelta, Read(duration)]
+Span = Annotated[timedelta, Read(duration), AfterValidator(_above_zero)]  # a duration above zero
+Flag = Annotated[bool, Read(flag)]
+Text = Annotated[str, Read(text)]
+Day = Annotated[date, Read(day)]
+ARRAY = BeforeValidator(_array)
+
+
+def checked(
+    kind: type[Kind], table: object, place: Place, findings: Findings, *, context: object = None
+) -> Kind | None:
+    """`table` read as the dataclass `kind`, every problem told to `findings` under `place`.
+
+    What is wrong is left out and the rest read again, so that checks across keys still happen: compare only what
+    `findings` does not call broken. None when a required key is missing or wrong.
+    """
+    adapter: TypeAdapter[Kind] = _adapter(kind)  # type: ignore[arg-type]  # mypy takes no class for hashable
+    try:
+        return adapter.validate_python(table, context=context)
+    except ValidationError as invalid:
+        errors = invalid.errors(include_url=False, include_input=False)
+    paths = [tuple(str(step) for step in error["loc"] if step != "[key]") for error in errors]
+    for error, path in zip(errors, paths, strict=True):
+        findings.add((*place, *path), *_sentences(error, path, kind))
+    try:
+        return adapter.validate_python(_without(table, paths), context=context)
+    except ValidationError:
+        return None
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    """Made once for each kind: that takes as long as reading twenty tables, and there is one for each definition."""
+    return TypeAdapter(kind)
+
+
+def _sentences(error: ErrorDetails, path: Place, kind: type) -> tuple[str, str]:
+    """What is wrong, and what to do."""
+    match error["type"]:
+        case "value_error" if isinstance(refused := error["ctx"]["error"], Wrong):
+            return refused.what, refused.do
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return "unknown key", did_you_mean(path[-1], known_keys(kind) if len(path) == 1 else ())
+        case "missing" | "missing_argument" | "missing_keyword_only_argument":
+            return "is required", "Add it."
+        case "list_type" | "tuple_type" | "set_type" | "frozen_set_type":
+            return "must be a list", 'Write it in brackets: ["one", "two"].'
+        case _:
+            return "must be a table", "Write it as a section of its own, or in braces: { key = value }."
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, list(known), n=1)
+    return f"Did you mean {close[0]}?" if close else "Correct its spelling, or remove it."
+
+
+def known_keys(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+
+
+def _without(table: object, paths: Iterable[Place]) -> Any:
+    """A copy of `table` that lacks `paths`; where one leads into a list, the whole list is left out."""
+    if not isinstance(table, Mapping):
+        return table
+    inner: dict[str, list[Place]] = {}
+    for head, *rest in paths:
+        inner.setdefault(head, []).append(tuple(rest))
+    return {
+        key: _without(value, inner.get(key, []))
+        for key, value in table.items()
+        if key not in inner or (all(inner[key]) and isinstance(value, Mapping))
+    }

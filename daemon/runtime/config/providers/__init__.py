@@ -1,0 +1,1 @@
+"""Provider definitions and the sections that use them."""

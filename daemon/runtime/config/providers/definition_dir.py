@@ -1,0 +1,91 @@
+"""Definitions of the operator's own, one file each in `[definitions] dir`: over a shipped one of the same name, or
+beside those. What [providers.NAME] says is laid over either.
+
+The shipped ones change with refreshd alone; these are read anew with every configuration, and so at a reload.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from daemon.adapters.trusted_files import Untrusted, trust
+from daemon.domain.token import PROVIDER_NAME
+from daemon.runtime.config.problems import Findings, Problem, SettingsInvalid
+from daemon.runtime.config.providers.definitions import read_definition
+from daemon.runtime.config.providers.shipped_tables import shipped_tables
+from daemon.runtime.config.providers.url_rules import used_variables
+from daemon.runtime.config.sources import read_toml
+
+Tables = Mapping[str, Mapping[str, Any]]  # a definition's name -> its keys, as they were written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """Every definition that a provider can be configured over. `broken`: the names of files that can't be used."""
+
+    tables: Tables = field(default_factory=shipped_tables)
+    broken: frozenset[str] = frozenset()
+
+
+def read_known(directory: Path | None, findings: Findings) -> Known:
+    """The shipped definitions, and those in `directory` over and beside them. Tells `findings` of each problem, by
+    its file and key.
+    """
+    tables, broken = dict(shipped_tables()), set()
+    for file in _files(directory, findings):
+        name = file.stem
+        try:
+            _check_name(file)
+            table = laid_over(tables.get(name, {}), read_toml(file, "Correct it, or take it away."))
+            read_definition(name, table, file=str(file))
+        except SettingsInvalid as invalid:
+            findings.problems.extend(invalid.problems)
+            broken.add(name)
+        else:
+            tables[name] = table
+    return Known(tables=tables, broken=frozenset(broken))
+
+
+def laid_over(known: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """`own` over `known`, table by table. A token URL of the operator's own needs only the variables it uses."""
+    known = dict(known)
+    if "token_url" in own and "variables" in known:
+        params = {**_table(known, "params"), **_table(own, "params")}
+        urls = (str(own.get(key, known.get(key, ""))) for key in ("token_url", "revoke_url"))
+        used = used_variables(*urls, *map(str, params.values()))
+        known["variables"] = {name: row for name, row in known["variables"].items() if name in used}
+    merged: dict[str, Any] = {**known, **own}
+    for key in known.keys() & own.keys():
+        if isinstance(known[key], Mapping) and isinstance(own[key], Mapping):
+            merged[key] = laid_over(known[key], own[key])
+    return merged
+
+
+def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    inner = table.get(key, {})
+    return inner if isinstance(inner, Mapping) else {}
+
+
+def _files(directory: Path | None, findings: Findings) -> Iterator[Path]:
+    """The definition files: hidden ones are what editors leave while they work."""
+    if directory is None:
+        return
+    try:
+        trust(directory)
+        found = sorted(directory.iterdir())
+    except Untrusted as distrust:
+        findings.add(("definitions", "dir"), distrust.what, distrust.do)
+        return
+    except OSError as error:
+        why = f"{directory} can't be read: {error.strerror}"
+        findings.add(("definitions", "dir"), why, "Make that directory, or correct the path, owner or mode.")
+        return
+    yield from (file for file in found if file.suffix == ".toml" and not file.name.startswith("."))
+
+
+def _check_name(file: Path) -> None:
+    if not PROVIDER_NAME.fullmatch(file.stem):
+        do = "Rename it: a to z, 0 to 9, '_' and '-', a letter or digit first, and .toml."
+        problem = Problem(where=str(file), what="its name is not a provider's", do=do)
+        raise SettingsInvalid([problem])

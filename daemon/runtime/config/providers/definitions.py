@@ -1,0 +1,318 @@
+"""Definition files: what is known of a provider, read from TOML, and refused when it could lead a secret astray.
+
+The same keys stand in a shipped file and in `[providers.NAME]`, so both are read here.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from functools import cache
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar
+
+from daemon.domain.provider import (
+    BodyFormat,
+    ClientAuth,
+    Definition,
+    ExpiryUnit,
+    Grant,
+    Method,
+    Rate,
+    Rotation,
+    Shape,
+    Sign,
+    Variable,
+    VariableKind,
+)
+from daemon.domain.sign import LONGEST_TEXT
+from daemon.domain.token_response import looks_secret
+from daemon.domain.token_url import BASE
+from daemon.runtime.config.fields import (
+    ARRAY,
+    STRICT,
+    Day,
+    Duration,
+    Flag,
+    Read,
+    Span,
+    Text,
+    checked,
+    duration,
+    one_of,
+    pattern,
+    text,
+    whole,
+)
+from daemon.runtime.config.problems import Findings, SettingsInvalid, Wrong
+from daemon.runtime.config.providers.pattern_cost import check_cost
+from daemon.runtime.config.providers.shipped_tables import shipped_tables
+from daemon.runtime.config.providers.url_rules import Fault, safe_pattern, url_faults, used_variables
+
+# Long enough for a restart or a fail-over at the provider, and short enough to come before the access token's end.
+UNVERIFIED_CONFIRMATION = timedelta(minutes=1)
+
+Status = Annotated[int, Read(whole(100, 599))]
+
+_DOMAIN = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_OWN_PARAMS = frozenset(
+    {
+        "refresh_token",
+        "access_token",
+        "client_id",
+        "client_secret",
+        "client_assertion",
+        "client_assertion_type",
+    }
+)
+_NAMED = frozenset({"grant_type", *_OWN_PARAMS})
+_RATE = re.compile(r"([0-9]{1,7})/([0-9]{0,6}(?:ms|s|m|h|d))")
+_OWN_HEADERS = frozenset(
+    {
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+def header_value(value: object) -> str:
+    if not text(value).isprintable() or not text(value).isascii():
+        raise Wrong("holds characters that no header may hold", "Use visible ASCII characters and blanks.")
+    return text(value)
+
+
+def sign_pattern(value: object) -> re.Pattern[str]:
+    """A sign's pattern. One that takes long on what a provider may say is refused."""
+    found = pattern(value)
+    check_cost(found.pattern, longest=LONGEST_TEXT)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariableTable:
+    __pydantic_config__: ClassVar = STRICT
+
+    pattern: Annotated[re.Pattern[str], Read(safe_pattern)] | None = None
+    kind: Annotated[VariableKind, Read(one_of(VariableKind))] = VariableKind.NAME
+    default: Text | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignTable:
+    __pydantic_config__: ClassVar = STRICT
+
+    field: Text
+    values: Annotated[frozenset[Text], ARRAY] = frozenset()
+    pattern: Annotated[re.Pattern[str], Read(sign_pattern)] | None = None
+    status: Annotated[frozenset[Status], ARRAY] = frozenset()
+    wait: Span | None = None
+    doubt: Flag = False
+    tenant: Flag = False
+
+
+def rate_of(value: object) -> Rate:
+    """The rate that a text like "10/10m" or "5/s" tells. Raises Wrong."""
+    found = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or not int(found[1]):
+        raise Wrong("is not a rate", 'Write requests and time, like "10/10m" or "5/s".')
+    per = duration(found[2] if found[2][0].isdigit() else f"1{found[2]}")
+    if not per:
+        raise Wrong("is not a rate", "The time must be more than nothing.")
+    return Rate(count=int(found[1]), per=per)
+
+
+def paths(value: object) -> tuple[str, ...]:
+    """One dotted path, or several to be tried in turn."""
+    return tuple(map(text, value)) if isinstance(value, list) and value else (text(value),)
+
+
+Paths = Annotated[tuple[str, ...], Read(paths)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShapeTable:
+    __pydantic_config__: ClassVar = STRICT
+
+    access_token: Paths = Shape().access_token
+    refresh_token: Paths = Shape().refresh_token
+    token_type: Paths = Shape().token_type
+    scope: Paths = Shape().scope
+    expires_in: Paths = Shape().expires_in
+    expires_at: Paths = Shape().expires_at
+    refresh_expires_in: Paths = Shape().refresh_expires_in
+    consent_expires_in: Paths = Shape().consent_expires_in
+    error_code: Paths = Shape().error_code
+    error_message: Paths = Shape().error_message
+
+
+Signs = Annotated[tuple[SignTable, ...], ARRAY]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefinitionTable:
+    """The keys of a definition file; `domain.provider.Definition` says what each means."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    token_url: Text
+    client_auth: Annotated[ClientAuth, Read(one_of(ClientAuth))]
+    grant: Annotated[Grant, Read(one_of(Grant))] = Grant.REFRESH_TOKEN
+    grants: Annotated[frozenset[Annotated[Grant, Read(one_of(Grant))]], ARRAY] = frozenset()
+    method: Annotated[Method, Read(one_of(Method))] = Method.POST
+    title: Text | None = None
+    verified: Flag = False
+    docs: Text = ""
+    as_of: Day | None = None
+    variables: dict[str, VariableTable] = field(default_factory=dict)
+    domains: Annotated[tuple[Text, ...], ARRAY] = ()
+    body: Annotated[BodyFormat, Read(one_of(BodyFormat))] = BodyFormat.FORM
+    names: dict[str, Text] = field(default_factory=dict)
+    params: dict[str, Text] = field(default_factory=dict)
+    headers: dict[str, Annotated[str, Read(header_value)]] = field(default_factory=dict)
+    reply: ShapeTable = field(default_factory=ShapeTable)
+    access_lifetime: Span | None = None
+    expires_in_unit: Annotated[ExpiryUnit, Read(one_of(ExpiryUnit))] = ExpiryUnit.SECONDS
+    refresh_idle: Span | None = None
+    refresh_lifetime: Span | None = None
+    rotation: Annotated[Rotation, Read(one_of(Rotation))] = Rotation.SOMETIMES
+    grace: Duration = timedelta()
+    reuse_refused: Flag = False
+    window: Span | None = None
+    earliest: Span | None = None
+    min_interval: Span | None = None
+    rate: Annotated[Rate, Read(rate_of)] | None = None
+    confirm_after: Duration | None = None
+    rejected: Signs = ()
+    misconfigured: Signs = ()
+    unavailable: Signs = ()
+    keep: Annotated[tuple[Text, ...], ARRAY] = ()
+    revoke_url: Text | None = None
+    notes: Annotated[tuple[Text, ...], ARRAY] = ()
+
+
+def definition(name: str, table: DefinitionTable) -> Definition:
+    """`table` in the domain's terms."""
+    known: dict[str, Any] = {field.name: getattr(table, field.name) for field in fields(DefinitionTable)}
+    known["title"] = table.title or name
+    known["confirm_after"] = _confirmation(table)
+    known["grants"] = table.grants - {table.grant}
+    known["variables"] = {
+        key: Variable(pattern=row.pattern or BASE, kind=row.kind, default=row.default)
+        for key, row in table.variables.items()
+    }
+    known["reply"] = Shape(**{field.name: getattr(table.reply, field.name) for field in fields(ShapeTable)})
+    for meaning in ("rejected", "misconfigured", "unavailable"):
+        known[meaning] = tuple(
+            Sign(**{field.name: getattr(row, field.name) for field in fields(SignTable)})
+            for row in known[meaning]
+        )
+    return Definition(name=name, **known)
+
+
+def _confirmation(table: DefinitionTable) -> timedelta | None:
+    """How much later a rejection must be repeated. Where nobody has verified how a dead grant looks, it must be, unless
+    the definition says "0s".
+    """
+    if table.confirm_after is not None:
+        return table.confirm_after or None
+    presents = table.grant in (Grant.REFRESH_TOKEN, Grant.EXCHANGE)
+    return None if table.verified or not presents else UNVERIFIED_CONFIRMATION
+
+
+def faults(table: DefinitionTable) -> Iterator[Fault]:
+    """What is wrong across keys: URLs that could lead astray, variables that fit nothing, signs that show nothing."""
+    bases = {name for name, row in table.variables.items() if row.kind is VariableKind.BASE}
+    yield from url_faults(("token_url",), table.token_url, table.domains, bases)
+    if table.revoke_url is not None:
+        yield from url_faults(("revoke_url",), table.revoke_url, table.domains, bases)
+    yield from _variable_faults(table)
+    yield from _sign_faults(table)
+    if not all(map(_DOMAIN.fullmatch, table.domains)):
+        do = 'Write each in small letters like "example.com", without a dot in front.'
+        yield ("domains",), "are not all domains", do
+    if table.method is Method.GET and (
+        table.grant is Grant.REFRESH_TOKEN or table.body is not BodyFormat.QUERY
+    ):
+        do = 'Use POST; GET is for body = "query" and a grant that has no refresh token.'
+        yield ("method",), "GET may be repeated on its way", do
+    yield from _grant_faults(table)
+    yield from _field_faults(table)
+
+
+def _grant_faults(table: DefinitionTable) -> Iterator[Fault]:
+    """A stored token is renewed by the definition's own grant, or by the client alone if `grants` allows that."""
+    own, client = table.grant, Grant.CLIENT_CREDENTIALS
+    if table.grants and own not in table.grants:
+        yield ("grants",), "does not name this provider's own grant", f'Add "{own}", or set grant.'
+    if table.grants - {own, client}:
+        yield ("grants",), "names grants that can't be mixed", f'Write ["{own}", "{client}"], or remove it.'
+
+
+def _sign_faults(table: DefinitionTable) -> Iterator[Fault]:
+    for meaning in ("rejected", "misconfigured", "unavailable"):
+        for sign in getattr(table, meaning):
+            if not sign.values and sign.pattern is None:
+                do = "Say what the text at its field is."
+                yield (meaning,), "a sign has neither values nor a pattern", do
+            if meaning != "unavailable" and (sign.wait or sign.doubt):
+                yield (meaning,), "a sign has a wait or a doubt", "Those are for what is unavailable."
+            if meaning != "misconfigured" and sign.tenant:
+                yield (meaning,), "a sign has tenant", "That is for what is misconfigured."
+
+
+def _field_faults(table: DefinitionTable) -> Iterator[Fault]:
+    for name in sorted(table.names.keys() - _NAMED):
+        yield ("names", name), "is no parameter of ours", f"Name one of: {', '.join(sorted(_NAMED))}."
+    ours = _OWN_PARAMS | {table.names.get(name, name) for name in _OWN_PARAMS}
+    for name in sorted(ours.intersection(table.params)):
+        yield ("params", name), "is sent by refreshd itself", "Remove it."
+    for name in table.headers:
+        if name.lower() in _OWN_HEADERS or not _HEADER.fullmatch(name):
+            yield ("headers", name), "can't be set here", "Remove it."
+    if any(map(looks_secret, table.keep)):
+        yield ("keep",), "names a secret, which would be stored in the clear", "Remove what sounds like one."
+
+
+def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:
+    used = used_variables(table.token_url, table.revoke_url, *table.params.values())
+    for name in sorted(used - table.variables.keys()):
+        yield ("variables", name), "is used in a URL, but not declared", "Add it with its pattern."
+    for name, variable in table.variables.items():
+        if name not in used:
+            yield ("variables", name), "is declared, but not used in a URL or a parameter", "Remove it."
+        if (variable.pattern is None) is (variable.kind is VariableKind.NAME):
+            yield ("variables", name, "pattern"), "is for a name, and a name needs it", "Add or remove it."
+        shape = BASE if variable.kind is VariableKind.BASE else variable.pattern
+        if variable.default and shape and not shape.fullmatch(variable.default):
+            yield ("variables", name, "default"), "does not match the pattern", "Correct one of the two."
+
+
+@cache
+def shipped() -> Mapping[str, Definition]:
+    """The definitions that come with refreshd, by name. Read on first use.
+
+    Raises SettingsInvalid with every problem when a file of ours is wrong: a test keeps that from happening.
+    """
+    found = {name: read_definition(name, table) for name, table in sorted(shipped_tables().items())}
+    return MappingProxyType(found)
+
+
+def read_definition(name: str, table: Mapping[str, Any], *, file: str | None = None) -> Definition:
+    """The definition that a whole file's `table` makes. Raises SettingsInvalid, each problem named by `file`."""
+    findings = Findings(file or f"providers/{name}.toml")
+    row = checked(DefinitionTable, table, (), findings)
+    for place, what, do in faults(row) if row is not None and not findings.problems else ():
+        findings.add(place, what, do)
+    if findings.problems or row is None:
+        raise SettingsInvalid(findings.problems)
+    return definition(name, row)

@@ -1,0 +1,263 @@
+"""`[providers.NAME]`: what is ours at a provider, and over a known definition whatever the operator knows better."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+from daemon.adapters.token_endpoint.client_assertion import (
+    ClientAssertion,
+    KeyUnusable,
+    SigningKey,
+    signing_key,
+)
+from daemon.domain.provider import ClientAuth, Grant, Provider, VariableKind
+from daemon.domain.token import PROVIDER_NAME
+from daemon.runtime.config.fields import ARRAY, Context, Flag, Read, Text, checked, text, whole
+from daemon.runtime.config.problems import Findings, Wrong
+from daemon.runtime.config.providers.definition_dir import Known, Tables, laid_over
+from daemon.runtime.config.providers.definitions import DefinitionTable, definition, faults
+from daemon.runtime.config.secret_sources import SecretText, Surroundings, secret
+
+# Where nothing says what a provider is, its other keys are checked all the same.
+_UNKNOWN = {"token_url": "https://unknown.invalid/", "client_auth": "post"}
+_URL_KEYS = (
+    "token_url",
+    "revoke_url",
+    "variables",
+    "domains",
+    "params",
+    "headers",
+    "names",
+    "method",
+    "body",
+)
+_SECRETIVE = (
+    ClientAuth.BASIC,
+    ClientAuth.BASIC_PLAIN,
+    ClientAuth.POST,
+    ClientAuth.SECRET_AS_USER,
+)  # a secret is sent
+_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*(:[1-9][0-9]{0,4})?")
+
+
+def allowed_host(value: object) -> str:
+    if not _HOST.fullmatch(text(value)):
+        raise Wrong(
+            "is not a host", 'Write it in small letters like "sso.example.com", with ":8443" if need be.'
+        )
+    return text(value)
+
+
+def client_key(value: object, info: Context) -> SigningKey:
+    try:
+        return signing_key(secret(value, info))
+    except KeyUnusable as unusable:
+        do = "Make one with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`."
+        raise Wrong(str(unusable), do) from None
+
+
+AllowedHost = Annotated[str, Read(allowed_host)]
+ClientKey = Annotated[SigningKey, Read(client_key)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderTable(DefinitionTable):
+    """A definition's keys and our own."""
+
+    like: Text | None = None  # whose definition it is
+    client_id: Text | None = None  # asked for below, so that its absence hides no other problem
+    client_secret: SecretText | None = None
+    client_key: ClientKey | None = None
+    client_key_id: Text | None = None
+    concurrency: Annotated[int | None, Read(whole(1, 100_000))] = None
+    allowed_hosts: Annotated[frozenset[AllowedHost], ARRAY] = frozenset()
+    allow_private: Flag = False
+
+
+def whole_tables(providers: object, known: Known) -> dict[str, object]:
+    """Each configured provider's table, laid over the known definition of its name, or of the one that it is like. Where
+    that is broken, what stands over it can't be judged, and is left out.
+    """
+    if not isinstance(providers, Mapping):
+        return {}
+    return {
+        name: laid_over(known.tables.get(base, {}), own) if isinstance(own, Mapping) else own
+        for name, own in providers.items()
+        if (base := _base(name, own)) not in known.broken and name not in known.broken
+    }
+
+
+def _base(name: str, own: object) -> str:
+    """The name of the definition that a provider's own table is laid over."""
+    like = own.get("like") if isinstance(own, Mapping) else None
+    return like if isinstance(like, str) else name
+
+
+def read_providers(
+    configured: object, known: Known, findings: Findings, surroundings: Surroundings, *, concurrency: int
+) -> dict[str, Provider]:
+    """The providers in `configured`. Each has a guaranteed share of `concurrency`, all requests in flight."""
+    if not isinstance(configured, Mapping):
+        findings.add(("providers",), "must be a table", "Write sections like [providers.xero].")
+        return {}
+    rows = {}
+    for name, table in whole_tables(configured, known).items():
+        _check_like(name, configured, known.tables, findings)
+        row = _row(name, table, known.tables, findings, surroundings)
+        if row is None:
+            continue
+        if row.concurrency is not None and row.concurrency > concurrency:
+            more = f"is more than refresh.concurrency ({concurrency})"
+            findings.add(("providers", name, "concurrency"), more, "Lower it, or raise the other.")
+        rows[name] = row
+    share = even_share([row.concurrency for row in rows.values()], concurrency)
+    return {name: _provider(name, row, configured[name], share) for name, row in rows.items()}
+
+
+def even_share(own: Sequence[int | None], concurrency: int) -> int:
+    """What is guaranteed to each provider that has no `concurrency` of its own: together half of what the others leave,
+    so that the other half can be lent to those that have more to do. At least 1.
+    """
+    count = own.count(None)
+    rest = max(concurrency - sum(one for one in own if one is not None), 0)
+    return max(1, rest // (2 * count) if count > 1 else rest)
+
+
+def most_in_flight(providers: Iterable[Provider], concurrency: int) -> int:
+    """How many requests there may be at once: connections, and room in the journal, are needed for so many."""
+    return max(concurrency, sum(provider.share for provider in providers))
+
+
+def overcommitted(providers: Iterable[Provider], concurrency: int) -> str | None:
+    """What is wrong where more requests are guaranteed than `refresh.concurrency` allows; None: nothing."""
+    shares = {provider.name: provider.share for provider in providers}
+    if (total := sum(shares.values())) <= concurrency:
+        return None
+    largest = sorted(shares, key=lambda name: -shares[name])[:3]
+    named = ", ".join(f"{name} {shares[name]}" for name in largest)
+    return (
+        f"{len(shares)} providers have {total} requests guaranteed together ({named}{', ...' * (len(shares) > 3)}), "
+        f"more than refresh.concurrency ({concurrency}): up to {total} can be in flight"
+    )
+
+
+def _provider(name: str, row: ProviderTable, configured: object, even: int) -> Provider:
+    own_window = isinstance(configured, Mapping) and "window" in configured
+    return Provider(
+        definition=definition(name, row),
+        like=row.like,
+        client_id=row.client_id or "",
+        client_secret=row.client_secret,
+        client_assertion=_assertion(row),
+        client_fingerprint=row.client_key.fingerprint if row.client_key else "",
+        share=row.concurrency or even,
+        most=row.concurrency,
+        window=row.window if own_window else None,
+        allowed_hosts=row.allowed_hosts,
+        allow_private=row.allow_private,
+    )
+
+
+def _row(
+    name: str, table: object, known: Tables, findings: Findings, surroundings: Surroundings
+) -> ProviderTable | None:
+    place = ("providers", name)
+    if not PROVIDER_NAME.fullmatch(name):
+        findings.add(
+            place, "is not a provider's name", "Use a to z, 0 to 9, '_' and '-', a letter or digit first."
+        )
+    if isinstance(table, Mapping) and _base(name, table) not in known:
+        _check_is_defined(name, table, known, findings)
+        table = {**_UNKNOWN, **table}
+    row = checked(ProviderTable, table, place, findings, context=surroundings)
+    if row is None:
+        return None
+    if not findings.broken(*((*place, key) for key in _URL_KEYS)):
+        for inner, what, do in faults(row):
+            findings.add((*place, *inner), what, do)
+    for key, what, do in _client_faults(row):
+        if not findings.broken((*place, key), (*place, "client_auth"), (*place, "like")):
+            findings.add((*place, key), what, do)
+    return row
+
+
+def _check_like(name: str, configured: Mapping[str, object], known: Tables, findings: Findings) -> None:
+    """`like` names a definition. It names no other provider of the configuration: so there is neither chain nor cycle,
+    and nobody's client, proxy or host is taken over unseen.
+    """
+    place = ("providers", name, "like")
+    own = configured[name]
+    like = own.get("like") if isinstance(own, Mapping) else None
+    if not isinstance(like, str) or not like.strip():
+        return
+    if name in known:
+        findings.add(place, f"{name} has a definition of its own", "Remove like, or choose another name.")
+    elif like not in known:
+        what, do = _unlike(like, configured, known)
+        findings.add(place, what, do)
+
+
+def _unlike(like: str, configured: Mapping[str, object], known: Tables) -> tuple[str, str]:
+    """Why nothing can be like that, and what to write instead. `like` itself may be a secret in the wrong place."""
+    other = configured.get(like)
+    if isinstance(other, Mapping) and (base := other.get("like")) in known:
+        return "names a provider that is like another itself", f'Write like = "{base}".'
+    if like in configured:
+        do = "Put its definition in a file of its own, NAME.toml in the directory of [definitions]."
+        return "names a provider that is defined in the configuration", do
+    close = get_close_matches(like.lower(), known, n=3)
+    do = f"Did you mean {' or '.join(close)}?" if close else "`refreshd providers` lists them."
+    return "names no known definition", do
+
+
+def _check_is_defined(name: str, table: Mapping[str, Any], known: Tables, findings: Findings) -> None:
+    """Whether a provider that no definition is known of says all that one must say."""
+    place = ("providers", name)
+    if "like" in table:
+        return  # that is what is wrong then
+    if "token_url" not in table:
+        close = get_close_matches(name.lower(), known, n=1)
+        do = 'To define it here, add token_url and client_auth; for another client of a known one, like = "NAME".'
+        do = f"Did you mean {close[0]}? {do}" if close else do
+        findings.add((*place, "token_url"), "is required: no definition of this name is shipped", do)
+    elif "client_auth" not in table:
+        findings.add((*place, "client_auth"), "is required", f"Add it, one of: {', '.join(ClientAuth)}.")
+
+
+def _assertion(row: ProviderTable) -> ClientAssertion | None:
+    if row.client_key is None or row.client_id is None:
+        return None
+    return ClientAssertion(key=row.client_key, client_id=row.client_id, key_id=row.client_key_id)
+
+
+def _client_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
+    if {row.grant, *row.grants} == {Grant.NONE}:
+        return  # nothing is ever asked
+    if row.client_id is None and row.client_auth is not ClientAuth.SECRET_AS_USER:
+        yield "client_id", "is required", "Add it: the provider gave it to your app."
+    if not row.allowed_hosts and not row.domains and _begins_with_a_base(row):
+        do = 'Add them, like allowed_hosts = ["sso.example.com"].'
+        yield "allowed_hosts", "are required, since each token says where its server is", do
+    if row.client_auth is ClientAuth.BASIC_PLAIN and ":" in (row.client_id or ""):
+        yield "client_id", "holds a colon, which ends the name in plain Basic", 'Set client_auth = "basic".'
+    signs = row.client_auth is ClientAuth.PRIVATE_KEY_JWT
+    if row.client_secret is not None and (signs or row.client_auth is ClientAuth.NONE):
+        do = f"Remove it, or set client_auth to one of: {', '.join(_SECRETIVE)}."
+        yield "client_secret", f'is never sent with client_auth = "{row.client_auth}"', do
+    if row.client_secret is None and row.client_auth in _SECRETIVE:
+        do = 'Add it, like client_secret = { env = "NAME" }; for a public client set client_auth = "none".'
+        yield "client_secret", "is required", do
+    if row.client_key is None and signs:
+        do = 'Add it, like client_key = { file = "PATH" }: the private key, in PEM form.'
+        yield "client_key", 'is required with client_auth = "private_key_jwt"', do
+    for key, value in (("client_key", row.client_key), ("client_key_id", row.client_key_id)):
+        if value is not None and not signs:
+            do = 'Remove it, or set client_auth = "private_key_jwt".'
+            yield key, f'is not used with client_auth = "{row.client_auth}"', do
+
+
+def _begins_with_a_base(row: ProviderTable) -> bool:
+    begins = {name for name, known in row.variables.items() if known.kind is VariableKind.BASE}
+    return any(row.token_url.startswith(f"${{{name}}}") for name in begins)

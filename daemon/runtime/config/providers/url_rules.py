@@ -1,0 +1,80 @@
+"""Token URLs that can't lead a secret astray.
+
+A document in a database may fill a variable of the token URL, and what it fills in decides where a refresh token and
+a client secret are sent. Hence the rules about URLs, and about the patterns of what may be filled in.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from urllib.parse import urlsplit
+
+from daemon.domain.token_url import LONGEST_VALUE, is_loopback
+from daemon.runtime.config.fields import pattern
+from daemon.runtime.config.problems import Place, Wrong
+from daemon.runtime.config.providers.pattern_cost import check_cost
+
+Fault = tuple[Place, str, str]  # the key, what is wrong, what to do
+
+_SOMEWHERE = "https://base.invalid"
+_PLACE = re.compile(r"\$\{([^}]*)\}")
+# RFC 3986's unreserved characters, no dot in front: no "/", no "@", no ".."
+_HARMLESS = r"(?=[A-Za-z0-9_~-][A-Za-z0-9._~-]*\Z)"
+# What a sloppy pattern would let through; the last two are what IDNA reads as '.' and '/'.
+_HARMFUL = "/\\@:?#%& \t\n\u3002\uff0f"
+# ASCII without blanks, and without the backslash that some read as a slash
+_VISIBLE = re.compile(r"[!-\[\]-~]+")
+
+
+def safe_pattern(value: object) -> re.Pattern[str]:
+    """A variable's pattern. One that lets harmful characters through is refused; the guard in front makes sure that
+    what the probes missed matches nothing either.
+    """
+    found = pattern(value)
+    check_cost(found.pattern, longest=LONGEST_VALUE)
+    shapes = ("{0}", "a{0}", "{0}a", "a{0}a", "a{0}b", "a.b{0}c", "1{0}")
+    harmful = (shape.format(char) for char in _HARMFUL for shape in shapes)
+    if any(found.fullmatch(sample) for sample in (*harmful, ".", "..", ".a")):
+        raise Wrong(
+            "matches more than harmless characters", "Allow letters, digits and '-', and '.' not in front."
+        )
+    return pattern(f"{_HARMLESS}(?:{found.pattern})")  # refuses flags for the whole, like "(?i)", too
+
+
+def url_faults(place: Place, url: str, domains: Sequence[str], bases: Collection[str]) -> Iterator[Fault]:
+    """What is wrong with a URL. `bases`: the variables that stand for its beginning, and nowhere else."""
+    base = _PLACE.match(url)
+    if base is not None and base[1] in bases and url[base.end() :][:1] in ("", "/"):
+        url, domains = _SOMEWHERE + url[base.end() :], ()
+    for name in sorted(used_variables(url).intersection(bases)):
+        do = f'Begin the URL with ${{{name}}}, and go on with "/".'
+        yield place, f"has {name}, which is a base, in another place", do
+        return
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or port == 0 or not _VISIBLE.fullmatch(url) or "@" in parts.netloc or parts.fragment:
+        yield (
+            place,
+            "is not a plain URL",
+            'Write it like "https://HOST/PATH", without user, blanks or fragment.',
+        )
+        return
+    variable_host = "${" in parts.netloc
+    if parts.scheme != "https" and (parts.scheme != "http" or variable_host or not is_loopback(url)):
+        yield place, "must begin with https://", "Plain HTTP is for 127.0.0.1, [::1] and localhost alone."
+    if "${" in parts.query:
+        yield place, "has a variable in its query", "Use variables in the host and the path only."
+    if not variable_host:
+        return
+    tail = parts.netloc.rpartition("}")[2]
+    if not domains:
+        do = 'Add them, like domains = ["example.com"].'
+        yield ("domains",), "are required, since a variable fills the host", do
+    elif port is not None or not any(f".{one}".endswith(tail) or tail.endswith(f".{one}") for one in domains):
+        yield place, "leads outside of the domains", "End the host with one of them, and give no port."
+
+
+def used_variables(*urls: str | None) -> set[str]:
+    return {place[1] for url in urls if url for place in _PLACE.finditer(url)}

@@ -1,0 +1,237 @@
+"""Where secrets come from: the text itself, `{ env }`, `{ file }` or `{ credential }`; and keys and the store's URI.
+
+Read while the tables are checked, so that a missing file is one problem among the others. No message quotes a secret.
+"""
+
+import base64
+import binascii
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from daemon.adapters.mongo.address import files_of
+from daemon.adapters.trusted_files import Untrusted, read_trusted, trust
+from daemon.domain.secret import Secret
+from daemon.runtime.config.fields import Context, Read, flag
+from daemon.runtime.config.problems import Problem, Wrong
+from daemon.runtime.config.weak_key import weakness
+
+EMBEDDED: Literal["embedded"] = "embedded"
+KEY_BYTES = 32
+_LARGEST = 1 << 20  # bytes; a secret is text, so a larger file is the wrong one
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_BEARER = re.compile(r"[\x21-\x7e]+")
+_FORMS = 'Write the text itself, or one of { env = "NAME" }, { file = "PATH" } and { credential = "NAME" }.'
+_MAKE_KEY = "Make one with `refreshd keys generate`."
+_REPLACE = "If tokens are sealed with this one, rotate it with the earlier version first: docs/security.md."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a reference is looked up in. `exposed`: variables from an env file that every local user can read."""
+
+    directory: Path  # of the configuration file
+    variables: Mapping[str, str] = field(repr=False)
+    exposed: frozenset[str] = frozenset()
+    loose: list[Problem] = field(default_factory=list)  # files that more users can read than need to
+    may_create: bool = False  # [demo]: a key may be made when it is first needed
+
+
+def world_readable(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
+
+
+def secret(value: object, info: Context) -> Secret:
+    """The secret that `value` is or refers to. Raises Wrong."""
+    return Secret(_fetched(value, _surroundings(info)))
+
+
+def bearer_token(value: object, info: Context) -> Secret:
+    token = secret(value, info)
+    if not _BEARER.fullmatch(token.reveal()):
+        raise Wrong("holds blanks or characters outside ASCII", "Use letters, digits and signs only.")
+    return token
+
+
+def key(value: object, info: Context) -> bytes:
+    """32 bytes, from base64 or 64 hex digits. A weak one, like 32 times the same byte, is refused."""
+    place = _surroundings(info)
+    if isinstance(value, Mapping) and "create" in value:
+        value = _created(value, place)
+    raw = _decoded(_fetched(value, place).strip())
+    if raw is None or len(raw) != KEY_BYTES:
+        raise Wrong(f"is not a key of {KEY_BYTES} bytes in base64 or 64 hex digits", _MAKE_KEY)
+    if (why := weakness(raw)) is not None:
+        raise Wrong(f"is a weak key: {why}", f"{_MAKE_KEY} {_REPLACE}")
+    return raw
+
+
+def key_id(value: object) -> str:
+    if not isinstance(value, str) or not _KEY_ID.fullmatch(value):
+        raise Wrong("is not a key id", "Use 1 to 64 of A to Z, a to z, 0 to 9, '_' and '-'.")
+    return value
+
+
+def store_uri(value: object, info: Context) -> Secret | Literal["embedded"]:
+    """The word "embedded", or a MongoDB connection string; whether it leads anywhere is found out later."""
+    uri = _fetched(value, _surroundings(info))
+    if uri == EMBEDDED:
+        return EMBEDDED
+    scheme, _, rest = uri.partition("://")
+    if scheme not in ("mongodb", "mongodb+srv"):
+        raise Wrong("is no MongoDB URI", 'Write "mongodb://HOST/", "mongodb+srv://HOST/" or "embedded".')
+    authority = re.split(r"[/?]", rest, maxsplit=1)[0]
+    if authority.count("@") > 1 or any(char.isspace() for char in uri):
+        raise Wrong("holds a reserved character", "Percent-encode the user's name and the password.")
+    if not authority.rpartition("@")[2]:
+        raise Wrong("names no host", 'Write it like "mongodb://HOST:27017/".')
+    try:
+        for file in files_of(uri):
+            trust(Path(file))
+    except Untrusted as distrust:
+        raise Wrong(distrust.what, distrust.do) from None
+    return Secret(uri)
+
+
+def holds_password(uri: str) -> bool:
+    rest = uri.partition("://")[2]
+    user = rest.rpartition("@")[0]
+    return bool(user.partition(":")[2]) or "password=" in rest.lower() or "session_token" in rest.lower()
+
+
+SecretText = Annotated[Secret, Read(secret)]
+BearerToken = Annotated[Secret, Read(bearer_token)]
+Key = Annotated[bytes, Read(key)]
+KeyId = Annotated[str, Read(key_id)]
+StoreUri = Annotated[Secret | Literal["embedded"], Read(store_uri)]
+
+
+def _surroundings(info: Context) -> Surroundings:
+    if not isinstance(info.context, Surroundings):
+        raise TypeError("secrets are read with Surroundings as context")
+    return info.context
+
+
+def _fetched(value: object, place: Surroundings) -> str:
+    match value:
+        case str():
+            found = value
+        case {"env": str(name), **rest} if not rest:
+            found = _from_environment(name, place)
+        case {"file": str(name), **rest} if not rest:
+            found = _from_file(place.directory / name, place, guarded=True)
+        case {"credential": str(name), **rest} if not rest:
+            found = _from_credential(name, place)
+        case {"create": _}:
+            raise Wrong("only a key can be created", "Remove create.")
+        case _:
+            raise Wrong("is not a secret in any known form", _FORMS)
+    if not found.strip():
+        raise Wrong("is empty", _FORMS)
+    return found
+
+
+def _from_environment(name: str, place: Surroundings) -> str:
+    if not _ENV_NAME.fullmatch(name):
+        raise Wrong("env must be the name of an environment variable", 'Write { env = "NAME" }.')
+    if name not in place.variables:
+        raise Wrong(f"the environment variable {name} is not set", "Set it, or give the secret another way.")
+    if name in place.exposed:
+        raise Wrong(f"{name} comes from an env file that every local user can read", "chmod 600 that file.")
+    return _without_line_end(place.variables[name])
+
+
+def _from_credential(name: str, place: Surroundings) -> str:
+    directory = place.variables.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        raise Wrong(
+            "there are no credentials: $CREDENTIALS_DIRECTORY is not set",
+            "Let systemd start refreshd with LoadCredential=, or give the secret another way.",
+        )
+    if "/" in name or name in ("", ".", ".."):
+        raise Wrong("credential must be a name, not a path", 'Write { credential = "NAME" }.')
+    return _from_file(Path(directory) / name, place, guarded=False)  # its directory is closed to others
+
+
+def _from_file(path: Path, place: Surroundings, *, guarded: bool) -> str:
+    """The text of a secret file, without one trailing newline."""
+    try:
+        file = read_trusted(path, limit=_LARGEST + 1)
+    except Untrusted as distrust:
+        raise Wrong(distrust.what, distrust.do) from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not a path"
+        raise Wrong(f"{path} can't be read: {why}", "Correct the path, or its owner.") from None
+    if guarded and file.everybody:
+        raise Wrong(f"every local user can read {path}", f"chmod o-rwx {path}")
+    if guarded and file.group is not None:
+        what = f"{path} can be read by the group {file.group}, in which other users are"
+        place.loose.append(
+            Problem(where=str(path), what=what, do=f"chmod g-r {path}, or give it a group of its own.")
+        )
+    try:
+        found = file.data.decode()
+    except UnicodeDecodeError:
+        raise Wrong(f"{path} is not text", "Keys stand in files as base64 or hex digits.") from None
+    if len(file.data) > _LARGEST:
+        raise Wrong(f"{path} is too large for a secret", "Correct the path.")
+    return _without_line_end(found)
+
+
+def _without_line_end(text: str) -> str:
+    """`text` without the one newline that editors, `echo` and secret stores append."""
+    return re.sub(r"\r?\n\Z", "", text)
+
+
+def _created(value: Mapping[str, object], place: Surroundings) -> dict[str, object]:
+    """The reference without `create`, its file made if need be."""
+    plain = {name: inner for name, inner in value.items() if name != "create"}
+    if not flag(value["create"]):
+        return plain
+    if not place.may_create:
+        raise Wrong(
+            "create is for [demo] only: a key made anew opens no stored token", f"Remove create. {_MAKE_KEY}"
+        )
+    name = plain.get("file")
+    if isinstance(name, str) and not (place.directory / name).exists():
+        try:
+            _make_key(place.directory / name)
+        except OSError as error:
+            raise Wrong(f"{place.directory / name} can't be made: {error.strerror}", "Correct it.") from None
+    return plain
+
+
+def _make_key(path: Path) -> None:
+    """A fresh random key at `path`, 0600. Linked into place whole: another process sees it complete or not at all."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return  # another process was first: its key it is
+    finally:
+        draft.unlink()
+
+
+def _decoded(encoded: str) -> bytes | None:
+    if re.fullmatch(r"[0-9A-Fa-f]{64}", encoded):
+        return bytes.fromhex(encoded)
+    standard = encoded.rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return None

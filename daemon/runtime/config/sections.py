@@ -1,0 +1,142 @@
+"""The sections of the configuration: what may stand in each, and what holds where nothing stands.
+
+Plain dataclasses; an annotation says how the raw value is read. Rules across keys are in `settings`.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, ClassVar
+from urllib.parse import urlsplit
+
+from daemon.domain.secret import Secret
+from daemon.runtime.config.fields import STRICT, Context, Duration, Flag, Read, Span, Text, one_of, whole
+from daemon.runtime.config.problems import Wrong
+from daemon.runtime.config.secret_sources import BearerToken, Key, KeyId, StoreUri, secret
+
+_DATABASE = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_COLLECTION = re.compile(r"(?!system\.)[A-Za-z_][A-Za-z0-9_.-]{0,119}")
+_VISIBLE = re.compile(r"[!-~]+")
+
+
+class LogFormat(StrEnum):
+    JSON = "json"
+    CONSOLE = "console"
+    AUTO = "auto"  # console on a terminal
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def _name(allowed: re.Pattern[str]) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not allowed.fullmatch(value):
+            raise Wrong("is not a name that MongoDB takes", "Use letters, digits, '_' and '-'.")
+        return value
+
+    return read
+
+
+def proxy_url(value: object, info: Context) -> Secret:
+    """A proxy's URL; a secret, since it may hold a password."""
+    url = secret(value, info)
+    try:
+        parts = urlsplit(url.reveal())
+        plain = bool(parts.hostname) and parts.port != 0 and bool(_VISIBLE.fullmatch(url.reveal()))
+    except ValueError:
+        plain = False
+    if (
+        not plain
+        or parts.scheme not in ("http", "https")
+        or parts.path.strip("/")
+        or parts.query
+        or parts.fragment
+    ):
+        raise Wrong("is not a proxy's URL", 'Write it like "http://proxy.example.com:3128", without a path.')
+    if parts.netloc.count("@") > 1:
+        raise Wrong("holds a reserved character", "Percent-encode the user's name and the password.")
+    return url
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    __pydantic_config__: ClassVar = STRICT
+
+    uri: StoreUri
+    database: Annotated[str, Read(_name(_DATABASE))] = "refreshd"
+    collection: Annotated[str, Read(_name(_COLLECTION))] = "tokens"
+    max_clock_skew: Span = timedelta(seconds=30)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether we run a MongoDB of our own; then `uri` is no URI but the word."""
+        return not isinstance(self.uri, Secret)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateTable:
+    __pydantic_config__: ClassVar = STRICT
+
+    dir: Text | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshSettings:
+    __pydantic_config__: ClassVar = STRICT
+
+    window: Span = timedelta(minutes=5)
+    jitter: Duration = timedelta(seconds=30)
+    sweep_every: Span = timedelta(seconds=15)
+    concurrency: Annotated[int, Read(whole(1, 100_000))] = 256
+    request_timeout: Span = timedelta(seconds=30)
+    lease: Span = timedelta(seconds=90)
+    adopt_after: Duration = timedelta(minutes=15)
+    drain: Span = timedelta(seconds=45)
+    proxy: Annotated[Secret, Read(proxy_url)] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySettings:
+    __pydantic_config__: ClassVar = STRICT
+
+    active: Text
+    ring: dict[KeyId, Key] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    __pydantic_config__: ClassVar = STRICT
+
+    host: Text = "127.0.0.1"
+    port: Annotated[int, Read(whole(0, 65_535))] = 9464  # 0: any free one
+    bearer_token: BearerToken | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    __pydantic_config__: ClassVar = STRICT
+
+    format: Annotated[LogFormat, Read(one_of(LogFormat))] = LogFormat.AUTO
+    level: Annotated[LogLevel, Read(one_of(LogLevel))] = LogLevel.INFO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefinitionsTable:
+    __pydantic_config__: ClassVar = STRICT
+
+    dir: Text | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoSettings:
+    __pydantic_config__: ClassVar = STRICT
+
+    enabled: Flag = False
+    tokens: Annotated[int, Read(whole(1, 10_000))] = 5
+    lifetime: Span = timedelta(seconds=60)

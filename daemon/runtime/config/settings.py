@@ -1,0 +1,230 @@
+"""The settings: what the operator wrote, checked as a whole, in plain dataclasses that the rest can rely on.
+
+Every problem is reported at once, named by its key; nothing starts before they are mended (exit 78).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from daemon.adapters.mongo.address import address_of
+from daemon.domain.provider import Definition, Provider
+from daemon.domain.secret import Secret
+from daemon.runtime.config.exposed_secrets import find_exposed_secrets
+from daemon.runtime.config.fields import checked, did_you_mean, told
+from daemon.runtime.config.problems import Findings, Problem, SettingsInvalid
+from daemon.runtime.config.providers.definition_dir import Known, read_known
+from daemon.runtime.config.providers.definitions import read_definition
+from daemon.runtime.config.providers.provider_settings import read_providers, whole_tables
+from daemon.runtime.config.secret_sources import EMBEDDED, Surroundings, world_readable
+from daemon.runtime.config.sections import (
+    DefinitionsTable,
+    DemoSettings,
+    KeySettings,
+    LogFormat,
+    LogLevel,
+    LogSettings,
+    RefreshSettings,
+    ServerSettings,
+    StateTable,
+    StoreSettings,
+)
+from daemon.runtime.config.sources import Document, base_directory, config_path, read_document
+
+__all__ = [
+    "DemoSettings",
+    "KeySettings",
+    "LogFormat",
+    "LogLevel",
+    "LogSettings",
+    "Problem",
+    "RefreshSettings",
+    "ServerSettings",
+    "Settings",
+    "SettingsInvalid",
+    "StoreSettings",
+    "config_path",
+    "load",
+]
+
+SHORTEST_BEARER = 16  # characters, for a server that other machines can reach
+LEASE_MARGIN = timedelta(seconds=20)  # a lease covers two requests, and claiming, keeping and recording
+OUTDATED = (
+    "the embedded MongoDB is for trying refreshd: its version 6.0 has had no security fixes since July 2025"
+)
+_MONGODBS_OWN = frozenset({"admin", "local", "config"})
+_LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1|\[::1\]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All of it, valid. Holds secrets, none of which prints itself."""
+
+    source: str  # the file, or that there is none
+    store: StoreSettings
+    state_dir: Path
+    refresh: RefreshSettings
+    keys: KeySettings
+    server: ServerSettings
+    log: LogSettings
+    demo: DemoSettings
+    definitions: Mapping[str, Definition]  # every one that a provider can be configured over
+    providers: Mapping[str, Provider]
+    loose: tuple[Problem, ...] = ()  # secrets that more users can read than need to
+
+    @property
+    def caution(self) -> str | None:
+        """What these settings risk although they are valid; None: nothing."""
+        return OUTDATED if self.store.embedded and not self.demo.enabled else None
+
+
+SECTIONS = ("store", "state", "refresh", "keys", "server", "log", "demo", "definitions", "providers")
+
+
+def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None) -> Settings:
+    """The settings in the file at `path` (None: where `config_path` finds it) and in the environment.
+
+    Raises SettingsInvalid with every problem. May make a key file where [demo] allows `create = true`.
+    """
+    document = read_document(path, env, env_file)
+    table, findings = document.table, document.findings
+    _unknown_sections(document)
+    demo = checked(DemoSettings, table.get("demo", {}), ("demo",), findings)
+    around = _surroundings(document, may_create=demo is not None and demo.enabled)
+
+    store = checked(StoreSettings, table.get("store", {}), ("store",), findings, context=around)
+    state = checked(StateTable, table.get("state", {}), ("state",), findings)
+    refresh = checked(RefreshSettings, table.get("refresh", {}), ("refresh",), findings, context=around)
+    keys = checked(KeySettings, table.get("keys", {}), ("keys",), findings, context=around)
+    server = checked(ServerSettings, table.get("server", {}), ("server",), findings, context=around)
+    log = checked(LogSettings, table.get("log", {}), ("log",), findings)
+    known = _known(document)
+    configured = table.get("providers", {})
+    most = refresh.concurrency if refresh else RefreshSettings().concurrency
+    providers = read_providers(configured, known, findings, around, concurrency=most)
+
+    find_exposed_secrets(document, _token_urls(configured, known), findings)
+    _check_demo(demo, store, findings)
+    _check_refresh(refresh, findings)
+    _check_keys(keys, findings)
+    _check_server(server, findings)
+    if findings.problems or not (store and state and refresh and keys and server and log and demo):
+        raise SettingsInvalid(findings.problems, log_format=log.format.value if log else "auto")
+    return Settings(
+        source=str(document.file or "the environment, without a file,"),
+        store=_in_its_database(store, stated="database" in table.get("store", {})),
+        state_dir=_state_dir(state, document),
+        refresh=refresh,
+        keys=keys,
+        server=server,
+        log=log,
+        demo=demo,
+        definitions={name: read_definition(name, row) for name, row in known.tables.items()},
+        providers=providers,
+        loose=tuple(dict.fromkeys(around.loose)),
+    )
+
+
+def _in_its_database(store: StoreSettings, *, stated: bool) -> StoreSettings:
+    """store.database takes precedence over the URI's path; MongoDB's own databases hold no tokens."""
+    path = address_of(store.uri.reveal()).database if isinstance(store.uri, Secret) else None
+    return store if stated or path is None or path in _MONGODBS_OWN else replace(store, database=path)
+
+
+def _unknown_sections(document: Document) -> None:
+    for name in document.table:
+        if name not in SECTIONS:
+            document.findings.add((name,), "unknown section", did_you_mean(name, SECTIONS))
+
+
+def _surroundings(document: Document, *, may_create: bool) -> Surroundings:
+    exposed = document.env_file is not None and world_readable(document.env_file)
+    return Surroundings(
+        directory=base_directory(document.file),
+        variables=document.variables,
+        exposed=document.env_file_names if exposed else frozenset(),
+        may_create=may_create,
+    )
+
+
+def _known(document: Document) -> Known:
+    """The definitions shipped, and those in the operator's directory; a relative one lies beside the file."""
+    table = document.table.get("definitions", {})
+    found = checked(DefinitionsTable, table, ("definitions",), document.findings)
+    own = base_directory(document.file) / found.dir if found and found.dir else None
+    return read_known(own, document.findings)
+
+
+def _token_urls(configured: object, known: Known) -> dict[str, object]:
+    return {
+        name: table.get("token_url")
+        for name, table in whole_tables(configured, known).items()
+        if isinstance(table, Mapping)
+    }
+
+
+def _state_dir(state: StateTable, document: Document) -> Path:
+    """[state] dir, else systemd's first $STATE_DIRECTORY, else var; a relative one lies beside the file."""
+    systemd = document.variables.get("STATE_DIRECTORY", "").partition(":")[0]
+    return base_directory(document.file) / (state.dir or systemd or "var")
+
+
+def _check_demo(demo: DemoSettings | None, store: StoreSettings | None, findings: Findings) -> None:
+    if demo is None or not demo.enabled:
+        return
+    if store is not None and not store.embedded and not findings.broken(("store", "uri")):
+        findings.add(
+            ("demo", "enabled"),
+            f'the demo fills a database of its own only: store.uri is not "{EMBEDDED}"',
+            "Remove [demo].",
+        )
+    if demo.lifetime < timedelta(seconds=1) and not findings.broken(("demo", "lifetime")):
+        findings.add(("demo", "lifetime"), "is shorter than the sandbox can tell", 'Write at least "1s".')
+
+
+def _check_refresh(refresh: RefreshSettings | None, findings: Findings) -> None:
+    if refresh is None or findings.broken(("refresh", "request_timeout")):
+        return
+    least = 2 * refresh.request_timeout + LEASE_MARGIN
+    if refresh.lease < least and not findings.broken(("refresh", "lease")):
+        findings.add(
+            ("refresh", "lease"),
+            f"{told(refresh.lease)} is too short for two requests of {told(refresh.request_timeout)}",
+            f'Write at least "{told(least)}", or lower refresh.request_timeout.',
+        )
+    if refresh.drain <= refresh.request_timeout and not findings.broken(("refresh", "drain")):
+        findings.add(
+            ("refresh", "drain"),
+            f"{told(refresh.drain)} is not longer than refresh.request_timeout",
+            f'Write more than "{told(refresh.request_timeout)}", so that every request can end.',
+        )
+
+
+def _check_keys(keys: KeySettings | None, findings: Findings) -> None:
+    if keys is None or findings.broken(("keys", "active"), ("keys", "ring", keys.active)):
+        return
+    if keys.active not in keys.ring:
+        known = ", ".join(keys.ring)
+        do = f"Write one of: {known}." if known else "Add it to [keys.ring]."
+        findings.add(("keys", "active"), "is the id of no key on the ring", do)
+
+
+def _check_server(server: ServerSettings | None, findings: Findings) -> None:
+    if server is None or findings.broken(("server", "host"), ("server", "bearer_token")):
+        return
+    if _LOOPBACK.fullmatch(server.host):
+        return
+    if server.bearer_token is None:
+        findings.add(
+            ("server", "bearer_token"),
+            "is required, since server.host is not a loopback address",
+            'Add it, like bearer_token = { env = "NAME" }, or set host to "127.0.0.1".',
+        )
+    elif len(server.bearer_token.reveal()) < SHORTEST_BEARER:
+        findings.add(
+            ("server", "bearer_token"),
+            f"has fewer than {SHORTEST_BEARER} characters, and server.host is not a loopback address",
+            'Make one with `openssl rand -base64 24`, or set host to "127.0.0.1".',
+        )

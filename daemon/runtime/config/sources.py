@@ -1,0 +1,182 @@
+"""The configuration as it was written: the TOML file, and over it the environment. Nothing is judged here yet.
+
+An env file counts less than the environment. Where the environment says something, there need be no file.
+"""
+
+import io
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dotenv.parser import parse_stream
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from daemon.adapters.trusted_files import Untrusted, read_trusted
+from daemon.runtime.config.environment import Names, is_configuration, read_overrides, variable_for
+from daemon.runtime.config.problems import Findings, Problem, SettingsInvalid
+from daemon.runtime.config.providers.shipped_tables import shipped_tables
+
+SYSTEM_CONFIG = Path("/etc/refreshd/config.toml")
+LOCAL_CONFIG = Path("config.toml")
+_NO_FILE = (
+    "Name another with --config or $REFRESHD_CONFIG (config.example.toml is a start), or set all in the environment,"
+    " like REFRESHD_STORE__URI."
+)
+_POSITION = re.compile(r"\s*\(at line (\d+), column \d+\)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """`table` is what holds; `written` the file alone, `from_env_file` what an env file has put over it."""
+
+    file: Path | None  # None: there is only the environment
+    env_file: Path | None
+    table: Mapping[str, Any] = field(repr=False)
+    written: Mapping[str, Any] = field(repr=False)
+    from_env_file: Mapping[str, Any] = field(repr=False)
+    variables: Mapping[str, str] = field(repr=False)  # the env file's, and over them the environment's
+    env_file_names: frozenset[str]  # those whose value is the env file's
+    findings: Findings
+
+
+def config_path(
+    option: Path | None, env: Mapping[str, str], *, system: Path = SYSTEM_CONFIG, local: Path = LOCAL_CONFIG
+) -> Path | None:
+    """Where the configuration is: --config, $REFRESHD_CONFIG, the system's place if there is one, ./config.toml. None
+    where none of these exists and variables are the configuration.
+    """
+    if option is not None:
+        return option
+    if named := env.get("REFRESHD_CONFIG"):
+        return Path(named)
+    if system.exists():
+        return system
+    return None if any(map(is_configuration, env)) and not local.exists() else local
+
+
+def read_document(path: Path | None, env: Mapping[str, str], env_file: Path | None) -> Document:
+    """Raises SettingsInvalid when a file is missing, can't be read, or is not what it should be."""
+    more = _env_file(env_file) if env_file is not None else {}
+    variables = {**more, **env}
+    file = config_path(path, variables)
+    written = read_toml(file, _NO_FILE) if file is not None else {}
+    names = _known_names(variables, written, file)
+    overrides = read_overrides(env, "environment", names)
+    from_env_file = read_overrides(
+        {name: text for name, text in more.items() if name not in env}, str(env_file), names
+    )
+    findings = Findings(
+        str(file) if file is not None else None,
+        variable_for=variable_for,
+        written=written,
+        origins={**from_env_file.origins, **overrides.origins},
+    )
+    findings.problems.extend([*overrides.problems, *from_env_file.problems])
+    return Document(
+        file=file,
+        env_file=env_file,
+        table=_laid_over_each_other(overrides.table, from_env_file.table, written),
+        written=written,
+        from_env_file=from_env_file.table,
+        variables=variables,
+        env_file_names=frozenset(more.keys() - env.keys()),
+        findings=findings,
+    )
+
+
+def _known_names(variables: Mapping[str, str], written: Mapping[str, Any], file: Path | None) -> Names:
+    """What a variable can mean: the names in the file, the active key's, and those of definitions."""
+    stated = _laid_over_each_other(read_overrides(variables, "", {}).table, written)
+    keys, own = _table(stated, "keys"), _table(stated, "definitions").get("dir")
+    files = (base_directory(file) / own).glob("*.toml") if isinstance(own, str) else ()
+    active = keys.get("active")
+    return {
+        ("providers",): {
+            *_table(written, "providers"),
+            *(name for name in _table(stated, "providers") if "-" in name),
+            *shipped_tables(),
+            *(found.stem for found in files),
+        },
+        ("keys", "ring"): {
+            *_table(_table(written, "keys"), "ring"),
+            *((active,) if isinstance(active, str) else ()),
+        },
+    }
+
+
+def base_directory(file: Path | None) -> Path:
+    """Where relative paths of the configuration begin: beside the file, else in the current directory."""
+    return file.absolute().parent if file is not None else Path.cwd()
+
+
+def _table(table: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    inner = table.get(name)
+    return inner if isinstance(inner, Mapping) else {}
+
+
+def _laid_over_each_other(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """One table of all, the first layer on top. Any key is let through: sections are judged one by one, later."""
+
+    class Layers(BaseSettings):
+        model_config = SettingsConfigDict(extra="allow", hide_input_in_errors=True)
+
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *_args: Any, **_kwargs: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return tuple(InitSettingsSource(settings_cls, init_kwargs=dict(layer)) for layer in layers)
+
+    return Layers().model_extra or {}
+
+
+def read_toml(file: Path, otherwise: str) -> dict[str, Any]:
+    """What `file` holds. Raises SettingsInvalid; `otherwise` is what to do where there is no such file."""
+    content = _content(file, otherwise)
+    try:
+        return tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        position = _POSITION.search(str(error))
+        line = int(position[1]) if position else content.count("\n") + 1
+        raise _invalid(
+            f"{file}: line {line}", "this is not TOML", "Look for a missing quote, bracket or '='."
+        ) from None
+
+
+def _env_file(file: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    problems = []
+    for binding in parse_stream(io.StringIO(_content(file, "Correct the path after --env-file."))):
+        if binding.error or (binding.key is not None and binding.value is None):
+            line = f"{file}: line {binding.original.line}"
+            problems.append(Problem(where=line, what="this is not NAME=value", do="Correct the line."))
+        elif binding.key is not None:
+            found[binding.key] = binding.value or ""
+    if problems:
+        raise SettingsInvalid(problems)
+    return found
+
+
+def _content(file: Path, otherwise: str) -> str:
+    try:
+        return io.StringIO(read_trusted(file).data.decode(), newline=None).read()
+    except Untrusted as distrust:
+        raise _invalid(str(file), distrust.what, distrust.do) from None
+    except FileNotFoundError:
+        raise _invalid(str(file), "there is no such file", otherwise) from None
+    except OSError as error:
+        why = f"it can't be read: {error.strerror}"
+        raise _invalid(str(file), why, "Correct the path, or the file's owner and mode.") from None
+    except UnicodeDecodeError:
+        raise _invalid(str(file), "it is not text in UTF-8", "Save it as UTF-8.") from None
+
+
+def _invalid(where: str, what: str, do: str) -> SettingsInvalid:
+    return SettingsInvalid([Problem(where=where, what=what, do=do)])

@@ -1,0 +1,1 @@
+"""The state directory: its lock, its instance and its file system."""

@@ -1,0 +1,153 @@
+"""Who this process is: one instance for one state directory, under a lock.
+
+The id is bound to the machine's boot and to the very file it stands in. The same id under the same lock therefore
+means: the process that used it before is dead, and what it held can be taken back. A copied directory or a cloned
+machine does not match, and gets an id of its own.
+
+All of that, and the journal beside it, rests on a disk of this machine: a network's file system is refused.
+"""
+
+import fcntl
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from daemon.adapters.trusted_files import Untrusted, make_private
+from daemon.runtime.state.filesystem import MOUNTINFO, filesystem_at, is_remote, mounts
+
+LOCK, IDENTITY = "lock", "instance.json"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class StateHeld(Exception):
+    """Another process works with this state directory."""
+
+
+class StateUnusable(Exception):
+    """The state directory can't be used; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """Our own name among our peers, and our directory."""
+
+    id: str
+    directory: Path
+    returned: bool  # the earlier process of this id is dead
+    former_mode: int | None  # of the directory, if others could enter it before; None: they couldn't
+    filesystem: str | None  # what the directory is on, as the kernel names it; None: it does not tell
+
+
+def take(directory: Path, *, mountinfo: Path = MOUNTINFO) -> Instance:
+    """Lock `directory` for the life of this process, and find out who we are.
+
+    Raises StateHeld, naming the process, or StateUnusable.
+    """
+    try:
+        former = make_private(directory)
+        filesystem = _of_this_machine(directory, mountinfo)
+        descriptor = held(directory / LOCK)  # stays open for the life of this process
+        holder = f"{os.getpid()}\n".encode()
+        os.pwrite(descriptor, holder, 0)  # in place: that works on a full disk too
+        os.ftruncate(descriptor, len(holder))
+        identity = directory / IDENTITY
+        known = _read(identity)
+        name = _write(identity) if known is None else known
+        _hold(identity)
+        return Instance(
+            id=name,
+            directory=directory,
+            returned=known is not None,
+            filesystem=filesystem,
+            former_mode=former,
+        )
+    except Untrusted as why:
+        raise StateUnusable(f"state.dir: {why}") from None
+    except OSError as why:
+        raise StateUnusable(
+            f"state.dir {directory}: {why.strerror or why}. Make it a directory that this user may write to, and that"
+            " has room"
+        ) from None
+
+
+def _hold(identity: Path) -> None:
+    """Lock the identity too, for the life of this process: the lock file alone protects nothing once it is removed.
+
+    Raises StateHeld.
+    """
+    descriptor = os.open(identity, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StateHeld(
+            f"state.dir {identity.parent} is in use by another process, though its lock file is gone: stop that one,"
+            " or give this one a state.dir of its own"
+        ) from None
+
+
+def _of_this_machine(directory: Path, mountinfo: Path) -> str | None:
+    """The file system that `directory` is on. Raises StateUnusable for a network's."""
+    filesystem = filesystem_at(directory.resolve(), mounts(mountinfo))
+    if filesystem is not None and is_remote(filesystem):
+        raise StateUnusable(
+            f"state.dir {directory}: it is on a network file system ({filesystem}), where neither a lock nor an fsync"
+            " can be relied on, and the journal may hold the only copy of a token. Choose a directory on a disk of"
+            " this machine; replicas need nothing shared but MongoDB"
+        )
+    return filesystem
+
+
+def held(path: Path) -> int:
+    """A descriptor that holds the lock file at `path`, made if missing. Raises StateHeld, naming the process.
+
+    The kernel lets go of the lock when the descriptor is closed, so at the latest when this process ends, however.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(descriptor, 32).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise StateHeld(
+            f"state.dir {path.parent} is in use by process {holder or 'unknown'}: stop that one, or give this one a"
+            " state.dir of its own"
+        ) from None
+    return descriptor
+
+
+def known_id(directory: Path) -> str | None:
+    """The id of the instance that lives, or lived in this boot, in `directory`."""
+    return _read(directory / IDENTITY)
+
+
+def _read(path: Path) -> str | None:
+    """The id in the file, if it was written to this very file during this boot."""
+    try:
+        stored = json.loads(path.read_text())
+        if stored["bound"] == _binding(path):
+            return str(stored["id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _write(path: Path) -> str:
+    """A new id, bound to the file that will hold it: written into that file, after its inode is known."""
+    fresh = path.with_suffix(".new")
+    fresh.touch(mode=0o600)
+    instance = uuid4().hex[:12]
+    with fresh.open("w") as file:
+        json.dump({"id": instance, "bound": _binding(fresh)}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.rename(path)
+    return instance
+
+
+def _binding(path: Path) -> list[str | int]:
+    boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else "unknown"
+    file = path.stat()  # two new disks number their files alike: the number alone is not enough
+    return [boot, file.st_dev, file.st_ino]

@@ -1,0 +1,1 @@
+"""The health server: probes, metrics and the status page."""

@@ -1,0 +1,152 @@
+"""Who may come in to the health server, how many, how fast and for how long.
+
+It runs in the loop that renews tokens, so what strangers can make it do is bounded: connections (memory and file
+descriptors) and new ones a second, bytes of a request, seconds until it is complete and until its answer is taken,
+answers a second (work). Probes are answered through all of that: the first of a connection waits for no other answer.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+
+from daemon.runtime.web.admission import Pace, most_present
+
+LINE_LIMIT = 8190  # bytes of one line; a long bearer token fits
+LINES = 64
+REQUEST_LIMIT = 32 * 1024  # bytes in all: it has no body that we would read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What is allowed to clients, however many ask however often."""
+
+    connections: int = 64
+    accepted_each: timedelta = timedelta(milliseconds=4)  # one new connection in this time, in the long run
+    asked_within: timedelta = timedelta(
+        seconds=10
+    )  # a request is complete by then; nor may idleness last longer
+    taken_within: timedelta = timedelta(seconds=10)  # ... and its answer taken
+    at_once: int = 50  # answers without a wait ...
+    each: timedelta = timedelta(milliseconds=10)  # ... then one in this time
+
+
+LIMITS = Limits()
+_TOO_LARGE = "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n"
+
+Handler = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Doorkeeper(web.Server):
+    """An HTTP server that can't be made to do more than its share. `headers`: for the answers that it makes itself;
+    `probes`: the paths that are cheap to answer, and urgent.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        headers: Iterable[tuple[str, str]],
+        probes: Collection[str],
+        limits: Limits,
+        **options: Any,
+    ) -> None:
+        self.limits = limits
+        self.turn = Pace(every=limits.each, burst=limits.at_once)
+        self._probes = probes
+        self.too_large = "".join(
+            [_TOO_LARGE, *(f"{name}: {value}\r\n" for name, value in headers), "\r\n"]
+        ).encode()
+        self._handler = handler
+        super().__init__(
+            self._in_turn,
+            handler_cancellation=True,  # who has hung up waits for no turn
+            access_log=None,
+            keepalive_timeout=limits.asked_within.total_seconds(),
+            max_line_size=LINE_LIMIT,
+            max_field_size=LINE_LIMIT,
+            max_headers=LINES,
+            lingering_time=0.0,  # a body is never waited for
+            read_bufsize=REQUEST_LIMIT,
+            **options,
+        )
+
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+    async def _in_turn(self, request: BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, _Connection)  # noqa: S101  we made it
+        await connection.await_turn(urgent=request.path in self._probes)
+        return await self._handler(request)
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Let it in. If there is no room, one of the most present makes some."""
+        super().connection_made(handler, transport)
+        here = [one for one in self.connections if isinstance(one, _Connection) and one.is_open]
+        if len(here) <= self.limits.connections:
+            return
+        leaving = here[most_present([one.address for one in here])]
+        if leaving.transport is not None:
+            leaving.transport.abort()
+
+
+class _Connection(RequestHandler):
+    """One client. `asked`: a request of it is being answered; else it is waited for."""
+
+    __slots__ = ("_heard", "_is_new", "_keeper", "address", "asked")
+
+    def __init__(self, keeper: Doorkeeper, **options: Any) -> None:
+        super().__init__(keeper, **options)
+        self._keeper = keeper
+        self._heard = 0
+        self._is_new = True  # nothing was answered yet
+        self.asked = False
+        self.address = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.address = str((transport.get_extra_info("peername") or ("",))[0])
+        if isinstance(transport, asyncio.Transport):
+            transport.set_write_buffer_limits(high=0)  # taken is what the kernel has, not what our memory has
+        super().connection_made(transport)
+
+    @property
+    def is_open(self) -> bool:
+        return self.transport is not None and not self.transport.is_closing()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard += len(data)
+        if self._heard <= REQUEST_LIMIT:
+            super().data_received(data)
+        elif self.asked:
+            self.close()  # after that answer: what else it sends is nothing that we would read
+        elif self.transport is not None:
+            self.transport.write(self._keeper.too_large)
+            self.force_close()
+
+    async def await_turn(self, *, urgent: bool = False) -> None:
+        self.asked = True
+        if not (urgent and self._is_new):
+            await self._keeper.turn()
+        self._is_new = False
+
+    async def finish_response(
+        self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the answer to a client that takes it in time. What aiohttp refuses by itself has had no turn yet."""
+        if not self.asked:
+            await self.await_turn()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._keeper.limits.taken_within.total_seconds()):
+                done = await super().finish_response(request, resp, start_time)
+                self.asked, self._heard = False, 0
+                return done
+        if self.transport is not None:
+            self.transport.abort()
+        return resp, True

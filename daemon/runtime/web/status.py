@@ -1,0 +1,276 @@
+"""How the daemon is, for probes, metrics and the status page. It only looks."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from platform import python_version
+
+from daemon import __version__
+from daemon.adapters.keyring import Unopenable
+from daemon.adapters.telemetry.last_hour import Hour
+from daemon.domain.circuit_breaker import Pause
+from daemon.domain.claim import StoreLost
+from daemon.domain.event import Event, LaneFailed, SweepFinished
+from daemon.domain.provider import Provider
+from daemon.domain.statistics import FailedToken, Statistics
+from daemon.runtime.bootstrap import Parts
+from daemon.runtime.config.settings import Settings
+
+VERSIONS = {"python": python_version()} | {n: version(n) for n in ("aiohttp", "cryptography", "pymongo")}
+MISSED = (
+    3  # periods without a good sweep, or a lane's failed passes in a row, before we say that we are not ready
+)
+STUCK_AFTER = timedelta(seconds=30)  # beyond the missed periods: a sweep that waits for MongoDB ends by then
+# The next count of a large store comes after 15 times as long as the last one took.
+COUNT_LATE, COUNT_LATE_SHARE = timedelta(minutes=5), 120
+LONGEST_ID = 1_000  # an `_id` that another writer made can be of any length
+STRANGERS = 100  # providers that are not configured and yet named one by one
+
+Check = tuple[bool, str]
+
+
+class View:
+    """Fits `health.HealthSource`; an observer of sweeps."""
+
+    def __init__(self, settings: Settings, *, instance: str) -> None:
+        self.parts: Parts | None = None
+        self.providers: Mapping[str, Provider] = {}
+        self.draining = False
+        self._settings = settings
+        self._instance = instance
+        self._started_at: datetime | None = None
+        self._swept: timedelta | None = None  # boot time of the last good sweep
+        self._begun: timedelta | None = None  # ... and when the last one was started
+        self._failed_passes: dict[str, int] = {}  # of each lane that does not work now: in a row
+        self._statistics: Statistics | None = None
+        self._started: timedelta | None = None  # by the boot clock
+
+    # ---------------------------------------------------------------- what it is told
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, SweepFinished) and self.parts is not None:
+            self._swept = self.parts.clock.boot()
+        elif isinstance(event, LaneFailed):
+            self._failed_passes[event.provider] = event.failures
+
+    def sweep_begins(self) -> None:
+        if self.parts is not None:
+            self._begun = self.parts.clock.boot()
+
+    def counted(self, statistics: Statistics) -> None:
+        self._statistics = statistics
+        if self.parts is not None:
+            self.parts.metrics.set_statistics(statistics)
+
+    def started(self, at: datetime) -> None:
+        self._started_at = at
+        self._started = self.parts.clock.boot() if self.parts is not None else None
+
+    # ---------------------------------------------------------------- what it tells
+
+    def liveness(self) -> Check:
+        if self.parts is None or self._begun is None:
+            return True, "starting"
+        age = self.parts.clock.boot() - self._begun
+        limit = MISSED * self._settings.refresh.sweep_every + STUCK_AFTER
+        return age <= limit, f"the last sweep was started {age.total_seconds():.0f} s ago"
+
+    async def readiness(self) -> Mapping[str, Check]:
+        return {
+            "store": await self._store(),
+            "journal": self._journal(),
+            "keys": self._keys(),
+            "sweep": self._sweep(),
+            "clock": self._clock(),
+            "lanes": self._lanes(),
+        }
+
+    async def status(self) -> Mapping[str, object]:
+        known = self._statistics
+        ready = all(ok for ok, _ in (await self.readiness()).values()) and not self.draining
+        age = self._count_age()
+        return {
+            "at": _text(datetime.now(UTC)),
+            "version": __version__,
+            "versions": VERSIONS,
+            "instance": self._instance,
+            "started_at": _text(self._started_at),
+            "ready": ready,
+            "warnings": [self._settings.caution] if self._settings.caution else [],
+            "draining": self.draining,
+            "providers": self._providers(),
+            "providers_left_out": max(len(self._strangers()) - STRANGERS, 0),
+            "next_due_at": _text(known.next_due_at) if known else None,
+            "oldest_due_age_seconds": _seconds(known.oldest_due_age) if known else None,
+            "journal_entries": self.parts.journal.count if self.parts else 0,
+            "last_failures": [_failed(one) for one in known.last_failures] if known else [],
+            "needs_reauth": [one[:LONGEST_ID] for one in known.needs_reauth_tokens]
+            if known
+            else [],  # some of them
+            "counted_at": _text(known.at) if known else None,
+            "counted_age_seconds": _seconds(age) if known else None,
+            "count_late": age > COUNT_LATE + COUNT_LATE_SHARE * (known.took if known else timedelta(0)),
+            "overdue": known.overdue if known else None,
+            "due_next_hour": list(known.due_soon) if known else None,  # every five minutes
+            "last_hour": _hour(self.parts.last_hour.told()) if self.parts else None,
+        }
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        parts = self.parts
+        if parts is None:
+            return b"", "text/plain"
+        parts.metrics.set_journal_entries(parts.journal.count)
+        parts.metrics.set_journal_bytes(parts.journal.bytes_by_state)
+        parts.metrics.set_count_age(self._count_age(), looked=self._look_age())
+        parts.metrics.set_store_up(parts.mongo.up)
+        if parts.clock.skew is not None:
+            parts.metrics.set_clock_skew(parts.clock.skew)
+        return parts.metrics.expose(accept)
+
+    # ---------------------------------------------------------------- the checks
+
+    async def _store(self) -> Check:
+        if self.parts is None:
+            return False, "starting"
+        try:
+            await self.parts.mongo.hello()
+        except StoreLost as lost:
+            return False, str(lost)
+        if self.parts.mongo.misplaced is not None:
+            return False, self.parts.mongo.misplaced
+        return True, "MongoDB answers and has a writable primary"
+
+    def _journal(self) -> Check:
+        if self.parts is None:
+            return False, "starting"
+        if (trouble := self.parts.journal.trouble) is not None:
+            return False, f"no provider is asked until a reply could be kept: {trouble}"
+        return True, f"{self.parts.journal.count} replies wait for MongoDB"
+
+    def _keys(self) -> Check:
+        if self.parts is None:
+            return False, "starting"
+        if self.parts.keys.wrong is not None:
+            return False, self.parts.keys.wrong
+        ring = self.parts.keys.ring
+        try:
+            opened = ring.open(
+                ring.seal("probe", token_id="probe", field="probe"), token_id="probe", field="probe"
+            )
+        except Unopenable as why:
+            return False, str(why)
+        return opened == "probe", f"key {ring.active} seals and opens"
+
+    def _sweep(self) -> Check:
+        if self.parts is None or self._swept is None:
+            return False, "no sweep has succeeded yet"
+        age = self.parts.clock.boot() - self._swept
+        return (
+            age <= MISSED * self._settings.refresh.sweep_every,
+            f"the last good sweep was {age.total_seconds():.0f} s ago",
+        )
+
+    def _clock(self) -> Check:
+        skew = self.parts.clock.skew if self.parts else None
+        if skew is None:
+            return False, "MongoDB's clock is not known yet"
+        agrees = abs(skew) <= self._settings.store.max_clock_skew
+        return agrees, f"this machine's clock is {skew.total_seconds():+.1f} s from MongoDB's"
+
+    def _lanes(self) -> Check:
+        failing = sorted(
+            name
+            for name, failures in self._failed_passes.items()
+            if failures >= MISSED and name in self.providers
+        )
+        if failing:
+            return (
+                False,
+                f"the last {MISSED} passes or more have failed, or one is stuck, for: {', '.join(failing)}",
+            )
+        return True, "no provider's passes fail"
+
+    def _count_age(self) -> timedelta:
+        """Time since the last count of the whole store was begun, or since the start."""
+        if self.parts is None or self._started is None:
+            return timedelta(0)
+        if self._statistics is None:
+            return self.parts.clock.boot() - self._started
+        return self.parts.clock.now() - self._statistics.at
+
+    def _look_age(self) -> timedelta:
+        """The same of the look at what is due."""
+        looked = None if self._statistics is None else self._statistics.looked_at
+        return self._count_age() if self.parts is None or looked is None else self.parts.clock.now() - looked
+
+    def _pauses(self) -> Mapping[str, Pause] | None:
+        """The providers that rest, by the last sweep. None: no sweep has looked yet."""
+        if self.parts is None or self._swept is None:
+            return None
+        return self.parts.sweeper.paused
+
+    def _providers(self) -> dict[str, object]:
+        known = self._statistics or Statistics(at=datetime.now(UTC))
+        lanes = self.parts.sweeper.lanes if self.parts else {}
+        pauses = self._pauses()
+        return {
+            name: {
+                "configured": name in self.providers,
+                **_paused(name, known, pauses if name in lanes else None),
+                "states": dict(known.states.get(name, {})),
+                "expired": known.expired.get(name, 0),
+                "stuck": known.stuck.get(name, 0),
+                "set_aside": known.set_aside.get(name, 0),
+                "held": known.held.get(name, 0),
+                "ending": known.ending.get(name, 0),
+                "in_flight": len(lanes[name].in_flight) if name in lanes else 0,
+                "failed_passes": self._failed_passes.get(name, 0),
+            }
+            for name in [*sorted(self.providers), *self._strangers()[:STRANGERS]]
+        }
+
+    def _strangers(self) -> list[str]:
+        """The providers that documents name and the configuration does not: there may be any number."""
+        stored = self._statistics.states.keys() if self._statistics else set()
+        return sorted(stored - self.providers.keys())
+
+
+def _paused(name: str, counted: Statistics, pauses: Mapping[str, Pause] | None) -> dict[str, object]:
+    """Why a provider rests, and when it is probed next: by the last sweep, or else by the last count."""
+    if pauses is None:
+        return {"paused": counted.paused.get(name), "next_probe_at": None}
+    pause = pauses.get(name)
+    return {
+        "paused": pause and pause.reason.value,
+        "next_probe_at": _text(pause.next_probe_at) if pause else None,
+    }
+
+
+def _failed(one: FailedToken) -> dict[str, object]:
+    why = one.failure
+    return {
+        "token": one.token[:LONGEST_ID],
+        "provider": one.provider,
+        "kind": why.kind.value,
+        "code": why.code,
+        "message": why.message,
+        "at": _text(why.at),
+    }
+
+
+def _hour(hour: Hour) -> dict[str, object]:
+    """Sixty numbers each, this minute last."""
+    return {
+        "outcomes": hour.outcomes,
+        "shortest_lead_seconds": [None if lead is None else _seconds(lead) for lead in hour.shortest_lead],
+        "mean_lead_seconds": [None if lead is None else _seconds(lead) for lead in hour.mean_lead],
+        "late": hour.late,
+    }
+
+
+def _text(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _seconds(span: timedelta | None) -> float:
+    return 0.0 if span is None else round(span.total_seconds(), 3)

@@ -1,0 +1,97 @@
+"""A large store's renewals are told in a sample; every trouble has its line."""
+
+import io
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from daemon.adapters.telemetry.event_log import configure
+from daemon.adapters.telemetry.log_sampling import AT_ONCE, LINES_A_SECOND, SampledLog
+from daemon.domain.event import Event, TokenHeld, TokenRenewed
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+class Told:
+    """A sampled log, its clock, and the lines that it wrote."""
+
+    def __init__(self, level="info"):
+        self.stream, self.boot = io.StringIO(), timedelta(hours=1)
+        log = configure(format="json", level=level, stream=self.stream)
+        self.log = SampledLog(log, boot=lambda: self.boot)
+
+    def renew(self, count: int) -> None:
+        for number in range(count):
+            self.log(renewed(number))
+
+    @property
+    def lines(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.stream.getvalue().splitlines()]
+
+    def count(self, event: str) -> int:
+        return sum(line["event"] == event for line in self.lines)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+def renewed(number: int) -> Event:
+    return TokenRenewed(
+        token=f"acme:{number}",
+        provider="acme",
+        revision=2,
+        duration=None,
+        lead=None,
+        expires_at=NOW,
+        rotated=True,
+    )
+
+
+def test_few_renewals_are_told_one_by_one(told):
+    """A herd of a small store, and as many a second as the log takes for good."""
+    told.renew(AT_ONCE)
+    for _ in range(10):
+        told.boot += timedelta(seconds=1)
+        told.renew(LINES_A_SECOND)
+    told.log.tell()
+    assert told.count("token.renewed") == len(told.lines) == AT_ONCE + 10 * LINES_A_SECOND
+
+
+def test_of_many_renewals_a_sample_is_told_and_the_others_are_counted(told):
+    """Three thousand a second for ten seconds: not one is lost from the sum."""
+    for _ in range(10):
+        told.boot += timedelta(seconds=1)
+        told.renew(3000)
+    told.log.tell()
+    [left_out] = [line for line in told.lines if line["event"] == "log.left_out"]
+    assert told.count("token.renewed") == AT_ONCE + 9 * LINES_A_SECOND
+    assert (left_out["of"], left_out["count"]) == ("token.renewed", 30_000 - told.count("token.renewed"))
+    told.log.tell()
+    assert told.count("log.left_out") == 1
+
+
+def test_a_pause_between_renewals_saves_no_more_than_one_herd(told):
+    """An hour without any."""
+    told.renew(AT_ONCE)
+    told.boot += timedelta(hours=1)
+    told.renew(3 * AT_ONCE)
+    assert told.count("token.renewed") == 2 * AT_ONCE
+
+
+def test_trouble_is_never_left_out(told):
+    """Beside as many renewals as one likes."""
+    told.renew(2 * AT_ONCE)
+    for number in range(100):
+        told.log(TokenHeld(token=f"acme:{number}", provider="acme", owner="me", hold=NOW))
+    assert told.count("token.held") == 100
+
+
+def test_at_level_debug_every_renewal_is_told():
+    """For who needs them all."""
+    told = Told("debug")
+    told.renew(3 * AT_ONCE)
+    told.log.tell()
+    assert told.count("token.renewed") == len(told.lines) == 3 * AT_ONCE

@@ -1,0 +1,507 @@
+"""The metrics: every name, type, label and bucket an alert may be written on, and nothing that names an account."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from daemon.adapters.telemetry.metrics import (
+    COUNT_KEPT,
+    JOURNAL_STATES,
+    LOOK_KEPT,
+    PAUSE_REASONS,
+    WHERES,
+    Metrics,
+)
+from daemon.domain.event import (
+    Event,
+    InFlight,
+    InternalError,
+    JournalReplayed,
+    LaneFailed,
+    ProviderAnswered,
+    ProviderPaused,
+    ProviderResumed,
+    ProviderThrottled,
+    StoreBack,
+    StoreLost,
+    SweepFailed,
+    SweepFinished,
+    TokenHeld,
+    TokenInDoubt,
+    TokenNeedsReauth,
+    TokenPostponed,
+    TokenRenewed,
+    TokenStuck,
+    TokenSuperseded,
+    TokenUnread,
+    TokenUnreadable,
+)
+from daemon.domain.statistics import Statistics
+from daemon.domain.token import FailureKind
+
+NOW = datetime(2026, 11, 21, 4, 0, tzinfo=UTC)
+CANARY = "canary-account-7f3a9c"
+XERO = {"provider": "xero"}
+
+CONTRACT = {
+    "refreshd_refreshes": ("counter", {"provider", "outcome"}),
+    "refreshd_refresh_duration_seconds": ("histogram", {"provider"}),
+    "refreshd_refresh_lead_seconds": ("histogram", {"provider"}),
+    "refreshd_late_renewals": ("counter", {"provider"}),
+    "refreshd_narrow_renewals": ("counter", {"provider"}),
+    "refreshd_throttled": ("counter", {"provider"}),
+    "refreshd_tokens": ("gauge", {"provider", "state"}),
+    "refreshd_expired_tokens": ("gauge", {"provider"}),
+    "refreshd_stuck_tokens": ("gauge", {"provider"}),
+    "refreshd_counted_timestamp_seconds": ("gauge", set()),
+    "refreshd_count_duration_seconds": ("gauge", set()),
+    "refreshd_internal_errors": ("counter", {"where"}),
+    "refreshd_lane_failures": ("counter", {"provider"}),
+    "refreshd_journal_bytes": ("gauge", {"state"}),
+    "refreshd_set_aside_tokens": ("gauge", {"provider"}),
+    "refreshd_held_tokens": ("gauge", {"provider"}),
+    "refreshd_ending_tokens": ("gauge", {"provider"}),
+    "refreshd_oldest_due_age_seconds": ("gauge", set()),
+    "refreshd_refresh_token_expiry_timestamp_seconds": ("gauge", {"provider"}),
+    "refreshd_in_flight": ("gauge", {"provider"}),
+    "refreshd_journal_entries": ("gauge", set()),
+    "refreshd_journal_replayed": ("counter", {"result"}),
+    "refreshd_in_doubt": ("counter", {"provider"}),
+    "refreshd_sweeps": ("counter", {"outcome"}),
+    "refreshd_last_sweep_success_timestamp_seconds": ("gauge", set()),
+    "refreshd_provider_paused": ("gauge", {"provider", "reason"}),
+    "refreshd_store_up": ("gauge", set()),
+    "refreshd_clock_skew_seconds": ("gauge", set()),
+    "refreshd_build_info": ("gauge", {"version"}),
+}
+
+FULL = Statistics(
+    at=NOW,
+    states={
+        "xero": {"active": 5, "needs_reauth": 1},
+        "stranger": {"active": 2},
+        "other": {"active": 3, CANARY: 1},
+    },
+    expired={"xero": 1},
+    stuck={"xero": 2, "stranger": 3},
+    set_aside={"stranger": 4, "other": 1},
+    held={"xero": 2},
+    ending={"xero": 3, "stranger": 1},
+    refresh_token_expiry={"xero": NOW, "stranger": NOW + timedelta(days=2), "other": NOW + timedelta(days=1)},
+    paused={"xero": "outage"},
+    oldest_due_age=timedelta(seconds=12),
+)
+
+
+def metrics(*events: Event) -> Metrics:
+    made = Metrics(providers=["xero", "google"], version="0.1.0")
+    for event in events:
+        made(event)
+    return made
+
+
+def value(of: Metrics, name: str, **labels: str) -> float | None:
+    """The value of one series as a scraper reads it; None: there is no such series."""
+    found = [
+        sample.value
+        for family in parse_text(of.expose("")[0].decode())
+        for sample in family.samples
+        if sample.name == name and sample.labels == labels
+    ]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def renewed(
+    lead: float | None, *, provider: str = "xero", window: timedelta | None = timedelta(minutes=5)
+) -> TokenRenewed:
+    return TokenRenewed(
+        token=f"{provider}:{CANARY}",
+        provider=provider,
+        revision=2,
+        duration=timedelta(seconds=1),
+        lead=None if lead is None else timedelta(seconds=lead),
+        expires_at=NOW,
+        rotated=True,
+        window=window,
+    )
+
+
+def postponed(kind: FailureKind) -> TokenPostponed:
+    return TokenPostponed(
+        token=f"xero:{CANARY}", provider="xero", kind=kind, code="c", message=CANARY, due_at=NOW, failures=1
+    )
+
+
+def every_event(provider: str = "xero") -> Iterable[Event]:
+    token = f"{provider}:{CANARY}"
+    who = {"token": token, "provider": provider}
+    why = {"code": "c", "message": CANARY}
+    yield renewed(250, provider=provider)
+    yield postponed(FailureKind.UNAVAILABLE)
+    yield TokenNeedsReauth(**who, **why, kind=FailureKind.REJECTED, failures=2)
+    yield TokenSuperseded(**who, successor=True)
+    yield TokenUnread(**who, **why)
+    yield TokenStuck(**who, **why, due_at=NOW, failures=90)
+    yield LaneFailed(provider=provider, message=CANARY, failures=1)
+    yield InternalError(where=CANARY, error=RuntimeError(CANARY), token=token, provider=provider)
+    yield TokenUnreadable(**who, **why, kind=FailureKind.UNREADABLE)
+    yield TokenInDoubt(**who, **why, tries=1, due_at=NOW)
+    yield TokenHeld(**who, owner=CANARY, hold=NOW)
+    yield ProviderAnswered(provider=provider, duration=timedelta(seconds=0.2))
+    yield ProviderThrottled(provider=provider)
+    yield InFlight(provider=provider, count=1)
+    yield ProviderPaused(provider=provider, reason=CANARY, next_probe_at=NOW)
+    yield ProviderResumed(provider="google")
+    yield SweepFinished(claimed=1, renewed=1, postponed=0, rejected=0, duration=timedelta(seconds=1), at=NOW)
+    yield SweepFailed(message=CANARY)
+    yield JournalReplayed(token=token, result=CANARY)
+    yield StoreLost(message=CANARY)
+    yield StoreBack()
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+def test_names_types_and_labels_are_the_contracts(accept: str) -> None:
+    """In both formats, and no series of ours beside them."""
+    made = metrics()
+    made.set_statistics(FULL)
+    made.set_clock_skew(timedelta(0))
+    text = made.expose(accept)[0].decode()
+    families = {
+        (f"{family.name}_info" if family.type == "info" else family.name): (
+            "gauge" if family.type == "info" else family.type,
+            {name for sample in family.samples for name in sample.labels} - {"le"},
+        )
+        for family in (parse_openmetrics if accept else parse_text)(text)
+        if family.name.startswith("refreshd_")
+    }
+    assert families == CONTRACT
+
+
+def test_the_format_follows_the_accept_header() -> None:
+    """OpenMetrics for whom asks, text for everyone else, and nothing of the header comes back."""
+    made = metrics()
+    prometheus = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
+    body, content_type = made.expose(prometheus)
+    assert content_type == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert body.endswith(b"# EOF\n")
+    odd = "application/openmetrics-text; version=x\u2028evil, text/plain; version=nonsense"
+    assert made.expose(odd)[1] == content_type
+    for accept in ("", "*/*", "text/html", "text/plain;version=1.0.0;escaping=allow-utf-8"):
+        body, content_type = made.expose(accept)
+        assert content_type == "text/plain; version=0.0.4; charset=utf-8"
+        assert b"# TYPE refreshd_refreshes_total counter\n" in body
+
+
+def test_process_figures_come_along() -> None:
+    """Memory, CPU and descriptors of this process, and which Python runs it."""
+    text = metrics().expose("")[0].decode()
+    for name in (
+        "process_resident_memory_bytes",
+        "process_cpu_seconds_total",
+        "process_open_fds",
+        "python_info",
+    ):
+        assert f"\n{name}" in text
+
+
+def test_every_series_of_a_configured_provider_starts_at_zero() -> None:
+    """So that the first event of a kind already is a rate."""
+    made = metrics()
+    for provider in ("xero", "google", "unknown"):
+        for outcome in (
+            "renewed",
+            "unread",
+            "rejected",
+            "misconfigured",
+            "unavailable",
+            "superseded",
+            "unreadable",
+        ):
+            assert value(made, "refreshd_refreshes_total", provider=provider, outcome=outcome) == 0
+        for name in ("in_doubt_total", "late_renewals_total", "refresh_lead_seconds_count", "in_flight"):
+            assert value(made, f"refreshd_{name}", provider=provider) == 0
+    for result in ("recorded", "superseded", "unread"):
+        assert value(made, "refreshd_journal_replayed_total", result=result) == 0
+    for outcome in ("ok", "failed"):
+        assert value(made, "refreshd_sweeps_total", outcome=outcome) == 0
+
+
+@pytest.mark.parametrize(
+    ("event", "outcome"),
+    [
+        (renewed(200), "renewed"),
+        (postponed(FailureKind.REJECTED), "rejected"),
+        (postponed(FailureKind.MISCONFIGURED), "misconfigured"),
+        (postponed(FailureKind.UNAVAILABLE), "unavailable"),
+        (
+            TokenNeedsReauth(
+                token="xero:a", provider="xero", kind=FailureKind.REJECTED, code="c", message="", failures=2
+            ),
+            "rejected",
+        ),
+        (TokenSuperseded(token="xero:a", provider="xero", successor=True), "superseded"),
+        (TokenUnread(token="xero:a", provider="xero", code="c", message=""), "unread"),
+        (
+            TokenStuck(token="xero:a", provider="xero", code="c", message="", due_at=NOW, failures=90),
+            "unavailable",
+        ),
+        (
+            TokenUnreadable(
+                token="xero:a", provider="xero", kind=FailureKind.UNREADABLE, code="c", message=""
+            ),
+            "unreadable",
+        ),
+        (
+            TokenInDoubt(token="xero:a", provider="xero", code="c", message="", tries=1, due_at=NOW),
+            "unavailable",
+        ),
+    ],
+)
+def test_each_end_of_a_refresh_is_counted_once(event: Event, outcome: str) -> None:
+    """Under its own outcome, and under no other."""
+    made = metrics(event)
+    counts = {
+        sample.labels["outcome"]: sample.value
+        for family in parse_text(made.expose("")[0].decode())
+        for sample in family.samples
+        if sample.name == "refreshd_refreshes_total" and sample.labels["provider"] == "xero"
+    }
+    assert {name: count for name, count in counts.items() if count} == {outcome: 1}
+    assert value(made, "refreshd_in_doubt_total", **XERO) == float(isinstance(event, TokenInDoubt))
+
+
+def test_the_lead_is_what_was_left_and_never_negative() -> None:
+    """The SLO: a renewal after the old token's expiry counts as late, with a lead of zero."""
+    made = metrics(renewed(250), renewed(15), renewed(-3), renewed(None), renewed(601))
+    buckets = {
+        bound: value(made, "refreshd_refresh_lead_seconds_bucket", provider="xero", le=bound)
+        for bound in ("0.0", "15.0", "30.0", "60.0", "120.0", "180.0", "240.0", "300.0", "600.0", "+Inf")
+    }
+    assert list(buckets.values()) == [1, 2, 2, 2, 2, 2, 2, 3, 3, 4]
+    assert value(made, "refreshd_refresh_lead_seconds_sum", **XERO) == 866
+    assert value(made, "refreshd_late_renewals_total", **XERO) == 1
+    assert value(made, "refreshd_refreshes_total", provider="xero", outcome="renewed") == 5
+
+
+@pytest.mark.parametrize(
+    ("lead", "window", "narrow"),
+    [
+        (60, timedelta(minutes=5), 0),
+        (59.9, timedelta(minutes=5), 1),
+        (59.9, timedelta(seconds=20), 0),
+        (3.9, timedelta(seconds=20), 1),
+        (-1, timedelta(minutes=5), 1),
+        (-1, None, 1),
+        (1, None, 0),
+        (None, timedelta(minutes=5), 0),
+    ],
+)
+def test_a_renewal_is_narrow_by_its_own_window(
+    lead: float | None, window: timedelta | None, narrow: int
+) -> None:
+    """Less than a fifth of it was left: of five minutes for most, of less where tokens are short-lived."""
+    assert value(metrics(renewed(lead, window=window)), "refreshd_narrow_renewals_total", **XERO) == narrow
+
+
+def test_throttles_are_counted_by_provider() -> None:
+    """Beside the outcome: `unavailable` alone would not tell them from an outage."""
+    made = metrics(ProviderThrottled(provider="xero"), ProviderThrottled(provider="stranger"))
+    assert value(made, "refreshd_throttled_total", **XERO) == 1
+    assert value(made, "refreshd_throttled_total", provider="google") == 0
+    assert value(made, "refreshd_throttled_total", provider="unknown") == 1
+
+
+def test_durations_and_requests_under_way_are_per_provider() -> None:
+    """What ProviderAnswered and InFlight say, seen as they say it."""
+    made = metrics(
+        ProviderAnswered(provider="xero", duration=timedelta(seconds=0.2)),
+        ProviderAnswered(provider="xero", duration=timedelta(seconds=45)),
+        InFlight(provider="xero", count=3),
+        InFlight(provider="google", count=9),
+        InFlight(provider="xero", count=2),
+    )
+    assert value(made, "refreshd_refresh_duration_seconds_sum", **XERO) == 45.2
+    assert value(made, "refreshd_refresh_duration_seconds_bucket", provider="xero", le="0.25") == 1
+    assert value(made, "refreshd_refresh_duration_seconds_bucket", provider="xero", le="+Inf") == 2
+    assert value(made, "refreshd_in_flight", **XERO) == 2
+    assert value(made, "refreshd_in_flight", provider="google") == 9
+
+
+def test_sweeps_and_replays_are_counted() -> None:
+    """Only a sweep that succeeded moves the timestamp."""
+    made = metrics()
+    assert value(made, "refreshd_last_sweep_success_timestamp_seconds") == 0
+    made(SweepFailed(message="no primary"))
+    assert value(made, "refreshd_last_sweep_success_timestamp_seconds") == 0
+    made(SweepFinished(claimed=0, renewed=0, postponed=0, rejected=0, duration=timedelta(0), at=NOW))
+    made(JournalReplayed(token="xero:a", result="superseded"))
+    assert value(made, "refreshd_last_sweep_success_timestamp_seconds") == NOW.timestamp()
+    assert value(made, "refreshd_sweeps_total", outcome="ok") == 1
+    assert value(made, "refreshd_sweeps_total", outcome="failed") == 1
+    assert value(made, "refreshd_journal_replayed_total", result="superseded") == 1
+
+
+def test_bugs_are_counted_by_where_and_failed_passes_by_provider() -> None:
+    """All from zero, so that the first one is a rate; a pass that works again is no failure."""
+    made = metrics()
+    assert {value(made, "refreshd_internal_errors_total", where=where) for where in WHERES} == {0}
+    assert value(made, "refreshd_lane_failures_total", **XERO) == 0
+    for failures in (1, 2, 0):
+        made(LaneFailed(provider="xero", message="", failures=failures))
+    made(InternalError(where="count", error=TypeError()))
+    made(InternalError(where="a new job", error=TypeError()))
+    assert value(made, "refreshd_lane_failures_total", **XERO) == 2
+    assert value(made, "refreshd_internal_errors_total", where="count") == 1
+    assert value(made, "refreshd_internal_errors_total", where="unknown") == 1
+
+
+def test_the_journal_is_measured_by_state() -> None:
+    """Every state is there, and no other."""
+    made = metrics()
+    made.set_journal_bytes({"unread": 9_000, "novel": 1})
+    sizes = {state: value(made, "refreshd_journal_bytes", state=state) for state in JOURNAL_STATES}
+    assert sizes == {"waiting": 0, "unread": 9_000, "superseded": 0, "unusable": 0}
+    assert value(made, "refreshd_journal_bytes", state="novel") is None
+
+
+def test_each_reason_for_a_pause_has_a_series() -> None:
+    """The new ones too: an alert asks for them."""
+    made = metrics(ProviderPaused(provider="xero", reason="unparsed", next_probe_at=NOW))
+    assert set(PAUSE_REASONS) >= {"unparsed", "rejections"}
+    seen = {
+        reason: value(made, "refreshd_provider_paused", provider="xero", reason=reason)
+        for reason in PAUSE_REASONS
+    }
+    assert {reason for reason, on in seen.items() if on} == {"unparsed"}
+
+
+def test_the_gauges_of_the_store_say_their_age() -> None:
+    """Zero before the first count, so that its age is seen even then. A large store is counted once an hour: after six, and
+    an hour after the last look at what is due, only the age is left of them."""
+    made = metrics()
+    assert value(made, "refreshd_counted_timestamp_seconds") == 0
+    made.set_statistics(replace(FULL, took=timedelta(seconds=6)))
+    assert value(made, "refreshd_counted_timestamp_seconds") == NOW.timestamp()
+    assert value(made, "refreshd_count_duration_seconds") == 6
+    made.set_count_age(COUNT_KEPT, looked=LOOK_KEPT)
+    assert value(made, "refreshd_expired_tokens", **XERO) == 1
+    moment = timedelta(seconds=1)
+    for ages in ((COUNT_KEPT + moment, LOOK_KEPT), (COUNT_KEPT, LOOK_KEPT + moment)):
+        made.set_count_age(ages[0], looked=ages[1])
+        for name in ("expired_tokens", "stuck_tokens", "set_aside_tokens", "held_tokens", "ending_tokens"):
+            assert value(made, f"refreshd_{name}", **XERO) is None
+        assert value(made, "refreshd_oldest_due_age_seconds") is None
+    assert value(made, "refreshd_counted_timestamp_seconds") == NOW.timestamp()
+    made.set_statistics(FULL)
+    assert value(made, "refreshd_expired_tokens", **XERO) == 1
+
+
+def test_the_store_is_down_until_it_is_up() -> None:
+    """By the events and by the setter alike."""
+    made = metrics()
+    seen = [value(made, "refreshd_store_up")]
+    made.set_store_up(True)
+    seen.append(value(made, "refreshd_store_up"))
+    made(StoreLost(message="no primary"))
+    seen.append(value(made, "refreshd_store_up"))
+    made(StoreBack())
+    seen.append(value(made, "refreshd_store_up"))
+    assert seen == [0, 1, 0, 1]
+
+
+def test_what_is_not_known_is_absent_rather_than_zero() -> None:
+    """No clock skew before a measurement, and no store-wide figure before the first statistics."""
+    made = metrics()
+    for name in ("clock_skew_seconds", "oldest_due_age_seconds"):
+        assert value(made, f"refreshd_{name}") is None
+    assert value(made, "refreshd_tokens", provider="xero", state="active") is None
+    made.set_clock_skew(timedelta(seconds=-1.5))
+    made.set_journal_entries(7)
+    assert value(made, "refreshd_clock_skew_seconds") == -1.5
+    assert value(made, "refreshd_journal_entries") == 7
+    assert value(made, "refreshd_build_info", version="0.1.0") == 1
+
+
+def test_store_wide_figures_fold_what_is_not_configured() -> None:
+    """Counts of strangers are added up under `unknown`; of their ends the earliest is told."""
+    made = metrics()
+    made.set_statistics(FULL)
+    assert value(made, "refreshd_tokens", provider="xero", state="active") == 5
+    assert value(made, "refreshd_tokens", provider="xero", state="needs_reauth") == 1
+    assert value(made, "refreshd_tokens", provider="google", state="paused") == 0
+    assert value(made, "refreshd_tokens", provider="unknown", state="active") == 5
+    assert value(made, "refreshd_tokens", provider="unknown", state="unknown") == 1
+    assert value(made, "refreshd_set_aside_tokens", provider="unknown") == 5
+    assert value(made, "refreshd_expired_tokens", **XERO) == 1
+    assert value(made, "refreshd_held_tokens", **XERO) == 2
+    assert value(made, "refreshd_ending_tokens", **XERO) == 3
+    assert value(made, "refreshd_ending_tokens", provider="unknown") == 1
+    assert value(made, "refreshd_oldest_due_age_seconds") == 12
+    name = "refreshd_refresh_token_expiry_timestamp_seconds"
+    assert value(made, name, **XERO) == NOW.timestamp()
+    assert value(made, name, provider="unknown") == (NOW + timedelta(days=1)).timestamp()
+    assert value(made, name, provider="google") is None
+
+
+def test_nothing_outlives_its_cause() -> None:
+    """After statistics of an empty store no figure of the full one is left."""
+    made = metrics()
+    made.set_statistics(FULL)
+    made.set_statistics(Statistics(at=NOW))
+    assert value(made, "refreshd_tokens", provider="xero", state="active") == 0
+    assert value(made, "refreshd_tokens", provider="unknown", state="unknown") is None
+    assert value(made, "refreshd_expired_tokens", **XERO) == 0
+    assert value(made, "refreshd_oldest_due_age_seconds") == 0
+    assert value(made, "refreshd_refresh_token_expiry_timestamp_seconds", **XERO) is None
+    assert value(made, "refreshd_provider_paused", provider="xero", reason="outage") == 0
+
+
+def test_a_pause_is_one_for_its_reason_alone() -> None:
+    """Told by events at once, and by the statistics for what another replica decided."""
+    made = metrics(ProviderPaused(provider="xero", reason="wrong_client", next_probe_at=NOW))
+    assert value(made, "refreshd_provider_paused", provider="xero", reason="wrong_client") == 1
+    made(ProviderPaused(provider="xero", reason="outage", next_probe_at=NOW))
+    assert value(made, "refreshd_provider_paused", provider="xero", reason="wrong_client") == 0
+    assert value(made, "refreshd_provider_paused", provider="xero", reason="outage") == 1
+    made(ProviderResumed(provider="xero"))
+    assert value(made, "refreshd_provider_paused", provider="xero", reason="outage") == 0
+    made.set_statistics(Statistics(at=NOW, paused={"google": "operator"}))
+    assert value(made, "refreshd_provider_paused", provider="google", reason="operator") == 1
+
+
+def test_a_reload_brings_and_takes_providers() -> None:
+    """A new one starts at zero, one that stays keeps its counts, one that is gone loses its series."""
+    made = metrics(renewed(1), renewed(1, provider="google"))
+    made.set_providers(["xero", "pipedrive"])
+    assert value(made, "refreshd_refreshes_total", provider="xero", outcome="renewed") == 1
+    assert value(made, "refreshd_refreshes_total", provider="pipedrive", outcome="renewed") == 0
+    assert value(made, "refreshd_refreshes_total", provider="google", outcome="renewed") is None
+    made(renewed(1, provider="google"))
+    assert value(made, "refreshd_refreshes_total", provider="unknown", outcome="renewed") == 1
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text"])
+def test_no_account_and_no_foreign_text_is_ever_shown(accept: str) -> None:
+    """Whatever an event or a document holds: a label is a name that we know, else `unknown`."""
+    made = metrics(*every_event(), *every_event(provider=CANARY))
+    foreign = {CANARY: 1}
+    made.set_statistics(
+        Statistics(
+            at=NOW,
+            states={CANARY: foreign, "xero": foreign},
+            expired=foreign,
+            stuck=foreign,
+            set_aside=foreign,
+            held=foreign,
+            refresh_token_expiry={CANARY: NOW},
+            paused={CANARY: CANARY, "xero": CANARY},
+        )
+    )
+    text = made.expose(accept)[0].decode()
+    assert CANARY not in text
+    assert "xero:" not in text

@@ -1,0 +1,86 @@
+"""The shipped rules, by Prometheus' own tools: well formed, tested in both directions, on metrics that there are."""
+
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.daemon_process import Installation
+from tests.operations.exposition import exposed, exposition
+from tests.operations.expressions import metrics_in
+from tests.operations.monitoring import SHIPPED, rules, shipped
+
+pytestmark = pytest.mark.operations
+
+TESTS = ("alerts.test.yml", "alerts.days.test.yml")
+OF_PROMETHEUS = {"up"}
+OF_ONE_PROCESS = {"refreshd_last_sweep_success_timestamp_seconds", "refreshd_store_up"}
+
+
+def run(*command: str, stdin: str | None = None) -> str:
+    """What a tool says, if it is content."""
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_rules_and_samples_are_well_formed(promtool: str):
+    """The scrape sample names both rule files, so that all three are read."""
+    assert run(promtool, "check", "config", str(SHIPPED / "prometheus.yml")).count("SUCCESS") == 4
+    for name in ("alerts.yml", "recording.yml"):
+        run(promtool, "check", "rules", "--lint=all", "--lint-fatal", str(SHIPPED / name))
+
+
+def test_the_alertmanager_sample_is_well_formed(amtool: str):
+    """By Alertmanager's own reader."""
+    run(amtool, "check-config", str(SHIPPED / "alertmanager.yml"))
+
+
+def test_the_rules_do_what_their_tests_say(promtool: str):
+    """`promtool test rules`: every alert fires when it should, with the words that it should, and else is silent."""
+    run(promtool, "test", "rules", *(str(SHIPPED / name) for name in TESTS))
+
+
+def test_every_alert_has_a_firing_and_a_silent_case():
+    """A silent case must give the alert what it looks at: with no data every alert is silent."""
+    fires, silent = defaultdict(int), defaultdict(int)
+    expressions = {rule["alert"]: rule["expr"] for rule in rules(shipped("alerts.yml"))}
+    for case in (case for name in TESTS for case in shipped(name)["tests"]):
+        given = {name for series in case["input_series"] for name in metrics_in(series["series"])}
+        for look in case["alert_rule_test"]:
+            alert = look["alertname"]
+            if look["exp_alerts"]:
+                fires[alert] += 1
+            elif given & metrics_in(expressions[alert]):
+                silent[alert] += 1
+    assert fires.keys() == silent.keys() == expressions.keys()
+
+
+def test_an_alert_on_a_gauge_outlives_its_target():
+    """Read plainly, a gauge vanishes with its daemon, and the alert ends as if all were well: it is looked back at, as
+    long as it takes until RefreshdDown has taken over."""
+    plain = {
+        rule["alert"]: sorted(found)
+        for rule in rules(shipped("alerts.yml"))
+        if (found := metrics_in(rule["expr"], plain=True) - OF_PROMETHEUS)
+    }
+    assert plain == {"RefreshdNeedsReauthRising": ["refreshd_tokens"]}  # inside its own window of an hour
+
+
+async def test_the_metrics_are_well_formed_and_hold_all_that_the_rules_ask_for(
+    mongod: str, database_name: str, tmp_path: Path, promtool: str
+):
+    """`promtool check metrics` on what a running daemon exposes; and no rule asks for what is not there."""
+    place = Installation(tmp_path / "place", uri=mongod, database=database_name, providers={})
+    async with place.running() as daemon:
+        text = await exposition(await daemon.ready())
+    run(promtool, "check", "metrics", stdin=text)
+    asked = {
+        name
+        for file in ("alerts.yml", "recording.yml")
+        for rule in rules(shipped(file))
+        for name in metrics_in(rule["expr"])
+    }
+    assert asked >= OF_ONE_PROCESS
+    assert asked - exposed(text) == OF_PROMETHEUS

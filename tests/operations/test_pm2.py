@@ -1,0 +1,157 @@
+"""The shipped ecosystem file under a real PM2: start, stop, crash, a wrong configuration, and a second copy."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from daemon.sandbox import Sandbox, SandboxOptions
+from tests.faults.stage import Stage
+from tests.operations.pm2_home import ECOSYSTEM, POLL_EVERY, Pm2, is_alive
+from tests.support import wall_clock
+
+pytestmark = pytest.mark.operations
+
+INSTALLED = Path(__file__).with_name("pm2") / "node_modules" / ".bin" / "pm2"
+DRAINED = '"event": "daemon.stopped"'
+SETTLED = timedelta(seconds=60)
+
+
+@pytest.fixture(scope="module")
+def program() -> str:
+    """$REFRESHD_TEST_PM2, what `npm ci` made in tests/operations/pm2, or what is on the path."""
+    named = os.environ.get("REFRESHD_TEST_PM2") or (str(INSTALLED) if INSTALLED.exists() else "pm2")
+    found = shutil.which(named)
+    if found is None or shutil.which("node") is None:
+        pytest.skip(f"{named} is not there: npm ci --ignore-scripts in tests/operations/pm2")
+    return found
+
+
+@pytest.fixture
+async def scene(mongod: str, database_name: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    """A provider with a grace window, that takes its time to answer."""
+    options = SandboxOptions(
+        grace=timedelta(seconds=60), lifetime=timedelta(minutes=10), latency=timedelta(milliseconds=500)
+    )
+    async with Sandbox(options) as sandbox:
+        stage = Stage(tmp_path, uri=mongod, database=database_name, sandbox=sandbox)
+        stage.install(concurrency=16)
+        yield stage
+        await stage.close()
+
+
+@pytest.fixture
+async def pm2(program: str, scene: Stage, tmp_path: Path) -> AsyncIterator[Pm2]:
+    home = tmp_path / "pm2"
+    home.mkdir()
+    manager = Pm2(program, home, scene.places[0].config)
+    try:
+        yield manager
+    finally:
+        await manager.end()
+
+
+async def test_it_starts_when_ready_restarts_and_stops_within_its_drain(pm2: Pm2, scene: Stage) -> None:
+    """What is in flight at a stop is recorded, and no process is left."""
+    await scene.consent(10)
+    first = await pm2.start()
+    assert (first["status"], first["restarts"]) == ("online", 0)
+    assert '"event": "daemon.started"' in pm2.said()  # before `pm2 start` came back
+    await renewed_all(scene)
+
+    await pm2.run("restart", "refreshd")
+    second = await pm2.app()
+    assert (second["status"], second["pid"] != first["pid"]) == ("online", True)
+    assert json.loads(line_with(pm2, DRAINED))["drained"] is True
+
+    before = scene.refreshes()
+    await scene.tokens.update_many({}, {"$set": {"due_at": wall_clock.now()}})
+    while scene.refreshes() == before:  # taken by the provider, which answers half a second later
+        await asyncio.sleep(0.01)
+    await pm2.run("stop", "refreshd")
+    assert (await pm2.app())["status"] == "stopped"
+    assert pm2.said().count(DRAINED) == 2
+    assert not is_alive(second["pid"])
+    assert pm2.processes() == set()
+    assert await scene.differing() == []
+    assert await scene.tokens.count_documents({"lease": {"$ne": None}}) == 0
+
+
+async def test_one_that_crashes_is_started_again_later_each_time_and_loses_nothing(
+    pm2: Pm2, scene: Stage
+) -> None:
+    """200 ms, then half as much more each time."""
+    await scene.consent(10)
+    app = await pm2.start()
+    for restarts in (1, 2, 3):
+        os.kill(app["pid"], signal.SIGKILL)
+        app = await pm2.until(
+            lambda one, n=restarts: (one["restarts"], one["status"]) == (n, "online") and is_alive(one["pid"])
+        )
+    assert re.findall(r"will restart in (\d+)ms", pm2.said()) == ["200", "300", "450"]
+    await pm2.until_said('"event": "daemon.started"', count=4)
+    await renewed_all(scene)
+
+
+async def test_a_wrong_configuration_stays_down_and_is_told(pm2: Pm2, scene: Stage) -> None:
+    """Exit code 78; PM2 gives the process up, whatever its list calls that."""
+    place = scene.places[0]
+    place.configure({**place.tables, "refresh": {"sweep_every": "sometimes"}})
+    await pm2.run("start", str(ECOSYSTEM))
+    app = await pm2.until(lambda one: one["exit_code"] == 78)
+    assert (app["pid"], app["restarts"]) == (0, 0)
+    assert "refresh.sweep_every" in pm2.said()
+    assert pm2.processes() == set()
+    assert (await pm2.app())["restarts"] == 0
+
+
+async def test_a_second_copy_is_noticed_and_takes_over_when_the_first_one_ends(
+    pm2: Pm2, scene: Stage
+) -> None:
+    """PM2 is killed, its child is not; `pm2 resurrect` starts a copy, which says who holds its directory."""
+    await scene.consent(10)
+    first = await pm2.start()
+    await pm2.run("save")
+    os.kill(pm2.daemon(), signal.SIGKILL)
+    await gone(pm2.daemon())
+    assert is_alive(first["pid"])
+
+    await pm2.run("resurrect")
+    await pm2.until_said(f"is in use by process {first['pid']}", count=2)  # and PM2 tries again
+    assert "exited with code [75]" in pm2.said()
+    assert is_alive(first["pid"])
+    await renewed_all(scene)
+
+    os.kill(first["pid"], signal.SIGTERM)
+    await gone(first["pid"])
+    heir = await pm2.until(lambda one: one["status"] == "online" and one["pid"] in pm2.processes())
+    await pm2.until_said('"event": "daemon.started"', count=2)
+    await renewed_all(scene)
+    await pm2.run("stop", "refreshd")
+    assert heir["pid"] != first["pid"]
+    assert pm2.processes() == set()
+
+
+async def renewed_all(scene: Stage) -> None:
+    """Have every token renewed; then the provider's ledger and the database agree."""
+    await scene.renew_all(within=SETTLED)
+    assert await scene.differing() == []
+    assert scene.revoked() == []
+
+
+async def gone(pid: int) -> None:
+    """Wait for the end of a process that is nobody's here."""
+    async with asyncio.timeout(SETTLED.total_seconds()):
+        while is_alive(pid):
+            await asyncio.sleep(POLL_EVERY.total_seconds())
+
+
+def line_with(pm2: Pm2, text: str) -> str:
+    return next(line for line in pm2.said().splitlines() if text in line)

@@ -1,0 +1,196 @@
+"""What a daemon says of itself: which checks fail when, how old its figures are, and who rests."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from daemon.adapters.telemetry.metrics import Metrics
+from daemon.domain.circuit_breaker import Pause, Reason
+from daemon.domain.event import LaneFailed, SweepFinished
+from daemon.domain.statistics import Statistics
+from daemon.runtime.config.settings import RefreshSettings
+from daemon.runtime.web.status import STRANGERS, View
+
+AT = datetime(2026, 11, 21, 4, 0, tzinfo=UTC)
+SWEPT = SweepFinished(claimed=0, renewed=0, postponed=0, rejected=0, duration=timedelta(0), at=AT)
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    skew = timedelta(0)
+
+    def __init__(self) -> None:
+        self.passed = timedelta(0)
+
+    def boot(self) -> timedelta:
+        return timedelta(hours=1) + self.passed
+
+    def now(self) -> datetime:
+        return AT + self.passed
+
+
+class Mongo:
+    up = True
+    misplaced = None
+
+    async def hello(self) -> Mapping[str, object]:
+        return {}
+
+
+class Ring:
+    active = "2026-11"
+
+    def seal(self, text: str, **_: str) -> str:
+        return text
+
+    open = seal
+
+
+class Stage:
+    """A view of parts that are as the test has them."""
+
+    def __init__(self, *providers: str) -> None:
+        self.clock = Clock()
+        self.lanes = {name: SimpleNamespace(in_flight={}) for name in providers}
+        self.sweeper = SimpleNamespace(lanes=self.lanes, paused={})
+        self.metrics = Metrics(providers=providers, version="0")
+        settings: Any = SimpleNamespace(
+            refresh=RefreshSettings(),
+            store=SimpleNamespace(max_clock_skew=timedelta(seconds=30)),
+            caution="it is old",
+        )
+        self.view = View(settings, instance="i-1")
+        parts: Any = SimpleNamespace(
+            clock=self.clock,
+            mongo=Mongo(),
+            journal=SimpleNamespace(count=0, trouble=None, bytes_by_state={}),
+            sweeper=self.sweeper,
+            metrics=self.metrics,
+            last_hour=SimpleNamespace(
+                told=lambda: SimpleNamespace(outcomes={}, shortest_lead=[], mean_lead=[], late=0)
+            ),
+            keys=SimpleNamespace(ring=Ring(), wrong=None),
+        )
+        self.view.parts = parts
+        self.view.providers = dict.fromkeys(providers)  # type: ignore[arg-type]
+        self.view.started(AT)
+        self.view(SWEPT)
+
+    def counted(self, *, took: timedelta = timedelta(seconds=1), **figures: Any) -> None:
+        at = self.clock.now()
+        self.clock.passed += took
+        self.view.counted(Statistics(at=at, looked_at=at, took=took, **figures))
+
+    async def failing(self) -> set[str]:
+        return {name for name, (ok, _) in (await self.view.readiness()).items() if not ok}
+
+
+async def test_what_the_settings_risk_is_in_the_status():
+    """It makes nothing unready."""
+    stage = Stage()
+    assert (await stage.view.status())["warnings"] == ["it is old"]
+    assert await stage.failing() == set()
+
+
+async def test_a_lane_that_fails_three_times_in_a_row_makes_it_not_ready():
+    """The detail names it; a pass that works again ends it."""
+    stage = Stage("xero", "google")
+    for failures in (1, 2):
+        stage.view(LaneFailed(provider="xero", message="TypeError", failures=failures))
+        assert await stage.failing() == set()
+    stage.view(LaneFailed(provider="xero", message="TypeError", failures=3))
+    assert await stage.failing() == {"lanes"}
+    _, detail = (await stage.view.readiness())["lanes"]
+    assert detail.endswith("stuck, for: xero")
+    status: Any = await stage.view.status()
+    assert (status["ready"], status["providers"]["xero"]["failed_passes"]) == (False, 3)
+    stage.view(LaneFailed(provider="xero", message="", failures=0))
+    assert await stage.failing() == set()
+
+
+async def test_a_lane_that_is_not_configured_any_more_keeps_nothing_back():
+    """A reload took the provider away."""
+    stage = Stage("xero", "google")
+    stage.view(LaneFailed(provider="xero", message="TypeError", failures=9))
+    stage.view.providers = dict.fromkeys(["google"])  # type: ignore[arg-type]
+    assert await stage.failing() == set()
+
+
+async def test_the_readiness_of_a_lane_does_not_depend_on_its_provider():
+    """One that rests for an outage, with all its tokens expired, is no reason to send the work elsewhere."""
+    stage = Stage("xero")
+    stage.counted(paused={"xero": "outage"}, expired={"xero": 9}, states={"xero": {"active": 9}})
+    assert await stage.failing() == set()
+
+
+async def test_while_draining_its_status_is_not_ready():
+    """Though every check passes."""
+    stage = Stage("xero")
+    assert (await stage.view.status())["ready"] is True
+    stage.view.draining = True
+    status = await stage.view.status()
+    assert (status["ready"], status["draining"]) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("took", "after", "late"),
+    [(1, 6, False), (1, 8, True), (6, 16, False), (6, 18, True), (30, 60, False), (30, 70, True)],
+)
+async def test_a_count_is_late_by_what_the_last_one_took(took: int, after: int, late: bool):
+    """Minutes after a count of so many seconds: a large store is counted more rarely, by design."""
+    stage = Stage("xero")
+    stage.counted(took=timedelta(seconds=took))
+    stage.clock.passed += timedelta(minutes=after)
+    status: Any = await stage.view.status()
+    assert status["counted_age_seconds"] == after * 60 + took
+    assert status["count_late"] is late
+
+
+async def test_a_store_that_was_never_counted_is_late_after_five_minutes():
+    """Counted from the start."""
+    stage = Stage("xero")
+    assert (await stage.view.status())["count_late"] is False
+    stage.clock.passed += timedelta(minutes=6)
+    status = await stage.view.status()
+    assert (status["count_late"], status["counted_age_seconds"]) == (True, None)
+
+
+async def test_the_gauges_of_a_count_go_with_their_hour():
+    """What a scrape shows of the store is never older than that."""
+    stage = Stage("xero")
+    stage.counted(expired={"xero": 2})
+    assert b'refreshd_expired_tokens{provider="xero"} 2.0' in stage.view.metrics("")[0]
+    stage.clock.passed += timedelta(minutes=61)
+    shown = stage.view.metrics("")[0].decode()
+    assert "refreshd_expired_tokens" not in shown
+    [at] = [line.split()[1] for line in shown.splitlines() if line.startswith("refreshd_counted_timestamp")]
+    assert float(at) == AT.timestamp()
+
+
+async def test_who_rests_is_what_the_last_sweep_saw():
+    """With its next probe; the count is older, and speaks only for providers that are not configured."""
+    stage = Stage("xero", "google")
+    stage.counted(paused={"google": "operator", "old": "outage"}, states={"old": {"active": 1}})
+    probe = AT + timedelta(seconds=40)
+    stage.sweeper.paused = {"xero": Pause(reason=Reason.UNPARSED, next_probe_at=probe)}
+    providers: Any = (await stage.view.status())["providers"]
+    assert (providers["xero"]["paused"], providers["xero"]["next_probe_at"]) == (
+        "unparsed",
+        "2026-11-21T04:00:40.000Z",
+    )
+    assert providers["google"]["paused"] is None
+    assert providers["old"]["paused"] == "outage"
+
+
+async def test_documents_of_any_number_of_providers_do_not_fill_the_status():
+    """Those that are configured are all there; of the others some, and how many more there are."""
+    stage = Stage("xero")
+    stage.counted(states={f"made-up-{n}": {"active": 1} for n in range(30_000)})
+    status: Any = await stage.view.status()
+    assert len(status["providers"]) == 1 + STRANGERS
+    assert "xero" in status["providers"]
+    assert status["providers_left_out"] == 30_000 - STRANGERS
