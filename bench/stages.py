@@ -32,10 +32,11 @@ from daemon.adapters.telemetry.metrics import Metrics
 from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
 from daemon.domain.change import Change
 from daemon.domain.claim import Claim, Recorded
-from daemon.domain.dialect import Reply, read
+from daemon.domain.dialect import read
 from daemon.domain.due import Timing, first_look
 from daemon.domain.policy import decide
 from daemon.domain.provider import Provider
+from daemon.domain.reply import Reply
 from daemon.domain.request import Request, refresh_request
 from daemon.domain.secret import Secret
 from daemon.refreshing.reporting import told

@@ -1,1 +1,1 @@
-"""How we touch the world: one library, one file. They fit the ports of `refreshing` by shape."""
+"""How refreshd touches the world. A wing for each part of it; they fit the ports of `refreshing` by shape."""

@@ -1,1 +1,1 @@
-"""One file for each command of the command line."""
+"""The command line: one file for each command, and in `support` what several share."""

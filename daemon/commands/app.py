@@ -275,7 +275,7 @@ def _show(
     reveal: Annotated[Field | None, typer.Option(help="Print this secret instead. It is audited.")] = None,
 ) -> int:
     """Show one token; never a secret, but for --reveal."""
-    from daemon.commands.list import show
+    from daemon.commands.show import show
 
     return show(options, name=id, reveal=reveal)
 
@@ -345,7 +345,7 @@ def _remove(
     yes: Yes = False,
 ) -> int:
     """Forget tokens for good. The grants live on at their providers."""
-    from daemon.commands.pause import remove
+    from daemon.commands.remove import remove
 
     if bool(ids) == (account is not None):
         raise typer.BadParameter("give ids, or --account")

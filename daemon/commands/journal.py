@@ -15,7 +15,7 @@ from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import Options
 from daemon.commands.support.output import Column, Output
 from daemon.commands.support.state_directory import without_daemon
-from daemon.domain.dialect import Reply
+from daemon.domain.reply import Reply
 from daemon.runtime.bootstrap import key_ring
 from daemon.runtime.config.settings import Settings
 

@@ -6,9 +6,8 @@ from datetime import timedelta
 from enum import Enum
 
 from daemon.adapters.mongo.admin.tokens import MongoRegistry, NoSuchToken, Progress
-from daemon.commands.list import no_such_token
 from daemon.commands.support.access import check_targets, open_store, read_settings, stored_id
-from daemon.commands.support.failure import Exit
+from daemon.commands.support.failure import Exit, no_such_token
 from daemon.commands.support.options import Options
 from daemon.commands.support.output import Output, span
 from daemon.domain.token import Failure, FailureKind, State

@@ -6,7 +6,6 @@ from datetime import timedelta
 from enum import Enum
 
 from daemon.domain.circuit_breaker import Pause
-from daemon.domain.dialect import Reply
 from daemon.domain.token import FailureKind, Token
 
 
@@ -43,19 +42,6 @@ class Batch:
 
     items: Sequence[Claim | SetAside]
     more: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One reply in the journal. `key` names it there; `provider` is the token's; `spent` and its field the claim's."""
-
-    key: int
-    token: str
-    provider: str
-    claim: str
-    spent: str | None
-    spent_field: str = "refresh_token"
-    reply: Reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

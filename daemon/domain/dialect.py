@@ -13,9 +13,8 @@ Whatever is no grant and may hold the only copy of a refresh token is withheld, 
 also if it may hold an access token that can't be read (`token_trace` has the rule). Nothing is condemned on a guess.
 """
 
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from daemon.domain.answer import Answer, Cause, Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
 from daemon.domain.provider import Definition, Grant, Provider, Rotation, Sign
@@ -28,6 +27,7 @@ from daemon.domain.refusal import (
     refusal_of,
     says_not_dead,
 )
+from daemon.domain.reply import NoReply, Reply, retry_after
 from daemon.domain.reply_body import Body, Parsed, parse
 from daemon.domain.secret import Secret, masked, spellings
 from daemon.domain.sender_constraint import is_sender_constrained
@@ -63,33 +63,6 @@ OURS = frozenset({"not_kept", "too_late"})
 REFUSAL_WAIT = timedelta(minutes=2)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What came back, as received. `whole`: the body ended as announced. `location`: that header's beginning."""
-
-    status: int
-    content_type: str
-    retry_after: str | None
-    body: bytes = field(repr=False)
-    whole: bool
-    asked_at: datetime
-    location: str | None = field(default=None, repr=False)  # the header, as received
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoReply:
-    """Nothing came back. `sent`: the request may have reached the provider; `concerns`: it is
-    the operator's to mend, and how far it reaches; None: time's. `ours`: refreshd's own trouble kept it from asking.
-    """
-
-    code: str
-    message: str
-    sent: bool
-    concerns: Concern | None = None
-    ours: bool = False
-    asked_at: datetime
-
-
 def read(provider: Provider, token: Token, reply: Reply | NoReply) -> Answer:
     """What `reply` means for `token`. Total: any bytes, any status and any headers yield an answer."""
     if isinstance(reply, NoReply):
@@ -105,25 +78,6 @@ def read(provider: Provider, token: Token, reply: Reply | NoReply) -> Answer:
             return granted
     refused = _refused(provider, token, reply, parsed)
     return _withheld(provider, token, reply, parsed) or refused
-
-
-def retry_after(header: str | None, *, now: datetime) -> timedelta | None:
-    """The wait that a Retry-After header asks for: seconds or an HTTP date (RFC 9110 §10.2.3), 1 s to 24 h.
-
-    Unparsable is None: as if it weren't there.
-    """
-    if header is None:
-        return None
-    wish = header.strip()
-    if wish.isascii() and wish.isdigit():
-        wait = timedelta(seconds=min(int(wish[:9]), 86_400))
-    else:
-        try:
-            at = parsedate_to_datetime(wish)
-            wait = (at if at.tzinfo else at.replace(tzinfo=UTC)) - now
-        except (ValueError, TypeError, OverflowError, IndexError):
-            return None
-    return min(max(wait, timedelta(seconds=1)), timedelta(hours=24))
 
 
 def _granted(provider: Provider, token: Token, reply: Reply, parsed: Parsed) -> Granted | Unread | None:

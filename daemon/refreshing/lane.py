@@ -12,14 +12,14 @@ from datetime import datetime, timedelta
 from daemon.domain.answer import Answer, Cause, Granted, Unavailable
 from daemon.domain.circuit_breaker import Brake, Pause, Reason, alike_by, is_healthy, is_proven, probe_size
 from daemon.domain.claim import Batch, Claim, SetAside, StoreLost
-from daemon.domain.event import InFlight, ProviderPaused, ProviderThrottled, TokenUnreadable
+from daemon.domain.event import InFlight, ProviderPaused, ProviderThrottled
 from daemon.domain.provider import Provider
 from daemon.domain.quarantine import Quarantine
 from daemon.domain.token import Token
 from daemon.refreshing.ports import Clock, Journal, Observe, Pace, Pauses, Store
 from daemon.refreshing.prefetch import Lookahead
 from daemon.refreshing.refresher import Refresher
-from daemon.refreshing.reporting import unexpected
+from daemon.refreshing.reporting import report, unexpected
 from daemon.refreshing.spare import Spare
 
 BUG_REST, LONGEST_BUG_REST = timedelta(minutes=5), timedelta(hours=6)
@@ -373,13 +373,3 @@ class Lane:
     def _tell(self) -> None:
         self._telling = False
         self._observe(InFlight(provider=self.provider.name, count=len(self.in_flight)))
-
-
-def report(item: SetAside, observe: Observe) -> None:
-    """Tell of a document that was set aside, once per change."""
-    if item.new:
-        observe(
-            TokenUnreadable(
-                token=item.token, provider=item.provider, kind=item.kind, code=item.code, message=item.message
-            )
-        )

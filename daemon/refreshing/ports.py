@@ -7,11 +7,12 @@ from typing import Protocol
 from daemon.domain.answer import Answer
 from daemon.domain.change import Change
 from daemon.domain.circuit_breaker import Pause, Reason
-from daemon.domain.claim import Batch, Claim, Entry, Recorded, Survey
-from daemon.domain.dialect import NoReply, Reply
+from daemon.domain.claim import Batch, Claim, Recorded, Survey
 from daemon.domain.event import Event
+from daemon.domain.journal_entry import Entry
 from daemon.domain.locked import Locked, Standing
 from daemon.domain.provider import Provider
+from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.token import Token
 

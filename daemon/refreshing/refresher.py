@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 from daemon.domain.answer import Answer, Concern
 from daemon.domain.change import Change, Scheduled, Withheld
-from daemon.domain.claim import Claim, Entry, Recorded, Unusable
-from daemon.domain.dialect import NoReply, Reply, read
+from daemon.domain.claim import Claim, Recorded, Unusable
+from daemon.domain.dialect import read
 from daemon.domain.due import Timing, first_look, window_of
 from daemon.domain.event import ProviderAnswered, TokenScheduled
+from daemon.domain.journal_entry import Entry
 from daemon.domain.policy import decide
 from daemon.domain.provider import Provider
+from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import refresh_request
 from daemon.domain.token import Token
 from daemon.domain.token_url import NotSendable

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
-from daemon.domain.claim import Recorded, Unusable
+from daemon.domain.claim import Recorded, SetAside, Unusable
 from daemon.domain.event import (
     Event,
     InternalError,
@@ -19,6 +19,7 @@ from daemon.domain.event import (
 )
 from daemon.domain.secret import masked
 from daemon.domain.token import FailureKind, Token
+from daemon.refreshing.ports import Observe
 
 
 def told(
@@ -104,3 +105,13 @@ def unexpected(where: str, token: str, provider: str, error: Exception) -> Event
 def brings_successor(change: Change) -> bool:
     """Whether `change` holds a new refresh token, perhaps its only copy."""
     return isinstance(change, Renewed) and change.successor is not None
+
+
+def report(item: SetAside, observe: Observe) -> None:
+    """Tell of a document that was set aside, once per change."""
+    if item.new:
+        observe(
+            TokenUnreadable(
+                token=item.token, provider=item.provider, kind=item.kind, code=item.code, message=item.message
+            )
+        )

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from daemon.domain.circuit_breaker import Pause
-from daemon.domain.claim import Entry, StoreLost
+from daemon.domain.claim import StoreLost
 from daemon.domain.event import (
     Event,
     InternalError,
@@ -25,13 +25,14 @@ from daemon.domain.event import (
     TokenScheduled,
     TokenStuck,
 )
+from daemon.domain.journal_entry import Entry
 from daemon.domain.locked import is_overtaken
 from daemon.domain.provider import Provider
 from daemon.domain.secret import masked
-from daemon.refreshing.lane import Lane, report
+from daemon.refreshing.lane import Lane
 from daemon.refreshing.ports import Clock, Journal, Observe, Store
 from daemon.refreshing.refresher import Refresher
-from daemon.refreshing.reporting import unexpected
+from daemon.refreshing.reporting import report, unexpected
 
 REPLAYED_AT_ONCE = 256
 STUCK_AFTER = timedelta(seconds=30)  # a command of MongoDB's has ended by then, if only by its timeout

@@ -1,1 +1,1 @@
-"""What happens once: settings, clock, schedule, health server, and the bootstrap that fits the rooms together."""
+"""The running daemon: configuration, state directory, health server, and the bootstrap that fits the rooms together."""

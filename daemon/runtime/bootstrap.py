@@ -1,8 +1,7 @@
-"""The one place where the use case meets its adapters."""
+"""Where the daemon fits the use case and its adapters together."""
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 
 from daemon import __version__
@@ -30,38 +29,8 @@ from daemon.refreshing.sweep import Sweeper, Tally
 from daemon.runtime.clock import Clock
 from daemon.runtime.config.providers.provider_settings import most_in_flight
 from daemon.runtime.config.settings import RefreshSettings, Settings
+from daemon.runtime.parts import Keys, Parts
 from daemon.runtime.state.instance import Instance
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """Everything that runs, fitted together."""
-
-    clock: Clock
-    mongo: Mongo
-    journal: SqliteJournal
-    endpoint: TokenEndpoint
-    refresher: Refresher
-    sweeper: Sweeper
-    lane: Callable[[Provider], Lane]
-    spare: Spare
-    metrics: Metrics
-    log: SampledLog
-    counter: Counter
-    last_hour: LastHour
-    keys: "Keys"
-    observe: Observe
-
-
-class Keys:
-    """The key ring in use; a reload puts another in its place. `wrong`: why it is not the one of this store."""
-
-    def __init__(self, ring: KeyRing) -> None:
-        self.ring = ring
-        self.wrong: str | None = None
-
-    def __call__(self) -> KeyRing:
-        return self.ring
 
 
 def key_ring(settings: Settings) -> KeyRing:

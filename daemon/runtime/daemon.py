@@ -30,7 +30,7 @@ from daemon.domain.event import StoreLost as StoreLostEvent
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.statistics import Statistics
-from daemon.runtime.bootstrap import Parts, assemble, key_ring
+from daemon.runtime.bootstrap import assemble, key_ring
 from daemon.runtime.config.fields import told
 from daemon.runtime.config.providers.provider_settings import most_in_flight
 from daemon.runtime.config.reload import moved_token_urls, needs_restart, secrets_of
@@ -38,6 +38,7 @@ from daemon.runtime.config.settings import Settings, SettingsInvalid
 from daemon.runtime.demo import Demo
 from daemon.runtime.key_check import KeyCheck
 from daemon.runtime.own_row import OwnRow
+from daemon.runtime.parts import Parts
 from daemon.runtime.schedule import Schedule
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.state.instance import Instance

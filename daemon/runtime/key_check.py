@@ -12,7 +12,7 @@ from daemon.adapters.mongo.connection import Mongo, Refusal
 from daemon.adapters.mongo.keys import NOT_THE_KEY, Proof, keep_check_value, prove
 from daemon.adapters.telemetry.event_log import EventLog
 from daemon.domain.claim import StoreLost
-from daemon.runtime.bootstrap import Keys
+from daemon.runtime.parts import Keys
 
 QUICK = timedelta(seconds=5)  # for a look at stored texts while renewals wait for it
 PATIENT = timedelta(seconds=30)

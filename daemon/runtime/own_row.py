@@ -9,7 +9,7 @@ from daemon.adapters.journal.journal import SqliteJournal
 from daemon.adapters.mongo.connection import Mongo, Refusal
 from daemon.adapters.mongo.instances import InstanceRow, forget_silent_instances, report_instance
 from daemon.adapters.telemetry.event_log import EventLog
-from daemon.runtime.bootstrap import Keys
+from daemon.runtime.parts import Keys
 from daemon.runtime.state.instance import Instance
 
 

@@ -13,7 +13,7 @@ from daemon.adapters.journal.journal import SqliteJournal
 from daemon.adapters.keyring import KeyRing
 from daemon.commands.support.state_directory import without_daemon
 from daemon.domain.claim import Claim
-from daemon.domain.dialect import Reply
+from daemon.domain.reply import Reply
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
 from tests.support import wall_clock

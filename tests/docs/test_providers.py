@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from daemon.domain.answer import Answer, Granted, Misconfigured, Rejected, Unavailable
-from daemon.domain.dialect import Reply, read
+from daemon.domain.dialect import read
 from daemon.domain.provider import Definition, Grant, Provider, Rotation
+from daemon.domain.reply import Reply
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
 from daemon.runtime.config.providers.definitions import (

@@ -15,8 +15,9 @@ import aiohttp
 import pytest
 
 from daemon.domain.answer import Answer, Misconfigured, Rejected, Unavailable, Unread
-from daemon.domain.dialect import Reply, read
+from daemon.domain.dialect import read
 from daemon.domain.provider import Provider
+from daemon.domain.reply import Reply
 from daemon.domain.secret import Secret
 from daemon.domain.token import FailureKind, State, Token
 from daemon.domain.token_url import token_url

@@ -4,8 +4,9 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from daemon.domain.dialect import Reply, read
+from daemon.domain.dialect import read
 from daemon.domain.provider import Definition, Provider
+from daemon.domain.reply import Reply
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
 

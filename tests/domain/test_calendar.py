@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.domain.consent import read_consent
-from daemon.domain.dialect import retry_after
 from daemon.domain.expiry import end_of
 from daemon.domain.provider import Definition
+from daemon.domain.reply import retry_after
 
 SECOND = timedelta(seconds=1)
 BEFORE_MIDNIGHT = [

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 import pytest
 
 from daemon.domain.answer import Concern, Misconfigured
-from daemon.domain.dialect import Reply, read
+from daemon.domain.dialect import read
 from daemon.domain.provider import Provider
+from daemon.domain.reply import Reply
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
 from daemon.runtime.config.providers.definitions import shipped

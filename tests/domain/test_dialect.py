@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from daemon.domain.answer import Answer, Cause, Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
-from daemon.domain.dialect import NoReply, read, retry_after
+from daemon.domain.dialect import read
 from daemon.domain.provider import ExpiryUnit, Grant, Provider, Rotation, Shape, Sign
+from daemon.domain.reply import NoReply, retry_after
 from daemon.domain.secret import MASK, Secret
 from tests.domain.replies import ACCESS_ONLY, ASKED, GRANT, PLAIN, TOKEN, answer, reply
 

@@ -31,9 +31,10 @@ from daemon.adapters.token_endpoint import endpoint as token_endpoint
 from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
 from daemon.adapters.token_endpoint.exchange import Exchange
 from daemon.domain.change import Change
-from daemon.domain.claim import Batch, Claim, Entry, Recorded
-from daemon.domain.dialect import NoReply, Reply
+from daemon.domain.claim import Batch, Claim, Recorded
+from daemon.domain.journal_entry import Entry
 from daemon.domain.provider import Provider
+from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.runtime import bootstrap
 from daemon.runtime.config import settings

@@ -30,10 +30,10 @@ from daemon.adapters.mongo.store import MongoStore
 from daemon.adapters.mongo.token_document import token_of
 from daemon.adapters.token_endpoint.rate_limiter import LeakyPace
 from daemon.domain.claim import Claim, StoreLost
-from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.due import Timing
 from daemon.domain.event import Event, InternalError, TokenSuperseded
 from daemon.domain.provider import Definition, Provider
+from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret
 from daemon.refreshing.lane import Lane

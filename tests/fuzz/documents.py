@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from daemon.adapters.keyring import Unopenable
 from daemon.adapters.mongo.token_document import IllTyped, token_of, written
-from daemon.domain.dialect import NoReply, read
+from daemon.domain.dialect import read
 from daemon.domain.due import first_look
 from daemon.domain.policy import decide
+from daemon.domain.reply import NoReply
 from daemon.domain.request import refresh_request
 from daemon.domain.token_url import NotSendable
 from tests.adapters.mongo.test_documents import FIELDS, VALUES, document

@@ -8,10 +8,11 @@ from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.token_document import written
 from daemon.domain.answer import Answer
 from daemon.domain.change import Change, Postponed, Retired, Withheld
-from daemon.domain.dialect import NoReply, Reply, read
+from daemon.domain.dialect import read
 from daemon.domain.due import Timing
 from daemon.domain.policy import decide
 from daemon.domain.provider import Definition, Provider
+from daemon.domain.reply import NoReply, Reply
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
 from daemon.runtime.config.providers.definitions import shipped

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from hypothesis import strategies as st
 
 from daemon.domain.answer import Granted, Unread
-from daemon.domain.dialect import Reply
 from daemon.domain.provider import Grant
+from daemon.domain.reply import Reply
 from tests.domain.replies import ASKED
 from tests.fuzz import cost
 from tests.fuzz.bodies import quoted

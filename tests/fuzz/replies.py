@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from daemon.domain.dialect import Reply
+from daemon.domain.reply import Reply
 from tests.domain.replies import ASKED
 from tests.fuzz import cost
 from tests.fuzz.bodies import pieces, written

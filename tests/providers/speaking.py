@@ -12,10 +12,11 @@ from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
 from daemon.domain.answer import Answer
 from daemon.domain.change import Change
 from daemon.domain.consent import read_consent
-from daemon.domain.dialect import NoReply, Reply, read
+from daemon.domain.dialect import read
 from daemon.domain.due import Timing
 from daemon.domain.policy import decide
 from daemon.domain.provider import Grant, Provider
+from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import refresh_request
 from daemon.domain.secret import Secret
 from daemon.domain.token import Token

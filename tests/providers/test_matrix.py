@@ -14,7 +14,7 @@ from daemon.adapters.token_endpoint.response_parser import LARGEST_REPLY
 from daemon.domain.answer import Granted, Misconfigured, Rejected, Unread
 from daemon.domain.change import Postponed, Renewed, Retired, Withheld
 from daemon.domain.consent import read_consent
-from daemon.domain.dialect import Reply
+from daemon.domain.reply import Reply
 from daemon.domain.token import State, Token
 from daemon.sandbox.ledger import fingerprint
 from tests.providers.expectations import DOCUMENTED, ROWS, told

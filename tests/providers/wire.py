@@ -11,7 +11,7 @@ from time import monotonic
 from urllib.parse import urlsplit
 
 from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
-from daemon.domain.dialect import NoReply, Reply
+from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from tests.support import wall_clock
 

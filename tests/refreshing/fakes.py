@@ -12,12 +12,13 @@ from typing import Any
 
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
 from daemon.domain.circuit_breaker import Pause, Reason, is_proven, probe_after
-from daemon.domain.claim import Batch, Claim, Entry, Recorded, SetAside, StoreLost, Survey, Unusable
-from daemon.domain.dialect import NoReply, Reply
+from daemon.domain.claim import Batch, Claim, Recorded, SetAside, StoreLost, Survey, Unusable
 from daemon.domain.due import Timing
 from daemon.domain.event import Event
+from daemon.domain.journal_entry import Entry
 from daemon.domain.locked import Locked, Standing
 from daemon.domain.provider import Definition, Provider
+from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token

@@ -18,10 +18,10 @@ from itertools import count
 
 from daemon.domain.change import Change
 from daemon.domain.claim import Claim, Recorded
-from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.due import Timing
 from daemon.domain.event import Event, ProviderPaused, TokenNeedsReauth, TokenRenewed
 from daemon.domain.provider import Definition, ExpiryUnit, Grant, Provider
+from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret
 from daemon.domain.token import State

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from daemon.domain.circuit_breaker import Reason
-from daemon.domain.dialect import NoReply
 from daemon.domain.provider import Definition
+from daemon.domain.reply import NoReply
 from daemon.domain.token import Doubt, State
 from tests.refreshing.fakes import NOON, answered, granted, provider
 from tests.refreshing.test_lane import done

@@ -7,7 +7,6 @@ import pytest
 
 from daemon.domain.circuit_breaker import Reason
 from daemon.domain.claim import SetAside, StoreLost
-from daemon.domain.dialect import Reply
 from daemon.domain.event import (
     InFlight,
     InternalError,
@@ -16,6 +15,7 @@ from daemon.domain.event import (
     TokenRenewed,
     TokenUnreadable,
 )
+from daemon.domain.reply import Reply
 from daemon.domain.token import FailureKind
 from daemon.refreshing.prefetch import MOST_AHEAD
 from tests.refreshing.fakes import answered, granted, provider

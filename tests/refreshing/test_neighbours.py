@@ -9,7 +9,6 @@ import pytest
 from daemon.adapters.token_endpoint.rate_limiter import LeakyPace
 from daemon.domain.circuit_breaker import OUTAGES, Pause, Reason
 from daemon.domain.claim import StoreLost, Unusable
-from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.event import (
     LaneFailed,
     ProviderPaused,
@@ -19,6 +18,7 @@ from daemon.domain.event import (
     TokenUnreadable,
 )
 from daemon.domain.provider import Definition, Rate
+from daemon.domain.reply import NoReply, Reply
 from daemon.domain.secret import Secret
 from daemon.domain.token import Doubt
 from tests.refreshing.fakes import NOON, answered, granted, provider, unanswered

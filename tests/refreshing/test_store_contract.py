@@ -13,7 +13,8 @@ from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.store import MongoStore
 from daemon.domain.answer import Granted
 from daemon.domain.change import Postponed, Renewed, Retired, Scheduled
-from daemon.domain.claim import Claim, Entry, Recorded
+from daemon.domain.claim import Claim, Recorded
+from daemon.domain.journal_entry import Entry
 from daemon.domain.secret import Secret
 from daemon.domain.token import Doubt, Failure, FailureKind, State
 from daemon.refreshing.ports import Store

@@ -11,9 +11,9 @@ from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.connection import Mongo
 from daemon.domain.claim import StoreLost
 from daemon.domain.secret import Secret
-from daemon.runtime.bootstrap import Keys
 from daemon.runtime.clock import Clock
 from daemon.runtime.key_check import KeyCheck
+from daemon.runtime.parts import Keys
 
 RIGHT, WRONG = os.urandom(32), os.urandom(32)
 

@@ -13,7 +13,7 @@ from daemon.adapters.journal.foreign_file import copy_whole, distrust, require_o
 from daemon.adapters.journal.journal import JournalDamaged
 from daemon.adapters.journal.row import WAITING, Row, entry_of
 from daemon.adapters.keyring import KeyRing, Unopenable
-from daemon.domain.dialect import Reply
+from daemon.domain.reply import Reply
 
 _BUSY = 5  # seconds: a daemon that opens or closes its journal has it to itself for a moment
 
@@ -53,6 +53,15 @@ def discard(path: Path, keys: Collection[int]) -> None:
         database.executemany("delete from entries where key = ?", [(key,) for key in keys])
 
 
+def is_whole(path: Path) -> bool:
+    """Whether the file can be read and its integrity check passes."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            return _passes_check(database)
+    except sqlite3.Error:
+        return False
+
+
 def copied(path: Path, directory: Path, *, everything: bool) -> Path:
     """A copy of the file in `directory`, to be opened as a journal; `everything`: what was done with waits again.
 
@@ -67,11 +76,15 @@ def copied(path: Path, directory: Path, *, everything: bool) -> Path:
     except OSError as why:
         raise JournalDamaged(f"{source}: it can't be copied ({why.strerror or why})") from None
     with _opened(copy, "rw", told=path) as database:
-        if database.execute("pragma quick_check").fetchone() != ("ok",):
+        if not _passes_check(database):
             raise sqlite3.DatabaseError("its integrity check fails")
         if everything:
             database.execute("update entries set state = ?", (WAITING,))
     return copy
+
+
+def _passes_check(database: sqlite3.Connection) -> bool:
+    return bool(database.execute("pragma quick_check").fetchone() == ("ok",))
 
 
 @contextmanager

@@ -44,9 +44,10 @@ from daemon.adapters.journal.sql import (
     together,
 )
 from daemon.adapters.keyring import KeyRing, Unopenable
-from daemon.domain.claim import Claim, Entry, StoreLost
-from daemon.domain.dialect import Reply
+from daemon.domain.claim import Claim, StoreLost
+from daemon.domain.journal_entry import Entry
 from daemon.domain.locked import Locked
+from daemon.domain.reply import Reply
 
 KEPT_AT_ONCE = 512
 SUPERSEDED_FOR = timedelta(days=7)  # a successor that a newer consent overtook can be salvaged this long

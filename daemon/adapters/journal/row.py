@@ -15,9 +15,9 @@ from datetime import datetime
 from hashlib import sha256
 
 from daemon.adapters.keyring import KeyRing, Unopenable
-from daemon.domain.claim import Entry
-from daemon.domain.dialect import Reply
+from daemon.domain.journal_entry import Entry
 from daemon.domain.locked import Locked
+from daemon.domain.reply import Reply
 
 WAITING, UNREAD, SUPERSEDED, UNUSABLE = STATES = ("waiting", "unread", "superseded", "unusable")
 KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")

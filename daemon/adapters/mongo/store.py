@@ -30,7 +30,8 @@ from daemon.adapters.mongo.token_document import (
     token_of,
 )
 from daemon.domain.change import Change
-from daemon.domain.claim import Batch, Claim, Entry, Recorded, SetAside, StoreLost, Survey, Unusable
+from daemon.domain.claim import Batch, Claim, Recorded, SetAside, StoreLost, Survey, Unusable
+from daemon.domain.journal_entry import Entry
 from daemon.domain.locked import Standing
 from daemon.domain.provider import Grant, Provider
 

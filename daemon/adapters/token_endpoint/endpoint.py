@@ -32,7 +32,7 @@ from daemon.adapters.token_endpoint.connector import Connector, Destination, Pri
 from daemon.adapters.token_endpoint.exchange import Exchange, message_of
 from daemon.adapters.token_endpoint.no_reply import failed
 from daemon.domain.answer import Concern
-from daemon.domain.dialect import NoReply, Reply
+from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret
 from daemon.domain.token_url import is_loopback

@@ -19,7 +19,7 @@ from yarl import URL
 
 from daemon.adapters.token_endpoint.protocol import Line
 from daemon.adapters.token_endpoint.response_parser import LARGEST_REPLY, ORDINARY_REPLY, Incoming, NotHttp
-from daemon.domain.dialect import Reply
+from daemon.domain.reply import Reply
 from daemon.domain.request import Request
 
 LONGEST_LOCATION = 2_000  # characters

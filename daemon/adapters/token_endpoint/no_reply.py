@@ -11,7 +11,7 @@ import aiohttp
 from daemon.adapters.token_endpoint.connector import PrivateAddress
 from daemon.adapters.token_endpoint.response_parser import Endless, NotHttp
 from daemon.domain.answer import Concern
-from daemon.domain.dialect import NoReply
+from daemon.domain.reply import NoReply
 from daemon.domain.secret import masked
 
 _PRIVATE = (

@@ -1,12 +1,11 @@
 """The machine: its state directory, the journal in it, and its clock."""
 
 import os
-import sqlite3
 import stat
-from contextlib import closing
 from pathlib import Path
 
 from daemon.adapters.journal.disk_reserve import allocated, room_for, shortage
+from daemon.adapters.journal.inspection import is_whole
 from daemon.adapters.trusted_files import Untrusted, open_mode, trust
 from daemon.commands.checks.report import Report
 from daemon.commands.support.failure import Exit
@@ -64,7 +63,7 @@ def _check_privacy(directory: Path, report: Report) -> None:
 def _check_journal(journal: Path, report: Report) -> None:
     if not journal.exists():
         report.passed("journal", "there is none yet; `run` makes it")
-    elif _is_whole(journal):
+    elif is_whole(journal):
         report.passed("journal", f"{journal} is whole")
     else:
         report.problem(
@@ -72,15 +71,6 @@ def _check_journal(journal: Path, report: Report) -> None:
             f"{journal} is damaged or can't be read",
             "It may hold tokens that exist nowhere else: check owner and mode; if damaged, move it aside and keep it.",
         )
-
-
-def _is_whole(journal: Path) -> bool:
-    try:
-        with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as database:
-            found = database.execute("pragma quick_check").fetchone()
-    except sqlite3.Error:
-        return False
-    return bool(found == ("ok",))
 
 
 def check_clock(clock: Clock, settings: Settings, report: Report) -> None:

@@ -62,3 +62,9 @@ def in_json(error: Exception, code: int, sentences: Sequence[str]) -> str:
 def unexpected(error: Exception) -> str:
     """A bug in one line; where it is, only --debug tells."""
     return f"internal error: {type(error).__name__}: {masked(str(error))}. Run it again with --debug, and report it"
+
+
+def no_such_token(name: str) -> Failed:
+    return Failed(
+        f"{name}: no such token is stored; an id is PROVIDER:ACCOUNT. `refreshd list` shows what is"
+    )

@@ -17,9 +17,10 @@ from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.open_mongo import ignore
 from daemon.commands.support.options import Options
 from daemon.commands.support.output import Output
-from daemon.domain.claim import Entry, StoreLost, Unusable
-from daemon.domain.dialect import NoReply, Reply
+from daemon.domain.claim import StoreLost, Unusable
 from daemon.domain.due import Timing
+from daemon.domain.journal_entry import Entry
+from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import masked
 from daemon.refreshing.refresher import Refresher

@@ -13,8 +13,8 @@ from daemon.domain.claim import StoreLost
 from daemon.domain.event import Event, LaneFailed, SweepFinished
 from daemon.domain.provider import Provider
 from daemon.domain.statistics import FailedToken, Statistics
-from daemon.runtime.bootstrap import Parts
 from daemon.runtime.config.settings import Settings
+from daemon.runtime.parts import Parts
 
 VERSIONS = {"python": python_version()} | {n: version(n) for n in ("aiohttp", "cryptography", "pymongo")}
 MISSED = (

@@ -21,8 +21,9 @@ from daemon.adapters.journal.retained import LIMIT
 from daemon.adapters.journal.row import row_of
 from daemon.adapters.journal.sql import EXPIRE
 from daemon.adapters.keyring import KeyRing
-from daemon.domain.claim import Claim, Entry
-from daemon.domain.dialect import Reply
+from daemon.domain.claim import Claim
+from daemon.domain.journal_entry import Entry
+from daemon.domain.reply import Reply
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
 from tests.faults.small_disk import SmallDisk, small_disk

@@ -14,10 +14,11 @@ from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.store import MongoStore
 from daemon.domain.answer import Granted
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
-from daemon.domain.claim import Batch, Claim, Entry
-from daemon.domain.dialect import Reply
+from daemon.domain.claim import Batch, Claim
 from daemon.domain.event import Event
+from daemon.domain.journal_entry import Entry
 from daemon.domain.provider import Definition, Provider
+from daemon.domain.reply import Reply
 from daemon.domain.secret import Secret
 from daemon.domain.token import Doubt, Failure, FailureKind
 

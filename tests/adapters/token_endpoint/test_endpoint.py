@@ -27,8 +27,8 @@ from daemon.adapters.token_endpoint.exchange import Exchange
 from daemon.adapters.token_endpoint.protocol import TURN
 from daemon.adapters.token_endpoint.response_parser import LARGEST_REPLY
 from daemon.domain.answer import Concern
-from daemon.domain.dialect import NoReply, Reply
 from daemon.domain.provider import ClientAuth, Definition, Provider
+from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request, refresh_request
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token

@@ -1,0 +1,87 @@
+"""`refreshd show`: one token. Never a secret, but for the one that `--reveal` names, and that is audited."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+
+from daemon.adapters.keyring import Unopenable
+from daemon.adapters.mongo.admin.consents import Refused
+from daemon.adapters.mongo.admin.tokens import SHOWN_FIELDS, NoSuchToken
+from daemon.commands.support.access import (
+    Access,
+    known_providers,
+    open_store,
+    read_settings,
+    stored_id,
+)
+from daemon.commands.support.failure import Exit, Failed, no_such_token
+from daemon.commands.support.options import Options
+from daemon.commands.support.output import Output, moment, plain
+from daemon.commands.support.token_texts import failure_text, record
+from daemon.runtime.config.settings import Settings
+
+
+def show(options: Options, *, name: str, reveal: str | None) -> int:
+    """One token; or one of its secrets."""
+    settings = read_settings(options)
+    if ":" not in name:
+        like = f"{name}:ACCOUNT" if name in known_providers(settings) else "xero:company-7"
+        raise Failed(
+            f"{name!r} is not a token's id: an id is PROVIDER:ACCOUNT, like {like}. Give the whole id",
+            Exit.USAGE,
+        )
+    asyncio.run(_show(settings, options, name, reveal))
+    return Exit.DONE
+
+
+async def _show(settings: Settings, options: Options, name: str, reveal: str | None) -> None:
+    output = Output(as_json=options.json)
+    async with open_store(settings, reason=options.reason) as access:
+        name = await stored_id(access, name)
+        try:
+            if reveal is not None:
+                secret = await access.registry.reveal(name, reveal)
+                output.exact({"id": name, "field": reveal, "value": secret}, secret)
+                return
+            document = await access.registry.get(name)
+        except NoSuchToken:
+            raise no_such_token(name) from None
+        except (Refused, Unopenable) as why:
+            raise Failed(f"{name}: {why}") from None
+        if output.as_json:
+            output.record(record(document, (*SHOWN_FIELDS, "has_refresh_token")))
+        else:
+            output.pairs(await _details(access, document))
+
+
+async def _details(access: Access, document: Mapping[str, object]) -> list[tuple[str, str]]:
+    now = access.clock.now()
+    pauses = await access.registry.paused_providers()
+    reason = pauses.get(str(document.get("provider")))
+    rows = [
+        ("ID", str(document["_id"])),
+        ("State", str(document.get("state")) + (f" (its provider is paused: {reason})" if reason else "")),
+        ("Access token expires", _when(document.get("expires_at"), now)),
+        ("Refresh token", "stored" if document.get("has_refresh_token") else "none: it can't be renewed"),
+        ("Refresh token expires", _when(document.get("refresh_expires_at"), now, none="unknown")),
+        ("Consent ends", _when(document.get("consent_ends_at"), now, none="")),
+        ("Due", _when(document.get("due_at"), now, none="not ever")),
+        ("Refreshed", _when(document.get("refreshed_at"), now, none="not yet")),
+        ("Failures in a row", str(document.get("failures") or 0)),
+        ("Last failure", failure_text(document.get("last_failure")) or "none"),
+        ("Revision", str(document.get("revision"))),
+        ("Scope", str(document.get("scope") or "")),
+    ]
+    for field in ("vars", "extra", "meta"):
+        found = document.get(field)
+        for name, value in found.items() if isinstance(found, Mapping) else ():
+            rows.append((f"{field}.{name}", str(plain(value))))
+    for field, title in (("lease", "Claimed"), ("doubt", "In doubt")):
+        if isinstance(found := document.get(field), Mapping):
+            rows.append((title, ", ".join(f"{name} {plain(value)}" for name, value in found.items())))
+    return [(title, value) for title, value in rows if value]
+
+
+def _when(instant: object, now: datetime, *, none: str = "never") -> str:
+    told = moment(instant, now=now, none=none)
+    return f"{told} ({plain(instant)})" if isinstance(instant, datetime) else told

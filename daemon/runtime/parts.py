@@ -1,0 +1,51 @@
+"""What runs in the daemon, fitted together by `bootstrap`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from daemon.adapters.journal.journal import SqliteJournal
+from daemon.adapters.keyring import KeyRing
+from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.counter import Counter
+from daemon.adapters.telemetry.last_hour import LastHour
+from daemon.adapters.telemetry.log_sampling import SampledLog
+from daemon.adapters.telemetry.metrics import Metrics
+from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
+from daemon.domain.provider import Provider
+from daemon.refreshing.lane import Lane
+from daemon.refreshing.ports import Observe
+from daemon.refreshing.refresher import Refresher
+from daemon.refreshing.spare import Spare
+from daemon.refreshing.sweep import Sweeper
+from daemon.runtime.clock import Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything that runs, fitted together."""
+
+    clock: Clock
+    mongo: Mongo
+    journal: SqliteJournal
+    endpoint: TokenEndpoint
+    refresher: Refresher
+    sweeper: Sweeper
+    lane: Callable[[Provider], Lane]
+    spare: Spare
+    metrics: Metrics
+    log: SampledLog
+    counter: Counter
+    last_hour: LastHour
+    keys: "Keys"
+    observe: Observe
+
+
+class Keys:
+    """The key ring in use; a reload puts another in its place. `wrong`: why it is not the one of this store."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self.ring = ring
+        self.wrong: str | None = None
+
+    def __call__(self) -> KeyRing:
+        return self.ring
