@@ -27,7 +27,7 @@ _FORM = re.compile(r"v1\.([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_-]+)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-class Unopenable(Exception):
+class DecryptionError(Exception):
     """A sealed text that can't be opened. The text says why and is fit for people; it holds no secret."""
 
 
@@ -76,19 +76,19 @@ class KeyRing:
         return f"v1.{self._active}.{urlsafe_b64encode(sealed).rstrip(b'=').decode()}"
 
     def open(self, sealed: object, *, token_id: str, field: str) -> str:
-        """The text in `sealed`. Raises Unopenable: not sealed text, moved, altered, or of a key that we lack."""
+        """The text in `sealed`. Raises DecryptionError: not sealed text, moved, altered, or of a key that we lack."""
         key_id, raw = _parsed(sealed, token_id)
         if key_id not in self._keys:
-            raise Unopenable(f"{field} is sealed with key {key_id!r}, which is not on the key ring")
+            raise DecryptionError(f"{field} is sealed with key {key_id!r}, which is not on the key ring")
         if key_id in self.distrusted:
-            raise Unopenable(
+            raise DecryptionError(
                 f"{field} is sealed with key {key_id!r}, and the ring has another key of that id"
             )
         cipher = AESGCM(self._token_key(key_id, token_id, field))
         try:
             return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _place(token_id, field)).decode()
         except (InvalidTag, UnicodeDecodeError):
-            raise Unopenable(
+            raise DecryptionError(
                 f"{field} does not open with key {key_id!r}: altered, moved, or another key"
             ) from None
 
@@ -144,16 +144,16 @@ class KeyRing:
 def _parsed(sealed: object, token_id: str) -> tuple[str, bytes]:
     form = _FORM.fullmatch(sealed) if isinstance(sealed, str) else None
     if form is None:
-        raise Unopenable("not a sealed text of version 1")
+        raise DecryptionError("not a sealed text of version 1")
     if _CONTROL.search(token_id):
-        raise Unopenable("the token id holds control characters")
+        raise DecryptionError("the token id holds control characters")
     text = form[2]
     try:
         raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:
-        raise Unopenable("not a sealed text of version 1: its base64 is damaged") from None
+        raise DecryptionError("not a sealed text of version 1: its base64 is damaged") from None
     if len(raw) < _NONCE_BYTES + _TAG_BYTES or urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
-        raise Unopenable("not a sealed text of version 1: too short, or not in its canonical form")
+        raise DecryptionError("not a sealed text of version 1: too short, or not in its canonical form")
     return form[1], raw
 
 

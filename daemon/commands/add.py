@@ -38,7 +38,7 @@ _EXAMPLE = 'like {"access_token": "...", "refresh_token": "...", "expires_in": 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Wish:
+class _AddRequest:
     """What was said on the command line and on standard input."""
 
     id: str
@@ -70,7 +70,7 @@ def add(
     for unknown in given.keys() - known.definition.variables.keys():
         fitting = ", ".join(known.definition.variables) or "it has none"
         raise Failed(f"--var {unknown}: no variable of {provider}. Its variables: {fitting}", Exit.USAGE)
-    wish = _Wish(
+    wish = _AddRequest(
         id=name,
         provider=known,
         account=account,
@@ -83,7 +83,7 @@ def add(
     return Exit.DONE
 
 
-async def _add(settings: Settings, options: Options, wish: _Wish) -> None:
+async def _add(settings: Settings, options: Options, wish: _AddRequest) -> None:
     async with open_store(settings, reason=options.reason) as access:
         name = await stored_id(access, wish.id)
         wish = replace(wish, id=name, account=name.partition(":")[2])
@@ -98,7 +98,7 @@ async def _add(settings: Settings, options: Options, wish: _Wish) -> None:
         timing = Timing(window=settings.refresh.window, jitter=settings.refresh.jitter)
         token = _token(wish, consent, timing=timing, now=now)
         try:
-            added = await access.registry.add(token, extra=consent.extra, meta=wish.meta)
+            added = await access.admin.add(token, extra=consent.extra, meta=wish.meta)
         except Refused as why:
             raise Failed(str(why)) from None
         _tell(Output(as_json=options.json), added, token, consent, now=now)
@@ -116,10 +116,10 @@ def _configured(settings: Settings, name: str) -> Provider:
     )
 
 
-async def _check_variables(access: Access, wish: _Wish) -> None:
+async def _check_variables(access: Access, wish: _AddRequest) -> None:
     """The token URL must be complete. At a re-consent what is stored counts too."""
     try:
-        stored = (await access.registry.get(wish.id)).get("vars")
+        stored = (await access.admin.get(wish.id)).get("vars")
     except NoSuchToken:
         stored = None
     known = {k: v for k, v in stored.items() if isinstance(v, str)} if isinstance(stored, Mapping) else {}
@@ -129,7 +129,7 @@ async def _check_variables(access: Access, wish: _Wish) -> None:
         raise Failed(f"{why}. Give it with --var NAME=VALUE", Exit.USAGE) from None
 
 
-def _token(wish: _Wish, consent: Consent, *, timing: Timing, now: datetime) -> Token:
+def _token(wish: _AddRequest, consent: Consent, *, timing: Timing, now: datetime) -> Token:
     """The token that `consent` makes, with the time at which it is first renewed."""
     token = Token(
         id=wish.id,

@@ -25,7 +25,7 @@ LONGEST_REASON = 500  # characters
 
 Field = Literal["access_token", "refresh_token"]
 Reuse = Literal["revoke", "refuse"]
-EntryState = Literal["waiting", "unread", "superseded", "unusable"]
+EntryState = Literal["waiting", "unparsed", "superseded", "unusable"]
 
 
 def _version(wanted: bool) -> None:
@@ -149,11 +149,11 @@ def _command(
 
 def _duration(text: str) -> timedelta:
     from daemon.runtime.config.fields import duration
-    from daemon.runtime.config.problems import Wrong
+    from daemon.runtime.config.problems import InvalidValue
 
     try:
         return duration(text)
-    except Wrong as why:
+    except InvalidValue as why:
         raise typer.BadParameter(f"{why.what}. {why.do}") from None
 
 
@@ -410,7 +410,7 @@ def _journal_replay(
     *,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A copy of its journal.db.")],
     everything: Annotated[
-        bool, typer.Option("--all", help="Also entries that are done with: unread and superseded.")
+        bool, typer.Option("--all", help="Also entries that are done with: unparsed and superseded.")
     ] = False,
     old_entries: Annotated[
         bool,

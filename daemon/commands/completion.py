@@ -26,4 +26,4 @@ def ids(config: Path | None, incomplete: str) -> list[str]:
 
 async def _ids(settings: Settings, start: str) -> list[str]:
     async with asyncio.timeout(PATIENCE.total_seconds()), open_store(settings) as access:
-        return [visible(name) for name in await access.registry.beginning(start, limit=MOST)]
+        return [visible(name) for name in await access.admin.beginning(start, limit=MOST)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from daemon.adapters.journal.inspection import Listed, discard, listed, revealed
 from daemon.adapters.journal.journal import JournalDamaged
-from daemon.adapters.keyring import Unopenable
+from daemon.adapters.keyring import DecryptionError
 from daemon.commands.support.access import open_store, read_settings
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import Options
@@ -92,7 +92,7 @@ def reveal(options: Options, *, entry: int) -> int:
         found = revealed(path, entry, key_ring(settings))
     except JournalDamaged as why:
         raise Failed(str(why)) from None
-    except Unopenable as why:
+    except DecryptionError as why:
         raise Failed(f"entry {entry} can't be opened: {why}") from None
     if found is None:
         raise _unknown(entry)

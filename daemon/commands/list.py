@@ -42,7 +42,7 @@ async def _list(settings: Settings, output: Output, wanted: Wanted, limit: int |
     async with open_store(settings) as access:
         if wanted.provider is not None and wanted.provider not in known_providers(settings):
             await _refuse_unknown(access, wanted.provider, settings)
-        found = access.registry.list(wanted, limit=limit)
+        found = access.admin.list(wanted, limit=limit)
         if output.as_json:
             async for document in found:
                 output.record(record(document, LISTED_FIELDS))
@@ -62,10 +62,10 @@ async def _list(settings: Settings, output: Output, wanted: Wanted, limit: int |
 
 async def _summed(access: Access, wanted: Wanted, limit: int | None, states: Counter[str]) -> str:
     """How many there are, by state; of how many."""
-    stored, shown = await access.registry.count(), states.total()
+    stored, shown = await access.admin.count(), states.total()
     if not stored:
         return "No token is stored here. `refreshd add` stores one."
-    matching = await access.registry.matching(wanted) if shown == limit else shown
+    matching = await access.admin.matching(wanted) if shown == limit else shown
     if not matching:
         return f"No token{_described(wanted)}. In all, {stored:,} are stored."
     by_state = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
@@ -88,7 +88,7 @@ def _described(wanted: Wanted) -> str:
 
 async def _refuse_unknown(access: Access, provider: str, settings: Settings) -> None:
     """A provider that is neither known nor has a token is a misspelt one. Raises Failed, StoreLost."""
-    if not await access.registry.has_tokens_of(provider):
+    if not await access.admin.has_tokens_of(provider):
         raise unknown_provider(provider, settings)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import datetime, timedelta
 
-from daemon.adapters.mongo.admin.tokens import MongoRegistry
+from daemon.adapters.mongo.admin.tokens import TokenAdmin
 from daemon.commands.support.access import check_targets, open_store, read_settings
 from daemon.commands.support.each_token import each_target
 from daemon.commands.support.failure import Exit, Failed
@@ -15,8 +15,8 @@ from daemon.runtime.config.settings import Settings
 def pause(options: Options, *, targets: list[str]) -> int:
     """Nothing presents these tokens, or any of these providers, until they are resumed."""
 
-    async def deed(registry: MongoRegistry, target: str) -> bool:
-        return await (registry.pause(target) if ":" in target else registry.pause_provider(target))
+    async def deed(admin: TokenAdmin, target: str) -> bool:
+        return await (admin.pause(target) if ":" in target else admin.pause_provider(target))
 
     return each_target(options, targets, deed, done="paused", idle="was paused already")
 
@@ -24,8 +24,8 @@ def pause(options: Options, *, targets: list[str]) -> int:
 def resume(options: Options, *, targets: list[str]) -> int:
     """Active and due now; a provider's pause ends, whatever its reason."""
 
-    async def deed(registry: MongoRegistry, target: str) -> bool:
-        return await (registry.resume(target) if ":" in target else registry.resume_provider(target))
+    async def deed(admin: TokenAdmin, target: str) -> bool:
+        return await (admin.resume(target) if ":" in target else admin.resume_provider(target))
 
     return each_target(options, targets, deed, done="resumed", idle="was not paused")
 
@@ -47,7 +47,7 @@ async def _resume_rejected(
     async with open_store(settings, reason=options.reason) as access:
         at = access.clock.now() - since if isinstance(since, timedelta) else since
         for target in targets:
-            count = await access.registry.resume_rejected(target, since=at)
+            count = await access.admin.resume_rejected(target, since=at)
             record = {"provider": target, "action": "resumed", "tokens": count}
             output.result(record, f"{target}: {count} rejected token{'s' * (count != 1)} resumed")
     return Exit.DONE

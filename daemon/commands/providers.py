@@ -9,7 +9,15 @@ from daemon.commands.support.access import known_providers, read_settings, unkno
 from daemon.commands.support.failure import Exit
 from daemon.commands.support.options import Options
 from daemon.commands.support.output import Column, Output, span
-from daemon.domain.provider import ClientAuth, Definition, Grant, Provider, Rotation, Sign, VariableKind
+from daemon.domain.provider import (
+    ClientAuth,
+    Definition,
+    ErrorPattern,
+    Grant,
+    Provider,
+    Rotation,
+    VariableKind,
+)
 from daemon.runtime.config.providers.definitions import shipped
 from daemon.runtime.config.settings import Settings, config_path
 
@@ -205,7 +213,7 @@ def _meaning_rows(known: Definition) -> list[tuple[str, str]]:
     ]
 
 
-def _signs(signs: Sequence[Sign], standard: str) -> str:
+def _signs(signs: Sequence[ErrorPattern], standard: str) -> str:
     own = [
         f"{sign.field} = {' | '.join(sorted(sign.values)) or (sign.pattern and sign.pattern.pattern)}"
         + (f" with status {' or '.join(map(str, sorted(sign.status)))}" if sign.status else "")

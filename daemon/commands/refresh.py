@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from enum import Enum
 
-from daemon.adapters.mongo.admin.tokens import MongoRegistry, NoSuchToken, Progress
+from daemon.adapters.mongo.admin.tokens import NoSuchToken, Progress, TokenAdmin
 from daemon.commands.support.access import check_targets, open_store, read_settings, stored_id
 from daemon.commands.support.failure import Exit, no_such_token
 from daemon.commands.support.options import Options
@@ -41,16 +41,16 @@ async def _refresh(
 ) -> int:
     output = Output(as_json=options.json)
     async with open_store(settings, reason=options.reason) as access:
-        registry = access.registry
+        admin = access.admin
         targets = [await stored_id(access, target) for target in targets]
         before: dict[str, Progress] = {}
         for target in targets:
             try:
-                before |= await registry.progress(target, withheld=withheld)
+                before |= await admin.progress(target, withheld=withheld)
             except NoSuchToken:
                 raise no_such_token(target) from None
         for target in targets:
-            due = await registry.request_refresh(target, withheld=withheld)
+            due = await admin.request_refresh(target, withheld=withheld)
             if limit is None:
                 kind = "id" if ":" in target else "provider"
                 which = "withheld" if withheld else "active"
@@ -59,7 +59,7 @@ async def _refresh(
         if limit is None:
             _tell_of_resting(before, output)
             return Exit.DONE
-        return await _wait(registry, output, before, limit)
+        return await _wait(admin, output, before, limit)
 
 
 def _tell_of_resting(before: Mapping[str, Progress], output: Output) -> None:
@@ -68,9 +68,7 @@ def _tell_of_resting(before: Mapping[str, Progress], output: Output) -> None:
             output.note(f"{name} is {progress.state}, so it is not refreshed")
 
 
-async def _wait(
-    registry: MongoRegistry, output: Output, before: Mapping[str, Progress], limit: timedelta
-) -> int:
+async def _wait(admin: TokenAdmin, output: Output, before: Mapping[str, Progress], limit: timedelta) -> int:
     """Tell each outcome as it comes. The worst decides: a failure, then an outage."""
     outcomes: list[Outcome] = []
     waiting = dict(before)
@@ -81,7 +79,7 @@ async def _wait(
     try:
         async with asyncio.timeout(limit.total_seconds()):
             while waiting:
-                for name, now in (await registry.progress_of([*waiting][:_LOOKED_AT_ONCE])).items():
+                for name, now in (await admin.progress_of([*waiting][:_LOOKED_AT_ONCE])).items():
                     outcome, told = _outcome(before[name], now)
                     if outcome is not None:
                         outcomes.append(_tell(output, waiting, name, outcome, told))

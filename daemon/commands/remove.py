@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from daemon.adapters.mongo.admin.tokens import MongoRegistry, Wanted
+from daemon.adapters.mongo.admin.tokens import TokenAdmin, Wanted
 from daemon.commands.support.access import open_store, read_settings
 from daemon.commands.support.each_token import do_to_each
 from daemon.commands.support.failure import Exit, Failed
@@ -25,8 +25,8 @@ def remove(
     if confirm is not None and not confirm(f"Forget {told} for good? The grant at the provider lives on."):
         raise Failed("nothing was removed")
 
-    async def deed(registry: MongoRegistry, name: str) -> bool:
-        await registry.remove(name)
+    async def deed(admin: TokenAdmin, name: str) -> bool:
+        await admin.remove(name)
         return True
 
     return asyncio.run(do_to_each(settings, options, names, deed, done="removed", idle=""))
@@ -35,7 +35,7 @@ def remove(
 async def _of_account(settings: Settings, account: str) -> list[str]:
     """The ids of its tokens. Raises Failed if there is none."""
     async with open_store(settings) as access:
-        found = [str(one["_id"]) async for one in access.registry.list(Wanted(account=account))]
+        found = [str(one["_id"]) async for one in access.admin.list(Wanted(account=account))]
     if not found:
         raise Failed(f"no token of account {account} is stored. `refreshd list` shows what is")
     return found

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 
-from daemon.adapters.keyring import Unopenable
+from daemon.adapters.keyring import DecryptionError
 from daemon.adapters.mongo.admin.consents import Refused
 from daemon.adapters.mongo.admin.tokens import SHOWN_FIELDS, NoSuchToken
 from daemon.commands.support.access import (
@@ -40,13 +40,13 @@ async def _show(settings: Settings, options: Options, name: str, reveal: str | N
         name = await stored_id(access, name)
         try:
             if reveal is not None:
-                secret = await access.registry.reveal(name, reveal)
+                secret = await access.admin.reveal(name, reveal)
                 output.exact({"id": name, "field": reveal, "value": secret}, secret)
                 return
-            document = await access.registry.get(name)
+            document = await access.admin.get(name)
         except NoSuchToken:
             raise no_such_token(name) from None
-        except (Refused, Unopenable) as why:
+        except (Refused, DecryptionError) as why:
             raise Failed(f"{name}: {why}") from None
         if output.as_json:
             output.record(record(document, (*SHOWN_FIELDS, "has_refresh_token")))
@@ -56,7 +56,7 @@ async def _show(settings: Settings, options: Options, name: str, reveal: str | N
 
 async def _details(access: Access, document: Mapping[str, object]) -> list[tuple[str, str]]:
     now = access.clock.now()
-    pauses = await access.registry.paused_providers()
+    pauses = await access.admin.paused_providers()
     reason = pauses.get(str(document.get("provider")))
     rows = [
         ("ID", str(document["_id"])),

@@ -23,7 +23,7 @@ class Granted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unread:
+class Unparsed:
     """The operator must act: a success that we can't read whole. `granted` is the part that we can."""
 
     code: str
@@ -82,4 +82,4 @@ class Unavailable:
     rest: timedelta = timedelta(0)
 
 
-Answer = Granted | Unread | Rejected | Misconfigured | Unavailable
+Answer = Granted | Unparsed | Rejected | Misconfigured | Unavailable

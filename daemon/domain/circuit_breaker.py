@@ -15,7 +15,16 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from daemon.domain.answer import Answer, Cause, Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
+from daemon.domain.answer import (
+    Answer,
+    Cause,
+    Concern,
+    Granted,
+    Misconfigured,
+    Rejected,
+    Unavailable,
+    Unparsed,
+)
 from daemon.domain.provider import Provider
 from daemon.domain.token import Token
 from daemon.domain.token_url import NotSendable, fills_host, token_url
@@ -142,7 +151,7 @@ class _Trouble:
 
 
 @dataclass(slots=True, kw_only=True)
-class Brake:
+class CircuitBreaker:
     """What one process has heard of one provider. Instants are boot times.
 
     `proven`: a grant has shown that the client is accepted. `paused`: why nothing but probes is asked; None: it is open.
@@ -225,7 +234,7 @@ def _trouble_of(answer: Answer) -> _Trouble | None:
     match answer:
         case Rejected():
             return _MASS
-        case Unread() | Unavailable(cause=Cause.PAGE):
+        case Unparsed() | Unavailable(cause=Cause.PAGE):
             return _Trouble(Reason.UNPARSED, ALIKE)
         case Misconfigured(concerns=Concern.CLIENT):
             return _Trouble(Reason.WRONG_CLIENT, ALIKE)

@@ -1,7 +1,7 @@
 """When the tokens of a stored response end, under the names that OAuth libraries write.
 
 An application hands over what its library kept: `expiry` (Go, rclone, google-auth), `expiry_date` in milliseconds
-(Google for Node), `expires_on` (Azure, MSAL), `.expires` (ASP.NET), `created_at` beside `expires_in` (Doorkeeper), and
+(Google for Node), `expires_on` (Azure, MSAL), `.expires` (ASP.NET), `created_at` beside `expires_in` (LimitedServer), and
 many more. Names are compared without case and punctuation, and by their parts rather than from a list.
 
 An end that is assumed too late lets a token expire unseen; one that is assumed too early costs one request. So the

@@ -16,8 +16,17 @@ also if it may hold an access token that can't be read (`token_trace` has the ru
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from daemon.domain.answer import Answer, Cause, Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
-from daemon.domain.provider import Definition, Grant, Provider, Rotation, Sign
+from daemon.domain.answer import (
+    Answer,
+    Cause,
+    Concern,
+    Granted,
+    Misconfigured,
+    Rejected,
+    Unavailable,
+    Unparsed,
+)
+from daemon.domain.provider import Definition, ErrorPattern, Grant, Provider, Rotation
 from daemon.domain.refusal import (
     Refusal,
     asks_to_slow_down,
@@ -80,7 +89,7 @@ def read(provider: Provider, token: Token, reply: Reply | NoReply) -> Answer:
     return _withheld(provider, token, reply, parsed) or refused
 
 
-def _granted(provider: Provider, token: Token, reply: Reply, parsed: Parsed) -> Granted | Unread | None:
+def _granted(provider: Provider, token: Token, reply: Reply, parsed: Parsed) -> Granted | Unparsed | None:
     """The grant that a reply holds, whatever its status: thrown away, it would be lost. Of a reply that broke off, only
     one whose refresh token is complete.
     """
@@ -93,7 +102,7 @@ def _granted(provider: Provider, token: Token, reply: Reply, parsed: Parsed) -> 
     }
     rotates = known.grant_of(token.grant) is Grant.REFRESH_TOKEN
     if len(found) > 1:
-        return Unread(code="ambiguous", message=f"HTTP {reply.status} with {len(found)} different grants")
+        return Unparsed(code="ambiguous", message=f"HTTP {reply.status} with {len(found)} different grants")
     for (_, refresh), body in found.items():
         if not parsed.cut or (rotates and refresh):
             return _grant(known, body, rotates=rotates, asked_at=reply.asked_at)
@@ -145,7 +154,7 @@ def _by_standard(
     return _no_grant(reply, parsed, body, later)
 
 
-def _temporary(later: Unavailable, sign: Sign) -> Unavailable:
+def _temporary(later: Unavailable, sign: ErrorPattern) -> Unavailable:
     """A failure that the definition knows to pass. Where it says how long not to ask, it is a throttle."""
     wait = max(sign.wait or NO_WAIT, later.retry_after or NO_WAIT) or None
     return replace(
@@ -189,7 +198,7 @@ def _kind(parsed: Parsed) -> str:
     return "a page" if parsed.is_page else "a text" if parsed.text else "an empty body"
 
 
-def _withheld(provider: Provider, token: Token, reply: Reply, parsed: Parsed) -> Unread | None:
+def _withheld(provider: Provider, token: Token, reply: Reply, parsed: Parsed) -> Unparsed | None:
     """A reply that is no grant and yet may hold the only copy of a token."""
     presented = spellings(
         secret.reveal() for secret in (token.refresh_token, token.access_token) if secret is not None
@@ -199,14 +208,16 @@ def _withheld(provider: Provider, token: Token, reply: Reply, parsed: Parsed) ->
     if rotates and brings_refresh_token(parsed, presented):
         code = "no_grant" if success else "error_with_token"
         what = "no grant that can be read" if success else "an error"
-        return Unread(
+        return Unparsed(
             code=code, message=f"{_status(reply)}: {what}, and a refresh token that is not the old one"
         )
     named = any(is_error(provider.definition, reply.status, body) for body in parsed.objects)
     if not success or named:
         return None
     if may_be_a_grant(parsed, presented, content_type=reply.content_type, size=len(reply.body)):
-        return Unread(code="no_grant", message=f"{_status(reply)} that may hold a token which can't be read")
+        return Unparsed(
+            code="no_grant", message=f"{_status(reply)} that may hold a token which can't be read"
+        )
     return None
 
 
@@ -225,7 +236,7 @@ def _status(reply: Reply) -> str:
     return f"HTTP {reply.status}"
 
 
-def _grant(known: Definition, body: Body, *, rotates: bool, asked_at: datetime) -> Granted | Unread:
+def _grant(known: Definition, body: Body, *, rotates: bool, asked_at: datetime) -> Granted | Unparsed:
     """`rotates`: a refresh token was presented. Nothing else is replaced, so none is looked for then."""
     shape = known.reply
     access = first_text(body, shape.access_token)
@@ -241,7 +252,7 @@ def _grant(known: Definition, body: Body, *, rotates: bool, asked_at: datetime) 
         extra=kept(known, body),
     )
     if is_sender_constrained(granted.token_type):
-        return Unread(
+        return Unparsed(
             code="sender_constrained",
             message=f"the new tokens are bound to a key (token_type {granted.token_type}), which refreshd can't prove to hold",
             granted=granted,
@@ -249,13 +260,13 @@ def _grant(known: Definition, body: Body, *, rotates: bool, asked_at: datetime) 
     if refresh or not rotates:
         return granted
     if holds_refresh_token_elsewhere(body):
-        return Unread(
+        return Unparsed(
             code="refresh_token_elsewhere",
             message="the reply holds a refresh token in a place where the definition does not look",
             granted=granted,
         )
     if known.rotation is Rotation.ALWAYS:
-        return Unread(
+        return Unparsed(
             code="no_refresh_token",
             message="the reply holds no refresh token, although this provider always replaces it",
             granted=granted,

@@ -8,7 +8,9 @@ from daemon.domain.provider import Definition, Grant, Provider
 from daemon.domain.token import FailureKind, State, Token
 from daemon.domain.token_response import ASSUMED_LIFETIME
 
-REST = timedelta(seconds=10)  # at least this between two renewals, but never more than half a lifetime
+MIN_RENEWAL_INTERVAL = timedelta(
+    seconds=10
+)  # at least this between two renewals, but never more than half a lifetime
 SAME_MOMENT = timedelta(seconds=1)  # between an application's two looks at its clock
 RETRY_MARGIN = timedelta(minutes=1)  # a retry comes this long before the refresh token's own end
 
@@ -42,7 +44,7 @@ def first_look(
     early = _is_too_early(known, token, now)
     if early or (token.revision is None and not _is_wish(token, now)):
         due = _planned(provider, token, now=now, chance=chance, timing=timing)
-        return Scheduled(due_at=due) if early or due > now + REST else None
+        return Scheduled(due_at=due) if early or due > now + MIN_RENEWAL_INTERVAL else None
     return None
 
 
@@ -138,17 +140,19 @@ def due_at(
 
     `expires_at - window - jitter`, with `window = min(configured, lifetime / 3)` and `jitter` drawn once by `chance`
     (0 to 1) from at most a tenth of the lifetime; never before half the lifetime or before the definition's
-    `earliest`, never within REST of now (half the lifetime where that is shorter). A refresh token that ends first
-    is used before it ends: its end counts instead, but not within REST of it, where asking again and again would
+    `earliest`, never within MIN_RENEWAL_INTERVAL of now (half the lifetime where that is shorter). A refresh token that ends first
+    is used before it ends: its end counts instead, but not within MIN_RENEWAL_INTERVAL of it, where asking again and again would
     gain nothing.
     """
-    if refresh_expires_at is not None and now + REST < refresh_expires_at < expires_at:
+    if refresh_expires_at is not None and now + MIN_RENEWAL_INTERVAL < refresh_expires_at < expires_at:
         expires_at = refresh_expires_at
     lifetime = max(expires_at - issued_at, timedelta(0))
     window = window_of(provider, lifetime, timing=timing)
     jitter = chance * min(timing.jitter, lifetime / 10)
     lead = min(window + jitter, provider.definition.earliest or lifetime)
-    rest = min(REST, lifetime / 2) or REST  # what comes expired would otherwise be asked for without a pause
+    rest = (
+        min(MIN_RENEWAL_INTERVAL, lifetime / 2) or MIN_RENEWAL_INTERVAL
+    )  # what comes expired would otherwise be asked for without a pause
     return max(expires_at - lead, issued_at + lifetime / 2, now + rest)
 
 

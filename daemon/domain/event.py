@@ -61,7 +61,7 @@ class TokenSuperseded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenUnread:
+class TokenUnparsed:
     token: str
     provider: str
     code: str
@@ -205,7 +205,7 @@ class InternalError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalReplayed:
-    """A reply that outlived a crash or an outage was dealt with: result is recorded, superseded or unread."""
+    """A reply that outlived a crash or an outage was dealt with: result is recorded, superseded or unparsed."""
 
     token: str
     result: str
@@ -227,7 +227,7 @@ Event = (
     | TokenScheduled
     | TokenNeedsReauth
     | TokenSuperseded
-    | TokenUnread
+    | TokenUnparsed
     | TokenStuck
     | TokenUnreadable
     | TokenInDoubt

@@ -7,7 +7,7 @@ a token that is refused for days costs a few requests a day. Close to the provid
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from daemon.domain.answer import Answer, Cause, Granted, Misconfigured, Rejected, Unavailable, Unread
+from daemon.domain.answer import Answer, Cause, Granted, Misconfigured, Rejected, Unavailable, Unparsed
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Withheld
 from daemon.domain.due import Timing, before_the_end, due_at
 from daemon.domain.provider import Definition, Grant, Provider
@@ -66,8 +66,8 @@ def decide(
     match answer:
         case Granted():
             return _renewed(provider, token, answer, asked_at=asked_at, now=now, chance=chance, timing=timing)
-        case Unread(granted=granted):
-            failure = _failure(FailureKind.UNREAD, answer, now)
+        case Unparsed(granted=granted):
+            failure = _failure(FailureKind.UNPARSED, answer, now)
             if granted is None:
                 return Withheld(failure=failure)
             part = _renewed(
@@ -284,6 +284,6 @@ def _rested(known: Definition, wait: timedelta) -> timedelta:
 
 
 def _failure(
-    kind: FailureKind, answer: Unread | Rejected | Misconfigured | Unavailable, now: datetime
+    kind: FailureKind, answer: Unparsed | Rejected | Misconfigured | Unavailable, now: datetime
 ) -> Failure:
     return Failure(kind=kind, code=answer.code, message=answer.message, at=now)

@@ -88,7 +88,7 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sign:
+class ErrorPattern:
     """How one meaning looks in a reply: the text at `field` (a dotted path in the body) is one of `values`, or
     matches `pattern`; where `status` is not empty, the status must be one of them too. `wait` and `doubt` are for
     a temporary failure: not to be asked sooner, and perhaps processed all the same. `tenant` is for a refused client: in
@@ -105,7 +105,7 @@ class Sign:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class ReplyFields:
     """Where a reply holds what: dotted paths, the first that leads to something counts (RFC 6749 §5.1)."""
 
     access_token: tuple[str, ...] = ("access_token",)
@@ -159,7 +159,7 @@ class Definition:
     )  # the standard's parameter -> what it is called here
     params: Mapping[str, str] = field(default_factory=dict)  # more of them, perhaps with variables
     headers: Mapping[str, str] = field(default_factory=dict)
-    reply: Shape = Shape()
+    reply: ReplyFields = ReplyFields()
     access_lifetime: timedelta | None = None  # documented; used where the reply tells none
     expires_in_unit: ExpiryUnit = ExpiryUnit.SECONDS
     refresh_idle: timedelta | None = None  # the refresh token dies when unused for this long
@@ -174,9 +174,9 @@ class Definition:
     confirm_after: timedelta | None = (
         None  # a rejection must be repeated this much later before the grant is dead
     )
-    rejected: tuple[Sign, ...] = ()
-    misconfigured: tuple[Sign, ...] = ()
-    unavailable: tuple[Sign, ...] = ()
+    rejected: tuple[ErrorPattern, ...] = ()
+    misconfigured: tuple[ErrorPattern, ...] = ()
+    unavailable: tuple[ErrorPattern, ...] = ()
     keep: tuple[str, ...] = ()  # reply fields that applications need
     revoke_url: str | None = None
     notes: tuple[str, ...] = ()

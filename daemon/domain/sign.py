@@ -2,19 +2,19 @@
 
 import json
 
-from daemon.domain.provider import Definition, Sign
+from daemon.domain.provider import Definition, ErrorPattern
 from daemon.domain.reply_body import Body
 from daemon.domain.token_response import at_path
 
 LONGEST_TEXT = 500  # characters that a sign's pattern is searched in, so that its cost is bounded
 
 
-def signs_of(known: Definition) -> tuple[tuple[Sign, ...], ...]:
+def signs_of(known: Definition) -> tuple[tuple[ErrorPattern, ...], ...]:
     """All of a definition's signs, the mildest meaning first."""
     return known.unavailable, known.misconfigured, known.rejected
 
 
-def shown(signs: tuple[Sign, ...], status: int, body: Body) -> Sign | None:
+def shown(signs: tuple[ErrorPattern, ...], status: int, body: Body) -> ErrorPattern | None:
     """The first of `signs` that shows."""
     return next((sign for sign in signs if _is_shown(sign, status, body)), None)
 
@@ -35,7 +35,7 @@ def shown_value(known: Definition, status: int, body: Body) -> str:
     return ""
 
 
-def _is_shown(sign: Sign, status: int, body: Body) -> bool:
+def _is_shown(sign: ErrorPattern, status: int, body: Body) -> bool:
     if sign.status and status not in sign.status:
         return False
     value = at_path(body, sign.field)

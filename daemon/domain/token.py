@@ -27,12 +27,20 @@ class FailureKind(StrEnum):
     REJECTED = "rejected"
     MISCONFIGURED = "misconfigured"
     UNAVAILABLE = "unavailable"
-    UNREAD = "unread"
+    UNPARSED = "unparsed"
     IN_DOUBT = "in_doubt"
     UNREADABLE = "unreadable"
     UNCONFIGURED = "unconfigured"
     STUCK = "stuck"  # past its end, and refused for hours: asked ever more rarely
     UNSUPPORTED = "unsupported"  # a sender-constrained grant: refreshd can't prove possession of its key
+
+    @classmethod
+    def _missing_(cls, value: object) -> "FailureKind | None":
+        return cls.UNPARSED if value == UNPARSED_BEFORE else None
+
+
+UNPARSED_BEFORE = "unread"  # the name under which earlier versions stored `unparsed`
+UNPARSED_STORED = (FailureKind.UNPARSED.value, UNPARSED_BEFORE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,14 +10,22 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from daemon.domain.answer import Answer, Cause, Granted, Unavailable
-from daemon.domain.circuit_breaker import Brake, Pause, Reason, alike_by, is_healthy, is_proven, probe_size
+from daemon.domain.circuit_breaker import (
+    CircuitBreaker,
+    Pause,
+    Reason,
+    alike_by,
+    is_healthy,
+    is_proven,
+    probe_size,
+)
 from daemon.domain.claim import Batch, Claim, SetAside, StoreLost
 from daemon.domain.event import InFlight, ProviderPaused, ProviderThrottled
 from daemon.domain.provider import Provider
 from daemon.domain.quarantine import Quarantine
 from daemon.domain.token import Token
-from daemon.refreshing.ports import Clock, Journal, Observe, Pace, Pauses, Store
-from daemon.refreshing.prefetch import Lookahead
+from daemon.refreshing.ports import Clock, Journal, Observe, Pauses, RateLimiter, Store
+from daemon.refreshing.prefetch import Prefetch
 from daemon.refreshing.refresher import Refresher
 from daemon.refreshing.reporting import report, unexpected
 from daemon.refreshing.spare import Spare
@@ -37,7 +45,7 @@ class Lane:
         *,
         store: Store,
         pauses: Pauses,
-        pace: Callable[[Provider], Pace],
+        pace: Callable[[Provider], RateLimiter],
         journal: Journal,
         refresher: Refresher,
         clock: Clock,
@@ -56,7 +64,7 @@ class Lane:
         self._observe = observe
         self._spare = spare or Spare()
         self._granting = False  # the last answer was a grant: only then is more than the share in flight
-        self._brake = Brake()
+        self._breaker = CircuitBreaker()
         self._decided: deque[Reason | None] = (
             deque()
         )  # by the brake, for the replicas to agree on; None: go on
@@ -67,7 +75,7 @@ class Lane:
         self._quarantine = Quarantine(first=BUG_REST, last=LONGEST_BUG_REST)
         self._lost = False  # a result could not be stored: first it is replayed, then more is claimed
         self._claims: deque[Claim] = deque()  # not started yet
-        self._ahead = Lookahead()
+        self._prefetch = Prefetch()
         self._freed = asyncio.Event()
         self._waiting: asyncio.Task[None] | None = None  # for the pace
         self._telling = False
@@ -80,7 +88,7 @@ class Lane:
         if provider == self.provider:
             return
         before, self.provider = self.provider, provider
-        self._brake, self._tried, self._shy = Brake(paused=self._brake.paused), None, True
+        self._breaker, self._tried, self._shy = CircuitBreaker(paused=self._breaker.paused), None, True
         if provider.definition.rate != before.definition.rate:
             self._pace = self._pace_of(provider)
             if self._waiting is not None:
@@ -90,10 +98,10 @@ class Lane:
         """What all replicas have agreed on: a rest, or the end of one."""
         self._pause = pause
         if pause is None:
-            self._brake.release()
-        elif self._brake.paused is not pause.reason:
-            self._brake.rest(pause.reason, self._clock.boot())
-        self._shy = self._shy or self._brake.paused is not None
+            self._breaker.release()
+        elif self._breaker.paused is not pause.reason:
+            self._breaker.rest(pause.reason, self._clock.boot())
+        self._shy = self._shy or self._breaker.paused is not None
 
     async def work(self) -> int:
         """Claim and start all that is due. Returns how many were claimed. Raises StoreLost."""
@@ -103,13 +111,13 @@ class Lane:
         self._shy_until = self._clock.boot() + SHYNESS
         claimed, more = 0, True
         try:
-            if self._brake.paused:
+            if self._breaker.paused:
                 claimed = await self._probe()
-            self._ahead.begin(self._clock.boot())
-            while more and await self._room() and not self._brake.paused:
+            self._prefetch.begin(self._clock.boot())
+            while more and await self._room() and not self._breaker.paused:
                 if (limit := self._allowed()) > 0:
                     batch = await self._store.claim(self.provider, limit=limit, busy=self._busy())
-                    self._ahead.measure(self._clock.boot(), share=self._most)
+                    self._prefetch.measure(self._clock.boot(), share=self._most)
                     self._claims += await self._taken(batch.items)
                     self._fill()
                     claimed += len(batch.items)
@@ -202,7 +210,7 @@ class Lane:
 
     def _allowed(self) -> int:
         """How many may be claimed: as many as can start now, and in a moment."""
-        return self._pace.allows(self._most + self._ahead.count - self._held)
+        return self._pace.allows(self._most + self._prefetch.count - self._held)
 
     @property
     def _most(self) -> int:
@@ -233,7 +241,7 @@ class Lane:
     @property
     def _goes_on(self) -> bool:
         """Whether what is claimed may start. While the provider rests it must not, and waits for nothing."""
-        return self._works and not (self._claims and self._brake.paused)
+        return self._works and not (self._claims and self._breaker.paused)
 
     async def _room(self) -> bool:
         """Wait until a good part of what may be held is free, so that claims come in batches, and the pace allows more.
@@ -242,10 +250,10 @@ class Lane:
         if self._shy and self.in_flight:
             left = max(self._shy_until - self._clock.boot(), timedelta(0))
             await asyncio.wait(self.in_flight.values(), timeout=left.total_seconds())
-            if self._clock.boot() >= self._shy_until and not self._brake.paused:
+            if self._clock.boot() >= self._shy_until and not self._breaker.paused:
                 self._shy = False
         self._fill()
-        while self._goes_on and 2 * self._held > self._most + self._ahead.count:
+        while self._goes_on and 2 * self._held > self._most + self._prefetch.count:
             self._freed.clear()
             await self._freed.wait()
             self._fill()
@@ -324,7 +332,7 @@ class Lane:
             self._failed(claim.token, error)
         finally:
             del self.in_flight[name]
-            self._ahead.finished()
+            self._prefetch.finished()
             self._spare.lend(self.provider.name, self._borrowed)
             self._fill()
             self._freed.set()
@@ -346,14 +354,14 @@ class Lane:
             self._shy = False
         if isinstance(answer, Unavailable) and answer.throttled:
             self._observe(ProviderThrottled(provider=self.provider.name))
-        before, who = self._brake.paused, alike_by(self.provider, token)
-        reason = self._brake.heard(who, answer, healthy=is_healthy(token), now=now)
+        before, who = self._breaker.paused, alike_by(self.provider, token)
+        reason = self._breaker.heard(who, answer, healthy=is_healthy(token), now=now)
         if reason is not None:
             self._shy = True
             self._decided.append(reason)
-        elif before is not None and self._brake.paused is None:
+        elif before is not None and self._breaker.paused is None:
             self._decided.append(None)
-        return self._brake.doubts(now)
+        return self._breaker.doubts(now)
 
     async def agree(self) -> None:
         """Let the other replicas know what the brake decided. Raises StoreLost."""

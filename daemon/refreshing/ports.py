@@ -88,7 +88,7 @@ class Journal(Protocol):
         """The store has confirmed what `entry` led to; drop it soon."""
 
     def retain(self, entry: Entry | Locked, why: str) -> None:
-        """Keep `entry` for people to look at: `unread`, `superseded` or `unusable`.
+        """Keep `entry` for people to look at: `unparsed`, `superseded` or `unusable`.
 
         The first two are done with. An unusable one goes on blocking its token, since its reply may hold the only
         successor of what is stored, and is among the entries to be replayed again.
@@ -132,7 +132,7 @@ class Pauses(Protocol):
         """A fingerprint of our client at `provider`: another one is worth a probe at once."""
 
 
-class Pace(Protocol):
+class RateLimiter(Protocol):
     """How fast one provider may be asked by this process."""
 
     async def ready(self) -> None:

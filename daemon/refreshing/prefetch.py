@@ -6,7 +6,7 @@ AHEAD = timedelta(milliseconds=300)  # the work of so long, at the lane's presen
 MOST_AHEAD = 3  # shares
 
 
-class Lookahead:
+class Prefetch:
     """Follows the speed of one pass. A slow lane claims nothing ahead: what is claimed is nobody else's for a while."""
 
     def __init__(self) -> None:

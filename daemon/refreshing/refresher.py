@@ -17,7 +17,7 @@ from daemon.domain.request import refresh_request
 from daemon.domain.token import Token
 from daemon.domain.token_url import NotSendable
 from daemon.refreshing.ports import Chance, Clock, Endpoint, Journal, Observe, Store, Weigh
-from daemon.refreshing.reporting import brings_successor, told
+from daemon.refreshing.reporting import brings_successor, event_for
 
 LARGE_REPLY = 16 * 1024  # bytes: reading 256 KB may take 50 ms
 
@@ -28,7 +28,7 @@ def believe(_token: Token, _answer: Answer) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class Outcome:
     """What a reply has led to."""
 
     answer: Answer
@@ -36,9 +36,9 @@ class Settled:
     recorded: Recorded
 
     @property
-    def conclusion(self) -> str:
+    def journal_result(self) -> str:
         if isinstance(self.change, Withheld):
-            return "unread"
+            return "unparsed"
         return "recorded" if self.recorded is Recorded.STORED else "superseded"
 
 
@@ -85,13 +85,13 @@ class Refresher:
         )
         return settled.answer
 
-    async def conclude(self, claim: Claim, entry: Entry, weigh: Weigh = believe) -> Settled:
+    async def conclude(self, claim: Claim, entry: Entry, weigh: Weigh = believe) -> Outcome:
         """From a kept reply to the end; also the way of a replay. Raises StoreLost or Unusable; the reply is kept."""
         if not self.providers[claim.token.provider].definition.allows(claim.token.grant):
             raise Unusable(f"the configuration does not allow the grant of {claim.token.id}")
         settled = await self._settle(claim, entry.reply, weigh)
         if isinstance(settled.change, Withheld):
-            self._journal.retain(entry, "unread")
+            self._journal.retain(entry, "unparsed")
         elif settled.recorded is Recorded.SUPERSEDED and brings_successor(settled.change):
             self._journal.retain(entry, "superseded")
         else:
@@ -130,7 +130,7 @@ class Refresher:
             await asyncio.sleep(0)  # noqa: TID251  a turn of the loop, no wait
             return read(provider, token, reply)
 
-    async def _settle(self, claim: Claim, reply: Reply | NoReply, weigh: Weigh) -> Settled:
+    async def _settle(self, claim: Claim, reply: Reply | NoReply, weigh: Weigh) -> Outcome:
         token = claim.token
         provider = self.providers[token.provider]
         answer = await self._read(provider, token, reply)
@@ -148,6 +148,6 @@ class Refresher:
         lived = token.lifetime
         window = None if lived is None else window_of(provider, lived, timing=self._timing)
         self._observe(
-            told(token, change, recorded, asked_at=reply.asked_at, now=self._clock.now(), window=window)
+            event_for(token, change, recorded, asked_at=reply.asked_at, now=self._clock.now(), window=window)
         )
-        return Settled(answer=answer, change=change, recorded=recorded)
+        return Outcome(answer=answer, change=change, recorded=recorded)

@@ -14,7 +14,7 @@ from daemon.domain.event import (
     TokenRenewed,
     TokenStuck,
     TokenSuperseded,
-    TokenUnread,
+    TokenUnparsed,
     TokenUnreadable,
 )
 from daemon.domain.secret import masked
@@ -22,7 +22,7 @@ from daemon.domain.token import FailureKind, Token
 from daemon.refreshing.ports import Observe
 
 
-def told(
+def event_for(
     token: Token,
     change: Change,
     recorded: Recorded,
@@ -85,7 +85,7 @@ def told(
                 failures=change.failures,
             )
         case Withheld(failure=why):
-            return TokenUnread(token=name, provider=provider, code=why.code, message=why.message)
+            return TokenUnparsed(token=name, provider=provider, code=why.code, message=why.message)
         case Scheduled():
             raise ValueError("a token that was only scheduled is no news")
         case _:

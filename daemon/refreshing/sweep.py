@@ -277,6 +277,6 @@ class Sweeper:
             lane = self.lanes[entry.provider]
             settled = await self._refresher.conclude(claim, entry, lane.weigh)
             await lane.agree()
-            return settled.conclusion
+            return settled.journal_result
         self._journal.retain(entry, "superseded")  # the document is gone
         return "superseded"

@@ -16,7 +16,7 @@ from daemon.adapters.telemetry.last_hour import LastHour
 from daemon.adapters.telemetry.log_sampling import SampledLog
 from daemon.adapters.telemetry.metrics import Metrics
 from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
-from daemon.adapters.token_endpoint.rate_limiter import LeakyPace
+from daemon.adapters.token_endpoint.rate_limiter import LeakyBucket
 from daemon.domain.due import Timing
 from daemon.domain.event import Event
 from daemon.domain.provider import Provider
@@ -91,7 +91,7 @@ def assemble(
             provider,
             store=store,
             pauses=pauses,
-            pace=lambda one: LeakyPace(one.definition.rate),
+            pace=lambda one: LeakyBucket(one.definition.rate),
             journal=journal,
             refresher=refresher,
             clock=clock,

@@ -43,7 +43,7 @@ from daemon.runtime.schedule import Schedule
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.state.instance import Instance
 from daemon.runtime.web.server import HealthServer
-from daemon.runtime.web.status import View
+from daemon.runtime.web.status import DaemonStatus
 from daemon.runtime.who import who
 
 COUNT_AGED = "renewals go on; the figures of the whole store grow old until a count succeeds"
@@ -73,7 +73,7 @@ class Daemon:
         self._manager = manager
         self._reload = reload
         self._greet = greet
-        self._view = View(settings, instance=instance.id)
+        self._view = DaemonStatus(settings, instance=instance.id)
         self._schedule = Schedule(failed=self._failed_unexpectedly)
         self._demo = (
             Demo(settings.demo, share=settings.refresh.concurrency) if settings.demo.enabled else None

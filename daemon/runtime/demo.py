@@ -66,6 +66,6 @@ class Demo:
                 "due_at": now + number * self._settings.lifetime / (2 * self._settings.tokens),  # spread out
             }
             first = {"provider": PROVIDER, "account": account, "revision": 0}
-            await mongo.promised(
+            await mongo.guarded(
                 mongo.tokens.update_one({"_id": name}, {"$set": fields, "$setOnInsert": first}, upsert=True)
             )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.adapters.keyring import KeyRing, Unopenable
+from daemon.adapters.keyring import DecryptionError, KeyRing
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "sealed.json").read_text())
 
@@ -27,7 +27,7 @@ def test_every_published_vector_opens(case):
 @pytest.mark.parametrize("case", VECTORS["refused"], ids=lambda case: case["why"])
 def test_every_refused_vector_is_refused(case):
     """Altered, moved, of an unknown key or version, or not canonical: refused, without the secret in the message."""
-    with pytest.raises(Unopenable) as refused:
+    with pytest.raises(DecryptionError) as refused:
         ring_of(case).open(case["sealed"], token_id=case["token_id"], field=case["field"])
     assert "at-1" not in str(refused.value)
 
@@ -40,7 +40,7 @@ def test_what_is_sealed_opens_again_and_never_looks_the_same(text):
     assert ring.open(sealed, token_id="x:1", field="refresh_token") == text
     assert sealed.startswith("v1.b.")
     assert sealed != ring.seal(text, token_id="x:1", field="refresh_token")
-    with pytest.raises(Unopenable):
+    with pytest.raises(DecryptionError):
         ring.open(sealed, token_id="x:2", field="refresh_token")
 
 
@@ -50,7 +50,7 @@ def test_an_older_key_still_opens_and_a_missing_one_is_named():
     sealed = old.seal("s3cret", token_id="x:1", field="access_token")
     both = KeyRing({"a": b"\x01" * 32, "b": b"\x02" * 32}, active="b")
     assert both.open(sealed, token_id="x:1", field="access_token") == "s3cret"
-    with pytest.raises(Unopenable, match="'a', which is not on the key ring"):
+    with pytest.raises(DecryptionError, match="'a', which is not on the key ring"):
         KeyRing({"b": b"\x02" * 32}, active="b").open(sealed, token_id="x:1", field="access_token")
 
 
@@ -58,10 +58,10 @@ def test_anything_but_text_and_ids_with_control_characters_are_refused():
     """A number where sealed text should stand, or an id with a line break, is a refusal and no crash."""
     ring = KeyRing({"a": b"\x01" * 32}, active="a")
     for sealed in (None, 7, b"v1.a.AAAA", {"v1": 1}, "v1.a.AAAA\n"):
-        with pytest.raises(Unopenable):
+        with pytest.raises(DecryptionError):
             ring.open(sealed, token_id="x:1", field="access_token")
     sealed = ring.seal("t", token_id="x:1\ny", field="access_token")
-    with pytest.raises(Unopenable, match="control"):
+    with pytest.raises(DecryptionError, match="control"):
         ring.open(sealed, token_id="x:1\ny", field="access_token")
 
 

@@ -89,11 +89,21 @@ def of_an_earlier_version(path, ring):
             file.execute("update entries set reply = ? where key = ?", (text, key))
 
 
+def test_an_entry_of_an_earlier_version_is_listed_under_todays_name(cli, journal_file):
+    """Earlier versions called `unparsed` `unread`."""
+    keep(journal_file, cli.ring, ("xero:b", None, GRANT, 500), state="unparsed")
+    with closing(sqlite3.connect(journal_file)) as file, file:
+        file.execute("update entries set state = 'unread'")
+    assert [one["state"] for one in cli.run("journal", "list", "--json").lines()] == ["unparsed"]
+    assert cli.run("journal", "discard", "--state", "unparsed", "--yes").code == 0
+    assert states(journal_file) == []
+
+
 def test_list_tells_of_every_entry_and_never_of_a_reply(cli, journal_file):
     """Also of those that are done with, and of those that no key here opens."""
     keep(journal_file, KeyRing({"lost": b"2" * 32}, active="lost"), ("xero:c", None, GRANT, 200))
     keep(journal_file, cli.ring, ("xero:a", None, GRANT, 200))
-    keep(journal_file, cli.ring, ("xero:b", None, GRANT, 500), state="unread")
+    keep(journal_file, cli.ring, ("xero:b", None, GRANT, 500), state="unparsed")
     ran = cli.run("journal", "list", "--json")
     found = [
         (one["entry"], one["token"], one["provider"], one["state"], one["status"]) for one in ran.lines()
@@ -101,12 +111,12 @@ def test_list_tells_of_every_entry_and_never_of_a_reply(cli, journal_file):
     assert found == [
         (1, "xero:c", "xero", "unusable", None),
         (2, "xero:a", "xero", "waiting", 200),
-        (3, "xero:b", "xero", "unread", 500),
+        (3, "xero:b", "xero", "unparsed", 500),
     ]
     assert [one["bytes"] for one in ran.lines()] == sizes(journal_file)
     assert datetime.fromisoformat(ran.lines()[0]["asked_at"]).tzinfo is not None
     people = cli.run("journal", "list")
-    assert all(word in people.out for word in ("xero:a", "unread", "(sealed)"))
+    assert all(word in people.out for word in ("xero:a", "unparsed", "(sealed)"))
     assert "canary" not in ran.out + people.out
 
 
@@ -179,7 +189,7 @@ def test_discard_keeps_its_hands_off_while_a_daemon_runs(cli, database, journal_
 def test_discard_takes_many_by_number_or_all_of_a_provider_or_state(cli, database, journal_file):
     """One audit record for each. Numbers and a choice together, or neither, are wrong usage; none found is no failure."""
     names = ("xero:a", "xero:b", "xero:c", "demo:a", "demo:b")
-    for name, state in zip(names, ("unread", "unread", "waiting", "unread", "superseded"), strict=True):
+    for name, state in zip(names, ("unparsed", "unparsed", "waiting", "unparsed", "superseded"), strict=True):
         keep(journal_file, cli.ring, (name, None, GRANT, 200), state=state)
     for wrong in ((), ("1", "--provider", "xero")):
         assert cli.run("journal", "discard", *wrong, "--yes").code == 2
@@ -189,11 +199,11 @@ def test_discard_takes_many_by_number_or_all_of_a_provider_or_state(cli, databas
         cli.run("journal", "discard", "--provider", "nobody", "--yes").err
         == "The journal has no such entry.\n"
     )
-    ran = cli.run("journal", "discard", "--provider", "xero", "--state", "unread", "--yes", "--json")
+    ran = cli.run("journal", "discard", "--provider", "xero", "--state", "unparsed", "--yes", "--json")
     assert [one["token"] for one in ran.lines()] == ["xero:a", "xero:b"]
-    assert states(journal_file) == [(3, "waiting"), (4, "unread"), (5, "superseded")]
+    assert states(journal_file) == [(3, "waiting"), (4, "unparsed"), (5, "superseded")]
     assert cli.run("journal", "discard", "3", "5", "--yes").code == 0
-    assert cli.run("journal", "discard", "--state", "unread", "--yes").code == 0
+    assert cli.run("journal", "discard", "--state", "unparsed", "--yes").code == 0
     assert states(journal_file) == []
     noted = [one["token"] for one in database.tokens_audit.find({"action": "discard"}).sort("_id")]
     assert noted == ["xero:a", "xero:b", "xero:c", "demo:b", "demo:a"]
@@ -204,12 +214,12 @@ def test_discard_takes_many_by_number_or_all_of_a_provider_or_state(cli, databas
 
 def test_reveal_prints_the_reply_as_it_came_once_it_is_audited(cli, database, journal_file):
     """Status, headers and body, for a grant that nothing here reads; standard error warns, and is no part of it."""
-    keep(journal_file, cli.ring, ("xero:a", None, GRANT, 200), state="unread")
+    keep(journal_file, cli.ring, ("xero:a", None, GRANT, 200), state="unparsed")
     ran = cli.run("journal", "reveal", "1")
     assert (ran.code, "live tokens" in ran.err) == (0, True)
     head, body = ran.out.split("\n\n")
     assert json.loads(body) == GRANT
-    assert "unread reply for xero:a" in head
+    assert "unparsed reply for xero:a" in head
     assert "HTTP 200" in head
     assert "Content-Type: application/json" in head
     audited = database.tokens_audit.find_one()
@@ -225,7 +235,7 @@ def test_reveal_prints_the_reply_as_it_came_once_it_is_audited(cli, database, jo
         "whole",
         "bytes",
     } < ran.json().keys()
-    assert states(journal_file) == [(1, "unread")]
+    assert states(journal_file) == [(1, "unparsed")]
 
 
 def test_reveal_lets_no_reply_steer_the_terminal(cli, database, journal_file):
@@ -275,13 +285,13 @@ def test_replay_brings_the_successor_home_and_leaves_the_file(cli, database, tmp
     before = file.read_bytes()
     ran = cli.run("journal", "replay", str(file), "--json")
     assert (ran.code, ran.err) == (0, "")
-    assert ran.json() == {"file": str(file), "recorded": 1, "superseded": 0, "unread": 0, "unusable": 0}
+    assert ran.json() == {"file": str(file), "recorded": 1, "superseded": 0, "unparsed": 0, "unusable": 0}
     document = database.tokens.find_one()
     opened = cli.ring.open(document["refresh_token"], token_id="xero:a", field="refresh_token")
     assert Secret(opened) == Secret(NEW_REFRESH)
     assert (document["lease"], document["revision"]) == (None, 2)
     assert database.tokens_audit.find_one({"action": "replay"})["token"] == "xero:a"
-    assert cli.run("journal", "replay", str(file)).out == "1 recorded, 0 superseded, 0 unread, 0 unusable\n"
+    assert cli.run("journal", "replay", str(file)).out == "1 recorded, 0 superseded, 0 unparsed, 0 unusable\n"
     assert database.tokens.find_one() == document
     assert file.read_bytes() == before
 
@@ -388,10 +398,10 @@ def test_replay_takes_up_what_was_done_with_only_when_told_to(cli, database, tmp
     """An entry that was unread waits for a definition that knows its reply, and for --all."""
     spent = stored(cli, database)
     file = tmp_path / "x.db"
-    keep(file, cli.ring, ("xero:a", spent, GRANT, 200), state="unread")
+    keep(file, cli.ring, ("xero:a", spent, GRANT, 200), state="unparsed")
     assert cli.run("journal", "replay", str(file), "--json").json()["recorded"] == 0
     assert cli.run("journal", "replay", str(file), "--all", "--json").json()["recorded"] == 1
-    assert states(file) == [(1, "unread")]
+    assert states(file) == [(1, "unparsed")]
 
 
 def test_a_file_that_is_not_there_is_wrong_usage(cli, tmp_path):

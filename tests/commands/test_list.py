@@ -62,7 +62,7 @@ def test_people_read_for_whom_a_due_token_is_held(cli, database):
 
 
 def test_what_other_programs_wrote_does_not_break_the_list_or_the_terminal(cli, database):
-    """Wrong types are shown as such; escape sequences in an id don't reach the terminal."""
+    """InvalidValue types are shown as such; escape sequences in an id don't reach the terminal."""
     database.tokens.insert_many(
         [
             {

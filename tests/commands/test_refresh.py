@@ -38,7 +38,7 @@ def test_what_was_withheld_is_made_due_by_provider_or_id(cli, database):
     for name in ("xero:a", "xero:b", "xero:c", "xero:d"):
         cli.add(name, {"access_token": "t", "refresh_token": name, "expires_in": 3600})
     for name in ("xero:a", "xero:b", "xero:c"):
-        database.tokens.update_one({"_id": name}, {"$set": failed("unread", due_at=None)})
+        database.tokens.update_one({"_id": name}, {"$set": failed("unparsed", due_at=None)})
     database.tokens.update_one({"_id": "xero:c"}, {"$set": {"state": "paused"}})
     before = {document["_id"]: document for document in database.tokens.find()}
     assert cli.run("refresh", "xero:a", "--withheld").out == "xero:a due now: 1 withheld token\n"
@@ -59,10 +59,10 @@ def test_what_was_withheld_is_made_due_by_provider_or_id(cli, database):
         ({"refreshed_at": datetime(2026, 1, 1, tzinfo=UTC), "last_failure": None}, 0, "renewed"),
         (failed("rejected", state="needs_reauth"), 1, "failed"),
         (failed("misconfigured"), 1, "failed"),
-        (failed("unread"), 1, "failed"),
+        (failed("unparsed"), 1, "failed"),
         (failed("unavailable"), 69, "unavailable"),
     ],
-    ids=["renewed", "rejected", "misconfigured", "unread", "unavailable"],
+    ids=["renewed", "rejected", "misconfigured", "unparsed", "unavailable"],
 )
 def test_waiting_ends_with_the_outcome(cli, database, led_to, code, outcome):
     """0 renewed, 1 rejected or misconfigured, 69 unavailable; told as soon as it is known."""

@@ -267,7 +267,7 @@ def test_after_a_401_a_renewal_that_has_happened_meanwhile_is_used_and_none_is_a
     [
         {"state": "needs_reauth", "due_at": None},
         {"state": "paused", "due_at": None},
-        {"last_failure": {"kind": "unread", "code": "unread", "message": "?", "at": NOW}, "due_at": None},
+        {"last_failure": {"kind": "unparsed", "code": "unparsed", "message": "?", "at": NOW}, "due_at": None},
         {"last_failure": {"kind": "unavailable", "code": "429", "message": "slow down", "at": NOW}},
     ],
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from daemon.domain.answer import Answer, Misconfigured, Rejected, Unavailable, Unread
+from daemon.domain.answer import Answer, Misconfigured, Rejected, Unavailable, Unparsed
 from daemon.domain.dialect import read
 from daemon.domain.provider import Provider
 from daemon.domain.reply import Reply
@@ -47,8 +47,8 @@ def kind_of(answer: Answer) -> FailureKind | None:
             return FailureKind.REJECTED
         case Misconfigured():
             return FailureKind.MISCONFIGURED
-        case Unread():
-            return FailureKind.UNREAD
+        case Unparsed():
+            return FailureKind.UNPARSED
         case Unavailable(in_doubt=doubt):
             return FailureKind.IN_DOUBT if doubt else FailureKind.UNAVAILABLE
         case _:

@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon.domain.answer import Cause, Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
+from daemon.domain.answer import Cause, Concern, Granted, Misconfigured, Rejected, Unavailable, Unparsed
 from daemon.domain.circuit_breaker import (
     ALIKE,
     OUTAGES,
     REFUSED,
     REJECTED,
     SUSPICION,
-    Brake,
+    CircuitBreaker,
     Pause,
     Reason,
     is_healthy,
@@ -28,7 +28,7 @@ MINUTE = timedelta(minutes=1)
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 GOOD = Granted(access_token=Secret("a"))
 DEAD = Rejected(code="invalid_grant", message="dead")
-ODD = Unread(code="refresh_token_elsewhere", message="odd")
+ODD = Unparsed(code="refresh_token_elsewhere", message="odd")
 PAGE = Unavailable(code="page", message="a page", in_doubt=True, cause=Cause.PAGE)
 OUT = Unavailable(code="http_503", message="later")
 ALONE = Unavailable(code="account_suspended", message="suspended", cause=Cause.REFUSAL)
@@ -53,14 +53,14 @@ def nothing(count):
 
 def test_a_refused_client_is_a_reason_at_first_if_nothing_was_granted_yet():
     """Every token would be refused; and it is said once."""
-    brake = Brake()
+    brake = CircuitBreaker()
     assert heard(brake, CLIENT, 3) == [Reason.WRONG_CLIENT, None, None]
     assert brake.paused is Reason.WRONG_CLIENT
 
 
 def test_a_client_that_was_accepted_must_be_refused_three_times_in_a_row():
     """It may be one token's foreign client."""
-    brake = Brake()
+    brake = CircuitBreaker()
     heard(brake, GOOD, 1)
     assert heard(brake, CLIENT, 3) == [None, None, Reason.WRONG_CLIENT]
 
@@ -68,7 +68,7 @@ def test_a_client_that_was_accepted_must_be_refused_three_times_in_a_row():
 @pytest.mark.parametrize("answer", [DEAD, ODD, PAGE, OUT, ALONE, PROVIDER])
 def test_only_a_grant_proves_that_the_client_is_accepted(answer):
     """Neither a page nor a rejection does: some providers look at the token first."""
-    brake = Brake()
+    brake = CircuitBreaker()
     heard(brake, answer, 1)
     assert heard(brake, CLIENT, 1) == [Reason.WRONG_CLIENT]
 
@@ -89,21 +89,21 @@ KINDS = pytest.mark.parametrize(
 @KINDS
 def test_so_many_different_healthy_tokens_in_a_row_are_a_reason(answer, enough, reason):
     """One token alone never is, however often it fails."""
-    assert heard(Brake(), answer, enough) == [*nothing(enough - 1), reason]
-    brake = Brake()
+    assert heard(CircuitBreaker(), answer, enough) == [*nothing(enough - 1), reason]
+    brake = CircuitBreaker()
     assert [brake.heard("acme:1", answer, healthy=True, now=START) for _ in range(100)] == nothing(100)
 
 
 @KINDS
 def test_tokens_that_had_failed_before_are_never_a_reason(answer, enough, reason):
     """Each has a trouble of its own, and there may be many."""
-    assert heard(Brake(), answer, 100 * enough, healthy=False) == nothing(100 * enough)
+    assert heard(CircuitBreaker(), answer, 100 * enough, healthy=False) == nothing(100 * enough)
 
 
 @KINDS
 def test_one_grant_between_begins_the_count_again(answer, enough, reason):
     """The others are as many again, and other tokens. A rejection weighs more: four grants outweigh one."""
-    brake = Brake()
+    brake = CircuitBreaker()
     heard(brake, answer, enough - 1)
     for _ in range(4 * enough if answer is DEAD else 1):
         heard(brake, GOOD, 1)
@@ -112,12 +112,12 @@ def test_one_grant_between_begins_the_count_again(answer, enough, reason):
 
 def test_a_mass_of_rejections_is_noticed_though_every_other_token_is_granted():
     """Half of a provider's sessions may be lost; what dies in an ordinary hour is far less."""
-    brake, reasons = Brake(), []
+    brake, reasons = CircuitBreaker(), []
     for n in range(30):
         reasons += heard(brake, DEAD, 1, first=n)
         heard(brake, GOOD, 1)
     assert Reason.REJECTIONS in reasons
-    brake, reasons = Brake(), []
+    brake, reasons = CircuitBreaker(), []
     for n in range(300):
         reasons += heard(brake, DEAD, 1, first=n)
         heard(brake, GOOD, 5)
@@ -127,7 +127,7 @@ def test_a_mass_of_rejections_is_noticed_though_every_other_token_is_granted():
 @pytest.mark.parametrize("answer", [TOKEN, OURS])
 def test_some_answers_say_nothing_of_the_provider(answer):
     """A missing variable or a refused scope, and refreshd's own trouble: neither for a rest nor against one."""
-    brake = Brake()
+    brake = CircuitBreaker()
     assert heard(brake, answer, 100) == nothing(100)
     assert heard(brake, PROVIDER, 2) == [None, None]
     heard(brake, answer, 1)
@@ -136,7 +136,7 @@ def test_some_answers_say_nothing_of_the_provider(answer):
 
 def test_different_troubles_do_not_add_up():
     """They must fail alike; two refusals in different words are two troubles."""
-    brake = Brake()
+    brake = CircuitBreaker()
     for n in range(2):
         assert heard(brake, PAGE, 1, first=n) == [None]
         assert heard(brake, PROVIDER, 1, first=n) == [None]
@@ -147,7 +147,7 @@ def test_different_troubles_do_not_add_up():
 @KINDS
 def test_only_a_grant_ends_a_rest(answer, enough, reason):
     """A probe that fails changes nothing, and afterwards the client must prove itself."""
-    brake = Brake()
+    brake = CircuitBreaker()
     heard(brake, answer, enough)
     for other in (OUT, CLIENT, PROVIDER, TOKEN, PAGE, ODD, DEAD, ALONE, OURS):
         assert heard(brake, other, 1) == [None]
@@ -158,7 +158,7 @@ def test_only_a_grant_ends_a_rest(answer, enough, reason):
 
 def test_a_grant_does_not_end_the_operators_pause():
     """One that was in flight as the operator paused the provider."""
-    brake = Brake()
+    brake = CircuitBreaker()
     brake.rest(Reason.OPERATOR, START)
     heard(brake, GOOD, 1)
     assert brake.paused is Reason.OPERATOR
@@ -168,12 +168,12 @@ def test_a_grant_does_not_end_the_operators_pause():
 @KINDS
 def test_a_suspicion_that_a_probe_disproves_needs_twice_the_evidence_next_time(answer, enough, reason):
     """One customer's tokens that came due together. An hour later it is forgotten."""
-    brake = Brake()
+    brake = CircuitBreaker()
     heard(brake, answer, enough)
     heard(brake, GOOD, 1, now=START + MINUTE)
     again = heard(brake, answer, 2 * enough, first=1000, now=START + 2 * MINUTE)
     assert again == [*nothing(2 * enough - 1), reason]
-    brake = Brake()
+    brake = CircuitBreaker()
     heard(brake, answer, enough)
     heard(brake, GOOD, 1, now=START + MINUTE)
     assert heard(brake, answer, enough, first=1000, now=START + 62 * MINUTE)[-1] is reason
@@ -182,7 +182,7 @@ def test_a_suspicion_that_a_probe_disproves_needs_twice_the_evidence_next_time(a
 @KINDS
 def test_a_rest_that_was_needed_is_no_disproof(answer, enough, reason):
     """It lasted: the provider was in trouble, and may soon be again."""
-    brake = Brake()
+    brake = CircuitBreaker()
     heard(brake, answer, enough)
     heard(brake, GOOD, 1, now=START + 10 * MINUTE)
     assert heard(brake, answer, enough, first=1000, now=START + 11 * MINUTE)[-1] is reason
@@ -190,7 +190,7 @@ def test_a_rest_that_was_needed_is_no_disproof(answer, enough, reason):
 
 def test_nothing_is_believed_while_the_provider_says_it_to_everybody():
     """The seventh rejection in a row is not believed, nor any in the quarter of an hour after the last mass."""
-    brake = Brake()
+    brake = CircuitBreaker()
     heard(brake, DEAD, REJECTED - 1)
     assert not brake.doubts(START)
     heard(brake, DEAD, 1, first=REJECTED)
@@ -203,7 +203,7 @@ def test_nothing_is_believed_while_the_provider_says_it_to_everybody():
 @pytest.mark.parametrize("reason", list(Reason))
 def test_what_a_resting_provider_says_is_doubted(reason):
     """But a wrong client says nothing of tokens, and the operator's pause nothing of the provider."""
-    brake = Brake()
+    brake = CircuitBreaker()
     brake.rest(reason, START)
     assert brake.doubts(START) is (reason not in {Reason.WRONG_CLIENT, Reason.OPERATOR})
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
-from daemon.domain.provider import Definition, ExpiryUnit, Grant, Shape
+from daemon.domain.provider import Definition, ExpiryUnit, Grant, ReplyFields
 from daemon.domain.secret import Secret
 
 RECEIVED = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -184,14 +184,14 @@ def test_what_can_be_renewed_is_taken_to_end(told, grant, body, ends):
     assert consent.expires_at == (RECEIVED + 60 * DAY if ends else None)
 
 
-CAMEL = Shape(
+CAMEL = ReplyFields(
     access_token=("token",),
     refresh_token=("refreshToken",),
     token_type=("tokenType",),
     expires_at=("expiresAt",),
     refresh_expires_in=("refreshTokenExpiresIn",),
 )
-NESTED = Shape(
+NESTED = ReplyFields(
     access_token=("data.accessToken",), refresh_token=("data.refreshToken",), expires_in=("data.expiresIn",)
 )
 
@@ -337,7 +337,7 @@ KEYS = [
 @given(
     st.dictionaries(st.sampled_from(KEYS) | st.text(), ANYTHING),
     st.sampled_from([{}, PAIR, {"refresh_token": "r"}]),
-    st.sampled_from([Shape(), CAMEL, NESTED]),
+    st.sampled_from([ReplyFields(), CAMEL, NESTED]),
 )
 def test_any_object_is_a_consent_or_refused_with_one_sentence(body, sound, shape):
     """Nothing else comes out of it, and no token that was given is lost."""
@@ -376,7 +376,7 @@ ENDS = {
     "ISO with a blank": {"expires_at": "2026-11-01 14:00:00"},
     "an empty one before": {"expires_at": None, "expiry": "2026-11-01T14:00:00Z"},
     "none before": {"expires_at": 0, "expiration": EPOCH},
-    "Doorkeeper": {"created_at": EPOCH - 8000, "expires_in": 8000},
+    "LimitedServer": {"created_at": EPOCH - 8000, "expires_in": 8000},
     "Intuit": {"createdAt": (EPOCH - 7300) * 1000, "expires_in": 7300},
     "Salesforce": {"issued_at": str((EPOCH - 7300) * 1000), "expires_in": 7300},
     "Twurple": {"obtainmentTimestamp": (EPOCH - 7300) * 1000, "expiresIn": 7300},

@@ -12,9 +12,18 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from daemon.domain.answer import Answer, Cause, Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
+from daemon.domain.answer import (
+    Answer,
+    Cause,
+    Concern,
+    Granted,
+    Misconfigured,
+    Rejected,
+    Unavailable,
+    Unparsed,
+)
 from daemon.domain.dialect import read
-from daemon.domain.provider import ExpiryUnit, Grant, Provider, Rotation, Shape, Sign
+from daemon.domain.provider import ErrorPattern, ExpiryUnit, Grant, Provider, ReplyFields, Rotation
 from daemon.domain.reply import NoReply, retry_after
 from daemon.domain.secret import MASK, Secret
 from tests.domain.replies import ACCESS_ONLY, ASKED, GRANT, PLAIN, TOKEN, answer, reply
@@ -106,7 +115,7 @@ def test_without_a_refresh_token_the_old_one_stays():
 def test_a_missing_refresh_token_is_unread_where_one_always_comes():
     """The access token is kept; the spent value must not be presented again."""
     got = answer(ACCESS_ONLY, known={"rotation": Rotation.ALWAYS})
-    assert isinstance(got, Unread)
+    assert isinstance(got, Unparsed)
     assert got.code == "no_refresh_token"
     assert got.granted.access_token == Secret("new-access")
     assert got.granted.refresh_token is None
@@ -131,7 +140,7 @@ def test_a_missing_refresh_token_is_unread_where_one_always_comes():
 def test_a_refresh_token_where_nobody_looks_is_unread(body, rotation):
     """Else it would be lost in silence; the operator mends the definition and the journal has the reply."""
     got = answer(ACCESS_ONLY | body, known={"rotation": rotation})
-    assert isinstance(got, Unread)
+    assert isinstance(got, Unparsed)
     assert got.code == "refresh_token_elsewhere"
     assert got.granted.access_token == Secret("new-access")
 
@@ -230,7 +239,7 @@ def test_a_refresh_token_that_tells_no_end_has_no_known_one():
 
 # ------------------------------------------------------------------------------------------------ shapes
 
-NESTED = Shape(
+NESTED = ReplyFields(
     access_token=("data.access_token",),
     refresh_token=("data.refresh_token",),
     token_type=("data.type",),
@@ -238,10 +247,10 @@ NESTED = Shape(
     expires_in=("data.expires_in",),
     refresh_expires_in=("data.refresh_expires_in",),
 )
-CAMEL = Shape(
+CAMEL = ReplyFields(
     access_token=("token",), refresh_token=("refreshToken",), expires_in=(), expires_at=("expiresAt",)
 )
-OF_TWO = Shape(
+OF_TWO = ReplyFields(
     access_token=("access_token", "authed_user.access_token"),
     refresh_token=("refresh_token", "authed_user.refresh_token"),
     token_type=("token_type", "authed_user.token_type"),
@@ -273,7 +282,7 @@ def test_a_nested_grant_beside_an_error_is_one_too():
     """The error's word against a token that may be the only copy."""
     body = {"data": {"access_token": "a", "refresh_token": "b"}, "error": "invalid_grant"}
     assert isinstance(answer(body, known={"reply": NESTED}), Granted)
-    assert isinstance(answer(body), Unread)
+    assert isinstance(answer(body), Unparsed)
 
 
 def test_other_names_and_an_absolute_end():
@@ -311,7 +320,7 @@ def test_of_two_places_the_first_wins():
 
 def test_a_place_may_lie_in_a_list():
     """A number steps into it; one that is too large leads nowhere."""
-    shape = Shape(access_token=("tokens.1.value", "tokens.0.value"))
+    shape = ReplyFields(access_token=("tokens.1.value", "tokens.0.value"))
     assert answer(
         {"tokens": [{"value": "a"}, {"value": "b"}]}, known={"reply": shape}
     ).access_token == Secret("b")
@@ -323,7 +332,7 @@ def test_a_form_encoded_reply_has_a_shape_too():
     got = answer(
         b"access_token=new-access&expires=5184000",
         content_type="application/x-www-form-urlencoded",
-        known={"reply": Shape(expires_in=("expires_in", "expires")), "grant": Grant.EXCHANGE},
+        known={"reply": ReplyFields(expires_in=("expires_in", "expires")), "grant": Grant.EXCHANGE},
     )
     assert (got.access_token, got.expires_at) == (Secret("new-access"), ASKED + timedelta(days=60))
 
@@ -376,7 +385,7 @@ def test_what_presents_no_refresh_token_never_looks_for_one(grant, stored, more,
 @pytest.mark.parametrize(("grant", "stored"), UNROTATED)
 def test_what_presents_no_refresh_token_is_refused_like_any_other(grant, stored):
     """Meta's code 190 and the standard's invalid_client."""
-    signs = (Sign(field="error.code", values=frozenset({"190"})),)
+    signs = (ErrorPattern(field="error.code", values=frozenset({"190"})),)
     known = {"grant": grant, "grants": CLIENT, "rejected": signs}
     token = replace(TOKEN, grant=stored, refresh_token=None)
     assert isinstance(answer({"error": {"code": 190}}, 400, known=known, token=token), Rejected)
@@ -519,13 +528,13 @@ def test_a_refused_request_leaves_none(status):
 
 SIGNS = {
     "rejected": (
-        Sign(field="status", values=frozenset({"BAD_REFRESH_TOKEN"})),
-        Sign(field="errors.0.resource", pattern=re.compile("^RefreshToken$")),
-        Sign(field="error", values=frozenset({"400"}), status=frozenset({400})),
-        Sign(field="ok", values=frozenset({"false"})),
+        ErrorPattern(field="status", values=frozenset({"BAD_REFRESH_TOKEN"})),
+        ErrorPattern(field="errors.0.resource", pattern=re.compile("^RefreshToken$")),
+        ErrorPattern(field="error", values=frozenset({"400"}), status=frozenset({400})),
+        ErrorPattern(field="ok", values=frozenset({"false"})),
     ),
-    "misconfigured": (Sign(field="error", values=frozenset({"incorrect_client_credentials"})),),
-    "unavailable": (Sign(field="error_description", pattern=re.compile(r"AADSTS50196\b")),),
+    "misconfigured": (ErrorPattern(field="error", values=frozenset({"incorrect_client_credentials"})),),
+    "unavailable": (ErrorPattern(field="error_description", pattern=re.compile(r"AADSTS50196\b")),),
 }
 
 
@@ -566,19 +575,23 @@ def test_a_server_error_by_a_sign_leaves_doubt_as_well():
 
 
 STRAVA = {
-    "rejected": (Sign(field="errors.0.resource", values=frozenset({"RefreshToken"})),),
-    "misconfigured": (Sign(field="errors.0.resource", values=frozenset({"Application"})),),
+    "rejected": (ErrorPattern(field="errors.0.resource", values=frozenset({"RefreshToken"})),),
+    "misconfigured": (ErrorPattern(field="errors.0.resource", values=frozenset({"Application"})),),
 }
 SLACK = {
-    "rejected": (Sign(field="error", values=frozenset({"invalid_refresh_token"})),),
-    "unavailable": (Sign(field="error", values=frozenset({"internal_error", "fatal_error"}), doubt=True),),
+    "rejected": (ErrorPattern(field="error", values=frozenset({"invalid_refresh_token"})),),
+    "unavailable": (
+        ErrorPattern(field="error", values=frozenset({"internal_error", "fatal_error"}), doubt=True),
+    ),
 }
 ZOHO = {
-    "rejected": (Sign(field="error", values=frozenset({"invalid_code"})),),
-    "unavailable": (Sign(field="error", values=frozenset({"Access Denied"}), wait=timedelta(minutes=10)),),
+    "rejected": (ErrorPattern(field="error", values=frozenset({"invalid_code"})),),
+    "unavailable": (
+        ErrorPattern(field="error", values=frozenset({"Access Denied"}), wait=timedelta(minutes=10)),
+    ),
 }
-REDDIT = {"rejected": (Sign(field="error", values=frozenset({"400"}), status=frozenset({400})),)}
-COROS = {"unavailable": (Sign(field="result", pattern=re.compile("^(?!0000$)")),)}
+REDDIT = {"rejected": (ErrorPattern(field="error", values=frozenset({"400"}), status=frozenset({400})),)}
+COROS = {"unavailable": (ErrorPattern(field="result", pattern=re.compile("^(?!0000$)")),)}
 
 
 @pytest.mark.parametrize(
@@ -658,7 +671,7 @@ def test_a_throttle_is_told_from_an_outage(known, body, status, throttled):
 
 def test_a_sign_with_a_status_counts_with_that_status_alone():
     """The same words mean something else elsewhere."""
-    sign = Sign(field="error", values=frozenset({"odd"}), status=frozenset({400, 401}))
+    sign = ErrorPattern(field="error", values=frozenset({"odd"}), status=frozenset({400, 401}))
     known = {"rejected": (sign,)}
     kinds = {status: type(answer({"error": "odd"}, status, known=known)) for status in (200, 400, 401, 403)}
     assert kinds == {200: Unavailable, 400: Rejected, 401: Rejected, 403: Unavailable}
@@ -666,8 +679,8 @@ def test_a_sign_with_a_status_counts_with_that_status_alone():
 
 def test_any_of_several_signs_will_do_and_the_mildest_is_read_first():
     """An outage that also looks dead is an outage; a wrong client condemns no token."""
-    odd = (Sign(field="error", values=frozenset({"odd"})),)
-    other = (Sign(field="error", values=frozenset({"never"})), *odd)
+    odd = (ErrorPattern(field="error", values=frozenset({"odd"})),)
+    other = (ErrorPattern(field="error", values=frozenset({"never"})), *odd)
     assert isinstance(answer({"error": "odd"}, known={"rejected": other}), Rejected)
     assert isinstance(answer({"error": "odd"}, known={"rejected": odd, "misconfigured": odd}), Misconfigured)
     three = {"rejected": odd, "misconfigured": odd, "unavailable": odd}
@@ -830,7 +843,7 @@ PATHS = st.lists(
     st.one_of(NAMES, st.sampled_from(["0", "1", "99", "", "٣", "²", "-1"])), min_size=1, max_size=3
 ).map(".".join)
 SIGN = st.builds(
-    Sign,
+    ErrorPattern,
     field=PATHS,
     values=st.frozensets(st.one_of(st.text(), st.sampled_from(["400", "false", "[]", "odd"])), max_size=3),
     pattern=st.none() | st.sampled_from([re.compile(p) for p in ("", "^x", r"\d+", "(?s).*", r"\Z")]),
@@ -848,7 +861,7 @@ DEFINITION = st.fixed_dictionaries(
     },
     optional={
         **dict.fromkeys(("rejected", "misconfigured", "unavailable"), st.lists(SIGN, max_size=2).map(tuple)),
-        "reply": st.builds(Shape, **dict.fromkeys(Shape.__slots__, PLACES)),
+        "reply": st.builds(ReplyFields, **dict.fromkeys(ReplyFields.__slots__, PLACES)),
         "access_lifetime": st.timedeltas(timedelta(seconds=1), timedelta(days=36_500)),
     },
 )
@@ -882,7 +895,7 @@ def test_any_reply_has_an_answer(body, status, content_type, header, whole, know
         whole=whole,
     )
     assert isinstance(got, Answer)
-    if isinstance(got, Unread) and got.granted is not None:
+    if isinstance(got, Unparsed) and got.granted is not None:
         got = got.granted
     if isinstance(got, Granted):
         assert got.access_token.reveal().encode()

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from daemon.domain.answer import Cause, Concern, Granted, Misconfigured, Rejected, Unavailable, Unread
+from daemon.domain.answer import Cause, Concern, Granted, Misconfigured, Rejected, Unavailable, Unparsed
 from daemon.domain.change import Postponed, Renewed, Retired, Scheduled, Withheld
-from daemon.domain.due import REST, RETRY_MARGIN, Timing, due_at, first_due, first_look
+from daemon.domain.due import MIN_RENEWAL_INTERVAL, RETRY_MARGIN, Timing, due_at, first_due, first_look
 from daemon.domain.policy import (
     BACKOFF_LAST,
     BACKOFF_STUCK,
@@ -137,9 +137,9 @@ def test_no_token_is_due_before_half_its_lifetime():
 def test_no_token_is_due_again_within_ten_seconds():
     """Even when its reply came late or says that it is expired already; half the lifetime where that is shorter."""
     late = ASKED + 55 * MINUTE
-    assert due(HOUR, now=late) == 55 * MINUTE + REST
-    assert due(-HOUR) == REST
-    assert due(timedelta(0)) == REST
+    assert due(HOUR, now=late) == 55 * MINUTE + MIN_RENEWAL_INTERVAL
+    assert due(-HOUR) == MIN_RENEWAL_INTERVAL
+    assert due(timedelta(0)) == MIN_RENEWAL_INTERVAL
     assert due(6 * SECOND, now=ASKED + 3 * SECOND) == 6 * SECOND
 
 
@@ -149,7 +149,7 @@ def test_a_token_is_always_due_in_the_second_half_of_its_life(lifetime, chance, 
     end = issued + lifetime
     when = due_at(provider(), end, issued_at=issued, now=issued, chance=chance, timing=TIMING)
     assert issued + lifetime / 2 <= when < end
-    assert when >= issued + min(REST, lifetime / 2)
+    assert when >= issued + min(MIN_RENEWAL_INTERVAL, lifetime / 2)
 
 
 @given(instants, instants, instants, chances, st.none() | instants)
@@ -165,8 +165,8 @@ def test_a_token_never_rests_shorter_than_it_must(issued, ends, now, chance, ref
         refresh_expires_at=refresh_ends,
     )
     assert when > now
-    if ends - issued >= 2 * REST and refresh_ends is None:
-        assert when >= now + REST
+    if ends - issued >= 2 * MIN_RENEWAL_INTERVAL and refresh_ends is None:
+        assert when >= now + MIN_RENEWAL_INTERVAL
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_refresh_token_that_ends_first_is_used_before_it_ends(refresh_life, af
 @given(lifetimes, lifetimes, chances)
 def test_no_renewal_comes_after_the_refresh_tokens_end(lifetime, refresh_life, chance):
     """But for the last seconds, in which nothing can be gained."""
-    assume(refresh_life > 2 * REST)
+    assume(refresh_life > 2 * MIN_RENEWAL_INTERVAL)
     when = due(lifetime, chance=chance, refresh_expires_at=ASKED + refresh_life)
     assert when < max(refresh_life, timedelta(0))
 
@@ -329,7 +329,7 @@ def test_what_is_put_off_is_asked_for_when_its_time_comes(
         assert planned.due_at > now
         now = planned.due_at
     assert look(token, chance, now=now, **known) is None
-    assert now <= max(NOW + left, NOW - age + (rest or SECOND), NOW) + REST
+    assert now <= max(NOW + left, NOW - age + (rest or SECOND), NOW) + MIN_RENEWAL_INTERVAL
 
 
 def test_a_new_document_that_expires_beyond_the_window_is_scheduled():
@@ -624,7 +624,7 @@ def test_a_renewal_is_due_before_its_refresh_token_ends():
 
 def test_a_grant_that_came_expired_is_not_asked_for_without_pause():
     """A provider whose clock is wrong."""
-    assert decided(replace(GRANTED, expires_at=ASKED - DAY)).due_at == NOW + REST
+    assert decided(replace(GRANTED, expires_at=ASKED - DAY)).due_at == NOW + MIN_RENEWAL_INTERVAL
 
 
 # ------------------------------------------------------------------------------------------------ unread
@@ -632,15 +632,17 @@ def test_a_grant_that_came_expired_is_not_asked_for_without_pause():
 
 def test_an_unread_success_withholds_the_token():
     """Nothing is known of what it brought."""
-    got = decided(Unread(code="no_grant", message="what?"))
-    assert got == Withheld(failure=Failure(kind=FailureKind.UNREAD, code="no_grant", message="what?", at=NOW))
+    got = decided(Unparsed(code="no_grant", message="what?"))
+    assert got == Withheld(
+        failure=Failure(kind=FailureKind.UNPARSED, code="no_grant", message="what?", at=NOW)
+    )
 
 
 def test_the_readable_part_of_an_unread_success_is_recorded():
     """The access token, which is good."""
     part = replace(GRANTED, refresh_token=None)
-    got = decided(Unread(code="no_refresh_token", message="none", granted=part))
-    assert got.failure.kind is FailureKind.UNREAD
+    got = decided(Unparsed(code="no_refresh_token", message="none", granted=part))
+    assert got.failure.kind is FailureKind.UNPARSED
     assert got.renewed.granted == part
     assert got.renewed.successor is None
 
@@ -992,7 +994,7 @@ def test_a_rejection_after_an_adoption_names_whose_journal_may_hold_the_successo
     assert decided(LOST, token=adopted).doubt == Doubt(since=ASKED, tries=2, asker="gone-1")
 
 
-@pytest.mark.parametrize("answer", [OUTAGE, LOST, WRONG, Unread(code="a", message="b")])
+@pytest.mark.parametrize("answer", [OUTAGE, LOST, WRONG, Unparsed(code="a", message="b")])
 @pytest.mark.parametrize("failures", [0, 100])
 def test_nothing_but_a_rejection_retires_a_token(answer, failures):
     """A wrong client secret condemns no token, however often it fails."""

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from daemon.domain.answer import Cause, Concern, Misconfigured, Rejected, Unavailable
-from daemon.domain.provider import Shape, Sign, Variable
+from daemon.domain.provider import ErrorPattern, ReplyFields, Variable
 from daemon.domain.secret import MASK
 from tests.domain.replies import TOKEN, answer
 
@@ -60,7 +60,7 @@ def test_an_errors_name_and_words_are_found_where_providers_put_them(body, code,
 
 def test_a_definition_says_where_an_errors_name_and_words_stand():
     """The name then means what the standard says."""
-    shape = Shape(error_code=("problem.kind",), error_message=("problem.explained", "note"))
+    shape = ReplyFields(error_code=("problem.kind",), error_message=("problem.explained", "note"))
     body = {"problem": {"kind": "invalid_grant", "explained": ""}, "note": "gone", "message": "see there"}
     got = answer(body, 400, known={"reply": shape})
     assert (type(got), got.code, got.message) == (Rejected, "invalid_grant", "gone")
@@ -77,7 +77,9 @@ def test_the_standards_word_in_any_other_place_is_no_verdict(place):
 def test_a_sign_names_the_refusal_that_it_knows():
     """Else an operator reads a status."""
     known = {
-        "rejected": (Sign(field="state.word", values=frozenset({"a_word_that_is_too_long_for_others"})),)
+        "rejected": (
+            ErrorPattern(field="state.word", values=frozenset({"a_word_that_is_too_long_for_others"})),
+        )
     }
     got = answer({"state": {"word": "a_word_that_is_too_long_for_others"}}, 400, known=known)
     assert (type(got), got.code) == (Rejected, "a_word_that_is_too_long_for_others")
@@ -182,7 +184,7 @@ def test_an_error_in_other_words_waits_for_as_long_as_the_provider_wants():
 # ---------------------------------------------------------------- verdicts
 
 DEAD = {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}
-OWN = {"rejected": (Sign(field="error", values=frozenset({"gone"})),)}
+OWN = {"rejected": (ErrorPattern(field="error", values=frozenset({"gone"})),)}
 
 
 @pytest.mark.parametrize(
@@ -220,12 +222,12 @@ def test_a_definitions_verdict_needs_no_status_but_fails_with_an_outages(status,
 
 def test_a_definition_may_name_an_outages_status():
     """Then that is meant."""
-    known = {"rejected": (Sign(field="error", values=frozenset({"gone"}), status=frozenset({503})),)}
+    known = {"rejected": (ErrorPattern(field="error", values=frozenset({"gone"}), status=frozenset({503})),)}
     assert isinstance(answer({"error": "gone"}, 503, known=known), Rejected)
 
 
 @pytest.mark.parametrize(
-    "known", [{}, {"rejected": (Sign(field="error", values=frozenset({"invalid_grant"})),)}]
+    "known", [{}, {"rejected": (ErrorPattern(field="error", values=frozenset({"invalid_grant"})),)}]
 )
 def test_a_verdict_with_a_time_to_come_back_is_none(known):
     """The dead don't come back."""

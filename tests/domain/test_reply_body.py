@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.domain.answer import Granted, Unavailable, Unread
+from daemon.domain.answer import Granted, Unavailable, Unparsed
 from daemon.domain.provider import Rotation
 from daemon.domain.reply_body import LARGEST_TEXT, parse
 from daemon.domain.secret import Secret
@@ -80,14 +80,14 @@ def test_a_grant_is_read_in_any_dress(dress, content_type, status):
 def test_two_different_grants_are_withheld(body):
     """Which one is good can't be known."""
     got = answer(body)
-    assert isinstance(got, Unread)
+    assert isinstance(got, Unparsed)
     assert got.granted is None
 
 
 def test_a_refresh_token_that_is_given_twice_and_differently_is_withheld():
     """The access token is used; a person looks at the reply."""
     got = answer(b'{"access_token":"a","refresh_token":"b","refresh_token":"c"}')
-    assert isinstance(got, Unread)
+    assert isinstance(got, Unparsed)
     assert got.granted.access_token == Secret("a")
     assert got.granted.refresh_token is None
 
@@ -112,13 +112,13 @@ def test_a_grant_that_broke_off_before_that_leaves_doubt(end):
 def test_a_complete_refresh_token_in_half_a_grant_is_withheld():
     """The access token is lost; the refresh token is in the journal, and the old one must rest."""
     got = answer(b'{"refresh_token":"new-refresh","access_token":"new-ac', whole=False)
-    assert isinstance(got, Unread)
+    assert isinstance(got, Unparsed)
 
 
 def test_an_object_inside_something_unreadable_is_not_taken_for_the_reply():
     """It may be anybody's token."""
     got = answer(b'{"user":{"access_token":"theirs","refresh_token":"theirs"},"x":oops}')
-    assert isinstance(got, Unread)
+    assert isinstance(got, Unparsed)
     assert got.granted is None
 
 

@@ -5,7 +5,7 @@ from base64 import urlsafe_b64encode
 
 import pytest
 
-from daemon.domain.answer import Granted, Unread
+from daemon.domain.answer import Granted, Unparsed
 from daemon.domain.secret import Secret
 from daemon.domain.sender_constraint import is_sender_constrained, names_a_key
 from tests.domain.replies import GRANT, answer
@@ -20,7 +20,7 @@ def test_a_reply_with_tokens_that_are_bound_to_a_key_is_withheld(kind):
     """What came is kept whole, since it may be the only copy, and is not presented without a proof."""
     assert is_sender_constrained(kind)
     got = answer(GRANT | {"token_type": kind})
-    assert isinstance(got, Unread)
+    assert isinstance(got, Unparsed)
     assert got.code == "sender_constrained"
     assert (got.granted.access_token, got.granted.refresh_token) == (
         Secret("new-access"),

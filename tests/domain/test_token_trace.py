@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from daemon.domain.answer import Cause, Rejected, Unavailable, Unread
-from daemon.domain.provider import Grant, Rotation, Sign
+from daemon.domain.answer import Cause, Rejected, Unavailable, Unparsed
+from daemon.domain.provider import ErrorPattern, Grant, Rotation
 from tests.domain.replies import answer
 
 LONG = "Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4"
@@ -95,7 +95,7 @@ MAY_HOLD = {
 def test_what_may_hold_a_token_is_withheld(what, known):
     """It may be the only copy: the journal keeps it until somebody has looked."""
     got = answer(MAY_HOLD[what], known=known)
-    assert isinstance(got, Unread)
+    assert isinstance(got, Unparsed)
     assert (got.code, got.granted) == ("no_grant", None)
 
 
@@ -151,8 +151,10 @@ BRINGS = [
 @pytest.mark.parametrize("body", BRINGS)
 def test_an_error_that_brings_a_new_refresh_token_is_withheld(body, status):
     """The old one is spent then, whatever else is said."""
-    got = answer(body, status, known={"rejected": (Sign(field="message", values=frozenset({"slow down"})),)})
-    assert isinstance(got, Unread)
+    got = answer(
+        body, status, known={"rejected": (ErrorPattern(field="message", values=frozenset({"slow down"})),)}
+    )
+    assert isinstance(got, Unparsed)
     assert (got.code, got.granted) == ("error_with_token", None)
     assert NEW not in got.message
 
@@ -163,8 +165,8 @@ def test_an_error_that_brings_a_new_refresh_token_is_withheld(body, status):
 @pytest.mark.parametrize("status", [200, 400])
 def test_a_definitions_own_sign_discards_no_refresh_token(body, status):
     """With an access token beside it, too: the sign says that this is no grant."""
-    known = {"rejected": (Sign(field="ok", values=frozenset({"false"})),)}
-    assert isinstance(answer(body, status, known=known), Unread)
+    known = {"rejected": (ErrorPattern(field="ok", values=frozenset({"false"})),)}
+    assert isinstance(answer(body, status, known=known), Unparsed)
 
 
 @pytest.mark.parametrize(

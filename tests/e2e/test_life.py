@@ -193,7 +193,7 @@ async def test_what_cannot_start_says_why_and_ends_with_its_code(install, sandbo
 
 
 async def test_documents_that_others_spoilt_disturb_nobody(install, mongod, database_name, sandbox):
-    """Wrong types, an unopenable token, an unknown provider, and an undated one, beside a good one: the good one is
+    """InvalidValue types, an unopenable token, an unknown provider, and an undated one, beside a good one: the good one is
     renewed, the others are reported once each, and nothing of theirs is sent or lost."""
     place = install({"sandbox": client_of(sandbox)}, refresh=SOON)
     now = wall_clock.now()

@@ -28,7 +28,7 @@ from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.pauses import MongoPauses
 from daemon.adapters.mongo.store import MongoStore
 from daemon.adapters.mongo.token_document import token_of
-from daemon.adapters.token_endpoint.rate_limiter import LeakyPace
+from daemon.adapters.token_endpoint.rate_limiter import LeakyBucket
 from daemon.domain.claim import Claim, StoreLost
 from daemon.domain.due import Timing
 from daemon.domain.event import Event, InternalError, TokenSuperseded
@@ -312,7 +312,7 @@ class Daemon:
             ACME,
             store=self.store,
             pauses=MongoPauses(mongo, keyring=lambda: RING),
-            pace=lambda one: LeakyPace(one.definition.rate),
+            pace=lambda one: LeakyBucket(one.definition.rate),
             journal=journal,
             refresher=refresher,
             clock=clock,
@@ -393,7 +393,7 @@ async def test_a_consent_at_any_moment_of_a_refresh_is_what_remains(mongod, data
     with capsys.disabled():
         print("\n" + ", ".join(f"{count} {name}" for name, count in figures.items()))
     assert kept.get("superseded", 0) == figures["successors kept"] > 0
-    assert set(kept) <= {"superseded", "unread"}
+    assert set(kept) <= {"superseded", "unparsed"}
     assert figures["interleavings"] >= 1000
     assert figures["superseded"] > figures["interleavings"] / 4
 

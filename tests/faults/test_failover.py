@@ -1,4 +1,4 @@
-"""The primary of three members is lost while the daemon works: the next one knows all that was promised."""
+"""The primary of three members is lost while the daemon works: the next one knows all that was guarded."""
 
 import asyncio
 import random

@@ -5,8 +5,8 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import InvalidBSON
 from hypothesis import strategies as st
 
-from daemon.adapters.keyring import Unopenable
-from daemon.adapters.mongo.token_document import IllTyped, token_of, written
+from daemon.adapters.keyring import DecryptionError
+from daemon.adapters.mongo.token_document import InvalidDocument, token_of, written
 from daemon.domain.dialect import read
 from daemon.domain.due import first_look
 from daemon.domain.policy import decide
@@ -61,7 +61,7 @@ def check(case: dict) -> None:
         return  # nobody can store that
     try:
         one = token_of(stored, RING)
-    except (IllTyped, Unopenable) as why:
+    except (InvalidDocument, DecryptionError) as why:
         assert_hidden(str(why), SENT)
         return
     asked = provider(name)

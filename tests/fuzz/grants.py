@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from hypothesis import strategies as st
 
-from daemon.domain.answer import Granted, Unread
+from daemon.domain.answer import Granted, Unparsed
 from daemon.domain.provider import Grant
 from daemon.domain.reply import Reply
 from tests.domain.replies import ASKED
@@ -114,7 +114,7 @@ def check(case: dict) -> None:
         assert granted.access_token.reveal() == NEW_ACCESS
         assert granted.refresh_token is None or granted.refresh_token.reveal() == NEW_REFRESH
     if _must_be_kept(case, body[:end], rotates=rotates):
-        assert isinstance(answer, Granted | Unread), f"thrown away: {answer}"
+        assert isinstance(answer, Granted | Unparsed), f"thrown away: {answer}"
         if rotates and case["refresh"] and isinstance(answer, Granted):
             assert granted is not None
             assert granted.refresh_token is not None, "the refresh token is thrown away"

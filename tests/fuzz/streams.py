@@ -8,7 +8,7 @@ from daemon.adapters.token_endpoint.response_parser import (
     LARGEST_FRAMING,
     LARGEST_HEAD,
     LARGEST_REPLY,
-    Incoming,
+    ResponseParser,
 )
 from tests.fuzz import cost
 from tests.fuzz.bodies import written
@@ -55,23 +55,23 @@ def check(case: dict) -> None:
     pieces = [came[start:end] for start, end in pairwise(ordered)]
     incoming, used = cost.bounded(lambda: _fed(pieces), cost.REPLY + len(pieces) * cost.PIECE)
     whole, _ = cost.bounded(lambda: _fed([came[:used]]), cost.REPLY)
-    if incoming.broken is None and whole.broken is None:
+    if incoming.connection_error is None and whole.connection_error is None:
         assert _state(incoming) == _state(whole), "the pieces make a difference"
     else:
-        assert not any(one.whole or one.reusable for one in (incoming, whole))
+        assert not any(one.whole or one.keep_alive for one in (incoming, whole))
     assert len(incoming.body) <= LARGEST
     incoming.lost(OSError(104, "reset") if case["lost"] else None)
-    assert incoming.over
+    assert incoming.ended
     assert incoming.settled.is_set()
-    assert not incoming.reusable
-    assert not incoming.whole or len(incoming.body) <= LARGEST_REPLY
+    assert not incoming.keep_alive
+    assert not incoming.complete or len(incoming.body) <= LARGEST_REPLY
 
 
-def _fed(pieces: list[bytes]) -> tuple[Incoming, int]:
+def _fed(pieces: list[bytes]) -> tuple[ResponseParser, int]:
     """A reply that was given `pieces`, and how many bytes it took until it was over."""
-    incoming, used = Incoming(), 0
+    incoming, used = ResponseParser(), 0
     for piece in pieces:
-        if incoming.over:
+        if incoming.ended:
             break
         used += len(piece)
         incoming.feed(piece)
@@ -83,6 +83,6 @@ def _fed(pieces: list[bytes]) -> tuple[Incoming, int]:
     return incoming, used
 
 
-def _state(incoming: Incoming) -> dict:
+def _state(incoming: ResponseParser) -> dict:
     names = ("status", "body", "faulty", "over", "whole", "reusable")
     return {name: getattr(incoming, name) for name in names} | {"headers": [*incoming.headers.items()]}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, assert_never
 
-from daemon.domain.answer import Answer, Granted, Misconfigured, Rejected, Unavailable, Unread
+from daemon.domain.answer import Answer, Granted, Misconfigured, Rejected, Unavailable, Unparsed
 
 DAY = timedelta(days=1)
 TOLD = timedelta(seconds=3000)  # of the sandbox's access tokens here: no provider's documented lifetime
@@ -53,8 +53,8 @@ def told(answer: Answer) -> str:
     match answer:
         case Granted():
             return "Granted"
-        case Unread():
-            return f"Unread {answer.code}"
+        case Unparsed():
+            return f"Unparsed {answer.code}"
         case Rejected():
             return f"Rejected {answer.code}"
         case Misconfigured():

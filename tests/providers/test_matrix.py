@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 
 from daemon.adapters.token_endpoint.response_parser import LARGEST_REPLY
-from daemon.domain.answer import Granted, Misconfigured, Rejected, Unread
+from daemon.domain.answer import Granted, Misconfigured, Rejected, Unparsed
 from daemon.domain.change import Postponed, Renewed, Retired, Withheld
 from daemon.domain.consent import read_consent
 from daemon.domain.reply import Reply
@@ -151,7 +151,7 @@ async def test_without_a_refresh_token_in_the_reply_the_old_one_stays(speaker: S
     check_kept(seen)
     assert seen.opened("access_token", token) == speaker.issued_last(None)
     if speaker.row.always:
-        assert told(seen.answer) == "Unread no_refresh_token"
+        assert told(seen.answer) == "Unparsed no_refresh_token"
         assert isinstance(seen.change, Withheld)
         assert seen.stored["due_at"] is None
     else:
@@ -179,7 +179,7 @@ async def test_what_goes_wrong_is_read_as_expected(speaker: Speaker, situation: 
         token, grant = speaker.consent()
         seen = await speaker.ask(token, wording=number, **fault)
         if situation == "truncated" and seen.holds_refresh_token:
-            assert told(seen.answer) in {"Granted", "Unread no_grant", answer}
+            assert told(seen.answer) in {"Granted", "Unparsed no_grant", answer}
             continue
         assert told(seen.answer) == answer
         if isinstance(seen.answer, Rejected) and row.confirmed is None:
@@ -278,5 +278,5 @@ async def test_a_refused_request_of_two_megabytes_is_no_verdict(speaker: Speaker
     """Neither is what stands at its beginning, since the rest is not read."""
     token, _ = speaker.consent()
     seen = await speaker.ask(token, kind="huge", after_processing=False)
-    assert not isinstance(seen.answer, Granted | Unread | Rejected)
+    assert not isinstance(seen.answer, Granted | Unparsed | Rejected)
     check_kept(seen)

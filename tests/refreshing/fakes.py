@@ -321,7 +321,7 @@ class MemoryPauses:
 
 
 class SetPace:
-    """`refreshing.ports.Pace`: so many may go, until the test allows more."""
+    """`refreshing.ports.RateLimiter`: so many may go, until the test allows more."""
 
     def __init__(self, allowed: int) -> None:
         self.allowed = allowed
@@ -485,7 +485,7 @@ class World:
             clock=self.clock,
             observe=self.observe,
         )
-        lane._shy, lane._brake.proven = shy, not shy
+        lane._shy, lane._breaker.proven = shy, not shy
         return lane
 
     def observe(self, event: Event) -> None:

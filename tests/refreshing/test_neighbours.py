@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.adapters.token_endpoint.rate_limiter import LeakyPace
+from daemon.adapters.token_endpoint.rate_limiter import LeakyBucket
 from daemon.domain.circuit_breaker import OUTAGES, Pause, Reason
 from daemon.domain.claim import StoreLost, Unusable
 from daemon.domain.event import (
@@ -170,9 +170,9 @@ async def test_what_is_claimed_starts_although_the_journal_was_unwritable_for_a_
     put(world, 7)
     world.endpoint.hanging["acme"] = gate = asyncio.Event()
     lane = world.lane(world.providers[0])
-    lane._ahead.begin = lambda now: None
-    lane._ahead.count = 4
-    lane._ahead.measure = lambda now, share: None
+    lane._prefetch.begin = lambda now: None
+    lane._prefetch.count = 4
+    lane._prefetch.measure = lambda now, share: None
     work = asyncio.create_task(lane.work())
     await until(lambda: world.endpoint.in_flight == 4 and lane._claims)
     fill = lane._fill
@@ -385,8 +385,8 @@ async def test_a_reload_with_another_rate_ends_the_wait_for_the_old_one(world):
     )
     world.providers = [provider(definition=slow)]
     lane = world.lane(world.providers[0])
-    lane._pace_of = lambda one: LeakyPace(one.definition.rate)
-    lane._pace = LeakyPace(slow.rate)
+    lane._pace_of = lambda one: LeakyBucket(one.definition.rate)
+    lane._pace = LeakyBucket(slow.rate)
     put(world, 3)
     work = asyncio.create_task(lane.work())
     await until(lambda: len(world.told(TokenRenewed)) == 1)
@@ -401,7 +401,7 @@ async def test_a_reload_without_another_rate_grants_no_second_burst(world):
     """The bucket is as empty as it was."""
     lane = world.lane(world.providers[0])
     before = lane._pace
-    lane._pace_of = lambda one: LeakyPace(one.definition.rate)
+    lane._pace_of = lambda one: LeakyBucket(one.definition.rate)
     lane.use(replace(world.providers[0], share=2))
     assert lane._pace is before
 

@@ -16,7 +16,7 @@ from daemon.domain.event import (
     TokenRenewed,
     TokenScheduled,
     TokenSuperseded,
-    TokenUnread,
+    TokenUnparsed,
 )
 from daemon.domain.provider import Definition, Rotation, Variable
 from daemon.domain.token import FailureKind, State
@@ -97,8 +97,8 @@ async def test_an_unread_success_is_retained_for_people(world):
     world.endpoint.answer = lambda request: answered({"inner": {"refresh_token": "refresh-elsewhere"}})
     await world.refresher.refresh(await world.claim())
     assert world.diary == ["send", "keep acme:1", "record acme:1", "retain acme:1 unread"]
-    assert list(world.journal.retained.values()) == ["unread"]
-    assert len(world.told(TokenUnread)) == 1
+    assert list(world.journal.retained.values()) == ["unparsed"]
+    assert len(world.told(TokenUnparsed)) == 1
     assert world.store.documents["acme:1"].token.due_at is None
 
 
@@ -219,9 +219,9 @@ async def test_a_reply_that_the_disk_refused_is_recorded_all_the_same(world):
     [
         (granted("refresh-1"), False, "recorded"),
         (granted("refresh-1"), True, "superseded"),
-        (answered({"inner": {"refresh_token": "refresh-elsewhere"}}), False, "unread"),
+        (answered({"inner": {"refresh_token": "refresh-elsewhere"}}), False, "unparsed"),
     ],
-    ids=["recorded", "superseded", "unread"],
+    ids=["recorded", "superseded", "unparsed"],
 )
 async def test_a_replay_says_what_became_of_the_reply(world, reply, overtaken, conclusion):
     """The same way as a fresh reply, from the kept entry on."""
@@ -230,7 +230,7 @@ async def test_a_replay_says_what_became_of_the_reply(world, reply, overtaken, c
     entry = await world.journal.keep(claim, reply)
     if overtaken:
         world.store.consent("acme:1")
-    assert (await world.refresher.conclude(claim, entry)).conclusion == conclusion
+    assert (await world.refresher.conclude(claim, entry)).journal_result == conclusion
 
 
 async def test_a_replay_uses_no_grant_that_is_not_allowed(world):
@@ -252,7 +252,7 @@ async def test_a_reply_that_is_concluded_twice_changes_nothing(world):
     entry = await world.journal.keep(claim, granted("refresh-1"))
     await world.refresher.conclude(claim, entry)
     stored = replace(world.store.documents["acme:1"])
-    assert (await world.refresher.conclude(claim, entry)).conclusion == "recorded"
+    assert (await world.refresher.conclude(claim, entry)).journal_result == "recorded"
     assert world.store.documents["acme:1"] == stored
 
 

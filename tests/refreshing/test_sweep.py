@@ -163,9 +163,9 @@ async def test_a_replay_tells_its_result(world):
         "acme:a": "recorded",
         "acme:b": "superseded",
         "acme:c": "superseded",
-        "acme:d": "unread",
+        "acme:d": "unparsed",
     }
-    assert sorted(world.journal.retained.values()) == ["superseded", "superseded", "unread"]
+    assert sorted(world.journal.retained.values()) == ["superseded", "superseded", "unparsed"]
     assert world.journal.tokens == set()
 
 

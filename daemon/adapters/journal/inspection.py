@@ -11,8 +11,9 @@ from pathlib import Path
 
 from daemon.adapters.journal.foreign_file import copy_whole, distrust, require_ours
 from daemon.adapters.journal.journal import JournalDamaged
-from daemon.adapters.journal.row import WAITING, Row, entry_of
-from daemon.adapters.keyring import KeyRing, Unopenable
+from daemon.adapters.journal.row import UNPARSED, WAITING, Row, entry_of
+from daemon.adapters.journal.sql import UNPARSED_BEFORE
+from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.domain.reply import Reply
 
 _BUSY = 5  # seconds: a daemon that opens or closes its journal has it to itself for a moment
@@ -25,7 +26,7 @@ class Listed:
     key: int
     token: str
     provider: str
-    state: str  # waiting | unread | superseded | unusable
+    state: str  # waiting | unparsed | superseded | unusable
     asked_at: str  # RFC 3339
     bytes: int  # of the sealed reply
     status: int | None
@@ -39,7 +40,7 @@ def listed(path: Path, keyring: KeyRing) -> Sequence[Listed]:
 
 
 def revealed(path: Path, key: int, keyring: KeyRing) -> tuple[Listed, Reply] | None:
-    """One entry with its reply; None: it isn't there. Raises JournalDamaged, Unopenable."""
+    """One entry with its reply; None: it isn't there. Raises JournalDamaged, DecryptionError."""
     with _opened(path, "ro") as database:
         found = database.execute("select * from entries where key = ?", (key,)).fetchone()
         row = None if found is None else _typed(found)
@@ -116,13 +117,13 @@ def _listed(row: Row, keyring: KeyRing) -> Listed:
     key, token, provider, _, _, asked_at, sealed, state = row
     try:
         status = entry_of(row, keyring, unbound=True).reply.status
-    except Unopenable:
+    except DecryptionError:
         status = None
     return Listed(
         key=key,
         token=token,
         provider=provider,
-        state=state,
+        state=UNPARSED if state == UNPARSED_BEFORE else state,
         asked_at=asked_at,
         bytes=len(sealed),
         status=status,

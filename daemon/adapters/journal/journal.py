@@ -38,12 +38,13 @@ from daemon.adapters.journal.sql import (
     MARK,
     PENDING,
     PROBE,
+    RENAME,
     RETAINED,
     SCHEMA,
     Statement,
     together,
 )
-from daemon.adapters.keyring import KeyRing, Unopenable
+from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.domain.claim import Claim, StoreLost
 from daemon.domain.journal_entry import Entry
 from daemon.domain.locked import Locked
@@ -233,7 +234,7 @@ class SqliteJournal:
         """Open a row, if it can be opened now."""
         try:
             entry = entry_of(row, self._keyring(), unbound=self._unbound)
-        except Unopenable as why:
+        except DecryptionError as why:
             self._locked[row[0]] = row, locked_of(row, str(why))
             return
         self._locked.pop(entry.key, None)
@@ -277,6 +278,7 @@ class SqliteJournal:
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = full")
             self._database.executescript(SCHEMA)
+            self._database.execute(RENAME)
             for state, *one in self._database.execute(RETAINED):
                 self._retained.add(state, share_of(*one))
             (last,) = self._database.execute("select max(key) from entries").fetchone()

@@ -1,6 +1,6 @@
 """What the entries that are retained for people take of the journal's file, kept as sums.
 
-None of them is deleted to make room: an unread reply may hold the only copy of a refresh token, and which of its bytes
+None of them is deleted to make room: an unparsed reply may hold the only copy of a refresh token, and which of its bytes
 don't is just what nobody could read. So the bound is on the other side. A provider whose retained replies take more than
 `LIMIT` is crowded, and is asked for nothing more until somebody has looked at them. Its requests in flight may exceed
 that once. All other providers go on.

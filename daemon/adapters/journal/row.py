@@ -14,12 +14,12 @@ from base64 import b64decode, b64encode
 from datetime import datetime
 from hashlib import sha256
 
-from daemon.adapters.keyring import KeyRing, Unopenable
+from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.domain.journal_entry import Entry
 from daemon.domain.locked import Locked
 from daemon.domain.reply import Reply
 
-WAITING, UNREAD, SUPERSEDED, UNUSABLE = STATES = ("waiting", "unread", "superseded", "unusable")
+WAITING, UNPARSED, SUPERSEDED, UNUSABLE = STATES = ("waiting", "unparsed", "superseded", "unusable")
 KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FIELD = "journal"  # the key ring's name for these sealed texts
 
@@ -36,20 +36,20 @@ def row_of(entry: Entry, ring: KeyRing) -> Row:
 
 
 def entry_of(row: Row, ring: KeyRing, *, unbound: bool) -> Entry:
-    """The entry in a row. Raises Unopenable: its key is missing, or the row was altered."""
+    """The entry in a row. Raises DecryptionError: its key is missing, or the row was altered."""
     key, token, provider, claim, spent, asked_at, sealed, _ = row
     packed = ring.open(sealed, token_id=token, field=FIELD)
     try:
         bound, spent_field, reply = _unpacked(packed, asked_at=datetime.fromisoformat(asked_at))
     except (ValueError, TypeError):
-        raise Unopenable("it doesn't hold a reply that this version can read") from None
+        raise DecryptionError("it doesn't hold a reply that this version can read") from None
     if bound is None and not unbound:
-        raise Unopenable(
+        raise DecryptionError(
             "an earlier version sealed it, so a change of its row would not show. If nobody else could write to the"
             " file, accept it with --old-entries"
         )
     if bound not in (None, _digest(token, provider, claim, spent, asked_at)):
-        raise Unopenable("its row was altered")
+        raise DecryptionError("its row was altered")
     return Entry(
         key=key,
         token=token,

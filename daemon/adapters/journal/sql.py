@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
 
+UNPARSED_BEFORE = "unread"  # the name that earlier versions wrote for `unparsed`
 SCHEMA = """
 create table if not exists entries (
   key integer primary key,
@@ -11,12 +12,13 @@ create table if not exists entries (
   spent text,               -- the sealed token that was presented
   asked_at text not null,
   reply text not null,      -- sealed, and bound to the columns before it
-  state text not null       -- waiting | unread | superseded | unusable
+  state text not null       -- waiting | unparsed | superseded | unusable
 ) strict;
 create index if not exists superseded on entries (asked_at) where state = 'superseded';
 create table if not exists probe (id integer primary key, at integer not null) strict;
 """
 
+RENAME = "update entries set state = 'unparsed' where state = 'unread'"
 Statement = tuple[str, tuple[object, ...]]
 
 # With each probe: by its index it looks at nothing but superseded entries, of which there are hardly any.
@@ -25,7 +27,7 @@ EXPIRE = (
     " returning provider, substr(reply, 1, 80), length(reply)"
 )
 PENDING = "select * from entries where state in ('waiting', 'unusable') order by key"
-RETAINED = "select state, provider, substr(reply, 1, 80), length(reply) from entries where state in ('unread', 'superseded')"
+RETAINED = "select state, provider, substr(reply, 1, 80), length(reply) from entries where state in ('unparsed', 'superseded')"
 # Or replace: a commit that failed may have been durable all the same, and is then tried again.
 KEEP = "insert or replace into entries values (?, ?, ?, ?, ?, ?, ?, ?)"
 FORGET = "delete from entries where key in (?)"

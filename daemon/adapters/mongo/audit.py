@@ -77,7 +77,7 @@ class Audit:
         }
         key = audit_id or ObjectId()
         written = self._mongo.audit.replace_one({"_id": key}, record, upsert=True)
-        await self._mongo.promised(written)
+        await self._mongo.guarded(written)
         self._log(record)
 
 
@@ -95,7 +95,7 @@ async def records(mongo: Mongo, wanted: Wanted, *, limit: int) -> AsyncIterator[
 
 async def count_records(mongo: Mongo, wanted: Wanted) -> int:
     """How many records there are. Raises StoreLost."""
-    return await mongo.promised(mongo.audit.count_documents(_query(wanted)))
+    return await mongo.guarded(mongo.audit.count_documents(_query(wanted)))
 
 
 def _query(wanted: Wanted) -> dict[str, object]:

@@ -87,7 +87,7 @@ async def update_where(mongo: Mongo, condition: Mapping[str, object], change: Ch
     else:
         mongo.seen()
         return Updated(matched=result.matched_count, refused={})
-    found = await mongo.promised(mongo.tokens.find(condition, {"_id": 1}).to_list())
+    found = await mongo.guarded(mongo.tokens.find(condition, {"_id": 1}).to_list())
     ids = [row["_id"] for row in found if type(row["_id"]) is str]
     matched, refused = 0, dict[str, str]()
     for start in range(0, len(ids), AT_ONCE):

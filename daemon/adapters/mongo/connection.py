@@ -126,7 +126,7 @@ class Mongo:
     async def hello(self) -> Mapping[str, object]:
         """Ask MongoDB who it is and what time it has; the clock follows. Raises StoreLost."""
         asked = self.clock.boot()
-        said: Mapping[str, object] = await self.promised(self._client.admin.command("hello"))
+        said: Mapping[str, object] = await self.guarded(self._client.admin.command("hello"))
         told = said.get("localTime")
         if isinstance(told, datetime):
             self.clock.set_store_time(told.replace(tzinfo=UTC), asked=asked, answered=self.clock.boot())
@@ -137,7 +137,7 @@ class Mongo:
     async def prepare(self) -> bool:
         """Adapt to the deployment and make the index. Returns whether it is a standalone. Raises StoreLost."""
         standalone = await self.adapt()
-        await self.promised(self.tokens.create_indexes([DUE_INDEX]))
+        await self.guarded(self.tokens.create_indexes([DUE_INDEX]))
         return standalone
 
     async def adapt(self) -> bool:
@@ -151,7 +151,7 @@ class Mongo:
             self._client = self._connected()
         return standalone
 
-    async def promised(self, work: Awaitable[Result]) -> Result:
+    async def guarded(self, work: Awaitable[Result]) -> Result:
         """`work`'s result, or StoreLost with a sentence. Tells of a loss and of a return, once each."""
         try:
             result = await work
@@ -194,7 +194,7 @@ class Mongo:
         if isinstance(error, ConfigurationError):
             return self._lost(f"MongoDB can't be reached with this URI: {text}")
         kind = _HUMP.sub(" ", type(error).__name__).lower()  # in words: a long name would be masked
-        return self._lost(f"MongoDB did not answer as promised: {kind}: {text}")
+        return self._lost(f"MongoDB did not answer as guarded: {kind}: {text}")
 
     def _lost(self, message: str) -> StoreLost:
         self._told(up=False, message=message)

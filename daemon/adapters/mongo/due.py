@@ -85,7 +85,7 @@ class DueTokens:
                 return names
             return {row for row in rows if isinstance(row, str)}
 
-        return await self._mongo.promised(found())
+        return await self._mongo.guarded(found())
 
     async def next(self, look: Look) -> tuple[Sequence[Document], bool]:
         """Some from among the oldest; and whether there are more."""
@@ -133,7 +133,7 @@ class DueTokens:
             cursor = await self._mongo.tokens.aggregate(pipeline)
             return await cursor.to_list()
 
-        candidates = await self._mongo.promised(found())
+        candidates = await self._mongo.guarded(found())
         ranks = [one["failures"] for one in candidates]
         order = sorted(range(len(candidates)), key=lambda place: (ranks.index(ranks[place]), self._chance()))
         return [candidates[place] for place in order[: look.limit]]
@@ -156,4 +156,4 @@ class DueTokens:
 
     async def _find(self, query: Mapping[str, object], most: int) -> Sequence[Document]:
         found = self._mongo.tokens.find(query, _LOOKED_AT).sort("due_at", 1)
-        return await self._mongo.promised(found.limit(most).batch_size(most + 1).to_list())
+        return await self._mongo.guarded(found.limit(most).batch_size(most + 1).to_list())

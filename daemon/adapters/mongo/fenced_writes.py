@@ -15,7 +15,7 @@ from pymongo import UpdateOne
 from pymongo.errors import ConnectionFailure, PyMongoError
 
 from daemon.adapters.batcher import Batcher
-from daemon.adapters.keyring import KeyRing, Unopenable
+from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.mongo.bulk import refusals
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.document_limits import LARGE, READABLE
@@ -32,7 +32,7 @@ APART = timedelta(
 SWAPS = 4  # how often a write is swapped onto a document that keeps changing under it, before it is left to a replay
 
 # What tells whether a result is stored already, or may still be; nothing of a document that is too large by now.
-_JUDGED_BY: Mapping[str, object] = {
+_RESOLVED_BY: Mapping[str, object] = {
     **{
         name: {"$cond": [READABLE, f"${name}", "$$REMOVE"]}
         for name in ("state", "access_token", "refresh_token", "lease", "updated_at", "last_failure")
@@ -52,7 +52,7 @@ _FILL = [
     }
 ]
 
-Verdict = Recorded | StoreLost | Unusable
+WriteOutcome = Recorded | StoreLost | Unusable
 
 _RESTING = [State.NEEDS_REAUTH.value, State.PAUSED.value]  # what a record respects
 
@@ -125,15 +125,15 @@ class MongoRecords:
         except PyMongoError as error:
             if isinstance(error, ConnectionFailure):
                 self._mongo.lost(error)  # told now: judging may take as long again to fail
-            return await self._judge(writes)  # ambiguous: what is stored now tells
+            return await self._resolve(writes)  # ambiguous: what is stored now tells
         except (BSONError, OverflowError, ValueError):
-            return await self._sifted(writes)
+            return await self._partitioned(writes)
         self._mongo.seen()
         if result.matched_count == len(operations):
             return [Recorded.STORED] * len(writes)
-        return await self._judge(writes)
+        return await self._resolve(writes)
 
-    async def _sifted(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
+    async def _partitioned(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
         """One of `writes` can't be encoded, and spoils no other's."""
         spoilt = {place: why for place, write in enumerate(writes) if (why := _unwritable(write)) is not None}
         if not spoilt:
@@ -142,44 +142,44 @@ class MongoRecords:
         left = iter(others)
         return [spoilt[place] if place in spoilt else next(left) for place in range(len(writes))]
 
-    async def _judge(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
+    async def _resolve(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
         """Read the documents, and swap each write onto what its own holds now if that is still what we spent."""
-        verdicts: dict[int, Verdict] = {}
+        outcomes: dict[int, WriteOutcome] = {}
         try:
             for _ in range(SWAPS):
-                pending = {place: write for place, write in enumerate(writes) if place not in verdicts}
+                pending = {place: write for place, write in enumerate(writes) if place not in outcomes}
                 if not pending:
                     break
-                verdicts |= await self._judged_once(pending)
+                outcomes |= await self._resolve_once(pending)
             lost = StoreLost("the document keeps changing, or a majority does not confirm; kept for a replay")
         except StoreLost as why:
             lost = why
-        return [verdicts.get(place, lost) for place in range(len(writes))]
+        return [outcomes.get(place, lost) for place in range(len(writes))]
 
-    async def _judged_once(self, pending: Mapping[int, _Write]) -> dict[int, Verdict]:
+    async def _resolve_once(self, pending: Mapping[int, _Write]) -> dict[int, WriteOutcome]:
         """What can be said of `pending` by one reading and one round of swaps. Raises StoreLost."""
         ids = [write.claim.token.id for write in pending.values()]
-        found = await self._mongo.promised(
-            self._mongo.tokens.find({"_id": {"$in": ids}}, _JUDGED_BY).to_list()
+        found = await self._mongo.guarded(
+            self._mongo.tokens.find({"_id": {"$in": ids}}, _RESOLVED_BY).to_list()
         )
         documents = {document["_id"]: document for document in found}
-        verdicts: dict[int, Verdict] = {}
+        outcomes: dict[int, WriteOutcome] = {}
         swaps: dict[int, UpdateOne] = {}
         for place, write in pending.items():
-            verdict: Recorded | Unusable | UpdateOne
+            outcome: Recorded | Unusable | UpdateOne
             try:
-                verdict = self._verdict(documents.get(write.claim.token.id), write)
-            except Unopenable as why:
-                verdict = Unusable(f"what is stored now can't be compared: {why}")
+                outcome = self._outcome(documents.get(write.claim.token.id), write)
+            except DecryptionError as why:
+                outcome = Unusable(f"what is stored now can't be compared: {why}")
             except Exception as why:  # noqa: BLE001  one document must not stop the others
-                verdict = Unusable(f"what is stored now can't be compared: {type(why).__name__}")
-            if isinstance(verdict, UpdateOne):
-                swaps[place] = verdict
+                outcome = Unusable(f"what is stored now can't be compared: {type(why).__name__}")
+            if isinstance(outcome, UpdateOne):
+                swaps[place] = outcome
             else:
-                verdicts[place] = verdict
-        return verdicts | await self._swapped(swaps)
+                outcomes[place] = outcome
+        return outcomes | await self._swapped(swaps)
 
-    async def _swapped(self, swaps: Mapping[int, UpdateOne]) -> dict[int, Verdict]:
+    async def _swapped(self, swaps: Mapping[int, UpdateOne]) -> dict[int, WriteOutcome]:
         """Those whose swap is certain to be stored, or to be refused for ever; of the others a reading tells."""
         if not swaps:
             return {}
@@ -198,8 +198,8 @@ class MongoRecords:
             return {}
         return dict.fromkeys(swaps, Recorded.STORED)
 
-    def _verdict(self, document: Document | None, write: _Write) -> Recorded | Unusable | UpdateOne:
-        """What became of `write`, or how it goes onto the document as it is now. Raises Unopenable."""
+    def _outcome(self, document: Document | None, write: _Write) -> Recorded | Unusable | UpdateOne:
+        """What became of `write`, or how it goes onto the document as it is now. Raises DecryptionError."""
         if document is None:
             return Recorded.SUPERSEDED
         if document["large"]:
@@ -244,7 +244,7 @@ class MongoRecords:
             stored = self._keyring().open(
                 document.get("access_token"), token_id=write.claim.token.id, field="access_token"
             )
-        except Unopenable:
+        except DecryptionError:
             return False
         return renewed is not None and Secret(stored) == renewed.granted.access_token
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 import pymongo
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from daemon.adapters.keyring import KeyRing, Unopenable
+from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.mongo.audit import Audit
 from daemon.adapters.mongo.connection import Mongo, Refusal
 
@@ -100,7 +100,7 @@ async def renew_check_value(mongo: Mongo, ring: KeyRing, key_id: str, audit: Aud
     """Replace the check value by one that this key opens. Audited first. Raises StoreLost."""
     await audit.note("renew_check_value", key_id)
     row = _row(mongo, ring, key_id)
-    await mongo.promised(mongo.keys.replace_one({"_id": key_id}, row, upsert=True))
+    await mongo.guarded(mongo.keys.replace_one({"_id": key_id}, row, upsert=True))
 
 
 def openable(ring: KeyRing, field: str) -> dict[str, object]:
@@ -186,6 +186,6 @@ def _pattern(key_id: str) -> str:
 def _opens(key: KeyRing, sealed: str, name: str, field: str) -> bool:
     try:
         key.open(sealed, token_id=name, field=field)
-    except Unopenable:
+    except DecryptionError:
         return False
     return True

@@ -30,7 +30,7 @@ class MongoPauses:
             "client": self.client_of(provider),
         }
         unless = {"$ifNull": ["$paused", {"$literal": paused}]}
-        await self._mongo.promised(
+        await self._mongo.guarded(
             self._mongo.providers.update_one(
                 {"_id": provider.name}, [{"$set": {"paused": unless}}], upsert=True
             )
@@ -53,13 +53,13 @@ class MongoPauses:
             "paused.next_retry_at": after.next_retry_at,
             "paused.client": self.client_of(provider),
         }
-        result = await self._mongo.promised(self._mongo.providers.update_one(unchanged, {"$set": taken}))
+        result = await self._mongo.guarded(self._mongo.providers.update_one(unchanged, {"$set": taken}))
         return result.matched_count == 1
 
     async def resume(self, provider: Provider) -> None:
         """End the rest, unless it is an operator's."""
         ours = {"_id": provider.name, "paused.reason": {"$ne": Reason.OPERATOR.value}}
-        await self._mongo.promised(self._mongo.providers.update_one(ours, {"$set": {"paused": None}}))
+        await self._mongo.guarded(self._mongo.providers.update_one(ours, {"$set": {"paused": None}}))
 
     def client_of(self, provider: Provider) -> str:
         """What tells our client from another one, and nothing about its secret."""

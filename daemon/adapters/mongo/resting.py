@@ -42,5 +42,5 @@ async def resting(mongo: Mongo, *, above_all: Collection[str] = ()) -> dict[str,
 
 async def _resting(mongo: Mongo, names: Mapping[str, object]) -> dict[str, Pause]:
     query = {"_id": names, "paused": {"$ne": None}}
-    rows = await mongo.promised(mongo.providers.find(query, _BOUNDED).limit(MOST).to_list())
+    rows = await mongo.guarded(mongo.providers.find(query, _BOUNDED).limit(MOST).to_list())
     return {str(row["_id"]): pause_of(row) for row in rows}

@@ -85,7 +85,7 @@ class MongoSetAside:
         if done.matched == len(unfit):
             return items
         names = [one.name for one in unfit]
-        put_off = await self._mongo.promised(
+        put_off = await self._mongo.guarded(
             self._mongo.tokens.find({"_id": {"$in": names}, "due_at": later}, {"_id": 1}).to_list()
         )
         return self._kept_in_mind(items, {row["_id"] for row in put_off})
@@ -93,7 +93,7 @@ class MongoSetAside:
     async def unread(self, names: Sequence[str], why: str, unchanged: Mapping[str, object]) -> list[SetAside]:
         """Set aside without a look at more than who they are and why they were set aside before."""
         query = {"_id": {"$in": list(names)}, **unchanged}
-        found = await self._mongo.promised(self._mongo.tokens.find(query, UNREAD_FIELDS).to_list())
+        found = await self._mongo.guarded(self._mongo.tokens.find(query, UNREAD_FIELDS).to_list())
         return await self.set_aside([Unfit(document=one, why=why, unchanged=unchanged) for one in found])
 
     def refused(self, whys: Mapping[str, str], provider: str) -> list[SetAside]:
@@ -133,7 +133,7 @@ class MongoSetAside:
         now = self._clock.now()
         strangers = {"provider": {"$nin": list(configured)}, "due_at": due(now), **free(now)}
         query = {**strangers, **NAMED, "_id": {"$nin": list(self.quarantine.held(self._clock.boot()))}}
-        found = await self._mongo.promised(
+        found = await self._mongo.guarded(
             self._mongo.tokens.find(query, UNREAD_FIELDS).limit(AT_ONCE).to_list()
         )
         return await self.set_aside(
@@ -159,7 +159,7 @@ class MongoSetAside:
             except ExecutionTimeout:  # so much is due that this must wait
                 return []
 
-        items, named = [], await self._mongo.promised(rows())
+        items, named = [], await self._mongo.guarded(rows())
         took = self._clock.boot() - begun
         self._nameless_at = begun + max(NAMELESS_EVERY, NAMELESS_SHARE * took)
         for row in named:

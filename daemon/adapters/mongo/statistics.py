@@ -27,7 +27,7 @@ from daemon.adapters.mongo.time_limit import TooSlow, within
 from daemon.adapters.mongo.token_document import failure_of
 from daemon.domain.event import TokenEnding, TokenHeld
 from daemon.domain.statistics import DUE_STEP, DUE_STEPS, Due, FailedToken, Upcoming, Whole
-from daemon.domain.token import FailureKind, State
+from daemon.domain.token import UNPARSED_STORED, State
 
 REPAIRED_AT_ONCE = 1000
 # Ten million documents are read in one or two minutes, as many keys of the index in half of one.
@@ -110,7 +110,7 @@ async def repair_undated(mongo: Mongo, *, limit: int = REPAIRED_AT_ONCE) -> list
     undated = {
         "state": State.ACTIVE.value,
         "refresh_token": {"$type": "string"},
-        "last_failure.kind": {"$ne": FailureKind.UNREAD.value},
+        "last_failure.kind": {"$nin": UNPARSED_STORED},
         "$expr": {"$not": [is_usable("$due_at")]},
     }
     rows = await within(

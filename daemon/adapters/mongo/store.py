@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from uuid import uuid4
 
-from daemon.adapters.keyring import KeyRing, Unopenable
+from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.mongo.bulk import Update, Updated, update_each
 from daemon.adapters.mongo.clock_steps import ClockSteps
 from daemon.adapters.mongo.connection import Mongo, due
@@ -23,7 +23,7 @@ from daemon.adapters.mongo.set_aside import TOO_LARGE, MongoSetAside, Unfit
 from daemon.adapters.mongo.token_document import (
     CLAIMED_FIELDS,
     Document,
-    IllTyped,
+    InvalidDocument,
     allowed_token,
     presented_field,
     standing_of,
@@ -167,13 +167,13 @@ class MongoStore:
         """What is really ours. What can't be used is set aside, whatever is wrong with it, and given back."""
         ours = {"_id": {"$in": list(names)}, "lease.claim": claim_id, "$expr": READABLE}
         found = self._mongo.tokens.find(ours, _fields_of(look.provider)).batch_size(len(names) + 1)
-        documents = await self._mongo.promised(found.to_list())
+        documents = await self._mongo.guarded(found.to_list())
         claims: list[Claim] = []
         unfit: list[Unfit] = []
         for document in documents:
             try:
                 claims.append(self._opened(look, document, claim_id))
-            except (IllTyped, Unopenable) as why:
+            except (InvalidDocument, DecryptionError) as why:
                 unfit.append(_unfit(document, claim_id, str(why)))
             except Exception as why:  # noqa: BLE001  one document must not stop the others
                 unfit.append(_unfit(document, claim_id, f"it can't be read: {type(why).__name__}"))
@@ -238,7 +238,7 @@ class MongoStore:
         """What is stored under these ids now, sealed."""
         query = {"_id": {"$in": list(tokens)}, "$expr": READABLE}
         fields = dict.fromkeys(("issued_at", "refresh_token", "access_token"), 1)
-        found = await self._mongo.promised(self._mongo.tokens.find(query, fields).to_list())
+        found = await self._mongo.guarded(self._mongo.tokens.find(query, fields).to_list())
         return {str(document["_id"]): standing_of(document) for document in found}
 
     async def record(self, claim: Claim, change: Change) -> Recorded:
@@ -253,16 +253,16 @@ class MongoStore:
 
     async def recall(self, entry: Entry) -> Claim | None:
         """The token as it is stored now, but holding what the entry's request presented."""
-        tokens, promised = self._mongo.tokens, self._mongo.promised
+        tokens, guarded = self._mongo.tokens, self._mongo.guarded
         query = {"_id": entry.token, "$expr": READABLE}
-        document = await promised(tokens.find_one(query, CLAIMED_FIELDS))
+        document = await guarded(tokens.find_one(query, CLAIMED_FIELDS))
         if document is None:
-            if await promised(tokens.find_one({"_id": entry.token}, {"_id": 1})) is None:
+            if await guarded(tokens.find_one({"_id": entry.token}, {"_id": 1})) is None:
                 return None
             raise Unusable(TOO_LARGE)
         try:
             token = token_of({**document, entry.spent_field: entry.spent}, self._keyring())
-        except (IllTyped, Unopenable) as why:
+        except (InvalidDocument, DecryptionError) as why:
             raise Unusable(str(why)) from None
         return Claim(
             token=token,

@@ -15,7 +15,7 @@ from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled,
 from daemon.domain.locked import Standing
 from daemon.domain.provider import Grant, Provider
 from daemon.domain.secret import Secret
-from daemon.domain.token import Doubt, Failure, FailureKind, State, Token, token_id
+from daemon.domain.token import UNPARSED_BEFORE, Doubt, Failure, FailureKind, State, Token, token_id
 
 Document = Mapping[str, object]
 T = TypeVar("T")
@@ -24,7 +24,7 @@ _FIRST, _LAST = (
     datetime(9000, 1, 1, tzinfo=UTC),
 )  # of the dates to reckon with
 _STATES = frozenset(State)
-_KINDS = frozenset(FailureKind)
+_KINDS = frozenset({*FailureKind, UNPARSED_BEFORE})
 LONGEST_MESSAGE = 300
 _SAID: dict[type, str] = {str: "text", int: "whole number", datetime: "date"}
 
@@ -69,7 +69,7 @@ def standing_of(document: Document) -> Standing:
     )
 
 
-class IllTyped(ValueError):
+class InvalidDocument(ValueError):
     """A document that is not as it must be. The text names the field, and holds no value of it."""
 
 
@@ -83,20 +83,20 @@ class Written:
 
 
 def token_of(document: Document, keyring: KeyRing) -> Token:
-    """The token in `document`, its refresh token opened. Raises IllTyped or Unopenable."""
+    """The token in `document`, its refresh token opened. Raises InvalidDocument or DecryptionError."""
     name = _typed(document, "_id", str)
     provider = _typed(document, "provider", str)
     account = _typed(document, "account", str)
     try:
         matches = token_id(provider, account) == name
     except ValueError:
-        raise IllTyped("provider or account is not as it must be") from None
+        raise InvalidDocument("provider or account is not as it must be") from None
     if not matches:
-        raise IllTyped("_id is not '<provider>:<account>' of this document")
+        raise InvalidDocument("_id is not '<provider>:<account>' of this document")
     sealed = _optional(document, "refresh_token", str)
     state = _optional(document, "state", str)
     if state not in _STATES:
-        raise IllTyped("state is not one of active, needs_reauth and paused")
+        raise InvalidDocument("state is not one of active, needs_reauth and paused")
     return Token(
         id=name,
         provider=provider,
@@ -122,11 +122,11 @@ def token_of(document: Document, keyring: KeyRing) -> Token:
 
 
 def allowed_token(document: Document, keyring: KeyRing, provider: Provider) -> Token:
-    """The token in `document`, if `provider` allows the grant that it names. Raises IllTyped or Unopenable."""
+    """The token in `document`, if `provider` allows the grant that it names. Raises InvalidDocument or DecryptionError."""
     token = token_of(document, keyring)
     if not provider.definition.allows(token.grant):
         named = token.grant if token.grant in set(Grant) else "another grant"
-        raise IllTyped(
+        raise InvalidDocument(
             f"grant: it names {named}, and the configuration of {provider.name} does not allow that"
         )
     return token
@@ -248,7 +248,7 @@ def _typed(document: Document, name: str, kind: type[T]) -> T:
     value = document.get(name)
     if type(value) is kind or _is(value, kind):  # the first is the short way: it holds for nearly every field
         return value
-    raise IllTyped(f"{name} is not a {_SAID.get(kind, kind.__name__)}")
+    raise InvalidDocument(f"{name} is not a {_SAID.get(kind, kind.__name__)}")
 
 
 def _is(value: object, kind: type[T]) -> TypeGuard[T]:
@@ -285,7 +285,7 @@ def _as_stored(at: datetime) -> datetime:
 def _vars(document: Document) -> dict[str, str]:
     stored = document.get("vars") or {}
     if not isinstance(stored, Mapping) or not all(_is(value, str) for value in stored.values()):
-        raise IllTyped("vars is not an object of texts")
+        raise InvalidDocument("vars is not an object of texts")
     return {str(name): value for name, value in stored.items()}
 
 

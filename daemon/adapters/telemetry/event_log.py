@@ -42,7 +42,7 @@ from daemon.domain.event import (
     TokenScheduled,
     TokenStuck,
     TokenSuperseded,
-    TokenUnread,
+    TokenUnparsed,
     TokenUnreadable,
 )
 from daemon.domain.secret import Secret, masked
@@ -218,8 +218,8 @@ def _line(event: Event) -> _Line | None:  # noqa: C901, PLR0911, PLR0912  one ca
             return "error", "token.needs_reauth", _failed(event, failures=event.failures)
         case TokenSuperseded():
             return "warning", "token.superseded", _about(event, successor=event.successor)
-        case TokenUnread():
-            return "error", "token.unread", _about(event, code=event.code, message=event.message)
+        case TokenUnparsed():
+            return "error", "token.unparsed", _about(event, code=event.code, message=event.message)
         case TokenStuck():
             return "warning", "token.stuck", _stuck(event)
         case TokenUnreadable():
@@ -284,7 +284,7 @@ def _about(
     event: TokenPostponed
     | TokenNeedsReauth
     | TokenSuperseded
-    | TokenUnread
+    | TokenUnparsed
     | TokenStuck
     | TokenInDoubt
     | TokenHeld

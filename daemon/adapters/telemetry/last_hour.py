@@ -13,7 +13,7 @@ from daemon.domain.event import (
     TokenRenewed,
     TokenStuck,
     TokenSuperseded,
-    TokenUnread,
+    TokenUnparsed,
     TokenUnreadable,
 )
 
@@ -61,8 +61,8 @@ class LastHour:
                 self._minute().outcomes["in_doubt"] += 1
             case TokenStuck():
                 self._minute().outcomes["stuck"] += 1
-            case TokenUnread():
-                self._minute().outcomes["unread"] += 1
+            case TokenUnparsed():
+                self._minute().outcomes["unparsed"] += 1
             case TokenPostponed() | TokenNeedsReauth() | TokenUnreadable():
                 self._minute().outcomes[event.kind.value] += 1
             case _:

@@ -50,15 +50,15 @@ from daemon.domain.event import (
     TokenScheduled,
     TokenStuck,
     TokenSuperseded,
-    TokenUnread,
+    TokenUnparsed,
     TokenUnreadable,
 )
 from daemon.domain.statistics import Statistics
 from daemon.domain.token import FailureKind
 
-OUTCOMES = ("renewed", "unread", "rejected", "misconfigured", "unavailable", "superseded", "unreadable")
+OUTCOMES = ("renewed", "unparsed", "rejected", "misconfigured", "unavailable", "superseded", "unreadable")
 PAUSE_REASONS = tuple(reason.value for reason in Reason)
-REPLAY_RESULTS = ("recorded", "superseded", "unread")
+REPLAY_RESULTS = ("recorded", "superseded", "unparsed")
 WHERES = (
     "refresh",
     "lane",
@@ -74,7 +74,7 @@ WHERES = (
     "http",
     "loop",
 )  # else `unknown`: a series that starts at its first error is no increase
-JOURNAL_STATES = ("waiting", "unread", "superseded", "unusable")
+JOURNAL_STATES = ("waiting", "unparsed", "superseded", "unusable")
 # Older figures would pass for today's. Ten million tokens are counted about once an hour, which is shown for up to two.
 COUNT_KEPT, LOOK_KEPT = timedelta(hours=6), timedelta(hours=1)
 LEAD_BUCKETS = (0.0, 15.0, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 600.0)
@@ -84,7 +84,7 @@ _OUTCOME_OF = {
     FailureKind.REJECTED: "rejected",
     FailureKind.MISCONFIGURED: "misconfigured",
     FailureKind.UNAVAILABLE: "unavailable",
-    FailureKind.UNREAD: "unread",
+    FailureKind.UNPARSED: "unparsed",
     FailureKind.IN_DOUBT: "unavailable",
     FailureKind.UNREADABLE: "unreadable",
     FailureKind.UNCONFIGURED: "unreadable",
@@ -198,8 +198,8 @@ class Metrics(Collector):
                 self._ended(event.provider, "rejected")
             case TokenSuperseded():
                 self._ended(event.provider, "superseded")
-            case TokenUnread():
-                self._ended(event.provider, "unread")
+            case TokenUnparsed():
+                self._ended(event.provider, "unparsed")
             case TokenStuck():
                 self._ended(event.provider, "unavailable")
             case TokenUnreadable():

@@ -20,7 +20,7 @@ from aiohttp.tracing import Trace
 from yarl import URL
 
 from daemon.adapters.egress.names import Names
-from daemon.adapters.token_endpoint.protocol import Line, Turns
+from daemon.adapters.token_endpoint.protocol import ProviderProtocol, Turns
 
 
 class PrivateAddress(OSError):
@@ -45,7 +45,7 @@ class Destination(aiohttp.ClientRequest):
 
 
 class Connector(aiohttp.TCPConnector):
-    """Connections, each a `Line`. How many there are is the caller's business."""
+    """Connections, each a `ProviderProtocol`. How many there are is the caller's business."""
 
     def __init__(
         self, *, timeout: timedelta, tls: ssl.SSLContext, names: Names, allows: Callable[[str], bool] | None
@@ -61,7 +61,7 @@ class Connector(aiohttp.TCPConnector):
             socket_factory=lambda address: _socket(address, timeout=timeout, allows=allows),
         )
         self._names = names
-        self._factory = partial(Line, self._loop, Turns(self._loop))  # type: ignore[assignment]  # aiohttp has no other way
+        self._factory = partial(ProviderProtocol, self._loop, Turns(self._loop))  # type: ignore[assignment]  # aiohttp has no other way
 
     async def _create_connection(
         self,

@@ -30,7 +30,7 @@ from daemon.adapters.egress.public_addresses import is_private_literal, is_publi
 from daemon.adapters.egress.tls import client_context
 from daemon.adapters.token_endpoint.connector import Connector, Destination, PrivateAddress
 from daemon.adapters.token_endpoint.exchange import Exchange, message_of
-from daemon.adapters.token_endpoint.no_reply import failed
+from daemon.adapters.token_endpoint.no_reply import no_reply_for
 from daemon.domain.answer import Concern
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
@@ -170,7 +170,7 @@ class TokenEndpoint:
             error = why
         finally:
             exchange.end()
-        return exchange.reply(asked_at) or failed(error, sent=exchange.sent, asked_at=asked_at)
+        return exchange.reply(asked_at) or no_reply_for(error, sent=exchange.sent, asked_at=asked_at)
 
     def _obstacle(self, deadline: timedelta) -> _Told | None:
         if self._clock.boot() >= deadline:

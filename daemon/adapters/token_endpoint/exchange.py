@@ -3,9 +3,9 @@
 aiohttp connects, speaks TLS, goes through proxies and keeps connections for the next request. Its session is left out:
 the request is written here, in one piece, so that whoever calls can check whatever must be true with nothing awaited
 between the check and the write, nothing is ever repeated, and a request costs half the CPU. So is its parser: see
-`incoming`.
+`response`.
 
-Of the parts used, aiohttp documents `connect` and `Connection`; the connection's protocol (our `Line`) it does not. That
+Of the parts used, aiohttp documents `connect` and `Connection`; the connection's protocol (our `ProviderProtocol`) it does not. That
 it does what is needed here is for tests/adapters/token_endpoint/test_endpoint.py to say, with every new version.
 """
 
@@ -17,8 +17,13 @@ from aiohttp.connector import Connection
 from multidict import CIMultiDict
 from yarl import URL
 
-from daemon.adapters.token_endpoint.protocol import Line
-from daemon.adapters.token_endpoint.response_parser import LARGEST_REPLY, ORDINARY_REPLY, Incoming, NotHttp
+from daemon.adapters.token_endpoint.protocol import ProviderProtocol
+from daemon.adapters.token_endpoint.response_parser import (
+    LARGEST_REPLY,
+    ORDINARY_REPLY,
+    NotHttp,
+    ResponseParser,
+)
 from daemon.domain.reply import Reply
 from daemon.domain.request import Request
 
@@ -48,13 +53,13 @@ class Exchange:
 
     def __init__(self) -> None:
         self.connection: Connection | None = None
-        self._line: Line | None = None  # once the request was written
-        self._incoming: Incoming | None = None  # the reply to it
+        self._line: ProviderProtocol | None = None  # once the request was written
+        self._response: ResponseParser | None = None  # the reply to it
 
     @property
     def sent(self) -> bool:
         """The provider may have the request."""
-        return self._incoming is not None
+        return self._response is not None
 
     def write(self, message: bytes) -> None:
         """Hand all of `message` to the system. Raises ClientConnectionError where the connection is gone already, or the
@@ -62,31 +67,31 @@ class Exchange:
         """
         line = self.connection and self.connection.protocol
         if (
-            not isinstance(line, Line)
+            not isinstance(line, ProviderProtocol)
             or line.transport is None
             or line.transport.is_closing()
             or line.should_close
         ):
             raise aiohttp.ClientConnectionError
-        self._line, self._incoming = line, line.listen()
+        self._line, self._response = line, line.listen()
         line.transport.write(message)
 
     async def read(self) -> None:
         """All of it, or what is left of it. Raises ClientError or OSError where that is no reply; what came before this is
         cancelled remains.
         """
-        line, incoming = self._line, self._incoming
-        if line is None or incoming is None:
+        line, response = self._line, self._response
+        if line is None or response is None:
             raise RuntimeError("nothing was asked")
-        await incoming.settled.wait()
-        while not incoming.over:
-            known = len(incoming.body)
+        await response.settled.wait()
+        while not response.ended:
+            known = len(response.body)
             await asyncio.sleep(QUIET)  # noqa: TID251  nothing is tried again
-            if len(incoming.body) == known:
+            if len(response.body) == known:
                 break
-        if not incoming.status:
-            raise incoming.broken or NotHttp
-        if len(incoming.body) > ORDINARY_REPLY:
+        if not response.status:
+            raise response.connection_error or NotHttp
+        if len(response.body) > ORDINARY_REPLY:
             await line.turn()  # to keep it and to understand it is work, too
 
     def end(self) -> None:
@@ -96,7 +101,7 @@ class Exchange:
         if self.connection is None:
             return
         line = self.connection.protocol
-        if isinstance(line, Line) and (self._incoming is None or self._incoming.reusable):
+        if isinstance(line, ProviderProtocol) and (self._response is None or self._response.keep_alive):
             line.rest()
             self.connection.release()
         else:
@@ -106,18 +111,18 @@ class Exchange:
 
     def reply(self, asked_at: datetime) -> Reply | None:
         """What has come, or None where that is no reply."""
-        incoming = self._incoming
-        if incoming is None:
+        response = self._response
+        if response is None:
             return None
-        incoming.stop()
-        if not incoming.status:
+        response.stop()
+        if not response.status:
             return None
         return Reply(
-            status=incoming.status,
-            content_type=incoming.headers.get("Content-Type", ""),
-            retry_after=incoming.headers.get("Retry-After"),
-            body=bytes(incoming.body[:LARGEST_REPLY]),
-            location=incoming.headers.get("Location", "")[:LONGEST_LOCATION] or None,
-            whole=incoming.whole,
+            status=response.status,
+            content_type=response.headers.get("Content-Type", ""),
+            retry_after=response.headers.get("Retry-After"),
+            body=bytes(response.body[:LARGEST_REPLY]),
+            location=response.headers.get("Location", "")[:LONGEST_LOCATION] or None,
+            whole=response.complete,
             asked_at=asked_at,
         )

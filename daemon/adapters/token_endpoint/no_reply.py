@@ -21,7 +21,7 @@ _PRIVATE = (
 _REFUSED = frozenset({403, 407})  # by a proxy: this host, or our password
 
 
-def failed(error: Exception, *, sent: bool, asked_at: datetime) -> NoReply:
+def no_reply_for(error: Exception, *, sent: bool, asked_at: datetime) -> NoReply:
     """What `error` means. `sent`: the request may have reached the provider."""
     if not sent:
         code, message, concerns = _unsent(error)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from aiohttp.client_proto import ResponseHandler
 
-from daemon.adapters.token_endpoint.response_parser import Incoming
+from daemon.adapters.token_endpoint.response_parser import ResponseParser
 
 TURN = timedelta(milliseconds=2)  # a portion takes a quarter of it
 
@@ -33,28 +33,28 @@ class Turns:
         go_on()
 
 
-class Line(ResponseHandler):
+class ProviderProtocol(ResponseHandler):
     """What aiohttp's connector makes and keeps, and speaks to proxies with; the replies themselves are our own to read."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, turns: Turns) -> None:
         super().__init__(loop)
         self._turns = turns
-        self._incoming: Incoming | None = None
+        self._response: ResponseParser | None = None
         self._resting = False
 
-    def listen(self) -> Incoming:
+    def listen(self) -> ResponseParser:
         """What comes from now on is the reply."""
-        self._incoming, self._resting = Incoming(), False
-        return self._incoming
+        self._response, self._resting = ResponseParser(), False
+        return self._response
 
     def rest(self) -> None:
         """Until the next request nothing is asked, and what comes all the same would pass for its answer."""
-        self._incoming, self._resting = None, True
+        self._response, self._resting = None, True
 
     def data_received(self, data: bytes) -> None:
-        if self._incoming is not None:
-            self._incoming.feed(data)
-            if self._incoming.greedy and self.transport is not None:
+        if self._response is not None:
+            self._response.feed(data)
+            if self._response.greedy and self.transport is not None:
                 self.transport.pause_reading()  # what comes now stays in the kernel
                 self._turns.wait(self._go_on)
         elif self._resting:
@@ -63,12 +63,12 @@ class Line(ResponseHandler):
             super().data_received(data)
 
     def _go_on(self) -> None:
-        incoming = self._incoming
-        if incoming is not None and incoming.behind:
-            incoming.go_on()
+        response = self._response
+        if response is not None and response.behind:
+            response.go_on()
         if self.transport is None:
             return
-        if incoming is not None and incoming.behind:
+        if response is not None and response.behind:
             self._turns.wait(self._go_on)
         else:
             self.transport.resume_reading()
@@ -80,6 +80,6 @@ class Line(ResponseHandler):
         await mine.wait()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._incoming is not None:
-            self._incoming.lost(exc)
+        if self._response is not None:
+            self._response.lost(exc)
         super().connection_lost(exc)

@@ -7,8 +7,8 @@ from daemon.domain.provider import Rate
 _BURST = 10  # a tenth of what is allowed may go at once; the rest comes evenly
 
 
-class LeakyPace:
-    """Fits `refreshing.ports.Pace`. It counts what this process asks: replicas each have their own."""
+class LeakyBucket:
+    """Fits `refreshing.ports.RateLimiter`. It counts what this process asks: replicas each have their own."""
 
     def __init__(self, rate: Rate | None) -> None:
         self._limiter = None if rate is None else _limiter(rate)

@@ -42,7 +42,7 @@ class Endless(ClientError):
     """What has come back is longer than the head of a reply may be."""
 
 
-class Incoming:
+class ResponseParser:
     """The reply in the bytes that `feed` was given so far. Total: any bytes, in any pieces, at bounded cost.
 
     Its steps are kept unbound: a bound one would make a cycle of each reply, and memory would grow until the garbage
@@ -53,11 +53,11 @@ class Incoming:
         self.status = 0  # none so far
         self.headers = CIMultiDict[str]()
         self.body = bytearray()
-        self.faulty = False  # where it ends can't be told from what it announces
-        self.over = False  # nothing more belongs to it
-        self.whole = False  # it ended as announced
-        self.reusable = False  # and so exactly that its connection can serve another request
-        self.broken: Exception | None = None  # what ended the connection before that
+        self.framing_error = False  # where it ends can't be told from what it announces
+        self.ended = False  # nothing more belongs to it
+        self.complete = False  # it ended as announced
+        self.keep_alive = False  # and so exactly that its connection can serve another request
+        self.connection_error: Exception | None = None  # what ended the connection before that
         self.settled = asyncio.Event()  # it is over, or faulty
         self.behind = False  # `go_on` has more to do, although nothing new has come
         self._received = 0  # bytes
@@ -68,17 +68,17 @@ class Incoming:
         self._searched = 0  # of that, in vain
         self._left = 0  # bytes of the body, or of a chunk of it
         self._kept_open = False
-        self._step = Incoming._read_head  # what comes next; it says whether it got on
+        self._step = ResponseParser._read_head  # what comes next; it says whether it got on
 
     @property
     def greedy(self) -> bool:
         """It takes more work than a real reply, so that other connections should come first."""
-        return not self.over and (self.behind or self._pieces > ORDINARY_PIECES)
+        return not self.ended and (self.behind or self._pieces > ORDINARY_PIECES)
 
     def feed(self, data: bytes) -> None:
         """More of it has come."""
-        if self.over:
-            self.reusable = False
+        if self.ended:
+            self.keep_alive = False
             return
         self._received += len(data)
         self._pieces += 1
@@ -93,7 +93,7 @@ class Incoming:
             self.behind = self._step(self)
             beside = 0 if self.behind else len(self._waiting)
             if beside > self._spare or self._interim > MOST_INTERIM or len(self.body) > LARGEST_REPLY:
-                self.broken = Endless()
+                self.connection_error = Endless()
                 self._end(whole=False)
             if not self.behind:
                 return
@@ -106,11 +106,11 @@ class Incoming:
     def lost(self, why: BaseException | None) -> None:
         """The connection is gone; `why` is None where the other side closed it in order."""
         self.stop()
-        self.reusable = False
-        if self.over:
+        self.keep_alive = False
+        if self.ended:
             return
-        self.broken = why if isinstance(why, Exception) else ServerDisconnectedError()
-        self._end(whole=why is None and self._step is Incoming._read_rest and not self.faulty)
+        self.connection_error = why if isinstance(why, Exception) else ServerDisconnectedError()
+        self._end(whole=why is None and self._step is ResponseParser._read_rest and not self.framing_error)
 
     def _read_head(self) -> bool:
         waiting = self._waiting
@@ -142,12 +142,14 @@ class Incoming:
         closes = "close" in ",".join(headers.getall("Connection", [])).lower()
         self._kept_open = persistent and not closes and len(lengths) + len(codings) == 1
         if "chunked" in ",".join(codings).lower():
-            self._step = Incoming._read_chunk_size
+            self._step = ResponseParser._read_chunk_size
         elif not lengths:
-            self._step = Incoming._read_counted if self.status in _BODILESS else Incoming._read_rest
+            self._step = (
+                ResponseParser._read_counted if self.status in _BODILESS else ResponseParser._read_rest
+            )
         elif len(set(lengths)) == 1 and _LENGTH.fullmatch(lengths[0]):
             self._left = int(lengths[0])
-            self._step = Incoming._read_counted
+            self._step = ResponseParser._read_counted
         else:
             self._doubt()
 
@@ -167,14 +169,14 @@ class Incoming:
             return self._doubt()
         self._drop(end + 1)
         self._left = int(size, 16)
-        self._step = Incoming._read_chunk if self._left else Incoming._read_trailer
+        self._step = ResponseParser._read_chunk if self._left else ResponseParser._read_trailer
         return True
 
     def _read_chunk(self) -> bool:
         self._take()
         if self._left:
             return False
-        self._step = Incoming._read_chunk_end
+        self._step = ResponseParser._read_chunk_end
         return True
 
     def _read_chunk_end(self) -> bool:
@@ -184,7 +186,7 @@ class Incoming:
         if ending is None:
             return self._doubt()
         self._drop(ending.end())
-        self._step = Incoming._read_chunk_size
+        self._step = ResponseParser._read_chunk_size
         return True
 
     def _read_trailer(self) -> bool:
@@ -219,20 +221,20 @@ class Incoming:
         """Where it said that it ends. More than a line's end behind that belies it: then all of it is the body."""
         if self._waiting.strip(b"\r\n"):
             return self._doubt()
-        self.reusable = self._kept_open and not self._waiting
+        self.keep_alive = self._kept_open and not self._waiting
         return self._end(whole=True)
 
     def _doubt(self) -> bool:
         """What came so far and was not understood, and all that comes, is taken for the body."""
-        self.faulty = True
+        self.framing_error = True
         self.settled.set()
-        self._step = Incoming._read_rest
+        self._step = ResponseParser._read_rest
         return self._read_rest()
 
     def _end(self, *, whole: bool) -> bool:
-        if not self.over:
-            self.over = True
-            self.whole = whole and len(self.body) <= LARGEST_REPLY
+        if not self.ended:
+            self.ended = True
+            self.complete = whole and len(self.body) <= LARGEST_REPLY
             self.settled.set()
             self._waiting.clear()
         self.behind = False

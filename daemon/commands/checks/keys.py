@@ -1,6 +1,6 @@
 """The key ring: each key seals and opens, and is the one that the store was sealed with."""
 
-from daemon.adapters.keyring import KeyRing, Unopenable
+from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.mongo.admin.contents import LIMIT, keys_in_use, shown
 from daemon.adapters.mongo.keys import NOT_THE_KEY, CheckValue, Proof, prove
 from daemon.commands.checks.report import Report
@@ -18,7 +18,7 @@ def check_ring(settings: Settings, report: Report) -> None:
         try:
             sealed = ring.seal("check", token_id="check:check", field="access_token")
             opened = ring.open(sealed, token_id="check:check", field="access_token")
-        except (Unopenable, ValueError) as why:
+        except (DecryptionError, ValueError) as why:
             opened = str(why)
         if opened == "check":
             active = ", and is the active one" if key_id == settings.keys.active else ""

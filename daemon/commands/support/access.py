@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.admin.preflight import CHOOSE_DATABASE, tokens_elsewhere
-from daemon.adapters.mongo.admin.tokens import MongoRegistry
+from daemon.adapters.mongo.admin.tokens import TokenAdmin
 from daemon.adapters.mongo.audit import Audit
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.keys import NOT_THE_KEY, prove
@@ -36,7 +36,7 @@ class Access:
     mongo: Mongo
     ring: KeyRing
     audit: Audit
-    registry: MongoRegistry
+    admin: TokenAdmin
 
 
 def read_settings(options: Options) -> Settings:
@@ -52,9 +52,7 @@ async def open_store(settings: Settings, *, reason: str | None = None) -> AsyncI
     async with open_mongo(settings, clock=clock) as mongo:
         ring = KeyRing(settings.keys.ring, active=settings.keys.active)
         audit = Audit(mongo, who=who(os.environ, reason=reason), log=AuditLog(SYSLOG))
-        yield Access(
-            clock=clock, mongo=mongo, ring=ring, audit=audit, registry=MongoRegistry(mongo, ring, audit)
-        )
+        yield Access(clock=clock, mongo=mongo, ring=ring, audit=audit, admin=TokenAdmin(mongo, ring, audit))
 
 
 async def refuse_to_store(access: Access) -> None:
@@ -79,7 +77,7 @@ async def stored_id(access: Access, name: str) -> str:
     meant = typed(name)
     if meant == name or not _is_unicode(meant):
         return name
-    found = await access.registry.stored([name, meant])
+    found = await access.admin.stored([name, meant])
     if len(found) > 1:
         raise Failed(
             f"{name}: two ids are stored that are printed like this. Write the first backslash as \\u005c for the one that"

@@ -28,7 +28,7 @@ from daemon.runtime.bootstrap import key_ring
 from daemon.runtime.config.settings import Settings
 
 _AT_ONCE = 256
-_RESULTS = ("recorded", "superseded", "unread", "unusable")
+_RESULTS = ("recorded", "superseded", "unparsed", "unusable")
 _SALVAGE = "salvage"  # claims nothing, so it owns nothing
 
 
@@ -132,7 +132,7 @@ class _Salvage:
             if claim is None:
                 return "superseded"  # the token was removed
             await self._audit.note("replay", entry.token)
-            return (await self._refresher.conclude(claim, entry)).conclusion
+            return (await self._refresher.conclude(claim, entry)).journal_result
         except StoreLost:
             raise
         except Unusable as why:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from daemon.runtime.config.problems import Place, Problem, Wrong
+from daemon.runtime.config.problems import InvalidValue, Place, Problem
 
 PREFIX = "REFRESHD_"
 _DASH = "___"
@@ -43,7 +43,7 @@ def read_overrides(variables: Mapping[str, str], source: str, names: Names) -> O
         try:
             place = _meant(_written(variable), names)
             _set(found.table, place, variables[variable])
-        except Wrong as wrong:
+        except InvalidValue as wrong:
             found.problems.append(Problem(where=where, what=wrong.what, do=wrong.do))
         else:
             found.origins[place] = where
@@ -55,13 +55,13 @@ def _written(variable: str) -> Place:
 
 
 def _set(table: dict[str, Any], place: Place, text: str) -> None:
-    """Raises Wrong where another variable has set the same key, or one above or below it."""
+    """Raises InvalidValue where another variable has set the same key, or one above or below it."""
     for step in place[:-1]:
         table = table.setdefault(step, {})
         if not isinstance(table, dict):
-            raise Wrong("a part of it is set as a value by another variable", "Unset one of the two.")
+            raise InvalidValue("a part of it is set as a value by another variable", "Unset one of the two.")
     if place[-1] in table:
-        raise Wrong("another variable sets the same key", "Unset one of the two.")
+        raise InvalidValue("another variable sets the same key", "Unset one of the two.")
     table[place[-1]] = text
 
 
@@ -73,7 +73,7 @@ def _meant(place: Place, names: Names) -> Place:
 
 
 def _known_name(written: str, known: Iterable[str]) -> str:
-    """The one of `known` that is meant, else `written` as it stands. Raises Wrong where it could be several."""
+    """The one of `known` that is meant, else `written` as it stands. Raises InvalidValue where it could be several."""
     known = set(known)
     if written in known:
         return written
@@ -81,7 +81,7 @@ def _known_name(written: str, known: Iterable[str]) -> str:
         name for name in known if name.lower().replace("-", "_") == written
     }
     if len(found) > 1:
-        raise Wrong(
+        raise InvalidValue(
             f"could mean any of {', '.join(sorted(found))}",
             f"Write {_DASH} for each '-'. If names differ only in capital letters, set it in the file.",
         )

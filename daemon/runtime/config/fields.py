@@ -27,7 +27,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from daemon.runtime.config.problems import Findings, Place, Wrong
+from daemon.runtime.config.problems import Findings, InvalidValue, Place
 
 STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True)  # for `__pydantic_config__` of each table
 
@@ -35,7 +35,7 @@ _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=36_500)
 
-Read = PlainValidator  # of a function that takes the raw value and raises Wrong
+Read = PlainValidator  # of a function that takes the raw value and raises InvalidValue
 Context = ValidationInfo  # such a function's second argument, if it has one: holds the `context` of `checked`
 
 Kind = TypeVar("Kind")
@@ -43,12 +43,14 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 
 def duration(value: object) -> timedelta:
-    """The duration that a text like "90s", "5m", "1h", "7d" or "0ms" tells. Raises Wrong."""
+    """The duration that a text like "90s", "5m", "1h", "7d" or "0ms" tells. Raises InvalidValue."""
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise Wrong("is not a duration", 'Write a number and its unit (ms, s, m, h, d), like "90s" or "7d".')
+        raise InvalidValue(
+            "is not a duration", 'Write a number and its unit (ms, s, m, h, d), like "90s" or "7d".'
+        )
     if int(found[1]) * timedelta(**{_UNITS[found[2]]: 1}) > _LONGEST:
-        raise Wrong("is longer than a hundred years", "Write a shorter one.")
+        raise InvalidValue("is longer than a hundred years", "Write a shorter one.")
     return int(found[1]) * timedelta(**{_UNITS[found[2]]: 1})
 
 
@@ -64,12 +66,12 @@ def flag(value: object) -> bool:
         return value
     if value in ("true", "false"):
         return value == "true"
-    raise Wrong("must be true or false", "Write true or false, without quotes.")
+    raise InvalidValue("must be true or false", "Write true or false, without quotes.")
 
 
 def text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise Wrong("must be a text that is not empty", "Write it in quotes.")
+        raise InvalidValue("must be a text that is not empty", "Write it in quotes.")
     return value
 
 
@@ -80,7 +82,7 @@ def whole(least: int, most: int) -> Callable[[object], int]:
         digits = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10
         number = int(value) if digits and isinstance(value, str) else value
         if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
-            raise Wrong(f"must be a whole number from {least} to {most}", "Write such a number.")
+            raise InvalidValue(f"must be a whole number from {least} to {most}", "Write such a number.")
         return number
 
     return read
@@ -93,9 +95,9 @@ def one_of(kind: type[Choice], *, later: Iterable[str] = ()) -> Callable[[object
     def read(value: object) -> Choice:
         for name in later:
             if value == name:
-                raise Wrong(f"{name} is not supported yet", f"Use one of: {names}.")
+                raise InvalidValue(f"{name} is not supported yet", f"Use one of: {names}.")
         if not isinstance(value, str) or value not in set(kind):
-            raise Wrong("is none of the possible words", f"Use one of: {names}.")
+            raise InvalidValue("is none of the possible words", f"Use one of: {names}.")
         return kind(value)
 
     return read
@@ -105,7 +107,7 @@ def pattern(value: object) -> re.Pattern[str]:
     try:
         return re.compile(text(value))
     except re.error:
-        raise Wrong(
+        raise InvalidValue(
             "is not a regular expression", "Write one in single quotes, so that \\ stays \\."
         ) from None
 
@@ -114,12 +116,12 @@ def day(value: object) -> date:
     try:
         return value if type(value) is date else date.fromisoformat(text(value))
     except ValueError:
-        raise Wrong("is not a date", "Write it like 2026-11-21, without quotes.") from None
+        raise InvalidValue("is not a date", "Write it like 2026-11-21, without quotes.") from None
 
 
 def _above_zero(span: timedelta) -> timedelta:
     if not span:
-        raise Wrong("must be more than nothing", "Write a longer one.")
+        raise InvalidValue("must be more than nothing", "Write a longer one.")
     return span
 
 
@@ -172,7 +174,7 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
 def _sentences(error: ErrorDetails, path: Place, kind: type) -> tuple[str, str]:
     """What is wrong, and what to do."""
     match error["type"]:
-        case "value_error" if isinstance(refused := error["ctx"]["error"], Wrong):
+        case "value_error" if isinstance(refused := error["ctx"]["error"], InvalidValue):
             return refused.what, refused.do
         case "extra_forbidden" | "unexpected_keyword_argument":
             return "unknown key", did_you_mean(path[-1], known_keys(kind) if len(path) == 1 else ())

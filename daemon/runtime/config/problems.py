@@ -34,7 +34,7 @@ class SettingsInvalid(Exception):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-class Wrong(ValueError):
+class InvalidValue(ValueError):
     """A value is refused. Whoever raises it knows why, whoever catches it knows where."""
 
     def __init__(self, what: str, do: str) -> None:

@@ -17,7 +17,7 @@ from daemon.adapters.mongo.address import files_of
 from daemon.adapters.trusted_files import Untrusted, read_trusted, trust
 from daemon.domain.secret import Secret
 from daemon.runtime.config.fields import Context, Read, flag
-from daemon.runtime.config.problems import Problem, Wrong
+from daemon.runtime.config.problems import InvalidValue, Problem
 from daemon.runtime.config.weak_key import weakness
 
 EMBEDDED: Literal["embedded"] = "embedded"
@@ -32,7 +32,7 @@ _REPLACE = "If tokens are sealed with this one, rotate it with the earlier versi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class SecretContext:
     """What a reference is looked up in. `exposed`: variables from an env file that every local user can read."""
 
     directory: Path  # of the configuration file
@@ -50,14 +50,14 @@ def world_readable(path: Path) -> bool:
 
 
 def secret(value: object, info: Context) -> Secret:
-    """The secret that `value` is or refers to. Raises Wrong."""
+    """The secret that `value` is or refers to. Raises InvalidValue."""
     return Secret(_fetched(value, _surroundings(info)))
 
 
 def bearer_token(value: object, info: Context) -> Secret:
     token = secret(value, info)
     if not _BEARER.fullmatch(token.reveal()):
-        raise Wrong("holds blanks or characters outside ASCII", "Use letters, digits and signs only.")
+        raise InvalidValue("holds blanks or characters outside ASCII", "Use letters, digits and signs only.")
     return token
 
 
@@ -68,15 +68,15 @@ def key(value: object, info: Context) -> bytes:
         value = _created(value, place)
     raw = _decoded(_fetched(value, place).strip())
     if raw is None or len(raw) != KEY_BYTES:
-        raise Wrong(f"is not a key of {KEY_BYTES} bytes in base64 or 64 hex digits", _MAKE_KEY)
+        raise InvalidValue(f"is not a key of {KEY_BYTES} bytes in base64 or 64 hex digits", _MAKE_KEY)
     if (why := weakness(raw)) is not None:
-        raise Wrong(f"is a weak key: {why}", f"{_MAKE_KEY} {_REPLACE}")
+        raise InvalidValue(f"is a weak key: {why}", f"{_MAKE_KEY} {_REPLACE}")
     return raw
 
 
 def key_id(value: object) -> str:
     if not isinstance(value, str) or not _KEY_ID.fullmatch(value):
-        raise Wrong("is not a key id", "Use 1 to 64 of A to Z, a to z, 0 to 9, '_' and '-'.")
+        raise InvalidValue("is not a key id", "Use 1 to 64 of A to Z, a to z, 0 to 9, '_' and '-'.")
     return value
 
 
@@ -87,17 +87,19 @@ def store_uri(value: object, info: Context) -> Secret | Literal["embedded"]:
         return EMBEDDED
     scheme, _, rest = uri.partition("://")
     if scheme not in ("mongodb", "mongodb+srv"):
-        raise Wrong("is no MongoDB URI", 'Write "mongodb://HOST/", "mongodb+srv://HOST/" or "embedded".')
+        raise InvalidValue(
+            "is no MongoDB URI", 'Write "mongodb://HOST/", "mongodb+srv://HOST/" or "embedded".'
+        )
     authority = re.split(r"[/?]", rest, maxsplit=1)[0]
     if authority.count("@") > 1 or any(char.isspace() for char in uri):
-        raise Wrong("holds a reserved character", "Percent-encode the user's name and the password.")
+        raise InvalidValue("holds a reserved character", "Percent-encode the user's name and the password.")
     if not authority.rpartition("@")[2]:
-        raise Wrong("names no host", 'Write it like "mongodb://HOST:27017/".')
+        raise InvalidValue("names no host", 'Write it like "mongodb://HOST:27017/".')
     try:
         for file in files_of(uri):
             trust(Path(file))
     except Untrusted as distrust:
-        raise Wrong(distrust.what, distrust.do) from None
+        raise InvalidValue(distrust.what, distrust.do) from None
     return Secret(uri)
 
 
@@ -114,13 +116,13 @@ KeyId = Annotated[str, Read(key_id)]
 StoreUri = Annotated[Secret | Literal["embedded"], Read(store_uri)]
 
 
-def _surroundings(info: Context) -> Surroundings:
-    if not isinstance(info.context, Surroundings):
-        raise TypeError("secrets are read with Surroundings as context")
+def _surroundings(info: Context) -> SecretContext:
+    if not isinstance(info.context, SecretContext):
+        raise TypeError("secrets are read with SecretContext as context")
     return info.context
 
 
-def _fetched(value: object, place: Surroundings) -> str:
+def _fetched(value: object, place: SecretContext) -> str:
     match value:
         case str():
             found = value
@@ -131,47 +133,51 @@ def _fetched(value: object, place: Surroundings) -> str:
         case {"credential": str(name), **rest} if not rest:
             found = _from_credential(name, place)
         case {"create": _}:
-            raise Wrong("only a key can be created", "Remove create.")
+            raise InvalidValue("only a key can be created", "Remove create.")
         case _:
-            raise Wrong("is not a secret in any known form", _FORMS)
+            raise InvalidValue("is not a secret in any known form", _FORMS)
     if not found.strip():
-        raise Wrong("is empty", _FORMS)
+        raise InvalidValue("is empty", _FORMS)
     return found
 
 
-def _from_environment(name: str, place: Surroundings) -> str:
+def _from_environment(name: str, place: SecretContext) -> str:
     if not _ENV_NAME.fullmatch(name):
-        raise Wrong("env must be the name of an environment variable", 'Write { env = "NAME" }.')
+        raise InvalidValue("env must be the name of an environment variable", 'Write { env = "NAME" }.')
     if name not in place.variables:
-        raise Wrong(f"the environment variable {name} is not set", "Set it, or give the secret another way.")
+        raise InvalidValue(
+            f"the environment variable {name} is not set", "Set it, or give the secret another way."
+        )
     if name in place.exposed:
-        raise Wrong(f"{name} comes from an env file that every local user can read", "chmod 600 that file.")
+        raise InvalidValue(
+            f"{name} comes from an env file that every local user can read", "chmod 600 that file."
+        )
     return _without_line_end(place.variables[name])
 
 
-def _from_credential(name: str, place: Surroundings) -> str:
+def _from_credential(name: str, place: SecretContext) -> str:
     directory = place.variables.get("CREDENTIALS_DIRECTORY")
     if not directory:
-        raise Wrong(
+        raise InvalidValue(
             "there are no credentials: $CREDENTIALS_DIRECTORY is not set",
             "Let systemd start refreshd with LoadCredential=, or give the secret another way.",
         )
     if "/" in name or name in ("", ".", ".."):
-        raise Wrong("credential must be a name, not a path", 'Write { credential = "NAME" }.')
+        raise InvalidValue("credential must be a name, not a path", 'Write { credential = "NAME" }.')
     return _from_file(Path(directory) / name, place, guarded=False)  # its directory is closed to others
 
 
-def _from_file(path: Path, place: Surroundings, *, guarded: bool) -> str:
+def _from_file(path: Path, place: SecretContext, *, guarded: bool) -> str:
     """The text of a secret file, without one trailing newline."""
     try:
         file = read_trusted(path, limit=_LARGEST + 1)
     except Untrusted as distrust:
-        raise Wrong(distrust.what, distrust.do) from None
+        raise InvalidValue(distrust.what, distrust.do) from None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not a path"
-        raise Wrong(f"{path} can't be read: {why}", "Correct the path, or its owner.") from None
+        raise InvalidValue(f"{path} can't be read: {why}", "Correct the path, or its owner.") from None
     if guarded and file.everybody:
-        raise Wrong(f"every local user can read {path}", f"chmod o-rwx {path}")
+        raise InvalidValue(f"every local user can read {path}", f"chmod o-rwx {path}")
     if guarded and file.group is not None:
         what = f"{path} can be read by the group {file.group}, in which other users are"
         place.loose.append(
@@ -180,9 +186,9 @@ def _from_file(path: Path, place: Surroundings, *, guarded: bool) -> str:
     try:
         found = file.data.decode()
     except UnicodeDecodeError:
-        raise Wrong(f"{path} is not text", "Keys stand in files as base64 or hex digits.") from None
+        raise InvalidValue(f"{path} is not text", "Keys stand in files as base64 or hex digits.") from None
     if len(file.data) > _LARGEST:
-        raise Wrong(f"{path} is too large for a secret", "Correct the path.")
+        raise InvalidValue(f"{path} is too large for a secret", "Correct the path.")
     return _without_line_end(found)
 
 
@@ -191,13 +197,13 @@ def _without_line_end(text: str) -> str:
     return re.sub(r"\r?\n\Z", "", text)
 
 
-def _created(value: Mapping[str, object], place: Surroundings) -> dict[str, object]:
+def _created(value: Mapping[str, object], place: SecretContext) -> dict[str, object]:
     """The reference without `create`, its file made if need be."""
     plain = {name: inner for name, inner in value.items() if name != "create"}
     if not flag(value["create"]):
         return plain
     if not place.may_create:
-        raise Wrong(
+        raise InvalidValue(
             "create is for [demo] only: a key made anew opens no stored token", f"Remove create. {_MAKE_KEY}"
         )
     name = plain.get("file")
@@ -205,7 +211,9 @@ def _created(value: Mapping[str, object], place: Surroundings) -> dict[str, obje
         try:
             _make_key(place.directory / name)
         except OSError as error:
-            raise Wrong(f"{place.directory / name} can't be made: {error.strerror}", "Correct it.") from None
+            raise InvalidValue(
+                f"{place.directory / name} can't be made: {error.strerror}", "Correct it."
+            ) from None
     return plain
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from daemon.domain.secret import Secret
 from daemon.runtime.config.fields import STRICT, Context, Duration, Flag, Read, Span, Text, one_of, whole
-from daemon.runtime.config.problems import Wrong
+from daemon.runtime.config.problems import InvalidValue
 from daemon.runtime.config.secret_sources import BearerToken, Key, KeyId, StoreUri, secret
 
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,63}")
@@ -37,7 +37,7 @@ class LogLevel(StrEnum):
 def _name(allowed: re.Pattern[str]) -> Callable[[object], str]:
     def read(value: object) -> str:
         if not isinstance(value, str) or not allowed.fullmatch(value):
-            raise Wrong("is not a name that MongoDB takes", "Use letters, digits, '_' and '-'.")
+            raise InvalidValue("is not a name that MongoDB takes", "Use letters, digits, '_' and '-'.")
         return value
 
     return read
@@ -58,9 +58,11 @@ def proxy_url(value: object, info: Context) -> Secret:
         or parts.query
         or parts.fragment
     ):
-        raise Wrong("is not a proxy's URL", 'Write it like "http://proxy.example.com:3128", without a path.')
+        raise InvalidValue(
+            "is not a proxy's URL", 'Write it like "http://proxy.example.com:3128", without a path.'
+        )
     if parts.netloc.count("@") > 1:
-        raise Wrong("holds a reserved character", "Percent-encode the user's name and the password.")
+        raise InvalidValue("holds a reserved character", "Percent-encode the user's name and the password.")
     return url
 
 

@@ -18,7 +18,7 @@ from daemon.runtime.config.problems import Findings, Problem, SettingsInvalid
 from daemon.runtime.config.providers.definition_dir import Known, read_known
 from daemon.runtime.config.providers.definitions import read_definition
 from daemon.runtime.config.providers.provider_settings import read_providers, whole_tables
-from daemon.runtime.config.secret_sources import EMBEDDED, Surroundings, world_readable
+from daemon.runtime.config.secret_sources import EMBEDDED, SecretContext, world_readable
 from daemon.runtime.config.sections import (
     DefinitionsTable,
     DemoSettings,
@@ -139,9 +139,9 @@ def _unknown_sections(document: Document) -> None:
             document.findings.add((name,), "unknown section", did_you_mean(name, SECTIONS))
 
 
-def _surroundings(document: Document, *, may_create: bool) -> Surroundings:
+def _surroundings(document: Document, *, may_create: bool) -> SecretContext:
     exposed = document.env_file is not None and world_readable(document.env_file)
-    return Surroundings(
+    return SecretContext(
         directory=base_directory(document.file),
         variables=document.variables,
         exposed=document.env_file_names if exposed else frozenset(),

@@ -45,7 +45,7 @@ class Admission:
 
     def __init__(self, factory: Callable[[], asyncio.Protocol], *, every: timedelta, burst: int) -> None:
         self._factory = factory
-        self._pace = Pace(every=every, burst=burst)
+        self._pace = RateLimiter(every=every, burst=burst)
         self._accepting: dict[asyncio.Task[None], socket.socket] = {}
 
     async def listen(self, host: str, port: int) -> int:
@@ -80,18 +80,18 @@ class Admission:
                 await loop.connect_accepted_socket(self._factory, accepted)
 
 
-class Pace:
+class RateLimiter:
     """A queue: `burst` go through freely, then one in each `every`."""
 
     def __init__(self, *, every: timedelta, burst: int) -> None:
         self._queue = asyncio.Lock()  # wakes its waiters in order
         self._next = 0.0
         self._every = every.total_seconds()
-        self._ahead = burst * self._every
+        self._prefetch = burst * self._every
 
     async def __call__(self) -> None:
         loop = asyncio.get_running_loop()
         async with self._queue:
             if (wait := self._next - loop.time()) > 0:
                 await asyncio.sleep(wait)
-            self._next = max(self._next, loop.time() - self._ahead) + self._every
+            self._next = max(self._next, loop.time() - self._prefetch) + self._every

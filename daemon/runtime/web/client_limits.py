@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
-from daemon.runtime.web.admission import Pace, most_present
+from daemon.runtime.web.admission import RateLimiter, most_present
 
 LINE_LIMIT = 8190  # bytes of one line; a long bearer token fits
 LINES = 64
@@ -43,7 +43,7 @@ _TOO_LARGE = "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\
 Handler = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
 
 
-class Doorkeeper(web.Server):
+class LimitedServer(web.Server):
     """An HTTP server that can't be made to do more than its share. `headers`: for the answers that it makes itself;
     `probes`: the paths that are cheap to answer, and urgent.
     """
@@ -58,7 +58,7 @@ class Doorkeeper(web.Server):
         **options: Any,
     ) -> None:
         self.limits = limits
-        self.turn = Pace(every=limits.each, burst=limits.at_once)
+        self.turn = RateLimiter(every=limits.each, burst=limits.at_once)
         self._probes = probes
         self.too_large = "".join(
             [_TOO_LARGE, *(f"{name}: {value}\r\n" for name, value in headers), "\r\n"]
@@ -102,7 +102,7 @@ class _Connection(RequestHandler):
 
     __slots__ = ("_heard", "_is_new", "_keeper", "address", "asked")
 
-    def __init__(self, keeper: Doorkeeper, **options: Any) -> None:
+    def __init__(self, keeper: LimitedServer, **options: Any) -> None:
         super().__init__(keeper, **options)
         self._keeper = keeper
         self._heard = 0

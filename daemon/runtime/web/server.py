@@ -24,7 +24,7 @@ from aiohttp.web_request import BaseRequest
 
 from daemon.domain.secret import Secret
 from daemon.runtime.web.admission import Admission
-from daemon.runtime.web.client_limits import LIMITS, Doorkeeper, Limits
+from daemon.runtime.web.client_limits import LIMITS, LimitedServer, Limits
 from daemon.runtime.web.port_holder import port_holder
 from daemon.runtime.web.status_page import STYLE_SOURCE, render
 
@@ -122,7 +122,7 @@ class HealthServer:
 
     async def start(self) -> None:
         """Listen. Raises PortTaken when another process does already, OSError when `host` can't be listened on."""
-        server = Doorkeeper(
+        server = LimitedServer(
             self._handle,
             headers=SECURITY_HEADERS.items(),
             probes=PROBES,

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from platform import python_version
 
 from daemon import __version__
-from daemon.adapters.keyring import Unopenable
+from daemon.adapters.keyring import DecryptionError
 from daemon.adapters.telemetry.last_hour import Hour
 from daemon.domain.circuit_breaker import Pause
 from daemon.domain.claim import StoreLost
@@ -29,7 +29,7 @@ STRANGERS = 100  # providers that are not configured and yet named one by one
 Check = tuple[bool, str]
 
 
-class View:
+class DaemonStatus:
     """Fits `health.HealthSource`; an observer of sweeps."""
 
     def __init__(self, settings: Settings, *, instance: str) -> None:
@@ -157,7 +157,7 @@ class View:
             opened = ring.open(
                 ring.seal("probe", token_id="probe", field="probe"), token_id="probe", field="probe"
             )
-        except Unopenable as why:
+        except DecryptionError as why:
             return False, str(why)
         return opened == "probe", f"key {ring.active} seals and opens"
 

@@ -162,7 +162,7 @@ async def test_a_forgotten_entry_is_gone_for_good(journal, path):
     assert rows(path) == []
 
 
-@pytest.mark.parametrize("why", ["unread", "superseded"])
+@pytest.mark.parametrize("why", ["unparsed", "superseded"])
 async def test_a_retained_entry_stays_in_the_file_and_blocks_nothing(journal, path, why):
     """It waits for people: marked in the file, neither replayed nor in its token's way, now and after a restart."""
     journal.retain(await journal.keep(claim(), reply()), why)
@@ -222,7 +222,7 @@ async def test_superseded_entries_are_kept_for_seven_days(path, restarted):
     for name, age in (("old", timedelta(days=8)), ("young", timedelta(days=6))):
         journal.retain(await journal.keep(claim(name), reply(asked_at=NOON - age)), "superseded")
     long_ago = NOON - timedelta(days=400)
-    journal.retain(await journal.keep(claim("unread"), reply(asked_at=long_ago)), "unread")
+    journal.retain(await journal.keep(claim("unparsed"), reply(asked_at=long_ago)), "unparsed")
     waiting = await journal.keep(claim("waiting"), reply(asked_at=long_ago))
     if restarted:
         await journal.close()
@@ -231,7 +231,7 @@ async def test_superseded_entries_are_kept_for_seven_days(path, restarted):
         assert list(await journal.entries()) == [waiting]
     assert rows(path) == [
         ("acme:young", "superseded"),
-        ("acme:unread", "unread"),
+        ("acme:unparsed", "unparsed"),
         ("acme:waiting", "waiting"),
     ]
     if not restarted:
@@ -372,15 +372,30 @@ async def test_forgotten_while_it_was_being_rescued_it_does_not_come_back(journa
     assert rows(path) == []
 
 
+async def test_an_entry_that_an_earlier_version_named_unread_is_unparsed(path):
+    """It is counted as such, and nothing presents its token again."""
+    journal = journal_at(path)
+    await journal.open()
+    journal.retain(await journal.keep(claim(), reply()), "unparsed")
+    await journal.close()
+    alter(path, "state", "unread")
+    later = journal_at(path)
+    await later.open()
+    assert await later.entries() == []
+    assert later.bytes_by_state["unparsed"] > 0
+    await later.close()
+    assert rows(path) == [("acme:1", "unparsed")]
+
+
 async def test_retained_while_it_was_only_in_memory_it_is_written_with_its_mark(journal, path):
     """An unread reply that the disk first refused is not taken for one to replay after a restart."""
     refuse_writes(journal)
     kept = await journal.keep(claim(), reply())
     refuse_writes(journal, refuse=False)
-    journal.retain(kept, "unread")
+    journal.retain(kept, "unparsed")
     await journal.entries()
     assert journal.writable
-    assert rows(path) == [("acme:1", "unread")]
+    assert rows(path) == [("acme:1", "unparsed")]
 
 
 async def test_a_commit_that_failed_after_it_was_durable_does_no_harm(journal, path):
@@ -592,13 +607,13 @@ async def test_the_bytes_are_known_by_state_through_an_entrys_life(path):
     sizes = dict(
         enumerate(size for (size,) in journal._database.execute("select length(reply) from entries"))
     )
-    assert journal.bytes_by_state == dict.fromkeys(("unread", "superseded", "unusable"), 0) | {
+    assert journal.bytes_by_state == dict.fromkeys(("unparsed", "superseded", "unusable"), 0) | {
         "waiting": sum(sizes.values())
     }
-    for entry, why in zip(kept, ("unread", "superseded", "unusable", "unusable"), strict=False):
+    for entry, why in zip(kept, ("unparsed", "superseded", "unusable", "unusable"), strict=False):
         journal.retain(entry, why)
     journal.retain(kept[2], "unusable")
-    expected = {"waiting": 4, "unread": 0, "superseded": 1}
+    expected = {"waiting": 4, "unparsed": 0, "superseded": 1}
     by_state = {state: sizes[n] for state, n in expected.items()} | {"unusable": sizes[2] + sizes[3]}
     assert journal.bytes_by_state == by_state
     await journal.close()
@@ -617,7 +632,7 @@ async def test_it_is_known_which_keys_its_entries_need(path):
     journal = journal_at(path)
     await journal.open()
     await journal.keep(claim("waiting"), reply())
-    journal.retain(await journal.keep(claim("unread"), reply()), "unread")
+    journal.retain(await journal.keep(claim("unparsed"), reply()), "unparsed")
     await journal.close()
     journal = journal_at(path, KeyRing({"b": b"\x08" * 32}, active="b"))
     await journal.open()
@@ -647,10 +662,10 @@ async def test_a_provider_whose_retained_replies_fill_its_share_of_the_disk_is_c
     await journal.open()
     page, count = bytes(1 << 20), 0
     while "acme" not in journal.crowded:
-        assert journal.bytes_by_state["unread"] <= LIMIT
-        journal.retain(await journal.keep(claim(str(count)), reply(page)), "unread")
+        assert journal.bytes_by_state["unparsed"] <= LIMIT
+        journal.retain(await journal.keep(claim(str(count)), reply(page)), "unparsed")
         count += 1
-    assert journal.bytes_by_state["unread"] > LIMIT
+    assert journal.bytes_by_state["unparsed"] > LIMIT
     assert journal.writable
     other = replace(claim(), token=replace(claim().token, id="other:1", provider="other"))
     journal.retain(await journal.keep(other, reply(page)), "superseded")

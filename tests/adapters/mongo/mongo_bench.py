@@ -220,7 +220,7 @@ def postponed(doubt: Doubt | None = None) -> Postponed:
 
 IN_DOUBT = postponed(Doubt(since=NOON, tries=1))
 RETIRED = Retired(failure=failure(FailureKind.REJECTED), failures=1)
-WITHHELD = Withheld(failure=failure(FailureKind.UNREAD), renewed=renewed(None))
+WITHHELD = Withheld(failure=failure(FailureKind.UNPARSED), renewed=renewed(None))
 CHANGES: dict[str, Change] = {
     "rotated": renewed(),
     "kept": renewed(None),

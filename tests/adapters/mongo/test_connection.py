@@ -99,8 +99,8 @@ async def test_a_loss_is_told_once_and_so_is_the_return(watch, mongod):
     mongo = watch(mongod)
     await mongo.hello()
     for _ in range(2):
-        with pytest.raises(StoreLost, match="did not answer as promised: auto reconnect"):
-            await mongo.promised(_failing())
+        with pytest.raises(StoreLost, match="did not answer as guarded: auto reconnect"):
+            await mongo.guarded(_failing())
     assert watch.told == ["StoreLost"]
     assert not mongo.up
     for _ in range(2):
@@ -179,6 +179,6 @@ async def test_a_refused_login_is_named_without_its_password(watch, mongod):
     """Where, who, and by which database; nothing of the driver's own words."""
     mongo = watch(mongod.replace("mongodb://", "mongodb://user:s3c@") + f"&authSource=admin&{FAST}")
     with pytest.raises(LoginRefused) as lost:
-        await mongo.promised(mongo.tokens.find_one({}))
+        await mongo.guarded(mongo.tokens.find_one({}))
     host = mongod.partition("://")[2].partition("/")[0]
     assert str(lost.value) == f"MongoDB at {host} refuses the login user (authSource admin)"

@@ -335,6 +335,7 @@ async def test_active_tokens_without_a_usable_date_are_made_due(mongo):
     ]
     others = [
         {"_id": "a:dated", **sealed, "due_at": NOW},
+        {"_id": "a:unparsed", **sealed, "last_failure": {"kind": "unparsed"}},
         {"_id": "a:unread", **sealed, "last_failure": {"kind": "unread"}},
         {"_id": "a:watched", **sealed, "refresh_token": None},
         {"_id": "a:paused", **sealed, "state": "paused"},

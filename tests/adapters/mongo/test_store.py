@@ -568,7 +568,7 @@ async def test_an_unread_success_keeps_its_access_token_and_is_not_asked_again(b
     assert await store.record(await claim_one(store), WITHHELD) is Recorded.STORED
     document = bench.document()
     assert document["due_at"] is None
-    assert document["last_failure"]["kind"] == "unread"
+    assert document["last_failure"]["kind"] == "unparsed"
     assert RING.open(document["access_token"], token_id="acme:1", field="access_token") == "access-1"
 
 
@@ -872,7 +872,7 @@ UNUSABLE: dict[str, Wish] = {
 
 STRANGE_BUT_USABLE: list[Wish] = [
     {"last_failure": {"kind": {"a": 1}, "code": 5, "message": None, "at": NOON}},
-    {"last_failure": {"kind": ["unread"], "at": "yesterday"}},
+    {"last_failure": {"kind": ["unparsed"], "at": "yesterday"}},
     {"last_failure": "broken"},
     {"doubt": {"since": "yesterday", "tries": "two"}},
     {"doubt": 5},

@@ -6,7 +6,8 @@ import pytest
 from bson import Code, Int64
 
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.mongo.token_document import IllTyped, failure_of, token_of
+from daemon.adapters.mongo.token_document import InvalidDocument, failure_of, token_of
+from daemon.domain.token import FailureKind
 
 RING = KeyRing({"k": bytes(32)}, active="k")
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -39,7 +40,7 @@ def test_a_doubt_is_about_the_consent_that_was_in_doubt():
 )  # fmt: skip
 def test_a_field_of_another_type_is_named_and_not_quoted(field, value):
     """The reason goes into the document and the log: it names the field."""
-    with pytest.raises(IllTyped, match=field):
+    with pytest.raises(InvalidDocument, match=field):
         token_of(document(**{field: value}), RING)
 
 
@@ -49,7 +50,7 @@ def test_a_field_of_another_type_is_named_and_not_quoted(field, value):
 def test_code_is_no_text(field):
     """BSON's code is a `str` to Python, and can't be hashed: it must not get as far as a set or a condition."""
     value = Code("x") if field != "vars" else {"region": Code("x")}
-    with pytest.raises(IllTyped, match=field):
+    with pytest.raises(InvalidDocument, match=field):
         token_of(document(**{field: value}), RING)
 
 
@@ -97,3 +98,10 @@ def test_a_failure_and_a_doubt_at_the_end_of_the_calendar_can_be_reckoned_with()
     assert token.last_failure is not None
     assert token.doubt is not None
     assert max(token.last_failure.at, token.doubt.since) + timedelta(days=300) < YEAR_9999
+
+
+def test_a_failure_that_an_earlier_version_named_unread_is_unparsed():
+    """Earlier versions stored that name: such a token stays as it is, and may be refreshed on demand."""
+    stored = failure_of({"last_failure": {"kind": "unread", "code": "no_grant", "message": "", "at": NOON}})
+    assert stored is not None
+    assert stored.kind is FailureKind.UNPARSED

@@ -43,7 +43,7 @@ from daemon.domain.event import (
     TokenRenewed,
     TokenStuck,
     TokenSuperseded,
-    TokenUnread,
+    TokenUnparsed,
     TokenUnreadable,
 )
 from daemon.domain.secret import MASK, Secret
@@ -123,7 +123,7 @@ LINES: list[tuple[Event, Level, str, dict[str, Any]]] = [
     (TokenPostponed(**WHO, **WHY, kind=FailureKind.UNAVAILABLE, due_at=NOW, failures=3), "warning", "token.postponed", {**WHO, **WHY, "kind": "unavailable", "due_at": THEN, "failures": 3}),
     (TokenNeedsReauth(**WHO, **WHY, kind=FailureKind.REJECTED, failures=3), "error", "token.needs_reauth", {**WHO, **WHY, "kind": "rejected", "failures": 3}),
     (TokenSuperseded(**WHO, successor=True), "warning", "token.superseded", {**WHO, "successor": True}),
-    (TokenUnread(**WHO, **WHY), "error", "token.unread", {**WHO, **WHY}),
+    (TokenUnparsed(**WHO, **WHY), "error", "token.unparsed", {**WHO, **WHY}),
     (TokenUnreadable(**WHO, **WHY, kind=FailureKind.UNREADABLE), "error", "token.unreadable", {**WHO, **WHY, "kind": "unreadable"}),
     (TokenInDoubt(**WHO, **WHY, tries=1, due_at=NOW), "warning", "token.in_doubt", {**WHO, **WHY, "tries": 1, "due_at": THEN}),
     (TokenHeld(**WHO, owner="i-2", hold=NOW), "warning", "token.held", {**WHO, "owner": "i-2", "hold": THEN}),
@@ -357,7 +357,7 @@ WAYS: list[Way] = [
     lambda log, text: log.log("x", "info", anything=Secret(text), nested={"password": text, "x": Secret(text)}),
     lambda log, text: log(TokenPostponed(**WHO, kind=FailureKind.REJECTED, code=text, message=text, due_at=NOW, failures=1)),
     lambda log, text: log(TokenNeedsReauth(**WHO, kind=FailureKind.REJECTED, code=text, message=text, failures=1)),
-    lambda log, text: log(TokenUnread(**WHO, code=text, message=text)),
+    lambda log, text: log(TokenUnparsed(**WHO, code=text, message=text)),
     lambda log, text: log(TokenInDoubt(**WHO, code=text, message=text, tries=1, due_at=NOW)),
     lambda log, text: log(StoreLost(message=text)),
     lambda log, text: log(SweepFailed(message=text)),
@@ -436,7 +436,7 @@ def test_ordinary_words_stay_readable(text: str) -> None:
 def test_error_codes_stay_readable(code: str) -> None:
     """They are words, however long."""
     log = Log()
-    log.events(TokenUnread(**WHO, code=code, message=""))
+    log.events(TokenUnparsed(**WHO, code=code, message=""))
     assert log.line["code"] == code
 
 

@@ -60,7 +60,7 @@ def test_every_end_of_a_refresh_is_an_outcome(boot: Boot) -> None:
         renewed(1),
         event.TokenSuperseded(**WHO, successor=False),
         event.TokenInDoubt(**WHO, **WHY, tries=1, due_at=NOW),
-        event.TokenUnread(**WHO, **WHY),
+        event.TokenUnparsed(**WHO, **WHY),
         event.TokenPostponed(**WHO, **WHY, kind=FailureKind.UNAVAILABLE, due_at=NOW, failures=1),
         event.TokenPostponed(**WHO, **WHY, kind=FailureKind.MISCONFIGURED, due_at=NOW, failures=1),
         event.TokenNeedsReauth(**WHO, **WHY, kind=FailureKind.REJECTED, failures=1),
@@ -69,7 +69,7 @@ def test_every_end_of_a_refresh_is_an_outcome(boot: Boot) -> None:
     for one in (*ends, event.StoreBack(), event.ProviderResumed(provider="a")):
         hour(one)
     assert {name: counts[-1] for name, counts in hour.told().outcomes.items()} == dict.fromkeys(
-        ("renewed", "superseded", "in_doubt", "unread", "unavailable", "misconfigured", "rejected", "unconfigured"), 1
+        ("renewed", "superseded", "in_doubt", "unparsed", "unavailable", "misconfigured", "rejected", "unconfigured"), 1
     )  # fmt: skip
 
 

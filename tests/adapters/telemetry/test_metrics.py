@@ -37,7 +37,7 @@ from daemon.domain.event import (
     TokenRenewed,
     TokenStuck,
     TokenSuperseded,
-    TokenUnread,
+    TokenUnparsed,
     TokenUnreadable,
 )
 from daemon.domain.statistics import Statistics
@@ -145,7 +145,7 @@ def every_event(provider: str = "xero") -> Iterable[Event]:
     yield postponed(FailureKind.UNAVAILABLE)
     yield TokenNeedsReauth(**who, **why, kind=FailureKind.REJECTED, failures=2)
     yield TokenSuperseded(**who, successor=True)
-    yield TokenUnread(**who, **why)
+    yield TokenUnparsed(**who, **why)
     yield TokenStuck(**who, **why, due_at=NOW, failures=90)
     yield LaneFailed(provider=provider, message=CANARY, failures=1)
     yield InternalError(where=CANARY, error=RuntimeError(CANARY), token=token, provider=provider)
@@ -215,7 +215,7 @@ def test_every_series_of_a_configured_provider_starts_at_zero() -> None:
     for provider in ("xero", "google", "unknown"):
         for outcome in (
             "renewed",
-            "unread",
+            "unparsed",
             "rejected",
             "misconfigured",
             "unavailable",
@@ -225,7 +225,7 @@ def test_every_series_of_a_configured_provider_starts_at_zero() -> None:
             assert value(made, "refreshd_refreshes_total", provider=provider, outcome=outcome) == 0
         for name in ("in_doubt_total", "late_renewals_total", "refresh_lead_seconds_count", "in_flight"):
             assert value(made, f"refreshd_{name}", provider=provider) == 0
-    for result in ("recorded", "superseded", "unread"):
+    for result in ("recorded", "superseded", "unparsed"):
         assert value(made, "refreshd_journal_replayed_total", result=result) == 0
     for outcome in ("ok", "failed"):
         assert value(made, "refreshd_sweeps_total", outcome=outcome) == 0
@@ -245,7 +245,7 @@ def test_every_series_of_a_configured_provider_starts_at_zero() -> None:
             "rejected",
         ),
         (TokenSuperseded(token="xero:a", provider="xero", successor=True), "superseded"),
-        (TokenUnread(token="xero:a", provider="xero", code="c", message=""), "unread"),
+        (TokenUnparsed(token="xero:a", provider="xero", code="c", message=""), "unparsed"),
         (
             TokenStuck(token="xero:a", provider="xero", code="c", message="", due_at=NOW, failures=90),
             "unavailable",
@@ -363,9 +363,9 @@ def test_bugs_are_counted_by_where_and_failed_passes_by_provider() -> None:
 def test_the_journal_is_measured_by_state() -> None:
     """Every state is there, and no other."""
     made = metrics()
-    made.set_journal_bytes({"unread": 9_000, "novel": 1})
+    made.set_journal_bytes({"unparsed": 9_000, "novel": 1})
     sizes = {state: value(made, "refreshd_journal_bytes", state=state) for state in JOURNAL_STATES}
-    assert sizes == {"waiting": 0, "unread": 9_000, "superseded": 0, "unusable": 0}
+    assert sizes == {"waiting": 0, "unparsed": 9_000, "superseded": 0, "unusable": 0}
     assert value(made, "refreshd_journal_bytes", state="novel") is None
 
 

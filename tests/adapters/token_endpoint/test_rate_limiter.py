@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.adapters.token_endpoint.rate_limiter import LeakyPace
+from daemon.adapters.token_endpoint.rate_limiter import LeakyBucket
 from daemon.domain.provider import Rate
 
 
 async def test_without_a_limit_all_may_go():
     """And nothing is waited for."""
-    pace = LeakyPace(None)
+    pace = LeakyBucket(None)
     await pace.ready()
     assert pace.allows(256) == 256
     await pace.spend(256)
@@ -22,7 +22,7 @@ async def test_without_a_limit_all_may_go():
 async def test_in_no_stretch_of_time_more_than_the_limit_go(count):
     """Asked for as fast as it allows, for three periods: counted in a window that slides."""
     per = timedelta(milliseconds=300)
-    pace, loop = LeakyPace(Rate(count=count, per=per)), asyncio.get_running_loop()
+    pace, loop = LeakyBucket(Rate(count=count, per=per)), asyncio.get_running_loop()
     went: list[float] = []
     end = loop.time() + 3 * per.total_seconds()
     while loop.time() < end:
@@ -39,7 +39,7 @@ async def test_in_no_stretch_of_time_more_than_the_limit_go(count):
 
 async def test_what_was_waited_for_and_not_spent_is_not_lost():
     """Nothing was due after all: the turn is still there, and not a second one beside it."""
-    pace = LeakyPace(Rate(count=10, per=timedelta(minutes=10)))
+    pace = LeakyBucket(Rate(count=10, per=timedelta(minutes=10)))
     for _ in range(3):
         await asyncio.wait_for(pace.ready(), 1)
         assert pace.allows(100) == 1

@@ -18,7 +18,7 @@ from daemon.adapters.token_endpoint.response_parser import (
     MOST_INTERIM,
     PORTION,
     Endless,
-    Incoming,
+    ResponseParser,
 )
 
 NEXT = b'{"refresh_token": "next"}'
@@ -108,11 +108,11 @@ CUT = {
 }
 
 
-def fed(*pieces: bytes) -> Incoming:
-    incoming = Incoming()
+def fed(*pieces: bytes) -> ResponseParser:
+    response = ResponseParser()
     for piece in pieces:
-        incoming.feed(piece)
-    return incoming
+        response.feed(piece)
+    return response
 
 
 def cuts(came: bytes) -> list[tuple[bytes, ...]]:
@@ -128,97 +128,97 @@ def cuts(came: bytes) -> list[tuple[bytes, ...]]:
 @pytest.mark.parametrize("came", GOOD.values(), ids=GOOD)
 def test_a_good_reply_is_the_same_in_all_pieces(came):
     for pieces in cuts(came):
-        incoming = fed(*pieces)
-        assert (incoming.status, incoming.headers["content-type"]) == (200, "application/json")
-        assert incoming.body == NEXT
-        assert (incoming.over, incoming.whole, incoming.reusable) == (True, True, True)
-        assert incoming.settled.is_set()
+        response = fed(*pieces)
+        assert (response.status, response.headers["content-type"]) == (200, "application/json")
+        assert response.body == NEXT
+        assert (response.ended, response.complete, response.keep_alive) == (True, True, True)
+        assert response.settled.is_set()
 
 
 @pytest.mark.parametrize("came", GOOD.values(), ids=GOOD)
 def test_no_reply_is_over_before_its_end(came):
-    incoming = fed(came[:-1])
-    assert not incoming.over
-    assert not incoming.settled.is_set()
+    response = fed(came[:-1])
+    assert not response.ended
+    assert not response.settled.is_set()
 
 
 @pytest.mark.parametrize("came", WHOLE.values(), ids=WHOLE)
 def test_a_reply_of_odd_form_is_whole_but_its_connection_is_not_used_again(came):
     for pieces in cuts(came):
-        incoming = fed(*pieces)
-        assert (incoming.status, incoming.body) == (200, NEXT)
-        assert (incoming.over, incoming.whole) == (True, True)
+        response = fed(*pieces)
+        assert (response.status, response.body) == (200, NEXT)
+        assert (response.ended, response.complete) == (True, True)
     if came not in {
         WHOLE["line feeds alone"],
         WHOLE["line ends before"],
         WHOLE["chunks ended by line feeds"],
     }:
-        assert not incoming.reusable
+        assert not response.keep_alive
 
 
 @pytest.mark.parametrize(("came", "body"), FAULTY.values(), ids=FAULTY)
 def test_all_of_a_faulty_reply_is_kept(came, body):
     head = came.index(b"\r\n\r\n") + 4
     for pieces in ((came,), (came[:head], came[head:]), (came[: head - 9], came[head - 9 :])):
-        incoming = fed(*pieces)
-        assert (incoming.status, incoming.body) == (200, body)
-        assert (incoming.faulty, incoming.over, incoming.whole, incoming.reusable) == (
+        response = fed(*pieces)
+        assert (response.status, response.body) == (200, body)
+        assert (response.framing_error, response.ended, response.complete, response.keep_alive) == (
             True,
             False,
             False,
             False,
         )
-        assert incoming.settled.is_set()
-        incoming.feed(b"more")
-        incoming.lost(None)
-        assert incoming.body == body + b"more"
-        assert (incoming.over, incoming.whole, incoming.reusable) == (True, False, False)
+        assert response.settled.is_set()
+        response.feed(b"more")
+        response.lost(None)
+        assert response.body == body + b"more"
+        assert (response.ended, response.complete, response.keep_alive) == (True, False, False)
 
 
 @pytest.mark.parametrize("came", CUT.values(), ids=CUT)
 def test_a_reply_that_breaks_off_is_kept_as_far_as_it_came(came):
     for pieces in cuts(came):
-        incoming = fed(*pieces)
-        assert not incoming.settled.is_set()
-        incoming.lost(None)
-        assert (incoming.body, incoming.whole, incoming.reusable) == (NEXT[:9], False, False)
-        assert incoming.settled.is_set()
+        response = fed(*pieces)
+        assert not response.settled.is_set()
+        response.lost(None)
+        assert (response.body, response.complete, response.keep_alive) == (NEXT[:9], False, False)
+        assert response.settled.is_set()
 
 
 @pytest.mark.parametrize(("why", "whole"), [(None, True), (ConnectionResetError(), False)])
 def test_a_body_that_announced_no_end_ends_with_an_orderly_connection(why, whole):
     """A reset is not the end that such a body has."""
-    incoming = fed(OK + b"\r\n", NEXT[:9], NEXT[9:])
-    assert not incoming.over
-    incoming.lost(why)
-    assert (incoming.body, incoming.whole, incoming.reusable) == (NEXT, whole, False)
+    response = fed(OK + b"\r\n", NEXT[:9], NEXT[9:])
+    assert not response.ended
+    response.lost(why)
+    assert (response.body, response.complete, response.keep_alive) == (NEXT, whole, False)
 
 
 @pytest.mark.parametrize("status", [b"101 Switching", b"204 No Content", b"304 Not Modified"])
 def test_a_reply_without_a_body_is_over_with_its_head(status):
     came = OK.replace(b"200 OK", status) + b"\r\n"
     for pieces in cuts(came):
-        incoming = fed(*pieces)
-        assert (incoming.status, incoming.body) == (int(status[:3]), b"")
-        assert (incoming.over, incoming.whole, incoming.reusable) == (True, True, False)
+        response = fed(*pieces)
+        assert (response.status, response.body) == (int(status[:3]), b"")
+        assert (response.ended, response.complete, response.keep_alive) == (True, True, False)
 
 
 def test_no_content_with_content_is_read_all_the_same():
     for pieces in cuts(LENGTH.replace(b"200 OK", b"204 No Content") + NEXT):
-        incoming = fed(*pieces)
-        assert (incoming.status, incoming.body, incoming.whole) == (204, NEXT, True)
+        response = fed(*pieces)
+        assert (response.status, response.body, response.complete) == (204, NEXT, True)
 
 
 def test_a_connection_that_goes_behind_a_whole_reply_takes_nothing_of_it():
-    incoming = fed(LENGTH + NEXT)
-    incoming.lost(ConnectionResetError())
-    assert (incoming.body, incoming.whole, incoming.reusable) == (NEXT, True, False)
+    response = fed(LENGTH + NEXT)
+    response.lost(ConnectionResetError())
+    assert (response.body, response.complete, response.keep_alive) == (NEXT, True, False)
 
 
 def test_what_comes_behind_a_reply_spoils_its_connection():
     for pieces in ((LENGTH + NEXT, b"H"), (LENGTH + NEXT + b"\r\n",)):
-        incoming = fed(*pieces)
-        assert (incoming.body, incoming.whole, incoming.reusable) == (NEXT, True, False)
+        response = fed(*pieces)
+        assert (response.body, response.complete, response.keep_alive) == (NEXT, True, False)
 
 
 @pytest.mark.parametrize(
@@ -227,8 +227,8 @@ def test_what_comes_behind_a_reply_spoils_its_connection():
 )
 def test_what_is_no_reply_is_over_at_once(came):
     for pieces in cuts(came):
-        incoming = fed(*pieces)
-        assert (incoming.status, incoming.over, incoming.broken) == (0, True, None)
+        response = fed(*pieces)
+        assert (response.status, response.ended, response.connection_error) == (0, True, None)
 
 
 @pytest.mark.parametrize(
@@ -236,19 +236,19 @@ def test_what_is_no_reply_is_over_at_once(came):
 )
 def test_half_a_head_is_no_reply(came):
     for pieces in cuts(came):
-        incoming = fed(*pieces)
-        assert not incoming.over
-        incoming.lost(None)
-        assert (incoming.status, incoming.over) == (0, True)
-        assert isinstance(incoming.broken, ServerDisconnectedError)
+        response = fed(*pieces)
+        assert not response.ended
+        response.lost(None)
+        assert (response.status, response.ended) == (0, True)
+        assert isinstance(response.connection_error, ServerDisconnectedError)
 
 
 def test_a_body_of_just_the_limit_is_whole_and_one_beyond_is_not():
     for size, whole in ((LARGEST_REPLY, True), (LARGEST_REPLY + 1, False)):
         came = LENGTH.replace(b"25", str(size).encode()) + bytes(size)
         for pieces in ((came,), (came[:9_000], came[9_000:])):
-            incoming = fed(*pieces)
-            assert (incoming.over, incoming.whole) == (True, whole)
+            response = fed(*pieces)
+            assert (response.ended, response.complete) == (True, whole)
 
 
 class Work:
@@ -278,26 +278,26 @@ def test_what_never_ends_is_ended(start, more, size):
     No more is fed until what has come is understood, as `line` does it.
     """
     came = start + more * (2 * MOST_RECEIVED // len(more))
-    incoming, received, longest = Incoming(), 0, 0
+    response, received, longest = ResponseParser(), 0, 0
     with Work() as all_work:
         for at in range(0, len(came), size):
             piece = came[at : at + size]
             before = all_work.calls
-            incoming.feed(piece)
+            response.feed(piece)
             longest = max(longest, all_work.calls - before)
-            while incoming.behind:
+            while response.behind:
                 before = all_work.calls
-                incoming.go_on()
+                response.go_on()
                 longest = max(longest, all_work.calls - before)
             received += len(piece)
-            if incoming.over:
+            if response.ended:
                 break
-    assert incoming.over
-    assert incoming.settled.is_set()
-    assert not incoming.reusable
-    assert len(incoming.body) < LARGEST_REPLY + size
-    assert received - len(incoming.body) < LARGEST_HEAD + LARGEST_FRAMING + size
-    assert len(incoming._waiting) <= LARGEST_HEAD + size
+    assert response.ended
+    assert response.settled.is_set()
+    assert not response.keep_alive
+    assert len(response.body) < LARGEST_REPLY + size
+    assert received - len(response.body) < LARGEST_HEAD + LARGEST_FRAMING + size
+    assert len(response._waiting) <= LARGEST_HEAD + size
     assert longest <= 20 * PORTION
     assert all_work.calls <= 150_000 + 40 * received // size
 
@@ -306,47 +306,52 @@ def test_what_never_ends_is_ended(start, more, size):
 @pytest.mark.parametrize(("start", "more"), ENDLESS.values(), ids=ENDLESS)
 def test_nothing_is_searched_twice(start, more, size):
     """A search begins where the last one ended: with each byte from the start, it would take minutes."""
-    incoming = Incoming()
-    incoming.feed(start)
+    response = ResponseParser()
+    response.feed(start)
     for _ in range((LARGEST_HEAD + LARGEST_FRAMING) // size):
-        incoming.feed((more * (size // len(more) + 1))[:size])
-        while incoming.behind:
-            incoming.go_on()
-        if incoming.over:
+        response.feed((more * (size // len(more) + 1))[:size])
+        while response.behind:
+            response.go_on()
+        if response.ended:
             break
-        assert len(incoming._waiting) - incoming._searched < 300
+        assert len(response._waiting) - response._searched < 300
 
 
 def test_pieces_that_come_faster_than_they_are_read_are_ended_too():
     """Even one who feeds on and on gets no more of the memory."""
-    incoming = fed(CHUNKED, *[b"1\r\nx\r\n" * 10_000] * 20)
-    assert (incoming.over, incoming.behind, len(incoming._waiting)) == (True, False, 0)
+    response = fed(CHUNKED, *[b"1\r\nx\r\n" * 10_000] * 20)
+    assert (response.ended, response.behind, len(response._waiting)) == (True, False, 0)
 
 
 def test_a_grant_in_tiny_chunks_is_read():
     """Three thousand of them, a portion at a time."""
     grant = b'{"refresh_token": "' + b"n" * 3_000 + b'"}'
-    incoming = fed(CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in grant) + b"0\r\n\r\n")
-    assert (incoming.greedy, incoming.over) == (True, False)
+    response = fed(CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in grant) + b"0\r\n\r\n")
+    assert (response.greedy, response.ended) == (True, False)
     portions = 0
-    while incoming.behind:
-        incoming.go_on()
+    while response.behind:
+        response.go_on()
         portions += 1
     assert portions == 3 * len(grant) // PORTION
-    assert (incoming.body, incoming.whole, incoming.reusable, incoming.greedy) == (grant, True, True, False)
+    assert (response.body, response.complete, response.keep_alive, response.greedy) == (
+        grant,
+        True,
+        True,
+        False,
+    )
 
 
 def test_what_is_not_understood_when_the_time_is_up_is_kept_as_it_came():
     """To understand it then would take as long as it was not to take."""
     chunks = b"1\r\nx\r\n" * 3_000
-    for end in (Incoming.stop, lambda incoming: incoming.lost(None)):
-        incoming = fed(CHUNKED + b"19\r\n" + NEXT + b"\r\n" + chunks)
-        assert (incoming.behind, incoming.over) == (True, False)
-        end(incoming)
-        assert (incoming.behind, incoming.faulty, incoming.whole) == (False, True, False)
-        assert incoming.body.startswith(NEXT + b"x" * 60)
-        assert incoming.body.endswith(chunks[-9_000:])
-        assert not incoming.reusable
+    for end in (ResponseParser.stop, lambda response: response.lost(None)):
+        response = fed(CHUNKED + b"19\r\n" + NEXT + b"\r\n" + chunks)
+        assert (response.behind, response.ended) == (True, False)
+        end(response)
+        assert (response.behind, response.framing_error, response.complete) == (False, True, False)
+        assert response.body.startswith(NEXT + b"x" * 60)
+        assert response.body.endswith(chunks[-9_000:])
+        assert not response.keep_alive
 
 
 def test_a_grant_behind_many_interim_replies_and_a_long_head_is_read():
@@ -355,29 +360,29 @@ def test_a_grant_behind_many_interim_replies_and_a_long_head_is_read():
     came = b"\r\n" * 100 + b"HTTP/1.1 102 Processing\r\n\r\n" * MOST_INTERIM + head
     came = came.replace(b"X: x", b"X: " + b"x" * (LARGEST_HEAD - len(came) - 1), 1) + NEXT
     for pieces in ((came,), (came[:9_000], came[9_000:])):
-        incoming = fed(*pieces)
-        assert (incoming.status, incoming.body, incoming.whole) == (200, NEXT, True)
+        response = fed(*pieces)
+        assert (response.status, response.body, response.complete) == (200, NEXT, True)
 
 
 def test_interim_replies_beyond_all_bounds_are_the_end():
     """However short they are."""
-    incoming = fed(b"HTTP/1.1 100 \r\n\r\n" * (MOST_INTERIM + 1) + LENGTH + NEXT)
-    assert (incoming.status, incoming.over, incoming.reusable) == (0, True, False)
-    assert isinstance(incoming.broken, Endless)
+    response = fed(b"HTTP/1.1 100 \r\n\r\n" * (MOST_INTERIM + 1) + LENGTH + NEXT)
+    assert (response.status, response.ended, response.keep_alive) == (0, True, False)
+    assert isinstance(response.connection_error, Endless)
 
 
 def test_fields_beyond_all_bounds_are_ignored_and_the_body_is_read():
     """It has no length that way; so it lasts as long as its connection."""
-    incoming = fed(OK + b"X: x\r\n" * 5_000 + b"Content-Length: 25\r\n\r\n" + NEXT)
-    incoming.lost(None)
-    assert (incoming.status, len(incoming.headers), incoming.body) == (200, MOST_FIELDS, NEXT)
+    response = fed(OK + b"X: x\r\n" * 5_000 + b"Content-Length: 25\r\n\r\n" + NEXT)
+    response.lost(None)
+    assert (response.status, len(response.headers), response.body) == (200, MOST_FIELDS, NEXT)
 
 
 @pytest.mark.parametrize("behind", [b"a\n", b"x" * 60])
 def test_a_grant_before_endless_trailers_is_kept(behind):
     """All of the body had come by then."""
-    incoming = fed(CHUNKED + b"19\r\n" + NEXT + b"\r\n0\r\n", *[behind * 1_000] * 30)
-    assert (incoming.status, incoming.body, incoming.over) == (200, NEXT, True)
+    response = fed(CHUNKED + b"19\r\n" + NEXT + b"\r\n0\r\n", *[behind * 1_000] * 30)
+    assert (response.status, response.body, response.ended) == (200, NEXT, True)
 
 
 @pytest.mark.parametrize("trailer", [b"", b"X: y\r\n", b"X: y\nZ\n", b"\tX: y \r\n" * 500])
@@ -386,9 +391,9 @@ def test_trailers_end_with_a_blank_line(trailer, blank):
     """Whatever stands in them, in whatever pieces it comes."""
     came = CHUNKED + b"19\r\n" + NEXT + b"\r\n0\r\n" + trailer
     for pieces in ((came, blank), (came + blank,), tuple(bytes([one]) for one in came + blank)):
-        incoming = fed(*pieces)
-        assert (incoming.body, incoming.over, incoming.whole) == (NEXT, True, True)
-    assert not fed(came + blank[:-1]).over
+        response = fed(*pieces)
+        assert (response.body, response.ended, response.complete) == (NEXT, True, True)
+    assert not fed(came + blank[:-1]).ended
 
 
 def test_a_reply_is_gone_with_the_last_that_knows_it():
@@ -409,11 +414,11 @@ PIECES = st.sampled_from([LENGTH, CHUNKED, OK, NEXT, b"\r\n", b"0\r\n\r\n", b"19
 
 @given(st.lists(PIECES | st.binary(max_size=9), max_size=12), st.booleans())
 def test_any_bytes_in_any_pieces_are_taken(pieces, bytewise):
-    """Nothing raises, nothing is promised of a connection that is not exactly at an end."""
+    """Nothing raises, nothing is guarded of a connection that is not exactly at an end."""
     came = b"".join(pieces)
-    incoming = fed(*((came[at : at + 1] for at in range(len(came))) if bytewise else pieces))
-    assert not incoming.reusable or incoming.whole
-    assert incoming.settled.is_set() == (incoming.over or incoming.faulty)
-    incoming.lost(None)
-    assert incoming.over
-    assert not incoming.reusable
+    response = fed(*((came[at : at + 1] for at in range(len(came))) if bytewise else pieces))
+    assert not response.keep_alive or response.complete
+    assert response.settled.is_set() == (response.ended or response.framing_error)
+    response.lost(None)
+    assert response.ended
+    assert not response.keep_alive

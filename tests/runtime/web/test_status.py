@@ -12,7 +12,7 @@ from daemon.domain.circuit_breaker import Pause, Reason
 from daemon.domain.event import LaneFailed, SweepFinished
 from daemon.domain.statistics import Statistics
 from daemon.runtime.config.settings import RefreshSettings
-from daemon.runtime.web.status import STRANGERS, View
+from daemon.runtime.web.status import STRANGERS, DaemonStatus
 
 AT = datetime(2026, 11, 21, 4, 0, tzinfo=UTC)
 SWEPT = SweepFinished(claimed=0, renewed=0, postponed=0, rejected=0, duration=timedelta(0), at=AT)
@@ -63,7 +63,7 @@ class Stage:
             store=SimpleNamespace(max_clock_skew=timedelta(seconds=30)),
             caution="it is old",
         )
-        self.view = View(settings, instance="i-1")
+        self.view = DaemonStatus(settings, instance="i-1")
         parts: Any = SimpleNamespace(
             clock=self.clock,
             mongo=Mongo(),

@@ -15,7 +15,7 @@ MOST_OWNERS = 20
 async def running_claims(mongo: Mongo, instance: str) -> int:
     """How many claims of `instance` have not ended: it made them moments ago, and may be alive. Raises StoreLost."""
     running = {"lease.owner": instance, "lease.until": {"$gt": mongo.clock.now()}}
-    return await mongo.promised(mongo.tokens.count_documents(running))
+    return await mongo.guarded(mongo.tokens.count_documents(running))
 
 
 async def adopt(mongo: Mongo, audit: Audit, instance: str) -> int:
@@ -42,4 +42,4 @@ async def owners(mongo: Mongo) -> Sequence[str]:
         cursor = await mongo.tokens.aggregate(pipeline)
         return [str(row["_id"]) for row in await cursor.to_list()]
 
-    return await mongo.promised(found())
+    return await mongo.guarded(found())

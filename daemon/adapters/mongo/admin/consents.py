@@ -144,7 +144,7 @@ class Consents:
         mine = {field: fields[field] for field in ("access_token", "refresh_token")}
         try:
             await barrier()
-            if await self._mongo.promised(self._mongo.tokens.find_one({"_id": name, **mine}, {"_id": 1})):
+            if await self._mongo.guarded(self._mongo.tokens.find_one({"_id": name, **mine}, {"_id": 1})):
                 return
         except StoreLost:
             pass
@@ -157,7 +157,7 @@ class Consents:
             return
         prints = self._keyring.fingerprints(token.refresh_token.reveal())
         other = {"grant_fingerprint": {"$in": prints}, "_id": {"$ne": token.id}}
-        found = await self._mongo.promised(self._mongo.tokens.find_one(other, {"_id": 1}))
+        found = await self._mongo.guarded(self._mongo.tokens.find_one(other, {"_id": 1}))
         if found is not None:
             raise Refused(
                 f"{found['_id']} holds this very refresh token: one grant is stored once, or two would spend it. Use"
@@ -165,9 +165,7 @@ class Consents:
             )
 
     async def _find(self, name: str, *fields: str) -> Document | None:
-        return await self._mongo.promised(
-            self._mongo.tokens.find_one({"_id": name}, dict.fromkeys(fields, 1))
-        )
+        return await self._mongo.guarded(self._mongo.tokens.find_one({"_id": name}, dict.fromkeys(fields, 1)))
 
 
 def same(stored: Document, *fields: str) -> Fields:

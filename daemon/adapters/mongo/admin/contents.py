@@ -7,14 +7,14 @@ from datetime import timedelta
 import pymongo
 from pymongo.errors import OperationFailure, PyMongoError
 
-from daemon.adapters.keyring import KeyRing, Unopenable
+from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.mongo.connection import Mongo, Refusal
 from daemon.adapters.mongo.due import DueTokens, Look
 from daemon.adapters.mongo.keys import openable
 from daemon.adapters.mongo.token_document import (
     CLAIMED_FIELDS,
     Document,
-    IllTyped,
+    InvalidDocument,
     allowed_token,
     presented_field,
     token_of,
@@ -178,7 +178,7 @@ async def _why(mongo: Mongo, row: Document, ring: KeyRing, providers: Mapping[st
             provider = providers.get(token_of(document, ring).provider)
             if provider is not None:
                 allowed_token(document, ring, provider)
-    except (IllTyped, Unopenable) as why:
+    except (InvalidDocument, DecryptionError) as why:
         return str(why)
     except Exception as bug:  # noqa: BLE001  a claim would meet it too, whatever it is
         return f"it can't be read ({type(bug).__name__})"

@@ -32,7 +32,7 @@ from daemon.adapters.mongo.pauses import pause_of
 from daemon.adapters.mongo.resting import resting
 from daemon.adapters.mongo.token_document import Document, failure_of
 from daemon.domain.circuit_breaker import Reason
-from daemon.domain.token import Failure, FailureKind, State, Token
+from daemon.domain.token import UNPARSED_STORED, Failure, FailureKind, State, Token
 
 LISTED_FIELDS = (
     "provider",
@@ -78,7 +78,7 @@ class Wanted:
     expired: bool = False
 
 
-class MongoRegistry:
+class TokenAdmin:
     """`audit` records each deed. Every method raises StoreLost when MongoDB is away."""
 
     def __init__(self, mongo: Mongo, keyring: KeyRing, audit: Audit) -> None:
@@ -105,7 +105,7 @@ class MongoRegistry:
         """What is stored under `name`, without its tokens; `has_refresh_token` tells of one. Raises NoSuchToken."""
         has = {"has_refresh_token": {"$eq": [{"$type": "$refresh_token"}, "string"]}}
         fields: Fields = {**dict.fromkeys(SHOWN_FIELDS, 1), **has}
-        found = await self._mongo.promised(self._mongo.tokens.find_one({"_id": name}, fields))
+        found = await self._mongo.guarded(self._mongo.tokens.find_one({"_id": name}, fields))
         if found is None:
             raise NoSuchToken(name)
         return found
@@ -124,17 +124,17 @@ class MongoRegistry:
 
     async def count(self) -> int:
         """About how many tokens are stored in all."""
-        return await self._mongo.promised(self._mongo.tokens.estimated_document_count())
+        return await self._mongo.guarded(self._mongo.tokens.estimated_document_count())
 
     async def matching(self, wanted: Wanted) -> int:
         """How many tokens are `wanted`."""
-        return await self._mongo.promised(self._mongo.tokens.count_documents(self._query(wanted)))
+        return await self._mongo.guarded(self._mongo.tokens.count_documents(self._query(wanted)))
 
     async def beginning(self, start: str, *, limit: int) -> Sequence[str]:
         """The first ids that begin with `start`."""
         query = {"_id": {"$gte": start, "$lt": start + LAST_CHARACTER}}
         found = self._mongo.tokens.find(query, {"_id": 1}).sort("_id", 1).limit(limit)
-        return [str(row["_id"]) for row in await self._mongo.promised(found.to_list())]
+        return [str(row["_id"]) for row in await self._mongo.guarded(found.to_list())]
 
     def _query(self, wanted: Wanted) -> Fields:
         exact = {"provider": wanted.provider, "account": wanted.account, "state": wanted.state}
@@ -149,17 +149,17 @@ class MongoRegistry:
     async def stored(self, names: Sequence[str]) -> Sequence[str]:
         """Those of `names` that are stored ids."""
         found = self._mongo.tokens.find({"_id": {"$in": list(names)}}, {"_id": 1})
-        return [str(row["_id"]) for row in await self._mongo.promised(found.to_list())]
+        return [str(row["_id"]) for row in await self._mongo.guarded(found.to_list())]
 
     async def has_tokens_of(self, provider: str) -> bool:
         """Whether a token of this provider is stored."""
         found = self._mongo.tokens.find_one({"provider": provider}, {"_id": 1})
-        return await self._mongo.promised(found) is not None
+        return await self._mongo.guarded(found) is not None
 
     async def reveal(self, name: str, field: str) -> str:
         """The secret in `field`, once the audit of it is written.
 
-        Raises NoSuchToken, Refused when there is none, Unopenable.
+        Raises NoSuchToken, Refused when there is none, DecryptionError.
         """
         stored = await self._stored(name, field, "revision")
         if stored.get(field) is None:
@@ -193,7 +193,7 @@ class MongoRegistry:
 
     async def _progress(self, query: Fields) -> Mapping[str, Progress]:
         fields = {"state": 1, "refreshed_at": 1, "last_failure": 1}
-        rows = await self._mongo.promised(self._mongo.tokens.find(query, fields).to_list())
+        rows = await self._mongo.guarded(self._mongo.tokens.find(query, fields).to_list())
         return {
             str(row["_id"]): Progress(
                 state=str(row.get("state")), refreshed_at=row.get("refreshed_at"), failure=failure_of(row)
@@ -239,7 +239,7 @@ class MongoRegistry:
             "last_failure.at": {"$gte": since},
         }
         found = self._mongo.tokens.find({**rejected, **NAMED}, {"_id": 1})
-        ids = [str(row["_id"]) for row in await self._mongo.promised(found.to_list())]
+        ids = [str(row["_id"]) for row in await self._mongo.guarded(found.to_list())]
         if not ids:
             return 0
         await self._audit.note(f"resume rejected since {since.isoformat()}", provider, count=len(ids))
@@ -256,11 +256,11 @@ class MongoRegistry:
         """Forget the token. Its grant lives on at the provider. Raises NoSuchToken."""
         stored = await self._stored(name, "revision")
         await self._audit.note("remove", name, stored.get("revision"))
-        await self._mongo.promised(self._mongo.tokens.delete_one({"_id": name}))
+        await self._mongo.guarded(self._mongo.tokens.delete_one({"_id": name}))
 
     async def pause_provider(self, provider: str) -> bool:
         """Whether the operator had not paused it already. A pause for another reason becomes the operator's."""
-        found = await self._mongo.promised(self._mongo.providers.find_one({"_id": provider}))
+        found = await self._mongo.guarded(self._mongo.providers.find_one({"_id": provider}))
         if _rests(found) and pause_of(found).reason is Reason.OPERATOR:
             return False
         paused = {
@@ -270,18 +270,18 @@ class MongoRegistry:
             "next_probe_at": None,
         }
         await self._audit.note("pause", provider)
-        await self._mongo.promised(
+        await self._mongo.guarded(
             self._mongo.providers.update_one({"_id": provider}, {"$set": {"paused": paused}}, upsert=True)
         )
         return True
 
     async def resume_provider(self, provider: str) -> bool:
         """End its pause, whatever the reason. Whether there was one."""
-        found = await self._mongo.promised(self._mongo.providers.find_one({"_id": provider}))
+        found = await self._mongo.guarded(self._mongo.providers.find_one({"_id": provider}))
         if not _rests(found):
             return False
         await self._audit.note("resume", provider)
-        await self._mongo.promised(
+        await self._mongo.guarded(
             self._mongo.providers.update_one({"_id": provider}, {"$set": {"paused": None}})
         )
         return True
@@ -303,7 +303,7 @@ class MongoRegistry:
             revision = next_revision(stored)
             await self._audit.note(action, name, revision, audit_id=audit_id)
             update = {"$set": {**fields, "revision": revision, "updated_at": self._mongo.clock.now()}}
-            result = await self._mongo.promised(
+            result = await self._mongo.guarded(
                 self._mongo.tokens.update_one(same(stored, "state", "revision"), update)
             )
             if result.matched_count:
@@ -311,7 +311,7 @@ class MongoRegistry:
         raise keeps_changing(name)
 
     async def _stored(self, name: str, *fields: str) -> Document:
-        found = await self._mongo.promised(
+        found = await self._mongo.guarded(
             self._mongo.tokens.find_one({"_id": name}, dict.fromkeys(fields, 1))
         )
         if found is None:
@@ -325,8 +325,8 @@ def _selection(target: str, *, withheld: bool) -> Fields:
     """
     of_target: Fields = {"_id": target} if ":" in target else {"provider": target}
     if withheld:
-        unread = {"last_failure.kind": FailureKind.UNREAD.value, "due_at": None}
-        return {**of_target, "state": State.ACTIVE.value, **unread}
+        unparsed = {"last_failure.kind": {"$in": UNPARSED_STORED}, "due_at": None}
+        return {**of_target, "state": State.ACTIVE.value, **unparsed}
     if ":" in target:
         return of_target
     return {**of_target, "state": State.ACTIVE.value, "due_at": {"$gt": EPOCH}}

@@ -15,13 +15,13 @@ from daemon.domain.provider import (
     BodyFormat,
     ClientAuth,
     Definition,
+    ErrorPattern,
     ExpiryUnit,
     Grant,
     Method,
     Rate,
+    ReplyFields,
     Rotation,
-    Shape,
-    Sign,
     Variable,
     VariableKind,
 )
@@ -44,7 +44,7 @@ from daemon.runtime.config.fields import (
     text,
     whole,
 )
-from daemon.runtime.config.problems import Findings, SettingsInvalid, Wrong
+from daemon.runtime.config.problems import Findings, InvalidValue, SettingsInvalid
 from daemon.runtime.config.providers.pattern_cost import check_cost
 from daemon.runtime.config.providers.shipped_tables import shipped_tables
 from daemon.runtime.config.providers.url_rules import Fault, safe_pattern, url_faults, used_variables
@@ -87,7 +87,9 @@ _OWN_HEADERS = frozenset(
 
 def header_value(value: object) -> str:
     if not text(value).isprintable() or not text(value).isascii():
-        raise Wrong("holds characters that no header may hold", "Use visible ASCII characters and blanks.")
+        raise InvalidValue(
+            "holds characters that no header may hold", "Use visible ASCII characters and blanks."
+        )
     return text(value)
 
 
@@ -121,13 +123,13 @@ class SignTable:
 
 
 def rate_of(value: object) -> Rate:
-    """The rate that a text like "10/10m" or "5/s" tells. Raises Wrong."""
+    """The rate that a text like "10/10m" or "5/s" tells. Raises InvalidValue."""
     found = _RATE.fullmatch(value) if isinstance(value, str) else None
     if found is None or not int(found[1]):
-        raise Wrong("is not a rate", 'Write requests and time, like "10/10m" or "5/s".')
+        raise InvalidValue("is not a rate", 'Write requests and time, like "10/10m" or "5/s".')
     per = duration(found[2] if found[2][0].isdigit() else f"1{found[2]}")
     if not per:
-        raise Wrong("is not a rate", "The time must be more than nothing.")
+        raise InvalidValue("is not a rate", "The time must be more than nothing.")
     return Rate(count=int(found[1]), per=per)
 
 
@@ -143,16 +145,16 @@ Paths = Annotated[tuple[str, ...], Read(paths)]
 class ShapeTable:
     __pydantic_config__: ClassVar = STRICT
 
-    access_token: Paths = Shape().access_token
-    refresh_token: Paths = Shape().refresh_token
-    token_type: Paths = Shape().token_type
-    scope: Paths = Shape().scope
-    expires_in: Paths = Shape().expires_in
-    expires_at: Paths = Shape().expires_at
-    refresh_expires_in: Paths = Shape().refresh_expires_in
-    consent_expires_in: Paths = Shape().consent_expires_in
-    error_code: Paths = Shape().error_code
-    error_message: Paths = Shape().error_message
+    access_token: Paths = ReplyFields().access_token
+    refresh_token: Paths = ReplyFields().refresh_token
+    token_type: Paths = ReplyFields().token_type
+    scope: Paths = ReplyFields().scope
+    expires_in: Paths = ReplyFields().expires_in
+    expires_at: Paths = ReplyFields().expires_at
+    refresh_expires_in: Paths = ReplyFields().refresh_expires_in
+    consent_expires_in: Paths = ReplyFields().consent_expires_in
+    error_code: Paths = ReplyFields().error_code
+    error_message: Paths = ReplyFields().error_message
 
 
 Signs = Annotated[tuple[SignTable, ...], ARRAY]
@@ -210,10 +212,12 @@ def definition(name: str, table: DefinitionTable) -> Definition:
         key: Variable(pattern=row.pattern or BASE, kind=row.kind, default=row.default)
         for key, row in table.variables.items()
     }
-    known["reply"] = Shape(**{field.name: getattr(table.reply, field.name) for field in fields(ShapeTable)})
+    known["reply"] = ReplyFields(
+        **{field.name: getattr(table.reply, field.name) for field in fields(ShapeTable)}
+    )
     for meaning in ("rejected", "misconfigured", "unavailable"):
         known[meaning] = tuple(
-            Sign(**{field.name: getattr(row, field.name) for field in fields(SignTable)})
+            ErrorPattern(**{field.name: getattr(row, field.name) for field in fields(SignTable)})
             for row in known[meaning]
         )
     return Definition(name=name, **known)

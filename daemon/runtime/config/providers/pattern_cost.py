@@ -11,7 +11,7 @@ import subprocess
 import sys
 from functools import cache
 
-from daemon.runtime.config.problems import Wrong
+from daemon.runtime.config.problems import InvalidValue
 from daemon.runtime.config.providers import pattern_trial
 from daemon.runtime.config.providers.shipped_tables import shipped_tables
 
@@ -26,9 +26,9 @@ _WAIT = 60.0  # seconds; the trial limits its own CPU time, but the machine may 
 
 
 def check_cost(pattern: str, *, longest: int) -> None:
-    """Raises Wrong if `pattern` takes long on a text of at most `longest` characters."""
+    """Raises InvalidValue if `pattern` takes long on a text of at most `longest` characters."""
     if not is_cheap(pattern) and pattern not in _shipped() and not passes_trial(pattern, longest):
-        raise Wrong(
+        raise InvalidValue(
             "takes too long on some texts",
             "Repeat no group that holds a repetition itself, like (a+)+, and no more than two things beside each other.",
         )

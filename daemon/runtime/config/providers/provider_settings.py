@@ -15,10 +15,10 @@ from daemon.adapters.token_endpoint.client_assertion import (
 from daemon.domain.provider import ClientAuth, Grant, Provider, VariableKind
 from daemon.domain.token import PROVIDER_NAME
 from daemon.runtime.config.fields import ARRAY, Context, Flag, Read, Text, checked, text, whole
-from daemon.runtime.config.problems import Findings, Wrong
+from daemon.runtime.config.problems import Findings, InvalidValue
 from daemon.runtime.config.providers.definition_dir import Known, Tables, laid_over
 from daemon.runtime.config.providers.definitions import DefinitionTable, definition, faults
-from daemon.runtime.config.secret_sources import SecretText, Surroundings, secret
+from daemon.runtime.config.secret_sources import SecretContext, SecretText, secret
 
 # Where nothing says what a provider is, its other keys are checked all the same.
 _UNKNOWN = {"token_url": "https://unknown.invalid/", "client_auth": "post"}
@@ -44,7 +44,7 @@ _HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*(:[1-9][0-9]{0,4})?")
 
 def allowed_host(value: object) -> str:
     if not _HOST.fullmatch(text(value)):
-        raise Wrong(
+        raise InvalidValue(
             "is not a host", 'Write it in small letters like "sso.example.com", with ":8443" if need be.'
         )
     return text(value)
@@ -55,7 +55,7 @@ def client_key(value: object, info: Context) -> SigningKey:
         return signing_key(secret(value, info))
     except KeyUnusable as unusable:
         do = "Make one with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`."
-        raise Wrong(str(unusable), do) from None
+        raise InvalidValue(str(unusable), do) from None
 
 
 AllowedHost = Annotated[str, Read(allowed_host)]
@@ -96,7 +96,7 @@ def _base(name: str, own: object) -> str:
 
 
 def read_providers(
-    configured: object, known: Known, findings: Findings, surroundings: Surroundings, *, concurrency: int
+    configured: object, known: Known, findings: Findings, surroundings: SecretContext, *, concurrency: int
 ) -> dict[str, Provider]:
     """The providers in `configured`. Each has a guaranteed share of `concurrency`, all requests in flight."""
     if not isinstance(configured, Mapping):
@@ -161,7 +161,7 @@ def _provider(name: str, row: ProviderTable, configured: object, even: int) -> P
 
 
 def _row(
-    name: str, table: object, known: Tables, findings: Findings, surroundings: Surroundings
+    name: str, table: object, known: Tables, findings: Findings, surroundings: SecretContext
 ) -> ProviderTable | None:
     place = ("providers", name)
     if not PROVIDER_NAME.fullmatch(name):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from daemon.domain.token_url import LONGEST_VALUE, is_loopback
 from daemon.runtime.config.fields import pattern
-from daemon.runtime.config.problems import Place, Wrong
+from daemon.runtime.config.problems import InvalidValue, Place
 from daemon.runtime.config.providers.pattern_cost import check_cost
 
 Fault = tuple[Place, str, str]  # the key, what is wrong, what to do
@@ -34,7 +34,7 @@ def safe_pattern(value: object) -> re.Pattern[str]:
     shapes = ("{0}", "a{0}", "{0}a", "a{0}a", "a{0}b", "a.b{0}c", "1{0}")
     harmful = (shape.format(char) for char in _HARMFUL for shape in shapes)
     if any(found.fullmatch(sample) for sample in (*harmful, ".", "..", ".a")):
-        raise Wrong(
+        raise InvalidValue(
             "matches more than harmless characters", "Allow letters, digits and '-', and '.' not in front."
         )
     return pattern(f"{_HARMLESS}(?:{found.pattern})")  # refuses flags for the whole, like "(?i)", too

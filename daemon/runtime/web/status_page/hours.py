@@ -41,7 +41,7 @@ def _due(facts: Facts) -> Plot:
     most = counts.index(max(counts))
     told = "Nothing falls due."
     if any(counts):
-        told = f"{number(sum(counts))} fall due; the most, {number(counts[most])}, {_ahead(facts.counted_at, most)}."
+        told = f"{number(sum(counts))} fall due; the most, {number(counts[most])}, {_prefetch(facts.counted_at, most)}."
     return Plot(
         name="due",
         title="Tokens that fall due, by five minutes",
@@ -50,9 +50,9 @@ def _due(facts: Facts) -> Plot:
         axis=NEXT_HOUR,
         say=_count,
         scale=COUNTS,
-        label=lambda place: _ahead(facts.counted_at, place),
+        label=lambda place: _prefetch(facts.counted_at, place),
         heads=("When", "Tokens"),
-        rows=[(_ahead(facts.counted_at, place), number(count)) for place, count in enumerate(counts)],
+        rows=[(_prefetch(facts.counted_at, place), number(count)) for place, count in enumerate(counts)],
     )
 
 
@@ -130,7 +130,7 @@ def _by_five(
     ]
 
 
-def _ahead(since: datetime | None, place: int) -> str:
+def _prefetch(since: datetime | None, place: int) -> str:
     if since is None:
         return f"in {place * STEP} to {(place + 1) * STEP} min"
     start, end = (since + timedelta(minutes=each * STEP) for each in (place, place + 1))

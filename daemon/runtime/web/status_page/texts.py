@@ -50,7 +50,7 @@ OUTCOMES = {
         YOU,
         "Check this provider's client id, client secret, scope and URL in the configuration.",
     ),
-    "unread": Kind(
+    "unparsed": Kind(
         "A reply came that this provider's definition can't read. It is kept.",
         YOU,
         "Look at it with <code>refreshd journal list</code>; the definition may need a correction.",

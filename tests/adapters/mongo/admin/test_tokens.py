@@ -9,7 +9,7 @@ from pymongo import MongoClient
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.admin.consents import Refused
 from daemon.adapters.mongo.admin.preflight import missing_rights
-from daemon.adapters.mongo.admin.tokens import MongoRegistry, NoSuchToken
+from daemon.adapters.mongo.admin.tokens import NoSuchToken, TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod
@@ -22,7 +22,7 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
 class MeddlingRing(KeyRing):
-    """Lets somebody else write between what the registry reads and what it writes."""
+    """Lets somebody else write between what the admin reads and what it writes."""
 
     def __init__(self) -> None:
         super().__init__({"one": b"1" * 32, "old": b"0" * 32}, active="one")
@@ -48,7 +48,7 @@ def outside(mongod, database_name):
 
 
 @pytest.fixture
-async def registry(mongod, database_name, ring):
+async def admin(mongod, database_name, ring):
     store = Mongo(
         uri=Secret(mongod),
         database=database_name,
@@ -57,7 +57,7 @@ async def registry(mongod, database_name, ring):
         observe=lambda _: None,
     )
     await store.prepare()
-    yield MongoRegistry(store, ring, Audit(store, who=Who(actor="me@here"), log=lambda _: None))
+    yield TokenAdmin(store, ring, Audit(store, who=Who(actor="me@here"), log=lambda _: None))
     await store.close()
 
 
@@ -76,47 +76,47 @@ def consent(name="xero:a", refresh="refresh", **more):
     )
 
 
-async def test_a_consent_wins_over_a_result_that_came_in_between(registry, ring, outside):
-    """The daemon records a successor after the registry has read: the write is swapped onto that, once."""
-    await registry.add(consent())
+async def test_a_consent_wins_over_a_result_that_came_in_between(admin, ring, outside):
+    """The daemon records a successor after the admin has read: the write is swapped onto that, once."""
+    await admin.add(consent())
     successor = {"$set": {"refresh_token": "v1.one.successor"}, "$inc": {"revision": 1}}
     ring.times, ring.meddle = 1, lambda: outside.tokens.update_one({}, successor)
-    added = await registry.add(consent(refresh="newer"))
+    added = await admin.add(consent(refresh="newer"))
     assert (added.replaced, added.revision) == (True, 3)
     stored = outside.tokens.find_one()
     assert ring.open(stored["refresh_token"], token_id="xero:a", field="refresh_token") == "newer"
     assert [note["revision"] for note in outside.tokens_audit.find()] == [1, 3]
 
 
-async def test_two_who_add_the_same_id_end_with_one_document(registry, ring, outside):
+async def test_two_who_add_the_same_id_end_with_one_document(admin, ring, outside):
     """The slower one's insertion becomes a re-consent."""
     ring.times, ring.meddle = 1, lambda: outside.tokens.insert_one({"_id": "xero:a", "revision": 1})
-    added = await registry.add(consent())
+    added = await admin.add(consent())
     assert (added.replaced, added.revision) == (True, 2)
     assert outside.tokens.count_documents({}) == 1
 
 
-async def test_a_document_that_never_holds_still_is_given_up(registry, ring, outside):
+async def test_a_document_that_never_holds_still_is_given_up(admin, ring, outside):
     """After a few swaps it says so, and has written nothing."""
-    await registry.add(consent())
+    await admin.add(consent())
     ring.times, ring.meddle = 100, lambda: outside.tokens.update_one({}, {"$inc": {"revision": 1}})
     with pytest.raises(StoreLost, match="kept changing"):
-        await registry.add(consent(refresh="newer"))
+        await admin.add(consent(refresh="newer"))
     assert outside.tokens.find_one()["grant_fingerprint"] == ring.fingerprint("refresh")
 
 
-async def test_a_copy_is_found_under_an_older_key_too(registry, ring, outside):
+async def test_a_copy_is_found_under_an_older_key_too(admin, ring, outside):
     """The fingerprint depends on the key that was active then."""
-    await registry.add(consent())
+    await admin.add(consent())
     outside.tokens.update_one({}, {"$set": {"grant_fingerprint": ring.fingerprint("refresh", "old")}})
     with pytest.raises(Refused, match="xero:a holds this very refresh token"):
-        await registry.add(consent("xero:b"))
+        await admin.add(consent("xero:b"))
 
 
-async def test_a_consent_repairs_an_ill_typed_document(registry, outside):
+async def test_a_consent_repairs_an_ill_typed_document(admin, outside):
     """Texts for objects and numbers are replaced by what they ought to be."""
     outside.tokens.insert_one({"_id": "xero:a", "revision": "x", "vars": None, "meta": "m", "due_at": "soon"})
-    added = await registry.add(consent(vars={"tenant": "t"}), meta={"a": "b"})
+    added = await admin.add(consent(vars={"tenant": "t"}), meta={"a": "b"})
     stored = outside.tokens.find_one()
     assert (added.revision, stored["revision"]) == (1, 1)
     assert (stored["vars"], stored["meta"], stored["extra"]) == ({"tenant": "t"}, {"a": "b"}, {})
@@ -129,68 +129,68 @@ def fail_once(mongod, **data):
 
 
 @pytest.mark.parametrize("command", ["insert", "update"])
-async def test_an_ambiguous_write_that_was_done_counts_as_done(registry, outside, mongod, command):
+async def test_an_ambiguous_write_that_was_done_counts_as_done(admin, outside, mongod, command):
     """MongoDB could not confirm it with a majority; the document is read, and it is there."""
     if command == "update":
-        await registry.add(consent(refresh="earlier"))
+        await admin.add(consent(refresh="earlier"))
     unsure = {"code": 64, "codeName": "WriteConcernFailed", "errmsg": "waiting for replication timed out"}
     namespace = f"{outside.name}.tokens"
     fail_once(mongod, failCommands=[command], namespace=namespace, writeConcernError=unsure)
-    added = await registry.add(consent())
+    added = await admin.add(consent())
     assert added.replaced is (command == "update")
     assert outside.tokens.count_documents({}) == 1
 
 
-async def test_a_write_of_unknown_outcome_says_so(registry, outside, mongod):
+async def test_a_write_of_unknown_outcome_says_so(admin, outside, mongod):
     """Adding once more, later, could put a spent token back: look first."""
     fail_once(mongod, failCommands=["insert"], namespace=f"{outside.name}.tokens", errorCode=8000)
     with pytest.raises(StoreLost, match="not known whether xero:a was stored"):
-        await registry.add(consent())
+        await admin.add(consent())
 
 
-async def test_what_cannot_be_audited_is_not_done(registry, outside):
+async def test_what_cannot_be_audited_is_not_done(admin, outside):
     """The record comes first."""
-    await registry.add(consent())
+    await admin.add(consent())
     outside.command({"collMod": "tokens_audit", "validator": {"never": True}})
     before = outside.tokens.find_one()
-    for deed in (registry.pause("xero:a"), registry.remove("xero:a"), registry.reveal("xero:a", "access_token"),
-                 registry.add(consent(refresh="newer")), registry.pause_provider("xero")):  # fmt: skip
+    for deed in (admin.pause("xero:a"), admin.remove("xero:a"), admin.reveal("xero:a", "access_token"),
+                 admin.add(consent(refresh="newer")), admin.pause_provider("xero")):  # fmt: skip
         with pytest.raises(StoreLost):
             await deed
     assert outside.tokens.find_one() == before
     assert outside.tokens_providers.count_documents({}) == 0
 
 
-async def test_a_change_is_swapped_onto_what_the_daemon_wrote_meanwhile(registry, outside):
+async def test_a_change_is_swapped_onto_what_the_daemon_wrote_meanwhile(admin, outside):
     """A pause of a token whose revision moves is tried again, and audited once, with the revision it got."""
-    await registry.add(consent())
-    noted = registry._audit.note
+    await admin.add(consent())
+    noted = admin._audit.note
 
     async def meddling(*arguments, **more):
-        registry._audit.note = noted
+        admin._audit.note = noted
         outside.tokens.update_one({}, {"$inc": {"revision": 1}})
         await noted(*arguments, **more)
 
-    registry._audit = type("Meddling", (), {"note": staticmethod(meddling)})()
-    assert await registry.pause("xero:a")
+    admin._audit = type("Meddling", (), {"note": staticmethod(meddling)})()
+    assert await admin.pause("xero:a")
     assert outside.tokens.find_one()["revision"] == 3
     assert [note["revision"] for note in outside.tokens_audit.find({"action": "pause"})] == [3]
 
 
-async def test_an_application_s_document_can_be_paused_and_resumed(registry, outside):
+async def test_an_application_s_document_can_be_paused_and_resumed(admin, outside):
     """It has neither a revision nor most of the fields."""
     outside.tokens.insert_one({"_id": "xero:a", "provider": "xero", "state": "active", "due_at": "soon"})
-    assert await registry.pause("xero:a")
-    assert await registry.resume("xero:a")
+    assert await admin.pause("xero:a")
+    assert await admin.resume("xero:a")
     stored = outside.tokens.find_one()
     assert (stored["revision"], stored["state"]) == (2, "active")
     assert isinstance(stored["due_at"], datetime)
 
 
-async def test_what_is_not_there_is_told(registry):
+async def test_what_is_not_there_is_told(admin):
     """By one exception, whatever is asked."""
-    for deed in (registry.get("x:1"), registry.pause("x:1"), registry.resume("x:1"), registry.remove("x:1"),
-                 registry.reveal("x:1", "access_token"), registry.progress("x:1")):  # fmt: skip
+    for deed in (admin.get("x:1"), admin.pause("x:1"), admin.resume("x:1"), admin.remove("x:1"),
+                 admin.reveal("x:1", "access_token"), admin.progress("x:1")):  # fmt: skip
         with pytest.raises(NoSuchToken):
             await deed
 

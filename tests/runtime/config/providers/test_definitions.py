@@ -16,8 +16,8 @@ from daemon.domain.provider import (
     Grant,
     Method,
     Rate,
+    ReplyFields,
     Rotation,
-    Shape,
     VariableKind,
 )
 from daemon.runtime.config.problems import SettingsInvalid
@@ -235,7 +235,7 @@ def test_every_key_of_a_file_becomes_the_domains_own_term():
     assert known.domains == ("example.com", "example.org")
     assert known.params == {"scope": "all", "account": "a-${account}"}
     assert known.headers == {"X-Version": "2026 01"}
-    assert known.reply == Shape(
+    assert known.reply == ReplyFields(
         access_token=("data.access_token",),
         refresh_token=("data.refresh_token", "refreshToken"),
         token_type=("data.type",),
@@ -266,8 +266,8 @@ def test_what_a_file_leaves_out_is_the_standard():
     """RFC 6749's grant, names and places."""
     known = read(PLAIN)
     assert (known.grant, known.method, known.body) == (Grant.REFRESH_TOKEN, Method.POST, BodyFormat.FORM)
-    assert (known.reply, known.names, known.rate) == (Shape(), {}, None)
-    assert read(f"{PLAIN}reply.access_token = ['token']\n").reply == Shape(access_token=("token",))
+    assert (known.reply, known.names, known.rate) == (ReplyFields(), {}, None)
+    assert read(f"{PLAIN}reply.access_token = ['token']\n").reply == ReplyFields(access_token=("token",))
 
 
 @pytest.mark.parametrize("grant", Grant)

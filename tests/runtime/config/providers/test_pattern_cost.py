@@ -4,7 +4,7 @@ import pytest
 
 from daemon.domain.sign import LONGEST_TEXT
 from daemon.domain.token_url import LONGEST_VALUE
-from daemon.runtime.config.problems import SettingsInvalid, Wrong
+from daemon.runtime.config.problems import InvalidValue, SettingsInvalid
 from daemon.runtime.config.providers.definitions import read_definition, shipped
 from daemon.runtime.config.providers.pattern_cost import check_cost, is_cheap, passes_trial
 
@@ -36,7 +36,7 @@ HARMLESS = [
 def test_a_pattern_that_backtracks_without_end_is_refused(pattern):
     """Whatever stands before the part that does it."""
     assert not is_cheap(pattern)
-    with pytest.raises(Wrong, match="takes too long"):
+    with pytest.raises(InvalidValue, match="takes too long"):
         check_cost(pattern, longest=LONGEST_VALUE)
 
 
@@ -49,7 +49,7 @@ def test_a_harmless_pattern_is_not_refused(pattern, longest):
 
 def test_a_pattern_that_is_too_long_to_be_tried_is_refused():
     """A list of names belongs into the configuration otherwise."""
-    with pytest.raises(Wrong, match="takes too long"):
+    with pytest.raises(InvalidValue, match="takes too long"):
         check_cost("(?:abc)*" * 300, longest=LONGEST_VALUE)
 
 
