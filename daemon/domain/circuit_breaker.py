@@ -12,7 +12,7 @@ next one for the same reason then needs twice the evidence.
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
+from enum import Enum, StrEnum
 from urllib.parse import urlsplit
 
 from daemon.domain.answer import (
@@ -68,11 +68,20 @@ class Pause:
         return replace(self, probes=probes, next_probe_at=next_at, next_retry_at=retry_at)
 
 
+class Circuit(Enum):
+    """The states of a circuit breaker."""
+
+    CLOSED = "closed"  # a grant has shown that the client is accepted
+    HALF_OPEN = "half_open"  # after a start or a rest: one request at a time, until a grant
+    OPEN = "open"  # nothing but probes is asked
+
+
 # How many different healthy tokens must fail alike, with no grant between them.
-ALIKE = 3  # for a misconfiguration, or for pages in the place of replies
-OUTAGES = 20  # for an outage: if half of all answers are good, so many bad ones hardly ever come together
-REFUSED = 20  # for an error that the definition doesn't know
-REJECTED = 7  # for rejections: each of the first six is believed, by each replica
+FAILURE_THRESHOLD = 3  # for a misconfiguration, or for pages in the place of replies
+# If half of all answers are good, so many bad ones hardly ever come together.
+OUTAGE_THRESHOLD = 20
+REFUSAL_THRESHOLD = 20  # for an error that the definition doesn't contain
+REJECTION_THRESHOLD = 7  # each of the first six is believed, by each replica
 OUTWEIGHED = (
     4  # grants that outweigh one rejection: dying grants are rare, and a mass of rejections may be partial
 )
@@ -121,7 +130,7 @@ def is_proven(token: Token) -> bool:
     return is_healthy(token) and token.refreshed_at is not None
 
 
-def alike_by(provider: Provider, token: Token) -> str:
+def source_of(provider: Provider, token: Token) -> str:
     """Whose trouble one answer shows: the token's; or its host's, if each customer has a server of its own, so that
     one server's trouble does not stop the others.
     """
@@ -146,86 +155,95 @@ class _Trouble:
     """What one answer suggests of the whole provider. Answers are alike if `reason` and `code` are."""
 
     reason: Reason
-    enough: int
+    threshold: int
     code: str = ""  # of refusals and misconfigurations: two different ones are two troubles
 
 
 @dataclass(slots=True, kw_only=True)
 class CircuitBreaker:
-    """What one process has heard of one provider. Instants are boot times.
+    """The evidence that one process has about one provider. Instants are boot times. `reason`: why it is open."""
 
-    `proven`: a grant has shown that the client is accepted. `paused`: why nothing but probes is asked; None: it is open.
-    """
-
-    proven: bool = False
-    paused: Reason | None = None
+    state: Circuit = Circuit.HALF_OPEN
+    reason: Reason | None = None
     _since: timedelta = timedelta(0)
-    _met: dict[_Trouble, set[str]] = field(default_factory=dict)  # who met it, since the last grant
-    _grants: int = 0  # since the last rest
+    # Who met a trouble since the last grant.
+    _met: dict[_Trouble, set[str]] = field(default_factory=dict)
+    _grants: int = 0  # since it was last open
     _disproofs: dict[Reason, _Disproof] = field(default_factory=dict)
     _suspicious_until: timedelta = timedelta(0)
 
-    def heard(self, who: str, answer: Answer, *, healthy: bool, now: timedelta) -> Reason | None:
-        """Take note of the answer that `who` (see `alike_by`) had. A reason: the provider must rest from now on.
+    @property
+    def is_open(self) -> bool:
+        return self.state is Circuit.OPEN
 
-        A grant ends a rest. `healthy`: whether the token had not failed before.
+    def record(self, source: str, answer: Answer, *, healthy: bool, now: timedelta) -> Reason | None:
+        """Take note of the answer that `source` (see `source_of`) had. Returns the reason if it opens the circuit.
+
+        A grant closes it. `healthy`: whether the token had not failed before.
         """
         if isinstance(answer, Granted):
-            self._granted(now)
+            self._close(now)
             return None
         trouble = _trouble_of(answer)
         if trouble is None or not healthy:
             return None
         met = self._met.setdefault(trouble, set())
-        met.add(who)
-        if len(met) < self._enough(trouble, now):
+        met.add(source)
+        if len(met) < self._threshold(trouble, now):
             return None
         if trouble.reason is Reason.REJECTIONS:
             self._suspicious_until = now + SUSPICION
-        if self.paused is not None:
+        if self.is_open:
             return None
-        self.rest(trouble.reason, now)
+        self.open(trouble.reason, now)
         return trouble.reason
 
     def doubts(self, now: timedelta) -> bool:
-        """Whether the provider seems to say to everybody what it says of a token now."""
-        return self.paused in _DOUBTFUL or now < self._suspicious_until
+        """Whether the provider seems to give every token the answer that it gives one now."""
+        return self.reason in _DOUBTFUL or now < self._suspicious_until
 
-    def rest(self, reason: Reason, now: timedelta) -> None:
-        """From now on nothing is asked but probes, and afterwards one at a time until a grant."""
+    def open(self, reason: Reason, now: timedelta) -> None:
+        """Ask nothing but probes from now on."""
         if reason is Reason.REJECTIONS:
             self._suspicious_until = now + SUSPICION
-        self.paused, self.proven, self._since = reason, False, now
+        self.state, self.reason, self._since = Circuit.OPEN, reason, now
         self._met.clear()
 
-    def release(self) -> None:
-        """Another replica or the operator ended the rest: one at a time until a grant."""
-        self.paused = None
+    def half_open(self) -> None:
+        """Another replica or the operator ended the rest: ask one at a time until a grant."""
+        if self.is_open:
+            self.state, self.reason = Circuit.HALF_OPEN, None
 
-    def _granted(self, now: timedelta) -> None:
-        if self.paused is Reason.OPERATOR:
+    def without_evidence(self) -> "CircuitBreaker":
+        """A new one, as open as this one: for a provider whose configuration has changed."""
+        return CircuitBreaker(state=self.state, reason=self.reason) if self.is_open else CircuitBreaker()
+
+    def _close(self, now: timedelta) -> None:
+        if self.reason is Reason.OPERATOR:
             return
-        if self.paused is not None and now - self._since < _DISPROVED_WITHIN:
-            disproof = self._disproofs.setdefault(self.paused, _Disproof())
+        if self.reason is not None and now - self._since < _DISPROVED_WITHIN:
+            disproof = self._disproofs.setdefault(self.reason, _Disproof())
             disproof.times = min(disproof.times + 1, _MOST_DOUBLINGS) if now < disproof.until else 1
             disproof.until = now + _DISPROOF_LASTS
-        ended, self.paused, self.proven = self.paused, None, True
-        self._grants = 0 if ended else self._grants + 1
-        rejected = None if ended else self._met.get(_MASS)
+        was_open = self.is_open
+        self.state, self.reason = Circuit.CLOSED, None
+        self._grants = 0 if was_open else self._grants + 1
+        rejected = None if was_open else self._met.get(_MASS)
         self._met.clear()
         if rejected:
             if self._grants % OUTWEIGHED == 0:
                 rejected.pop()
             self._met[_MASS] = rejected
 
-    def _enough(self, trouble: _Trouble, now: timedelta) -> int:
-        if trouble.reason is Reason.WRONG_CLIENT and not self.proven:
+    def _threshold(self, trouble: _Trouble, now: timedelta) -> int:
+        if trouble.reason is Reason.WRONG_CLIENT and self.state is not Circuit.CLOSED:
             return 1
         disproof = self._disproofs.get(trouble.reason)
-        return trouble.enough << (disproof.times if disproof is not None and now < disproof.until else 0)
+        lately = disproof.times if disproof is not None and now < disproof.until else 0
+        return trouble.threshold << lately
 
 
-_MASS = _Trouble(Reason.REJECTIONS, REJECTED)
+_MASS = _Trouble(Reason.REJECTIONS, REJECTION_THRESHOLD)
 _DOUBTFUL = frozenset({Reason.MISCONFIGURED, Reason.OUTAGE, Reason.UNPARSED, Reason.REJECTIONS})
 
 
@@ -235,14 +253,14 @@ def _trouble_of(answer: Answer) -> _Trouble | None:
         case Rejected():
             return _MASS
         case Unparsed() | Unavailable(cause=Cause.PAGE):
-            return _Trouble(Reason.UNPARSED, ALIKE)
+            return _Trouble(Reason.UNPARSED, FAILURE_THRESHOLD)
         case Misconfigured(concerns=Concern.CLIENT):
-            return _Trouble(Reason.WRONG_CLIENT, ALIKE)
+            return _Trouble(Reason.WRONG_CLIENT, FAILURE_THRESHOLD)
         case Misconfigured(concerns=Concern.PROVIDER, code=code):
-            return _Trouble(Reason.MISCONFIGURED, ALIKE, code)
+            return _Trouble(Reason.MISCONFIGURED, FAILURE_THRESHOLD, code)
         case Unavailable(cause=Cause.REFUSAL, code=code):
-            return _Trouble(Reason.MISCONFIGURED, REFUSED, code)
+            return _Trouble(Reason.MISCONFIGURED, REFUSAL_THRESHOLD, code)
         case Unavailable(cause=Cause.OUTAGE):
-            return _Trouble(Reason.OUTAGE, OUTAGES)
+            return _Trouble(Reason.OUTAGE, OUTAGE_THRESHOLD)
         case _:
             return None

@@ -138,10 +138,10 @@ class RateLimiter(Protocol):
     async def ready(self) -> None:
         """Wait until at least one request may go."""
 
-    def allows(self, most: int) -> int:
+    def available(self, most: int) -> int:
         """How many requests may go now, at most `most`."""
 
-    async def spend(self, count: int) -> None:
+    async def acquire(self, count: int) -> None:
         """So many are going now; at most what was allowed."""
 
 

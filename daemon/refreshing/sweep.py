@@ -160,7 +160,7 @@ class Sweeper:
         due = await self._store.due(self.lanes.keys())
         self._harvest()  # what ended while no sweep waited for it begins anew
         for name, lane in self.lanes.items():
-            lane.follow(survey.paused.get(name))
+            lane.health.follow(survey.paused.get(name))
             if name in self._passes:
                 self._watch(lane)
             elif name in due or self._failures[name]:  # only a pass shows that a lane works again
@@ -275,8 +275,8 @@ class Sweeper:
         claim = await self._store.recall(entry)
         if claim is not None:
             lane = self.lanes[entry.provider]
-            settled = await self._refresher.conclude(claim, entry, lane.weigh)
-            await lane.agree()
+            settled = await self._refresher.conclude(claim, entry, lane.health.weigh)
+            await lane.health.agree()
             return settled.journal_result
         self._journal.retain(entry, "superseded")  # the document is gone
         return "superseded"

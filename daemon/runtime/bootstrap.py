@@ -91,7 +91,7 @@ def assemble(
             provider,
             store=store,
             pauses=pauses,
-            pace=lambda one: LeakyBucket(one.definition.rate),
+            rate_limiter=lambda one: LeakyBucket(one.definition.rate),
             journal=journal,
             refresher=refresher,
             clock=clock,

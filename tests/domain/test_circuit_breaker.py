@@ -7,10 +7,10 @@ import pytest
 
 from daemon.domain.answer import Cause, Concern, Granted, Misconfigured, Rejected, Unavailable, Unparsed
 from daemon.domain.circuit_breaker import (
-    ALIKE,
-    OUTAGES,
-    REFUSED,
-    REJECTED,
+    FAILURE_THRESHOLD,
+    OUTAGE_THRESHOLD,
+    REFUSAL_THRESHOLD,
+    REJECTION_THRESHOLD,
     SUSPICION,
     CircuitBreaker,
     Pause,
@@ -42,9 +42,11 @@ def wrong(concern, code="x"):
 CLIENT, PROVIDER, TOKEN = wrong(Concern.CLIENT), wrong(Concern.PROVIDER), wrong(Concern.TOKEN)
 
 
-def heard(brake, answer, count, *, healthy=True, now=START, first=0):
+def recorded(breaker, answer, count, *, healthy=True, now=START, first=0):
     """What so many different tokens in a row make of it."""
-    return [brake.heard(f"acme:{n}", answer, healthy=healthy, now=now) for n in range(first, first + count)]
+    return [
+        breaker.record(f"acme:{n}", answer, healthy=healthy, now=now) for n in range(first, first + count)
+    ]
 
 
 def nothing(count):
@@ -53,35 +55,35 @@ def nothing(count):
 
 def test_a_refused_client_is_a_reason_at_first_if_nothing_was_granted_yet():
     """Every token would be refused; and it is said once."""
-    brake = CircuitBreaker()
-    assert heard(brake, CLIENT, 3) == [Reason.WRONG_CLIENT, None, None]
-    assert brake.paused is Reason.WRONG_CLIENT
+    breaker = CircuitBreaker()
+    assert recorded(breaker, CLIENT, 3) == [Reason.WRONG_CLIENT, None, None]
+    assert breaker.reason is Reason.WRONG_CLIENT
 
 
 def test_a_client_that_was_accepted_must_be_refused_three_times_in_a_row():
     """It may be one token's foreign client."""
-    brake = CircuitBreaker()
-    heard(brake, GOOD, 1)
-    assert heard(brake, CLIENT, 3) == [None, None, Reason.WRONG_CLIENT]
+    breaker = CircuitBreaker()
+    recorded(breaker, GOOD, 1)
+    assert recorded(breaker, CLIENT, 3) == [None, None, Reason.WRONG_CLIENT]
 
 
 @pytest.mark.parametrize("answer", [DEAD, ODD, PAGE, OUT, ALONE, PROVIDER])
 def test_only_a_grant_proves_that_the_client_is_accepted(answer):
     """Neither a page nor a rejection does: some providers look at the token first."""
-    brake = CircuitBreaker()
-    heard(brake, answer, 1)
-    assert heard(brake, CLIENT, 1) == [Reason.WRONG_CLIENT]
+    breaker = CircuitBreaker()
+    recorded(breaker, answer, 1)
+    assert recorded(breaker, CLIENT, 1) == [Reason.WRONG_CLIENT]
 
 
 KINDS = pytest.mark.parametrize(
     ("answer", "enough", "reason"),
     [
-        (PROVIDER, ALIKE, Reason.MISCONFIGURED),
-        (ALONE, REFUSED, Reason.MISCONFIGURED),
-        (PAGE, ALIKE, Reason.UNPARSED),
-        (ODD, ALIKE, Reason.UNPARSED),
-        (OUT, OUTAGES, Reason.OUTAGE),
-        (DEAD, REJECTED, Reason.REJECTIONS),
+        (PROVIDER, FAILURE_THRESHOLD, Reason.MISCONFIGURED),
+        (ALONE, REFUSAL_THRESHOLD, Reason.MISCONFIGURED),
+        (PAGE, FAILURE_THRESHOLD, Reason.UNPARSED),
+        (ODD, FAILURE_THRESHOLD, Reason.UNPARSED),
+        (OUT, OUTAGE_THRESHOLD, Reason.OUTAGE),
+        (DEAD, REJECTION_THRESHOLD, Reason.REJECTIONS),
     ],
 )
 
@@ -89,123 +91,123 @@ KINDS = pytest.mark.parametrize(
 @KINDS
 def test_so_many_different_healthy_tokens_in_a_row_are_a_reason(answer, enough, reason):
     """One token alone never is, however often it fails."""
-    assert heard(CircuitBreaker(), answer, enough) == [*nothing(enough - 1), reason]
-    brake = CircuitBreaker()
-    assert [brake.heard("acme:1", answer, healthy=True, now=START) for _ in range(100)] == nothing(100)
+    assert recorded(CircuitBreaker(), answer, enough) == [*nothing(enough - 1), reason]
+    breaker = CircuitBreaker()
+    assert [breaker.record("acme:1", answer, healthy=True, now=START) for _ in range(100)] == nothing(100)
 
 
 @KINDS
 def test_tokens_that_had_failed_before_are_never_a_reason(answer, enough, reason):
     """Each has a trouble of its own, and there may be many."""
-    assert heard(CircuitBreaker(), answer, 100 * enough, healthy=False) == nothing(100 * enough)
+    assert recorded(CircuitBreaker(), answer, 100 * enough, healthy=False) == nothing(100 * enough)
 
 
 @KINDS
 def test_one_grant_between_begins_the_count_again(answer, enough, reason):
     """The others are as many again, and other tokens. A rejection weighs more: four grants outweigh one."""
-    brake = CircuitBreaker()
-    heard(brake, answer, enough - 1)
+    breaker = CircuitBreaker()
+    recorded(breaker, answer, enough - 1)
     for _ in range(4 * enough if answer is DEAD else 1):
-        heard(brake, GOOD, 1)
-    assert heard(brake, answer, enough - 1, first=1000) == nothing(enough - 1)
+        recorded(breaker, GOOD, 1)
+    assert recorded(breaker, answer, enough - 1, first=1000) == nothing(enough - 1)
 
 
 def test_a_mass_of_rejections_is_noticed_though_every_other_token_is_granted():
     """Half of a provider's sessions may be lost; what dies in an ordinary hour is far less."""
-    brake, reasons = CircuitBreaker(), []
+    breaker, reasons = CircuitBreaker(), []
     for n in range(30):
-        reasons += heard(brake, DEAD, 1, first=n)
-        heard(brake, GOOD, 1)
+        reasons += recorded(breaker, DEAD, 1, first=n)
+        recorded(breaker, GOOD, 1)
     assert Reason.REJECTIONS in reasons
-    brake, reasons = CircuitBreaker(), []
+    breaker, reasons = CircuitBreaker(), []
     for n in range(300):
-        reasons += heard(brake, DEAD, 1, first=n)
-        heard(brake, GOOD, 5)
+        reasons += recorded(breaker, DEAD, 1, first=n)
+        recorded(breaker, GOOD, 5)
     assert set(reasons) == {None}
 
 
 @pytest.mark.parametrize("answer", [TOKEN, OURS])
 def test_some_answers_say_nothing_of_the_provider(answer):
     """A missing variable or a refused scope, and refreshd's own trouble: neither for a rest nor against one."""
-    brake = CircuitBreaker()
-    assert heard(brake, answer, 100) == nothing(100)
-    assert heard(brake, PROVIDER, 2) == [None, None]
-    heard(brake, answer, 1)
-    assert heard(brake, PROVIDER, 1, first=2) == [Reason.MISCONFIGURED]
+    breaker = CircuitBreaker()
+    assert recorded(breaker, answer, 100) == nothing(100)
+    assert recorded(breaker, PROVIDER, 2) == [None, None]
+    recorded(breaker, answer, 1)
+    assert recorded(breaker, PROVIDER, 1, first=2) == [Reason.MISCONFIGURED]
 
 
 def test_different_troubles_do_not_add_up():
     """They must fail alike; two refusals in different words are two troubles."""
-    brake = CircuitBreaker()
+    breaker = CircuitBreaker()
     for n in range(2):
-        assert heard(brake, PAGE, 1, first=n) == [None]
-        assert heard(brake, PROVIDER, 1, first=n) == [None]
-        assert heard(brake, wrong(Concern.PROVIDER, "y"), 1, first=n) == [None]
-        assert heard(brake, OUT, 1, first=n) == [None]
+        assert recorded(breaker, PAGE, 1, first=n) == [None]
+        assert recorded(breaker, PROVIDER, 1, first=n) == [None]
+        assert recorded(breaker, wrong(Concern.PROVIDER, "y"), 1, first=n) == [None]
+        assert recorded(breaker, OUT, 1, first=n) == [None]
 
 
 @KINDS
 def test_only_a_grant_ends_a_rest(answer, enough, reason):
     """A probe that fails changes nothing, and afterwards the client must prove itself."""
-    brake = CircuitBreaker()
-    heard(brake, answer, enough)
+    breaker = CircuitBreaker()
+    recorded(breaker, answer, enough)
     for other in (OUT, CLIENT, PROVIDER, TOKEN, PAGE, ODD, DEAD, ALONE, OURS):
-        assert heard(brake, other, 1) == [None]
-        assert brake.paused is reason
-    heard(brake, GOOD, 1)
-    assert brake.paused is None
+        assert recorded(breaker, other, 1) == [None]
+        assert breaker.reason is reason
+    recorded(breaker, GOOD, 1)
+    assert breaker.reason is None
 
 
 def test_a_grant_does_not_end_the_operators_pause():
     """One that was in flight as the operator paused the provider."""
-    brake = CircuitBreaker()
-    brake.rest(Reason.OPERATOR, START)
-    heard(brake, GOOD, 1)
-    assert brake.paused is Reason.OPERATOR
-    assert not brake.doubts(START)
+    breaker = CircuitBreaker()
+    breaker.open(Reason.OPERATOR, START)
+    recorded(breaker, GOOD, 1)
+    assert breaker.reason is Reason.OPERATOR
+    assert not breaker.doubts(START)
 
 
 @KINDS
 def test_a_suspicion_that_a_probe_disproves_needs_twice_the_evidence_next_time(answer, enough, reason):
     """One customer's tokens that came due together. An hour later it is forgotten."""
-    brake = CircuitBreaker()
-    heard(brake, answer, enough)
-    heard(brake, GOOD, 1, now=START + MINUTE)
-    again = heard(brake, answer, 2 * enough, first=1000, now=START + 2 * MINUTE)
+    breaker = CircuitBreaker()
+    recorded(breaker, answer, enough)
+    recorded(breaker, GOOD, 1, now=START + MINUTE)
+    again = recorded(breaker, answer, 2 * enough, first=1000, now=START + 2 * MINUTE)
     assert again == [*nothing(2 * enough - 1), reason]
-    brake = CircuitBreaker()
-    heard(brake, answer, enough)
-    heard(brake, GOOD, 1, now=START + MINUTE)
-    assert heard(brake, answer, enough, first=1000, now=START + 62 * MINUTE)[-1] is reason
+    breaker = CircuitBreaker()
+    recorded(breaker, answer, enough)
+    recorded(breaker, GOOD, 1, now=START + MINUTE)
+    assert recorded(breaker, answer, enough, first=1000, now=START + 62 * MINUTE)[-1] is reason
 
 
 @KINDS
 def test_a_rest_that_was_needed_is_no_disproof(answer, enough, reason):
     """It lasted: the provider was in trouble, and may soon be again."""
-    brake = CircuitBreaker()
-    heard(brake, answer, enough)
-    heard(brake, GOOD, 1, now=START + 10 * MINUTE)
-    assert heard(brake, answer, enough, first=1000, now=START + 11 * MINUTE)[-1] is reason
+    breaker = CircuitBreaker()
+    recorded(breaker, answer, enough)
+    recorded(breaker, GOOD, 1, now=START + 10 * MINUTE)
+    assert recorded(breaker, answer, enough, first=1000, now=START + 11 * MINUTE)[-1] is reason
 
 
 def test_nothing_is_believed_while_the_provider_says_it_to_everybody():
     """The seventh rejection in a row is not believed, nor any in the quarter of an hour after the last mass."""
-    brake = CircuitBreaker()
-    heard(brake, DEAD, REJECTED - 1)
-    assert not brake.doubts(START)
-    heard(brake, DEAD, 1, first=REJECTED)
-    assert brake.doubts(START)
-    heard(brake, GOOD, 1)
-    assert brake.doubts(START + SUSPICION - MINUTE)
-    assert not brake.doubts(START + SUSPICION)
+    breaker = CircuitBreaker()
+    recorded(breaker, DEAD, REJECTION_THRESHOLD - 1)
+    assert not breaker.doubts(START)
+    recorded(breaker, DEAD, 1, first=REJECTION_THRESHOLD)
+    assert breaker.doubts(START)
+    recorded(breaker, GOOD, 1)
+    assert breaker.doubts(START + SUSPICION - MINUTE)
+    assert not breaker.doubts(START + SUSPICION)
 
 
 @pytest.mark.parametrize("reason", list(Reason))
 def test_what_a_resting_provider_says_is_doubted(reason):
     """But a wrong client says nothing of tokens, and the operator's pause nothing of the provider."""
-    brake = CircuitBreaker()
-    brake.rest(reason, START)
-    assert brake.doubts(START) is (reason not in {Reason.WRONG_CLIENT, Reason.OPERATOR})
+    breaker = CircuitBreaker()
+    breaker.open(reason, START)
+    assert breaker.doubts(START) is (reason not in {Reason.WRONG_CLIENT, Reason.OPERATOR})
 
 
 def test_a_token_is_healthy_if_it_has_neither_failed_nor_a_doubt():

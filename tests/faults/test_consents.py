@@ -38,6 +38,7 @@ from daemon.domain.request import Request
 from daemon.domain.secret import Secret
 from daemon.refreshing.lane import Lane
 from daemon.refreshing.refresher import Refresher
+from daemon.refreshing.spare import Spare
 from daemon.refreshing.sweep import Sweeper, Tally
 from daemon.runtime.clock import Clock
 from tests.support import wall_clock
@@ -312,11 +313,12 @@ class Daemon:
             ACME,
             store=self.store,
             pauses=MongoPauses(mongo, keyring=lambda: RING),
-            pace=lambda one: LeakyBucket(one.definition.rate),
+            rate_limiter=lambda one: LeakyBucket(one.definition.rate),
             journal=journal,
             refresher=refresher,
             clock=clock,
             observe=self.events.append,
+            spare=Spare(),
         )
         self.sweeper = Sweeper(
             lanes=[lane],

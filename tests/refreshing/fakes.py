@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
-from daemon.domain.circuit_breaker import Pause, Reason, is_proven, probe_after
+from daemon.domain.circuit_breaker import Circuit, Pause, Reason, is_proven, probe_after
 from daemon.domain.claim import Batch, Claim, Recorded, SetAside, StoreLost, Survey, Unusable
 from daemon.domain.due import Timing
 from daemon.domain.event import Event
@@ -24,6 +24,7 @@ from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
 from daemon.refreshing.lane import Lane
 from daemon.refreshing.refresher import Refresher
+from daemon.refreshing.spare import Spare
 from daemon.refreshing.sweep import Sweeper, Tally
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -320,7 +321,7 @@ class MemoryPauses:
         return self.client
 
 
-class SetPace:
+class SetRate:
     """`refreshing.ports.RateLimiter`: so many may go, until the test allows more."""
 
     def __init__(self, allowed: int) -> None:
@@ -332,10 +333,10 @@ class SetPace:
             self.more.clear()
             await self.more.wait()
 
-    def allows(self, most: int) -> int:
+    def available(self, most: int) -> int:
         return min(most, self.allowed)
 
-    async def spend(self, count: int) -> None:
+    async def acquire(self, count: int) -> None:
         self.allowed -= count
 
 
@@ -440,7 +441,7 @@ class World:
     events: list[Event] = field(default_factory=list)
     store: MemoryStore = field(init=False)
     pauses: MemoryPauses = field(init=False)
-    pace: SetPace = field(default_factory=lambda: SetPace(1_000_000))
+    rate_limiter: SetRate = field(default_factory=lambda: SetRate(1_000_000))
     journal: MemoryJournal = field(init=False)
     endpoint: ScriptedEndpoint = field(init=False)
     refresher: Refresher = field(init=False)
@@ -473,19 +474,22 @@ class World:
             period=self.period,
         )
 
-    def lane(self, one: Provider, *, shy: bool = False) -> Lane:
-        """A lane whose provider has answered well before, unless it is `shy`."""
+    def lane(self, one: Provider, *, proven: bool = True, spare: Spare | None = None) -> Lane:
+        """A lane; `proven`: its provider has answered well before."""
         lane = Lane(
             one,
             store=self.store,
             pauses=self.pauses,
-            pace=lambda _: self.pace,
+            rate_limiter=lambda _: self.rate_limiter,
             journal=self.journal,
             refresher=self.refresher,
             clock=self.clock,
             observe=self.observe,
+            spare=spare or Spare(),
         )
-        lane._shy, lane._breaker.proven = shy, not shy
+        if proven:
+            lane.health.slow_start.end()
+            lane.health.breaker.state = Circuit.CLOSED
         return lane
 
     def observe(self, event: Event) -> None:

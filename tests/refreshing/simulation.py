@@ -27,6 +27,7 @@ from daemon.domain.secret import Secret
 from daemon.domain.token import State
 from daemon.refreshing.lane import Lane
 from daemon.refreshing.refresher import Refresher
+from daemon.refreshing.spare import Spare
 from daemon.refreshing.sweep import Sweeper, Tally
 from tests.refreshing.fakes import (
     NOON,
@@ -34,7 +35,7 @@ from tests.refreshing.fakes import (
     MemoryPauses,
     MemoryStore,
     SetClock,
-    SetPace,
+    SetRate,
     Stored,
     answered,
 )
@@ -392,11 +393,12 @@ class Day:
             self.provider,
             store=store,
             pauses=pauses,
-            pace=lambda _: SetPace(10**9),
+            rate_limiter=lambda _: SetRate(10**9),
             journal=journal,
             refresher=refresher,
             clock=self.clock,
             observe=observe,
+            spare=Spare(),
         )
         return Sweeper(
             lanes=[lane],

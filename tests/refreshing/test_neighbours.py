@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from daemon.adapters.token_endpoint.rate_limiter import LeakyBucket
-from daemon.domain.circuit_breaker import OUTAGES, Pause, Reason
+from daemon.domain.circuit_breaker import OUTAGE_THRESHOLD, Pause, Reason
 from daemon.domain.claim import StoreLost, Unusable
 from daemon.domain.event import (
     LaneFailed,
@@ -58,7 +58,7 @@ def resting(world, reason, **fields):
     lane = world.lane(world.providers[0])
     fields = {"since": NOON, "next_probe_at": NOON, "next_retry_at": NOON, "client": "our client", **fields}
     world.store.paused["acme"] = Pause(reason=reason, **fields)
-    lane.follow(world.store.paused["acme"])
+    lane.health.follow(world.store.paused["acme"])
     return lane
 
 
@@ -151,7 +151,7 @@ async def test_each_claim_that_did_not_start_is_given_back_though_one_release_fa
     put(world, 2)
     first = await world.store.claim(world.providers[0], limit=1, busy=[])
     second = await world.store.claim(world.providers[0], limit=1, busy=[first.items[0].token.id])
-    lane._claims.extend([*first.items, *second.items])
+    lane._bulkhead.waiting.extend([*first.items, *second.items])
     tried = []
 
     async def release(claims):
@@ -161,7 +161,7 @@ async def test_each_claim_that_did_not_start_is_given_back_though_one_release_fa
 
     world.store.release = release
     with pytest.raises(StoreLost):
-        await lane._give_back()
+        await lane._bulkhead.give_back(world.store)
     assert tried == [first.items[0].id, second.items[0].id]
 
 
@@ -174,8 +174,8 @@ async def test_what_is_claimed_starts_although_the_journal_was_unwritable_for_a_
     lane._prefetch.count = 4
     lane._prefetch.measure = lambda now, share: None
     work = asyncio.create_task(lane.work())
-    await until(lambda: world.endpoint.in_flight == 4 and lane._claims)
-    fill = lane._fill
+    await until(lambda: world.endpoint.in_flight == 4 and lane._bulkhead.waiting)
+    fill = lane._bulkhead.fill
 
     def fill_while_unwritable():
         world.journal._works = False
@@ -184,10 +184,10 @@ async def test_what_is_claimed_starts_although_the_journal_was_unwritable_for_a_
         finally:
             world.journal._works = True
 
-    lane._fill = fill_while_unwritable
+    lane._bulkhead.fill = fill_while_unwritable
     gate.set()
     await until(lambda: not lane.in_flight)
-    lane._fill = fill
+    lane._bulkhead.fill = fill
     await asyncio.wait_for(work, 5)
     await done(lane)
     assert len(world.told(TokenRenewed)) == 7
@@ -200,7 +200,7 @@ async def test_what_is_claimed_starts_although_the_journal_was_unwritable_for_a_
 async def test_our_own_trouble_is_no_outage_of_the_provider(world_of, code):
     """Our disk is full, or we slept: nothing was sent. The provider is not paused for all replicas."""
     world = world_of(provider(share=64))
-    put(world, 3 * OUTAGES)
+    put(world, 3 * OUTAGE_THRESHOLD)
     world.endpoint.answer = lambda request: NoReply(
         code=code, message="-", sent=False, asked_at=world.clock.now()
     )
@@ -293,7 +293,7 @@ async def test_after_another_replicas_pause_one_goes_first(world):
     """It may have ended too early: an answer comes before many are asked."""
     put(world, 8)
     lane = resting(world, Reason.OUTAGE, next_probe_at=NOON + timedelta(hours=1))
-    lane.follow(None)
+    lane.health.follow(None)
     world.endpoint.hanging["acme"] = gate = asyncio.Event()
     work = asyncio.create_task(lane.work())
     await until(lambda: world.endpoint.in_flight == 1)
@@ -315,7 +315,7 @@ async def test_after_its_own_pause_one_goes_first(world):
     assert world.store.paused["acme"].reason is Reason.OUTAGE
     world.endpoint.most_in_flight = 0
     world.endpoint.hanging["acme"] = gate = asyncio.Event()
-    lane.follow(None)
+    lane.health.follow(None)
     work = asyncio.create_task(lane.work())
     await until(lambda: world.endpoint.in_flight == 1)
     for _ in range(50):
@@ -333,10 +333,10 @@ async def test_while_a_provider_rests_one_at_a_time_does_not_end_by_waiting(worl
     probing = asyncio.create_task(lane.work())
     await until(lambda: world.endpoint.in_flight == 1)
     world.clock.passed += timedelta(seconds=3)
-    again = asyncio.create_task(lane._room())
+    again = asyncio.create_task(lane._wait_for_capacity())
     for _ in range(50):
         await asyncio.sleep(0)
-    assert lane._shy
+    assert lane.health.slow_start.alone
     gate.set()
     await probing
     await again
@@ -349,7 +349,7 @@ async def test_two_clients_do_not_probe_by_turns(world):
     lane = resting(world, Reason.WRONG_CLIENT, client="another client")
     await lane.work()
     later = replace(world.store.paused["acme"], client="another client")
-    lane.follow(later)
+    lane.health.follow(later)
     world.store.paused["acme"] = later
     await lane.work()
     assert len(world.endpoint.asked) == 1
@@ -385,12 +385,12 @@ async def test_a_reload_with_another_rate_ends_the_wait_for_the_old_one(world):
     )
     world.providers = [provider(definition=slow)]
     lane = world.lane(world.providers[0])
-    lane._pace_of = lambda one: LeakyBucket(one.definition.rate)
-    lane._pace = LeakyBucket(slow.rate)
+    lane._rate._make = lambda one: LeakyBucket(one.definition.rate)
+    lane._rate._limiter = LeakyBucket(slow.rate)
     put(world, 3)
     work = asyncio.create_task(lane.work())
     await until(lambda: len(world.told(TokenRenewed)) == 1)
-    await until(lambda: lane._waiting is not None)
+    await until(lambda: lane._rate.is_waiting)
     lane.use(provider(definition=replace(slow, rate=None)))
     await asyncio.wait_for(work, 5)
     await done(lane)
@@ -400,10 +400,10 @@ async def test_a_reload_with_another_rate_ends_the_wait_for_the_old_one(world):
 async def test_a_reload_without_another_rate_grants_no_second_burst(world):
     """The bucket is as empty as it was."""
     lane = world.lane(world.providers[0])
-    before = lane._pace
-    lane._pace_of = lambda one: LeakyBucket(one.definition.rate)
+    before = lane._rate._limiter
+    lane._rate._make = lambda one: LeakyBucket(one.definition.rate)
     lane.use(replace(world.providers[0], share=2))
-    assert lane._pace is before
+    assert lane._rate._limiter is before
 
 
 async def test_a_lane_whose_every_pass_fails_is_reported_and_no_sweep_of_it_counts_as_good(world):

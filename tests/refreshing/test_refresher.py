@@ -96,7 +96,7 @@ async def test_an_unread_success_is_retained_for_people(world):
     world.store.put("1")
     world.endpoint.answer = lambda request: answered({"inner": {"refresh_token": "refresh-elsewhere"}})
     await world.refresher.refresh(await world.claim())
-    assert world.diary == ["send", "keep acme:1", "record acme:1", "retain acme:1 unread"]
+    assert world.diary == ["send", "keep acme:1", "record acme:1", "retain acme:1 unparsed"]
     assert list(world.journal.retained.values()) == ["unparsed"]
     assert len(world.told(TokenUnparsed)) == 1
     assert world.store.documents["acme:1"].token.due_at is None
@@ -111,7 +111,7 @@ async def test_a_missing_refresh_token_where_one_always_comes_is_retained(world_
     world.store.put("1")
     world.endpoint.answer = lambda request: granted(None)
     await world.refresher.refresh(await world.claim())
-    assert world.diary[-1] == "retain acme:1 unread"
+    assert world.diary[-1] == "retain acme:1 unparsed"
 
 
 async def test_a_lost_store_leaves_the_reply_in_the_journal(world):

@@ -3,11 +3,11 @@
 import asyncio
 from datetime import timedelta
 
-from daemon.domain.circuit_breaker import OUTAGES, Pause, Reason
+from daemon.domain.circuit_breaker import OUTAGE_THRESHOLD, Pause, Reason
 from daemon.domain.event import ProviderPaused, ProviderResumed, TokenRenewed
 from daemon.domain.provider import Definition
 from daemon.domain.token import Doubt
-from tests.refreshing.fakes import NOON, SetPace, answered, granted, provider
+from tests.refreshing.fakes import NOON, SetRate, answered, granted, provider
 from tests.refreshing.test_lane import done, until
 
 REFUSED = answered({"error": "invalid_client"}, status=401)
@@ -29,7 +29,7 @@ async def test_a_wrong_client_is_noticed_by_the_first_request(world):
     """Two hundred are due and four may be in flight: one is asked, and the provider rests."""
     put(world, 200)
     world.endpoint.answer = lambda request: REFUSED
-    await worked(world.lane(world.providers[0], shy=True))
+    await worked(world.lane(world.providers[0], proven=False))
     assert len(world.endpoint.asked) == 1
     assert world.store.paused["acme"].reason is Reason.WRONG_CLIENT
 
@@ -37,7 +37,7 @@ async def test_a_wrong_client_is_noticed_by_the_first_request(world):
 async def test_a_good_first_answer_opens_the_lane(world):
     """Then as many as its share allows."""
     put(world, 20)
-    await worked(world.lane(world.providers[0], shy=True))
+    await worked(world.lane(world.providers[0], proven=False))
     assert world.store.limits[0] == 1
     assert max(world.store.limits) >= 4
     assert len(world.told(TokenRenewed)) == 20
@@ -47,7 +47,7 @@ async def test_a_first_request_that_hangs_does_not_hold_up_the_others(world):
     """No answer for a while is no refusal."""
     put(world, 4)
     world.endpoint.hanging["acme"] = gate = asyncio.Event()
-    lane = world.lane(world.providers[0], shy=True)
+    lane = world.lane(world.providers[0], proven=False)
     work = asyncio.create_task(lane.work())
     await until(lambda: world.endpoint.in_flight == 1)
     world.clock.passed += timedelta(seconds=3)
@@ -63,7 +63,7 @@ async def rest(world, reason=Reason.WRONG_CLIENT, *, client="our client"):
     lane = world.lane(world.providers[0])
     pause = Pause(reason=reason, since=NOON, next_probe_at=NOON + timedelta(seconds=30), client=client)
     world.store.paused["acme"] = pause
-    lane.follow(pause)
+    lane.health.follow(pause)
     return lane
 
 
@@ -76,7 +76,7 @@ async def test_a_resting_provider_is_asked_nothing_until_its_probe_is_due(world)
     assert world.endpoint.asked == []
     world.clock.passed = timedelta(seconds=30)
     await worked(lane)
-    lane.follow(world.store.paused["acme"])
+    lane.health.follow(world.store.paused["acme"])
     await worked(lane)
     assert len(world.endpoint.asked) == 1
     assert world.store.paused["acme"].probes == 1
@@ -109,7 +109,7 @@ async def test_another_client_is_tried_at_once_and_only_once(world):
     world.endpoint.answer = lambda request: REFUSED
     lane = await rest(world, client="another client")
     await worked(lane)
-    lane.follow(world.store.paused["acme"])
+    lane.health.follow(world.store.paused["acme"])
     await worked(lane)
     assert len(world.endpoint.asked) == 1
 
@@ -126,15 +126,15 @@ async def test_an_operators_pause_is_never_probed(world):
 async def test_an_outage_lets_the_provider_rest_and_other_lanes_go_on(world_of):
     """So many failures in a row; the other provider's tokens are all renewed."""
     world = world_of(provider("acme"), provider("other"))
-    for n in range(3 * OUTAGES):
+    for n in range(3 * OUTAGE_THRESHOLD):
         world.store.put(str(n))
         world.store.put(str(n), of="other")
     world.endpoint.answer = lambda request: DOWN if "acme" in request.url else granted("refresh-1")
     await world.sweeper.sweep()
     assert world.store.paused["acme"].reason is Reason.OUTAGE
     asked = [request for request in world.endpoint.asked if "acme" in request.url]
-    assert OUTAGES <= len(asked) <= OUTAGES + 4
-    assert len(world.told(TokenRenewed)) == 3 * OUTAGES
+    assert OUTAGE_THRESHOLD <= len(asked) <= OUTAGE_THRESHOLD + 4
+    assert len(world.told(TokenRenewed)) == 3 * OUTAGE_THRESHOLD
     await world.sweeper.sweep()
     assert [event.reason for event in world.told(ProviderPaused)] == [Reason.OUTAGE]
     world.endpoint.answer = lambda request: granted("refresh-1")
@@ -164,20 +164,20 @@ async def test_a_second_chance_keeps_to_the_rate_too(world):
     """Three are doubtful, and one request may go: one is claimed, and asked."""
     for n in range(3):
         world.store.documents[world.store.put(str(n), doubt=Doubt(since=NOON, tries=1))].owner = "me"
-    world.pace = SetPace(1)
+    world.rate_limiter = SetRate(1)
     lane = await rest(world, Reason.OUTAGE)
     world.endpoint.answer = lambda request: DOWN
     work = asyncio.create_task(lane.work())
     await until(lambda: len(world.endpoint.asked) == 1)
     lane.stop()
     await work
-    assert (world.store.limits, len(world.endpoint.asked), world.pace.allowed) == ([1], 1, 0)
+    assert (world.store.limits, len(world.endpoint.asked), world.rate_limiter.allowed) == ([1], 1, 0)
 
 
 async def test_no_more_is_claimed_than_the_rate_allows(world):
     """What waits for its turn is not claimed: other replicas may have it, and its lease would run."""
     put(world, 10)
-    world.pace = SetPace(3)
+    world.rate_limiter = SetRate(3)
     lane = world.lane(world.providers[0])
     work = asyncio.create_task(lane.work())
     await until(lambda: len(world.told(TokenRenewed)) == 3)
@@ -188,8 +188,8 @@ async def test_no_more_is_claimed_than_the_rate_allows(world):
         )
         == 3
     )
-    world.pace.allowed = 2
-    world.pace.more.set()
+    world.rate_limiter.allowed = 2
+    world.rate_limiter.more.set()
     await until(lambda: len(world.told(TokenRenewed)) == 5)
     lane.stop()
     await work

@@ -10,9 +10,7 @@ from tests.refreshing.test_lane import done, until
 
 
 def lane_of(world, one, spare):
-    lane = world.lane(one)
-    lane._spare = spare
-    return lane
+    return world.lane(one, spare=spare)
 
 
 def hang(world):
@@ -28,7 +26,7 @@ async def test_a_lane_that_gets_grants_borrows_what_is_free(world_of):
     for n in range(40):
         world.store.put(str(n))
     lane = lane_of(world, acme, spare)
-    lane._granting = True
+    lane.health.granting = True
     gate = hang(world)
     work = asyncio.create_task(lane.work())
     await until(lambda: world.endpoint.in_flight == 12)
@@ -49,12 +47,12 @@ async def test_a_lane_that_gets_no_answers_keeps_to_its_share(world_of):
         world.store.put(str(n))
     world.endpoint.answer = lambda request: unanswered(sent=True)
     lane = lane_of(world, acme, spare)
-    lane._granting = True
+    lane.health.granting = True
     await lane.work()
     await done(lane)
     world.endpoint.most_in_flight = 0
     gate = hang(world)
-    lane.follow(None)
+    lane.health.follow(None)
     work = asyncio.create_task(lane.work())
     await until(lambda: world.endpoint.in_flight >= 1)
     for _ in range(100):
@@ -74,7 +72,7 @@ async def test_what_is_lent_is_never_anothers_guaranteed_share(world_of):
         world.store.put(str(n))
         world.store.put(str(n), of="other")
     first, second = lane_of(world, acme, spare), lane_of(world, other, spare)
-    first._granting = second._granting = True
+    first.health.granting = second.health.granting = True
     gate = hang(world)
     world.endpoint.hanging["other"] = gate
     works = [asyncio.create_task(first.work())]
@@ -95,7 +93,7 @@ async def test_the_operators_limit_is_never_passed(world_of):
         world.store.put(str(n))
     world.endpoint.answer = lambda request: granted("refresh-1")
     lane = lane_of(world, acme, spare)
-    lane._granting = True
+    lane.health.granting = True
     await lane.work()
     await done(lane)
     assert world.endpoint.most_in_flight <= 6

@@ -20,7 +20,7 @@ class LeakyBucket:
             await self._limiter.acquire(1)
             self._credit = 1
 
-    def allows(self, most: int) -> int:
+    def available(self, most: int) -> int:
         """How many requests may go now, at most `most`."""
         if self._limiter is None:
             return most
@@ -29,7 +29,7 @@ class LeakyBucket:
             allowed += 1
         return min(allowed, most)
 
-    async def spend(self, count: int) -> None:
+    async def acquire(self, count: int) -> None:
         """So many are going now; no more than was allowed, so this does not wait."""
         if self._limiter is None:
             return

@@ -13,9 +13,9 @@ async def test_without_a_limit_all_may_go():
     """And nothing is waited for."""
     pace = LeakyBucket(None)
     await pace.ready()
-    assert pace.allows(256) == 256
-    await pace.spend(256)
-    assert pace.allows(256) == 256
+    assert pace.available(256) == 256
+    await pace.acquire(256)
+    assert pace.available(256) == 256
 
 
 @pytest.mark.parametrize("count", [1, 5, 10, 200])
@@ -27,9 +27,9 @@ async def test_in_no_stretch_of_time_more_than_the_limit_go(count):
     end = loop.time() + 3 * per.total_seconds()
     while loop.time() < end:
         await pace.ready()
-        going = pace.allows(1000)
+        going = pace.available(1000)
         assert going >= 1
-        await pace.spend(going)
+        await pace.acquire(going)
         went += [loop.time()] * going
     window = per.total_seconds() * 0.98  # a timer may be early by its resolution
     busiest = max(sum(start <= at < start + window for at in went) for start in went)
@@ -42,7 +42,7 @@ async def test_what_was_waited_for_and_not_spent_is_not_lost():
     pace = LeakyBucket(Rate(count=10, per=timedelta(minutes=10)))
     for _ in range(3):
         await asyncio.wait_for(pace.ready(), 1)
-        assert pace.allows(100) == 1
-    await pace.spend(1)
+        assert pace.available(100) == 1
+    await pace.acquire(1)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(pace.ready(), 0.05)

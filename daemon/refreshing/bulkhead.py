@@ -1,0 +1,147 @@
+"""A bulkhead: what one provider has in flight, and how much it may have, so that a provider that hangs fills no other."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+
+from daemon.domain.claim import Batch, Claim, SetAside, StoreLost
+from daemon.domain.event import InFlight
+from daemon.domain.provider import Provider
+from daemon.refreshing.ports import Observe, Store
+from daemon.refreshing.provider_health import ProviderHealth
+from daemon.refreshing.reporting import report
+from daemon.refreshing.spare import Spare
+
+Refresh = Callable[[Claim], Coroutine[None, None, None]]
+
+
+class Bulkhead:
+    """Claims that wait for their start, and the requests in flight: up to `provider.share`, and what `spare` lends.
+
+    `may_start`: whether anything may start at all. While the circuit breaker is open only `start` starts a claim.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        health: ProviderHealth,
+        spare: Spare,
+        refresh: Refresh,
+        may_start: Callable[[], bool],
+        observe: Observe,
+    ) -> None:
+        self.provider = provider
+        self.waiting: deque[Claim] = deque()
+        self.in_flight: dict[str, asyncio.Task[None]] = {}
+        self._health = health
+        self._spare = spare
+        self._refresh = refresh
+        self._may_start = may_start
+        self._observe = observe
+        self._freed = asyncio.Event()
+        self._reporting = False
+
+    @property
+    def limit(self) -> int:
+        """How many may be in flight. Only a provider whose last answer was a grant borrows more than it has already."""
+        if self._health.slow_start.alone:
+            return 1
+        limit = self.provider.share + self._borrowed + (self._spare.free if self._health.granting else 0)
+        return limit if self.provider.most is None else min(limit, self.provider.most)
+
+    @property
+    def held(self) -> int:
+        return len(self.in_flight) + len(self.waiting)
+
+    @property
+    def may_fill(self) -> bool:
+        """Whether a waiting claim may start. While the provider rests it must not, and waits for nothing."""
+        return self._may_start() and not (self.waiting and self._health.breaker.is_open)
+
+    def take(self, batch: Batch) -> int:
+        """Let the claims of a batch wait for their start, and report the documents that could not be used. Returns how
+        many claims there are.
+        """
+        claims = [item for item in batch.items if isinstance(item, Claim)]
+        for item in batch.items:
+            if isinstance(item, SetAside):
+                report(item, self._observe)
+        self.waiting += claims
+        return len(claims)
+
+    def fill(self) -> None:
+        """Start waiting claims, as far as there is capacity."""
+        while self.waiting and len(self.in_flight) < self.limit and self.may_fill:
+            self.start()
+
+    def start(self) -> None:
+        """Start the claim that has waited longest."""
+        claim = self.waiting.popleft()
+        self.in_flight[claim.token.id] = asyncio.create_task(self._run(claim), name=claim.token.id)
+        self._changed()
+
+    async def started(self) -> None:
+        """Wait until every waiting claim has been started, or must not start."""
+        self.fill()  # perhaps it could not when the last token ended, and then nothing else wakes this lane
+        while self.waiting and self.may_fill:
+            await self.one_freed()
+
+    async def first_answered(self) -> None:
+        """Slow start: wait until the first answer, or until it has been waited for long enough."""
+        slow_start = self._health.slow_start
+        if slow_start.alone and self.in_flight:
+            left = slow_start.left(self._health.now)
+            await asyncio.wait(self.in_flight.values(), timeout=left.total_seconds())
+            if not slow_start.left(self._health.now) and not self._health.breaker.is_open:
+                slow_start.end()
+
+    async def one_freed(self) -> None:
+        """Wait until a request has ended, or until `wake`."""
+        self._freed.clear()
+        await self._freed.wait()
+        self.fill()
+
+    def wake(self) -> None:
+        """End the present wait."""
+        self._freed.set()
+
+    async def give_back(self, store: Store) -> int:
+        """Release the claims that wait. Returns how many there are. Raises the first loss of the store, after all were
+        tried: the store releases later what it could not release now.
+        """
+        claims = list(self.waiting)
+        self.waiting.clear()
+        losses: list[StoreLost] = []
+        for claim_id in dict.fromkeys(claim.id for claim in claims):
+            try:
+                await store.release([claim for claim in claims if claim.id == claim_id])
+            except StoreLost as lost:
+                losses.append(lost)
+        if losses:
+            raise losses[0]
+        return len(claims)
+
+    async def _run(self, claim: Claim) -> None:
+        try:
+            await self._refresh(claim)
+        finally:
+            del self.in_flight[claim.token.id]
+            self._changed()
+            self.fill()
+            self._freed.set()
+
+    @property
+    def _borrowed(self) -> int:
+        return max(0, len(self.in_flight) - self.provider.share)
+
+    def _changed(self) -> None:
+        """Lend or give back, and report once for all that begins and ends in one turn of the loop."""
+        self._spare.lend(self.provider.name, self._borrowed)
+        if not self._reporting:
+            self._reporting = True
+            asyncio.get_running_loop().call_soon(self._report)
+
+    def _report(self) -> None:
+        self._reporting = False
+        self._observe(InFlight(provider=self.provider.name, count=len(self.in_flight)))

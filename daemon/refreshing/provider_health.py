@@ -1,0 +1,88 @@
+"""The health of one provider: what its answers say of it, and the pauses that all replicas have agreed on."""
+
+from collections import deque
+from collections.abc import Collection
+from datetime import timedelta
+
+from daemon.domain.answer import Answer, Cause, Granted, Unavailable
+from daemon.domain.circuit_breaker import CircuitBreaker, Pause, Reason, is_healthy, source_of
+from daemon.domain.event import ProviderPaused, ProviderThrottled
+from daemon.domain.provider import Provider
+from daemon.domain.token import Token
+from daemon.refreshing.ports import Clock, Observe, Pauses
+from daemon.refreshing.slow_start import SlowStart
+
+
+class ProviderHealth:
+    """One for each lane. `breaker` decides for this process; `pause` is what all replicas know."""
+
+    def __init__(self, provider: Provider, *, pauses: Pauses, clock: Clock, observe: Observe) -> None:
+        self.breaker = CircuitBreaker()
+        self.slow_start = SlowStart()
+        self.pause: Pause | None = None
+        self.granting = False  # the last answer was a grant
+        self._provider = provider
+        self._pauses = pauses
+        self._clock = clock
+        self._observe = observe
+        # What the breaker decided, for the replicas to agree on. None: the rest is over.
+        self._decided: deque[Reason | None] = deque()
+        self._crowded = False
+
+    def use(self, provider: Provider) -> None:
+        """Go on with this provider. It has to prove itself again."""
+        self._provider = provider
+        self.breaker = self.breaker.without_evidence()
+        self.slow_start.restart()
+
+    def follow(self, pause: Pause | None) -> None:
+        """Take over what all replicas have agreed on: a pause, or the end of one."""
+        self.pause = pause
+        if pause is None:
+            self.breaker.half_open()
+        elif self.breaker.reason is not pause.reason:
+            self.breaker.open(pause.reason, self.now)
+        if self.breaker.is_open:
+            self.slow_start.restart()
+
+    def weigh(self, token: Token, answer: Answer) -> bool:
+        """Take note of what one token's answer says of the provider. Returns whether the answer is to be doubted."""
+        outage = isinstance(answer, Unavailable) and answer.cause is Cause.OUTAGE
+        if isinstance(answer, Granted) or outage:
+            self.granting = not outage
+        if isinstance(answer, Granted):
+            self.slow_start.end()
+        if isinstance(answer, Unavailable) and answer.throttled:
+            self._observe(ProviderThrottled(provider=self._provider.name))
+        was_open, source = self.breaker.is_open, source_of(self._provider, token)
+        reason = self.breaker.record(source, answer, healthy=is_healthy(token), now=self.now)
+        if reason is not None:
+            self.slow_start.restart()
+            self._decided.append(reason)
+        elif was_open and not self.breaker.is_open:
+            self._decided.append(None)
+        return self.breaker.doubts(self.now)
+
+    async def agree(self) -> None:
+        """Let the other replicas know what the breaker decided. Raises StoreLost."""
+        while self._decided:
+            reason = self._decided.popleft()
+            if reason is None:
+                await self._pauses.resume(self._provider)
+            else:
+                await self._pauses.pause(self._provider, reason)
+
+    def is_crowded(self, crowded: Collection[str]) -> bool:
+        """Whether replies that are kept for people crowd the journal: this replica asks no more until they are gone. It
+        is this replica's disk, so it is not for all replicas to agree on.
+        """
+        name, before = self._provider.name, self._crowded
+        self._crowded = name in crowded
+        if self._crowded and not before:
+            self._observe(ProviderPaused(provider=name, reason=Reason.UNPARSED, next_probe_at=None))
+        return self._crowded
+
+    @property
+    def now(self) -> timedelta:
+        """Time since boot."""
+        return self._clock.boot()
