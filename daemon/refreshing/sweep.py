@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from daemon.domain.circuit_breaker import Pause
-from daemon.domain.claim import StoreLost
+from daemon.domain.claim import Claim, StoreLost
 from daemon.domain.event import (
     Event,
     InternalError,
@@ -31,10 +31,10 @@ from daemon.domain.provider import Provider
 from daemon.domain.secret import masked
 from daemon.refreshing.lane import Lane
 from daemon.refreshing.ports import Clock, Journal, Observe, Store
-from daemon.refreshing.refresher import Refresher
+from daemon.refreshing.refresher import Outcome, Refresher
+from daemon.refreshing.replay import Replayer
 from daemon.refreshing.reporting import report, unexpected
 
-REPLAYED_AT_ONCE = 256
 STUCK_AFTER = timedelta(seconds=30)  # a command of MongoDB's has ended by then, if only by its timeout
 PATIENCE = 0.7  # of its period: how long a sweep waits for what it started; the next one may come at 0.75
 
@@ -96,6 +96,9 @@ class Sweeper:
             Counter()
         )  # in a row, of each lane: passes that raised, sweeps that found it stuck
         self._stuck_since: dict[str, timedelta] = {}  # by the boot clock: lanes with nothing to wait for
+        self._replayer = Replayer(
+            store=store, journal=journal, conclude=self._conclude, report=self._report_replay
+        )
         self._unusable: set[int] = set()  # the entries that were reported to be so
         self.paused: Mapping[str, Pause] = {}
         self._beginning = asyncio.Lock()  # sweeps may overlap, their replays must not
@@ -233,18 +236,13 @@ class Sweeper:
         return [*self.lanes.values(), *self._leaving.values()]
 
     async def replay(self) -> None:
-        """Deal with the replies that the journal still holds, as if they had just come. Raises StoreLost."""
+        """Deal with the replies that the journal still holds. Raises StoreLost."""
         entries = await self._journal.entries()
         await self._free_overtaken()
         in_flight = {token for lane in self._all() for token in lane.in_flight}
-        waiting = [entry for entry in entries if entry.token not in in_flight]
-        for start in range(0, len(waiting), REPLAYED_AT_ONCE):
-            some = waiting[start : start + REPLAYED_AT_ONCE]
-            # All of them end before the first loss is raised: no replay goes on behind the next one's back.
-            losses = await asyncio.gather(*map(self._replay, some), return_exceptions=True)
-            for loss in losses:
-                if loss is not None:
-                    raise loss
+        await self._replayer.replay(
+            entry for entry in entries if entry.token not in in_flight and entry.provider in self.lanes
+        )
 
     async def _free_overtaken(self) -> None:
         """A reply that can't be opened blocks its token until a newer grant is stored. Raises StoreLost."""
@@ -256,27 +254,15 @@ class Sweeper:
             if is_overtaken(one, standings.get(one.token)):
                 self._journal.retain(one, "superseded")
 
-    async def _replay(self, entry: Entry) -> None:
-        if entry.provider not in self.lanes:
-            return  # its provider is not configured now: it waits
-        try:
-            result = await self._conclude(entry)
-        except StoreLost:
-            raise
-        except Exception as error:  # noqa: BLE001  one entry that we can't replay must not hold up the others
-            self._journal.retain(entry, "unusable")
-            if entry.key not in self._unusable:
-                self._unusable.add(entry.key)
-                self._observe(unexpected("replay", entry.token, entry.provider, error))
-        else:
-            self._observe(JournalReplayed(token=entry.token, result=result))
+    async def _conclude(self, claim: Claim, entry: Entry) -> Outcome:
+        health = self.lanes[entry.provider].health
+        outcome = await self._refresher.conclude(claim, entry, health.weigh)
+        await health.agree()
+        return outcome
 
-    async def _conclude(self, entry: Entry) -> str:
-        claim = await self._store.recall(entry)
-        if claim is not None:
-            lane = self.lanes[entry.provider]
-            settled = await self._refresher.conclude(claim, entry, lane.health.weigh)
-            await lane.health.agree()
-            return settled.journal_result
-        self._journal.retain(entry, "superseded")  # the document is gone
-        return "superseded"
+    def _report_replay(self, entry: Entry, result: str | Exception) -> None:
+        if not isinstance(result, Exception):
+            self._observe(JournalReplayed(token=entry.token, result=result))
+        elif entry.key not in self._unusable:
+            self._unusable.add(entry.key)
+            self._observe(unexpected("replay", entry.token, entry.provider, result))

@@ -1,7 +1,7 @@
 """Where the daemon fits the use case and its adapters together."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 
 from daemon import __version__
@@ -17,13 +17,18 @@ from daemon.adapters.telemetry.log_sampling import SampledLog
 from daemon.adapters.telemetry.metrics import Metrics
 from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
 from daemon.adapters.token_endpoint.rate_limiter import LeakyBucket
+from daemon.domain.claim import Claim
 from daemon.domain.due import Timing
 from daemon.domain.event import Event
+from daemon.domain.journal_entry import Entry
 from daemon.domain.provider import Provider
+from daemon.domain.reply import NoReply, Reply
+from daemon.domain.request import Request
 from daemon.domain.secret import Secret
 from daemon.refreshing.lane import Lane
 from daemon.refreshing.ports import Endpoint, Journal, Observe, Store
-from daemon.refreshing.refresher import Refresher
+from daemon.refreshing.refresher import Outcome, Refresher
+from daemon.refreshing.replay import Replayer
 from daemon.refreshing.spare import Spare
 from daemon.refreshing.sweep import Sweeper, Tally
 from daemon.runtime.clock import Clock
@@ -125,6 +130,41 @@ def assemble(
         keys=keys,
         observe=observe,
     )
+
+
+def salvager(
+    settings: Settings,
+    mongo: Mongo,
+    journal: SqliteJournal,
+    *,
+    keys: KeyRing,
+    clock: Clock,
+    before: Callable[[Entry], Awaitable[None]],
+    report: Callable[[Entry, str | Exception], None],
+) -> Replayer:
+    """Takes another instance's journal entries, of configured providers, into the store. `before` is awaited before each is concluded."""
+    providers = dict(settings.providers)
+    store = MongoStore(
+        mongo,
+        owner="salvage",  # it claims nothing, so it owns nothing
+        keyring=lambda: keys,
+        lease=settings.refresh.lease,
+        hold=lambda _provider: settings.refresh.adopt_after,
+    )
+    refresher = _refresher(settings, providers, store, journal, _NoEndpoint(), clock, lambda _event: None)
+
+    async def conclude(claim: Claim, entry: Entry) -> Outcome:
+        await before(entry)
+        return await refresher.conclude(claim, entry)
+
+    return Replayer(store=store, journal=journal, conclude=conclude, report=report)
+
+
+class _NoEndpoint:
+    """Fits `refreshing.ports.Endpoint`: a salvage presents nothing."""
+
+    async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:
+        raise AssertionError(f"a salvage presents nothing: {request!r}, {deadline}")
 
 
 def _refresher(

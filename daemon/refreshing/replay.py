@@ -1,0 +1,68 @@
+"""Replay: replies that outlived a crash or an outage are dealt with as if they had just come."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from daemon.domain.claim import Claim, StoreLost
+from daemon.domain.journal_entry import Entry
+from daemon.refreshing.ports import Journal, Store
+from daemon.refreshing.refresher import Outcome
+
+TOKENS_TOGETHER = 256
+
+Conclude = Callable[[Claim, Entry], Awaitable[Outcome]]
+
+
+class Replayer:
+    """Takes journal entries through `conclude`. `report` gets each entry with its result: recorded, superseded or
+    unparsed; or with the error that makes it unusable.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        journal: Journal,
+        conclude: Conclude,
+        report: Callable[[Entry, str | Exception], None],
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._conclude = conclude
+        self._report = report
+
+    async def replay(self, entries: Iterable[Entry]) -> None:
+        """Replay `entries`, those of one token oldest first: each may have spent what the one before it brought.
+
+        Raises StoreLost; doing it again does no harm.
+        """
+        by_token: dict[str, list[Entry]] = {}
+        for entry in entries:
+            by_token.setdefault(entry.token, []).append(entry)
+        chains = list(by_token.values())
+        for start in range(0, len(chains), TOKENS_TOGETHER):
+            some = chains[start : start + TOKENS_TOGETHER]
+            # All of them end before the first loss is raised: no replay goes on with a store that is given up.
+            ends = await asyncio.gather(*map(self._replay_one_token, some), return_exceptions=True)
+            for end in ends:
+                if end is not None:
+                    raise end
+
+    async def _replay_one_token(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            try:
+                result = await self._result_of(entry)
+            except StoreLost:
+                raise
+            except Exception as error:  # noqa: BLE001  one unusable entry must not hold up the others
+                self._journal.retain(entry, "unusable")
+                self._report(entry, error)
+            else:
+                self._report(entry, result)
+
+    async def _result_of(self, entry: Entry) -> str:
+        claim = await self._store.recall(entry)
+        if claim is None:  # the document is gone
+            self._journal.retain(entry, "superseded")
+            return "superseded"
+        return (await self._conclude(claim, entry)).journal_result
