@@ -51,7 +51,7 @@ ROTATION = {
 }
 GRANTS = {
     Grant.EXCHANGE: "none: exchanged",
-    Grant.CLIENT_CREDENTIALS: "none: issued anew",
+    Grant.CLIENT_CREDENTIALS: "none: reissued",
     Grant.NONE: "none: watched",
 }
 
@@ -93,7 +93,7 @@ def limits(known: Definition) -> str:
         known.rate and f"{known.rate.count} in {span(known.rate.per)}",
         known.min_interval and f"{span(known.min_interval)} between two for one token",
         known.earliest and f"only in the last {span(known.earliest)}",
-        confirmed and f"dead when said twice, {span(confirmed)} apart",
+        confirmed and f"dead after two rejections, {span(confirmed)} apart",
     )
     return "; ".join(filter(None, told))
 
