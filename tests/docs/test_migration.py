@@ -1,4 +1,4 @@
-"""The steps in docs/moving-in.md, run as they stand there: two companies at two providers, in and out again."""
+"""The steps in docs/migration.md, run as they stand there: two companies at two providers, in and out again."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ from daemon.adapters.keyring import KeyRing
 from tests.support import wall_clock
 from tests.support.environment import bare
 
-DOCUMENT = "moving-in.md"
+DOCUMENT = "migration.md"
 ROOT = Path(__file__).parents[2]
 MASTER = hashlib.sha256(b"for these tests").digest()
 ENDS = (wall_clock.now() + timedelta(days=1)).replace(microsecond=0)
