@@ -1,4 +1,4 @@
-# The two commands a newcomer needs: `make run` and `make test`.
+# To try refreshd: `make run`. To work on it: `make dev`, then `make quick` after each change (CONTRIBUTING.md).
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -6,15 +6,32 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK    = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help run test operations clocks lint types audit fuzz check faults bench dist advisories lock clean
+.PHONY: help run dev quick t format test operations clocks lint types audit fuzz check faults bench dist advisories lock clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 run: $(VENV)/.run  ## the daemon on config.example.toml: embedded MongoDB, sandbox provider, demo tokens
 	@exec $(BIN)/refreshd --config config.example.toml run
 
+dev: $(VENV)/.dev  ## the environment for development, in .venv
+	@echo "$(VENV) is ready. make quick: the checks after each change. make t T=FILE: one test. CONTRIBUTING.md: the rest"
+
 PYTEST = $(BIN)/python -m pytest -p no:cacheprovider
+
+# The simulated days take most of a minute and are left to `make test`.
+quick: lint  ## lint, and the tests of the domain and of refreshing; after each change, under 20 s
+	$(PYTEST) -m "not long and not slow" --numprocesses 2 --dist worksteal tests/domain tests/refreshing \
+		--ignore=tests/refreshing/test_simulated_day.py
+
+t: $(VENV)/.dev  ## some tests: make t T=tests/domain/test_policy.py, or T="tests/refreshing -k doubt"
+	@test -n "$(T)" || { echo 'Name a test: make t T=tests/domain/test_policy.py' >&2; exit 2; }
+	$(PYTEST) $(T)
+
+format: $(VENV)/.dev  ## ruff sorts the imports and formats all code
+	$(BIN)/ruff check --select I --fix .
+	$(BIN)/ruff format .
+
 HERE   = tests --ignore=tests/operations
 PAIRED = -m "not long and not alone" --numprocesses 2 --dist worksteal $(HERE)
 
@@ -43,7 +60,7 @@ fuzz: $(VENV)/.dev  ## made-up replies, streams and documents; SECONDS=3600 for 
 	$(BIN)/python -m tests.fuzz.hunt --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
 check: SEED = 1
-check: lint types audit fuzz operations test  ## all of the above
+check: lint types audit fuzz operations test  ## lint, types, audit, a minute of fuzz, operations, test
 
 faults: $(VENV)/.dev  ## the long form of the fault tests
 	$(BIN)/python -m pytest -m long -o addopts="--strict-markers --import-mode=importlib" -v tests/faults

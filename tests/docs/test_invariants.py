@@ -1,4 +1,4 @@
-"""What docs/invariants.md names as proof is there."""
+"""What docs/develop/invariants.md names as proof is there."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)", (ROOT / "docs/invariants.md").read_text())))
+NAMED = sorted(
+    set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)", (ROOT / "docs/develop/invariants.md").read_text()))
+)
 
 
 @pytest.mark.parametrize(("file", "name"), NAMED)

@@ -8,7 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", ROOT / "SECURITY.md", *DOCS.rglob("*.md")])
+PAGES = sorted(
+    [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")), *DOCS.rglob("*.md")]
+)
 DEPLOYED = sorted(file for file in (ROOT / "deploy").rglob("*") if file.is_file())
 
 _CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -50,9 +52,12 @@ def test_what_deployed_files_point_to_exists(file: Path):
 
 
 def test_every_document_is_in_the_index():
-    """A page that nobody finds is not there."""
-    listed = {(DOCS / target.partition("#")[0]).resolve() for target in links(DOCS / "README.md")}
-    assert {page for page in DOCS.rglob("*.md") if page.name != "README.md"} - listed == set()
+    """A page that nobody finds is not there. A folder with an index of its own lists its pages there."""
+    indexes = [DOCS / "README.md", DOCS / "develop/README.md"]
+    listed = {
+        (index.parent / target.partition("#")[0]).resolve() for index in indexes for target in links(index)
+    }
+    assert {*DOCS.rglob("*.md")} - {DOCS / "README.md"} - listed == set()
 
 
 def test_the_readme_leads_to_the_index_and_to_what_is_deployed():
