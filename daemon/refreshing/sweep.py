@@ -25,7 +25,7 @@ from daemon.domain.event import (
     TokenScheduled,
     TokenStuck,
 )
-from daemon.domain.journal_entry import Entry
+from daemon.domain.journal_entry import Entry, EntryState, ReplayResult
 from daemon.domain.locked import is_overtaken
 from daemon.domain.provider import Provider
 from daemon.domain.secret import masked
@@ -234,10 +234,10 @@ class Sweeper:
 
     async def replay(self) -> None:
         """Deal with the replies that the journal still holds, as if they had just come. Raises StoreLost."""
-        entries = await self._journal.entries()
+        await self._journal.probe()
         await self._free_overtaken()
         in_flight = {token for lane in self._all() for token in lane.in_flight}
-        waiting = [entry for entry in entries if entry.token not in in_flight]
+        waiting = [entry for entry in self._journal.entries() if entry.token not in in_flight]
         for start in range(0, len(waiting), REPLAYED_AT_ONCE):
             some = waiting[start : start + REPLAYED_AT_ONCE]
             # All of them end before the first loss is raised: no replay goes on behind the next one's back.
@@ -254,7 +254,7 @@ class Sweeper:
         standings = await self._store.standings({one.token for one in locked})
         for one in locked:
             if is_overtaken(one, standings.get(one.token)):
-                self._journal.retain(one, "superseded")
+                self._journal.park(one, EntryState.SUPERSEDED)
 
     async def _replay(self, entry: Entry) -> None:
         if entry.provider not in self.lanes:
@@ -264,19 +264,19 @@ class Sweeper:
         except StoreLost:
             raise
         except Exception as error:  # noqa: BLE001  one entry that we can't replay must not hold up the others
-            self._journal.retain(entry, "unusable")
+            self._journal.park(entry, EntryState.UNUSABLE)
             if entry.key not in self._unusable:
                 self._unusable.add(entry.key)
                 self._observe(unexpected("replay", entry.token, entry.provider, error))
         else:
             self._observe(JournalReplayed(token=entry.token, result=result))
 
-    async def _conclude(self, entry: Entry) -> str:
+    async def _conclude(self, entry: Entry) -> ReplayResult:
         claim = await self._store.recall(entry)
         if claim is not None:
             lane = self.lanes[entry.provider]
             settled = await self._refresher.conclude(claim, entry, lane.weigh)
             await lane.agree()
             return settled.journal_result
-        self._journal.retain(entry, "superseded")  # the document is gone
-        return "superseded"
+        self._journal.park(entry, EntryState.SUPERSEDED)  # the document is gone
+        return ReplayResult.SUPERSEDED

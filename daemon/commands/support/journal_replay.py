@@ -19,7 +19,7 @@ from daemon.commands.support.options import Options
 from daemon.commands.support.output import Output
 from daemon.domain.claim import StoreLost, Unusable
 from daemon.domain.due import Timing
-from daemon.domain.journal_entry import Entry
+from daemon.domain.journal_entry import Entry, ReplayResult
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import masked
@@ -28,7 +28,6 @@ from daemon.runtime.bootstrap import key_ring
 from daemon.runtime.config.settings import Settings
 
 _AT_ONCE = 256
-_RESULTS = ("recorded", "superseded", "unparsed", "unusable")
 _SALVAGE = "salvage"  # claims nothing, so it owns nothing
 
 
@@ -45,13 +44,15 @@ def replay(options: Options, *, file: Path, everything: bool, old_entries: bool)
             tally = asyncio.run(_replay(settings, options, copy, old_entries=old_entries))
         except JournalDamaged as why:
             raise Failed(str(why)) from None
-    counts = {result: tally[result] for result in _RESULTS}
+    counts = {result.value: tally[result] for result in ReplayResult}
     told = ", ".join(f"{count} {result}" for result, count in counts.items())
     output.result({"file": str(file), **counts}, told)
-    return Exit.FAILED if counts["unusable"] else Exit.DONE
+    return Exit.FAILED if tally[ReplayResult.UNUSABLE] else Exit.DONE
 
 
-async def _replay(settings: Settings, options: Options, copy: Path, *, old_entries: bool) -> Counter[str]:
+async def _replay(
+    settings: Settings, options: Options, copy: Path, *, old_entries: bool
+) -> Counter[ReplayResult]:
     output = Output(as_json=options.json)
     ring = key_ring(settings)
     journal = SqliteJournal(copy, keyring=lambda: ring, unbound=old_entries)
@@ -59,12 +60,12 @@ async def _replay(settings: Settings, options: Options, copy: Path, *, old_entri
     try:
         async with open_store(settings, reason=options.reason) as access:
             salvage = _Salvage(settings, access, ring, journal, output)
-            tally = await salvage.all(await journal.entries())
+            tally = await salvage.all(journal.entries())
     finally:
         await journal.close()
     for why, count in Counter(locked.why for locked in journal.locked).items():
         output.failed(f"{count} of the entries can't be opened: {why}")
-        tally["unusable"] += count
+        tally[ReplayResult.UNUSABLE] += count
     return tally
 
 
@@ -104,12 +105,12 @@ class _Salvage:
             observe=ignore,
         )
 
-    async def all(self, entries: Sequence[Entry]) -> Counter[str]:
+    async def all(self, entries: Sequence[Entry]) -> Counter[ReplayResult]:
         """The results, counted. Raises StoreLost; doing it again does no harm."""
         tokens: dict[str, list[Entry]] = {}
         for entry in entries:
             tokens.setdefault(entry.token, []).append(entry)
-        tally: Counter[str] = Counter()
+        tally: Counter[ReplayResult] = Counter()
         chains = list(tokens.values())
         for start in range(0, len(chains), _AT_ONCE):
             some = chains[start : start + _AT_ONCE]
@@ -120,17 +121,17 @@ class _Salvage:
                 tally.update(ends)
         return tally
 
-    async def _chain(self, entries: Sequence[Entry]) -> list[str]:
+    async def _chain(self, entries: Sequence[Entry]) -> list[ReplayResult]:
         """One token's, oldest first: each may have spent what the one before it brought."""
         return [await self._one(entry) for entry in entries]
 
-    async def _one(self, entry: Entry) -> str:
+    async def _one(self, entry: Entry) -> ReplayResult:
         if entry.provider not in self._providers:
             return self._unusable(entry, f"provider {entry.provider} is not configured")
         try:
             claim = await self._store.recall(entry)
             if claim is None:
-                return "superseded"  # the token was removed
+                return ReplayResult.SUPERSEDED  # the token was removed
             await self._audit.note("replay", entry.token)
             return (await self._refresher.conclude(claim, entry)).journal_result
         except StoreLost:
@@ -140,6 +141,6 @@ class _Salvage:
         except Exception as error:  # noqa: BLE001  one reply that can't be used must not hold up the others
             return self._unusable(entry, f"{type(error).__name__}: {masked(str(error))}")
 
-    def _unusable(self, entry: Entry, why: str) -> str:
+    def _unusable(self, entry: Entry, why: str) -> ReplayResult:
         self._output.failed(f"entry {entry.key}, {entry.token}: {why}")
-        return "unusable"
+        return ReplayResult.UNUSABLE
