@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from daemon.domain.journal_entry import ReplayResult
 from daemon.domain.token import FailureKind
 
 
@@ -205,10 +206,12 @@ class InternalError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalReplayed:
-    """A reply that outlived a crash or an outage was dealt with: result is recorded, superseded or unparsed."""
+    """A reply that outlived a crash or an outage was dealt with. `result` is never unusable: see TokenUnreadable and
+    InternalError for these.
+    """
 
     token: str
-    result: str
+    result: ReplayResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,27 @@
-"""One reply in the journal."""
+"""One reply in the journal, the states that it can be in, and the ends of its replay."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from daemon.domain.reply import Reply
+
+
+class EntryState(StrEnum):
+    """Why an entry is in the journal. The values are stored, and label metrics."""
+
+    WAITING = "waiting"  # for the store
+    UNPARSED = "unparsed"  # parked: its reply could not be understood
+    SUPERSEDED = "superseded"  # parked: a newer consent is stored, or the document is gone
+    UNUSABLE = "unusable"  # can't be replayed now; blocks its token and is tried again
+
+
+class ReplayResult(StrEnum):
+    """What a replay made of an entry. The values label metrics and log lines."""
+
+    RECORDED = "recorded"
+    SUPERSEDED = "superseded"
+    UNPARSED = "unparsed"
+    UNUSABLE = "unusable"  # only of a salvage: the daemon's replay reports it as an error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from daemon.domain.change import Change
 from daemon.domain.circuit_breaker import Pause, Reason
 from daemon.domain.claim import Batch, Claim, Recorded, Survey
 from daemon.domain.event import Event
-from daemon.domain.journal_entry import Entry
+from daemon.domain.journal_entry import Entry, EntryState
 from daemon.domain.locked import Locked, Standing
 from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply, Reply
@@ -87,15 +87,20 @@ class Journal(Protocol):
     def forget(self, entry: Entry) -> None:
         """The store has confirmed what `entry` led to; drop it soon."""
 
-    def retain(self, entry: Entry | Locked, why: str) -> None:
-        """Keep `entry` for people to look at: `unparsed`, `superseded` or `unusable`.
+    def park(self, entry: Entry | Locked, state: EntryState) -> None:
+        """Keep `entry` for operators, as unparsed, superseded or unusable.
 
         The first two are done with. An unusable one goes on blocking its token, since its reply may hold the only
         successor of what is stored, and is among the entries to be replayed again.
         """
 
-    async def entries(self) -> Sequence[Entry]:
-        """What waits to be replayed, oldest first."""
+    async def probe(self) -> None:
+        """Bring `writable`, `entries` and `locked` up to date: see whether the disk takes writes and has room, write the
+        replies that it refused before, and open the entries whose key is back. Never fails.
+        """
+
+    def entries(self) -> Sequence[Entry]:
+        """The entries that wait to be replayed, oldest first."""
 
     @property
     def locked(self) -> Sequence[Locked]:
@@ -107,11 +112,11 @@ class Journal(Protocol):
 
     @property
     def crowded(self) -> Collection[str]:
-        """Providers whose retained replies take more of the disk than one provider may have."""
+        """Providers whose parked replies take more of the disk than one provider may have."""
 
     @property
     def writable(self) -> bool:
-        """Whether a reply that comes now could be kept."""
+        """Whether a reply that comes now could be kept, by the last write or probe."""
 
 
 class Pauses(Protocol):

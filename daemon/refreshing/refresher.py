@@ -9,7 +9,7 @@ from daemon.domain.claim import Claim, Recorded, Unusable
 from daemon.domain.dialect import read
 from daemon.domain.due import Timing, first_look, window_of
 from daemon.domain.event import ProviderAnswered, TokenScheduled
-from daemon.domain.journal_entry import Entry
+from daemon.domain.journal_entry import Entry, EntryState, ReplayResult
 from daemon.domain.policy import decide
 from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply, Reply
@@ -36,10 +36,10 @@ class Outcome:
     recorded: Recorded
 
     @property
-    def journal_result(self) -> str:
+    def journal_result(self) -> ReplayResult:
         if isinstance(self.change, Withheld):
-            return "unparsed"
-        return "recorded" if self.recorded is Recorded.STORED else "superseded"
+            return ReplayResult.UNPARSED
+        return ReplayResult.RECORDED if self.recorded is Recorded.STORED else ReplayResult.SUPERSEDED
 
 
 class Refresher:
@@ -91,9 +91,9 @@ class Refresher:
             raise Unusable(f"the configuration does not allow the grant of {claim.token.id}")
         settled = await self._settle(claim, entry.reply, weigh)
         if isinstance(settled.change, Withheld):
-            self._journal.retain(entry, "unparsed")
+            self._journal.park(entry, EntryState.UNPARSED)
         elif settled.recorded is Recorded.SUPERSEDED and brings_successor(settled.change):
-            self._journal.retain(entry, "superseded")
+            self._journal.park(entry, EntryState.SUPERSEDED)
         else:
             self._journal.forget(entry)
         return settled

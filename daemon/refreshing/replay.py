@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from daemon.domain.claim import Claim, StoreLost
-from daemon.domain.journal_entry import Entry
+from daemon.domain.journal_entry import Entry, EntryState, ReplayResult
 from daemon.refreshing.ports import Journal, Store
 from daemon.refreshing.refresher import Outcome
 
@@ -24,7 +24,7 @@ class Replayer:
         store: Store,
         journal: Journal,
         conclude: Conclude,
-        report: Callable[[Entry, str | Exception], None],
+        report: Callable[[Entry, ReplayResult | Exception], None],
     ) -> None:
         self._store = store
         self._journal = journal
@@ -55,14 +55,14 @@ class Replayer:
             except StoreLost:
                 raise
             except Exception as error:  # noqa: BLE001  one unusable entry must not hold up the others
-                self._journal.retain(entry, "unusable")
+                self._journal.park(entry, EntryState.UNUSABLE)
                 self._report(entry, error)
             else:
                 self._report(entry, result)
 
-    async def _result_of(self, entry: Entry) -> str:
+    async def _result_of(self, entry: Entry) -> ReplayResult:
         claim = await self._store.recall(entry)
         if claim is None:  # the document is gone
-            self._journal.retain(entry, "superseded")
-            return "superseded"
+            self._journal.park(entry, EntryState.SUPERSEDED)
+            return ReplayResult.SUPERSEDED
         return (await self._conclude(claim, entry)).journal_result

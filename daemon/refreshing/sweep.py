@@ -25,7 +25,7 @@ from daemon.domain.event import (
     TokenScheduled,
     TokenStuck,
 )
-from daemon.domain.journal_entry import Entry
+from daemon.domain.journal_entry import Entry, EntryState, ReplayResult
 from daemon.domain.locked import is_overtaken
 from daemon.domain.provider import Provider
 from daemon.domain.secret import masked
@@ -237,11 +237,13 @@ class Sweeper:
 
     async def replay(self) -> None:
         """Deal with the replies that the journal still holds. Raises StoreLost."""
-        entries = await self._journal.entries()
+        await self._journal.probe()
         await self._free_overtaken()
         in_flight = {token for lane in self._all() for token in lane.in_flight}
         await self._replayer.replay(
-            entry for entry in entries if entry.token not in in_flight and entry.provider in self.lanes
+            entry
+            for entry in self._journal.entries()
+            if entry.token not in in_flight and entry.provider in self.lanes
         )
 
     async def _free_overtaken(self) -> None:
@@ -252,7 +254,7 @@ class Sweeper:
         standings = await self._store.standings({one.token for one in locked})
         for one in locked:
             if is_overtaken(one, standings.get(one.token)):
-                self._journal.retain(one, "superseded")
+                self._journal.park(one, EntryState.SUPERSEDED)
 
     async def _conclude(self, claim: Claim, entry: Entry) -> Outcome:
         health = self.lanes[entry.provider].health
@@ -260,7 +262,7 @@ class Sweeper:
         await health.agree()
         return outcome
 
-    def _report_replay(self, entry: Entry, result: str | Exception) -> None:
+    def _report_replay(self, entry: Entry, result: ReplayResult | Exception) -> None:
         if not isinstance(result, Exception):
             self._observe(JournalReplayed(token=entry.token, result=result))
         elif entry.key not in self._unusable:

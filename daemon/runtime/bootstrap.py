@@ -20,7 +20,7 @@ from daemon.adapters.token_endpoint.rate_limiter import LeakyBucket
 from daemon.domain.claim import Claim
 from daemon.domain.due import Timing
 from daemon.domain.event import Event
-from daemon.domain.journal_entry import Entry
+from daemon.domain.journal_entry import Entry, ReplayResult
 from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
@@ -140,7 +140,7 @@ def salvager(
     keys: KeyRing,
     clock: Clock,
     before: Callable[[Entry], Awaitable[None]],
-    report: Callable[[Entry, str | Exception], None],
+    report: Callable[[Entry, ReplayResult | Exception], None],
 ) -> Replayer:
     """Takes another instance's journal entries, of configured providers, into the store. `before` is awaited before each is concluded."""
     providers = dict(settings.providers)

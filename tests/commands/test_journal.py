@@ -13,6 +13,7 @@ from daemon.adapters.journal.journal import SqliteJournal
 from daemon.adapters.keyring import KeyRing
 from daemon.commands.support.state_directory import without_daemon
 from daemon.domain.claim import Claim
+from daemon.domain.journal_entry import EntryState
 from daemon.domain.reply import Reply
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
@@ -29,7 +30,7 @@ def journal_file(cli):
     return cli.home / "state" / "journal.db"
 
 
-def keep(path, ring, *kept, state="waiting"):
+def keep(path, ring, *kept, state=EntryState.WAITING):
     """Write replies into a journal as a daemon does: (token's id, what was spent, body, status)."""
 
     async def write():
@@ -48,8 +49,8 @@ def keep(path, ring, *kept, state="waiting"):
             )
             claim = Claim(token=token, id="dead-claim", spent=spent, deadline=timedelta(0))
             entry = await journal.keep(claim, reply)
-            if state != "waiting":
-                journal.retain(entry, state)
+            if state != EntryState.WAITING:
+                journal.park(entry, EntryState(state))
         await journal.close()
 
     asyncio.run(write())

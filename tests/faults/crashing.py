@@ -23,7 +23,10 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 
 from daemon.__main__ import main
+from daemon.adapters.journal import journal as sqlite_journal
+from daemon.adapters.journal.database import Database
 from daemon.adapters.journal.journal import SqliteJournal
+from daemon.adapters.journal.sql import KEEP, Statement
 from daemon.adapters.mongo.bulk import Updated
 from daemon.adapters.mongo.due import Look
 from daemon.adapters.mongo.store import MongoStore
@@ -165,18 +168,23 @@ def journal_class(fuse: Fuse, note: Note) -> type[SqliteJournal]:
             fuse("keep.after")
             return entry
 
-        def _transact(self, statements: Sequence[tuple[str, tuple[object, ...]]]) -> None:
-            """In the journal's thread: once the transaction is durable, and nobody has heard of it yet."""
-            super()._transact(statements)
-            if any(statement.startswith("insert or replace into entries") for statement, _ in statements):
-                fuse("keep.durable")
-
         def forget(self, entry: Entry) -> None:
             fuse("forget.before")
             super().forget(entry)
             fuse("forget.after")
 
     return Journal
+
+
+def database_class(fuse: Fuse) -> type[Database]:
+    class Transactions(Database):
+        def _transact(self, statements: Sequence[Statement]) -> None:
+            """In the journal's thread: once the transaction is durable, before any caller goes on."""
+            super()._transact(statements)
+            if any(statement == KEEP for statement, _ in statements):
+                fuse("keep.durable")
+
+    return Transactions
 
 
 def notes_in(path: str) -> Callable[[str], None]:
@@ -213,6 +221,7 @@ if __name__ == "__main__":
         TokenEndpoint=endpoint_class(fuse),
         SqliteJournal=journal_class(fuse, note_of(note)),
     )
+    vars(sqlite_journal).update(Database=database_class(fuse))
     vars(token_endpoint).update(Exchange=exchange_class(fuse, note))
     vars(settings).update(LEASE_MARGIN=timedelta())
     sys.exit(main())

@@ -15,7 +15,7 @@ from daemon.domain.circuit_breaker import Circuit, Pause, Reason, is_proven, pro
 from daemon.domain.claim import Batch, Claim, Recorded, SetAside, StoreLost, Survey, Unusable
 from daemon.domain.due import Timing
 from daemon.domain.event import Event
-from daemon.domain.journal_entry import Entry
+from daemon.domain.journal_entry import Entry, EntryState
 from daemon.domain.locked import Locked, Standing
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.reply import NoReply, Reply
@@ -345,11 +345,11 @@ class MemoryJournal:
 
     def __init__(self, diary: list[str]) -> None:
         self.kept: dict[int, Entry] = {}
-        self.retained: dict[int, str] = {}
+        self.parked: dict[int, EntryState] = {}
         self.disk_full = False
         self.crowded: set[str] = set()
         self.locked: Sequence[Locked] = ()
-        self._unkept: set[int] = set()
+        self._refused: set[int] = set()
         self._works = True
         self._diary = diary
         self._keys = count(1)
@@ -369,36 +369,35 @@ class MemoryJournal:
         self.kept[entry.key] = entry
         if self.disk_full:
             self._works = False
-            self._unkept.add(entry.key)
+            self._refused.add(entry.key)
         return entry
 
     def forget(self, entry: Entry) -> None:
         self._diary.append(f"forget {entry.token}")
         self.kept.pop(entry.key, None)
-        self._unkept.discard(entry.key)
+        self._refused.discard(entry.key)
 
-    def retain(self, entry: Entry | Locked, why: str) -> None:
-        self._diary.append(f"retain {entry.token} {why}")
-        self.retained[entry.key] = why
+    def park(self, entry: Entry | Locked, state: EntryState) -> None:
+        self._diary.append(f"park {entry.token} {state}")
+        self.parked[entry.key] = state
 
-    async def entries(self) -> Sequence[Entry]:
-        self._diary.append("entries")
+    async def probe(self) -> None:
+        self._diary.append("probe journal")
         self._works = not self.disk_full
         if self._works:
-            self._unkept.clear()
-        return self._waiting()
+            self._refused.clear()
+
+    def entries(self) -> Sequence[Entry]:
+        done = {key for key, state in self.parked.items() if state is not EntryState.UNUSABLE}
+        return [entry for key, entry in self.kept.items() if key not in done]
 
     @property
     def tokens(self) -> Collection[str]:
-        return {entry.token for entry in self._waiting()}
+        return {entry.token for entry in self.entries()}
 
     @property
     def writable(self) -> bool:
-        return self._works and not self._unkept
-
-    def _waiting(self) -> list[Entry]:
-        done = {key for key, why in self.retained.items() if why != "unusable"}
-        return [entry for key, entry in self.kept.items() if key not in done]
+        return self._works and not self._refused
 
 
 class ScriptedEndpoint:

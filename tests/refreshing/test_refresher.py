@@ -18,6 +18,7 @@ from daemon.domain.event import (
     TokenSuperseded,
     TokenUnparsed,
 )
+from daemon.domain.journal_entry import EntryState, ReplayResult
 from daemon.domain.provider import Definition, Rotation, Variable
 from daemon.domain.token import FailureKind, State
 from daemon.refreshing.refresher import LARGE_REPLY, believe
@@ -91,18 +92,18 @@ async def test_sent_and_not_answered_it_is_in_doubt_and_stays_ours(world):
     assert stored.token.doubt is not None
 
 
-async def test_an_unread_success_is_retained_for_people(world):
+async def test_an_unparsed_success_is_parked_for_people(world):
     """A success whose refresh token stands in an unknown place: kept, told, and the old value not asked about again."""
     world.store.put("1")
     world.endpoint.answer = lambda request: answered({"inner": {"refresh_token": "refresh-elsewhere"}})
     await world.refresher.refresh(await world.claim())
-    assert world.diary == ["send", "keep acme:1", "record acme:1", "retain acme:1 unparsed"]
-    assert list(world.journal.retained.values()) == ["unparsed"]
+    assert world.diary == ["send", "keep acme:1", "record acme:1", "park acme:1 unparsed"]
+    assert list(world.journal.parked.values()) == [EntryState.UNPARSED]
     assert len(world.told(TokenUnparsed)) == 1
     assert world.store.documents["acme:1"].token.due_at is None
 
 
-async def test_a_missing_refresh_token_where_one_always_comes_is_retained(world_of):
+async def test_a_missing_refresh_token_where_one_always_comes_is_parked(world_of):
     """The access token is stored, the reply stays for people to look at."""
     always = Definition(
         name="acme", title="Acme", token_url="https://acme.example/token", rotation=Rotation.ALWAYS
@@ -111,7 +112,7 @@ async def test_a_missing_refresh_token_where_one_always_comes_is_retained(world_
     world.store.put("1")
     world.endpoint.answer = lambda request: granted(None)
     await world.refresher.refresh(await world.claim())
-    assert world.diary[-1] == "retain acme:1 unparsed"
+    assert world.diary[-1] == "park acme:1 unparsed"
 
 
 async def test_a_lost_store_leaves_the_reply_in_the_journal(world):
@@ -126,13 +127,13 @@ async def test_a_lost_store_leaves_the_reply_in_the_journal(world):
     assert world.told(TokenRenewed) == []
 
 
-async def test_a_superseded_successor_is_retained(world):
+async def test_a_superseded_successor_is_parked(world):
     """A newer consent won; the successor that came too late is kept sealed for a while."""
     world.store.put("1")
     claim = await world.claim()
     world.store.consent("acme:1")
     await world.refresher.refresh(claim)
-    assert world.diary[-1] == "retain acme:1 superseded"
+    assert world.diary[-1] == "park acme:1 superseded"
     assert world.store.refresh_token("acme:1") == "refresh-consent"
     [told] = world.told(TokenSuperseded)
     assert told.successor
@@ -217,9 +218,9 @@ async def test_a_reply_that_the_disk_refused_is_recorded_all_the_same(world):
 @pytest.mark.parametrize(
     ("reply", "overtaken", "conclusion"),
     [
-        (granted("refresh-1"), False, "recorded"),
-        (granted("refresh-1"), True, "superseded"),
-        (answered({"inner": {"refresh_token": "refresh-elsewhere"}}), False, "unparsed"),
+        (granted("refresh-1"), False, ReplayResult.RECORDED),
+        (granted("refresh-1"), True, ReplayResult.SUPERSEDED),
+        (answered({"inner": {"refresh_token": "refresh-elsewhere"}}), False, ReplayResult.UNPARSED),
     ],
     ids=["recorded", "superseded", "unparsed"],
 )

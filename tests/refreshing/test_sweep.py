@@ -21,6 +21,7 @@ from daemon.domain.event import (
     TokenScheduled,
     TokenUnreadable,
 )
+from daemon.domain.journal_entry import EntryState
 from daemon.domain.locked import Locked
 from daemon.domain.token import FailureKind
 from daemon.refreshing.sweep import Tally
@@ -142,7 +143,7 @@ async def test_what_waits_is_replayed_before_anything_is_claimed(world):
     world.store.put("2")
     await world.sweeper.sweep()
     order = [step for step in world.diary if step != "send"]
-    assert order[:6] == ["survey", "entries", "recall acme:1", "record acme:1", "forget acme:1", "due"]
+    assert order[:6] == ["survey", "probe journal", "recall acme:1", "record acme:1", "forget acme:1", "due"]
     assert "claim acme" in order
     assert world.store.refresh_token("acme:1") == "refresh-1"
     assert len(world.endpoint.asked) == 1
@@ -165,7 +166,7 @@ async def test_a_replay_tells_its_result(world):
         "acme:c": "superseded",
         "acme:d": "unparsed",
     }
-    assert sorted(world.journal.retained.values()) == ["superseded", "superseded", "unparsed"]
+    assert sorted(world.journal.parked.values()) == ["superseded", "superseded", "unparsed"]
     assert world.journal.tokens == set()
 
 
@@ -218,7 +219,7 @@ async def test_an_entry_that_can_not_be_replayed_holds_up_no_other(world):
     for _ in range(2):
         await world.sweeper.sweep()
     assert [event.token for event in world.told(JournalReplayed)] == ["acme:good"]
-    assert world.journal.retained == {entry.key: "unusable"}
+    assert world.journal.parked == {entry.key: EntryState.UNUSABLE}
     assert world.journal.tokens == {"acme:bad"}
     assert len(world.endpoint.asked) == 1
     assert len(world.told(SweepFinished)) == 2
@@ -235,7 +236,7 @@ async def test_an_entry_whose_spent_value_can_not_be_opened_waits_for_its_key(wo
     values, world.store._values = world.store._values, {}
     await world.sweeper.sweep()
     assert world.endpoint.asked == []
-    assert world.journal.retained == {entry.key: "unusable"}
+    assert world.journal.parked == {entry.key: EntryState.UNUSABLE}
     assert [event.code for event in world.told(TokenUnreadable)] == ["unusable"]
     world.store._values = values
     await world.sweeper.sweep()
@@ -260,7 +261,7 @@ async def test_a_reply_that_can_not_be_opened_blocks_its_token_only_until_a_newe
     ]
     world.journal.locked = locked
     await world.sweeper.sweep()
-    assert world.journal.retained == {1: "superseded"}
+    assert world.journal.parked == {1: EntryState.SUPERSEDED}
 
 
 async def test_an_entry_of_a_provider_that_is_not_configured_waits(world):
@@ -271,7 +272,7 @@ async def test_an_entry_of_a_provider_that_is_not_configured_waits(world):
     await world.sweeper.sweep()
     assert "recall acme:1" not in world.diary
     assert world.journal.tokens == {"acme:1"}
-    assert world.journal.retained == {}
+    assert world.journal.parked == {}
 
 
 async def test_a_reply_in_flight_is_not_replayed_beside_itself(world):
@@ -287,7 +288,7 @@ async def test_a_reply_in_flight_is_not_replayed_beside_itself(world):
     first = asyncio.create_task(world.sweeper.sweep())
     await until(lambda: "keep acme:1" in world.diary)
     second = asyncio.create_task(world.sweeper.sweep())
-    await until(lambda: world.diary.count("entries") == 2)
+    await until(lambda: world.diary.count("probe journal") == 2)
     for _ in range(10):
         await asyncio.sleep(0)
     assert "recall acme:1" not in world.diary
@@ -296,24 +297,24 @@ async def test_a_reply_in_flight_is_not_replayed_beside_itself(world):
     assert len(world.told(TokenRenewed)) == 1
 
 
-async def test_a_reply_that_came_while_the_journal_was_asked_is_not_replayed_beside_itself(world):
-    """Claimed by a pass of an earlier sweep, in flight by the time that the entries are there."""
+async def test_a_reply_that_came_while_the_journal_was_probed_is_not_replayed_beside_itself(world):
+    """Claimed by a pass of an earlier sweep, in flight by the time that the probe has ended."""
     lane = world.sweeper.lanes["acme"]
     world.store.put("1")
-    entries, record, gate = world.journal.entries, world.store.record, asyncio.Event()
+    probe, record, gate = world.journal.probe, world.store.record, asyncio.Event()
 
-    async def entries_after_a_claim():
+    async def probe_after_a_claim():
         await lane.work()
         await until(lambda: "keep acme:1" in world.diary)
-        return await entries()
+        await probe()
 
     async def slow_record(claim, change):
         await gate.wait()
         return await record(claim, change)
 
-    world.journal.entries, world.store.record = entries_after_a_claim, slow_record
+    world.journal.probe, world.store.record = probe_after_a_claim, slow_record
     replay = asyncio.create_task(world.sweeper.replay())
-    await until(lambda: "entries" in world.diary)
+    await until(lambda: "probe journal" in world.diary)
     await replay
     assert "recall acme:1" not in world.diary
     gate.set()

@@ -8,12 +8,15 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from daemon.adapters.journal.database import passes_check, read_only
 from daemon.adapters.journal.foreign_file import copy_whole, distrust, require_ours
 from daemon.adapters.journal.journal import JournalDamaged
-from daemon.adapters.journal.row import UNPARSED, WAITING, Row, entry_of
+from daemon.adapters.journal.row import Row, entry_of
 from daemon.adapters.journal.sql import UNPARSED_BEFORE
 from daemon.adapters.keyring import DecryptionError, KeyRing
+from daemon.domain.journal_entry import EntryState
 from daemon.domain.reply import Reply
 
 _BUSY = 5  # seconds: a daemon that opens or closes its journal has it to itself for a moment
@@ -26,7 +29,7 @@ class Listed:
     key: int
     token: str
     provider: str
-    state: str  # waiting | unparsed | superseded | unusable
+    state: str  # an EntryState's value; a file from elsewhere may have another text
     asked_at: str  # RFC 3339
     bytes: int  # of the sealed reply
     status: int | None
@@ -57,8 +60,8 @@ def discard(path: Path, keys: Collection[int]) -> None:
 def is_whole(path: Path) -> bool:
     """Whether the file can be read and its integrity check passes."""
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            return _passes_check(database)
+        with closing(read_only(path)) as database:
+            return passes_check(database)
     except sqlite3.Error:
         return False
 
@@ -77,15 +80,11 @@ def copied(path: Path, directory: Path, *, everything: bool) -> Path:
     except OSError as why:
         raise JournalDamaged(f"{source}: it can't be copied ({why.strerror or why})") from None
     with _opened(copy, "rw", told=path) as database:
-        if not _passes_check(database):
+        if not passes_check(database):
             raise sqlite3.DatabaseError("its integrity check fails")
         if everything:
-            database.execute("update entries set state = ?", (WAITING,))
+            database.execute("update entries set state = ?", (EntryState.WAITING,))
     return copy
-
-
-def _passes_check(database: sqlite3.Connection) -> bool:
-    return bool(database.execute("pragma quick_check").fetchone() == ("ok",))
 
 
 @contextmanager
@@ -105,26 +104,25 @@ def _opened(path: Path, mode: str, *, told: Path | None = None) -> Iterator[sqli
         ) from None
 
 
-def _typed(row: Row) -> Row:
-    """The row, whose types are as the table's, which a file need not keep to. Raises sqlite3.DatabaseError."""
-    _, token, provider, claim, spent, *rest = row
-    if not all(isinstance(text, str) for text in (token, provider, claim, spent or "", *rest)):
+def _typed(columns: Sequence[Any]) -> Row:
+    """Check the types, which a file need not keep to, and return the row. Raises sqlite3.DatabaseError."""
+    row = Row._make(columns)
+    if not all(isinstance(text, str) for text in row._replace(spent=row.spent or "")[1:]):
         raise sqlite3.DatabaseError("a row in it has wrong types")
     return row
 
 
 def _listed(row: Row, keyring: KeyRing) -> Listed:
-    key, token, provider, _, _, asked_at, sealed, state = row
     try:
         status = entry_of(row, keyring, unbound=True).reply.status
     except DecryptionError:
         status = None
     return Listed(
-        key=key,
-        token=token,
-        provider=provider,
-        state=UNPARSED if state == UNPARSED_BEFORE else state,
-        asked_at=asked_at,
-        bytes=len(sealed),
+        key=row.key,
+        token=row.token,
+        provider=row.provider,
+        state=EntryState.UNPARSED if row.state == UNPARSED_BEFORE else row.state,
+        asked_at=row.asked_at,
+        bytes=len(row.sealed),
         status=status,
     )

@@ -1,60 +1,29 @@
-"""Our own notebook of provider replies that MongoDB has not confirmed: SQLite, fsynced, sealed.
+"""The journal: provider replies that MongoDB has not confirmed, durable in SQLite and sealed.
 
-A reply is durable here before anything reads it, because it may hold the only copy of the next refresh token. Many
-callers share one transaction, and so one fsync; SQLite runs in a thread of its own, off the event loop. Room for the
-replies in flight is reserved beforehand (`room.py`), and looked after with every commit and every probe. What a row
-holds is in `journal_row.py`, what bounds all that is retained for people, in `journal_retained.py`.
+A reply is durable here before anything reads it, because it may hold the only copy of the next refresh token. The file
+and its thread are in `database.py`, a row and its seal in `row.py`. `pending.py` has the entries that block their tokens,
+`parked.py` the sums over those that are kept for operators.
 """
 
-import asyncio
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
 
-from daemon.adapters.batcher import Batcher
-from daemon.adapters.journal.disk_reserve import reserve, room_for, shortage
-from daemon.adapters.journal.retained import Retained, Share, share_of
-from daemon.adapters.journal.row import (
-    KEY_ID,
-    STATES,
-    SUPERSEDED,
-    UNUSABLE,
-    WAITING,
-    Row,
-    entry_of,
-    key_of,
-    locked_of,
-    row_of,
-)
-from daemon.adapters.journal.sql import (
-    EXPIRE,
-    FORGET,
-    KEEP,
-    MARK,
-    PENDING,
-    PROBE,
-    RENAME,
-    RETAINED,
-    SCHEMA,
-    Statement,
-    together,
-)
+from daemon.adapters.journal.database import Database
+from daemon.adapters.journal.disk_reserve import room_for, shortage
+from daemon.adapters.journal.parked import Parked, Share, share_of
+from daemon.adapters.journal.pending import Pending
+from daemon.adapters.journal.row import KEY_ID, Row, entry_of, locked_of, row_of
+from daemon.adapters.journal.sql import EXPIRE, FORGET, KEEP, LAST_KEY, MARK, PARKED, PENDING, RENAME, SCHEMA
 from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.domain.claim import Claim, StoreLost
-from daemon.domain.journal_entry import Entry
+from daemon.domain.journal_entry import Entry, EntryState
 from daemon.domain.locked import Locked
 from daemon.domain.reply import Reply
 
-KEPT_AT_ONCE = 512
 SUPERSEDED_FOR = timedelta(days=7)  # a successor that a newer consent overtook can be salvaged this long
-_FRAME = 4096 + 24  # bytes that one page takes in the write-ahead file
-
-Result = TypeVar("Result")
 
 
 class JournalDamaged(Exception):
@@ -77,60 +46,45 @@ class SqliteJournal:
         now: Callable[[], datetime] | None = None,
         unbound: bool = True,
     ) -> None:
-        """Room is reserved for `in_flight` replies. `now` is the store's time: what it calls old is dropped. Neither is
-        for a copy that is only read from: that may fill its disk, and keeps everything. `unbound`: accept the rows of
-        earlier versions.
+        """Reserve room for `in_flight` replies. Drop superseded entries that are old by `now`, the store's time. Omit
+        both for a copy that is only read from: it may fill its disk, and keeps everything. `unbound`: accept the rows
+        of earlier versions.
         """
-        self._path = path
-        self._wal = path.with_name(path.name + "-wal")
+        self._database = Database(path, room=room_for(in_flight))
         self._keyring = keyring
         self._now = now
-        self._room = room_for(in_flight)
         self._unbound = unbound
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
-        self._waiting: dict[int, Entry] = {}
-        # What can't be opened blocks its token nevertheless.
-        self._locked: dict[int, tuple[Row, Locked]] = {}
-        self._tokens: dict[str, int] = {}  # how many of both each token has
-        self._sizes: dict[int, int] = {}  # of the sealed replies of both, by key
-        self._sealed_with: dict[int, str] = {}  # the id of the key that sealed each
-        self._retained = Retained()
-        self._unusable: set[int] = set()  # which of these are marked so in the file
-        self._unkept: dict[int, Row] = {}  # what the disk refused
+        self._pending = Pending()
+        self._parked = Parked()
+        self._refused: dict[int, Row] = {}  # pending rows that the disk has not taken yet
         self._next_key = 1
-        self._failure: str | None = "it is not open yet"  # of the last write
-        self._shortage: str | None = None  # of room, when last looked at
-        self._commits: Batcher[Statement, None] = Batcher(self._commit, limit=KEPT_AT_ONCE)
-        self._database: sqlite3.Connection
 
     async def open(self) -> int:
-        """Open the file, or make it, and load what waits. Returns how many entries can't be read.
+        """Open the file, or create it, and load the waiting entries. Returns how many can't be opened.
 
-        Raises JournalDamaged, or JournalFull; the file is never recreated over what may hold the only copy of a token.
+        Raises JournalDamaged, or JournalFull; the file is never replaced, as it may hold the only copy of a token.
         """
-        self._next_key, rows = await self._off_loop(self._open)
-        for row in rows:
-            self._block(row)
-            self._load(row)
-        for key in self._locked:
-            self._mark_unusable(key)
-        await self._probe()
-        return len(self._locked)
+        for row in await self._read():
+            self._pending.add(self._opened(row), row)
+        locked = self.locked
+        for one in locked:
+            self._mark_unusable(one.key)
+        await self._probe_disk()
+        return len(locked)
 
     def allow(self, in_flight: int) -> None:
         """Reserve room for so many replies, with the next probe."""
-        self._room = room_for(in_flight)
+        self._database.room = room_for(in_flight)
 
     async def close(self) -> None:
-        """Write what is still queued and close."""
-        await self._probe()
-        await self._off_loop(self._database.close)
-        self._thread.shutdown()
+        """Write the queued statements and close."""
+        await self._probe_disk()
+        await self._database.close()
 
     # ---------------------------------------------------------------- the port
 
     async def keep(self, claim: Claim, reply: Reply) -> Entry:
-        """Make `reply` durable. Never fails: what the disk refuses is held in memory, and `writable` is false."""
+        """Make `reply` durable. Never fails: a reply that the disk refuses is held in memory, and `writable` is false."""
         token = claim.token
         entry = Entry(
             key=self._next_key,
@@ -143,56 +97,57 @@ class SqliteJournal:
         )
         self._next_key += 1
         row = row_of(entry, self._keyring())
-        self._waiting[entry.key] = entry
-        self._block(row)
+        self._pending.add(entry, row)
         try:
-            await self._commits.submit((KEEP, row))
-        except Exception as why:  # noqa: BLE001  whatever it was: a reply in hand is not thrown away
-            self._failure = str(why)
-            self._unkept[entry.key] = row
+            await self._database.write((KEEP, row))
+        except Exception:  # noqa: BLE001  whatever it was: a reply in hand is not thrown away
+            self._refused[entry.key] = row
         return entry
 
     def forget(self, entry: Entry) -> None:
         """The store has it: drop the entry with the next commit."""
-        self._drop(entry)
-        self._later((FORGET, (entry.key,)))
+        self._pending.drop(entry.key)
+        self._refused.pop(entry.key, None)
+        self._database.write_later((FORGET, (entry.key,)))
 
-    def retain(self, entry: Entry | Locked, why: str) -> None:
-        """Keep the entry for people to look at. One that is `unusable` still blocks its token, and is tried again
-        with each replay; any other is done with.
+    def park(self, entry: Entry | Locked, state: EntryState) -> None:
+        """Keep the entry for operators. An unusable one still blocks its token and is tried again with each replay; any
+        other is done with.
         """
-        if why == UNUSABLE:
+        if state is EntryState.UNUSABLE:
             self._mark_unusable(entry.key)
             return
-        row = self._unkept.get(entry.key)
-        if entry.key in self._sizes:
-            share = Share(entry.provider, self._sealed_with[entry.key], self._sizes[entry.key])
-            self._retained.add(why, share)
-        self._drop(entry)
-        self._later((KEEP, (*row[:7], why)) if row else (MARK, (why, entry.key)))
+        if (dropped := self._pending.drop(entry.key)) is not None:
+            self._parked.add(state, Share(entry.provider, dropped.key_id, dropped.size))
+        refused = self._refused.pop(entry.key, None)
+        # If the mark is not written, the entry is replayed after a restart, which does no harm.
+        mark = (MARK, (state, entry.key)) if refused is None else (KEEP, refused._replace(state=state))
+        self._database.write_later(mark)
 
-    async def entries(self) -> Sequence[Entry]:
-        """What waits to be replayed, oldest first. Also finds out anew whether the disk takes writes and has room, and
-        whether a key has come back that opens what was locked.
+    async def probe(self) -> None:
+        """Find out whether the disk takes writes and has room, write what it refused before, and open the entries whose
+        key is back.
         """
-        await self._probe()
-        for row, _ in list(self._locked.values()):
-            self._load(row)
-        return sorted(self._waiting.values(), key=lambda entry: entry.key)
+        await self._probe_disk()
+        self._pending.unlock(self._opened)
+
+    def entries(self) -> Sequence[Entry]:
+        """The entries to be replayed, oldest first."""
+        return self._pending.entries
 
     @property
     def tokens(self) -> Collection[str]:
-        return self._tokens.keys()
+        return self._pending.tokens
 
     @property
     def locked(self) -> Sequence[Locked]:
-        """What can't be opened. It is among the entries again as soon as its key is back."""
-        return [locked for _, locked in self._locked.values()]
+        """The entries that can't be opened. The first probe after their key is back opens them."""
+        return self._pending.locked
 
     @property
     def crowded(self) -> Collection[str]:
-        """The providers whose retained replies take so much of the disk that no more may come."""
-        return self._retained.crowded
+        """The providers whose parked replies take so much of the disk that no more may come."""
+        return self._parked.crowded
 
     @property
     def writable(self) -> bool:
@@ -203,191 +158,86 @@ class SqliteJournal:
     @property
     def trouble(self) -> str | None:
         """Why a reply that comes now might not be kept; None: it would be."""
-        if self._unkept:
-            return f"the disk refused replies, which memory holds: {len(self._unkept)} ({self._failure})"
-        return self._shortage or self._failure
+        if self._refused:
+            count, why = len(self._refused), self._database.failure
+            return f"the disk refused replies, which memory holds: {count} ({why})"
+        return self._database.trouble
 
     @property
     def count(self) -> int:
-        """How many replies wait, those included that can't be replayed now."""
-        return len(self._waiting) + len(self._locked)
+        """How many replies wait, including those that can't be replayed now."""
+        return len(self._pending)
 
     @property
     def bytes_by_state(self) -> Mapping[str, int]:
         """How many bytes of sealed replies the journal has, in each state."""
-        sums = Counter(self._retained.bytes)
-        for key, size in self._sizes.items():
-            sums[UNUSABLE if key in self._unusable else WAITING] += size
-        return {state: sums[state] for state in STATES}
+        sums = self._pending.bytes + self._parked.bytes
+        return {state: sums[state] for state in EntryState}
 
     @property
     def sealed_with(self) -> Mapping[str, tuple[int, int]]:
-        """How many entries each key has sealed, by its id: those that wait or are unusable, those that are retained."""
-        pending = Counter(self._sealed_with.values())
-        retained = self._retained.sealed_with
-        ids = {key_id for key_id in pending + retained if KEY_ID.fullmatch(key_id)}
-        return {key_id: (pending[key_id], retained[key_id]) for key_id in ids}
+        """How many entries each key has sealed, by its id: those that wait or are unusable, those that are parked."""
+        pending, parked = self._pending.sealed_with, self._parked.sealed_with
+        ids = {key_id for key_id in pending + parked if KEY_ID.fullmatch(key_id)}
+        return {key_id: (pending[key_id], parked[key_id]) for key_id in ids}
 
-    # ---------------------------------------------------------------- entries and rows
+    # ---------------------------------------------------------------- entries
 
-    def _load(self, row: Row) -> None:
-        """Open a row, if it can be opened now."""
+    def _opened(self, row: Row) -> Entry | Locked:
         try:
-            entry = entry_of(row, self._keyring(), unbound=self._unbound)
+            return entry_of(row, self._keyring(), unbound=self._unbound)
         except DecryptionError as why:
-            self._locked[row[0]] = row, locked_of(row, str(why))
-            return
-        self._locked.pop(entry.key, None)
-        self._waiting[entry.key] = entry
-
-    def _block(self, row: Row) -> None:
-        """From now on this row blocks its token."""
-        key, token, sealed, state = row[0], row[1], row[6], row[7]
-        self._sizes[key], self._sealed_with[key] = len(sealed), key_of(sealed)
-        self._tokens[token] = self._tokens.get(token, 0) + 1
-        if state == UNUSABLE:
-            self._unusable.add(key)
+            return locked_of(row, str(why))
 
     def _mark_unusable(self, key: int) -> None:
-        if key in self._sizes and key not in self._unusable:
-            self._unusable.add(key)
-            self._later((MARK, (UNUSABLE, key)))
-
-    def _drop(self, entry: Entry | Locked) -> None:
-        """The entry blocks its token no more."""
-        key, token = entry.key, entry.token
-        if self._sizes.pop(key, None) is None:
-            return
-        del self._sealed_with[key]
-        self._waiting.pop(key, None)
-        self._locked.pop(key, None)
-        self._unkept.pop(key, None)
-        self._unusable.discard(key)
-        self._tokens[token] -= 1
-        if not self._tokens[token]:
-            del self._tokens[token]
+        if self._pending.mark_unusable(key):
+            self._database.write_later((MARK, (EntryState.UNUSABLE, key)))
 
     # ---------------------------------------------------------------- the file
 
-    def _open(self) -> tuple[int, list[Row]]:
-        """The first key that is free, and what waits. What is retained is only counted: it may be large."""
-        try:
-            self._check()
-            self._database = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
-            self._database.execute("pragma trusted_schema = off")
-            self._database.execute("pragma journal_mode = wal")
-            self._database.execute("pragma synchronous = full")
-            self._database.executescript(SCHEMA)
-            self._database.execute(RENAME)
-            for state, *one in self._database.execute(RETAINED):
-                self._retained.add(state, share_of(*one))
-            (last,) = self._database.execute("select max(key) from entries").fetchone()
-            return (last or 0) + 1, self._database.execute(PENDING).fetchall()
-        except (sqlite3.Error, OSError) as why:
-            directory = self._path.parent
-            if directory.is_dir() and (lack := shortage(directory)) is not None:
-                raise JournalFull(f"the journal can't be opened ({why}): {lack}. Make room") from None
-            raise JournalDamaged(
-                f"{self._path}: the journal can't be used ({why}). It may hold tokens that exist nowhere else: check"
-                " the disk and the permissions; if the file is damaged, move it aside and keep it"
-            ) from None
+    async def _read(self) -> Sequence[Row]:
+        """Open the file and return the rows of the entries that wait. Parked ones are only counted: they may be large.
 
-    def _check(self) -> None:
-        """Look before anything is written: SQLite would mend, or begin anew, over what may hold tokens."""
-        if not self._path.exists() or not self._path.stat().st_size:
-            if self._wal.exists() and self._wal.stat().st_size:
-                raise sqlite3.DatabaseError(
-                    f"{self._wal.name} holds entries, but the file that it belongs to is gone"
-                )
-            self._path.touch(mode=0o600)
-            return
-        with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            if database.execute("pragma quick_check").fetchone() != ("ok",):
-                raise sqlite3.DatabaseError("its integrity check fails")
-
-    async def _commit(self, statements: Sequence[Statement]) -> list[BaseException | None]:
-        """All in one transaction. Where the disk is not to blame for its failure, each in one of its own: a bad one
-        must not take the others with it.
+        Raises JournalDamaged, JournalFull.
         """
         try:
-            short = await self._off_loop(self._write, statements)
-        except Exception as why:
-            self._failure = str(why)
-            if isinstance(why, sqlite3.OperationalError) or len(statements) == 1:
-                raise
-            return [await self._alone(statement) for statement in statements]
-        self._shortage = short or self._shortage  # that there is room again is for the probe to say
-        return [None] * len(statements)
+            await self._database.open(SCHEMA)
+            await self._database.execute(RENAME)
+            for state, *one in await self._database.execute(PARKED):
+                self._parked.add(EntryState(state), share_of(*one))
+            ((last,),) = await self._database.execute(LAST_KEY)
+            self._next_key = (last or 0) + 1
+            return [Row._make(row) for row in await self._database.execute(PENDING)]
+        except (sqlite3.Error, OSError) as why:
+            raise _unopened(self._database.path, why) from None
 
-    async def _alone(self, statement: Statement) -> BaseException | None:
-        try:
-            await self._off_loop(self._transact, [statement])
-        except Exception as why:  # noqa: BLE001  it is the caller's, who may have nobody waiting
-            return why
-        return None
-
-    def _write(self, statements: Sequence[Statement]) -> str | None:
-        """Commit `statements`; then look at what is left of the disk, so that claims stop before a sweep ends."""
-        self._transact(statements)
-        return shortage(self._path.parent) if self._room else None
-
-    def _transact(self, statements: Sequence[Statement]) -> None:
-        try:
-            self._database.execute("begin immediate")
-            for statement, values in together(statements):
-                self._database.execute(statement, values)
-            self._database.execute("commit")
-        except BaseException:
-            if self._database.in_transaction:
-                self._database.execute("rollback")
-            raise
-
-    def _later(self, statement: Statement) -> None:
-        """Queue a statement that nobody waits for: should it fail, the entry is replayed, which does no harm."""
-        self._commits.put(statement)
+    async def _probe_disk(self) -> None:
+        await self._database.make_room()
+        if self._database.shortage is None:  # else the reserve is for replies
+            await self._expire()
+        refused = list(self._refused.items())
+        # An entry that is forgotten during these writes is deleted after its insert.
+        failures = await self._database.try_writes([(KEEP, row) for _, row in refused])
+        for (key, _), failure in zip(refused, failures, strict=True):
+            if failure is None:
+                self._refused.pop(key, None)
 
     async def _expire(self) -> None:
-        """Drop what was superseded long ago, by the store's time, which no jump of this machine's clock moves. Not
-        before that is known. Of a disk that refuses, the probe's own write tells.
+        """Drop what was superseded long ago, by the store's time, which no jump of this machine's clock moves; not
+        before that is known. A disk that refuses is noticed by the probe's own write.
         """
         with suppress(StoreLost, sqlite3.Error):
             if self._now is not None:
                 before = (self._now() - SUPERSEDED_FOR).isoformat()
-                for one in await self._off_loop(self._expired, before):
-                    self._retained.remove(SUPERSEDED, share_of(*one))
+                for one in await self._database.execute(EXPIRE, (before,)):
+                    self._parked.remove(EntryState.SUPERSEDED, share_of(*one))
 
-    def _expired(self, before: str) -> list[tuple[str, str, int]]:
-        return self._database.execute(EXPIRE, (before,)).fetchall()
 
-    async def _probe(self) -> None:
-        """See to the room, and try a write, with whatever could not be written before."""
-        self._shortage = await self._off_loop(self._see_to_room)
-        if self._shortage is None:  # else the reserve is for replies
-            await self._expire()
-        unkept = list(self._unkept.items())
-        # All are queued before the first is awaited: whoever forgets one meanwhile deletes it after its insert.
-        tries = [self._commits.submit((KEEP, row)) for _, row in unkept]
-        if self._shortage is None:
-            tries.append(self._commits.submit((PROBE, (self._next_key,))))
-        failures = await asyncio.gather(*tries, return_exceptions=True)
-        for (key, _), failure in zip(unkept, failures, strict=False):
-            if failure is None:
-                self._unkept.pop(key, None)
-        refused = [str(failure) for failure in failures if failure is not None]
-        if failures:
-            self._failure = refused[-1] if refused else None
-
-    def _see_to_room(self) -> str | None:
-        """Move what the write-ahead file holds to where it belongs, and reserve room behind its end. Why not, if so."""
-        if not self._room:
-            return None
-        try:
-            if (short := shortage(self._path.parent)) is not None:
-                return short
-            _, frames, _ = self._database.execute("pragma wal_checkpoint(passive)").fetchone()
-            return reserve(self._wal, used=max(0, frames) * _FRAME, room=self._room)
-        except (sqlite3.Error, OSError) as why:
-            return str(why)
-
-    async def _off_loop(self, work: Callable[..., Result], *arguments: object) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+def _unopened(path: Path, why: Exception) -> JournalDamaged:
+    """Explain why the file could not be opened."""
+    if path.parent.is_dir() and (lack := shortage(path.parent)) is not None:
+        return JournalFull(f"the journal can't be opened ({why}): {lack}. Make room")
+    return JournalDamaged(
+        f"{path}: the journal can't be used ({why}). It may hold tokens that exist nowhere else: check"
+        " the disk and the permissions; if the file is damaged, move it aside and keep it"
+    )

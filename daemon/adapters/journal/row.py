@@ -13,34 +13,43 @@ import re
 from base64 import b64decode, b64encode
 from datetime import datetime
 from hashlib import sha256
+from typing import NamedTuple
 
 from daemon.adapters.keyring import DecryptionError, KeyRing
-from daemon.domain.journal_entry import Entry
+from daemon.domain.journal_entry import Entry, EntryState
 from daemon.domain.locked import Locked
 from daemon.domain.reply import Reply
 
-WAITING, UNPARSED, SUPERSEDED, UNUSABLE = STATES = ("waiting", "unparsed", "superseded", "unusable")
 KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FIELD = "journal"  # the key ring's name for these sealed texts
+_WAITING = EntryState.WAITING.value  # a plain text, which SQLite takes without an adapter
 
-Row = tuple[
-    int, str, str, str, str | None, str, str, str
-]  # in the order of the table's columns; `reply` is sealed
+
+class Row(NamedTuple):
+    """In the order of the table's columns."""
+
+    key: int
+    token: str
+    provider: str
+    claim: str
+    spent: str | None
+    asked_at: str  # RFC 3339, if nobody altered it
+    sealed: str  # the reply
+    state: str  # an EntryState's value; a file from elsewhere may have another text
 
 
 def row_of(entry: Entry, ring: KeyRing) -> Row:
     """The row of an entry that waits."""
     bound = (entry.token, entry.provider, entry.claim, entry.spent, entry.reply.asked_at.isoformat())
     sealed = ring.seal(_packed(entry, _digest(*bound)), token_id=entry.token, field=FIELD)
-    return entry.key, *bound, sealed, WAITING
+    return Row(entry.key, *bound, sealed, _WAITING)
 
 
 def entry_of(row: Row, ring: KeyRing, *, unbound: bool) -> Entry:
     """The entry in a row. Raises DecryptionError: its key is missing, or the row was altered."""
-    key, token, provider, claim, spent, asked_at, sealed, _ = row
-    packed = ring.open(sealed, token_id=token, field=FIELD)
+    packed = ring.open(row.sealed, token_id=row.token, field=FIELD)
     try:
-        bound, spent_field, reply = _unpacked(packed, asked_at=datetime.fromisoformat(asked_at))
+        bound, spent_field, reply = _unpacked(packed, asked_at=datetime.fromisoformat(row.asked_at))
     except (ValueError, TypeError):
         raise DecryptionError("it doesn't hold a reply that this version can read") from None
     if bound is None and not unbound:
@@ -48,28 +57,34 @@ def entry_of(row: Row, ring: KeyRing, *, unbound: bool) -> Entry:
             "an earlier version sealed it, so a change of its row would not show. If nobody else could write to the"
             " file, accept it with --old-entries"
         )
-    if bound not in (None, _digest(token, provider, claim, spent, asked_at)):
+    if bound not in (None, _digest(row.token, row.provider, row.claim, row.spent, row.asked_at)):
         raise DecryptionError("its row was altered")
     return Entry(
-        key=key,
-        token=token,
-        provider=provider,
-        claim=claim,
-        spent=spent,
+        key=row.key,
+        token=row.token,
+        provider=row.provider,
+        claim=row.claim,
+        spent=row.spent,
         spent_field=spent_field,
         reply=reply,
     )
 
 
 def locked_of(row: Row, why: str) -> Locked:
-    """What the columns of a row say that doesn't open."""
-    key, token, provider, claim, spent, asked_at, _, _ = row
+    """The columns of a row that doesn't open."""
     try:
-        asked = datetime.fromisoformat(asked_at)
+        asked = datetime.fromisoformat(row.asked_at)
     except ValueError:
         asked = None
-    dated = asked if asked is not None and asked.tzinfo is not None else None
-    return Locked(key=key, token=token, provider=provider, claim=claim, spent=spent, asked_at=dated, why=why)
+    return Locked(
+        key=row.key,
+        token=row.token,
+        provider=row.provider,
+        claim=row.claim,
+        spent=row.spent,
+        asked_at=asked if asked is not None and asked.tzinfo is not None else None,
+        why=why,
+    )
 
 
 def key_of(sealed: str) -> str:

@@ -1,8 +1,10 @@
-"""What the journal says to SQLite: its tables, and its statements, many of one kind in few."""
+"""The journal's tables and statements, and many statements of one kind in few."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
+
+from daemon.adapters.journal.row import Row
 
 UNPARSED_BEFORE = "unread"  # the name that earlier versions wrote for `unparsed`
 SCHEMA = """
@@ -18,28 +20,45 @@ create index if not exists superseded on entries (asked_at) where state = 'super
 create table if not exists probe (id integer primary key, at integer not null) strict;
 """
 
-RENAME = "update entries set state = 'unparsed' where state = 'unread'"
 Statement = tuple[str, tuple[object, ...]]
 
-# With each probe: by its index it looks at nothing but superseded entries, of which there are hardly any.
+
+def _repeated(item: str, times: int) -> str:
+    return ", ".join([item] * times)
+
+
+_ROW = f"({_repeated('?', len(Row._fields))})"
+
+
+def _keep(rows: int) -> str:
+    """Insert, or replace: a commit that failed may have been durable nevertheless, and is then tried again."""
+    return f"insert or replace into entries values {_repeated(_ROW, rows)}"  # noqa: S608  constants only
+
+
+def _forget(rows: int) -> str:
+    return f"delete from entries where key in ({_repeated('?', rows)})"  # noqa: S608  constants only
+
+
+RENAME = "update entries set state = 'unparsed' where state = 'unread'"
+# With each probe: by its index it reads only superseded entries, of which there are hardly any.
 EXPIRE = (
     "delete from entries where state = 'superseded' and datetime(asked_at) < datetime(?)"
     " returning provider, substr(reply, 1, 80), length(reply)"
 )
 PENDING = "select * from entries where state in ('waiting', 'unusable') order by key"
-RETAINED = "select state, provider, substr(reply, 1, 80), length(reply) from entries where state in ('unparsed', 'superseded')"
-# Or replace: a commit that failed may have been durable all the same, and is then tried again.
-KEEP = "insert or replace into entries values (?, ?, ?, ?, ?, ?, ?, ?)"
-FORGET = "delete from entries where key in (?)"
+PARKED = "select state, provider, substr(reply, 1, 80), length(reply) from entries where state in ('unparsed', 'superseded')"
+LAST_KEY = "select max(key) from entries"
+KEEP = _keep(1)
+FORGET = _forget(1)
 MARK = "update entries set state = ? where key = ?"
-PROBE = "insert or replace into probe values (1, ?)"
+PROBE = "insert or replace into probe values (1, random())"
 
-# So many rows at once, the most that there are first: with each step SQLite gives the interpreter away and wants it back.
-_ROWS = (64, 16, 4, 1)
-_ROW = KEEP[KEEP.index("(") :]
-_TOGETHER = {
-    KEEP: {rows: KEEP + f", {_ROW}" * (rows - 1) for rows in _ROWS},
-    FORGET: {rows: FORGET.replace("?", ", ".join("?" * rows)) for rows in _ROWS},
+# Statements for many rows, because after each step of a statement SQLite releases the interpreter's lock and takes it
+# again. Of these sizes the largest that the rows still fill is used first.
+_SIZES = (64, 16, 4, 1)
+_FOR_MANY = {
+    KEEP: {rows: _keep(rows) for rows in _SIZES},
+    FORGET: {rows: _forget(rows) for rows in _SIZES},
 }
 
 
@@ -47,7 +66,7 @@ def together(statements: Sequence[Statement]) -> Iterator[Statement]:
     """The same in fewer statements: neighbours that differ in their values only become one."""
     for statement, alike in groupby(statements, key=itemgetter(0)):
         left = [values for _, values in alike]
-        for rows, repeated in _TOGETHER.get(statement, {1: statement}).items():
+        for rows, for_many in _FOR_MANY.get(statement, {1: statement}).items():
             while len(left) >= rows:
-                yield repeated, tuple(chain.from_iterable(left[:rows]))
+                yield for_many, tuple(chain.from_iterable(left[:rows]))
                 del left[:rows]

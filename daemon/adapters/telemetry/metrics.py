@@ -53,12 +53,13 @@ from daemon.domain.event import (
     TokenUnparsed,
     TokenUnreadable,
 )
+from daemon.domain.journal_entry import EntryState, ReplayResult
 from daemon.domain.statistics import Statistics
 from daemon.domain.token import FailureKind
 
 OUTCOMES = ("renewed", "unparsed", "rejected", "misconfigured", "unavailable", "superseded", "unreadable")
 PAUSE_REASONS = tuple(reason.value for reason in Reason)
-REPLAY_RESULTS = ("recorded", "superseded", "unparsed")
+REPLAY_RESULTS = (ReplayResult.RECORDED, ReplayResult.SUPERSEDED, ReplayResult.UNPARSED)
 WHERES = (
     "refresh",
     "lane",
@@ -74,7 +75,7 @@ WHERES = (
     "http",
     "loop",
 )  # else `unknown`: a series that starts at its first error is no increase
-JOURNAL_STATES = ("waiting", "unparsed", "superseded", "unusable")
+JOURNAL_STATES = tuple(EntryState)
 # Older figures would pass for today's. Ten million tokens are counted about once an hour, which is shown for up to two.
 COUNT_KEPT, LOOK_KEPT = timedelta(hours=6), timedelta(hours=1)
 LEAD_BUCKETS = (0.0, 15.0, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 600.0)

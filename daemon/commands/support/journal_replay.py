@@ -12,12 +12,10 @@ from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import Options
 from daemon.commands.support.output import Output
 from daemon.domain.claim import Unusable
-from daemon.domain.journal_entry import Entry
+from daemon.domain.journal_entry import Entry, ReplayResult
 from daemon.domain.secret import masked
 from daemon.runtime.bootstrap import key_ring, salvager
 from daemon.runtime.config.settings import Settings
-
-_RESULTS = ("recorded", "superseded", "unparsed", "unusable")
 
 
 def replay(options: Options, *, file: Path, everything: bool, old_entries: bool) -> int:
@@ -33,21 +31,23 @@ def replay(options: Options, *, file: Path, everything: bool, old_entries: bool)
             tally = asyncio.run(_replay(settings, options, copy, old_entries=old_entries))
         except JournalDamaged as why:
             raise Failed(str(why)) from None
-    counts = {result: tally[result] for result in _RESULTS}
+    counts = {result.value: tally[result] for result in ReplayResult}
     told = ", ".join(f"{count} {result}" for result, count in counts.items())
     output.result({"file": str(file), **counts}, told)
-    return Exit.FAILED if counts["unusable"] else Exit.DONE
+    return Exit.FAILED if tally[ReplayResult.UNUSABLE] else Exit.DONE
 
 
-async def _replay(settings: Settings, options: Options, copy: Path, *, old_entries: bool) -> Counter[str]:
-    output, tally = Output(as_json=options.json), Counter[str]()
+async def _replay(
+    settings: Settings, options: Options, copy: Path, *, old_entries: bool
+) -> Counter[ReplayResult]:
+    output, tally = Output(as_json=options.json), Counter[ReplayResult]()
     ring = key_ring(settings)
     journal = SqliteJournal(copy, keyring=lambda: ring, unbound=old_entries)
 
-    def report(entry: Entry, result: str | Exception) -> None:
+    def report(entry: Entry, result: ReplayResult | Exception) -> None:
         if isinstance(result, Exception):
             output.failed(f"entry {entry.key}, {entry.token}: {_why(result)}")
-        tally["unusable" if isinstance(result, Exception) else result] += 1
+        tally[ReplayResult.UNUSABLE if isinstance(result, Exception) else result] += 1
 
     await journal.open()
     try:
@@ -59,7 +59,7 @@ async def _replay(settings: Settings, options: Options, copy: Path, *, old_entri
             salvage = salvager(
                 settings, access.mongo, journal, keys=ring, clock=access.clock, before=audited, report=report
             )
-            entries = await journal.entries()
+            entries = journal.entries()
             for entry in entries:
                 if entry.provider not in settings.providers:
                     report(entry, Unusable(f"provider {entry.provider} is not configured"))
@@ -68,7 +68,7 @@ async def _replay(settings: Settings, options: Options, copy: Path, *, old_entri
         await journal.close()
     for why, count in Counter(locked.why for locked in journal.locked).items():
         output.failed(f"{count} of the entries can't be opened: {why}")
-        tally["unusable"] += count
+        tally[ReplayResult.UNUSABLE] += count
     return tally
 
 

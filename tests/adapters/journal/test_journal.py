@@ -17,12 +17,12 @@ import pytest
 
 from daemon.adapters.journal.disk_reserve import LEAST_FREE, PER_REPLY, allocated, room_for
 from daemon.adapters.journal.journal import JournalDamaged, SqliteJournal
-from daemon.adapters.journal.retained import LIMIT
+from daemon.adapters.journal.parked import LIMIT
 from daemon.adapters.journal.row import row_of
 from daemon.adapters.journal.sql import EXPIRE
 from daemon.adapters.keyring import KeyRing
 from daemon.domain.claim import Claim
-from daemon.domain.journal_entry import Entry
+from daemon.domain.journal_entry import Entry, EntryState
 from daemon.domain.reply import Reply
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
@@ -80,7 +80,7 @@ async def reopened(path: Path, ring: KeyRing = RING) -> list[Entry]:
     other = journal_at(path, ring)
     await other.open()
     try:
-        return list(await other.entries())
+        return list(other.entries())
     finally:
         await other.close()
 
@@ -111,18 +111,22 @@ def seal_as_before(path: Path, ring: KeyRing = RING) -> None:
     database.close()
 
 
+def connection_of(journal: SqliteJournal) -> sqlite3.Connection:
+    return journal._database._connection
+
+
 def refuse_writes(journal: SqliteJournal, *, refuse: bool = True) -> None:
-    journal._database.execute(f"pragma query_only = {int(refuse)}")
+    connection_of(journal).execute(f"pragma query_only = {int(refuse)}")
 
 
-# ---------------------------------------------------------------- keep, forget, retain
+# ---------------------------------------------------------------- keep, forget, park
 
 
 async def test_a_kept_reply_is_found_by_the_next_process_to_the_last_bit(journal, path):
     """Everything that reading it needs comes back: bytes, headers, time of asking, whether it was whole."""
     body = bytes(range(256))
     kept = await journal.keep(claim(), reply(body))
-    assert list(await journal.entries()) == [kept]
+    assert journal.entries() == [kept]
     assert await reopened(path) == [kept]
     assert kept.reply == reply(body)
     assert (kept.token, kept.provider, kept.claim, kept.spent) == ("acme:1", "acme", "claim-1", "v1.a.sealed")
@@ -157,19 +161,21 @@ async def test_a_forgotten_entry_is_gone_for_good(journal, path):
     assert journal.tokens == {"acme:1"}
     journal.forget(kept)
     assert journal.tokens == set()
-    assert list(await journal.entries()) == []
+    await journal.probe()
+    assert journal.entries() == []
     assert await reopened(path) == []
     assert rows(path) == []
 
 
-@pytest.mark.parametrize("why", ["unparsed", "superseded"])
-async def test_a_retained_entry_stays_in_the_file_and_blocks_nothing(journal, path, why):
+@pytest.mark.parametrize("state", [EntryState.UNPARSED, EntryState.SUPERSEDED])
+async def test_a_parked_entry_stays_in_the_file_and_blocks_nothing(journal, path, state):
     """It waits for people: marked in the file, neither replayed nor in its token's way, now and after a restart."""
-    journal.retain(await journal.keep(claim(), reply()), why)
+    journal.park(await journal.keep(claim(), reply()), state)
     assert journal.tokens == set()
-    assert list(await journal.entries()) == []
+    await journal.probe()
+    assert journal.entries() == []
     assert await reopened(path) == []
-    assert rows(path) == [("acme:1", why)]
+    assert rows(path) == [("acme:1", state)]
 
 
 async def test_a_token_is_blocked_until_the_last_of_its_entries_is_gone(journal):
@@ -179,8 +185,8 @@ async def test_a_token_is_blocked_until_the_last_of_its_entries_is_gone(journal)
     journal.forget(first)
     journal.forget(first)
     assert journal.tokens == {"acme:1", "acme:2"}
-    journal.retain(second, "superseded")
-    journal.retain(second, "superseded")
+    journal.park(second, EntryState.SUPERSEDED)
+    journal.park(second, EntryState.SUPERSEDED)
     assert journal.tokens == {"acme:2"}
     journal.forget(other)
     assert journal.tokens == set()
@@ -189,13 +195,15 @@ async def test_a_token_is_blocked_until_the_last_of_its_entries_is_gone(journal)
 async def test_an_unusable_entry_goes_on_blocking_its_token(journal, path):
     """Its reply may hold the only successor: until it can be replayed, what it spent is not presented again."""
     kept = await journal.keep(claim(), reply())
-    journal.retain(kept, "unusable")
+    journal.park(kept, EntryState.UNUSABLE)
     assert journal.tokens == {"acme:1"}
-    assert list(await journal.entries()) == [kept]
+    await journal.probe()
+    assert journal.entries() == [kept]
     assert rows(path) == [("acme:1", "unusable")]
     assert await reopened(path) == [kept]
     journal.forget(kept)
-    assert list(await journal.entries()) == []
+    await journal.probe()
+    assert journal.entries() == []
     assert await reopened(path) == []
 
 
@@ -210,7 +218,7 @@ async def test_keys_go_on_after_a_restart(path):
     await second.open()
     later = await second.keep(claim("d"), reply())
     assert later.key > kept[-1].key
-    assert [entry.token for entry in await second.entries()] == ["acme:b", "acme:c", "acme:d"]
+    assert [entry.token for entry in second.entries()] == ["acme:b", "acme:c", "acme:d"]
     await second.close()
 
 
@@ -220,15 +228,16 @@ async def test_superseded_entries_are_kept_for_seven_days(path, restarted):
     journal = journal_at(path)
     await journal.open()
     for name, age in (("old", timedelta(days=8)), ("young", timedelta(days=6))):
-        journal.retain(await journal.keep(claim(name), reply(asked_at=NOON - age)), "superseded")
+        journal.park(await journal.keep(claim(name), reply(asked_at=NOON - age)), EntryState.SUPERSEDED)
     long_ago = NOON - timedelta(days=400)
-    journal.retain(await journal.keep(claim("unparsed"), reply(asked_at=long_ago)), "unparsed")
+    journal.park(await journal.keep(claim("unparsed"), reply(asked_at=long_ago)), EntryState.UNPARSED)
     waiting = await journal.keep(claim("waiting"), reply(asked_at=long_ago))
     if restarted:
         await journal.close()
         assert await reopened(path) == [waiting]
     else:
-        assert list(await journal.entries()) == [waiting]
+        await journal.probe()
+        assert journal.entries() == [waiting]
     assert rows(path) == [
         ("acme:young", "superseded"),
         ("acme:unparsed", "unparsed"),
@@ -240,7 +249,7 @@ async def test_superseded_entries_are_kept_for_seven_days(path, restarted):
 
 async def test_the_drop_of_old_entries_costs_nothing_while_there_are_none(journal):
     """It is tried with every probe, so it must go by an index that holds superseded entries alone."""
-    plan = journal._database.execute(f"explain query plan {EXPIRE}", ("2026-11-21",)).fetchall()
+    plan = connection_of(journal).execute(f"explain query plan {EXPIRE}", ("2026-11-21",)).fetchall()
     assert [step[3] for step in plan] == ["SCAN entries USING INDEX superseded"]
 
 
@@ -250,7 +259,7 @@ async def test_the_drop_of_old_entries_costs_nothing_while_there_are_none(journa
 async def test_a_thousand_replies_at_once_share_a_few_transactions(journal):
     """All are durable when their callers go on, at the price of a handful of fsyncs."""
     transactions = []
-    journal._database.set_trace_callback(
+    connection_of(journal).set_trace_callback(
         lambda statement: transactions.append(statement) if statement.lower() == "commit" else None
     )
     kept = await asyncio.gather(*(journal.keep(claim(str(n)), reply()) for n in range(1000)))
@@ -267,8 +276,8 @@ async def test_a_lone_reply_is_durable_before_keep_returns(journal, path):
 
 async def test_every_commit_is_synced_to_the_disk(journal):
     """The settings that make a commit survive a power cut."""
-    assert journal._database.execute("pragma synchronous").fetchone() == (2,)
-    assert journal._database.execute("pragma journal_mode").fetchone() == ("wal",)
+    assert connection_of(journal).execute("pragma synchronous").fetchone() == (2,)
+    assert connection_of(journal).execute("pragma journal_mode").fetchone() == ("wal",)
 
 
 CHILD = """
@@ -332,16 +341,20 @@ async def test_a_disk_that_refuses_fails_no_keep_but_stops_the_asking(journal):
     kept = await journal.keep(claim(), reply())
     assert not journal.writable
     assert journal.tokens == {"acme:1"}
-    assert list(await journal.entries()) == [kept]
+    await journal.probe()
+    assert journal.entries() == [kept]
     assert not journal.writable
 
 
 async def test_it_recovers_by_itself_once_the_disk_takes_writes_again(journal, path):
-    """The next look at what waits writes down what was held in memory."""
+    """The next probe, and nothing before it, writes the replies that were held in memory."""
     refuse_writes(journal)
     kept = [await journal.keep(claim(name), reply()) for name in "ab"]
     refuse_writes(journal, refuse=False)
-    assert list(await journal.entries()) == kept
+    assert journal.entries() == kept
+    assert not journal.writable
+    await journal.probe()
+    assert journal.entries() == kept
     assert journal.writable
     assert await reopened(path) == kept
 
@@ -351,10 +364,11 @@ async def test_what_mongodb_has_by_then_needs_no_disk(journal, path):
     refuse_writes(journal)
     kept = await journal.keep(claim(), reply())
     journal.forget(kept)
-    assert list(await journal.entries()) == []
+    await journal.probe()
+    assert journal.entries() == []
     assert not journal.writable
     refuse_writes(journal, refuse=False)
-    await journal.entries()
+    await journal.probe()
     assert journal.writable
     assert rows(path) == []
 
@@ -364,11 +378,11 @@ async def test_forgotten_while_it_was_being_rescued_it_does_not_come_back(journa
     refuse_writes(journal)
     kept = await journal.keep(claim(), reply())
     refuse_writes(journal, refuse=False)
-    rescue = asyncio.ensure_future(journal.entries())
+    rescue = asyncio.ensure_future(journal.probe())
     await asyncio.sleep(0)
     journal.forget(kept)
     await rescue
-    await journal.entries()
+    await journal.probe()
     assert rows(path) == []
 
 
@@ -376,24 +390,24 @@ async def test_an_entry_that_an_earlier_version_named_unread_is_unparsed(path):
     """It is counted as such, and nothing presents its token again."""
     journal = journal_at(path)
     await journal.open()
-    journal.retain(await journal.keep(claim(), reply()), "unparsed")
+    journal.park(await journal.keep(claim(), reply()), EntryState.UNPARSED)
     await journal.close()
     alter(path, "state", "unread")
     later = journal_at(path)
     await later.open()
-    assert await later.entries() == []
+    assert later.entries() == []
     assert later.bytes_by_state["unparsed"] > 0
     await later.close()
     assert rows(path) == [("acme:1", "unparsed")]
 
 
-async def test_retained_while_it_was_only_in_memory_it_is_written_with_its_mark(journal, path):
+async def test_parked_while_it_was_only_in_memory_it_is_written_with_its_mark(journal, path):
     """An unread reply that the disk first refused is not taken for one to replay after a restart."""
     refuse_writes(journal)
     kept = await journal.keep(claim(), reply())
     refuse_writes(journal, refuse=False)
-    journal.retain(kept, "unparsed")
-    await journal.entries()
+    journal.park(kept, EntryState.UNPARSED)
+    await journal.probe()
     assert journal.writable
     assert rows(path) == [("acme:1", "unparsed")]
 
@@ -401,8 +415,9 @@ async def test_retained_while_it_was_only_in_memory_it_is_written_with_its_mark(
 async def test_a_commit_that_failed_after_it_was_durable_does_no_harm(journal, path):
     """The entry is on the disk although its commit was reported as failed: trying again must not trip over it."""
     kept = await journal.keep(claim(), reply())
-    journal._unkept[kept.key] = row_of(kept, RING)
-    assert list(await journal.entries()) == [kept]
+    journal._refused[kept.key] = row_of(kept, RING)
+    await journal.probe()
+    assert journal.entries() == [kept]
     assert journal.writable
     assert rows(path) == [("acme:1", "waiting")]
 
@@ -411,11 +426,12 @@ async def test_a_closed_database_fails_no_keep(path):
     """Even with the file closed underneath, a reply that came is not lost: memory has it."""
     journal = journal_at(path)
     await journal.open()
-    journal._database.close()
+    connection_of(journal).close()
     kept = await journal.keep(claim(), reply())
     assert not journal.writable
-    assert list(await journal.entries()) == [kept]
-    journal._thread.shutdown()
+    await journal.probe()
+    assert journal.entries() == [kept]
+    journal._database._thread.shutdown()
 
 
 async def test_one_bad_statement_takes_no_other_with_it(journal, path):
@@ -426,7 +442,7 @@ async def test_one_bad_statement_takes_no_other_with_it(journal, path):
     )
     assert rows(path) == [("acme:a", "waiting"), ("acme:b", "waiting")]
     assert [entry.token for entry in kept if entry] == ["acme:a", "acme:b"]
-    await journal.entries()
+    await journal.probe()
     assert journal.writable
 
 
@@ -434,20 +450,20 @@ async def _keep_badly(journal: SqliteJournal) -> None:
     """An entry with an id that SQLite can't encode; the seal would refuse it before."""
     row = (99, "acme:\udcff", "acme", "c", None, "", "", "waiting")
     with pytest.raises(UnicodeEncodeError):
-        await journal._commits.submit(("insert into entries values (?, ?, ?, ?, ?, ?, ?, ?)", row))
+        await journal._database._commits.submit(("insert into entries values (?, ?, ?, ?, ?, ?, ?, ?)", row))
 
 
 async def test_what_troubles_the_disk_is_said(journal):
     """For people: nothing while all is well, the refusal while it lasts, and what is held in memory meanwhile."""
     assert journal.trouble is None
     refuse_writes(journal)
-    await journal.entries()
+    await journal.probe()
     refusal = "attempt to write a readonly database"
     assert journal.trouble == refusal
     await journal.keep(claim(), reply())
     assert journal.trouble == f"the disk refused replies, which memory holds: 1 ({refusal})"
     refuse_writes(journal, refuse=False)
-    await journal.entries()
+    await journal.probe()
     assert journal.trouble is None
 
 
@@ -470,7 +486,7 @@ async def test_room_is_allocated_before_anything_is_asked(path):
     for n in range(500):
         journal.forget(await journal.keep(claim(str(n)), reply(b"x" * 4000)))
         if n % 50 == 0:
-            await journal.entries()
+            await journal.probe()
     kept = await journal.keep(claim("last"), reply())
     assert allocated(wal) < room_for(32) + (5 << 20)  # SQLite starts the file anew with each thousand pages
     assert await reopened(path) == [kept]
@@ -484,7 +500,7 @@ async def test_more_room_can_be_asked_for_while_it_runs(path):
     wal = path.with_name("journal.db-wal")
     assert allocated(wal) < room_for(16)
     journal.allow(64)
-    await journal.entries()
+    await journal.probe()
     assert journal.writable
     assert allocated(wal) >= room_for(64)
     await journal.close()
@@ -510,11 +526,11 @@ async def test_every_reply_in_flight_finds_room_on_a_full_disk(path, disk, size,
     assert journal.writable
     disk.fill()
     kept = [await journal.keep(claim(str(n)), reply(bytes([n]) * size)) for n in range(64)]
-    assert journal._unkept == {}
+    assert journal._refused == {}
     if forgotten:
         for entry in kept[1:]:
             journal.forget(entry)
-            while journal._commits._runner is not None:  # one transaction each: the dearest way
+            while journal._database._commits._runner is not None:  # one transaction each: the dearest way
                 await asyncio.sleep(0)
         kept = kept[:1]
     assert disk.free == 0
@@ -532,11 +548,12 @@ async def test_a_disk_that_fills_up_stops_the_asking_with_the_next_commit(disk):
     kept = await journal.keep(claim(), reply())
     assert not journal.writable
     assert journal.trouble == f"{disk.directory} has 0.0 MiB free and needs 4.0 MiB"
-    assert list(await journal.entries()) == [kept]
+    await journal.probe()
+    assert journal.entries() == [kept]
     assert not journal.writable
     disk.clear()
     assert not journal.writable
-    await journal.entries()
+    await journal.probe()
     assert journal.writable
     await journal.close()
 
@@ -547,11 +564,11 @@ async def test_the_waiting_time_of_a_full_disk_does_not_eat_the_reserve(disk):
     await journal.open()
     await journal.keep(claim(), reply())
     disk.fill()
-    await journal.entries()
-    used = journal._database.total_changes
+    await journal.probe()
+    used = connection_of(journal).total_changes
     for _ in range(100):
-        await journal.entries()
-    assert journal._database.total_changes == used
+        await journal.probe()
+    assert connection_of(journal).total_changes == used
     await journal.close()
 
 
@@ -564,10 +581,12 @@ async def test_a_journal_opens_on_a_full_disk_and_has_what_was_kept(disk, child)
     disk.fill()
     journal = journal_at(path, in_flight=64)
     await journal.open()
-    assert len(await journal.entries()) == 20
+    await journal.probe()
+    assert len(journal.entries()) == 20
     assert not journal.writable
     disk.clear()
-    assert len(await journal.entries()) == 20
+    await journal.probe()
+    assert len(journal.entries()) == 20
     assert journal.writable
     await journal.close()
 
@@ -588,8 +607,8 @@ async def test_the_room_is_behind_what_the_write_ahead_file_holds_and_not_from_i
         reader.execute("select count(*) from entries").fetchone()
         for n in range(100):
             await journal.keep(claim(str(n)), reply(b"x" * 20_000))
-        _, frames, _ = journal._database.execute("pragma wal_checkpoint(passive)").fetchone()
-        await journal.entries()
+        _, frames, _ = connection_of(journal).execute("pragma wal_checkpoint(passive)").fetchone()
+        await journal.probe()
     reader.close()
     assert frames * 4096 > room_for(32)
     assert allocated(wal) >= frames * 4096 + room_for(32)
@@ -605,14 +624,15 @@ async def test_the_bytes_are_known_by_state_through_an_entrys_life(path):
     await journal.open()
     kept = [await journal.keep(claim(str(n)), reply(bytes(100 * n))) for n in range(5)]
     sizes = dict(
-        enumerate(size for (size,) in journal._database.execute("select length(reply) from entries"))
+        enumerate(size for (size,) in connection_of(journal).execute("select length(reply) from entries"))
     )
     assert journal.bytes_by_state == dict.fromkeys(("unparsed", "superseded", "unusable"), 0) | {
         "waiting": sum(sizes.values())
     }
-    for entry, why in zip(kept, ("unparsed", "superseded", "unusable", "unusable"), strict=False):
-        journal.retain(entry, why)
-    journal.retain(kept[2], "unusable")
+    parked = (EntryState.UNPARSED, EntryState.SUPERSEDED, EntryState.UNUSABLE, EntryState.UNUSABLE)
+    for entry, state in zip(kept, parked, strict=False):
+        journal.park(entry, state)
+    journal.park(kept[2], EntryState.UNUSABLE)
     expected = {"waiting": 4, "unparsed": 0, "superseded": 1}
     by_state = {state: sizes[n] for state, n in expected.items()} | {"unusable": sizes[2] + sizes[3]}
     assert journal.bytes_by_state == by_state
@@ -621,7 +641,7 @@ async def test_the_bytes_are_known_by_state_through_an_entrys_life(path):
     await again.open()
     assert again.bytes_by_state == by_state
     journal = again
-    for entry in await journal.entries():
+    for entry in journal.entries():
         journal.forget(entry)
     assert journal.bytes_by_state == by_state | {"waiting": 0, "unusable": 0}
     await journal.close()
@@ -632,13 +652,13 @@ async def test_it_is_known_which_keys_its_entries_need(path):
     journal = journal_at(path)
     await journal.open()
     await journal.keep(claim("waiting"), reply())
-    journal.retain(await journal.keep(claim("unparsed"), reply()), "unparsed")
+    journal.park(await journal.keep(claim("unparsed"), reply()), EntryState.UNPARSED)
     await journal.close()
     journal = journal_at(path, KeyRing({"b": b"\x08" * 32}, active="b"))
     await journal.open()
     journal.forget(await journal.keep(claim("forgotten"), reply()))
     assert journal.sealed_with == {"a": (1, 1)}
-    journal.retain(await journal.keep(claim("superseded"), reply()), "superseded")
+    journal.park(await journal.keep(claim("superseded"), reply()), EntryState.SUPERSEDED)
     assert journal.sealed_with == {"a": (1, 1), "b": (0, 1)}
     await journal.close()
 
@@ -647,34 +667,34 @@ async def test_what_is_dropped_for_its_age_is_counted_no_more(path):
     """The sums follow the seven days of what was superseded."""
     journal = journal_at(path)
     await journal.open()
-    journal.retain(await journal.keep(claim(), reply(asked_at=NOON - timedelta(days=8))), "superseded")
+    journal.park(await journal.keep(claim(), reply(asked_at=NOON - timedelta(days=8))), EntryState.SUPERSEDED)
     assert journal.bytes_by_state["superseded"] > 0
-    await journal.entries()  # writes the mark
-    await journal.entries()
+    await journal.probe()  # writes the mark
+    await journal.probe()
     assert rows(path) == []
     assert (journal.bytes_by_state["superseded"], journal.sealed_with) == (0, {})
     await journal.close()
 
 
-async def test_a_provider_whose_retained_replies_fill_its_share_of_the_disk_is_crowded(path):
+async def test_a_provider_whose_parked_replies_fill_its_share_of_the_disk_is_crowded(path):
     """It alone, also after a restart; nothing is deleted, since any of them may hold the only copy of a token."""
     journal = journal_at(path)
     await journal.open()
     page, count = bytes(1 << 20), 0
     while "acme" not in journal.crowded:
         assert journal.bytes_by_state["unparsed"] <= LIMIT
-        journal.retain(await journal.keep(claim(str(count)), reply(page)), "unparsed")
+        journal.park(await journal.keep(claim(str(count)), reply(page)), EntryState.UNPARSED)
         count += 1
     assert journal.bytes_by_state["unparsed"] > LIMIT
     assert journal.writable
     other = replace(claim(), token=replace(claim().token, id="other:1", provider="other"))
-    journal.retain(await journal.keep(other, reply(page)), "superseded")
+    journal.park(await journal.keep(other, reply(page)), EntryState.SUPERSEDED)
     assert journal.crowded == {"acme"}
     await journal.close()
     again = journal_at(path)
     await again.open()
     assert again.crowded == {"acme"}
-    await again.entries()
+    await again.probe()
     await again.close()
     assert len(rows(path)) == count + 1
 
@@ -713,7 +733,8 @@ async def test_a_row_that_was_changed_does_not_open(path, column, value):
     alter(path, column, value)
     journal = journal_at(path)
     assert await journal.open() == 1
-    assert list(await journal.entries()) == []
+    await journal.probe()
+    assert journal.entries() == []
     token = value if column == "token" else "acme:1"
     assert (journal.tokens, journal.count, journal.bytes_by_state["waiting"]) == ({token}, 1, 0)
     assert journal.bytes_by_state["unusable"] > 0
@@ -776,9 +797,10 @@ async def test_a_locked_entry_that_a_newer_consent_overtook_blocks_no_more(path)
     await journal.open()
     (locked,) = journal.locked
     assert (locked.spent, locked.asked_at, locked.provider) == ("v1.a.sealed", NOON, "acme")
-    journal.retain(locked, "superseded")
+    journal.park(locked, EntryState.SUPERSEDED)
     assert (journal.tokens, journal.count, journal.locked) == (set(), 0, [])
-    assert list(await journal.entries()) == []
+    await journal.probe()
+    assert journal.entries() == []
     await journal.close()
     assert rows(path) == [("acme:1", "superseded")]
 
@@ -800,7 +822,7 @@ async def test_a_damaged_file_is_refused_and_left_alone_with_its_wal(path, tmp_p
     await journal.open()
     for n in range(200):
         await journal.keep(claim(str(n)), reply(b"x" * 500))
-    journal._database.execute("pragma wal_checkpoint(truncate)")
+    connection_of(journal).execute("pragma wal_checkpoint(truncate)")
     await journal.keep(claim("last"), reply())
     with path.open("r+b") as file:
         for page in range(3, 12):
@@ -811,8 +833,8 @@ async def test_a_damaged_file_is_refused_and_left_alone_with_its_wal(path, tmp_p
     with pytest.raises(JournalDamaged, match=r"journal\.db"):
         await journal_at(path).open()
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
-    journal._database.close()
-    journal._thread.shutdown()
+    connection_of(journal).close()
+    journal._database._thread.shutdown()
 
 
 async def test_a_file_that_opens_and_contradicts_itself_is_refused_and_left_alone(path):
@@ -857,9 +879,11 @@ async def test_an_entry_without_its_key_blocks_its_token_until_the_key_is_back(p
     second = SqliteJournal(path, keyring=lambda: ring["ring"])
     assert await second.open() == 1
     assert (second.tokens, second.count) == ({"acme:1"}, 1)
-    assert list(await second.entries()) == []
+    await second.probe()
+    assert second.entries() == []
     ring["ring"] = KeyRing({"a": b"\x07" * 32, "b": b"\x08" * 32}, active="b")
-    assert list(await second.entries()) == [kept]
+    await second.probe()
+    assert second.entries() == [kept]
     assert (second.tokens, second.count) == ({"acme:1"}, 1)
     await second.close()
 
@@ -872,7 +896,7 @@ async def test_an_entry_of_the_earlier_key_is_replayed_after_another_became_acti
     before = await journal.keep(claim("before"), reply(b"of the old key"))
     ring["ring"] = KeyRing({"a": b"\x07" * 32, "b": b"\x08" * 32}, active="b")
     after = await journal.keep(claim("after"), reply(b"of the new key"))
-    assert list(await journal.entries()) == [before, after]
+    assert journal.entries() == [before, after]
     await journal.close()
     assert await reopened(path, ring["ring"]) == [before, after]
     with sqlite3.connect(path) as database:
@@ -886,16 +910,18 @@ async def test_an_entry_whose_key_comes_back_while_it_is_marked_goes_on_being_co
     first = journal_at(path)
     await first.open()
     kept = await first.keep(claim(), reply())
-    first.retain(kept, "unusable")
+    first.park(kept, EntryState.UNUSABLE)
     await first.close()
     ring = {"ring": KeyRing({"b": b"\x08" * 32}, active="b")}
     second = SqliteJournal(path, keyring=lambda: ring["ring"])
     assert await second.open() == 1
     other = await second.keep(claim("2"), reply())
     assert (second.tokens, second.count) == ({"acme:1", "acme:2"}, 2)
-    assert list(await second.entries()) == [other]
+    await second.probe()
+    assert second.entries() == [other]
     ring["ring"] = KeyRing({"a": b"\x07" * 32, "b": b"\x08" * 32}, active="a")
-    assert list(await second.entries()) == [kept, other]
+    await second.probe()
+    assert second.entries() == [kept, other]
     assert second.count == 2
     second.forget(kept)
     assert (second.tokens, second.count) == ({"acme:2"}, 1)
