@@ -315,7 +315,8 @@ async def test_a_reply_that_came_while_the_journal_was_probed_is_not_replayed_be
     world.journal.probe, world.store.record = probe_after_a_claim, slow_record
     replay = asyncio.create_task(world.sweeper.replay())
     await until(lambda: "probe journal" in world.diary)
-    await replay
+    async with asyncio.timeout(5):
+        await replay
     assert "recall acme:1" not in world.diary
     gate.set()
     await lane.drain()

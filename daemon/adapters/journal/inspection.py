@@ -1,6 +1,6 @@
 """A journal's file as people handle it: looked at while its daemon writes, an entry thrown away, a copy to salvage.
 
-Nothing here makes or mends a file: it may hold the only copy of a token.
+Nothing here creates or repairs a file: it may hold the only copy of a token.
 """
 
 import sqlite3
@@ -79,7 +79,7 @@ def copied(path: Path, directory: Path, *, everything: bool) -> Path:
                 copy_whole(source, copy.with_name(copy.name + suffix))
     except OSError as why:
         raise JournalDamaged(f"{source}: it can't be copied ({why.strerror or why})") from None
-    with _opened(copy, "rw", told=path) as database:
+    with _opened(copy, "rw", original=path) as database:
         if not passes_check(database):
             raise sqlite3.DatabaseError("its integrity check fails")
         if everything:
@@ -88,8 +88,8 @@ def copied(path: Path, directory: Path, *, everything: bool) -> Path:
 
 
 @contextmanager
-def _opened(path: Path, mode: str, *, told: Path | None = None) -> Iterator[sqlite3.Connection]:
-    """A connection that makes no file, to what is a journal. `told` names the file in what is said about it."""
+def _opened(path: Path, mode: str, *, original: Path | None = None) -> Iterator[sqlite3.Connection]:
+    """Connect to a journal, without creating a file. Errors name `original` in the place of its copy at `path`."""
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     try:
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY)) as database:
@@ -99,7 +99,7 @@ def _opened(path: Path, mode: str, *, told: Path | None = None) -> Iterator[sqli
             yield database
     except (sqlite3.Error, OSError) as why:
         raise JournalDamaged(
-            f"{told or path}: this can't be read as a journal ({why}). Check its owner and mode, and keep the file: it"
+            f"{original or path}: this can't be read as a journal ({why}). Check its owner and mode, and keep the file: it"
             " may hold tokens that exist nowhere else"
         ) from None
 
