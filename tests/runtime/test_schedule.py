@@ -168,17 +168,12 @@ async def test_no_job_ends_by_an_exception(kind: str):
                 raise RuntimeError("odd")
             again.set()
         finally:
-            if kind == "once":  # as a job that plans its own next time
-                schedule.once(timedelta(milliseconds=20), job, name="job")
+            if plan is not None:  # as a job that plans its own next time
+                plan(timedelta(milliseconds=20), job, name="job")
 
-    match kind:
-        case "every":
-            schedule.every(timedelta(milliseconds=20), job, name="job")
-        case "once":
-            schedule.once(timedelta(0), job, name="job")
-        case _:
-            schedule.also(timedelta(0), job, name="job")
-            schedule.also(timedelta(milliseconds=20), job, name="job")
+    plan = {"once": schedule.once, "also": schedule.also}.get(kind)
+    begin = plan or schedule.every
+    begin(timedelta(milliseconds=20), job, name="job")
     schedule.start()
     async with asyncio.timeout(5):
         await again.wait()
