@@ -20,7 +20,7 @@ dev: $(VENV)/.dev  ## the environment for development, in .venv
 PYTEST = $(BIN)/python -m pytest -p no:cacheprovider
 
 # The simulated days take most of a minute and are left to `make test`.
-quick: lint  ## lint, and the tests of the domain and of refreshing; after each change, under 20 s
+quick: lint  ## lint, and the tests of the domain and of refreshing; after each change; meant to take under 20 s
 	$(PYTEST) -m "not long and not slow" --numprocesses 2 --dist worksteal tests/domain tests/refreshing \
 		--ignore=tests/refreshing/test_simulated_day.py
 
