@@ -250,3 +250,9 @@ def entry_of(claim: Claim, *, spent: str | None = None) -> Entry:
         spent_field=claim.spent_field,
         reply=reply,
     )
+
+
+def adopted(bench: Bench) -> None:
+    bench.set(
+        "acme:1", lease={"owner": "other", "claim": "theirs", "since": NOON, "until": NOON, "hold": NOON}
+    )
