@@ -8,6 +8,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Annotated
+
+import typer
 
 from daemon.adapters.mongo.admin.consents import Added, Refused
 from daemon.adapters.mongo.admin.tokens import NoSuchToken
@@ -20,8 +23,10 @@ from daemon.commands.support.access import (
     stored_id,
     unknown_provider,
 )
+from daemon.commands.support.arguments import provider_names
+from daemon.commands.support.command import Audited
 from daemon.commands.support.failure import Exit, Failed
-from daemon.commands.support.options import Options
+from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output, moment
 from daemon.commands.support.terminal import say
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
@@ -35,6 +40,8 @@ from daemon.runtime.config.settings import Settings
 LARGEST_INPUT = 1 << 20  # bytes; a token response has some thousand
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _EXAMPLE = 'like {"access_token": "...", "refresh_token": "...", "expires_in": 3600}'
+
+app = typer.Typer()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,32 +57,60 @@ class _AddRequest:
     meta: Mapping[str, str]
 
 
+@app.command(cls=Audited, epilog="refreshd add xero company-7 < response.json")
 def add(
-    options: Options,
+    ctx: typer.Context,
     *,
-    provider: str,
-    account: str,
-    received_at: str | None,
-    variables: Sequence[str],
-    meta: Sequence[str],
+    provider: Annotated[
+        str,
+        typer.Argument(metavar="PROVIDER", autocompletion=provider_names, help="A configured provider."),
+    ],
+    account: Annotated[
+        str,
+        typer.Argument(
+            metavar="ACCOUNT", help="Your name for the account. The token's ID is PROVIDER:ACCOUNT."
+        ),
+    ],
+    received_at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="The time at which the provider sent the response, like 2026-01-31T12:00:00Z. Default: now.",
+        ),
+    ] = None,
+    var: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A variable of the token URL. Repeatable."),
+    ] = None,
+    meta: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A note that is stored for your application. Repeatable."),
+    ] = None,
 ) -> int:
-    """Store the token response on standard input as the token of `account` at `provider`."""
+    """Store the token response on standard input as an account's token.
+
+    The response is the provider's JSON. The token's ID is printed.
+
+    If the ID is already stored, the response replaces its token, which becomes active again. A refresh token that is
+    stored under another ID is refused.
+    """
+    options = given(ctx)
     settings = read_settings(options)
     known = _configured(settings, provider)
     try:
         name = token_id(provider, account)
     except ValueError as why:
         raise Failed(str(why), Exit.USAGE) from None
-    given = _pairs(variables, "--var")
-    for unknown in given.keys() - known.definition.variables.keys():
+    variables = _pairs(var or [], "--var")
+    for unknown in variables.keys() - known.definition.variables.keys():
         fitting = ", ".join(known.definition.variables) or "it has none"
         raise Failed(f"--var {unknown}: no variable of {provider}. Its variables: {fitting}", Exit.USAGE)
     wish = _AddRequest(
         id=name,
         provider=known,
         account=account,
-        variables=given,
-        meta=_pairs(meta, "--meta"),
+        variables=variables,
+        meta=_pairs(meta or [], "--meta"),
         received_at=received_at,
         body=_standard_input(),
     )

@@ -2,19 +2,42 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Annotated
+
+import typer
 
 from daemon.adapters.mongo.admin.adoption import adopt as adopt_claims
 from daemon.adapters.mongo.admin.adoption import owners, running_claims
 from daemon.commands.support.access import Access, open_store, read_settings
+from daemon.commands.support.arguments import Yes, confirmation
+from daemon.commands.support.command import Audited
 from daemon.commands.support.failure import Exit, Failed
-from daemon.commands.support.options import Options
+from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output
 from daemon.commands.support.state_directory import living_instance
 from daemon.runtime.config.settings import Settings
 
+app = typer.Typer()
 
-def adopt(options: Options, *, instance: str, confirm: Callable[[str], bool] | None) -> int:
-    """Let others take the claims of `instance` now, when `confirm` (None: not asked) agrees."""
+
+@app.command(cls=Audited, epilog="refreshd adopt 7d0c51f2-refresh-1")
+def adopt(
+    ctx: typer.Context,
+    *,
+    instance: Annotated[
+        str,
+        typer.Argument(
+            metavar="INSTANCE", help="The instance's ID, from `refreshd status` or `refreshd show`."
+        ),
+    ],
+    yes: Yes = False,
+) -> int:
+    """Release the claims of an instance whose disk is lost.
+
+    If it may come back, wait for it instead. Some of its tokens may have been spent. The exit code is 1 if the
+    instance holds no claim.
+    """
+    options, confirm = given(ctx), confirmation(yes=yes)
     settings = read_settings(options)
     if living_instance(settings.state_dir) == instance:
         raise Failed(

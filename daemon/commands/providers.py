@@ -4,10 +4,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
+from typing import Annotated
+
+import typer
 
 from daemon.commands.support.access import known_providers, read_settings, unknown_provider
+from daemon.commands.support.arguments import provider_names
+from daemon.commands.support.command import Command
 from daemon.commands.support.failure import Exit
-from daemon.commands.support.options import Options
+from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Column, Output, span
 from daemon.domain.provider import (
     ClientAuth,
@@ -47,8 +52,20 @@ _SHORT = {
 _SIGNS = ("rejected", "misconfigured", "unavailable")  # of use to the daemon only
 
 
-def providers(options: Options, *, name: str | None) -> int:
-    """The definitions shipped and configured, or all that is known of one."""
+app = typer.Typer()
+
+
+@app.command(cls=Command, epilog="refreshd providers microsoft")
+def providers(
+    ctx: typer.Context,
+    *,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", autocompletion=provider_names, help="The provider to explain."),
+    ] = None,
+) -> int:
+    """List the shipped and configured providers, or explain one."""
+    options = given(ctx)
     settings = _settings(options)
     configured = settings.providers if settings is not None else {}
     output = Output(as_json=options.json)

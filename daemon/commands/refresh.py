@@ -4,12 +4,19 @@ import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import Enum
+from typing import Annotated
+
+import typer
 
 from daemon.adapters.mongo.admin.tokens import NoSuchToken, Progress, TokenAdmin
 from daemon.commands.support.access import check_targets, open_store, read_settings, stored_id
+from daemon.commands.support.arguments import Targets
+from daemon.commands.support.command import Audited
+from daemon.commands.support.durations import read_duration
 from daemon.commands.support.failure import Exit, no_such_token
-from daemon.commands.support.options import Options
+from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output, span
+from daemon.commands.support.terminal import say
 from daemon.domain.token import Failure, FailureKind, State
 from daemon.runtime.config.settings import Settings
 
@@ -26,13 +33,46 @@ class Outcome(Enum):
     UNAVAILABLE = Exit.UNAVAILABLE
 
 
-def refresh(options: Options, *, targets: list[str], withheld: bool, wait: bool, timeout: timedelta) -> int:
-    """Make the targets due now; `withheld`: only what rests of them because a reply could not be read. Waiting: until
-    each was renewed or failed, at most for `timeout`.
+_TIMEOUT = timedelta(seconds=60)
+
+app = typer.Typer()
+
+
+@app.command(cls=Audited, epilog="refreshd refresh xero:company-7 --wait --timeout 30s")
+def refresh(
+    ctx: typer.Context,
+    *,
+    targets: Targets,
+    withheld: Annotated[
+        bool,
+        typer.Option(
+            "--withheld", help="Refresh only tokens that are withheld because of an unparsed reply."
+        ),
+    ] = False,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait",
+            help="Wait for the outcome. Exit code 0: renewed, 1: rejected or misconfigured, 69: no answer.",
+        ),
+    ] = False,
+    timeout: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=read_duration, metavar="DURATION", help="The time limit of --wait. Default: 60s."
+        ),
+    ] = None,
+) -> int:
+    """Ask the daemon to refresh tokens now.
+
+    A provider stands for all its active tokens. This makes them due; a running daemon refreshes them.
     """
+    options = given(ctx)
+    if timeout is not None and not wait:
+        say(f"{ctx.command_path}: --timeout has no effect without --wait")
     settings = read_settings(options)
     check_targets(targets, settings)
-    limit = timeout if wait else None
+    limit = (_TIMEOUT if timeout is None else timeout) if wait else None
     return asyncio.run(_refresh(settings, options, targets, limit, withheld=withheld))
 
 

@@ -5,7 +5,7 @@ import json
 import sys
 from datetime import UTC, datetime, timedelta
 
-from daemon.commands import completion
+from daemon.commands.support import completion
 from daemon.commands.support.output import Column, Output
 from tests.support import wall_clock
 

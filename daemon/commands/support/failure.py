@@ -18,7 +18,6 @@ class Exit(IntEnum):
     UNAVAILABLE = 69
     HELD = 75  # a port or a directory that another process has
     CONFIG = 78
-    INTERRUPTED = 130
 
 
 class Failed(Exception):
