@@ -89,7 +89,7 @@ async def _audit(settings: Settings, output: Output, wanted: Callable[[datetime]
         which, shown = wanted(access.clock.now()), 0
         async for record in records(access.mongo, which, limit=limit):
             shown += 1
-            output.result(record, _told(record), keep="\n")
+            output.result(record, _described(record), keep="\n")
         if not output.as_json:
             await _sum_up(access, output, which, shown)
     return Exit.DONE
@@ -108,7 +108,7 @@ def _instant(at: datetime | timedelta | None, now: datetime) -> datetime | None:
     return now - at if isinstance(at, timedelta) else at
 
 
-def _told(record: Record) -> str:
+def _described(record: Record) -> str:
     """Two lines or three: when, what and to which; who, and with what result; why."""
     at = record.get("at")
     when = f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z" if isinstance(at, datetime) else str(at)

@@ -72,7 +72,7 @@ def _journal(settings: Settings) -> Path:
 def _existing(settings: Settings) -> Path:
     path = _journal(settings)
     if not path.exists():
-        raise Failed(f"{path}: there is no journal. state.dir names where it would be")
+        raise Failed(f"{path}: this file does not exist. Check state.dir: the journal is in that directory")
     return path
 
 
@@ -161,7 +161,7 @@ def reveal(
         raise _unknown(entry)
     about, reply = found
     asyncio.run(_note(settings, options, "reveal_reply", [about]))
-    output.note("refreshd: this reply may hold live tokens: keep it from logs and shells' histories")
+    output.note("refreshd: this reply may hold live tokens: keep it out of logs and shell histories")
     output.result(_whole(about, reply), _as_received(about, reply), keep="\n")
     return Exit.DONE
 
@@ -238,14 +238,14 @@ def discard_entries(
     with without_daemon(settings.state_dir):
         found = _chosen(_entries(settings), entries or [], provider=provider, state=state)
         if not found:
-            output.note("The journal has no such entry.")
+            output.note("The journal has no matching entry.")
         elif confirm is not None and not confirm(_question(found)):
-            raise Failed("nothing was discarded")
+            raise Failed("the confirmation was declined, so nothing was discarded")
         else:
             asyncio.run(_discard(settings, options, found))
     for entry in found:
         output.result(
-            {**_record(entry), "action": "discarded"}, f"entry {entry.key} discarded: {_told(entry)}"
+            {**_record(entry), "action": "discarded"}, f"entry {entry.key} discarded: {_described(entry)}"
         )
     return Exit.DONE
 
@@ -262,16 +262,16 @@ def _chosen(
 
 
 def _unknown(entry: int) -> Failed:
-    return Failed(f"the journal has no entry {entry}. `refreshd journal list` shows what it has")
+    return Failed(f"the journal has no entry {entry}. `refreshd journal list` shows its entries")
 
 
-def _told(entry: Listed) -> str:
+def _described(entry: Listed) -> str:
     return f"{entry.state} reply for {entry.token}, asked at {entry.asked_at}"
 
 
 def _question(found: Sequence[Listed]) -> str:
     if len(found) == 1:
-        return f"Delete the {_told(found[0])}? It may hold the only copy of a refresh token."
+        return f"Delete the {_described(found[0])}? It may hold the only copy of a refresh token."
     counts = Counter((entry.provider, entry.state) for entry in found)
     each = ", ".join(f"{count} {state} of {provider}" for (provider, state), count in sorted(counts.items()))
     return f"Delete {len(found)} replies ({each})? They may hold the only copies of refresh tokens."

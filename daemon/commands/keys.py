@@ -73,7 +73,7 @@ def reader(
     keys = settings.keys
     key_id = key_id or keys.active
     if key_id not in keys.ring:
-        raise Failed(f"no key {key_id!r} is on the ring. Use one of: {', '.join(keys.ring)}", Exit.USAGE)
+        raise Failed(f"keys.ring: it has no key {key_id!r}. Use one of: {', '.join(keys.ring)}", Exit.USAGE)
     asyncio.run(_note_reader(settings, options, key_id))
     key = KeyRing(keys.ring, active=keys.active).field_key(READER_FIELD, key_id)
     record = {"field": READER_FIELD, "key_id": key_id, "key": b64encode(key).decode()}
@@ -110,7 +110,7 @@ def check_keys(
     settings = read_settings(options)
     if renew is not None and renew not in settings.keys.ring:
         known = ", ".join(settings.keys.ring)
-        raise Failed(f"no key {renew!r} is on the ring. Use one of: {known}", Exit.USAGE)
+        raise Failed(f"keys.ring: it has no key {renew!r}. Use one of: {known}", Exit.USAGE)
     if renew is None:
         return asyncio.run(_show(settings, Output(as_json=options.json)))
     return asyncio.run(_renew(settings, options, renew, confirm))
@@ -133,7 +133,7 @@ async def _renew(
         (proof,) = [one for one in await _proofs(access) if one.key_id == key_id]
         question = f"{_opened(proof)} stored values open with key {key_id!r}. Replace its check value?"
         if confirm is not None and not confirm(question):
-            raise Failed("nothing was changed")
+            raise Failed("the confirmation was declined, so nothing was changed")
         await renew_check_value(access.mongo, access.ring, key_id, access.audit)
     record = {"key_id": key_id, "opened": len(proof.opened), "looked_at": _looked_at(proof)}
     Output(as_json=options.json).result(

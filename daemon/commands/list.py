@@ -151,7 +151,7 @@ def _ending(document: Mapping[str, object], now: datetime) -> str:
 
 
 def _held(document: Mapping[str, object], now: datetime) -> str:
-    """Due, but perhaps spent by an instance that has gone: whose it is, and until when nobody else touches it."""
+    """Describe the claim of a lost instance on a due token: it may have spent the token, so others wait."""
     lease, due = document.get("lease"), document.get("due_at")
     if not isinstance(lease, Mapping) or not isinstance(due, datetime) or due > now:
         return ""

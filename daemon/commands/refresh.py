@@ -1,4 +1,4 @@
-"""`refreshd refresh`: ask the daemon for a renewal by a date in the store, and wait for what comes of it if told to."""
+"""`refreshd refresh`: ask the daemon for a renewal, by a date in the store, and wait for the outcome with --wait."""
 
 import asyncio
 from collections.abc import Mapping
@@ -94,45 +94,47 @@ async def _refresh(
             if limit is None:
                 kind = "id" if ":" in target else "provider"
                 which = "withheld" if withheld else "active"
-                told = f": {due} {which} token{'s' * (due != 1)}" if withheld or kind == "provider" else ""
-                output.result({kind: target, "due": due}, f"{target} due now{told}")
+                which_ones = (
+                    f": {due} {which} token{'s' * (due != 1)}" if withheld or kind == "provider" else ""
+                )
+                output.result({kind: target, "due": due}, f"{target} due now{which_ones}")
         if limit is None:
-            _tell_of_resting(before, output)
+            _print_inactive(before, output)
             return Exit.DONE
         return await _wait(admin, output, before, limit)
 
 
-def _tell_of_resting(before: Mapping[str, Progress], output: Output) -> None:
+def _print_inactive(before: Mapping[str, Progress], output: Output) -> None:
     for name, progress in before.items():
         if progress.state != State.ACTIVE.value:
             output.note(f"{name} is {progress.state}, so it is not refreshed")
 
 
 async def _wait(admin: TokenAdmin, output: Output, before: Mapping[str, Progress], limit: timedelta) -> int:
-    """Tell each outcome as it comes. The worst decides: a failure, then an outage."""
+    """Print each outcome when it is there. Returns the code of the worst: a failure, then an outage."""
     outcomes: list[Outcome] = []
     waiting = dict(before)
     for name, progress in before.items():
         if progress.state != State.ACTIVE.value:
-            outcomes.append(_tell(output, waiting, name, Outcome.FAILED, _resting(progress.state)))
+            outcomes.append(_print(output, waiting, name, Outcome.FAILED, _inactive(progress.state)))
     last: dict[str, Failure] = {}
     try:
         async with asyncio.timeout(limit.total_seconds()):
             while waiting:
                 for name, now in (await admin.progress_of([*waiting][:_LOOKED_AT_ONCE])).items():
-                    outcome, told = _outcome(before[name], now)
+                    outcome, text = _outcome(before[name], now)
                     if outcome is not None:
-                        outcomes.append(_tell(output, waiting, name, outcome, told))
+                        outcomes.append(_print(output, waiting, name, outcome, text))
                     elif now.failure is not None and now.failure != before[name].failure:
                         last[name] = now.failure
                 await asyncio.sleep(_LOOK_EVERY.total_seconds() if waiting else 0)
     except TimeoutError:
         for name in list(waiting):
             failed = last.get(name)
-            told = f"{failed.kind}: {failed.message}" if failed else _nothing(limit)
+            text = f"{failed.kind}: {failed.message}" if failed else _no_outcome(limit)
             verdict = failed is not None and failed.kind not in _PASSING
             outcome = Outcome.FAILED if verdict else Outcome.UNAVAILABLE
-            outcomes.append(_tell(output, waiting, name, outcome, told))
+            outcomes.append(_print(output, waiting, name, outcome, text))
     return next((o.value for o in (Outcome.FAILED, Outcome.UNAVAILABLE) if o in outcomes), Exit.DONE)
 
 
@@ -142,28 +144,28 @@ def _outcome(before: Progress, now: Progress) -> tuple[Outcome | None, str]:
         return Outcome.RENEWED, "renewed"
     failure = None if now.failure == before.failure else now.failure
     if failure is None:
-        return (None, "") if now.state == before.state else (Outcome.FAILED, _resting(now.state))
+        return (None, "") if now.state == before.state else (Outcome.FAILED, _inactive(now.state))
     if failure.kind is FailureKind.IN_DOUBT:
         return None, ""
-    told = f"{failure.kind}: {failure.message}"
+    text = f"{failure.kind}: {failure.message}"
     if failure.kind is FailureKind.UNAVAILABLE:
-        return Outcome.UNAVAILABLE, told
+        return Outcome.UNAVAILABLE, text
     if failure.kind is FailureKind.REJECTED and now.state == State.ACTIVE.value:
         return None, ""
-    return Outcome.FAILED, told
+    return Outcome.FAILED, text
 
 
-def _tell(output: Output, waiting: dict[str, Progress], name: str, outcome: Outcome, told: str) -> Outcome:
+def _print(output: Output, waiting: dict[str, Progress], name: str, outcome: Outcome, text: str) -> Outcome:
     del waiting[name]
-    output.result({"id": name, "outcome": outcome.name.lower(), "detail": told}, f"{name}: {told}")
+    output.result({"id": name, "outcome": outcome.name.lower(), "detail": text}, f"{name}: {text}")
     return outcome
 
 
-def _resting(state: str) -> str:
+def _inactive(state: str) -> str:
     if state == State.NEEDS_REAUTH.value:
-        return "needs_reauth: its owner must consent again (`refreshd add`)"
-    return f"{state}: `refreshd resume` wakes it"
+        return "needs_reauth: its owner must consent again, and `refreshd add` stores that"
+    return f"{state}: `refreshd resume` reactivates it"
 
 
-def _nothing(limit: timedelta) -> str:
-    return f"nothing came of it within {span(limit)}: is the daemon running, and its provider not paused?"
+def _no_outcome(limit: timedelta) -> str:
+    return f"no outcome within {span(limit)}. Check that the daemon runs and that the provider is not paused: `refreshd status`"

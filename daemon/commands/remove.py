@@ -1,4 +1,4 @@
-"""`refreshd remove`: forget tokens. Each removal is audited."""
+"""`refreshd remove`: delete tokens. Each removal is audited."""
 
 import asyncio
 from typing import Annotated
@@ -49,7 +49,7 @@ def remove(
     if confirm is not None and not confirm(
         f"Delete {which} for good? The grant stays valid at the provider."
     ):
-        raise Failed("nothing was removed")
+        raise Failed("the confirmation was declined, so nothing was removed")
 
     async def deed(admin: TokenAdmin, name: str) -> bool:
         await admin.remove(name)
@@ -63,5 +63,5 @@ async def _of_account(settings: Settings, account: str) -> list[str]:
     async with open_store(settings) as access:
         found = [str(one["_id"]) async for one in access.admin.list(Wanted(account=account))]
     if not found:
-        raise Failed(f"no token of account {account} is stored. `refreshd list` shows what is")
+        raise Failed(f"account {account} has no stored token. `refreshd list` shows the stored ones")
     return found

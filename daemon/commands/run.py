@@ -93,7 +93,7 @@ def _explained(why: Exception) -> tuple[Exit, list[str]]:
         case OSError():
             reason = why.strerror or why
             do = "Choose an address of this machine"
-            return Exit.CONFIG, [f"server.host: can't listen on it ({reason}). {do}"]
+            return Exit.CONFIG, [f"server.host: refreshd can't listen on it ({reason}). {do}"]
         case _:
             return Exit.CONFIG, [str(why)]
 

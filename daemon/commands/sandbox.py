@@ -1,4 +1,4 @@
-"""`refreshd sandbox`: the local provider, until a signal ends it. Its one line tells a program where it is."""
+"""`refreshd sandbox`: the local provider, until a signal ends it. It prints its address for programs."""
 
 import asyncio
 import errno
@@ -101,7 +101,10 @@ async def _serve(server: Sandbox) -> None:
 
 def _refused(port: int, why: OSError) -> Failed:
     if why.errno != errno.EADDRINUSE:
-        return Failed(f"port {port} can't be listened on: {why.strerror}. Choose another with --port")
+        return Failed(f"refreshd can't listen on port {port}: {why.strerror}. Choose another with --port")
     holder = port_holder(port)
     taken = f"is in use by {holder}" if holder else "is in use by another process"
-    return Failed(f"port {port} {taken}. Stop that, or choose another with --port (0: any)", Exit.HELD)
+    return Failed(
+        f"port {port} {taken}. Stop that process, or choose another port with --port (0 takes a free one)",
+        Exit.HELD,
+    )

@@ -46,7 +46,7 @@ def show(
     if ":" not in name:
         like = f"{name}:ACCOUNT" if name in known_providers(settings) else "xero:company-7"
         raise Failed(
-            f"{name!r} is not a token's id: an id is PROVIDER:ACCOUNT, like {like}. Give the whole id",
+            f"{name!r} is not a token's ID. Give the whole ID, PROVIDER:ACCOUNT, like {like}",
             Exit.USAGE,
         )
     asyncio.run(_show(settings, options, name, reveal))
@@ -102,5 +102,5 @@ async def _details(access: Access, document: Mapping[str, object]) -> list[tuple
 
 
 def _when(instant: object, now: datetime, *, none: str = "never") -> str:
-    told = moment(instant, now=now, none=none)
-    return f"{told} ({plain(instant)})" if isinstance(instant, datetime) else told
+    text = moment(instant, now=now, none=none)
+    return f"{text} ({plain(instant)})" if isinstance(instant, datetime) else text

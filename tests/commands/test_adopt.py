@@ -87,7 +87,7 @@ def test_the_daemon_that_runs_here_is_not_gone(cli, database, mongod):
         instance = json.loads((cli.home / "state" / "instance.json").read_text())["id"]
         ran = cli.run("adopt", instance, "--yes")
         assert ran.code == 1
-        assert "it is not gone" in ran.err
+        assert "so it is not lost" in ran.err
     finally:
         daemon.terminate()
         daemon.communicate(timeout=20)

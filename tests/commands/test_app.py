@@ -234,11 +234,11 @@ def test_the_sandbox_tells_where_it_is_and_stops_at_a_signal(cli):
     ("arguments", "code", "what"),
     [
         (("show", "xero:nobody", "--json"), 1, "no such token is stored"),
-        (("--json", "show", "xero"), 2, "is not a token's id"),
+        (("--json", "show", "xero"), 2, "is not a token's ID"),
         (("show", "--json"), 2, "Missing argument"),
         (("list", "--json", "--state", "novel"), 2, "novel"),
         (("add", "xero", "acme", "--json"), 1, "it is empty"),
-        (("keys", "reader", "two", "--json"), 2, "no key 'two' is on the ring"),
+        (("keys", "reader", "two", "--json"), 2, "keys.ring: it has no key 'two'"),
     ],
 )
 def test_a_failure_is_json_for_programs(cli, arguments, code, what):
@@ -285,7 +285,7 @@ def test_json_was_asked_for_and_json_it_is(cli, database, monkeypatch):
     assert json.loads(ran.err)["error"] == {
         "what": "xero:nope: no such token is stored",
         "where": None,
-        "do": None,
+        "do": "`refreshd list` shows the stored IDs",
         "code": 1,
     }
     monkeypatch.setattr(run, "take", lambda _directory: 1 / 0)

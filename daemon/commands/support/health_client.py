@@ -17,7 +17,7 @@ _WHERE = "server.host and server.port"
 
 
 class Health(NamedTuple):
-    """The bodies of /readyz and /status. `status` is empty if the daemon could not tell its status in time."""
+    """The bodies of /readyz and /status. `status` is empty if the daemon did not report it in time."""
 
     readiness: Mapping[str, Any]
     status: Mapping[str, Any]

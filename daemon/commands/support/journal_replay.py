@@ -46,8 +46,8 @@ def replay(options: Options, *, file: Path, everything: bool, old_entries: bool)
         except JournalDamaged as why:
             raise Failed(str(why)) from None
     counts = {result: tally[result] for result in _RESULTS}
-    told = ", ".join(f"{count} {result}" for result, count in counts.items())
-    output.result({"file": str(file), **counts}, told)
+    text = ", ".join(f"{count} {result}" for result, count in counts.items())
+    output.result({"file": str(file), **counts}, text)
     return Exit.FAILED if counts["unusable"] else Exit.DONE
 
 
@@ -69,7 +69,7 @@ async def _replay(settings: Settings, options: Options, copy: Path, *, old_entri
 
 
 class _NoEndpoint:
-    """Fits `refreshing.ports.Endpoint`: a salvage asks nobody."""
+    """Fits `refreshing.ports.Endpoint`: a salvage sends nothing."""
 
     async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:
         raise AssertionError(f"a salvage presents nothing: {request!r}, {deadline}")
