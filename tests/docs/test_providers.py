@@ -51,7 +51,7 @@ ROTATION = {
 }
 GRANTS = {
     Grant.EXCHANGE: "none: exchanged",
-    Grant.CLIENT_CREDENTIALS: "none: issued anew",
+    Grant.CLIENT_CREDENTIALS: "none: issued again",
     Grant.NONE: "none: watched",
 }
 
