@@ -1,4 +1,4 @@
-"""`refreshd add`: an owner's consent, from standard input into the store. The one way in for secrets is that input."""
+"""`refreshd add`: store an owner's consent. Secrets come in by standard input only."""
 
 import asyncio
 import json
@@ -8,6 +8,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Annotated
+
+import typer
 
 from daemon.adapters.mongo.admin.consents import Added, Refused
 from daemon.adapters.mongo.admin.tokens import NoSuchToken
@@ -20,8 +23,10 @@ from daemon.commands.support.access import (
     stored_id,
     unknown_provider,
 )
+from daemon.commands.support.arguments import provider_names
+from daemon.commands.support.command import Audited
 from daemon.commands.support.failure import Exit, Failed
-from daemon.commands.support.options import Options
+from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output, moment
 from daemon.commands.support.terminal import say
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
@@ -36,10 +41,12 @@ LARGEST_INPUT = 1 << 20  # bytes; a token response has some thousand
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _EXAMPLE = 'like {"access_token": "...", "refresh_token": "...", "expires_in": 3600}'
 
+app = typer.Typer()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _AddRequest:
-    """What was said on the command line and on standard input."""
+    """The token to add, from the command line and standard input."""
 
     id: str
     provider: Provider
@@ -50,58 +57,91 @@ class _AddRequest:
     meta: Mapping[str, str]
 
 
+@app.command(cls=Audited, epilog="refreshd add xero company-7 < response.json")
 def add(
-    options: Options,
+    ctx: typer.Context,
     *,
-    provider: str,
-    account: str,
-    received_at: str | None,
-    variables: Sequence[str],
-    meta: Sequence[str],
+    provider: Annotated[
+        str,
+        typer.Argument(metavar="PROVIDER", autocompletion=provider_names, help="A configured provider."),
+    ],
+    account: Annotated[
+        str,
+        typer.Argument(
+            metavar="ACCOUNT", help="Your name for the account. The token's ID is PROVIDER:ACCOUNT."
+        ),
+    ],
+    received_at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="The time at which the provider sent the response, like 2026-01-31T12:00:00Z. Default: now.",
+        ),
+    ] = None,
+    var: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A variable of the token URL. Repeatable."),
+    ] = None,
+    meta: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A note that is stored for your application. Repeatable."),
+    ] = None,
 ) -> int:
-    """Store the token response on standard input as the token of `account` at `provider`."""
+    """Store the token response on standard input as an account's token.
+
+    The response is the provider's JSON. The token's ID is printed.
+
+    If the ID is already stored, the response replaces its token, which becomes active again. A refresh token that is
+    stored under another ID is refused.
+    """
+    options = given(ctx)
     settings = read_settings(options)
     known = _configured(settings, provider)
     try:
         name = token_id(provider, account)
     except ValueError as why:
         raise Failed(str(why), Exit.USAGE) from None
-    given = _pairs(variables, "--var")
-    for unknown in given.keys() - known.definition.variables.keys():
-        fitting = ", ".join(known.definition.variables) or "it has none"
-        raise Failed(f"--var {unknown}: no variable of {provider}. Its variables: {fitting}", Exit.USAGE)
-    wish = _AddRequest(
+    variables = _pairs(var or [], "--var")
+    for unknown in variables.keys() - known.definition.variables.keys():
+        fitting = ", ".join(known.definition.variables) or "none"
+        raise Failed(
+            f"--var {unknown}: {provider} has no such variable. Its variables: {fitting}",
+            Exit.USAGE,
+        )
+    request = _AddRequest(
         id=name,
         provider=known,
         account=account,
-        variables=given,
-        meta=_pairs(meta, "--meta"),
+        variables=variables,
+        meta=_pairs(meta or [], "--meta"),
         received_at=received_at,
         body=_standard_input(),
     )
-    asyncio.run(_add(settings, options, wish))
+    asyncio.run(_add(settings, options, request))
     return Exit.DONE
 
 
-async def _add(settings: Settings, options: Options, wish: _AddRequest) -> None:
+async def _add(settings: Settings, options: Options, request: _AddRequest) -> None:
     async with open_store(settings, reason=options.reason) as access:
-        name = await stored_id(access, wish.id)
-        wish = replace(wish, id=name, account=name.partition(":")[2])
-        await _check_variables(access, wish)
+        name = await stored_id(access, request.id)
+        request = replace(request, id=name, account=name.partition(":")[2])
+        await _check_variables(access, request)
         await refuse_to_store(access)
         now = access.clock.now()
-        received_at = _received(wish.received_at, now)
+        received_at = _received(request.received_at, now)
         try:
-            consent = read_consent(wish.provider.definition, wish.body, received_at=received_at, now=now)
+            consent = read_consent(
+                request.provider.definition, request.body, received_at=received_at, now=now
+            )
         except ConsentInvalid as why:
             raise Failed(f"standard input: {why}") from None
         timing = Timing(window=settings.refresh.window, jitter=settings.refresh.jitter)
-        token = _token(wish, consent, timing=timing, now=now)
+        token = _token(request, consent, timing=timing, now=now)
         try:
-            added = await access.admin.add(token, extra=consent.extra, meta=wish.meta)
+            added = await access.admin.add(token, extra=consent.extra, meta=request.meta)
         except Refused as why:
             raise Failed(str(why)) from None
-        _tell(Output(as_json=options.json), added, token, consent, now=now)
+        _print(Output(as_json=options.json), added, token, consent, now=now)
 
 
 def _configured(settings: Settings, name: str) -> Provider:
@@ -110,31 +150,31 @@ def _configured(settings: Settings, name: str) -> Provider:
     if name not in known_providers(settings):
         raise unknown_provider(name, settings)
     raise Failed(
-        f"provider {name!r} is not configured: without a client of yours, nothing could be refreshed. Add a"
+        f"provider {name!r} is not configured: without a client, its tokens can't be refreshed. Add a"
         f" section [providers.{name}] to the configuration; `refreshd providers {name}` shows how",
         Exit.USAGE,
     )
 
 
-async def _check_variables(access: Access, wish: _AddRequest) -> None:
-    """The token URL must be complete. At a re-consent what is stored counts too."""
+async def _check_variables(access: Access, request: _AddRequest) -> None:
+    """Check that the token URL is complete. At a re-consent, the stored variables are used too. Raises Failed."""
     try:
-        stored = (await access.admin.get(wish.id)).get("vars")
+        stored = (await access.admin.get(request.id)).get("vars")
     except NoSuchToken:
         stored = None
     known = {k: v for k, v in stored.items() if isinstance(v, str)} if isinstance(stored, Mapping) else {}
     try:
-        token_url(wish.provider, {**known, **wish.variables})
+        token_url(request.provider, {**known, **request.variables})
     except NotSendable as why:
         raise Failed(f"{why}. Give it with --var NAME=VALUE", Exit.USAGE) from None
 
 
-def _token(wish: _AddRequest, consent: Consent, *, timing: Timing, now: datetime) -> Token:
+def _token(request: _AddRequest, consent: Consent, *, timing: Timing, now: datetime) -> Token:
     """The token that `consent` makes, with the time at which it is first renewed."""
     token = Token(
-        id=wish.id,
-        provider=wish.provider.name,
-        account=wish.account,
+        id=request.id,
+        provider=request.provider.name,
+        account=request.account,
         state=State.ACTIVE,
         refresh_token=consent.refresh_token,
         access_token=consent.access_token,
@@ -144,9 +184,9 @@ def _token(wish: _AddRequest, consent: Consent, *, timing: Timing, now: datetime
         expires_at=consent.expires_at,
         refresh_expires_at=consent.refresh_expires_at,
         consent_ends_at=consent.consent_ends_at,
-        vars=wish.variables,
+        vars=request.variables,
     )
-    due_at = first_due(wish.provider, token, now=now, chance=random.random(), timing=timing)
+    due_at = first_due(request.provider, token, now=now, chance=random.random(), timing=timing)
     return replace(token, due_at=now if due_at and not _is_good(consent, now) else due_at)
 
 
@@ -156,8 +196,8 @@ def _is_good(consent: Consent, now: datetime) -> bool:
     return consent.end_is_known and not consent.unclear and (ends is None or ends > now)
 
 
-def _tell(output: Output, added: Added, token: Token, consent: Consent, *, now: datetime) -> None:
-    """The id to standard output, for a program to take; the rest beside it."""
+def _print(output: Output, added: Added, token: Token, consent: Consent, *, now: datetime) -> None:
+    """Print the ID to standard output, for programs, and the rest to standard error."""
     record = {
         "id": added.id,
         "replaced": added.replaced,
@@ -169,7 +209,7 @@ def _tell(output: Output, added: Added, token: Token, consent: Consent, *, now: 
     output.exact(record, added.id)
     done = "Replaced what was stored; it is active again" if added.replaced else "Added"
     for name in consent.unclear:
-        output.note(f"refreshd: {name!r} was not understood, so it is ignored")
+        output.note(f"refreshd: the response's {name!r} has an unknown form, so it is ignored")
     if token.due_at is None:
         why = "It has no refresh token, so it" if token.refresh_token is None else "It"
         output.note(f"{done}. {why} can't be renewed and is only watched.")
@@ -192,9 +232,12 @@ def _pairs(pairs: Sequence[str], option: str) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not _NAME.fullmatch(name):
-            raise Failed(f"{option}: write NAME=VALUE, the name of letters, digits, '_' and '-'", Exit.USAGE)
+            raise Failed(
+                f"{option}: the value is not NAME=VALUE. Write a name of letters, digits, '_' and '-'",
+                Exit.USAGE,
+            )
         if name in found:
-            raise Failed(f"{option} {name}: given twice", Exit.USAGE)
+            raise Failed(f"{option}: {name} is given twice. Give it once", Exit.USAGE)
         found[name] = value
     return found
 
@@ -205,7 +248,8 @@ def _received(text: str | None, now: datetime) -> datetime:
     at = end_of(text, asked_at=now)
     if at is None:
         raise Failed(
-            "--received-at: write an instant like 2026-01-31T12:00:00Z, or seconds since 1970", Exit.USAGE
+            "--received-at: the value is not an instant. Write one like 2026-01-31T12:00:00Z, or seconds since 1970",
+            Exit.USAGE,
         )
     return at
 
@@ -216,13 +260,17 @@ def _standard_input() -> Mapping[str, object]:
         say("Paste the provider's token response (JSON), then press Ctrl-D.")
     content = sys.stdin.buffer.read(LARGEST_INPUT + 1)
     if len(content) > LARGEST_INPUT:
-        raise Failed("standard input: more than a mebibyte is no token response")
+        raise Failed(
+            "standard input: it has more than a mebibyte, which is too much for a token response. Give one token response"
+        )
     if not content.strip():
         raise Failed(f"standard input: it is empty. Give the provider's token response, {_EXAMPLE}")
     try:
         body = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError):
-        raise Failed(f"standard input: not JSON. Give the provider's token response, {_EXAMPLE}") from None
+        raise Failed(
+            f"standard input: it is not JSON. Give the provider's token response, {_EXAMPLE}"
+        ) from None
     if not isinstance(body, dict):
-        raise Failed(f"standard input: not a JSON object. Give one token response, {_EXAMPLE}")
+        raise Failed(f"standard input: it is not a JSON object. Give one token response, {_EXAMPLE}")
     return body

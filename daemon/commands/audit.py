@@ -3,11 +3,17 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
 
 from daemon.adapters.mongo.audit import Record, Wanted, count_records, records
 from daemon.commands.support.access import Access, open_store, read_settings
+from daemon.commands.support.arguments import provider_names
+from daemon.commands.support.command import Command
+from daemon.commands.support.durations import Instant, read_instant
 from daemon.commands.support.failure import Exit
-from daemon.commands.support.options import Options
+from daemon.commands.support.options import given
 from daemon.commands.support.output import Output
 from daemon.domain.visible import visible
 from daemon.runtime.config.settings import Settings
@@ -16,18 +22,53 @@ _ACTION = 18  # columns: the longest action that is common
 _INDENT = " " * 21  # below the action, behind the time
 
 
+app = typer.Typer()
+
+
+@app.command(cls=Command, epilog="refreshd audit --since 24h --action reveal")
 def audit(
-    options: Options,
+    ctx: typer.Context,
     *,
-    since: datetime | timedelta | None,
-    until: datetime | timedelta | None,
-    limit: int,
-    who: str | None,
-    action: str | None,
-    token: str | None,
-    provider: str | None,
+    since: Annotated[
+        Instant,
+        typer.Option(
+            parser=read_instant,
+            metavar="TIME|DURATION",
+            help="Show only records since then, like 2026-01-31T12:00:00Z, or 2h for two hours ago.",
+        ),
+    ] = None,
+    until: Annotated[
+        Instant,
+        typer.Option(parser=read_instant, metavar="TIME|DURATION", help="Show only records before then."),
+    ] = None,
+    who: Annotated[
+        str | None,
+        typer.Option("--who", "--actor", metavar="NAME", help="Show only actions of this user or user@host."),
+    ] = None,
+    action: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Show only this action, like add, pause or reveal."),
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(metavar="ID", help="Show only records of this token, key or instance.")
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=provider_names,
+            help="Show only records of this provider and its tokens.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Show at most this many records, the newest.")
+    ] = 50,
 ) -> int:
-    """Show the newest `limit` records that all of this holds for. A span means so long ago."""
+    """Show who did what to which token, newest first.
+
+    With --json, each line is one object.
+    """
+    options = given(ctx)
     settings, output = read_settings(options), Output(as_json=options.json)
 
     def wanted(now: datetime) -> Wanted:
@@ -48,7 +89,7 @@ async def _audit(settings: Settings, output: Output, wanted: Callable[[datetime]
         which, shown = wanted(access.clock.now()), 0
         async for record in records(access.mongo, which, limit=limit):
             shown += 1
-            output.result(record, _told(record), keep="\n")
+            output.result(record, _described(record), keep="\n")
         if not output.as_json:
             await _sum_up(access, output, which, shown)
     return Exit.DONE
@@ -67,7 +108,7 @@ def _instant(at: datetime | timedelta | None, now: datetime) -> datetime | None:
     return now - at if isinstance(at, timedelta) else at
 
 
-def _told(record: Record) -> str:
+def _described(record: Record) -> str:
     """Two lines or three: when, what and to which; who, and with what result; why."""
     at = record.get("at")
     when = f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z" if isinstance(at, datetime) else str(at)

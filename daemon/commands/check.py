@@ -2,6 +2,8 @@
 
 import asyncio
 
+import typer
+
 from daemon.commands.checks.keys import check_ring
 from daemon.commands.checks.machine import check_state
 from daemon.commands.checks.providers import check_providers, check_token_urls
@@ -9,14 +11,21 @@ from daemon.commands.checks.report import Report, show
 from daemon.commands.checks.secrets import check_secrets
 from daemon.commands.checks.store import check_store
 from daemon.commands.support.access import read_settings
-from daemon.commands.support.options import Options
+from daemon.commands.support.command import Command
+from daemon.commands.support.options import given
 from daemon.commands.support.output import Output
 from daemon.runtime.config.problems import SettingsInvalid
 
+app = typer.Typer()
 
-def check(options: Options) -> int:
-    """Try settings, keys, providers, this machine and the store. Returns the exit code."""
-    report = Report()
+
+@app.command(cls=Command, epilog="refreshd check --config /etc/refreshd/config.toml")
+def check(ctx: typer.Context) -> int:
+    """Check the configuration, keys, providers, MongoDB, journal and duplicate tokens.
+
+    Prints the outcome of every check. No token is sent to a provider. The exit code is 0 if no problem was found.
+    """
+    options, report = given(ctx), Report()
     try:
         settings = read_settings(options)
     except SettingsInvalid as invalid:

@@ -3,16 +3,22 @@
 import asyncio
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
 
 from daemon.adapters.journal.inspection import Listed, discard, listed, revealed
 from daemon.adapters.journal.journal import JournalDamaged
 from daemon.adapters.keyring import DecryptionError
 from daemon.commands.support.access import open_store, read_settings
+from daemon.commands.support.arguments import Yes, confirmation
+from daemon.commands.support.command import Audited, Command, Group
 from daemon.commands.support.failure import Exit, Failed
-from daemon.commands.support.options import Options
+from daemon.commands.support.journal_replay import replay
+from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Column, Output
 from daemon.commands.support.state_directory import without_daemon
 from daemon.domain.reply import Reply
@@ -28,12 +34,25 @@ _COLUMNS = (
     Column("Bytes"),
 )
 
+app = typer.Typer(
+    name="journal",
+    cls=Group,
+    help="Inspect provider replies that MongoDB has not confirmed yet.",
+    epilog="refreshd journal list",
+    no_args_is_help=True,
+)
+
 
 # ---------------------------------------------------------------- list
 
 
-def list_entries(options: Options) -> int:
-    """What this instance's journal holds; never a reply."""
+@app.command("list", cls=Command, epilog="refreshd journal list --json")
+def list_entries(ctx: typer.Context) -> int:
+    """List the entries of this instance's journal, without their replies.
+
+    This works while the daemon runs, too. With --json, each line is one object.
+    """
+    options = given(ctx)
     settings, output = read_settings(options), Output(as_json=options.json)
     entries = _entries(settings)
     if output.as_json:
@@ -53,7 +72,7 @@ def _journal(settings: Settings) -> Path:
 def _existing(settings: Settings) -> Path:
     path = _journal(settings)
     if not path.exists():
-        raise Failed(f"{path}: there is no journal. state.dir names where it would be")
+        raise Failed(f"{path}: this file does not exist. Check state.dir: the journal is in that directory")
     return path
 
 
@@ -81,11 +100,55 @@ def _row(entry: Listed) -> list[str]:
     ]
 
 
+# ---------------------------------------------------------------- replay
+
+
+@app.command("replay", cls=Audited, epilog="refreshd journal replay /mnt/lost-disk/journal.db")
+def replay_entries(
+    ctx: typer.Context,
+    *,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", exists=True, dir_okay=False, help="A copy of the other instance's journal.db."
+        ),
+    ],
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also replay entries in state unparsed or superseded.")
+    ] = False,
+    old_entries: Annotated[
+        bool,
+        typer.Option(
+            "--old-entries",
+            help="Also replay entries of earlier versions. They can't be checked for changes by others.",
+        ),
+    ] = False,
+) -> int:
+    """Store the replies in another instance's journal, unless a newer consent is stored.
+
+    Copy journal.db-wal too: it holds the newest entries. refreshd changes neither file, and sends nothing to a
+    provider. The exit code is 1 if a reply could not be used.
+    """
+    return replay(given(ctx), file=file, everything=everything, old_entries=old_entries)
+
+
 # ---------------------------------------------------------------- reveal
 
 
-def reveal(options: Options, *, entry: int) -> int:
-    """Print one kept reply as it came, with its secrets, once the audit of it is written."""
+@app.command(cls=Audited, epilog="refreshd journal reveal 17 --reason 'ticket 4711'")
+def reveal(
+    ctx: typer.Context,
+    *,
+    entry: Annotated[
+        int, typer.Argument(metavar="ENTRY", help="The entry's number in `refreshd journal list`.")
+    ],
+) -> int:
+    """Print one reply with the secrets in it. This is recorded in the audit.
+
+    Use it to rescue a grant whose reply refreshd can't parse. Invisible characters are printed as escapes. With
+    --json, the output also has the exact bytes in base64.
+    """
+    options = given(ctx)
     settings, output = read_settings(options), Output(as_json=options.json)
     path = _existing(settings)
     try:
@@ -98,7 +161,7 @@ def reveal(options: Options, *, entry: int) -> int:
         raise _unknown(entry)
     about, reply = found
     asyncio.run(_note(settings, options, "reveal_reply", [about]))
-    output.note("refreshd: this reply may hold live tokens: keep it from logs and shells' histories")
+    output.note("refreshd: this reply may hold live tokens: keep it out of logs and shell histories")
     output.result(_whole(about, reply), _as_received(about, reply), keep="\n")
     return Exit.DONE
 
@@ -140,31 +203,49 @@ def _as_received(about: Listed, reply: Reply) -> str:
 # ---------------------------------------------------------------- discard
 
 
+@app.command("discard", cls=Audited, epilog="refreshd journal discard 17 18")
 def discard_entries(
-    options: Options,
+    ctx: typer.Context,
     *,
-    entries: Sequence[int],
-    provider: str | None,
-    state: str | None,
-    confirm: Callable[[str], bool] | None,
+    entries: Annotated[
+        list[int] | None,
+        typer.Argument(metavar="ENTRY", help="The entries' numbers in `refreshd journal list`."),
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Delete the entries of this provider. Can be combined with --state."
+        ),
+    ] = None,
+    state: Annotated[
+        Literal["waiting", "unparsed", "superseded", "unusable"] | None,
+        typer.Option(help="Delete the entries in this state. Can be combined with --provider."),
+    ] = None,
+    yes: Yes = False,
 ) -> int:
-    """Delete entries for good, when `confirm` (None: not asked) agrees, and no daemon uses the journal: these, or all of
-    a provider, a state, or both.
+    """Delete journal entries for good.
+
+    They may hold the only copies of refresh tokens. The daemon must be stopped.
     """
+    options, confirm = given(ctx), confirmation(yes=yes)
     settings, output = read_settings(options), Output(as_json=options.json)
     if bool(entries) == bool(provider or state):
-        raise Failed("name entries, or choose them by --provider, --state or both", Exit.USAGE)
+        raise Failed(
+            "refreshd journal discard: which entries to delete is not clear. Give their numbers, or --provider,"
+            " --state or both",
+            Exit.USAGE,
+        )
     with without_daemon(settings.state_dir):
-        found = _chosen(_entries(settings), entries, provider=provider, state=state)
+        found = _chosen(_entries(settings), entries or [], provider=provider, state=state)
         if not found:
-            output.note("The journal has no such entry.")
+            output.note("The journal has no matching entry.")
         elif confirm is not None and not confirm(_question(found)):
-            raise Failed("nothing was discarded")
+            raise Failed("the confirmation was declined, so nothing was discarded")
         else:
             asyncio.run(_discard(settings, options, found))
     for entry in found:
         output.result(
-            {**_record(entry), "action": "discarded"}, f"entry {entry.key} discarded: {_told(entry)}"
+            {**_record(entry), "action": "discarded"}, f"entry {entry.key} discarded: {_described(entry)}"
         )
     return Exit.DONE
 
@@ -181,16 +262,16 @@ def _chosen(
 
 
 def _unknown(entry: int) -> Failed:
-    return Failed(f"the journal has no entry {entry}. `refreshd journal list` shows what it has")
+    return Failed(f"the journal has no entry {entry}. `refreshd journal list` shows its entries")
 
 
-def _told(entry: Listed) -> str:
+def _described(entry: Listed) -> str:
     return f"{entry.state} reply for {entry.token}, asked at {entry.asked_at}"
 
 
 def _question(found: Sequence[Listed]) -> str:
     if len(found) == 1:
-        return f"Delete the {_told(found[0])}? It may hold the only copy of a refresh token."
+        return f"Delete the {_described(found[0])}? It may hold the only copy of a refresh token."
     counts = Counter((entry.provider, entry.state) for entry in found)
     each = ", ".join(f"{count} {state} of {provider}" for (provider, state), count in sorted(counts.items()))
     return f"Delete {len(found)} replies ({each})? They may hold the only copies of refresh tokens."

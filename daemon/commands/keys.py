@@ -6,13 +6,18 @@ import asyncio
 import os
 from base64 import b64encode
 from collections.abc import Callable
+from typing import Annotated
+
+import typer
 
 from daemon.adapters.keyring import KEY_BYTES, KeyRing
 from daemon.adapters.mongo.admin.contents import LIMIT
 from daemon.adapters.mongo.keys import CheckValue, Proof, prove, renew_check_value
 from daemon.commands.support.access import Access, open_store, read_settings
+from daemon.commands.support.arguments import Yes, confirmation
+from daemon.commands.support.command import Audited, Command, Group
 from daemon.commands.support.failure import Exit, Failed
-from daemon.commands.support.options import Options
+from daemon.commands.support.options import Options, given, say_unused
 from daemon.commands.support.output import Column, Output
 from daemon.runtime.config.settings import Settings
 
@@ -26,22 +31,49 @@ _COLUMNS = (
 )
 
 
-def generate(options: Options) -> int:
-    """32 random bytes in base64, as [keys.ring] takes them."""
+app = typer.Typer(
+    name="keys",
+    cls=Group,
+    help="Generate keys, derive reader keys, and check the key ring against the store.",
+    epilog="refreshd keys check",
+    no_args_is_help=True,
+)
+
+
+@app.command(cls=Command, epilog="(umask 077; refreshd keys generate > /etc/refreshd/key)")
+def generate(ctx: typer.Context) -> int:
+    """Print a new key for [keys.ring]: 32 random bytes in base64.
+
+    Keep a copy in a safe place. If you lose the key, you lose every token that it has sealed.
+    """
+    say_unused(ctx, "config", "env_file")
+    options = given(ctx)
     key = b64encode(os.urandom(KEY_BYTES)).decode()
     Output(as_json=options.json).exact({"key": key}, key)
     return Exit.DONE
 
 
-def reader(options: Options, *, key_id: str | None) -> int:
-    """The reader key of one key of the ring, of the active one if none is named, once the audit of it is written. JSON,
-    since programs take it.
+@app.command(cls=Audited, epilog="(umask 077; refreshd keys reader 2026-11 > reader.json)")
+def reader(
+    ctx: typer.Context,
+    *,
+    key_id: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="KEY_ID", help="A key of the ring. Default: the active one.", show_default=False
+        ),
+    ] = None,
+) -> int:
+    """Print the reader key of a key of the ring, as JSON.
+
+    A reader key opens access tokens and no refresh token. It is a secret too.
     """
+    options = given(ctx)
     settings = read_settings(options)
     keys = settings.keys
     key_id = key_id or keys.active
     if key_id not in keys.ring:
-        raise Failed(f"no key {key_id!r} is on the ring. Use one of: {', '.join(keys.ring)}", Exit.USAGE)
+        raise Failed(f"keys.ring: it has no key {key_id!r}. Use one of: {', '.join(keys.ring)}", Exit.USAGE)
     asyncio.run(_note_reader(settings, options, key_id))
     key = KeyRing(keys.ring, active=keys.active).field_key(READER_FIELD, key_id)
     record = {"field": READER_FIELD, "key_id": key_id, "key": b64encode(key).decode()}
@@ -54,12 +86,31 @@ async def _note_reader(settings: Settings, options: Options, key_id: str) -> Non
         await access.audit.note("reader_key", key_id)
 
 
-def check_keys(options: Options, *, renew: str | None, confirm: Callable[[str], bool] | None) -> int:
-    """Show what each key of the ring opens; or replace the check value of the key `renew`."""
+@app.command("check", cls=Audited, epilog="refreshd keys check")
+def check_keys(
+    ctx: typer.Context,
+    *,
+    renew: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY_ID",
+            help="Replace the check value of this key instead. This is recorded in the audit.",
+        ),
+    ] = None,
+    yes: Yes = False,
+) -> int:
+    """Show how many of the stored values each key of the ring opens.
+
+    The exit code is 1 if a key is not the one that this store was sealed with.
+    """
+    options = given(ctx)
+    if renew is None:
+        say_unused(ctx, "reason", effect="has no effect without --renew")
+    confirm = confirmation(yes=yes) if renew else None
     settings = read_settings(options)
     if renew is not None and renew not in settings.keys.ring:
         known = ", ".join(settings.keys.ring)
-        raise Failed(f"no key {renew!r} is on the ring. Use one of: {known}", Exit.USAGE)
+        raise Failed(f"keys.ring: it has no key {renew!r}. Use one of: {known}", Exit.USAGE)
     if renew is None:
         return asyncio.run(_show(settings, Output(as_json=options.json)))
     return asyncio.run(_renew(settings, options, renew, confirm))
@@ -82,7 +133,7 @@ async def _renew(
         (proof,) = [one for one in await _proofs(access) if one.key_id == key_id]
         question = f"{_opened(proof)} stored values open with key {key_id!r}. Replace its check value?"
         if confirm is not None and not confirm(question):
-            raise Failed("nothing was changed")
+            raise Failed("the confirmation was declined, so nothing was changed")
         await renew_check_value(access.mongo, access.ring, key_id, access.audit)
     record = {"key_id": key_id, "opened": len(proof.opened), "looked_at": _looked_at(proof)}
     Output(as_json=options.json).result(

@@ -4,6 +4,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Annotated
+
+import typer
 
 from daemon.adapters.mongo.admin.tokens import LISTED_FIELDS, Wanted
 from daemon.commands.support.access import (
@@ -13,12 +16,15 @@ from daemon.commands.support.access import (
     read_settings,
     unknown_provider,
 )
+from daemon.commands.support.arguments import provider_names
+from daemon.commands.support.command import Command
 from daemon.commands.support.failure import Exit
-from daemon.commands.support.options import Options
+from daemon.commands.support.options import given
 from daemon.commands.support.output import Column, Output, moment
 from daemon.commands.support.token_texts import failure_text, record
 from daemon.domain.statistics import ENDING
 from daemon.domain.token import State
+from daemon.domain.visible import typed
 from daemon.runtime.config.settings import Settings
 
 _COLUMNS = (
@@ -28,11 +34,45 @@ _COLUMNS = (
     Column("Due", width=11),
     Column("Last failure"),
 )
-_ROWS_AT_ONCE = 500  # so that a long table begins at once
+_ROWS_AT_ONCE = 500  # so that a long table begins without delay
+
+app = typer.Typer()
 
 
-def list_tokens(options: Options, *, wanted: Wanted, limit: int | None) -> int:
-    """The stored tokens that are `wanted`, at most `limit` of them."""
+@app.command("list", cls=Command, epilog="refreshd list --provider xero --state needs_reauth")
+def list_tokens(
+    ctx: typer.Context,
+    *,
+    provider: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", autocompletion=provider_names, help="Show only this provider's tokens."),
+    ] = None,
+    account: Annotated[
+        str | None, typer.Option(metavar="ACCOUNT", help="Show only this account's tokens.")
+    ] = None,
+    state: Annotated[State | None, typer.Option(help="Show only tokens in this state.")] = None,
+    failing: Annotated[
+        bool, typer.Option("--failing", help="Show only tokens whose last attempt failed.")
+    ] = False,
+    expired: Annotated[
+        bool, typer.Option("--expired", help="Show only active tokens past their expiry.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Show at most this many tokens.")
+    ] = None,
+) -> int:
+    """List the stored tokens, without their secrets.
+
+    With --json, each line is one object.
+    """
+    options = given(ctx)
+    wanted = Wanted(
+        provider=provider,
+        account=account and typed(account),
+        state=state.value if state else None,
+        failing=failing,
+        expired=expired,
+    )
     settings = read_settings(options)
     asyncio.run(_list(settings, Output(as_json=options.json), wanted, limit))
     return Exit.DONE
@@ -111,7 +151,7 @@ def _ending(document: Mapping[str, object], now: datetime) -> str:
 
 
 def _held(document: Mapping[str, object], now: datetime) -> str:
-    """Due, but perhaps spent by an instance that has gone: whose it is, and until when nobody else touches it."""
+    """Describe the claim of a lost instance on a due token: it may have spent the token, so others wait."""
     lease, due = document.get("lease"), document.get("due_at")
     if not isinstance(lease, Mapping) or not isinstance(due, datetime) or due > now:
         return ""

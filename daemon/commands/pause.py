@@ -2,27 +2,56 @@
 
 import asyncio
 from datetime import datetime, timedelta
+from typing import Annotated
+
+import typer
 
 from daemon.adapters.mongo.admin.tokens import TokenAdmin
 from daemon.commands.support.access import check_targets, open_store, read_settings
+from daemon.commands.support.arguments import Targets
+from daemon.commands.support.command import Audited
+from daemon.commands.support.durations import Instant, read_instant
 from daemon.commands.support.each_token import each_target
 from daemon.commands.support.failure import Exit, Failed
-from daemon.commands.support.options import Options
+from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output
 from daemon.runtime.config.settings import Settings
 
+app = typer.Typer()
 
-def pause(options: Options, *, targets: list[str]) -> int:
-    """Nothing presents these tokens, or any of these providers, until they are resumed."""
+
+@app.command(cls=Audited, epilog="refreshd pause xero --reason 'maintenance at Xero'")
+def pause(ctx: typer.Context, *, targets: Targets) -> int:
+    """Stop refreshing tokens or providers until you resume them."""
 
     async def deed(admin: TokenAdmin, target: str) -> bool:
         return await (admin.pause(target) if ":" in target else admin.pause_provider(target))
 
-    return each_target(options, targets, deed, done="paused", idle="was paused already")
+    return each_target(given(ctx), targets, deed, done="paused", idle="was paused already")
 
 
-def resume(options: Options, *, targets: list[str]) -> int:
-    """Active and due now; a provider's pause ends, whatever its reason."""
+@app.command(cls=Audited, epilog="refreshd resume xero --rejected-since 2h")
+def resume(
+    ctx: typer.Context,
+    *,
+    targets: Targets,
+    rejected_since: Annotated[
+        Instant,
+        typer.Option(
+            parser=read_instant,
+            metavar="TIME|DURATION",
+            help="Resume only the providers' tokens that were rejected since then, like 2026-01-31T12:00:00Z, or 2h for"
+            " two hours ago.",
+        ),
+    ] = None,
+) -> int:
+    """Make paused or rejected tokens active and due now, or end a provider's pause.
+
+    This also reactivates a token in state needs_reauth. A provider's pause ends whatever its reason.
+    """
+    options = given(ctx)
+    if rejected_since is not None:
+        return _of_providers(options, targets, rejected_since)
 
     async def deed(admin: TokenAdmin, target: str) -> bool:
         return await (admin.resume(target) if ":" in target else admin.resume_provider(target))
@@ -30,11 +59,14 @@ def resume(options: Options, *, targets: list[str]) -> int:
     return each_target(options, targets, deed, done="resumed", idle="was not paused")
 
 
-def resume_rejected(options: Options, *, targets: list[str], since: datetime | timedelta) -> int:
-    """Active and due now: the tokens of these providers that were rejected at or after `since`, or so long ago at most."""
+def _of_providers(options: Options, targets: list[str], since: datetime | timedelta) -> int:
+    """Resume the tokens of these providers that were rejected at or after `since`; a span ends now."""
     for target in targets:
         if ":" in target:
-            raise Failed(f"--rejected-since takes providers, and {target!r} is a token's id", Exit.USAGE)
+            raise Failed(
+                f"--rejected-since: {target!r} is a token's ID, and this option takes providers. Name its provider",
+                Exit.USAGE,
+            )
     settings = read_settings(options)
     check_targets(targets, settings)
     return asyncio.run(_resume_rejected(settings, options, targets, since))

@@ -1,13 +1,18 @@
-"""`refreshd providers`: what is known of each provider, which of them are configured, and how to configure one."""
+"""`refreshd providers`: the facts about each provider, which of them are configured, and how to configure one."""
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
+from typing import Annotated
+
+import typer
 
 from daemon.commands.support.access import known_providers, read_settings, unknown_provider
+from daemon.commands.support.arguments import provider_names
+from daemon.commands.support.command import Command
 from daemon.commands.support.failure import Exit
-from daemon.commands.support.options import Options
+from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Column, Output, span
 from daemon.domain.provider import (
     ClientAuth,
@@ -35,20 +40,32 @@ _ROTATION = {
 }
 _GRANTS = {
     Grant.REFRESH_TOKEN: "its refresh token",
-    Grant.EXCHANGE: "itself: the access token is exchanged for a new one as long as it lives",
-    Grant.CLIENT_CREDENTIALS: "nothing but the client: it is issued anew",
-    Grant.NONE: "nothing: it is watched, and its owner must consent again",
+    Grant.EXCHANGE: "the access token: it is exchanged for a new one before it expires",
+    Grant.CLIENT_CREDENTIALS: "the client's credentials: a new token is issued each time",
+    Grant.NONE: "nothing: refreshd only watches it, and its owner must consent again",
 }
 _SHORT = {
     Grant.EXCHANGE: "none: exchanged",
-    Grant.CLIENT_CREDENTIALS: "none: issued anew",
+    Grant.CLIENT_CREDENTIALS: "none: reissued",
     Grant.NONE: "none: watched",
 }
 _SIGNS = ("rejected", "misconfigured", "unavailable")  # of use to the daemon only
 
 
-def providers(options: Options, *, name: str | None) -> int:
-    """The definitions shipped and configured, or all that is known of one."""
+app = typer.Typer()
+
+
+@app.command(cls=Command, epilog="refreshd providers microsoft")
+def providers(
+    ctx: typer.Context,
+    *,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", autocompletion=provider_names, help="The provider to explain."),
+    ] = None,
+) -> int:
+    """List the shipped and configured providers, or explain one."""
+    options = given(ctx)
     settings = _settings(options)
     configured = settings.providers if settings is not None else {}
     output = Output(as_json=options.json)
@@ -138,9 +155,9 @@ def _explain(output: Output, known: Definition, configured: Mapping[str, Provide
     rows = [
         ("Provider", f"{known.title} ({known.name})"),
         ("Configured", "yes" if known.name in configured else "no"),
-        ("How sure we are", _sureness(known)),
-        ("Defined like", _like(known.name, configured) or ""),
-        ("Known from", known.docs + (f" ({known.as_of})" if known.as_of else "")),
+        ("Confidence", _sureness(known)),
+        ("Based on", _like(known.name, configured) or ""),
+        ("Source", known.docs + (f" ({known.as_of})" if known.as_of else "")),
         *_request_rows(known),
         *_life_rows(known),
         *_meaning_rows(known),
@@ -153,8 +170,8 @@ def _explain(output: Output, known: Definition, configured: Mapping[str, Provide
 
 def _sureness(known: Definition) -> str:
     if known.verified:
-        return "verified: token URL, client authentication and the look of a dead grant are documented or seen in code"
-    return "experimental: something of that is second-hand or unknown; what we don't know is taken for the safe case"
+        return "verified: its token URL, client authentication and rejected grants are documented or taken from code"
+    return "experimental: some of the facts are second-hand or unknown; for unknown ones refreshd assumes the safe case"
 
 
 def _request_rows(known: Definition) -> list[tuple[str, str]]:
@@ -163,15 +180,15 @@ def _request_rows(known: Definition) -> list[tuple[str, str]]:
         for name, variable in known.variables.items()
     )
     return [
-        ("Renewed by", _GRANTS[known.grant]),
+        ("Renewed with", _GRANTS[known.grant]),
         ("Request", f"{known.method} {known.token_url}, parameters as {known.body}"),
         ("Variables", variables),
         (
-            "They must lead into",
+            "Allowed domains",
             ", ".join(known.domains) or ("the allowed_hosts" if _has_base(known) else ""),
         ),
-        ("Client proves itself by", known.client_auth.value),
-        ("Asked at most", _limits(known)),
+        ("Client authentication", known.client_auth.value),
+        ("Rate limit", _limits(known)),
     ]
 
 
@@ -179,36 +196,37 @@ def _life_rows(known: Definition) -> list[tuple[str, str]]:
     if known.grant is Grant.NONE:
         return []
     early = (
-        known.earliest and f"not earlier than {span(known.earliest)} before the end: that brings nothing new"
+        known.earliest
+        and f"at most {span(known.earliest)} before the expiry: an earlier request returns the same token"
     )
     return [
-        ("Access token lives", _span(known.access_lifetime) or "as long as the reply says, else an hour"),
-        ("It is renewed", early or ""),
+        ("Access token lifetime", _span(known.access_lifetime) or "as the reply says, else 1 h"),
+        ("Renewal", early or ""),
         ("Refresh token", _ROTATION[known.rotation] if known.grant is Grant.REFRESH_TOKEN else ""),
-        ("A spent one still works", _grace(known)),
-        ("It dies when unused for", _span(known.refresh_idle)),
-        ("Consent lasts at most", _span(known.refresh_lifetime)),
-        ("Kept of each reply", ", ".join(known.keep)),
+        ("Grace period", _grace(known)),
+        ("Refresh token idle limit", _span(known.refresh_idle)),
+        ("Consent lifetime", _span(known.refresh_lifetime)),
+        ("Stored reply fields", ", ".join(known.keep)),
     ]
 
 
 def _meaning_rows(known: Definition) -> list[tuple[str, str]]:
-    """What the daemon does when; the standard's error codes count beside what the definition adds."""
+    """Return the daemon's reaction to each kind of failure. The standard's error codes apply beside the definition's."""
     if known.grant is Grant.NONE:
         return []
-    confirmed = f", said again {span(known.confirm_after)} later," if known.confirm_after else ""
+    confirmed = f", confirmed {span(known.confirm_after)} later," if known.confirm_after else ""
     return [
         (
-            "Grant is dead",
+            "Rejected grant",
             f"{_signs(known.rejected, 'invalid_grant')}{confirmed}: the token waits for a new consent",
         ),
         (
-            "Client is wrong",
-            f"{_signs(known.misconfigured, 'invalid_client')}: no token is condemned, the provider rests",
+            "Refused client",
+            f"{_signs(known.misconfigured, 'invalid_client')}: no token is given up, and the provider is paused",
         ),
         (
-            "Try again later",
-            f"{_signs(known.unavailable, '429, 5xx, no answer, any unknown error')}: backs off",
+            "Temporary failure",
+            f"{_signs(known.unavailable, '429, 5xx, no answer, any unknown error')}: refreshd retries with backoff",
         ),
     ]
 
@@ -218,8 +236,8 @@ def _signs(signs: Sequence[ErrorPattern], standard: str) -> str:
         f"{sign.field} = {' | '.join(sorted(sign.values)) or (sign.pattern and sign.pattern.pattern)}"
         + (f" with status {' or '.join(map(str, sorted(sign.status)))}" if sign.status else "")
         + (f" (wait {span(sign.wait)})" if sign.wait else "")
-        + (" (perhaps done all the same: asked once more)" if sign.doubt else "")
-        + (" (in that customer's tenant only: the others go on)" if sign.tenant else "")
+        + (" (perhaps processed: asked once more)" if sign.doubt else "")
+        + (" (for that tenant only: the others go on)" if sign.tenant else "")
         for sign in signs
     ]
     return "; ".join([*own, standard])
@@ -228,7 +246,7 @@ def _signs(signs: Sequence[ErrorPattern], standard: str) -> str:
 def _grace(known: Definition) -> str:
     if known.grant is not Grant.REFRESH_TOKEN or known.rotation is Rotation.NEVER:
         return ""
-    return f"for {span(known.grace)}" if known.grace else "not at all, as far as we know"
+    return span(known.grace) if known.grace else "none that is known"
 
 
 def _limits(known: Definition) -> str:

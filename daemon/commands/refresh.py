@@ -1,15 +1,22 @@
-"""`refreshd refresh`: ask the daemon for a renewal by a date in the store, and wait for what comes of it if told to."""
+"""`refreshd refresh`: ask the daemon for a renewal, by a date in the store, and wait for the outcome with --wait."""
 
 import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import Enum
+from typing import Annotated
+
+import typer
 
 from daemon.adapters.mongo.admin.tokens import NoSuchToken, Progress, TokenAdmin
 from daemon.commands.support.access import check_targets, open_store, read_settings, stored_id
+from daemon.commands.support.arguments import Targets
+from daemon.commands.support.command import Audited
+from daemon.commands.support.durations import read_duration
 from daemon.commands.support.failure import Exit, no_such_token
-from daemon.commands.support.options import Options
+from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output, span
+from daemon.commands.support.terminal import say
 from daemon.domain.token import Failure, FailureKind, State
 from daemon.runtime.config.settings import Settings
 
@@ -26,13 +33,46 @@ class Outcome(Enum):
     UNAVAILABLE = Exit.UNAVAILABLE
 
 
-def refresh(options: Options, *, targets: list[str], withheld: bool, wait: bool, timeout: timedelta) -> int:
-    """Make the targets due now; `withheld`: only what rests of them because a reply could not be read. Waiting: until
-    each was renewed or failed, at most for `timeout`.
+_TIMEOUT = timedelta(seconds=60)
+
+app = typer.Typer()
+
+
+@app.command(cls=Audited, epilog="refreshd refresh xero:company-7 --wait --timeout 30s")
+def refresh(
+    ctx: typer.Context,
+    *,
+    targets: Targets,
+    withheld: Annotated[
+        bool,
+        typer.Option(
+            "--withheld", help="Refresh only tokens that are withheld because of an unparsed reply."
+        ),
+    ] = False,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait",
+            help="Wait for the outcome. Exit code 0: renewed, 1: rejected or misconfigured, 69: no answer.",
+        ),
+    ] = False,
+    timeout: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=read_duration, metavar="DURATION", help="The time limit of --wait. Default: 60s."
+        ),
+    ] = None,
+) -> int:
+    """Ask the daemon to refresh tokens now.
+
+    A provider stands for all its active tokens. This makes them due; a running daemon refreshes them.
     """
+    options = given(ctx)
+    if timeout is not None and not wait:
+        say(f"{ctx.command_path}: --timeout has no effect without --wait")
     settings = read_settings(options)
     check_targets(targets, settings)
-    limit = timeout if wait else None
+    limit = (_TIMEOUT if timeout is None else timeout) if wait else None
     return asyncio.run(_refresh(settings, options, targets, limit, withheld=withheld))
 
 
@@ -54,45 +94,47 @@ async def _refresh(
             if limit is None:
                 kind = "id" if ":" in target else "provider"
                 which = "withheld" if withheld else "active"
-                told = f": {due} {which} token{'s' * (due != 1)}" if withheld or kind == "provider" else ""
-                output.result({kind: target, "due": due}, f"{target} due now{told}")
+                which_ones = (
+                    f": {due} {which} token{'s' * (due != 1)}" if withheld or kind == "provider" else ""
+                )
+                output.result({kind: target, "due": due}, f"{target} due now{which_ones}")
         if limit is None:
-            _tell_of_resting(before, output)
+            _print_inactive(before, output)
             return Exit.DONE
         return await _wait(admin, output, before, limit)
 
 
-def _tell_of_resting(before: Mapping[str, Progress], output: Output) -> None:
+def _print_inactive(before: Mapping[str, Progress], output: Output) -> None:
     for name, progress in before.items():
         if progress.state != State.ACTIVE.value:
             output.note(f"{name} is {progress.state}, so it is not refreshed")
 
 
 async def _wait(admin: TokenAdmin, output: Output, before: Mapping[str, Progress], limit: timedelta) -> int:
-    """Tell each outcome as it comes. The worst decides: a failure, then an outage."""
+    """Print each outcome when it is there. Returns the code of the worst: a failure, then an outage."""
     outcomes: list[Outcome] = []
     waiting = dict(before)
     for name, progress in before.items():
         if progress.state != State.ACTIVE.value:
-            outcomes.append(_tell(output, waiting, name, Outcome.FAILED, _resting(progress.state)))
+            outcomes.append(_print(output, waiting, name, Outcome.FAILED, _inactive(progress.state)))
     last: dict[str, Failure] = {}
     try:
         async with asyncio.timeout(limit.total_seconds()):
             while waiting:
                 for name, now in (await admin.progress_of([*waiting][:_LOOKED_AT_ONCE])).items():
-                    outcome, told = _outcome(before[name], now)
+                    outcome, text = _outcome(before[name], now)
                     if outcome is not None:
-                        outcomes.append(_tell(output, waiting, name, outcome, told))
+                        outcomes.append(_print(output, waiting, name, outcome, text))
                     elif now.failure is not None and now.failure != before[name].failure:
                         last[name] = now.failure
                 await asyncio.sleep(_LOOK_EVERY.total_seconds() if waiting else 0)
     except TimeoutError:
         for name in list(waiting):
             failed = last.get(name)
-            told = f"{failed.kind}: {failed.message}" if failed else _nothing(limit)
+            text = f"{failed.kind}: {failed.message}" if failed else _no_outcome(limit)
             verdict = failed is not None and failed.kind not in _PASSING
             outcome = Outcome.FAILED if verdict else Outcome.UNAVAILABLE
-            outcomes.append(_tell(output, waiting, name, outcome, told))
+            outcomes.append(_print(output, waiting, name, outcome, text))
     return next((o.value for o in (Outcome.FAILED, Outcome.UNAVAILABLE) if o in outcomes), Exit.DONE)
 
 
@@ -102,28 +144,28 @@ def _outcome(before: Progress, now: Progress) -> tuple[Outcome | None, str]:
         return Outcome.RENEWED, "renewed"
     failure = None if now.failure == before.failure else now.failure
     if failure is None:
-        return (None, "") if now.state == before.state else (Outcome.FAILED, _resting(now.state))
+        return (None, "") if now.state == before.state else (Outcome.FAILED, _inactive(now.state))
     if failure.kind is FailureKind.IN_DOUBT:
         return None, ""
-    told = f"{failure.kind}: {failure.message}"
+    text = f"{failure.kind}: {failure.message}"
     if failure.kind is FailureKind.UNAVAILABLE:
-        return Outcome.UNAVAILABLE, told
+        return Outcome.UNAVAILABLE, text
     if failure.kind is FailureKind.REJECTED and now.state == State.ACTIVE.value:
         return None, ""
-    return Outcome.FAILED, told
+    return Outcome.FAILED, text
 
 
-def _tell(output: Output, waiting: dict[str, Progress], name: str, outcome: Outcome, told: str) -> Outcome:
+def _print(output: Output, waiting: dict[str, Progress], name: str, outcome: Outcome, text: str) -> Outcome:
     del waiting[name]
-    output.result({"id": name, "outcome": outcome.name.lower(), "detail": told}, f"{name}: {told}")
+    output.result({"id": name, "outcome": outcome.name.lower(), "detail": text}, f"{name}: {text}")
     return outcome
 
 
-def _resting(state: str) -> str:
+def _inactive(state: str) -> str:
     if state == State.NEEDS_REAUTH.value:
-        return "needs_reauth: its owner must consent again (`refreshd add`)"
-    return f"{state}: `refreshd resume` wakes it"
+        return "needs_reauth: its owner must consent again, and `refreshd add` stores that"
+    return f"{state}: `refreshd resume` reactivates it"
 
 
-def _nothing(limit: timedelta) -> str:
-    return f"nothing came of it within {span(limit)}: is the daemon running, and its provider not paused?"
+def _no_outcome(limit: timedelta) -> str:
+    return f"no outcome within {span(limit)}. Check that the daemon runs and that the provider is not paused: `refreshd status`"

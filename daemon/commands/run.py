@@ -5,14 +5,17 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
+
+import typer
 
 from daemon import __version__
 from daemon.adapters.journal.journal import JournalDamaged, JournalFull
 from daemon.adapters.mongo.connection import StoreUriInvalid
 from daemon.adapters.mongo.embedded_mongod import MongodFailed, MongodMissing
 from daemon.adapters.telemetry.event_log import Format, configure, is_json
+from daemon.commands.support.command import Command
 from daemon.commands.support.failure import Exit, in_parts, unexpected
+from daemon.commands.support.options import given
 from daemon.commands.support.terminal import say
 from daemon.runtime.config.settings import Settings, SettingsInvalid, load
 from daemon.runtime.confinement import confine
@@ -38,20 +41,29 @@ _EXPECTED = (
 )
 
 
-def run(config: Path | None, env_file: Path | None, *, as_json: bool = False) -> int:
-    """Run the daemon until a signal. Returns the exit code; says on standard error why it could not start: in JSON if the
-    log is JSON, or if `as_json`.
+app = typer.Typer()
+
+
+@app.command(cls=Command, epilog="refreshd run --config /etc/refreshd/config.toml")
+def run(ctx: typer.Context) -> int:
+    """Run the daemon until SIGTERM or Ctrl-C.
+
+    It finishes the requests in flight first. A second signal ends it immediately.
+
+    The log goes to standard output, in the format of log.format. --json applies to errors at start only.
     """
+    options = given(ctx)
+    as_json = options.json
     confine()
 
     def read() -> Settings:
-        return load(config, os.environ, env_file)
+        return load(options.config, os.environ, options.env_file)
 
     format_: Format = "auto"
     try:
         settings = read()
         format_ = settings.log.format.value
-        return _run(settings, read)
+        return _run(settings, read, as_json=as_json)
     except _EXPECTED as why:
         code, sentences = _explained(why)
         format_ = why.log_format if isinstance(why, SettingsInvalid) else format_
@@ -81,14 +93,16 @@ def _explained(why: Exception) -> tuple[Exit, list[str]]:
         case OSError():
             reason = why.strerror or why
             do = "Choose an address of this machine"
-            return Exit.CONFIG, [f"server.host: can't listen on it ({reason}). {do}"]
+            return Exit.CONFIG, [f"server.host: refreshd can't listen on it ({reason}). {do}"]
         case _:
             return Exit.CONFIG, [str(why)]
 
 
-def _run(settings: Settings, read: Callable[[], Settings]) -> int:
+def _run(settings: Settings, read: Callable[[], Settings], *, as_json: bool) -> int:
     instance = take(settings.state_dir)
     log = configure(format=settings.log.format.value, level=settings.log.level.value)
+    if as_json and not is_json(settings.log.format.value, sys.stdout):
+        say('refreshd run: --json has no effect on the log. Set log.format = "json" in the configuration')
     if instance.filesystem is not None and (why := caution(instance.filesystem)) is not None:
         log.log(
             "state.volatile",

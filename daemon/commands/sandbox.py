@@ -1,18 +1,86 @@
-"""`refreshd sandbox`: the local provider, until a signal ends it. Its one line tells a program where it is."""
+"""`refreshd sandbox`: the local provider, until a signal ends it. It prints its address for programs."""
 
 import asyncio
 import errno
 import json
 import signal
+from datetime import timedelta
+from typing import Annotated, Literal
 
+import typer
+
+from daemon.commands.support.command import Command
+from daemon.commands.support.durations import read_duration
 from daemon.commands.support.failure import Exit, Failed
+from daemon.commands.support.options import say_unused
 from daemon.runtime.web.port_holder import port_holder
 from daemon.sandbox import Sandbox, SandboxOptions
 
+_LIFETIME, _LATENCY = timedelta(seconds=60), timedelta(0)
 
-def sandbox(wishes: SandboxOptions) -> int:
-    """Serve until SIGINT or SIGTERM."""
-    asyncio.run(_serve(Sandbox(wishes)))
+app = typer.Typer()
+
+
+@app.command(cls=Command, epilog="refreshd sandbox --port 9090 --as xero --lifetime 5m")
+def sandbox(
+    ctx: typer.Context,
+    *,
+    port: Annotated[
+        int,
+        typer.Option(metavar="PORT", min=0, max=65_535, help="The port to listen on. 0 takes a free one."),
+    ] = 0,
+    name: Annotated[
+        str,
+        typer.Option("--as", metavar="NAME", help="The provider whose parameters and errors are imitated."),
+    ] = "sandbox",
+    lifetime: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=read_duration, metavar="DURATION", help="The access tokens' lifetime. Default: 60s."
+        ),
+    ] = None,
+    grace: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=read_duration,
+            metavar="DURATION",
+            help="The time during which a spent refresh token still works. Default: as at the provider.",
+        ),
+    ] = None,
+    reuse: Annotated[
+        Literal["revoke", "refuse"] | None,
+        typer.Option(
+            help="After the grace period, reusing a spent refresh token revokes the grant (revoke) or only fails"
+            " (refuse). Default: as at the provider."
+        ),
+    ] = None,
+    latency: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=read_duration, metavar="DURATION", help="The delay before each response. Default: 0ms."
+        ),
+    ] = None,
+) -> int:
+    """Run a local OAuth server that rotates refresh tokens and fails on request.
+
+    It listens on 127.0.0.1 until SIGTERM or Ctrl-C. When it is ready, it prints one line of JSON with its URL and the
+    client's ID and secret.
+    """
+    say_unused(ctx, "config", "env_file")
+    try:
+        options = SandboxOptions(
+            port=port,
+            name=name,
+            lifetime=_LIFETIME if lifetime is None else lifetime,
+            grace=grace,
+            reuse=reuse,
+            latency=_LATENCY if latency is None else latency,
+        )
+    except ValueError as why:
+        raise Failed(
+            f"refreshd sandbox: {why}. `refreshd sandbox --help` explains the options", Exit.USAGE
+        ) from None
+    asyncio.run(_serve(Sandbox(options)))
     return Exit.DONE
 
 
@@ -33,7 +101,10 @@ async def _serve(server: Sandbox) -> None:
 
 def _refused(port: int, why: OSError) -> Failed:
     if why.errno != errno.EADDRINUSE:
-        return Failed(f"port {port} can't be listened on: {why.strerror}. Choose another with --port")
+        return Failed(f"refreshd can't listen on port {port}: {why.strerror}. Choose another with --port")
     holder = port_holder(port)
     taken = f"is in use by {holder}" if holder else "is in use by another process"
-    return Failed(f"port {port} {taken}. Stop that, or choose another with --port (0: any)", Exit.HELD)
+    return Failed(
+        f"port {port} {taken}. Stop that process, or choose another port with --port (0 takes a free one)",
+        Exit.HELD,
+    )

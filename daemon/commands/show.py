@@ -3,6 +3,9 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Annotated, Literal
+
+import typer
 
 from daemon.adapters.keyring import DecryptionError
 from daemon.adapters.mongo.admin.consents import Refused
@@ -14,20 +17,36 @@ from daemon.commands.support.access import (
     read_settings,
     stored_id,
 )
+from daemon.commands.support.arguments import TokenId
+from daemon.commands.support.command import Audited
 from daemon.commands.support.failure import Exit, Failed, no_such_token
-from daemon.commands.support.options import Options
+from daemon.commands.support.options import Options, given, say_unused
 from daemon.commands.support.output import Output, moment, plain
 from daemon.commands.support.token_texts import failure_text, record
 from daemon.runtime.config.settings import Settings
 
+app = typer.Typer()
 
-def show(options: Options, *, name: str, reveal: str | None) -> int:
-    """One token; or one of its secrets."""
+
+@app.command(cls=Audited, epilog="refreshd show xero:company-7")
+def show(
+    ctx: typer.Context,
+    *,
+    name: TokenId,
+    reveal: Annotated[
+        Literal["access_token", "refresh_token"] | None,
+        typer.Option(help="Print this secret instead. This is recorded in the audit."),
+    ] = None,
+) -> int:
+    """Show one token. Secrets stay hidden unless you pass --reveal."""
+    options = given(ctx)
+    if reveal is None:
+        say_unused(ctx, "reason", effect="has no effect without --reveal")
     settings = read_settings(options)
     if ":" not in name:
         like = f"{name}:ACCOUNT" if name in known_providers(settings) else "xero:company-7"
         raise Failed(
-            f"{name!r} is not a token's id: an id is PROVIDER:ACCOUNT, like {like}. Give the whole id",
+            f"{name!r} is not a token's ID. Give the whole ID, PROVIDER:ACCOUNT, like {like}",
             Exit.USAGE,
         )
     asyncio.run(_show(settings, options, name, reveal))
@@ -83,5 +102,5 @@ async def _details(access: Access, document: Mapping[str, object]) -> list[tuple
 
 
 def _when(instant: object, now: datetime, *, none: str = "never") -> str:
-    told = moment(instant, now=now, none=none)
-    return f"{told} ({plain(instant)})" if isinstance(instant, datetime) else told
+    text = moment(instant, now=now, none=none)
+    return f"{text} ({plain(instant)})" if isinstance(instant, datetime) else text

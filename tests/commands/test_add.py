@@ -139,7 +139,7 @@ def test_a_response_without_a_refresh_token_never_replaces_one(cli, database):
         (["google", "a"], "[providers.google]"),
         (["acme", "a"], "has no variable 'company'"),
         (["acme", "a", "--var", "company=EVIL/"], "does not look as acme's definition demands"),
-        (["acme", "a", "--var", "tenant=x"], "no variable of acme"),
+        (["acme", "a", "--var", "tenant=x"], "acme has no such variable. Its variables: company"),
         (["xero", "a", "--meta", "x"], "NAME=VALUE"),
         (["xero", "a", "--meta", "$x=1"], "NAME=VALUE"),
         (["xero", ""], "must not be empty"),
@@ -187,7 +187,7 @@ def test_the_real_command_reads_its_real_standard_input(cli, database):
         ({"expiry": "2026-01-01T00:00:00Z"}, "Its access token ended"),
         ({"created_at": 1_700_000_000, "expires_in": 3600}, "Its access token ended"),
         ({}, "doesn't say clearly when its access token ends"),
-        ({"expires_at": "next week"}, "'expires_at' was not understood"),
+        ({"expires_at": "next week"}, "'expires_at' has an unknown form"),
     ],
 )
 def test_a_token_that_may_have_ended_is_renewed_now(cli, database, kept, said):

@@ -64,7 +64,9 @@ def test_asked_on_a_terminal_no_means_no(cli, database, claimed, monkeypatch):
     later = wall_clock.now() + timedelta(minutes=1)
     database.tokens.update_one({"_id": "xero:a"}, {"$set": {"lease.until": later}})
     asked = []
-    monkeypatch.setattr("daemon.commands.app._asking", lambda yes: lambda text: asked.append(text) or yes)
+    monkeypatch.setattr(
+        "daemon.commands.adopt.confirmation", lambda yes: lambda text: asked.append(text) or yes
+    )
     ran = cli.run("adopt", "gone")
     assert (ran.code, "nothing was adopted" in ran.err) == (1, True)
     assert "It made 1 of its claims moments ago" in asked[0]
@@ -85,7 +87,7 @@ def test_the_daemon_that_runs_here_is_not_gone(cli, database, mongod):
         instance = json.loads((cli.home / "state" / "instance.json").read_text())["id"]
         ran = cli.run("adopt", instance, "--yes")
         assert ran.code == 1
-        assert "it is not gone" in ran.err
+        assert "so it is not lost" in ran.err
     finally:
         daemon.terminate()
         daemon.communicate(timeout=20)

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -15,8 +16,7 @@ from daemon.adapters.keyring import KeyRing
 from daemon.commands import keys, run
 
 MASTER = hashlib.sha256(b"for these tests").digest()
-COMMANDS = "run check add list show refresh pause resume remove adopt journal providers keys sandbox".split()  # noqa: SIM905
-GROUPS = ("keys", "journal")
+COMMANDS = "run check status add list show refresh pause resume remove adopt audit journal providers keys sandbox help version".split()  # noqa: SIM905
 
 
 def test_help_names_every_command_without_importing_what_they_need(cli):
@@ -28,17 +28,60 @@ def test_help_names_every_command_without_importing_what_they_need(cli):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert all(f"│ {command} " in done.stdout for command in COMMANDS)
+    assert all(f"\n  {command} " in done.stdout for command in COMMANDS)
+
+
+def test_the_names_of_commands_are_completed_without_importing_what_they_need():
+    """A shell waits for that at each press of the key."""
+    script = (
+        "import atexit, sys; sys.argv = ['refreshd'];"
+        "atexit.register(lambda: print('heavy', {'pymongo', 'aiohttp'} & set(sys.modules)));"
+        "import daemon.__main__ as m; m.main()"
+    )
+    environment = {
+        **os.environ,
+        "COMP_WORDS": "refreshd re",
+        "COMP_CWORD": "1",
+        "_REFRESHD_COMPLETE": "complete_bash",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.stdout.split() == ["refresh", "resume", "remove", "heavy", "set()"]
 
 
 @pytest.mark.parametrize(
-    "command", [[each] for each in COMMANDS if each not in GROUPS] + [["keys", "reader"], ["journal", "list"]]
+    ("arguments", "unused"),
+    [
+        (("keys", "generate", "--config", "/nowhere", "--env-file", "/nope"), ("config", "env-file")),
+        (("--config", "/nowhere", "version"), ("config",)),
+        (("help", "list", "--json"), ("json",)),
+    ],
 )
-def test_every_command_explains_itself_and_takes_the_common_options(cli, command):
-    """--help says what it does, and lists --config, --env-file, --debug and --json."""
-    ran = cli.run(*command, "--help")
-    assert ran.code == 0
-    assert all(option in ran.out for option in ("--config", "--env-file", "--debug", "--json"))
+def test_an_option_without_effect_is_accepted_and_named(cli, arguments, unused):
+    """Every command takes the common options, so that scripts can add them to all."""
+    ran = cli.run(*arguments)
+    command = " ".join(word for word in arguments if word in ("keys", "generate", "version", "help"))
+    lines = [f"refreshd {command}: --{name} has no effect on this command" for name in unused]
+    assert (ran.code, ran.err.splitlines()) == (0, lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ("refresh", "xero:a", "--timeout", "1s"),
+            "refreshd refresh: --timeout has no effect without --wait",
+        ),
+        (("show", "xero:a", "--reason", "why"), "refreshd show: --reason has no effect without --reveal"),
+        (("keys", "check", "--reason", "why"), "refreshd keys check: --reason has no effect without --renew"),
+    ],
+)
+def test_an_option_that_depends_on_another_says_so(cli, arguments, line):
+    """The command does its work nevertheless."""
+    cli.add("xero:a")
+    ran = cli.run(*arguments)
+    assert (ran.code, ran.err.splitlines()) == (0, [line])
 
 
 def test_wrong_usage_is_2_and_says_what_was_meant(cli):
@@ -92,10 +135,10 @@ def test_a_bug_is_one_line_and_a_masked_trace_with_debug(cli, monkeypatch):
     """Neither the exception's words nor a trace can carry a secret out."""
     secret = "Zm9vYmFyYmF6cXV4MTIzNDU2Nzg5MA"
 
-    def broken(_options):
+    def broken(_size):
         raise RuntimeError(f"could not handle {secret}")
 
-    monkeypatch.setattr(keys, "generate", broken)
+    monkeypatch.setattr(keys.os, "urandom", broken)
     ran = cli.run("keys", "generate")
     assert ran.code == 1
     assert ran.err.startswith("refreshd: internal error: RuntimeError: could not handle")
@@ -191,11 +234,11 @@ def test_the_sandbox_tells_where_it_is_and_stops_at_a_signal(cli):
     ("arguments", "code", "what"),
     [
         (("show", "xero:nobody", "--json"), 1, "no such token is stored"),
-        (("--json", "show", "xero"), 2, "is not a token's id"),
+        (("--json", "show", "xero"), 2, "is not a token's ID"),
         (("show", "--json"), 2, "Missing argument"),
         (("list", "--json", "--state", "novel"), 2, "novel"),
         (("add", "xero", "acme", "--json"), 1, "it is empty"),
-        (("keys", "reader", "two", "--json"), 2, "no key 'two' is on the ring"),
+        (("keys", "reader", "two", "--json"), 2, "keys.ring: it has no key 'two'"),
     ],
 )
 def test_a_failure_is_json_for_programs(cli, arguments, code, what):
@@ -242,7 +285,7 @@ def test_json_was_asked_for_and_json_it_is(cli, database, monkeypatch):
     assert json.loads(ran.err)["error"] == {
         "what": "xero:nope: no such token is stored",
         "where": None,
-        "do": None,
+        "do": "`refreshd list` shows the stored IDs",
         "code": 1,
     }
     monkeypatch.setattr(run, "take", lambda _directory: 1 / 0)

@@ -167,4 +167,4 @@ def test_people_read_when_what_who_and_why_at_80_columns(cli, some):
 def test_a_reason_is_bounded(cli):
     """It is a sentence, not a file."""
     ran = cli.run("pause", "xero:a", "--reason", "x" * 501)
-    assert (ran.code, "at most 500 characters" in ran.err) == (2, True)
+    assert (ran.code, "'--reason': the reason has 501 characters. Write at most 500" in ran.err) == (2, True)

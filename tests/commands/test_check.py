@@ -89,7 +89,7 @@ def test_a_terminal_gets_marks(cli, reachable):
         os.close(leader)
         os.close(follower)
     assert "✓ configuration: " in shown
-    assert "✗ providers.xero.client_id: it is the text of an example" in shown
+    assert "✗ providers.xero.client_id: it is a placeholder from an example" in shown
 
 
 def test_every_problem_of_the_configuration_is_told(cli):
@@ -185,7 +185,7 @@ def test_a_client_id_out_of_an_example_is_found(cli, text):
     assert whats(ran)[0].startswith("providers.xero.client_id")
 
 
-NO_LOGIN = "asks for no login: every user of this machine can change tokens"
+NO_LOGIN = "requires no login, so every user of this machine can change tokens"
 
 
 def warned(ran):
@@ -260,7 +260,7 @@ def test_a_collection_of_another_program_is_a_warning(cli, database, reachable):
     """Its documents name no provider and account."""
     database.tokens.insert_many([{"user": n, "token": "x"} for n in range(5)])
     (warning,) = warned(cli.run("check", "--json"))
-    assert "documents that are no tokens" in warning
+    assert "documents that are not tokens" in warning
 
 
 @pytest.mark.parametrize(

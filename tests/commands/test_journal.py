@@ -151,7 +151,7 @@ def test_list_reads_beside_a_daemon_that_writes(cli, journal_file):
 def test_no_journal_an_empty_one_and_a_damaged_one_are_three_things(cli, journal_file):
     """None of them is a traceback, and a damaged file is left as it is."""
     ran = cli.run("journal", "list")
-    assert (ran.code, "there is no journal" in ran.err) == (1, True)
+    assert (ran.code, "journal.db: this file does not exist" in ran.err) == (1, True)
     keep(journal_file, cli.ring)
     ran = cli.run("journal", "list")
     assert (ran.code, ran.out, "empty" in ran.err) == (0, "", True)
@@ -198,7 +198,7 @@ def test_discard_takes_many_by_number_or_all_of_a_provider_or_state(cli, databas
     assert len(states(journal_file)) == 5
     assert (
         cli.run("journal", "discard", "--provider", "nobody", "--yes").err
-        == "The journal has no such entry.\n"
+        == "The journal has no matching entry.\n"
     )
     ran = cli.run("journal", "discard", "--provider", "xero", "--state", "unparsed", "--yes", "--json")
     assert [one["token"] for one in ran.lines()] == ["xero:a", "xero:b"]

@@ -5,7 +5,7 @@ import json
 import sys
 from datetime import UTC, datetime, timedelta
 
-from daemon.commands import completion
+from daemon.commands.support import completion
 from daemon.commands.support.output import Column, Output
 from tests.support import wall_clock
 
@@ -166,7 +166,7 @@ def test_a_wrong_id_is_told_how_ids_are_made(cli):
     """Without a colon, a provider's name, and one that is not stored."""
     for name, code in (("company-7", 2), ("xero", 2), ("xero:nobody", 1)):
         ran = cli.run("show", name)
-        assert (ran.code, "an id is PROVIDER:ACCOUNT" in ran.err) == (code, True)
+        assert (ran.code, "PROVIDER:ACCOUNT" in ran.err) == (code, True)
 
 
 def test_filters_find_what_fails_and_what_has_expired(cli, database):

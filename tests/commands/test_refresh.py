@@ -81,7 +81,7 @@ def test_waiting_in_vain_says_what_may_be_wrong(cli, database):
     cli.add("xero:a")
     ran = cli.run("refresh", "xero:a", "--wait", "--timeout", "300ms")
     assert ran.code == 69
-    assert "is the daemon running" in ran.out
+    assert "Check that the daemon runs" in ran.out
     cli.run("pause", "xero:a")
     ran = cli.run("refresh", "xero:a", "--wait")
     assert (ran.code, "refreshd resume" in ran.out) == (1, True)

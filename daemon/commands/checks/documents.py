@@ -14,7 +14,7 @@ async def check_duplicates(access: Access, report: Report) -> None:
         report.problem(
             "store.collection",
             f"one refresh token is stored several times: {', '.join(ids)}",
-            "Remove all but one: each would spend the others'.",
+            "Remove all but one: each renewal would invalidate the others.",
         )
     if not found:
         report.passed("store.collection", "no refresh token is stored twice")
@@ -41,6 +41,6 @@ async def check_strangers(access: Access, report: Report) -> None:
         some = ", ".join(ids[:3]) + (" …" if len(ids) > 3 else "")
         report.warn(
             "store.collection",
-            f"it holds documents that are no tokens (they name no provider and account): {some}",
+            f"it holds documents that are not tokens (they lack a provider or an account): {some}",
             "Give refreshd a collection of its own: store.database, store.collection.",
         )

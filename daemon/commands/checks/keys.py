@@ -25,7 +25,7 @@ def check_ring(settings: Settings, report: Report) -> None:
             report.passed(f"keys.ring.{key_id}", f"it seals and opens{active}")
         else:
             what = "it does not open what it has sealed"
-            report.problem(f"keys.ring.{key_id}", what, "Replace it.", code=Exit.CONFIG)
+            report.problem(f"keys.ring.{key_id}", what, "Replace this key.", code=Exit.CONFIG)
 
 
 async def check_stored_keys(access: Access, report: Report) -> None:
@@ -43,7 +43,7 @@ def _judge(proof: Proof, report: Report) -> None:
         report.problem(
             where,
             "its check value in MongoDB can't be read",
-            f"If you are sure of this key: `refreshd keys check --renew {proof.key_id}`.",
+            f"If this is the right key, run `refreshd keys check --renew {proof.key_id}`.",
         )
     if proof.failed and not proof.opened:
         report.problem(where, f"it opens its check value, and none of {looked_at} stored values", PUT_BACK)
@@ -60,7 +60,7 @@ def _evidence(proof: Proof) -> str:
     if proof.check_value is CheckValue.OPENS:
         return f"it opens its check value{' and ' if stored else ''}{stored}"
     if not proof.complete:
-        return "no stored value of it was found in time; `run` looks again"
+        return "no value sealed with it was found in time; `refreshd run` looks again"
     return f"it opens {stored}" if stored else "nothing is sealed with it yet"
 
 
@@ -71,7 +71,7 @@ async def check_missing_keys(access: Access, report: Report) -> None:
         if key_id not in access.ring.ids:
             report.problem(
                 "keys.ring",
-                f"{count} refresh tokens are sealed with key {key_id!r}, which is not there",
+                f"{count} refresh tokens are sealed with key {key_id!r}, which is not on the ring",
                 "Add that key: without it they can't be opened.",
                 code=Exit.CONFIG,
             )

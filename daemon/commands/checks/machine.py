@@ -24,7 +24,7 @@ def check_state(settings: Settings, report: Report) -> None:
         report.problem(
             "state.dir",
             f"{directory} is not a directory that this user may write to",
-            "Correct it, or the directory's owner and mode.",
+            "Correct state.dir, or the directory's owner and mode.",
             code=Exit.CONFIG,
         )
         return
@@ -39,9 +39,9 @@ def check_state(settings: Settings, report: Report) -> None:
         )
     asked = room_for(settings.refresh.concurrency) - allocated(directory / "journal.db-wal")
     if (short := shortage(existing, asked=max(0, asked))) is not None:
-        report.problem("state.dir", short, "Make room: replies are kept there.")
+        report.problem("state.dir", short, "Free some space: provider replies are stored there.")
     else:
-        report.passed("state.dir", f"{directory} takes writes and has room for replies")
+        report.passed("state.dir", f"{directory} takes writes and has space for replies")
     _check_journal(directory / "journal.db", report)
 
 
@@ -62,7 +62,7 @@ def _check_privacy(directory: Path, report: Report) -> None:
 
 def _check_journal(journal: Path, report: Report) -> None:
     if not journal.exists():
-        report.passed("journal", "there is none yet; `run` makes it")
+        report.passed("journal", "it does not exist yet; `refreshd run` creates it")
     elif is_whole(journal):
         report.passed("journal", f"{journal} is whole")
     else:
@@ -83,7 +83,7 @@ def check_clock(clock: Clock, settings: Settings, report: Report) -> None:
         report.problem(
             "store.max_clock_skew",
             f"this machine's clock and MongoDB's differ by {seconds:.0f} s",
-            "Set both by NTP.",
+            "Synchronise both clocks with NTP.",
         )
     else:
         report.passed("clock", f"it differs from MongoDB's by {seconds:.1f} s")

@@ -28,7 +28,9 @@ def check_providers(settings: Settings, report: Report) -> None:
         report.passed("providers", f"{len(settings.providers)} configured: {', '.join(named)}")
     concurrency = settings.refresh.concurrency
     if (too_much := overcommitted(settings.providers.values(), concurrency)) is not None:
-        report.warn("refresh.concurrency", too_much, "Raise it, or lower the providers' concurrency.")
+        report.warn(
+            "refresh.concurrency", too_much, "Raise refresh.concurrency, or lower the providers' concurrency."
+        )
 
 
 def check_token_urls(settings: Settings, report: Report) -> None:
@@ -48,7 +50,7 @@ def _urls(settings: Settings, report: Report) -> Iterator[tuple[str, Place]]:
     for name, provider in settings.providers.items():
         where = f"providers.{name}.token_url"
         if (url := _complete(provider)) is None:
-            report.skipped(where, "it differs from token to token")
+            report.skipped(where, "it depends on the token's variables")
         elif proxy is not None and not is_loopback(url):
             report.skipped(where, f"{urlsplit(url).hostname} is asked through the proxy")
         else:
@@ -70,14 +72,12 @@ def _place(url: str) -> Place:
 
 
 def _judge(where: str, place: Place, unreached: Unreached | None, report: Report) -> None:
-    """TLS that fails is the operator's to mend; a server that is away may come back."""
+    """TLS that fails is the operator's to fix; a server that is away may come back."""
     if unreached is None:
         report.passed(where, f"{place} can be reached{' by TLS' if place.tls else ''}")
     elif unreached.distrusted:
         do = "Correct the URL, or the certificates that this machine trusts."
         report.problem(where, f"{place}: {unreached.why}", do)
     else:
-        do = (
-            "Look at the host's name, the network and the firewall; tokens can't be renewed until it answers."
-        )
+        do = "Check the host name, the network and the firewall. Tokens can't be renewed until the server answers."
         report.warn(where, f"{place}: {unreached.why}", do)

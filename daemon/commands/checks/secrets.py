@@ -1,4 +1,4 @@
-"""Secrets that look as if nobody had filled them in, or as if a reference had been copied instead of a value."""
+"""Warn of secrets that look like placeholders, or like a reference that was copied instead of a value."""
 
 import re
 from collections.abc import Iterator
@@ -32,15 +32,15 @@ def check_secrets(settings: Settings, report: Report) -> None:
         if provider.client_id in _EXAMPLE_IDS:
             report.problem(
                 f"providers.{provider.name}.client_id",
-                "it is the text of an example",
-                "Write the one that the provider gave to your app.",
+                "it is a placeholder from an example",
+                "Write the client id that the provider gave to your app.",
                 code=Exit.CONFIG,
             )
     for loose in settings.loose:
         report.warn(loose.where, loose.what, loose.do)
     for where, value in _secrets(settings):
         if (what := _doubt(value)) is not None:
-            report.warn(where, what, "Write the secret itself, or where it is: env, file or credential.")
+            report.warn(where, what, "Write the secret itself, or its source: env, file or credential.")
 
 
 def _doubt(value: str) -> str | None:

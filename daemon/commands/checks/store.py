@@ -30,7 +30,7 @@ Step = Callable[[Access, Report], Awaitable[None]]
 async def check_store(settings: Settings, report: Report) -> None:
     """Everything that needs MongoDB, as far as it answers."""
     steps: tuple[Step, ...] = (*_STEPS, partial(check_claims, settings.providers))
-    if not settings.store.embedded:  # whose login is our own
+    if not settings.store.embedded:  # whose login refreshd makes
         steps = (*steps, _check_needless_rights)
     try:
         async with open_store(settings) as access:
@@ -52,7 +52,7 @@ async def _take(step: Step, access: Access, report: Report) -> None:
     try:
         await step(access, report)
     except Refusal as why:
-        report.problem("store.uri", str(why), "Grant it; the role readWrite has all that is needed.")
+        report.problem("store.uri", str(why), "Grant it. The role readWrite is enough.")
     except TooLong as why:
         report.skipped("store.collection", str(why))
 
@@ -68,12 +68,14 @@ def _tell_address(access: Access, settings: Settings, report: Report) -> None:
     if settings.store.embedded:
         return
     if address.login is None:
-        who = "every user of this machine" if address.local else "everybody who reaches it"
-        what = f"MongoDB at {address} asks for no login: {who} can change tokens"
+        who = "every user of this machine" if address.local else "everyone who can reach it"
+        what = f"MongoDB at {address} requires no login, so {who} can change tokens"
         report.warn("store.uri", what, "Turn its access control on, and give refreshd a login.")
     if not address.tls and not address.local:
         report.warn(
-            "store.uri", f"the way to MongoDB at {address} is not encrypted", "Add tls=true to the URI."
+            "store.uri",
+            f"the connection to MongoDB at {address} is not encrypted",
+            "Add tls=true to the URI.",
         )
     elif address.tls and not address.verified:
         what = f"the certificate of MongoDB at {address} is not checked"
@@ -91,7 +93,7 @@ async def _check_topology(access: Access, report: Report) -> None:
     else:
         report.warn(
             "store.uri",
-            "this MongoDB stands alone: no failover and no retryable writes",
+            "this MongoDB is a standalone server, without failover and retryable writes",
             "Make it a replica set, even of one member.",
         )
 
@@ -99,9 +101,7 @@ async def _check_topology(access: Access, report: Report) -> None:
 async def _check_rights(access: Access, report: Report) -> None:
     missing = await missing_rights(access.mongo)
     for right in missing:
-        report.problem(
-            "store.uri", f"this login may not {right}", "Grant it; the role readWrite has all that is needed."
-        )
+        report.problem("store.uri", f"this login may not {right}", "Grant it. The role readWrite is enough.")
     if not missing:
         report.passed("store.uri", "this login has every right that is needed")
 
@@ -123,7 +123,7 @@ async def _check_indexes(access: Access, report: Report) -> None:
         report.problem(
             "store.collection",
             "its index 'due' is not the one that the sweep needs",
-            "Drop that index: the daemon makes it anew.",
+            "Drop that index: the daemon creates it again.",
         )
     for harm in harms:
         report.problem("store.collection", harm.why, f"Drop the index {harm.name!r}.")

@@ -30,7 +30,7 @@ LOOK = timedelta(seconds=5)  # for stored texts, where a key has no check value 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """The open store. `clock` tells its time."""
+    """The open store. `clock` follows its time."""
 
     clock: Clock
     mongo: Mongo
@@ -73,14 +73,17 @@ async def stored_id(access: Access, name: str) -> str:
     characters that are not seen are escapes. `name` itself if neither is stored. Raises Failed, StoreLost.
     """
     if not _is_unicode(name):
-        raise Failed(f"{name}: an id is valid Unicode text", Exit.USAGE)
+        raise Failed(
+            f"{name}: it is not valid Unicode, so it is not a token's ID. Copy the ID from `refreshd list`",
+            Exit.USAGE,
+        )
     meant = typed(name)
     if meant == name or not _is_unicode(meant):
         return name
     found = await access.admin.stored([name, meant])
     if len(found) > 1:
         raise Failed(
-            f"{name}: two ids are stored that are printed like this. Write the first backslash as \\u005c for the one that"
+            f"{name}: two stored IDs are printed like this. Write the first backslash as \\u005c for the one that"
             " holds a backslash; give the character itself for the other",
             Exit.USAGE,
         )
@@ -97,7 +100,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def known_providers(settings: Settings | None) -> dict[str, Definition]:
-    """Every definition by name: what is configured counts first, and without a configuration there are the shipped."""
+    """Every definition by name: configured ones take precedence. Without a configuration, these are the shipped ones."""
     if settings is None:
         return dict(shipped())
     configured = {name: provider.definition for name, provider in settings.providers.items()}
@@ -108,7 +111,7 @@ def unknown_provider(name: str, settings: Settings | None) -> Failed:
     configured = ", ".join(sorted(settings.providers)) if settings is not None else ""
     return Failed(
         f"provider {name!r} is unknown.{_like(name, known_providers(settings))} Configured: {configured or 'none'}."
-        " `refreshd providers` lists what is shipped; others are defined in the configuration, under [providers.NAME]",
+        " `refreshd providers` lists the shipped ones. Define others in the configuration, under [providers.NAME]",
         Exit.USAGE,
     )
 

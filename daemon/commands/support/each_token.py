@@ -32,7 +32,7 @@ async def do_to_each(
                 changed = await deed(access.admin, target)
             except NoSuchToken:
                 failed = True
-                output.failed(f"{target}: no such token is stored")
+                output.failed(f"{target}: no such token is stored. `refreshd list` shows the stored IDs")
             except Refused as why:
                 failed = True
                 output.failed(str(why))

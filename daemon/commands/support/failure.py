@@ -18,11 +18,10 @@ class Exit(IntEnum):
     UNAVAILABLE = 69
     HELD = 75  # a port or a directory that another process has
     CONFIG = 78
-    INTERRUPTED = 130
 
 
 class Failed(Exception):
-    """The command can't do what it was told to. The text says what, where, and what to do; it holds no secret."""
+    """The command can't do its work. The text says what is wrong, where, and what to do. It holds no secret."""
 
     def __init__(self, text: str, code: Exit = Exit.FAILED) -> None:
         self.code = code
@@ -30,14 +29,14 @@ class Failed(Exception):
 
 
 def explained(error: Exception) -> tuple[Exit, list[str]] | None:
-    """The exit code and the sentences of an expected failure; None: it is a bug of ours."""
+    """The exit code and the sentences of an expected failure; None: it is a bug."""
     match error:
         case Failed():
             return error.code, [str(error)]
         case SettingsInvalid():
             return Exit.CONFIG, [str(problem) for problem in error.problems]
         case StoreLost():
-            return Exit.UNAVAILABLE, [f"{error}. `refreshd check` tells what works and what doesn't"]
+            return Exit.UNAVAILABLE, [f"{error}. `refreshd check` shows what works and what doesn't"]
         case _:
             return None
 
@@ -60,11 +59,11 @@ def in_json(error: Exception, code: int, sentences: Sequence[str]) -> str:
 
 
 def unexpected(error: Exception) -> str:
-    """A bug in one line; where it is, only --debug tells."""
-    return f"internal error: {type(error).__name__}: {masked(str(error))}. Run it again with --debug, and report it"
+    """Describe a bug in one line. Only --debug shows where it is."""
+    return f"internal error: {type(error).__name__}: {masked(str(error))}. Run the command again with --debug, and report the trace"
 
 
 def no_such_token(name: str) -> Failed:
     return Failed(
-        f"{name}: no such token is stored; an id is PROVIDER:ACCOUNT. `refreshd list` shows what is"
+        f"{name}: no such token is stored. `refreshd list` shows the stored IDs, which are PROVIDER:ACCOUNT"
     )

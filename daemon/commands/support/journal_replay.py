@@ -32,8 +32,8 @@ def replay(options: Options, *, file: Path, everything: bool, old_entries: bool)
         except JournalDamaged as why:
             raise Failed(str(why)) from None
     counts = {result.value: tally[result] for result in ReplayResult}
-    told = ", ".join(f"{count} {result}" for result, count in counts.items())
-    output.result({"file": str(file), **counts}, told)
+    text = ", ".join(f"{count} {result}" for result, count in counts.items())
+    output.result({"file": str(file), **counts}, text)
     return Exit.FAILED if tally[ReplayResult.UNUSABLE] else Exit.DONE
 
 

@@ -1,4 +1,4 @@
-"""The store for one command: the operator's MongoDB, or our own, joined while it runs and started for a moment else."""
+"""The store for one command: the operator's MongoDB, or the embedded one. If the daemon doesn't run that one, the command does."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,7 +15,7 @@ from daemon.runtime.config.settings import Settings
 
 
 def ignore(_event: Event) -> None:
-    """A command tells of a lost store by its exit code."""
+    """Drop the event: a command reports a lost store by its exit code."""
 
 
 @asynccontextmanager
@@ -46,7 +46,7 @@ async def open_mongo(
 
 
 async def _embedded(state_dir: Path, closing: AsyncExitStack) -> Secret:
-    """The URI of the embedded MongoDB: the running daemon's, or one that is ours until `closing`."""
+    """The URI of the embedded MongoDB: the running daemon's, or one that runs until `closing`."""
     _make(state_dir)
     mongod = EmbeddedMongod(data_dir=state_dir / "mongodb", uri_file=state_dir / "mongodb.uri")
     closing.push_async_callback(mongod.stop)
@@ -64,8 +64,8 @@ def _make(state_dir: Path) -> None:
     except Untrusted as why:
         raise _invalid("state.dir", why.what, why.do) from None
     except OSError as why:
-        told = f"{state_dir} can't be made ({why.strerror})"
-        raise _invalid("state.dir", told, "Name a directory that this user may write to.") from None
+        text = f"{state_dir} can't be made ({why.strerror})"
+        raise _invalid("state.dir", text, "Name a directory that this user may write to.") from None
 
 
 def _invalid(where: str, what: str, do: str) -> SettingsInvalid:

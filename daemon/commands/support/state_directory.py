@@ -20,7 +20,7 @@ def living_instance(directory: Path) -> str | None:
 
 @contextmanager
 def without_daemon(directory: Path) -> Iterator[None]:
-    """Hold the daemon's lock, so that none starts meanwhile. Raises Failed, naming the process that has it."""
+    """Hold the daemon's lock, so that no daemon can start. Raises Failed, naming the process that has it."""
     path = directory / LOCK
     if not path.exists():  # no daemon ever ran here
         yield
@@ -30,7 +30,9 @@ def without_daemon(directory: Path) -> Iterator[None]:
     except StateHeld as why:
         raise Failed(str(why), Exit.HELD) from None
     except OSError as why:
-        raise Failed(f"{path} can't be opened ({why.strerror}). Use the daemon's user") from None
+        raise Failed(
+            f"{path} can't be opened ({why.strerror}). Run the command as the daemon's user"
+        ) from None
     try:
         yield
     finally:

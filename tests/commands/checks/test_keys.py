@@ -41,5 +41,5 @@ def test_a_check_value_is_replaced_by_the_operators_word(cli, database, monkeypa
 def test_a_key_that_is_not_on_the_ring_has_no_check_value_to_replace(cli, database):
     """InvalidValue usage, and nothing is written."""
     ran = cli.run("keys", "check", "--renew", "two", "--yes")
-    assert (ran.code, "'two' is on the ring. Use one of: one" in ran.err) == (2, True)
+    assert (ran.code, "it has no key 'two'. Use one of: one" in ran.err) == (2, True)
     assert database.tokens_keys.count_documents({}) == 0

@@ -147,7 +147,7 @@ def test_an_id_that_holds_what_looks_like_an_escape_is_itself(cli):
     assert cli.run("show", plain, "--json").json()["id"] == plain
     cli.add(twin, {"access_token": "two"})
     ran = cli.run("remove", plain, "--yes")
-    assert (ran.code, "two ids" in ran.err) == (2, True)
+    assert (ran.code, "two stored IDs" in ran.err) == (2, True)
     assert cli.run("show", "xero:co\\u005cu00adop", "--json").json()["id"] == plain
     assert cli.run("show", twin, "--json").json()["id"] == twin
 
