@@ -47,7 +47,7 @@ class KeyRing:
         self._hmacs: dict[tuple[str, str], HMAC] = {}
         self._nonces: list[bytes] = []
         if active not in self._keys or any(len(key) != KEY_BYTES for key in self._keys.values()):
-            raise ValueError("the active key must be on the ring, and every key have 32 bytes")
+            raise ValueError("the active key must be on the ring, and every key must have 32 bytes")
 
     def __repr__(self) -> str:
         return f"KeyRing(active={self._active!r}, keys={sorted(self._keys)})"
@@ -82,14 +82,14 @@ class KeyRing:
             raise DecryptionError(f"{field} is sealed with key {key_id!r}, which is not on the key ring")
         if key_id in self.distrusted:
             raise DecryptionError(
-                f"{field} is sealed with key {key_id!r}, and the ring has another key of that id"
+                f"{field} is sealed with key {key_id!r}, and the ring has a different key with that id"
             )
         cipher = AESGCM(self._token_key(key_id, token_id, field))
         try:
             return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _place(token_id, field)).decode()
         except (InvalidTag, UnicodeDecodeError):
             raise DecryptionError(
-                f"{field} does not open with key {key_id!r}: altered, moved, or another key"
+                f"{field} can't be opened with key {key_id!r}: it was altered or moved, or the key is a different one"
             ) from None
 
     def field_key(self, field: str, key_id: str | None = None) -> bytes:
@@ -146,7 +146,7 @@ def _parsed(sealed: object, token_id: str) -> tuple[str, bytes]:
     if form is None:
         raise DecryptionError("not a sealed text of version 1")
     if _CONTROL.search(token_id):
-        raise DecryptionError("the token id holds control characters")
+        raise DecryptionError("the token id contains control characters")
     text = form[2]
     try:
         raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))

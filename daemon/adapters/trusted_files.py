@@ -65,7 +65,7 @@ def read_own(path: Path) -> str:
         closed = stat.S_ISREG(found.st_mode) and not found.st_mode & _ALL_OTHERS
         if found.st_uid != os.geteuid() or not closed:
             raise Untrusted(
-                f"{_described(path, found)}, and is not this user's own", f"Remove it: rm {quote(str(path))}"
+                f"{_described(path, found)}, and belongs to another user", f"Remove it: rm {quote(str(path))}"
             )
         return file.read()
 
@@ -109,7 +109,7 @@ def open_mode(directory: Path, *, dedicated: bool = False) -> int | None:
         return None
     if mode & stat.S_ISVTX or not (dedicated or _is_for_us(directory)):
         do = f"chmod 700 {_quoted(directory)}, or name a directory that holds nothing else."
-        raise Untrusted(f"{_described(directory, found)}: other users may enter it", do)
+        raise Untrusted(f"{_described(directory, found)}: other users can enter it", do)
     return mode
 
 
@@ -161,18 +161,18 @@ def _judge(step: Path, found: os.stat_result, *, last: bool) -> None:
     if not _is_ours(found.st_uid):
         me = _user(os.geteuid())
         do = f"chown {me} {path}, or run refreshd as {_user(found.st_uid)}."
-        raise Untrusted(f"{_described(step, found)}, who can change what {me} would obey", do)
+        raise Untrusted(f"{_described(step, found)}, who can change files that {me} acts on", do)
     if stat.S_ISLNK(mode) or stat.S_ISCHR(mode):
         return
     if stat.S_ISDIR(mode) and mode & stat.S_ISVTX and not last:
         return
     if mode & stat.S_IWOTH:
-        raise Untrusted(f"{_described(step, found)}: every local user may change it", f"chmod o-w {path}")
+        raise Untrusted(f"{_described(step, found)}: every local user can change it", f"chmod o-w {path}")
     if mode & stat.S_IWGRP and not _is_own_group(found.st_gid):
-        who = f"the group {_group(found.st_gid)} may change it"
+        who = f"the group {_group(found.st_gid)} can change it"
         raise Untrusted(f"{_described(step, found)}: {who}", f"chmod g-w {path}")
     if mode & stat.S_IWGRP and _has_acl(step):
-        who = "its access list may let others change it"
+        who = "its access list may allow others to change it"
         raise Untrusted(f"{_described(step, found)}: {who}", f"setfacl -b {path}; chmod g-w {path}")
 
 

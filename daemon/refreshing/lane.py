@@ -126,7 +126,7 @@ class Lane:
         finally:
             claimed -= await self._give_back()
         if self._lost:
-            raise StoreLost("a result could not be stored; its reply waits in the journal")
+            raise StoreLost("a result could not be stored; its reply is kept in the journal")
         return claimed
 
     def _is_crowded(self) -> bool:

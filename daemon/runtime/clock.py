@@ -28,7 +28,7 @@ class Clock:
     def now(self) -> datetime:
         """The store's time. Raises StoreLost before the store was first asked."""
         if self._store_zero is None:
-            raise StoreLost("the store's clock is not known yet")
+            raise StoreLost("the store's clock is not yet known")
         return self._store_zero + self.boot()
 
     def set_store_time(self, told: datetime, *, asked: timedelta, answered: timedelta) -> None:

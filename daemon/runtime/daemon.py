@@ -46,7 +46,9 @@ from daemon.runtime.web.server import HealthServer
 from daemon.runtime.web.status import DaemonStatus
 from daemon.runtime.who import who
 
-COUNT_AGED = "renewals go on; the figures of the whole store grow old until a count succeeds"
+COUNT_AGED = (
+    "check MongoDB's load; renewals go on, but figures of the whole store are outdated until a count succeeds"
+)
 REPAIR_EVERY = timedelta(hours=1)
 REPORT_EVERY = timedelta(minutes=1)
 LOST_RETRY = timedelta(seconds=1)  # after a loss of MongoDB, doubled each time
@@ -167,7 +169,7 @@ class Daemon:
             "watchdog.starved",
             "error",
             detail=detail,
-            do="unless a sweep starts, the service manager ends this process and starts another",
+            do="check MongoDB and the machine's load; if no sweep starts, the service manager restarts this process",
         )
 
     async def _database(self, closing: AsyncExitStack) -> Secret:
@@ -190,7 +192,7 @@ class Daemon:
                 self._log.log(
                     "mongod.died",
                     "error",
-                    do="it is started again; see mongodb/mongod.log in the state directory",
+                    do="look for the cause in mongodb/mongod.log in the state directory; refreshd restarts mongod",
                 )
                 await mongod.start()
             except MongodFailed as why:
@@ -236,7 +238,7 @@ class Daemon:
                 "store.standalone",
                 "warning",
                 message="this MongoDB is not a replica set: no failover and no retryable writes",
-                do="make it a replica set, even of one member",
+                do="make it a replica set, even with a single member",
             )
         await self._find_the_tokens()
         await self._warn_of_indexes()
@@ -298,7 +300,7 @@ class Daemon:
                 "token.undated",
                 "warning",
                 token=token,
-                do="it is due now; check what the application writes to due_at",
+                do="check what the application writes to due_at; refreshd has made the token due now",
             )
 
     async def _report(self) -> None:
@@ -361,7 +363,10 @@ class Daemon:
         except SettingsInvalid as invalid:
             problems = [f"{problem.where}: {problem.what}" for problem in invalid.problems]
             self._log.log(
-                "reload.refused", "error", problems=problems, do="the earlier configuration stays in use"
+                "reload.refused",
+                "error",
+                problems=problems,
+                do="correct the problems and reload again; the earlier configuration stays in use",
             )
             return
         self._log.set_level(fresh.log.level.value)
@@ -383,7 +388,7 @@ class Daemon:
                 provider=provider,
                 token_url=now,
                 former_token_url=former,
-                do="if nobody meant that, put the former token_url back: tokens and secrets are sent to the new one",
+                do="if this was not intended, restore the former token_url: tokens and secrets are sent to the new one",
             )
             change = f"token_url changed from {former} to {now}"
             try:
@@ -394,7 +399,7 @@ class Daemon:
                     "warning",
                     provider=provider,
                     result=change,
-                    do="MongoDB has no record of it",
+                    do="keep this line: the audit in MongoDB has no record of the change",
                 )
 
     def _read(self) -> Settings:

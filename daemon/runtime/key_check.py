@@ -16,9 +16,7 @@ from daemon.runtime.parts import Keys
 
 QUICK = timedelta(seconds=5)  # for a look at stored texts while renewals wait for it
 PATIENT = timedelta(seconds=30)
-_DO = (
-    "put the key that sealed this store back under its id in [keys.ring], and give a new key an id of its own"
-)
+_DO = "restore the key that sealed this store under its id in [keys.ring], and add a new key under a new id"
 
 
 class KeyCheck:
@@ -87,7 +85,11 @@ class KeyCheck:
         if wrong and told != self._keys.wrong:
             self._log.log("keys.wrong", "error", keys=wrong, message=self._keys.wrong, do=_DO)
         elif told and not wrong:
-            self._log.log("keys.right", "info", message="every key of the ring opens what the store holds")
+            self._log.log(
+                "keys.right",
+                "info",
+                message="every key of the ring is the one that this store was sealed with",
+            )
         return proofs
 
     async def _proofs(self, ring: KeyRing, *, within: timedelta) -> list[Proof]:
@@ -108,8 +110,8 @@ class KeyCheck:
                 self._log.log(
                     "store.refused",
                     "warning",
-                    message=f"no check value of key {key_id!r} could be stored: {why}",
-                    do="grant the rights that `refreshd check` names; renewals go on without",
+                    message=f"can't store a check value of key {key_id!r}: {why}",
+                    do="grant the privileges that `refreshd check` lists; renewals work without them",
                 )
             return True
 

@@ -33,7 +33,7 @@ class OwnRow:
         """Write the row as seen now. Raises StoreLost."""
         if not self._indexed:
             self._indexed = await self._allowed(
-                "the index that ends old rows", forget_silent_instances(self._mongo)
+                "the index that expires old rows", forget_silent_instances(self._mongo)
             )
         row = InstanceRow(
             id=self._instance.id,
@@ -61,8 +61,8 @@ class OwnRow:
                 self._log.log(
                     "store.refused",
                     "warning",
-                    message=f"{what} could not be stored: {why}",
-                    do="grant the rights that `refreshd check` names; renewals go on without",
+                    message=f"can't store {what}: {why}",
+                    do="grant the privileges that `refreshd check` lists; renewals work without them",
                 )
             return False
         return True

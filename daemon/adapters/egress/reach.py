@@ -70,7 +70,7 @@ def _tried(place: Place) -> Unreached | None:
     except TimeoutError:
         return Unreached(why=f"no connection within {_TRY.seconds} s")
     except UnicodeError:
-        return Unreached(why="its name can't be looked up")
+        return Unreached(why="name resolution failed")
     except OSError as why:
         return Unreached(why=_reason(why))
     return None
@@ -79,5 +79,5 @@ def _tried(place: Place) -> Unreached | None:
 def _reason(error: OSError) -> str:
     """In the system's words; a look-up's numbers are not the system's."""
     if isinstance(error, socket.gaierror):
-        return f"its name can't be looked up: {error.strerror}"
+        return f"name resolution failed: {error.strerror}"
     return f"no connection: {os.strerror(error.errno) if error.errno else error}"

@@ -39,9 +39,9 @@ def require_ours(database: sqlite3.Connection) -> None:
     """Raise sqlite3.DatabaseError unless the file has a journal's tables and nothing else."""
     found = {(kind, name, _plain(str(sql))) for kind, name, sql in database.execute(_LISTED)}
     if foreign := sorted(str(name) for _, name, _ in found - _ours()):
-        raise sqlite3.DatabaseError(f"{foreign[0]!r} in it is not as in a journal")
+        raise sqlite3.DatabaseError(f"{foreign[0]!r} in it does not belong to a journal")
     if not any(name == "entries" for _, name, _ in found):
-        raise sqlite3.DatabaseError("it has no table of entries")
+        raise sqlite3.DatabaseError("it has no table 'entries'")
 
 
 def copy_whole(source: Path, target: Path) -> None:
@@ -52,10 +52,11 @@ def copy_whole(source: Path, target: Path) -> None:
         found = os.fstat(file.fileno())
         if found.st_size > _HOLES + 2 * 512 * found.st_blocks:
             raise OSError(
-                0, "most of it is holes, and no journal: `cp --sparse=never` makes a file without any"
+                0,
+                "it is mostly holes, which a journal never is: `cp --sparse=never` makes a copy without holes",
             )
         if (lack := shortage(target.parent, asked=found.st_size)) is not None:
-            raise OSError(0, f"{lack}; TMPDIR can name another directory")
+            raise OSError(0, f"{lack}; set TMPDIR to use another directory")
         with target.open("xb") as copy:
             for start in range(0, found.st_size, _PIECE):
                 copy.write(file.read(min(_PIECE, found.st_size - start)))

@@ -98,7 +98,7 @@ class SqliteJournal:
         self._unusable: set[int] = set()  # which of these are marked so in the file
         self._unkept: dict[int, Row] = {}  # what the disk refused
         self._next_key = 1
-        self._failure: str | None = "it is not open yet"  # of the last write
+        self._failure: str | None = "the journal is not open yet"  # of the last write
         self._shortage: str | None = None  # of room, when last looked at
         self._commits: Batcher[Statement, None] = Batcher(self._commit, limit=KEPT_AT_ONCE)
         self._database: sqlite3.Connection
@@ -204,7 +204,9 @@ class SqliteJournal:
     def trouble(self) -> str | None:
         """Why a reply that comes now might not be kept; None: it would be."""
         if self._unkept:
-            return f"the disk refused replies, which memory holds: {len(self._unkept)} ({self._failure})"
+            return (
+                f"the disk rejected replies, which are held in memory: {len(self._unkept)} ({self._failure})"
+            )
         return self._shortage or self._failure
 
     @property
@@ -286,18 +288,18 @@ class SqliteJournal:
         except (sqlite3.Error, OSError) as why:
             directory = self._path.parent
             if directory.is_dir() and (lack := shortage(directory)) is not None:
-                raise JournalFull(f"the journal can't be opened ({why}): {lack}. Make room") from None
+                raise JournalFull(f"can't open the journal ({why}): {lack}. Free some space") from None
             raise JournalDamaged(
-                f"{self._path}: the journal can't be used ({why}). It may hold tokens that exist nowhere else: check"
-                " the disk and the permissions; if the file is damaged, move it aside and keep it"
+                f"{self._path}: can't use the journal ({why}). Check the disk and the permissions. If the file is damaged,"
+                " move it aside and keep it: it may hold the only copy of a token"
             ) from None
 
     def _check(self) -> None:
-        """Look before anything is written: SQLite would mend, or begin anew, over what may hold tokens."""
+        """Check the files before anything is written: SQLite would repair or replace a file that may hold tokens."""
         if not self._path.exists() or not self._path.stat().st_size:
             if self._wal.exists() and self._wal.stat().st_size:
                 raise sqlite3.DatabaseError(
-                    f"{self._wal.name} holds entries, but the file that it belongs to is gone"
+                    f"{self._wal.name} holds entries, but the journal file that it belongs to is missing"
                 )
             self._path.touch(mode=0o600)
             return

@@ -42,11 +42,11 @@ def entry_of(row: Row, ring: KeyRing, *, unbound: bool) -> Entry:
     try:
         bound, spent_field, reply = _unpacked(packed, asked_at=datetime.fromisoformat(asked_at))
     except (ValueError, TypeError):
-        raise DecryptionError("it doesn't hold a reply that this version can read") from None
+        raise DecryptionError("it holds a reply that this version can't read") from None
     if bound is None and not unbound:
         raise DecryptionError(
-            "an earlier version sealed it, so a change of its row would not show. If nobody else could write to the"
-            " file, accept it with --old-entries"
+            "an earlier version sealed it, which does not detect a changed row. If no other user could write to the file,"
+            " accept it with --old-entries"
         )
     if bound not in (None, _digest(token, provider, claim, spent, asked_at)):
         raise DecryptionError("its row was altered")
@@ -108,7 +108,7 @@ def _unpacked(packed: str, *, asked_at: datetime) -> tuple[str | None, str, Repl
         status, content_type, retry_after, whole, body = json.loads(packed)
         bound, spent_field, location = None, "refresh_token", None
     if asked_at.tzinfo is None:
-        raise ValueError("the time of asking has no zone")
+        raise ValueError("the time of its request has no zone")
     reply = Reply(
         status=status,
         content_type=content_type,

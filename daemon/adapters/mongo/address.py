@@ -32,8 +32,8 @@ class Address:
     def refusal(self) -> str:
         """What to say when MongoDB refuses the login."""
         if self.login is None:
-            return f"MongoDB at {self} requires a login, and the URI names none"
-        return f"MongoDB at {self} refuses the login {self.login} (authSource {self.auth_source})"
+            return f"MongoDB at {self} requires credentials, and the URI has none"
+        return f"MongoDB at {self} rejected the credentials of {self.login} (authSource {self.auth_source})"
 
 
 def address_of(uri: str) -> Address:

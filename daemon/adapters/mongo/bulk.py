@@ -113,5 +113,5 @@ def _why(error: Mapping[str, object]) -> str:
     """In words that hold no value of the document. Of a unique index its name, since an operator must drop it."""
     code, index = error.get("code"), _INDEX.search(str(error.get("errmsg")))
     if code == _DUPLICATE and index:
-        return f"the unique index {index[1]!r} holds these values for another token already"
+        return f"the unique index {index[1]!r} already holds these values for another token"
     return f"code {code}"

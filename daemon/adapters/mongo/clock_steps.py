@@ -37,7 +37,7 @@ class ClockSteps:
             return None
         return (
             f"MongoDB's clock jumped by {self._size.total_seconds():+.0f} s, and this machine's is"
-            f" {skew.total_seconds():+.0f} s off it: nothing is claimed until they agree, for 15 minutes at most"
+            f" {skew.total_seconds():+.0f} s off it. No token is claimed until they agree, for at most 15 minutes"
         )
 
     def _look(self) -> None:

@@ -100,7 +100,7 @@ class Mongo:
         except (PyMongoError, ValueError) as why:  # PyMongo quotes what it could not read: maybe a password
             raise StoreUriInvalid(masked(_QUOTED.sub('"..."', str(why)), (self._uri,))) from None
         except OSError as why:
-            raise StoreUriInvalid(f"a file that the URI names can't be read: {masked(str(why))}") from None
+            raise StoreUriInvalid(f"can't read a file that the URI names: {masked(str(why))}") from None
         own = CodecOptions[dict[str, object]](
             tz_aware=True,
             datetime_conversion=DatetimeConversion.DATETIME_AUTO,
@@ -131,7 +131,7 @@ class Mongo:
         if isinstance(told, datetime):
             self.clock.set_store_time(told.replace(tzinfo=UTC), asked=asked, answered=self.clock.boot())
         if not said.get("isWritablePrimary"):
-            raise self._lost("MongoDB has no writable primary now")
+            raise self._lost("MongoDB currently has no writable primary")
         return said
 
     async def prepare(self) -> bool:
@@ -194,7 +194,7 @@ class Mongo:
         if isinstance(error, ConfigurationError):
             return self._lost(f"MongoDB can't be reached with this URI: {text}")
         kind = _HUMP.sub(" ", type(error).__name__).lower()  # in words: a long name would be masked
-        return self._lost(f"MongoDB did not answer as guarded: {kind}: {text}")
+        return self._lost(f"MongoDB operation failed: {kind}: {text}")
 
     def _lost(self, message: str) -> StoreLost:
         self._told(up=False, message=message)
@@ -214,7 +214,11 @@ def _refusal(error: OperationFailure) -> str:
     """Why MongoDB refuses a command, in words that hold no value of it."""
     if error.code == _NO_RIGHT:
         command = _COMMAND.search(str(error))
-        return f"this login may not {command[1]} on {command[2]}" if command else "this login lacks a right"
+        return (
+            f"the user lacks the privilege for {command[1]} on {command[2]}"
+            if command
+            else "the user lacks a privilege"
+        )
     name = (error.details or {}).get("codeName")
     return f"MongoDB refuses it: {name if isinstance(name, str) else error.code}"
 

@@ -11,7 +11,7 @@ from daemon.adapters.mongo.token_document import CLAIMED_FIELDS
 LONGEST_ID = 700  # characters: a provider's name, a colon, and an account of 512 bytes
 LARGEST_CLAIMED = 64 * 1024  # bytes of all that a claim reads
 LONGEST_TEXT = 1200  # bytes: 300 characters
-TOO_LONG = "(too long to be read)"
+TOO_LONG = "(too long to read)"
 
 Expression = Mapping[str, object]
 

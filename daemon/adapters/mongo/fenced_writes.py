@@ -137,7 +137,7 @@ class MongoRecords:
         """One of `writes` can't be encoded, and spoils no other's."""
         spoilt = {place: why for place, write in enumerate(writes) if (why := _unwritable(write)) is not None}
         if not spoilt:
-            raise Unusable("MongoDB's driver refuses the result, and does not say which")
+            raise Unusable("MongoDB's driver rejects a result without naming it")
         others = await self._commit([write for place, write in enumerate(writes) if place not in spoilt])
         left = iter(others)
         return [spoilt[place] if place in spoilt else next(left) for place in range(len(writes))]
@@ -151,7 +151,9 @@ class MongoRecords:
                 if not pending:
                     break
                 outcomes |= await self._resolve_once(pending)
-            lost = StoreLost("the document keeps changing, or a majority does not confirm; kept for a replay")
+            lost = StoreLost(
+                "the document keeps changing, or a majority does not confirm the write; the reply is kept for a replay"
+            )
         except StoreLost as why:
             lost = why
         return [outcomes.get(place, lost) for place in range(len(writes))]
@@ -170,9 +172,9 @@ class MongoRecords:
             try:
                 outcome = self._outcome(documents.get(write.claim.token.id), write)
             except DecryptionError as why:
-                outcome = Unusable(f"what is stored now can't be compared: {why}")
+                outcome = Unusable(f"the stored document can't be compared: {why}")
             except Exception as why:  # noqa: BLE001  one document must not stop the others
-                outcome = Unusable(f"what is stored now can't be compared: {type(why).__name__}")
+                outcome = Unusable(f"the stored document can't be compared: {type(why).__name__}")
             if isinstance(outcome, UpdateOne):
                 swaps[place] = outcome
             else:
@@ -191,7 +193,7 @@ class MongoRecords:
                 raise self._mongo.lost(error) from None
             places = list(swaps)
             return {
-                places[index]: Unusable(f"MongoDB refuses the result: {why}")
+                places[index]: Unusable(f"MongoDB rejects the result: {why}")
                 for index, why in refused.items()
             }
         if result.matched_count < len(swaps):
@@ -203,7 +205,7 @@ class MongoRecords:
         if document is None:
             return Recorded.SUPERSEDED
         if document["large"]:
-            return Unusable("what is stored now is too large to be compared")
+            return Unusable("the stored document is too large to compare")
         if self._is_stored(document, write):
             return Recorded.STORED
         if self._holds(document, write, write.claim.spent_field, write.presented) and (
@@ -253,7 +255,7 @@ def _unwritable(write: _Write) -> Unusable | None:
     try:
         bson.encode(write.written.fields)
     except (BSONError, OverflowError, ValueError) as why:
-        return Unusable(f"MongoDB can't hold the result: {type(why).__name__}")
+        return Unusable(f"MongoDB can't store the result: {type(why).__name__}")
     return None
 
 

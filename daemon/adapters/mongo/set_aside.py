@@ -30,9 +30,9 @@ NAMELESS_SHARE = 100  # ... and at most so small a part of the time
 NAMELESS_AT_ONCE = 100
 NAMELESS_LIMIT = timedelta(seconds=2)
 
-TOO_LARGE = "the fields that a claim reads are larger than 64 KB together"
+TOO_LARGE = "the fields that a claim reads exceed 64 KB in total"
 NOT_CONFIGURED = "no client is configured for this provider"
-NO_NAME = "_id is not a text of at most 700 characters"
+NO_NAME = "_id is not a string of at most 700 characters"
 
 ANY = {"$gte": MinKey()}  # named, so that MongoDB uses the index of what is due
 
@@ -99,7 +99,9 @@ class MongoSetAside:
     def refused(self, whys: Mapping[str, str], provider: str) -> list[SetAside]:
         """MongoDB did not let these be claimed."""
         return [
-            self._in_quarantine(token=name, provider=provider, message=f"MongoDB refuses to change it: {why}")
+            self._in_quarantine(
+                token=name, provider=provider, message=f"MongoDB rejects changes to it: {why}"
+            )
             for name, why in whys.items()
         ]
 

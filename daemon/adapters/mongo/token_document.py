@@ -90,7 +90,7 @@ def token_of(document: Document, keyring: KeyRing) -> Token:
     try:
         matches = token_id(provider, account) == name
     except ValueError:
-        raise InvalidDocument("provider or account is not as it must be") from None
+        raise InvalidDocument("provider or account is invalid") from None
     if not matches:
         raise InvalidDocument("_id is not '<provider>:<account>' of this document")
     sealed = _optional(document, "refresh_token", str)
@@ -126,9 +126,7 @@ def allowed_token(document: Document, keyring: KeyRing, provider: Provider) -> T
     token = token_of(document, keyring)
     if not provider.definition.allows(token.grant):
         named = token.grant if token.grant in set(Grant) else "another grant"
-        raise InvalidDocument(
-            f"grant: it names {named}, and the configuration of {provider.name} does not allow that"
-        )
+        raise InvalidDocument(f"grant is {named}, which the configuration of {provider.name} does not allow")
     return token
 
 
@@ -285,7 +283,7 @@ def _as_stored(at: datetime) -> datetime:
 def _vars(document: Document) -> dict[str, str]:
     stored = document.get("vars") or {}
     if not isinstance(stored, Mapping) or not all(_is(value, str) for value in stored.values()):
-        raise InvalidDocument("vars is not an object of texts")
+        raise InvalidDocument("vars is not an object of strings")
     return {str(name): value for name, value in stored.items()}
 
 

@@ -64,9 +64,9 @@ _TRUSTED = frozenset(
 )  # our own texts in the line of every token
 _TOKEN_LIMIT = 1_000  # an `_id` that another writer made can be of any length
 _DO = {
-    "token.stuck": "a new consent brings it back; if nobody needs it any more, remove it",
-    "lane.failed": "a bug, or a document that it can't cope with: keep the internal.error line and report it",
-    "internal.error": "a bug of refreshd: report it with this line; a restart is safe",
+    "token.stuck": "let the owner consent again, or remove the token if you no longer need it",
+    "lane.failed": "report a bug with the internal.error line; a document that refreshd can't process is another cause",
+    "internal.error": "report a bug of refreshd with this line; a restart is safe",
 }
 
 

@@ -265,7 +265,7 @@ class Metrics(Collector):
         every = self._tallies.items()
         yield counter(
             "refreshes",
-            "Refreshes, by how they ended.",
+            "Refreshes, by outcome.",
             ["provider", "outcome"],
             {(name, outcome): n for name, tally in every for outcome, n in tally.outcomes.items()},
         )
@@ -277,77 +277,79 @@ class Metrics(Collector):
         )
         yield counter(
             "narrow_renewals",
-            "Renewals stored with less than a fifth of their window left, the late ones included.",
+            "Renewals stored with less than a fifth of their window left, including the late ones.",
             ["provider"],
             {(name,): tally.narrow for name, tally in every},
         )
         yield counter(
             "throttled",
-            "Answers by which the provider asked to be asked less.",
+            "Responses in which the provider asked to slow down (HTTP 429 or equivalent).",
             ["provider"],
             {(name,): tally.throttled for name, tally in every},
         )
         yield counter(
             "in_doubt",
-            "Requests that brought no reply but may have been processed.",
+            "Requests without a usable reply that the provider may have processed.",
             ["provider"],
             {(name,): tally.in_doubt for name, tally in every},
         )
         yield histogram(
             "refresh_duration_seconds",
-            "Time that the provider took to answer.",
+            "Response time of the provider.",
             {name: tally.duration for name, tally in every},
         )
         yield histogram(
             "refresh_lead_seconds",
-            "Time left to the old token when the new one was stored.",
+            "Remaining lifetime of the old token when the new one was stored.",
             {name: tally.lead for name, tally in every},
         )
         yield counter(
             "lane_failures",
-            "Passes over a provider's tokens that ended with an unexpected error.",
+            "Passes over a provider's tokens that failed with an unexpected error.",
             ["provider"],
             {(name,): tally.passes_failed for name, tally in every},
         )
         yield counter(
             "internal_errors",
-            "Bugs of refreshd that it has met, by where.",
+            "Internal errors (bugs of refreshd), by place in the code.",
             ["where"],
             {(k,): n for k, n in self._internal_errors.items()},
         )
         yield counter(
-            "sweeps", "Sweeps, by how they ended.", ["outcome"], {(k,): n for k, n in self._sweeps.items()}
+            "sweeps", "Sweeps, by outcome.", ["outcome"], {(k,): n for k, n in self._sweeps.items()}
         )
         yield counter(
             "journal_replayed",
-            "Journal entries replayed, by what became of them.",
+            "Journal entries replayed, by result.",
             ["result"],
             {(k,): n for k, n in self._replayed.items()},
         )
 
     def _stands(self) -> Iterator[Metric]:
         """How this process stands now."""
-        yield InfoMetricFamily("refreshd_build", "The version that runs.", value={"version": self._version})
-        yield gauge("store_up", "1 while MongoDB answers and takes writes.", self._store_up)
-        yield gauge("journal_entries", "Replies kept that MongoDB has not confirmed.", self._journal_entries)
+        yield InfoMetricFamily("refreshd_build", "The running version.", value={"version": self._version})
+        yield gauge("store_up", "1 while MongoDB answers and accepts writes.", self._store_up)
+        yield gauge(
+            "journal_entries", "Replies in the journal that MongoDB has not confirmed.", self._journal_entries
+        )
         yield gauges(
             "journal_bytes",
-            "Size of the replies in the journal, by what keeps them there.",
+            "Size of the replies in the journal, by state.",
             ["state"],
             {(state,): self._journal_bytes.get(state, 0) for state in JOURNAL_STATES},
         )
         last = self._last_sweep_success  # 0 where there was none: an alert on its age must fire then, too
         yield gauge(
             "last_sweep_success_timestamp_seconds",
-            "When a sweep last succeeded.",
+            "Time of the last successful sweep, 0 before the first.",
             last.timestamp() if last else 0,
         )
         if self._clock_skew is not None:
             skew = self._clock_skew.total_seconds()
-            yield gauge("clock_skew_seconds", "How far the local clock and MongoDB's are apart.", skew)
+            yield gauge("clock_skew_seconds", "Local clock minus MongoDB's clock.", skew)
         yield gauges(
             "in_flight",
-            "Requests under way.",
+            "Requests in flight.",
             ["provider"],
             {(name,): tally.in_flight for name, tally in self._tallies.items()},
         )
@@ -357,12 +359,12 @@ class Metrics(Collector):
         known = self._statistics
         yield gauge(
             "counted_timestamp_seconds",
-            "When the last count of the whole store was begun.",
+            "Start of the last count of the whole store, 0 before the first.",
             known.at.timestamp() if known else 0,
         )
         yield gauge(
             "count_duration_seconds",
-            "How much of MongoDB's time the last count took.",
+            "Time that MongoDB spent on the last count.",
             known.took.total_seconds() if known else 0,
         )
 
@@ -374,7 +376,7 @@ class Metrics(Collector):
         every = {(name, reason) for name in self._tallies for reason in PAUSE_REASONS}
         return gauges(
             "provider_paused",
-            "1 for the reason why a provider is paused.",
+            "1 for the reason that a provider is paused for.",
             ["provider", "reason"],
             {key: key in held for key in sorted(every | held)},
         )

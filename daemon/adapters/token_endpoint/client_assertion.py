@@ -64,11 +64,11 @@ def signing_key(pem: Secret) -> SigningKey:
     try:
         key = load_pem_private_key(pem.reveal().encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise KeyUnusable("is no private key in PEM form without a passphrase") from None
+        raise KeyUnusable("is not a private key in PEM format without a passphrase") from None
     fingerprint = sha256(pem.reveal().strip().encode()).hexdigest()[:16]
     match key:
         case rsa.RSAPrivateKey() if key.key_size < LEAST_RSA_BITS:
-            raise KeyUnusable(f"is a weak RSA key: it has less than {LEAST_RSA_BITS} bits")
+            raise KeyUnusable(f"is a weak RSA key: it has fewer than {LEAST_RSA_BITS} bits")
         case rsa.RSAPrivateKey():
             return SigningKey(algorithm="RS256", sign=lambda data: _rs256(key, data), fingerprint=fingerprint)
         case ec.EllipticCurvePrivateKey() if isinstance(key.curve, ec.SECP256R1):
@@ -76,7 +76,7 @@ def signing_key(pem: Secret) -> SigningKey:
         case ed25519.Ed25519PrivateKey():
             return SigningKey(algorithm="EdDSA", sign=key.sign, fingerprint=fingerprint)
         case _:
-            raise KeyUnusable("is a key of another kind than RSA, P-256 and Ed25519")
+            raise KeyUnusable("is not an RSA, P-256 or Ed25519 key")
 
 
 def _rs256(key: rsa.RSAPrivateKey, data: bytes) -> bytes:

@@ -51,15 +51,19 @@ class _Told(TypedDict):
 
 
 _TOO_LATE = _Told(
-    code="too_late", message="the claim ran out before the connection was up; nothing was sent", ours=True
+    code="too_late",
+    message="the claim expired before the connection was established; nothing was sent",
+    ours=True,
 )
 _NOT_KEPT = _Told(
     code="not_kept",
-    message="the journal can't be written, so the answer could not be kept; nothing was sent",
+    message="journal not writable, so the response could not be kept; nothing was sent",
     ours=True,
 )
 _NOT_HTTPS = _Told(
-    code="not_https", message="the token URL is not https; plain http is for this machine alone", ours=False
+    code="not_https",
+    message="the token URL is not https; plain http is allowed for this machine only",
+    ours=False,
 )
 
 

@@ -42,7 +42,7 @@ def message_of(request: Request, url: URL) -> bytes:
     lines = [f"{request.method} {target} HTTP/1.1", f"Host: {url.host_port_subcomponent}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if " " in target or not "".join(lines).isprintable():
-        raise ValueError("a line end or the like in the head of a request")
+        raise ValueError("a line break or control character in the head of a request")
     return "\r\n".join((*lines, "", "")).encode() + request.body
 
 
@@ -82,7 +82,7 @@ class Exchange:
         """
         line, response = self._line, self._response
         if line is None or response is None:
-            raise RuntimeError("nothing was asked")
+            raise RuntimeError("no request was sent")
         await response.settled.wait()
         while not response.ended:
             known = len(response.body)

@@ -59,7 +59,7 @@ def _set(table: dict[str, Any], place: Place, text: str) -> None:
     for step in place[:-1]:
         table = table.setdefault(step, {})
         if not isinstance(table, dict):
-            raise InvalidValue("a part of it is set as a value by another variable", "Unset one of the two.")
+            raise InvalidValue("another variable sets a part of it as a value", "Unset one of the two.")
     if place[-1] in table:
         raise InvalidValue("another variable sets the same key", "Unset one of the two.")
     table[place[-1]] = text

@@ -21,7 +21,7 @@ def find_exposed_secrets(document: Document, token_urls: Mapping[str, object], f
         for place in _inline(layer, token_urls):
             findings.add(
                 place,
-                f"a secret stands in {file}, which every local user can read",
+                f"it is a secret, and every local user can read {file}",
                 f'chmod o-rwx {file}, or refer to the secret: {{ env = "NAME" }}, {{ file = "PATH" }}.',
             )
 

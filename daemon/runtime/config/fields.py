@@ -71,7 +71,7 @@ def flag(value: object) -> bool:
 
 def text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise InvalidValue("must be a text that is not empty", "Write it in quotes.")
+        raise InvalidValue("must be a non-empty string", "Write it in quotes.")
     return value
 
 
@@ -82,7 +82,9 @@ def whole(least: int, most: int) -> Callable[[object], int]:
         digits = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10
         number = int(value) if digits and isinstance(value, str) else value
         if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
-            raise InvalidValue(f"must be a whole number from {least} to {most}", "Write such a number.")
+            raise InvalidValue(
+                f"must be a whole number from {least} to {most}", "Write a number in this range."
+            )
         return number
 
     return read
@@ -97,7 +99,7 @@ def one_of(kind: type[Choice], *, later: Iterable[str] = ()) -> Callable[[object
             if value == name:
                 raise InvalidValue(f"{name} is not supported yet", f"Use one of: {names}.")
         if not isinstance(value, str) or value not in set(kind):
-            raise InvalidValue("is none of the possible words", f"Use one of: {names}.")
+            raise InvalidValue("is not one of the possible values", f"Use one of: {names}.")
         return kind(value)
 
     return read
@@ -121,7 +123,7 @@ def day(value: object) -> date:
 
 def _above_zero(span: timedelta) -> timedelta:
     if not span:
-        raise InvalidValue("must be more than nothing", "Write a longer one.")
+        raise InvalidValue("must be greater than zero", "Write a longer one.")
     return span
 
 
@@ -183,7 +185,7 @@ def _sentences(error: ErrorDetails, path: Place, kind: type) -> tuple[str, str]:
         case "list_type" | "tuple_type" | "set_type" | "frozen_set_type":
             return "must be a list", 'Write it in brackets: ["one", "two"].'
         case _:
-            return "must be a table", "Write it as a section of its own, or in braces: { key = value }."
+            return "must be a table", "Write it as its own section, or in braces: { key = value }."
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

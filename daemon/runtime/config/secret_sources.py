@@ -57,7 +57,9 @@ def secret(value: object, info: Context) -> Secret:
 def bearer_token(value: object, info: Context) -> Secret:
     token = secret(value, info)
     if not _BEARER.fullmatch(token.reveal()):
-        raise InvalidValue("holds blanks or characters outside ASCII", "Use letters, digits and signs only.")
+        raise InvalidValue(
+            "contains spaces or characters outside ASCII", "Use only ASCII letters, digits and punctuation."
+        )
     return token
 
 
@@ -88,11 +90,11 @@ def store_uri(value: object, info: Context) -> Secret | Literal["embedded"]:
     scheme, _, rest = uri.partition("://")
     if scheme not in ("mongodb", "mongodb+srv"):
         raise InvalidValue(
-            "is no MongoDB URI", 'Write "mongodb://HOST/", "mongodb+srv://HOST/" or "embedded".'
+            "is not a MongoDB URI", 'Write "mongodb://HOST/", "mongodb+srv://HOST/" or "embedded".'
         )
     authority = re.split(r"[/?]", rest, maxsplit=1)[0]
     if authority.count("@") > 1 or any(char.isspace() for char in uri):
-        raise InvalidValue("holds a reserved character", "Percent-encode the user's name and the password.")
+        raise InvalidValue("contains a reserved character", "Percent-encode the user name and the password.")
     if not authority.rpartition("@")[2]:
         raise InvalidValue("names no host", 'Write it like "mongodb://HOST:27017/".')
     try:
@@ -133,9 +135,9 @@ def _fetched(value: object, place: SecretContext) -> str:
         case {"credential": str(name), **rest} if not rest:
             found = _from_credential(name, place)
         case {"create": _}:
-            raise InvalidValue("only a key can be created", "Remove create.")
+            raise InvalidValue("create is allowed for keys only", "Remove create.")
         case _:
-            raise InvalidValue("is not a secret in any known form", _FORMS)
+            raise InvalidValue("is not a secret in a supported form", _FORMS)
     if not found.strip():
         raise InvalidValue("is empty", _FORMS)
     return found
@@ -146,11 +148,11 @@ def _from_environment(name: str, place: SecretContext) -> str:
         raise InvalidValue("env must be the name of an environment variable", 'Write { env = "NAME" }.')
     if name not in place.variables:
         raise InvalidValue(
-            f"the environment variable {name} is not set", "Set it, or give the secret another way."
+            f"the environment variable {name} is not set", "Set it, or supply the secret in another way."
         )
     if name in place.exposed:
         raise InvalidValue(
-            f"{name} comes from an env file that every local user can read", "chmod 600 that file."
+            f"{name} comes from an env file that every local user can read", "Run chmod 600 on that file."
         )
     return _without_line_end(place.variables[name])
 
@@ -159,8 +161,8 @@ def _from_credential(name: str, place: SecretContext) -> str:
     directory = place.variables.get("CREDENTIALS_DIRECTORY")
     if not directory:
         raise InvalidValue(
-            "there are no credentials: $CREDENTIALS_DIRECTORY is not set",
-            "Let systemd start refreshd with LoadCredential=, or give the secret another way.",
+            "systemd has passed no credentials: $CREDENTIALS_DIRECTORY is not set",
+            "Let systemd start refreshd with LoadCredential=, or supply the secret in another way.",
         )
     if "/" in name or name in ("", ".", ".."):
         raise InvalidValue("credential must be a name, not a path", 'Write { credential = "NAME" }.')
@@ -175,18 +177,18 @@ def _from_file(path: Path, place: SecretContext, *, guarded: bool) -> str:
         raise InvalidValue(distrust.what, distrust.do) from None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not a path"
-        raise InvalidValue(f"{path} can't be read: {why}", "Correct the path, or its owner.") from None
+        raise InvalidValue(f"{path} can't be read: {why}", "Correct the path, or the file's owner.") from None
     if guarded and file.everybody:
         raise InvalidValue(f"every local user can read {path}", f"chmod o-rwx {path}")
     if guarded and file.group is not None:
-        what = f"{path} can be read by the group {file.group}, in which other users are"
+        what = f"the group {file.group}, which has other members, can read {path}"
         place.loose.append(
-            Problem(where=str(path), what=what, do=f"chmod g-r {path}, or give it a group of its own.")
+            Problem(where=str(path), what=what, do=f"chmod g-r {path}, or give it its own group.")
         )
     try:
         found = file.data.decode()
     except UnicodeDecodeError:
-        raise InvalidValue(f"{path} is not text", "Keys stand in files as base64 or hex digits.") from None
+        raise InvalidValue(f"{path} is not text", "Store keys in files as base64 or hex digits.") from None
     if len(file.data) > _LARGEST:
         raise InvalidValue(f"{path} is too large for a secret", "Correct the path.")
     return _without_line_end(found)
@@ -204,7 +206,8 @@ def _created(value: Mapping[str, object], place: SecretContext) -> dict[str, obj
         return plain
     if not place.may_create:
         raise InvalidValue(
-            "create is for [demo] only: a key made anew opens no stored token", f"Remove create. {_MAKE_KEY}"
+            "create is for [demo] only: a newly made key can't open stored tokens",
+            f"Remove create. {_MAKE_KEY}",
         )
     name = plain.get("file")
     if isinstance(name, str) and not (place.directory / name).exists():
@@ -212,7 +215,8 @@ def _created(value: Mapping[str, object], place: SecretContext) -> dict[str, obj
             _make_key(place.directory / name)
         except OSError as error:
             raise InvalidValue(
-                f"{place.directory / name} can't be made: {error.strerror}", "Correct it."
+                f"{place.directory / name} can't be created: {error.strerror}",
+                "Correct the path, or the directory's owner and mode.",
             ) from None
     return plain
 

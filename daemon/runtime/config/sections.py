@@ -37,7 +37,7 @@ class LogLevel(StrEnum):
 def _name(allowed: re.Pattern[str]) -> Callable[[object], str]:
     def read(value: object) -> str:
         if not isinstance(value, str) or not allowed.fullmatch(value):
-            raise InvalidValue("is not a name that MongoDB takes", "Use letters, digits, '_' and '-'.")
+            raise InvalidValue("is not a valid MongoDB name", "Use letters, digits, '_' and '-'.")
         return value
 
     return read
@@ -62,7 +62,7 @@ def proxy_url(value: object, info: Context) -> Secret:
             "is not a proxy's URL", 'Write it like "http://proxy.example.com:3128", without a path.'
         )
     if parts.netloc.count("@") > 1:
-        raise InvalidValue("holds a reserved character", "Percent-encode the user's name and the password.")
+        raise InvalidValue("contains a reserved character", "Percent-encode the user name and the password.")
     return url
 
 

@@ -52,7 +52,7 @@ __all__ = [
 SHORTEST_BEARER = 16  # characters, for a server that other machines can reach
 LEASE_MARGIN = timedelta(seconds=20)  # a lease covers two requests, and claiming, keeping and recording
 OUTDATED = (
-    "the embedded MongoDB is for trying refreshd: its version 6.0 has had no security fixes since July 2025"
+    "use the embedded MongoDB only to try refreshd: its version 6.0 has had no security fixes since July 2025"
 )
 _MONGODBS_OWN = frozenset({"admin", "local", "config"})
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1|\[::1\]")
@@ -177,11 +177,11 @@ def _check_demo(demo: DemoSettings | None, store: StoreSettings | None, findings
     if store is not None and not store.embedded and not findings.broken(("store", "uri")):
         findings.add(
             ("demo", "enabled"),
-            f'the demo fills a database of its own only: store.uri is not "{EMBEDDED}"',
+            f'the demo only fills its own database, but store.uri is not "{EMBEDDED}"',
             "Remove [demo].",
         )
     if demo.lifetime < timedelta(seconds=1) and not findings.broken(("demo", "lifetime")):
-        findings.add(("demo", "lifetime"), "is shorter than the sandbox can tell", 'Write at least "1s".')
+        findings.add(("demo", "lifetime"), "is shorter than the sandbox supports", 'Write at least "1s".')
 
 
 def _check_refresh(refresh: RefreshSettings | None, findings: Findings) -> None:
@@ -191,14 +191,14 @@ def _check_refresh(refresh: RefreshSettings | None, findings: Findings) -> None:
     if refresh.lease < least and not findings.broken(("refresh", "lease")):
         findings.add(
             ("refresh", "lease"),
-            f"{told(refresh.lease)} is too short for two requests of {told(refresh.request_timeout)}",
+            f"{told(refresh.lease)} is too short for two requests of up to {told(refresh.request_timeout)} each",
             f'Write at least "{told(least)}", or lower refresh.request_timeout.',
         )
     if refresh.drain <= refresh.request_timeout and not findings.broken(("refresh", "drain")):
         findings.add(
             ("refresh", "drain"),
             f"{told(refresh.drain)} is not longer than refresh.request_timeout",
-            f'Write more than "{told(refresh.request_timeout)}", so that every request can end.',
+            f'Write more than "{told(refresh.request_timeout)}", so that every request in flight can finish.',
         )
 
 
@@ -208,7 +208,7 @@ def _check_keys(keys: KeySettings | None, findings: Findings) -> None:
     if keys.active not in keys.ring:
         known = ", ".join(keys.ring)
         do = f"Write one of: {known}." if known else "Add it to [keys.ring]."
-        findings.add(("keys", "active"), "is the id of no key on the ring", do)
+        findings.add(("keys", "active"), "is not the id of a key on the ring", do)
 
 
 def _check_server(server: ServerSettings | None, findings: Findings) -> None:
@@ -219,7 +219,7 @@ def _check_server(server: ServerSettings | None, findings: Findings) -> None:
     if server.bearer_token is None:
         findings.add(
             ("server", "bearer_token"),
-            "is required, since server.host is not a loopback address",
+            "is required because server.host is not a loopback address",
             'Add it, like bearer_token = { env = "NAME" }, or set host to "127.0.0.1".',
         )
     elif len(server.bearer_token.reveal()) < SHORTEST_BEARER:

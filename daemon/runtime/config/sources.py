@@ -27,7 +27,7 @@ from daemon.runtime.config.providers.shipped_tables import shipped_tables
 SYSTEM_CONFIG = Path("/etc/refreshd/config.toml")
 LOCAL_CONFIG = Path("config.toml")
 _NO_FILE = (
-    "Name another with --config or $REFRESHD_CONFIG (config.example.toml is a start), or set all in the environment,"
+    "Specify a file with --config or $REFRESHD_CONFIG (start from config.example.toml), or set everything in the environment,"
     " like REFRESHD_STORE__URI."
 )
 _POSITION = re.compile(r"\s*\(at line (\d+), column \d+\)")
@@ -138,7 +138,7 @@ def _laid_over_each_other(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_toml(file: Path, otherwise: str) -> dict[str, Any]:
-    """What `file` holds. Raises SettingsInvalid; `otherwise` is what to do where there is no such file."""
+    """What `file` holds. Raises SettingsInvalid; `otherwise` is what to do where the file does not exist."""
     content = _content(file, otherwise)
     try:
         return tomllib.loads(content)
@@ -146,7 +146,7 @@ def read_toml(file: Path, otherwise: str) -> dict[str, Any]:
         position = _POSITION.search(str(error))
         line = int(position[1]) if position else content.count("\n") + 1
         raise _invalid(
-            f"{file}: line {line}", "this is not TOML", "Look for a missing quote, bracket or '='."
+            f"{file}: line {line}", "the file is not valid TOML", "Look for a missing quote, bracket or '='."
         ) from None
 
 
@@ -156,7 +156,7 @@ def _env_file(file: Path) -> dict[str, str]:
     for binding in parse_stream(io.StringIO(_content(file, "Correct the path after --env-file."))):
         if binding.error or (binding.key is not None and binding.value is None):
             line = f"{file}: line {binding.original.line}"
-            problems.append(Problem(where=line, what="this is not NAME=value", do="Correct the line."))
+            problems.append(Problem(where=line, what="the line is not NAME=value", do="Correct the line."))
         elif binding.key is not None:
             found[binding.key] = binding.value or ""
     if problems:
@@ -170,12 +170,12 @@ def _content(file: Path, otherwise: str) -> str:
     except Untrusted as distrust:
         raise _invalid(str(file), distrust.what, distrust.do) from None
     except FileNotFoundError:
-        raise _invalid(str(file), "there is no such file", otherwise) from None
+        raise _invalid(str(file), "the file does not exist", otherwise) from None
     except OSError as error:
         why = f"it can't be read: {error.strerror}"
         raise _invalid(str(file), why, "Correct the path, or the file's owner and mode.") from None
     except UnicodeDecodeError:
-        raise _invalid(str(file), "it is not text in UTF-8", "Save it as UTF-8.") from None
+        raise _invalid(str(file), "it is not UTF-8 text", "Save it as UTF-8.") from None
 
 
 def _invalid(where: str, what: str, do: str) -> SettingsInvalid:

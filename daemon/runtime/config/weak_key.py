@@ -29,13 +29,13 @@ def weakness(key: bytes) -> str | None:
     if key in _PUBLISHED:
         return "it is published as an example"
     if len(set(key)) <= 8:
-        return "nearly all its bytes are equal"
+        return "nearly all of its bytes are equal"
     if _counts(key):
-        return "its bytes are counted off"
+        return "its bytes count up or down"
     if _repeats(key):
         return "it repeats itself"
     if _is_text(key):
-        return "it is a text, and not random bytes"
+        return "it is text, not random bytes"
     return None
 
 

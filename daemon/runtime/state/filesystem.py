@@ -71,11 +71,11 @@ def is_remote(filesystem: str) -> bool:
 def caution(filesystem: str) -> str | None:
     """What is to be feared for files there; None: nothing that we know of."""
     if filesystem in _MEMORY:
-        return "it is in memory, and gone when this machine restarts"
+        return "it is in memory and is lost when this machine restarts"
     if filesystem in _LAYERS:
-        return "it is a container's own layer, and gone with the container"
+        return "it is in a container's own layer and is lost with the container"
     if filesystem in _HANDED_IN:
-        return "it belongs to the host, which may not write when we ask it to"
+        return "it belongs to the host, which may delay writes that refreshd asks for"
     return None
 
 

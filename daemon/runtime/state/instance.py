@@ -67,7 +67,7 @@ def take(directory: Path, *, mountinfo: Path = MOUNTINFO) -> Instance:
         raise StateUnusable(f"state.dir: {why}") from None
     except OSError as why:
         raise StateUnusable(
-            f"state.dir {directory}: {why.strerror or why}. Make it a directory that this user may write to, and that"
+            f"state.dir {directory}: {why.strerror or why}. Make it a directory that this user can write to and that"
             " has room"
         ) from None
 
@@ -83,8 +83,8 @@ def _hold(identity: Path) -> None:
     except BlockingIOError:
         os.close(descriptor)
         raise StateHeld(
-            f"state.dir {identity.parent} is in use by another process, though its lock file is gone: stop that one,"
-            " or give this one a state.dir of its own"
+            f"state.dir {identity.parent} is in use by another process, although its lock file is missing: stop that process,"
+            " or give this one its own state.dir"
         ) from None
 
 
@@ -112,8 +112,8 @@ def held(path: Path) -> int:
         holder = os.read(descriptor, 32).decode(errors="replace").strip()
         os.close(descriptor)
         raise StateHeld(
-            f"state.dir {path.parent} is in use by process {holder or 'unknown'}: stop that one, or give this one a"
-            " state.dir of its own"
+            f"state.dir {path.parent} is in use by process {holder or 'unknown'}: stop it, or give this process its own"
+            " state.dir"
         ) from None
     return descriptor
 

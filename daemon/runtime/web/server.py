@@ -153,9 +153,9 @@ class HealthServer:
     async def _handle(self, request: BaseRequest) -> web.StreamResponse:
         answer = self._answers.get(request.path)
         if answer is None:
-            response = _said(404, "There is nothing here.")
+            response = _said(404, "There is no page at this path.")
         elif request.method not in {"GET", "HEAD"}:
-            response = _said(405, "Nothing can be changed here.", Allow="GET, HEAD")
+            response = _said(405, "This server is read-only: use GET or HEAD.", Allow="GET, HEAD")
         else:
             refusal = self._refusal(request)
             probe = request.path in PROBES
@@ -171,7 +171,7 @@ class HealthServer:
             return await answer(request, trusted)
         except Exception as error:  # noqa: BLE001  a stranger sees nothing of it, the operator all
             self._failed("http", error)
-            return _said(500, "refreshd met a bug while it answered. Its log says which.")
+            return _said(500, "A bug in refreshd prevented an answer. See internal.error in its log.")
 
     def _refusal(self, request: BaseRequest) -> web.Response | None:
         """Why this request may not see everything; None: it may."""
@@ -187,7 +187,7 @@ class HealthServer:
         if _is_loopback(self._host) and not _is_loopback(_host_name(request.headers.get("Host", self._host))):
             return _said(
                 421,
-                "This server answers to localhost only. Behind a proxy, set server.bearer_token"
+                "This server answers only requests for localhost. Behind a proxy, set server.bearer_token"
                 " or let the proxy send 'Host: localhost'.",
             )
         return None
@@ -242,7 +242,7 @@ class HealthServer:
             why = f"unknown: the checks took longer than {self._check_timeout:g} s"
         except Exception as error:  # noqa: BLE001  a broken check is a failed one
             self._failed("http", error)
-            why = f"unknown: the checks ended with {type(error).__name__}"
+            why = f"unknown: the checks failed with {type(error).__name__}"
         return dict.fromkeys(CHECKS, (False, why))
 
 

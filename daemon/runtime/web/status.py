@@ -144,7 +144,7 @@ class DaemonStatus:
         if self.parts is None:
             return False, "starting"
         if (trouble := self.parts.journal.trouble) is not None:
-            return False, f"no provider is asked until a reply could be kept: {trouble}"
+            return False, f"refreshing is suspended until replies can be kept: {trouble}"
         return True, f"{self.parts.journal.count} replies wait for MongoDB"
 
     def _keys(self) -> Check:
@@ -167,13 +167,13 @@ class DaemonStatus:
         age = self.parts.clock.boot() - self._swept
         return (
             age <= MISSED * self._settings.refresh.sweep_every,
-            f"the last good sweep was {age.total_seconds():.0f} s ago",
+            f"the last successful sweep was {age.total_seconds():.0f} s ago",
         )
 
     def _clock(self) -> Check:
         skew = self.parts.clock.skew if self.parts else None
         if skew is None:
-            return False, "MongoDB's clock is not known yet"
+            return False, "MongoDB's clock is not yet known"
         agrees = abs(skew) <= self._settings.store.max_clock_skew
         return agrees, f"this machine's clock is {skew.total_seconds():+.1f} s from MongoDB's"
 
@@ -186,9 +186,9 @@ class DaemonStatus:
         if failing:
             return (
                 False,
-                f"the last {MISSED} passes or more have failed, or one is stuck, for: {', '.join(failing)}",
+                f"lanes that have failed at least {MISSED} times in a row, or are stuck: {', '.join(failing)}",
             )
-        return True, "no provider's passes fail"
+        return True, "no provider's lane is failing"
 
     def _count_age(self) -> timedelta:
         """Time since the last count of the whole store was begun, or since the start."""

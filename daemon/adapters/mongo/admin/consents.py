@@ -62,7 +62,7 @@ class Consents:
             stored = await self._find(token.id, "refresh_token", "revision", "vars", "extra", "meta")
             if stored and token.refresh_token is None and stored.get("refresh_token") is not None:
                 raise Refused(
-                    f"{token.id} holds a refresh token and this response has none, so it was left as it is: let the"
+                    f"{token.id} holds a refresh token and this response has none, so it was not changed: let the"
                     " owner consent again with offline access, or remove the token first"
                 )
             revision = next_revision(stored)
@@ -149,7 +149,7 @@ class Consents:
         except StoreLost:
             pass
         raise StoreLost(
-            f"{lost}. It is not known whether {name} was stored: look with `refreshd show` before you add it again"
+            f"{lost}. Whether {name} was stored is unknown: run `refreshd show` before you add it again"
         ) from None
 
     async def _refuse_second_copy(self, token: Token) -> None:
@@ -160,8 +160,8 @@ class Consents:
         found = await self._mongo.guarded(self._mongo.tokens.find_one(other, {"_id": 1}))
         if found is not None:
             raise Refused(
-                f"{found['_id']} holds this very refresh token: one grant is stored once, or two would spend it. Use"
-                f" that one, or remove it first"
+                f"{found['_id']} already stores this refresh token. Store each grant only once, or two tokens would spend"
+                " it. Use that token, or remove it first"
             )
 
     async def _find(self, name: str, *fields: str) -> Document | None:
@@ -190,4 +190,4 @@ def _laid_over(stored: Document, more: Mapping[str, Mapping[str, object]]) -> Fi
 
 
 def keeps_changing(name: str) -> StoreLost:
-    return StoreLost(f"{name} kept changing while it was to be written: try again")
+    return StoreLost(f"{name} kept changing during the write: try again")

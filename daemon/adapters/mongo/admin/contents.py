@@ -169,9 +169,9 @@ async def _why(mongo: Mongo, row: Document, ring: KeyRing, providers: Mapping[st
     """What is odd about the document; None: on a second look nothing is."""
     name, size = row["_id"], row["size"]
     if isinstance(size, int) and size > ROOMY:
-        return f"it has {size / (1 << 20):.1f} MiB, and with what a renewal adds MongoDB would not take it"
+        return f"it has {size / (1 << 20):.1f} MiB, so MongoDB would reject it with the fields that a renewal adds"
     if not isinstance(name, str):
-        return "its _id is not a text"
+        return "its _id is not a string"
     document = await mongo.tried(mongo.tokens.find_one({"_id": name}, CLAIMED_FIELDS))
     try:
         if document is not None:
@@ -181,7 +181,7 @@ async def _why(mongo: Mongo, row: Document, ring: KeyRing, providers: Mapping[st
     except (InvalidDocument, DecryptionError) as why:
         return str(why)
     except Exception as bug:  # noqa: BLE001  a claim would meet it too, whatever it is
-        return f"it can't be read ({type(bug).__name__})"
+        return f"can't read it ({type(bug).__name__})"
     return None
 
 
@@ -191,7 +191,7 @@ async def _found(mongo: Mongo, pipeline: list[Row]) -> list[Row]:
             return await (await mongo.tokens.aggregate(pipeline, allowDiskUse=True)).to_list()
     except PyMongoError as error:
         if error.timeout:
-            raise TooLong(f"it would take longer than {LIMIT.seconds} s to look through the store") from None
+            raise TooLong(f"scanning the store would take longer than {LIMIT.seconds} s") from None
         if isinstance(error, OperationFailure):
-            raise Refusal(f"MongoDB can't look through the store: {error.code}") from None
+            raise Refusal(f"MongoDB can't scan the store: {error.code}") from None
         raise mongo.lost(error) from None

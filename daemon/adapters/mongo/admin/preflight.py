@@ -10,7 +10,7 @@ from uuid import uuid4
 from daemon.adapters.mongo.connection import DUE_INDEX, Collection, Mongo, Refusal
 
 DEFAULT_DATABASE = "refreshd"
-CHOOSE_DATABASE = 'Say which one in store.database, like database = "refreshd".'
+CHOOSE_DATABASE = 'Set store.database, for example database = "refreshd".'
 
 Privilege = Mapping[str, Mapping[str, object]]  # of a `resource`, its `actions`
 

@@ -163,7 +163,7 @@ class TokenAdmin:
         """
         stored = await self._stored(name, field, "revision")
         if stored.get(field) is None:
-            raise Refused(f"{name} holds no {field.replace('_', ' ')}")
+            raise Refused(f"{name} contains no {field.replace('_', ' ')}")
         opened = self._keyring.open(stored[field], token_id=name, field=field)
         await self._audit.note("reveal", name, stored.get("revision"))
         return opened
@@ -208,7 +208,7 @@ class TokenAdmin:
 
         def paused(stored: Document) -> Fields | None:
             if stored.get("state") == State.NEEDS_REAUTH.value:
-                raise Refused(f"{name} rests already: it needs a new consent")
+                raise Refused(f"{name} is already inactive: it needs a new consent")
             if stored.get("state") == State.PAUSED.value:
                 return None
             return {"state": State.PAUSED.value, "due_at": None}

@@ -37,7 +37,7 @@ def read_known(directory: Path | None, findings: Findings) -> Known:
         name = file.stem
         try:
             _check_name(file)
-            table = laid_over(tables.get(name, {}), read_toml(file, "Correct it, or take it away."))
+            table = laid_over(tables.get(name, {}), read_toml(file, "Correct the file, or remove it."))
             read_definition(name, table, file=str(file))
         except SettingsInvalid as invalid:
             findings.problems.extend(invalid.problems)
@@ -79,7 +79,9 @@ def _files(directory: Path | None, findings: Findings) -> Iterator[Path]:
         return
     except OSError as error:
         why = f"{directory} can't be read: {error.strerror}"
-        findings.add(("definitions", "dir"), why, "Make that directory, or correct the path, owner or mode.")
+        findings.add(
+            ("definitions", "dir"), why, "Create that directory, or correct the path, owner or mode."
+        )
         return
     yield from (file for file in found if file.suffix == ".toml" and not file.name.startswith("."))
 
@@ -87,5 +89,5 @@ def _files(directory: Path | None, findings: Findings) -> Iterator[Path]:
 def _check_name(file: Path) -> None:
     if not PROVIDER_NAME.fullmatch(file.stem):
         do = "Rename it: a to z, 0 to 9, '_' and '-', a letter or digit first, and .toml."
-        problem = Problem(where=str(file), what="its name is not a provider's", do=do)
+        problem = Problem(where=str(file), what="its name is not a valid provider name", do=do)
         raise SettingsInvalid([problem])

@@ -29,8 +29,8 @@ def check_cost(pattern: str, *, longest: int) -> None:
     """Raises InvalidValue if `pattern` takes long on a text of at most `longest` characters."""
     if not is_cheap(pattern) and pattern not in _shipped() and not passes_trial(pattern, longest):
         raise InvalidValue(
-            "takes too long on some texts",
-            "Repeat no group that holds a repetition itself, like (a+)+, and no more than two things beside each other.",
+            "takes too long on some inputs",
+            "Don't repeat a group that contains a repetition, like (a+)+, and use at most two repetitions in sequence.",
         )
 
 

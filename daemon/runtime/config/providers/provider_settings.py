@@ -45,7 +45,8 @@ _HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*(:[1-9][0-9]{0,4})?")
 def allowed_host(value: object) -> str:
     if not _HOST.fullmatch(text(value)):
         raise InvalidValue(
-            "is not a host", 'Write it in small letters like "sso.example.com", with ":8443" if need be.'
+            "is not a host",
+            'Write it in lower case like "sso.example.com", with a port like ":8443" if needed.',
         )
     return text(value)
 
@@ -138,7 +139,7 @@ def overcommitted(providers: Iterable[Provider], concurrency: int) -> str | None
     largest = sorted(shares, key=lambda name: -shares[name])[:3]
     named = ", ".join(f"{name} {shares[name]}" for name in largest)
     return (
-        f"{len(shares)} providers have {total} requests guaranteed together ({named}{', ...' * (len(shares) > 3)}), "
+        f"{len(shares)} providers have guarantees for {total} requests in total ({named}{', ...' * (len(shares) > 3)}), "
         f"more than refresh.concurrency ({concurrency}): up to {total} can be in flight"
     )
 
@@ -203,13 +204,13 @@ def _unlike(like: str, configured: Mapping[str, object], known: Tables) -> tuple
     """Why nothing can be like that, and what to write instead. `like` itself may be a secret in the wrong place."""
     other = configured.get(like)
     if isinstance(other, Mapping) and (base := other.get("like")) in known:
-        return "names a provider that is like another itself", f'Write like = "{base}".'
+        return "is the name of a provider that itself uses like", f'Write like = "{base}".'
     if like in configured:
-        do = "Put its definition in a file of its own, NAME.toml in the directory of [definitions]."
-        return "names a provider that is defined in the configuration", do
+        do = "Put its definition in its own file, NAME.toml in the directory of [definitions]."
+        return "is the name of a provider that the configuration defines", do
     close = get_close_matches(like.lower(), known, n=3)
     do = f"Did you mean {' or '.join(close)}?" if close else "`refreshd providers` lists them."
-    return "names no known definition", do
+    return "is not the name of a known definition", do
 
 
 def _check_is_defined(name: str, table: Mapping[str, Any], known: Tables, findings: Findings) -> None:
@@ -219,7 +220,7 @@ def _check_is_defined(name: str, table: Mapping[str, Any], known: Tables, findin
         return  # that is what is wrong then
     if "token_url" not in table:
         close = get_close_matches(name.lower(), known, n=1)
-        do = 'To define it here, add token_url and client_auth; for another client of a known one, like = "NAME".'
+        do = 'To define it here, add token_url and client_auth. To add another client of a known provider, write like = "NAME".'
         do = f"Did you mean {close[0]}? {do}" if close else do
         findings.add((*place, "token_url"), "is required: no definition of this name is shipped", do)
     elif "client_auth" not in table:
@@ -236,12 +237,16 @@ def _client_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
     if {row.grant, *row.grants} == {Grant.NONE}:
         return  # nothing is ever asked
     if row.client_id is None and row.client_auth is not ClientAuth.SECRET_AS_USER:
-        yield "client_id", "is required", "Add it: the provider gave it to your app."
+        yield "client_id", "is required", "Add it: the provider assigned it to your app."
     if not row.allowed_hosts and not row.domains and _begins_with_a_base(row):
         do = 'Add them, like allowed_hosts = ["sso.example.com"].'
-        yield "allowed_hosts", "are required, since each token says where its server is", do
+        yield "allowed_hosts", "are required because each token specifies its own server", do
     if row.client_auth is ClientAuth.BASIC_PLAIN and ":" in (row.client_id or ""):
-        yield "client_id", "holds a colon, which ends the name in plain Basic", 'Set client_auth = "basic".'
+        yield (
+            "client_id",
+            "contains a colon, which ends the user name in plain Basic",
+            'Set client_auth = "basic".',
+        )
     signs = row.client_auth is ClientAuth.PRIVATE_KEY_JWT
     if row.client_secret is not None and (signs or row.client_auth is ClientAuth.NONE):
         do = f"Remove it, or set client_auth to one of: {', '.join(_SECRETIVE)}."
@@ -250,7 +255,7 @@ def _client_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
         do = 'Add it, like client_secret = { env = "NAME" }; for a public client set client_auth = "none".'
         yield "client_secret", "is required", do
     if row.client_key is None and signs:
-        do = 'Add it, like client_key = { file = "PATH" }: the private key, in PEM form.'
+        do = 'Add it, like client_key = { file = "PATH" }, with the private key in PEM format.'
         yield "client_key", 'is required with client_auth = "private_key_jwt"', do
     for key, value in (("client_key", row.client_key), ("client_key_id", row.client_key_id)):
         if value is not None and not signs:

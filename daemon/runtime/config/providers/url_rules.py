@@ -35,7 +35,7 @@ def safe_pattern(value: object) -> re.Pattern[str]:
     harmful = (shape.format(char) for char in _HARMFUL for shape in shapes)
     if any(found.fullmatch(sample) for sample in (*harmful, ".", "..", ".a")):
         raise InvalidValue(
-            "matches more than harmless characters", "Allow letters, digits and '-', and '.' not in front."
+            "matches unsafe characters", "Allow only letters, digits and '-', and '.' except at the start."
         )
     return pattern(f"{_HARMLESS}(?:{found.pattern})")  # refuses flags for the whole, like "(?i)", too
 
@@ -46,8 +46,8 @@ def url_faults(place: Place, url: str, domains: Sequence[str], bases: Collection
     if base is not None and base[1] in bases and url[base.end() :][:1] in ("", "/"):
         url, domains = _SOMEWHERE + url[base.end() :], ()
     for name in sorted(used_variables(url).intersection(bases)):
-        do = f'Begin the URL with ${{{name}}}, and go on with "/".'
-        yield place, f"has {name}, which is a base, in another place", do
+        do = f'Begin the URL with ${{{name}}}, and continue with "/".'
+        yield place, f"uses {name}, which is a base, in a position other than the start", do
         return
     try:
         parts = urlsplit(url)
@@ -58,12 +58,16 @@ def url_faults(place: Place, url: str, domains: Sequence[str], bases: Collection
         yield (
             place,
             "is not a plain URL",
-            'Write it like "https://HOST/PATH", without user, blanks or fragment.',
+            'Write it like "https://HOST/PATH", without user, spaces or fragment.',
         )
         return
     variable_host = "${" in parts.netloc
     if parts.scheme != "https" and (parts.scheme != "http" or variable_host or not is_loopback(url)):
-        yield place, "must begin with https://", "Plain HTTP is for 127.0.0.1, [::1] and localhost alone."
+        yield (
+            place,
+            "must begin with https://",
+            "Plain HTTP is allowed for 127.0.0.1, [::1] and localhost only.",
+        )
     if "${" in parts.query:
         yield place, "has a variable in its query", "Use variables in the host and the path only."
     if not variable_host:
@@ -71,9 +75,9 @@ def url_faults(place: Place, url: str, domains: Sequence[str], bases: Collection
     tail = parts.netloc.rpartition("}")[2]
     if not domains:
         do = 'Add them, like domains = ["example.com"].'
-        yield ("domains",), "are required, since a variable fills the host", do
+        yield ("domains",), "are required because a variable fills the host", do
     elif port is not None or not any(f".{one}".endswith(tail) or tail.endswith(f".{one}") for one in domains):
-        yield place, "leads outside of the domains", "End the host with one of them, and give no port."
+        yield place, "leads outside the domains", "End the host with one of them, without a port."
 
 
 def used_variables(*urls: str | None) -> set[str]:
