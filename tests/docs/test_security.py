@@ -144,7 +144,7 @@ async def test_a_role_without_the_newest_collections_stops_no_renewal(
         assert (checked.code, missing) == (
             1,
             {
-                f"the user lacks the privilege for {action} on refreshd.{collection}"
+                f"this login may not {action} on refreshd.{collection}"
                 for collection, actions in rights.items()
                 for action in actions.split()
             },

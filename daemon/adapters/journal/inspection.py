@@ -1,6 +1,7 @@
-"""A journal's file as people handle it: looked at while its daemon writes, an entry thrown away, a copy to salvage.
+"""Operators' access to a journal file: list it while its daemon writes, discard an entry, copy it for
+salvage.
 
-Nothing here makes or mends a file: it may hold the only copy of a token.
+This module never creates or repairs a file, since it may hold the only copy of a token.
 """
 
 import sqlite3
@@ -21,7 +22,7 @@ _BUSY = 5  # seconds: a daemon that opens or closes its journal has it to itself
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """One entry without its reply. `status` is the reply's; None: it can't be opened."""
+    """One entry without its reply. `status` is the reply's status, or None if the entry can't be opened."""
 
     key: int
     token: str
@@ -33,14 +34,16 @@ class Listed:
 
 
 def listed(path: Path, keyring: KeyRing) -> Sequence[Listed]:
-    """What the file holds, oldest first; also while a daemon writes to it. Raises JournalDamaged."""
+    """List the entries of the file, oldest first, also while a daemon writes to it. Raises JournalDamaged."""
     with _opened(path, "ro") as database:
         rows = database.execute("select * from entries order by key")
         return [_listed(_typed(row), keyring) for row in rows]
 
 
 def revealed(path: Path, key: int, keyring: KeyRing) -> tuple[Listed, Reply] | None:
-    """One entry with its reply; None: it isn't there. Raises JournalDamaged, DecryptionError."""
+    """Return one entry with its reply, or None if it does not exist. Raises JournalDamaged,
+    DecryptionError.
+    """
     with _opened(path, "ro") as database:
         found = database.execute("select * from entries where key = ?", (key,)).fetchone()
         row = None if found is None else _typed(found)
@@ -48,14 +51,14 @@ def revealed(path: Path, key: int, keyring: KeyRing) -> tuple[Listed, Reply] | N
 
 
 def discard(path: Path, keys: Collection[int]) -> None:
-    """Delete entries for good. The file must be nobody else's. Raises JournalDamaged."""
+    """Delete entries for good. No other process may use the file. Raises JournalDamaged."""
     with _opened(path, "rw") as database:
         database.execute("pragma synchronous = full")
         database.executemany("delete from entries where key = ?", [(key,) for key in keys])
 
 
 def is_whole(path: Path) -> bool:
-    """Whether the file can be read and its integrity check passes."""
+    """Return whether the file can be read and its integrity check passes."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
             return _passes_check(database)
@@ -64,13 +67,13 @@ def is_whole(path: Path) -> bool:
 
 
 def copied(path: Path, directory: Path, *, everything: bool) -> Path:
-    """A copy of the file in `directory`, to be opened as a journal; `everything`: what was done with waits again.
+    """Copy the file to `directory`, to be opened as a journal. `everything`: finished entries wait again.
 
     Raises JournalDamaged.
     """
     copy = directory / "journal.db"
     try:
-        for suffix in ("", "-wal"):  # the latter holds what was kept last, when its daemon died
+        for suffix in ("", "-wal"):  # the latter holds the newest entries if the daemon died
             source = path.with_name(path.name + suffix)
             if not suffix or source.exists():
                 copy_whole(source, copy.with_name(copy.name + suffix))
@@ -90,7 +93,7 @@ def _passes_check(database: sqlite3.Connection) -> bool:
 
 @contextmanager
 def _opened(path: Path, mode: str, *, told: Path | None = None) -> Iterator[sqlite3.Connection]:
-    """A connection that makes no file, to what is a journal. `told` names the file in what is said about it."""
+    """Open a journal file without creating one. `told` names the file in error messages."""
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     try:
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY)) as database:
@@ -106,7 +109,9 @@ def _opened(path: Path, mode: str, *, told: Path | None = None) -> Iterator[sqli
 
 
 def _typed(row: Row) -> Row:
-    """The row, whose types are as the table's, which a file need not keep to. Raises sqlite3.DatabaseError."""
+    """Check that the row has the types of the table, which a file may violate. Raises
+    sqlite3.DatabaseError.
+    """
     _, token, provider, claim, spent, *rest = row
     if not all(isinstance(text, str) for text in (token, provider, claim, spent or "", *rest)):
         raise sqlite3.DatabaseError("a row in it has wrong types")

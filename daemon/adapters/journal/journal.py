@@ -1,9 +1,10 @@
-"""Our own notebook of provider replies that MongoDB has not confirmed: SQLite, fsynced, sealed.
+"""The journal of provider replies that MongoDB has not confirmed: SQLite, fsynced, sealed.
 
-A reply is durable here before anything reads it, because it may hold the only copy of the next refresh token. Many
-callers share one transaction, and so one fsync; SQLite runs in a thread of its own, off the event loop. Room for the
-replies in flight is reserved beforehand (`room.py`), and looked after with every commit and every probe. What a row
-holds is in `journal_row.py`, what bounds all that is retained for people, in `journal_retained.py`.
+A reply is durable here before any code reads it, because it may hold the only copy of the next refresh token.
+Many callers share one transaction and so one fsync. SQLite runs in its own thread, off the event loop. Disk
+space for the replies in flight is reserved beforehand (`disk_reserve.py`) and checked at every commit and
+every probe. `row.py` defines the content of a row, `retained.py` the limits for entries that are retained for
+operators.
 """
 
 import asyncio
@@ -58,15 +59,15 @@ Result = TypeVar("Result")
 
 
 class JournalDamaged(Exception):
-    """The journal's file can't be used. It was left as it is; the text says where and what to do."""
+    """The journal's file can't be used. It was not changed; the text names the place and the remedy."""
 
 
 class JournalFull(JournalDamaged):
-    """There is no room to open the file: once there is, a new start will do."""
+    """The disk has no space to open the file. Once it has, a new start succeeds."""
 
 
 class SqliteJournal:
-    """Fits `refreshing.ports.Journal`."""
+    """Implements `refreshing.ports.Journal`."""
 
     def __init__(
         self,
@@ -77,9 +78,10 @@ class SqliteJournal:
         now: Callable[[], datetime] | None = None,
         unbound: bool = True,
     ) -> None:
-        """Room is reserved for `in_flight` replies. `now` is the store's time: what it calls old is dropped. Neither is
-        for a copy that is only read from: that may fill its disk, and keeps everything. `unbound`: accept the rows of
-        earlier versions.
+        """Create a journal that reserves space for `in_flight` replies and drops old entries by `now`, the
+        store's time.
+
+        Omit both when opening a read-only copy. `unbound`: accept the rows of earlier versions.
         """
         self._path = path
         self._wal = path.with_name(path.name + "-wal")
@@ -89,14 +91,14 @@ class SqliteJournal:
         self._unbound = unbound
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._waiting: dict[int, Entry] = {}
-        # What can't be opened blocks its token nevertheless.
+        # An entry that can't be opened still blocks its token.
         self._locked: dict[int, tuple[Row, Locked]] = {}
         self._tokens: dict[str, int] = {}  # how many of both each token has
         self._sizes: dict[int, int] = {}  # of the sealed replies of both, by key
         self._sealed_with: dict[int, str] = {}  # the id of the key that sealed each
         self._retained = Retained()
         self._unusable: set[int] = set()  # which of these are marked so in the file
-        self._unkept: dict[int, Row] = {}  # what the disk refused
+        self._unkept: dict[int, Row] = {}  # statements that the disk rejected
         self._next_key = 1
         self._failure: str | None = "the journal is not open yet"  # of the last write
         self._shortage: str | None = None  # of room, when last looked at
@@ -104,9 +106,10 @@ class SqliteJournal:
         self._database: sqlite3.Connection
 
     async def open(self) -> int:
-        """Open the file, or make it, and load what waits. Returns how many entries can't be read.
+        """Open or create the file and load the waiting entries. Returns how many entries can't be read.
 
-        Raises JournalDamaged, or JournalFull; the file is never recreated over what may hold the only copy of a token.
+        Raises JournalDamaged or JournalFull. It never recreates a file that may hold the only copy of a
+        token.
         """
         self._next_key, rows = await self._off_loop(self._open)
         for row in rows:
@@ -118,11 +121,11 @@ class SqliteJournal:
         return len(self._locked)
 
     def allow(self, in_flight: int) -> None:
-        """Reserve room for so many replies, with the next probe."""
+        """Reserve space for this many replies, from the next probe on."""
         self._room = room_for(in_flight)
 
     async def close(self) -> None:
-        """Write what is still queued and close."""
+        """Write the queued statements and close the file."""
         await self._probe()
         await self._off_loop(self._database.close)
         self._thread.shutdown()
@@ -130,7 +133,9 @@ class SqliteJournal:
     # ---------------------------------------------------------------- the port
 
     async def keep(self, claim: Claim, reply: Reply) -> Entry:
-        """Make `reply` durable. Never fails: what the disk refuses is held in memory, and `writable` is false."""
+        """Make `reply` durable. Never fails: if the disk rejects it, it is held in memory and `writable` is
+        false.
+        """
         token = claim.token
         entry = Entry(
             key=self._next_key,
@@ -153,13 +158,13 @@ class SqliteJournal:
         return entry
 
     def forget(self, entry: Entry) -> None:
-        """The store has it: drop the entry with the next commit."""
+        """Drop the entry with the next commit, since MongoDB has confirmed it."""
         self._drop(entry)
         self._later((FORGET, (entry.key,)))
 
     def retain(self, entry: Entry | Locked, why: str) -> None:
-        """Keep the entry for people to look at. One that is `unusable` still blocks its token, and is tried again
-        with each replay; any other is done with.
+        """Keep the entry for operators to inspect. An `unusable` one still blocks its token and is retried
+        with each replay; any other is finished.
         """
         if why == UNUSABLE:
             self._mark_unusable(entry.key)
@@ -172,8 +177,10 @@ class SqliteJournal:
         self._later((KEEP, (*row[:7], why)) if row else (MARK, (why, entry.key)))
 
     async def entries(self) -> Sequence[Entry]:
-        """What waits to be replayed, oldest first. Also finds out anew whether the disk takes writes and has room, and
-        whether a key has come back that opens what was locked.
+        """Return the entries that wait for a replay, oldest first.
+
+        Also checks whether the disk is writable and has space, and whether a key has returned that opens
+        locked entries.
         """
         await self._probe()
         for row, _ in list(self._locked.values()):
@@ -186,12 +193,14 @@ class SqliteJournal:
 
     @property
     def locked(self) -> Sequence[Locked]:
-        """What can't be opened. It is among the entries again as soon as its key is back."""
+        """Return the entries that can't be opened. They are part of `entries()` as soon as their key is
+        back.
+        """
         return [locked for _, locked in self._locked.values()]
 
     @property
     def crowded(self) -> Collection[str]:
-        """The providers whose retained replies take so much of the disk that no more may come."""
+        """Return the providers whose retained replies take so much of the disk that no more may be added."""
         return self._retained.crowded
 
     @property
@@ -202,7 +211,7 @@ class SqliteJournal:
 
     @property
     def trouble(self) -> str | None:
-        """Why a reply that comes now might not be kept; None: it would be."""
+        """Return why a reply might not be kept now, or None if it would be."""
         if self._unkept:
             return (
                 f"the disk rejected replies, which are held in memory: {len(self._unkept)} ({self._failure})"
@@ -211,12 +220,12 @@ class SqliteJournal:
 
     @property
     def count(self) -> int:
-        """How many replies wait, those included that can't be replayed now."""
+        """Return how many replies wait, including those that can't be replayed now."""
         return len(self._waiting) + len(self._locked)
 
     @property
     def bytes_by_state(self) -> Mapping[str, int]:
-        """How many bytes of sealed replies the journal has, in each state."""
+        """Return the bytes of sealed replies in the journal, by state."""
         sums = Counter(self._retained.bytes)
         for key, size in self._sizes.items():
             sums[UNUSABLE if key in self._unusable else WAITING] += size
@@ -224,7 +233,9 @@ class SqliteJournal:
 
     @property
     def sealed_with(self) -> Mapping[str, tuple[int, int]]:
-        """How many entries each key has sealed, by its id: those that wait or are unusable, those that are retained."""
+        """Return how many entries each key has sealed, by key id: waiting or unusable ones, and retained
+        ones.
+        """
         pending = Counter(self._sealed_with.values())
         retained = self._retained.sealed_with
         ids = {key_id for key_id in pending + retained if KEY_ID.fullmatch(key_id)}
@@ -233,7 +244,7 @@ class SqliteJournal:
     # ---------------------------------------------------------------- entries and rows
 
     def _load(self, row: Row) -> None:
-        """Open a row, if it can be opened now."""
+        """Open a row if its key is available."""
         try:
             entry = entry_of(row, self._keyring(), unbound=self._unbound)
         except DecryptionError as why:
@@ -243,7 +254,7 @@ class SqliteJournal:
         self._waiting[entry.key] = entry
 
     def _block(self, row: Row) -> None:
-        """From now on this row blocks its token."""
+        """Let this row block its token."""
         key, token, sealed, state = row[0], row[1], row[6], row[7]
         self._sizes[key], self._sealed_with[key] = len(sealed), key_of(sealed)
         self._tokens[token] = self._tokens.get(token, 0) + 1
@@ -256,7 +267,7 @@ class SqliteJournal:
             self._later((MARK, (UNUSABLE, key)))
 
     def _drop(self, entry: Entry | Locked) -> None:
-        """The entry blocks its token no more."""
+        """Stop the entry from blocking its token."""
         key, token = entry.key, entry.token
         if self._sizes.pop(key, None) is None:
             return
@@ -272,7 +283,9 @@ class SqliteJournal:
     # ---------------------------------------------------------------- the file
 
     def _open(self) -> tuple[int, list[Row]]:
-        """The first key that is free, and what waits. What is retained is only counted: it may be large."""
+        """Return the first free key and the waiting rows. Retained rows are only counted, since they may be
+        large.
+        """
         try:
             self._check()
             self._database = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
@@ -295,7 +308,9 @@ class SqliteJournal:
             ) from None
 
     def _check(self) -> None:
-        """Check the files before anything is written: SQLite would repair or replace a file that may hold tokens."""
+        """Check the files before anything is written: SQLite would repair or replace a file that may hold
+        tokens.
+        """
         if not self._path.exists() or not self._path.stat().st_size:
             if self._wal.exists() and self._wal.stat().st_size:
                 raise sqlite3.DatabaseError(
@@ -308,8 +323,8 @@ class SqliteJournal:
                 raise sqlite3.DatabaseError("its integrity check fails")
 
     async def _commit(self, statements: Sequence[Statement]) -> list[BaseException | None]:
-        """All in one transaction. Where the disk is not to blame for its failure, each in one of its own: a bad one
-        must not take the others with it.
+        """Commit all statements in one transaction. If that fails and the disk is not the cause, commit each
+        one separately, so that a bad statement does not spoil the others.
         """
         try:
             short = await self._off_loop(self._write, statements)
@@ -329,7 +344,7 @@ class SqliteJournal:
         return None
 
     def _write(self, statements: Sequence[Statement]) -> str | None:
-        """Commit `statements`; then look at what is left of the disk, so that claims stop before a sweep ends."""
+        """Commit `statements`, then check the remaining space, so that claims stop before a sweep ends."""
         self._transact(statements)
         return shortage(self._path.parent) if self._room else None
 
@@ -345,12 +360,14 @@ class SqliteJournal:
             raise
 
     def _later(self, statement: Statement) -> None:
-        """Queue a statement that nobody waits for: should it fail, the entry is replayed, which does no harm."""
+        """Queue a statement without waiting for it. If it fails, the entry is replayed, which is harmless."""
         self._commits.put(statement)
 
     async def _expire(self) -> None:
-        """Drop what was superseded long ago, by the store's time, which no jump of this machine's clock moves. Not
-        before that is known. Of a disk that refuses, the probe's own write tells.
+        """Drop entries that were superseded long ago, by the store's time, which jumps of this machine's
+        clock do not move.
+
+        Does nothing until that time is known. The probe reports a disk that rejects writes.
         """
         with suppress(StoreLost, sqlite3.Error):
             if self._now is not None:
@@ -362,12 +379,12 @@ class SqliteJournal:
         return self._database.execute(EXPIRE, (before,)).fetchall()
 
     async def _probe(self) -> None:
-        """See to the room, and try a write, with whatever could not be written before."""
+        """Reserve space and try a write, including earlier statements that the disk rejected."""
         self._shortage = await self._off_loop(self._see_to_room)
         if self._shortage is None:  # else the reserve is for replies
             await self._expire()
         unkept = list(self._unkept.items())
-        # All are queued before the first is awaited: whoever forgets one meanwhile deletes it after its insert.
+        # All are queued before the first is awaited, so that a concurrent `forget` deletes an entry after its insert.
         tries = [self._commits.submit((KEEP, row)) for _, row in unkept]
         if self._shortage is None:
             tries.append(self._commits.submit((PROBE, (self._next_key,))))
@@ -380,7 +397,9 @@ class SqliteJournal:
             self._failure = refused[-1] if refused else None
 
     def _see_to_room(self) -> str | None:
-        """Move what the write-ahead file holds to where it belongs, and reserve room behind its end. Why not, if so."""
+        """Move the content of the write-ahead file into the database and reserve space behind its end.
+        Returns why not, if that fails.
+        """
         if not self._room:
             return None
         try:

@@ -1,9 +1,9 @@
-"""What the entries that are retained for people take of the journal's file, kept as sums.
+"""Sums of the space that entries retained for operators take in the journal's file.
 
-None of them is deleted to make room: an unparsed reply may hold the only copy of a refresh token, and which of its bytes
-don't is just what nobody could read. So the bound is on the other side. A provider whose retained replies take more than
-`LIMIT` is crowded, and is asked for nothing more until somebody has looked at them. Its requests in flight may exceed
-that once. All other providers go on.
+None of them is deleted to make room: an unparsed reply may hold the only copy of a refresh token, in bytes
+that refreshd could not parse. So the limit applies to new requests. A provider whose retained replies take
+more than `LIMIT` is crowded, and gets no further requests until an operator has discarded some of them. Its
+requests in flight may exceed the limit once. All other providers go on.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ LIMIT = 16 << 20  # bytes of sealed replies: thousands of grants, or 36 of the l
 
 
 class Share(NamedTuple):
-    """What one entry takes of the file."""
+    """The part of the file that one entry takes."""
 
     provider: str
     key_id: str  # of the key that sealed it
@@ -23,7 +23,7 @@ class Share(NamedTuple):
 
 
 def share_of(provider: str, beginning: str, size: int) -> Share:
-    """The share of a sealed reply that begins so."""
+    """Return the share of a sealed reply that starts with this text."""
     return Share(provider, key_of(beginning), size)
 
 

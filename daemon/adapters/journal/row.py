@@ -1,9 +1,9 @@
-"""A row of the journal: a reply, sealed together with what its row says about it.
+"""A row of the journal: a reply, sealed together with a digest of the row's other columns.
 
-The columns are in the clear, so that an entry whose key is missing still blocks its token. A digest of them is sealed
-with the reply: if one was changed, the row doesn't open. Else an old reply could be laid over any value that a document
-holds now, by whoever can write to the file. Two columns are not bound, because changing them does no more than deleting
-the row would: the state, which changes anyway, and the key, which is a place.
+The columns are not encrypted, so that an entry whose key is missing still blocks its token. The digest
+detects changes: if a column was changed, the row doesn't open. Otherwise anyone who can write to the file
+could apply an old reply to the current value of a document. Two columns are not bound, because changing them
+has the same effect as deleting the row: the state, which changes anyway, and the key, which is a position.
 
 Earlier versions sealed the reply alone. `unbound` says whether such a row is accepted.
 """
@@ -29,14 +29,14 @@ Row = tuple[
 
 
 def row_of(entry: Entry, ring: KeyRing) -> Row:
-    """The row of an entry that waits."""
+    """Return the row of a waiting entry."""
     bound = (entry.token, entry.provider, entry.claim, entry.spent, entry.reply.asked_at.isoformat())
     sealed = ring.seal(_packed(entry, _digest(*bound)), token_id=entry.token, field=FIELD)
     return entry.key, *bound, sealed, WAITING
 
 
 def entry_of(row: Row, ring: KeyRing, *, unbound: bool) -> Entry:
-    """The entry in a row. Raises DecryptionError: its key is missing, or the row was altered."""
+    """Return the entry in a row. Raises DecryptionError if its key is missing or the row was altered."""
     key, token, provider, claim, spent, asked_at, sealed, _ = row
     packed = ring.open(sealed, token_id=token, field=FIELD)
     try:
@@ -62,7 +62,7 @@ def entry_of(row: Row, ring: KeyRing, *, unbound: bool) -> Entry:
 
 
 def locked_of(row: Row, why: str) -> Locked:
-    """What the columns of a row say that doesn't open."""
+    """Return the columns of a row that can't be opened."""
     key, token, provider, claim, spent, asked_at, _, _ = row
     try:
         asked = datetime.fromisoformat(asked_at)
@@ -73,19 +73,21 @@ def locked_of(row: Row, why: str) -> Locked:
 
 
 def key_of(sealed: str) -> str:
-    """The id of the key that sealed a text, whose beginning is enough. What is no sealed text gives no KEY_ID."""
+    """Return the id of the key that sealed a text, of which the start suffices. For other texts the result
+    doesn't match KEY_ID.
+    """
     return sealed[3 : max(3, sealed.find(".", 3, 80))]
 
 
 def _digest(token: str, provider: str, claim: str, spent: str | None, asked_at: str) -> str:
-    """Of the columns, and of where each ends."""
+    """Return the digest of the columns and of the position at which each ends."""
     ends = f"{len(token)} {len(provider)} {len(claim)} {-1 if spent is None else len(spent)} "
     columns = "".join((ends, token, provider, claim, spent or "", asked_at))
     return b64encode(sha256(columns.encode()).digest()).decode()
 
 
 def _packed(entry: Entry, bound: str) -> str:
-    """The head in JSON, and on a second line the body: it would be the dearest part of the JSON."""
+    """Return the head in JSON and, on a second line, the body, which would be expensive to encode in JSON."""
     reply = entry.reply
     head = [
         bound,
@@ -100,7 +102,7 @@ def _packed(entry: Entry, bound: str) -> str:
 
 
 def _unpacked(packed: str, *, asked_at: datetime) -> tuple[str | None, str, Reply]:
-    """The digest, which field was spent, and the reply. Raises ValueError, TypeError."""
+    """Return the digest, the spent field and the reply. Raises ValueError, TypeError."""
     head, second, body = packed.partition("\n")
     if second:
         bound, spent_field, status, content_type, retry_after, location, whole = json.loads(head)

@@ -1,4 +1,4 @@
-"""What the journal says to SQLite: its tables, and its statements, many of one kind in few."""
+"""The journal's SQL: its tables and statements. Statements of one kind are merged."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
@@ -28,13 +28,13 @@ EXPIRE = (
 )
 PENDING = "select * from entries where state in ('waiting', 'unusable') order by key"
 RETAINED = "select state, provider, substr(reply, 1, 80), length(reply) from entries where state in ('unparsed', 'superseded')"
-# Or replace: a commit that failed may have been durable all the same, and is then tried again.
+# Or replace: a failed commit may have been durable anyway, and is then tried again.
 KEEP = "insert or replace into entries values (?, ?, ?, ?, ?, ?, ?, ?)"
 FORGET = "delete from entries where key in (?)"
 MARK = "update entries set state = ? where key = ?"
 PROBE = "insert or replace into probe values (1, ?)"
 
-# So many rows at once, the most that there are first: with each step SQLite gives the interpreter away and wants it back.
+# Rows per step, largest first: at each step SQLite releases and re-acquires the interpreter.
 _ROWS = (64, 16, 4, 1)
 _ROW = KEEP[KEEP.index("(") :]
 _TOGETHER = {
@@ -44,7 +44,7 @@ _TOGETHER = {
 
 
 def together(statements: Sequence[Statement]) -> Iterator[Statement]:
-    """The same in fewer statements: neighbours that differ in their values only become one."""
+    """Merge neighbouring statements that differ only in their values."""
     for statement, alike in groupby(statements, key=itemgetter(0)):
         left = [values for _, values in alike]
         for rows, repeated in _TOGETHER.get(statement, {1: statement}).items():

@@ -1,10 +1,10 @@
-"""What Prometheus sees. A subscriber: the story that emits the events knows nothing of it.
+"""Prometheus metrics. They subscribe to events; the code that emits the events does not depend on them.
 
-Events only add to plain numbers, which is cheap enough to happen for every token. The series are laid out anew at
-each scrape, from those numbers and from the last known facts about the store: so none outlives its cause (a provider
-without tokens, a pause that ended), and every series of a configured provider is there from the start, at zero.
+Events only add to plain numbers, which is cheap enough to do for every token. Each scrape builds the series
+from those numbers and from the last known facts about the store. So no series outlives its cause (a provider
+without tokens, a pause that ended), and every series of a configured provider exists from the start, at zero.
 
-No label ever holds an account or a token id, nor any text that came out of a document.
+No label ever contains an account, a token id, or text from a document.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -73,7 +73,7 @@ WHERES = (
     "mongod",
     "http",
     "loop",
-)  # else `unknown`: a series that starts at its first error is no increase
+)  # else `unknown`: a series that starts at its first error shows no increase
 JOURNAL_STATES = ("waiting", "unparsed", "superseded", "unusable")
 # Older figures would pass for today's. Ten million tokens are counted about once an hour, which is shown for up to two.
 COUNT_KEPT, LOOK_KEPT = timedelta(hours=6), timedelta(hours=1)
@@ -95,7 +95,7 @@ _NARROW = 0.2  # of its window: a renewal that leaves less was close
 
 
 class _Tally:
-    """What happened with one provider since the start."""
+    """Counts of one provider since the start."""
 
     __slots__ = (
         "duration",
@@ -122,7 +122,9 @@ class _Tally:
 
 
 class Metrics(Collector):
-    """Subscribes to events, is told what only the store or the clock knows, and exposes it all."""
+    """Subscribes to events, receives the facts that only the store or the clock has, and exposes all of
+    it.
+    """
 
     def __init__(self, *, providers: Iterable[str], version: str) -> None:
         self._version = version
@@ -145,7 +147,7 @@ class Metrics(Collector):
         PlatformCollector(registry=self._registry)
 
     def set_providers(self, names: Iterable[str]) -> None:
-        """The configured names: beside `unknown` the only ones that a label may hold."""
+        """Set the configured names. Besides `unknown` they are the only values of a provider label."""
         names = sorted({*names, UNKNOWN})
         self._tallies = {name: self._tallies.get(name) or _Tally() for name in names}
         self._unknown = self._tallies[UNKNOWN]
@@ -154,11 +156,11 @@ class Metrics(Collector):
         before, self._statistics = self._statistics, statistics
         self._count_age = self._look_age = timedelta(0)
         if before is None or before.looked_at != statistics.looked_at or statistics.looked_at is None:
-            self._paused = dict(statistics.paused)  # else the events since then know better
+            self._paused = dict(statistics.paused)  # else the events since then are newer
 
     def set_count_age(self, age: timedelta, *, looked: timedelta) -> None:
-        """How long ago the count of the whole store was begun, and what is due was looked at. Beyond COUNT_KEPT and LOOK_KEPT
-        the gauges are left out.
+        """Set the time since the start of the last count of the whole store, and since the last look at due
+        tokens. Beyond COUNT_KEPT and LOOK_KEPT the gauges are left out.
         """
         self._count_age, self._look_age = age, looked
 
@@ -175,7 +177,9 @@ class Metrics(Collector):
         self._store_up = up
 
     def expose(self, accept: str) -> tuple[bytes, str]:
-        """The exposition and its content type: OpenMetrics 1.0.0 for whom `accept` asks for it, else text 0.0.4."""
+        """Return the exposition and its content type: OpenMetrics 1.0.0 if `accept` asks for it, else text
+        0.0.4.
+        """
         # Only this word of the header reaches the library: it echoes and parses versions of the client's choice.
         wanted = "application/openmetrics-text" in accept.lower()
         encode, content_type = choose_encoder("application/openmetrics-text" if wanted else "")
@@ -261,7 +265,7 @@ class Metrics(Collector):
             yield from StoreGauges(self._statistics, providers=self._tallies.keys()).collect()
 
     def _happened(self) -> Iterator[Metric]:
-        """What this process did since its start."""
+        """Yield the counters of this process since its start."""
         every = self._tallies.items()
         yield counter(
             "refreshes",
@@ -326,7 +330,7 @@ class Metrics(Collector):
         )
 
     def _stands(self) -> Iterator[Metric]:
-        """How this process stands now."""
+        """Yield the gauges of this process."""
         yield InfoMetricFamily("refreshd_build", "The running version.", value={"version": self._version})
         yield gauge("store_up", "1 while MongoDB answers and accepts writes.", self._store_up)
         yield gauge(
@@ -338,7 +342,7 @@ class Metrics(Collector):
             ["state"],
             {(state,): self._journal_bytes.get(state, 0) for state in JOURNAL_STATES},
         )
-        last = self._last_sweep_success  # 0 where there was none: an alert on its age must fire then, too
+        last = self._last_sweep_success  # 0 before the first one, so that an alert on its age fires too
         yield gauge(
             "last_sweep_success_timestamp_seconds",
             "Time of the last successful sweep, 0 before the first.",
@@ -355,7 +359,9 @@ class Metrics(Collector):
         )
 
     def _counted(self) -> Iterator[Metric]:
-        """How old the gauges of the whole store are, and how long it took to count them. 0: not yet."""
+        """Yield the age of the gauges of the whole store and the duration of its count. 0: not yet
+        counted.
+        """
         known = self._statistics
         yield gauge(
             "counted_timestamp_seconds",

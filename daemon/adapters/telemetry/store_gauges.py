@@ -1,4 +1,4 @@
-"""How the whole store stands, as gauges: the same on every replica."""
+"""Gauges of the whole store. Every replica exports the same figures."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
@@ -16,7 +16,7 @@ _Value = TypeVar("_Value", int, datetime)
 
 
 class StoreGauges:
-    """Lays out what was counted. Only `providers` become labels; all others are `unknown` together."""
+    """Export the counted figures. Only `providers` become labels; all others are summed up as `unknown`."""
 
     def __init__(self, statistics: Statistics, *, providers: Collection[str]) -> None:
         self._statistics = statistics
@@ -75,7 +75,7 @@ class StoreGauges:
     def _folded(
         self, values: Mapping[str, _Value], fold: Callable[[_Value, _Value], _Value]
     ) -> dict[str, _Value]:
-        """`values` by label: what belongs to providers that are not configured becomes one, `unknown`'s."""
+        """Return `values` by label. Those of providers that are not configured are folded into `unknown`."""
         folded: dict[str, _Value] = {}
         for provider, value in values.items():
             label = known(provider, self._providers)

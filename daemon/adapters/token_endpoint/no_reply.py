@@ -1,5 +1,5 @@
-"""Why no answer came, told in our own words: the library's would quote the URL, whose query may hold the refresh token,
-or the proxy's, which may hold a password.
+"""The reason that no answer arrived, in this module's own words: the library's message would quote the URL,
+whose query may hold the refresh token, or the proxy's URL, which may hold a password.
 """
 
 import os

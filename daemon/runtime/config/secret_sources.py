@@ -1,6 +1,8 @@
-"""Where secrets come from: the text itself, `{ env }`, `{ file }` or `{ credential }`; and keys and the store's URI.
+"""Sources of secrets: the text itself, `{ env }`, `{ file }` or `{ credential }`; and keys and the store's
+URI.
 
-Read while the tables are checked, so that a missing file is one problem among the others. No message quotes a secret.
+They are read while the tables are checked, so that a missing file is one problem among the others. No message
+quotes a secret.
 """
 
 import base64
@@ -33,7 +35,9 @@ _REPLACE = "If tokens are sealed with this one, rotate it with the earlier versi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretContext:
-    """What a reference is looked up in. `exposed`: variables from an env file that every local user can read."""
+    """The surroundings in which references are resolved. `exposed`: variables from an env file that every
+    local user can read.
+    """
 
     directory: Path  # of the configuration file
     variables: Mapping[str, str] = field(repr=False)
@@ -50,7 +54,7 @@ def world_readable(path: Path) -> bool:
 
 
 def secret(value: object, info: Context) -> Secret:
-    """The secret that `value` is or refers to. Raises InvalidValue."""
+    """Return the secret that `value` is or refers to. Raises InvalidValue."""
     return Secret(_fetched(value, _surroundings(info)))
 
 
@@ -64,7 +68,7 @@ def bearer_token(value: object, info: Context) -> Secret:
 
 
 def key(value: object, info: Context) -> bytes:
-    """32 bytes, from base64 or 64 hex digits. A weak one, like 32 times the same byte, is refused."""
+    """Return 32 bytes from base64 or 64 hex digits. A weak key, like 32 equal bytes, is refused."""
     place = _surroundings(info)
     if isinstance(value, Mapping) and "create" in value:
         value = _created(value, place)
@@ -83,7 +87,7 @@ def key_id(value: object) -> str:
 
 
 def store_uri(value: object, info: Context) -> Secret | Literal["embedded"]:
-    """The word "embedded", or a MongoDB connection string; whether it leads anywhere is found out later."""
+    """Return the word "embedded" or a MongoDB connection string. Whether it works is checked later."""
     uri = _fetched(value, _surroundings(info))
     if uri == EMBEDDED:
         return EMBEDDED
@@ -170,7 +174,7 @@ def _from_credential(name: str, place: SecretContext) -> str:
 
 
 def _from_file(path: Path, place: SecretContext, *, guarded: bool) -> str:
-    """The text of a secret file, without one trailing newline."""
+    """Return the text of a secret file, without one trailing newline."""
     try:
         file = read_trusted(path, limit=_LARGEST + 1)
     except Untrusted as distrust:
@@ -195,12 +199,12 @@ def _from_file(path: Path, place: SecretContext, *, guarded: bool) -> str:
 
 
 def _without_line_end(text: str) -> str:
-    """`text` without the one newline that editors, `echo` and secret stores append."""
+    """Return `text` without the one newline that editors, `echo` and secret stores append."""
     return re.sub(r"\r?\n\Z", "", text)
 
 
 def _created(value: Mapping[str, object], place: SecretContext) -> dict[str, object]:
-    """The reference without `create`, its file made if need be."""
+    """Return the reference without `create`, after making its file if needed."""
     plain = {name: inner for name, inner in value.items() if name != "create"}
     if not flag(value["create"]):
         return plain
@@ -222,7 +226,9 @@ def _created(value: Mapping[str, object], place: SecretContext) -> dict[str, obj
 
 
 def _make_key(path: Path) -> None:
-    """A fresh random key at `path`, 0600. Linked into place whole: another process sees it complete or not at all."""
+    """Write a new random key to `path`, 0600. It is linked into place, so that another process never sees it
+    incomplete.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -1,6 +1,7 @@
-"""The configuration as it was written: the TOML file, and over it the environment. Nothing is judged here yet.
+"""The configuration as written: the TOML file, and the environment over it. Nothing is validated here.
 
-An env file counts less than the environment. Where the environment says something, there need be no file.
+The environment takes precedence over an env file. If the environment sets the configuration, no file is
+needed.
 """
 
 import io
@@ -35,7 +36,7 @@ _POSITION = re.compile(r"\s*\(at line (\d+), column \d+\)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """`table` is what holds; `written` the file alone, `from_env_file` what an env file has put over it."""
+    """`table` is the result; `written` is the file alone, `from_env_file` the overrides of an env file."""
 
     file: Path | None  # None: there is only the environment
     env_file: Path | None
@@ -50,8 +51,10 @@ class Document:
 def config_path(
     option: Path | None, env: Mapping[str, str], *, system: Path = SYSTEM_CONFIG, local: Path = LOCAL_CONFIG
 ) -> Path | None:
-    """Where the configuration is: --config, $REFRESHD_CONFIG, the system's place if there is one, ./config.toml. None
-    where none of these exists and variables are the configuration.
+    """Return the path of the configuration: --config, $REFRESHD_CONFIG, the system's file if it exists,
+    ./config.toml.
+
+    None if none of these exists and variables are the configuration.
     """
     if option is not None:
         return option
@@ -63,7 +66,7 @@ def config_path(
 
 
 def read_document(path: Path | None, env: Mapping[str, str], env_file: Path | None) -> Document:
-    """Raises SettingsInvalid when a file is missing, can't be read, or is not what it should be."""
+    """Read the configuration. Raises SettingsInvalid if a file is missing, can't be read, or is invalid."""
     more = _env_file(env_file) if env_file is not None else {}
     variables = {**more, **env}
     file = config_path(path, variables)
@@ -93,7 +96,9 @@ def read_document(path: Path | None, env: Mapping[str, str], env_file: Path | No
 
 
 def _known_names(variables: Mapping[str, str], written: Mapping[str, Any], file: Path | None) -> Names:
-    """What a variable can mean: the names in the file, the active key's, and those of definitions."""
+    """Return the names that a variable can refer to: those in the file, the active key's, and those of
+    definitions.
+    """
     stated = _laid_over_each_other(read_overrides(variables, "", {}).table, written)
     keys, own = _table(stated, "keys"), _table(stated, "definitions").get("dir")
     files = (base_directory(file) / own).glob("*.toml") if isinstance(own, str) else ()
@@ -113,7 +118,9 @@ def _known_names(variables: Mapping[str, str], written: Mapping[str, Any], file:
 
 
 def base_directory(file: Path | None) -> Path:
-    """Where relative paths of the configuration begin: beside the file, else in the current directory."""
+    """Return the directory that relative paths of the configuration start from: the file's, else the current
+    one.
+    """
     return file.absolute().parent if file is not None else Path.cwd()
 
 
@@ -123,7 +130,9 @@ def _table(table: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _laid_over_each_other(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """One table of all, the first layer on top. Any key is let through: sections are judged one by one, later."""
+    """Merge the layers, the first one on top. Any key is accepted here; sections are checked one by one
+    later.
+    """
 
     class Layers(BaseSettings):
         model_config = SettingsConfigDict(extra="allow", hide_input_in_errors=True)
@@ -138,7 +147,9 @@ def _laid_over_each_other(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_toml(file: Path, otherwise: str) -> dict[str, Any]:
-    """What `file` holds. Raises SettingsInvalid; `otherwise` is what to do where the file does not exist."""
+    """Return the content of `file`. Raises SettingsInvalid; `otherwise` is the remedy if the file does not
+    exist.
+    """
     content = _content(file, otherwise)
     try:
         return tomllib.loads(content)

@@ -1,6 +1,7 @@
-"""Definition files: what is known of a provider, read from TOML, and refused when it could lead a secret astray.
+"""Definition files: the facts about a provider, read from TOML. They are refused if they could send a secret
+to the wrong server.
 
-The same keys stand in a shipped file and in `[providers.NAME]`, so both are read here.
+A shipped file and `[providers.NAME]` use the same keys, so this module reads both.
 """
 
 import re
@@ -94,7 +95,7 @@ def header_value(value: object) -> str:
 
 
 def sign_pattern(value: object) -> re.Pattern[str]:
-    """A sign's pattern. One that takes long on what a provider may say is refused."""
+    """Read the pattern of an error. A pattern that takes long on a provider's possible replies is refused."""
     found = pattern(value)
     check_cost(found.pattern, longest=LONGEST_TEXT)
     return found
@@ -123,7 +124,7 @@ class SignTable:
 
 
 def rate_of(value: object) -> Rate:
-    """The rate that a text like "10/10m" or "5/s" tells. Raises InvalidValue."""
+    """Parse a rate like "10/10m" or "5/s". Raises InvalidValue."""
     found = _RATE.fullmatch(value) if isinstance(value, str) else None
     if found is None or not int(found[1]):
         raise InvalidValue("is not a rate", 'Write a number of requests and a time, like "10/10m" or "5/s".')
@@ -134,7 +135,7 @@ def rate_of(value: object) -> Rate:
 
 
 def paths(value: object) -> tuple[str, ...]:
-    """One dotted path, or several to be tried in turn."""
+    """Read one dotted path, or several to be tried in turn."""
     return tuple(map(text, value)) if isinstance(value, list) and value else (text(value),)
 
 
@@ -162,7 +163,7 @@ Signs = Annotated[tuple[SignTable, ...], ARRAY]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefinitionTable:
-    """The keys of a definition file; `domain.provider.Definition` says what each means."""
+    """The keys of a definition file; `domain.provider.Definition` explains each."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -203,7 +204,7 @@ class DefinitionTable:
 
 
 def definition(name: str, table: DefinitionTable) -> Definition:
-    """`table` in the domain's terms."""
+    """Convert `table` into the domain's Definition."""
     known: dict[str, Any] = {field.name: getattr(table, field.name) for field in fields(DefinitionTable)}
     known["title"] = table.title or name
     known["confirm_after"] = _confirmation(table)
@@ -224,8 +225,8 @@ def definition(name: str, table: DefinitionTable) -> Definition:
 
 
 def _confirmation(table: DefinitionTable) -> timedelta | None:
-    """How much later a rejection must be repeated. Where nobody has verified how a dead grant looks, it must be, unless
-    the definition says "0s".
+    """Return the time after which a rejection must be repeated. Unverified definitions require it, unless
+    they say "0s".
     """
     if table.confirm_after is not None:
         return table.confirm_after or None
@@ -234,7 +235,9 @@ def _confirmation(table: DefinitionTable) -> timedelta | None:
 
 
 def faults(table: DefinitionTable) -> Iterator[Fault]:
-    """What is wrong across keys: URLs that could lead astray, variables that fit nothing, signs that show nothing."""
+    """Yield problems across keys: unsafe URLs, variables without use, and error patterns that match
+    nothing.
+    """
     bases = {name for name, row in table.variables.items() if row.kind is VariableKind.BASE}
     yield from url_faults(("token_url",), table.token_url, table.domains, bases)
     if table.revoke_url is not None:
@@ -254,7 +257,9 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
 
 
 def _grant_faults(table: DefinitionTable) -> Iterator[Fault]:
-    """A stored token is renewed by the definition's own grant, or by the client alone if `grants` allows that."""
+    """Check the grants. The definition's own grant renews a stored token, or the client alone if `grants`
+    allows it.
+    """
     own, client = table.grant, Grant.CLIENT_CREDENTIALS
     if table.grants and own not in table.grants:
         yield ("grants",), "does not include this provider's own grant", f'Add "{own}", or set grant.'
@@ -319,16 +324,18 @@ def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:
 
 @cache
 def shipped() -> Mapping[str, Definition]:
-    """The definitions that come with refreshd, by name. Read on first use.
+    """Return the shipped definitions by name. They are read on first use.
 
-    Raises SettingsInvalid with every problem when a file of ours is wrong: a test keeps that from happening.
+    Raises SettingsInvalid with every problem if a shipped file is invalid; a test prevents that.
     """
     found = {name: read_definition(name, table) for name, table in sorted(shipped_tables().items())}
     return MappingProxyType(found)
 
 
 def read_definition(name: str, table: Mapping[str, Any], *, file: str | None = None) -> Definition:
-    """The definition that a whole file's `table` makes. Raises SettingsInvalid, each problem named by `file`."""
+    """Return the definition in a whole file's `table`. Raises SettingsInvalid, each problem named by
+    `file`.
+    """
     findings = Findings(file or f"providers/{name}.toml")
     row = checked(DefinitionTable, table, (), findings)
     for place, what, do in faults(row) if row is not None and not findings.problems else ():

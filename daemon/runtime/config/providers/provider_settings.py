@@ -1,4 +1,4 @@
-"""`[providers.NAME]`: what is ours at a provider, and over a known definition whatever the operator knows better."""
+"""`[providers.NAME]`: the client at a provider, and changes to a known definition."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from daemon.runtime.config.providers.definition_dir import Known, Tables, laid_o
 from daemon.runtime.config.providers.definitions import DefinitionTable, definition, faults
 from daemon.runtime.config.secret_sources import SecretContext, SecretText, secret
 
-# Where nothing says what a provider is, its other keys are checked all the same.
+# Stand-ins for a provider without a definition, so that its other keys are still checked.
 _UNKNOWN = {"token_url": "https://unknown.invalid/", "client_auth": "post"}
 _URL_KEYS = (
     "token_url",
@@ -65,7 +65,7 @@ ClientKey = Annotated[SigningKey, Read(client_key)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderTable(DefinitionTable):
-    """A definition's keys and our own."""
+    """The keys of a definition and those of the client."""
 
     like: Text | None = None  # whose definition it is
     client_id: Text | None = None  # asked for below, so that its absence hides no other problem
@@ -78,8 +78,10 @@ class ProviderTable(DefinitionTable):
 
 
 def whole_tables(providers: object, known: Known) -> dict[str, object]:
-    """Each configured provider's table, laid over the known definition of its name, or of the one that it is like. Where
-    that is broken, what stands over it can't be judged, and is left out.
+    """Return each configured provider's table, laid over the known definition of its name or of the one that
+    it is like.
+
+    If that definition is broken, its provider can't be checked and is left out.
     """
     if not isinstance(providers, Mapping):
         return {}
@@ -91,7 +93,7 @@ def whole_tables(providers: object, known: Known) -> dict[str, object]:
 
 
 def _base(name: str, own: object) -> str:
-    """The name of the definition that a provider's own table is laid over."""
+    """Return the name of the definition that a provider's own table is laid over."""
     like = own.get("like") if isinstance(own, Mapping) else None
     return like if isinstance(like, str) else name
 
@@ -99,7 +101,9 @@ def _base(name: str, own: object) -> str:
 def read_providers(
     configured: object, known: Known, findings: Findings, surroundings: SecretContext, *, concurrency: int
 ) -> dict[str, Provider]:
-    """The providers in `configured`. Each has a guaranteed share of `concurrency`, all requests in flight."""
+    """Read the providers in `configured`. Each has a guaranteed share of `concurrency`, the limit of requests
+    in flight.
+    """
     if not isinstance(configured, Mapping):
         findings.add(("providers",), "must be a table", "Write sections like [providers.xero].")
         return {}
@@ -118,8 +122,10 @@ def read_providers(
 
 
 def even_share(own: Sequence[int | None], concurrency: int) -> int:
-    """What is guaranteed to each provider that has no `concurrency` of its own: together half of what the others leave,
-    so that the other half can be lent to those that have more to do. At least 1.
+    """Return the guaranteed share of each provider that has no `concurrency` of its own, at least 1.
+
+    Together they get half of what the others leave, so that the other half can be lent to providers with more
+    work.
     """
     count = own.count(None)
     rest = max(concurrency - sum(one for one in own if one is not None), 0)
@@ -127,12 +133,14 @@ def even_share(own: Sequence[int | None], concurrency: int) -> int:
 
 
 def most_in_flight(providers: Iterable[Provider], concurrency: int) -> int:
-    """How many requests there may be at once: connections, and room in the journal, are needed for so many."""
+    """Return the maximum of concurrent requests. Connections and space in the journal are needed for so
+    many.
+    """
     return max(concurrency, sum(provider.share for provider in providers))
 
 
 def overcommitted(providers: Iterable[Provider], concurrency: int) -> str | None:
-    """What is wrong where more requests are guaranteed than `refresh.concurrency` allows; None: nothing."""
+    """Return a warning if more requests are guaranteed than `refresh.concurrency` allows, else None."""
     shares = {provider.name: provider.share for provider in providers}
     if (total := sum(shares.values())) <= concurrency:
         return None
@@ -185,8 +193,10 @@ def _row(
 
 
 def _check_like(name: str, configured: Mapping[str, object], known: Tables, findings: Findings) -> None:
-    """`like` names a definition. It names no other provider of the configuration: so there is neither chain nor cycle,
-    and nobody's client, proxy or host is taken over unseen.
+    """Check that `like` names a definition.
+
+    It can't name another provider of the configuration. So there is neither chain nor cycle, and no provider
+    silently takes over another one's client, proxy or host.
     """
     place = ("providers", name, "like")
     own = configured[name]
@@ -201,7 +211,9 @@ def _check_like(name: str, configured: Mapping[str, object], known: Tables, find
 
 
 def _unlike(like: str, configured: Mapping[str, object], known: Tables) -> tuple[str, str]:
-    """Why nothing can be like that, and what to write instead. `like` itself may be a secret in the wrong place."""
+    """Return why `like` is invalid and what to write instead. `like` itself may be a secret in the wrong
+    place.
+    """
     other = configured.get(like)
     if isinstance(other, Mapping) and (base := other.get("like")) in known:
         return "is the name of a provider that itself uses like", f'Write like = "{base}".'
@@ -214,10 +226,10 @@ def _unlike(like: str, configured: Mapping[str, object], known: Tables) -> tuple
 
 
 def _check_is_defined(name: str, table: Mapping[str, Any], known: Tables, findings: Findings) -> None:
-    """Whether a provider that no definition is known of says all that one must say."""
+    """Check that a provider without a known definition has all required keys."""
     place = ("providers", name)
     if "like" in table:
-        return  # that is what is wrong then
+        return  # `_check_like` reports that
     if "token_url" not in table:
         close = get_close_matches(name.lower(), known, n=1)
         do = 'To define it here, add token_url and client_auth. To add another client of a known provider, write like = "NAME".'

@@ -1,7 +1,7 @@
-"""Token URLs that can't lead a secret astray.
+"""Rules for token URLs, so that none sends a secret to the wrong server.
 
-A document in a database may fill a variable of the token URL, and what it fills in decides where a refresh token and
-a client secret are sent. Hence the rules about URLs, and about the patterns of what may be filled in.
+A document in a database may fill a variable of the token URL, and so decide where a refresh token and a
+client secret are sent. Hence the rules about URLs and about the patterns of variables.
 """
 
 import re
@@ -13,21 +13,23 @@ from daemon.runtime.config.fields import pattern
 from daemon.runtime.config.problems import InvalidValue, Place
 from daemon.runtime.config.providers.pattern_cost import check_cost
 
-Fault = tuple[Place, str, str]  # the key, what is wrong, what to do
+Fault = tuple[Place, str, str]  # the key, the problem, the remedy
 
 _SOMEWHERE = "https://base.invalid"
 _PLACE = re.compile(r"\$\{([^}]*)\}")
 # RFC 3986's unreserved characters, no dot in front: no "/", no "@", no ".."
 _HARMLESS = r"(?=[A-Za-z0-9_~-][A-Za-z0-9._~-]*\Z)"
-# What a sloppy pattern would let through; the last two are what IDNA reads as '.' and '/'.
+# Characters that a careless pattern would match; IDNA reads the last two as '.' and '/'.
 _HARMFUL = "/\\@:?#%& \t\n\u3002\uff0f"
 # ASCII without blanks, and without the backslash that some read as a slash
 _VISIBLE = re.compile(r"[!-\[\]-~]+")
 
 
 def safe_pattern(value: object) -> re.Pattern[str]:
-    """A variable's pattern. One that lets harmful characters through is refused; the guard in front makes sure that
-    what the probes missed matches nothing either.
+    """Read a variable's pattern.
+
+    A pattern that matches unsafe characters is refused. The guard in front of it blocks values that the
+    probes missed.
     """
     found = pattern(value)
     check_cost(found.pattern, longest=LONGEST_VALUE)
@@ -41,7 +43,7 @@ def safe_pattern(value: object) -> re.Pattern[str]:
 
 
 def url_faults(place: Place, url: str, domains: Sequence[str], bases: Collection[str]) -> Iterator[Fault]:
-    """What is wrong with a URL. `bases`: the variables that stand for its beginning, and nowhere else."""
+    """Yield the problems of a URL. `bases`: the variables that may only stand for its start."""
     base = _PLACE.match(url)
     if base is not None and base[1] in bases and url[base.end() :][:1] in ("", "/"):
         url, domains = _SOMEWHERE + url[base.end() :], ()

@@ -1,4 +1,4 @@
-"""The next hour and the last one, in plots: what falls due, what was renewed and what was not, and how much time was left."""
+"""The next hour and the last one, in plots: due tokens, renewals, failures, and the time that was left."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence

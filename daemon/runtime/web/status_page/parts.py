@@ -49,8 +49,8 @@ def section(name: str, title: str, content: str) -> str:
 def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int = 0) -> str:
     """Render a table. Cells are HTML: the first of a row is its heading, the last `numbers` are numbers.
 
-    On a narrow screen each row becomes a block and each cell shows its column. The roles keep it a table for screen
-    readers.
+    On a narrow screen each row becomes a block and each cell shows its column. The roles keep it a table for
+    screen readers.
     """
     first = len(heads) - numbers
     kinds = ["n" if column >= first else "" for column in range(len(heads))]

@@ -1,4 +1,5 @@
-"""The plots: columns as inline SVG. The SVG contains no text, so that it can be stretched; the labels are around it.
+"""The plots: columns as inline SVG. The SVG contains no text, so that it can be stretched; the labels are
+around it.
 
 Each has a title and a description for screen readers, and its numbers as a table.
 """
@@ -39,8 +40,8 @@ Value = float | None
 class Plot:
     """`values` are the columns (negative ones hang below the line), `ticks` single values above them.
 
-    `told` is a one-sentence summary. `say` formats a value. `scale` lists the possible maxima of the axis. `rows` are the
-    cells of the table under `heads`.
+    `told` is a one-sentence summary. `say` formats a value. `scale` lists the possible maxima of the axis.
+    `rows` are the cells of the table under `heads`.
     """
 
     name: str
@@ -100,6 +101,8 @@ def _column(number: int, value: float, zero: float, scale: float, said: str) -> 
 
 
 def _top(scale: Sequence[float], value: float) -> float:
-    """Choose the maximum of the axis from a few values, so that it is readable and does not jump at each renewal."""
+    """Choose the maximum of the axis from a few values, so that it is readable and does not jump at each
+    renewal.
+    """
     place = bisect_left(scale, value)
     return scale[place] if place < len(scale) else value

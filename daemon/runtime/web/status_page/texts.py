@@ -19,7 +19,9 @@ class Kind(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """The text about tokens that are counted by provider: the weight, who must act, singular, plural and what to do."""
+    """The text about tokens that are counted by provider: the weight, who must act, singular, plural and
+    what to do.
+    """
 
     weight: str
     who: str
