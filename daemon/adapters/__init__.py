@@ -1,1 +1,3 @@
-"""How refreshd touches the world. A wing for each part of it; they fit the ports of `refreshing` by shape."""
+"""Adapters connect refreshd to the outside world, with one wing per part of it. Structurally they match the
+ports of `refreshing`.
+"""

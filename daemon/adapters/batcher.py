@@ -1,6 +1,7 @@
-"""Many callers, one commit: each awaits its own item, and a commit takes whatever came while the last one ran.
+"""Group commit: each caller awaits its own item, and each commit takes all items that arrived during the last
+one.
 
-A lone item is committed at once, and under load the batches grow by themselves.
+A lone item is committed immediately. Under load the batches grow automatically.
 """
 
 import asyncio
@@ -14,11 +15,12 @@ Waiting = tuple[Item, asyncio.Future[Result] | None]
 
 
 class Batcher(Generic[Item, Result]):
-    """Coalesces concurrent `submit` calls into one `commit` of at most `limit` items. Commits begin `apart` or more.
+    """Coalesce concurrent `submit` calls into one `commit` of at most `limit` items. Commits start at least
+    `apart` apart.
 
-    `commit` answers each item with its own result, in order; a result that is an exception is raised to that item's
-    caller alone. What `commit` itself raises is raised to every caller of the batch. No caller is left waiting, also when
-    the runner is cancelled.
+    `commit` returns a result per item, in order; a result that is an exception is raised to that item's
+    caller only. An exception that `commit` itself raises is raised to every caller of the batch. No caller is
+    left waiting, even if the runner is cancelled.
     """
 
     def __init__(
@@ -35,13 +37,15 @@ class Batcher(Generic[Item, Result]):
         self._runner: asyncio.Task[None] | None = None
 
     def submit(self, item: Item) -> asyncio.Future[Result]:
-        """Put `item` into the next commit. A caller that goes away does not take its item out of it."""
+        """Put `item` into the next commit and return its result. Cancelling the caller does not withdraw the
+        item.
+        """
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._add(item, future)
         return future
 
     def put(self, item: Item) -> None:
-        """Like `submit`, where nobody wants to know what became of it."""
+        """Like `submit`, for callers that don't need the result."""
         self._add(item, None)
 
     def _add(self, item: Item, future: asyncio.Future[Result] | None) -> None:
@@ -86,8 +90,8 @@ class Batcher(Generic[Item, Result]):
 
 
 def _fail(batch: Iterable[Waiting[Item, Result]], why: BaseException) -> None:
-    """Raise `why` to all callers of `batch`. A cancellation is the commit's and not theirs: they get an ordinary
-    exception, or each would believe that it had been cancelled itself.
+    """Raise `why` to all callers of `batch`. A cancellation of the commit reaches them as an ordinary
+    exception, since a CancelledError would make each of them believe that it was cancelled itself.
     """
     for _, future in batch:
         if future is not None and not future.done():

@@ -1,8 +1,9 @@
-"""The key ring: seals secrets with AES-256-GCM under the active key, opens them under any key of the ring.
+"""The key ring: seals secrets with AES-256-GCM under the active key, and opens them with any key of the ring.
 
-Sealed text, version 1: `v1.<key id>.<base64url of nonce[12], ciphertext, tag[16]>`. Every field of every token has a
-key of its own (HKDF-SHA256, twice), and its token id and field are authenticated with it, so that a sealed text opens
-in its own place only. The field key of `access_token` can be given to an application: it opens no refresh token.
+Sealed text, version 1: `v1.<key id>.<base64url of nonce[12], ciphertext, tag[16]>`. Every field of every
+token has its own key (HKDF-SHA256, twice), and the token id and field are authenticated, so that a sealed
+text opens only for its own token and field. The field key of `access_token` can be given to an application:
+it opens no refresh token.
 """
 
 import hmac
@@ -28,13 +29,13 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class DecryptionError(Exception):
-    """A sealed text that can't be opened. The text says why and is fit for people; it holds no secret."""
+    """A sealed text can't be opened. The message is a sentence for operators and contains no secret."""
 
 
 class KeyRing:
-    """Master keys by id, and the one that seals. Keys never print themselves.
+    """Master keys by id, of which one seals. Keys never print themselves.
 
-    `distrusted`: the ids whose keys are not the ones that the store was sealed with. They open nothing.
+    `distrusted`: the ids of keys that this store was not sealed with. They open nothing.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class KeyRing:
         self._hmacs: dict[tuple[str, str], HMAC] = {}
         self._nonces: list[bytes] = []
         if active not in self._keys or any(len(key) != KEY_BYTES for key in self._keys.values()):
-            raise ValueError("the active key must be on the ring, and every key have 32 bytes")
+            raise ValueError("the active key must be on the ring, and every key must have 32 bytes")
 
     def __repr__(self) -> str:
         return f"KeyRing(active={self._active!r}, keys={sorted(self._keys)})"
@@ -61,39 +62,41 @@ class KeyRing:
         return self._keys.keys()
 
     def only(self, key_id: str) -> "KeyRing":
-        """A ring with one key of this one, which seals."""
+        """Return a ring with this one key, which seals."""
         return KeyRing({key_id: self._keys[key_id]}, active=key_id)
 
     def distrusting(self, key_ids: Collection[str]) -> "KeyRing":
-        """The same keys, of which these open nothing."""
+        """Return the same ring with these keys distrusted: they open nothing."""
         return KeyRing(self._keys, active=self._active, distrusted=key_ids)
 
     def seal(self, text: str, *, token_id: str, field: str) -> str:
-        """`text` sealed for `field` of `token_id` under the active key."""
+        """Seal `text` for `field` of `token_id` under the active key."""
         nonce = self._nonce()
         cipher = AESGCM(self._token_key(self._active, token_id, field))
         sealed = nonce + cipher.encrypt(nonce, text.encode(), _place(token_id, field))
         return f"v1.{self._active}.{urlsafe_b64encode(sealed).rstrip(b'=').decode()}"
 
     def open(self, sealed: object, *, token_id: str, field: str) -> str:
-        """The text in `sealed`. Raises DecryptionError: not sealed text, moved, altered, or of a key that we lack."""
+        """Return the text in `sealed`. Raises DecryptionError if it isn't sealed text, was moved or altered,
+        or its key is missing.
+        """
         key_id, raw = _parsed(sealed, token_id)
         if key_id not in self._keys:
             raise DecryptionError(f"{field} is sealed with key {key_id!r}, which is not on the key ring")
         if key_id in self.distrusted:
             raise DecryptionError(
-                f"{field} is sealed with key {key_id!r}, and the ring has another key of that id"
+                f"{field} is sealed with key {key_id!r}, and the ring has a different key with that id"
             )
         cipher = AESGCM(self._token_key(key_id, token_id, field))
         try:
             return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _place(token_id, field)).decode()
         except (InvalidTag, UnicodeDecodeError):
             raise DecryptionError(
-                f"{field} does not open with key {key_id!r}: altered, moved, or another key"
+                f"{field} can't be opened with key {key_id!r}: it was altered or moved, or the key is a different one"
             ) from None
 
     def field_key(self, field: str, key_id: str | None = None) -> bytes:
-        """The key of one field, for readers. Raises KeyError for a key id that is not on the ring."""
+        """Return the key of one field, for readers. Raises KeyError for a key id that is not on the ring."""
         key_id = key_id or self._active
         known = self._field_keys.get((key_id, field))
         if known is None:
@@ -102,33 +105,37 @@ class KeyRing:
         return known
 
     def writer_public_key(self, field: str, key_id: str) -> bytes:
-        """The X25519 public key of one field, for writers: 32 bytes. Only its private half opens what they seal."""
+        """Return the X25519 public key of one field, for writers: 32 bytes. Only its private half opens the
+        texts that they seal.
+        """
         private = _derived(self._keys[key_id], f"refreshd/w1/{field}")
         return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
     def fingerprint(self, text: str, key_id: str | None = None) -> str:
-        """A keyed fingerprint of a secret: equal secrets are seen as equal, and nothing else is learnt from it."""
+        """Return a keyed fingerprint of a secret. It shows only whether two secrets are equal."""
         key_id = key_id or self._active
         return f"{key_id}.{self._hmac(key_id, FINGERPRINT, text.encode()).hex()}"
 
     def fingerprints(self, text: str) -> list[str]:
-        """The fingerprints of a secret under every key of the ring."""
+        """Return the fingerprints of a secret under every key of the ring."""
         return [self.fingerprint(text, key_id) for key_id in self._keys]
 
     def _nonce(self) -> bytes:
-        """Random, and handed out once."""
+        """Return a random nonce that is handed out once."""
         if not self._nonces:
             drawn = os.urandom(_NONCE_BYTES * _NONCES_AT_ONCE)
             self._nonces = [drawn[at : at + _NONCE_BYTES] for at in range(0, len(drawn), _NONCE_BYTES)]
         return self._nonces.pop()
 
     def _token_key(self, key_id: str, token_id: str, field: str) -> bytes:
-        """The second half of an HKDF of the field key: one HMAC, since the key is as long as the hash."""
+        """Compute the second half of an HKDF of the field key: one HMAC, since the key is as long as the
+        hash.
+        """
         return self._hmac(key_id, field, token_id.encode() + b"\x01")
 
     def _hmac(self, key_id: str, field: str, message: bytes) -> bytes:
-        """HMAC-SHA256. What does not depend on the message is done once: for a fingerprint the key itself, else the
-        first half of an HKDF of the field key (RFC 5869).
+        """Compute HMAC-SHA256. Work that does not depend on the message is cached: for a fingerprint the key
+        itself, else the first half of an HKDF of the field key (RFC 5869).
         """
         known = self._hmacs.get((key_id, field))
         if known is None:
@@ -146,7 +153,7 @@ def _parsed(sealed: object, token_id: str) -> tuple[str, bytes]:
     if form is None:
         raise DecryptionError("not a sealed text of version 1")
     if _CONTROL.search(token_id):
-        raise DecryptionError("the token id holds control characters")
+        raise DecryptionError("the token id contains control characters")
     text = form[2]
     try:
         raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))

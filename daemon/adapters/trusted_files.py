@@ -1,9 +1,9 @@
-"""Whose files are obeyed: those that nobody else can change, as sshd's StrictModes has it.
+"""Trust in files: only those count that no other user can change, as in sshd's StrictModes.
 
-A file counts only if it, every directory on the way to it and every symbolic link there belong to root or to this
-user, and no one else may write to them. A sticky directory such as /tmp may lie on the way, since what is ours there
-can't be replaced by others. A group counts as this user's own if nobody else is known to be in it: so do the private
-groups that distributions give to users, and the fsGroup of a pod.
+The file, every directory on the way to it and every symbolic link there must belong to root or to this user,
+and be writable by nobody else. A sticky directory such as /tmp may be on the way, since others can't replace
+this user's files in it. A group counts as this user's own if it has no other known members, such as the
+private groups of distributions and the fsGroup of a pod.
 """
 
 import errno
@@ -23,7 +23,9 @@ _ALL_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class Untrusted(Exception):
-    """Others can change a file or directory. `what` names its path, owner and mode, `do` the command that cures it."""
+    """Others can change a file or directory. `what` names its path, owner and mode, `do` the command that
+    fixes it.
+    """
 
     def __init__(self, what: str, do: str) -> None:
         self.what, self.do = what, do
@@ -32,7 +34,7 @@ class Untrusted(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What a file holds, and who may read that."""
+    """The content of a file, and who can read it."""
 
     data: bytes = field(repr=False)
     everybody: bool  # every local user may read it
@@ -40,7 +42,7 @@ class Content:
 
 
 def read_trusted(path: Path, *, limit: int = -1) -> Content:
-    """The content of `path`, at most `limit` bytes of it. Raises OSError, ValueError or Untrusted."""
+    """Return the content of `path`, at most `limit` bytes of it. Raises OSError, ValueError or Untrusted."""
     trust(path)
     with path.open("rb") as file:
         found = os.fstat(file.fileno())
@@ -55,7 +57,8 @@ def read_trusted(path: Path, *, limit: int = -1) -> Content:
 
 
 def read_own(path: Path) -> str:
-    """The text of a secret that this program made: a file of this user's that nobody else can read.
+    """Return the text of a secret file that this program made: it belongs to this user, and no other user can
+    read it.
 
     Raises OSError or Untrusted.
     """
@@ -65,15 +68,15 @@ def read_own(path: Path) -> str:
         closed = stat.S_ISREG(found.st_mode) and not found.st_mode & _ALL_OTHERS
         if found.st_uid != os.geteuid() or not closed:
             raise Untrusted(
-                f"{_described(path, found)}, and is not this user's own", f"Remove it: rm {quote(str(path))}"
+                f"{_described(path, found)}, and belongs to another user", f"Remove it: rm {quote(str(path))}"
             )
         return file.read()
 
 
 def trust(path: Path, *, itself: bool = True) -> None:
-    """Raise Untrusted if somebody else can change what `path` leads to. What isn't there can't be judged.
+    """Raise Untrusted if another user can change the file that `path` leads to. A missing file passes.
 
-    `itself`: whether what is at its end is judged too.
+    `itself`: whether the file at the end of the path is checked too.
     """
     with suppress(FileNotFoundError, NotADirectoryError):
         for step, found, last in _way(path):
@@ -82,10 +85,10 @@ def trust(path: Path, *, itself: bool = True) -> None:
 
 
 def make_private(directory: Path, *, dedicated: bool = False) -> int | None:
-    """Make `directory`, or take the one that is there, for this user alone.
+    """Create `directory`, or take the existing one, for this user alone.
 
-    Returns its former mode if it had to be closed. `dedicated`: only refreshd makes a directory of this name, so it may
-    be closed whatever it holds. Raises OSError or Untrusted.
+    Returns its former mode if it had to be closed. `dedicated`: only refreshd creates a directory of this
+    name, so it may be closed whatever it holds. Raises OSError or Untrusted.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     mode = open_mode(directory, dedicated=dedicated)
@@ -95,8 +98,10 @@ def make_private(directory: Path, *, dedicated: bool = False) -> int | None:
 
 
 def open_mode(directory: Path, *, dedicated: bool = False) -> int | None:
-    """The mode of `directory` if it must be closed to others; None: it is closed. Raises OSError, or Untrusted where
-    closing it is not enough: somebody else made it or something in it, or it is more than a directory of ours.
+    """Return the mode of `directory` if it must be closed to others, else None.
+
+    Raises OSError, or Untrusted if closing it is not enough: another user made it or a file in it, or it
+    isn't refreshd's alone.
     """
     trust(directory, itself=False)
     found = directory.stat()
@@ -109,12 +114,12 @@ def open_mode(directory: Path, *, dedicated: bool = False) -> int | None:
         return None
     if mode & stat.S_ISVTX or not (dedicated or _is_for_us(directory)):
         do = f"chmod 700 {_quoted(directory)}, or name a directory that holds nothing else."
-        raise Untrusted(f"{_described(directory, found)}: other users may enter it", do)
+        raise Untrusted(f"{_described(directory, found)}: other users can enter it", do)
     return mode
 
 
 def _search(directory: Path) -> None:
-    """What others have laid there while they could is not taken for ours."""
+    """Raise Untrusted for files that others have put there while they could."""
     for folder in (directory, directory / "mongodb"):
         for entry in folder.iterdir() if folder.is_dir() else ():
             with suppress(FileNotFoundError):  # a running daemon has just removed it
@@ -126,14 +131,16 @@ def _search(directory: Path) -> None:
 
 
 def _is_for_us(directory: Path) -> bool:
-    """Whether it was made for refreshd: never a directory of the system's, or a home, by mistake."""
+    """Return whether it was made for refreshd, so that a system directory or a home is never closed by
+    mistake.
+    """
     names = {entry.name for entry in directory.iterdir()}
     return not names or not names.isdisjoint({"lock", "instance.json", "journal.db", "mongodb"})
 
 
 def _way(path: Path) -> Iterator[tuple[Path, os.stat_result, bool]]:
-    """Each directory and symbolic link that the kernel meets on its way to `path`, and what is at its end; and whether
-    it is that.
+    """Yield each directory and symbolic link on the way to `path` in the kernel's order, then the file at its
+    end, and whether it is that.
     """
     here, links = Path("/"), 0
     left = list(reversed(path.absolute().parts[1:]))
@@ -161,18 +168,18 @@ def _judge(step: Path, found: os.stat_result, *, last: bool) -> None:
     if not _is_ours(found.st_uid):
         me = _user(os.geteuid())
         do = f"chown {me} {path}, or run refreshd as {_user(found.st_uid)}."
-        raise Untrusted(f"{_described(step, found)}, who can change what {me} would obey", do)
+        raise Untrusted(f"{_described(step, found)}, who can change files that {me} acts on", do)
     if stat.S_ISLNK(mode) or stat.S_ISCHR(mode):
         return
     if stat.S_ISDIR(mode) and mode & stat.S_ISVTX and not last:
         return
     if mode & stat.S_IWOTH:
-        raise Untrusted(f"{_described(step, found)}: every local user may change it", f"chmod o-w {path}")
+        raise Untrusted(f"{_described(step, found)}: every local user can change it", f"chmod o-w {path}")
     if mode & stat.S_IWGRP and not _is_own_group(found.st_gid):
-        who = f"the group {_group(found.st_gid)} may change it"
+        who = f"the group {_group(found.st_gid)} can change it"
         raise Untrusted(f"{_described(step, found)}: {who}", f"chmod g-w {path}")
     if mode & stat.S_IWGRP and _has_acl(step):
-        who = "its access list may let others change it"
+        who = "its access list may allow others to change it"
         raise Untrusted(f"{_described(step, found)}: {who}", f"setfacl -b {path}; chmod g-w {path}")
 
 
@@ -181,7 +188,7 @@ def _is_ours(user: int) -> bool:
 
 
 def _is_own_group(group: int) -> bool:
-    """Whether root and this user are all that is known to be in it."""
+    """Return whether the group has no known members other than root and this user."""
     if group not in (0, os.getegid(), *os.getgroups()):
         return False
     ours = {one.pw_name for one in pwd.getpwall() if _is_ours(one.pw_uid)}
@@ -192,7 +199,9 @@ def _is_own_group(group: int) -> bool:
 
 
 def _has_acl(path: Path) -> bool:
-    """With an access list, the mode's group bits are what any user or group that it names may do at most."""
+    """Return whether it has an access list. The mode's group bits are then the maximum for any user or group
+    that the list names.
+    """
     try:
         return bool(os.getxattr(path, _ACL))
     except OSError:

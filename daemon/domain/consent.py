@@ -61,28 +61,28 @@ def read_consent(definition: Definition, body: Body, *, received_at: datetime, n
     Raises ConsentInvalid with one sentence: what is wrong, where, and what to do.
     """
     if received_at > now:
-        raise ConsentInvalid("received-at lies in the future: give the time at which the response came")
+        raise ConsentInvalid("received-at is in the future: give the time at which the response arrived")
     body = _snake_cased(body)
     if body.get("error"):
         raise ConsentInvalid(
-            "'error' is set: this is the provider's refusal, not a grant; let the owner consent again "
-            "and give the token response of that"
+            "'error' is set, so this is a refusal by the provider, not a grant: let the owner consent again "
+            "and give the token response of the new consent"
         )
     shape = definition.reply
     access = _token(body, (*shape.access_token, "access_token"))
     refresh = _token(body, (*shape.refresh_token, "refresh_token"))
     if refresh is None and holds_refresh_token_elsewhere(body):
         raise ConsentInvalid(
-            "the refresh token stands where nobody looks for it: give it as 'refresh_token' at the top"
+            "the refresh token is in a place that refreshd does not read: give it as 'refresh_token' at the top level"
         )
     if is_sender_constrained(first_text(body, shape.token_type)) or (access and names_a_key(access.reveal())):
         raise ConsentInvalid(
             "the tokens are bound to a key (DPoP, a client certificate or the like): refreshd can't prove possession of"
-            " that key, so renew them where the key is"
+            " that key, so renew them on the system that holds it"
         )
     if access is None and refresh is None and definition.grant is not Grant.CLIENT_CREDENTIALS:
         raise ConsentInvalid(
-            "neither 'access_token' nor 'refresh_token' is there: give the provider's whole token response"
+            "'access_token' and 'refresh_token' are both missing: give the provider's whole token response"
         )
     ends = read_ends(
         definition, body, access_token=access.reveal() if access else "", received_at=received_at
@@ -90,7 +90,7 @@ def read_consent(definition: Definition, body: Body, *, received_at: datetime, n
     renewable = _is_renewable(definition.grant, refresh)
     if ends.unclear and not renewable:
         raise ConsentInvalid(
-            f"{_quoted(ends.unclear)} not understood, and nothing renews this token: give its end in seconds, or as a"
+            f"{_quoted(ends.unclear)} in an unknown format, and this token can't be renewed: give its end in seconds, or as a"
             " date such as 2026-01-31T12:00:00Z, or leave the field out"
         )
     return Consent(
@@ -131,10 +131,10 @@ def _token(body: Body, paths: Sequence[str]) -> Secret | None:
     if not isinstance(value, str):
         raise ConsentInvalid(f"'{name}' is not a text: give it in quotes, as the provider sent it")
     if not value:
-        raise ConsentInvalid(f"'{name}' is empty: give the token, or leave the key out where there is none")
+        raise ConsentInvalid(f"'{name}' is empty: give the token, or leave the key out")
     if not _TOKEN.fullmatch(value):
         raise ConsentInvalid(
-            f"'{name}' holds a blank, a control or a non-ASCII character, which no token does: copy it again"
+            f"'{name}' contains a space, a control character or a non-ASCII character, which tokens never do: copy it again"
         )
     return Secret(value)
 

@@ -147,7 +147,7 @@ def _by_standard(
     if error.name in _REACH:
         return Misconfigured(code=error.code, message=error.message, concerns=_REACH[error.name])
     if error.name in _DEAD and reply.status not in _VERDICTS:
-        note = f" (no verdict with HTTP {reply.status}, unless the definition has a sign for it)"
+        note = f" (with HTTP {reply.status} this counts as a rejection only if the definition lists it)"
         return replace(later, message=later.message[: 300 - len(note)] + note)
     if not 200 <= reply.status < 300 or body.get("error") or error.name:
         return later
@@ -194,7 +194,7 @@ def _no_grant(reply: Reply, parsed: Parsed, body: Body, later: Unavailable) -> U
 
 def _kind(parsed: Parsed) -> str:
     if parsed.text is None:
-        return "bytes that are no text"
+        return "binary data"
     return "a page" if parsed.is_page else "a text" if parsed.text else "an empty body"
 
 
@@ -207,16 +207,16 @@ def _withheld(provider: Provider, token: Token, reply: Reply, parsed: Parsed) ->
     rotates = provider.definition.grant_of(token.grant) is Grant.REFRESH_TOKEN
     if rotates and brings_refresh_token(parsed, presented):
         code = "no_grant" if success else "error_with_token"
-        what = "no grant that can be read" if success else "an error"
+        what = "no grant that refreshd can parse" if success else "an error"
         return Unparsed(
-            code=code, message=f"{_status(reply)}: {what}, and a refresh token that is not the old one"
+            code=code, message=f"{_status(reply)}: {what}, and a refresh token that differs from the old one"
         )
     named = any(is_error(provider.definition, reply.status, body) for body in parsed.objects)
     if not success or named:
         return None
     if may_be_a_grant(parsed, presented, content_type=reply.content_type, size=len(reply.body)):
         return Unparsed(
-            code="no_grant", message=f"{_status(reply)} that may hold a token which can't be read"
+            code="no_grant", message=f"{_status(reply)} that may contain a token but can't be parsed"
         )
     return None
 
@@ -224,7 +224,7 @@ def _withheld(provider: Provider, token: Token, reply: Reply, parsed: Parsed) ->
 def _moved(provider: Provider, token: Token, reply: Reply) -> Misconfigured:
     """A redirect. It is not followed: a refresh token goes where the definition says, and nowhere else."""
     where = redirect_target(provider, token.vars, reply.location)
-    message = f"{_status(reply)}, and it does not say where the token endpoint is"
+    message = f"{_status(reply)}, without the new address of the token endpoint"
     if where is not None:
         place = masked(where.place, hidden(provider, token))
         whose = "" if where.is_known else ", which is not a host of this provider's definition"
@@ -254,7 +254,7 @@ def _grant(known: Definition, body: Body, *, rotates: bool, asked_at: datetime) 
     if is_sender_constrained(granted.token_type):
         return Unparsed(
             code="sender_constrained",
-            message=f"the new tokens are bound to a key (token_type {granted.token_type}), which refreshd can't prove to hold",
+            message=f"the new tokens are bound to a key (token_type {granted.token_type}), and refreshd can't prove possession of it",
             granted=granted,
         )
     if refresh or not rotates:
@@ -262,13 +262,13 @@ def _grant(known: Definition, body: Body, *, rotates: bool, asked_at: datetime) 
     if holds_refresh_token_elsewhere(body):
         return Unparsed(
             code="refresh_token_elsewhere",
-            message="the reply holds a refresh token in a place where the definition does not look",
+            message="the reply contains a refresh token in a field that the definition does not read",
             granted=granted,
         )
     if known.rotation is Rotation.ALWAYS:
         return Unparsed(
             code="no_refresh_token",
-            message="the reply holds no refresh token, although this provider always replaces it",
+            message="the reply contains no refresh token, although this provider always replaces it",
             granted=granted,
         )
     return granted

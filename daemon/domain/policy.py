@@ -175,8 +175,8 @@ def _rejected(
 
 def _what_may_have_been(doubt: Doubt) -> str:
     if doubt.asker is None:
-        return " (an earlier request had no answer: its reply may have held the successor)"
-    return f" (instance {doubt.asker} asked before and is gone: its journal may hold the successor)"
+        return " (an earlier request got no response; the lost response may have contained the new refresh token)"
+    return f" (instance {doubt.asker} sent an earlier request and is lost; its journal may contain the new refresh token)"
 
 
 def _in_doubt(

@@ -67,11 +67,11 @@ def _presented(grant: Grant, token: Token) -> dict[str, str]:
         case Grant.CLIENT_CREDENTIALS:
             return {"grant_type": "client_credentials"}
         case Grant.NONE:
-            raise NotSendable("nothing renews this token, so there is nothing to ask for")
+            raise NotSendable("this token has no grant that renews it, so no request is possible")
         case Grant.EXCHANGE:
-            raise NotSendable("no access token is stored, so there is nothing to present")
+            raise NotSendable("no access token is stored, so refreshd has nothing to present")
         case _:
-            raise NotSendable("no refresh token is stored, so there is nothing to present")
+            raise NotSendable("no refresh token is stored, so refreshd has nothing to present")
 
 
 def _client_fields(provider: Provider, *, audience: str, now: datetime) -> dict[str, str]:

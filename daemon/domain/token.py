@@ -109,7 +109,7 @@ def token_id(provider: str, account: str) -> str:
     if not account:
         raise ValueError("account: must not be empty")
     if _CONTROL.search(account):
-        raise ValueError("account: must not hold control characters")
+        raise ValueError("account: must not contain control characters")
     try:
         size = len(account.encode())
     except UnicodeEncodeError:

@@ -58,10 +58,10 @@ def _value(provider: Provider, name: str, variables: Mapping[str, str]) -> str:
     rule = provider.definition.variables.get(name)
     value = variables.get(name, rule.default if rule else None)
     if rule is None or value is None:
-        raise NotSendable(f"the token has no variable {name!r}, which {provider.name}'s definition needs")
+        raise NotSendable(f"the token has no variable {name!r}, which {provider.name}'s definition requires")
     shape = BASE if rule.kind is VariableKind.BASE else rule.pattern
     if len(value) > LONGEST_VALUE or not shape.fullmatch(value) or not _VISIBLE.fullmatch(value):
-        raise NotSendable(f"the variable {name!r} does not look as {provider.name}'s definition demands")
+        raise NotSendable(f"the variable {name!r} does not match the pattern in {provider.name}'s definition")
     return value.rstrip("/") if rule.kind is VariableKind.BASE else value
 
 

@@ -108,7 +108,7 @@ class Lane:
         finally:
             claimed -= await self._bulkhead.give_back(self._store)
         if self._lost:
-            raise StoreLost("a result could not be stored; its reply waits in the journal")
+            raise StoreLost("a result could not be stored; its reply is kept in the journal")
         return claimed
 
     async def _probe(self) -> int:

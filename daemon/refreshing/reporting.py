@@ -87,7 +87,7 @@ def event_for(
         case Withheld(failure=why):
             return TokenUnparsed(token=name, provider=provider, code=why.code, message=why.message)
         case Scheduled():
-            raise ValueError("a token that was only scheduled is no news")
+            raise ValueError("a token that was only scheduled is not reported")
         case _:
             assert_never(change)
 

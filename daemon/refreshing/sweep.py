@@ -159,7 +159,7 @@ class Sweeper:
         self._tell_pauses(survey.paused)
         await self.replay()
         if not self._journal.writable:
-            raise StoreLost("the journal can't be written, so no provider is asked")
+            raise StoreLost("journal not writable; refreshing is suspended")
         due = await self._store.due(self.lanes.keys())
         self._harvest()  # what ended while no sweep waited for it begins anew
         for name, lane in self.lanes.items():
@@ -222,7 +222,7 @@ class Sweeper:
             self._stuck_since.pop(name, None)
         elif now - self._stuck_since.setdefault(name, now) >= STUCK_AFTER:
             self._failures[name] += 1
-            self._tell_lane(name, "its pass does not end, and nothing is in flight")
+            self._tell_lane(name, "its pass is stuck: it does not end, although no request is in flight")
 
     def _tell_lane(self, name: str, message: str) -> None:
         self._observe(LaneFailed(provider=name, message=masked(message), failures=self._failures[name]))

@@ -1,1 +1,3 @@
-"""The running daemon: configuration, state directory, health server, and the bootstrap that fits the rooms together."""
+"""The running daemon: configuration, state directory, health server, and the bootstrap that connects the
+parts.
+"""

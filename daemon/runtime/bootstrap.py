@@ -1,4 +1,4 @@
-"""Where the daemon fits the use case and its adapters together."""
+"""The daemon's composition root: it connects the use case to its adapters."""
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
@@ -51,7 +51,7 @@ def assemble(
     log: EventLog,
     watch: Observe,
 ) -> Parts:
-    """The daemon's parts. `watch` sees every event too. Raises StoreUriInvalid."""
+    """Build the daemon's parts. `watch` also observes every event. Raises StoreUriInvalid."""
     clock, keys, tally = Clock(), Keys(key_ring(settings)), Tally()
     metrics = Metrics(providers=providers, version=__version__)
     last_hour = LastHour(clock.boot)
@@ -176,7 +176,7 @@ def _refresher(
     clock: Clock,
     observe: Observe,
 ) -> Refresher:
-    """Here mypy checks that the adapters fit the ports."""
+    """Build the refresher. Here mypy checks that the adapters fit the ports."""
     return Refresher(
         providers=providers,
         store=store,
@@ -190,7 +190,7 @@ def _refresher(
 
 
 def _hold(refresh: RefreshSettings) -> Callable[[Provider], timedelta]:
-    """How long after a lease's end nobody else may claim."""
+    """Return how long after a lease's end no other instance may claim its token."""
     retry_within = 2 * refresh.sweep_every + refresh.request_timeout
 
     def hold(provider: Provider) -> timedelta:

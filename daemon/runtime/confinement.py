@@ -1,4 +1,4 @@
-"""What a process that holds keys does not let others have: a dump of its memory, or a look into it."""
+"""Protection of a process that holds keys: no core dump, and no access by other processes."""
 
 import ctypes
 import resource
@@ -8,9 +8,10 @@ _PR_SET_DUMPABLE = 4
 
 
 def confine() -> None:
-    """From now on no crash of this process writes its memory to a file, and no other process of this user may trace it
-    or read its /proc/PID/mem and environ (prctl(2), PR_SET_DUMPABLE). Its own view of /proc/self stays the same.
-    Programs that it starts are confined in their dumps only.
+    """Disable core dumps, and access by other processes of this user, for this process.
+
+    They may not trace it or read its /proc/PID/mem and environ (prctl(2), PR_SET_DUMPABLE). Its own view of
+    /proc/self does not change. For programs that it starts, only core dumps are disabled.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":

@@ -46,7 +46,9 @@ from daemon.runtime.web.server import HealthServer
 from daemon.runtime.web.status import DaemonStatus
 from daemon.runtime.who import who
 
-COUNT_AGED = "renewals go on; the figures of the whole store grow old until a count succeeds"
+COUNT_AGED = (
+    "check MongoDB's load; renewals go on, but figures of the whole store are outdated until a count succeeds"
+)
 REPAIR_EVERY = timedelta(hours=1)
 REPORT_EVERY = timedelta(minutes=1)
 LOST_RETRY = timedelta(seconds=1)  # after a loss of MongoDB, doubled each time
@@ -89,7 +91,7 @@ class Daemon:
         self._parts: Parts
 
     async def run(self) -> int:
-        """Run until a signal. Returns the exit code: 0, or 1 when the drain was not finished.
+        """Run until a signal. Returns the exit code: 0, or 1 if the drain was not finished.
 
         Raises MongodMissing, MongodFailed, StoreUriInvalid, JournalDamaged or PortTaken when it can't start.
         """
@@ -167,11 +169,13 @@ class Daemon:
             "watchdog.starved",
             "error",
             detail=detail,
-            do="unless a sweep starts, the service manager ends this process and starts another",
+            do="check MongoDB and the machine's load; if no sweep starts, the service manager restarts this process",
         )
 
     async def _database(self, closing: AsyncExitStack) -> Secret:
-        """The URI to use. Embedded: start a MongoDB of our own, and start it again should it die."""
+        """Return the URI to use. If it is embedded, start refreshd's own MongoDB, and restart it if it
+        dies.
+        """
         configured = self._settings.store.uri
         if isinstance(configured, Secret):
             return configured
@@ -183,14 +187,14 @@ class Daemon:
         return Secret(uri)
 
     async def _revive(self, mongod: EmbeddedMongod) -> None:
-        """Start the embedded MongoDB again whenever it ends, until cancelled."""
+        """Restart the embedded MongoDB whenever it ends, until cancelled."""
         while True:
             try:
                 await mongod.wait()
                 self._log.log(
                     "mongod.died",
                     "error",
-                    do="it is started again; see mongodb/mongod.log in the state directory",
+                    do="look for the cause in mongodb/mongod.log in the state directory; refreshd restarts mongod",
                 )
                 await mongod.start()
             except MongodFailed as why:
@@ -204,7 +208,7 @@ class Daemon:
     # ---------------------------------------------------------------- what happens again and again
 
     def _failed_unexpectedly(self, where: str, error: Exception) -> None:
-        """Report what ended a periodic job. A lost store is no bug: it has reported itself."""
+        """Report the error that ended a periodic job. A lost store isn't a bug: it has reported itself."""
         if not isinstance(error, StoreLost):
             self._parts.observe(InternalError(where=where, error=error))
 
@@ -229,14 +233,14 @@ class Daemon:
         self._watch(failed)
 
     async def _prepare(self) -> None:
-        """What the first contact with MongoDB needs: its kind, the index, the demo's tokens."""
+        """Prepare for work at the first contact with MongoDB: its kind, the index, the demo's tokens."""
         standalone = await self._parts.mongo.prepare()
         if standalone:
             self._log.log(
                 "store.standalone",
                 "warning",
                 message="this MongoDB is not a replica set: no failover and no retryable writes",
-                do="make it a replica set, even of one member",
+                do="make it a replica set, even with a single member",
             )
         await self._find_the_tokens()
         await self._warn_of_indexes()
@@ -245,7 +249,7 @@ class Daemon:
         self._prepared = True
 
     async def _find_the_tokens(self) -> None:
-        """Raises StoreLost if they are in another database than the one that the URI's path names."""
+        """Raise StoreLost if the tokens are in another database than the one in the URI's path."""
         mongo = self._parts.mongo
         before, mongo.misplaced = mongo.misplaced, await tokens_elsewhere(mongo)
         if mongo.misplaced is not None:
@@ -261,7 +265,7 @@ class Daemon:
                 )
 
     async def _count(self) -> None:
-        """Go on with the count of the store, or read what another replica counted. Whatever becomes of it, the next step is
+        """Continue the count of the store, or read the figures of another replica. The next step is always
         planned.
         """
         counter = self._parts.counter
@@ -277,7 +281,7 @@ class Daemon:
             self._schedule.once(pause, self._count, name="count")
 
     def _tell(self, counted: Statistics) -> None:
-        """What others hold, and what ends soon: once, until it is something else."""
+        """Report tokens that others hold or that end soon: once, until the facts change."""
         held = (one for one in counted.held_tokens if one.owner != self._instance.id)
         news: set[TokenHeld | TokenEnding] = {*held, *counted.ending_tokens}
         for event in news - self._told:
@@ -285,7 +289,7 @@ class Daemon:
         self._told = news
 
     async def _repair(self) -> None:
-        """One replica does it for all."""
+        """Repair tokens without a date. One replica does it for all."""
         if not self._prepared or not self._parts.counter.leads:
             return
         try:
@@ -298,18 +302,20 @@ class Daemon:
                 "token.undated",
                 "warning",
                 token=token,
-                do="it is due now; check what the application writes to due_at",
+                do="check what the application writes to due_at; refreshd has made the token due now",
             )
 
     async def _report(self) -> None:
-        """Tell other processes that this one lives and which keys it needs; see that its keys are still right."""
+        """Write this instance's row for other processes, with the keys that it needs, and check that its keys
+        are still right.
+        """
         self._parts.log.tell()
         try:
             if self._prepared:
                 await self._key_check.look_again()
                 await self._own_row.write()
         except StoreLost:
-            pass  # told by the store itself
+            pass  # the store itself has reported it
         finally:
             pause = REPORT_EVERY if self._prepared else SOON * 10
             self._schedule.once(pause, self._report, name="report")
@@ -323,7 +329,7 @@ class Daemon:
             self._failed = 0
             self._manager.status("sweeping")
         elif isinstance(event, SweepFailed | StoreLostEvent):
-            # Not a whole period later: what waits in the journal has waited enough.
+            # Sooner than a whole period: the replies in the journal have waited long enough.
             wait = min(
                 LOST_RETRY * (1 << min(self._failed, 4)), LOST_RETRY_LAST, self._settings.refresh.sweep_every
             )
@@ -353,15 +359,20 @@ class Daemon:
                 await self._reload_all()
 
     async def _reload_all(self) -> None:
-        """Take over secrets, keys, providers and the log level; say what else would need a restart. A configuration of many
-        providers takes seconds to read: in a thread, so that renewals and probes go on.
+        """Take over secrets, keys, providers and the log level, and report other changes, which need a
+        restart.
+
+        The configuration is read in a thread, so that renewals and probes go on: many providers take seconds.
         """
         try:
             fresh = await asyncio.to_thread(self._read)
         except SettingsInvalid as invalid:
             problems = [f"{problem.where}: {problem.what}" for problem in invalid.problems]
             self._log.log(
-                "reload.refused", "error", problems=problems, do="the earlier configuration stays in use"
+                "reload.refused",
+                "error",
+                problems=problems,
+                do="correct the problems and reload again; the earlier configuration stays in use",
             )
             return
         self._log.set_level(fresh.log.level.value)
@@ -375,7 +386,9 @@ class Daemon:
         self._settings = replace(self._settings, providers=fresh.providers, log=fresh.log, keys=fresh.keys)
 
     async def _note_moved(self, changes: Mapping[str, tuple[str, str]]) -> None:
-        """Say where tokens and client secrets go from now on, and record it: not without MongoDB, but no reload waits."""
+        """Log and audit the new URLs of tokens and client secrets. Without MongoDB there is no audit record,
+        but no reload waits.
+        """
         for provider, (former, now) in changes.items():
             self._log.log(
                 "provider.moved",
@@ -383,7 +396,7 @@ class Daemon:
                 provider=provider,
                 token_url=now,
                 former_token_url=former,
-                do="if nobody meant that, put the former token_url back: tokens and secrets are sent to the new one",
+                do="if this was not intended, restore the former token_url: tokens and secrets are sent to the new one",
             )
             change = f"token_url changed from {former} to {now}"
             try:
@@ -394,11 +407,11 @@ class Daemon:
                     "warning",
                     provider=provider,
                     result=change,
-                    do="MongoDB has no record of it",
+                    do="keep this line: the audit in MongoDB has no record of the change",
                 )
 
     def _read(self) -> Settings:
-        """The configuration as it stands now; the log masks its secrets before anything of it is used."""
+        """Read the current configuration. The log masks its secrets before anything of it is used."""
         fresh, uri = self._reload(), self._settings.store.uri
         self._log.register_secrets(secrets_of(fresh, uri if isinstance(uri, Secret) else None))
         return fresh
@@ -417,7 +430,7 @@ class Daemon:
     # ---------------------------------------------------------------- stop
 
     def _stopping(self) -> None:
-        """Announce the stop, to whoever may send work or probes elsewhere, before the drain begins."""
+        """Announce the stop before the drain begins, so that clients can send work and probes elsewhere."""
         self._manager.stopping()
         self._view.draining = True
         in_flight = sum(len(lane.in_flight) for lane in self._parts.sweeper.lanes.values())
@@ -425,7 +438,9 @@ class Daemon:
         self._log.log("daemon.stopping", "info", in_flight=in_flight, drain=drain)
 
     async def _drain(self) -> bool:
-        """Start nothing more and let what is in flight be recorded. False: out of time, or told to hurry."""
+        """Start nothing new and let requests in flight be recorded. Returns False at the time limit or after
+        a second signal.
+        """
         self._schedule.stop()
         drain = asyncio.create_task(self._parts.sweeper.drain(), name="drain")
         force = asyncio.create_task(self._force.wait(), name="force")

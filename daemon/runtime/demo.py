@@ -1,6 +1,7 @@
-"""The demo: a sandbox provider in this process and a few tokens with it, so that a newcomer sees renewals at once.
+"""The demo: a sandbox provider in this process and a few tokens of it, so that a newcomer sees renewals
+immediately.
 
-Its tokens are written as an application writes them. The sandbox forgets its grants when it stops, so each start is a
+Its tokens are written like an application's. The sandbox forgets its grants when it stops, so each start is a
 new consent for the same accounts.
 """
 
@@ -36,7 +37,7 @@ class Demo:
 
     @property
     def providers(self) -> Mapping[str, Provider]:
-        """The sandbox, as a provider that we hold a client with."""
+        """Return the sandbox as a configured provider."""
         return {
             PROVIDER: Provider(
                 definition=replace(shipped()[PROVIDER], token_url=self._sandbox.token_url),
@@ -47,7 +48,7 @@ class Demo:
         }
 
     async def fill(self, mongo: Mongo, keyring: KeyRing) -> None:
-        """One token for each demo account, due after half of its first life. Raises StoreLost."""
+        """Store one token per demo account, due after half of its first lifetime. Raises StoreLost."""
         now = mongo.clock.now()
         for number, consent in enumerate(self._sandbox.consent(self._settings.tokens), start=1):
             account = f"demo-{number}"

@@ -1,7 +1,9 @@
-"""The ring in use is one that the store was sealed with: proved before anything is claimed, and again with each reload.
+"""The proof that the ring in use is the one that the store was sealed with: before any claim, and again with
+each reload.
 
-A ring with another key under the right id would open nothing and set every token aside. Worse, a reply kept under a
-wrong key could not be opened once the right one is back. So an unproved ring never replaces a proved one.
+A ring with a different key under the right id would open nothing and set every token aside. Worse, a reply
+kept under a wrong key could not be opened once the right one is back. So an unproved ring never replaces a
+proved one.
 """
 
 import asyncio
@@ -16,16 +18,14 @@ from daemon.runtime.parts import Keys
 
 QUICK = timedelta(seconds=5)  # for a look at stored texts while renewals wait for it
 PATIENT = timedelta(seconds=30)
-_DO = (
-    "put the key that sealed this store back under its id in [keys.ring], and give a new key an id of its own"
-)
+_DO = "restore the key that sealed this store under its id in [keys.ring], and add a new key under a new id"
 
 
 class KeyCheck:
-    """Proves `keys.ring`, and says in `keys.wrong` what is wrong with it.
+    """Proves `keys.ring`, and sets `keys.wrong` to the problem if there is one.
 
-    With a wrong active key nothing may be claimed: nothing could be sealed. Any other wrong key opens nothing, so the
-    tokens that it seals are left alone.
+    With a wrong active key nothing may be claimed, because nothing could be sealed. Any other wrong key opens
+    nothing, so the tokens that it seals are not touched.
     """
 
     def __init__(self, keys: Keys, mongo: Mongo, log: EventLog) -> None:
@@ -35,7 +35,7 @@ class KeyCheck:
         self._proved = False
         self._offered: KeyRing | None = None  # by a reload, while MongoDB was away
         self._without: set[str] = set()  # keys that got no check value because MongoDB refuses to store one
-        self._judged: set[str] = set()  # keys without one that a patient look found right
+        self._judged: set[str] = set()  # keys without one that a thorough check has proved
         self._working = asyncio.Lock()
 
     async def settle(self) -> bool:
@@ -49,13 +49,15 @@ class KeyCheck:
             return self._keys.ring.active not in self._keys.ring.distrusted
 
     async def look_again(self) -> None:
-        """Prove the ring once more: its check values may have been replaced. Raises StoreLost."""
+        """Prove the ring once more, since its check values may have been replaced. Raises StoreLost."""
         async with self._working:
             proofs = await self._use(self._keys.ring, within=PATIENT)
             self._judged |= {proof.key_id for proof in proofs if not proof.wrong}
 
     async def offer(self, ring: KeyRing) -> None:
-        """Use `ring` from now on, unless the store was sealed with other keys; where MongoDB is away, once it is back."""
+        """Use `ring` from now on, unless the store was sealed with other keys. If MongoDB is down, decide
+        when it is back.
+        """
         async with self._working:
             try:
                 await self._offer(ring)
@@ -63,7 +65,7 @@ class KeyCheck:
                 self._offered = ring
 
     async def _offer(self, ring: KeyRing) -> None:
-        """A ring that is wrong is refused while there is a good one to go on with."""
+        """Use the ring unless it is wrong and the present one is right."""
         if not self._proved:
             self._keys.ring = ring
             self._judged.clear()
@@ -87,11 +89,15 @@ class KeyCheck:
         if wrong and told != self._keys.wrong:
             self._log.log("keys.wrong", "error", keys=wrong, message=self._keys.wrong, do=_DO)
         elif told and not wrong:
-            self._log.log("keys.right", "info", message="every key of the ring opens what the store holds")
+            self._log.log(
+                "keys.right",
+                "info",
+                message="every key of the ring is the one that this store was sealed with",
+            )
         return proofs
 
     async def _proofs(self, ring: KeyRing, *, within: timedelta) -> list[Proof]:
-        """What the store says about each key, once check values are made for the keys that earn one."""
+        """Return the proofs of each key, after storing check values for the keys that earn one."""
         proofs = await prove(self._mongo, ring, ring.ids, within=within, passing_by=self._judged)
         lacking = [proof.key_id for proof in proofs if proof.earns_check_value]
         kept = [await self._keep(ring, key_id) for key_id in lacking]
@@ -108,8 +114,8 @@ class KeyCheck:
                 self._log.log(
                     "store.refused",
                     "warning",
-                    message=f"no check value of key {key_id!r} could be stored: {why}",
-                    do="grant the rights that `refreshd check` names; renewals go on without",
+                    message=f"can't store a check value of key {key_id!r}: {why}",
+                    do="grant the privileges that `refreshd check` lists; renewals work without them",
                 )
             return True
 

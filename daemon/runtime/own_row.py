@@ -14,7 +14,7 @@ from daemon.runtime.state.instance import Instance
 
 
 class OwnRow:
-    """Writes the row. What MongoDB refuses is logged once, and renewals go on without."""
+    """Writes the row. A refusal by MongoDB is logged once, and renewals work without the row."""
 
     def __init__(
         self, mongo: Mongo, keys: Keys, journal: SqliteJournal, instance: Instance, log: EventLog
@@ -30,10 +30,10 @@ class OwnRow:
         self._refused = False
 
     async def write(self) -> None:
-        """Write the row as seen now. Raises StoreLost."""
+        """Write the row with the current state. Raises StoreLost."""
         if not self._indexed:
             self._indexed = await self._allowed(
-                "the index that ends old rows", forget_silent_instances(self._mongo)
+                "the index that expires old rows", forget_silent_instances(self._mongo)
             )
         row = InstanceRow(
             id=self._instance.id,
@@ -52,7 +52,7 @@ class OwnRow:
         return self._started
 
     async def _allowed(self, what: str, work: Awaitable[None]) -> bool:
-        """Whether MongoDB did the work."""
+        """Return whether MongoDB did the work."""
         try:
             await work
         except Refusal as why:
@@ -61,8 +61,8 @@ class OwnRow:
                 self._log.log(
                     "store.refused",
                     "warning",
-                    message=f"{what} could not be stored: {why}",
-                    do="grant the rights that `refreshd check` names; renewals go on without",
+                    message=f"can't store {what}: {why}",
+                    do="grant the privileges that `refreshd check` lists; renewals work without them",
                 )
             return False
         return True

@@ -1,4 +1,4 @@
-"""What runs in the daemon, fitted together by `bootstrap`."""
+"""The parts of the running daemon, built by `bootstrap`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from daemon.runtime.clock import Clock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything that runs, fitted together."""
+    """All parts of the running daemon."""
 
     clock: Clock
     mongo: Mongo
@@ -41,7 +41,7 @@ class Parts:
 
 
 class Keys:
-    """The key ring in use; a reload puts another in its place. `wrong`: why it is not the one of this store."""
+    """The key ring in use, which a reload replaces. `wrong`: why it is not the one of this store."""
 
     def __init__(self, ring: KeyRing) -> None:
         self.ring = ring

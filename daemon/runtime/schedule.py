@@ -1,6 +1,7 @@
-"""Run jobs on time, on APScheduler. It plans by the wall clock; `Schedule` notices a jump of that clock and plans again.
+"""Periodic jobs on APScheduler, which plans by the wall clock. `Schedule` notices a jump of that clock and
+plans again.
 
-No job ends by an exception: the schedule catches it and reports it.
+No job ends with an exception: the schedule catches and reports it.
 """
 
 import asyncio
@@ -24,8 +25,10 @@ Failed = Callable[[str, Exception], None]
 
 
 class _Every(BaseTrigger):  # type: ignore[misc]
-    """Next time is one period from now, or a little less. APScheduler's own interval counts up from the last time, run by run: over a
-    clock that was years behind at boot, that holds the process up for minutes.
+    """A trigger whose next time is one period from now, minus a random part.
+
+    APScheduler's own interval counts up from the last time, run by run. With a clock that was years behind at
+    boot, that blocks the process for minutes.
     """
 
     def __init__(self, period: timedelta, chance: Callable[[], float]) -> None:
@@ -42,7 +45,7 @@ def _raised_in_the_loop(name: str, error: Exception) -> None:
 
 
 class Schedule:
-    """Runs jobs from `start()` to `stop()`. `failed` receives the name of a job and what it raised."""
+    """Runs jobs from `start()` to `stop()`. `failed` receives the name of a job and its exception."""
 
     def __init__(
         self, *, failed: Failed = _raised_in_the_loop, chance: Callable[[], float] = random.random
@@ -53,13 +56,13 @@ class Schedule:
         self._closed = False
         self._heartbeat: asyncio.TimerHandle | None = None
         self._drift = self._wall_minus_monotonic()
-        self._times: dict[str, list[timedelta]] = {}  # by the monotonic clock: heaps, of what `also` planned
+        self._times: dict[
+            str, list[timedelta]
+        ] = {}  # by the monotonic clock: heaps of the times that `also` planned
         self._last: dict[str, timedelta] = {}  # when each of these was last run
 
     def every(self, period: timedelta, job: Job, *, name: str) -> None:
-        """Run `job` now and then every `period`, a little sooner by chance. A time that comes while the job still runs
-        is skipped.
-        """
+        """Run `job` now and then every `period`, minus a random part. Runs that would overlap are skipped."""
         self._scheduler.add_job(
             self._guarded(job, name),
             _Every(period, self._chance),
@@ -69,7 +72,9 @@ class Schedule:
         )
 
     def once(self, after: timedelta, job: Job, *, name: str) -> None:
-        """Run `job` once, `after` from now. If one is waiting under the same name, the earlier of the two remains."""
+        """Run `job` once, `after` from now. Of two waiting runs with the same name the earlier one
+        remains.
+        """
         at = datetime.now(UTC) + after
         if (waiting := self._scheduler.get_job(name)) is not None:
             if waiting.next_run_time <= at:
@@ -85,8 +90,9 @@ class Schedule:
         )
 
     def also(self, after: timedelta, job: Job, *, name: str) -> None:
-        """Run `job` `after` from now, in addition to the other times that are planned under this name. Times that are
-        less than APART after a run share the next one.
+        """Run `job` `after` from now, in addition to the other times planned under this name.
+
+        Times less than APART after a run share the next run.
         """
         heapq.heappush(self._times.setdefault(name, []), self._monotonic() + after)
         self._plan_next(job, name)
@@ -96,13 +102,15 @@ class Schedule:
         self._beat()
 
     def stop(self) -> None:
-        """Start nothing more. What runs goes on: APScheduler would cancel it, so waiting is the drain's."""
+        """Start nothing more. Running jobs continue: APScheduler would cancel them, so the drain waits for
+        them.
+        """
         if self._heartbeat is not None:
             self._heartbeat.cancel()
         self._scheduler.pause()
 
     def close(self) -> None:
-        """End the scheduler. What still runs is cancelled, which is nobody's failure."""
+        """End the scheduler. Running jobs are cancelled, which is not reported as a failure."""
         self._closed = True
         self._scheduler.shutdown(wait=False)
 

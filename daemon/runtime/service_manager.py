@@ -1,4 +1,4 @@
-"""Telling the service manager how we are: systemd by sd_notify(3), PM2 by its channel for ready messages."""
+"""Messages to the service manager: to systemd by sd_notify(3), to PM2 by its channel for ready messages."""
 
 import asyncio
 import os
@@ -16,7 +16,9 @@ Liveness = Callable[[], tuple[bool, str]]
 
 
 class ServiceManager:
-    """Speaks to whoever started us; to nobody where nobody listens. Never raises: it must not stop the daemon."""
+    """Sends messages to the service manager that started this process, if any. Never raises, so that it can't
+    stop the daemon.
+    """
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._notify_socket = env.get("NOTIFY_SOCKET", "")
@@ -26,7 +28,7 @@ class ServiceManager:
         self._running = False  # between ready and stopping
 
     def ready(self, status: str) -> None:
-        """Configuration valid, journal open, port listening."""
+        """Report readiness: the configuration is valid, the journal is open and the port listens."""
         self._running, self._status = True, status
         self._systemd(f"READY=1\nSTATUS={status}")
         if self._pm2_channel.isdigit():
@@ -34,14 +36,16 @@ class ServiceManager:
                 os.write(int(self._pm2_channel), b'"ready"\n')
 
     def status(self, text: str) -> None:
-        """One line for `systemctl status`; said once, until it is another. While draining, it stays at that."""
+        """Set the line for `systemctl status`. It is sent only when it changes; while draining it does not
+        change.
+        """
         if self._running and text != self._status:
             self._status = text
             self._systemd(f"STATUS={visible(text)}")
 
     @contextmanager
     def reloading(self) -> Iterator[None]:
-        """As long as the block lasts, `systemctl` shows that the configuration is being read again."""
+        """Let `systemctl` show that the configuration is being read again, for the duration of the block."""
         if not self._running:  # READY=1 would be too early, or too late
             yield
             return
@@ -56,9 +60,11 @@ class ServiceManager:
         self._systemd("STOPPING=1\nSTATUS=draining")
 
     async def feed_watchdog(self, liveness: Liveness, *, starved: Callable[[str], None]) -> None:
-        """Ping while `liveness` holds, from the event loop: one that is stuck pings no more, and systemd ends us.
+        """Ping from the event loop while `liveness` holds. A stuck loop sends no pings, and systemd ends the
+        process.
 
-        `starved` is told the reason when the pings stop. Returns at once where no watchdog waits for this process.
+        `starved` receives the reason when the pings stop. Returns immediately if no watchdog waits for this
+        process.
         """
         if self._watchdog is None:
             return
@@ -86,7 +92,9 @@ class ServiceManager:
 
 
 def _watchdog_time(env: Mapping[str, str]) -> timedelta | None:
-    """How long systemd waits for a ping of this process (sd_watchdog_enabled(3)); None: it doesn't, or not of this one."""
+    """Return how long systemd waits for a ping of this process (sd_watchdog_enabled(3)); None if it doesn't
+    wait for it.
+    """
     time_us, pid = env.get("WATCHDOG_USEC", ""), env.get("WATCHDOG_PID", "")
     if not time_us.isdecimal() or int(time_us) == 0 or pid not in ("", str(os.getpid())):
         return None

@@ -1,4 +1,4 @@
-"""Who gives this command, for the audit: the user that the process runs as, and the person behind that user."""
+"""The author of a command, for the audit: the user of the process, and the person behind that user."""
 
 import os
 import pwd
@@ -9,13 +9,15 @@ from pathlib import Path
 from daemon.adapters.mongo.audit import Who
 
 _LOGIN = Path("/proc/self/loginuid")
-_NO_LOGIN = 2**32 - 1  # what the kernel says of a process that no login has started
+_NO_LOGIN = 2**32 - 1  # the kernel's value for a process that no login has started
 
 
 def who(env: Mapping[str, str], *, reason: str | None = None, login: Path = _LOGIN) -> Who:
-    """The user by number, since $LOGNAME is any text. The person is the one who logged in: the kernel keeps that
-    number through sudo and su. A process that the service manager started has none. There the wrapper
-    deploy/systemd/refreshd.sh, which root runs, states it in SUDO_UID.
+    """Return the author.
+
+    The user is read by number, since $LOGNAME is any text. The person is the login user, whose number the
+    kernel keeps through sudo and su. A process that the service manager started has none. There the wrapper
+    deploy/systemd/refreshd.sh, which root runs, passes the person in SUDO_UID.
     """
     uid = _login_uid(login)
     stated = uid is None
@@ -40,7 +42,7 @@ def _login_uid(login: Path) -> int | None:
 
 
 def _name(uid: int) -> str | None:
-    """None: containers give numbers without names."""
+    """Return the user's name, or None, since containers use numbers without names."""
     try:
         return pwd.getpwuid(uid).pw_name
     except (KeyError, OverflowError):

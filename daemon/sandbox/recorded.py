@@ -140,7 +140,7 @@ def _places(shape: object) -> Iterable[str]:
 
 def _duration(text: str) -> timedelta:
     if (found := re.fullmatch(r"(\d+)([smhd])", text)) is None:
-        raise ValueError(f"{text!r} is no duration such as 30m")
+        raise ValueError(f"{text!r} is not a duration such as 30m")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 

@@ -55,7 +55,7 @@ def test_what_belongs_to_another_user_is_not_obeyed(file, above):
     step = (file, *file.parents)[above]
     os.chown(step, NOBODY, -1)
     with pytest.raises(
-        Untrusted, match=f"^{step} belongs to nobody .*who can change what root would obey"
+        Untrusted, match=f"^{step} belongs to nobody .*who can change files that root acts on"
     ) as refused:
         trust(file)
     assert refused.value.do == f"chown root {step}, or run refreshd as nobody."
@@ -65,7 +65,7 @@ def test_a_sticky_directory_may_lie_on_the_way(file):
     """As /tmp does: nobody can replace what is ours there. A directory that is itself obeyed may not be one."""
     file.parent.chmod(0o1777)
     assert read_trusted(file).data == b"secret"
-    with pytest.raises(Untrusted, match="every local user may change it"):
+    with pytest.raises(Untrusted, match="every local user can change it"):
         trust(file.parent)
 
 
@@ -140,7 +140,7 @@ def test_a_group_in_which_nobody_else_is_counts_as_ours(file, monkeypatch, group
     if trusted:
         assert read_trusted(file).group is None
     else:
-        with pytest.raises(Untrusted, match="the group made-up may change it"):
+        with pytest.raises(Untrusted, match="the group made-up can change it"):
             trust(file)
         file.chmod(0o640)
         assert read_trusted(file).group == "made-up"
@@ -176,7 +176,7 @@ def test_an_access_list_that_lets_others_write_is_seen(file):
         os.setxattr(file, "system.posix_acl_access", raw)
     except OSError:
         pytest.skip("this file system has no access lists")
-    with pytest.raises(Untrusted, match="its access list may let others change it"):
+    with pytest.raises(Untrusted, match="its access list may allow others to change it"):
         read_trusted(file)
 
 
@@ -222,7 +222,7 @@ def test_a_directory_that_is_not_refreshds_is_not_closed(tmp_path):
     (home := tmp_path / "lib").mkdir()
     (home / "dpkg").mkdir()
     home.chmod(0o755)
-    with pytest.raises(Untrusted, match="other users may enter it") as refused:
+    with pytest.raises(Untrusted, match="other users can enter it") as refused:
         make_private(home)
     assert "name a directory that holds nothing else" in refused.value.do
     (shared := tmp_path / "tmp").mkdir()
@@ -269,7 +269,7 @@ def test_a_secret_of_our_own_is_closed_and_no_link(tmp_path):
     own.write_text("key")
     assert read_own(own) == "key"
     own.chmod(0o640)
-    with pytest.raises(Untrusted, match="not this user's own"):
+    with pytest.raises(Untrusted, match="belongs to another user"):
         read_own(own)
     own.chmod(0o600)
     (link := tmp_path / "link").symlink_to(own)

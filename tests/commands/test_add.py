@@ -114,7 +114,7 @@ def test_one_refresh_token_is_not_stored_under_two_ids(cli, database):
     cli.add("xero:a")
     ran = cli.add("xero:b")
     assert ran.code == 1
-    assert "xero:a holds this very refresh token" in ran.err
+    assert "xero:a already stores this refresh token" in ran.err
     assert database.tokens.count_documents({}) == 1
     assert cli.add("xero:a").code == 0
 
@@ -124,7 +124,7 @@ def test_a_response_without_a_refresh_token_never_replaces_one(cli, database):
     cli.add("xero:a")
     ran = cli.add("xero:a", {"access_token": "other"})
     assert ran.code == 1
-    assert "left as it is" in ran.err
+    assert "it was not changed" in ran.err
     assert database.tokens.find_one()["revision"] == 1
     ran = cli.add("xero:b", {"access_token": "other", "expires_in": 60})
     assert ran.code == 0
@@ -138,7 +138,7 @@ def test_a_response_without_a_refresh_token_never_replaces_one(cli, database):
         (["nope", "a"], "is unknown. Configured: acme, xero."),
         (["google", "a"], "[providers.google]"),
         (["acme", "a"], "has no variable 'company'"),
-        (["acme", "a", "--var", "company=EVIL/"], "does not look as acme's definition demands"),
+        (["acme", "a", "--var", "company=EVIL/"], "does not match the pattern in acme's definition"),
         (["acme", "a", "--var", "tenant=x"], "acme has no such variable. Its variables: company"),
         (["xero", "a", "--meta", "x"], "NAME=VALUE"),
         (["xero", "a", "--meta", "$x=1"], "NAME=VALUE"),

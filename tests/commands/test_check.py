@@ -103,7 +103,7 @@ def test_every_problem_of_the_configuration_is_told(cli):
     assert any("statte" in what for what in whats(ran))
     ran = cli.run("check", "--config", str(cli.home / "nowhere.toml"))
     assert ran.code == 78
-    assert "there is no such file" in ran.out
+    assert "the file does not exist" in ran.out
 
 
 def test_a_store_that_is_away_is_69_and_the_rest_is_told_too(cli):
@@ -360,11 +360,14 @@ def test_a_refused_login_is_named(cli, reachable):
     ran = cli.real("check", "--json")
     assert ran.code == 69
     (problem,) = ran.json()["problems"]
-    assert problem["what"] == f"MongoDB at {host} refuses the login refreshd (authSource app)"
+    assert problem["what"] == f"MongoDB at {host} rejected the credentials of refreshd (authSource app)"
     assert "Start MongoDB" not in ran.out
     assert "canary-pw" not in ran.out + ran.err
     listed = cli.real("list")
-    assert (listed.code, f"MongoDB at {host} refuses the login refreshd" in listed.err) == (69, True)
+    assert (listed.code, f"MongoDB at {host} rejected the credentials of refreshd" in listed.err) == (
+        69,
+        True,
+    )
 
 
 def test_tokens_in_another_database_than_the_uris_are_found(cli, reachable, database_name):

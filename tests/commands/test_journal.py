@@ -157,7 +157,7 @@ def test_no_journal_an_empty_one_and_a_damaged_one_are_three_things(cli, journal
     assert (ran.code, ran.out, "empty" in ran.err) == (0, "", True)
     journal_file.write_bytes(b"no database at all" * 100)
     ran = cli.run("journal", "list")
-    assert (ran.code, "can't be read as a journal" in ran.err) == (1, True)
+    assert (ran.code, "can't read this as a journal" in ran.err) == (1, True)
     assert cli.run("journal", "replay", str(journal_file)).code == 1
     assert journal_file.read_bytes() == b"no database at all" * 100
 
@@ -387,8 +387,8 @@ def test_replay_refuses_what_is_no_journal_in_one_sentence(cli, tmp_path):
         view.execute("create view entries as select 1 as key")
     said = {
         "link.db": "it is a link",
-        "holes.db": "most of it is holes",
-        "view.db": "'entries' in it is not as in a journal",
+        "holes.db": "it is mostly holes",
+        "view.db": "'entries' in it does not belong to a journal",
     }
     for name, words in said.items():
         ran = cli.run("journal", "replay", str(tmp_path / name))

@@ -135,7 +135,7 @@ def test_what_is_not_there_or_does_not_open_is_said(cli, database):
     assert ran.code == 2
     assert "xero:ACCOUNT" in ran.err
     ran = cli.run("show", "xero:a", "--reveal", "refresh_token")
-    assert (ran.code, "holds no refresh token" in ran.err) == (1, True)
+    assert (ran.code, "contains no refresh token" in ran.err) == (1, True)
     database.tokens.update_one({}, {"$set": {"refresh_token": "v1.two." + "A" * 60}})
     ran = cli.run("show", "xero:a", "--reveal", "refresh_token")
     assert ran.code == 1

@@ -977,7 +977,7 @@ def test_a_rejection_after_a_doubt_says_what_may_have_happened(message):
     token = replace(TOKEN, doubt=Doubt(since=ASKED, tries=1))
     got = decided(replace(DEAD, message=message), token=token)
     assert got.failure.message.endswith(
-        "(an earlier request had no answer: its reply may have held the successor)"
+        "(an earlier request got no response; the lost response may have contained the new refresh token)"
     )
     assert got.failure.message.startswith(message[:10].strip())
     assert len(got.failure.message) <= 300
@@ -988,7 +988,7 @@ def test_a_rejection_after_an_adoption_names_whose_journal_may_hold_the_successo
     adopted = replace(TOKEN, doubt=Doubt(since=ASKED, tries=1, asker="gone-1"))
     got = decided(DEAD, token=adopted)
     assert (
-        "(instance gone-1 asked before and is gone: its journal may hold the successor)"
+        "(instance gone-1 sent an earlier request and is lost; its journal may contain the new refresh token)"
         in got.failure.message
     )
     assert decided(LOST, token=adopted).doubt == Doubt(since=ASKED, tries=2, asker="gone-1")

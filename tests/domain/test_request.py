@@ -199,7 +199,7 @@ def test_a_grant_that_the_operator_does_not_allow_is_never_presented(stored):
     [
         (Grant.REFRESH_TOKEN, replace(TOKEN, refresh_token=None), "no refresh token"),
         (Grant.EXCHANGE, replace(TOKEN, access_token=None), "no access token"),
-        (Grant.NONE, TOKEN, "nothing renews"),
+        (Grant.NONE, TOKEN, "no grant that renews"),
     ],
 )
 def test_nothing_to_present_is_not_sendable(grant, token, why):
@@ -290,7 +290,8 @@ def test_any_variable_stays_inside_its_parameter(value, body):
 
 
 @pytest.mark.parametrize(
-    ("stored", "why"), [({}, "no variable 'account_id'"), ({"account_id": "a b"}, "does not look as")]
+    ("stored", "why"),
+    [({}, "no variable 'account_id'"), ({"account_id": "a b"}, "does not match the pattern")],
 )
 def test_a_parameter_whose_variable_is_missing_or_wrong_is_not_sendable(stored, why):
     """The token says so, and no request is made."""

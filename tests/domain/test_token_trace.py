@@ -86,7 +86,7 @@ MAY_HOLD = {
     "a JWT in a text": f"token {JWT}".encode(),
     "a long text alone": LONG.encode(),
     "a long JSON text": f'"{LONG}"'.encode(),
-    "bytes that are no text": bytes(range(256)) * 2,
+    "binary data": bytes(range(256)) * 2,
 }
 
 

@@ -175,9 +175,9 @@ def test_a_default_stands_in_for_a_missing_variable():
     [
         ("https://${v}.acme.test/", {}, "no variable 'v'"),
         ("https://${unknown}.acme.test/", {"unknown": "x"}, "no variable 'unknown'"),
-        ("https://${strict}.acme.test/", {"strict": "EVIL"}, "definition demands"),
-        ("https://${strict}.acme.test/", {"strict": "evil\n"}, "definition demands"),
-        ("https://${strict}.acme.test/", {"strict": ""}, "definition demands"),
+        ("https://${strict}.acme.test/", {"strict": "EVIL"}, "in acme's definition"),
+        ("https://${strict}.acme.test/", {"strict": "evil\n"}, "in acme's definition"),
+        ("https://${strict}.acme.test/", {"strict": ""}, "in acme's definition"),
         (REALM, {}, "no variable 'base'"),
         *((LABEL, {"v": value}, None) for value in NO_LABELS),
         *(("https://${v}/token", {"v": value}, None) for value in NO_HOSTS),

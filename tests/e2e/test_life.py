@@ -118,7 +118,7 @@ async def test_a_reload_takes_a_mended_secret_and_refuses_a_broken_file(
         place.config.chmod(0o602)
         daemon.send_signal(signal.SIGHUP)
         refused = await daemon.event("reload.refused", count=2)
-        assert "every local user may change it" in str(refused["problems"])
+        assert "every local user can change it" in str(refused["problems"])
         place.config.chmod(0o600)
 
         good["providers.sandbox"]["token_url"] = sandbox.token_url.replace("127.0.0.1", "localhost")

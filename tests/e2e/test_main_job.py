@@ -206,7 +206,7 @@ async def test_without_grace_a_lost_reply_is_counted_as_in_doubt(place, store, s
         assert 'refreshd_in_doubt_total{provider="sandbox"} 5.0' in await metrics_of(daemon)
         document = await store.tokens.find_one({})
         assert document["last_failure"]["kind"] == "rejected"
-        assert "an earlier request had no answer" in document["last_failure"]["message"]
+        assert "an earlier request got no response" in document["last_failure"]["message"]
         assert document["due_at"] is None
         assert document["lease"] is None
         assert [len(grant["presented"]) for grant in provider.ledger()] == [2] * 5

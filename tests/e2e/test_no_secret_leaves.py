@@ -162,7 +162,7 @@ async def test_a_uri_that_mongodb_refuses_keeps_its_password_to_itself(install, 
     place.configure({**tables, "log": {"format": "json", "level": "debug"}})
     async with place.running() as daemon:
         lost = await daemon.event("store.lost")
-        assert "refuses the login us" in lost["message"]
+        assert "rejected the credentials of us" in lost["message"]
         async with aiohttp.ClientSession() as session, session.get(await daemon.url() + "/readyz") as answer:
             assert answer.status == 503
             body = await answer.text()

@@ -54,7 +54,7 @@ def answered(body: object, *, status: int = 200) -> Reply:
 
 
 def unanswered(*, sent: bool) -> NoReply:
-    return NoReply(code="timeout", message="no answer in time", sent=sent, asked_at=NOON)
+    return NoReply(code="timeout", message="no response in time", sent=sent, asked_at=NOON)
 
 
 class SetClock:

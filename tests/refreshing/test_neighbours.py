@@ -70,7 +70,7 @@ async def test_a_token_that_met_a_bug_is_taken_up_again_after_a_new_consent(worl
     name = world.store.put("1")
     world.endpoint.answer = lambda request: unanswered(sent=False)
     world.store.broken[name] = Unusable(
-        "what is stored now can't be compared: key 'b' is not on the key ring"
+        "the stored document can't be compared: key 'b' is not on the key ring"
     )
     await swept(world)
     assert [event.code for event in world.told(TokenUnreadable)] == ["unusable"]

@@ -62,7 +62,7 @@ async def test_one_file_makes_a_provider(folder: Path, start_sandbox: Any) -> No
         (MINIMAL.replace("{expires_in}", "{lifetime}"), "unknown: lifetime"),
         (MINIMAL.replace("client = [", "clients = ["), "unknown: clients"),
         (MINIMAL.replace('paths = ["/o/{zone}/token"]', ""), "paths"),
-        (MINIMAL + "[tokens]\ngrace = '5 minutes'", "'5 minutes' is no duration"),
+        (MINIMAL + "[tokens]\ngrace = '5 minutes'", "'5 minutes' is not a duration"),
         (MINIMAL + "[[refusals.dead_grant]]\nstatus = 400\nbody = '{}'", "unknown: dead_grant"),
         (MINIMAL + "[[refusals.throttled]]\nstatus = 400\nbody = '[]'", "a JSON object was expected"),
         ("paths = [", "TOMLDecodeError"),

@@ -1,1 +1,1 @@
-"""The way out to other machines: names, addresses, TLS. Other wings may use it."""
+"""Outgoing connections to other machines: names, addresses, TLS. Other wings may use it."""

@@ -1,12 +1,13 @@
-"""The addresses of host names: one look-up per name at a time, and no name that hangs keeps the others waiting.
+"""Host name resolution: one look-up per name at a time, and a hanging name does not delay the others.
 
-The system's resolver knows /etc/hosts and whatever else the machine is set up with, but it blocks: for 20 seconds and
-more where a name server is silent. So each look-up has a thread, and threads are the scarce good. Names of one parent
-domain share its name servers and mostly hang together: they are a family, and so are all names that were slow the last
-time. A family may take a thread only while it holds fewer than are free. So the first takes half of them at most, and
-there is always one left for a family that has none.
+The system's resolver respects /etc/hosts and the machine's other settings, but it blocks, for 20 seconds and
+more if a name server does not answer. So each look-up runs in a thread, and threads are limited. Names of one
+parent domain share its name servers and mostly hang together: they form a family. All names that were slow
+last time form another family. A family may take a thread only while it holds fewer threads than are free. So
+the first family takes at most half of them, and one is always left for a family that has none.
 
-A thread can't be ended: a look-up outlives the request that asked for it, and its outcome serves the next one.
+A thread can't be stopped: a look-up outlives the request that started it, and its result serves the next
+request.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ Outcome = list[ResolveResult] | Exception
 
 
 class LookUp:
-    """One look-up: first it waits for its place, then for its outcome."""
+    """One look-up. It first waits for a thread, then for its result."""
 
     def __init__(self, host: str, family: str) -> None:
         self.host = host
@@ -51,7 +52,9 @@ class Names(AbstractResolver):
     """A resolver for all connectors of a process."""
 
     def __init__(self, ask: Callable[[str], list[ResolveResult]] | None = None) -> None:
-        """`ask` blocks until it has a name's addresses, or raises OSError. Default: the system's resolver."""
+        """Create the resolver. `ask` blocks until it has a name's addresses, or raises OSError. Default: the
+        system's resolver.
+        """
         self._loop = asyncio.get_running_loop()
         self._ask = ask or _addresses
         self._latest: dict[str, LookUp] = {}
@@ -59,7 +62,7 @@ class Names(AbstractResolver):
         self._held = Counter[str]()  # places, by family
 
     async def begun(self, host: str) -> None:
-        """Wait until a look-up of `host` has begun, or is not needed."""
+        """Wait until a look-up of `host` has started or is not needed."""
         await self._look_up(host).begun.wait()
 
     async def resolve(
@@ -89,7 +92,7 @@ class Names(AbstractResolver):
         return look_up
 
     def _begin_some(self) -> None:
-        """Begin what may begin, in the order in which it came."""
+        """Start the look-ups that may start, in the order of their arrival."""
         waiting, self._waiting = self._waiting, []
         for look_up in waiting:
             if self._held[look_up.family] < PLACES - self._held.total():
@@ -103,12 +106,12 @@ class Names(AbstractResolver):
         look_up.begun.set()
         try:
             Thread(target=self._run, args=(look_up,), name=f"look-up {look_up.host}", daemon=True).start()
-        except RuntimeError:  # the system has no thread for us
+        except RuntimeError:  # the system can't start another thread
             refused = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
             self._loop.call_soon(self._finish, look_up, refused)
 
     def _run(self, look_up: LookUp) -> None:
-        """In a thread, for which the process does not wait when it ends."""
+        """Run the look-up in a thread that the process does not wait for at exit."""
         try:
             outcome: Outcome = self._ask(look_up.host)
         except Exception as why:  # noqa: BLE001  OSError, or UnicodeError for what can't be a name
@@ -118,7 +121,7 @@ class Names(AbstractResolver):
 
     def _finish(self, look_up: LookUp, outcome: Outcome) -> None:
         now = self._loop.time()
-        self._held -= Counter([look_up.family])  # without those that hold none any more
+        self._held -= Counter([look_up.family])  # without families that no longer hold any
         look_up.outcome = outcome
         look_up.slow = now - look_up.began > SLOW.total_seconds()
         valid = FAILED_FOR if isinstance(outcome, Exception) else KNOWN_FOR
@@ -148,6 +151,6 @@ def _addresses(host: str) -> list[ResolveResult]:
 
 
 def _written(address: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]) -> str:
-    """The address as text, with its zone where it has one (RFC 4007)."""
+    """Return the address as text, with its zone if it has one (RFC 4007)."""
     zoned = len(address) == 4 and address[3]
     return socket.getnameinfo(address, _NUMERIC)[0] if zoned else str(address[0])

@@ -1,7 +1,9 @@
-"""Which network addresses are public: the only ones to which a host name from a database may lead a refresh token.
+"""Classify network addresses as public or not. A host name from a database may send a refresh token to public
+ones only.
 
-Pure, and independent of what the running Python knows: its tables of special addresses differ between versions. The
-source is IANA's two registries of special-purpose addresses (RFC 6890). When in doubt, an address isn't public.
+Pure, and independent of the running Python, whose tables of special addresses differ between versions. The
+source is IANA's two registries of special-purpose addresses (RFC 6890). When in doubt, an address isn't
+public.
 """
 
 import socket
@@ -33,9 +35,11 @@ _NEVER = tuple(
 
 
 def is_public(address: str) -> bool:
-    """Whether `address` is a unicast address of the Internet: not private, loopback, link-local, shared, multicast,
-    reserved or unspecified. An IPv6 address that carries an IPv4 one (mapped, NAT64, 6to4, Teredo) is judged by what
-    it carries. What is no address, or has a zone, isn't public.
+    """Return whether `address` is a unicast address of the Internet: not private, loopback, link-local,
+    shared, multicast, reserved or unspecified.
+
+    An IPv6 address that carries an IPv4 one (mapped, NAT64, 6to4, Teredo) is judged by the IPv4 address. An
+    invalid address, or one with a zone, isn't public.
     """
     if "%" in address:
         return False
@@ -49,7 +53,9 @@ def is_public(address: str) -> bool:
 
 
 def is_private_literal(host: str) -> bool:
-    """Whether `host` is itself an address that isn't public, in any spelling that some resolver takes ("127.1")."""
+    """Return whether `host` is itself an address that isn't public, in any spelling that some resolver
+    accepts ("127.1").
+    """
     host = host.rstrip(".")
     try:
         ip_address(host)
@@ -65,7 +71,7 @@ def is_private_literal(host: str) -> bool:
 
 
 def _carried(address: IPv6Address) -> tuple[IPv4Address, ...]:
-    """The IPv4 addresses where the packets really go, if the address is but a wrapping."""
+    """Return the IPv4 addresses that the packets really go to, if the address wraps any."""
     if address.ipv4_mapped is not None:
         return (address.ipv4_mapped,)
     if address.sixtofour is not None:

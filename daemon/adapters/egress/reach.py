@@ -1,4 +1,4 @@
-"""Whether a server can be reached: its name looked up, a connection made, TLS agreed on. Nothing is sent to it."""
+"""Check whether a server is reachable: look up its name, connect, agree on TLS. Nothing is sent to it."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ _TRY = timedelta(seconds=5)  # for one connection, and again for its handshake
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A host and port, with TLS or without."""
+    """A host and port, with or without TLS."""
 
     host: str
     port: int
@@ -29,16 +29,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreached:
-    """Why a place was not reached. `distrusted`: it answered, and TLS could not be agreed on."""
+    """The reason that a place was not reached. `distrusted`: it answered, but TLS could not be agreed on."""
 
     why: str
     distrusted: bool = False
 
 
 def reach(places: Collection[Place], *, within: timedelta) -> Mapping[Place, Unreached | None]:
-    """Try all places at the same time; None for those that were reached.
+    """Try all places at the same time. Returns None for each place that was reached.
 
-    A name service that never answers holds up its own thread only, which ends with the process.
+    A name service that never answers blocks only its own thread, which ends with the process.
     """
     ended: SimpleQueue[tuple[Place, Unreached | None]] = SimpleQueue()
     for place in places:
@@ -70,14 +70,14 @@ def _tried(place: Place) -> Unreached | None:
     except TimeoutError:
         return Unreached(why=f"no connection within {_TRY.seconds} s")
     except UnicodeError:
-        return Unreached(why="its name can't be looked up")
+        return Unreached(why="name resolution failed")
     except OSError as why:
         return Unreached(why=_reason(why))
     return None
 
 
 def _reason(error: OSError) -> str:
-    """In the system's words; a look-up's numbers are not the system's."""
+    """Return the system's text for `error`. The numbers of a failed look-up are not the system's."""
     if isinstance(error, socket.gaierror):
-        return f"its name can't be looked up: {error.strerror}"
+        return f"name resolution failed: {error.strerror}"
     return f"no connection: {os.strerror(error.errno) if error.errno else error}"

@@ -1,19 +1,20 @@
-"""Room on the journal's disk, reserved before anything is asked: a reply in flight must find it, however full the disk is.
+"""Disk space for the journal, reserved before any request: a reply in flight must fit even on a full disk.
 
-The reserve is the journal's own write-ahead file, allocated ahead. SQLite appends to that file wherever it stands and
-does not look at its length, so what is allocated behind its end is taken by the replies themselves: there is nothing to
-give back, and no moment in which somebody else could take it. The database's file need not grow for a reply to be
-durable; that is a checkpoint's work, and waits for room.
+The reserve is the journal's own write-ahead file, allocated ahead. SQLite appends to that file at its current
+position and does not look at its length, so the replies themselves use the space that is allocated behind the
+end. No space is ever given back that another program could take. The database file need not grow for a reply
+to be durable; that is the work of a checkpoint, which waits for space.
 
-How much: 64 KiB for each request in flight, so 16 MiB by default. A token reply has up to 4 KB; sealed, in pages, and in
-a transaction of its own it takes 16 KiB of the file to be kept and another 28 to be forgotten (measured), so one of 8 KB
-has room for both, and one of 30 KB for the former, which alone matters. The bound of a single reply is far above that,
-but replies so large are an outage's pages and no grants, and reserving it for all would ask every small machine for
-200 MB. Should so many such pages come while the disk is full as well, the last of them are held in memory.
+Size: 64 KiB for each request in flight, so 16 MiB by default. A token reply has up to 4 KB. Sealed, in pages,
+and in its own transaction it takes 16 KiB of the file to be kept and another 28 KiB to be forgotten
+(measured). So a reply of 8 KB fits both times, and one of 30 KB fits the first time, which is the one that
+matters. A single reply may be far larger, but such replies are an outage's pages rather than grants, and
+reserving space for all of them would ask every small machine for 200 MB. If that many large pages arrive
+while the disk is full, the last of them are held in memory.
 
-Beside the reserve some room must be free, or the disk counts as full: then no more is asked, and what is in flight has
-the reserve to itself. A file system that never writes in place (Btrfs, ZFS) may not honour the reserve; there, the free
-room is all there is.
+Some space must be free beside the reserve, or the disk counts as full. Then no further request is sent, and
+the requests in flight have the reserve to themselves. A file system that never writes in place (Btrfs, ZFS)
+may not honour the reserve; only the free space protects replies there.
 """
 
 import os
@@ -24,17 +25,17 @@ LEAST_FREE = 4 << 20  # bytes: as much as the file itself may grow by with its n
 
 
 def room_for(replies: int) -> int:
-    """The bytes that so many replies may take until they are forgotten."""
+    """Return the bytes that `replies` may take until they are forgotten."""
     return replies * PER_REPLY
 
 
 def allocated(file: Path) -> int:
-    """The bytes of disk that `file` has; none when it is not there."""
+    """Return the bytes of disk that `file` occupies; 0 if it does not exist."""
     return file.stat().st_blocks * 512 if file.exists() else 0
 
 
 def shortage(directory: Path, *, asked: int = 0) -> str | None:
-    """Why `asked` more bytes can't be had at `directory` without filling its disk; None: they can. Raises OSError."""
+    """Return why `asked` more bytes at `directory` would fill its disk; None if they fit. Raises OSError."""
     disk = os.statvfs(directory)
     free = disk.f_bavail * disk.f_frsize
     if free >= asked + LEAST_FREE:
@@ -43,9 +44,10 @@ def shortage(directory: Path, *, asked: int = 0) -> str | None:
 
 
 def reserve(file: Path, *, used: int, room: int) -> str | None:
-    """Allocate `file`, which exists, `room` bytes beyond its first `used`; why not, if that would fill the disk.
+    """Allocate `file`, which exists, `room` bytes beyond its first `used`. Returns why not, if that would
+    fill the disk.
 
-    Raises OSError. What stands in the file stays.
+    The content of the file does not change. Raises OSError.
     """
     if (lack := shortage(file.parent, asked=max(0, used + room - allocated(file)))) is not None:
         return lack

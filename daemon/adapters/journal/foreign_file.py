@@ -1,8 +1,9 @@
-"""The care that a journal's file takes which somebody else may have made.
+"""Safe reading of a journal file that another user may have made.
 
-A SQLite file brings SQL of its own: a view is run when it is read, a trigger when it is written to. So its tables are
-compared with ours before any other statement, and nothing is read from a file that has anything else. And a name may
-lead to something that is no file of its size: a pipe, a device, a link, or holes without an end.
+A SQLite file contains SQL: a view runs when it is read, a trigger when its table is written. So the tables
+are compared with those of a journal before any other statement, and a file with anything else is not read. A
+path may also lead to something that isn't a regular file of its size: a pipe, a device, a link, or endless
+holes.
 """
 
 import os
@@ -18,7 +19,7 @@ from daemon.adapters.journal.sql import SCHEMA
 _LISTED = "select type, name, sql from sqlite_schema limit 100"
 _COMMENT = re.compile(r"--[^\n]*")
 _AROUND = re.compile(r"\s*([(),;=])\s*")
-_STEPS = 100_000  # of SQLite's machine between two looks at what is left
+_STEPS = 100_000  # instructions of SQLite's machine between two checks of the limit
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _HOLES = 256 << 20  # bytes: the room that a journal reserves may be a hole in its copy
 _PIECE = 1 << 20
@@ -26,8 +27,8 @@ _LEAST_STEPS = 10_000_000  # and one more for each byte: a row of a journal take
 
 
 def distrust(database: sqlite3.Connection, *, size: int) -> None:
-    """Prepare to read a file of `size` bytes by an unknown author: none of its SQL runs with side effects, and no
-    statement runs without an end.
+    """Prepare to read a file of `size` bytes from an untrusted author: its SQL can't have side effects, and
+    every statement has a limit.
     """
     database.execute("pragma trusted_schema = off")
     database.execute("pragma cell_size_check = on")
@@ -39,23 +40,26 @@ def require_ours(database: sqlite3.Connection) -> None:
     """Raise sqlite3.DatabaseError unless the file has a journal's tables and nothing else."""
     found = {(kind, name, _plain(str(sql))) for kind, name, sql in database.execute(_LISTED)}
     if foreign := sorted(str(name) for _, name, _ in found - _ours()):
-        raise sqlite3.DatabaseError(f"{foreign[0]!r} in it is not as in a journal")
+        raise sqlite3.DatabaseError(f"{foreign[0]!r} in it does not belong to a journal")
     if not any(name == "entries" for _, name, _ in found):
-        raise sqlite3.DatabaseError("it has no table of entries")
+        raise sqlite3.DatabaseError("it has no table 'entries'")
 
 
 def copy_whole(source: Path, target: Path) -> None:
-    """Copy a regular file as far as it went when it was opened. Raises OSError, whose `strerror` says why in words."""
+    """Copy a regular file up to its size at the time of opening. Raises OSError, whose `strerror` is a
+    sentence.
+    """
     if not stat.S_ISREG(source.lstat().st_mode):
         raise OSError(0, "it is a link, a pipe or a device: name the file itself")
     with os.fdopen(os.open(source, _READ), "rb") as file:
         found = os.fstat(file.fileno())
         if found.st_size > _HOLES + 2 * 512 * found.st_blocks:
             raise OSError(
-                0, "most of it is holes, and no journal: `cp --sparse=never` makes a file without any"
+                0,
+                "it is mostly holes, which a journal never is: `cp --sparse=never` makes a copy without holes",
             )
         if (lack := shortage(target.parent, asked=found.st_size)) is not None:
-            raise OSError(0, f"{lack}; TMPDIR can name another directory")
+            raise OSError(0, f"{lack}; set TMPDIR to use another directory")
         with target.open("xb") as copy:
             for start in range(0, found.st_size, _PIECE):
                 copy.write(file.read(min(_PIECE, found.st_size - start)))
@@ -72,5 +76,5 @@ def _ours() -> frozenset[tuple[str, str, str]]:
 
 
 def _plain(sql: str) -> str:
-    """Without comments and layout, which versions differ in."""
+    """Strip comments and layout, which differ between versions."""
     return _AROUND.sub(r"\1", " ".join(_COMMENT.sub(" ", sql).lower().split()))

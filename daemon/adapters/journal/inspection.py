@@ -1,4 +1,5 @@
-"""A journal's file as people handle it: looked at while its daemon writes, an entry thrown away, a copy to salvage.
+"""Operators' access to a journal file: list it while its daemon writes, discard an entry, copy it for
+salvage.
 
 Nothing here creates or repairs a file: it may hold the only copy of a token.
 """
@@ -24,7 +25,7 @@ _BUSY = 5  # seconds: a daemon that opens or closes its journal has it to itself
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """One entry without its reply. `status` is the reply's; None: it can't be opened."""
+    """One entry without its reply. `status` is the reply's status, or None if the entry can't be opened."""
 
     key: int
     token: str
@@ -36,14 +37,16 @@ class Listed:
 
 
 def listed(path: Path, keyring: KeyRing) -> Sequence[Listed]:
-    """What the file holds, oldest first; also while a daemon writes to it. Raises JournalDamaged."""
+    """List the entries of the file, oldest first, also while a daemon writes to it. Raises JournalDamaged."""
     with _opened(path, "ro") as database:
         rows = database.execute("select * from entries order by key")
         return [_listed(_typed(row), keyring) for row in rows]
 
 
 def revealed(path: Path, key: int, keyring: KeyRing) -> tuple[Listed, Reply] | None:
-    """One entry with its reply; None: it isn't there. Raises JournalDamaged, DecryptionError."""
+    """Return one entry with its reply, or None if it does not exist. Raises JournalDamaged,
+    DecryptionError.
+    """
     with _opened(path, "ro") as database:
         found = database.execute("select * from entries where key = ?", (key,)).fetchone()
         row = None if found is None else _typed(found)
@@ -51,14 +54,14 @@ def revealed(path: Path, key: int, keyring: KeyRing) -> tuple[Listed, Reply] | N
 
 
 def discard(path: Path, keys: Collection[int]) -> None:
-    """Delete entries for good. The file must be nobody else's. Raises JournalDamaged."""
+    """Delete entries for good. No other process may use the file. Raises JournalDamaged."""
     with _opened(path, "rw") as database:
         database.execute("pragma synchronous = full")
         database.executemany("delete from entries where key = ?", [(key,) for key in keys])
 
 
 def is_whole(path: Path) -> bool:
-    """Whether the file can be read and its integrity check passes."""
+    """Return whether the file can be read and its integrity check passes."""
     try:
         with closing(read_only(path)) as database:
             return passes_check(database)
@@ -67,13 +70,13 @@ def is_whole(path: Path) -> bool:
 
 
 def copied(path: Path, directory: Path, *, everything: bool) -> Path:
-    """A copy of the file in `directory`, to be opened as a journal; `everything`: what was done with waits again.
+    """Copy the file to `directory`, to be opened as a journal. `everything`: finished entries wait again.
 
     Raises JournalDamaged.
     """
     copy = directory / "journal.db"
     try:
-        for suffix in ("", "-wal"):  # the latter holds what was kept last, when its daemon died
+        for suffix in ("", "-wal"):  # the latter holds the newest entries if the daemon died
             source = path.with_name(path.name + suffix)
             if not suffix or source.exists():
                 copy_whole(source, copy.with_name(copy.name + suffix))

@@ -27,15 +27,15 @@ SUPERSEDED_FOR = timedelta(days=7)  # a successor that a newer consent overtook 
 
 
 class JournalDamaged(Exception):
-    """The journal's file can't be used. It was left as it is; the text says where and what to do."""
+    """The journal's file can't be used. It was not changed; the text names the place and the remedy."""
 
 
 class JournalFull(JournalDamaged):
-    """There is no room to open the file: once there is, a new start will do."""
+    """The disk has no space to open the file. Once it has, a new start succeeds."""
 
 
 class SqliteJournal:
-    """Fits `refreshing.ports.Journal`."""
+    """Implements `refreshing.ports.Journal`."""
 
     def __init__(
         self,

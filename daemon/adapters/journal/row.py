@@ -1,9 +1,9 @@
-"""A row of the journal: a reply, sealed together with what its row says about it.
+"""A row of the journal: a reply, sealed together with a digest of the row's other columns.
 
-The columns are in the clear, so that an entry whose key is missing still blocks its token. A digest of them is sealed
-with the reply: if one was changed, the row doesn't open. Else an old reply could be laid over any value that a document
-holds now, by whoever can write to the file. Two columns are not bound, because changing them does no more than deleting
-the row would: the state, which changes anyway, and the key, which is a place.
+The columns are not encrypted, so that an entry whose key is missing still blocks its token. The digest
+detects changes: if a column was changed, the row doesn't open. Otherwise anyone who can write to the file
+could apply an old reply to the current value of a document. Two columns are not bound, because changing them
+has the same effect as deleting the row: the state, which changes anyway, and the key, which is a position.
 
 Earlier versions sealed the reply alone. `unbound` says whether such a row is accepted.
 """
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 def row_of(entry: Entry, ring: KeyRing) -> Row:
-    """The row of an entry that waits."""
+    """Return the row of a waiting entry."""
     bound = (entry.token, entry.provider, entry.claim, entry.spent, entry.reply.asked_at.isoformat())
     sealed = ring.seal(_packed(entry, _digest(*bound)), token_id=entry.token, field=FIELD)
     return Row(entry.key, *bound, sealed, _WAITING)
@@ -51,11 +51,11 @@ def entry_of(row: Row, ring: KeyRing, *, unbound: bool) -> Entry:
     try:
         bound, spent_field, reply = _unpacked(packed, asked_at=datetime.fromisoformat(row.asked_at))
     except (ValueError, TypeError):
-        raise DecryptionError("it doesn't hold a reply that this version can read") from None
+        raise DecryptionError("it holds a reply that this version can't read") from None
     if bound is None and not unbound:
         raise DecryptionError(
-            "an earlier version sealed it, so a change of its row would not show. If nobody else could write to the"
-            " file, accept it with --old-entries"
+            "an earlier version sealed it, which does not detect a changed row. If no other user could write to the file,"
+            " accept it with --old-entries"
         )
     if bound not in (None, _digest(row.token, row.provider, row.claim, row.spent, row.asked_at)):
         raise DecryptionError("its row was altered")
@@ -88,19 +88,21 @@ def locked_of(row: Row, why: str) -> Locked:
 
 
 def key_of(sealed: str) -> str:
-    """The id of the key that sealed a text, whose beginning is enough. What is no sealed text gives no KEY_ID."""
+    """Return the id of the key that sealed a text, of which the start suffices. For other texts the result
+    doesn't match KEY_ID.
+    """
     return sealed[3 : max(3, sealed.find(".", 3, 80))]
 
 
 def _digest(token: str, provider: str, claim: str, spent: str | None, asked_at: str) -> str:
-    """Of the columns, and of where each ends."""
+    """Return the digest of the columns and of the position at which each ends."""
     ends = f"{len(token)} {len(provider)} {len(claim)} {-1 if spent is None else len(spent)} "
     columns = "".join((ends, token, provider, claim, spent or "", asked_at))
     return b64encode(sha256(columns.encode()).digest()).decode()
 
 
 def _packed(entry: Entry, bound: str) -> str:
-    """The head in JSON, and on a second line the body: it would be the dearest part of the JSON."""
+    """Return the head in JSON and, on a second line, the body, which would be expensive to encode in JSON."""
     reply = entry.reply
     head = [
         bound,
@@ -115,7 +117,7 @@ def _packed(entry: Entry, bound: str) -> str:
 
 
 def _unpacked(packed: str, *, asked_at: datetime) -> tuple[str | None, str, Reply]:
-    """The digest, which field was spent, and the reply. Raises ValueError, TypeError."""
+    """Return the digest, the spent field and the reply. Raises ValueError, TypeError."""
     head, second, body = packed.partition("\n")
     if second:
         bound, spent_field, status, content_type, retry_after, location, whole = json.loads(head)
@@ -123,7 +125,7 @@ def _unpacked(packed: str, *, asked_at: datetime) -> tuple[str | None, str, Repl
         status, content_type, retry_after, whole, body = json.loads(packed)
         bound, spent_field, location = None, "refresh_token", None
     if asked_at.tzinfo is None:
-        raise ValueError("the time of asking has no zone")
+        raise ValueError("the time of its request has no zone")
     reply = Reply(
         status=status,
         content_type=content_type,

@@ -63,7 +63,7 @@ _FOR_MANY = {
 
 
 def together(statements: Sequence[Statement]) -> Iterator[Statement]:
-    """The same in fewer statements: neighbours that differ in their values only become one."""
+    """Merge neighbouring statements that differ only in their values."""
     for statement, alike in groupby(statements, key=itemgetter(0)):
         left = [values for _, values in alike]
         for rows, for_many in _FOR_MANY.get(statement, {1: statement}).items():

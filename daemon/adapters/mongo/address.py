@@ -1,4 +1,4 @@
-"""What a MongoDB URI says of itself, without its password: for messages, warnings and the choice of a database."""
+"""The address in a MongoDB URI, without its password: for messages, warnings and the choice of a database."""
 
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -11,7 +11,7 @@ _INSECURE = ("tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Hosts as the URI names them, perhaps with ports; `database` is its path, `login` its user's name."""
+    """Hosts as the URI names them, perhaps with ports. `database` is its path, `login` its user name."""
 
     hosts: tuple[str, ...]
     login: str | None
@@ -25,19 +25,21 @@ class Address:
 
     @property
     def local(self) -> bool:
-        """Whether every host is this machine."""
+        """Return whether every host is this machine."""
         return all(map(_is_local, self.hosts))
 
     @property
     def refusal(self) -> str:
-        """What to say when MongoDB refuses the login."""
+        """Return the sentence for rejected credentials."""
         if self.login is None:
-            return f"MongoDB at {self} requires a login, and the URI names none"
-        return f"MongoDB at {self} refuses the login {self.login} (authSource {self.auth_source})"
+            return f"MongoDB at {self} requires credentials, and the URI has none"
+        return f"MongoDB at {self} rejected the credentials of {self.login} (authSource {self.auth_source})"
 
 
 def address_of(uri: str) -> Address:
-    """The address in `uri`. Never raises, and asks no DNS: what can't be read is left out."""
+    """Return the address in `uri`. Never raises and sends no DNS query: parts that can't be parsed are left
+    out.
+    """
     scheme, _, rest = uri.partition("://")
     before, _, query = rest.partition("?")
     authority, _, path = before.partition("/")
@@ -57,13 +59,15 @@ def address_of(uri: str) -> Address:
 
 
 def files_of(uri: str) -> list[str]:
-    """The certificates and keys that `uri` names: who can change them decides whom MongoDB's driver trusts."""
+    """Return the certificates and keys that `uri` names. Whoever can change them decides which servers
+    MongoDB's driver trusts.
+    """
     options = parse_qsl(uri.partition("?")[2])
     return [value for name, value in options if name.lower() in _FILES]
 
 
 def _is_local(host: str) -> bool:
-    """A loopback address, or a socket in the file system."""
+    """Return whether the host is a loopback address or a socket in the file system."""
     if host.startswith(("/", "localhost:")) or host == "localhost":
         return True
     bare = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]

@@ -1,6 +1,8 @@
-"""The audit: who did what to which token. A record is written before the deed; if it can't be, nothing is done.
+"""The audit: author, operation and target. A record is written before the operation; if that fails, nothing
+is done.
 
-Each record also goes to a log: a person who may write to the database may change the collection as well.
+Each record also goes to a log, because a person who may write to the database may change the collection as
+well.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -20,8 +22,10 @@ Record = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Who:
-    """Who does it: `actor`, "user@host", is the user that the process runs as; `person`, with the number `uid`, is the
-    person who logged in, as far as that is known. `reason`: in that person's words.
+    """The author: `actor`, "user@host", is the user of the process; `person`, with the number `uid`, is the
+    login user, if known.
+
+    `reason`: in that person's words.
     """
 
     actor: str
@@ -32,7 +36,7 @@ class Who:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which records to read. `who` is a person, a user or an actor; `provider` includes its tokens."""
+    """A selection of records. `who` is a person, a user or an actor; `provider` includes its tokens."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -43,7 +47,7 @@ class Wanted:
 
 
 class Audit:
-    """Writes in the name of `who`. `log` receives each record that was written."""
+    """Writes records in the name of `who`. `log` receives each written record."""
 
     def __init__(self, mongo: Mongo, *, who: Who, log: Callable[[Record], None]) -> None:
         self._mongo = mongo
@@ -60,8 +64,10 @@ class Audit:
         count: int | None = None,
         audit_id: ObjectId | None = None,
     ) -> None:
-        """Write one record about `target`: a token's id, a provider, a key or an instance. Under the same `audit_id`
-        again, the last record counts: a deed that was tried twice is one deed. Raises StoreLost.
+        """Write one record about `target`: a token's id, a provider, a key or an instance.
+
+        If an `audit_id` is used again, the last record counts: an operation that was tried twice is one
+        operation. Raises StoreLost.
         """
         who = self.who
         record: dict[str, object] = {
@@ -82,7 +88,7 @@ class Audit:
 
 
 async def records(mongo: Mongo, wanted: Wanted, *, limit: int) -> AsyncIterator[Record]:
-    """The newest `limit` records, newest first. Raises StoreLost."""
+    """Return the newest `limit` records, newest first. Raises StoreLost."""
     cursor = mongo.audit.find(_query(wanted), {"_id": 0})
     try:
         async for found in cursor.sort([("at", pymongo.DESCENDING), ("_id", pymongo.DESCENDING)]).limit(
@@ -94,7 +100,7 @@ async def records(mongo: Mongo, wanted: Wanted, *, limit: int) -> AsyncIterator[
 
 
 async def count_records(mongo: Mongo, wanted: Wanted) -> int:
-    """How many records there are. Raises StoreLost."""
+    """Return the number of records. Raises StoreLost."""
     return await mongo.guarded(mongo.audit.count_documents(_query(wanted)))
 
 

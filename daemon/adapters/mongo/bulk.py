@@ -1,7 +1,8 @@
-"""Many documents changed in one command, where one that MongoDB refuses to change keeps none of the others from it.
+"""Changes of many documents in one command, in which a document that MongoDB refuses to change does not
+affect the others.
 
-A validator, a unique index or the limit of 16 MB refuses a single document. MongoDB answers that with an error of the
-whole command, and leaves what comes after that document as it is.
+A validator, a unique index or the limit of 16 MB refuses a single document. MongoDB then reports an error for
+the whole command and skips the documents after that one.
 """
 
 import re
@@ -29,7 +30,9 @@ Change = Mapping[str, object] | Sequence[Mapping[str, object]]  # the latter is 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """`change`, for those of `ids` that meet `condition`. A second time must be harmless to those it has changed."""
+    """`change` for those of `ids` that meet `condition`. Repeating it must be harmless for documents that it
+    has changed.
+    """
 
     ids: Sequence[str]
     condition: Mapping[str, object]
@@ -46,8 +49,8 @@ class Update:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Updated:
-    """How many documents matched at least (where some were refused, others may have been changed uncounted), and
-    why MongoDB refused to change each of the others.
+    """The least number of documents that matched (after a refusal, others may have changed uncounted), and
+    the reasons of the refusals.
     """
 
     matched: int
@@ -55,7 +58,7 @@ class Updated:
 
 
 async def update_each(mongo: Mongo, updates: Sequence[Update]) -> Updated:
-    """One command; where some document is refused, another one that names each document apart. Raises StoreLost."""
+    """Run one command; after a refusal, another one that names each document separately. Raises StoreLost."""
     updates = [one for one in updates if one.ids]
     if not updates:
         return Updated(matched=0, refused={})
@@ -76,7 +79,9 @@ async def update_each(mongo: Mongo, updates: Sequence[Update]) -> Updated:
 
 
 async def update_where(mongo: Mongo, condition: Mapping[str, object], change: Change) -> Updated:
-    """All documents that meet `condition`; where one is refused, the others by their ids. Raises StoreLost."""
+    """Update all documents that meet `condition`; after a refusal, the others by their ids. Raises
+    StoreLost.
+    """
     try:
         result = await mongo.tokens.update_many(condition, change)
     except WriteError as error:
@@ -98,8 +103,10 @@ async def update_where(mongo: Mongo, condition: Mapping[str, object], change: Ch
 
 
 def refusals(error: PyMongoError) -> dict[int, str] | None:
-    """The operations of a bulk that MongoDB refused for their documents' sake, and why; all others were carried out.
-    None: the error means something else.
+    """Return the operations of a bulk that MongoDB refused because of their documents, with reasons; all
+    others were executed.
+
+    None: the error has another cause.
     """
     if not isinstance(error, BulkWriteError) or error.details.get("writeConcernErrors"):
         return None
@@ -110,8 +117,10 @@ def refusals(error: PyMongoError) -> dict[int, str] | None:
 
 
 def _why(error: Mapping[str, object]) -> str:
-    """In words that hold no value of the document. Of a unique index its name, since an operator must drop it."""
+    """Describe the refusal without values of the document. A unique index is named, since an operator must
+    drop it.
+    """
     code, index = error.get("code"), _INDEX.search(str(error.get("errmsg")))
     if code == _DUPLICATE and index:
-        return f"the unique index {index[1]!r} holds these values for another token already"
+        return f"the unique index {index[1]!r} already holds these values for another token"
     return f"code {code}"

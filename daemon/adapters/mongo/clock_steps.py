@@ -1,7 +1,7 @@
-"""Watches MongoDB's clock for steps, as when another member with another time becomes primary.
+"""Detection of steps of MongoDB's clock, for example when a member with a different time becomes primary.
 
-After one, what others have written by the clock of before means another time than they meant: a hold that still lasts
-may look as if it were over.
+After a step, times that others have written by the former clock have another meaning: a hold that still lasts
+may seem to be over.
 """
 
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ DISTRUSTED_FOR = timedelta(minutes=15)  # then MongoDB's time is taken as it is:
 
 
 class ClockSteps:
-    """`tolerated`: how far MongoDB's clock and this machine's may disagree."""
+    """`tolerated`: the permitted distance between MongoDB's clock and this machine's."""
 
     def __init__(self, clock: StoreClock, *, tolerated: timedelta) -> None:
         self._clock = clock
@@ -24,12 +24,14 @@ class ClockSteps:
         self._zero = self._boot_date()
 
     def steady_for(self, span: timedelta) -> bool:
-        """Whether no step was seen within the last `span`."""
+        """Return whether no step was seen within the last `span`."""
         self._look()
         return self._seen_at is None or self._clock.boot() - self._seen_at >= span
 
     def distrust(self) -> str | None:
-        """Why nothing should be claimed by MongoDB's clock now: it jumped, and disagrees with this machine's since."""
+        """Return why nothing should be claimed by MongoDB's clock now, because it jumped and disagrees with
+        this machine's; else None.
+        """
         if self.steady_for(DISTRUSTED_FOR) or abs(self._size) <= self._tolerated:
             return None
         skew = self._clock.skew
@@ -37,7 +39,7 @@ class ClockSteps:
             return None
         return (
             f"MongoDB's clock jumped by {self._size.total_seconds():+.0f} s, and this machine's is"
-            f" {skew.total_seconds():+.0f} s off it: nothing is claimed until they agree, for 15 minutes at most"
+            f" {skew.total_seconds():+.0f} s off it. No token is claimed until they agree, for at most 15 minutes"
         )
 
     def _look(self) -> None:
@@ -49,7 +51,7 @@ class ClockSteps:
         self._zero = zero
 
     def _boot_date(self) -> datetime | None:
-        """What MongoDB's clock would have shown when this machine booted."""
+        """Return the time on MongoDB's clock when this machine booted."""
         try:
             return self._clock.now() - self._clock.boot()
         except StoreLost:

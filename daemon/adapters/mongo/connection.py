@@ -1,7 +1,8 @@
-"""The connection to MongoDB: one client, majority everywhere, and one word for all its ways to be away.
+"""The connection to MongoDB: one client, majority concerns everywhere, and one exception for every kind of
+outage.
 
-Everything is written with `w: majority, j: true` and read from the primary with majority, so that what we have seen
-or confirmed survives a failover.
+Every write uses `w: majority, j: true`, and every read goes to the primary with read concern majority. So
+data that refreshd has read or confirmed survives a failover.
 """
 
 import re
@@ -48,11 +49,13 @@ class StoreUriInvalid(ValueError):
 
 
 class LoginRefused(StoreLost):
-    """MongoDB answers, and doesn't accept this login."""
+    """MongoDB answers, but rejects the credentials."""
 
 
 class Refusal(Exception):
-    """MongoDB answered, and refuses a command that renewals can do without. The text is fit for people."""
+    """MongoDB answered, but refused a command that renewals can do without. The text is a sentence for
+    operators.
+    """
 
 
 class StoreClock(Protocol):
@@ -64,7 +67,7 @@ class StoreClock(Protocol):
 
 
 class Mongo:
-    """One client for the process. `tokens`, `providers`, `audit`, `keys` and `instances` are its collections."""
+    """The process's client. `tokens`, `providers`, `audit`, `keys` and `instances` are its collections."""
 
     def __init__(
         self,
@@ -78,7 +81,7 @@ class Mongo:
         self.clock = clock
         self.up = False
         self.misplaced: str | None = None  # why its tokens are perhaps in another database
-        self._known = False  # whether `up` was ever told
+        self._known = False  # whether `up` was ever reported
         self._observe = observe
         self.retryable_writes = True
         self._uri, self._database, self._collection = uri, database, collection
@@ -97,10 +100,13 @@ class Mongo:
                 datetime_conversion="DATETIME_AUTO",
                 **options,
             )
-        except (PyMongoError, ValueError) as why:  # PyMongo quotes what it could not read: maybe a password
+        except (
+            PyMongoError,
+            ValueError,
+        ) as why:  # PyMongo quotes the text that it could not parse: maybe a password
             raise StoreUriInvalid(masked(_QUOTED.sub('"..."', str(why)), (self._uri,))) from None
         except OSError as why:
-            raise StoreUriInvalid(f"a file that the URI names can't be read: {masked(str(why))}") from None
+            raise StoreUriInvalid(f"can't read a file that the URI names: {masked(str(why))}") from None
         own = CodecOptions[dict[str, object]](
             tz_aware=True,
             datetime_conversion=DatetimeConversion.DATETIME_AUTO,
@@ -124,25 +130,27 @@ class Mongo:
         await self._client.close()
 
     async def hello(self) -> Mapping[str, object]:
-        """Ask MongoDB who it is and what time it has; the clock follows. Raises StoreLost."""
+        """Ask MongoDB for its role and its time, and set the clock. Raises StoreLost."""
         asked = self.clock.boot()
         said: Mapping[str, object] = await self.guarded(self._client.admin.command("hello"))
         told = said.get("localTime")
         if isinstance(told, datetime):
             self.clock.set_store_time(told.replace(tzinfo=UTC), asked=asked, answered=self.clock.boot())
         if not said.get("isWritablePrimary"):
-            raise self._lost("MongoDB has no writable primary now")
+            raise self._lost("MongoDB currently has no writable primary")
         return said
 
     async def prepare(self) -> bool:
-        """Adapt to the deployment and make the index. Returns whether it is a standalone. Raises StoreLost."""
+        """Adapt to the deployment and create the index. Returns whether it is a standalone. Raises
+        StoreLost.
+        """
         standalone = await self.adapt()
         await self.guarded(self.tokens.create_indexes([DUE_INDEX]))
         return standalone
 
     async def adapt(self) -> bool:
         """Adapt to the deployment. Returns whether it is a standalone. Raises StoreLost."""
-        await self.hello()  # the first one also connects, so that the second tells the time more exactly
+        await self.hello()  # the first one also connects, so that the second gives a more exact time
         said = await self.hello()
         standalone = "setName" not in said and said.get("msg") != "isdbgrid"
         if standalone and self.retryable_writes:
@@ -152,7 +160,9 @@ class Mongo:
         return standalone
 
     async def guarded(self, work: Awaitable[Result]) -> Result:
-        """`work`'s result, or StoreLost with a sentence. Tells of a loss and of a return, once each."""
+        """Return the result of `work`. Raises StoreLost with a sentence. Reports a loss and a return, once
+        each.
+        """
         try:
             result = await work
         except PyMongoError as error:
@@ -161,8 +171,10 @@ class Mongo:
         return result
 
     async def tried(self, work: Awaitable[Result]) -> Result:
-        """The same for what renewals can do without: raises Refusal if MongoDB answers with a refusal, which is no
-        loss of the store, and lets DuplicateKeyError pass.
+        """Return the result of `work` that renewals can do without.
+
+        Raises Refusal if MongoDB refuses it, which doesn't mean that the store is lost, and lets
+        DuplicateKeyError pass.
         """
         try:
             result = await work
@@ -180,11 +192,11 @@ class Mongo:
         return result
 
     def seen(self) -> None:
-        """MongoDB has just answered."""
+        """Note that MongoDB has just answered."""
         self._told(up=True)
 
     def lost(self, error: PyMongoError) -> StoreLost:
-        """What a failed command means for us."""
+        """Convert a failed command into StoreLost."""
         text = masked(str(error).split(", Timeout:")[0], (self._uri,))
         if isinstance(error, OperationFailure) and error.code in _NO_LOGIN:
             self._told(up=False, message=self.address.refusal)
@@ -194,7 +206,7 @@ class Mongo:
         if isinstance(error, ConfigurationError):
             return self._lost(f"MongoDB can't be reached with this URI: {text}")
         kind = _HUMP.sub(" ", type(error).__name__).lower()  # in words: a long name would be masked
-        return self._lost(f"MongoDB did not answer as guarded: {kind}: {text}")
+        return self._lost(f"MongoDB operation failed: {kind}: {text}")
 
     def _lost(self, message: str) -> StoreLost:
         self._told(up=False, message=message)
@@ -211,21 +223,25 @@ class Mongo:
 
 
 def _refusal(error: OperationFailure) -> str:
-    """Why MongoDB refuses a command, in words that hold no value of it."""
+    """Return why MongoDB refuses a command, without any value of the command."""
     if error.code == _NO_RIGHT:
         command = _COMMAND.search(str(error))
-        return f"this login may not {command[1]} on {command[2]}" if command else "this login lacks a right"
+        return (
+            f"the user lacks the privilege for {command[1]} on {command[2]}"
+            if command
+            else "the user lacks a privilege"
+        )
     name = (error.details or {}).get("codeName")
     return f"MongoDB refuses it: {name if isinstance(name, str) else error.code}"
 
 
 def _stated_options(uri: str) -> set[str]:
-    """The options that the URI itself states, in small letters. Raises for one that makes no sense; asks no DNS."""
+    """Return the options in the URI, in lower case. Raises for an invalid one; sends no DNS query."""
     query = uri.partition("?")[2]
     return {name.lower() for name in split_options(query, warn=False)} if query else set()
 
 
-# The one index of the hot path. Partial: its size and its cost follow what is due ever, not what is stored. The lower
+# The one index of the hot path. Partial: its size and cost follow the scheduled tokens, not all stored ones. The lower
 # bound, repeated in every query, is what lets MongoDB use it (a date, and nothing of another type).
 DUE_INDEX = IndexModel(
     [("provider", ASCENDING), ("due_at", ASCENDING)],
@@ -235,5 +251,5 @@ DUE_INDEX = IndexModel(
 
 
 def due(now: datetime) -> dict[str, object]:
-    """The condition for a date in `due_at` that has come, as the index wants it."""
+    """Return the condition for a past date in `due_at`, in the form that the index supports."""
     return {"$gt": EPOCH, "$lte": now}

@@ -1,8 +1,8 @@
-"""The count of the store as MongoDB computes it: over all documents, over what is due, and over what the index
-holds of the next hour.
+"""The count of the store as MongoDB computes it: over all documents, over due tokens, and over the index for
+the next hour.
 
-Fields are used only where they have the type that they should have; MongoDB would compare a text with a date. Texts
-are bounded, and so is the number of providers that are named, whatever other programs have written.
+Fields are used only if they have the expected type, because MongoDB would compare a string with a date.
+Strings are bounded, and so is the number of named providers, whatever other programs have written.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -26,7 +26,7 @@ _FLAGS = ("expired", "expired_undue", "stuck", "set_aside", "held")
 
 
 def by_provider_and_state(now: datetime, known: Collection[str]) -> list[Row]:
-    """One row for each provider and state. Of the providers that are not `known` only the first are named."""
+    """Return one row for each provider and state. Only the first providers that are not `known` are named."""
     sums, dates, lists = (*_FLAGS, "ending"), ("due_at", "refresh_expires_at"), ("failures", "first_ends")
     return [
         {"$project": _typed(now)},
@@ -36,7 +36,7 @@ def by_provider_and_state(now: datetime, known: Collection[str]) -> list[Row]:
 
 
 def due_by_provider(now: datetime, known: Collection[str]) -> list[Row]:
-    """One row for each provider that has something due: how many, and since when. The index alone answers."""
+    """Return one row for each provider with due tokens: how many, and since when. Only the index is read."""
     group = {
         "_id": {"provider": _name_or_unknown("$provider")},
         "count": {"$sum": 1},
@@ -54,8 +54,8 @@ def due_by_provider(now: datetime, known: Collection[str]) -> list[Row]:
 
 
 def due_documents(now: datetime, known: Collection[str]) -> list[Row]:
-    """Of what is due, by provider: how many are expired, how many another instance holds and some of these, and since
-    when the others wait.
+    """Return figures of the due tokens by provider: expired ones, ones that another instance holds with some
+    ids, and the earliest date of the others.
     """
     active, held = {"$eq": ["$state", State.ACTIVE.value]}, _is_held(now)
     typed = {
@@ -83,7 +83,9 @@ def due_documents(now: datetime, known: Collection[str]) -> list[Row]:
 
 
 def due_between(start: datetime, end: datetime) -> list[Row]:
-    """How many fall due from `start` on and before `end`, and the first of them. The index alone answers."""
+    """Count the tokens that fall due from `start` on and before `end`, and return the first date. Only the
+    index is read.
+    """
     first = {"$cond": [is_usable("$due_at"), "$due_at", None]}
     return [
         {"$match": {"provider": ANY, "due_at": {"$gte": start, "$lt": end}}},
@@ -94,7 +96,7 @@ def due_between(start: datetime, end: datetime) -> list[Row]:
 
 
 def _typed(now: datetime) -> Row:
-    """Of each document what is counted, in the types that it should have."""
+    """Project the counted fields of each document in their expected types."""
     active, kind = {"$eq": ["$state", State.ACTIVE.value]}, "$last_failure.kind"
     stuck = _is_stuck(active)
     expired = {"$and": [active, _is_past("$expires_at", now), {"$not": [stuck]}]}
@@ -138,7 +140,7 @@ def _first(most: int, order: Mapping[str, int], *fields: str) -> Row:
 def _few_strangers(
     known: Collection[str], sums: Sequence[str], dates: Sequence[str], lists: Sequence[str]
 ) -> list[Row]:
-    """The rows of all the other strangers become one for each state, without names of tokens."""
+    """Fold the rows of the other unknown providers into one for each state, without token ids."""
     stranger = {"$not": [{"$in": ["$_id.provider", sorted(known)]}]}
     unnamed = {"$and": ["$stranger", {"$gt": ["$place", STRANGERS_NAMED]}]}
     place = {
@@ -156,8 +158,10 @@ def _few_strangers(
 
 
 def _end_for_good(now: datetime) -> Row:
-    """When an active token's grant ends whatever we do, if soon: with its consent; with its access token where nothing
-    renews it; with its refresh token where no renewal succeeds. Never is the far end, so that it sorts last.
+    """Return when an active token's grant ends for good, if soon: with its consent, with an access token that
+    can't be renewed, or with a refresh token that no renewal has replaced.
+
+    "Never" is the latest date, so that it sorts last.
     """
     watched = {"$and": [{"$ne": [{"$type": "$refresh_token"}, "string"]}, {"$not": [is_usable("$due_at")]}]}
     failing = {"$gt": ["$failures", 0]}
@@ -176,7 +180,9 @@ def _is_stuck(active: Row) -> Row:
 
 
 def _is_held(now: datetime) -> Row:
-    """Due, perhaps spent by an instance whose lease is over, and not free yet."""
+    """Return the condition for a due token that may be spent by an instance whose lease is over, and isn't
+    free yet.
+    """
     past = [_is_past("$due_at", now), _is_past("$lease.until", now)]
     return {"$and": [*past, _is_date("$lease.hold"), {"$gt": ["$lease.hold", now]}]}
 
@@ -190,7 +196,7 @@ def _is_past(path: str, now: datetime) -> Row:
 
 
 def is_usable(path: str) -> Row:
-    """A date that the index of what is due holds too."""
+    """Return the condition for a date that the index of due tokens also contains."""
     return {"$and": [_is_date(path), {"$gt": [path, EPOCH]}]}
 
 

@@ -1,8 +1,9 @@
-"""Counts the store for all replicas.
+"""The count of the store, done by one replica for all.
 
-One of them holds the lease of the count. In each step it looks at what is due, by the index; now and then it reads the
-whole store, which takes minutes where it is large, beside the steps. The others read what it found. So a store costs the
-same small share of MongoDB's time whatever its size and the number of replicas: a larger one is counted more rarely.
+One replica holds the lease of the count. In each step it queries due tokens by the index. Now and then it
+reads the whole store beside the steps, which takes minutes for a large store. The other replicas read its
+figures. So a store costs the same small share of MongoDB's time whatever its size and the number of replicas:
+a larger one is counted less often.
 """
 
 import asyncio
@@ -24,8 +25,10 @@ LEASE = timedelta(minutes=1)  # beyond the next step
 
 
 class Counter:
-    """`owner` is this instance's id. `leads`: whether this replica counts for all. `pause`: until the next step.
-    `patience`: how long a step waits for a count of the whole store that it has begun.
+    """`owner` is this instance's id. `leads`: whether this replica counts for all. `pause`: the time until
+    the next step.
+
+    `patience`: how long a step waits for a count of the whole store that it has started.
     """
 
     def __init__(self, mongo: Mongo, *, owner: str, patience: timedelta = PATIENCE) -> None:
@@ -41,7 +44,9 @@ class Counter:
         self._upcoming_after = timedelta(0)  # by the boot clock
 
     async def step(self, known: Collection[str]) -> Statistics | None:
-        """What the store looks like; None: nobody knows yet. `known`: the providers that are named, whatever their number.
+        """Return the figures of the store, or None if there are none yet. `known`: providers that are always
+        named.
+
         Raises StoreLost.
         """
         self.pause = EVERY
@@ -70,7 +75,7 @@ class Counter:
             await self._shared.lead(self.pause + LEASE)
         try:
             await self._go_on(known)
-        finally:  # what is due is news also where the count of the whole store fails
+        finally:  # publish the due tokens even if the count of the whole store fails
             counted = None
             if self._whole is not None:
                 counted = Counted(whole=self._whole, due=due, upcoming=coming)
@@ -80,7 +85,9 @@ class Counter:
         return counted
 
     async def _go_on(self, known: Collection[str]) -> None:
-        """Begin a count of the whole store if its time has come, and take its result if it has ended. Raises StoreLost."""
+        """Start a count of the whole store if it is time, and take its result if it has ended. Raises
+        StoreLost.
+        """
         patience = 0.0
         if self._count is None and self._mongo.clock.boot() >= self._count_after:
             self._begun, patience = self._mongo.clock.boot(), self._patience.total_seconds()
@@ -91,17 +98,17 @@ class Counter:
         if self._count.done():
             count, self._count = self._count, None
             now = self._mongo.clock.boot()
-            self._count_after = now + WHOLE_SHARE * (now - self._begun)  # also after one that failed
+            self._count_after = now + WHOLE_SHARE * (now - self._begun)  # also after a failed count
             self._take(count.result(), ended=now)
 
     def _take(self, whole: Whole, *, ended: timedelta) -> None:
-        """`ended`: when it was counted, by the boot clock."""
+        """Take the result. `ended`: the time of the count, by the boot clock."""
         self._whole, self._count_after = whole, ended + WHOLE_SHARE * whole.took
 
     def close(self) -> None:
-        """End a count that goes on."""
+        """Cancel a running count."""
         if self._count is not None and not self._count.cancel() and not self._count.cancelled():
-            self._count.exception()  # nobody wants to know any more
+            self._count.exception()  # its result is no longer needed
         self._count = None
 
     async def _coming(self) -> Upcoming:

@@ -1,7 +1,9 @@
-"""How much of a document is read: whatever other programs store, it is neither fetched nor named whole.
+"""Limits for reading a document: whatever other programs store, a document is neither fetched nor named
+whole.
 
-A document whose `_id` can't be a token's is not fetched at all. Nothing here can fail on a strange value: MongoDB's
-`$substrCP` does on a text that is not UTF-8, so a text that is too long is replaced instead of cut.
+A document whose `_id` can't be a token's is not fetched at all. Nothing here can fail on a strange value.
+MongoDB's `$substrCP` fails on a string that is not UTF-8, so a string that is too long is replaced instead of
+cut.
 """
 
 from collections.abc import Mapping
@@ -11,7 +13,7 @@ from daemon.adapters.mongo.token_document import CLAIMED_FIELDS
 LONGEST_ID = 700  # characters: a provider's name, a colon, and an account of 512 bytes
 LARGEST_CLAIMED = 64 * 1024  # bytes of all that a claim reads
 LONGEST_TEXT = 1200  # bytes: 300 characters
-TOO_LONG = "(too long to be read)"
+TOO_LONG = "(too long to read)"
 
 Expression = Mapping[str, object]
 
@@ -21,7 +23,7 @@ NAMED = {"$nor": [NAMELESS]}
 
 _CLAIMED = {name: f"${name}" for name in (*CLAIMED_FIELDS, "access_token", "lease")}
 
-# Most documents are smaller than what is allowed for a part of them.
+# Most documents are smaller than the limit for a part of them, which is cheaper to check.
 READABLE: Expression = {
     "$or": [{"$lte": [{"$bsonSize": whole}, LARGEST_CLAIMED]} for whole in ("$$ROOT", _CLAIMED)]
 }
@@ -29,7 +31,7 @@ LARGE: Expression = {"$not": [READABLE]}
 
 
 def short_text(path: str, *, otherwise: object = None) -> Expression:
-    """The text at `path`, or `otherwise` if it is none."""
+    """Return the string at `path`, TOO_LONG if it is too long, or `otherwise` if it has another type."""
     short = {"$cond": [{"$lte": [{"$strLenBytes": path}, LONGEST_TEXT]}, path, TOO_LONG]}
     return {"$cond": [{"$eq": [{"$type": path}, "string"]}, short, otherwise]}
 

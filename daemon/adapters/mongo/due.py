@@ -1,7 +1,7 @@
-"""What is due and could be claimed: a look into the store that promises nothing, since replicas look at the same time.
+"""Due tokens that could be claimed: a query without a guarantee, since replicas query at the same time.
 
-One look finds several claims' worth, so that most claims need none; and each replica begins somewhere else in what it
-found, so that few of them reach for the same tokens.
+One query finds enough tokens for several claims, so that most claims need none. Each replica starts at a
+random place in the result, so that few of them try the same tokens.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,18 +17,18 @@ from daemon.adapters.mongo.token_document import Document
 from daemon.domain.provider import Provider
 from daemon.domain.token import State
 
-CHOICE = 4  # a look finds so many times what is asked for
+CHOICE = 4  # a query finds this many times the limit of a claim
 CANDIDATES = 64  # a probe takes one of so many at random
-WORST = 1000  # where all have failed, the healthiest of so many are looked for
+WORST = 1000  # if all have failed, choose the healthiest of this many
 SKIP_LIMIT = timedelta(seconds=2)
-FRESH_FOR = timedelta(seconds=2)  # what was found is worth a try so long: a claim's own conditions decide
+FRESH_FOR = timedelta(seconds=2)  # found tokens are tried for this long; the conditions of the claim decide
 
 _LOOKED_AT = {"held": HELD, "large": LARGE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What is asked for: up to `limit` due tokens of `provider` that `owner` may claim, none of those in `busy`."""
+    """A query for up to `limit` due tokens of `provider` that `owner` may claim, except those in `busy`."""
 
     provider: Provider
     limit: int
@@ -41,7 +41,7 @@ class Look:
 
     @property
     def claimable(self) -> dict[str, object]:
-        """The condition that a document is due and `owner` may claim it."""
+        """Return the condition that a document is due and `owner` may claim it."""
         return {"due_at": due(self.now), **free(self.now, owner=self.owner, adopting=self.adopting)}
 
     @property
@@ -51,7 +51,7 @@ class Look:
 
     @property
     def sound(self) -> dict[str, object]:
-        """The same, of tokens that have not failed since their last success."""
+        """Return the same condition for tokens that have not failed since their last success."""
         return {**self.query, "state": State.ACTIVE.value, "failures": {"$in": [0, None]}}
 
 
@@ -63,7 +63,7 @@ class _Found:
 
 
 class DueTokens:
-    """Of each document no more than its name, whether it is held, and whether it is too large to be claimed."""
+    """Queries read only a document's id, whether it is held, and whether it is too large to be claimed."""
 
     def __init__(self, mongo: Mongo, *, chance: Callable[[], float]) -> None:
         self._mongo = mongo
@@ -71,8 +71,10 @@ class DueTokens:
         self._left: dict[str, _Found] = {}
 
     async def providers(self, names: Collection[str], now: datetime) -> Collection[str]:
-        """Those of `names` that have something due; all of them where MongoDB can't say so soon. It skips from one provider
-        to the next on the index, unless a document of another program's holds a list where a date or a name belongs.
+        """Return those of `names` that have due tokens, or all of them if MongoDB can't answer quickly.
+
+        The query skips from one provider to the next on the index, unless a document of another program holds
+        a list in place of a date or a name.
         """
         query = {"provider": {"$in": sorted(names)}, "due_at": due(now)}
 
@@ -88,7 +90,7 @@ class DueTokens:
         return await self._mongo.guarded(found())
 
     async def next(self, look: Look) -> tuple[Sequence[Document], bool]:
-        """Some from among the oldest; and whether there are more."""
+        """Return some of the oldest tokens, and whether there are more."""
         name, limit = look.provider.name, look.limit
         left = self._left.pop(name, None)
         if left is None or self._mongo.clock.boot() >= left.until or 2 * len(left.documents) < limit:
@@ -99,26 +101,28 @@ class DueTokens:
         return [one for one in documents if one["_id"] not in look.busy], bool(rest) or left.more
 
     def forget(self, provider: Provider) -> None:
-        """Others were faster: what is left was found by them too."""
+        """Drop the found tokens, since other replicas were faster."""
         self._left.pop(provider.name, None)
 
     async def doubtful(self, look: Look) -> Sequence[Document]:
-        """Only what this instance has asked once and had no answer to."""
+        """Return only tokens for which this instance has sent one request without an answer."""
         ours = {"lease.owner": look.owner, "doubt.tries": 1}
         return await self._find(look.query | ours, look.limit)
 
     async def proven(self, look: Look) -> Sequence[Document]:
-        """Some at random of those that were renewed before and have not failed since."""
+        """Return some random tokens that were renewed before and have not failed since."""
         renewed = {**look.sound, "refreshed_at": {"$type": "date"}}
         return self._shuffled(await self._find(renewed, CANDIDATES))[: look.limit]
 
     async def healthiest(self, look: Look) -> Sequence[Document]:
-        """Some at random of those that have not failed; if there are none, those with the fewest failures."""
+        """Return some random tokens that have not failed; if there are none, those with the fewest
+        failures.
+        """
         found = self._shuffled(await self._find(look.sound, CANDIDATES))[: look.limit]
         return found or await self._least_failing(look)
 
     async def _least_failing(self, look: Look) -> Sequence[Document]:
-        """Those with the fewest failures among the oldest, at random among equals."""
+        """Return those with the fewest failures among the oldest, at random among equals."""
         failures = {"$cond": [{"$isNumber": "$failures"}, "$failures", None]}
         pipeline: list[Mapping[str, object]] = [
             {"$match": {**look.query, "state": State.ACTIVE.value}},
@@ -142,8 +146,8 @@ class DueTokens:
         return sorted(found, key=lambda _: self._chance())
 
     async def _look(self, look: Look) -> _Found:
-        """In a row from a random one on and round the end, so that each is as likely as the others: none, however old,
-        is passed over for long.
+        """Return some in a row, from a random one on and round the end, so that each is as likely as the
+        others. No token, however old, is passed over for long.
         """
         most = CHOICE * look.limit
         oldest = await self._find(look.query, most)

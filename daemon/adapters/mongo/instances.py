@@ -1,6 +1,7 @@
-"""The processes that use this store: each writes a row every minute, and says which keys it still needs.
+"""The processes that use this store: each writes a row every minute, with the keys that it still needs.
 
-A row outlives its process by 30 days, so that a silent instance is still known to hold replies under an old key.
+A row outlives its process by 30 days, so that a silent instance is still known to hold replies under an old
+key.
 """
 
 from collections.abc import Mapping
@@ -19,8 +20,8 @@ SEEN_INDEX = IndexModel(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceRow:
-    """One process. `keys`: those of its ring, and those that entries of its journal are sealed with: how many of these
-    wait for the store, and how many are retained for people.
+    """One process. `keys`: those of its ring and of its journal's entries, with the number of entries that
+    wait for the store and that are retained for operators.
     """
 
     id: str
@@ -33,7 +34,7 @@ class InstanceRow:
 
 
 async def report_instance(mongo: Mongo, row: InstanceRow) -> None:
-    """Write the row as seen now. Raises StoreLost, Refusal."""
+    """Write the row with the current state. Raises StoreLost, Refusal."""
     fields = {
         "kind": row.kind,
         "host": row.host,
@@ -47,5 +48,5 @@ async def report_instance(mongo: Mongo, row: InstanceRow) -> None:
 
 
 async def forget_silent_instances(mongo: Mongo) -> None:
-    """Make the index by which MongoDB deletes the rows of instances that have been silent. Raises StoreLost, Refusal."""
+    """Create the index by which MongoDB deletes the rows of silent instances. Raises StoreLost, Refusal."""
     await mongo.tried(mongo.instances.create_indexes([SEEN_INDEX]))

@@ -1,7 +1,8 @@
-"""Whether the keys of the ring are the ones that the store was sealed with.
+"""The proof that the keys of the ring are those that the store was sealed with.
 
-AES-GCM opens nothing with another key, so a few stored texts prove a key. For each key id the store also keeps one
-text of its own, the check value: it proves a key before any token is stored, and makes the proof cheap.
+AES-GCM opens nothing with another key, so a few stored texts prove a key. For each key id the store also
+keeps one text of its own, the check value. It proves a key before any token is stored, and makes the proof
+cheap.
 """
 
 import re
@@ -28,18 +29,20 @@ NOT_THE_KEY = "is not the key that this store was sealed with"
 
 
 class CheckValue(StrEnum):
-    """What became of opening the check value of one key."""
+    """The result of opening the check value of one key."""
 
     OPENS = "opens"
     FAILS = "fails"
     NONE = "none"
-    UNREADABLE = "unreadable"  # what is stored is not a check value
+    UNREADABLE = "unreadable"  # the stored text is not a check value
     UNKNOWN = "unknown"  # this login may not read it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What the store says about one key. `opened` and `failed` are the ids of documents with its stored texts."""
+    """The evidence in the store about one key. `opened` and `failed` are the ids of documents with its stored
+    texts.
+    """
 
     key_id: str
     check_value: CheckValue
@@ -49,14 +52,16 @@ class Proof:
 
     @property
     def wrong(self) -> bool:
-        """The store was sealed with another key of this id."""
+        """Return whether the store was sealed with another key of this id."""
         if self.check_value in (CheckValue.OPENS, CheckValue.FAILS):
             return self.check_value is CheckValue.FAILS
         return bool(self.failed) and not self.opened
 
     @property
     def earns_check_value(self) -> bool:
-        """None is stored, and either nothing is sealed with this key, or enough of it opens."""
+        """Return whether to store a check value: there is none, and either nothing is sealed with this key,
+        or enough of it opens.
+        """
         enough = min(ENOUGH, len(self.opened) + len(self.failed))
         return self.check_value is CheckValue.NONE and self.complete and len(self.opened) >= enough
 
@@ -70,8 +75,10 @@ async def prove(
     thorough: bool = False,
     passing_by: Collection[str] = (),
 ) -> list[Proof]:
-    """Try these keys of the ring on the store. Stored texts are opened if there is no check value, or if `thorough`,
-    but not those of the keys in `passing_by`; the look for them takes at most `within`. Raises StoreLost.
+    """Try these keys of the ring on the store. Raises StoreLost.
+
+    Stored texts are opened if there is no check value, or if `thorough`, but not those of the keys in
+    `passing_by`. The search for them takes at most `within`.
     """
     rows = await _rows(mongo, key_ids)
     proofs = []
@@ -86,8 +93,9 @@ async def prove(
 
 
 async def keep_check_value(mongo: Mongo, ring: KeyRing, key_id: str) -> bool:
-    """Store the check value of a key that has none. False: another process has just done so, perhaps with another
-    key. Raises StoreLost, Refusal.
+    """Store the check value of a key that has none. Raises StoreLost, Refusal.
+
+    Returns False if another process has just done so, perhaps with another key.
     """
     try:
         await mongo.tried(mongo.keys.insert_one(_row(mongo, ring, key_id)))
@@ -97,14 +105,14 @@ async def keep_check_value(mongo: Mongo, ring: KeyRing, key_id: str) -> bool:
 
 
 async def renew_check_value(mongo: Mongo, ring: KeyRing, key_id: str, audit: Audit) -> None:
-    """Replace the check value by one that this key opens. Audited first. Raises StoreLost."""
+    """Replace the check value with one that this key opens. Audited first. Raises StoreLost."""
     await audit.note("renew_check_value", key_id)
     row = _row(mongo, ring, key_id)
     await mongo.guarded(mongo.keys.replace_one({"_id": key_id}, row, upsert=True))
 
 
 def openable(ring: KeyRing, field: str) -> dict[str, object]:
-    """The condition that `field` is not sealed with a key that the ring distrusts."""
+    """Return the condition that `field` is not sealed with a distrusted key of the ring."""
     if not ring.distrusted:
         return {}
     ids = "|".join(map(re.escape, sorted(ring.distrusted)))
@@ -122,12 +130,12 @@ def _row(mongo: Mongo, ring: KeyRing, key_id: str) -> dict[str, object]:
 
 
 def _place(key_id: str) -> str:
-    """The id under which a check value is sealed."""
+    """Return the id under which a check value is sealed."""
     return f"refreshd:{key_id}"
 
 
 async def _rows(mongo: Mongo, key_ids: Collection[str]) -> Mapping[str, object] | None:
-    """The stored check values by key id; None: this login may not read them."""
+    """Return the stored check values by key id, or None if this login may not read them."""
     try:
         found = await mongo.tried(mongo.keys.find({"_id": {"$in": list(key_ids)}}, {"check_v1": 1}).to_list())
     except Refusal:
@@ -167,7 +175,9 @@ async def _proof(mongo: Mongo, key: KeyRing, check_value: CheckValue, within: ti
 
 
 async def _stored(mongo: Mongo, key_id: str, field: str) -> list[tuple[str, str]]:
-    """Some texts that name this key in `field`, with the ids of their documents. Raises PyMongoError."""
+    """Return some texts that name this key in `field`, with the ids of their documents. Raises
+    PyMongoError.
+    """
     query = {field: {"$regex": f"^{_pattern(key_id)}$"}, "_id": {"$type": "string"}}
     found = await mongo.tokens.find(query, {field: 1}).limit(LOOKED_AT).to_list()
     form = re.compile(_pattern(key_id))  # MongoDB also finds such a text in an array, and before a line's end
@@ -179,7 +189,7 @@ async def _stored(mongo: Mongo, key_id: str, field: str) -> list[tuple[str, str]
 
 
 def _pattern(key_id: str) -> str:
-    """The form of a sealed text of this key, of a size that may be read."""
+    """Return the pattern of a sealed text of this key, of a permitted size."""
     return rf"v1\.{re.escape(key_id)}\.[A-Za-z0-9_-]{{38,{_LONGEST}}}"
 
 

@@ -1,6 +1,8 @@
-"""Leases as MongoDB sees them: which documents may be claimed, and what a lease that is still there leaves in doubt.
+"""Leases in MongoDB's query language: which documents may be claimed, and the doubt that a remaining lease
+leaves.
 
-MongoDB itself compares and reckons with what is stored, so that no stored value ever becomes a part of a query.
+MongoDB itself compares and computes with the stored values, so that no stored value ever becomes a part of a
+query.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +15,9 @@ UNHELD: Expression = {"$expr": {"$not": [HELD]}}  # only a date in `hold` keeps 
 
 
 def free(now: datetime, *, owner: str | None = None, adopting: bool = True) -> dict[str, object]:
-    """The condition that `owner` (None: anybody) may claim a document. `adopting`: also when another's hold is over."""
+    """Return the condition that `owner` (None: any instance) may claim a document. `adopting`: also when
+    another's hold is over.
+    """
     ways: list[Mapping[str, object]] = [{"lease": None}, UNHELD]
     if owner is not None:
         ways.append({"lease.owner": owner})
@@ -23,10 +27,11 @@ def free(now: datetime, *, owner: str | None = None, adopting: bool = True) -> d
 
 
 def taken_over(lease: Mapping[str, object], *, owner: str, now: datetime) -> Sequence[Expression]:
-    """The update that puts `lease` in the place of an earlier one, and notes or counts the doubt that this one left.
+    """Return the update that replaces an earlier lease with `lease`, and notes or counts the doubt that this
+    one left.
 
-    A lease that is still there means: its owner may have presented the value, and no answer was recorded. Taken
-    from another instance, that one is named: its journal may hold the answer.
+    A remaining lease means that its owner may have presented the value, and no answer was recorded. A lease
+    of another instance is noted with its name, because its journal may hold the answer.
     """
     running = {"$ne": [{"$ifNull": ["$lease.claim", None]}, None]}
     since = {"$cond": [_is_date("$lease.since"), "$lease.since", now]}

@@ -1,4 +1,6 @@
-"""Which providers rest, agreed by all replicas: one document for each provider, and one replica that probes."""
+"""Pauses of providers, agreed by all replicas: one document for each provider, and one replica that
+probes.
+"""
 
 import json
 from collections.abc import Callable, Mapping
@@ -11,14 +13,14 @@ from daemon.domain.provider import Provider
 
 
 class MongoPauses:
-    """Fits `refreshing.ports.Pauses`. Every method raises StoreLost."""
+    """Implements `refreshing.ports.Pauses`. Every method raises StoreLost."""
 
     def __init__(self, mongo: Mongo, *, keyring: Callable[[], KeyRing]) -> None:
         self._mongo = mongo
         self._keyring = keyring
 
     async def pause(self, provider: Provider, reason: Reason) -> None:
-        """Let `provider` rest, unless it does already: an operator's pause is never overwritten."""
+        """Pause `provider`, unless it is paused already: an operator's pause is never overwritten."""
         now = self._mongo.clock.now()
         paused = {
             "reason": reason.value,
@@ -37,7 +39,7 @@ class MongoPauses:
         )
 
     async def take_turn(self, provider: Provider, pause: Pause, proven: bool = True) -> bool:
-        """Whether the next probe is ours: nobody else has taken it since `pause` was read."""
+        """Return whether this instance sends the next probe: no other has taken it since `pause` was read."""
         unchanged = {
             "_id": provider.name,
             "paused.reason": pause.reason.value,
@@ -57,12 +59,12 @@ class MongoPauses:
         return result.matched_count == 1
 
     async def resume(self, provider: Provider) -> None:
-        """End the rest, unless it is an operator's."""
+        """End the pause, unless it is an operator's."""
         ours = {"_id": provider.name, "paused.reason": {"$ne": Reason.OPERATOR.value}}
         await self._mongo.guarded(self._mongo.providers.update_one(ours, {"$set": {"paused": None}}))
 
     def client_of(self, provider: Provider) -> str:
-        """What tells our client from another one, and nothing about its secret."""
+        """Return a value that differs between clients and shows nothing about the secret."""
         secret = provider.client_secret.reveal() if provider.client_secret else ""
         known = provider.definition
         client = (provider.client_id, secret, provider.client_fingerprint, known.token_url, known.client_auth)
@@ -70,7 +72,7 @@ class MongoPauses:
 
 
 def pause_of(row: Mapping[str, object]) -> Pause:
-    """The pause in a provider's document; what is not understood is the operator's."""
+    """Return the pause in a provider's document. Invalid content counts as an operator's pause."""
     stored = row.get("paused")
     if not isinstance(stored, Mapping):
         return Pause(reason=Reason.OPERATOR)

@@ -1,4 +1,4 @@
-"""Which providers rest, whatever stands in their documents."""
+"""The paused providers, whatever their documents contain."""
 
 from collections.abc import Collection, Mapping
 
@@ -35,7 +35,7 @@ _BOUNDED = {
 
 
 async def resting(mongo: Mongo, *, above_all: Collection[str] = ()) -> dict[str, Pause]:
-    """The pauses of at most MOST providers, and of those `above_all`. Raises StoreLost."""
+    """Return the pauses of at most MOST providers, and of those `above_all`. Raises StoreLost."""
     found = await _resting(mongo, {"$type": "string"})
     return found if len(found) < MOST else found | await _resting(mongo, {"$in": list(above_all)})
 

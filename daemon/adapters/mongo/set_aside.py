@@ -1,7 +1,8 @@
-"""Due documents that can't be used: each is reported once per change, put off, and keeps no other from its renewal.
+"""Due documents that can't be used: each is reported once per change and postponed, and does not delay other
+renewals.
 
-What is wrong is written onto the document where MongoDB allows it, so that all replicas and the count see it; else the
-document is left alone in this process's memory.
+The defect is written onto the document if MongoDB allows it, so that all replicas and the count see it.
+Otherwise this process remembers to skip the document.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from daemon.domain.secret import masked
 from daemon.domain.token import Failure, FailureKind
 
 SET_ASIDE_FOR = timedelta(minutes=5)  # the longest wait for a token after its document was corrected
-# Of a document that MongoDB lets nobody change.
+# For a document that MongoDB refuses to change.
 FIRST_REST, LONGEST_REST = timedelta(seconds=10), timedelta(hours=1)
 AT_ONCE = 500
 NAMELESS_EVERY = timedelta(seconds=10)
@@ -30,13 +31,13 @@ NAMELESS_SHARE = 100  # ... and at most so small a part of the time
 NAMELESS_AT_ONCE = 100
 NAMELESS_LIMIT = timedelta(seconds=2)
 
-TOO_LARGE = "the fields that a claim reads are larger than 64 KB together"
+TOO_LARGE = "the fields that a claim reads exceed 64 KB in total"
 NOT_CONFIGURED = "no client is configured for this provider"
-NO_NAME = "_id is not a text of at most 700 characters"
+NO_NAME = "_id is not a string of at most 700 characters"
 
-ANY = {"$gte": MinKey()}  # named, so that MongoDB uses the index of what is due
+ANY = {"$gte": MinKey()}  # named, so that MongoDB uses the index of due tokens
 
-# What is read of a document that is set aside without reading its content.
+# The fields read of a document that is set aside without reading its content.
 UNREAD_FIELDS: Mapping[str, object] = {
     "last_failure": SHORT_FAILURE,
     "provider": short_text("$provider", otherwise=""),
@@ -45,7 +46,9 @@ UNREAD_FIELDS: Mapping[str, object] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfit:
-    """A document that can't be used. It is set aside only if it meets `unchanged`, so not if it was corrected since."""
+    """A document that can't be used. It is set aside only if it meets `unchanged`, so not if it was corrected
+    since.
+    """
 
     document: Document
     kind: FailureKind = FailureKind.UNREADABLE
@@ -68,7 +71,7 @@ class MongoSetAside:
         self._nameless_at = timedelta(0)  # by the boot clock: when they are looked for next
 
     async def set_aside(self, unfit: Sequence[Unfit]) -> list[SetAside]:
-        """Note what is wrong and look again later. Nothing else of them is changed."""
+        """Note the defect and look again later. Nothing else of the documents is changed."""
         if not unfit:
             return []
         now = self._clock.now()
@@ -91,20 +94,22 @@ class MongoSetAside:
         return self._kept_in_mind(items, {row["_id"] for row in put_off})
 
     async def unread(self, names: Sequence[str], why: str, unchanged: Mapping[str, object]) -> list[SetAside]:
-        """Set aside without a look at more than who they are and why they were set aside before."""
+        """Set documents aside after reading only their ids and the reason of an earlier time."""
         query = {"_id": {"$in": list(names)}, **unchanged}
         found = await self._mongo.guarded(self._mongo.tokens.find(query, UNREAD_FIELDS).to_list())
         return await self.set_aside([Unfit(document=one, why=why, unchanged=unchanged) for one in found])
 
     def refused(self, whys: Mapping[str, str], provider: str) -> list[SetAside]:
-        """MongoDB did not let these be claimed."""
+        """Set aside documents that MongoDB did not let refreshd claim."""
         return [
-            self._in_quarantine(token=name, provider=provider, message=f"MongoDB refuses to change it: {why}")
+            self._in_quarantine(
+                token=name, provider=provider, message=f"MongoDB rejects changes to it: {why}"
+            )
             for name, why in whys.items()
         ]
 
     def _kept_in_mind(self, items: Iterable[SetAside], put_off: Collection[object]) -> list[SetAside]:
-        """What could not be put off in the store is left alone here."""
+        """Skip documents in this process that could not be postponed in the store."""
         return [
             one
             if one.token in put_off
@@ -123,13 +128,15 @@ class MongoSetAside:
     # ---------------------------------------------------------------- what no claim finds
 
     async def unclaimed(self, configured: Collection[str]) -> list[SetAside]:
-        """The due documents that no claim of ours finds: those of other providers, and now and then those whose `_id`
-        can't be a token's.
+        """Yield due documents that no claim finds: those of other providers, and now and then those whose
+        `_id` can't be a token's.
         """
         return [*await self._unconfigured(configured), *await self._without_name()]
 
     async def _unconfigured(self, configured: Collection[str]) -> list[SetAside]:
-        """Another replica may have the client that we lack: what it holds is not ours to touch."""
+        """Report documents of unconfigured providers. Another replica may have the client, so its claims are
+        not touched.
+        """
         now = self._clock.now()
         strangers = {"provider": {"$nin": list(configured)}, "due_at": due(now), **free(now)}
         query = {**strangers, **NAMED, "_id": {"$nin": list(self.quarantine.held(self._clock.boot()))}}
@@ -144,7 +151,9 @@ class MongoSetAside:
         )
 
     async def _without_name(self) -> list[SetAside]:
-        """They can't be updated by name, and any number of them may exist: each is reported once, at most 100."""
+        """Report documents without a usable id. They can't be updated by id, and there may be any number:
+        each is reported once, at most 100.
+        """
         begun = self._clock.boot()
         if begun < self._nameless_at:
             return []

@@ -1,7 +1,7 @@
 """The count of the store that all replicas share: one row, written by the replica that counts for all.
 
-It is JSON in a text, so that no name in it is a field's name to MongoDB, and is checked when it is read: another program may
-have written it.
+It is JSON in a string, so that no name in it is a field name to MongoDB. It is checked when it is read,
+because another program may have written it.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ LONGEST = 8 * 1024 * 1024  # characters
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """What one replica has found for all."""
+    """The figures that one replica has counted for all."""
 
     whole: Whole
     due: Due
@@ -32,14 +32,14 @@ _COUNTED = TypeAdapter(Counted)
 
 
 class SharedCount:
-    """`owner` is this instance's id. Without the right to the row each replica counts for itself."""
+    """`owner` is this instance's id. Without the privilege for the row each replica counts for itself."""
 
     def __init__(self, mongo: Mongo, *, owner: str) -> None:
         self._mongo = mongo
         self._owner = owner
 
     async def lead(self, for_: timedelta) -> bool:
-        """Whether it is this replica that counts, for so long from now. Raises StoreLost."""
+        """Return whether this replica counts, for so long from now. Raises StoreLost."""
         now = self._mongo.clock.now()
         free = [
             {"owner": self._owner},
@@ -57,14 +57,14 @@ class SharedCount:
         return True
 
     async def publish(self, counted: Counted) -> None:
-        """Store it for the others, unless one of them counts by now. Raises StoreLost."""
+        """Store the figures for the others, unless one of them counts by now. Raises StoreLost."""
         text = _COUNTED.dump_json(counted).decode()
         ours = {"_id": ROW, "owner": self._owner}
         with suppress(Refusal):
             await self._mongo.tried(self._mongo.providers.update_one(ours, {"$set": {"counted": text}}))
 
     async def read(self) -> Counted | None:
-        """What was stored last. Raises StoreLost."""
+        """Return the figures that were stored last. Raises StoreLost."""
         fields: Mapping[str, object] = {
             "counted": {"$cond": [{"$lte": [_length("$counted"), LONGEST]}, "$counted", ""]}
         }
@@ -80,5 +80,5 @@ class SharedCount:
 
 
 def _length(path: str) -> Mapping[str, object]:
-    """Of a text in bytes; of anything else one more than is read."""
+    """Return the length of a string in bytes; for other types, one more than the limit."""
     return {"$cond": [{"$eq": [{"$type": path}, "string"]}, {"$strLenBytes": path}, LONGEST + 1]}

@@ -1,7 +1,7 @@
-"""The store, counted: in one pass over it, whatever other programs have written into it; what is due, by the index; and
-documents without a date.
+"""Statistics of the store: one pass over all documents, due tokens by the index, and documents without a
+date.
 
-Fields are used only where they have the type that they should have; MongoDB would compare a text with a date.
+Fields are used only if they have the expected type, because MongoDB would compare a string with a date.
 """
 
 from collections import defaultdict
@@ -40,8 +40,9 @@ _COUNTING = "counting the store"
 
 
 async def whole_store(mongo: Mongo, *, known: Collection[str]) -> Whole:
-    """What one pass over all documents shows, in the order in which they lie on the disk. Of providers that are not `known` the
-    first 100 are named, the others counted as one. Raises StoreLost.
+    """Return the figures of one pass over all documents, in their order on the disk. Raises StoreLost.
+
+    Of providers that are not `known` the first 100 are named, and the others are counted as one.
     """
     at, begun = mongo.clock.now(), mongo.clock.boot()
     rows = await within(WHOLE_LIMIT, mongo, by_provider_and_state(at, known), _COUNTING)
@@ -64,7 +65,9 @@ async def whole_store(mongo: Mongo, *, known: Collection[str]) -> Whole:
 
 
 async def due_now(mongo: Mongo, *, known: Collection[str]) -> Due:
-    """What is due, from the index; and of its documents, unless there are too many. Raises StoreLost."""
+    """Return the figures of due tokens from the index, and from their documents unless there are too many.
+    Raises StoreLost.
+    """
     now = mongo.clock.now()
     rows = await within(DUE_LIMIT, mongo, due_by_provider(now, known), _COUNTING)
     pauses = await resting(mongo, above_all=known)
@@ -91,11 +94,15 @@ async def due_now(mongo: Mongo, *, known: Collection[str]) -> Due:
 
 
 async def upcoming(mongo: Mongo) -> Upcoming:
-    """What falls due in the next hour, from the index: a command for each step, so that each ends. Raises StoreLost."""
+    """Return how many tokens fall due in the next hour, from the index: one command per step, so that each is
+    short.
+
+    Raises StoreLost.
+    """
     now, steps, first = mongo.clock.now(), [], None
     for step in range(DUE_STEPS):
         start = now + step * DUE_STEP
-        after = start if step else start + timedelta(milliseconds=1)  # what is due now is overdue
+        after = start if step else start + timedelta(milliseconds=1)  # tokens that are due now are overdue
         rows = await within(DUE_LIMIT, mongo, due_between(after, start + DUE_STEP), _COUNTING)
         steps.append(sum(_number(row, "count") for row in rows))
         first = first or _earliest(rows, "first")
@@ -103,9 +110,10 @@ async def upcoming(mongo: Mongo) -> Upcoming:
 
 
 async def repair_undated(mongo: Mongo, *, limit: int = REPAIRED_AT_ONCE) -> list[str]:
-    """Make active tokens due now that no sweep would ever find, for want of a usable date; the ids of at most `limit`.
+    """Make active tokens due now that have no usable date, so that no sweep would find them. Returns the ids
+    of at most `limit`.
 
-    A reply that could not be read leaves a token without a date on purpose. Raises StoreLost.
+    A reply that could not be parsed leaves a token without a date on purpose. Raises StoreLost.
     """
     undated = {
         "state": State.ACTIVE.value,
@@ -126,7 +134,7 @@ async def repair_undated(mongo: Mongo, *, limit: int = REPAIRED_AT_ONCE) -> list
 
 
 def _earliest(rows: Sequence[Row], field: str, *, without: Collection[str] = ()) -> datetime | None:
-    """The earliest date in `field`, of all providers but those in `without`."""
+    """Return the earliest date in `field`, of all providers except those in `without`."""
     dates = (row[field] for row in rows if not without or _key(row)[0] not in without)
     return min((at for at in dates if isinstance(at, datetime)), default=None)
 
@@ -158,7 +166,9 @@ def _sums(rows: Sequence[Row], name: str) -> dict[str, int]:
 
 
 def _first_ends(rows: Sequence[Row]) -> dict[str, datetime]:
-    """The earliest end of a refresh token in use: a dead one's stays in the past for ever and would drown it."""
+    """Return the earliest end of a refresh token in use: that of a dead one stays in the past and would hide
+    it.
+    """
     ends = {_key(row): row["refresh_expires_at"] for row in rows}
     return {
         provider: end
@@ -181,7 +191,9 @@ def _newest(rows: Sequence[Row]) -> list[FailedToken]:
 
 
 def _dead(rows: Sequence[Row]) -> list[str]:
-    """The tokens of each provider that were the last to need a new consent, up to NEWEST_FAILURES of each."""
+    """Return the tokens of each provider that were the last to need a new consent, up to NEWEST_FAILURES of
+    each.
+    """
     groups = [row["failures"] for row in rows if _key(row)[1] == State.NEEDS_REAUTH.value]
     return sorted(str(item["token"]) for group in groups if isinstance(group, list) for item in group)
 

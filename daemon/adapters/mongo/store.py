@@ -1,7 +1,8 @@
-"""The store's half of rotation safety: claims that only one replica can hold. `mongo_records` has the other half.
+"""The store's half of rotation safety: claims that only one replica can hold. `fenced_writes` has the other
+half.
 
-A lease that is still on a document means: perhaps spent, by its owner. So one that turned out to be for nothing is
-given back, and one that is taken over from an earlier claim leaves a doubt.
+A lease that remains on a document means that its owner may have spent the token. So an unused claim is given
+back, and a claim that takes over an earlier one notes a doubt.
 """
 
 import random
@@ -39,7 +40,9 @@ NOTHING = Batch(items=(), more=False)
 
 
 class MongoStore:
-    """Fits `refreshing.ports.Store`. `owner` is this instance's id. `max_clock_skew`: see ClockSteps."""
+    """Implements `refreshing.ports.Store`. `owner` is this instance's id. `max_clock_skew`: see
+    ClockSteps.
+    """
 
     def __init__(
         self,
@@ -67,7 +70,9 @@ class MongoStore:
     # ---------------------------------------------------------------- before a sweep
 
     async def survey(self, configured: Collection[str]) -> Survey:
-        """Who is paused, and what is due that no claim finds; also gives back what was claimed in vain."""
+        """Return the paused providers and due documents that no claim finds. Also gives back unused
+        claims.
+        """
         await self._mongo.hello()
         if (wrong := self._steps.distrust()) is not None:
             raise StoreLost(wrong)
@@ -76,7 +81,7 @@ class MongoStore:
         return Survey(paused=paused, set_aside=await self._set_aside.unclaimed(configured))
 
     async def due(self, providers: Collection[str]) -> Collection[str]:
-        """One command, whatever the number of providers."""
+        """Return the providers with due tokens, with one command for any number of providers."""
         return await self._due.providers(providers, self._clock.now())
 
     # ---------------------------------------------------------------- claims
@@ -84,8 +89,10 @@ class MongoStore:
     async def claim(
         self, provider: Provider, *, limit: int, busy: Collection[str], doubtful: bool = False
     ) -> Batch:
-        """Two commands for any number of tokens, and one look at what is due for several claims: take them, and read what
-        was really taken.
+        """Claim due tokens with two commands for any number of tokens, and one query of due tokens for
+        several claims.
+
+        The first command takes them, the second reads those that were really taken.
         """
         look = self._look(provider, limit, busy)
         if look is None:
@@ -98,8 +105,8 @@ class MongoStore:
         return Batch(items=items, more=more and not self._set_aside.quarantine.full)
 
     async def probe(self, provider: Provider, *, limit: int, busy: Collection[str], proven: bool) -> Batch:
-        """Claim proven tokens at random, so that the answer is about the provider and not a token's own trouble; or
-        the healthiest of all.
+        """Claim random proven tokens, so that the answer concerns the provider and not one token; or the
+        healthiest of all.
         """
         look = self._look(provider, limit, busy)
         if look is None:
@@ -108,7 +115,7 @@ class MongoStore:
         return Batch(items=await self._claimed(look, found), more=False)
 
     def _look(self, provider: Provider, limit: int, busy: Collection[str]) -> Look | None:
-        """None: nothing is to be claimed. (To MongoDB a limit of 0 means all there are.)"""
+        """Return the query, or None if nothing is to be claimed. (A limit of 0 means no limit to MongoDB.)"""
         if limit < 1 or self._steps.distrust() is not None:
             return None
         return Look(
@@ -123,7 +130,7 @@ class MongoStore:
         )
 
     async def _claimed(self, look: Look, found: Sequence[Document]) -> Sequence[Claim | SetAside]:
-        """Claim the documents `found` that are still free, and read the ones that were claimed."""
+        """Claim those of the documents `found` that are still free, and read the claimed ones."""
         large = [str(document["_id"]) for document in found if document["large"]]
         items: list[Claim | SetAside] = []
         if large:
@@ -145,7 +152,9 @@ class MongoStore:
         return items
 
     async def _take(self, look: Look, claim_id: str, *, free: Sequence[str], held: Sequence[str]) -> Updated:
-        """Write the lease onto those that are still free. Raises StoreLost unless a majority acknowledges it."""
+        """Write the lease onto those that are still free. Raises StoreLost unless a majority acknowledges
+        it.
+        """
         until = look.now + self._lease
         hold = until + self._hold(look.provider)
         lease = {"owner": self._owner, "claim": claim_id, "since": look.now, "until": until, "hold": hold}
@@ -164,7 +173,9 @@ class MongoStore:
     async def _read(
         self, look: Look, claim_id: str, names: Sequence[str], *, taken: int
     ) -> list[Claim | SetAside]:
-        """What is really ours. What can't be used is set aside, whatever is wrong with it, and given back."""
+        """Read the documents that were really claimed. Unusable ones are set aside, whatever the defect, and
+        given back.
+        """
         ours = {"_id": {"$in": list(names)}, "lease.claim": claim_id, "$expr": READABLE}
         found = self._mongo.tokens.find(ours, _fields_of(look.provider)).batch_size(len(names) + 1)
         documents = await self._mongo.guarded(found.to_list())
@@ -199,14 +210,16 @@ class MongoStore:
     # ---------------------------------------------------------------- claims that are given back
 
     async def release(self, claims: Sequence[Claim]) -> None:
-        """Give back claims under which nothing was presented; one that was in doubt before stays ours."""
+        """Give back claims under which nothing was presented. One that was in doubt before stays with this
+        instance.
+        """
         for claim in claims:
             self._burn(claim.id, [claim.token.id])
         for claim_id in {claim.id for claim in claims}:
             await self._give_back(claim_id)
 
     def _burn(self, claim_id: str, names: Iterable[str]) -> None:
-        """From now on the claim is given back, now or later: noted before anything is awaited that may fail."""
+        """Note that the claim is given back, now or later, before anything is awaited that may fail."""
         self._burnt.setdefault(claim_id, set()).update(names)
 
     async def _release_burnt(self) -> None:
@@ -235,16 +248,16 @@ class MongoStore:
     # ---------------------------------------------------------------- records
 
     async def standings(self, tokens: Collection[str]) -> Mapping[str, Standing]:
-        """What is stored under these ids now, sealed."""
+        """Return the stored values under these ids, sealed."""
         query = {"_id": {"$in": list(tokens)}, "$expr": READABLE}
         fields = dict.fromkeys(("issued_at", "refresh_token", "access_token"), 1)
         found = await self._mongo.guarded(self._mongo.tokens.find(query, fields).to_list())
         return {str(document["_id"]): standing_of(document) for document in found}
 
     async def record(self, claim: Claim, change: Change) -> Recorded:
-        """Write `change` if the document still holds what was presented; else give the claim back.
+        """Write `change` if the document still holds the presented value; otherwise give the claim back.
 
-        Raises StoreLost, or Unusable where what is stored now can't be compared or changed.
+        Raises StoreLost, or Unusable if the stored document can't be compared or changed.
         """
         recorded = await self._records.record(claim, change)
         if recorded is Recorded.SUPERSEDED:
@@ -252,7 +265,7 @@ class MongoStore:
         return recorded
 
     async def recall(self, entry: Entry) -> Claim | None:
-        """The token as it is stored now, but holding what the entry's request presented."""
+        """Return the token as it is stored now, but with the value that the entry's request presented."""
         tokens, guarded = self._mongo.tokens, self._mongo.guarded
         query = {"_id": entry.token, "$expr": READABLE}
         document = await guarded(tokens.find_one(query, CLAIMED_FIELDS))
@@ -274,13 +287,13 @@ class MongoStore:
 
 
 def _fields_of(provider: Provider) -> Mapping[str, int]:
-    """What a claim needs of a document; the access token only where it is what is presented."""
+    """Return the fields that a claim needs of a document. The access token is one only if it is presented."""
     return CLAIMED_FIELDS | ({"access_token": 1} if provider.definition.grant is Grant.EXCHANGE else {})
 
 
 def _unfit(document: Document, claim_id: str, why: str) -> Unfit:
-    """Set aside only if what makes it unusable, and when it is due, are still as they were read. Of a text that is not
-    UTF-8 no more can be said than that it is a text.
+    """Set aside only if the defect and the due date are still as they were read. Of a string that is not
+    UTF-8, only its type can be compared.
     """
     unchanged: dict[str, object] = {"lease.claim": claim_id}
     for name in ("refresh_token", "due_at", "revision"):

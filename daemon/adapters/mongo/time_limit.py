@@ -1,4 +1,6 @@
-"""Questions that read much of the store, with a time limit: a slow answer does not mean that the store is lost."""
+"""Queries that read much of the store, with a time limit: a slow answer does not mean that the store is
+lost.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -11,13 +13,13 @@ from daemon.domain.claim import StoreLost
 
 
 class TooSlow(StoreLost):
-    """MongoDB did not answer in time. That says nothing about the connection, so no loss is observed."""
+    """MongoDB did not answer in time. The connection may be fine, so no loss is observed."""
 
 
 async def within(
     limit: timedelta, mongo: Mongo, pipeline: Sequence[Mapping[str, object]], what: str
 ) -> list[dict[str, object]]:
-    """The rows of `pipeline`. Raises TooSlow, StoreLost."""
+    """Return the rows of `pipeline`. Raises TooSlow, StoreLost."""
     try:
         with pymongo.timeout(limit.total_seconds()):
             cursor = await mongo.tokens.aggregate(pipeline, allowDiskUse=True)

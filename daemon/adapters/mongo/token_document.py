@@ -1,6 +1,6 @@
-"""A token as a MongoDB document: what is read from one, and what each change writes into one.
+"""A token as a MongoDB document: reading one, and the fields that each change writes.
 
-Other programs write these documents too, so nothing about their types is taken on trust.
+Other programs write these documents too, so no type is assumed.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ _KINDS = frozenset({*FailureKind, UNPARSED_BEFORE})
 LONGEST_MESSAGE = 300
 _SAID: dict[type, str] = {str: "text", int: "whole number", datetime: "date"}
 
-# What a claim needs of a document; the application's own fields stay where they are.
+# The fields that a claim needs; the application's own fields are not read.
 CLAIMED_FIELDS = dict.fromkeys(
     [
         "provider",
@@ -53,12 +53,12 @@ CLAIMED_FIELDS = dict.fromkeys(
 
 
 def presented_field(grant: Grant) -> str:
-    """The field of a document that holds what is presented."""
+    """Return the name of the field that holds the presented value."""
     return "access_token" if grant is Grant.EXCHANGE else "refresh_token"
 
 
 def standing_of(document: Document) -> Standing:
-    """What the document holds now; a field of another type holds nothing."""
+    """Return the present values of the document. A field of another type counts as empty."""
     refresh, access, issued_at = (
         document.get(name) for name in ("refresh_token", "access_token", "issued_at")
     )
@@ -70,12 +70,12 @@ def standing_of(document: Document) -> Standing:
 
 
 class InvalidDocument(ValueError):
-    """A document that is not as it must be. The text names the field, and holds no value of it."""
+    """A document is invalid. The text names the field and contains no value of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What a change sets, and the sealed texts by which it is recognized when it is read again."""
+    """The fields that a change sets, and the sealed texts that identify it when it is read again."""
 
     fields: dict[str, object]
     access_token: str | None = None
@@ -83,14 +83,14 @@ class Written:
 
 
 def token_of(document: Document, keyring: KeyRing) -> Token:
-    """The token in `document`, its refresh token opened. Raises InvalidDocument or DecryptionError."""
+    """Return the token in `document`, its refresh token opened. Raises InvalidDocument or DecryptionError."""
     name = _typed(document, "_id", str)
     provider = _typed(document, "provider", str)
     account = _typed(document, "account", str)
     try:
         matches = token_id(provider, account) == name
     except ValueError:
-        raise InvalidDocument("provider or account is not as it must be") from None
+        raise InvalidDocument("provider or account is invalid") from None
     if not matches:
         raise InvalidDocument("_id is not '<provider>:<account>' of this document")
     sealed = _optional(document, "refresh_token", str)
@@ -122,24 +122,24 @@ def token_of(document: Document, keyring: KeyRing) -> Token:
 
 
 def allowed_token(document: Document, keyring: KeyRing, provider: Provider) -> Token:
-    """The token in `document`, if `provider` allows the grant that it names. Raises InvalidDocument or DecryptionError."""
+    """Return the token in `document`, if `provider` allows its grant. Raises InvalidDocument or
+    DecryptionError.
+    """
     token = token_of(document, keyring)
     if not provider.definition.allows(token.grant):
         named = token.grant if token.grant in set(Grant) else "another grant"
-        raise InvalidDocument(
-            f"grant: it names {named}, and the configuration of {provider.name} does not allow that"
-        )
+        raise InvalidDocument(f"grant is {named}, which the configuration of {provider.name} does not allow")
     return token
 
 
 def _access_token(document: Document, keyring: KeyRing, name: str) -> Secret | None:
-    """Read only where it is what is presented: elsewhere a claim leaves it in the store."""
+    """Read the access token only if it is the presented value. Otherwise a claim leaves it in the store."""
     sealed = _optional(document, "access_token", str)
     return None if sealed is None else Secret(keyring.open(sealed, token_id=name, field="access_token"))
 
 
 def failure_of(document: Document) -> Failure | None:
-    """The last failure, where one is stored in a form that we know."""
+    """Return the last failure, if it is stored in a known form."""
     stored = document.get("last_failure")
     if not isinstance(stored, Mapping):
         return None
@@ -151,13 +151,13 @@ def failure_of(document: Document) -> Failure | None:
 
 
 def failure_document(failure: Failure) -> dict[str, object]:
-    """`failure` as it is stored."""
+    """Return `failure` as it is stored."""
     at = _as_stored(failure.at)
     return {"kind": failure.kind.value, "code": failure.code, "message": failure.message, "at": at}
 
 
 def written(token: Token, change: Change, keyring: KeyRing, *, now: datetime) -> Written:
-    """The fields that `change` sets on `token`'s document, secrets sealed. Only token fields."""
+    """Return the fields that `change` sets on `token`'s document, secrets sealed. Only token fields."""
     now = _as_stored(now)
     match change:
         case Renewed():
@@ -196,7 +196,7 @@ def written(token: Token, change: Change, keyring: KeyRing, *, now: datetime) ->
 
 
 def _kept_in_doubt(doubt: Doubt | None) -> dict[str, object]:
-    """In doubt, the lease stays with its owner, with no request running under it (`claim` null)."""
+    """Keep the lease with its owner while in doubt, with no request running under it (`claim` null)."""
     if doubt is None:
         return {"lease": None}
     return {"lease.claim": None, "doubt": {"since": doubt.since, "tries": doubt.tries, "asker": doubt.asker}}
@@ -235,7 +235,7 @@ def _renewed(token: Token, change: Renewed, keyring: KeyRing, *, now: datetime) 
 
 
 def _first_sight(token: Token, keyring: KeyRing, *, now: datetime) -> dict[str, object]:
-    """What an application that inserts a document leaves to us."""
+    """Return the fields that an application may leave out when it inserts a document."""
     if token.revision is not None:
         return {}
     fields: dict[str, object] = {"created_at": now, "grant": token.grant, "failures": token.failures}
@@ -252,7 +252,7 @@ def _typed(document: Document, name: str, kind: type[T]) -> T:
 
 
 def _is(value: object, kind: type[T]) -> TypeGuard[T]:
-    """Whether `value` is exactly of this kind, as BSON has them: its code is a `str` too, without a hash."""
+    """Return whether `value` has exactly this BSON kind: code is a `str` too, but without a hash."""
     return type(value) is kind or (kind is int and type(value) is Int64)
 
 
@@ -262,7 +262,7 @@ def _optional(document: Document, name: str, kind: type[T]) -> T | None:
 
 
 def _whole(document: Document, name: str) -> int | None:
-    """Some languages write every number as a floating one."""
+    """Return a whole number, also if a language stores every number as floating point."""
     value = document.get(name)
     return int(value) if isinstance(value, float) and value.is_integer() else _optional(document, name, int)
 
@@ -273,24 +273,26 @@ def _date(document: Document, name: str) -> datetime | None:
 
 
 def _usable(at: datetime) -> datetime:
-    """Some programs write "none" as the year 1 and "never" as the year 9999: a sum would leave the calendar there."""
+    """Return a date within the calendar. Some programs store "none" as the year 1 and "never" as the year
+    9999, and sums would overflow.
+    """
     return at if _FIRST.year <= at.year < _LAST.year else min(max(at, _FIRST), _LAST)
 
 
 def _as_stored(at: datetime) -> datetime:
-    """A date as MongoDB gives it back: it keeps milliseconds."""
+    """Return a date as MongoDB returns it, which keeps milliseconds."""
     return at.replace(microsecond=at.microsecond // 1000 * 1000)
 
 
 def _vars(document: Document) -> dict[str, str]:
     stored = document.get("vars") or {}
     if not isinstance(stored, Mapping) or not all(_is(value, str) for value in stored.values()):
-        raise InvalidDocument("vars is not an object of texts")
+        raise InvalidDocument("vars is not an object of strings")
     return {str(name): value for name, value in stored.items()}
 
 
 def _doubt(document: Document) -> Doubt | None:
-    """The doubt about what is stored now: a consent that was written after it leaves nothing to doubt."""
+    """Return the doubt about the stored value. A consent that was written after it ends the doubt."""
     stored = document.get("doubt")
     if not isinstance(stored, Mapping):
         return None

@@ -1,1 +1,1 @@
-"""What the outside sees of the work: metrics, the log, the last hour. Secrets are redacted here."""
+"""Observability: metrics, the log, the last hour. Secrets are redacted here."""

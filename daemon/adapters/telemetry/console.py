@@ -1,7 +1,7 @@
-"""A log line as a terminal shows it: one line, short. Only the lines of a traceback follow it, indented.
+"""Format a log line for a terminal: one short line. Only a traceback follows it, indented.
 
-Every name and value is made visible here, whatever its source. What is zero or unknown is left out, and so are what
-the id says already and the date of anything that happens on the day of the line.
+Invisible characters of every name and value are made visible, whatever the source. Fields that are zero or
+unknown, parts that the id repeats, and the date of instants on the day of the line are omitted.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _HEAD = ("event", "timestamp", "level", "exception")
 
 
 def rendered(line: Mapping[str, object], *, colors: bool) -> str:
-    """`line` has an event, a timestamp and a level; everything else in it is a field."""
+    """Format `line`, which has an event, a timestamp and a level; all other items are fields."""
     at, level, event = (visible(str(line[name])) for name in ("timestamp", "level", "event"))
     when = at[_TIME] if colors else f"{at[_SECONDS]}Z"
     shown = " ".join(

@@ -1,8 +1,8 @@
-"""What an operator reads: one line per event, JSON for machines, coloured text on a terminal.
+"""The log: one line per event, JSON for machines, coloured text on a terminal.
 
-A subscriber, like the metrics. Libraries speak through the same pipeline, at WARNING and above and never below:
-PyMongo's debug lines hold whole commands. Every line is redacted. A line that can't be written is lost: a full disk
-or a closed terminal must not stop a renewal.
+It subscribes to events like the metrics. Messages of libraries go through the same pipeline, but only at
+WARNING and above, because PyMongo's debug lines contain whole commands. Every line is redacted. A line that
+can't be written is lost: a full disk or a closed terminal must not stop a renewal.
 """
 
 import asyncio
@@ -58,20 +58,20 @@ _NUMBERS: dict[Level, int] = {
     "error": logging.ERROR,
 }
 _MILLISECOND = timedelta(milliseconds=1)
-_PLAIN = frozenset({bool, int, type(None)})  # what needs no redaction, told by type alone
+_PLAIN = frozenset({bool, int, type(None)})  # types that never need redaction
 _TRUSTED = frozenset(
     {"token", "provider", "expires_at", "due_at"}
-)  # our own texts in the line of every token
+)  # refreshd's own texts in the line of every token
 _TOKEN_LIMIT = 1_000  # an `_id` that another writer made can be of any length
 _DO = {
-    "token.stuck": "a new consent brings it back; if nobody needs it any more, remove it",
-    "lane.failed": "a bug, or a document that it can't cope with: keep the internal.error line and report it",
-    "internal.error": "a bug of refreshd: report it with this line; a restart is safe",
+    "token.stuck": "let the owner consent again, or remove the token if you no longer need it",
+    "lane.failed": "report a bug with the internal.error line; a document that refreshd can't process is another cause",
+    "internal.error": "report a bug of refreshd with this line; a restart is safe",
 }
 
 
 def configure(*, format: Format, level: Level, stream: TextIO | None = None) -> "EventLog":  # noqa: A002  the key's own name
-    """The process's one log, on `stream` (standard output). Library loggers are routed into it from now on."""
+    """Set up the process's one log, on `stream` (standard output), and route library loggers into it."""
     stream = stream or sys.stdout
     render = _json() if is_json(format, stream) else _console(colors=stream.isatty())
     log = EventLog(stream, level, render)
@@ -87,14 +87,14 @@ def configure(*, format: Format, level: Level, stream: TextIO | None = None) -> 
 
 
 def is_json(format: Format, stream: TextIO) -> bool:  # noqa: A002  the key's own name
-    """Whether a log on `stream` is for machines."""
+    """Return whether a log on `stream` is written as JSON."""
     return format == "json" or (format == "auto" and not stream.isatty())
 
 
 def loop_errors(
     observe: Callable[[Event], None],
 ) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
-    """Return the event loop's exception handler: what nothing has caught is a bug, and is reported as one."""
+    """Return the event loop's exception handler, which reports every uncaught exception as a bug."""
 
     def handle(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error, message = context.get("exception"), context["message"]
@@ -108,7 +108,7 @@ def loop_errors(
 
 
 class EventLog:
-    """Writes events, and what else the daemon has to say, as lines."""
+    """Writes events and other messages of the daemon as lines."""
 
     def __init__(self, stream: TextIO, level: Level, render: Processor) -> None:
         self._redaction = Redaction()
@@ -131,11 +131,11 @@ class EventLog:
         return self._threshold <= logging.DEBUG
 
     def register_secrets(self, secrets: Iterable[Secret]) -> None:
-        """The secrets that this process was configured with, in place of those registered before."""
+        """Register the secrets of this process's configuration, replacing those registered before."""
         self._redaction.register(secrets)
 
     def log(self, name: str, level: Level, /, **fields: object) -> None:
-        """Say something that is no event of the domain. `exc_info` may hold an exception."""
+        """Log a message that is not a domain event. `exc_info` may hold an exception."""
         self._logger.log(_NUMBERS[level], name, **fields)
 
     def __call__(self, event: Event) -> None:
@@ -145,7 +145,7 @@ class EventLog:
             self._logger.log(_NUMBERS[level], name, **fields)
 
     def _prepared(self, _logger: object, level: str, said: EventDict) -> EventDict:
-        """The line in its order: event, timestamp, level, then the fields, redacted."""
+        """Order the line: event, timestamp, level, then the fields, redacted."""
         line: EventDict = {"event": said.pop("event"), "timestamp": "", "level": level}
         self._stamp(None, level, line)
         error = said.pop("exc_info", None)
@@ -158,7 +158,7 @@ class EventLog:
 
 
 class _Lines:
-    """Where finished lines go."""
+    """Writes finished lines to the stream."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -172,7 +172,7 @@ class _Lines:
 
 
 class _Libraries(logging.Handler):
-    """Brings what libraries log through the standard library into our lines."""
+    """Routes log records of libraries from the standard library into this log."""
 
     def __init__(self, log: EventLog) -> None:
         super().__init__(logging.WARNING)
@@ -189,7 +189,9 @@ class _Libraries(logging.Handler):
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """That a job still runs when its time comes, and is not run twice, is how the daemon wants it."""
+    """Return whether the scheduler's record is worth logging. Overlapping runs are skipped on purpose; don't
+    log them.
+    """
     return "maximum number of running instances" not in str(record.msg)
 
 
@@ -300,7 +302,9 @@ def _stuck(event: TokenStuck) -> dict[str, object]:
 
 
 def _bug(event: InternalError) -> dict[str, object]:
-    """With its traceback. The token and the provider stand there if it concerns one."""
+    """Return the fields of a bug, with its traceback, and with the token and the provider if it concerns
+    one.
+    """
     concerned = {"token": event.token, "provider": event.provider}
     return {
         "where": event.where,
@@ -312,7 +316,9 @@ def _bug(event: InternalError) -> dict[str, object]:
 
 
 def _unreadable(event: TokenUnreadable) -> dict[str, object]:
-    """Both names are as another writer stored them: of any length, and the provider perhaps no name at all."""
+    """Return the fields of an unreadable document. Another writer stored both names: the id may have any
+    length, and the provider may not be a valid name.
+    """
     return {
         "token": event.token[:_TOKEN_LIMIT],
         "provider": masked(event.provider),

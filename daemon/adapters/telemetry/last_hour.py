@@ -1,4 +1,6 @@
-"""What this process did within the last hour, minute by minute: for the status page. An observer with a fixed memory."""
+"""The work of this process in the last hour, minute by minute, for the status page. An observer of fixed
+size.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +26,9 @@ RENEWED = "renewed"
 
 @dataclass(slots=True, kw_only=True)
 class _Minute:
-    """`number`: minutes since boot. Of the leads (what was left of the old token's life) the sum and the shortest."""
+    """Counts of one minute. `number`: minutes since boot. `lead` is the sum of the leads (remaining lifetime
+    of the old token), `shortest` the shortest one.
+    """
 
     number: int
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -36,7 +40,7 @@ class _Minute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hour:
-    """MINUTES numbers each, the current minute last. An outcome that did not happen is missing."""
+    """MINUTES numbers each, with the current minute last. Outcomes that did not happen are missing."""
 
     outcomes: Mapping[str, Sequence[int]]  # "renewed", "superseded", and the kinds of failures
     shortest_lead: Sequence[timedelta | None]  # negative: too late

@@ -1,6 +1,6 @@
-"""How many renewals are logged one by one: a large store would write more lines than anybody reads or pays for.
+"""Sampling of `token.renewed` lines: a large store would write more lines than operators read or pay for.
 
-Only `token.renewed` is ever left out. Every trouble has its line, and the metrics count all.
+No other line is ever left out, and the metrics count every renewal.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,9 @@ AT_ONCE = 1000  # a small store that is due as a whole is logged as a whole
 
 
 class SampledLog:
-    """An observer that passes events on to the log. `boot`: time since boot. At level `debug` nothing is left out."""
+    """An observer that passes events on to the log. `boot`: time since boot. At level `debug` every line is
+    logged.
+    """
 
     def __init__(self, log: EventLog, *, boot: Callable[[], timedelta]) -> None:
         self._log = log
@@ -30,7 +32,7 @@ class SampledLog:
             self._log(event)
 
     def tell(self) -> None:
-        """Log how many were left out since the last time, if any."""
+        """Log how many lines were left out since the last call, if any."""
         if self._left_out:
             self._log.log("log.left_out", "info", of="token.renewed", count=self._left_out)
             self._left_out = 0

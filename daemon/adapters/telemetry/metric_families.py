@@ -1,4 +1,4 @@
-"""Prometheus families of ours: their names begin with `refreshd_`."""
+"""Prometheus families whose names start with `refreshd_`."""
 
 from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
@@ -11,11 +11,11 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 
-UNKNOWN = "unknown"  # stands for every text that is not one of the names we know
+UNKNOWN = "unknown"  # stands for every text that is not a known name
 
 
 class Distribution:
-    """How often a value fell into each bucket; the last bucket takes what is above all bounds."""
+    """Count how often a value fell into each bucket. The last bucket takes values above all bounds."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -34,7 +34,7 @@ class Distribution:
 
 
 def known(text: str, names: Collection[str]) -> str:
-    """A label that only `names` can fill."""
+    """Return `text` if it is one of `names`, else `unknown`, as a label."""
     return text if text in names else UNKNOWN
 
 

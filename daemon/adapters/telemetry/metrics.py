@@ -1,10 +1,10 @@
-"""What Prometheus sees. A subscriber: the story that emits the events knows nothing of it.
+"""Prometheus metrics. They subscribe to events; the code that emits the events does not depend on them.
 
-Events only add to plain numbers, which is cheap enough to happen for every token. The series are laid out anew at
-each scrape, from those numbers and from the last known facts about the store: so none outlives its cause (a provider
-without tokens, a pause that ended), and every series of a configured provider is there from the start, at zero.
+Events only add to plain numbers, which is cheap enough to do for every token. Each scrape builds the series
+from those numbers and from the last known facts about the store. So no series outlives its cause (a provider
+without tokens, a pause that ended), and every series of a configured provider exists from the start, at zero.
 
-No label ever holds an account or a token id, nor any text that came out of a document.
+No label ever contains an account, a token id, or text from a document.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -74,7 +74,7 @@ WHERES = (
     "mongod",
     "http",
     "loop",
-)  # else `unknown`: a series that starts at its first error is no increase
+)  # else `unknown`: a series that starts at its first error shows no increase
 JOURNAL_STATES = tuple(EntryState)
 # Older figures would pass for today's. Ten million tokens are counted about once an hour, which is shown for up to two.
 COUNT_KEPT, LOOK_KEPT = timedelta(hours=6), timedelta(hours=1)
@@ -96,7 +96,7 @@ _NARROW = 0.2  # of its window: a renewal that leaves less was close
 
 
 class _Tally:
-    """What happened with one provider since the start."""
+    """Counts of one provider since the start."""
 
     __slots__ = (
         "duration",
@@ -123,7 +123,9 @@ class _Tally:
 
 
 class Metrics(Collector):
-    """Subscribes to events, is told what only the store or the clock knows, and exposes it all."""
+    """Subscribes to events, receives the facts that only the store or the clock has, and exposes all of
+    it.
+    """
 
     def __init__(self, *, providers: Iterable[str], version: str) -> None:
         self._version = version
@@ -146,7 +148,7 @@ class Metrics(Collector):
         PlatformCollector(registry=self._registry)
 
     def set_providers(self, names: Iterable[str]) -> None:
-        """The configured names: beside `unknown` the only ones that a label may hold."""
+        """Set the configured names. Besides `unknown` they are the only values of a provider label."""
         names = sorted({*names, UNKNOWN})
         self._tallies = {name: self._tallies.get(name) or _Tally() for name in names}
         self._unknown = self._tallies[UNKNOWN]
@@ -155,11 +157,11 @@ class Metrics(Collector):
         before, self._statistics = self._statistics, statistics
         self._count_age = self._look_age = timedelta(0)
         if before is None or before.looked_at != statistics.looked_at or statistics.looked_at is None:
-            self._paused = dict(statistics.paused)  # else the events since then know better
+            self._paused = dict(statistics.paused)  # else the events since then are newer
 
     def set_count_age(self, age: timedelta, *, looked: timedelta) -> None:
-        """How long ago the count of the whole store was begun, and what is due was looked at. Beyond COUNT_KEPT and LOOK_KEPT
-        the gauges are left out.
+        """Set the time since the start of the last count of the whole store, and since the last look at due
+        tokens. Beyond COUNT_KEPT and LOOK_KEPT the gauges are left out.
         """
         self._count_age, self._look_age = age, looked
 
@@ -176,7 +178,9 @@ class Metrics(Collector):
         self._store_up = up
 
     def expose(self, accept: str) -> tuple[bytes, str]:
-        """The exposition and its content type: OpenMetrics 1.0.0 for whom `accept` asks for it, else text 0.0.4."""
+        """Return the exposition and its content type: OpenMetrics 1.0.0 if `accept` asks for it, else text
+        0.0.4.
+        """
         # Only this word of the header reaches the library: it echoes and parses versions of the client's choice.
         wanted = "application/openmetrics-text" in accept.lower()
         encode, content_type = choose_encoder("application/openmetrics-text" if wanted else "")
@@ -262,11 +266,11 @@ class Metrics(Collector):
             yield from StoreGauges(self._statistics, providers=self._tallies.keys()).collect()
 
     def _happened(self) -> Iterator[Metric]:
-        """What this process did since its start."""
+        """Yield the counters of this process since its start."""
         every = self._tallies.items()
         yield counter(
             "refreshes",
-            "Refreshes, by how they ended.",
+            "Refreshes, by outcome.",
             ["provider", "outcome"],
             {(name, outcome): n for name, tally in every for outcome, n in tally.outcomes.items()},
         )
@@ -278,92 +282,96 @@ class Metrics(Collector):
         )
         yield counter(
             "narrow_renewals",
-            "Renewals stored with less than a fifth of their window left, the late ones included.",
+            "Renewals stored with less than a fifth of their window left, including the late ones.",
             ["provider"],
             {(name,): tally.narrow for name, tally in every},
         )
         yield counter(
             "throttled",
-            "Answers by which the provider asked to be asked less.",
+            "Responses in which the provider asked to slow down (HTTP 429 or equivalent).",
             ["provider"],
             {(name,): tally.throttled for name, tally in every},
         )
         yield counter(
             "in_doubt",
-            "Requests that brought no reply but may have been processed.",
+            "Requests without a usable reply that the provider may have processed.",
             ["provider"],
             {(name,): tally.in_doubt for name, tally in every},
         )
         yield histogram(
             "refresh_duration_seconds",
-            "Time that the provider took to answer.",
+            "Response time of the provider.",
             {name: tally.duration for name, tally in every},
         )
         yield histogram(
             "refresh_lead_seconds",
-            "Time left to the old token when the new one was stored.",
+            "Remaining lifetime of the old token when the new one was stored.",
             {name: tally.lead for name, tally in every},
         )
         yield counter(
             "lane_failures",
-            "Passes over a provider's tokens that ended with an unexpected error.",
+            "Passes over a provider's tokens that failed with an unexpected error.",
             ["provider"],
             {(name,): tally.passes_failed for name, tally in every},
         )
         yield counter(
             "internal_errors",
-            "Bugs of refreshd that it has met, by where.",
+            "Internal errors (bugs of refreshd), by place in the code.",
             ["where"],
             {(k,): n for k, n in self._internal_errors.items()},
         )
         yield counter(
-            "sweeps", "Sweeps, by how they ended.", ["outcome"], {(k,): n for k, n in self._sweeps.items()}
+            "sweeps", "Sweeps, by outcome.", ["outcome"], {(k,): n for k, n in self._sweeps.items()}
         )
         yield counter(
             "journal_replayed",
-            "Journal entries replayed, by what became of them.",
+            "Journal entries replayed, by result.",
             ["result"],
             {(k,): n for k, n in self._replayed.items()},
         )
 
     def _stands(self) -> Iterator[Metric]:
-        """How this process stands now."""
-        yield InfoMetricFamily("refreshd_build", "The version that runs.", value={"version": self._version})
-        yield gauge("store_up", "1 while MongoDB answers and takes writes.", self._store_up)
-        yield gauge("journal_entries", "Replies kept that MongoDB has not confirmed.", self._journal_entries)
+        """Yield the gauges of this process."""
+        yield InfoMetricFamily("refreshd_build", "The running version.", value={"version": self._version})
+        yield gauge("store_up", "1 while MongoDB answers and accepts writes.", self._store_up)
+        yield gauge(
+            "journal_entries", "Replies in the journal that MongoDB has not confirmed.", self._journal_entries
+        )
         yield gauges(
             "journal_bytes",
-            "Size of the replies in the journal, by what keeps them there.",
+            "Size of the replies in the journal, by state.",
             ["state"],
             {(state,): self._journal_bytes.get(state, 0) for state in JOURNAL_STATES},
         )
-        last = self._last_sweep_success  # 0 where there was none: an alert on its age must fire then, too
+        last = self._last_sweep_success  # 0 before the first one, so that an alert on its age fires too
         yield gauge(
             "last_sweep_success_timestamp_seconds",
-            "When a sweep last succeeded.",
+            "Time of the last successful sweep, 0 before the first.",
             last.timestamp() if last else 0,
         )
         if self._clock_skew is not None:
             skew = self._clock_skew.total_seconds()
-            yield gauge("clock_skew_seconds", "How far the local clock and MongoDB's are apart.", skew)
+            yield gauge("clock_skew_seconds", "Local clock minus MongoDB's clock.", skew)
         yield gauges(
             "in_flight",
-            "Requests under way.",
+            "Requests in flight.",
             ["provider"],
             {(name,): tally.in_flight for name, tally in self._tallies.items()},
         )
 
     def _counted(self) -> Iterator[Metric]:
-        """How old the gauges of the whole store are, and how long it took to count them. 0: not yet."""
+        """Yield the age of the gauges of the whole store and the duration of its count. 0: not yet
+        counted.
+        """
         known = self._statistics
         yield gauge(
             "counted_timestamp_seconds",
-            "When the last count of the whole store was begun.",
+            "Start of the last count of the whole store, 0 before the first.",
             known.at.timestamp() if known else 0,
         )
         yield gauge(
             "count_duration_seconds",
-            "How much of MongoDB's time the last count took.",
+            "Time that MongoDB spent on the last count.",
             known.took.total_seconds() if known else 0,
         )
 
@@ -375,7 +383,7 @@ class Metrics(Collector):
         every = {(name, reason) for name in self._tallies for reason in PAUSE_REASONS}
         return gauges(
             "provider_paused",
-            "1 for the reason why a provider is paused.",
+            "1 for the reason that a provider is paused for.",
             ["provider", "reason"],
             {key: key in held for key in sorted(every | held)},
         )

@@ -1,8 +1,9 @@
-"""What may stand in a log line. Everything that is logged passes here, library messages and tracebacks included.
+"""Redaction of log lines, including library messages and tracebacks.
 
-Strict where texts come from outside: known secrets, credentials in URIs, values named like a secret, and any run of
-20 or more token characters that does not consist of words are masked. Readable where they don't: ids, paths, names of
-classes and hosts, error codes, and a traceback's frames, which are code (its locals are never shown, nor its source lines).
+It is strict about text from outside: it masks known secrets, credentials in URIs, values whose name suggests
+a secret, and any run of 20 or more token characters that does not consist of words. It keeps ids, paths,
+names of classes and hosts, error codes, and a traceback's frames, which are code. Local variables and source
+lines never appear.
 """
 
 import math
@@ -22,7 +23,7 @@ CHAIN_LIMIT = 10  # exceptions in one chain or group
 DEPTH_LIMIT = 5
 SHORTEST_LITERAL = 4  # a shorter "secret" would black out ordinary words and hide nothing
 
-# Texts under these names are ours, or names that an operator needs whole. `token` is an id: an account may be long.
+# Texts in these fields are refreshd's own, or names that an operator needs whole. `token` is an id, and may be long.
 _READABLE = frozenset(
     {"token", "provider", "owner", "instance", "version", "path", "host", "level", "logger"}
 )
@@ -43,19 +44,19 @@ _SEPARATORS = re.compile(r"[/._-]+")
 
 
 class Redaction:
-    """Masks what must not be read. Holds the literal secrets that this process knows from its configuration."""
+    """Masks secrets. Holds the literal secrets of this process's configuration."""
 
     def __init__(self) -> None:
         self._literals: re.Pattern[str] | None = None
 
     def register(self, secrets: Iterable[Secret]) -> None:
-        """From now on mask exactly these secrets wherever they occur, however they are quoted."""
+        """Mask exactly these secrets from now on, however they are quoted."""
         texts = (secret.reveal() for secret in secrets)
         found = spellings(text for text in texts if len(text) >= SHORTEST_LITERAL)
         self._literals = re.compile("|".join(map(re.escape, found))) if found else None
 
     def value(self, name: str, value: object, depth: int = 0) -> object:
-        """`value`, fit to be logged under `name`: a JSON value without a secret in it."""
+        """Return `value` as a JSON value without secrets, to be logged under `name`."""
         if value is None or isinstance(value, bool | int):
             return value
         if isinstance(value, str) and name in _READABLE:
@@ -71,7 +72,7 @@ class Redaction:
         return self._composed(name, value, depth)
 
     def text(self, text: str, limit: int = TEXT_LIMIT) -> str:
-        """`text` from anywhere, masked and at most `limit` characters long."""
+        """Return `text` masked and at most `limit` characters long. It may come from anywhere."""
         if self._literals:
             text = self._literals.sub(MASK, text)
         text = _USER_INFO.sub(f"//{MASK}@", text)
@@ -82,7 +83,7 @@ class Redaction:
         return text if len(text) <= limit else text[: limit - 1] + "…"
 
     def exception(self, error: BaseException) -> str:
-        """The whole chain of `error`: where (file, line, function), which type, and its masked words."""
+        """Format the whole chain of `error`: file, line and function, type, and masked message."""
         return "\n".join(self._chain(error, set()))
 
     def _composed(self, name: str, value: object, depth: int) -> object:
@@ -129,12 +130,12 @@ class Redaction:
 
 
 def rfc3339(instant: datetime) -> str:
-    """`instant` in UTC, to the millisecond."""
+    """Format `instant` in UTC, to the millisecond."""
     return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def _spoken(how: type[str] | object, value: object) -> str:
-    """What `value` says of itself, if it can: a broken `__str__` must not cost the log line."""
+    """Return the text of `value` if it has one: a broken `__str__` must not cost the log line."""
     try:
         return repr(value) if how is repr else str(value)
     except Exception:  # noqa: BLE001  it is foreign code, and may raise anything
@@ -142,14 +143,16 @@ def _spoken(how: type[str] | object, value: object) -> str:
 
 
 def _without_query(rest: str) -> str:
-    """What follows a URL's scheme, its query masked. One pass: a pattern of both would be quadratic on `://://`."""
+    """Return the rest of a URL after its scheme with its query masked. One pass: a pattern for both would be
+    quadratic on `://://`.
+    """
     before, mark, query = rest.partition("?")
     return f"{before}?{MASK}" if mark and query else rest
 
 
 def _readable(run: str) -> str:
-    """A run of token characters: kept when it consists of words, such as an error code, a class or a host. Of an
-    absolute path or a URL's rest only the odd segments are masked.
+    """Keep a run of token characters if it consists of words, such as an error code, a class or a host. Of an
+    absolute path or a URL's rest only the other segments are masked.
     """
     if is_readable(run) or (_words(run) and ("." in run or "/" in run)):
         return run
@@ -163,8 +166,8 @@ def _words(text: str) -> bool:
 
 
 def _is_word(part: str) -> bool:
-    """A word or a number as people write them (`python3`, `ServerSelectionTimeoutError`, `v2`), not noise: letters,
-    then few digits, and capitals rare unless they are all there is.
+    """Return whether `part` is a word or a number as people write them (`python3`,
+    `ServerSelectionTimeoutError`, `v2`): letters, then few digits, with few capitals unless all are.
     """
     letters = part.rstrip("0123456789")
     if len(part) > 32 or len(part) - len(letters) > 5:

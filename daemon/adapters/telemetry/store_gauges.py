@@ -1,4 +1,4 @@
-"""How the whole store stands, as gauges: the same on every replica."""
+"""Gauges of the whole store. Every replica exports the same figures."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
@@ -16,7 +16,7 @@ _Value = TypeVar("_Value", int, datetime)
 
 
 class StoreGauges:
-    """Lays out what was counted. Only `providers` become labels; all others are `unknown` together."""
+    """Export the counted figures. Only `providers` become labels; all others are summed up as `unknown`."""
 
     def __init__(self, statistics: Statistics, *, providers: Collection[str]) -> None:
         self._statistics = statistics
@@ -26,31 +26,31 @@ class StoreGauges:
         yield self._states(self._statistics.states)
         yield self._counted(
             "expired_tokens",
-            "Active tokens past their expiry, the stuck ones left out.",
+            "Active tokens past their expiry, excluding stuck ones.",
             self._statistics.expired,
         )
         yield self._counted(
             "stuck_tokens",
-            "Tokens past their expiry that have been refused for hours, and are rarely asked for.",
+            "Tokens past their expiry that the provider has refused to renew for hours; they are retried rarely.",
             self._statistics.stuck,
         )
         yield self._counted(
-            "set_aside_tokens", "Documents that can't be read or used.", self._statistics.set_aside
+            "set_aside_tokens", "Documents that refreshd can't read or use.", self._statistics.set_aside
         )
         yield self._counted(
-            "held_tokens", "Due, but perhaps spent by another instance.", self._statistics.held
+            "held_tokens", "Due tokens that another instance may have spent.", self._statistics.held
         )
         yield self._counted(
             "ending_tokens",
-            "Active tokens whose grant ends within a week, whatever is done.",
+            "Active tokens whose grant ends within a week and can't be extended by renewals.",
             self._statistics.ending,
         )
         age = self._statistics.oldest_due_age.total_seconds() if self._statistics.oldest_due_age else 0
-        yield gauge("oldest_due_age_seconds", "How long the oldest due token has been due.", age)
+        yield gauge("oldest_due_age_seconds", "Time since the oldest due token became due.", age)
         ends = self._folded(self._statistics.refresh_token_expiry, min)
         yield gauges(
             "refresh_token_expiry_timestamp_seconds",
-            "The earliest known end of a refresh token.",
+            "Earliest known end of a refresh token.",
             ["provider"],
             {(name,): end.timestamp() for name, end in ends.items()},
         )
@@ -75,7 +75,7 @@ class StoreGauges:
     def _folded(
         self, values: Mapping[str, _Value], fold: Callable[[_Value, _Value], _Value]
     ) -> dict[str, _Value]:
-        """`values` by label: what belongs to providers that are not configured becomes one, `unknown`'s."""
+        """Return `values` by label. Those of providers that are not configured are folded into `unknown`."""
         folded: dict[str, _Value] = {}
         for provider, value in values.items():
             label = known(provider, self._providers)

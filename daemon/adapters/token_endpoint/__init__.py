@@ -1,1 +1,1 @@
-"""Requests to providers' token endpoints, and what comes back."""
+"""Requests to providers' token endpoints, and the responses."""

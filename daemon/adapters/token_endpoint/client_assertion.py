@@ -1,6 +1,7 @@
-"""A client that proves itself by a signature instead of a secret: `private_key_jwt` (RFC 7523 §2.2).
+"""Client authentication by a signature instead of a secret: `private_key_jwt` (RFC 7523 §2.2).
 
-The assertion is a JWT of seven fields, so it is made by hand (RFC 7515 §3.1) and not by one more library.
+The assertion is a JWT of seven fields, so the code makes it directly (RFC 7515 §3.1), without another
+library.
 """
 
 import json
@@ -24,28 +25,32 @@ LEAST_RSA_BITS = 2048  # RFC 7518 §3.3
 
 
 class KeyUnusable(ValueError):
-    """The text is no private key that can be signed with. Its message is fit for people and quotes nothing."""
+    """The text is not a private key that can sign. The message is a sentence for operators and quotes
+    nothing.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningKey:
-    """A private key and the one algorithm it is used with (RFC 7518 §3.1, RFC 8037 §3.1)."""
+    """A private key and the one algorithm that it is used with (RFC 7518 §3.1, RFC 8037 §3.1)."""
 
     algorithm: str
     sign: Callable[[bytes], bytes] = field(repr=False, compare=False)
-    fingerprint: str = field(repr=False)  # tells one key from another, and nothing about either
+    fingerprint: str = field(repr=False)  # distinguishes keys and shows nothing about them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientAssertion:
-    """Fits `domain.provider.Assertion`: each call makes another assertion, to be used once."""
+    """Implements `domain.provider.Assertion`: each call makes a new assertion, to be used once."""
 
     key: SigningKey
     client_id: str
     key_id: str | None = None
 
     def __call__(self, audience: str, now: datetime) -> Secret:
-        """The signed assertion for the token endpoint at `audience` (RFC 7523 §3), good for five minutes from `now`."""
+        """Return the signed assertion for the token endpoint at `audience` (RFC 7523 §3), valid for five
+        minutes from `now`.
+        """
         header = {"alg": self.key.algorithm, "typ": "JWT"} | ({"kid": self.key_id} if self.key_id else {})
         claims: dict[str, str | int] = {
             "iss": self.client_id,
@@ -60,15 +65,17 @@ class ClientAssertion:
 
 
 def signing_key(pem: Secret) -> SigningKey:
-    """The key in `pem`: RSA of 2048 bits or more, P-256 or Ed25519, without a passphrase. Raises KeyUnusable."""
+    """Return the key in `pem`: RSA of 2048 bits or more, P-256 or Ed25519, without a passphrase. Raises
+    KeyUnusable.
+    """
     try:
         key = load_pem_private_key(pem.reveal().encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise KeyUnusable("is no private key in PEM form without a passphrase") from None
+        raise KeyUnusable("is not a private key in PEM format without a passphrase") from None
     fingerprint = sha256(pem.reveal().strip().encode()).hexdigest()[:16]
     match key:
         case rsa.RSAPrivateKey() if key.key_size < LEAST_RSA_BITS:
-            raise KeyUnusable(f"is a weak RSA key: it has less than {LEAST_RSA_BITS} bits")
+            raise KeyUnusable(f"is a weak RSA key: it has fewer than {LEAST_RSA_BITS} bits")
         case rsa.RSAPrivateKey():
             return SigningKey(algorithm="RS256", sign=lambda data: _rs256(key, data), fingerprint=fingerprint)
         case ec.EllipticCurvePrivateKey() if isinstance(key.curve, ec.SECP256R1):
@@ -76,7 +83,7 @@ def signing_key(pem: Secret) -> SigningKey:
         case ed25519.Ed25519PrivateKey():
             return SigningKey(algorithm="EdDSA", sign=key.sign, fingerprint=fingerprint)
         case _:
-            raise KeyUnusable("is a key of another kind than RSA, P-256 and Ed25519")
+            raise KeyUnusable("is not an RSA, P-256 or Ed25519 key")
 
 
 def _rs256(key: rsa.RSAPrivateKey, data: bytes) -> bytes:
@@ -84,7 +91,7 @@ def _rs256(key: rsa.RSAPrivateKey, data: bytes) -> bytes:
 
 
 def _es256(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
-    """The two numbers side by side (RFC 7518 §3.4), not in the DER that libraries make."""
+    """Return the two numbers side by side (RFC 7518 §3.4), not in the DER that libraries make."""
     r, s = decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
     return r.to_bytes(32) + s.to_bytes(32)
 

@@ -1,7 +1,7 @@
-"""Connections to providers: where they may lead, and how they end.
+"""Connections to providers: their permitted destinations and their end.
 
-A request whose host comes from a database may reach public addresses only. That is checked on the very addresses that
-are connected to, after every look-up, so a name that changes its mind gains nothing.
+A request whose host comes from a database may reach public addresses only. Each address is checked when it is
+connected to, after every look-up, so a name can't bypass the check by resolving differently later.
 """
 
 import socket
@@ -24,18 +24,20 @@ from daemon.adapters.token_endpoint.protocol import ProviderProtocol, Turns
 
 
 class PrivateAddress(OSError):
-    """The host has no public address, and must have one."""
+    """The host has no public address, although it must have one."""
 
 
 class Timer(Protocol):
-    """Limits how long a request may take: as a whole, and what it waits for beforehand."""
+    """Limits the duration of a request, and of its waits before the connection."""
 
     def wait(self) -> None: ...
     def begin(self) -> None: ...
 
 
 class Destination(aiohttp.ClientRequest):
-    """Where a connection leads. Its `timer` begins when connecting does: not before the host's look-up has its place."""
+    """The destination of a connection. Its `timer` starts when connecting starts, not before the look-up of
+    the host.
+    """
 
     def __init__(
         self, url: URL, *, timer: Timer, proxy: URL | None, proxy_headers: dict[str, str] | None
@@ -45,13 +47,15 @@ class Destination(aiohttp.ClientRequest):
 
 
 class Connector(aiohttp.TCPConnector):
-    """Connections, each a `ProviderProtocol`. How many there are is the caller's business."""
+    """Makes connections, each with a `ProviderProtocol`. The caller limits their number."""
 
     def __init__(
         self, *, timeout: timedelta, tls: ssl.SSLContext, names: Names, allows: Callable[[str], bool] | None
     ) -> None:
-        """They lead to addresses that `allows` lets pass (None: to any). The resolver drops the others, so that one of
-        several can be used; the socket is the last gate, and the only one that an address in the URL itself meets.
+        """Connect only to addresses that `allows` accepts (None: to any).
+
+        The resolver drops the others, so that one of several can be used. The socket checks again, which is
+        the only check for an address in the URL itself.
         """
         super().__init__(
             limit=0,
@@ -79,7 +83,7 @@ class Connector(aiohttp.TCPConnector):
 
 
 class _Allowed(AbstractResolver):
-    """Forgets the addresses that are not allowed."""
+    """Drops the addresses that are not allowed."""
 
     def __init__(self, names: Names, allows: Callable[[str], bool]) -> None:
         self._names = names
@@ -95,14 +99,14 @@ class _Allowed(AbstractResolver):
         return allowed
 
     async def close(self) -> None:
-        """The names are others' as well."""
+        """Do nothing: other connectors share the names."""
 
 
 def _socket(
     address: aiohttp.AddrInfoType, *, timeout: timedelta, allows: Callable[[str], bool] | None
 ) -> socket.socket:
-    """A socket that delivers nothing behind our back: once we have given up on a request, what is left of it in the
-    kernel is dropped (linger: none) and not sent when the network comes back.
+    """Create a socket that sends nothing after its close: when a request is given up, the kernel drops the
+    unsent data (linger: none) instead of sending it when the network comes back.
     """
     family, kind, protocol, _, place = address
     if allows is not None and not allows(str(place[0])):

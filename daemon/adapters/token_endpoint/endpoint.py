@@ -1,17 +1,19 @@
-"""Providers' token endpoints: pooled connections, one request a call, nothing repeated.
+"""Providers' token endpoints: pooled connections, one request per call, and no repeats.
 
-What makes it fit for rotating tokens: it knows whether a request may have reached the provider. It checks at the last
-moment, with nothing awaited between check and write, that the claim still holds and that the answer can be kept.
+For rotating tokens, the endpoint reports whether a request may have reached the provider. At the last moment,
+with nothing awaited between check and write, it checks that the claim still holds and that the answer can be
+kept.
 
-What makes it fit for hosts that come from a database: such a request has a pool of its own, which connects to public
-addresses only. That is checked on the very addresses that are connected to, after every look-up, so a name that
-changes its mind gains nothing; and a connection that the operator's word opened to a private address is in the other
-pool, never reused here.
+Requests to hosts that come from a database use their own pool, which connects to public addresses only. Each
+address is checked when it is connected to, after every look-up, so a name can't bypass the check by resolving
+differently later. Connections that the operator has allowed to a private address are in the other pool and
+never reused here.
 
-A request's timeout begins with its own connecting. What comes before, a wait for one of the connections or for the
-look-up of its host, is no fault of the provider's: that may last as long as the claim.
+A request's timeout starts when it starts to connect. Earlier waits, for one of the connections or for the
+look-up of its host, are not the provider's fault and may last as long as the claim.
 
-No text of a failure is the library's: it would quote the URL, whose query may hold the refresh token.
+Failure messages never contain the library's text, which would quote the URL, whose query may hold the refresh
+token.
 """
 
 import asyncio
@@ -37,13 +39,13 @@ from daemon.domain.request import Request
 from daemon.domain.secret import Secret
 from daemon.domain.token_url import is_loopback
 
-MOMENT = timedelta(milliseconds=200)  # to read what has come already, when the time is over
+MOMENT = timedelta(milliseconds=200)  # to read data that has already arrived at the time limit
 
 _NO_LIMIT = aiohttp.ClientTimeout(total=None)  # `send` has its own
 
 
 class _Told(TypedDict):
-    """Why nothing was sent, as a code and for people, and whether that is refreshd's own trouble."""
+    """The reason that nothing was sent, as a code and a sentence, and whether refreshd itself caused it."""
 
     code: str
     message: str
@@ -51,15 +53,19 @@ class _Told(TypedDict):
 
 
 _TOO_LATE = _Told(
-    code="too_late", message="the claim ran out before the connection was up; nothing was sent", ours=True
+    code="too_late",
+    message="the claim expired before the connection was established; nothing was sent",
+    ours=True,
 )
 _NOT_KEPT = _Told(
     code="not_kept",
-    message="the journal can't be written, so the answer could not be kept; nothing was sent",
+    message="journal not writable, so the response could not be kept; nothing was sent",
     ours=True,
 )
 _NOT_HTTPS = _Told(
-    code="not_https", message="the token URL is not https; plain http is for this machine alone", ours=False
+    code="not_https",
+    message="the token URL is not https; plain http is allowed for this machine only",
+    ours=False,
 )
 
 
@@ -69,7 +75,9 @@ class BootClock(Protocol):
 
 
 class _Timer:
-    """What a request waits for beforehand may take as long as its claim lasts; from `begin` on it has its own time."""
+    """Allow waits before the connection as long as the claim lasts. From `begin` on the request has its own
+    time limit.
+    """
 
     def __init__(self, *, claim: timedelta, own: timedelta) -> None:
         self._loop = asyncio.get_running_loop()
@@ -91,13 +99,13 @@ class _Timer:
 
     @property
     def past(self) -> timedelta:
-        """How long the time has been over."""
+        """Return how long ago the time limit passed."""
         over = self.limit.when()
         return timedelta(0) if over is None else timedelta(seconds=self._loop.time() - over)
 
 
 class TokenEndpoint:
-    """Fits `refreshing.ports.Endpoint`."""
+    """Implements `refreshing.ports.Endpoint`."""
 
     def __init__(
         self,
@@ -108,9 +116,12 @@ class TokenEndpoint:
         may_start: Callable[[], bool],
         proxy: Secret | None = None,
     ) -> None:
-        """`connections`: how many requests may be connecting or connected; more wait. `may_start`: whether an answer could be kept now. `proxy`: an http or https URL, perhaps with a user and a
-        password; what is not on this machine is asked through it. The proxy then looks the host up, so a request that
-        must stay public can only be kept from literal addresses: what names lead to is the proxy's business.
+        """Create the pools.
+
+        `connections`: how many requests may be connecting or connected; more wait. `may_start`: whether an
+        answer could be kept now. `proxy`: an http or https URL, perhaps with a user and a password, for all
+        providers that are not on this machine. The proxy looks the host up, so a request that must stay
+        public can only be kept from literal addresses.
         """
         self._clock = clock
         self._timeout = timeout
@@ -125,7 +136,7 @@ class TokenEndpoint:
         self._places = asyncio.Semaphore(connections)
 
     def allow(self, connections: int) -> None:
-        """From now on so many connections, but never fewer than before."""
+        """Allow this many connections from now on, but never fewer than before."""
         for _ in range(self._connections, connections):
             self._places.release()
         self._connections = max(self._connections, connections)
@@ -136,12 +147,12 @@ class TokenEndpoint:
         await self._names.close()
 
     async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:
-        """Send `request` once and return what came back, or why nothing did."""
+        """Send `request` once. Returns the response, or the reason that there is none."""
         asked_at = self._clock.now()
         exchange = Exchange()
-        error: Exception = aiohttp.ServerDisconnectedError()  # where nothing else is said
+        error: Exception = aiohttp.ServerDisconnectedError()  # unless the request says otherwise
         try:
-            url = URL(request.url, encoded=True)  # what was checked is what is sent
+            url = URL(request.url, encoded=True)  # send exactly the checked text
             local = is_loopback(request.url)
             if not local and url.scheme != "https":
                 return NoReply(asked_at=asked_at, sent=False, concerns=Concern.PROVIDER, **_NOT_HTTPS)
@@ -178,9 +189,11 @@ class TokenEndpoint:
         return None if self._may_start() else _NOT_KEPT
 
     async def _read_on(self, exchange: Exchange, slept: timedelta) -> None:
-        """The time has been over for as long as `slept`. A process that slept finds the reply in the socket, perhaps the only copy: it
-        reads before it gives up. Or it had just checked its deadline and wrote the request only now: the time that it
-        slept through is given back, at most all of it.
+        """Read a reply that is already in the socket although the time limit passed `slept` ago.
+
+        A process that slept finds the reply there, perhaps the only copy, so it reads before it gives up. If
+        it had just checked its deadline and wrote the request only now, it gets the time back that it slept
+        through, at most all of it.
         """
         async with asyncio.timeout(max(min(slept, self._timeout), MOMENT).total_seconds()):
             await exchange.read()
@@ -198,7 +211,9 @@ class TokenEndpoint:
 
 
 def _proxy(proxy: Secret | None) -> tuple[URL | None, dict[str, str]]:
-    """The proxy's URL without its user, and the header that proves us to it: so no message can hold the password."""
+    """Return the proxy's URL without its user, and the authentication header, so that no message can contain
+    the password.
+    """
     if proxy is None:
         return None, {}
     parts = urlsplit(proxy.reveal())

@@ -1,12 +1,12 @@
-"""One request and what comes back, on one of aiohttp's connections.
+"""One request and its response, on one of aiohttp's connections.
 
-aiohttp connects, speaks TLS, goes through proxies and keeps connections for the next request. Its session is left out:
-the request is written here, in one piece, so that whoever calls can check whatever must be true with nothing awaited
-between the check and the write, nothing is ever repeated, and a request costs half the CPU. So is its parser: see
-`response`.
+aiohttp connects, speaks TLS, goes through proxies and keeps connections for the next request. Its session is
+not used: this module writes the request in one piece. So callers can check their conditions with nothing
+awaited between check and write, nothing is ever repeated, and a request costs half the CPU. aiohttp's parser
+is not used either: see `response_parser`.
 
-Of the parts used, aiohttp documents `connect` and `Connection`; the connection's protocol (our `ProviderProtocol`) it does not. That
-it does what is needed here is for tests/adapters/token_endpoint/test_endpoint.py to say, with every new version.
+Of the parts used, aiohttp documents `connect` and `Connection`, but not the connection's protocol, which is
+`ProviderProtocol` here. tests/adapters/token_endpoint/test_endpoint.py checks it for every new version.
 """
 
 import asyncio
@@ -28,13 +28,15 @@ from daemon.domain.reply import Reply
 from daemon.domain.request import Request
 
 LONGEST_LOCATION = 2_000  # characters
-QUIET = 0.5  # seconds without another byte of a reply whose end can't be told: that was it
+QUIET = 0.5  # seconds without another byte end a reply that does not announce its end
 
 _HEADERS = CIMultiDict({"User-Agent": "refreshd", "Accept-Encoding": "identity"})
 
 
 def message_of(request: Request, url: URL) -> bytes:
-    """The bytes that go out (RFC 9112 §3). Raises ValueError, quoting nothing, for what can't stand in its head."""
+    """Return the bytes of the request (RFC 9112 §3). Raises ValueError, quoting nothing, for invalid
+    characters in its head.
+    """
     headers = _HEADERS.copy()
     headers.update(request.headers)
     headers["Content-Length"] = str(len(request.body))
@@ -42,13 +44,13 @@ def message_of(request: Request, url: URL) -> bytes:
     lines = [f"{request.method} {target} HTTP/1.1", f"Host: {url.host_port_subcomponent}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if " " in target or not "".join(lines).isprintable():
-        raise ValueError("a line end or the like in the head of a request")
+        raise ValueError("a line break or control character in the head of a request")
     return "\r\n".join((*lines, "", "")).encode() + request.body
 
 
 class Exchange:
-    """Writes once, then reads. What has come so far is a reply even where its body breaks off: it may hold the only copy
-    of a token.
+    """Write once, then read. The bytes received so far are a reply even if the body breaks off, because they
+    may hold the only copy of a token.
     """
 
     def __init__(self) -> None:
@@ -58,12 +60,14 @@ class Exchange:
 
     @property
     def sent(self) -> bool:
-        """The provider may have the request."""
+        """Return whether the provider may have received the request."""
         return self._response is not None
 
     def write(self, message: bytes) -> None:
-        """Hand all of `message` to the system. Raises ClientConnectionError where the connection is gone already, or the
-        provider has spoken first: that would pass for the answer.
+        """Hand all of `message` to the system.
+
+        Raises ClientConnectionError if the connection is already closed, or if the provider has sent data
+        first, which would be read as the answer.
         """
         line = self.connection and self.connection.protocol
         if (
@@ -77,12 +81,13 @@ class Exchange:
         line.transport.write(message)
 
     async def read(self) -> None:
-        """All of it, or what is left of it. Raises ClientError or OSError where that is no reply; what came before this is
-        cancelled remains.
+        """Read the response to its end, or as far as it goes.
+
+        Raises ClientError or OSError if it isn't a reply. On cancellation, the bytes read so far remain.
         """
         line, response = self._line, self._response
         if line is None or response is None:
-            raise RuntimeError("nothing was asked")
+            raise RuntimeError("no request was sent")
         await response.settled.wait()
         while not response.ended:
             known = len(response.body)
@@ -95,8 +100,8 @@ class Exchange:
             await line.turn()  # to keep it and to understand it is work, too
 
     def end(self) -> None:
-        """The connection is used again only behind a reply that ended as announced, or where nothing was sent. Else it is
-        torn down: over TLS, too, nothing that is still here goes out any more.
+        """Return the connection to the pool if the reply ended as announced or nothing was sent. Otherwise
+        close it, over TLS too, so that no buffered data is sent any more.
         """
         if self.connection is None:
             return
@@ -110,7 +115,7 @@ class Exchange:
             self.connection.close()
 
     def reply(self, asked_at: datetime) -> Reply | None:
-        """What has come, or None where that is no reply."""
+        """Return the received reply, or None if it isn't one."""
         response = self._response
         if response is None:
             return None

@@ -1,5 +1,5 @@
-"""Why no answer came, told in our own words: the library's would quote the URL, whose query may hold the refresh token,
-or the proxy's, which may hold a password.
+"""The reason that no answer arrived, in this module's own words: the library's message would quote the URL,
+whose query may hold the refresh token, or the proxy's URL, which may hold a password.
 """
 
 import os
@@ -15,24 +15,24 @@ from daemon.domain.reply import NoReply
 from daemon.domain.secret import masked
 
 _PRIVATE = (
-    "the token's variables lead to an address that is not public; if that is meant, name the host in allowed_hosts, "
+    "the token's variables lead to an address that is not public; if that is intended, list the host in allowed_hosts, "
     "or set allow_private"
 )
-_REFUSED = frozenset({403, 407})  # by a proxy: this host, or our password
+_REFUSED = frozenset({403, 407})  # a proxy's status when it refuses this host or its password
 
 
 def no_reply_for(error: Exception, *, sent: bool, asked_at: datetime) -> NoReply:
-    """What `error` means. `sent`: the request may have reached the provider."""
+    """Return the NoReply that `error` stands for. `sent`: the request may have reached the provider."""
     if not sent:
         code, message, concerns = _unsent(error)
         return NoReply(code=code, message=message, sent=False, concerns=concerns, asked_at=asked_at)
     late = isinstance(error, TimeoutError)
-    message = f"{'no answer in time' if late else _broken(error)}; the request was sent, so it may have been processed"
+    message = f"{'no response in time' if late else _broken(error)}; the request was sent, so it may have been processed"
     return NoReply(code="timeout" if late else "connection", message=message, sent=True, asked_at=asked_at)
 
 
 def _unsent(error: Exception) -> tuple[str, str, Concern | None]:
-    """The code, what to say, and whose it is to mend."""
+    """Return the code, the message and whose configuration must change, if any."""
     match error:
         case PrivateAddress() | aiohttp.ClientConnectorError(os_error=PrivateAddress()):
             return "private_address", _PRIVATE, Concern.TOKEN
@@ -54,16 +54,16 @@ def _unsent(error: Exception) -> tuple[str, str, Concern | None]:
 
 
 def _broken(error: Exception) -> str:
-    """What became of a connection that was up."""
+    """Describe how an established connection ended."""
     if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
         return "TLS broke off"  # its numbers are not the system's
     match error:
         case aiohttp.ServerDisconnectedError():
-            return "the connection was closed without an answer"
+            return "the connection was closed without a response"
         case Endless():
-            return "what came back has no end to its head"
+            return "the head of the response has no end"
         case NotHttp() | aiohttp.ClientResponseError():
-            return "what came back is not HTTP"
+            return "the response is not HTTP"
         case OSError(errno=int(number)):
             return os.strerror(number)
         case _:
@@ -71,6 +71,6 @@ def _broken(error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What the system said: "Name or service not known", "self-signed certificate", ..."""
+    """Return the system's text: "Name or service not known", "self-signed certificate", ..."""
     cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
     return masked(getattr(cause, "strerror", None) or type(cause).__name__, limit=200)

@@ -1,4 +1,6 @@
-"""One connection to a provider. Nothing may come between its replies, and no reply may keep other connections waiting."""
+"""The protocol of one connection to a provider. It keeps replies apart, and no reply can delay other
+connections.
+"""
 
 import asyncio
 from collections import deque
@@ -13,8 +15,8 @@ TURN = timedelta(milliseconds=2)  # a portion takes a quarter of it
 
 
 class Turns:
-    """Replies that take more work than a real one wait for their turn: a portion of one of them at a time, so that all
-    together take a part of the loop's time only, however many there are.
+    """Schedule replies that need more work than a real one: one portion of one of them at a time, so that all
+    together use only a part of the event loop's time.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -34,7 +36,9 @@ class Turns:
 
 
 class ProviderProtocol(ResponseHandler):
-    """What aiohttp's connector makes and keeps, and speaks to proxies with; the replies themselves are our own to read."""
+    """The protocol that aiohttp's connector makes, keeps and uses for proxies. This code reads the replies
+    itself.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, turns: Turns) -> None:
         super().__init__(loop)
@@ -43,19 +47,19 @@ class ProviderProtocol(ResponseHandler):
         self._resting = False
 
     def listen(self) -> ResponseParser:
-        """What comes from now on is the reply."""
+        """Read data from now on as the reply."""
         self._response, self._resting = ResponseParser(), False
         return self._response
 
     def rest(self) -> None:
-        """Until the next request nothing is asked, and what comes all the same would pass for its answer."""
+        """Stop reading until the next request: unsolicited data would be read as its answer."""
         self._response, self._resting = None, True
 
     def data_received(self, data: bytes) -> None:
         if self._response is not None:
             self._response.feed(data)
             if self._response.greedy and self.transport is not None:
-                self.transport.pause_reading()  # what comes now stays in the kernel
+                self.transport.pause_reading()  # data that arrives now stays in the kernel
                 self._turns.wait(self._go_on)
         elif self._resting:
             self.abort()

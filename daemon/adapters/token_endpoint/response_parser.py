@@ -1,12 +1,13 @@
-"""A provider's reply as it comes in: lenient about its form, exact about its end (RFC 9112).
+"""Parser of provider responses: lenient about their form, exact about their end (RFC 9112).
 
-A strict parser drops a reply for a wrong length, a header too long or a chunk that is none, and the refresh token in it
-with the rest. Here whatever looks like a reply is read as far as it can be understood, and further. Leniency ends there:
-only a reply that ended exactly as it announced leaves its connection to another request.
+A strict parser rejects a response for a wrong length, a long header or an invalid chunk, and drops the
+refresh token in it. This one parses malformed responses as far as possible. It is strict about one thing:
+only a response that ended exactly as announced lets its connection be used again.
 
-A provider may be hostile, and its replies endless. Every byte since the request counts: it belongs to the body, to the
-head (with the blank lines and interim replies before it), or to the framing (chunk sizes, extensions, trailers), and each
-has a limit. Work is limited as well: `go_on` does a small portion of it, and `line` lets other connections in between.
+A provider may be hostile, and its response endless. Every byte since the request belongs to the body, to the
+head (with preceding blank lines and interim responses) or to the framing (chunk sizes, extensions, trailers),
+and each of these has a limit. Work is limited too: `go_on` does a small portion of it, and `line` lets other
+connections in between.
 """
 
 import asyncio
@@ -35,48 +36,50 @@ _BLANK_LINE = re.compile(rb"(?:\A|\n)[ \t\r]*\n")
 
 
 class NotHttp(ClientError):
-    """Something has come back, and is no reply."""
+    """The received data is not an HTTP response."""
 
 
 class Endless(ClientError):
-    """What has come back is longer than the head of a reply may be."""
+    """The received data exceeds the limit of a response's head."""
 
 
 class ResponseParser:
-    """The reply in the bytes that `feed` was given so far. Total: any bytes, in any pieces, at bounded cost.
+    """Parsed state of the response. Accepts any bytes in any pieces, at bounded cost.
 
-    Its steps are kept unbound: a bound one would make a cycle of each reply, and memory would grow until the garbage
-    collector comes.
+    Its steps are stored unbound: a bound method would make each response a reference cycle, and memory would
+    grow until the garbage collector runs.
     """
 
     def __init__(self) -> None:
         self.status = 0  # none so far
         self.headers = CIMultiDict[str]()
         self.body = bytearray()
-        self.framing_error = False  # where it ends can't be told from what it announces
+        self.framing_error = False  # its announced end can't be trusted
         self.ended = False  # nothing more belongs to it
         self.complete = False  # it ended as announced
         self.keep_alive = False  # and so exactly that its connection can serve another request
-        self.connection_error: Exception | None = None  # what ended the connection before that
+        self.connection_error: Exception | None = None  # the error that ended the connection before that
         self.settled = asyncio.Event()  # it is over, or faulty
         self.behind = False  # `go_on` has more to do, although nothing new has come
         self._received = 0  # bytes
         self._pieces = 0
         self._interim = 0  # replies
         self._spare = LARGEST_HEAD  # bytes that may still come beside the body
-        self._waiting = bytearray()  # what is not understood yet
+        self._waiting = bytearray()  # bytes that are not parsed yet
         self._searched = 0  # of that, in vain
         self._left = 0  # bytes of the body, or of a chunk of it
         self._kept_open = False
-        self._step = ResponseParser._read_head  # what comes next; it says whether it got on
+        self._step = ResponseParser._read_head  # the next step; it returns whether it made progress
 
     @property
     def greedy(self) -> bool:
-        """It takes more work than a real reply, so that other connections should come first."""
+        """Return whether it needs more work than a real response, so that other connections should come
+        first.
+        """
         return not self.ended and (self.behind or self._pieces > ORDINARY_PIECES)
 
     def feed(self, data: bytes) -> None:
-        """More of it has come."""
+        """Accept more received bytes."""
         if self.ended:
             self.keep_alive = False
             return
@@ -88,7 +91,7 @@ class ResponseParser:
             self._end(whole=False)
 
     def go_on(self) -> None:
-        """Read a portion of what has come."""
+        """Parse a portion of the received bytes."""
         for _ in range(PORTION):
             self.behind = self._step(self)
             beside = 0 if self.behind else len(self._waiting)
@@ -99,12 +102,12 @@ class ResponseParser:
                 return
 
     def stop(self) -> None:
-        """There is no time for more. What has come and was not understood is kept as it came."""
+        """Stop at the deadline. Bytes that are not parsed yet are kept as they are."""
         if self.behind:
             self.behind = self._doubt()
 
     def lost(self, why: BaseException | None) -> None:
-        """The connection is gone; `why` is None where the other side closed it in order."""
+        """Handle the end of the connection. `why` is None if the other side closed it in order."""
         self.stop()
         self.keep_alive = False
         if self.ended:
@@ -136,7 +139,7 @@ class ResponseParser:
         return True
 
     def _announced(self, *, persistent: bool) -> None:
-        """How the body ends (RFC 9112 §6.3)."""
+        """Decide how the body ends (RFC 9112 §6.3)."""
         headers = self.headers
         lengths, codings = headers.getall("Content-Length", []), headers.getall("Transfer-Encoding", [])
         closes = "close" in ",".join(headers.getall("Connection", [])).lower()
@@ -190,7 +193,7 @@ class ResponseParser:
         return True
 
     def _read_trailer(self) -> bool:
-        """Fields that nobody needs, and a blank line."""
+        """Skip trailer fields up to the blank line."""
         waiting = self._waiting
         if waiting.find(b"\n", self._searched) < 0:
             self._searched = len(waiting)
@@ -200,7 +203,7 @@ class ResponseParser:
         return self._reach_end() if end else True
 
     def _read_rest(self) -> bool:
-        """All that comes, until the connection ends."""
+        """Read until the connection ends."""
         self.body += self._waiting
         self._waiting.clear()
         return False
@@ -212,20 +215,22 @@ class ResponseParser:
         self._left -= len(taken)
 
     def _drop(self, count: int) -> None:
-        """So many bytes are understood, and are not of the body."""
+        """Skip bytes that are parsed and not part of the body."""
         self._spare -= count
         del self._waiting[:count]
         self._searched = 0
 
     def _reach_end(self) -> bool:
-        """Where it said that it ends. More than a line's end behind that belies it: then all of it is the body."""
+        """Stop at the announced end. If more than a line end follows, the announcement was wrong, and all of
+        it is the body.
+        """
         if self._waiting.strip(b"\r\n"):
             return self._doubt()
         self.keep_alive = self._kept_open and not self._waiting
         return self._end(whole=True)
 
     def _doubt(self) -> bool:
-        """What came so far and was not understood, and all that comes, is taken for the body."""
+        """Treat unparsed bytes and all further ones as the body."""
         self.framing_error = True
         self.settled.set()
         self._step = ResponseParser._read_rest

@@ -1,8 +1,9 @@
-"""The variables that are configuration: REFRESHD_SECTION__KEY. The double underscore distinguishes them from names like
-REFRESHD_CONFIG, or REFRESHD_KEY that a `{ env = ... }` refers to.
+"""Environment variables that are configuration: REFRESHD_SECTION__KEY. The double underscore distinguishes
+them from names like REFRESHD_CONFIG, or REFRESHD_KEY that a `{ env = ... }` refers to.
 
-No shell exports a name that holds `-`, but providers and keys have such names. So `___` is a `-`, wherever it stands.
-And where a provider or a key is named, `_` stands for `-` too, if that is a known name and the one with `_` is not.
+Shells can't export names with `-`, but providers and keys have such names. So `___` stands for `-`
+everywhere. In the name of a provider or a key, `_` also stands for `-`, if the name with `-` is known and the
+one with `_` isn't.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +20,7 @@ Names = Mapping[Place, Iterable[str]]  # the table -> the names in it that are k
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """The keys that variables set, where each came from, and what contradicts itself."""
+    """The keys that variables set, the origin of each, and contradictions between variables."""
 
     table: dict[str, Any] = field(default_factory=dict, repr=False)
     origins: dict[Place, str] = field(default_factory=dict)
@@ -31,7 +32,7 @@ def is_configuration(variable: str) -> bool:
 
 
 def variable_for(place: Place) -> str:
-    """The variable that sets the key at `place`; the ring is a table of keys by their ids."""
+    """Return the variable that sets the key at `place`. The ring is a table of keys by their ids."""
     place = (*place, "id") if place == ("keys", "ring") else place
     return PREFIX + "__".join(step.upper().replace("-", _DASH) for step in place)
 
@@ -55,11 +56,13 @@ def _written(variable: str) -> Place:
 
 
 def _set(table: dict[str, Any], place: Place, text: str) -> None:
-    """Raises InvalidValue where another variable has set the same key, or one above or below it."""
+    """Set the key at `place`. Raises InvalidValue if another variable has set the same key, or one above or
+    below it.
+    """
     for step in place[:-1]:
         table = table.setdefault(step, {})
         if not isinstance(table, dict):
-            raise InvalidValue("a part of it is set as a value by another variable", "Unset one of the two.")
+            raise InvalidValue("another variable sets a part of it as a value", "Unset one of the two.")
     if place[-1] in table:
         raise InvalidValue("another variable sets the same key", "Unset one of the two.")
     table[place[-1]] = text
@@ -73,7 +76,9 @@ def _meant(place: Place, names: Names) -> Place:
 
 
 def _known_name(written: str, known: Iterable[str]) -> str:
-    """The one of `known` that is meant, else `written` as it stands. Raises InvalidValue where it could be several."""
+    """Return the member of `known` that `written` stands for, else `written` itself. Raises InvalidValue if
+    it could be several.
+    """
     known = set(known)
     if written in known:
         return written

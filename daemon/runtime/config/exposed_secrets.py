@@ -1,4 +1,4 @@
-"""Secrets that stand in a file which every local user can read: the one mistake that nobody notices by himself."""
+"""Detection of secrets in a file that every local user can read. An operator rarely notices this mistake."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,10 +10,11 @@ from daemon.runtime.config.sources import Document
 
 
 def find_exposed_secrets(document: Document, token_urls: Mapping[str, object], findings: Findings) -> None:
-    """Tells `findings` of each inline secret in a world-readable file, but for the clients of loopback providers.
+    """Add each inline secret in a world-readable file to `findings`, except for clients of loopback
+    providers.
 
-    `token_urls`: where each configured provider's tokens come from. A secret in a file of its own is checked when
-    that file is read, and so is a variable that a secret refers to.
+    `token_urls`: the token URL of each configured provider. A secret in its own file is checked when that
+    file is read, and so is a variable that a secret refers to.
     """
     for file, layer in ((document.file, document.written), (document.env_file, document.from_env_file)):
         if file is None or not world_readable(file):
@@ -21,7 +22,7 @@ def find_exposed_secrets(document: Document, token_urls: Mapping[str, object], f
         for place in _inline(layer, token_urls):
             findings.add(
                 place,
-                f"a secret stands in {file}, which every local user can read",
+                f"it is a secret, and every local user can read {file}",
                 f'chmod o-rwx {file}, or refer to the secret: {{ env = "NAME" }}, {{ file = "PATH" }}.',
             )
 
@@ -46,7 +47,7 @@ def _inline(layer: Mapping[str, Any], token_urls: Mapping[str, object]) -> Itera
 
 
 def _table(layer: Mapping[str, Any], *steps: str) -> Mapping[str, Any]:
-    """The table at `steps`; an empty one where there is none. What it ought to be is judged elsewhere."""
+    """Return the table at `steps`, or an empty one. Other code checks its type."""
     for step in steps:
         inner = layer.get(step)
         layer = inner if isinstance(inner, Mapping) else {}

@@ -1,9 +1,9 @@
-"""The kinds of value that configuration and definitions are made of, and how a table of them is checked by pydantic.
+"""The kinds of value in configuration and definitions, and the check of a table of them by pydantic.
 
-A table is a plain dataclass; `Annotated[type, Read(function)]` says how one of its values is read.
+A table is a plain dataclass; `Annotated[type, Read(function)]` names the function that reads a value.
 
-The environment knows text only, so each kind reads its text form too. Each refusal is a sentence of our own: the
-library's would quote the input.
+The environment contains text only, so each kind reads its text form too. Each refusal has its own sentence
+here, because the library's would quote the input.
 """
 
 import re
@@ -43,7 +43,7 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 
 def duration(value: object) -> timedelta:
-    """The duration that a text like "90s", "5m", "1h", "7d" or "0ms" tells. Raises InvalidValue."""
+    """Parse a duration like "90s", "5m", "1h", "7d" or "0ms". Raises InvalidValue."""
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise InvalidValue(
@@ -55,7 +55,7 @@ def duration(value: object) -> timedelta:
 
 
 def told(span: timedelta) -> str:
-    """`span` as it is written in a configuration."""
+    """Format `span` as in a configuration."""
     return (
         f"{span // timedelta(milliseconds=1)}ms" if span.microseconds else f"{span // timedelta(seconds=1)}s"
     )
@@ -71,25 +71,27 @@ def flag(value: object) -> bool:
 
 def text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise InvalidValue("must be a text that is not empty", "Write it in quotes.")
+        raise InvalidValue("must be a non-empty string", "Write it in quotes.")
     return value
 
 
 def whole(least: int, most: int) -> Callable[[object], int]:
-    """Reads a whole number from `least` to `most`."""
+    """Return a reader of whole numbers from `least` to `most`."""
 
     def read(value: object) -> int:
         digits = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10
         number = int(value) if digits and isinstance(value, str) else value
         if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
-            raise InvalidValue(f"must be a whole number from {least} to {most}", "Write such a number.")
+            raise InvalidValue(
+                f"must be a whole number from {least} to {most}", "Write a number in this range."
+            )
         return number
 
     return read
 
 
 def one_of(kind: type[Choice], *, later: Iterable[str] = ()) -> Callable[[object], Choice]:
-    """Reads a member of `kind`; the names in `later` are known, but can't be used yet."""
+    """Return a reader of members of `kind`. The names in `later` are known but not supported yet."""
     names = ", ".join(kind)
 
     def read(value: object) -> Choice:
@@ -97,7 +99,7 @@ def one_of(kind: type[Choice], *, later: Iterable[str] = ()) -> Callable[[object
             if value == name:
                 raise InvalidValue(f"{name} is not supported yet", f"Use one of: {names}.")
         if not isinstance(value, str) or value not in set(kind):
-            raise InvalidValue("is none of the possible words", f"Use one of: {names}.")
+            raise InvalidValue("is not one of the possible values", f"Use one of: {names}.")
         return kind(value)
 
     return read
@@ -121,12 +123,12 @@ def day(value: object) -> date:
 
 def _above_zero(span: timedelta) -> timedelta:
     if not span:
-        raise InvalidValue("must be more than nothing", "Write a longer one.")
+        raise InvalidValue("must be greater than zero", "Write a longer one.")
     return span
 
 
 def _array(value: object) -> object:
-    """A list as it is, or from the text of one: `["a", "b"]` in the environment."""
+    """Return a list unchanged, or parse one from text: `["a", "b"]` in the environment."""
     if isinstance(value, str):
         try:
             return tomllib.loads(f"list = {value}")["list"]
@@ -146,10 +148,10 @@ ARRAY = BeforeValidator(_array)
 def checked(
     kind: type[Kind], table: object, place: Place, findings: Findings, *, context: object = None
 ) -> Kind | None:
-    """`table` read as the dataclass `kind`, every problem told to `findings` under `place`.
+    """Read `table` as the dataclass `kind`, adding every problem to `findings` under `place`.
 
-    What is wrong is left out and the rest read again, so that checks across keys still happen: compare only what
-    `findings` does not call broken. None when a required key is missing or wrong.
+    Invalid values are left out and the rest is read again, so that checks across keys still happen: compare
+    only values that `findings` does not call broken. Returns None if a required key is missing or invalid.
     """
     adapter: TypeAdapter[Kind] = _adapter(kind)  # type: ignore[arg-type]  # mypy takes no class for hashable
     try:
@@ -167,12 +169,14 @@ def checked(
 
 @cache
 def _adapter(kind: type) -> TypeAdapter[Any]:
-    """Made once for each kind: that takes as long as reading twenty tables, and there is one for each definition."""
+    """Return the adapter for `kind`, made only once: that takes as long as reading twenty tables, and each
+    definition needs it.
+    """
     return TypeAdapter(kind)
 
 
 def _sentences(error: ErrorDetails, path: Place, kind: type) -> tuple[str, str]:
-    """What is wrong, and what to do."""
+    """Return the problem and the remedy."""
     match error["type"]:
         case "value_error" if isinstance(refused := error["ctx"]["error"], InvalidValue):
             return refused.what, refused.do
@@ -183,7 +187,7 @@ def _sentences(error: ErrorDetails, path: Place, kind: type) -> tuple[str, str]:
         case "list_type" | "tuple_type" | "set_type" | "frozen_set_type":
             return "must be a list", 'Write it in brackets: ["one", "two"].'
         case _:
-            return "must be a table", "Write it as a section of its own, or in braces: { key = value }."
+            return "must be a table", "Write it as its own section, or in braces: { key = value }."
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -196,7 +200,7 @@ def known_keys(kind: type) -> tuple[str, ...]:
 
 
 def _without(table: object, paths: Iterable[Place]) -> Any:
-    """A copy of `table` that lacks `paths`; where one leads into a list, the whole list is left out."""
+    """Copy `table` without `paths`. If a path leads into a list, the whole list is left out."""
     if not isinstance(table, Mapping):
         return table
     inner: dict[str, list[Place]] = {}

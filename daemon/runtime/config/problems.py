@@ -1,6 +1,6 @@
-"""What is wrong with what the operator wrote: every problem at once, each with its place and its remedy.
+"""Problems of the configuration: all of them in one report, each with its place and its remedy.
 
-No sentence here ever quotes a value: a secret put into the wrong place would be printed with it.
+No sentence here ever quotes a value, because a secret in the wrong place would be printed with it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ Place = tuple[str, ...]  # the path of a key: ("refresh", "lease")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing to mend: where it stands, what is wrong there, what to do about it."""
+    """One problem: the place, the problem and the remedy."""
 
     where: str
     what: str
@@ -24,8 +24,9 @@ class Problem:
 
 
 class SettingsInvalid(Exception):
-    """The configuration can't be used. `problems` holds all that is wrong with it; `log_format` is what it says of the
-    log, as far as that can be read.
+    """The configuration can't be used.
+
+    `problems` holds all problems; `log_format` is the configured format of the log, if it can be read.
     """
 
     def __init__(self, problems: Sequence[Problem], *, log_format: LogFormat = "auto") -> None:
@@ -35,7 +36,7 @@ class SettingsInvalid(Exception):
 
 
 class InvalidValue(ValueError):
-    """A value is refused. Whoever raises it knows why, whoever catches it knows where."""
+    """A value is refused. The code that raises it has the reason, the code that catches it has the place."""
 
     def __init__(self, what: str, do: str) -> None:
         self.what = what
@@ -44,8 +45,9 @@ class InvalidValue(ValueError):
 
 
 class Findings:
-    """Collects problems and names their places: the file's key, or the variable that has overridden it. Where there is
-    no file, `variable_for` names the variable that would set the key.
+    """Collects problems and names their places: the file's key, or the variable that has overridden it.
+
+    Without a file, `variable_for` names the variable that would set the key.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class Findings:
         self.problems.append(Problem(where=self.where(place), what=what, do=do))
 
     def broken(self, *places: Place) -> bool:
-        """Whether something is wrong at, under or around one of `places`, so that nothing can be built on it."""
+        """Return whether there is a problem at, under or around one of `places`, so that its value is
+        unusable.
+        """
         return any(
             bad[: len(place)] == place or place[: len(bad)] == bad for place in places for bad in self._broken
         )

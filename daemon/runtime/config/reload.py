@@ -1,4 +1,4 @@
-"""What a reload can't change, and which texts the log must never show."""
+"""Parts of the configuration that a reload can't change, and the texts that the log must never show."""
 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from daemon.runtime.config.settings import Settings
 
 
 def needs_restart(old: Settings, new: Settings) -> list[str]:
-    """The sections in which something changed that only a restart takes over."""
+    """Return the changed sections that only a restart takes over."""
     changed = {
         "store": old.store != new.store,
         "state": old.state_dir != new.state_dir,
@@ -23,7 +23,9 @@ def needs_restart(old: Settings, new: Settings) -> list[str]:
 
 
 def moved_token_urls(old: Mapping[str, Provider], new: Mapping[str, Provider]) -> dict[str, tuple[str, str]]:
-    """The providers whose tokens, and client secrets, go to another URL from now on: the former one, and the new."""
+    """Return the providers whose tokens and client secrets now go to another URL, with the former and the new
+    URL.
+    """
     return {
         name: (old[name].definition.token_url, new[name].definition.token_url)
         for name in sorted(old.keys() & new.keys())
@@ -32,7 +34,7 @@ def moved_token_urls(old: Mapping[str, Provider], new: Mapping[str, Provider]) -
 
 
 def secrets_of(settings: Settings, uri: Secret | None) -> list[Secret]:
-    """Every secret that the configuration holds, in every form that a library might print."""
+    """Return every secret of the configuration, in every form that a library might print."""
     return [secret for secret in _secrets(settings, uri) if secret]
 
 

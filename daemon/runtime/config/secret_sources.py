@@ -1,6 +1,8 @@
-"""Where secrets come from: the text itself, `{ env }`, `{ file }` or `{ credential }`; and keys and the store's URI.
+"""Sources of secrets: the text itself, `{ env }`, `{ file }` or `{ credential }`; and keys and the store's
+URI.
 
-Read while the tables are checked, so that a missing file is one problem among the others. No message quotes a secret.
+They are read while the tables are checked, so that a missing file is one problem among the others. No message
+quotes a secret.
 """
 
 import base64
@@ -33,7 +35,9 @@ _REPLACE = "If tokens are sealed with this one, rotate it with the earlier versi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretContext:
-    """What a reference is looked up in. `exposed`: variables from an env file that every local user can read."""
+    """The surroundings in which references are resolved. `exposed`: variables from an env file that every
+    local user can read.
+    """
 
     directory: Path  # of the configuration file
     variables: Mapping[str, str] = field(repr=False)
@@ -50,19 +54,21 @@ def world_readable(path: Path) -> bool:
 
 
 def secret(value: object, info: Context) -> Secret:
-    """The secret that `value` is or refers to. Raises InvalidValue."""
+    """Return the secret that `value` is or refers to. Raises InvalidValue."""
     return Secret(_fetched(value, _surroundings(info)))
 
 
 def bearer_token(value: object, info: Context) -> Secret:
     token = secret(value, info)
     if not _BEARER.fullmatch(token.reveal()):
-        raise InvalidValue("holds blanks or characters outside ASCII", "Use letters, digits and signs only.")
+        raise InvalidValue(
+            "contains spaces or characters outside ASCII", "Use only ASCII letters, digits and punctuation."
+        )
     return token
 
 
 def key(value: object, info: Context) -> bytes:
-    """32 bytes, from base64 or 64 hex digits. A weak one, like 32 times the same byte, is refused."""
+    """Return 32 bytes from base64 or 64 hex digits. A weak key, like 32 equal bytes, is refused."""
     place = _surroundings(info)
     if isinstance(value, Mapping) and "create" in value:
         value = _created(value, place)
@@ -81,18 +87,18 @@ def key_id(value: object) -> str:
 
 
 def store_uri(value: object, info: Context) -> Secret | Literal["embedded"]:
-    """The word "embedded", or a MongoDB connection string; whether it leads anywhere is found out later."""
+    """Return the word "embedded" or a MongoDB connection string. Whether it works is checked later."""
     uri = _fetched(value, _surroundings(info))
     if uri == EMBEDDED:
         return EMBEDDED
     scheme, _, rest = uri.partition("://")
     if scheme not in ("mongodb", "mongodb+srv"):
         raise InvalidValue(
-            "is no MongoDB URI", 'Write "mongodb://HOST/", "mongodb+srv://HOST/" or "embedded".'
+            "is not a MongoDB URI", 'Write "mongodb://HOST/", "mongodb+srv://HOST/" or "embedded".'
         )
     authority = re.split(r"[/?]", rest, maxsplit=1)[0]
     if authority.count("@") > 1 or any(char.isspace() for char in uri):
-        raise InvalidValue("holds a reserved character", "Percent-encode the user's name and the password.")
+        raise InvalidValue("contains a reserved character", "Percent-encode the user name and the password.")
     if not authority.rpartition("@")[2]:
         raise InvalidValue("names no host", 'Write it like "mongodb://HOST:27017/".')
     try:
@@ -133,9 +139,9 @@ def _fetched(value: object, place: SecretContext) -> str:
         case {"credential": str(name), **rest} if not rest:
             found = _from_credential(name, place)
         case {"create": _}:
-            raise InvalidValue("only a key can be created", "Remove create.")
+            raise InvalidValue("create is allowed for keys only", "Remove create.")
         case _:
-            raise InvalidValue("is not a secret in any known form", _FORMS)
+            raise InvalidValue("is not a secret in a supported form", _FORMS)
     if not found.strip():
         raise InvalidValue("is empty", _FORMS)
     return found
@@ -146,11 +152,11 @@ def _from_environment(name: str, place: SecretContext) -> str:
         raise InvalidValue("env must be the name of an environment variable", 'Write { env = "NAME" }.')
     if name not in place.variables:
         raise InvalidValue(
-            f"the environment variable {name} is not set", "Set it, or give the secret another way."
+            f"the environment variable {name} is not set", "Set it, or supply the secret in another way."
         )
     if name in place.exposed:
         raise InvalidValue(
-            f"{name} comes from an env file that every local user can read", "chmod 600 that file."
+            f"{name} comes from an env file that every local user can read", "Run chmod 600 on that file."
         )
     return _without_line_end(place.variables[name])
 
@@ -159,8 +165,8 @@ def _from_credential(name: str, place: SecretContext) -> str:
     directory = place.variables.get("CREDENTIALS_DIRECTORY")
     if not directory:
         raise InvalidValue(
-            "there are no credentials: $CREDENTIALS_DIRECTORY is not set",
-            "Let systemd start refreshd with LoadCredential=, or give the secret another way.",
+            "systemd has passed no credentials: $CREDENTIALS_DIRECTORY is not set",
+            "Let systemd start refreshd with LoadCredential=, or supply the secret in another way.",
         )
     if "/" in name or name in ("", ".", ".."):
         raise InvalidValue("credential must be a name, not a path", 'Write { credential = "NAME" }.')
@@ -168,43 +174,44 @@ def _from_credential(name: str, place: SecretContext) -> str:
 
 
 def _from_file(path: Path, place: SecretContext, *, guarded: bool) -> str:
-    """The text of a secret file, without one trailing newline."""
+    """Return the text of a secret file, without one trailing newline."""
     try:
         file = read_trusted(path, limit=_LARGEST + 1)
     except Untrusted as distrust:
         raise InvalidValue(distrust.what, distrust.do) from None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not a path"
-        raise InvalidValue(f"{path} can't be read: {why}", "Correct the path, or its owner.") from None
+        raise InvalidValue(f"{path} can't be read: {why}", "Correct the path, or the file's owner.") from None
     if guarded and file.everybody:
         raise InvalidValue(f"every local user can read {path}", f"chmod o-rwx {path}")
     if guarded and file.group is not None:
-        what = f"{path} can be read by the group {file.group}, in which other users are"
+        what = f"the group {file.group}, which has other members, can read {path}"
         place.loose.append(
-            Problem(where=str(path), what=what, do=f"chmod g-r {path}, or give it a group of its own.")
+            Problem(where=str(path), what=what, do=f"chmod g-r {path}, or give it its own group.")
         )
     try:
         found = file.data.decode()
     except UnicodeDecodeError:
-        raise InvalidValue(f"{path} is not text", "Keys stand in files as base64 or hex digits.") from None
+        raise InvalidValue(f"{path} is not text", "Store keys in files as base64 or hex digits.") from None
     if len(file.data) > _LARGEST:
         raise InvalidValue(f"{path} is too large for a secret", "Correct the path.")
     return _without_line_end(found)
 
 
 def _without_line_end(text: str) -> str:
-    """`text` without the one newline that editors, `echo` and secret stores append."""
+    """Return `text` without the one newline that editors, `echo` and secret stores append."""
     return re.sub(r"\r?\n\Z", "", text)
 
 
 def _created(value: Mapping[str, object], place: SecretContext) -> dict[str, object]:
-    """The reference without `create`, its file made if need be."""
+    """Return the reference without `create`, after making its file if needed."""
     plain = {name: inner for name, inner in value.items() if name != "create"}
     if not flag(value["create"]):
         return plain
     if not place.may_create:
         raise InvalidValue(
-            "create is for [demo] only: a key made anew opens no stored token", f"Remove create. {_MAKE_KEY}"
+            "create is for [demo] only: a newly made key can't open stored tokens",
+            f"Remove create. {_MAKE_KEY}",
         )
     name = plain.get("file")
     if isinstance(name, str) and not (place.directory / name).exists():
@@ -212,13 +219,16 @@ def _created(value: Mapping[str, object], place: SecretContext) -> dict[str, obj
             _make_key(place.directory / name)
         except OSError as error:
             raise InvalidValue(
-                f"{place.directory / name} can't be made: {error.strerror}", "Correct it."
+                f"{place.directory / name} can't be created: {error.strerror}",
+                "Correct the path, or the directory's owner and mode.",
             ) from None
     return plain
 
 
 def _make_key(path: Path) -> None:
-    """A fresh random key at `path`, 0600. Linked into place whole: another process sees it complete or not at all."""
+    """Write a new random key to `path`, 0600. It is linked into place, so that another process never sees it
+    incomplete.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -1,6 +1,7 @@
-"""The sections of the configuration: what may stand in each, and what holds where nothing stands.
+"""The sections of the configuration: the keys of each and their defaults.
 
-Plain dataclasses; an annotation says how the raw value is read. Rules across keys are in `settings`.
+They are plain dataclasses; an annotation names the reader of a raw value. Rules across keys are in
+`settings`.
 """
 
 import re
@@ -37,14 +38,14 @@ class LogLevel(StrEnum):
 def _name(allowed: re.Pattern[str]) -> Callable[[object], str]:
     def read(value: object) -> str:
         if not isinstance(value, str) or not allowed.fullmatch(value):
-            raise InvalidValue("is not a name that MongoDB takes", "Use letters, digits, '_' and '-'.")
+            raise InvalidValue("is not a valid MongoDB name", "Use letters, digits, '_' and '-'.")
         return value
 
     return read
 
 
 def proxy_url(value: object, info: Context) -> Secret:
-    """A proxy's URL; a secret, since it may hold a password."""
+    """Read a proxy's URL. It is a secret, since it may hold a password."""
     url = secret(value, info)
     try:
         parts = urlsplit(url.reveal())
@@ -62,7 +63,7 @@ def proxy_url(value: object, info: Context) -> Secret:
             "is not a proxy's URL", 'Write it like "http://proxy.example.com:3128", without a path.'
         )
     if parts.netloc.count("@") > 1:
-        raise InvalidValue("holds a reserved character", "Percent-encode the user's name and the password.")
+        raise InvalidValue("contains a reserved character", "Percent-encode the user name and the password.")
     return url
 
 
@@ -77,7 +78,7 @@ class StoreSettings:
 
     @property
     def embedded(self) -> bool:
-        """Whether we run a MongoDB of our own; then `uri` is no URI but the word."""
+        """Return whether refreshd runs its own MongoDB; `uri` is then the word instead of a URI."""
         return not isinstance(self.uri, Secret)
 
 

@@ -1,6 +1,7 @@
-"""The settings: what the operator wrote, checked as a whole, in plain dataclasses that the rest can rely on.
+"""The settings: the operator's configuration, checked as a whole, in plain dataclasses for the rest of the
+program.
 
-Every problem is reported at once, named by its key; nothing starts before they are mended (exit 78).
+All problems are reported together, each named by its key. Nothing starts until they are fixed (exit 78).
 """
 
 import re
@@ -52,7 +53,7 @@ __all__ = [
 SHORTEST_BEARER = 16  # characters, for a server that other machines can reach
 LEASE_MARGIN = timedelta(seconds=20)  # a lease covers two requests, and claiming, keeping and recording
 OUTDATED = (
-    "the embedded MongoDB is for trying refreshd: its version 6.0 has had no security fixes since July 2025"
+    "use the embedded MongoDB only to try refreshd: its version 6.0 has had no security fixes since July 2025"
 )
 _MONGODBS_OWN = frozenset({"admin", "local", "config"})
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1|\[::1\]")
@@ -60,7 +61,7 @@ _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1|\[::1\]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All of it, valid. Holds secrets, none of which prints itself."""
+    """All valid settings. Their secrets never print themselves."""
 
     source: str  # the file, or that there is none
     store: StoreSettings
@@ -70,13 +71,13 @@ class Settings:
     server: ServerSettings
     log: LogSettings
     demo: DemoSettings
-    definitions: Mapping[str, Definition]  # every one that a provider can be configured over
+    definitions: Mapping[str, Definition]  # all definitions that a provider can be configured over
     providers: Mapping[str, Provider]
     loose: tuple[Problem, ...] = ()  # secrets that more users can read than need to
 
     @property
     def caution(self) -> str | None:
-        """What these settings risk although they are valid; None: nothing."""
+        """Return the risk of these settings although they are valid; None if there is none."""
         return OUTDATED if self.store.embedded and not self.demo.enabled else None
 
 
@@ -84,9 +85,9 @@ SECTIONS = ("store", "state", "refresh", "keys", "server", "log", "demo", "defin
 
 
 def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None) -> Settings:
-    """The settings in the file at `path` (None: where `config_path` finds it) and in the environment.
+    """Return the settings in the file at `path` (None: where `config_path` finds it) and in the environment.
 
-    Raises SettingsInvalid with every problem. May make a key file where [demo] allows `create = true`.
+    Raises SettingsInvalid with every problem. May create a key file if [demo] allows `create = true`.
     """
     document = read_document(path, env, env_file)
     table, findings = document.table, document.findings
@@ -128,7 +129,9 @@ def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None
 
 
 def _in_its_database(store: StoreSettings, *, stated: bool) -> StoreSettings:
-    """store.database takes precedence over the URI's path; MongoDB's own databases hold no tokens."""
+    """Choose the database: store.database takes precedence over the URI's path; MongoDB's own databases hold
+    no tokens.
+    """
     path = address_of(store.uri.reveal()).database if isinstance(store.uri, Secret) else None
     return store if stated or path is None or path in _MONGODBS_OWN else replace(store, database=path)
 
@@ -150,7 +153,9 @@ def _surroundings(document: Document, *, may_create: bool) -> SecretContext:
 
 
 def _known(document: Document) -> Known:
-    """The definitions shipped, and those in the operator's directory; a relative one lies beside the file."""
+    """Return the shipped definitions and those in the operator's directory. A relative directory starts
+    beside the file.
+    """
     table = document.table.get("definitions", {})
     found = checked(DefinitionsTable, table, ("definitions",), document.findings)
     own = base_directory(document.file) / found.dir if found and found.dir else None
@@ -166,7 +171,9 @@ def _token_urls(configured: object, known: Known) -> dict[str, object]:
 
 
 def _state_dir(state: StateTable, document: Document) -> Path:
-    """[state] dir, else systemd's first $STATE_DIRECTORY, else var; a relative one lies beside the file."""
+    """Return [state] dir, else systemd's first $STATE_DIRECTORY, else var. A relative one starts beside the
+    file.
+    """
     systemd = document.variables.get("STATE_DIRECTORY", "").partition(":")[0]
     return base_directory(document.file) / (state.dir or systemd or "var")
 
@@ -177,11 +184,11 @@ def _check_demo(demo: DemoSettings | None, store: StoreSettings | None, findings
     if store is not None and not store.embedded and not findings.broken(("store", "uri")):
         findings.add(
             ("demo", "enabled"),
-            f'the demo fills a database of its own only: store.uri is not "{EMBEDDED}"',
+            f'the demo only fills its own database, but store.uri is not "{EMBEDDED}"',
             "Remove [demo].",
         )
     if demo.lifetime < timedelta(seconds=1) and not findings.broken(("demo", "lifetime")):
-        findings.add(("demo", "lifetime"), "is shorter than the sandbox can tell", 'Write at least "1s".')
+        findings.add(("demo", "lifetime"), "is shorter than the sandbox supports", 'Write at least "1s".')
 
 
 def _check_refresh(refresh: RefreshSettings | None, findings: Findings) -> None:
@@ -191,14 +198,14 @@ def _check_refresh(refresh: RefreshSettings | None, findings: Findings) -> None:
     if refresh.lease < least and not findings.broken(("refresh", "lease")):
         findings.add(
             ("refresh", "lease"),
-            f"{told(refresh.lease)} is too short for two requests of {told(refresh.request_timeout)}",
+            f"{told(refresh.lease)} is too short for two requests of up to {told(refresh.request_timeout)} each",
             f'Write at least "{told(least)}", or lower refresh.request_timeout.',
         )
     if refresh.drain <= refresh.request_timeout and not findings.broken(("refresh", "drain")):
         findings.add(
             ("refresh", "drain"),
             f"{told(refresh.drain)} is not longer than refresh.request_timeout",
-            f'Write more than "{told(refresh.request_timeout)}", so that every request can end.',
+            f'Write more than "{told(refresh.request_timeout)}", so that every request in flight can finish.',
         )
 
 
@@ -208,7 +215,7 @@ def _check_keys(keys: KeySettings | None, findings: Findings) -> None:
     if keys.active not in keys.ring:
         known = ", ".join(keys.ring)
         do = f"Write one of: {known}." if known else "Add it to [keys.ring]."
-        findings.add(("keys", "active"), "is the id of no key on the ring", do)
+        findings.add(("keys", "active"), "is not the id of a key on the ring", do)
 
 
 def _check_server(server: ServerSettings | None, findings: Findings) -> None:
@@ -219,7 +226,7 @@ def _check_server(server: ServerSettings | None, findings: Findings) -> None:
     if server.bearer_token is None:
         findings.add(
             ("server", "bearer_token"),
-            "is required, since server.host is not a loopback address",
+            "is required because server.host is not a loopback address",
             'Add it, like bearer_token = { env = "NAME" }, or set host to "127.0.0.1".',
         )
     elif len(server.bearer_token.reveal()) < SHORTEST_BEARER:

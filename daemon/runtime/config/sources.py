@@ -1,6 +1,7 @@
-"""The configuration as it was written: the TOML file, and over it the environment. Nothing is judged here yet.
+"""The configuration as written: the TOML file, and the environment over it. Nothing is validated here.
 
-An env file counts less than the environment. Where the environment says something, there need be no file.
+The environment takes precedence over an env file. If the environment sets the configuration, no file is
+needed.
 """
 
 import io
@@ -27,7 +28,7 @@ from daemon.runtime.config.providers.shipped_tables import shipped_tables
 SYSTEM_CONFIG = Path("/etc/refreshd/config.toml")
 LOCAL_CONFIG = Path("config.toml")
 _NO_FILE = (
-    "Name another with --config or $REFRESHD_CONFIG (config.example.toml is a start), or set all in the environment,"
+    "Specify a file with --config or $REFRESHD_CONFIG (start from config.example.toml), or set everything in the environment,"
     " like REFRESHD_STORE__URI."
 )
 _POSITION = re.compile(r"\s*\(at line (\d+), column \d+\)")
@@ -35,7 +36,7 @@ _POSITION = re.compile(r"\s*\(at line (\d+), column \d+\)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """`table` is what holds; `written` the file alone, `from_env_file` what an env file has put over it."""
+    """`table` is the result; `written` is the file alone, `from_env_file` the overrides of an env file."""
 
     file: Path | None  # None: there is only the environment
     env_file: Path | None
@@ -50,8 +51,10 @@ class Document:
 def config_path(
     option: Path | None, env: Mapping[str, str], *, system: Path = SYSTEM_CONFIG, local: Path = LOCAL_CONFIG
 ) -> Path | None:
-    """Where the configuration is: --config, $REFRESHD_CONFIG, the system's place if there is one, ./config.toml. None
-    where none of these exists and variables are the configuration.
+    """Return the path of the configuration: --config, $REFRESHD_CONFIG, the system's file if it exists,
+    ./config.toml.
+
+    None if none of these exists and variables are the configuration.
     """
     if option is not None:
         return option
@@ -63,7 +66,7 @@ def config_path(
 
 
 def read_document(path: Path | None, env: Mapping[str, str], env_file: Path | None) -> Document:
-    """Raises SettingsInvalid when a file is missing, can't be read, or is not what it should be."""
+    """Read the configuration. Raises SettingsInvalid if a file is missing, can't be read, or is invalid."""
     more = _env_file(env_file) if env_file is not None else {}
     variables = {**more, **env}
     file = config_path(path, variables)
@@ -93,7 +96,9 @@ def read_document(path: Path | None, env: Mapping[str, str], env_file: Path | No
 
 
 def _known_names(variables: Mapping[str, str], written: Mapping[str, Any], file: Path | None) -> Names:
-    """What a variable can mean: the names in the file, the active key's, and those of definitions."""
+    """Return the names that a variable can refer to: those in the file, the active key's, and those of
+    definitions.
+    """
     stated = _laid_over_each_other(read_overrides(variables, "", {}).table, written)
     keys, own = _table(stated, "keys"), _table(stated, "definitions").get("dir")
     files = (base_directory(file) / own).glob("*.toml") if isinstance(own, str) else ()
@@ -113,7 +118,9 @@ def _known_names(variables: Mapping[str, str], written: Mapping[str, Any], file:
 
 
 def base_directory(file: Path | None) -> Path:
-    """Where relative paths of the configuration begin: beside the file, else in the current directory."""
+    """Return the directory that relative paths of the configuration start from: the file's, else the current
+    one.
+    """
     return file.absolute().parent if file is not None else Path.cwd()
 
 
@@ -123,7 +130,9 @@ def _table(table: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _laid_over_each_other(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """One table of all, the first layer on top. Any key is let through: sections are judged one by one, later."""
+    """Merge the layers, the first one on top. Any key is accepted here; sections are checked one by one
+    later.
+    """
 
     class Layers(BaseSettings):
         model_config = SettingsConfigDict(extra="allow", hide_input_in_errors=True)
@@ -138,7 +147,9 @@ def _laid_over_each_other(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_toml(file: Path, otherwise: str) -> dict[str, Any]:
-    """What `file` holds. Raises SettingsInvalid; `otherwise` is what to do where there is no such file."""
+    """Return the content of `file`. Raises SettingsInvalid; `otherwise` is the remedy if the file does not
+    exist.
+    """
     content = _content(file, otherwise)
     try:
         return tomllib.loads(content)
@@ -146,7 +157,7 @@ def read_toml(file: Path, otherwise: str) -> dict[str, Any]:
         position = _POSITION.search(str(error))
         line = int(position[1]) if position else content.count("\n") + 1
         raise _invalid(
-            f"{file}: line {line}", "this is not TOML", "Look for a missing quote, bracket or '='."
+            f"{file}: line {line}", "the file is not valid TOML", "Look for a missing quote, bracket or '='."
         ) from None
 
 
@@ -156,7 +167,7 @@ def _env_file(file: Path) -> dict[str, str]:
     for binding in parse_stream(io.StringIO(_content(file, "Correct the path after --env-file."))):
         if binding.error or (binding.key is not None and binding.value is None):
             line = f"{file}: line {binding.original.line}"
-            problems.append(Problem(where=line, what="this is not NAME=value", do="Correct the line."))
+            problems.append(Problem(where=line, what="the line is not NAME=value", do="Correct the line."))
         elif binding.key is not None:
             found[binding.key] = binding.value or ""
     if problems:
@@ -170,12 +181,12 @@ def _content(file: Path, otherwise: str) -> str:
     except Untrusted as distrust:
         raise _invalid(str(file), distrust.what, distrust.do) from None
     except FileNotFoundError:
-        raise _invalid(str(file), "there is no such file", otherwise) from None
+        raise _invalid(str(file), "the file does not exist", otherwise) from None
     except OSError as error:
         why = f"it can't be read: {error.strerror}"
         raise _invalid(str(file), why, "Correct the path, or the file's owner and mode.") from None
     except UnicodeDecodeError:
-        raise _invalid(str(file), "it is not text in UTF-8", "Save it as UTF-8.") from None
+        raise _invalid(str(file), "it is not UTF-8 text", "Save it as UTF-8.") from None
 
 
 def _invalid(where: str, what: str, do: str) -> SettingsInvalid:

@@ -1,4 +1,4 @@
-"""Keys of 32 bytes that somebody can guess: typed, counted off, stretched, or copied from an example."""
+"""Detection of 32-byte keys that can be guessed: typed, counted up, stretched, or copied from an example."""
 
 from itertools import pairwise
 
@@ -25,35 +25,37 @@ _PUBLISHED = frozenset(
 
 
 def weakness(key: bytes) -> str | None:
-    """Why `key` is not 32 random bytes; None: nothing shows it. Of random keys, fewer than one in 10^10 is refused."""
+    """Return why `key` is not 32 random bytes, or None if nothing shows it. It refuses fewer than one in
+    10^10 random keys.
+    """
     if key in _PUBLISHED:
         return "it is published as an example"
     if len(set(key)) <= 8:
-        return "nearly all its bytes are equal"
+        return "nearly all of its bytes are equal"
     if _counts(key):
-        return "its bytes are counted off"
+        return "its bytes count up or down"
     if _repeats(key):
         return "it repeats itself"
     if _is_text(key):
-        return "it is a text, and not random bytes"
+        return "it is text, not random bytes"
     return None
 
 
 def _counts(key: bytes) -> bool:
-    """Whether some bytes in a row are the same distance apart: 1, 2, 3 or 5, 5, 5."""
+    """Return whether some bytes in a row have the same distance: 1, 2, 3 or 5, 5, 5."""
     steps = [(after - before) % 256 for before, after in pairwise(key)]
     row = _RUN - 1
     return any(len(set(steps[at : at + row])) == 1 for at in range(len(steps) - row + 1))
 
 
 def _repeats(key: bytes) -> bool:
-    """Whether some half of it says what the rest is: the same bytes again, forwards or backwards."""
+    """Return whether half of the key determines the rest: the same bytes again, forwards or backwards."""
     period = any(key.startswith(key[at:]) for at in range(1, len(key) // 2 + 1))
     return period or key == key[::-1]
 
 
 def _is_text(key: bytes) -> bool:
-    """Whether it is made of letters, in any script, and of what stands between them."""
+    """Return whether the key consists of letters, in any script, and punctuation."""
     try:
         text = key.strip(b"\0").decode()
     except UnicodeDecodeError:

@@ -1,7 +1,7 @@
-"""What the state directory stands on, by what the kernel says of its mounts (proc_pid_mountinfo(5)).
+"""The file system of the state directory, from the kernel's list of mounts (proc_pid_mountinfo(5)).
 
-A network's file system promises neither the locks nor the fsyncs that the journal and the instance's id are built on.
-Memory and a container's own layer keep these promises, and forget everything in the end all the same.
+A network file system guarantees neither the locks nor the fsyncs that the journal and the instance's id need.
+Memory and a container's own layer guarantee them, but lose everything in the end.
 """
 
 import re
@@ -16,7 +16,7 @@ _REMOTE = (
     "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "orangefs",
     "pvfs2", "smb3", "smbfs",
 )
-# Through FUSE any program can be a file system: the names of those that keep their files elsewhere begin so.
+# FUSE programs that keep their files on other machines: the starts of their names.
 _REMOTE_PROGRAMS = (
     "blobfuse", "ceph", "curlftpfs", "davfs", "gcsfuse", "gluster", "goofys", "hdfs", "juicefs", "lizardfs", "mfs",
     "moosefs", "rclone", "s3", "seaweedfs", "smb", "ssh",
@@ -38,7 +38,7 @@ class _Mount(NamedTuple):
 
 
 def mounts(mountinfo: Path = MOUNTINFO) -> str:
-    """The kernel's list; empty where there is none (it is Linux's)."""
+    """Return the kernel's list of mounts; empty if there is none (it is Linux's)."""
     try:
         return mountinfo.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
@@ -46,9 +46,10 @@ def mounts(mountinfo: Path = MOUNTINFO) -> str:
 
 
 def filesystem_at(path: Path, mountinfo: str) -> str | None:
-    """The type of the file system that holds `path`, an absolute one without symbolic links; None: not listed.
+    """Return the type of the file system of `path`, which is absolute and without symbolic links; None if not
+    listed.
 
-    Goes from mount to mount as the kernel does when it follows the path, since one mount may hide another.
+    Follows the mounts as the kernel does, since one mount may hide another.
     """
     left = [mount for line in mountinfo.splitlines() if (mount := _mount(line)) is not None]
     listed = {mount.id for mount in left}
@@ -63,30 +64,34 @@ def filesystem_at(path: Path, mountinfo: str) -> str | None:
 
 
 def is_remote(filesystem: str) -> bool:
-    """Whether the files are kept by another machine."""
+    """Return whether another machine keeps the files."""
     kind, _, program = filesystem.partition(".")
     return kind in _REMOTE or (kind == "fuse" and program.startswith(_REMOTE_PROGRAMS))
 
 
 def caution(filesystem: str) -> str | None:
-    """What is to be feared for files there; None: nothing that we know of."""
+    """Return the risk for files on this file system, or None if no risk is known."""
     if filesystem in _MEMORY:
-        return "it is in memory, and gone when this machine restarts"
+        return "it is in memory and is lost when this machine restarts"
     if filesystem in _LAYERS:
-        return "it is a container's own layer, and gone with the container"
+        return "it is in a container's own layer and is lost with the container"
     if filesystem in _HANDED_IN:
-        return "it belongs to the host, which may not write when we ask it to"
+        return "it belongs to the host, which may delay writes that refreshd asks for"
     return None
 
 
 def _entered(path: Path, among: Sequence[_Mount]) -> _Mount | None:
-    """The first mount that one meets on the way to `path`; of two on one point, the one on top is the other's child."""
+    """Return the first mount on the way to `path`. Of two on one point, the upper one is the other's
+    child.
+    """
     on_the_way = [mount for mount in among if path.is_relative_to(mount.point)]
     return min(on_the_way, key=lambda mount: len(mount.point.parts), default=None)
 
 
 def _mount(line: str) -> _Mount | None:
-    """`id parent device root point options [tags ...] - type source options`; None: it is not such a line."""
+    """Parse `id parent device root point options [tags ...] - type source options`; None if the line is
+    different.
+    """
     before, _, after = line.partition(" - ")
     fields, behind = before.split(" "), after.split(" ")
     if len(fields) < 6 or not behind[0]:

@@ -1,10 +1,10 @@
-"""Who this process is: one instance for one state directory, under a lock.
+"""The identity of this process: one instance per state directory, under a lock.
 
-The id is bound to the machine's boot and to the very file it stands in. The same id under the same lock therefore
-means: the process that used it before is dead, and what it held can be taken back. A copied directory or a cloned
-machine does not match, and gets an id of its own.
+The id is bound to the machine's boot and to the very file that contains it. The same id under the same lock
+therefore means that the process which used it before is dead, and that its claims can be taken back. A copied
+directory or a cloned machine does not match, and gets a new id.
 
-All of that, and the journal beside it, rests on a disk of this machine: a network's file system is refused.
+This and the journal require a disk of this machine: a network file system is refused.
 """
 
 import fcntl
@@ -22,26 +22,26 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class StateHeld(Exception):
-    """Another process works with this state directory."""
+    """Another process uses this state directory."""
 
 
 class StateUnusable(Exception):
-    """The state directory can't be used; the text says what to do."""
+    """The state directory can't be used; the text gives the remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """Our own name among our peers, and our directory."""
+    """The identity of this instance among the replicas, and its directory."""
 
     id: str
     directory: Path
     returned: bool  # the earlier process of this id is dead
     former_mode: int | None  # of the directory, if others could enter it before; None: they couldn't
-    filesystem: str | None  # what the directory is on, as the kernel names it; None: it does not tell
+    filesystem: str | None  # the kernel's name for the directory's file system; None: unknown
 
 
 def take(directory: Path, *, mountinfo: Path = MOUNTINFO) -> Instance:
-    """Lock `directory` for the life of this process, and find out who we are.
+    """Lock `directory` for the life of this process, and determine the instance's id.
 
     Raises StateHeld, naming the process, or StateUnusable.
     """
@@ -67,13 +67,14 @@ def take(directory: Path, *, mountinfo: Path = MOUNTINFO) -> Instance:
         raise StateUnusable(f"state.dir: {why}") from None
     except OSError as why:
         raise StateUnusable(
-            f"state.dir {directory}: {why.strerror or why}. Make it a directory that this user may write to, and that"
+            f"state.dir {directory}: {why.strerror or why}. Make it a directory that this user can write to and that"
             " has room"
         ) from None
 
 
 def _hold(identity: Path) -> None:
-    """Lock the identity too, for the life of this process: the lock file alone protects nothing once it is removed.
+    """Lock the identity file too, for the life of this process: the lock file alone protects nothing once it
+    is removed.
 
     Raises StateHeld.
     """
@@ -83,13 +84,13 @@ def _hold(identity: Path) -> None:
     except BlockingIOError:
         os.close(descriptor)
         raise StateHeld(
-            f"state.dir {identity.parent} is in use by another process, though its lock file is gone: stop that one,"
-            " or give this one a state.dir of its own"
+            f"state.dir {identity.parent} is in use by another process, although its lock file is missing: stop that process,"
+            " or give this one its own state.dir"
         ) from None
 
 
 def _of_this_machine(directory: Path, mountinfo: Path) -> str | None:
-    """The file system that `directory` is on. Raises StateUnusable for a network's."""
+    """Return the file system that `directory` is on. Raises StateUnusable for a network file system."""
     filesystem = filesystem_at(directory.resolve(), mounts(mountinfo))
     if filesystem is not None and is_remote(filesystem):
         raise StateUnusable(
@@ -101,9 +102,10 @@ def _of_this_machine(directory: Path, mountinfo: Path) -> str | None:
 
 
 def held(path: Path) -> int:
-    """A descriptor that holds the lock file at `path`, made if missing. Raises StateHeld, naming the process.
+    """Return a descriptor that holds the lock file at `path`, created if missing. Raises StateHeld, naming
+    the process.
 
-    The kernel lets go of the lock when the descriptor is closed, so at the latest when this process ends, however.
+    The kernel releases the lock when the descriptor is closed, at the latest when this process ends.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -112,19 +114,19 @@ def held(path: Path) -> int:
         holder = os.read(descriptor, 32).decode(errors="replace").strip()
         os.close(descriptor)
         raise StateHeld(
-            f"state.dir {path.parent} is in use by process {holder or 'unknown'}: stop that one, or give this one a"
-            " state.dir of its own"
+            f"state.dir {path.parent} is in use by process {holder or 'unknown'}: stop it, or give this process its own"
+            " state.dir"
         ) from None
     return descriptor
 
 
 def known_id(directory: Path) -> str | None:
-    """The id of the instance that lives, or lived in this boot, in `directory`."""
+    """Return the id of the instance that uses `directory`, or used it during this boot."""
     return _read(directory / IDENTITY)
 
 
 def _read(path: Path) -> str | None:
-    """The id in the file, if it was written to this very file during this boot."""
+    """Return the id in the file, if it was written to this very file during this boot."""
     try:
         stored = json.loads(path.read_text())
         if stored["bound"] == _binding(path):
@@ -135,7 +137,7 @@ def _read(path: Path) -> str | None:
 
 
 def _write(path: Path) -> str:
-    """A new id, bound to the file that will hold it: written into that file, after its inode is known."""
+    """Return a new id, bound to its file: it is written into that file once its inode is known."""
     fresh = path.with_suffix(".new")
     fresh.touch(mode=0o600)
     instance = uuid4().hex[:12]

@@ -1,8 +1,10 @@
-"""Which connection makes room for a new one, and how fast new ones are accepted. Everybody on this machine may connect.
+"""Admission of connections: their rate, and which one is dropped for a new one. Every user of this machine
+may connect.
 
-A new connection always gets in. If there is no room, one of the most present goes: of the network with the most
-connections, then of its address with the most, the one that came first, whether it is being answered or not. So who
-opens many connections only displaces their own, and a newcomer outlives as many arrivals as there are places.
+A new connection always gets in. If there is no room, one of the largest group is dropped: of the network with
+the most connections, of its address with the most, the oldest one, whether it is being answered or not. So a
+client that opens many connections displaces only its own, and a newcomer outlives as many arrivals as there
+are places.
 """
 
 import asyncio
@@ -19,7 +21,9 @@ _LOOPBACK = "loopback"
 
 
 def network_of(address: str) -> str:
-    """Whoever has one address of a network can have the others: all of loopback is one, and an IPv6 /64."""
+    """Return the network of an address, since a client with one address can have the others: all of loopback,
+    or an IPv6 /64.
+    """
     try:
         ip: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
     except ValueError:
@@ -31,7 +35,9 @@ def network_of(address: str) -> str:
 
 
 def most_present(addresses: Sequence[str]) -> int:
-    """The place, in `addresses` of connections in the order of their arrival, of the one that makes room."""
+    """Return the index of the connection to drop, given the `addresses` of connections in the order of
+    arrival.
+    """
     networks = [network_of(address) for address in addresses]
     by_network, by_address = Counter(networks), Counter(addresses)
     return max(
@@ -41,7 +47,7 @@ def most_present(addresses: Sequence[str]) -> int:
 
 
 class Admission:
-    """Listens, and accepts connections for a server: `burst` of them freely, then one in each `every`."""
+    """Listens, and accepts connections for a server: `burst` of them freely, then one per `every`."""
 
     def __init__(self, factory: Callable[[], asyncio.Protocol], *, every: timedelta, burst: int) -> None:
         self._factory = factory
@@ -60,7 +66,7 @@ class Admission:
         return int(sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Accept nothing more."""
+        """Accept no more connections."""
         for task in self._accepting:
             task.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)
@@ -81,7 +87,7 @@ class Admission:
 
 
 class RateLimiter:
-    """A queue: `burst` go through freely, then one in each `every`."""
+    """A queue: `burst` go through freely, then one per `every`."""
 
     def __init__(self, *, every: timedelta, burst: int) -> None:
         self._queue = asyncio.Lock()  # wakes its waiters in order

@@ -1,8 +1,9 @@
-"""Who may come in to the health server, how many, how fast and for how long.
+"""Limits for clients of the health server: their number, rate, speed and time.
 
-It runs in the loop that renews tokens, so what strangers can make it do is bounded: connections (memory and file
-descriptors) and new ones a second, bytes of a request, seconds until it is complete and until its answer is taken,
-answers a second (work). Probes are answered through all of that: the first of a connection waits for no other answer.
+The server runs in the event loop that renews tokens, so the work for strangers is limited: connections
+(memory and file descriptors) and new ones a second, bytes of a request, seconds until it is complete and
+until its answer is taken, answers a second (work). Probes are always answered: the first one of a connection
+waits for no other answer.
 """
 
 import asyncio
@@ -20,12 +21,12 @@ from daemon.runtime.web.admission import RateLimiter, most_present
 
 LINE_LIMIT = 8190  # bytes of one line; a long bearer token fits
 LINES = 64
-REQUEST_LIMIT = 32 * 1024  # bytes in all: it has no body that we would read
+REQUEST_LIMIT = 32 * 1024  # bytes in all; a body is never read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What is allowed to clients, however many ask however often."""
+    """Limits for all clients together."""
 
     connections: int = 64
     accepted_each: timedelta = timedelta(milliseconds=4)  # one new connection in this time, in the long run
@@ -44,8 +45,8 @@ Handler = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class LimitedServer(web.Server):
-    """An HTTP server that can't be made to do more than its share. `headers`: for the answers that it makes itself;
-    `probes`: the paths that are cheap to answer, and urgent.
+    """An HTTP server with limits. `headers`: for the answers that it makes itself; `probes`: the paths that
+    are cheap and urgent to answer.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class LimitedServer(web.Server):
         self._handler = handler
         super().__init__(
             self._in_turn,
-            handler_cancellation=True,  # who has hung up waits for no turn
+            handler_cancellation=True,  # a disconnected client waits for no turn
             access_log=None,
             keepalive_timeout=limits.asked_within.total_seconds(),
             max_line_size=LINE_LIMIT,
@@ -87,7 +88,7 @@ class LimitedServer(web.Server):
         return await self._handler(request)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """Let it in. If there is no room, one of the most present makes some."""
+        """Accept a connection; at the limit, drop another one to make room."""
         super().connection_made(handler, transport)
         here = [one for one in self.connections if isinstance(one, _Connection) and one.is_open]
         if len(here) <= self.limits.connections:
@@ -98,7 +99,7 @@ class LimitedServer(web.Server):
 
 
 class _Connection(RequestHandler):
-    """One client. `asked`: a request of it is being answered; else it is waited for."""
+    """One client. `asked`: a request of it is being answered; otherwise the server waits for one."""
 
     __slots__ = ("_heard", "_is_new", "_keeper", "address", "asked")
 
@@ -113,7 +114,9 @@ class _Connection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.address = str((transport.get_extra_info("peername") or ("",))[0])
         if isinstance(transport, asyncio.Transport):
-            transport.set_write_buffer_limits(high=0)  # taken is what the kernel has, not what our memory has
+            transport.set_write_buffer_limits(
+                high=0
+            )  # bytes in the kernel are taken, bytes in this process are not
         super().connection_made(transport)
 
     @property
@@ -125,7 +128,7 @@ class _Connection(RequestHandler):
         if self._heard <= REQUEST_LIMIT:
             super().data_received(data)
         elif self.asked:
-            self.close()  # after that answer: what else it sends is nothing that we would read
+            self.close()  # after that answer, nothing more is read
         elif self.transport is not None:
             self.transport.write(self._keeper.too_large)
             self.force_close()
@@ -139,7 +142,9 @@ class _Connection(RequestHandler):
     async def finish_response(
         self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send the answer to a client that takes it in time. What aiohttp refuses by itself has had no turn yet."""
+        """Send the answer to a client that takes it in time. Refusals by aiohttp itself have not waited for
+        their turn yet.
+        """
         if not self.asked:
             await self.await_turn()
         with suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""Who holds the port that we want: an operator who reads "in use by pid 123 (node)" need not search."""
+"""Finds the process that holds a port, so that an operator reads "in use by pid 123 (node)"."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -8,28 +8,30 @@ _PROC = Path("/proc")
 
 
 def port_holder(port: int) -> str | None:
-    """Who listens on `port` ("pid 123 (name)"), if the kernel lets us see it: our own processes, or all for root."""
+    """Return the process that listens on `port` ("pid 123 (name)"), if the kernel shows it: this user's
+    processes, or all for root.
+    """
     sockets = {f"socket:[{inode}]" for table in ("tcp", "tcp6") for inode in _listening(port, table)}
     for process in _PROC.glob("[0-9]*"):
-        with suppress(OSError):  # ended meanwhile, or not ours to look into
+        with suppress(OSError):  # it has ended, or belongs to another user
             if any(target in sockets for target in _open_files(process)):
                 return f"pid {process.name} ({_name(process)})"
     return None
 
 
 def _name(process: Path) -> str:
-    """As the process itself says: any bytes."""
+    """Return the process's own name: any bytes."""
     return (process / "comm").read_text(errors="backslashreplace").removesuffix("\n")
 
 
 def _open_files(process: Path) -> Iterator[str]:
     for descriptor in (process / "fd").iterdir():
-        with suppress(OSError):  # closed meanwhile
+        with suppress(OSError):  # closed by now
             yield str(descriptor.readlink())
 
 
 def _listening(port: int, table: str) -> list[str]:
-    """The inodes of the sockets that listen on `port` (proc(5): local address, state 0A, inode)."""
+    """Return the inodes of the sockets that listen on `port` (proc(5): local address, state 0A, inode)."""
     try:
         lines = (_PROC / "net" / table).read_text().splitlines()[1:]
     except OSError:

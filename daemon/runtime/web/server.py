@@ -1,8 +1,9 @@
-"""What the daemon tells who asks by HTTP: probes, metrics, status. It only reads, and only from `HealthSource`.
+"""The HTTP server of the daemon: probes, metrics, status. It is read-only and reads only from `HealthSource`.
 
-Loopback by default. Where a bearer token is set it guards all but the probes, and those then tell strangers no
-details. Without one, on loopback, a `Host` that is not this machine gets the stranger's answers as well: a web page
-somebody has open can point a name of its own at 127.0.0.1 (DNS rebinding) and would read the page through the browser.
+It listens on loopback by default. A bearer token protects everything except the probes, which then show
+strangers no details. Without a token, on loopback, a `Host` that is not this machine gets the stranger's
+answers as well: a web page in an operator's browser can point its own name at 127.0.0.1 (DNS rebinding) and
+would otherwise read the page.
 """
 
 import asyncio
@@ -44,30 +45,30 @@ SECURITY_HEADERS = {
 Answer = Callable[[BaseRequest, bool], Awaitable[web.Response]]
 
 _log = logging.getLogger("refreshd.http")
-# A stranger's malformed request is answered, but is no news: else a port scan fills the log with tracebacks.
+# A stranger's malformed request is answered but not logged: a port scan would fill the log with tracebacks.
 _log.addFilter(lambda said: not (said.exc_info and isinstance(said.exc_info[1], HttpProcessingError)))
 
 
 class HealthSource(Protocol):
-    """What the server tells. Nothing here may block; what waits is bounded by the server."""
+    """The source of the server's answers. No method may block; the server limits the waits."""
 
     draining: bool  # the process is about to end: it is not ready, whatever the checks say
 
     def liveness(self) -> tuple[bool, str]:
-        """Whether the process can do its work at all, and in words."""
+        """Return whether the process can work at all, and a sentence."""
 
     async def readiness(self) -> Mapping[str, tuple[bool, str]]:
-        """For each of `CHECKS`: whether it passes, and in words."""
+        """Return for each of `CHECKS` whether it passes, and a sentence."""
 
     async def status(self) -> Mapping[str, object]:
-        """The body of `GET /status`, ready for JSON."""
+        """Return the body of `GET /status`, ready for JSON."""
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
-        """The exposition for an `Accept` header, and its content type."""
+        """Return the exposition for an `Accept` header, and its content type."""
 
 
 class PortTaken(Exception):
-    """Another process listens where we should. `holder`: "pid 123 (name)", where we may know it."""
+    """Another process listens on the configured port. `holder`: "pid 123 (name)", if it is known."""
 
     def __init__(self, host: str, port: int, holder: str | None) -> None:
         super().__init__(f"{host}:{port} is in use by {holder or 'another process'}")
@@ -92,7 +93,7 @@ class HealthServer:
         limits: Limits = LIMITS,
         failed: Callable[[str, Exception], None] = _logged,
     ) -> None:
-        """`failed` receives the bugs that an answer met."""
+        """Create the server. `failed` receives exceptions from answers."""
         self._source = source
         self._failed = failed
         self._host = host
@@ -113,15 +114,17 @@ class HealthServer:
 
     @property
     def port(self) -> int:
-        """The port it listens on; before `start()` the one it was given."""
+        """Return the port that it listens on; before `start()` the configured one."""
         return self._port
 
     def set_bearer_token(self, bearer_token: Secret | None) -> None:
-        """The token from now on: secrets are read again while the daemon runs."""
+        """Set the token from now on. A reload reads secrets again."""
         self._bearer_token = bearer_token
 
     async def start(self) -> None:
-        """Listen. Raises PortTaken when another process does already, OSError when `host` can't be listened on."""
+        """Listen. Raises PortTaken if another process does already, OSError if `host` can't be listened
+        on.
+        """
         server = LimitedServer(
             self._handle,
             headers=SECURITY_HEADERS.items(),
@@ -153,9 +156,9 @@ class HealthServer:
     async def _handle(self, request: BaseRequest) -> web.StreamResponse:
         answer = self._answers.get(request.path)
         if answer is None:
-            response = _said(404, "There is nothing here.")
+            response = _said(404, "There is no page at this path.")
         elif request.method not in {"GET", "HEAD"}:
-            response = _said(405, "Nothing can be changed here.", Allow="GET, HEAD")
+            response = _said(405, "This server is read-only: use GET or HEAD.", Allow="GET, HEAD")
         else:
             refusal = self._refusal(request)
             probe = request.path in PROBES
@@ -171,10 +174,10 @@ class HealthServer:
             return await answer(request, trusted)
         except Exception as error:  # noqa: BLE001  a stranger sees nothing of it, the operator all
             self._failed("http", error)
-            return _said(500, "refreshd met a bug while it answered. Its log says which.")
+            return _said(500, "A bug in refreshd prevented an answer. See internal.error in its log.")
 
     def _refusal(self, request: BaseRequest) -> web.Response | None:
-        """Why this request may not see everything; None: it may."""
+        """Return why this request may not see everything, or None if it may."""
         if self._bearer_token:
             scheme, _, given = request.headers.get("Authorization", "").partition(" ")
             wanted = self._bearer_token.reveal().encode("utf-8", "surrogateescape")
@@ -187,7 +190,7 @@ class HealthServer:
         if _is_loopback(self._host) and not _is_loopback(_host_name(request.headers.get("Host", self._host))):
             return _said(
                 421,
-                "This server answers to localhost only. Behind a proxy, set server.bearer_token"
+                "This server answers only requests for localhost. Behind a proxy, set server.bearer_token"
                 " or let the proxy send 'Host: localhost'.",
             )
         return None
@@ -228,13 +231,15 @@ class HealthServer:
         return web.Response(text=page, content_type="text/html")
 
     async def _readiness(self) -> Mapping[str, tuple[bool, str]]:
-        """The checks. Requests that come while they are made share the result: many cost no more than one."""
+        """Return the checks. Requests that arrive while they run share the result, so many requests cost no
+        more than one.
+        """
         if self._checking is None or self._checking.done():
             self._checking = asyncio.create_task(self._check(), name="checks")
         return await asyncio.shield(self._checking)
 
     async def _check(self) -> Mapping[str, tuple[bool, str]]:
-        """The checks. A check that hangs or breaks is one that fails: who asks must get an answer."""
+        """Run the checks. A check that hangs or breaks fails, so that every request gets an answer."""
         try:
             async with asyncio.timeout(self._check_timeout):
                 return await self._source.readiness()
@@ -242,12 +247,14 @@ class HealthServer:
             why = f"unknown: the checks took longer than {self._check_timeout:g} s"
         except Exception as error:  # noqa: BLE001  a broken check is a failed one
             self._failed("http", error)
-            why = f"unknown: the checks ended with {type(error).__name__}"
+            why = f"unknown: the checks failed with {type(error).__name__}"
         return dict.fromkeys(CHECKS, (False, why))
 
 
 class _Request(BaseRequest):
-    """A request whose every answer is hardened: also those that aiohttp makes itself, for malformed requests."""
+    """A request whose every answer has the security headers, including aiohttp's own answers to malformed
+    requests.
+    """
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         response.headers.update(SECURITY_HEADERS)
@@ -276,7 +283,7 @@ def _said(status: int, sentence: str, **headers: str) -> web.Response:
 
 
 def _host_name(header: str) -> str:
-    """The name or address in a `Host` header, without port and brackets."""
+    """Return the name or address in a `Host` header, without port and brackets."""
     if header.startswith("["):
         return header[1:].partition("]")[0]
     return header.partition(":")[0] if header.count(":") == 1 else header

@@ -1,4 +1,4 @@
-"""How the daemon is, for probes, metrics and the status page. It only looks."""
+"""The state of the daemon for probes, metrics and the status page. It is read-only."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -17,9 +17,7 @@ from daemon.runtime.config.settings import Settings
 from daemon.runtime.parts import Parts
 
 VERSIONS = {"python": python_version()} | {n: version(n) for n in ("aiohttp", "cryptography", "pymongo")}
-MISSED = (
-    3  # periods without a good sweep, or a lane's failed passes in a row, before we say that we are not ready
-)
+MISSED = 3  # periods without a successful sweep, or failed passes of a lane in a row, until the daemon is not ready
 STUCK_AFTER = timedelta(seconds=30)  # beyond the missed periods: a sweep that waits for MongoDB ends by then
 # The next count of a large store comes after 15 times as long as the last one took.
 COUNT_LATE, COUNT_LATE_SHARE = timedelta(minutes=5), 120
@@ -30,7 +28,7 @@ Check = tuple[bool, str]
 
 
 class DaemonStatus:
-    """Fits `health.HealthSource`; an observer of sweeps."""
+    """Implements `server.HealthSource`, and observes sweeps."""
 
     def __init__(self, settings: Settings, *, instance: str) -> None:
         self.parts: Parts | None = None
@@ -144,7 +142,7 @@ class DaemonStatus:
         if self.parts is None:
             return False, "starting"
         if (trouble := self.parts.journal.trouble) is not None:
-            return False, f"no provider is asked until a reply could be kept: {trouble}"
+            return False, f"refreshing is suspended until replies can be kept: {trouble}"
         return True, f"{self.parts.journal.count} replies wait for MongoDB"
 
     def _keys(self) -> Check:
@@ -167,13 +165,13 @@ class DaemonStatus:
         age = self.parts.clock.boot() - self._swept
         return (
             age <= MISSED * self._settings.refresh.sweep_every,
-            f"the last good sweep was {age.total_seconds():.0f} s ago",
+            f"the last successful sweep was {age.total_seconds():.0f} s ago",
         )
 
     def _clock(self) -> Check:
         skew = self.parts.clock.skew if self.parts else None
         if skew is None:
-            return False, "MongoDB's clock is not known yet"
+            return False, "MongoDB's clock is not yet known"
         agrees = abs(skew) <= self._settings.store.max_clock_skew
         return agrees, f"this machine's clock is {skew.total_seconds():+.1f} s from MongoDB's"
 
@@ -186,12 +184,14 @@ class DaemonStatus:
         if failing:
             return (
                 False,
-                f"the last {MISSED} passes or more have failed, or one is stuck, for: {', '.join(failing)}",
+                f"lanes that have failed at least {MISSED} times in a row, or are stuck: {', '.join(failing)}",
             )
-        return True, "no provider's passes fail"
+        return True, "no provider's lane is failing"
 
     def _count_age(self) -> timedelta:
-        """Time since the last count of the whole store was begun, or since the start."""
+        """Return the time since the start of the last count of the whole store, or since the start of the
+        daemon.
+        """
         if self.parts is None or self._started is None:
             return timedelta(0)
         if self._statistics is None:
@@ -199,12 +199,12 @@ class DaemonStatus:
         return self.parts.clock.now() - self._statistics.at
 
     def _look_age(self) -> timedelta:
-        """The same of the look at what is due."""
+        """Return the same for the look at due tokens."""
         looked = None if self._statistics is None else self._statistics.looked_at
         return self._count_age() if self.parts is None or looked is None else self.parts.clock.now() - looked
 
     def _pauses(self) -> Mapping[str, Pause] | None:
-        """The providers that rest, by the last sweep. None: no sweep has looked yet."""
+        """Return the paused providers as of the last sweep, or None before the first one."""
         if self.parts is None or self._swept is None:
             return None
         return self.parts.sweeper.paused
@@ -230,13 +230,15 @@ class DaemonStatus:
         }
 
     def _strangers(self) -> list[str]:
-        """The providers that documents name and the configuration does not: there may be any number."""
+        """Return providers that documents name but the configuration does not. There may be any number."""
         stored = self._statistics.states.keys() if self._statistics else set()
         return sorted(stored - self.providers.keys())
 
 
 def _paused(name: str, counted: Statistics, pauses: Mapping[str, Pause] | None) -> dict[str, object]:
-    """Why a provider rests, and when it is probed next: by the last sweep, or else by the last count."""
+    """Return why a provider is paused and when it is probed next, as of the last sweep or else the last
+    count.
+    """
     if pauses is None:
         return {"paused": counted.paused.get(name), "next_probe_at": None}
     pause = pauses.get(name)

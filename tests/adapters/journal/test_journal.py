@@ -461,7 +461,7 @@ async def test_what_troubles_the_disk_is_said(journal):
     refusal = "attempt to write a readonly database"
     assert journal.trouble == refusal
     await journal.keep(claim(), reply())
-    assert journal.trouble == f"the disk refused replies, which memory holds: 1 ({refusal})"
+    assert journal.trouble == f"the disk rejected replies, which are held in memory: 1 ({refusal})"
     refuse_writes(journal, refuse=False)
     await journal.probe()
     assert journal.trouble is None

@@ -8,19 +8,22 @@ from daemon.adapters.mongo.address import address_of
 @pytest.mark.parametrize(
     ("uri", "refusal"),
     [
-        ("mongodb://me:pw@db.example.com/", "db.example.com refuses the login me (authSource admin)"),
-        ("mongodb://me:pw@a:1,b:2/app", "a:1,b:2 refuses the login me (authSource app)"),
-        ("mongodb://me:pw@a/app?authSource=users", "a refuses the login me (authSource users)"),
-        ("mongodb://m%40e:pw@a/?AUTHSOURCE=users", "a refuses the login m@e (authSource users)"),
+        (
+            "mongodb://me:pw@db.example.com/",
+            "db.example.com rejected the credentials of me (authSource admin)",
+        ),
+        ("mongodb://me:pw@a:1,b:2/app", "a:1,b:2 rejected the credentials of me (authSource app)"),
+        ("mongodb://me:pw@a/app?authSource=users", "a rejected the credentials of me (authSource users)"),
+        ("mongodb://m%40e:pw@a/?AUTHSOURCE=users", "a rejected the credentials of m@e (authSource users)"),
         (
             "mongodb+srv://me:pw@cluster.example.com",
-            "cluster.example.com refuses the login me (authSource admin)",
+            "cluster.example.com rejected the credentials of me (authSource admin)",
         ),
         (
             "mongodb://a/?authMechanism=MONGODB-X509&tls=true",
-            "a refuses the login by certificate (authSource $external)",
+            "a rejected the credentials of by certificate (authSource $external)",
         ),
-        ("mongodb://a/", "a requires a login, and the URI names none"),
+        ("mongodb://a/", "a requires credentials, and the URI has none"),
     ],
 )
 def test_a_refused_login_names_host_user_and_database(uri, refusal):

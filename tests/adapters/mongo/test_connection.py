@@ -99,7 +99,7 @@ async def test_a_loss_is_told_once_and_so_is_the_return(watch, mongod):
     mongo = watch(mongod)
     await mongo.hello()
     for _ in range(2):
-        with pytest.raises(StoreLost, match="did not answer as guarded: auto reconnect"):
+        with pytest.raises(StoreLost, match="operation failed: auto reconnect"):
             await mongo.guarded(_failing())
     assert watch.told == ["StoreLost"]
     assert not mongo.up
@@ -181,4 +181,4 @@ async def test_a_refused_login_is_named_without_its_password(watch, mongod):
     with pytest.raises(LoginRefused) as lost:
         await mongo.guarded(mongo.tokens.find_one({}))
     host = mongod.partition("://")[2].partition("/")[0]
-    assert str(lost.value) == f"MongoDB at {host} refuses the login user (authSource admin)"
+    assert str(lost.value) == f"MongoDB at {host} rejected the credentials of user (authSource admin)"

@@ -124,10 +124,10 @@ def test_both_usual_forms_of_pem_are_read(form):
     ("text", "said"),
     [
         (pem(rsa.generate_private_key(65537, 1024)), "weak"),
-        (pem(ec.generate_private_key(ec.SECP384R1())), "another kind"),
-        (pem(ec.generate_private_key(ec.SECP256K1())), "another kind"),
-        (pem(ed448.Ed448PrivateKey.generate()), "another kind"),
-        (pem(dsa.generate_private_key(1024)), "another kind"),
+        (pem(ec.generate_private_key(ec.SECP384R1())), "not an RSA, P-256 or Ed25519 key"),
+        (pem(ec.generate_private_key(ec.SECP256K1())), "not an RSA, P-256 or Ed25519 key"),
+        (pem(ed448.Ed448PrivateKey.generate()), "not an RSA, P-256 or Ed25519 key"),
+        (pem(dsa.generate_private_key(1024)), "not an RSA, P-256 or Ed25519 key"),
         (pem(P256, encryption=BestAvailableEncryption(b"pass")), "passphrase"),
         (
             Secret(P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()),

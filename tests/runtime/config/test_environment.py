@@ -103,8 +103,8 @@ def test_what_is_missing_is_named_by_its_variable(folder: Path):
 def test_where_there_is_neither_the_sentence_names_both(folder: Path):
     """Variables like REFRESHD_KEY are not configuration."""
     assert problems({"REFRESHD_KEY": "x", "HOME": "/root"}) == {
-        "config.toml": "there is no such file. Name another with --config or $REFRESHD_CONFIG (config.example.toml is a"
-        " start), or set all in the environment, like REFRESHD_STORE__URI."
+        "config.toml": "the file does not exist. Specify a file with --config or $REFRESHD_CONFIG (start from"
+        " config.example.toml), or set everything in the environment, like REFRESHD_STORE__URI."
     }
 
 

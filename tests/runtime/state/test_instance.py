@@ -55,7 +55,7 @@ def test_a_removed_lock_file_lets_nobody_in(tmp_path, another):
     """Somebody tidied up: the identity is held as well, and two live processes never share one."""
     another(tmp_path / "state")
     (tmp_path / "state" / "lock").unlink()
-    with pytest.raises(StateHeld, match="lock file is gone"):
+    with pytest.raises(StateHeld, match="lock file is missing"):
         take(tmp_path / "state")
 
 
@@ -181,6 +181,6 @@ def test_a_directory_that_others_can_enter_is_closed_and_one_of_theirs_is_refuse
     (way := tmp_path / "way").mkdir()
     way.chmod(0o757)
     with pytest.raises(
-        StateUnusable, match=f"state.dir: {way} belongs to .* every local user may change it.*chmod o-w"
+        StateUnusable, match=f"state.dir: {way} belongs to .* every local user can change it.*chmod o-w"
     ):
         take(way / "state")

@@ -88,9 +88,9 @@ WELL = {
     "store": (True, "MongoDB answers and has a writable primary"),
     "journal": (True, "0 replies wait for MongoDB"),
     "keys": (True, "key 2026-11 seals and opens"),
-    "sweep": (True, "the last good sweep was 4 s ago"),
+    "sweep": (True, "the last successful sweep was 4 s ago"),
     "clock": (True, "this machine's clock is +0.0 s from MongoDB's"),
-    "lanes": (True, "no provider's passes fail"),
+    "lanes": (True, "no provider's lane is failing"),
 }
 
 _DEAD = "the refresh token is invalid, expired or revoked"

@@ -105,7 +105,7 @@ async def test_a_lane_that_fails_three_times_in_a_row_makes_it_not_ready():
     stage.view(LaneFailed(provider="xero", message="TypeError", failures=3))
     assert await stage.failing() == {"lanes"}
     _, detail = (await stage.view.readiness())["lanes"]
-    assert detail.endswith("stuck, for: xero")
+    assert detail.endswith("are stuck: xero")
     status: Any = await stage.view.status()
     assert (status["ready"], status["providers"]["xero"]["failed_passes"]) == (False, 3)
     stage.view(LaneFailed(provider="xero", message="", failures=0))

@@ -152,7 +152,7 @@ def test_figures_that_are_old_are_not_shown_as_todays() -> None:
     page = Page(render({**HEALTHY, **late}, WELL))
     assert "The store was last counted 3 h ago" in page.words
     assert "1 needs you" in page.words
-    assert "last counted never" in Page(render({"count_late": True}, WELL)).words
+    assert "store has not been counted yet" in Page(render({"count_late": True}, WELL)).words
 
 
 def test_a_warning_of_the_configuration_is_among_what_to_know() -> None:
@@ -165,7 +165,7 @@ def test_a_warning_of_the_configuration_is_among_what_to_know() -> None:
 def test_failures_are_told_once_for_each_provider_and_reason_gravest_first() -> None:
     """With a count, the newest message, and the ids of all of them."""
     page = Page(render(FAILING, ILL))
-    words = page.words[page.words.index("Last failures, and what to do") :]
+    words = page.words[page.words.index("Last failures and what to do") :]
     order = [words.index(f"{sign} {kind}") for sign, kind in (("✕", "misconfigured"), ("✕", "unreadable"), ("!", "rejected"), ("•", "unavailable"), ("•", "in doubt"))]  # fmt: skip
     assert order == sorted(order)
     hubspot = words[words.index("hubspothttp_503") :]
@@ -244,7 +244,7 @@ def test_a_plot_tells_its_numbers_three_ways() -> None:
     page = Page(render(FAILING, ILL))
     assert page.tags.count("svg") == page.tags.count("desc") == 4
     assert page.tags.count("details") == 4 + 2  # and those of ids
-    assert "11\u2009815 fall due; the most, 1\u2009180, from 03:17 to 03:22." in page.words
+    assert "11\u2009815 tokens fall due, with a peak of 1\u2009180 from 03:17 to 03:22." in page.words
     assert "from 03:12 to 03:17612" in page.words
     assert page.named("class").count("below") == 3
 

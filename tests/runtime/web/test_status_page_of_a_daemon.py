@@ -39,5 +39,5 @@ async def test_it_tells_what_was_renewed_and_what_falls_due(mongod, database_nam
     }
     assert sum(lead is not None for lead in status["last_hour"]["shortest_lead_seconds"]) >= 1
     assert status["providers"]["sandbox"]["states"] == {"active": TOKENS}
-    for words in ("All is well", "3 fall due", "3 in all", "none was late", status["instance"]):
+    for words in ("All is well", "3 tokens fall due", "3 in total", "none was late", status["instance"]):
         assert words in page

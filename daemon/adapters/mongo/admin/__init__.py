@@ -1,1 +1,1 @@
-"""What commands do in MongoDB; the daemon itself needs none of it."""
+"""MongoDB operations of commands. The daemon needs few of them."""

@@ -1,6 +1,6 @@
-"""The claims of an instance whose disk is gone: the end of their hold is brought forward to now.
+"""Adoption of the claims of an instance whose disk is lost: the end of their hold is moved to now.
 
-Nothing else about them changes, so the ordinary way of claiming takes them over, and counts the doubt.
+Nothing else about them changes, so an ordinary claim takes them over and counts the doubt.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,18 @@ MOST_OWNERS = 20
 
 
 async def running_claims(mongo: Mongo, instance: str) -> int:
-    """How many claims of `instance` have not ended: it made them moments ago, and may be alive. Raises StoreLost."""
+    """Count the claims of `instance` that have not expired. It made them moments ago and may be alive. Raises
+    StoreLost.
+    """
     running = {"lease.owner": instance, "lease.until": {"$gt": mongo.clock.now()}}
     return await mongo.guarded(mongo.tokens.count_documents(running))
 
 
 async def adopt(mongo: Mongo, audit: Audit, instance: str) -> int:
-    """Let everybody take the claims of `instance` now; how many it has. Audited first. Raises StoreLost.
+    """Let every instance take the claims of `instance` now. Returns their number. Audited first. Raises
+    StoreLost.
 
-    One pass over the collection: nothing but this asks for a lease's owner, so there is no index of it.
+    It needs one pass over the collection: no other query uses a lease's owner, so there is no index of it.
     """
     theirs = {"lease.owner": instance}
     await audit.note("adopt", instance)
@@ -30,7 +33,7 @@ async def adopt(mongo: Mongo, audit: Audit, instance: str) -> int:
 
 
 async def owners(mongo: Mongo) -> Sequence[str]:
-    """The instances that have claims, at most MOST_OWNERS of them. Raises StoreLost."""
+    """Return the instances that have claims, at most MOST_OWNERS of them. Raises StoreLost."""
     pipeline: list[Mapping[str, object]] = [
         {"$match": {"lease.owner": {"$type": "string"}}},
         {"$group": {"_id": "$lease.owner"}},

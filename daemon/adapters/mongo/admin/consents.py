@@ -1,7 +1,7 @@
-"""A new consent on its way into the store: inserted, or laid over what is there under its id.
+"""Storage of a new consent: inserted, or laid over the document with its id.
 
-The newest consent always wins, over a late result of the daemon's too; what must not happen is that one replaces a
-refresh token by nothing, or that one refresh token is stored twice and spent by two.
+The newest consent always wins, also over a late result of the daemon. Two mistakes are prevented: replacing a
+refresh token with nothing, and storing one refresh token twice, so that two tokens would spend it.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,12 +24,12 @@ Fields = dict[str, object]
 
 
 class Refused(ValueError):
-    """What was asked is not done to this token. The text says why, and what to do instead."""
+    """The operation is refused for this token. The text gives the reason and the alternative."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Added:
-    """What became of a new consent. `replaced`: the id was there, and what it held is gone."""
+    """The result of a new consent. `replaced`: the id existed, and its former content is lost."""
 
     id: str
     replaced: bool
@@ -37,7 +37,9 @@ class Added:
 
 
 class Consents:
-    """Adds tokens. Every write is compared and swapped on what was read; a lease is never touched."""
+    """Adds tokens. Every write compares and swaps against the content that was read; leases are never
+    touched.
+    """
 
     def __init__(self, mongo: Mongo, keyring: KeyRing, audit: Audit) -> None:
         self._mongo = mongo
@@ -51,10 +53,11 @@ class Consents:
         extra: Mapping[str, object] | None = None,
         meta: Mapping[str, str] | None = None,
     ) -> Added:
-        """Store `token`, or let it replace what is stored under its id: active again, whatever it was.
+        """Store `token`, or let it replace the document with its id. The token becomes active, whatever its
+        state was.
 
-        Raises Refused when another document holds its refresh token, or when it has none and the stored one has:
-        that one would be lost.
+        Raises Refused if another document holds its refresh token, or if it has none and the stored token has
+        one, which would be lost.
         """
         await self._refuse_second_copy(token)
         audit_id = ObjectId()
@@ -62,7 +65,7 @@ class Consents:
             stored = await self._find(token.id, "refresh_token", "revision", "vars", "extra", "meta")
             if stored and token.refresh_token is None and stored.get("refresh_token") is not None:
                 raise Refused(
-                    f"{token.id} holds a refresh token and this response has none, so it was left as it is: let the"
+                    f"{token.id} holds a refresh token and this response has none, so it was not changed: let the"
                     " owner consent again with offline access, or remove the token first"
                 )
             revision = next_revision(stored)
@@ -80,7 +83,7 @@ class Consents:
         raise keeps_changing(token.id)
 
     def _consent_fields(self, token: Token) -> Fields:
-        """What a consent sets, on a new document and on one that is there."""
+        """Return the fields that a consent sets, on a new document and on an existing one."""
         sealed = {
             field: None
             if secret is None
@@ -110,7 +113,7 @@ class Consents:
     async def _write(
         self, token: Token, stored: Document | None, fields: Fields, more: Mapping[str, Mapping[str, object]]
     ) -> bool:
-        """False: somebody was faster. Raises PyMongoError."""
+        """Write the consent. Returns False if another writer was faster. Raises PyMongoError."""
         if stored is not None:
             unchanged = same(stored, "refresh_token", "revision")
             update = {"$set": fields | _laid_over(stored, more)}
@@ -137,8 +140,10 @@ class Consents:
     async def _settle(
         self, name: str, fields: Fields, error: PyMongoError, *, barrier: Callable[[], Awaitable[None]]
     ) -> None:
-        """After an ambiguous write: return if it is stored. A majority that has the `barrier`, a later write, has all
-        that came before. Adding once more, later, would put a spent refresh token back, so it must be known.
+        """Find out the result of an ambiguous write: return if it is stored.
+
+        A majority that has the `barrier`, a later write, has all earlier ones. The result must be known,
+        because adding once more later would restore a spent refresh token.
         """
         lost = self._mongo.lost(error)
         mine = {field: fields[field] for field in ("access_token", "refresh_token")}
@@ -149,7 +154,7 @@ class Consents:
         except StoreLost:
             pass
         raise StoreLost(
-            f"{lost}. It is not known whether {name} was stored: look with `refreshd show` before you add it again"
+            f"{lost}. Whether {name} was stored is unknown: run `refreshd show` before you add it again"
         ) from None
 
     async def _refuse_second_copy(self, token: Token) -> None:
@@ -160,8 +165,8 @@ class Consents:
         found = await self._mongo.guarded(self._mongo.tokens.find_one(other, {"_id": 1}))
         if found is not None:
             raise Refused(
-                f"{found['_id']} holds this very refresh token: one grant is stored once, or two would spend it. Use"
-                f" that one, or remove it first"
+                f"{found['_id']} already stores this refresh token. Store each grant only once, or two tokens would spend"
+                " it. Use that token, or remove it first"
             )
 
     async def _find(self, name: str, *fields: str) -> Document | None:
@@ -169,7 +174,7 @@ class Consents:
 
 
 def same(stored: Document, *fields: str) -> Fields:
-    """The condition that a document still holds what was read."""
+    """Return the condition that a document still holds the content that was read."""
     return {"_id": {"$eq": stored["_id"]}, **{name: {"$eq": stored.get(name)} for name in fields}}
 
 
@@ -179,7 +184,9 @@ def next_revision(stored: Document | None) -> int:
 
 
 def _laid_over(stored: Document, more: Mapping[str, Mapping[str, object]]) -> Fields:
-    """What a new consent brings beside tokens, over what is there: the application's own names stay."""
+    """Return the fields that a new consent sets beside tokens, merged into the existing ones. The
+    application's own names stay.
+    """
     fields: Fields = {}
     for name, values in more.items():
         if isinstance(stored.get(name), Mapping):
@@ -190,4 +197,4 @@ def _laid_over(stored: Document, more: Mapping[str, Mapping[str, object]]) -> Fi
 
 
 def keeps_changing(name: str) -> StoreLost:
-    return StoreLost(f"{name} kept changing while it was to be written: try again")
+    return StoreLost(f"{name} kept changing during the write: try again")

@@ -1,4 +1,6 @@
-"""A look through everything that the store holds: what refreshd can't use, and what two tokens would spend."""
+"""Checks of the whole store: documents that refreshd can't use, and refresh tokens that two documents would
+spend.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from daemon.adapters.mongo.token_document import (
 )
 from daemon.domain.provider import Grant, Provider
 
-LIMIT = timedelta(seconds=30)  # for what reads every document
+LIMIT = timedelta(seconds=30)  # for queries that read every document
 MOST_DUPLICATES = 100
 MOST_NAMED = 20
 ROOMY = 15 << 20  # bytes: MongoDB takes 16 MiB, and a claim and its outcome must still fit in
@@ -63,21 +65,22 @@ Row = dict[str, object]
 
 
 class TooLong(Exception):
-    """The store is too large for this look."""
+    """The store is too large for this check."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Odd:
-    """A document that can't be used. `id` is fit for people."""
+    """A document that can't be used. `id` is safe to show to operators."""
 
     id: str
     why: str
 
 
 async def duplicates(mongo: Mongo) -> list[list[str]]:
-    """The ids, at most ten each, of documents that hold the same refresh token: each may spend the other's.
+    """Return the ids, at most ten each, of documents that hold the same refresh token: each may spend the
+    other's.
 
-    Raises StoreLost, Refusal, TooLong; so do the others here.
+    Raises StoreLost, Refusal, TooLong; so do the other functions here.
     """
     rows = await _found(
         mongo,
@@ -98,7 +101,7 @@ async def duplicates(mongo: Mongo) -> list[list[str]]:
 
 
 async def keys_in_use(mongo: Mongo) -> dict[str, int]:
-    """How many refresh tokens each key has sealed, by key id."""
+    """Return how many refresh tokens each key has sealed, by key id."""
     key_id = {"$arrayElemAt": [{"$split": ["$refresh_token", "."]}, 1]}
     rows = await _found(
         mongo,
@@ -112,14 +115,16 @@ async def keys_in_use(mongo: Mongo) -> dict[str, int]:
 
 
 async def strangers(mongo: Mongo) -> list[str]:
-    """The ids of some documents that name no provider and account: another program's, perhaps."""
+    """Return the ids of some documents without provider and account, perhaps another program's."""
     nameless = {"$or": [{name: {"$not": {"$type": "string"}}} for name in _IS_TEXT]}
     rows = await _found(mongo, [{"$match": nameless}, {"$limit": MOST_NAMED}, {"$project": {"_id": 1}}])
     return [shown(row["_id"]) for row in rows]
 
 
 async def unclaimable(mongo: Mongo, ring: KeyRing, providers: Mapping[str, Provider]) -> list[Odd]:
-    """Some scheduled documents that no claim can use: whatever their provider says, or since it allows no such grant."""
+    """Return some scheduled documents that no claim can use, for their content or for a grant that their
+    provider does not allow.
+    """
     foreign = [
         {"provider": name, "grant": {"$nin": [None, Grant.REFRESH_TOKEN, *_grants(one)]}}
         for name, one in providers.items()
@@ -140,7 +145,9 @@ async def unclaimable(mongo: Mongo, ring: KeyRing, providers: Mapping[str, Provi
 
 
 async def look_for_due(mongo: Mongo, provider: Provider, ring: KeyRing) -> int:
-    """Ask as a sweep of `provider` asks, and claim nothing. Returns how many tokens it found, at most MOST_NAMED."""
+    """Run the query of a sweep of `provider` without claiming. Returns how many tokens it found, at most
+    MOST_NAMED.
+    """
     look = Look(
         provider=provider,
         limit=MOST_NAMED,
@@ -156,7 +163,7 @@ async def look_for_due(mongo: Mongo, provider: Provider, ring: KeyRing) -> int:
 
 
 def shown(name: object) -> str:
-    """A document's id for people: it may be anything, of any length."""
+    """Return a document's id for operators. It may have any type and length."""
     text = name if isinstance(name, str) else f"{type(name).__name__} {name!r}"
     return text if len(text) <= 100 else f"{text[:99]}…"
 
@@ -166,12 +173,12 @@ def _grants(provider: Provider) -> Iterable[str]:
 
 
 async def _why(mongo: Mongo, row: Document, ring: KeyRing, providers: Mapping[str, Provider]) -> str | None:
-    """What is odd about the document; None: on a second look nothing is."""
+    """Return the defect of the document, or None if a second look finds none."""
     name, size = row["_id"], row["size"]
     if isinstance(size, int) and size > ROOMY:
-        return f"it has {size / (1 << 20):.1f} MiB, and with what a renewal adds MongoDB would not take it"
+        return f"it has {size / (1 << 20):.1f} MiB, so MongoDB would reject it with the fields that a renewal adds"
     if not isinstance(name, str):
-        return "its _id is not a text"
+        return "its _id is not a string"
     document = await mongo.tried(mongo.tokens.find_one({"_id": name}, CLAIMED_FIELDS))
     try:
         if document is not None:
@@ -181,7 +188,7 @@ async def _why(mongo: Mongo, row: Document, ring: KeyRing, providers: Mapping[st
     except (InvalidDocument, DecryptionError) as why:
         return str(why)
     except Exception as bug:  # noqa: BLE001  a claim would meet it too, whatever it is
-        return f"it can't be read ({type(bug).__name__})"
+        return f"can't read it ({type(bug).__name__})"
     return None
 
 
@@ -191,7 +198,7 @@ async def _found(mongo: Mongo, pipeline: list[Row]) -> list[Row]:
             return await (await mongo.tokens.aggregate(pipeline, allowDiskUse=True)).to_list()
     except PyMongoError as error:
         if error.timeout:
-            raise TooLong(f"it would take longer than {LIMIT.seconds} s to look through the store") from None
+            raise TooLong(f"scanning the store would take longer than {LIMIT.seconds} s") from None
         if isinstance(error, OperationFailure):
-            raise Refusal(f"MongoDB can't look through the store: {error.code}") from None
+            raise Refusal(f"MongoDB can't scan the store: {error.code}") from None
         raise mongo.lost(error) from None

@@ -1,6 +1,6 @@
-"""A look at the store before anybody relies on it: its indexes, its promises, and what this login may do.
+"""Checks of the store before it is used: its indexes, its guarantees, and the privileges of this login.
 
-Everything here raises StoreLost, and Refusal where MongoDB refuses the look itself.
+Everything here raises StoreLost, and Refusal if MongoDB refuses the check itself.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from uuid import uuid4
 from daemon.adapters.mongo.connection import DUE_INDEX, Collection, Mongo, Refusal
 
 DEFAULT_DATABASE = "refreshd"
-CHOOSE_DATABASE = 'Say which one in store.database, like database = "refreshd".'
+CHOOSE_DATABASE = 'Set store.database, for example database = "refreshd".'
 
 Privilege = Mapping[str, Mapping[str, object]]  # of a `resource`, its `actions`
 
@@ -18,7 +18,7 @@ _OF_AN_OWNER = frozenset(
     {"anyAction", "createRole", "createUser", "dropRole", "dropUser", "grantRole", "revokeRole"}
 )
 _READ_WRITE = ("find", "insert", "update")
-# What refreshd writes, beside what applications keep in `meta`: no other index may constrain it.
+# The fields that refreshd writes, besides the applications' `meta`: no other index may constrain them.
 _OWN_FIELDS = frozenset(
     {
         "provider",
@@ -51,14 +51,16 @@ _OWN_FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HarmfulIndex:
-    """An index of another program's on the tokens. `why` says what it does to them."""
+    """Another program's index on the tokens. `why` describes its effect on them."""
 
     name: str
     why: str
 
 
 async def due_index_is_right(mongo: Mongo) -> bool:
-    """Whether the sweep's index is as we make it, and in use; a daemon's start makes it."""
+    """Return whether the sweep's index has refreshd's definition and is in use. The daemon's start creates
+    it.
+    """
     wanted = DUE_INDEX.document
     found = (await mongo.tried(mongo.tokens.index_information())).get(str(wanted["name"]))
     if found is None:
@@ -68,7 +70,7 @@ async def due_index_is_right(mongo: Mongo) -> bool:
 
 
 async def harmful_indexes(mongo: Mongo) -> list[HarmfulIndex]:
-    """The indexes by which MongoDB would delete tokens, or refuse to store a renewed one."""
+    """Return the indexes by which MongoDB would delete tokens or refuse to store a renewed one."""
     found = await mongo.tried(mongo.tokens.index_information())
     harms = []
     for name, index in found.items():
@@ -84,14 +86,18 @@ async def harmful_indexes(mongo: Mongo) -> list[HarmfulIndex]:
 
 
 def _constrains(fields: Sequence[str]) -> bool:
-    """Whether uniqueness of `fields` can come between two tokens; the id, and what it is made of, are unique anyway."""
+    """Return whether uniqueness of `fields` can conflict between two tokens. The id and its parts are unique
+    anyway.
+    """
     own = {field.partition(".")[0] for field in fields} & _OWN_FIELDS
     return bool(own) and "_id" not in fields and not {"provider", "account"} <= own
 
 
 async def tokens_elsewhere(mongo: Mongo) -> str | None:
-    """A sentence, if the URI's path leads to an empty collection while the database "refreshd", which was used whatever
-    that path said, holds tokens.
+    """Return a sentence if the URI's path leads to an empty collection while the database "refreshd" holds
+    tokens, else None.
+
+    Earlier versions used that database whatever the path was.
     """
     chosen = mongo.tokens
     if chosen.database.name == DEFAULT_DATABASE or mongo.address.database != chosen.database.name:
@@ -108,14 +114,16 @@ async def tokens_elsewhere(mongo: Mongo) -> str | None:
 
 
 async def write_with_majority(mongo: Mongo) -> None:
-    """Write as a renewal is written, and take it away again."""
+    """Write a document as a renewal does, and delete it again."""
     scratch = {"_id": f"check {uuid4().hex}"}  # with a blank: no provider is called so
     await mongo.tried(mongo.providers.insert_one(dict(scratch)))
     await mongo.tried(mongo.providers.delete_one(scratch))
 
 
 async def missing_rights(mongo: Mongo) -> list[str]:
-    """What our login may not do, like "update on refreshd.tokens"; nothing where MongoDB has no logins at all."""
+    """Return the privileges that this login lacks, like "update on refreshd.tokens". Empty if MongoDB has no
+    logins.
+    """
     granted = await _privileges(mongo)
     if granted is None:
         return []
@@ -134,7 +142,9 @@ async def missing_rights(mongo: Mongo) -> list[str]:
 
 
 async def needless_rights(mongo: Mongo) -> list[str]:
-    """What our login may touch although refreshd never does, in words: the cluster, other databases, users and roles."""
+    """Describe the privileges of this login that refreshd never needs: on the cluster, other databases, users
+    and roles.
+    """
     own = mongo.tokens.database.name
     found = dict.fromkeys(_needless(privilege, own) for privilege in await _privileges(mongo) or ())
     return [one for one in found if one is not None]
@@ -155,7 +165,7 @@ def _needless(privilege: Privilege, own: str) -> str | None:
 
 
 async def _privileges(mongo: Mongo) -> Sequence[Privilege] | None:
-    """What the roles of this login allow; None: MongoDB asks for no login."""
+    """Return the privileges of this login's roles, or None if MongoDB requires no login."""
     command = {"connectionStatus": 1, "showPrivileges": True}
     told = await mongo.tried(mongo.tokens.database.command(command))
     info = told.get("authInfo", {})
@@ -164,7 +174,9 @@ async def _privileges(mongo: Mongo) -> Sequence[Privilege] | None:
 
 
 def _held_on(collection: Collection, granted: Sequence[Privilege]) -> Iterator[Sequence[str]]:
-    """The actions of each privilege that covers `collection`; empty names cover all (MongoDB: resource document)."""
+    """Return the actions of each privilege that covers `collection`. Empty names cover all (MongoDB: resource
+    document).
+    """
     for privilege in granted:
         resource, actions = privilege.get("resource", {}), privilege.get("actions", ())
         covers = resource.get("db") in ("", collection.database.name) and resource.get("collection") in (

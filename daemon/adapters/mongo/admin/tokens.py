@@ -1,8 +1,8 @@
-"""What people do to stored tokens: add, look, ask for a refresh, pause, resume, remove, reveal. All but looking
-is written to the audit collection, before it is done: what was attempted and failed is there too.
+"""Operators' work on stored tokens: add, list, request a refresh, pause, resume, remove, reveal.
 
-Every write is compared and swapped on what was read, so that a result of the daemon's is never undone unseen. A
-lease is the daemon's alone and never touched here.
+Everything but reading is written to the audit collection first, so that attempts that failed are recorded
+too. Every write compares and swaps against the content that was read, so that a result of the daemon is never
+undone unseen. Leases are the daemon's and never touched here.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -55,12 +55,12 @@ LAST_CHARACTER = "\U0010ffff"
 
 
 class NoSuchToken(LookupError):
-    """No token of this id is stored."""
+    """No token with this id is stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a token has come: by comparison with an earlier look, what a refresh has led to."""
+    """The progress of a token. Compared with an earlier one, it shows the result of a refresh."""
 
     state: str
     refreshed_at: object
@@ -69,7 +69,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which tokens are looked for. `failing`: their last attempt failed; `expired`: active, and past their expiry."""
+    """A selection of tokens. `failing`: their last attempt failed; `expired`: active and past their
+    expiry.
+    """
 
     provider: str | None = None
     account: str | None = None
@@ -79,7 +81,7 @@ class Wanted:
 
 
 class TokenAdmin:
-    """`audit` records each deed. Every method raises StoreLost when MongoDB is away."""
+    """`audit` records each operation. Every method raises StoreLost if MongoDB is down."""
 
     def __init__(self, mongo: Mongo, keyring: KeyRing, audit: Audit) -> None:
         self._mongo = mongo
@@ -96,13 +98,15 @@ class TokenAdmin:
         extra: Mapping[str, object] | None = None,
         meta: Mapping[str, str] | None = None,
     ) -> Added:
-        """Store `token`, or let it replace what is stored under its id. Raises Refused."""
+        """Store `token`, or let it replace the document with its id. Raises Refused."""
         return await self._consents.add(token, extra=extra, meta=meta)
 
     # ---------------------------------------------------------------- looking
 
     async def get(self, name: str) -> Document:
-        """What is stored under `name`, without its tokens; `has_refresh_token` tells of one. Raises NoSuchToken."""
+        """Return the document of `name` without its tokens; `has_refresh_token` says whether it has one.
+        Raises NoSuchToken.
+        """
         has = {"has_refresh_token": {"$eq": [{"$type": "$refresh_token"}, "string"]}}
         fields: Fields = {**dict.fromkeys(SHOWN_FIELDS, 1), **has}
         found = await self._mongo.guarded(self._mongo.tokens.find_one({"_id": name}, fields))
@@ -111,7 +115,9 @@ class TokenAdmin:
         return found
 
     async def list(self, wanted: Wanted, *, limit: int | None = None) -> AsyncIterator[Document]:
-        """The listed fields of the tokens that are `wanted`, by id, as they come; at most `limit` of them."""
+        """Return the listed fields of the tokens that are `wanted`, by id, as they arrive; at most `limit` of
+        them.
+        """
         query = self._query(wanted)
         rows = (
             self._mongo.tokens.find(query, dict.fromkeys(LISTED_FIELDS, 1)).sort("_id", 1).limit(limit or 0)
@@ -123,15 +129,15 @@ class TokenAdmin:
             raise self._mongo.lost(error) from None
 
     async def count(self) -> int:
-        """About how many tokens are stored in all."""
+        """Return the approximate number of all stored tokens."""
         return await self._mongo.guarded(self._mongo.tokens.estimated_document_count())
 
     async def matching(self, wanted: Wanted) -> int:
-        """How many tokens are `wanted`."""
+        """Return how many tokens are `wanted`."""
         return await self._mongo.guarded(self._mongo.tokens.count_documents(self._query(wanted)))
 
     async def beginning(self, start: str, *, limit: int) -> Sequence[str]:
-        """The first ids that begin with `start`."""
+        """Return the first ids that start with `start`."""
         query = {"_id": {"$gte": start, "$lt": start + LAST_CHARACTER}}
         found = self._mongo.tokens.find(query, {"_id": 1}).sort("_id", 1).limit(limit)
         return [str(row["_id"]) for row in await self._mongo.guarded(found.to_list())]
@@ -147,23 +153,23 @@ class TokenAdmin:
         return query
 
     async def stored(self, names: Sequence[str]) -> Sequence[str]:
-        """Those of `names` that are stored ids."""
+        """Return those of `names` that are stored ids."""
         found = self._mongo.tokens.find({"_id": {"$in": list(names)}}, {"_id": 1})
         return [str(row["_id"]) for row in await self._mongo.guarded(found.to_list())]
 
     async def has_tokens_of(self, provider: str) -> bool:
-        """Whether a token of this provider is stored."""
+        """Return whether a token of this provider is stored."""
         found = self._mongo.tokens.find_one({"provider": provider}, {"_id": 1})
         return await self._mongo.guarded(found) is not None
 
     async def reveal(self, name: str, field: str) -> str:
-        """The secret in `field`, once the audit of it is written.
+        """Return the secret in `field`, once the audit of it is written.
 
-        Raises NoSuchToken, Refused when there is none, DecryptionError.
+        Raises NoSuchToken, Refused if there is none, DecryptionError.
         """
         stored = await self._stored(name, field, "revision")
         if stored.get(field) is None:
-            raise Refused(f"{name} holds no {field.replace('_', ' ')}")
+            raise Refused(f"{name} contains no {field.replace('_', ' ')}")
         opened = self._keyring.open(stored[field], token_id=name, field=field)
         await self._audit.note("reveal", name, stored.get("revision"))
         return opened
@@ -171,8 +177,9 @@ class TokenAdmin:
     # ---------------------------------------------------------------- refreshing
 
     async def progress(self, target: str, *, withheld: bool = False) -> Mapping[str, Progress]:
-        """How far the token `target`, or each active token of the provider `target`, has come; `withheld`: only of those
-        that rest because a reply could not be read. Raises NoSuchToken.
+        """Return the progress of the token `target`, or of each active token of the provider `target`.
+
+        `withheld`: only of tokens that are withheld because a reply could not be parsed. Raises NoSuchToken.
         """
         found = await self._progress(_selection(target, withheld=withheld))
         if not found and ":" in target and not (withheld and await self._progress({"_id": target})):
@@ -180,12 +187,14 @@ class TokenAdmin:
         return found
 
     async def progress_of(self, names: Sequence[str]) -> Mapping[str, Progress]:
-        """The same for these ids; one that was removed is missing."""
+        """Return the progress of these ids. Removed ones are missing."""
         return await self._progress({"_id": {"$in": list(names)}})
 
     async def request_refresh(self, target: str, *, withheld: bool = False) -> int:
-        """Make a token, or every active token of a provider, due now, and change nothing else; `withheld`: only those that
-        rest because a reply could not be read. Returns how many there were.
+        """Make a token, or every active token of a provider, due now, and change nothing else. Returns their
+        number.
+
+        `withheld`: only tokens that are withheld because a reply could not be parsed.
         """
         await self._audit.note("refresh withheld" if withheld else "refresh", target)
         due_now = {"$set": {"due_at": self._mongo.clock.now()}}
@@ -204,11 +213,13 @@ class TokenAdmin:
     # ---------------------------------------------------------------- pausing, resuming, removing
 
     async def pause(self, name: str) -> bool:
-        """Whether it was not paused already. Raises NoSuchToken, and Refused for one that needs a consent."""
+        """Pause a token. Returns whether it was not paused before. Raises NoSuchToken, and Refused for one
+        that needs a consent.
+        """
 
         def paused(stored: Document) -> Fields | None:
             if stored.get("state") == State.NEEDS_REAUTH.value:
-                raise Refused(f"{name} rests already: it needs a new consent")
+                raise Refused(f"{name} is already inactive: it needs a new consent")
             if stored.get("state") == State.PAUSED.value:
                 return None
             return {"state": State.PAUSED.value, "due_at": None}
@@ -216,8 +227,9 @@ class TokenAdmin:
         return await self._change(name, "pause", paused)
 
     async def resume(self, name: str) -> bool:
-        """Make it active and due now, also one that rests after a verdict: the operator may know better. Whether it
-        was not active already. Raises NoSuchToken.
+        """Make a token active and due now, also after a rejection, since the operator may know more.
+
+        Returns whether it was not active before. Raises NoSuchToken.
         """
 
         def resumed(stored: Document) -> Fields | None:
@@ -228,9 +240,10 @@ class TokenAdmin:
         return await self._change(name, "resume", resumed)
 
     async def resume_rejected(self, provider: str, *, since: datetime) -> int:
-        """Make the tokens of `provider` active and due now that were rejected at or after `since`; how many they were.
+        """Make the tokens of `provider` active and due now that were rejected at or after `since`. Returns
+        their number.
 
-        One audit record for all of them.
+        All of them share one audit record.
         """
         rejected = {
             "provider": provider,
@@ -253,13 +266,15 @@ class TokenAdmin:
         return len(ids) - refused
 
     async def remove(self, name: str) -> None:
-        """Forget the token. Its grant lives on at the provider. Raises NoSuchToken."""
+        """Delete the token. Its grant remains valid at the provider. Raises NoSuchToken."""
         stored = await self._stored(name, "revision")
         await self._audit.note("remove", name, stored.get("revision"))
         await self._mongo.guarded(self._mongo.tokens.delete_one({"_id": name}))
 
     async def pause_provider(self, provider: str) -> bool:
-        """Whether the operator had not paused it already. A pause for another reason becomes the operator's."""
+        """Pause a provider. Returns whether the operator had not paused it before. A pause for another reason
+        becomes the operator's.
+        """
         found = await self._mongo.guarded(self._mongo.providers.find_one({"_id": provider}))
         if _rests(found) and pause_of(found).reason is Reason.OPERATOR:
             return False
@@ -276,7 +291,7 @@ class TokenAdmin:
         return True
 
     async def resume_provider(self, provider: str) -> bool:
-        """End its pause, whatever the reason. Whether there was one."""
+        """End a provider's pause, whatever its reason. Returns whether there was one."""
         found = await self._mongo.guarded(self._mongo.providers.find_one({"_id": provider}))
         if not _rests(found):
             return False
@@ -287,13 +302,13 @@ class TokenAdmin:
         return True
 
     async def paused_providers(self) -> Mapping[str, str]:
-        """Who rests, and why."""
+        """Return the paused providers and their reasons."""
         return {name: pause.reason.value for name, pause in (await resting(self._mongo)).items()}
 
     # ---------------------------------------------------------------- the parts
 
     async def _change(self, name: str, action: str, decide: Callable[[Document], Fields | None]) -> bool:
-        """Set what `decide` makes of the document as it is; None: nothing is to be done."""
+        """Set the fields that `decide` derives from the current document. None: no change is needed."""
         audit_id = ObjectId()
         for _ in range(SWAPS):
             stored = await self._stored(name, "state", "revision")
@@ -320,8 +335,10 @@ class TokenAdmin:
 
 
 def _selection(target: str, *, withheld: bool) -> Fields:
-    """The token of that id; or the provider's active ones that have a date: the others rest for a reason. `withheld`:
-    only those whose reason is a reply that could not be read.
+    """Return the condition for the token with that id, or for the provider's active tokens that have a date,
+    since the others are inactive for a reason.
+
+    `withheld`: only tokens that are inactive because a reply could not be parsed.
     """
     of_target: Fields = {"_id": target} if ":" in target else {"provider": target}
     if withheld:

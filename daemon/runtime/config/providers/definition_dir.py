@@ -1,7 +1,8 @@
-"""Definitions of the operator's own, one file each in `[definitions] dir`: over a shipped one of the same name, or
-beside those. What [providers.NAME] says is laid over either.
+"""The operator's own definitions, one file each in `[definitions] dir`. They change a shipped definition of
+the same name, or add one. Keys of [providers.NAME] are laid over either.
 
-The shipped ones change with refreshd alone; these are read anew with every configuration, and so at a reload.
+Shipped definitions change only with refreshd. These files are read again with every configuration, and so at
+a reload.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,14 +23,14 @@ Tables = Mapping[str, Mapping[str, Any]]  # a definition's name -> its keys, as 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """Every definition that a provider can be configured over. `broken`: the names of files that can't be used."""
+    """Every definition that a provider can be configured over. `broken`: the names of invalid files."""
 
     tables: Tables = field(default_factory=shipped_tables)
     broken: frozenset[str] = frozenset()
 
 
 def read_known(directory: Path | None, findings: Findings) -> Known:
-    """The shipped definitions, and those in `directory` over and beside them. Tells `findings` of each problem, by
+    """Return the shipped definitions together with those in `directory`. Adds each problem to `findings`, by
     its file and key.
     """
     tables, broken = dict(shipped_tables()), set()
@@ -37,7 +38,7 @@ def read_known(directory: Path | None, findings: Findings) -> Known:
         name = file.stem
         try:
             _check_name(file)
-            table = laid_over(tables.get(name, {}), read_toml(file, "Correct it, or take it away."))
+            table = laid_over(tables.get(name, {}), read_toml(file, "Correct the file, or remove it."))
             read_definition(name, table, file=str(file))
         except SettingsInvalid as invalid:
             findings.problems.extend(invalid.problems)
@@ -48,7 +49,9 @@ def read_known(directory: Path | None, findings: Findings) -> Known:
 
 
 def laid_over(known: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """`own` over `known`, table by table. A token URL of the operator's own needs only the variables it uses."""
+    """Lay `own` over `known`, table by table. An operator's own token URL needs only the variables that it
+    uses.
+    """
     known = dict(known)
     if "token_url" in own and "variables" in known:
         params = {**_table(known, "params"), **_table(own, "params")}
@@ -68,7 +71,7 @@ def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _files(directory: Path | None, findings: Findings) -> Iterator[Path]:
-    """The definition files: hidden ones are what editors leave while they work."""
+    """Yield the definition files. Hidden files are skipped, since editors leave them while they work."""
     if directory is None:
         return
     try:
@@ -79,7 +82,9 @@ def _files(directory: Path | None, findings: Findings) -> Iterator[Path]:
         return
     except OSError as error:
         why = f"{directory} can't be read: {error.strerror}"
-        findings.add(("definitions", "dir"), why, "Make that directory, or correct the path, owner or mode.")
+        findings.add(
+            ("definitions", "dir"), why, "Create that directory, or correct the path, owner or mode."
+        )
         return
     yield from (file for file in found if file.suffix == ".toml" and not file.name.startswith("."))
 
@@ -87,5 +92,5 @@ def _files(directory: Path | None, findings: Findings) -> Iterator[Path]:
 def _check_name(file: Path) -> None:
     if not PROVIDER_NAME.fullmatch(file.stem):
         do = "Rename it: a to z, 0 to 9, '_' and '-', a letter or digit first, and .toml."
-        problem = Problem(where=str(file), what="its name is not a provider's", do=do)
+        problem = Problem(where=str(file), what="its name is not a valid provider name", do=do)
         raise SettingsInvalid([problem])

@@ -1,6 +1,7 @@
-"""Definition files: what is known of a provider, read from TOML, and refused when it could lead a secret astray.
+"""Definition files: the facts about a provider, read from TOML. They are refused if they could send a secret
+to the wrong server.
 
-The same keys stand in a shipped file and in `[providers.NAME]`, so both are read here.
+A shipped file and `[providers.NAME]` use the same keys, so this module reads both.
 """
 
 import re
@@ -88,13 +89,13 @@ _OWN_HEADERS = frozenset(
 def header_value(value: object) -> str:
     if not text(value).isprintable() or not text(value).isascii():
         raise InvalidValue(
-            "holds characters that no header may hold", "Use visible ASCII characters and blanks."
+            "contains characters that are not allowed in a header", "Use visible ASCII characters and spaces."
         )
     return text(value)
 
 
 def sign_pattern(value: object) -> re.Pattern[str]:
-    """A sign's pattern. One that takes long on what a provider may say is refused."""
+    """Read the pattern of an error. A pattern that takes long on a provider's possible replies is refused."""
     found = pattern(value)
     check_cost(found.pattern, longest=LONGEST_TEXT)
     return found
@@ -123,18 +124,18 @@ class SignTable:
 
 
 def rate_of(value: object) -> Rate:
-    """The rate that a text like "10/10m" or "5/s" tells. Raises InvalidValue."""
+    """Parse a rate like "10/10m" or "5/s". Raises InvalidValue."""
     found = _RATE.fullmatch(value) if isinstance(value, str) else None
     if found is None or not int(found[1]):
-        raise InvalidValue("is not a rate", 'Write requests and time, like "10/10m" or "5/s".')
+        raise InvalidValue("is not a rate", 'Write a number of requests and a time, like "10/10m" or "5/s".')
     per = duration(found[2] if found[2][0].isdigit() else f"1{found[2]}")
     if not per:
-        raise InvalidValue("is not a rate", "The time must be more than nothing.")
+        raise InvalidValue("is not a rate", "The time must be greater than zero.")
     return Rate(count=int(found[1]), per=per)
 
 
 def paths(value: object) -> tuple[str, ...]:
-    """One dotted path, or several to be tried in turn."""
+    """Read one dotted path, or several to be tried in turn."""
     return tuple(map(text, value)) if isinstance(value, list) and value else (text(value),)
 
 
@@ -162,7 +163,7 @@ Signs = Annotated[tuple[SignTable, ...], ARRAY]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefinitionTable:
-    """The keys of a definition file; `domain.provider.Definition` says what each means."""
+    """The keys of a definition file; `domain.provider.Definition` explains each."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -203,7 +204,7 @@ class DefinitionTable:
 
 
 def definition(name: str, table: DefinitionTable) -> Definition:
-    """`table` in the domain's terms."""
+    """Convert `table` into the domain's Definition."""
     known: dict[str, Any] = {field.name: getattr(table, field.name) for field in fields(DefinitionTable)}
     known["title"] = table.title or name
     known["confirm_after"] = _confirmation(table)
@@ -224,8 +225,8 @@ def definition(name: str, table: DefinitionTable) -> Definition:
 
 
 def _confirmation(table: DefinitionTable) -> timedelta | None:
-    """How much later a rejection must be repeated. Where nobody has verified how a dead grant looks, it must be, unless
-    the definition says "0s".
+    """Return the time after which a rejection must be repeated. Unverified definitions require it, unless
+    they say "0s".
     """
     if table.confirm_after is not None:
         return table.confirm_after or None
@@ -234,7 +235,9 @@ def _confirmation(table: DefinitionTable) -> timedelta | None:
 
 
 def faults(table: DefinitionTable) -> Iterator[Fault]:
-    """What is wrong across keys: URLs that could lead astray, variables that fit nothing, signs that show nothing."""
+    """Yield problems across keys: unsafe URLs, variables without use, and error patterns that match
+    nothing.
+    """
     bases = {name for name, row in table.variables.items() if row.kind is VariableKind.BASE}
     yield from url_faults(("token_url",), table.token_url, table.domains, bases)
     if table.revoke_url is not None:
@@ -242,41 +245,51 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
     yield from _variable_faults(table)
     yield from _sign_faults(table)
     if not all(map(_DOMAIN.fullmatch, table.domains)):
-        do = 'Write each in small letters like "example.com", without a dot in front.'
-        yield ("domains",), "are not all domains", do
+        do = 'Write each in lower case like "example.com", without a leading dot.'
+        yield ("domains",), "contain an entry that is not a domain", do
     if table.method is Method.GET and (
         table.grant is Grant.REFRESH_TOKEN or table.body is not BodyFormat.QUERY
     ):
-        do = 'Use POST; GET is for body = "query" and a grant that has no refresh token.'
-        yield ("method",), "GET may be repeated on its way", do
+        do = 'Use POST. GET is only for body = "query" and a grant without a refresh token.'
+        yield ("method",), "is GET, which proxies and clients may repeat", do
     yield from _grant_faults(table)
     yield from _field_faults(table)
 
 
 def _grant_faults(table: DefinitionTable) -> Iterator[Fault]:
-    """A stored token is renewed by the definition's own grant, or by the client alone if `grants` allows that."""
+    """Check the grants. The definition's own grant renews a stored token, or the client alone if `grants`
+    allows it.
+    """
     own, client = table.grant, Grant.CLIENT_CREDENTIALS
     if table.grants and own not in table.grants:
-        yield ("grants",), "does not name this provider's own grant", f'Add "{own}", or set grant.'
+        yield ("grants",), "does not include this provider's own grant", f'Add "{own}", or set grant.'
     if table.grants - {own, client}:
-        yield ("grants",), "names grants that can't be mixed", f'Write ["{own}", "{client}"], or remove it.'
+        yield (
+            ("grants",),
+            "lists grants that can't be combined",
+            f'Write ["{own}", "{client}"], or remove it.',
+        )
 
 
 def _sign_faults(table: DefinitionTable) -> Iterator[Fault]:
     for meaning in ("rejected", "misconfigured", "unavailable"):
         for sign in getattr(table, meaning):
             if not sign.values and sign.pattern is None:
-                do = "Say what the text at its field is."
-                yield (meaning,), "a sign has neither values nor a pattern", do
+                do = "Add values, or a pattern for the text of its field."
+                yield (meaning,), "an entry has neither values nor a pattern", do
             if meaning != "unavailable" and (sign.wait or sign.doubt):
-                yield (meaning,), "a sign has a wait or a doubt", "Those are for what is unavailable."
+                yield (meaning,), "an entry has wait or doubt", "Use those under unavailable only."
             if meaning != "misconfigured" and sign.tenant:
-                yield (meaning,), "a sign has tenant", "That is for what is misconfigured."
+                yield (meaning,), "an entry has tenant", "Use it under misconfigured only."
 
 
 def _field_faults(table: DefinitionTable) -> Iterator[Fault]:
     for name in sorted(table.names.keys() - _NAMED):
-        yield ("names", name), "is no parameter of ours", f"Name one of: {', '.join(sorted(_NAMED))}."
+        yield (
+            ("names", name),
+            "is not a parameter that refreshd can rename",
+            f"Use one of: {', '.join(sorted(_NAMED))}.",
+        )
     ours = _OWN_PARAMS | {table.names.get(name, name) for name in _OWN_PARAMS}
     for name in sorted(ours.intersection(table.params)):
         yield ("params", name), "is sent by refreshd itself", "Remove it."
@@ -284,18 +297,26 @@ def _field_faults(table: DefinitionTable) -> Iterator[Fault]:
         if name.lower() in _OWN_HEADERS or not _HEADER.fullmatch(name):
             yield ("headers", name), "can't be set here", "Remove it."
     if any(map(looks_secret, table.keep)):
-        yield ("keep",), "names a secret, which would be stored in the clear", "Remove what sounds like one."
+        yield (
+            ("keep",),
+            "lists a secret field, which would be stored in plain text",
+            "Remove fields whose names suggest a secret.",
+        )
 
 
 def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:
     used = used_variables(table.token_url, table.revoke_url, *table.params.values())
     for name in sorted(used - table.variables.keys()):
-        yield ("variables", name), "is used in a URL, but not declared", "Add it with its pattern."
+        yield ("variables", name), "is used in a URL but not declared", "Add it with its pattern."
     for name, variable in table.variables.items():
         if name not in used:
-            yield ("variables", name), "is declared, but not used in a URL or a parameter", "Remove it."
+            yield ("variables", name), "is declared but not used in a URL or a parameter", "Remove it."
         if (variable.pattern is None) is (variable.kind is VariableKind.NAME):
-            yield ("variables", name, "pattern"), "is for a name, and a name needs it", "Add or remove it."
+            yield (
+                ("variables", name, "pattern"),
+                "belongs to kind = 'name', which requires it",
+                "Add or remove it.",
+            )
         shape = BASE if variable.kind is VariableKind.BASE else variable.pattern
         if variable.default and shape and not shape.fullmatch(variable.default):
             yield ("variables", name, "default"), "does not match the pattern", "Correct one of the two."
@@ -303,16 +324,18 @@ def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:
 
 @cache
 def shipped() -> Mapping[str, Definition]:
-    """The definitions that come with refreshd, by name. Read on first use.
+    """Return the shipped definitions by name. They are read on first use.
 
-    Raises SettingsInvalid with every problem when a file of ours is wrong: a test keeps that from happening.
+    Raises SettingsInvalid with every problem if a shipped file is invalid; a test prevents that.
     """
     found = {name: read_definition(name, table) for name, table in sorted(shipped_tables().items())}
     return MappingProxyType(found)
 
 
 def read_definition(name: str, table: Mapping[str, Any], *, file: str | None = None) -> Definition:
-    """The definition that a whole file's `table` makes. Raises SettingsInvalid, each problem named by `file`."""
+    """Return the definition in a whole file's `table`. Raises SettingsInvalid, each problem named by
+    `file`.
+    """
     findings = Findings(file or f"providers/{name}.toml")
     row = checked(DefinitionTable, table, (), findings)
     for place, what, do in faults(row) if row is not None and not findings.problems else ():

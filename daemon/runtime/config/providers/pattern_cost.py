@@ -1,8 +1,8 @@
-"""Refuses a pattern of the operator's that some text would make backtrack for seconds or for ever.
+"""Refuses an operator's pattern that some text would make backtrack for seconds or endlessly.
 
-A variable's pattern is matched against a value from a database, and a sign's against a provider's reply. Python's
-engine can't be interrupted, so one such match would stop the whole daemon. Most patterns are cheap by their form; the
-others are tried in a process of their own, once for each text of a pattern.
+A variable's pattern is matched against a value from a database, and an error's pattern against a provider's
+reply. Python's engine can't be interrupted, so one such match would stop the whole daemon. Most patterns are
+cheap by their form. The others are tried in a separate process, once for each text of a pattern.
 """
 
 import json
@@ -26,16 +26,18 @@ _WAIT = 60.0  # seconds; the trial limits its own CPU time, but the machine may 
 
 
 def check_cost(pattern: str, *, longest: int) -> None:
-    """Raises InvalidValue if `pattern` takes long on a text of at most `longest` characters."""
+    """Raise InvalidValue if `pattern` takes long on a text of at most `longest` characters."""
     if not is_cheap(pattern) and pattern not in _shipped() and not passes_trial(pattern, longest):
         raise InvalidValue(
-            "takes too long on some texts",
-            "Repeat no group that holds a repetition itself, like (a+)+, and no more than two things beside each other.",
+            "takes too long on some inputs",
+            "Don't repeat a group that contains a repetition, like (a+)+, and use at most two repetitions in sequence.",
         )
 
 
 def is_cheap(pattern: str) -> bool:
-    """Whether the form alone shows it: no repeated group, few repetitions, and few choices."""
+    """Return whether the form alone shows that a pattern is cheap: no repeated group, few repetitions, and
+    few choices.
+    """
     plain = _CLASS.sub("x", _ESCAPED.sub("x", pattern))
     repetitions, choices = len(_REPEATED.findall(plain)), plain.count("|")
     return not _REPEATED_GROUP.search(plain) and repetitions <= _FEW and choices <= _CHOICES
@@ -43,7 +45,7 @@ def is_cheap(pattern: str) -> bool:
 
 @cache
 def _shipped() -> frozenset[str]:
-    """The patterns of the shipped definitions, which a test has tried."""
+    """Return the patterns of the shipped definitions, which a test has tried."""
     tables = shipped_tables().values()
     variables = (row for table in tables for row in table.get("variables", {}).values())
     signs = (

@@ -1,10 +1,11 @@
-"""Tries a regular expression on texts that make a bad one backtrack without end. Run as a program, in a process of its
-own: nothing stops such a match but the end of its process.
+"""Try a regular expression on texts that make a bad one backtrack endlessly.
 
-    python pattern_trial.py < {"pattern": ..., "longest": 253}       exit code 0: no text was found that takes long
+It runs as a program in a separate process, because only the end of its process stops such a match.
 
-The part that backtracks may stand behind others that no made-up text matches, so each part of the pattern that is a
-pattern itself is tried alone. The texts repeat the characters and words that the pattern names.
+    python pattern_trial.py < {"pattern": ..., "longest": 253}       exit code 0: no slow text was found
+
+The part that backtracks may follow other parts that no made-up text matches. So each part of the pattern that is
+itself a pattern is tried alone. The texts repeat the characters and words of the pattern.
 """
 
 import json
@@ -23,7 +24,7 @@ _COMMON = ("a", "A", "0", "-", ".", "_", "a-", "a.", "a0", "aA", "a ", " ")
 
 
 def is_slow(pattern: str, longest: int) -> bool:
-    """Whether some text of at most `longest` characters takes long. May not return."""
+    """Return whether some text of at most `longest` characters takes long. May not return."""
     texts = list(_texts(pattern, longest))
     began = time.process_time()
     for part in _parts(pattern):
@@ -40,7 +41,7 @@ def is_slow(pattern: str, longest: int) -> bool:
 
 
 def _parts(pattern: str) -> Iterator[re.Pattern[str]]:
-    """The pattern, its groups with what repeats them, and whatever follows one of its characters."""
+    """Yield the pattern, its groups with their repetitions, and the rest after each of its characters."""
     found = dict.fromkeys([pattern, *_groups(pattern)])
     found |= dict.fromkeys(pattern[start:] for start in range(1, len(pattern)))
     for part in list(found)[:_PARTS]:

@@ -1,4 +1,4 @@
-"""`[providers.NAME]`: what is ours at a provider, and over a known definition whatever the operator knows better."""
+"""`[providers.NAME]`: the client at a provider, and changes to a known definition."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from daemon.runtime.config.providers.definition_dir import Known, Tables, laid_o
 from daemon.runtime.config.providers.definitions import DefinitionTable, definition, faults
 from daemon.runtime.config.secret_sources import SecretContext, SecretText, secret
 
-# Where nothing says what a provider is, its other keys are checked all the same.
+# Stand-ins for a provider without a definition, so that its other keys are still checked.
 _UNKNOWN = {"token_url": "https://unknown.invalid/", "client_auth": "post"}
 _URL_KEYS = (
     "token_url",
@@ -45,7 +45,8 @@ _HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*(:[1-9][0-9]{0,4})?")
 def allowed_host(value: object) -> str:
     if not _HOST.fullmatch(text(value)):
         raise InvalidValue(
-            "is not a host", 'Write it in small letters like "sso.example.com", with ":8443" if need be.'
+            "is not a host",
+            'Write it in lower case like "sso.example.com", with a port like ":8443" if needed.',
         )
     return text(value)
 
@@ -64,7 +65,7 @@ ClientKey = Annotated[SigningKey, Read(client_key)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderTable(DefinitionTable):
-    """A definition's keys and our own."""
+    """The keys of a definition and those of the client."""
 
     like: Text | None = None  # whose definition it is
     client_id: Text | None = None  # asked for below, so that its absence hides no other problem
@@ -77,8 +78,10 @@ class ProviderTable(DefinitionTable):
 
 
 def whole_tables(providers: object, known: Known) -> dict[str, object]:
-    """Each configured provider's table, laid over the known definition of its name, or of the one that it is like. Where
-    that is broken, what stands over it can't be judged, and is left out.
+    """Return each configured provider's table, laid over the known definition of its name or of the one that
+    it is like.
+
+    If that definition is broken, its provider can't be checked and is left out.
     """
     if not isinstance(providers, Mapping):
         return {}
@@ -90,7 +93,7 @@ def whole_tables(providers: object, known: Known) -> dict[str, object]:
 
 
 def _base(name: str, own: object) -> str:
-    """The name of the definition that a provider's own table is laid over."""
+    """Return the name of the definition that a provider's own table is laid over."""
     like = own.get("like") if isinstance(own, Mapping) else None
     return like if isinstance(like, str) else name
 
@@ -98,7 +101,9 @@ def _base(name: str, own: object) -> str:
 def read_providers(
     configured: object, known: Known, findings: Findings, surroundings: SecretContext, *, concurrency: int
 ) -> dict[str, Provider]:
-    """The providers in `configured`. Each has a guaranteed share of `concurrency`, all requests in flight."""
+    """Read the providers in `configured`. Each has a guaranteed share of `concurrency`, the limit of requests
+    in flight.
+    """
     if not isinstance(configured, Mapping):
         findings.add(("providers",), "must be a table", "Write sections like [providers.xero].")
         return {}
@@ -117,8 +122,10 @@ def read_providers(
 
 
 def even_share(own: Sequence[int | None], concurrency: int) -> int:
-    """What is guaranteed to each provider that has no `concurrency` of its own: together half of what the others leave,
-    so that the other half can be lent to those that have more to do. At least 1.
+    """Return the guaranteed share of each provider that has no `concurrency` of its own, at least 1.
+
+    Together they get half of what the others leave, so that the other half can be lent to providers with more
+    work.
     """
     count = own.count(None)
     rest = max(concurrency - sum(one for one in own if one is not None), 0)
@@ -126,19 +133,21 @@ def even_share(own: Sequence[int | None], concurrency: int) -> int:
 
 
 def most_in_flight(providers: Iterable[Provider], concurrency: int) -> int:
-    """How many requests there may be at once: connections, and room in the journal, are needed for so many."""
+    """Return the maximum of concurrent requests. Connections and space in the journal are needed for so
+    many.
+    """
     return max(concurrency, sum(provider.share for provider in providers))
 
 
 def overcommitted(providers: Iterable[Provider], concurrency: int) -> str | None:
-    """What is wrong where more requests are guaranteed than `refresh.concurrency` allows; None: nothing."""
+    """Return a warning if more requests are guaranteed than `refresh.concurrency` allows, else None."""
     shares = {provider.name: provider.share for provider in providers}
     if (total := sum(shares.values())) <= concurrency:
         return None
     largest = sorted(shares, key=lambda name: -shares[name])[:3]
     named = ", ".join(f"{name} {shares[name]}" for name in largest)
     return (
-        f"{len(shares)} providers have {total} requests guaranteed together ({named}{', ...' * (len(shares) > 3)}), "
+        f"{len(shares)} providers have guarantees for {total} requests in total ({named}{', ...' * (len(shares) > 3)}), "
         f"more than refresh.concurrency ({concurrency}): up to {total} can be in flight"
     )
 
@@ -184,8 +193,10 @@ def _row(
 
 
 def _check_like(name: str, configured: Mapping[str, object], known: Tables, findings: Findings) -> None:
-    """`like` names a definition. It names no other provider of the configuration: so there is neither chain nor cycle,
-    and nobody's client, proxy or host is taken over unseen.
+    """Check that `like` names a definition.
+
+    It can't name another provider of the configuration. So there is neither chain nor cycle, and no provider
+    silently takes over another one's client, proxy or host.
     """
     place = ("providers", name, "like")
     own = configured[name]
@@ -200,26 +211,28 @@ def _check_like(name: str, configured: Mapping[str, object], known: Tables, find
 
 
 def _unlike(like: str, configured: Mapping[str, object], known: Tables) -> tuple[str, str]:
-    """Why nothing can be like that, and what to write instead. `like` itself may be a secret in the wrong place."""
+    """Return why `like` is invalid and what to write instead. `like` itself may be a secret in the wrong
+    place.
+    """
     other = configured.get(like)
     if isinstance(other, Mapping) and (base := other.get("like")) in known:
-        return "names a provider that is like another itself", f'Write like = "{base}".'
+        return "is the name of a provider that itself uses like", f'Write like = "{base}".'
     if like in configured:
-        do = "Put its definition in a file of its own, NAME.toml in the directory of [definitions]."
-        return "names a provider that is defined in the configuration", do
+        do = "Put its definition in its own file, NAME.toml in the directory of [definitions]."
+        return "is the name of a provider that the configuration defines", do
     close = get_close_matches(like.lower(), known, n=3)
     do = f"Did you mean {' or '.join(close)}?" if close else "`refreshd providers` lists them."
-    return "names no known definition", do
+    return "is not the name of a known definition", do
 
 
 def _check_is_defined(name: str, table: Mapping[str, Any], known: Tables, findings: Findings) -> None:
-    """Whether a provider that no definition is known of says all that one must say."""
+    """Check that a provider without a known definition has all required keys."""
     place = ("providers", name)
     if "like" in table:
-        return  # that is what is wrong then
+        return  # `_check_like` reports that
     if "token_url" not in table:
         close = get_close_matches(name.lower(), known, n=1)
-        do = 'To define it here, add token_url and client_auth; for another client of a known one, like = "NAME".'
+        do = 'To define it here, add token_url and client_auth. To add another client of a known provider, write like = "NAME".'
         do = f"Did you mean {close[0]}? {do}" if close else do
         findings.add((*place, "token_url"), "is required: no definition of this name is shipped", do)
     elif "client_auth" not in table:
@@ -236,12 +249,16 @@ def _client_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
     if {row.grant, *row.grants} == {Grant.NONE}:
         return  # nothing is ever asked
     if row.client_id is None and row.client_auth is not ClientAuth.SECRET_AS_USER:
-        yield "client_id", "is required", "Add it: the provider gave it to your app."
+        yield "client_id", "is required", "Add it: the provider assigned it to your app."
     if not row.allowed_hosts and not row.domains and _begins_with_a_base(row):
         do = 'Add them, like allowed_hosts = ["sso.example.com"].'
-        yield "allowed_hosts", "are required, since each token says where its server is", do
+        yield "allowed_hosts", "are required because each token specifies its own server", do
     if row.client_auth is ClientAuth.BASIC_PLAIN and ":" in (row.client_id or ""):
-        yield "client_id", "holds a colon, which ends the name in plain Basic", 'Set client_auth = "basic".'
+        yield (
+            "client_id",
+            "contains a colon, which ends the user name in plain Basic",
+            'Set client_auth = "basic".',
+        )
     signs = row.client_auth is ClientAuth.PRIVATE_KEY_JWT
     if row.client_secret is not None and (signs or row.client_auth is ClientAuth.NONE):
         do = f"Remove it, or set client_auth to one of: {', '.join(_SECRETIVE)}."
@@ -250,7 +267,7 @@ def _client_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
         do = 'Add it, like client_secret = { env = "NAME" }; for a public client set client_auth = "none".'
         yield "client_secret", "is required", do
     if row.client_key is None and signs:
-        do = 'Add it, like client_key = { file = "PATH" }: the private key, in PEM form.'
+        do = 'Add it, like client_key = { file = "PATH" }, with the private key in PEM format.'
         yield "client_key", 'is required with client_auth = "private_key_jwt"', do
     for key, value in (("client_key", row.client_key), ("client_key_id", row.client_key_id)):
         if value is not None and not signs:

@@ -1,4 +1,4 @@
-"""The definitions that come with refreshd, as they stand in their files."""
+"""The shipped definitions as their files contain them."""
 
 import tomllib
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 @cache
 def shipped_tables() -> Mapping[str, Mapping[str, Any]]:
-    """Each definition's keys by its name."""
+    """Return each definition's keys by its name."""
     files = (file for file in resources.files("daemon.providers").iterdir() if file.name.endswith(".toml"))
     return MappingProxyType(
         {file.name.removesuffix(".toml"): tomllib.loads(file.read_text("utf-8")) for file in files}

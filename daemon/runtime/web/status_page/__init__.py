@@ -1,7 +1,8 @@
-"""The status page: what `/status` and `/readyz` say, for eyes. One HTML text: no script, nothing loaded, all escaped.
+"""The status page: `/status` and `/readyz` for people. One HTML text without scripts or external resources.
 
-`page` puts it together, `attention` says what needs somebody, `failures` what went wrong, `plots` draws, `parts` are its
-smallest pieces, `words` what it says about each state and failure, `style` how it looks.
+All values are escaped. `page` assembles it, `attention` lists items that need action, `hours` and `failures`
+are sections, `plots` draws, `parts` are the smallest pieces, `snapshot` reads the status, `texts` explains
+each state and failure, and `style` is the CSS.
 """
 
 from daemon.runtime.web.status_page.page import Readiness, render

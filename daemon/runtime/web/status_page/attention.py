@@ -1,4 +1,4 @@
-"""What needs somebody, gravest first: the first thing that the page says."""
+"""The first section of the page: items that need attention, gravest first."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from daemon.runtime.web.status_page.texts import CHECKS, COUNTED, OWNER, PAUSES,
 
 Readiness = Mapping[str, tuple[bool, str]]
 
-OVERDUE_NEWS = timedelta(minutes=1)  # what is due waits for the next sweep; this is longer
+OVERDUE_NEWS = timedelta(minutes=1)  # longer than a due token waits for the next sweep
 WEIGHTS = ("bad", "warn", "calm")  # gravest first
 _MARKS = {YOU: "You", OWNER: "Its owner", TIME: "Time"}
 _NEED = {
@@ -35,7 +35,7 @@ def things(facts: Facts, readiness: Readiness) -> list[Thing]:
 
 
 def needs(found: Sequence[Thing]) -> str:
-    """How many things need whom: "2 need you, 1 needs its owner". Empty: nothing needs anybody."""
+    """Count the items by who must act: "2 need you, 1 needs its owner". Empty if there are none."""
     by = Counter(thing.who for thing in found)
     return ", ".join(_many(by[who], one, more) for who, (one, more) in _NEED.items() if by[who])
 
@@ -68,7 +68,7 @@ def _providers(facts: Facts) -> Iterator[Thing]:
 
 
 def _of_provider(facts: Facts, name: str, about: Fields) -> Iterator[Thing]:
-    """At most one thing: what keeps its tokens from being refreshed, or else that some have expired nevertheless."""
+    """Yield at most one item: the reason that its tokens are not refreshed, else that some have expired."""
     provider, late = f"<strong>{text(name)}</strong>", expired(about)
     past = f"{_many(late, 'token of it is past its', 'tokens of it are past their')} expiry." if late else ""
     if paused := about.get("paused"):
@@ -80,11 +80,11 @@ def _of_provider(facts: Facts, name: str, about: Fields) -> Iterator[Thing]:
     elif not about.get("configured", True):
         yield Thing("warn", YOU, f"{provider} is not configured: its tokens are not refreshed. {past}")
     elif late:
-        yield Thing("bad", YOU, f"{provider}: {past} Its last failures say why.")
+        yield Thing("bad", YOU, f"{provider}: {past} Its last failures show the reason.")
 
 
 def probed(facts: Facts, about: Fields) -> str:
-    """When a paused provider is asked again, to see whether it works."""
+    """Say when a paused provider is probed next."""
     at = about.get("next_probe_at")
     return f"The next probe is due {moment(at, facts.now, form='{apart} ({clock})')}." if at else ""
 
@@ -98,12 +98,14 @@ def _owners(facts: Facts) -> Iterator[Thing]:
 
 def _waiting(facts: Facts) -> Iterator[Thing]:
     if facts.counted_late:
-        since = (
-            moment(facts.status.get("counted_at"), facts.now, form="{apart}") if facts.counted_at else "never"
-        )
-        said = f"The store was last counted {since}: what this page says about stored tokens is that old."
+        said = "The store has not been counted yet, so this page has no figures about stored tokens."
+        if facts.counted_at:
+            since = moment(facts.status.get("counted_at"), facts.now, form="{apart}")
+            said = (
+                f"The store was last counted {since}: this page's figures about stored tokens are from then."
+            )
         yield Thing(
-            "bad", YOU, f"{said} The log says why: <code>count.failed</code>, <code>internal.error</code>."
+            "bad", YOU, f"{said} See <code>count.failed</code> or <code>internal.error</code> in the log."
         )
     if facts.oldest_due_age >= OVERDUE_NEWS.total_seconds():
         age = span(timedelta(seconds=facts.oldest_due_age))
@@ -111,7 +113,7 @@ def _waiting(facts: Facts) -> Iterator[Thing]:
     if facts.journal:
         waiting = _many(facts.journal, "reply waits", "replies wait")
         yield Thing(
-            "warn", TIME, f"{waiting} in the journal until MongoDB confirms what became of it. None is lost."
+            "warn", TIME, f"{waiting} in the journal until MongoDB confirms the result. None is lost."
         )
 
 

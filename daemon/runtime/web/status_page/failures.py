@@ -1,4 +1,4 @@
-"""The last failures by what they mean, gravest first; under each, every provider and reason once, with a count."""
+"""The last failures by kind, gravest first. Each kind lists every provider and reason once, with a count."""
 
 from collections.abc import Sequence
 
@@ -21,10 +21,10 @@ def failures(facts: Facts) -> str:
     gravest = sorted(by_kind, key=lambda kind: WEIGHTS.index(_weight(kind)))
     kinds = "".join(_kind(facts, kind, by_kind[kind]) for kind in gravest)
     newest = (
-        f'<p class="who">The newest {number(len(facts.failures))} of the whole store, and how many of these are alike.'
-        " <code>refreshd list --failing</code> shows all tokens that failed last time.</p>"
+        f'<p class="who">The newest {number(len(facts.failures))} of the whole store, grouped by kind.'
+        " <code>refreshd list --failing</code> shows all tokens whose last refresh failed.</p>"
     )
-    return section("failures", "Last failures, and what to do", newest + kinds)
+    return section("failures", "Last failures and what to do", newest + kinds)
 
 
 def _weight(kind: str) -> str:

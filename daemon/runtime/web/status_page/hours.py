@@ -1,4 +1,4 @@
-"""The next hour and the last one, in plots: what falls due, what was renewed and what was not, and how much time was left."""
+"""The next hour and the last one, in plots: due tokens, renewals, failures, and the time that was left."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -21,8 +21,8 @@ def next_hour(facts: Facts) -> str:
 
 
 def last_hour(facts: Facts) -> str:
-    """What this process did: another replica has another page."""
-    own = '<p class="who">What this instance did since it started, at most an hour back. Others have pages of their own.</p>'
+    """Render the section about this process. Other replicas have their own pages."""
+    own = '<p class="who">What this instance did since its start, at most an hour ago. Other instances have their own pages.</p>'
     fine = [name for name in facts.outcomes if name in FINE]
     failing = [name for name in facts.outcomes if name not in FINE]
     plots = (
@@ -39,9 +39,10 @@ def last_hour(facts: Facts) -> str:
 def _due(facts: Facts) -> Plot:
     counts = list(facts.due_next_hour)
     most = counts.index(max(counts))
-    told = "Nothing falls due."
+    told = "No token falls due."
     if any(counts):
-        told = f"{number(sum(counts))} fall due; the most, {number(counts[most])}, {_prefetch(facts.counted_at, most)}."
+        total, peak = number(sum(counts)), number(counts[most])
+        told = f"{total} tokens fall due, with a peak of {peak} {_prefetch(facts.counted_at, most)}."
     return Plot(
         name="due",
         title="Tokens that fall due, by five minutes",
@@ -62,7 +63,7 @@ def _outcomes(facts: Facts, name: str, title: str, names: Iterable[str], *, kind
     told = "None."
     if any(minutes):
         most = minutes.index(max(minutes))
-        told = f"{number(sum(minutes))} in all; the most in a minute, {number(minutes[most])}, {_ago(most)}."
+        told = f"{number(sum(minutes))} in total, at most {number(minutes[most])} in a minute ({_ago(most)})."
     return Plot(
         name=name,
         title=title,
@@ -80,12 +81,12 @@ def _outcomes(facts: Facts, name: str, title: str, names: Iterable[str], *, kind
 
 def _lead(facts: Facts) -> Plot:
     known = [value for value in facts.shortest_lead if value is not None]
-    told = "Nothing was renewed."
+    told = "No token was renewed."
     if known:
         late = (
             "none was late" if not facts.late else f"{number(facts.late)} came after the old token's expiry"
         )
-        told = f"The shortest was {_time(min(known))}; {late}. Columns: the shortest of each minute; dashes: the mean."
+        told = f"The shortest was {_time(min(known))}; {late}. Columns show the shortest of each minute, dashes the mean."
 
     def shortest(five: Sequence[float | None]) -> str:
         return _time(min(values)) if (values := [v for v in five if v is not None]) else text(None)
@@ -114,7 +115,7 @@ def _totals(facts: Facts) -> str:
         about = OUTCOMES.get(name, UNKNOWN_OUTCOME)
         word = f"{mark(spaced(name), _WEIGHTS.get(about.who, 'bad'))}<small>{about.means}</small>"
         rows.append((word, text(about.who), number(count)))
-    return f"<h3>How they ended</h3>{table('How they ended', ('Outcome', 'Who must act', 'Tokens'), rows, numbers=1)}"
+    return f"<h3>Outcomes</h3>{table('Outcomes', ('Outcome', 'Who must act', 'Tokens'), rows, numbers=1)}"
 
 
 def _by_five(

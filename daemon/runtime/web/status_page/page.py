@@ -1,4 +1,4 @@
-"""The page as a whole, from what needs somebody down to the versions."""
+"""The whole page, from the items that need action down to the versions."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -23,13 +23,13 @@ from daemon.runtime.web.status_page.style import STYLE
 from daemon.runtime.web.status_page.texts import PAUSES, TIME
 
 PROSE = "{apart} ({clock})"
-RELOADED = timedelta(minutes=1)  # after which the browser asks again, without a script
+RELOADED = timedelta(minutes=1)  # the browser reloads the page after this time, without a script
 
 __all__ = ["Readiness", "render"]
 
 
 def render(status: Mapping[str, object], readiness: Readiness, *, draining: bool = False) -> str:
-    """The page for a status as `/status` has it, and the checks as `/readyz` has them."""
+    """Render the page for a status as `/status` returns it and checks as `/readyz` returns them."""
     facts = Facts(status)
     found = things(facts, readiness)
     ready = all(ok for ok, _ in readiness.values())
@@ -108,7 +108,7 @@ def _providers(facts: Facts) -> str:
         for name, about in sorted(facts.providers.items())
     ]
     rest = (
-        f'<p class="who">{number(facts.left_out)} more are stored, and not configured.</p>'
+        f'<p class="who">{number(facts.left_out)} more have stored tokens but are not configured.</p>'
         if facts.left_out
         else ""
     )
@@ -123,7 +123,7 @@ def _provider_state(facts: Facts, about: Fields) -> str:
     if not about.get("configured", True):
         return f"{mark('not configured', 'warn')} <small>Its tokens are not refreshed.</small>"
     if count(about, "failed_passes"):
-        return f"{mark('failing', 'bad')} <small>Its tokens may not be looked at: a bug. The log says which.</small>"
+        return f"{mark('failing', 'bad')} <small>Its tokens may not be refreshed, because of a bug. See <code>internal.error</code> in the log.</small>"
     return mark("late", "bad") if expired(about) else mark("working", "good")
 
 

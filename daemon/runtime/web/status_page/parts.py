@@ -6,13 +6,13 @@ from html import escape
 
 from daemon.domain.visible import visible
 
-_SIGNS = {"good": "✓", "bad": "✕", "warn": "!", "calm": "•"}  # so that no mark is told by its colour alone
+_SIGNS = {"good": "✓", "bad": "✕", "warn": "!", "calm": "•"}  # so that marks differ by more than their colour
 THIN_SPACE = "\u2009"
 _UNITS = (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("min", timedelta(minutes=1)))
 
 
 def text(value: object) -> str:
-    """`value`, escaped. What would not be seen, or would turn other text around, is shown by its code point."""
+    """Escape `value`. Characters that are invisible or change the text direction are shown by code point."""
     if value is None:
         return "–"  # noqa: RUF001  a dash is meant
     return escape(visible(str(value), keep=THIN_SPACE))
@@ -23,7 +23,7 @@ def spaced(name: object) -> str:
 
 
 def number(value: object) -> str:
-    """With thin spaces between thousands, which no language reads as a decimal point."""
+    """Format with thin spaces between thousands, which can't be mistaken for a decimal point."""
     return f"{value:,}".replace(",", THIN_SPACE) if isinstance(value, int) else text(value)
 
 
@@ -32,7 +32,7 @@ def mark(word: str, kind: str) -> str:
 
 
 def ids(tokens: Sequence[object], *, first: int = 0) -> str:
-    """The ids of tokens: some at first sight, the others on demand."""
+    """List token ids: the first ones visible, the others on demand."""
     shown = ", ".join(f"<code>{text(token)}</code>" for token in tokens[:first])
     if not (more := tokens[first:]):
         return shown
@@ -42,13 +42,15 @@ def ids(tokens: Sequence[object], *, first: int = 0) -> str:
 
 
 def section(name: str, title: str, content: str) -> str:
-    """A landmark, named by its heading."""
+    """Render a landmark that is named by its heading."""
     return f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2>{content}</section>'
 
 
 def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int = 0) -> str:
-    """Cells are HTML; the first of a row is its heading, the last `numbers` are numbers. On a narrow screen each row
-    becomes a block and each cell says its column; the roles keep it a table for who can't see it.
+    """Render a table. Cells are HTML: the first of a row is its heading, the last `numbers` are numbers.
+
+    On a narrow screen each row becomes a block and each cell shows its column. The roles keep it a table for
+    screen readers.
     """
     first = len(heads) - numbers
     kinds = ["n" if column >= first else "" for column in range(len(heads))]
@@ -72,7 +74,7 @@ def _row(heads: Sequence[str], kinds: Sequence[str], cells: Sequence[str]) -> st
 
 
 def instant(value: object) -> datetime | None:
-    """The time that a status names."""
+    """Parse a time in a status; None if it isn't one."""
     try:
         at = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
@@ -81,7 +83,7 @@ def instant(value: object) -> datetime | None:
 
 
 def moment(value: object, now: datetime | None, *, form: str = "{apart} <small>{clock}</small>") -> str:
-    """A time as its distance from now, with the time itself for who wants to search the log."""
+    """Render a time as its distance from now, together with the time itself, to search the log for."""
     at = instant(value)
     if at is None:
         return text(value)
@@ -96,7 +98,7 @@ def moment(value: object, now: datetime | None, *, form: str = "{apart} <small>{
 
 
 def span(length: timedelta) -> str:
-    """In its two largest units: "3 d 2 h", "4 min 10 s", "12 s"."""
+    """Format in the two largest units: "3 d 2 h", "4 min 10 s", "12 s"."""
     sign, left = ("-", -length) if length < timedelta(0) else ("", length)
     for place, (unit, size) in enumerate(_UNITS):
         if left >= size:

@@ -1,6 +1,7 @@
-"""The plots: columns as inline SVG without a word in it, so that it may be stretched; what is said stands around it.
+"""The plots: columns as inline SVG. The SVG contains no text, so that it can be stretched; the labels are
+around it.
 
-Each has a title and a description for who can't see it, and its numbers as a table for who wants them.
+Each has a title and a description for screen readers, and its numbers as a table.
 """
 
 from bisect import bisect_left
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from daemon.runtime.web.status_page.parts import table, text
 
 WIDE, HIGH = 10, 100  # of one column, in units of the drawing
-LEAST = 3  # what is not nothing is seen
+LEAST = 3  # the height of a small value, so that it is visible
 NEXT_HOUR = ("now", "15 min", "30 min", "45 min", "60 min")
 LAST_HOUR = ("60 min ago", "45", "30", "15", "now")
 COUNTS = [
@@ -37,8 +38,10 @@ Value = float | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plot:
-    """`values` are the columns (negative ones hang below the line), `ticks` single values above them. `told` is one
-    sentence that says the whole; `say` words a value, `scale` where a drawing may end; `rows` are the cells of the table, under `heads`.
+    """`values` are the columns (negative ones hang below the line), `ticks` single values above them.
+
+    `told` is a one-sentence summary. `say` formats a value. `scale` lists the possible maxima of the axis.
+    `rows` are the cells of the table under `heads`.
     """
 
     name: str
@@ -58,7 +61,7 @@ class Plot:
 def draw(plot: Plot) -> str:
     known = [value for value in (*plot.values, *plot.ticks) if value is not None]
     top, low = _top(plot.scale, max(known, default=0)), min(0, *known, 0)
-    low = max(low, -top / 2)  # what is below the line may take a third of the drawing
+    low = max(low, -top / 2)  # columns below the line take at most a third of the drawing
     scale = HIGH / (top - low)
     zero = top * scale
     columns = "".join(
@@ -98,6 +101,8 @@ def _column(number: int, value: float, zero: float, scale: float, said: str) -> 
 
 
 def _top(scale: Sequence[float], value: float) -> float:
-    """Where the drawing ends: one of few, so that it can be read and does not jump with each renewal."""
+    """Choose the maximum of the axis from a few values, so that it is readable and does not jump at each
+    renewal.
+    """
     place = bisect_left(scale, value)
     return scale[place] if place < len(scale) else value

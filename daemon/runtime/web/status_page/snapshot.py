@@ -1,4 +1,4 @@
-"""A status, as `/status` tells it, read with care: any part may be missing while the daemon starts or the store is away."""
+"""A status as `/status` returns it. Any part may be missing while the daemon starts or MongoDB is down."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -32,7 +32,7 @@ class Facts:
         self.late = cast(int, hour.get("late") or 0)
 
     def by_state(self) -> dict[str, int]:
-        """Tokens by state over all providers; the known states come first, and always."""
+        """Count tokens by state over all providers. The known states are always present and come first."""
         total = dict.fromkeys(STATES, 0)
         for about in self.providers.values():
             for state, count in states(about).items():
@@ -52,5 +52,5 @@ def expired(provider: Fields) -> int:
 
 
 def count(provider: Fields, name: str) -> int:
-    """How many of its tokens are `name`: expired, stuck, ending, held or set_aside."""
+    """Return how many of its tokens are `name`: expired, stuck, ending, held or set_aside."""
     return cast(int, provider.get(name) or 0)

@@ -1,4 +1,6 @@
-"""How the page looks: one style element, allowed by its hash. Every text has a contrast of 4.5 or more (WCAG AA)."""
+"""The page's CSS: one style element, allowed by its hash. Every text has a contrast of 4.5 or more (WCAG
+AA).
+"""
 
 from base64 import b64encode
 from hashlib import sha256

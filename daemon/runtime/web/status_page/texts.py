@@ -1,4 +1,7 @@
-"""What the page says about each failure, pause and check: what it means, who must act, and what to do. HTML, ours alone."""
+"""The page's texts about each failure, pause and check: its meaning, who must act and what to do.
+
+They are HTML, and contain no text from outside.
+"""
 
 from typing import NamedTuple
 
@@ -8,7 +11,7 @@ STATES = ("active", "needs_reauth", "paused")
 
 
 class Kind(NamedTuple):
-    """Of an outcome: what happened, who must act, and what to do."""
+    """The text about an outcome: what happened, who must act and what to do."""
 
     means: str
     who: str
@@ -16,7 +19,7 @@ class Kind(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """Of tokens that are counted by provider: how grave that is, who must act, what is said of one and of more, and
+    """The text about tokens that are counted by provider: the weight, who must act, singular, plural and
     what to do.
     """
 
@@ -29,19 +32,19 @@ class Counted(NamedTuple):
 
 OUTCOMES = {
     "renewed": Kind("New tokens are stored.", NOBODY, ""),
-    "superseded": Kind("A newer consent was stored meanwhile, and stays.", NOBODY, ""),
+    "superseded": Kind("A newer consent was stored during the refresh and is kept.", NOBODY, ""),
     "unavailable": Kind(
-        "The provider did not answer, was too busy, or said something unknown.",
+        "The provider did not answer, was too busy, or sent an unknown error.",
         TIME,
-        "Nothing to do: it is tried again by itself. If it lasts, look at the provider's own status page.",
+        "Nothing to do: refreshd retries automatically. If it persists, check the provider's status page.",
     ),
     "in_doubt": Kind(
-        "Whether the provider processed the request is unknown: its reply is missing, or says nothing about that.",
+        "It is unknown whether the provider processed the request: the reply is missing or inconclusive.",
         TIME,
-        "Nothing to do: the same refresh token is presented once more.",
+        "Nothing to do: refreshd presents the same refresh token once more.",
     ),
     "rejected": Kind(
-        "The provider does not take this refresh token any more.",
+        "The provider no longer accepts this refresh token.",
         OWNER,
         "Its owner must consent again; then store the new tokens with <code>refreshd add</code>.",
     ),
@@ -51,20 +54,20 @@ OUTCOMES = {
         "Check this provider's client id, client secret, scope and URL in the configuration.",
     ),
     "unparsed": Kind(
-        "A reply came that this provider's definition can't read. It is kept.",
+        "The provider's reply can't be parsed with its definition. It is kept in the journal.",
         YOU,
-        "Look at it with <code>refreshd journal list</code>; the definition may need a correction.",
+        "Inspect it with <code>refreshd journal list</code>; the definition may need a correction.",
     ),
     "unreadable": Kind(
-        "The stored document can't be opened or is ill-typed. It was left as it is.",
+        "The stored document can't be opened or has wrong types. It was not changed.",
         YOU,
-        "Check that the key it was sealed with is on the key ring, and who else writes to the collection.",
+        "Check that the key it was sealed with is on the key ring, and which other programs write to the collection.",
     ),
     "unconfigured": Kind(
         "The token's provider is not configured.", YOU, "Configure this provider, or remove the token."
     ),
     "stuck": Kind(
-        "The token is past its expiry and has been refused for hours. It is asked for ever more rarely.",
+        "The token has expired, and the provider has refused to renew it for hours. It is retried less and less often.",
         YOU,
         "Find out why the provider refuses this account. A new consent brings the token back.",
     ),
@@ -74,19 +77,19 @@ OUTCOMES = {
         "Ask the provider for tokens that are not sender-constrained, or remove the token.",
     ),
 }
-UNKNOWN_OUTCOME = Kind("This page does not know this outcome.", YOU, "Look into the log.")
+UNKNOWN_OUTCOME = Kind("This page has no description of this outcome.", YOU, "Check the log.")
 
 PAUSES = {
     "wrong_client": (YOU, "The provider refuses our client. Check its client id and client secret."),
     "misconfigured": (YOU, "Several tokens failed alike. Check this provider's configuration."),
-    "outage": (TIME, "The provider does not answer. It is probed now and then."),
+    "outage": (TIME, "The provider does not answer. refreshd probes it regularly."),
     "unparsed": (
         TIME,
-        "The provider sends pages in the place of answers. It is probed now and then. If it lasts, check its token URL.",
+        "The provider sends pages instead of token responses. refreshd probes it regularly. If it persists, check its token URL.",
     ),
     "rejections": (
         YOU,
-        "The provider rejects many tokens that were well before. None is given up for it. Ask the provider what happened.",
+        "The provider rejects many healthy tokens. refreshd gives up none of them. Ask the provider what happened.",
     ),
     "operator": (YOU, "Paused by an operator; <code>refreshd resume</code> ends it."),
 }
@@ -97,21 +100,21 @@ COUNTED = {
         YOU,
         "token is stuck",
         "tokens are stuck",
-        "Past their expiry and refused for hours, they are asked for ever more rarely. The last failures say why.",
+        "They have expired, and the provider has refused to renew them for hours. They are retried less and less often. The last failures show the reason.",
     ),
     "set_aside": Counted(
         "warn",
         YOU,
         "document can't be used",
         "documents can't be used",
-        "They are not refreshed. <code>token.unreadable</code> in the log names them.",
+        "They are not refreshed. <code>token.unreadable</code> in the log lists them.",
     ),
     "held": Counted(
         "warn",
         TIME,
-        "token waits for an instance that is gone",
-        "tokens wait for an instance that is gone",
-        "Start that instance again on its own disk, or wait until its claims run out.",
+        "token waits for a lost instance",
+        "tokens wait for a lost instance",
+        "Start that instance again on its own disk, or wait until its claims expire.",
     ),
     "ending": Counted(
         "calm",
@@ -123,11 +126,11 @@ COUNTED = {
 }
 
 CHECKS = {
-    "store": "No token is refreshed until MongoDB is back. Check that it runs and that its URI and login are right.",
-    "journal": "No provider is asked while a reply could not be kept. Check space and rights of the state directory.",
+    "store": "No token is refreshed until MongoDB is back. Check that it is running and that its URI and credentials are right.",
+    "journal": "Refreshing is suspended until replies can be kept. Check free space and permissions of the state directory.",
     "keys": "Stored tokens can't be opened. Check the key ring in the configuration.",
-    "sweep": "What is due is not being looked for. The log says why; MongoDB away is the usual reason.",
+    "sweep": "Due tokens are not being claimed. The log shows the reason, usually an outage of MongoDB.",
     "clock": "Check time synchronisation on this machine and on MongoDB's.",
-    "lanes": "None of these providers' tokens may be refreshed. It is a bug, or a document that refreshd can't cope with:"
-    " <code>internal.error</code> in the log says which.",
+    "lanes": "Tokens of these providers may not be refreshed, because of a bug or a document that refreshd can't process:"
+    " see <code>internal.error</code> in the log.",
 }

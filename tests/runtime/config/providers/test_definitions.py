@@ -76,8 +76,8 @@ def test_a_rejection_must_be_repeated_where_nobody_has_verified_how_one_looks(mo
         ("['refresh_token', 'client_credentials']", None),
         ("['refresh_token']", None),
         ("['client_credentials']", "own grant"),
-        ("['refresh_token', 'exchange']", "can't be mixed"),
-        ("['password']", "none of the possible words"),
+        ("['refresh_token', 'exchange']", "can't be combined"),
+        ("['password']", "not one of the possible values"),
         ("'client_credentials'", "must be a list"),
     ],
 )
@@ -340,15 +340,15 @@ REFUSALS: dict[str, tuple[str, str, str]] = {
     "an unknown auth": (PLAIN.replace("post", "digest"), "client_auth", "secret_as_user"),
     "an unknown body": (PLAIN + "body = 'xml'", "body", "query"),
     "an unknown place in a reply": (PLAIN + "reply.acess_token = 'x'", "reply.acess_token", "unknown"),
-    "a place that is none": (PLAIN + "reply.access_token = []", "reply.access_token", "text"),
-    "an empty place": (PLAIN + "reply.access_token = ['']", "reply.access_token", "text"),
+    "a place that is none": (PLAIN + "reply.access_token = []", "reply.access_token", "string"),
+    "an empty place": (PLAIN + "reply.access_token = ['']", "reply.access_token", "string"),
     "a wait for the dead": (
         PLAIN + "rejected = [{ field = 'e', values = ['x'], wait = '5m' }]", "rejected", "unavailable",
     ),
     "a doubt about the client": (
         PLAIN + "misconfigured = [{ field = 'e', values = ['x'], doubt = true }]", "misconfigured", "unavailable",
     ),
-    "a refresh token by GET": (PLAIN + "method = 'GET'\nbody = 'query'", "method", "repeated"),
+    "a refresh token by GET": (PLAIN + "method = 'GET'\nbody = 'query'", "method", "repeat"),
     "a body by GET": (PLAIN + "method = 'GET'\ngrant = 'exchange'", "method", "query"),
     "a name for nothing of ours": (PLAIN + "names.scope = 'scopes'", "names.scope", "client_id"),
     "a parameter that replaces what is presented": (
@@ -358,18 +358,18 @@ REFUSALS: dict[str, tuple[str, str, str]] = {
         PLAIN + "params.client_assertion = 'x'", "params.client_assertion", "itself",
     ),
     "an undeclared variable in a parameter": (PLAIN + "params.a = '${b}'", "variables.b", "not declared"),
-    "a secret to keep": (PLAIN + "keep = ['team.id', 'authed_user.access_token']", "keep", "in the clear"),
+    "a secret to keep": (PLAIN + "keep = ['team.id', 'authed_user.access_token']", "keep", "in plain text"),
     "a base that goes on with a host": (
-        BASE.replace("/token", ".example.com/token"), "token_url", "go on with",
+        BASE.replace("/token", ".example.com/token"), "token_url", "continue with",
     ),
-    "a base that goes on with a port": (BASE.replace("/token", ":8443/token"), "token_url", "go on with"),
-    "a base that goes on with a user": (BASE.replace("/token", "@evil.com/token"), "token_url", "go on with"),
+    "a base that goes on with a port": (BASE.replace("/token", ":8443/token"), "token_url", "continue with"),
+    "a base that goes on with a user": (BASE.replace("/token", "@evil.com/token"), "token_url", "continue with"),
     "a base as a path": (BASE.replace("${base}", "https://example.com/${base}"), "token_url", "Begin"),
     "a base as a host": (BASE.replace("${base}", "https://${base}"), "token_url", "Begin"),
     "a base twice": (BASE.replace("/token", "/${base}"), "token_url", "Begin"),
     "a base with a pattern": (BASE.replace('"base" }', '"base", pattern = "a" }'), "variables.base.pattern", "name"),
     "a name without a pattern": (
-        PLAIN.replace("/token", "/${a}") + "variables.a.default = 'b'", "variables.a.pattern", "needs it",
+        PLAIN.replace("/token", "/${a}") + "variables.a.default = 'b'", "variables.a.pattern", "requires it",
     ),
     "a base's default that is none": (
         BASE.replace('"base" }', '"base", default = "accounts.example.com" }'), "variables.base.default", "match",
@@ -396,9 +396,9 @@ REFUSALS: dict[str, tuple[str, str, str]] = {
         "token_url", "https://",
     ),
     "a port beside a variable host": (
-        HOST.replace(".com", ".com:8443") + "domains = ['example.com']\nvariables.shop.pattern = 'a'", "token_url", "no port",
+        HOST.replace(".com", ".com:8443") + "domains = ['example.com']\nvariables.shop.pattern = 'a'", "token_url", "without a port",
     ),
-    "a domain that is a whole country": (HOST + "domains = ['com']\nvariables.shop.pattern = 'a'", "domains", "not all domains"),
+    "a domain that is a whole country": (HOST + "domains = ['com']\nvariables.shop.pattern = 'a'", "domains", "not a domain"),
     "a variable in the query": (
         PLAIN.replace("/token", "/token?x=${a}") + "variables.a.pattern = 'a'", "token_url", "query",
     ),

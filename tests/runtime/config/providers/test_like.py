@@ -83,7 +83,7 @@ def test_what_it_is_like_must_be_a_known_definition(file: Path):
     """The sentence names those that come close; and nothing else is called missing."""
     for name, do in (("zohoo", "Did you mean zoho or zoom?"), ("qqq", "`refreshd providers` lists them.")):
         said = refused(file, EU.replace('"zoho"', f'"{name}"'))
-        assert said == {"providers.zoho-eu.like": f"names no known definition. {do}"}
+        assert said == {"providers.zoho-eu.like": f"is not the name of a known definition. {do}"}
     assert set(refused(file, EU.replace('"zoho"', '["zoho"]'))) == {"providers.zoho-eu.like"}
 
 
@@ -91,7 +91,7 @@ def test_there_is_neither_chain_nor_cycle(file: Path):
     """Each is like a definition, never like a section that is like another."""
     chain = EU + '[providers.zoho-in]\nlike = "zoho-eu"\nclient_id = "in"\nclient_secret = "x"\n'
     assert refused(file, chain) == {
-        "providers.zoho-in.like": 'names a provider that is like another itself. Write like = "zoho".'
+        "providers.zoho-in.like": 'is the name of a provider that itself uses like. Write like = "zoho".'
     }
     cycle = '[providers.a]\nlike = "b"\nclient_id = "a"\n[providers.b]\nlike = "a"\nclient_id = "b"\n'
     assert set(refused(file, cycle)) == {"providers.a.like", "providers.b.like"}
@@ -105,7 +105,7 @@ def test_a_provider_that_is_defined_in_the_configuration_can_not_be_taken(file: 
         f'[providers.sso]\n{OWN}client_id = "a"\n[providers.branch]\nlike = "sso"\nclient_id = "b"\n',
     )
     assert set(said) == {"providers.branch.like"}
-    assert "a file of its own" in said["providers.branch.like"]
+    assert "its own file" in said["providers.branch.like"]
 
 
 def test_a_known_name_is_like_nothing_else(file: Path):

@@ -98,7 +98,7 @@ def test_a_client_can_prove_itself_by_a_key(folder):
         (
             'client_auth = "private_key_jwt"\nclient_key = { file = "text.pem" }',
             "client_key",
-            "no private key",
+            "not a private key",
         ),
         (
             'client_auth = "private_key_jwt"\nclient_key = { file = "good.pem" }\nclient_secret = "s3cret"',
@@ -246,8 +246,8 @@ def configured(own: list[int | None]) -> str:
         ([None, None], 256, None),
         ([128, 128], 256, None),
         ([1], 256, None),
-        ([200, 100], 300, "2 providers have 300 requests guaranteed together (p0 200, p1 100), "),
-        ([16, 256, 1, None], 274, "4 providers have 274 requests guaranteed together (p1 256, p0 16, p2 1, ...), "),
+        ([200, 100], 300, "2 providers have guarantees for 300 requests in total (p0 200, p1 100), "),
+        ([16, 256, 1, None], 274, "4 providers have guarantees for 274 requests in total (p1 256, p0 16, p2 1, ...), "),
     ],
 )  # fmt: skip
 def test_shares_may_add_up_to_more_than_all_of_the_concurrency(folder, own, most, named):
