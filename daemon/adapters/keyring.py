@@ -98,11 +98,11 @@ class KeyRing:
     def field_key(self, field: str, key_id: str | None = None) -> bytes:
         """Return the key of one field, for readers. Raises KeyError for a key id that is not on the ring."""
         key_id = key_id or self._active
-        known = self._field_keys.get((key_id, field))
-        if known is None:
-            known = _derived(self._keys[key_id], f"refreshd/v1/{field}")
-            self._field_keys[key_id, field] = known
-        return known
+        derived = self._field_keys.get((key_id, field))
+        if derived is None:
+            derived = _derived(self._keys[key_id], f"refreshd/v1/{field}")
+            self._field_keys[key_id, field] = derived
+        return derived
 
     def writer_public_key(self, field: str, key_id: str) -> bytes:
         """Return the X25519 public key of one field, for writers: 32 bytes. Only its private half opens the
@@ -137,13 +137,13 @@ class KeyRing:
         """Compute HMAC-SHA256. Work that does not depend on the message is cached: for a fingerprint the key
         itself, else the first half of an HKDF of the field key (RFC 5869).
         """
-        known = self._hmacs.get((key_id, field))
-        if known is None:
+        derived = self._hmacs.get((key_id, field))
+        if derived is None:
             key = self.field_key(field, key_id)
             if field != FINGERPRINT:
                 key = hmac.digest(bytes(KEY_BYTES), key, "sha256")
-            known = self._hmacs[key_id, field] = HMAC(key, hashes.SHA256())
-        made = known.copy()
+            derived = self._hmacs[key_id, field] = HMAC(key, hashes.SHA256())
+        made = derived.copy()
         made.update(message)
         return made.finalize()
 

@@ -251,14 +251,18 @@ def discard_entries(
 
 
 def _chosen(
-    known: Sequence[Listed], keys: Collection[int], *, provider: str | None, state: str | None
+    entries_found: Sequence[Listed], keys: Collection[int], *, provider: str | None, state: str | None
 ) -> Sequence[Listed]:
     """Raises Failed for a key that is not there."""
-    if missing := sorted(set(keys) - {entry.key for entry in known}):
+    if missing := sorted(set(keys) - {entry.key for entry in entries_found}):
         raise _unknown(missing[0])
     if keys:
-        return [entry for entry in known if entry.key in keys]
-    return [entry for entry in known if provider in (None, entry.provider) and state in (None, entry.state)]
+        return [entry for entry in entries_found if entry.key in keys]
+    return [
+        entry
+        for entry in entries_found
+        if provider in (None, entry.provider) and state in (None, entry.state)
+    ]
 
 
 def _unknown(entry: int) -> Failed:

@@ -109,8 +109,8 @@ def check_keys(
     confirm = confirmation(yes=yes) if renew else None
     settings = read_settings(options)
     if renew is not None and renew not in settings.keys.ring:
-        known = ", ".join(settings.keys.ring)
-        raise Failed(f"keys.ring: it has no key {renew!r}. Use one of: {known}", Exit.USAGE)
+        ring_ids = ", ".join(settings.keys.ring)
+        raise Failed(f"keys.ring: it has no key {renew!r}. Use one of: {ring_ids}", Exit.USAGE)
     if renew is None:
         return asyncio.run(_show(settings, Output(as_json=options.json)))
     return asyncio.run(_renew(settings, options, renew, confirm))

@@ -148,85 +148,85 @@ def _like(name: str, configured: Mapping[str, Provider]) -> str | None:
     return configured[name].like if name in configured else None
 
 
-def _explain(output: Output, known: Definition, configured: Mapping[str, Provider]) -> None:
+def _explain(output: Output, definition: Definition, configured: Mapping[str, Provider]) -> None:
     if output.as_json:
-        output.record(_record(known, configured))
+        output.record(_record(definition, configured))
         return
     rows = [
-        ("Provider", f"{known.title} ({known.name})"),
-        ("Configured", "yes" if known.name in configured else "no"),
-        ("Confidence", _sureness(known)),
-        ("Based on", _like(known.name, configured) or ""),
-        ("Source", known.docs + (f" ({known.as_of})" if known.as_of else "")),
-        *_request_rows(known),
-        *_life_rows(known),
-        *_meaning_rows(known),
-        *(("Note", note) for note in known.notes),
+        ("Provider", f"{definition.title} ({definition.name})"),
+        ("Configured", "yes" if definition.name in configured else "no"),
+        ("Confidence", _sureness(definition)),
+        ("Based on", _like(definition.name, configured) or ""),
+        ("Source", definition.docs + (f" ({definition.as_of})" if definition.as_of else "")),
+        *_request_rows(definition),
+        *_life_rows(definition),
+        *_meaning_rows(definition),
+        *(("Note", note) for note in definition.notes),
     ]
     output.pairs((title, value) for title, value in rows if value)
-    if known.name not in configured:
-        output.note("", "To configure it:", "", *to_configure(known).splitlines())
+    if definition.name not in configured:
+        output.note("", "To configure it:", "", *to_configure(definition).splitlines())
 
 
-def _sureness(known: Definition) -> str:
-    if known.verified:
+def _sureness(definition: Definition) -> str:
+    if definition.verified:
         return "verified: its token URL, client authentication and rejected grants are documented or taken from code"
     return "experimental: some of the facts are second-hand or unknown; for unknown ones refreshd assumes the safe case"
 
 
-def _request_rows(known: Definition) -> list[tuple[str, str]]:
+def _request_rows(definition: Definition) -> list[tuple[str, str]]:
     variables = ", ".join(
         f"{name} (default {variable.default})" if variable.default else name
-        for name, variable in known.variables.items()
+        for name, variable in definition.variables.items()
     )
     return [
-        ("Renewed with", _GRANTS[known.grant]),
-        ("Request", f"{known.method} {known.token_url}, parameters as {known.body}"),
+        ("Renewed with", _GRANTS[definition.grant]),
+        ("Request", f"{definition.method} {definition.token_url}, parameters as {definition.body}"),
         ("Variables", variables),
         (
             "Allowed domains",
-            ", ".join(known.domains) or ("the allowed_hosts" if _has_base(known) else ""),
+            ", ".join(definition.domains) or ("the allowed_hosts" if _has_base(definition) else ""),
         ),
-        ("Client authentication", known.client_auth.value),
-        ("Rate limit", _limits(known)),
+        ("Client authentication", definition.client_auth.value),
+        ("Rate limit", _limits(definition)),
     ]
 
 
-def _life_rows(known: Definition) -> list[tuple[str, str]]:
-    if known.grant is Grant.NONE:
+def _life_rows(definition: Definition) -> list[tuple[str, str]]:
+    if definition.grant is Grant.NONE:
         return []
     early = (
-        known.earliest
-        and f"at most {span(known.earliest)} before the expiry: an earlier request returns the same token"
+        definition.earliest
+        and f"at most {span(definition.earliest)} before the expiry: an earlier request returns the same token"
     )
     return [
-        ("Access token lifetime", _span(known.access_lifetime) or "as the reply says, else 1 h"),
+        ("Access token lifetime", _span(definition.access_lifetime) or "as the reply says, else 1 h"),
         ("Renewal", early or ""),
-        ("Refresh token", _ROTATION[known.rotation] if known.grant is Grant.REFRESH_TOKEN else ""),
-        ("Grace period", _grace(known)),
-        ("Refresh token idle limit", _span(known.refresh_idle)),
-        ("Consent lifetime", _span(known.refresh_lifetime)),
-        ("Stored reply fields", ", ".join(known.keep)),
+        ("Refresh token", _ROTATION[definition.rotation] if definition.grant is Grant.REFRESH_TOKEN else ""),
+        ("Grace period", _grace(definition)),
+        ("Refresh token idle limit", _span(definition.refresh_idle)),
+        ("Consent lifetime", _span(definition.refresh_lifetime)),
+        ("Stored reply fields", ", ".join(definition.keep)),
     ]
 
 
-def _meaning_rows(known: Definition) -> list[tuple[str, str]]:
+def _meaning_rows(definition: Definition) -> list[tuple[str, str]]:
     """Return the daemon's reaction to each kind of failure. The standard's error codes apply beside the definition's."""
-    if known.grant is Grant.NONE:
+    if definition.grant is Grant.NONE:
         return []
-    confirmed = f", confirmed {span(known.confirm_after)} later," if known.confirm_after else ""
+    confirmed = f", confirmed {span(definition.confirm_after)} later," if definition.confirm_after else ""
     return [
         (
             "Rejected grant",
-            f"{_signs(known.rejected, 'invalid_grant')}{confirmed}: the token waits for a new consent",
+            f"{_signs(definition.rejected, 'invalid_grant')}{confirmed}: the token waits for a new consent",
         ),
         (
             "Refused client",
-            f"{_signs(known.misconfigured, 'invalid_client')}: no token is given up, and the provider is paused",
+            f"{_signs(definition.misconfigured, 'invalid_client')}: no token is given up, and the provider is paused",
         ),
         (
             "Temporary failure",
-            f"{_signs(known.unavailable, '429, 5xx, no answer, any unknown error')}: refreshd retries with backoff",
+            f"{_signs(definition.unavailable, '429, 5xx, no answer, any unknown error')}: refreshd retries with backoff",
         ),
     ]
 
@@ -243,20 +243,20 @@ def _signs(signs: Sequence[ErrorPattern], standard: str) -> str:
     return "; ".join([*own, standard])
 
 
-def _grace(known: Definition) -> str:
-    if known.grant is not Grant.REFRESH_TOKEN or known.rotation is Rotation.NEVER:
+def _grace(definition: Definition) -> str:
+    if definition.grant is not Grant.REFRESH_TOKEN or definition.rotation is Rotation.NEVER:
         return ""
-    return span(known.grace) if known.grace else "none that is known"
+    return span(definition.grace) if definition.grace else "none that is known"
 
 
-def _limits(known: Definition) -> str:
-    rate = f"{known.rate.count} times in {span(known.rate.per)}" if known.rate else ""
-    token = f"once in {span(known.min_interval)} for one token" if known.min_interval else ""
+def _limits(definition: Definition) -> str:
+    rate = f"{definition.rate.count} times in {span(definition.rate.per)}" if definition.rate else ""
+    token = f"once in {span(definition.min_interval)} for one token" if definition.min_interval else ""
     return ", ".join(filter(None, (rate, token)))
 
 
-def _has_base(known: Definition) -> bool:
-    return any(variable.kind is VariableKind.BASE for variable in known.variables.values())
+def _has_base(definition: Definition) -> bool:
+    return any(variable.kind is VariableKind.BASE for variable in definition.variables.values())
 
 
 def _span(length: timedelta | None) -> str:

@@ -80,8 +80,8 @@ def read(provider: Provider, token: Token, reply: Reply | NoReply) -> Answer:
         cause = Cause.OURS if reply.ours or reply.code in OURS else Cause.OUTAGE
         return Unavailable(code=reply.code, message=reply.message, in_doubt=reply.sent, cause=cause)
     parsed = parse(reply.body, content_type=reply.content_type, whole=reply.whole)
-    known = provider.definition
-    if not any(any_shown(known, reply.status, body) for body in parsed.objects):
+    definition = provider.definition
+    if not any(any_shown(definition, reply.status, body) for body in parsed.objects):
         granted = _granted(provider, token, reply, parsed)
         if granted is not None:
             return granted
@@ -93,19 +93,19 @@ def _granted(provider: Provider, token: Token, reply: Reply, parsed: Parsed) -> 
     """The grant that a reply holds, whatever its status: thrown away, it would be lost. Of a reply that broke off, only
     one whose refresh token is complete.
     """
-    known = provider.definition
-    shape = known.reply
+    definition = provider.definition
+    shape = definition.reply
     found = {
         (first_text(body, shape.access_token), first_text(body, shape.refresh_token)): body
         for body in parsed.objects
         if first_text(body, shape.access_token)
     }
-    rotates = known.grant_of(token.grant) is Grant.REFRESH_TOKEN
+    rotates = definition.grant_of(token.grant) is Grant.REFRESH_TOKEN
     if len(found) > 1:
         return Unparsed(code="ambiguous", message=f"HTTP {reply.status} with {len(found)} different grants")
     for (_, refresh), body in found.items():
         if not parsed.cut or (rotates and refresh):
-            return _grant(known, body, rotates=rotates, asked_at=reply.asked_at)
+            return _grant(definition, body, rotates=rotates, asked_at=reply.asked_at)
     return None
 
 
@@ -113,11 +113,13 @@ def _refused(
     provider: Provider, token: Token, reply: Reply, parsed: Parsed
 ) -> Rejected | Misconfigured | Unavailable:
     """What a reply without a grant means. Of one that broke off, the status alone."""
-    known, success = provider.definition, 200 <= reply.status < 300
+    definition, success = provider.definition, 200 <= reply.status < 300
     if success and (parsed.cut or not (reply.whole or parsed.objects)):
         return Unavailable(code="cut_short", message="the reply ended before its end", in_doubt=True)
     bodies = () if parsed.cut else parsed.objects
-    body = next((one for one in bodies if is_error(known, reply.status, one)), bodies[0] if bodies else {})
+    body = next(
+        (one for one in bodies if is_error(definition, reply.status, one)), bodies[0] if bodies else {}
+    )
     error = refusal_of(provider, token, reply.status, parsed, body)
     wait = retry_after(reply.retry_after, now=reply.asked_at)
     later = Unavailable(
@@ -128,14 +130,14 @@ def _refused(
         throttled=asks_to_slow_down(reply.status, error.words),
         cause=cause_of(reply.status, error.name, error.words, body=body, page=parsed.is_page),
     )
-    if (sign := shown(known.unavailable, reply.status, body)) is not None:
+    if (sign := shown(definition.unavailable, reply.status, body)) is not None:
         return _temporary(later, sign)
-    if (sign := shown(known.misconfigured, reply.status, body)) is not None:
+    if (sign := shown(definition.misconfigured, reply.status, body)) is not None:
         reach = Concern.TOKEN if sign.tenant else Concern.CLIENT
         return Misconfigured(code=error.code, message=error.message, concerns=reach)
     if 300 <= reply.status < 400:
         return _moved(provider, token, reply)
-    if _is_verdict(known, reply, body, error):
+    if _is_verdict(definition, reply, body, error):
         return Rejected(code=error.code, message=error.message)
     return _by_standard(reply, parsed, body, error, later)
 
@@ -166,11 +168,11 @@ def _temporary(later: Unavailable, sign: ErrorPattern) -> Unavailable:
     )
 
 
-def _is_verdict(known: Definition, reply: Reply, body: Body, error: Refusal) -> bool:
+def _is_verdict(definition: Definition, reply: Reply, body: Body, error: Refusal) -> bool:
     """Whether the grant is dead: by the definition's word, or by the standard's with a status that the standard gives it
     (RFC 6749 §5.2). Neither counts if something in the reply speaks of waiting.
     """
-    sign = shown(known.rejected, reply.status, body)
+    sign = shown(definition.rejected, reply.status, body)
     if sign is None and not (error.name in _DEAD and reply.status in _VERDICTS):
         return False
     if sign is not None and reply.status in sign.status:
@@ -236,9 +238,9 @@ def _status(reply: Reply) -> str:
     return f"HTTP {reply.status}"
 
 
-def _grant(known: Definition, body: Body, *, rotates: bool, asked_at: datetime) -> Granted | Unparsed:
+def _grant(definition: Definition, body: Body, *, rotates: bool, asked_at: datetime) -> Granted | Unparsed:
     """`rotates`: a refresh token was presented. Nothing else is replaced, so none is looked for then."""
-    shape = known.reply
+    shape = definition.reply
     access = first_text(body, shape.access_token)
     refresh = first_text(body, shape.refresh_token) if rotates else ""
     granted = Granted(
@@ -246,10 +248,10 @@ def _grant(known: Definition, body: Body, *, rotates: bool, asked_at: datetime) 
         refresh_token=Secret(refresh) if refresh else None,
         token_type=first_text(body, shape.token_type) or None,
         scope=scope(first(body, shape.scope)),
-        expires_at=access_end(known, body, access=access, asked_at=asked_at),
-        refresh_expires_at=refresh_end(known, body, asked_at=asked_at) if rotates else None,
-        consent_ends_at=consent_end(known, body, asked_at=asked_at) if rotates else None,
-        extra=kept(known, body),
+        expires_at=access_end(definition, body, access=access, asked_at=asked_at),
+        refresh_expires_at=refresh_end(definition, body, asked_at=asked_at) if rotates else None,
+        consent_ends_at=consent_end(definition, body, asked_at=asked_at) if rotates else None,
+        extra=kept(definition, body),
     )
     if is_sender_constrained(granted.token_type):
         return Unparsed(
@@ -265,7 +267,7 @@ def _grant(known: Definition, body: Body, *, rotates: bool, asked_at: datetime) 
             message="the reply contains a refresh token in a field that the definition does not read",
             granted=granted,
         )
-    if known.rotation is Rotation.ALWAYS:
+    if definition.rotation is Rotation.ALWAYS:
         return Unparsed(
             code="no_refresh_token",
             message="the reply contains no refresh token, although this provider always replaces it",

@@ -33,15 +33,15 @@ def first_look(
     does not wait. A document that an application inserted (no `revision`) and that expires beyond the window is
     scheduled, not refreshed, unless its date is a wish.
     """
-    known = provider.definition
-    if token.state is not State.ACTIVE or not _is_presentable(known, token):
+    definition = provider.definition
+    if token.state is not State.ACTIVE or not _is_presentable(definition, token):
         return Scheduled(due_at=None)
     if token.doubt is not None:
         return None
-    again = _next_allowed(known, token)
+    again = _next_allowed(definition, token)
     if again is not None and now < again:
         return Scheduled(due_at=again)
-    early = _is_too_early(known, token, now)
+    early = _is_too_early(definition, token, now)
     if early or (token.revision is None and not _is_wish(token, now)):
         due = _planned(provider, token, now=now, chance=chance, timing=timing)
         return Scheduled(due_at=due) if early or due > now + MIN_RENEWAL_INTERVAL else None
@@ -61,8 +61,8 @@ def first_due(
     )
 
 
-def _is_presentable(known: Definition, token: Token) -> bool:
-    match known.grant_of(token.grant):
+def _is_presentable(definition: Definition, token: Token) -> bool:
+    match definition.grant_of(token.grant):
         case Grant.REFRESH_TOKEN:
             return token.refresh_token is not None
         case Grant.EXCHANGE:
@@ -89,7 +89,7 @@ def _born(token: Token, now: datetime) -> datetime:
     return min(now, max(now, token.expires_at) - ASSUMED_LIFETIME)
 
 
-def _next_allowed(known: Definition, token: Token) -> datetime | None:
+def _next_allowed(definition: Definition, token: Token) -> datetime | None:
     """When the provider may be asked for this token again, where it wants a rest between two requests, or a
     rejection counts only when it is repeated later. Whoever sets `due_at` to now knows of neither.
     """
@@ -97,18 +97,18 @@ def _next_allowed(known: Definition, token: Token) -> datetime | None:
     failed = failure.at if failure is not None else None
     rejected = failed if failure is not None and failure.kind is FailureKind.REJECTED else None
     asked = max(filter(None, (token.refreshed_at, failed)), default=None)
-    waits = ((asked, known.min_interval), (rejected, known.confirm_after))
-    ends = (before_the_end(known, token, at + wait, now=at) for at, wait in waits if at and wait)
+    waits = ((asked, definition.min_interval), (rejected, definition.confirm_after))
+    ends = (before_the_end(definition, token, at + wait, now=at) for at, wait in waits if at and wait)
     return max(ends, default=None)
 
 
-def _is_too_early(known: Definition, token: Token, now: datetime) -> bool:
+def _is_too_early(definition: Definition, token: Token, now: datetime) -> bool:
     """Whether the provider would give nothing new yet. A refresh token that ends first is not put off for that."""
-    if known.earliest is None or token.expires_at is None:
+    if definition.earliest is None or token.expires_at is None:
         return False
     ends = token.refresh_expires_at
     outlived = ends is not None and now < ends < token.expires_at
-    return not outlived and token.expires_at - known.earliest > now
+    return not outlived and token.expires_at - definition.earliest > now
 
 
 def _planned(provider: Provider, token: Token, *, now: datetime, chance: float, timing: Timing) -> datetime:
@@ -161,9 +161,9 @@ def window_of(provider: Provider, lifetime: timedelta, *, timing: Timing) -> tim
     return min(provider.window or provider.definition.window or timing.window, lifetime / 3)
 
 
-def before_the_end(known: Definition, token: Token, due: datetime, *, now: datetime) -> datetime:
+def before_the_end(definition: Definition, token: Token, due: datetime, *, now: datetime) -> datetime:
     """No wait outlives what is presented; close to its end, each takes half of what is left."""
-    match known.grant_of(token.grant):
+    match definition.grant_of(token.grant):
         case Grant.REFRESH_TOKEN:
             end = token.refresh_expires_at
         case Grant.EXCHANGE:

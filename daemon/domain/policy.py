@@ -17,7 +17,7 @@ BACKOFF_FIRST = timedelta(seconds=5)
 BACKOFF_LAST = timedelta(minutes=5)
 BACKOFF_STUCK = timedelta(hours=6)  # the longest wait for a token that is past its end
 STUCK_AFTER = timedelta(hours=2)  # refused so long after its end, a token is stuck
-IN_DOUBT_RETRY = timedelta(seconds=2)  # soon: inside a provider's grace where it has one
+IN_DOUBT_RETRY = timedelta(seconds=2)  # soon: inside a provider's grace, if it has one
 DOUBTED_RETRY = timedelta(minutes=1)  # a rejection that is not believed is asked about again after this long
 # Past the end of the access token, the longest wait is this part of the time since then.
 _REFUSED_PART = 2  # half: the token's own trouble, which only a person ends
@@ -62,7 +62,7 @@ def decide(
 
     `doubted`: the provider seems to answer everybody like this. Then a rejection is not believed, and no wait grows.
     """
-    known = provider.definition
+    definition = provider.definition
     match answer:
         case Granted():
             return _renewed(provider, token, answer, asked_at=asked_at, now=now, chance=chance, timing=timing)
@@ -75,13 +75,13 @@ def decide(
             )
             return Withheld(failure=failure, renewed=part)
         case Rejected():
-            return _rejected(known, token, answer, now=now, chance=chance, doubted=doubted)
+            return _rejected(definition, token, answer, now=now, chance=chance, doubted=doubted)
         case Unavailable(in_doubt=True):
-            return _in_doubt(known, token, answer, asked_at=asked_at, now=now, chance=chance)
+            return _in_doubt(definition, token, answer, asked_at=asked_at, now=now, chance=chance)
         case Unavailable(cause=Cause.OURS):
-            return _not_asked(known, token, answer, now=now, chance=chance)
+            return _not_asked(definition, token, answer, now=now, chance=chance)
         case Misconfigured() | Unavailable():
-            return _postponed(known, token, answer, now=now, chance=chance, doubted=doubted)
+            return _postponed(definition, token, answer, now=now, chance=chance, doubted=doubted)
         case _:
             assert_never(answer)
 
@@ -120,51 +120,58 @@ def _renewed(
 
 
 def _ends(
-    known: Definition, token: Token, granted: Granted, *, asked_at: datetime
+    definition: Definition, token: Token, granted: Granted, *, asked_at: datetime
 ) -> tuple[datetime | None, datetime | None]:
     """When the consent ends, and when the refresh token does; neither where no refresh token is presented."""
-    if known.grant_of(token.grant) is not Grant.REFRESH_TOKEN:
+    if definition.grant_of(token.grant) is not Grant.REFRESH_TOKEN:
         return None, None
-    consent_ends = granted.consent_ends_at or _consent_end(known, token)
-    return consent_ends, _refresh_end(known, token, granted, consent_ends, asked_at=asked_at)
+    consent_ends = granted.consent_ends_at or _consent_end(definition, token)
+    return consent_ends, _refresh_end(definition, token, granted, consent_ends, asked_at=asked_at)
 
 
-def _consent_end(known: Definition, token: Token) -> datetime | None:
+def _consent_end(definition: Definition, token: Token) -> datetime | None:
     """When the consent itself ends, where the definition or an earlier reply knows of such an end. An application that
     writes a new consent does not know our field: that it was issued after our last renewal tells.
     """
     renewed = token.refreshed_at
     reconsented = renewed is not None and token.issued_at is not None and token.issued_at > renewed
-    if known.refresh_lifetime is None:
+    if definition.refresh_lifetime is None:
         return None if reconsented else token.consent_ends_at
     if renewed is None or reconsented:
-        return token.issued_at + known.refresh_lifetime if token.issued_at else token.refresh_expires_at
+        return token.issued_at + definition.refresh_lifetime if token.issued_at else token.refresh_expires_at
     return token.consent_ends_at or token.refresh_expires_at
 
 
 def _refresh_end(
-    known: Definition, token: Token, granted: Granted, consent_ends: datetime | None, *, asked_at: datetime
+    definition: Definition,
+    token: Token,
+    granted: Granted,
+    consent_ends: datetime | None,
+    *,
+    asked_at: datetime,
 ) -> datetime | None:
     """The refresh token's own end: as the reply says; else the first of what idleness and the consent allow; else
     what was known before.
     """
     if granted.refresh_expires_at is not None:
         return min(filter(None, (granted.refresh_expires_at, granted.consent_ends_at)))
-    idle = asked_at + known.refresh_idle if known.refresh_idle is not None else None
+    idle = asked_at + definition.refresh_idle if definition.refresh_idle is not None else None
     return min(filter(None, (idle, consent_ends)), default=token.refresh_expires_at)
 
 
 def _rejected(
-    known: Definition, token: Token, answer: Rejected, *, now: datetime, chance: float, doubted: bool
+    definition: Definition, token: Token, answer: Rejected, *, now: datetime, chance: float, doubted: bool
 ) -> Postponed | Retired:
     """Dead, once it was said twice where the definition wants that. After a doubt the next word is final: it was
     asked twice. No word is final while the provider rejects everybody.
     """
     if doubted:
-        return _postponed(known, token, answer, now=now, chance=chance, floor=DOUBTED_RETRY, doubted=True)
+        return _postponed(
+            definition, token, answer, now=now, chance=chance, floor=DOUBTED_RETRY, doubted=True
+        )
     repeated = token.last_failure is not None and token.last_failure.kind is FailureKind.REJECTED
-    if known.confirm_after is not None and token.doubt is None and not repeated:
-        return _postponed(known, token, answer, now=now, chance=chance, floor=known.confirm_after)
+    if definition.confirm_after is not None and token.doubt is None and not repeated:
+        return _postponed(definition, token, answer, now=now, chance=chance, floor=definition.confirm_after)
     failure = _failure(FailureKind.REJECTED, answer, now)
     if token.doubt is not None:
         note = _what_may_have_been(token.doubt)
@@ -180,7 +187,13 @@ def _what_may_have_been(doubt: Doubt) -> str:
 
 
 def _in_doubt(
-    known: Definition, token: Token, answer: Unavailable, *, asked_at: datetime, now: datetime, chance: float
+    definition: Definition,
+    token: Token,
+    answer: Unavailable,
+    *,
+    asked_at: datetime,
+    now: datetime,
+    chance: float,
 ) -> Postponed:
     """Present the same value once more, soon, whatever rest the definition wants: a lost reply may have been the only
     copy. If that brings no answer either, back off like any outage.
@@ -193,7 +206,7 @@ def _in_doubt(
         IN_DOUBT_RETRY
         if tries == 1
         else _rested(
-            known,
+            definition,
             _until_the_end(token, backoff(token.failures, chance=chance, longest=longest), now=now),
         )
     )
@@ -201,13 +214,13 @@ def _in_doubt(
     return Postponed(
         failure=_failure(FailureKind.IN_DOUBT, answer, now),
         failures=token.failures + 1,
-        due_at=before_the_end(known, token, now + wait, now=now),
+        due_at=before_the_end(definition, token, now + wait, now=now),
         doubt=Doubt(since=since, tries=tries, asker=asker),
     )
 
 
 def _postponed(
-    known: Definition,
+    definition: Definition,
     token: Token,
     answer: Rejected | Misconfigured | Unavailable,
     *,
@@ -219,27 +232,27 @@ def _postponed(
     """Try again after a backoff, and at the latest when the access token ends. `floor`, Retry-After and the
     definition's rest are waited for in any case. An older doubt stays one.
     """
-    floor = _rested(known, max(floor, _asked_for(answer)))
+    floor = _rested(definition, max(floor, _asked_for(answer)))
     longest = longest_wait(token, answer, now=now, doubted=doubted)
     wait = max(backoff(token.failures, chance=chance, longest=longest), _own_rest(answer))
     wait = _until_the_end(token, wait, now=now)
     return Postponed(
         failure=_failure(_kind_of(token, answer, now=now, doubted=doubted), answer, now),
         failures=token.failures + 1,
-        due_at=before_the_end(known, token, now + max(wait, floor), now=now),
+        due_at=before_the_end(definition, token, now + max(wait, floor), now=now),
         doubt=token.doubt,
     )
 
 
 def _not_asked(
-    known: Definition, token: Token, answer: Unavailable, *, now: datetime, chance: float
+    definition: Definition, token: Token, answer: Unavailable, *, now: datetime, chance: float
 ) -> Postponed:
     """Our own trouble kept us from asking: try again soon. It is no failure of the token's."""
     wait = backoff(0, chance=chance)
     return Postponed(
         failure=_failure(FailureKind.UNAVAILABLE, answer, now),
         failures=token.failures,
-        due_at=before_the_end(known, token, now + wait, now=now),
+        due_at=before_the_end(definition, token, now + wait, now=now),
         doubt=token.doubt,
     )
 
@@ -278,9 +291,9 @@ def _own_rest(answer: Rejected | Misconfigured | Unavailable) -> timedelta:
     return answer.rest if isinstance(answer, Unavailable) else timedelta(0)
 
 
-def _rested(known: Definition, wait: timedelta) -> timedelta:
+def _rested(definition: Definition, wait: timedelta) -> timedelta:
     """`wait`, and no less than the definition's rest between two requests."""
-    return max(wait, known.min_interval or timedelta(0))
+    return max(wait, definition.min_interval or timedelta(0))
 
 
 def _failure(

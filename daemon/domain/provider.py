@@ -226,8 +226,10 @@ class Provider:
         (at latest `retry_within` after the lease) still falls inside a documented grace. Otherwise `adopt_after`:
         a spent value can make the provider revoke the successor that a dead host's journal still holds.
         """
-        known = self.definition
+        definition = self.definition
         harmless = (
-            known.rotation is Rotation.NEVER or known.reuse_refused or known.grant is not Grant.REFRESH_TOKEN
+            definition.rotation is Rotation.NEVER
+            or definition.reuse_refused
+            or definition.grant is not Grant.REFRESH_TOKEN
         )
-        return timedelta(0) if harmless or known.grace >= lease + retry_within else adopt_after
+        return timedelta(0) if harmless or definition.grace >= lease + retry_within else adopt_after

@@ -76,16 +76,16 @@ class Refusal:
 
 def refusal_of(provider: Provider, token: Token, status: int, parsed: Parsed, body: Body) -> Refusal:
     """What the reply says. `body`: the object in it that looks like an error."""
-    known, hide = provider.definition, hidden(provider, token)
-    name = code_of(known, body)
-    readable = name in _STANDARD or is_known_value(name, known)
+    definition, hide = provider.definition, hidden(provider, token)
+    name = code_of(definition, body)
+    readable = name in _STANDARD or is_known_value(name, definition)
     label = name if readable else masked(name, hide, limit=_CODE_LIMIT)
     label = (
         label
-        or shown_value(known, status, body)
+        or shown_value(definition, status, body)
         or masked(_code_elsewhere(body, status), hide, limit=_CODE_LIMIT)
     )
-    words, cut = (_words_in(known, body), False) if parsed.objects else _words_of_text(parsed)
+    words, cut = (_words_in(definition, body), False) if parsed.objects else _words_of_text(parsed)
     message = masked(words, hide, cut=cut) or (label if name else "") or f"HTTP {status}"
     if body and not name and 200 <= status < 300:
         fields = f" (HTTP {status} without a token; its fields: {_names_in(body, hide)})"
@@ -94,9 +94,9 @@ def refusal_of(provider: Provider, token: Token, status: int, parsed: Parsed, bo
     return Refusal(name=name, code=label or f"http_{status}", message=message, words=searched)
 
 
-def is_error(known: Definition, status: int, body: Body) -> bool:
+def is_error(definition: Definition, status: int, body: Body) -> bool:
     """Whether `body` names an error, by the standard's word or by the definition's."""
-    return bool(code_of(known, body)) or any_shown(known, status, body)
+    return bool(code_of(definition, body)) or any_shown(definition, status, body)
 
 
 def hidden(provider: Provider, token: Token) -> tuple[Secret | None, ...]:
@@ -110,9 +110,9 @@ def hidden(provider: Provider, token: Token) -> tuple[Secret | None, ...]:
     return (*sent, *(Secret(b64encode(pair.encode(errors="replace")).decode()) for pair in pairs))
 
 
-def code_of(known: Definition, body: Body) -> str:
+def code_of(definition: Definition, body: Body) -> str:
     """The error's name, at the places where it has the standard's meaning."""
-    for path in known.reply.error_code:
+    for path in definition.reply.error_code:
         value = at_path(body, path)
         if isinstance(value, str | int) and not isinstance(value, bool) and value:
             return str(value)
@@ -129,9 +129,9 @@ def _code_elsewhere(body: Body, status: int) -> str:
     return ""
 
 
-def _words_in(known: Definition, body: Body) -> str:
+def _words_in(definition: Definition, body: Body) -> str:
     """What the provider says about the error, in its own words."""
-    for path in known.reply.error_message:
+    for path in definition.reply.error_message:
         if isinstance(value := at_path(body, path), str) and value.strip():
             return value
     for value in _ranked(body, _WORD_NAMES):

@@ -33,24 +33,26 @@ def refresh_request(provider: Provider, token: Token, *, now: datetime) -> Reque
 
     Raises NotSendable when the URL can't be completed safely, or there is nothing to present.
     """
-    known = provider.definition
+    definition = provider.definition
     url = token_url(provider, token.vars)
-    names = known.names
-    ours = _presented(known.grant_of(token.grant), token) | _client_fields(provider, audience=url, now=now)
+    names = definition.names
+    ours = _presented(definition.grant_of(token.grant), token) | _client_fields(
+        provider, audience=url, now=now
+    )
     fields = {names.get(name, name): value for name, value in ours.items()}
-    for name, value in known.params.items():
+    for name, value in definition.params.items():
         if name not in _CLIENT_FIELDS:
             fields[name] = filled(provider, value, token.vars) if "${" in value else value
     headers = _headers(provider)
-    outside = fills_host(known.token_url) and not is_allowed(provider, url)
-    if known.body is BodyFormat.QUERY:
+    outside = fills_host(definition.token_url) and not is_allowed(provider, url)
+    if definition.body is BodyFormat.QUERY:
         url, body = f"{url}{'&' if '?' in url else '?'}{form_encoded(fields)}", b""
-    elif known.body is BodyFormat.JSON:
+    elif definition.body is BodyFormat.JSON:
         headers["Content-Type"], body = "application/json", json.dumps(fields).encode()
     else:
         headers["Content-Type"], body = "application/x-www-form-urlencoded", form_encoded(fields).encode()
     return Request(
-        method=known.method.value,
+        method=definition.method.value,
         url=url,
         headers=headers,
         body=body,
@@ -75,20 +77,20 @@ def _presented(grant: Grant, token: Token) -> dict[str, str]:
 
 
 def _client_fields(provider: Provider, *, audience: str, now: datetime) -> dict[str, str]:
-    known = {"client_id": provider.client_id}
+    client = {"client_id": provider.client_id}
     match provider.definition.client_auth:
         case ClientAuth.BASIC | ClientAuth.BASIC_PLAIN | ClientAuth.SECRET_AS_USER:
             return {}
         case ClientAuth.NONE:
-            return known
+            return client
         case ClientAuth.POST:
             secret = provider.client_secret
-            return known | ({"client_secret": secret.reveal()} if secret else {})
+            return client | ({"client_secret": secret.reveal()} if secret else {})
         case ClientAuth.PRIVATE_KEY_JWT:
             if provider.client_assertion is None:
                 raise NotSendable("no private key is configured to sign with")
             signed = provider.client_assertion(audience, now).reveal()
-            return known | {"client_assertion_type": _ASSERTION_TYPE, "client_assertion": signed}
+            return client | {"client_assertion_type": _ASSERTION_TYPE, "client_assertion": signed}
 
 
 def _headers(provider: Provider) -> dict[str, str]:

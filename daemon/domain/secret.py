@@ -82,15 +82,15 @@ def masked(
         text = text.replace(spelling, MASK)
     if cut:
         text = _without_loose_end(text, known_spellings)
-    known = frozenset(names)
-    text = _TOKEN_RUN.sub(lambda run: run[0] if run[0] in known or is_readable(run[0]) else MASK, text)
+    forms = frozenset(names)
+    text = _TOKEN_RUN.sub(lambda run: run[0] if run[0] in forms or is_readable(run[0]) else MASK, text)
     text = "".join(character if character.isprintable() else " " for character in text).strip()
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _without_loose_end(text: str, known: Iterable[str]) -> str:
+def _without_loose_end(text: str, forms: Iterable[str]) -> str:
     """`text`, which breaks off, without what may be the beginning of a secret at its end."""
-    for spelling in known:
+    for spelling in forms:
         begins = spelling[:_TELLING]
         at = text.find(begins, max(0, len(text) - len(spelling)))
         while at >= 0 and not spelling.startswith(text[at:]):

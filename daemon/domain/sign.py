@@ -9,9 +9,9 @@ from daemon.domain.token_response import at_path
 LONGEST_TEXT = 500  # characters that a sign's pattern is searched in, so that its cost is bounded
 
 
-def signs_of(known: Definition) -> tuple[tuple[ErrorPattern, ...], ...]:
+def signs_of(definition: Definition) -> tuple[tuple[ErrorPattern, ...], ...]:
     """All of a definition's signs, the mildest meaning first."""
-    return known.unavailable, known.misconfigured, known.rejected
+    return definition.unavailable, definition.misconfigured, definition.rejected
 
 
 def shown(signs: tuple[ErrorPattern, ...], status: int, body: Body) -> ErrorPattern | None:
@@ -19,17 +19,17 @@ def shown(signs: tuple[ErrorPattern, ...], status: int, body: Body) -> ErrorPatt
     return next((sign for sign in signs if _is_shown(sign, status, body)), None)
 
 
-def any_shown(known: Definition, status: int, body: Body) -> bool:
-    return any(shown(signs, status, body) for signs in signs_of(known))
+def any_shown(definition: Definition, status: int, body: Body) -> bool:
+    return any(shown(signs, status, body) for signs in signs_of(definition))
 
 
-def is_known_value(text: str, known: Definition) -> bool:
-    return any(text in sign.values for signs in signs_of(known) for sign in signs)
+def is_known_value(text: str, definition: Definition) -> bool:
+    return any(text in sign.values for signs in signs_of(definition) for sign in signs)
 
 
-def shown_value(known: Definition, status: int, body: Body) -> str:
+def shown_value(definition: Definition, status: int, body: Body) -> str:
     """The text by which a sign shows that knows it literally."""
-    for signs in signs_of(known):
+    for signs in signs_of(definition):
         if (sign := shown(signs, status, body)) is not None and sign.values:
             return _text(at_path(body, sign.field))
     return ""

@@ -36,11 +36,11 @@ def token_url(provider: Provider, variables: Mapping[str, str]) -> str:
     allows or lie inside the definition's domains; where none does, the host stays what it is. A URL without variables
     is the operator's word. Raises NotSendable.
     """
-    known = provider.definition
-    if "${" not in known.token_url:
-        return known.token_url
-    url = filled(provider, known.token_url, variables)
-    if fills_host(known.token_url):
+    definition = provider.definition
+    if "${" not in definition.token_url:
+        return definition.token_url
+    url = filled(provider, definition.token_url, variables)
+    if fills_host(definition.token_url):
         _check_host(provider, url)
     _check_path(url)
     return url
@@ -72,8 +72,8 @@ def _check_host(provider: Provider, url: str) -> None:
     host = parts.netloc.lower()  # whole: no user, no port
     inside = any(host == domain or host.endswith("." + domain) for domain in provider.definition.domains)
     if not inside or parts.scheme != "https" or not _HOST.fullmatch(host) or _is_address(host):
-        known = " or ".join(map(repr, provider.definition.domains)) or "the allowed_hosts"
-        raise NotSendable(f"the token URL would lead outside of {known} once its variables are filled in")
+        allowed = " or ".join(map(repr, provider.definition.domains)) or "the allowed_hosts"
+        raise NotSendable(f"the token URL would lead outside of {allowed} once its variables are filled in")
 
 
 def is_allowed(provider: Provider, url: str) -> bool:
@@ -102,14 +102,14 @@ def redirect_target(
     try:
         here = token_url(provider, variables)
         parts = urlsplit(urljoin(here, location or ""))
-        known = {urlsplit(here).netloc.lower(), *provider.allowed_hosts}
+        allowed = {urlsplit(here).netloc.lower(), *provider.allowed_hosts}
         host = parts.netloc.rpartition("@")[2].lower()
     except ValueError:
         return None
     if not location or not host:
         return None
     domains = provider.definition.domains
-    inside = host in known or any(host == domain or host.endswith("." + domain) for domain in domains)
+    inside = host in allowed or any(host == domain or host.endswith("." + domain) for domain in domains)
     return Redirected(place=host + parts.path, host=host, is_known=inside)
 
 

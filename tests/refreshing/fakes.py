@@ -495,7 +495,7 @@ class World:
         self.events.append(event)
         self.tally(event)
 
-    def told(self, kind: type[Event]) -> list[Event]:
+    def observed(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]
 
     async def claim(self, name: str = "acme:1") -> Claim:

@@ -43,7 +43,7 @@ async def test_it_goes_on_while_more_is_due_and_never_beyond_its_share(world):
     gate.set()
     assert await work == 20
     await done(lane)
-    assert len(world.told(TokenRenewed)) == 20
+    assert len(world.observed(TokenRenewed)) == 20
     assert world.endpoint.most_in_flight == 4
     assert max(world.store.limits) <= 4 * (1 + MOST_AHEAD)
     assert len({request.body for request in world.endpoint.asked}) == 1
@@ -59,7 +59,7 @@ async def test_every_throttled_answer_is_told(world):
     lane = world.lane(world.providers[0])
     await lane.work()
     await done(lane)
-    assert world.told(ProviderThrottled) == [ProviderThrottled(provider="acme")]
+    assert world.observed(ProviderThrottled) == [ProviderThrottled(provider="acme")]
 
 
 async def test_claims_come_in_batches(world):
@@ -115,7 +115,7 @@ async def test_a_lane_claims_ahead_what_it_will_finish_in_a_moment(world, takes,
     assert await work == 40
     await done(lane)
     assert world.endpoint.most_in_flight == 4
-    assert len(world.told(TokenRenewed)) == len(world.endpoint.asked) == 40
+    assert len(world.observed(TokenRenewed)) == len(world.endpoint.asked) == 40
 
 
 async def test_what_was_claimed_ahead_is_given_back_by_a_lane_that_stops(world):
@@ -185,7 +185,7 @@ async def test_a_provider_that_hangs_fills_its_own_lane_and_no_other(world_of):
     stuck = asyncio.create_task(hangs.work())
     assert await works.work() == 10
     await done(works)
-    assert {event.provider for event in world.told(TokenRenewed)} == {"works"}
+    assert {event.provider for event in world.observed(TokenRenewed)} == {"works"}
     assert len(hangs.in_flight) == 4
     assert not stuck.done()
     gate.set()
@@ -224,7 +224,7 @@ async def test_while_stopping_it_claims_nothing_and_drain_waits_for_what_is_in_f
     assert not drain.done()
     gate.set()
     await drain
-    assert len(world.told(TokenRenewed)) == 4
+    assert len(world.observed(TokenRenewed)) == 4
     assert len(world.endpoint.asked) == 4
     assert await lane.work() == 0
     assert lane.in_flight == {}
@@ -265,10 +265,10 @@ async def test_a_bug_that_one_token_meets_does_not_reach_the_others(world):
     lane = world.lane(world.providers[0])
     await lane.work()
     await done(lane)
-    assert len(world.told(TokenRenewed)) == 7
+    assert len(world.observed(TokenRenewed)) == 7
     assert len(world.endpoint.asked) == 12
     assert await lane.work() == 0
-    assert [bug.token for bug in world.told(InternalError)] == [f"acme:{n}" for n in range(5)]
+    assert [bug.token for bug in world.observed(InternalError)] == [f"acme:{n}" for n in range(5)]
     assert len(world.journal.tokens) == 5  # their replies wait there
 
 
@@ -295,7 +295,7 @@ async def test_a_bug_before_any_reply_is_met_again_ever_more_rarely(world):
         15,
         35,
     ]
-    assert {bug.where for bug in world.told(InternalError)} == {"refresh"}
+    assert {bug.where for bug in world.observed(InternalError)} == {"refresh"}
 
 
 async def test_a_lost_store_ends_the_pass_until_the_replay(world):
@@ -348,7 +348,7 @@ async def test_how_many_are_in_flight_is_told_when_it_changes(world):
     gate.set()
     await done(lane)
     await asyncio.sleep(0)
-    counts = [event.count for event in world.told(InFlight)]
+    counts = [event.count for event in world.observed(InFlight)]
     assert (counts[0], counts[-1]) == (3, 0)
     assert len(counts) <= 4
 
@@ -377,8 +377,8 @@ async def test_a_document_that_was_set_aside_is_told_once(world):
     lane = world.lane(world.providers[0])
     assert await lane.work() == 3
     await done(lane)
-    assert [event.token for event in world.told(TokenUnreadable)] == ["acme:True"]
-    assert [event.token for event in world.told(TokenRenewed)] == ["acme:good"]
+    assert [event.token for event in world.observed(TokenUnreadable)] == ["acme:True"]
+    assert [event.token for event in world.observed(TokenRenewed)] == ["acme:good"]
 
 
 async def test_secrets_are_in_no_event(world):
@@ -390,6 +390,6 @@ async def test_secrets_are_in_no_event(world):
     lane = world.lane(world.providers[0])
     await lane.work()
     await done(lane)
-    assert world.told(TokenRenewed)
-    assert not world.told(TokenPostponed)
+    assert world.observed(TokenRenewed)
+    assert not world.observed(TokenPostponed)
     assert "canary" not in repr(world.events)

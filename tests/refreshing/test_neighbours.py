@@ -73,7 +73,7 @@ async def test_a_token_that_met_a_bug_is_taken_up_again_after_a_new_consent(worl
         "the stored document can't be compared: key 'b' is not on the key ring"
     )
     await swept(world)
-    assert [event.code for event in world.told(TokenUnreadable)] == ["unusable"]
+    assert [event.code for event in world.observed(TokenUnreadable)] == ["unusable"]
     world.store.broken.clear()
     world.store.consent(name)
     grant_now(world, "refresh-2")
@@ -190,7 +190,7 @@ async def test_what_is_claimed_starts_although_the_journal_was_unwritable_for_a_
     lane._bulkhead.fill = fill
     await asyncio.wait_for(work, 5)
     await done(lane)
-    assert len(world.told(TokenRenewed)) == 7
+    assert len(world.observed(TokenRenewed)) == 7
 
 
 # ---------------------------------------------------------------- whose trouble it is
@@ -267,8 +267,8 @@ async def test_a_failing_token_that_probes_does_not_make_a_healthy_one_wait(worl
         else answered({"error": "unauthorized_client"}, status=400)
     )
     await swept(world, times=82)
-    assert world.told(TokenRenewed) != []
-    assert world.told(TokenRenewed)[0].lead > timedelta(minutes=4)
+    assert world.observed(TokenRenewed) != []
+    assert world.observed(TokenRenewed)[0].lead > timedelta(minutes=4)
 
 
 async def test_a_provider_whose_kept_replies_crowd_the_disk_is_asked_nothing_more(world_of):
@@ -279,11 +279,13 @@ async def test_a_provider_whose_kept_replies_crowd_the_disk_is_asked_nothing_mor
     world.journal.crowded = {"acme"}
     await swept(world, times=20)
     assert world.store.paused == {}
-    assert [(event.provider, event.reason) for event in world.told(ProviderPaused)] == [("acme", "unparsed")]
-    assert [event.provider for event in world.told(TokenRenewed)] == ["other"]
+    assert [(event.provider, event.reason) for event in world.observed(ProviderPaused)] == [
+        ("acme", "unparsed")
+    ]
+    assert [event.provider for event in world.observed(TokenRenewed)] == ["other"]
     world.journal.crowded = set()
     await swept(world)
-    assert [event.provider for event in world.told(TokenRenewed)] == ["other", "acme"]
+    assert [event.provider for event in world.observed(TokenRenewed)] == ["other", "acme"]
 
 
 # ---------------------------------------------------------------- pauses, reloads and lanes that fail
@@ -389,12 +391,12 @@ async def test_a_reload_with_another_rate_ends_the_wait_for_the_old_one(world):
     lane._rate._limiter = LeakyBucket(slow.rate)
     put(world, 3)
     work = asyncio.create_task(lane.work())
-    await until(lambda: len(world.told(TokenRenewed)) == 1)
+    await until(lambda: len(world.observed(TokenRenewed)) == 1)
     await until(lambda: lane._rate.is_waiting)
     lane.use(provider(definition=replace(slow, rate=None)))
     await asyncio.wait_for(work, 5)
     await done(lane)
-    assert len(world.told(TokenRenewed)) == 3
+    assert len(world.observed(TokenRenewed)) == 3
 
 
 async def test_a_reload_without_another_rate_grants_no_second_burst(world):
@@ -415,9 +417,9 @@ async def test_a_lane_whose_every_pass_fails_is_reported_and_no_sweep_of_it_coun
     put(world, 1)
     claims, world.store.claim = world.store.claim, claim
     await swept(world, times=5)
-    assert len(world.told(SweepFailed)) == 5
-    assert [failed.failures for failed in world.told(LaneFailed)] == [1, 2, 3, 4, 5]
+    assert len(world.observed(SweepFailed)) == 5
+    assert [failed.failures for failed in world.observed(LaneFailed)] == [1, 2, 3, 4, 5]
     world.store.claim = claims
     await swept(world)
-    assert len(world.told(SweepFinished)) == 1
-    assert world.told(LaneFailed)[-1].failures == 0
+    assert len(world.observed(SweepFinished)) == 1
+    assert world.observed(LaneFailed)[-1].failures == 0

@@ -32,9 +32,9 @@ async def test_a_renewal_is_kept_before_it_is_recorded_and_forgotten_after(world
     assert world.diary == ["send", "keep acme:1", "record acme:1", "forget acme:1"]
     assert world.store.refresh_token("acme:1") == "refresh-1"
     assert world.journal.kept == {}
-    [renewed] = world.told(TokenRenewed)
+    [renewed] = world.observed(TokenRenewed)
     assert (renewed.token, renewed.rotated, renewed.lead) == ("acme:1", True, timedelta(minutes=4))
-    assert len(world.told(ProviderAnswered)) == 1
+    assert len(world.observed(ProviderAnswered)) == 1
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ async def test_a_renewal_tells_the_window_that_it_had(world, lived, window):
     issued = None if lived is None else NOON + timedelta(minutes=4 - lived)
     world.store.put("1", issued_at=issued)
     await world.refresher.refresh(await world.claim())
-    [renewed] = world.told(TokenRenewed)
+    [renewed] = world.observed(TokenRenewed)
     assert renewed.window == window
 
 
@@ -74,7 +74,7 @@ async def test_without_a_reply_there_is_nothing_to_keep(world):
     world.endpoint.answer = lambda request: unanswered(sent=False)
     await world.refresher.refresh(await world.claim())
     assert world.diary == ["send", "record acme:1"]
-    [postponed] = world.told(TokenPostponed)
+    [postponed] = world.observed(TokenPostponed)
     assert (postponed.kind, postponed.code, postponed.failures) == (FailureKind.UNAVAILABLE, "timeout", 1)
     stored = world.store.documents["acme:1"]
     assert (stored.owner, stored.token.doubt) == (None, None)
@@ -85,7 +85,7 @@ async def test_sent_and_not_answered_it_is_in_doubt_and_stays_ours(world):
     world.store.put("1")
     world.endpoint.answer = lambda request: unanswered(sent=True)
     await world.refresher.refresh(await world.claim())
-    [doubt] = world.told(TokenInDoubt)
+    [doubt] = world.observed(TokenInDoubt)
     assert (doubt.tries, doubt.due_at) == (1, NOON + timedelta(seconds=2))
     stored = world.store.documents["acme:1"]
     assert stored.owner == "me"
@@ -99,7 +99,7 @@ async def test_an_unparsed_success_is_parked_for_people(world):
     await world.refresher.refresh(await world.claim())
     assert world.diary == ["send", "keep acme:1", "record acme:1", "park acme:1 unparsed"]
     assert list(world.journal.parked.values()) == [EntryState.UNPARSED]
-    assert len(world.told(TokenUnparsed)) == 1
+    assert len(world.observed(TokenUnparsed)) == 1
     assert world.store.documents["acme:1"].token.due_at is None
 
 
@@ -124,7 +124,7 @@ async def test_a_lost_store_leaves_the_reply_in_the_journal(world):
         await world.refresher.refresh(claim)
     assert world.diary == ["send", "keep acme:1", "record acme:1"]
     assert world.journal.tokens == {"acme:1"}
-    assert world.told(TokenRenewed) == []
+    assert world.observed(TokenRenewed) == []
 
 
 async def test_a_superseded_successor_is_parked(world):
@@ -135,7 +135,7 @@ async def test_a_superseded_successor_is_parked(world):
     await world.refresher.refresh(claim)
     assert world.diary[-1] == "park acme:1 superseded"
     assert world.store.refresh_token("acme:1") == "refresh-consent"
-    [told] = world.told(TokenSuperseded)
+    [told] = world.observed(TokenSuperseded)
     assert told.successor
 
 
@@ -152,7 +152,7 @@ async def test_a_superseded_reply_without_a_successor_is_forgotten(world, reply)
     world.endpoint.answer = lambda request: reply
     await world.refresher.refresh(claim)
     assert world.diary[-1] == "forget acme:1"
-    [told] = world.told(TokenSuperseded)
+    [told] = world.observed(TokenSuperseded)
     assert not told.successor
 
 
@@ -191,7 +191,7 @@ async def test_a_request_that_can_not_be_built_is_the_operators(world_of):
     world.store.put("1")
     await world.refresher.refresh(await world.claim())
     assert world.diary == ["record acme:1"]
-    [postponed] = world.told(TokenPostponed)
+    [postponed] = world.observed(TokenPostponed)
     assert (postponed.kind, postponed.code) == (FailureKind.MISCONFIGURED, "not_sendable")
 
 
@@ -201,7 +201,7 @@ async def test_a_rejection_is_told_and_its_reply_forgotten(world):
     world.endpoint.answer = lambda request: answered({"error": "invalid_grant"}, status=400)
     await world.refresher.refresh(await world.claim())
     assert world.diary[-1] == "forget acme:1"
-    assert len(world.told(TokenNeedsReauth)) == 1
+    assert len(world.observed(TokenNeedsReauth)) == 1
     assert world.store.documents["acme:1"].token.state is State.NEEDS_REAUTH
 
 

@@ -40,7 +40,7 @@ async def test_a_good_first_answer_opens_the_lane(world):
     await worked(world.lane(world.providers[0], proven=False))
     assert world.store.limits[0] == 1
     assert max(world.store.limits) >= 4
-    assert len(world.told(TokenRenewed)) == 20
+    assert len(world.observed(TokenRenewed)) == 20
 
 
 async def test_a_first_request_that_hangs_does_not_hold_up_the_others(world):
@@ -52,7 +52,7 @@ async def test_a_first_request_that_hangs_does_not_hold_up_the_others(world):
     await until(lambda: world.endpoint.in_flight == 1)
     world.clock.passed += timedelta(seconds=3)
     await asyncio.wait_for(until(lambda: world.endpoint.in_flight == 4), 5)
-    assert world.told(TokenRenewed) == []
+    assert world.observed(TokenRenewed) == []
     gate.set()
     await work
     await done(lane)
@@ -89,7 +89,7 @@ async def test_a_good_probe_ends_the_rest_and_all_others_follow(world):
     world.clock.passed = timedelta(seconds=30)
     await worked(lane)
     assert world.store.paused == {}
-    assert len(world.told(TokenRenewed)) == 9
+    assert len(world.observed(TokenRenewed)) == 9
 
 
 async def test_the_probe_of_another_replica_is_not_sent_twice(world):
@@ -134,15 +134,15 @@ async def test_an_outage_lets_the_provider_rest_and_other_lanes_go_on(world_of):
     assert world.store.paused["acme"].reason is Reason.OUTAGE
     asked = [request for request in world.endpoint.asked if "acme" in request.url]
     assert OUTAGE_THRESHOLD <= len(asked) <= OUTAGE_THRESHOLD + 4
-    assert len(world.told(TokenRenewed)) == 3 * OUTAGE_THRESHOLD
+    assert len(world.observed(TokenRenewed)) == 3 * OUTAGE_THRESHOLD
     await world.sweeper.sweep()
-    assert [event.reason for event in world.told(ProviderPaused)] == [Reason.OUTAGE]
+    assert [event.reason for event in world.observed(ProviderPaused)] == [Reason.OUTAGE]
     world.endpoint.answer = lambda request: granted("refresh-1")
     world.clock.passed = timedelta(minutes=6)
     await world.sweeper.sweep()
     await world.sweeper.sweep()
-    assert [event.provider for event in world.told(ProviderResumed)] == ["acme"]
-    assert {token.split(":")[0] for token in (event.token for event in world.told(TokenRenewed))} == {
+    assert [event.provider for event in world.observed(ProviderResumed)] == ["acme"]
+    assert {token.split(":")[0] for token in (event.token for event in world.observed(TokenRenewed))} == {
         "acme",
         "other",
     }
@@ -180,7 +180,7 @@ async def test_no_more_is_claimed_than_the_rate_allows(world):
     world.rate_limiter = SetRate(3)
     lane = world.lane(world.providers[0])
     work = asyncio.create_task(lane.work())
-    await until(lambda: len(world.told(TokenRenewed)) == 3)
+    await until(lambda: len(world.observed(TokenRenewed)) == 3)
     assert (
         sum(
             stored.owner == "me" or stored.token.refresh_token.reveal() != "refresh-0"
@@ -190,7 +190,7 @@ async def test_no_more_is_claimed_than_the_rate_allows(world):
     )
     world.rate_limiter.allowed = 2
     world.rate_limiter.more.set()
-    await until(lambda: len(world.told(TokenRenewed)) == 5)
+    await until(lambda: len(world.observed(TokenRenewed)) == 5)
     lane.stop()
     await work
     assert len(world.endpoint.asked) == 5

@@ -34,7 +34,7 @@ async def test_a_lane_that_gets_grants_borrows_what_is_free(world_of):
     gate.set()
     await work
     await done(lane)
-    assert len(world.told(TokenRenewed)) == 40
+    assert len(world.observed(TokenRenewed)) == 40
     assert spare.free == 8
 
 

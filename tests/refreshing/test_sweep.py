@@ -55,8 +55,8 @@ async def test_a_sweep_renews_all_that_is_due_and_says_so(world_of):
         world.store.put(str(n))
         world.store.put(str(n), of="other")
     await world.sweeper.sweep()
-    assert len(world.told(TokenRenewed)) == 14
-    [finished] = world.told(SweepFinished)
+    assert len(world.observed(TokenRenewed)) == 14
+    [finished] = world.observed(SweepFinished)
     assert (finished.claimed, finished.renewed, finished.postponed, finished.rejected) == (14, 14, 0, 0)
     assert finished.at == world.clock.now()
 
@@ -76,10 +76,10 @@ async def test_the_tally_counts_each_outcome_once(world):
     world.endpoint.answer = lambda request: replies.pop()
     await world.sweeper.sweep()
     await world.sweeper.sweep()
-    first, second = world.told(SweepFinished)
+    first, second = world.observed(SweepFinished)
     assert (first.claimed, first.renewed, first.postponed, first.rejected, first.in_doubt) == (6, 1, 1, 2, 2)
     assert (second.claimed, second.renewed, second.postponed, second.rejected) == (0, 0, 0, 0)
-    assert (len(world.told(TokenPostponed)), len(world.told(TokenInDoubt))) == (1, 2)
+    assert (len(world.observed(TokenPostponed)), len(world.observed(TokenInDoubt))) == (1, 2)
 
 
 async def test_a_tally_starts_again_at_zero():
@@ -98,7 +98,7 @@ async def test_a_provider_that_rests_is_not_claimed(world_of):
     world.store.paused = {"acme": OPERATORS}
     await world.sweeper.sweep()
     assert "claim acme" not in world.diary
-    assert [event.token for event in world.told(TokenRenewed)] == ["other:1"]
+    assert [event.token for event in world.observed(TokenRenewed)] == ["other:1"]
 
 
 async def test_a_pause_and_its_end_are_told_once_each(world_of):
@@ -107,12 +107,14 @@ async def test_a_pause_and_its_end_are_told_once_each(world_of):
     world.store.paused = {"acme": OPERATORS, "stranger": OPERATORS}
     await world.sweeper.sweep()
     await world.sweeper.sweep()
-    assert [(event.provider, event.reason) for event in world.told(ProviderPaused)] == [("acme", "operator")]
-    assert world.told(ProviderResumed) == []
+    assert [(event.provider, event.reason) for event in world.observed(ProviderPaused)] == [
+        ("acme", "operator")
+    ]
+    assert world.observed(ProviderResumed) == []
     world.store.paused = {}
     await world.sweeper.sweep()
     await world.sweeper.sweep()
-    assert [event.provider for event in world.told(ProviderResumed)] == ["acme"]
+    assert [event.provider for event in world.observed(ProviderResumed)] == ["acme"]
 
 
 async def test_what_the_survey_set_aside_is_told_even_if_the_replay_fails(world):
@@ -130,8 +132,8 @@ async def test_what_the_survey_set_aside_is_told_even_if_the_replay_fails(world)
     ]
     world.store.away = {"recall"}
     await world.sweeper.sweep()
-    assert [event.token for event in world.told(TokenUnreadable)] == ["lost:1"]
-    assert len(world.told(SweepFailed)) == 1
+    assert [event.token for event in world.observed(TokenUnreadable)] == ["lost:1"]
+    assert len(world.observed(SweepFailed)) == 1
 
 
 # ---------------------------------------------------------------- replays
@@ -147,7 +149,9 @@ async def test_what_waits_is_replayed_before_anything_is_claimed(world):
     assert "claim acme" in order
     assert world.store.refresh_token("acme:1") == "refresh-1"
     assert len(world.endpoint.asked) == 1
-    assert [(event.token, event.result) for event in world.told(JournalReplayed)] == [("acme:1", "recorded")]
+    assert [(event.token, event.result) for event in world.observed(JournalReplayed)] == [
+        ("acme:1", "recorded")
+    ]
 
 
 async def test_a_replay_tells_its_result(world):
@@ -160,7 +164,7 @@ async def test_a_replay_tells_its_result(world):
     await left_behind(world, "d", answered({"inner": {"refresh_token": "refresh-elsewhere"}}))
     world.store.paused = {"acme": OPERATORS}
     await world.sweeper.sweep()
-    assert {event.token: event.result for event in world.told(JournalReplayed)} == {
+    assert {event.token: event.result for event in world.observed(JournalReplayed)} == {
         "acme:a": "recorded",
         "acme:b": "superseded",
         "acme:c": "superseded",
@@ -178,12 +182,12 @@ async def test_a_store_that_is_lost_during_the_replay_keeps_the_reply_and_claims
     await world.sweeper.sweep()
     assert "claim acme" not in world.diary
     assert world.journal.tokens == {"acme:1"}
-    assert [event.message for event in world.told(SweepFailed)] == ["the store is away (record)"]
-    assert world.told(SweepFinished) == []
+    assert [event.message for event in world.observed(SweepFailed)] == ["the store is away (record)"]
+    assert world.observed(SweepFinished) == []
     world.store.away = set()
     await world.sweeper.sweep()
     assert world.store.refresh_token("acme:1") == "refresh-1"
-    assert len(world.told(SweepFinished)) == 1
+    assert len(world.observed(SweepFinished)) == 1
 
 
 async def test_a_replay_that_loses_the_store_ends_whole_before_the_sweep_does(world):
@@ -207,7 +211,7 @@ async def test_a_replay_that_loses_the_store_ends_whole_before_the_sweep_does(wo
     assert not sweep.done()
     gate.set()
     await sweep
-    assert len(world.told(SweepFailed)) == 1
+    assert len(world.observed(SweepFailed)) == 1
 
 
 async def test_an_entry_that_can_not_be_replayed_holds_up_no_other(world):
@@ -218,12 +222,12 @@ async def test_an_entry_that_can_not_be_replayed_holds_up_no_other(world):
     world.store.put("2")
     for _ in range(2):
         await world.sweeper.sweep()
-    assert [event.token for event in world.told(JournalReplayed)] == ["acme:good"]
+    assert [event.token for event in world.observed(JournalReplayed)] == ["acme:good"]
     assert world.journal.parked == {entry.key: EntryState.UNUSABLE}
     assert world.journal.tokens == {"acme:bad"}
     assert len(world.endpoint.asked) == 1
-    assert len(world.told(SweepFinished)) == 2
-    assert [bug.where for bug in world.told(InternalError)] == ["replay"]
+    assert len(world.observed(SweepFinished)) == 2
+    assert [bug.where for bug in world.observed(InternalError)] == ["replay"]
     world.store.broken = {}
     await world.sweeper.sweep()
     assert world.store.refresh_token("acme:bad") == "refresh-bad"
@@ -237,7 +241,7 @@ async def test_an_entry_whose_spent_value_can_not_be_opened_waits_for_its_key(wo
     await world.sweeper.sweep()
     assert world.endpoint.asked == []
     assert world.journal.parked == {entry.key: EntryState.UNUSABLE}
-    assert [event.code for event in world.told(TokenUnreadable)] == ["unusable"]
+    assert [event.code for event in world.observed(TokenUnreadable)] == ["unusable"]
     world.store._values = values
     await world.sweeper.sweep()
     assert world.store.refresh_token("acme:1") == "refresh-1"
@@ -294,7 +298,7 @@ async def test_a_reply_in_flight_is_not_replayed_beside_itself(world):
     assert "recall acme:1" not in world.diary
     gate.set()
     await asyncio.gather(first, second)
-    assert len(world.told(TokenRenewed)) == 1
+    assert len(world.observed(TokenRenewed)) == 1
 
 
 async def test_a_reply_that_came_while_the_journal_was_probed_is_not_replayed_beside_itself(world):
@@ -331,8 +335,8 @@ async def test_a_store_that_is_away_fails_the_sweep_and_asks_nobody(world, step)
     world.store.put("1")
     world.store.away = {step}
     await world.sweeper.sweep()
-    assert [event.message for event in world.told(SweepFailed)] == [f"the store is away ({step})"]
-    assert world.told(SweepFinished) == []
+    assert [event.message for event in world.observed(SweepFailed)] == [f"the store is away ({step})"]
+    assert world.observed(SweepFinished) == []
     assert world.endpoint.asked == []
 
 
@@ -342,11 +346,11 @@ async def test_a_journal_that_can_not_be_written_claims_nothing(world):
     world.journal.disk_full = True
     await world.sweeper.sweep()
     assert "claim acme" not in world.diary
-    [failed] = world.told(SweepFailed)
+    [failed] = world.observed(SweepFailed)
     assert "journal" in failed.message
     world.journal.disk_full = False
     await world.sweeper.sweep()
-    assert len(world.told(TokenRenewed)) == 1
+    assert len(world.observed(TokenRenewed)) == 1
 
 
 async def test_a_bug_in_one_lane_stops_neither_the_others_nor_the_next_sweep(world_of):
@@ -363,16 +367,16 @@ async def test_a_bug_in_one_lane_stops_neither_the_others_nor_the_next_sweep(wor
 
     world.store.claim = claim_with_a_bug
     await world.sweeper.sweep()
-    assert len(world.told(TokenRenewed)) == 1
-    assert len(world.told(SweepFinished)) == 1
-    assert [bug.where for bug in world.told(InternalError)] == ["lane"]
+    assert len(world.observed(TokenRenewed)) == 1
+    assert len(world.observed(SweepFinished)) == 1
+    assert [bug.where for bug in world.observed(InternalError)] == ["lane"]
     world.store.claim = claim
     await world.sweeper.sweep()
-    assert [(failed.provider, failed.failures) for failed in world.told(LaneFailed)] == [
+    assert [(failed.provider, failed.failures) for failed in world.observed(LaneFailed)] == [
         ("acme", 1),
         ("acme", 0),
     ]
-    assert len(world.told(TokenRenewed)) == 2
+    assert len(world.observed(TokenRenewed)) == 2
 
 
 async def test_only_lanes_that_have_something_due_claim(world_of):
@@ -385,7 +389,7 @@ async def test_only_lanes_that_have_something_due_claim(world_of):
     world.clock.passed = timedelta(seconds=1)
     await world.sweeper.sweep()
     assert "claim idle3" in world.diary
-    assert [event.token for event in world.told(TokenRenewed)] == ["acme:1", "idle3:1"]
+    assert [event.token for event in world.observed(TokenRenewed)] == ["acme:1", "idle3:1"]
 
 
 async def test_a_lane_that_failed_shows_that_it_works_again_though_nothing_is_due(world_of):
@@ -402,7 +406,7 @@ async def test_a_lane_that_failed_shows_that_it_works_again_though_nothing_is_du
     world.store.claim = claim
     del world.store.documents[name]
     await world.sweeper.sweep()
-    assert [failed.failures for failed in world.told(LaneFailed)] == [1, 0]
+    assert [failed.failures for failed in world.observed(LaneFailed)] == [1, 0]
 
 
 async def test_a_lane_that_waits_for_nothing_and_does_not_end_is_reported(world_of):
@@ -420,7 +424,7 @@ async def test_a_lane_that_waits_for_nothing_and_does_not_end_is_reported(world_
     for _ in range(6):
         await world.sweeper.sweep()
         world.clock.passed += timedelta(seconds=15)
-    assert [(failed.provider, failed.failures) for failed in world.told(LaneFailed)] == [
+    assert [(failed.provider, failed.failures) for failed in world.observed(LaneFailed)] == [
         ("acme", 1),
         ("acme", 2),
         ("acme", 3),
@@ -428,7 +432,7 @@ async def test_a_lane_that_waits_for_nothing_and_does_not_end_is_reported(world_
     returning.set()
     await world.sweeper.drain()
     await world.sweeper.sweep()
-    assert world.told(LaneFailed)[-1].failures == 0
+    assert world.observed(LaneFailed)[-1].failures == 0
 
 
 async def test_a_bug_in_the_survey_fails_the_sweep_and_no_more(world):
@@ -439,8 +443,8 @@ async def test_a_bug_in_the_survey_fails_the_sweep_and_no_more(world):
 
     world.store.survey = survey
     await world.sweeper.sweep()
-    assert len(world.told(SweepFailed)) == 1
-    assert [bug.where for bug in world.told(InternalError)] == ["sweep"]
+    assert len(world.observed(SweepFailed)) == 1
+    assert [bug.where for bug in world.observed(InternalError)] == ["sweep"]
 
 
 async def test_two_lanes_that_lose_the_store_are_one_failure(world_of):
@@ -450,10 +454,10 @@ async def test_two_lanes_that_lose_the_store_are_one_failure(world_of):
     world.store.put("1", of="other")
     world.store.away = {"claim"}
     await world.sweeper.sweep()
-    assert len(world.told(SweepFailed)) == 1
+    assert len(world.observed(SweepFailed)) == 1
     world.store.away = set()
     await world.sweeper.sweep()
-    assert len(world.told(SweepFinished)) == 1
+    assert len(world.observed(SweepFinished)) == 1
 
 
 # ---------------------------------------------------------------- sweeps that overlap
@@ -467,11 +471,11 @@ async def test_a_sweep_does_not_wait_longer_than_its_period(world_of):
     world.store.put("1")
     world.endpoint.hanging["hangs"] = gate = asyncio.Event()
     await asyncio.wait_for(world.sweeper.sweep(), timeout=30)  # a sweep that waits fails, and hangs nothing
-    assert [(event.claimed, event.renewed) for event in world.told(SweepFinished)] == [(1, 1)]
+    assert [(event.claimed, event.renewed) for event in world.observed(SweepFinished)] == [(1, 1)]
     gate.set()
-    await until(lambda: len(world.told(TokenRenewed)) == 7)
+    await until(lambda: len(world.observed(TokenRenewed)) == 7)
     await world.sweeper.sweep()
-    assert [(event.claimed, event.renewed) for event in world.told(SweepFinished)] == [(1, 1), (6, 6)]
+    assert [(event.claimed, event.renewed) for event in world.observed(SweepFinished)] == [(1, 1), (6, 6)]
 
 
 async def test_a_lane_that_ended_between_two_sweeps_runs_in_the_next_one(world_of):
@@ -483,10 +487,10 @@ async def test_a_lane_that_ended_between_two_sweeps_runs_in_the_next_one(world_o
     await world.sweeper.sweep()
     gate.set()
     await until(lambda: all(task.done() for task in world.sweeper._passes.values()))
-    assert len(world.told(TokenRenewed)) == 2
+    assert len(world.observed(TokenRenewed)) == 2
     world.store.put("new", of="hangs")
     await world.sweeper.sweep()
-    assert len(world.told(TokenRenewed)) == 3
+    assert len(world.observed(TokenRenewed)) == 3
 
 
 async def test_a_hanging_lane_keeps_no_other_from_the_next_sweep(world_of):
@@ -498,7 +502,7 @@ async def test_a_hanging_lane_keeps_no_other_from_the_next_sweep(world_of):
     for n in range(3):
         world.store.put(str(n))
         await world.sweeper.sweep()
-        assert len(world.told(TokenRenewed)) == n + 1
+        assert len(world.observed(TokenRenewed)) == n + 1
     assert world.diary.count("claim hangs") == 1
     gate.set()
     await world.sweeper.drain()
@@ -509,7 +513,7 @@ async def test_sweeps_that_overlap_do_not_replay_the_same_entry_twice(world):
     await left_behind(world)
     await asyncio.gather(world.sweeper.sweep(), world.sweeper.sweep())
     assert world.diary.count("recall acme:1") == 1
-    assert len(world.told(SweepFinished)) == 2
+    assert len(world.observed(SweepFinished)) == 2
 
 
 # ---------------------------------------------------------------- drain and reload
@@ -531,7 +535,7 @@ async def test_drain_waits_for_all_that_is_in_flight_and_starts_nothing_more(wor
     gate.set()
     await drain
     await sweep
-    assert len(world.told(TokenRenewed)) == 8
+    assert len(world.observed(TokenRenewed)) == 8
     assert world.journal.kept == {}
     await world.sweeper.sweep()
     assert len(world.endpoint.asked) == 8
@@ -552,7 +556,7 @@ async def test_a_provider_that_is_no_longer_configured_finishes_and_claims_nothi
     gate.set()
     await drain
     await sweep
-    assert len(world.told(TokenRenewed)) == 4
+    assert len(world.observed(TokenRenewed)) == 4
     assert len(world.endpoint.asked) == 4
 
 
@@ -573,7 +577,7 @@ async def test_a_provider_that_comes_back_presents_nothing_twice(world_of):
     assert len(world.endpoint.asked) == 3
     gate.set()
     await asyncio.gather(sweep, again)
-    assert len(world.told(TokenRenewed)) == 3
+    assert len(world.observed(TokenRenewed)) == 3
 
 
 async def test_a_new_provider_is_swept_and_a_changed_one_is_used(world):
@@ -585,6 +589,6 @@ async def test_a_new_provider_is_swept_and_a_changed_one_is_used(world):
     for n in range(5):
         world.store.put(str(n))
     await world.sweeper.sweep()
-    assert len(world.told(TokenRenewed)) == 6
+    assert len(world.observed(TokenRenewed)) == 6
     assert world.sweeper.lanes["acme"].provider.share == 2
     assert max(world.store.limits) >= 4  # other's

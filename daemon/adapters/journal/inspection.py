@@ -81,7 +81,7 @@ def copied(path: Path, directory: Path, *, everything: bool) -> Path:
             if not suffix or source.exists():
                 copy_whole(source, copy.with_name(copy.name + suffix))
     except OSError as why:
-        raise JournalDamaged(f"{source}: it can't be copied ({why.strerror or why})") from None
+        raise JournalDamaged(f"{source}: can't copy it ({why.strerror or why})") from None
     with _opened(copy, "rw", original=path) as database:
         if not passes_check(database):
             raise sqlite3.DatabaseError("its integrity check fails")
@@ -102,8 +102,8 @@ def _opened(path: Path, mode: str, *, original: Path | None = None) -> Iterator[
             yield database
     except (sqlite3.Error, OSError) as why:
         raise JournalDamaged(
-            f"{original or path}: this can't be read as a journal ({why}). Check its owner and mode, and keep the file: it"
-            " may hold tokens that exist nowhere else"
+            f"{original or path}: can't read this as a journal ({why}). Check its owner and mode, and keep the file: it"
+            " may hold the only copy of a token"
         ) from None
 
 

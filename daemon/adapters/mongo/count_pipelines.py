@@ -25,17 +25,17 @@ Row = Mapping[str, object]
 _FLAGS = ("expired", "expired_undue", "stuck", "set_aside", "held")
 
 
-def by_provider_and_state(now: datetime, known: Collection[str]) -> list[Row]:
-    """Return one row for each provider and state. Only the first providers that are not `known` are named."""
+def by_provider_and_state(now: datetime, configured: Collection[str]) -> list[Row]:
+    """Return one row for each provider and state. Only the first providers that are not `configured` are named."""
     sums, dates, lists = (*_FLAGS, "ending"), ("due_at", "refresh_expires_at"), ("failures", "first_ends")
     return [
         {"$project": _typed(now)},
         {"$group": _grouped()},
-        *_few_strangers(known, sums, dates, lists),
+        *_few_strangers(configured, sums, dates, lists),
     ]
 
 
-def due_by_provider(now: datetime, known: Collection[str]) -> list[Row]:
+def due_by_provider(now: datetime, configured: Collection[str]) -> list[Row]:
     """Return one row for each provider with due tokens: how many, and since when. Only the index is read."""
     group = {
         "_id": {"provider": _name_or_unknown("$provider")},
@@ -49,11 +49,11 @@ def due_by_provider(now: datetime, known: Collection[str]) -> list[Row]:
         {"$project": dated},
         {"$match": {"due_at": {"$ne": None}}},
         {"$group": group},
-        *_few_strangers(known, (), ("due_at",), ()),
+        *_few_strangers(configured, (), ("due_at",), ()),
     ]
 
 
-def due_documents(now: datetime, known: Collection[str]) -> list[Row]:
+def due_documents(now: datetime, configured: Collection[str]) -> list[Row]:
     """Return figures of the due tokens by provider: expired ones, ones that another instance holds with some
     ids, and the earliest date of the others.
     """
@@ -78,7 +78,7 @@ def due_documents(now: datetime, known: Collection[str]) -> list[Row]:
         {"$match": {"provider": ANY, "due_at": due(now), "$expr": is_usable("$due_at")}},
         {"$project": typed},
         {"$group": group},
-        *_few_strangers(known, ("expired", "held"), ("waits_since",), ("first_held",)),
+        *_few_strangers(configured, ("expired", "held"), ("waits_since",), ("first_held",)),
     ]
 
 
@@ -138,10 +138,10 @@ def _first(most: int, order: Mapping[str, int], *fields: str) -> Row:
 
 
 def _few_strangers(
-    known: Collection[str], sums: Sequence[str], dates: Sequence[str], lists: Sequence[str]
+    configured: Collection[str], sums: Sequence[str], dates: Sequence[str], lists: Sequence[str]
 ) -> list[Row]:
     """Fold the rows of the other unknown providers into one for each state, without token ids."""
-    stranger = {"$not": [{"$in": ["$_id.provider", sorted(known)]}]}
+    stranger = {"$not": [{"$in": ["$_id.provider", sorted(configured)]}]}
     unnamed = {"$and": ["$stranger", {"$gt": ["$place", STRANGERS_NAMED]}]}
     place = {
         "partitionBy": "$stranger",

@@ -43,8 +43,8 @@ class Counter:
         self._upcoming: Upcoming | None = None
         self._upcoming_after = timedelta(0)  # by the boot clock
 
-    async def step(self, known: Collection[str]) -> Statistics | None:
-        """Return the figures of the store, or None if there are none yet. `known`: providers that are always
+    async def step(self, configured: Collection[str]) -> Statistics | None:
+        """Return the figures of the store, or None if there are none yet. `configured`: providers that are always
         named.
 
         Raises StoreLost.
@@ -53,28 +53,28 @@ class Counter:
         await self._mongo.hello()
         self.leads = await self._shared.lead(self.pause + LEASE)
         if self.leads:
-            counted = await self._counted(known)
+            counted = await self._counted(configured)
         else:
             self.close()
             self._whole = None
             counted = await self._shared.read()
         return None if counted is None else combined(counted.whole, counted.due, counted.upcoming)
 
-    async def _counted(self, known: Collection[str]) -> Counted | None:
+    async def _counted(self, configured: Collection[str]) -> Counted | None:
         if self._whole is None and (before := await self._shared.read()) is not None:
             self._take(
                 before.whole, ended=self._mongo.clock.boot() - (self._mongo.clock.now() - before.whole.at)
             )
         begun = self._mongo.clock.boot()
         try:
-            due = await due_now(self._mongo, known=known)
+            due = await due_now(self._mongo, configured=configured)
             coming = await self._coming()
         finally:
             self.pause = max(EVERY, SHARE * (self._mongo.clock.boot() - begun))
         if self.pause > EVERY:
             await self._shared.lead(self.pause + LEASE)
         try:
-            await self._go_on(known)
+            await self._go_on(configured)
         finally:  # publish the due tokens even if the count of the whole store fails
             counted = None
             if self._whole is not None:
@@ -84,14 +84,14 @@ class Counter:
                 self.pause = FIRST_EVERY
         return counted
 
-    async def _go_on(self, known: Collection[str]) -> None:
+    async def _go_on(self, configured: Collection[str]) -> None:
         """Start a count of the whole store if it is time, and take its result if it has ended. Raises
         StoreLost.
         """
         patience = 0.0
         if self._count is None and self._mongo.clock.boot() >= self._count_after:
             self._begun, patience = self._mongo.clock.boot(), self._patience.total_seconds()
-            self._count = asyncio.create_task(whole_store(self._mongo, known=known), name="count")
+            self._count = asyncio.create_task(whole_store(self._mongo, configured=configured), name="count")
         if self._count is None:
             return
         await asyncio.wait({self._count}, timeout=patience)

@@ -66,8 +66,14 @@ class MongoPauses:
     def client_of(self, provider: Provider) -> str:
         """Return a value that differs between clients and shows nothing about the secret."""
         secret = provider.client_secret.reveal() if provider.client_secret else ""
-        known = provider.definition
-        client = (provider.client_id, secret, provider.client_fingerprint, known.token_url, known.client_auth)
+        definition = provider.definition
+        client = (
+            provider.client_id,
+            secret,
+            provider.client_fingerprint,
+            definition.token_url,
+            definition.client_auth,
+        )
         return self._keyring().fingerprint(json.dumps(client))
 
 

@@ -39,13 +39,13 @@ Row = Mapping[str, object]
 _COUNTING = "counting the store"
 
 
-async def whole_store(mongo: Mongo, *, known: Collection[str]) -> Whole:
+async def whole_store(mongo: Mongo, *, configured: Collection[str]) -> Whole:
     """Return the figures of one pass over all documents, in their order on the disk. Raises StoreLost.
 
-    Of providers that are not `known` the first 100 are named, and the others are counted as one.
+    Of providers that are not `configured` the first 100 are named, and the others are counted as one.
     """
     at, begun = mongo.clock.now(), mongo.clock.boot()
-    rows = await within(WHOLE_LIMIT, mongo, by_provider_and_state(at, known), _COUNTING)
+    rows = await within(WHOLE_LIMIT, mongo, by_provider_and_state(at, configured), _COUNTING)
     return Whole(
         at=at,
         took=mongo.clock.boot() - begun,
@@ -64,13 +64,13 @@ async def whole_store(mongo: Mongo, *, known: Collection[str]) -> Whole:
     )
 
 
-async def due_now(mongo: Mongo, *, known: Collection[str]) -> Due:
+async def due_now(mongo: Mongo, *, configured: Collection[str]) -> Due:
     """Return the figures of due tokens from the index, and from their documents unless there are too many.
     Raises StoreLost.
     """
     now = mongo.clock.now()
-    rows = await within(DUE_LIMIT, mongo, due_by_provider(now, known), _COUNTING)
-    pauses = await resting(mongo, above_all=known)
+    rows = await within(DUE_LIMIT, mongo, due_by_provider(now, configured), _COUNTING)
+    pauses = await resting(mongo, above_all=configured)
     due = Due(
         at=now,
         paused={name: pause.reason.value for name, pause in pauses.items()},
@@ -80,7 +80,9 @@ async def due_now(mongo: Mongo, *, known: Collection[str]) -> Due:
     )
     try:
         found = (
-            await within(DOCUMENTS_LIMIT, mongo, due_documents(now, known), _COUNTING) if due.overdue else []
+            await within(DOCUMENTS_LIMIT, mongo, due_documents(now, configured), _COUNTING)
+            if due.overdue
+            else []
         )
     except TooSlow:
         return due

@@ -75,13 +75,13 @@ class LastHour:
     def told(self) -> Hour:
         now = self._boot() // MINUTE
         minutes = [self._ring[number % MINUTES] for number in range(now - MINUTES + 1, now + 1)]
-        known = [one if one.number > now - MINUTES else _Minute(number=-1) for one in minutes]
-        names = sorted({name for one in known for name in one.outcomes})
+        recent = [one if one.number > now - MINUTES else _Minute(number=-1) for one in minutes]
+        names = sorted({name for one in recent for name in one.outcomes})
         return Hour(
-            outcomes={name: [one.outcomes[name] for one in known] for name in names},
-            shortest_lead=[one.shortest if one.leads else None for one in known],
-            mean_lead=[one.lead / one.leads if one.leads else None for one in known],
-            late=sum(one.late for one in known),
+            outcomes={name: [one.outcomes[name] for one in recent] for name in names},
+            shortest_lead=[one.shortest if one.leads else None for one in recent],
+            mean_lead=[one.lead / one.leads if one.leads else None for one in recent],
+            late=sum(one.late for one in recent),
         )
 
     def _renewed(self, event: TokenRenewed) -> None:

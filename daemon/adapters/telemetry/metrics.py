@@ -363,16 +363,16 @@ class Metrics(Collector):
         """Yield the age of the gauges of the whole store and the duration of its count. 0: not yet
         counted.
         """
-        known = self._statistics
+        statistics = self._statistics
         yield gauge(
             "counted_timestamp_seconds",
             "Start of the last count of the whole store, 0 before the first.",
-            known.at.timestamp() if known else 0,
+            statistics.at.timestamp() if statistics else 0,
         )
         yield gauge(
             "count_duration_seconds",
             "Time that MongoDB spent on the last count.",
-            known.took.total_seconds() if known else 0,
+            statistics.took.total_seconds() if statistics else 0,
         )
 
     def _pauses(self) -> Metric:

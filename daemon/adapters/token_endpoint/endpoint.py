@@ -218,5 +218,5 @@ def _proxy(proxy: Secret | None) -> tuple[URL | None, dict[str, str]]:
         return None, {}
     parts = urlsplit(proxy.reveal())
     user, _, place = parts.netloc.rpartition("@")
-    known = b64encode(":".join(map(unquote, user.split(":", 1))).encode()).decode()
-    return URL(f"{parts.scheme}://{place}"), {"Proxy-Authorization": f"Basic {known}"} if user else {}
+    credentials = b64encode(":".join(map(unquote, user.split(":", 1))).encode()).decode()
+    return URL(f"{parts.scheme}://{place}"), {"Proxy-Authorization": f"Basic {credentials}"} if user else {}

@@ -90,9 +90,9 @@ class Exchange:
             raise RuntimeError("no request was sent")
         await response.settled.wait()
         while not response.ended:
-            known = len(response.body)
+            received = len(response.body)
             await asyncio.sleep(QUIET)  # noqa: TID251  nothing is tried again
-            if len(response.body) == known:
+            if len(response.body) == received:
                 break
         if not response.status:
             raise response.connection_error or NotHttp

@@ -75,15 +75,15 @@ def _meant(place: Place, names: Names) -> Place:
     return place
 
 
-def _known_name(written: str, known: Iterable[str]) -> str:
+def _known_name(written: str, names: Iterable[str]) -> str:
     """Return the member of `known` that `written` stands for, else `written` itself. Raises InvalidValue if
     it could be several.
     """
-    known = set(known)
-    if written in known:
+    names = set(names)
+    if written in names:
         return written
-    found = {name for name in known if name.lower() == written} or {
-        name for name in known if name.lower().replace("-", "_") == written
+    found = {name for name in names if name.lower() == written} or {
+        name for name in names if name.lower().replace("-", "_") == written
     }
     if len(found) > 1:
         raise InvalidValue(

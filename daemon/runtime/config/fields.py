@@ -190,8 +190,8 @@ def _sentences(error: ErrorDetails, path: Place, kind: type) -> tuple[str, str]:
             return "must be a table", "Write it as its own section, or in braces: { key = value }."
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, list(known), n=1)
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    close = get_close_matches(name, list(names), n=1)
     return f"Did you mean {close[0]}?" if close else "Correct its spelling, or remove it."
 
 

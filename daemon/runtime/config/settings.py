@@ -162,10 +162,10 @@ def _known(document: Document) -> Known:
     return read_known(own, document.findings)
 
 
-def _token_urls(configured: object, known: Known) -> dict[str, object]:
+def _token_urls(configured: object, definitions: Known) -> dict[str, object]:
     return {
         name: table.get("token_url")
-        for name, table in whole_tables(configured, known).items()
+        for name, table in whole_tables(configured, definitions).items()
         if isinstance(table, Mapping)
     }
 
@@ -213,8 +213,8 @@ def _check_keys(keys: KeySettings | None, findings: Findings) -> None:
     if keys is None or findings.broken(("keys", "active"), ("keys", "ring", keys.active)):
         return
     if keys.active not in keys.ring:
-        known = ", ".join(keys.ring)
-        do = f"Write one of: {known}." if known else "Add it to [keys.ring]."
+        key_ids = ", ".join(keys.ring)
+        do = f"Write one of: {key_ids}." if key_ids else "Add it to [keys.ring]."
         findings.add(("keys", "active"), "is not the id of a key on the ring", do)
 
 

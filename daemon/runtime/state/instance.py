@@ -53,13 +53,13 @@ def take(directory: Path, *, mountinfo: Path = MOUNTINFO) -> Instance:
         os.pwrite(descriptor, holder, 0)  # in place: that works on a full disk too
         os.ftruncate(descriptor, len(holder))
         identity = directory / IDENTITY
-        known = _read(identity)
-        name = _write(identity) if known is None else known
+        stored = _read(identity)
+        name = _write(identity) if stored is None else stored
         _hold(identity)
         return Instance(
             id=name,
             directory=directory,
-            returned=known is not None,
+            returned=stored is not None,
             filesystem=filesystem,
             former_mode=former,
         )

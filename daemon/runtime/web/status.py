@@ -84,7 +84,7 @@ class DaemonStatus:
         }
 
     async def status(self) -> Mapping[str, object]:
-        known = self._statistics
+        statistics = self._statistics
         ready = all(ok for ok, _ in (await self.readiness()).values()) and not self.draining
         age = self._count_age()
         return {
@@ -98,18 +98,19 @@ class DaemonStatus:
             "draining": self.draining,
             "providers": self._providers(),
             "providers_left_out": max(len(self._strangers()) - STRANGERS, 0),
-            "next_due_at": _text(known.next_due_at) if known else None,
-            "oldest_due_age_seconds": _seconds(known.oldest_due_age) if known else None,
+            "next_due_at": _text(statistics.next_due_at) if statistics else None,
+            "oldest_due_age_seconds": _seconds(statistics.oldest_due_age) if statistics else None,
             "journal_entries": self.parts.journal.count if self.parts else 0,
-            "last_failures": [_failed(one) for one in known.last_failures] if known else [],
-            "needs_reauth": [one[:LONGEST_ID] for one in known.needs_reauth_tokens]
-            if known
+            "last_failures": [_failed(one) for one in statistics.last_failures] if statistics else [],
+            "needs_reauth": [one[:LONGEST_ID] for one in statistics.needs_reauth_tokens]
+            if statistics
             else [],  # some of them
-            "counted_at": _text(known.at) if known else None,
-            "counted_age_seconds": _seconds(age) if known else None,
-            "count_late": age > COUNT_LATE + COUNT_LATE_SHARE * (known.took if known else timedelta(0)),
-            "overdue": known.overdue if known else None,
-            "due_next_hour": list(known.due_soon) if known else None,  # every five minutes
+            "counted_at": _text(statistics.at) if statistics else None,
+            "counted_age_seconds": _seconds(age) if statistics else None,
+            "count_late": age
+            > COUNT_LATE + COUNT_LATE_SHARE * (statistics.took if statistics else timedelta(0)),
+            "overdue": statistics.overdue if statistics else None,
+            "due_next_hour": list(statistics.due_soon) if statistics else None,  # every five minutes
             "last_hour": _hour(self.parts.last_hour.told()) if self.parts else None,
         }
 
@@ -210,19 +211,19 @@ class DaemonStatus:
         return self.parts.sweeper.paused
 
     def _providers(self) -> dict[str, object]:
-        known = self._statistics or Statistics(at=datetime.now(UTC))
+        statistics = self._statistics or Statistics(at=datetime.now(UTC))
         lanes = self.parts.sweeper.lanes if self.parts else {}
         pauses = self._pauses()
         return {
             name: {
                 "configured": name in self.providers,
-                **_paused(name, known, pauses if name in lanes else None),
-                "states": dict(known.states.get(name, {})),
-                "expired": known.expired.get(name, 0),
-                "stuck": known.stuck.get(name, 0),
-                "set_aside": known.set_aside.get(name, 0),
-                "held": known.held.get(name, 0),
-                "ending": known.ending.get(name, 0),
+                **_paused(name, statistics, pauses if name in lanes else None),
+                "states": dict(statistics.states.get(name, {})),
+                "expired": statistics.expired.get(name, 0),
+                "stuck": statistics.stuck.get(name, 0),
+                "set_aside": statistics.set_aside.get(name, 0),
+                "held": statistics.held.get(name, 0),
+                "ending": statistics.ending.get(name, 0),
                 "in_flight": len(lanes[name].in_flight) if name in lanes else 0,
                 "failed_passes": self._failed_passes.get(name, 0),
             }

@@ -303,7 +303,7 @@ async def test_one_that_can_not_be_dated_keeps_no_other_from_it(mongo):
 async def test_a_count_that_takes_too_long_is_no_lost_store(mongo, mongod):
     """It is given up; nobody is told that MongoDB is away. Nor is anybody of a search for tokens without a date."""
     with slow(mongod, times=1), pytest.raises(StoreLost, match="counting the store took longer"):
-        await whole_store(mongo, known=())
+        await whole_store(mongo, configured=())
     with slow(mongod, times=1), pytest.raises(StoreLost, match="took longer"):
         await statistics(mongo)
     with slow(mongod, times=1), pytest.raises(StoreLost, match="without a date took longer"):

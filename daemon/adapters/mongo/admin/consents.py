@@ -179,8 +179,8 @@ def same(stored: Document, *fields: str) -> Fields:
 
 
 def next_revision(stored: Document | None) -> int:
-    known = (stored or {}).get("revision")
-    return known + 1 if isinstance(known, int) else 1
+    revision = (stored or {}).get("revision")
+    return revision + 1 if isinstance(revision, int) else 1
 
 
 def _laid_over(stored: Document, more: Mapping[str, Mapping[str, object]]) -> Fields:

@@ -48,20 +48,20 @@ def read_known(directory: Path | None, findings: Findings) -> Known:
     return Known(tables=tables, broken=frozenset(broken))
 
 
-def laid_over(known: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def laid_over(shipped: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Lay `own` over `known`, table by table. An operator's own token URL needs only the variables that it
     uses.
     """
-    known = dict(known)
-    if "token_url" in own and "variables" in known:
-        params = {**_table(known, "params"), **_table(own, "params")}
-        urls = (str(own.get(key, known.get(key, ""))) for key in ("token_url", "revoke_url"))
+    shipped = dict(shipped)
+    if "token_url" in own and "variables" in shipped:
+        params = {**_table(shipped, "params"), **_table(own, "params")}
+        urls = (str(own.get(key, shipped.get(key, ""))) for key in ("token_url", "revoke_url"))
         used = used_variables(*urls, *map(str, params.values()))
-        known["variables"] = {name: row for name, row in known["variables"].items() if name in used}
-    merged: dict[str, Any] = {**known, **own}
-    for key in known.keys() & own.keys():
-        if isinstance(known[key], Mapping) and isinstance(own[key], Mapping):
-            merged[key] = laid_over(known[key], own[key])
+        shipped["variables"] = {name: row for name, row in shipped["variables"].items() if name in used}
+    merged: dict[str, Any] = {**shipped, **own}
+    for key in shipped.keys() & own.keys():
+        if isinstance(shipped[key], Mapping) and isinstance(own[key], Mapping):
+            merged[key] = laid_over(shipped[key], own[key])
     return merged
 
 

@@ -77,7 +77,7 @@ class ProviderTable(DefinitionTable):
     allow_private: Flag = False
 
 
-def whole_tables(providers: object, known: Known) -> dict[str, object]:
+def whole_tables(providers: object, definitions: Known) -> dict[str, object]:
     """Return each configured provider's table, laid over the known definition of its name or of the one that
     it is like.
 
@@ -86,9 +86,9 @@ def whole_tables(providers: object, known: Known) -> dict[str, object]:
     if not isinstance(providers, Mapping):
         return {}
     return {
-        name: laid_over(known.tables.get(base, {}), own) if isinstance(own, Mapping) else own
+        name: laid_over(definitions.tables.get(base, {}), own) if isinstance(own, Mapping) else own
         for name, own in providers.items()
-        if (base := _base(name, own)) not in known.broken and name not in known.broken
+        if (base := _base(name, own)) not in definitions.broken and name not in definitions.broken
     }
 
 
@@ -99,7 +99,12 @@ def _base(name: str, own: object) -> str:
 
 
 def read_providers(
-    configured: object, known: Known, findings: Findings, surroundings: SecretContext, *, concurrency: int
+    configured: object,
+    definitions: Known,
+    findings: Findings,
+    surroundings: SecretContext,
+    *,
+    concurrency: int,
 ) -> dict[str, Provider]:
     """Read the providers in `configured`. Each has a guaranteed share of `concurrency`, the limit of requests
     in flight.
@@ -108,9 +113,9 @@ def read_providers(
         findings.add(("providers",), "must be a table", "Write sections like [providers.xero].")
         return {}
     rows = {}
-    for name, table in whole_tables(configured, known).items():
-        _check_like(name, configured, known.tables, findings)
-        row = _row(name, table, known.tables, findings, surroundings)
+    for name, table in whole_tables(configured, definitions).items():
+        _check_like(name, configured, definitions.tables, findings)
+        row = _row(name, table, definitions.tables, findings, surroundings)
         if row is None:
             continue
         if row.concurrency is not None and row.concurrency > concurrency:
@@ -170,15 +175,15 @@ def _provider(name: str, row: ProviderTable, configured: object, even: int) -> P
 
 
 def _row(
-    name: str, table: object, known: Tables, findings: Findings, surroundings: SecretContext
+    name: str, table: object, definitions: Tables, findings: Findings, surroundings: SecretContext
 ) -> ProviderTable | None:
     place = ("providers", name)
     if not PROVIDER_NAME.fullmatch(name):
         findings.add(
             place, "is not a provider's name", "Use a to z, 0 to 9, '_' and '-', a letter or digit first."
         )
-    if isinstance(table, Mapping) and _base(name, table) not in known:
-        _check_is_defined(name, table, known, findings)
+    if isinstance(table, Mapping) and _base(name, table) not in definitions:
+        _check_is_defined(name, table, definitions, findings)
         table = {**_UNKNOWN, **table}
     row = checked(ProviderTable, table, place, findings, context=surroundings)
     if row is None:
@@ -192,7 +197,7 @@ def _row(
     return row
 
 
-def _check_like(name: str, configured: Mapping[str, object], known: Tables, findings: Findings) -> None:
+def _check_like(name: str, configured: Mapping[str, object], definitions: Tables, findings: Findings) -> None:
     """Check that `like` names a definition.
 
     It can't name another provider of the configuration. So there is neither chain nor cycle, and no provider
@@ -203,35 +208,35 @@ def _check_like(name: str, configured: Mapping[str, object], known: Tables, find
     like = own.get("like") if isinstance(own, Mapping) else None
     if not isinstance(like, str) or not like.strip():
         return
-    if name in known:
+    if name in definitions:
         findings.add(place, f"{name} has a definition of its own", "Remove like, or choose another name.")
-    elif like not in known:
-        what, do = _unlike(like, configured, known)
+    elif like not in definitions:
+        what, do = _unlike(like, configured, definitions)
         findings.add(place, what, do)
 
 
-def _unlike(like: str, configured: Mapping[str, object], known: Tables) -> tuple[str, str]:
+def _unlike(like: str, configured: Mapping[str, object], definitions: Tables) -> tuple[str, str]:
     """Return why `like` is invalid and what to write instead. `like` itself may be a secret in the wrong
     place.
     """
     other = configured.get(like)
-    if isinstance(other, Mapping) and (base := other.get("like")) in known:
+    if isinstance(other, Mapping) and (base := other.get("like")) in definitions:
         return "is the name of a provider that itself uses like", f'Write like = "{base}".'
     if like in configured:
         do = "Put its definition in its own file, NAME.toml in the directory of [definitions]."
         return "is the name of a provider that the configuration defines", do
-    close = get_close_matches(like.lower(), known, n=3)
+    close = get_close_matches(like.lower(), definitions, n=3)
     do = f"Did you mean {' or '.join(close)}?" if close else "`refreshd providers` lists them."
     return "is not the name of a known definition", do
 
 
-def _check_is_defined(name: str, table: Mapping[str, Any], known: Tables, findings: Findings) -> None:
+def _check_is_defined(name: str, table: Mapping[str, Any], definitions: Tables, findings: Findings) -> None:
     """Check that a provider without a known definition has all required keys."""
     place = ("providers", name)
     if "like" in table:
         return  # `_check_like` reports that
     if "token_url" not in table:
-        close = get_close_matches(name.lower(), known, n=1)
+        close = get_close_matches(name.lower(), definitions, n=1)
         do = 'To define it here, add token_url and client_auth. To add another client of a known provider, write like = "NAME".'
         do = f"Did you mean {close[0]}? {do}" if close else do
         findings.add((*place, "token_url"), "is required: no definition of this name is shipped", do)

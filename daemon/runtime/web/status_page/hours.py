@@ -80,13 +80,13 @@ def _outcomes(facts: Facts, name: str, title: str, names: Iterable[str], *, kind
 
 
 def _lead(facts: Facts) -> Plot:
-    known = [value for value in facts.shortest_lead if value is not None]
+    measured = [value for value in facts.shortest_lead if value is not None]
     told = "No token was renewed."
-    if known:
+    if measured:
         late = (
             "none was late" if not facts.late else f"{number(facts.late)} came after the old token's expiry"
         )
-        told = f"The shortest was {_time(min(known))}; {late}. Columns show the shortest of each minute, dashes the mean."
+        told = f"The shortest was {_time(min(measured))}; {late}. Columns show the shortest of each minute, dashes the mean."
 
     def shortest(five: Sequence[float | None]) -> str:
         return _time(min(values)) if (values := [v for v in five if v is not None]) else text(None)

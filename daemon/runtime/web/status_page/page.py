@@ -59,13 +59,13 @@ def _as_of(facts: Facts) -> str:
 
 def _tokens(facts: Facts) -> str:
     age = f"the oldest for {span(timedelta(seconds=facts.oldest_due_age))}" if facts.oldest_due_age else ""
-    known = facts.counted_at is not None
+    is_counted = facts.counted_at is not None
     tiles = [
         *(
-            (spaced(state).capitalize(), count if known else None, "")
+            (spaced(state).capitalize(), count if is_counted else None, "")
             for state, count in facts.by_state().items()
         ),
-        ("Past their expiry", facts.expired() if known else None, ""),
+        ("Past their expiry", facts.expired() if is_counted else None, ""),
         ("Overdue", facts.status.get("overdue"), age),
         ("Replies in the journal", facts.journal, ""),
     ]
@@ -74,7 +74,7 @@ def _tokens(facts: Facts) -> str:
         for name, value, more in tiles
     )
     counted = moment(facts.status.get("counted_at"), facts.now, form=PROSE)
-    said = f"Counted over the whole store {counted}." if known else "The store has not been counted yet."
+    said = f"Counted over the whole store {counted}." if is_counted else "The store has not been counted yet."
     due = facts.status.get("next_due_at")
     upcoming = (
         f" The next token is due {moment(due, facts.now, form=PROSE)}."

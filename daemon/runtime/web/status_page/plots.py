@@ -59,8 +59,8 @@ class Plot:
 
 
 def draw(plot: Plot) -> str:
-    known = [value for value in (*plot.values, *plot.ticks) if value is not None]
-    top, low = _top(plot.scale, max(known, default=0)), min(0, *known, 0)
+    numbers = [value for value in (*plot.values, *plot.ticks) if value is not None]
+    top, low = _top(plot.scale, max(numbers, default=0)), min(0, *numbers, 0)
     low = max(low, -top / 2)  # columns below the line take at most a third of the drawing
     scale = HIGH / (top - low)
     zero = top * scale
@@ -78,7 +78,7 @@ def draw(plot: Plot) -> str:
     marks = "".join(f"<span>{text(word)}</span>" for word in plot.axis)
     return (
         f'<figure class="{plot.kind}"><figcaption><h3>{text(plot.title)}</h3><p>{text(plot.told)}</p></figcaption>'
-        f'<div class="plot"><span class="top" aria-hidden="true">{text(plot.say(top)) if known else ""}</span>'
+        f'<div class="plot"><span class="top" aria-hidden="true">{text(plot.say(top)) if numbers else ""}</span>'
         f'<svg role="img" aria-labelledby="{name}-t" aria-describedby="{name}-d" viewBox="0 0 {width} {HIGH}"'
         f' preserveAspectRatio="none"><title id="{name}-t">{text(plot.title)}</title>'
         f'<desc id="{name}-d">{text(plot.told)}</desc>'
