@@ -1,6 +1,6 @@
 """What an owner's consent brings: the first token response, as an operator hands it to `refreshd add`.
 
-Read by the rules of a provider's reply, and stricter: here a person waits who can be told what is wrong. What is
+Read by the rules of a provider's reply, and stricter: here a person waits who can be shown the error. What is
 refused here would fail every refresh later.
 """
 

@@ -141,7 +141,7 @@ class ProviderThrottled:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InFlight:
     """How many requests to a provider are under way in this process, after a change of that number;
-    changes of one moment are told once.
+    changes of one moment are reported once.
     """
 
     provider: str

@@ -175,8 +175,8 @@ def _rejected(
     failure = _failure(FailureKind.REJECTED, answer, now)
     if token.doubt is not None:
         note = _what_may_have_been(token.doubt)
-        told = answer.message[: 300 - len(note)] + note
-        failure = Failure(kind=failure.kind, code=failure.code, message=told, at=now)
+        message = answer.message[: 300 - len(note)] + note
+        failure = Failure(kind=failure.kind, code=failure.code, message=message, at=now)
     return Retired(failure=failure, failures=token.failures + 1)
 
 

@@ -46,12 +46,12 @@ def access_end(definition: Definition, body: Body, *, access: str, asked_at: dat
 
 
 def refresh_end(definition: Definition, body: Body, *, asked_at: datetime) -> datetime | None:
-    """The refresh token's own end, where it is told."""
+    """The refresh token's own end, if the reply names it."""
     return end_of(first(body, definition.reply.refresh_expires_in), asked_at=asked_at)
 
 
 def consent_end(definition: Definition, body: Body, *, asked_at: datetime) -> datetime | None:
-    """The end of the owner's consent, where it is told."""
+    """The end of the owner's consent, if the reply names it."""
     return end_of(first(body, definition.reply.consent_expires_in), asked_at=asked_at)
 
 

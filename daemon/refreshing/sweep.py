@@ -90,7 +90,7 @@ class Sweeper:
         self._observe = observe
         self._period = period
         self._passes: dict[str, asyncio.Task[int]] = {}
-        self._claimed = 0  # by passes that have ended since the last sweep was told
+        self._claimed = 0  # by passes that have ended since the last sweep was reported
         self._leaving: dict[str, Lane] = {}  # not configured any more, but perhaps with something in flight
         self._failures: Counter[str] = (
             Counter()
@@ -119,7 +119,7 @@ class Sweeper:
                 self.lanes[name] = make(provider)
 
     async def sweep(self) -> None:
-        """Replay, then claim and start what is due, for as long as one period. Never raises: failures are told."""
+        """Replay, then claim and start what is due, for as long as one period. Never raises: failures are reported."""
         started = self._clock.boot()
         try:
             async with self._beginning:

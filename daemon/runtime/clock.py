@@ -32,7 +32,7 @@ class Clock:
             raise StoreLost("the store's clock is not yet known")
         return self._store_zero + self.boot()
 
-    def set_store_time(self, told: datetime, *, asked: timedelta, answered: timedelta) -> None:
+    def set_store_time(self, local_time: datetime, *, asked: timedelta, answered: timedelta) -> None:
         """Set the time that the store returned for a question sent and answered at these boot times.
 
         The store read its clock between these two times, so half of their distance is the error. After a long
@@ -40,7 +40,7 @@ class Clock:
         contradicts it.
         """
         error = (answered - asked) / 2
-        zero = told - (asked + answered) / 2
+        zero = local_time - (asked + answered) / 2
         if (
             self._store_zero is not None
             and error > max(QUICK / 2, self._error)

@@ -31,7 +31,7 @@ from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.statistics import Statistics
 from daemon.runtime.bootstrap import assemble, key_ring
-from daemon.runtime.config.fields import told
+from daemon.runtime.config.fields import format_duration
 from daemon.runtime.config.providers.provider_settings import most_in_flight
 from daemon.runtime.config.reload import moved_token_urls, needs_restart, secrets_of
 from daemon.runtime.config.settings import Settings, SettingsInvalid
@@ -434,7 +434,7 @@ class Daemon:
         self._manager.stopping()
         self._view.draining = True
         in_flight = sum(len(lane.in_flight) for lane in self._parts.sweeper.lanes.values())
-        drain = told(self._settings.refresh.drain)
+        drain = format_duration(self._settings.refresh.drain)
         self._log.log("daemon.stopping", "info", in_flight=in_flight, drain=drain)
 
     async def _drain(self) -> bool:

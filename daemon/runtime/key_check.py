@@ -85,10 +85,10 @@ class KeyCheck:
         if ring.distrusted != frozenset(wrong):
             ring = ring.distrusting(wrong)
         self._keys.ring = ring
-        told, self._keys.wrong = self._keys.wrong, _sentence(wrong) if wrong else None
-        if wrong and told != self._keys.wrong:
+        before, self._keys.wrong = self._keys.wrong, _sentence(wrong) if wrong else None
+        if wrong and before != self._keys.wrong:
             self._log.log("keys.wrong", "error", keys=wrong, message=self._keys.wrong, do=_DO)
-        elif told and not wrong:
+        elif before and not wrong:
             self._log.log(
                 "keys.right",
                 "info",

@@ -63,7 +63,7 @@ class StoreClock(Protocol):
     def now(self) -> datetime: ...
     @property
     def skew(self) -> timedelta | None: ...
-    def set_store_time(self, told: datetime, *, asked: timedelta, answered: timedelta) -> None: ...
+    def set_store_time(self, local_time: datetime, *, asked: timedelta, answered: timedelta) -> None: ...
 
 
 class Mongo:
@@ -133,9 +133,9 @@ class Mongo:
         """Ask MongoDB for its role and its time, and set the clock. Raises StoreLost."""
         asked = self.clock.boot()
         said: Mapping[str, object] = await self.guarded(self._client.admin.command("hello"))
-        told = said.get("localTime")
-        if isinstance(told, datetime):
-            self.clock.set_store_time(told.replace(tzinfo=UTC), asked=asked, answered=self.clock.boot())
+        local_time = said.get("localTime")
+        if isinstance(local_time, datetime):
+            self.clock.set_store_time(local_time.replace(tzinfo=UTC), asked=asked, answered=self.clock.boot())
         if not said.get("isWritablePrimary"):
             raise self._lost("MongoDB currently has no writable primary")
         return said

@@ -234,8 +234,8 @@ class MongoRecords:
             if write.is_exchange and sealed == write.claim.spent:
                 return False  # though the same value may have come again
             return sealed == ours.access_token or self._holds_access(document, write)
-        told = [name for name in ("updated_at", "last_failure") if name in ours.fields]
-        return all(document.get(name) == ours.fields[name] for name in told)
+        compared = [name for name in ("updated_at", "last_failure") if name in ours.fields]
+        return all(document.get(name) == ours.fields[name] for name in compared)
 
     def _holds(self, document: Document, write: _Write, field: str, expected: Secret | None) -> bool:
         sealed = document.get(field)

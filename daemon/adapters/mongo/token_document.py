@@ -164,8 +164,8 @@ def written(token: Token, change: Change, keyring: KeyRing, *, now: datetime) ->
             return _renewed(token, change, keyring, now=now)
         case Withheld(failure=failure, renewed=renewed):
             part = _renewed(token, renewed, keyring, now=now) if renewed else Written(fields={"lease": None})
-            told = {"last_failure": failure_document(failure), "due_at": None, "updated_at": now}
-            return Written(fields={**part.fields, **told}, access_token=part.access_token)
+            withheld = {"last_failure": failure_document(failure), "due_at": None, "updated_at": now}
+            return Written(fields={**part.fields, **withheld}, access_token=part.access_token)
         case Postponed():
             return Written(
                 fields={

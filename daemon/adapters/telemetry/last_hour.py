@@ -72,7 +72,7 @@ class LastHour:
             case _:
                 pass  # no outcome of a refresh
 
-    def told(self) -> Hour:
+    def snapshot(self) -> Hour:
         now = self._boot() // MINUTE
         minutes = [self._ring[number % MINUTES] for number in range(now - MINUTES + 1, now + 1)]
         recent = [one if one.number > now - MINUTES else _Minute(number=-1) for one in minutes]

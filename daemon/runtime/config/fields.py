@@ -54,7 +54,7 @@ def duration(value: object) -> timedelta:
     return int(found[1]) * timedelta(**{_UNITS[found[2]]: 1})
 
 
-def told(span: timedelta) -> str:
+def format_duration(span: timedelta) -> str:
     """Format `span` as in a configuration."""
     return (
         f"{span // timedelta(milliseconds=1)}ms" if span.microseconds else f"{span // timedelta(seconds=1)}s"

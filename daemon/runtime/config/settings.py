@@ -14,7 +14,7 @@ from daemon.adapters.mongo.address import address_of
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.secret import Secret
 from daemon.runtime.config.exposed_secrets import find_exposed_secrets
-from daemon.runtime.config.fields import checked, did_you_mean, told
+from daemon.runtime.config.fields import checked, did_you_mean, format_duration
 from daemon.runtime.config.problems import Findings, Problem, SettingsInvalid
 from daemon.runtime.config.providers.definition_dir import Known, read_known
 from daemon.runtime.config.providers.definitions import read_definition
@@ -198,14 +198,14 @@ def _check_refresh(refresh: RefreshSettings | None, findings: Findings) -> None:
     if refresh.lease < least and not findings.broken(("refresh", "lease")):
         findings.add(
             ("refresh", "lease"),
-            f"{told(refresh.lease)} is too short for two requests of up to {told(refresh.request_timeout)} each",
-            f'Write at least "{told(least)}", or lower refresh.request_timeout.',
+            f"{format_duration(refresh.lease)} is too short for two requests of up to {format_duration(refresh.request_timeout)} each",
+            f'Write at least "{format_duration(least)}", or lower refresh.request_timeout.',
         )
     if refresh.drain <= refresh.request_timeout and not findings.broken(("refresh", "drain")):
         findings.add(
             ("refresh", "drain"),
-            f"{told(refresh.drain)} is not longer than refresh.request_timeout",
-            f'Write more than "{told(refresh.request_timeout)}", so that every request in flight can finish.',
+            f"{format_duration(refresh.drain)} is not longer than refresh.request_timeout",
+            f'Write more than "{format_duration(refresh.request_timeout)}", so that every request in flight can finish.',
         )
 
 

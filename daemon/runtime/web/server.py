@@ -201,14 +201,14 @@ class HealthServer:
 
     async def _ready(self, _request: BaseRequest, trusted: bool) -> web.Response:
         checks = await self._readiness()
-        told = {
+        results = {
             name: {"ok": ok} | ({"detail": detail} if trusted else {})
             for name, (ok, detail) in checks.items()
         }
         draining = self._source.draining
         ready = all(ok for ok, _ in checks.values()) and not draining
         leaving = {"draining": True} if draining else {}
-        return _json({"ready": ready, **leaving, "checks": told}, ok=ready)
+        return _json({"ready": ready, **leaving, "checks": results}, ok=ready)
 
     async def _metrics(self, request: BaseRequest, _trusted: bool) -> web.Response:
         body, content_type = self._source.metrics(request.headers.get("Accept", ""))

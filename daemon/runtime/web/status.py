@@ -43,7 +43,7 @@ class DaemonStatus:
         self._statistics: Statistics | None = None
         self._started: timedelta | None = None  # by the boot clock
 
-    # ---------------------------------------------------------------- what it is told
+    # ---------------------------------------------------------------- events
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, SweepFinished) and self.parts is not None:
@@ -111,7 +111,7 @@ class DaemonStatus:
             > COUNT_LATE + COUNT_LATE_SHARE * (statistics.took if statistics else timedelta(0)),
             "overdue": statistics.overdue if statistics else None,
             "due_next_hour": list(statistics.due_soon) if statistics else None,  # every five minutes
-            "last_hour": _hour(self.parts.last_hour.told()) if self.parts else None,
+            "last_hour": _hour(self.parts.last_hour.snapshot()) if self.parts else None,
         }
 
     def metrics(self, accept: str) -> tuple[bytes, str]:

@@ -34,7 +34,7 @@ def renewed(lead: float | None) -> event.TokenRenewed:
 
 def test_nothing_happened_yet(boot: Boot) -> None:
     """Also in the first minutes after the machine has booted."""
-    told = LastHour(boot).told()
+    told = LastHour(boot).snapshot()
     assert (told.outcomes, told.late) == ({}, 0)
     assert told.shortest_lead == told.mean_lead == [None] * 60
 
@@ -46,7 +46,7 @@ def test_each_minute_keeps_its_outcomes_and_leads(boot: Boot) -> None:
         hour(renewed(lead))
     boot.now += 3 * MINUTE
     hour(renewed(-5))
-    told = hour.told()
+    told = hour.snapshot()
     assert told.outcomes == {"renewed": [0] * 56 + [3, 0, 0, 1]}
     assert told.shortest_lead[56:] == [timedelta(seconds=100), None, None, timedelta(seconds=-5)]
     assert told.mean_lead[56] == timedelta(seconds=200)
@@ -68,7 +68,7 @@ def test_every_end_of_a_refresh_is_an_outcome(boot: Boot) -> None:
     ]
     for one in (*ends, event.StoreBack(), event.ProviderResumed(provider="a")):
         hour(one)
-    assert {name: counts[-1] for name, counts in hour.told().outcomes.items()} == dict.fromkeys(
+    assert {name: counts[-1] for name, counts in hour.snapshot().outcomes.items()} == dict.fromkeys(
         ("renewed", "superseded", "in_doubt", "unparsed", "unavailable", "misconfigured", "rejected", "unconfigured"), 1
     )  # fmt: skip
 
@@ -79,10 +79,10 @@ def test_what_is_older_than_an_hour_is_gone(boot: Boot) -> None:
     hour(renewed(10))
     boot.now += 59 * MINUTE
     hour(renewed(20))
-    assert hour.told().outcomes == {"renewed": [1] + [0] * 58 + [1]}
+    assert hour.snapshot().outcomes == {"renewed": [1] + [0] * 58 + [1]}
     boot.now += MINUTE
-    assert hour.told().outcomes == {"renewed": [0] * 58 + [1, 0]}
+    assert hour.snapshot().outcomes == {"renewed": [0] * 58 + [1, 0]}
     boot.now += 600 * MINUTE
-    assert hour.told().outcomes == {}
+    assert hour.snapshot().outcomes == {}
     hour(renewed(30))
-    assert hour.told().outcomes == {"renewed": [0] * 59 + [1]}
+    assert hour.snapshot().outcomes == {"renewed": [0] * 59 + [1]}

@@ -167,8 +167,8 @@ def _needless(privilege: Privilege, own: str) -> str | None:
 async def _privileges(mongo: Mongo) -> Sequence[Privilege] | None:
     """Return the privileges of this login's roles, or None if MongoDB requires no login."""
     command = {"connectionStatus": 1, "showPrivileges": True}
-    told = await mongo.tried(mongo.tokens.database.command(command))
-    info = told.get("authInfo", {})
+    status = await mongo.tried(mongo.tokens.database.command(command))
+    info = status.get("authInfo", {})
     granted: Sequence[Privilege] = info.get("authenticatedUserPrivileges", [])
     return granted if info.get("authenticatedUsers") else None
 

@@ -39,14 +39,14 @@ def last_hour(facts: Facts) -> str:
 def _due(facts: Facts) -> Plot:
     counts = list(facts.due_next_hour)
     most = counts.index(max(counts))
-    told = "No token falls due."
+    summary = "No token falls due."
     if any(counts):
         total, peak = number(sum(counts)), number(counts[most])
-        told = f"{total} tokens fall due, with a peak of {peak} {_prefetch(facts.counted_at, most)}."
+        summary = f"{total} tokens fall due, with a peak of {peak} {_prefetch(facts.counted_at, most)}."
     return Plot(
         name="due",
         title="Tokens that fall due, by five minutes",
-        told=told,
+        summary=summary,
         values=counts,
         axis=NEXT_HOUR,
         say=_count,
@@ -60,14 +60,16 @@ def _due(facts: Facts) -> Plot:
 def _outcomes(facts: Facts, name: str, title: str, names: Iterable[str], *, kind: str = "") -> Plot:
     columns = [facts.outcomes[each] for each in names]
     minutes = [sum(each) for each in zip(*columns, strict=True)] or [0] * 60
-    told = "None."
+    summary = "None."
     if any(minutes):
         most = minutes.index(max(minutes))
-        told = f"{number(sum(minutes))} in total, at most {number(minutes[most])} in a minute ({_ago(most)})."
+        summary = (
+            f"{number(sum(minutes))} in total, at most {number(minutes[most])} in a minute ({_ago(most)})."
+        )
     return Plot(
         name=name,
         title=title,
-        told=told,
+        summary=summary,
         values=minutes,
         axis=LAST_HOUR,
         say=_count,
@@ -81,12 +83,12 @@ def _outcomes(facts: Facts, name: str, title: str, names: Iterable[str], *, kind
 
 def _lead(facts: Facts) -> Plot:
     measured = [value for value in facts.shortest_lead if value is not None]
-    told = "No token was renewed."
+    summary = "No token was renewed."
     if measured:
         late = (
             "none was late" if not facts.late else f"{number(facts.late)} came after the old token's expiry"
         )
-        told = f"The shortest was {_time(min(measured))}; {late}. Columns show the shortest of each minute, dashes the mean."
+        summary = f"The shortest was {_time(min(measured))}; {late}. Columns show the shortest of each minute, dashes the mean."
 
     def shortest(five: Sequence[float | None]) -> str:
         return _time(min(values)) if (values := [v for v in five if v is not None]) else text(None)
@@ -94,7 +96,7 @@ def _lead(facts: Facts) -> Plot:
     return Plot(
         name="lead",
         title="Time left when renewed, by minute",
-        told=told,
+        summary=summary,
         values=facts.shortest_lead or [None] * 60,
         ticks=facts.mean_lead,
         axis=LAST_HOUR,
@@ -119,13 +121,13 @@ def _totals(facts: Facts) -> str:
 
 
 def _by_five(
-    minutes: Sequence[float | None], told: Callable[[Sequence[float | None]], str]
+    minutes: Sequence[float | None], combine: Callable[[Sequence[float | None]], str]
 ) -> list[tuple[str, str]]:
     starts = range(0, len(minutes), STEP)
     return [
         (
             f"{len(minutes) - start} to {len(minutes) - start - STEP} min ago",
-            told(minutes[start : start + STEP]),
+            combine(minutes[start : start + STEP]),
         )
         for start in starts
     ]

@@ -40,13 +40,13 @@ Value = float | None
 class Plot:
     """`values` are the columns (negative ones hang below the line), `ticks` single values above them.
 
-    `told` is a one-sentence summary. `say` formats a value. `scale` lists the possible maxima of the axis.
+    `summary` is a one-sentence summary. `say` formats a value. `scale` lists the possible maxima of the axis.
     `rows` are the cells of the table under `heads`.
     """
 
     name: str
     title: str
-    told: str
+    summary: str
     values: Sequence[Value]
     ticks: Sequence[Value] = ()
     axis: Sequence[str]
@@ -77,11 +77,11 @@ def draw(plot: Plot) -> str:
     width, name = len(plot.values) * WIDE, plot.name
     marks = "".join(f"<span>{text(word)}</span>" for word in plot.axis)
     return (
-        f'<figure class="{plot.kind}"><figcaption><h3>{text(plot.title)}</h3><p>{text(plot.told)}</p></figcaption>'
+        f'<figure class="{plot.kind}"><figcaption><h3>{text(plot.title)}</h3><p>{text(plot.summary)}</p></figcaption>'
         f'<div class="plot"><span class="top" aria-hidden="true">{text(plot.say(top)) if numbers else ""}</span>'
         f'<svg role="img" aria-labelledby="{name}-t" aria-describedby="{name}-d" viewBox="0 0 {width} {HIGH}"'
         f' preserveAspectRatio="none"><title id="{name}-t">{text(plot.title)}</title>'
-        f'<desc id="{name}-d">{text(plot.told)}</desc>'
+        f'<desc id="{name}-d">{text(plot.summary)}</desc>'
         f'<path class="grid" d="M0 .5H{width}M0 {zero / 2:.1f}H{width}"/>{columns}{ticks}'
         f'<path class="line" d="M0 {min(zero, HIGH - 0.5):.1f}H{width}"/></svg>'
         f'<div class="axis" aria-hidden="true">{marks}</div></div>'
