@@ -58,7 +58,7 @@ def check(case: dict) -> None:
     if incoming.connection_error is None and whole.connection_error is None:
         assert _state(incoming) == _state(whole), "the pieces make a difference"
     else:
-        assert not any(one.whole or one.keep_alive for one in (incoming, whole))
+        assert not any(one.complete or one.keep_alive for one in (incoming, whole))
     assert len(incoming.body) <= LARGEST
     incoming.lost(OSError(104, "reset") if case["lost"] else None)
     assert incoming.ended
@@ -84,5 +84,5 @@ def _fed(pieces: list[bytes]) -> tuple[ResponseParser, int]:
 
 
 def _state(incoming: ResponseParser) -> dict:
-    names = ("status", "body", "faulty", "over", "whole", "reusable")
+    names = ("status", "body", "framing_error", "ended", "complete", "keep_alive")
     return {name: getattr(incoming, name) for name in names} | {"headers": [*incoming.headers.items()]}

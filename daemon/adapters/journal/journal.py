@@ -160,7 +160,7 @@ class SqliteJournal:
         """Why a reply that comes now might not be kept; None: it would be."""
         if self._refused:
             count, why = len(self._refused), self._database.failure
-            return f"the disk refused replies, which memory holds: {count} ({why})"
+            return f"the disk rejected replies, which are held in memory: {count} ({why})"
         return self._database.trouble
 
     @property
