@@ -71,7 +71,7 @@ class Stage:
             sweeper=self.sweeper,
             metrics=self.metrics,
             last_hour=SimpleNamespace(
-                told=lambda: SimpleNamespace(outcomes={}, shortest_lead=[], mean_lead=[], late=0)
+                snapshot=lambda: SimpleNamespace(outcomes={}, shortest_lead=[], mean_lead=[], late=0)
             ),
             keys=SimpleNamespace(ring=Ring(), wrong=None),
         )
