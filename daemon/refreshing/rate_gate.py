@@ -8,7 +8,7 @@ from daemon.refreshing.ports import RateLimiter
 
 
 class RateGate:
-    """Holds the provider's limiter, and whoever waits for it."""
+    """Holds the provider's limiter, and the lane's present wait for it."""
 
     def __init__(self, provider: Provider, make: Callable[[Provider], RateLimiter]) -> None:
         self._make = make

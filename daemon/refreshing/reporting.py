@@ -108,7 +108,7 @@ def brings_successor(change: Change) -> bool:
 
 
 def report(item: SetAside, observe: Observe) -> None:
-    """Tell of a document that was set aside, once per change."""
+    """Report a document that was set aside, once per change."""
     if item.new:
         observe(
             TokenUnreadable(
