@@ -38,6 +38,25 @@ _NO_DATE = "0001-01-01"  # Go's and .NET's word for none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimeNames:
+    """The names of a response or row that state times, by what they state. `others`: of the refresh token or the consent."""
+
+    ends: tuple[str, ...]
+    spans: tuple[str, ...]
+    births: tuple[str, ...]
+    others: tuple[str, ...]
+
+    @property
+    def not_the_end(self) -> tuple[str, ...]:
+        """All of them but those that state the access token's end."""
+        return self.births + self.others
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return self.ends + self.spans + self.not_the_end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
     """What a response says. None: nothing. `unclear`: the fields that were not understood."""
 
@@ -69,6 +88,21 @@ def read_ends(definition: Definition, body: Body, *, access_token: str, received
         refresh=refresh,
         consent=consent,
         unclear=tuple(dict.fromkeys(reading.unclear)),
+    )
+
+
+def time_names(names: Iterable[str]) -> TimeNames:
+    """Return those of `names` that `read_ends` understands as times."""
+    bare = {name: _bare(name) for name in names}
+
+    def named(pattern: str) -> tuple[str, ...]:
+        return tuple(name for name, text in bare.items() if re.fullmatch(pattern, text))
+
+    return TimeNames(
+        ends=named(f"(?:{_ACCESS})(?:{_ENDS})"),
+        spans=named(f"(?:{_ACCESS})(?:{_SPAN})"),
+        births=named(_BIRTH.pattern),
+        others=named(f"(?:{_REFRESH}|{_CONSENT})(?:{_ENDS}|{_SPAN})"),
     )
 
 

@@ -1,0 +1,1 @@
+"""The shipped layouts: how applications store tokens, one TOML file each."""
