@@ -182,6 +182,13 @@ def key_of(layout: Layout, row: Row) -> str:
     return name if word is None else f"{word}:{name}"
 
 
+def placed(layout: Layout, values: Values, cells: Cells) -> Row:
+    """Return `cells` as the row of a token: under its name and in its file, where the layout has these."""
+    named, filed = NAME in layout.account, FILE in layout.provider
+    word = _words_of(layout).get(values.provider, values.provider)
+    return Row(cells=cells, name=values.account if named else None, file=word if filed else None)
+
+
 def read(layout: Layout, row: Row, cipher: Cipher | None, *, now: datetime) -> Reading:
     """Return what `row` holds. Raises RowInvalid."""
     key = key_of(layout, row)
@@ -302,7 +309,7 @@ def write(
 
 
 def _new_row(layout: Layout, values: Values, cipher: Cipher | None) -> Cells:
-    words = {ours: theirs for theirs, ours in reversed(list(layout.providers.items()))}
+    words = _words_of(layout)
     row: dict[str, object] = {}
     for paths, word in (
         (layout.account, values.account),
@@ -326,6 +333,11 @@ def _new_row(layout: Layout, values: Values, cipher: Cipher | None) -> Cells:
             if name in given:
                 _put(row, path, given[name])
     return row
+
+
+def _words_of(layout: Layout) -> dict[str, str]:
+    """Return the application's word for each provider: the first, if it has several."""
+    return {ours: theirs for theirs, ours in reversed(list(layout.providers.items()))}
 
 
 def _holds(layout: Layout, name: str, old: object, secret: Secret | None, cipher: Cipher | None) -> bool:

@@ -25,6 +25,9 @@ from daemon.domain.event import (
     InternalError,
     JournalReplayed,
     LaneFailed,
+    MirrorBack,
+    MirrorFailed,
+    MirrorRefused,
     ProviderAnswered,
     ProviderPaused,
     ProviderResumed,
@@ -65,6 +68,7 @@ _TRUSTED = frozenset(
 _TOKEN_LIMIT = 1_000  # an `_id` that another writer made can be of any length
 _DO = {
     "token.stuck": "let the owner consent again, or remove the token if you no longer need it",
+    "mirror.refused": "compare the two sides with `refreshd compare`, and correct the one that is wrong",
     "lane.failed": "report a bug with the internal.error line; a document that refreshd can't process is another cause",
     "internal.error": "report a bug of refreshd with this line; a restart is safe",
 }
@@ -258,6 +262,13 @@ def _line(event: Event) -> _Line | None:  # noqa: C901, PLR0911, PLR0912  one ca
             return "error", "internal.error", _bug(event)
         case JournalReplayed():
             return "info", "journal.replayed", {"token": event.token, "result": event.result}
+        case MirrorFailed():
+            return "error", "mirror.failed", {"mirror": event.mirror, "message": event.message}
+        case MirrorBack():
+            return "info", "mirror.back", {"mirror": event.mirror}
+        case MirrorRefused():
+            row = {"mirror": event.mirror, "token": event.token, "message": event.message}
+            return "warning", "mirror.refused", {**row, "do": _DO["mirror.refused"]}
         case StoreLost():
             return "error", "store.lost", {"message": event.message}
         case StoreBack():

@@ -33,6 +33,9 @@ from daemon.domain.event import (
     InternalError,
     JournalReplayed,
     LaneFailed,
+    MirrorBack,
+    MirrorFailed,
+    MirrorRefused,
     ProviderAnswered,
     ProviderPaused,
     ProviderResumed,
@@ -71,6 +74,7 @@ WHERES = (
     "repair",
     "report",
     "reload",
+    "mirror",
     "mongod",
     "http",
     "loop",
@@ -133,6 +137,8 @@ class Metrics(Collector):
         self._sweeps = {"ok": 0, "failed": 0}
         self._replayed = dict.fromkeys(REPLAY_RESULTS, 0)
         self._internal_errors = dict.fromkeys((*WHERES, UNKNOWN), 0)
+        self._mirror_failures: dict[str, int] = {}
+        self._mirror_lags: Mapping[str, timedelta] = {}
         self._last_sweep_success: datetime | None = None
         self._statistics: Statistics | None = None
         self._count_age = self._look_age = timedelta(0)
@@ -171,6 +177,9 @@ class Metrics(Collector):
     def set_journal_bytes(self, by_state: Mapping[str, int]) -> None:
         self._journal_bytes = by_state
 
+    def set_mirror_lags(self, lags: Mapping[str, timedelta]) -> None:
+        self._mirror_lags = lags
+
     def set_clock_skew(self, skew: timedelta) -> None:
         self._clock_skew = skew
 
@@ -186,7 +195,7 @@ class Metrics(Collector):
         encode, content_type = choose_encoder("application/openmetrics-text" if wanted else "")
         return encode(self._registry), content_type
 
-    def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912  one case per event; mypy checks that
+    def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915  one case per event; mypy checks that
         match event:  # the first three come with every token
             case InFlight():
                 self._tallies.get(event.provider, self._unknown).in_flight = event.count
@@ -231,6 +240,10 @@ class Metrics(Collector):
             case JournalReplayed():
                 if event.result in self._replayed:
                     self._replayed[event.result] += 1
+            case MirrorFailed() | MirrorRefused():
+                self._mirror_failures[event.mirror] = self._mirror_failures.get(event.mirror, 0) + 1
+            case MirrorBack():
+                pass
             case StoreLost():
                 self._store_up = False
             case StoreBack():
@@ -259,6 +272,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._happened()
         yield from self._stands()
+        yield from self._mirrors()
         yield self._pauses()
         yield from self._counted()
         fresh = self._count_age <= COUNT_KEPT and self._look_age <= LOOK_KEPT
@@ -329,6 +343,22 @@ class Metrics(Collector):
             ["result"],
             {(k,): n for k, n in self._replayed.items()},
         )
+
+    def _mirrors(self) -> Iterator[Metric]:
+        """Yield the figures of the configured mirrors; no series without one."""
+        if self._mirror_lags:
+            yield counter(
+                "mirror_failures",
+                "Failed writes of a mirror, and rows that it left alone.",
+                ["mirror"],
+                {(name,): self._mirror_failures.get(name, 0) for name in self._mirror_lags},
+            )
+            yield gauges(
+                "mirror_lag_seconds",
+                "How long the oldest change has waited to be written by a mirror.",
+                ["mirror"],
+                {(name,): lag.total_seconds() for name, lag in self._mirror_lags.items()},
+            )
 
     def _stands(self) -> Iterator[Metric]:
         """Yield the gauges of this process."""
