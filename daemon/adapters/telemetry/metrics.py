@@ -7,6 +7,7 @@ without tokens, a pause that ended), and every series of a configured provider e
 No label ever contains an account, a token id, or text from a document.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -137,7 +138,8 @@ class Metrics(Collector):
         self._sweeps = {"ok": 0, "failed": 0}
         self._replayed = dict.fromkeys(REPLAY_RESULTS, 0)
         self._internal_errors = dict.fromkeys((*WHERES, UNKNOWN), 0)
-        self._mirror_failures: dict[str, int] = {}
+        self._mirror_failures: Counter[str] = Counter()
+        self._mirror_refused: Counter[str] = Counter()
         self._mirror_lags: Mapping[str, timedelta] = {}
         self._last_sweep_success: datetime | None = None
         self._statistics: Statistics | None = None
@@ -240,8 +242,10 @@ class Metrics(Collector):
             case JournalReplayed():
                 if event.result in self._replayed:
                     self._replayed[event.result] += 1
-            case MirrorFailed() | MirrorRefused():
-                self._mirror_failures[event.mirror] = self._mirror_failures.get(event.mirror, 0) + 1
+            case MirrorFailed():
+                self._mirror_failures[event.mirror] += 1
+            case MirrorRefused():
+                self._mirror_refused[event.mirror] += 1
             case MirrorBack():
                 pass
             case StoreLost():
@@ -349,9 +353,15 @@ class Metrics(Collector):
         if self._mirror_lags:
             yield counter(
                 "mirror_failures",
-                "Failed writes of a mirror, and rows that it left alone.",
+                "Attempts of a mirror to bring its place up to date that failed.",
                 ["mirror"],
-                {(name,): self._mirror_failures.get(name, 0) for name in self._mirror_lags},
+                {(name,): self._mirror_failures[name] for name in self._mirror_lags},
+            )
+            yield counter(
+                "mirror_refused",
+                "Rows that a mirror left alone.",
+                ["mirror"],
+                {(name,): self._mirror_refused[name] for name in self._mirror_lags},
             )
             yield gauges(
                 "mirror_lag_seconds",
