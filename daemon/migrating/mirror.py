@@ -97,7 +97,7 @@ class Mirror:
         shown = [token for token in stored if token.usable]
         gone = [token for token in stored if not token.usable and not _is_the_applications(token)]
         gone += _removed(set(ids) - {one.id for one in found}, written)
-        origins = {token.id: token.origin.digest for token in (*shown, *gone) if token.origin is not None}
+        origins = self._write_back.origins((*shown, *gone))
         last = {name: (digest,) for name, digest in origins.items()} | written
         outcome = await self._write_back.bring(shown, last, gone=gone, now=now, before=self._intend)
         done.written += len(outcome.written)

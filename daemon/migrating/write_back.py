@@ -96,6 +96,14 @@ class WriteBack:
             await self._replace(changes, outcome, before)
         return outcome
 
+    def origins(self, tokens: Iterable[StoredToken]) -> dict[str, str]:
+        """Return the digests of the rows that `tokens` were imported from, by id, if that was here."""
+        return {
+            token.id: token.origin.digest
+            for token in tokens
+            if token.origin is not None and self._is_from_here(token.origin)
+        }
+
     async def stand_ins(self, *, now: datetime) -> Mapping[str, str]:
         """Return the rows that show a stand-in for the refresh token: by token id, their digests. Raises SourceLost."""
         found = {}
