@@ -7,11 +7,12 @@ from enum import StrEnum
 from typing import Protocol
 
 from daemon.domain.expiry import end_of
+from daemon.domain.foreign import BadRow
 from daemon.domain.layout import Cipher, Layout, Reading, Row, RowInvalid, read
 from daemon.domain.mirrored import STAND_IN
 from daemon.domain.origin import StoredToken, Unreadable
 from daemon.domain.secret import Secret
-from daemon.migrating.ports import BadRow, ForeignStore
+from daemon.migrating.ports import ForeignStore
 from daemon.migrating.write_back import Digests
 
 AT_ONCE = 500

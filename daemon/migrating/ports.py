@@ -1,35 +1,10 @@
 """What moving tokens needs from the world. The adapters fit these by shape; tests bring fakes."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
+from daemon.domain.foreign import BadRow, Replacement
 from daemon.domain.layout import Cells, Row
-
-
-class SourceLost(Exception):
-    """The application's store can't be read or written as a whole. The text is a sentence for operators: what, where,
-    and what to do; it contains no password and no value.
-    """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BadRow:
-    """A row that can't be taken apart: `label` says where it stands ("line 7"), `why` is a clause for people."""
-
-    label: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replacement:
-    """One row's change. `before`: the row as it was read, which must still stand there (None: no such row).
-    `after`: the row as it is to be (None: it is removed).
-    """
-
-    key: str
-    before: Row | None = field(repr=False)
-    after: Row | None = field(repr=False)
 
 
 class ForeignStore(Protocol):

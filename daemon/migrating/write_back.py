@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
+from daemon.domain.foreign import Replacement
 from daemon.domain.layout import (
     Cells,
     Cipher,
@@ -24,7 +25,7 @@ from daemon.domain.layout import (
 )
 from daemon.domain.mirrored import STAND_IN, Shown, shown
 from daemon.domain.origin import Origin, StoredToken
-from daemon.migrating.ports import ForeignStore, Replacement
+from daemon.migrating.ports import ForeignStore
 
 CHANGED = "another program has changed it since refreshd read or wrote it"
 

@@ -18,8 +18,8 @@ from daemon.domain.event import (
     TokenNeedsReauth,
     TokenRenewed,
 )
+from daemon.domain.foreign import SourceLost
 from daemon.migrating.mirror import Followed, Mirror
-from daemon.migrating.ports import SourceLost
 from daemon.refreshing.ports import Clock, Observe
 
 TOGETHER = timedelta(milliseconds=50)  # changes of so short a time are one write

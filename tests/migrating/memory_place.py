@@ -3,8 +3,8 @@
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 
+from daemon.domain.foreign import BadRow, Replacement, SourceLost
 from daemon.domain.layout import Cells, Layout, Row, key_of
-from daemon.migrating.ports import BadRow, Replacement, SourceLost
 
 
 class MemoryPlace:

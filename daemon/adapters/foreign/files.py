@@ -1,0 +1,362 @@
+"""Tokens in files: JSON objects of rows, JSON lists of rows, and one JSON object a line. Fits `migrating.ports.ForeignStore`.
+
+A source is a file, or a directory with one file for each provider.
+"""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from daemon.adapters.foreign.atomic_file import NotWritten, locked, replace_file, signature
+from daemon.domain.foreign import LARGEST_ROW, TOO_LARGE, BadRow, Replacement, SourceLost
+from daemon.domain.layout import NAME, Cells, Layout, Row, RowInvalid, SourceKind, key_of
+
+LARGEST_FILE = 1 << 30  # bytes
+READS = 5  # attempts to read a file that changes while it is read
+BETWEEN_READS = timedelta(milliseconds=50)
+KEEP = 5
+GONE = "it is no longer there"
+CHANGED = "another program has changed it in the meantime"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Style:
+    """How a JSON text is laid out."""
+
+    indent: str | None = "  "
+    spaced: bool = True
+    ascii: bool = False
+    last_newline: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Content:
+    """One file as it was read. `signature` changes with the file; None: there is no such file."""
+
+    file: Path
+    signature: tuple[int, ...] | None
+    whole: Any = field(repr=False)  # JSON: the document; JSONL: its lines
+    style: _Style
+    rows: Sequence[Row | BadRow] = field(repr=False)
+
+
+class TokenFiles:
+    """A file or a directory in one layout. `keep`: how many former versions stay when it is written.
+
+    `owner`: the user, other than this process's, to whom the files may belong.
+    """
+
+    def __init__(self, layout: Layout, path: Path, *, keep: int = KEEP, owner: str | None = None) -> None:
+        self._layout = layout
+        self._path = Path(os.path.abspath(path))  # noqa: PTH100  links stay: one that is written is refused
+        self._keep = keep
+        self._owner = owner
+        self._contents: dict[Path, _Content] = {}
+        self._keys: dict[Path, tuple[_Content, Mapping[str, Row]]] = {}
+
+    @property
+    def name(self) -> str:
+        return str(self._path)
+
+    async def rows(self) -> AsyncIterator[Row | BadRow]:
+        """Yield every row. Raises SourceLost."""
+        for file in await asyncio.to_thread(self._files):
+            content = await asyncio.to_thread(self._read, file)
+            for row in content.rows:
+                yield row
+
+    async def again(self, rows: Sequence[Row]) -> Mapping[str, Row]:
+        """Return the present content of these rows, by key. Raises SourceLost."""
+        wanted: dict[Path, list[str]] = {}
+        for row in rows:
+            wanted.setdefault(self._file_of(row), []).append(key_of(self._layout, row))
+        found: dict[str, Row] = {}
+        for file, keys in wanted.items():
+            content = await asyncio.to_thread(self._read, file, missing=True)
+            by_key = self._by_key(content)
+            found |= {key: by_key[key] for key in keys if key in by_key}
+        return found
+
+    async def replace(self, changes: Sequence[Replacement]) -> Mapping[str, str]:
+        """Make the changes, file by file. Returns those that were not made. Raises SourceLost."""
+        by_file: dict[Path, list[Replacement]] = {}
+        for change in changes:
+            row = change.after or change.before
+            if row is not None:
+                by_file.setdefault(self._file_of(row), []).append(change)
+        refused: dict[str, str] = {}
+        for file, some in by_file.items():
+            try:
+                refused |= await asyncio.to_thread(self._replace, file, some)
+            except NotWritten as why:
+                raise SourceLost(str(why)) from None
+        return refused
+
+    def encode(self, cells: Cells) -> str:
+        return json.dumps(cells, ensure_ascii=False, separators=(",", ":"))
+
+    def decode(self, text: str) -> Cells:
+        cells: Cells = json.loads(text)
+        return cells
+
+    # ---------------------------------------------------------------- reading
+
+    @property
+    def _suffix(self) -> str:
+        return f".{self._layout.source.value}"
+
+    def _files(self) -> list[Path]:
+        if not self._path.is_dir():
+            return [self._path]
+        try:
+            found = sorted(self._path.iterdir())
+        except OSError as error:
+            raise _lost(self._path, error) from None
+        files = [one for one in found if one.suffix == self._suffix and not one.name.startswith(".")]
+        if not files:
+            raise SourceLost(f"{self._path}: it contains no *{self._suffix} file. Name the right directory")
+        return files
+
+    def _file_of(self, row: Row) -> Path:
+        if not self._path.is_dir():
+            return self._path
+        return self._path / f"{row.file}{self._suffix}"
+
+    def _read(self, file: Path, *, missing: bool = False) -> _Content:
+        """Return the content of `file`; if it is `missing`, an empty one is all right. Raises SourceLost."""
+        for _ in range(READS):
+            before = signature(file)
+            known = self._contents.get(file)
+            if known is not None and known.signature == before:
+                return known
+            if before is None:
+                if missing:
+                    empty: Any = {} if NAME in self._layout.account else []
+                    return _Content(file=file, signature=None, whole=empty, style=_Style(), rows=())
+                raise SourceLost(f"{file}: there is no such file. Correct the path")
+            raw = self._bytes(file)
+            if signature(file) != before:
+                time.sleep(BETWEEN_READS.total_seconds())
+                continue
+            content = self._parsed(file, before, raw)
+            self._contents[file] = content
+            return content
+        raise SourceLost(f"{file}: it changes again and again while it is read. Run the command again")
+
+    def _bytes(self, file: Path) -> bytes:
+        try:
+            if file.stat().st_size > LARGEST_FILE:
+                raise SourceLost(f"{file}: it is larger than a gibibyte. Split it")
+            return file.read_bytes()
+        except OSError as error:
+            raise _lost(file, error) from None
+
+    def _parsed(self, file: Path, at: tuple[int, ...], raw: bytes) -> _Content:
+        try:
+            text = raw.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise SourceLost(f"{file}: it is not UTF-8. Name the right file") from None
+        if self._layout.source is SourceKind.JSONL:
+            lines = text.splitlines()
+            rows = list(_lines(lines, file.stem))
+            return _Content(file=file, signature=at, whole=lines, style=_Style(), rows=rows)
+        try:
+            whole = json.loads(text, object_pairs_hook=_without_duplicates)
+        except _Duplicate as name:
+            raise SourceLost(
+                f"{file}: the name {str(name)!r} stands twice in one object. Remove one"
+            ) from None
+        except (ValueError, RecursionError):
+            raise SourceLost(
+                f"{file}: it is not complete JSON. If a program was writing it, run the command again; else correct it"
+            ) from None
+        rows = list(_entries(self._rows_of(whole, file), file.stem))
+        return _Content(file=file, signature=at, whole=whole, style=_style(text), rows=rows)
+
+    def _rows_of(self, whole: object, file: Path) -> Mapping[str, object] | Sequence[object]:
+        """Return the rows of a JSON document, at the layout's path. Raises SourceLost."""
+        found = whole
+        for step in filter(None, self._layout.rows.split(".")):
+            found = found.get(step) if isinstance(found, Mapping) else None
+        named = NAME in self._layout.account
+        if (named and isinstance(found, Mapping)) or (not named and isinstance(found, list)):
+            return found
+        where = f"at '{self._layout.rows}' " if self._layout.rows else ""
+        what = "an object of entries by account" if named else "a list of entries"
+        raise SourceLost(f"{file}: {where}it is not {what}. Name the right file, or another layout")
+
+    def _by_key(self, content: _Content) -> Mapping[str, Row]:
+        cached = self._keys.get(content.file)
+        if cached is not None and cached[0] is content:
+            return cached[1]
+        found = dict(_keyed(self._layout, content.rows))
+        self._keys[content.file] = (content, found)
+        return found
+
+    # ---------------------------------------------------------------- writing
+
+    def _replace(self, file: Path, changes: Sequence[Replacement]) -> Mapping[str, str]:
+        with locked(file.parent):
+            for _ in range(READS):
+                content = self._read(file, missing=True)
+                accepted, refused = self._accepted(content, changes)
+                if not accepted or self._write(content, accepted):
+                    return refused
+        raise SourceLost(f"{file}: another program writes it again and again. Run the command again")
+
+    def _accepted(
+        self, content: _Content, changes: Sequence[Replacement]
+    ) -> tuple[Mapping[str, Row | None], Mapping[str, str]]:
+        """Return the changes whose rows stand as expected, and the reasons against the others."""
+        standing = self._by_key(content)
+        accepted: dict[str, Row | None] = {}
+        refused: dict[str, str] = {}
+        for change in changes:
+            now = standing.get(change.key)
+            if self._same(now, change.before):
+                accepted[change.key] = change.after
+            else:
+                refused[change.key] = GONE if now is None else CHANGED
+        return accepted, refused
+
+    def _write(self, content: _Content, changes: Mapping[str, Row | None]) -> bool:
+        """Write the file with the changed rows. Returns False if another program has written it in the meantime."""
+        return replace_file(
+            content.file,
+            self._text(content, changes).encode(),
+            expected=content.signature,
+            keep=self._keep,
+            forget=any(row is None for row in changes.values()),
+            owner=self._owner,
+        )
+
+    def _same(self, one: Row | None, other: Row | None) -> bool:
+        if one is None or other is None:
+            return one is other
+        return self.encode(one.cells) == self.encode(other.cells)
+
+    def _text(self, content: _Content, changes: Mapping[str, Row | None]) -> str:
+        """Return the file's text with the changed rows; all others stay where they are."""
+        if self._layout.source is SourceKind.JSONL:
+            return "".join(f"{line}\n" for line in self._changed_lines(content, changes))
+        style = content.style
+        whole = _with_rows(content.whole, self._layout.rows, lambda rows: self._changed_rows(rows, changes))
+        separators = None if style.spaced else (",", ":")
+        text = json.dumps(whole, ensure_ascii=style.ascii, indent=style.indent, separators=separators)
+        return text + "\n" * style.last_newline
+
+    def _changed_lines(self, content: _Content, changes: Mapping[str, Row | None]) -> Iterator[str]:
+        left = dict(changes)
+        for line, row in zip(content.whole, content.rows, strict=True):
+            key = _key(self._layout, row)
+            if key not in left:
+                yield line
+            elif (after := left.pop(key)) is not None:
+                yield self.encode(after.cells)
+        yield from (self.encode(row.cells) for row in left.values() if row is not None)
+
+    def _changed_rows(self, rows: Any, changes: Mapping[str, Row | None]) -> Any:
+        if isinstance(rows, Mapping):
+            changed = {
+                name: row for name, row in rows.items() if name not in changes or changes[name] is not None
+            }
+            return changed | {
+                row.name or key: dict(row.cells) for key, row in changes.items() if row is not None
+            }
+        left, kept = dict(changes), []
+        for cells in rows:
+            key = _key(self._layout, Row(cells=cells)) if isinstance(cells, Mapping) else None
+            if key not in left:
+                kept.append(cells)
+            elif (after := left.pop(key)) is not None:
+                kept.append(dict(after.cells))
+        return kept + [dict(row.cells) for row in left.values() if row is not None]
+
+
+def _with_rows(whole: Any, path: str, change: Callable[[Any], Any]) -> Any:
+    head, _, rest = path.partition(".")
+    if not head:
+        return change(whole)
+    inner = whole.get(head, {}) if isinstance(whole, Mapping) else {}
+    return {**(whole if isinstance(whole, Mapping) else {}), head: _with_rows(inner, rest, change)}
+
+
+def _lines(lines: Sequence[str], file: str) -> Iterator[Row | BadRow]:
+    for number, line in enumerate(lines, start=1):
+        label = f"line {number}"
+        if len(line) > LARGEST_ROW:
+            yield BadRow(label=label, why=TOO_LARGE)
+            continue
+        try:
+            cells = json.loads(line, object_pairs_hook=_without_duplicates)
+        except (ValueError, RecursionError, _Duplicate):
+            yield BadRow(label=label, why="it is not a JSON object")
+            continue
+        yield _row(cells, label=label, file=file)
+
+
+def _entries(rows: Mapping[str, object] | Sequence[object], file: str) -> Iterator[Row | BadRow]:
+    if isinstance(rows, Mapping):
+        for name, cells in rows.items():
+            yield _row(cells, label=name, file=file, name=name)
+    else:
+        for number, cells in enumerate(rows, start=1):
+            yield _row(cells, label=f"entry {number}", file=file)
+
+
+def _row(cells: object, *, label: str, file: str, name: str | None = None) -> Row | BadRow:
+    if not isinstance(cells, dict):
+        return BadRow(label=label, why="it is not an object")
+    if len(json.dumps(cells)) > LARGEST_ROW:
+        return BadRow(label=label, why=TOO_LARGE)
+    return Row(cells=cells, name=name, file=file)
+
+
+def _keyed(layout: Layout, rows: Iterable[Row | BadRow]) -> Iterator[tuple[str, Row]]:
+    for row in rows:
+        if isinstance(row, Row) and (key := _key(layout, row)) is not None:
+            yield key, row
+
+
+def _key(layout: Layout, row: Row | BadRow) -> str | None:
+    if isinstance(row, BadRow):
+        return None
+    try:
+        return key_of(layout, row)
+    except RowInvalid:
+        return None
+
+
+def _style(text: str) -> _Style:
+    lines = text.split("\n", 2)
+    second = lines[1] if len(lines) > 1 else ""
+    indent = second[: len(second) - len(second.lstrip(" \t"))] or None
+    return _Style(
+        indent=indent,
+        spaced='": ' in text or indent is not None,
+        ascii=text.isascii() and "\\u" in text,
+        last_newline=text.endswith("\n"),
+    )
+
+
+class _Duplicate(Exception):
+    """One object has a name twice."""
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Duplicate(next(name for name in names if names.count(name) > 1))
+    return found
+
+
+def _lost(file: Path, error: OSError) -> SourceLost:
+    why = (error.strerror or type(error).__name__).lower()
+    return SourceLost(f"{file}: it can't be read: {why}. Correct the path, or give this user the right")
