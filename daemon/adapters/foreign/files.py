@@ -163,7 +163,7 @@ class TokenFiles:
         except UnicodeDecodeError:
             raise SourceLost(f"{file}: it is not UTF-8. Name the right file") from None
         if self._layout.source is SourceKind.JSONL:
-            lines = text.splitlines()
+            lines = [line for line in text.split("\n") if line.strip()]  # U+2028 is no end of a line in JSON
             rows = list(_lines(lines, file.stem))
             return _Content(file=file, signature=at, whole=lines, style=_Style(), rows=rows)
         try:
