@@ -42,6 +42,13 @@ COMMANDS = {
         "pause", "Make paused or rejected tokens active and due now, or end a provider's pause."
     ),
     "remove": Command("remove", "Delete tokens for good. Their grants stay valid at the providers."),
+    "export": Command(
+        "export", "Write the stored tokens, with their refresh tokens, in an application's layout."
+    ),
+    "compare": Command(
+        "compare",
+        "Show which tokens are newer here and which in an application's own store, without their secrets.",
+    ),
     "adopt": Command("adopt", "Release the claims of an instance whose disk is lost."),
     "audit": Command("audit", "Show who did what to which token, newest first."),
     "providers": Command("providers", "List the shipped and configured providers, or explain one."),

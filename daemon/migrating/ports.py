@@ -17,8 +17,8 @@ class ForeignStore(Protocol):
     def name(self) -> str:
         """What identifies it for good: an absolute path, or a URI with its collection or table and no password."""
 
-    def rows(self) -> AsyncIterator[Row | BadRow]:
-        """Yield every row, as they arrive."""
+    def rows(self, *, new: bool = False) -> AsyncIterator[Row | BadRow]:
+        """Yield every row, as they arrive. `new`: the place may not exist yet, and then has no rows."""
 
     async def again(self, rows: Sequence[Row]) -> Mapping[str, Row]:
         """Return the present content of these rows, by key. Those that are gone are missing."""

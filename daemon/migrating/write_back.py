@@ -108,7 +108,7 @@ class WriteBack:
     async def stand_ins(self, *, now: datetime) -> Mapping[str, str]:
         """Return the rows that show a stand-in for the refresh token: by token id, their digests. Raises SourceLost."""
         found = {}
-        async for row in self.place.rows():
+        async for row in self.place.rows(new=True):
             if isinstance(row, Row) and (reading := self._reading(row, now=now)) and _is_stand_in(reading):
                 found[f"{reading.provider}:{reading.account}"] = self._digest(row.cells)
         return found

@@ -1,14 +1,19 @@
 """The daemon's composition root: it connects the use case to its adapters."""
 
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 from daemon import __version__
+from daemon.adapters.foreign.cipher import AesGcm
+from daemon.adapters.foreign.mirror_memory import MirrorMemory
 from daemon.adapters.journal.journal import SqliteJournal
 from daemon.adapters.keyring import KeyRing
+from daemon.adapters.mongo.admin.stored_tokens import StoredTokens
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.counter import Counter
+from daemon.adapters.mongo.mirror_leases import MirrorLease
 from daemon.adapters.mongo.pauses import MongoPauses
 from daemon.adapters.mongo.store import MongoStore
 from daemon.adapters.telemetry.event_log import EventLog
@@ -21,10 +26,13 @@ from daemon.domain.claim import Claim
 from daemon.domain.due import Timing
 from daemon.domain.event import Event
 from daemon.domain.journal_entry import Entry, ReplayResult
+from daemon.domain.mirrored import Shown
 from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret
+from daemon.migrating.mirror import Mirror
+from daemon.migrating.write_back import WriteBack
 from daemon.refreshing.lane import Lane
 from daemon.refreshing.ports import Endpoint, Journal, Observe, Store
 from daemon.refreshing.refresher import Outcome, Refresher
@@ -34,7 +42,9 @@ from daemon.refreshing.sweep import Sweeper, Tally
 from daemon.runtime.clock import Clock
 from daemon.runtime.config.providers.provider_settings import most_in_flight
 from daemon.runtime.config.settings import RefreshSettings, Settings
+from daemon.runtime.mirrors import MirrorRunner
 from daemon.runtime.parts import Keys, Parts
+from daemon.runtime.places import open_place
 from daemon.runtime.state.instance import Instance
 
 
@@ -130,6 +140,37 @@ def assemble(
         keys=keys,
         observe=observe,
     )
+
+
+async def mirrors(
+    settings: Settings, parts: Parts, instance: Instance, closing: AsyncExitStack
+) -> Sequence[MirrorRunner]:
+    """Build the runners of the configured mirrors. Raises SettingsInvalid, SourceLost."""
+    runners = []
+    for one in settings.mirrors:
+        opened = open_place(one.layout, path=one.path, uri=one.uri, keep=one.keep, owner=one.owner)
+        place = await closing.enter_async_context(opened)
+        tokens = StoredTokens(parts.mongo, parts.keys)
+        cipher = AesGcm(one.layout.encryption, one.key) if one.layout.encryption and one.key else None
+        write_back = WriteBack(layout=one.layout, place=place, cipher=cipher, digests=tokens, show=one.show)
+        memory = MirrorMemory(instance.directory / "mirrors", place.name) if one.show is Shown.LIVE else None
+        mirror = Mirror(write_back, tokens=tokens, memory=memory, providers=one.providers)
+        runners.append(
+            MirrorRunner(
+                one.name,
+                mirror,
+                may_write=_always
+                if one.path
+                else MirrorLease(parts.mongo, place.name, owner=instance.id).hold,
+                clock=parts.clock,
+                observe=parts.observe,
+            )
+        )
+    return runners
+
+
+async def _always() -> bool:
+    return True
 
 
 def salvager(

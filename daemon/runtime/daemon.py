@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -30,13 +30,14 @@ from daemon.domain.event import StoreLost as StoreLostEvent
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.statistics import Statistics
-from daemon.runtime.bootstrap import assemble, key_ring
+from daemon.runtime.bootstrap import assemble, key_ring, mirrors
 from daemon.runtime.config.fields import format_duration
 from daemon.runtime.config.providers.provider_settings import most_in_flight
 from daemon.runtime.config.reload import moved_token_urls, needs_restart, secrets_of
 from daemon.runtime.config.settings import Settings, SettingsInvalid
 from daemon.runtime.demo import Demo
 from daemon.runtime.key_check import KeyCheck
+from daemon.runtime.mirrors import MirrorRunner
 from daemon.runtime.own_row import OwnRow
 from daemon.runtime.parts import Parts
 from daemon.runtime.schedule import Schedule
@@ -88,6 +89,7 @@ class Daemon:
         self._reloading = asyncio.Lock()
         self._failed = 0  # sweeps in a row
         self._told: set[TokenHeld | TokenEnding] = set()
+        self._mirrors: Sequence[MirrorRunner] = ()
         self._parts: Parts
 
     async def run(self) -> int:
@@ -120,6 +122,7 @@ class Daemon:
             settings, uri=uri, providers=providers, instance=self._instance, log=self._log, watch=self._watch
         )
         self._parts, self._view.parts, self._view.providers = parts, parts, providers
+        self._mirrors = self._view.mirrors = await mirrors(settings, parts, self._instance, closing)
         asyncio.get_running_loop().set_exception_handler(loop_errors(parts.observe))
         self._key_check = KeyCheck(parts.keys, parts.mongo, self._log)
         self._audit = Audit(parts.mongo, who=who(os.environ), log=self._log_record)
@@ -157,6 +160,9 @@ class Daemon:
         if self._mongod is not None:
             watcher = asyncio.create_task(self._revive(self._mongod), name="mongod")
             closing.callback(watcher.cancel)
+        for mirror in self._mirrors:
+            task = asyncio.create_task(mirror.run(self._ready_for_mirrors), name=f"mirror {mirror.name}")
+            closing.callback(task.cancel)
         self._view.sweep_begins()  # counted from now, so that a first sweep which never starts is noticed too
         pings = self._manager.feed_watchdog(self._view.liveness, starved=self._starved)
         closing.callback(asyncio.create_task(pings, name="watchdog").cancel)
@@ -320,8 +326,14 @@ class Daemon:
             pause = REPORT_EVERY if self._prepared else SOON * 10
             self._schedule.once(pause, self._report, name="report")
 
+    def _ready_for_mirrors(self) -> bool:
+        """Return whether the store was found and its keys are right: before that, nothing is taken from it."""
+        return self._prepared and self._parts.keys.wrong is None
+
     def _watch(self, event: Event) -> None:
         self._view(event)
+        for mirror in self._mirrors:
+            mirror(event)
         if isinstance(event, TokenInDoubt):
             wait = max(event.due_at - self._parts.clock.now(), timedelta(0)) + SOON
             self._schedule.also(wait, self._sweep, name="in_doubt")

@@ -5,7 +5,7 @@ no renewal: it works on its own, and what it could not write it tries again.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 
 from daemon.domain.claim import StoreLost
@@ -24,20 +24,30 @@ from daemon.refreshing.ports import Clock, Observe
 
 TOGETHER = timedelta(milliseconds=50)  # changes of so short a time are one write
 LOOK_EVERY = timedelta(seconds=15)
+READY_EVERY = timedelta(milliseconds=100)  # until MongoDB was found
 RETRY_FIRST, RETRY_LAST = timedelta(seconds=1), timedelta(minutes=1)
 
 
-class MirrorRunner:
-    """Runs one mirror, until cancelled. It observes events."""
+MayWrite = Callable[[], Awaitable[bool]]
 
-    def __init__(self, name: str, mirror: Mirror, *, clock: Clock, observe: Observe) -> None:
+
+class MirrorRunner:
+    """Runs one mirror, until cancelled. It observes events. `may_write`: whether this process writes it, and no other
+    one.
+    """
+
+    def __init__(
+        self, name: str, mirror: Mirror, *, may_write: MayWrite, clock: Clock, observe: Observe
+    ) -> None:
         self.name = name
+        self._may_write = may_write
         self._mirror = mirror
         self._clock = clock
         self._observe = observe
         self._changed: dict[str, timedelta] = {}  # token id -> when, by the boot clock
         self._wake = asyncio.Event()
         self._looked: timedelta | None = None
+        self._begun = False
         self._failures = 0  # in a row
         self._refused: dict[str, str] = {}
 
@@ -52,8 +62,12 @@ class MirrorRunner:
         now = self._clock.boot()
         return max((now - since for since in self._changed.values()), default=timedelta(0))
 
-    async def run(self) -> None:
+    async def run(self, ready: Callable[[], bool]) -> None:
+        """Mirror, once and while the daemon is `ready` for it."""
         while True:
+            if not ready():
+                await asyncio.sleep(READY_EVERY.total_seconds())
+                continue
             try:
                 async with asyncio.timeout(self._pause.total_seconds()):
                     await self._wake.wait()
@@ -67,6 +81,7 @@ class MirrorRunner:
     async def step(self) -> None:
         """Write what has changed, and look at all tokens if it is time. Changes that can't be written wait on."""
         self._wake.clear()
+        self._begun = True
         changed = dict(self._changed)
         try:
             done = await self._bring(list(changed))
@@ -87,6 +102,9 @@ class MirrorRunner:
         self._report(done, changed)
 
     async def _bring(self, changed: list[str]) -> Followed:
+        if not await self._may_write():
+            self._looked = None  # once it may, it has to look at all
+            return Followed()
         now = self._clock.now()
         if self._looked is None or self._clock.boot() - self._looked >= LOOK_EVERY:
             done = await self._mirror.catch_up(now=now)
@@ -107,5 +125,5 @@ class MirrorRunner:
     @property
     def _pause(self) -> timedelta:
         if self._looked is None:
-            return timedelta(0)
+            return LOOK_EVERY if self._begun else timedelta(0)
         return max(LOOK_EVERY - (self._clock.boot() - self._looked), timedelta(0))

@@ -19,7 +19,7 @@ class MemoryPlace:
         self.writes = 0
         self.rows_by_key = {key_of(layout, row): row for row in rows}
 
-    async def rows(self) -> AsyncIterator[Row | BadRow]:
+    async def rows(self, *, new: bool = False) -> AsyncIterator[Row | BadRow]:
         self._there()
         for row in list(self.rows_by_key.values()):
             yield row

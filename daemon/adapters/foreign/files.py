@@ -64,10 +64,10 @@ class TokenFiles:
     def name(self) -> str:
         return str(self._path)
 
-    async def rows(self) -> AsyncIterator[Row | BadRow]:
-        """Yield every row. Raises SourceLost."""
-        for file in await asyncio.to_thread(self._files):
-            content = await asyncio.to_thread(self._read, file)
+    async def rows(self, *, new: bool = False) -> AsyncIterator[Row | BadRow]:
+        """Yield every row. `new`: the files may not exist yet. Raises SourceLost."""
+        for file in await asyncio.to_thread(self._files, new=new):
+            content = await asyncio.to_thread(self._read, file, missing=new)
             for row in content.rows:
                 yield row
 
@@ -111,7 +111,7 @@ class TokenFiles:
     def _suffix(self) -> str:
         return f".{self._layout.source.value}"
 
-    def _files(self) -> list[Path]:
+    def _files(self, *, new: bool = False) -> list[Path]:
         if not self._path.is_dir():
             return [self._path]
         try:
@@ -119,7 +119,7 @@ class TokenFiles:
         except OSError as error:
             raise _lost(self._path, error) from None
         files = [one for one in found if one.suffix == self._suffix and not one.name.startswith(".")]
-        if not files:
+        if not files and not new:
             raise SourceLost(f"{self._path}: it contains no *{self._suffix} file. Name the right directory")
         return files
 

@@ -48,7 +48,7 @@ class TokenTable:
     def name(self) -> str:
         return f"{_without_password(self._uri.reveal())}#{self._table}"
 
-    async def rows(self) -> AsyncIterator[Row | BadRow]:
+    async def rows(self, *, new: bool = False) -> AsyncIterator[Row | BadRow]:  # noqa: ARG002  a table must exist
         """Yield every row, read in one snapshot. Raises SourceLost."""
         async with self._connected() as connection:
             query = sql.SQL("SELECT * FROM {}").format(self._name)

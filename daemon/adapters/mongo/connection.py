@@ -67,7 +67,9 @@ class StoreClock(Protocol):
 
 
 class Mongo:
-    """The process's client. `tokens`, `providers`, `audit`, `keys` and `instances` are its collections."""
+    """The process's client. `tokens`, `providers`, `audit`, `keys`, `instances` and `mirrors` are its
+    collections.
+    """
 
     def __init__(
         self,
@@ -124,6 +126,7 @@ class Mongo:
         self.audit: Collection = database[f"{self._collection}_audit"]
         self.keys: Collection = database[f"{self._collection}_keys"]
         self.instances: Collection = database[f"{self._collection}_instances"]
+        self.mirrors: Collection = database[f"{self._collection}_mirrors"]
         return client
 
     async def close(self) -> None:

@@ -60,7 +60,7 @@ class TokenCollection:
     async def close(self) -> None:
         await self._client.close()
 
-    async def rows(self) -> AsyncIterator[Row | BadRow]:
+    async def rows(self, *, new: bool = False) -> AsyncIterator[Row | BadRow]:  # noqa: ARG002  MongoDB creates it
         """Yield every document. Raises SourceLost."""
         number = 0
         try:

@@ -39,11 +39,22 @@ def _inline(layer: Mapping[str, Any], token_urls: Mapping[str, object]) -> Itera
     for name, key in _table(layer, "keys", "ring").items():
         if isinstance(key, str):
             yield ("keys", "ring", name)
+    yield from _inline_in_mirrors(layer.get("mirrors"))
     for name in _table(layer, "providers"):
         for key in ("client_secret", "client_key"):
             inline = isinstance(_table(layer, "providers", name).get(key), str)
             if inline and not _local(token_urls.get(name)):
                 yield ("providers", name, key)
+
+
+def _inline_in_mirrors(mirrors: object) -> Iterator[Place]:
+    for number, row in enumerate(mirrors if isinstance(mirrors, list) else ()):
+        if not isinstance(row, Mapping):
+            continue
+        if isinstance(row.get("key"), str):
+            yield ("mirrors", str(number), "key")
+        if isinstance(row.get("uri"), str) and holds_password(row["uri"]):
+            yield ("mirrors", str(number), "uri")
 
 
 def _table(layer: Mapping[str, Any], *steps: str) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
+from daemon.runtime.config.mirrors import mirror_secrets
 from daemon.runtime.config.settings import Settings
 
 
@@ -17,6 +18,7 @@ def needs_restart(old: Settings, new: Settings) -> list[str]:
         "refresh": old.refresh != new.refresh,
         "server": (old.server.host, old.server.port) != (new.server.host, new.server.port),
         "demo": old.demo != new.demo,
+        "mirrors": old.mirrors != new.mirrors,
         "log.format": old.log.format != new.log.format,
     }
     return [name for name, differs in changed.items() if differs]
@@ -45,6 +47,7 @@ def _secrets(settings: Settings, uri: Secret | None) -> Iterator[Secret]:
             password = urlsplit(url.reveal()).password or ""
             yield Secret(password)
             yield Secret(unquote(password))
+    yield from mirror_secrets(settings.mirrors)
     for key in settings.keys.ring.values():
         yield Secret(key.hex())
         yield Secret(b64encode(key).decode())

@@ -137,6 +137,13 @@ class DefinitionsTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayoutsTable:
+    __pydantic_config__: ClassVar = STRICT
+
+    dir: Text | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoSettings:
     __pydantic_config__: ClassVar = STRICT
 

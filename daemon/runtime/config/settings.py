@@ -11,10 +11,13 @@ from datetime import timedelta
 from pathlib import Path
 
 from daemon.adapters.mongo.address import address_of
+from daemon.domain.layout import Layout
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.secret import Secret
 from daemon.runtime.config.exposed_secrets import find_exposed_secrets
 from daemon.runtime.config.fields import checked, did_you_mean, format_duration
+from daemon.runtime.config.layouts import read_layouts
+from daemon.runtime.config.mirrors import MirrorSettings, read_mirrors
 from daemon.runtime.config.problems import Findings, Problem, SettingsInvalid
 from daemon.runtime.config.providers.definition_dir import Known, read_known
 from daemon.runtime.config.providers.definitions import read_definition
@@ -24,6 +27,7 @@ from daemon.runtime.config.sections import (
     DefinitionsTable,
     DemoSettings,
     KeySettings,
+    LayoutsTable,
     LogFormat,
     LogLevel,
     LogSettings,
@@ -73,6 +77,8 @@ class Settings:
     demo: DemoSettings
     definitions: Mapping[str, Definition]  # all definitions that a provider can be configured over
     providers: Mapping[str, Provider]
+    layouts: Mapping[str, Layout]
+    mirrors: tuple[MirrorSettings, ...] = ()  # those of this host
     loose: tuple[Problem, ...] = ()  # secrets that more users can read than need to
 
     @property
@@ -81,7 +87,19 @@ class Settings:
         return OUTDATED if self.store.embedded and not self.demo.enabled else None
 
 
-SECTIONS = ("store", "state", "refresh", "keys", "server", "log", "demo", "definitions", "providers")
+SECTIONS = (
+    "store",
+    "state",
+    "refresh",
+    "keys",
+    "server",
+    "log",
+    "demo",
+    "definitions",
+    "providers",
+    "layouts",
+    "mirrors",
+)
 
 
 def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None) -> Settings:
@@ -105,6 +123,8 @@ def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None
     configured = table.get("providers", {})
     most = refresh.concurrency if refresh else RefreshSettings().concurrency
     providers = read_providers(configured, known, findings, around, concurrency=most)
+    layouts = _layouts(document)
+    mirrors = read_mirrors(table.get("mirrors", []), layouts, providers, findings, around)
 
     find_exposed_secrets(document, _token_urls(configured, known), findings)
     _check_demo(demo, store, findings)
@@ -124,6 +144,8 @@ def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None
         demo=demo,
         definitions={name: read_definition(name, row) for name, row in known.tables.items()},
         providers=providers,
+        layouts=layouts,
+        mirrors=mirrors,
         loose=tuple(dict.fromkeys(around.loose)),
     )
 
@@ -160,6 +182,13 @@ def _known(document: Document) -> Known:
     found = checked(DefinitionsTable, table, ("definitions",), document.findings)
     own = base_directory(document.file) / found.dir if found and found.dir else None
     return read_known(own, document.findings)
+
+
+def _layouts(document: Document) -> Mapping[str, Layout]:
+    """Return the shipped layouts together with those in the operator's directory."""
+    found = checked(LayoutsTable, document.table.get("layouts", {}), ("layouts",), document.findings)
+    own = base_directory(document.file) / found.dir if found and found.dir else None
+    return read_layouts(own, document.findings)
 
 
 def _token_urls(configured: object, definitions: Known) -> dict[str, object]:

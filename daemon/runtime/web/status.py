@@ -1,6 +1,6 @@
 """The state of the daemon for probes, metrics and the status page. It is read-only."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from platform import python_version
@@ -14,6 +14,7 @@ from daemon.domain.event import Event, LaneFailed, SweepFinished
 from daemon.domain.provider import Provider
 from daemon.domain.statistics import FailedToken, Statistics
 from daemon.runtime.config.settings import Settings
+from daemon.runtime.mirrors import MirrorRunner
 from daemon.runtime.parts import Parts
 
 VERSIONS = {"python": python_version()} | {n: version(n) for n in ("aiohttp", "cryptography", "pymongo")}
@@ -32,6 +33,7 @@ class DaemonStatus:
 
     def __init__(self, settings: Settings, *, instance: str) -> None:
         self.parts: Parts | None = None
+        self.mirrors: Sequence[MirrorRunner] = ()
         self.providers: Mapping[str, Provider] = {}
         self.draining = False
         self._settings = settings
@@ -122,6 +124,7 @@ class DaemonStatus:
         parts.metrics.set_journal_bytes(parts.journal.bytes_by_state)
         parts.metrics.set_count_age(self._count_age(), looked=self._look_age())
         parts.metrics.set_store_up(parts.mongo.up)
+        parts.metrics.set_mirror_lags({mirror.name: mirror.lag for mirror in self.mirrors})
         if parts.clock.skew is not None:
             parts.metrics.set_clock_skew(parts.clock.skew)
         return parts.metrics.expose(accept)

@@ -1,6 +1,6 @@
 """Stored tokens, decrypted, for whatever writes them to another place: exports, mirrors and comparisons."""
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from pymongo import UpdateOne
@@ -21,7 +21,7 @@ _FOLLOWED = ("access_token", "refresh_token", "state", "origin.activated", "orig
 class StoredTokens:
     """Every method raises StoreLost if MongoDB is down."""
 
-    def __init__(self, mongo: Mongo, keyring: KeyRing) -> None:
+    def __init__(self, mongo: Mongo, keyring: Callable[[], KeyRing]) -> None:
         self._mongo = mongo
         self._keyring = keyring
 
@@ -73,17 +73,18 @@ class StoredTokens:
 
     def digest(self, text: str) -> str:
         """Return a keyed digest of `text`."""
-        return self._keyring.fingerprint(text)
+        return self._keyring().fingerprint(text)
 
     def matches(self, text: str, digest: str) -> bool:
         """Return whether `digest` is one of `text`, under the key that it names."""
         key_id = digest.rpartition(".")[0]
-        return key_id in self._keyring.ids and self._keyring.fingerprint(text, key_id) == digest
+        ring = self._keyring()
+        return key_id in ring.ids and ring.fingerprint(text, key_id) == digest
 
     def _opened(self, document: Document) -> StoredToken | Unreadable:
         name = str(document["_id"])
         try:
-            token = token_of(document, self._keyring)
+            token = token_of(document, self._keyring())
             origin = self._origin(name, document.get("origin"))
         except (InvalidDocument, DecryptionError) as why:
             return Unreadable(id=name, why=str(why))
@@ -123,7 +124,7 @@ class StoredTokens:
             layout=layout,
             source=source,
             key=key,
-            cells=self._keyring.open(stored.get("rest"), token_id=name, field=ORIGIN_REST),
+            cells=self._keyring().open(stored.get("rest"), token_id=name, field=ORIGIN_REST),
             digest=digest,
             activated=stored.get("activated") is not None,
         )

@@ -1,0 +1,53 @@
+"""Opens the store of another application that a layout describes."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from daemon.adapters.foreign.files import KEEP, TokenFiles
+from daemon.adapters.mongo.foreign import TokenCollection
+from daemon.domain.layout import Layout, SourceKind
+from daemon.domain.secret import Secret
+from daemon.migrating.ports import ForeignStore
+from daemon.runtime.config.problems import Problem, SettingsInvalid
+
+
+@asynccontextmanager
+async def open_place(
+    layout: Layout,
+    *,
+    path: Path | None = None,
+    uri: Secret | None = None,
+    keep: int = KEEP,
+    owner: str | None = None,
+) -> AsyncIterator[ForeignStore]:
+    """Open a file or a directory (`path`) or a database (`uri`). Raises SourceLost, SettingsInvalid.
+
+    `keep` and `owner`: see TokenFiles.
+    """
+    match layout.source:
+        case SourceKind.JSON | SourceKind.JSONL:
+            yield TokenFiles(layout, path or Path(), keep=keep, owner=owner)
+        case SourceKind.MONGODB:
+            collection = TokenCollection(layout, uri or Secret(""))
+            try:
+                yield collection
+            finally:
+                await collection.close()
+        case SourceKind.POSTGRESQL:
+            require_postgresql()
+            from daemon.adapters.foreign.postgresql import TokenTable  # noqa: PLC0415  an extra, which may be absent
+
+            yield TokenTable(layout, uri or Secret(""))
+
+
+def require_postgresql() -> None:
+    """Raise SettingsInvalid if the library for PostgreSQL is not installed."""
+    if find_spec("psycopg") is None:
+        problem = Problem(
+            where="refreshd[postgresql]",
+            what="the library for PostgreSQL is not installed",
+            do="Install the packages in requirements/postgresql.txt.",
+        )
+        raise SettingsInvalid([problem])
