@@ -89,6 +89,10 @@ async def test_an_application_that_was_not_changed_reads_on(stage, tmp_path, spa
     with place.config.open("a") as config:
         config.write(f'\n[[mirrors]]\nlayout = "token-files"\nprovider = "sandbox"\npath = "{file}"\n')
     await scene.consent(200)
+    soon = {
+        "expires_at": wall_clock.now() + timedelta(seconds=1)
+    }  # so that each renewal ends later than the one before
+    await scene.tokens.update_many({}, {"$set": soon})
     application = OldApplication(file)
     began = scene.refreshes()
     async with application.reading():

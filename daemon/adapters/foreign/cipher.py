@@ -152,8 +152,9 @@ def _key(text: str, encoding: Encoding) -> bytes:
 
 
 def _object(cell: object) -> Mapping[str, object]:
+    text = _text(cell)
     try:
-        found = json.loads(_text(cell))
+        found = json.loads(text)
     except (ValueError, RecursionError):
         raise RowInvalid("is not a JSON text") from None
     if not isinstance(found, dict):
