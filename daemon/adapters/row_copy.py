@@ -41,6 +41,8 @@ class Header:
 def is_copy(path: Path) -> bool:
     """Return whether the file at `path` begins like a copy."""
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
             return file.read(len(_START)) == _START
     except OSError:

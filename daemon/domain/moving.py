@@ -9,6 +9,7 @@ from enum import Enum
 from hashlib import sha256
 
 from daemon.domain.due import Timing, first_due
+from daemon.domain.mirrored import STAND_IN
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.token import Token
@@ -61,6 +62,11 @@ class Candidate:
     unclear: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
+    @property
+    def shows_a_stand_in(self) -> bool:
+        """Whether the row was written by a mirror, so that the token is newer here and the row holds no refresh token."""
+        return self.token.refresh_token == Secret(STAND_IN)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
@@ -68,7 +74,8 @@ class Stored:
 
     `ours`: it came from this very row. `same_row`: the row has not changed since it was last read or written.
     `same_grant`: both hold the same refresh token. `new_grant`: the row holds another refresh token than it did then.
-    `renewed`: refreshd has renewed the token since. `in_use`: it is active here, or was activated once.
+    `renewed`: refreshd has renewed the token since. `later`: the row's access token ends later than the stored one.
+    `in_use`: it is active here, or was activated once.
     `version`: for the store, to swap against.
     """
 
@@ -77,6 +84,7 @@ class Stored:
     same_grant: bool
     new_grant: bool
     renewed: bool
+    later: bool
     in_use: bool
     version: object = field(repr=False)
 
@@ -143,9 +151,15 @@ def step_for(candidate: Candidate, standing: Standing) -> Step:
     """Return what an import does with `candidate`. Raises Refused.
 
     A token in use is never touched. Nor is one that refreshd has renewed since the row was read, unless the row holds
-    a refresh token that it did not hold then: its old one is spent.
+    a newer refresh token than it did then: the one that it held is spent.
     """
     name = candidate.token.id
+    if candidate.shows_a_stand_in:
+        if standing.stored is None:
+            raise Refused(
+                "a mirror has written this row, and its refresh token is held by refreshd elsewhere"
+            )
+        return Step.LEAVE
     if standing.row_holder is not None:
         raise Refused(
             f"this row is stored as {standing.row_holder} already; remove that token first if it is to become {name}"
@@ -165,6 +179,11 @@ def step_for(candidate: Candidate, standing: Standing) -> Step:
         )
     if stored.in_use or stored.same_row or (stored.renewed and not stored.new_grant):
         return Step.LEAVE
+    if stored.renewed and not stored.later and not stored.same_grant:
+        raise Refused(
+            f"the application and refreshd have both renewed {name}, and the row is not the newer one; export {name}, or"
+            " let the owner consent again"
+        )
     return Step.UPDATE
 
 

@@ -79,7 +79,11 @@ class Seen:
             raise RowInvalid(
                 f"{earlier} is {name} too, and only one row can be; remove the older one from the source"
             )
-        grant = None if held is None else sha256(held.reveal().encode()).digest()[:16]
+        grant = (
+            None
+            if held is None or candidate.shows_a_stand_in
+            else sha256(held.reveal().encode()).digest()[:16]
+        )
         if grant is not None and (other := self.grants.get(grant)) is not None:
             self.contested |= {other, name}
             raise RowInvalid(

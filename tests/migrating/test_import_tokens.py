@@ -169,6 +169,10 @@ async def test_a_renewed_token_is_never_replaced_by_the_one_that_it_spent(mover,
     assert counts(await mover.run(source)) == (0, 0, 1, 0)
     assert outside.tokens.find_one()["grant_fingerprint"] == ring.fingerprint("successor")
     source.held[0]["refresh"] = "consented-again"
+    assert whys(await mover.run(source))["xero:1"].startswith(
+        "the application and refreshd have both renewed"
+    )
+    source.held[0]["expires"] = int((NOW + 2 * HOUR).timestamp())
     assert counts(await mover.run(source)) == (0, 1, 0, 0)
     assert outside.tokens.find_one()["grant_fingerprint"] == ring.fingerprint("consented-again")
 
@@ -327,3 +331,15 @@ async def test_a_token_that_changes_between_reading_and_writing_is_left_alone(mo
     report = await mover.run(source)
     assert "another program changed this token" in whys(report)["xero:1"]
     assert outside.tokens.find_one()["revision"] == 2
+
+
+async def test_rows_that_a_mirror_has_written_are_already_there(mover, outside):
+    """They hold no refresh token. One of a token that is not stored here is refused."""
+    source = MemorySource(row("1"), row("2"))
+    await mover.run(source)
+    before = list(outside.tokens.find({}, {"origin.read_at": 0}))
+    source.held = [row(one, refresh="held-by-refreshd") for one in "123"]
+    report = await mover.run(source)
+    assert counts(report) == (0, 0, 2, 1)
+    assert whys(report)["xero:3"].startswith("a mirror has written this row")
+    assert list(outside.tokens.find({}, {"origin.read_at": 0})) == before

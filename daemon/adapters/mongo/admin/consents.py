@@ -123,7 +123,8 @@ class Consents:
         if token.refresh_token is None:
             return
         prints = self._keyring.fingerprints(token.refresh_token.reveal())
-        other = {"grant_fingerprint": {"$in": prints}, "_id": {"$ne": token.id}}
+        # The type lets MongoDB use the index, which is partial.
+        other = {"grant_fingerprint": {"$in": prints, "$type": "string"}, "_id": {"$ne": token.id}}
         found = await self._mongo.guarded(self._mongo.tokens.find_one(other, {"_id": 1}))
         if found is not None:
             raise Refused(

@@ -47,6 +47,7 @@ _COMPARED = {
             "revision",
             "state",
             "refreshed_at",
+            "expires_at",
             "vars",
             "extra",
             "meta",
@@ -138,6 +139,7 @@ class MongoImports:
             renewed=isinstance(refreshed_at, datetime)
             and isinstance(read_at, datetime)
             and refreshed_at > read_at,
+            later=_is_later(candidate.token.expires_at, document.get("expires_at")),
             in_use=origin.get("activated") is not None or document.get("state") == State.ACTIVE.value,
             version=document,
         )
@@ -370,7 +372,7 @@ class MongoImports:
 
     def _fingerprints(self, candidate: Candidate) -> list[str]:
         held = candidate.token.refresh_token
-        return [] if held is None else self._keyring.fingerprints(held.reveal())
+        return [] if held is None or candidate.shows_a_stand_in else self._keyring.fingerprints(held.reveal())
 
 
 async def _settled(write: Callable[[], Awaitable[Mapping[str, str]]]) -> Mapping[str, str]:
@@ -428,6 +430,10 @@ def _is_from(stored: Document, origin: Origin) -> bool:
         origin.source,
         origin.key,
     )
+
+
+def _is_later(end: datetime | None, than: object) -> bool:
+    return end is not None and isinstance(than, datetime) and end > than
 
 
 def _holds(stored: Document, written: Mapping[str, object]) -> bool:
