@@ -127,6 +127,7 @@ async def _add(settings: Settings, options: Options, request: _AddRequest) -> No
         request = replace(request, id=name, account=name.partition(":")[2])
         await _check_variables(access, request)
         await refuse_to_store(access)
+        await access.mongo.index_grants()
         now = access.clock.now()
         received_at = _received(request.received_at, now)
         try:

@@ -10,24 +10,44 @@ from daemon.adapters.mongo.admin.tokens import TokenAdmin
 from daemon.commands.support.access import check_targets, open_store, read_settings
 from daemon.commands.support.arguments import Targets
 from daemon.commands.support.command import Audited
-from daemon.commands.support.durations import Instant, read_instant
-from daemon.commands.support.each_token import each_target
+from daemon.commands.support.durations import Instant, read_duration, read_instant
+from daemon.commands.support.each_token import check_is_provider, each_target
 from daemon.commands.support.failure import Exit, Failed
+from daemon.commands.support.imported import activate_imported, take_back_imported
 from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output
+from daemon.domain.moving import READ_WITHIN
 from daemon.runtime.config.settings import Settings
 
 app = typer.Typer()
 
 
 @app.command(cls=Audited, epilog="refreshd pause xero --reason 'maintenance at Xero'")
-def pause(ctx: typer.Context, *, targets: Targets) -> int:
-    """Stop refreshing tokens or providers until you resume them."""
+def pause(
+    ctx: typer.Context,
+    *,
+    targets: Targets,
+    imported: Annotated[
+        bool,
+        typer.Option(
+            "--imported",
+            help="Take back the providers' imported tokens: none of them is refreshed until you activate it again.",
+        ),
+    ] = False,
+) -> int:
+    """Stop refreshing tokens or providers until you resume them.
+
+    With --imported, the command waits until no request is running for any of these tokens. Then export them to the
+    application that they came from, because refreshd may hold newer ones, and let it refresh them again.
+    """
+    options = given(ctx)
+    if imported:
+        return take_back_imported(options, targets)
 
     async def deed(admin: TokenAdmin, target: str) -> bool:
         return await (admin.pause(target) if ":" in target else admin.pause_provider(target))
 
-    return each_target(given(ctx), targets, deed, done="paused", idle="was paused already")
+    return each_target(options, targets, deed, done="paused", idle="was paused already")
 
 
 @app.command(cls=Audited, epilog="refreshd resume xero --rejected-since 2h")
@@ -44,12 +64,33 @@ def resume(
             " two hours ago.",
         ),
     ] = None,
+    percent: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100,
+            metavar="N",
+            help="Activate the first N percent of the providers' imported tokens, and nothing else.",
+        ),
+    ] = None,
+    read_within: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=read_duration,
+            metavar="DURATION",
+            help="With --percent: leave out tokens whose rows an import read longer ago. Default: 60s.",
+        ),
+    ] = None,
 ) -> int:
     """Make paused or rejected tokens active and due now, or end a provider's pause.
 
     This also reactivates a token in state needs_reauth. A provider's pause ends whatever its reason.
     """
     options = given(ctx)
+    if percent is not None:
+        if rejected_since is not None:
+            raise Failed("--percent and --rejected-since exclude each other. Give one of them", Exit.USAGE)
+        return activate_imported(options, targets, percent, read_within or READ_WITHIN)
     if rejected_since is not None:
         return _of_providers(options, targets, rejected_since)
 
@@ -62,11 +103,7 @@ def resume(
 def _of_providers(options: Options, targets: list[str], since: datetime | timedelta) -> int:
     """Resume the tokens of these providers that were rejected at or after `since`; a span ends now."""
     for target in targets:
-        if ":" in target:
-            raise Failed(
-                f"--rejected-since: {target!r} is a token's ID, and this option takes providers. Name its provider",
-                Exit.USAGE,
-            )
+        check_is_provider(target, "--rejected-since")
     settings = read_settings(options)
     check_targets(targets, settings)
     return asyncio.run(_resume_rejected(settings, options, targets, since))

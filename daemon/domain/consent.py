@@ -55,8 +55,16 @@ class Consent:
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
-def read_consent(definition: Definition, body: Body, *, received_at: datetime, now: datetime) -> Consent:
-    """What `body` grants. `received_at`: when the provider sent it; relative ends count from there.
+def read_consent(
+    definition: Definition,
+    body: Body,
+    *,
+    received_at: datetime,
+    now: datetime,
+    consented_at: datetime | None = None,
+) -> Consent:
+    """What `body` grants. `received_at`: when the provider sent it; relative ends count from there. `consented_at`:
+    when the owner consented, if that was earlier; the consent's own end counts from there.
 
     Raises ConsentInvalid with one sentence: what is wrong, where, and what to do.
     """
@@ -87,6 +95,7 @@ def read_consent(definition: Definition, body: Body, *, received_at: datetime, n
     ends = read_ends(
         definition, body, access_token=access.reveal() if access else "", received_at=received_at
     )
+    consented_at = min(consented_at or ends.born_at, ends.born_at)
     renewable = _is_renewable(definition.grant, refresh)
     if ends.unclear and not renewable:
         raise ConsentInvalid(
@@ -100,8 +109,10 @@ def read_consent(definition: Definition, body: Body, *, received_at: datetime, n
         scope=scope(first(body, shape.scope)),
         issued_at=ends.born_at,
         expires_at=_access_end(definition, ends, renewable=renewable) if access else now,
-        refresh_expires_at=ends.refresh or _refresh_end(definition, ends.born_at) if refresh else None,
-        consent_ends_at=ends.consent or _consent_end(definition, ends.born_at) if refresh else None,
+        refresh_expires_at=ends.refresh or _refresh_end(definition, ends.born_at, consented_at)
+        if refresh
+        else None,
+        consent_ends_at=ends.consent or _consent_end(definition, consented_at) if refresh else None,
         end_is_known=access is None or ends.access is not None or not renewable,
         unclear=ends.unclear,
         extra=kept(definition, body),
@@ -150,15 +161,15 @@ def _is_renewable(grant: Grant, refresh: Secret | None) -> bool:
     return grant is not Grant.NONE and (refresh is not None or grant is not Grant.REFRESH_TOKEN)
 
 
-def _refresh_end(definition: Definition, born_at: datetime) -> datetime | None:
+def _refresh_end(definition: Definition, born_at: datetime, consented_at: datetime) -> datetime | None:
     """As documented: an end that the consent fixes is kept rather than one that every use moves."""
-    documented = filter(None, (definition.refresh_lifetime, definition.refresh_idle))
-    return min((born_at + span for span in documented), default=None)
+    idle_end = born_at + definition.refresh_idle if definition.refresh_idle else None
+    return min(filter(None, (_consent_end(definition, consented_at), idle_end)), default=None)
 
 
-def _consent_end(definition: Definition, born_at: datetime) -> datetime | None:
+def _consent_end(definition: Definition, consented_at: datetime) -> datetime | None:
     """When the owner must consent again, however often the token is renewed: as documented."""
-    return born_at + definition.refresh_lifetime if definition.refresh_lifetime else None
+    return consented_at + definition.refresh_lifetime if definition.refresh_lifetime else None
 
 
 def _quoted(names: Sequence[str]) -> str:

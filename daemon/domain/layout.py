@@ -189,6 +189,12 @@ def placed(layout: Layout, values: Values, cells: Cells) -> Row:
     return Row(cells=cells, name=values.account if named else None, file=word if filed else None)
 
 
+def owner_of(layout: Layout, row: Row) -> tuple[str, str]:
+    """Return the provider and the account of `row`, which needs no key. Raises RowInvalid."""
+    key_of(layout, row)
+    return _provider(layout, row), _word(_found(layout.account, row)[1]) or ""
+
+
 def read(layout: Layout, row: Row, cipher: Cipher | None, *, now: datetime) -> Reading:
     """Return what `row` holds. Raises RowInvalid."""
     key = key_of(layout, row)
@@ -306,6 +312,15 @@ def write(
     for path, value in _times(layout, row, values, style, now=now):
         _put(written, path, value)
     return written
+
+
+def without_tokens(layout: Layout, row: Cells) -> Cells:
+    """Return `row` with an empty text for each value that `layout` reads as an access or a refresh token."""
+    emptied = dict(row)
+    for path in (*layout.access_token, *layout.refresh_token):
+        if _at(row, path) is not None:
+            _put(emptied, path, "")
+    return emptied
 
 
 def _new_row(layout: Layout, values: Values, cipher: Cipher | None) -> Cells:

@@ -1,10 +1,12 @@
 """What moving tokens needs from the world. The adapters fit these by shape; tests bring fakes."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from daemon.domain.foreign import BadRow, Replacement
 from daemon.domain.layout import Cells, Row
+from daemon.domain.moving import Candidate, Due, InFlight, KeptRow, Standing, Waiting
 
 
 class ForeignStore(Protocol):
@@ -34,3 +36,58 @@ class ForeignStore(Protocol):
 
     def decode(self, text: str) -> Cells:
         """Return what `encode` made a text of."""
+
+
+class RowCopy(Protocol):
+    """A sealed copy of the rows that an import reads."""
+
+    async def add(self, rows: Sequence[KeptRow]) -> None:
+        """Append rows, durably on return. Raises CopyFailed; the copy then holds what it held before."""
+
+
+class ImportedTokens(Protocol):
+    """The store of refreshd, as imports and activations need it. Every method raises StoreLost."""
+
+    async def prepare(self) -> None:
+        """Make the indexes that keep the queries below short."""
+
+    async def standing(self, candidates: Sequence[Candidate]) -> Mapping[str, Standing]:
+        """Return what is stored that concerns each candidate, by its token's id. Ids must be distinct."""
+
+    async def insert(self, candidates: Sequence[Candidate]) -> Mapping[str, str]:
+        """Store new tokens as paused. Read them back and open them.
+
+        Returns those that are not stored as given, by id, with the reason as a clause for people.
+        """
+
+    async def update(self, candidates: Sequence[tuple[Candidate, Standing]]) -> Mapping[str, str]:
+        """Lay candidates over the documents that `standing` found, if these have not changed since. Else as `insert`."""
+
+    async def confirm(self, ids: Collection[str], *, read_at: datetime) -> None:
+        """Note that the rows of tokens that are not active yet were read again and are the same."""
+
+    async def activate(
+        self,
+        ids: Collection[str],
+        *,
+        at: datetime,
+        due: Due,
+        newer: Sequence[tuple[Candidate, Standing]] = (),
+        read_since: datetime | None = None,
+    ) -> Mapping[str, str]:
+        """Activate imported tokens that never were. Each of `newer` is laid over its document in the same write.
+
+        `read_since`: only if its row was not read before. Returns those that are not active, by id, with the reason.
+        """
+
+    def waiting(self, provider: str) -> AsyncIterator[Sequence[Waiting]]:
+        """Yield the provider's imported tokens that no activation and no operator has touched, in batches."""
+
+    async def activated(self, provider: str) -> int:
+        """Return how many of the provider's imported tokens were activated."""
+
+    async def take_back(self, provider: str) -> int:
+        """Pause the provider's activated imported tokens, as if they had just been imported. Returns their number."""
+
+    async def in_flight(self, provider: str) -> Sequence[InFlight]:
+        """Return those of the provider's imported, inactive tokens that a request may still be running for."""

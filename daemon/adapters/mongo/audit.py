@@ -54,6 +54,11 @@ class Audit:
         self._log = log
         self.who = who
 
+    @staticmethod
+    def new_id() -> ObjectId:
+        """Return an id for an operation of which two records are written: before it, and with its result."""
+        return ObjectId()
+
     async def note(
         self,
         action: str,

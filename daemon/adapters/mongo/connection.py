@@ -7,6 +7,7 @@ data that refreshd has read or confirmed survives a failover.
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -144,12 +145,21 @@ class Mongo:
         return said
 
     async def prepare(self) -> bool:
-        """Adapt to the deployment and create the index. Returns whether it is a standalone. Raises
+        """Adapt to the deployment and create the indexes. Returns whether it is a standalone. Raises
         StoreLost.
         """
         standalone = await self.adapt()
         await self.guarded(self.tokens.create_indexes([DUE_INDEX]))
+        await self.index_grants()
         return standalone
+
+    async def index_grants(self) -> None:
+        """Create the indexes by which an import, `add` and a copy find a refresh token and a row. Without them, these
+        read every token, so a refusal is no failure; `check` reports it. Raises StoreLost.
+        """
+        for index in (GRANT_INDEX, ORIGIN_INDEX):
+            with suppress(Refusal, DuplicateKeyError):
+                await self.tried(self.tokens.create_indexes([index]))
 
     async def adapt(self) -> bool:
         """Adapt to the deployment. Returns whether it is a standalone. Raises StoreLost."""
@@ -250,6 +260,19 @@ DUE_INDEX = IndexModel(
     [("provider", ASCENDING), ("due_at", ASCENDING)],
     name="due",
     partialFilterExpression={"due_at": {"$gt": EPOCH}},
+)
+
+# Partial, so that a token without a refresh token, or without an origin, costs nothing.
+GRANT_INDEX = IndexModel(
+    [("grant_fingerprint", ASCENDING)],
+    name="grant_fingerprint",
+    partialFilterExpression={"grant_fingerprint": {"$type": "string"}},
+)
+ORIGIN_INDEX = IndexModel(
+    [("origin.layout", ASCENDING), ("origin.source", ASCENDING), ("origin.key", ASCENDING)],
+    name="origin",
+    unique=True,
+    partialFilterExpression={"origin.key": {"$type": "string"}},
 )
 
 

@@ -6,10 +6,10 @@ from functools import partial
 from daemon.adapters.mongo.admin.contents import TooLong
 from daemon.adapters.mongo.admin.preflight import (
     CHOOSE_DATABASE,
-    due_index_is_right,
     harmful_indexes,
     missing_rights,
     needless_rights,
+    own_indexes,
     tokens_elsewhere,
     write_with_majority,
 )
@@ -118,16 +118,22 @@ async def _check_writing(access: Access, report: Report) -> None:
 
 
 async def _check_indexes(access: Access, report: Report) -> None:
-    right, harms = await due_index_is_right(access.mongo), await harmful_indexes(access.mongo)
-    if not right:
+    own, harms = await own_indexes(access.mongo), await harmful_indexes(access.mongo)
+    for name in own.wrong:
         report.problem(
             "store.collection",
-            "its index 'due' is not the one that the sweep needs",
+            f"its index {name!r} is not the one that refreshd needs",
             "Drop that index: the daemon creates it again.",
+        )
+    for name in own.missing:
+        report.warn(
+            "store.collection",
+            f"its index {name!r} is missing, so `refreshd add` and imports read every token",
+            "Start the daemon with a login that may create indexes.",
         )
     for harm in harms:
         report.problem("store.collection", harm.why, f"Drop the index {harm.name!r}.")
-    if right and not harms:
+    if not (own.wrong or own.missing or harms):
         report.passed("store.collection", "its indexes are as they must be")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from daemon.adapters.mongo.admin.consents import Refused
 from daemon.adapters.mongo.admin.tokens import NoSuchToken, TokenAdmin
 from daemon.commands.support.access import check_targets, open_store, read_settings, stored_id
-from daemon.commands.support.failure import Exit
+from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import Options
 from daemon.commands.support.output import Output
 from daemon.runtime.config.settings import Settings
@@ -41,3 +41,12 @@ async def do_to_each(
                 record = {kind: target, "action": done, "changed": changed}
                 output.result(record, f"{target} {done if changed else idle}")
     return Exit.FAILED if failed else Exit.DONE
+
+
+def check_is_provider(target: str, option: str) -> None:
+    """Refuse a token's ID for an option that takes providers. Raises Failed."""
+    if ":" in target:
+        raise Failed(
+            f"{option}: {target!r} is a token's ID, and this option takes providers. Name its provider",
+            Exit.USAGE,
+        )

@@ -16,7 +16,7 @@ from daemon.adapters.mongo.audit import Audit
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.token_document import Document
 from daemon.domain.claim import StoreLost
-from daemon.domain.token import State, Token
+from daemon.domain.token import Token
 
 SWAPS = 5  # how often a write is swapped onto a document that keeps changing under it
 
@@ -53,8 +53,8 @@ class Consents:
         extra: Mapping[str, object] | None = None,
         meta: Mapping[str, str] | None = None,
     ) -> Added:
-        """Store `token`, or let it replace the document with its id. The token becomes active, whatever its
-        state was.
+        """Store `token`, or let it replace the document with its id. The token gets the state of `token`,
+        whatever its state was.
 
         Raises Refused if another document holds its refresh token, or if it has none and the stored token has
         one, which would be lost.
@@ -62,7 +62,9 @@ class Consents:
         await self._refuse_second_copy(token)
         audit_id = ObjectId()
         for _ in range(SWAPS):
-            stored = await self._find(token.id, "refresh_token", "revision", "vars", "extra", "meta")
+            stored = await self._find(
+                token.id, "refresh_token", "revision", "vars", "extra", "meta", "origin.key"
+            )
             if stored and token.refresh_token is None and stored.get("refresh_token") is not None:
                 raise Refused(
                     f"{token.id} holds a refresh token and this response has none, so it was not changed: let the"
@@ -71,7 +73,7 @@ class Consents:
             revision = next_revision(stored)
             note = partial(self._audit.note, "add", token.id, revision, audit_id=audit_id)
             await note()
-            fields = self._consent_fields(token) | {"revision": revision}
+            fields = consent_fields(self._mongo, self._keyring, token) | {"revision": revision}
             more = {"vars": token.vars, "extra": extra or {}, "meta": meta or {}}
             try:
                 done = await self._write(token, stored, fields, more)
@@ -82,55 +84,15 @@ class Consents:
                 return Added(id=token.id, replaced=stored is not None, revision=revision)
         raise keeps_changing(token.id)
 
-    def _consent_fields(self, token: Token) -> Fields:
-        """Return the fields that a consent sets, on a new document and on an existing one."""
-        sealed = {
-            field: None
-            if secret is None
-            else self._keyring.seal(secret.reveal(), token_id=token.id, field=field)
-            for field, secret in (
-                ("access_token", token.access_token),
-                ("refresh_token", token.refresh_token),
-            )
-        }
-        held = token.refresh_token
-        return {
-            **sealed,
-            "state": State.ACTIVE.value,
-            "token_type": token.token_type,
-            "scope": token.scope,
-            "issued_at": token.issued_at,
-            "expires_at": token.expires_at,
-            "refresh_expires_at": token.refresh_expires_at,
-            "consent_ends_at": token.consent_ends_at,
-            "due_at": token.due_at,
-            "grant_fingerprint": None if held is None else self._keyring.fingerprint(held.reveal()),
-            "failures": 0,
-            "last_failure": None,
-            "updated_at": self._mongo.clock.now(),
-        }
-
     async def _write(
         self, token: Token, stored: Document | None, fields: Fields, more: Mapping[str, Mapping[str, object]]
     ) -> bool:
         """Write the consent. Returns False if another writer was faster. Raises PyMongoError."""
         if stored is not None:
             unchanged = same(stored, "refresh_token", "revision")
-            update = {"$set": fields | _laid_over(stored, more)}
+            update = {"$set": fields | laid_over(stored, more) | _in_use(stored, fields)}
             return (await self._mongo.tokens.update_one(unchanged, update)).matched_count == 1
-        document = {
-            "_id": token.id,
-            "provider": token.provider,
-            "account": token.account,
-            "grant": token.grant,
-            "lease": None,
-            "doubt": None,
-            "created_at": fields["updated_at"],
-            "refreshed_at": None,
-            "last_used_at": None,
-            **fields,
-            **more,
-        }
+        document = new_document(token, fields, more)
         try:
             await self._mongo.tokens.insert_one(document)
         except DuplicateKeyError:
@@ -161,7 +123,8 @@ class Consents:
         if token.refresh_token is None:
             return
         prints = self._keyring.fingerprints(token.refresh_token.reveal())
-        other = {"grant_fingerprint": {"$in": prints}, "_id": {"$ne": token.id}}
+        # The type lets MongoDB use the index, which is partial.
+        other = {"grant_fingerprint": {"$in": prints, "$type": "string"}, "_id": {"$ne": token.id}}
         found = await self._mongo.guarded(self._mongo.tokens.find_one(other, {"_id": 1}))
         if found is not None:
             raise Refused(
@@ -171,6 +134,52 @@ class Consents:
 
     async def _find(self, name: str, *fields: str) -> Document | None:
         return await self._mongo.guarded(self._mongo.tokens.find_one({"_id": name}, dict.fromkeys(fields, 1)))
+
+
+def consent_fields(mongo: Mongo, keyring: KeyRing, token: Token) -> Fields:
+    """Return the fields that a consent sets, on a new document and on an existing one."""
+    sealed = {
+        field: None if secret is None else keyring.seal(secret.reveal(), token_id=token.id, field=field)
+        for field, secret in (("access_token", token.access_token), ("refresh_token", token.refresh_token))
+    }
+    held = token.refresh_token
+    return {
+        **sealed,
+        "state": token.state.value,
+        "token_type": token.token_type,
+        "scope": token.scope,
+        "issued_at": token.issued_at,
+        "expires_at": token.expires_at,
+        "refresh_expires_at": token.refresh_expires_at,
+        "consent_ends_at": token.consent_ends_at,
+        "due_at": token.due_at,
+        "grant_fingerprint": None if held is None else keyring.fingerprint(held.reveal()),
+        "failures": 0,
+        "last_failure": None,
+        "updated_at": mongo.clock.now(),
+    }
+
+
+def new_document(token: Token, fields: Fields, more: Mapping[str, Mapping[str, object]]) -> Fields:
+    """Return the whole document of a token that was not stored before."""
+    return {
+        "_id": token.id,
+        "provider": token.provider,
+        "account": token.account,
+        "grant": token.grant,
+        "lease": None,
+        "doubt": None,
+        "created_at": fields["updated_at"],
+        "refreshed_at": None,
+        "last_used_at": None,
+        **fields,
+        **more,
+    }
+
+
+def _in_use(stored: Document, fields: Fields) -> Fields:
+    """Return the mark that an imported token is in use here, so that no import lays older tokens over it."""
+    return {"origin.activated": fields["updated_at"]} if isinstance(stored.get("origin"), Mapping) else {}
 
 
 def same(stored: Document, *fields: str) -> Fields:
@@ -183,7 +192,7 @@ def next_revision(stored: Document | None) -> int:
     return revision + 1 if isinstance(revision, int) else 1
 
 
-def _laid_over(stored: Document, more: Mapping[str, Mapping[str, object]]) -> Fields:
+def laid_over(stored: Document, more: Mapping[str, Mapping[str, object]]) -> Fields:
     """Return the fields that a new consent sets beside tokens, merged into the existing ones. The
     application's own names stay.
     """

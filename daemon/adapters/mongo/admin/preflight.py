@@ -5,9 +5,17 @@ Everything here raises StoreLost, and Refusal if MongoDB refuses the check itsel
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
-from daemon.adapters.mongo.connection import DUE_INDEX, Collection, Mongo, Refusal
+from daemon.adapters.mongo.connection import (
+    DUE_INDEX,
+    GRANT_INDEX,
+    ORIGIN_INDEX,
+    Collection,
+    Mongo,
+    Refusal,
+)
 
 DEFAULT_DATABASE = "refreshd"
 CHOOSE_DATABASE = 'Set store.database, for example database = "refreshd".'
@@ -57,16 +65,33 @@ class HarmfulIndex:
     why: str
 
 
-async def due_index_is_right(mongo: Mongo) -> bool:
-    """Return whether the sweep's index has refreshd's definition and is in use. The daemon's start creates
-    it.
-    """
-    wanted = DUE_INDEX.document
-    found = (await mongo.tried(mongo.tokens.index_information())).get(str(wanted["name"]))
-    if found is None:
-        return True
-    partial = found.get("partialFilterExpression", {}).keys() == wanted["partialFilterExpression"].keys()
-    return partial and found.get("key") == list(wanted["key"].items()) and not found.get("hidden")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnIndexes:
+    """refreshd's own indexes: the names of those with another definition, or hidden, and of those that are missing."""
+
+    wrong: Sequence[str]
+    missing: Sequence[str]
+
+
+async def own_indexes(mongo: Mongo) -> OwnIndexes:
+    """Compare refreshd's own indexes with their definitions. The daemon's start creates them, so none is missing before."""
+    found = await mongo.tried(mongo.tokens.index_information())
+    wanted = {str(one.document["name"]): one.document for one in (DUE_INDEX, GRANT_INDEX, ORIGIN_INDEX)}
+    return OwnIndexes(
+        wrong=[
+            name
+            for name, definition in wanted.items()
+            if name in found and not _is_right(found[name], definition)
+        ],
+        missing=[name for name in wanted if name not in found] if DUE_INDEX.document["name"] in found else [],
+    )
+
+
+def _is_right(found: Mapping[str, object], wanted: Mapping[str, Any]) -> bool:
+    condition = found.get("partialFilterExpression")
+    partial = isinstance(condition, Mapping) and condition.keys() == wanted["partialFilterExpression"].keys()
+    unique = bool(found.get("unique")) == bool(wanted.get("unique"))
+    return partial and unique and found.get("key") == list(wanted["key"].items()) and not found.get("hidden")
 
 
 async def harmful_indexes(mongo: Mongo) -> list[HarmfulIndex]:

@@ -215,13 +215,16 @@ class TokenAdmin:
     async def pause(self, name: str) -> bool:
         """Pause a token. Returns whether it was not paused before. Raises NoSuchToken, and Refused for one
         that needs a consent.
+
+        An imported token that was not activated yet is paused already. It gets a mark by which activations of
+        whole slices leave it alone.
         """
 
         def paused(stored: Document) -> Fields | None:
             if stored.get("state") == State.NEEDS_REAUTH.value:
                 raise Refused(f"{name} is already inactive: it needs a new consent")
             if stored.get("state") == State.PAUSED.value:
-                return None
+                return {"origin.held": self._mongo.clock.now()} if _awaits_activation(stored) else None
             return {"state": State.PAUSED.value, "due_at": None}
 
         return await self._change(name, "pause", paused)
@@ -235,7 +238,9 @@ class TokenAdmin:
         def resumed(stored: Document) -> Fields | None:
             if stored.get("state") == State.ACTIVE.value:
                 return None
-            return {"state": State.ACTIVE.value, "due_at": self._mongo.clock.now(), "failures": 0}
+            now = self._mongo.clock.now()
+            in_use = {"origin.activated": now, "origin.held": None} if _is_imported(stored) else {}
+            return {"state": State.ACTIVE.value, "due_at": now, "failures": 0, **in_use}
 
         return await self._change(name, "resume", resumed)
 
@@ -311,7 +316,7 @@ class TokenAdmin:
         """Set the fields that `decide` derives from the current document. None: no change is needed."""
         audit_id = ObjectId()
         for _ in range(SWAPS):
-            stored = await self._stored(name, "state", "revision")
+            stored = await self._stored(name, "state", "revision", "origin.activated", "origin.held")
             fields = decide(stored)
             if fields is None:
                 return False
@@ -347,6 +352,17 @@ def _selection(target: str, *, withheld: bool) -> Fields:
     if ":" in target:
         return of_target
     return {**of_target, "state": State.ACTIVE.value, "due_at": {"$gt": EPOCH}}
+
+
+def _is_imported(stored: Document) -> bool:
+    return isinstance(stored.get("origin"), Mapping)
+
+
+def _awaits_activation(stored: Document) -> bool:
+    """Return whether an activation of a slice would activate this token."""
+    origin = stored.get("origin")
+    untouched = isinstance(origin, Mapping) and not (origin.get("activated") or origin.get("held"))
+    return untouched and stored.get("state") == State.PAUSED.value
 
 
 def _rests(row: Mapping[str, object] | None) -> TypeGuard[Mapping[str, object]]:
