@@ -63,7 +63,10 @@ class StoredTokens:
     async def note_written(self, digests: Mapping[str, tuple[str, str]]) -> None:
         """Replace the digest of each imported token's row: by id, the former one and the new one."""
         updates = [
-            UpdateOne({"_id": name, "origin.hash": before}, {"$set": {"origin.hash": after}})
+            UpdateOne(
+                {"_id": name, "origin.hash": before},
+                [{"$set": {"origin.hash": after, "origin.grant": "$grant_fingerprint"}}],
+            )
             for name, (before, after) in digests.items()
         ]
         for start in range(0, len(updates), AT_ONCE):
