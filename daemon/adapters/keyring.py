@@ -4,6 +4,8 @@ Sealed text, version 1: `v1.<key id>.<base64url of nonce[12], ciphertext, tag[16
 token has its own key (HKDF-SHA256, twice), and the token id and field are authenticated, so that a sealed
 text opens only for its own token and field. The field key of `access_token` can be given to an application:
 it opens no refresh token.
+
+Texts that a writer key has sealed (`w1.`) open too, in the fields that a writer may seal; see `writer_seal`.
 """
 
 import hmac
@@ -14,17 +16,19 @@ from collections.abc import Collection, Mapping
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from daemon.adapters.writer_seal import FIELDS, LONGEST, NotOpened, WriterSeal
 
 KEY_BYTES = 32
 FINGERPRINT = "grant_fingerprint"  # a field of its own, and no sealed one
 _NONCE_BYTES = 12
 _NONCES_AT_ONCE = 256  # a call into the kernel costs more than all the rest of sealing
 _TAG_BYTES = 16
-_FORM = re.compile(r"v1\.([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_-]+)")
+WRITERS = "w1."  # what a text begins with that a writer key has sealed
+_FORM = re.compile(r"(v1|w1)\.([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_-]+)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -46,6 +50,7 @@ class KeyRing:
         self.distrusted = frozenset(distrusted)
         self._field_keys: dict[tuple[str, str], bytes] = {}
         self._hmacs: dict[tuple[str, str], HMAC] = {}
+        self._writer_seals: dict[tuple[str, str], WriterSeal] = {}
         self._nonces: list[bytes] = []
         if active not in self._keys or any(len(key) != KEY_BYTES for key in self._keys.values()):
             raise ValueError("the active key must be on the ring, and every key must have 32 bytes")
@@ -80,13 +85,15 @@ class KeyRing:
         """Return the text in `sealed`. Raises DecryptionError if it isn't sealed text, was moved or altered,
         or its key is missing.
         """
-        key_id, raw = _parsed(sealed, token_id)
+        version, key_id, raw = _parsed(sealed, token_id)
         if key_id not in self._keys:
             raise DecryptionError(f"{field} is sealed with key {key_id!r}, which is not on the key ring")
         if key_id in self.distrusted:
             raise DecryptionError(
                 f"{field} is sealed with key {key_id!r}, and the ring has a different key with that id"
             )
+        if version == "w1":
+            return self._open_writers(raw, key_id, token_id=token_id, field=field)
         cipher = AESGCM(self._token_key(key_id, token_id, field))
         try:
             return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _place(token_id, field)).decode()
@@ -104,12 +111,25 @@ class KeyRing:
             self._field_keys[key_id, field] = derived
         return derived
 
-    def writer_public_key(self, field: str, key_id: str) -> bytes:
-        """Return the X25519 public key of one field, for writers: 32 bytes. Only its private half opens the
-        texts that they seal.
+    def writer_seal(self, field: str, key_id: str | None = None) -> WriterSeal:
+        """Return what seals and opens the texts of writers in one field. Raises KeyError for a key id that is not
+        on the ring.
         """
-        private = _derived(self._keys[key_id], f"refreshd/w1/{field}")
-        return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+        key_id = key_id or self._active
+        seal = self._writer_seals.get((key_id, field))
+        if seal is None:
+            seal = self._writer_seals[key_id, field] = WriterSeal(field, self._keys[key_id])
+        return seal
+
+    def _open_writers(self, raw: bytes, key_id: str, *, token_id: str, field: str) -> str:
+        if field not in FIELDS:
+            raise DecryptionError(f"{field} is sealed with a writer key, which is not allowed in this field")
+        try:
+            return self.writer_seal(field, key_id).open(raw, token_id)
+        except NotOpened as why:
+            raise DecryptionError(
+                f"{field} can't be opened with the writer key of {key_id!r}: {why}, or the key is a different one"
+            ) from None
 
     def fingerprint(self, text: str, key_id: str | None = None) -> str:
         """Return a keyed fingerprint of a secret. It shows only whether two secrets are equal."""
@@ -148,20 +168,21 @@ class KeyRing:
         return made.finalize()
 
 
-def _parsed(sealed: object, token_id: str) -> tuple[str, bytes]:
+def _parsed(sealed: object, token_id: str) -> tuple[str, str, bytes]:
+    """Return the version, the key id and the bytes of a sealed text. Raises DecryptionError."""
     form = _FORM.fullmatch(sealed) if isinstance(sealed, str) else None
-    if form is None:
+    if form is None or (form[1] == "w1" and len(form[0]) > LONGEST):
         raise DecryptionError("not a sealed text of version 1")
     if _CONTROL.search(token_id):
         raise DecryptionError("the token id contains control characters")
-    text = form[2]
+    text = form[3]
     try:
         raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:
         raise DecryptionError("not a sealed text of version 1: its base64 is damaged") from None
     if len(raw) < _NONCE_BYTES + _TAG_BYTES or urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
         raise DecryptionError("not a sealed text of version 1: too short, or not in its canonical form")
-    return form[1], raw
+    return form[1], form[2], raw
 
 
 def _derived(key: bytes, info: str) -> bytes:

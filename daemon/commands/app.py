@@ -55,7 +55,9 @@ COMMANDS = {
     "sandbox": Command(
         "sandbox", "Run a local OAuth server that rotates refresh tokens and fails on request."
     ),
-    "keys": Command("keys", "Generate keys, derive reader keys, and check the key ring against the store."),
+    "keys": Command(
+        "keys", "Generate keys, derive reader and writer keys, and check the key ring against the store."
+    ),
     "journal": Command("journal", "Inspect provider replies that MongoDB has not confirmed yet."),
     "help": Command("help", "Show the help of refreshd or of one command."),
     "version": Command("version", "Show the version of refreshd."),

@@ -1,18 +1,20 @@
-"""`refreshd keys`: a new key for the ring, the key that lets an application open access tokens and nothing else, and
-whether the ring is the one of this store.
+"""`refreshd keys`: a new key for the ring, the keys by which an application opens access tokens or seals refresh tokens
+and can do nothing else, and whether the ring is the one of this store.
 """
 
 import asyncio
 import os
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 
-from daemon.adapters.keyring import KEY_BYTES, KeyRing
+from daemon.adapters.keyring import FINGERPRINT, KEY_BYTES, KeyRing
 from daemon.adapters.mongo.admin.contents import LIMIT
+from daemon.adapters.mongo.instances import without_writer_key
 from daemon.adapters.mongo.keys import CheckValue, Proof, prove, renew_check_value
+from daemon.adapters.writer_seal import FIELDS
 from daemon.commands.support.access import Access, open_store, read_settings
 from daemon.commands.support.arguments import Yes, confirmation
 from daemon.commands.support.command import Audited, Command, Group
@@ -34,7 +36,7 @@ _COLUMNS = (
 app = typer.Typer(
     name="keys",
     cls=Group,
-    help="Generate keys, derive reader keys, and check the key ring against the store.",
+    help="Generate keys, derive reader and writer keys, and check the key ring against the store.",
     epilog="refreshd keys check",
     no_args_is_help=True,
 )
@@ -53,37 +55,87 @@ def generate(ctx: typer.Context) -> int:
     return Exit.DONE
 
 
-@app.command(cls=Audited, epilog="(umask 077; refreshd keys reader 2026-11 > reader.json)")
-def reader(
-    ctx: typer.Context,
-    *,
-    key_id: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="KEY_ID", help="A key of the ring. Default: the active one.", show_default=False
-        ),
-    ] = None,
-) -> int:
+_KeyId = Annotated[
+    str | None,
+    typer.Argument(metavar="KEY_ID", help="A key of the ring. Default: the active one.", show_default=False),
+]
+_All = Annotated[bool, typer.Option("--all", help="Print one line for each key of the ring.")]
+
+
+@app.command(cls=Audited, epilog="(umask 077; refreshd keys reader --all > readers.jsonl)")
+def reader(ctx: typer.Context, *, key_id: _KeyId = None, every: _All = False) -> int:
     """Print the reader key of a key of the ring, as JSON.
 
     A reader key opens access tokens and no refresh token. It is a secret too.
     """
     options = given(ctx)
     settings = read_settings(options)
-    keys = settings.keys
-    key_id = key_id or keys.active
-    if key_id not in keys.ring:
-        raise Failed(f"keys.ring: it has no key {key_id!r}. Use one of: {', '.join(keys.ring)}", Exit.USAGE)
-    asyncio.run(_note_reader(settings, options, key_id))
-    key = KeyRing(keys.ring, active=keys.active).field_key(READER_FIELD, key_id)
-    record = {"field": READER_FIELD, "key_id": key_id, "key": b64encode(key).decode()}
-    Output(as_json=True).exact(record, "")
+    key_ids = _key_ids(settings, key_id, every=every)
+    asyncio.run(_note_handed_out(settings, options, "reader_key", key_ids))
+    ring = _ring(settings)
+    for one in key_ids:
+        key = ring.field_key(READER_FIELD, one)
+        Output(as_json=True).exact({"field": READER_FIELD, "key_id": one, "key": b64encode(key).decode()}, "")
     return Exit.DONE
 
 
-async def _note_reader(settings: Settings, options: Options, key_id: str) -> None:
+@app.command(cls=Audited, epilog="(umask 077; refreshd keys writer > writer.jsonl)")
+def writer(ctx: typer.Context, *, key_id: _KeyId = None, every: _All = False) -> int:
+    """Print the writer key of a key of the ring, as one line of JSON for each field.
+
+    A writer key seals refresh tokens and opens none, not even its own. It is a secret too.
+    """
+    options = given(ctx)
+    settings = read_settings(options)
+    key_ids = _key_ids(settings, key_id, every=every)
+    asyncio.run(_note_handed_out(settings, options, "writer_key", key_ids))
+    ring = _ring(settings)
+    for one in key_ids:
+        for field in FIELDS:
+            Output(as_json=True).exact(_writer_line(ring, one, field), "")
+    return Exit.DONE
+
+
+def _writer_line(ring: KeyRing, key_id: str, field: str) -> dict[str, object]:
+    seal = ring.writer_seal(field, key_id)
+    line = {
+        "field": field,
+        "key_id": key_id,
+        "public_key": b64encode(seal.public_key).decode(),
+        "mac_key": b64encode(seal.mac_key).decode(),
+    }
+    if field == "refresh_token":
+        line["fingerprint_key"] = b64encode(ring.field_key(FINGERPRINT, key_id)).decode()
+    return dict(line)
+
+
+def _ring(settings: Settings) -> KeyRing:
+    return KeyRing(settings.keys.ring, active=settings.keys.active)
+
+
+def _key_ids(settings: Settings, key_id: str | None, *, every: bool) -> list[str]:
+    keys = settings.keys
+    if every and key_id is not None:
+        raise Failed("--all and KEY_ID exclude each other. Give one of them", Exit.USAGE)
+    if every:
+        return sorted(keys.ring, key=lambda one: (one != keys.active, one))
+    key_id = key_id or keys.active
+    if key_id not in keys.ring:
+        raise Failed(f"keys.ring: it has no key {key_id!r}. Use one of: {', '.join(keys.ring)}", Exit.USAGE)
+    return [key_id]
+
+
+async def _note_handed_out(settings: Settings, options: Options, action: str, key_ids: Sequence[str]) -> None:
+    """Audit that keys leave. A writer key only does if every running daemon opens what it seals. Raises Failed."""
     async with open_store(settings, reason=options.reason) as access:
-        await access.audit.note("reader_key", key_id)
+        for key_id in key_ids:
+            if action == "writer_key" and (hosts := await without_writer_key(access.mongo, key_id)):
+                raise Failed(
+                    f"a refreshd on {', '.join(hosts)} can't open what this writer key seals: its version is older, or"
+                    f" its ring lacks {key_id!r}. Upgrade it and give it the key, wait five minutes, and run the command"
+                    " again"
+                )
+            await access.audit.note(action, key_id)
 
 
 @app.command("check", cls=Audited, epilog="refreshd keys check")

@@ -32,6 +32,7 @@ class FailureKind(StrEnum):
     UNREADABLE = "unreadable"
     UNCONFIGURED = "unconfigured"
     STUCK = "stuck"  # past its end, and refused for hours: asked ever more rarely
+    DUPLICATE = "duplicate"  # another token holds the same refresh token
     UNSUPPORTED = "unsupported"  # a sender-constrained grant: refreshd can't prove possession of its key
 
     @classmethod

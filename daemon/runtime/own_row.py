@@ -41,6 +41,7 @@ class OwnRow:
             host=socket.gethostname(),
             version=__version__,
             started_at=self._started_at(),
+            writer_key_ids=tuple(self._keys.ring.ids),
             keys=dict.fromkeys(self._keys.ring.ids, (0, 0)) | dict(self._journal.sealed_with),
         )
         await self._allowed("this instance's row", report_instance(self._mongo, row))

@@ -14,8 +14,10 @@ import pytest
 
 from daemon.adapters.keyring import KeyRing
 from daemon.commands import keys, run
+from tests.support import wall_clock, writer
 
 MASTER = hashlib.sha256(b"for these tests").digest()
+OTHER_KEY = base64.b64encode(hashlib.sha256(b"an older key").digest()).decode()
 COMMANDS = "run check status add list show refresh pause resume remove adopt audit journal providers keys sandbox help version".split()  # noqa: SIM905
 
 
@@ -164,6 +166,36 @@ def test_a_reader_key_is_the_access_token_key_of_the_ring(cli):
     assert ran.json() == {"field": "access_token", "key_id": "one", "key": base64.b64encode(key).decode()}
     assert cli.run("keys", "reader").json() == ran.json()
     assert cli.run("keys", "reader", "two").code == 2
+
+
+def test_all_reader_keys_are_one_line_each_the_active_one_first(cli):
+    """For an application that must open texts of every key."""
+    cli.write(cli.config.read_text().replace("[keys.ring]", f'[keys.ring]\nolder = "{OTHER_KEY}"'))
+    lines = cli.run("keys", "reader", "--all").lines()
+    assert [line["key_id"] for line in lines] == ["one", "older"]
+    assert cli.run("keys", "reader", "one", "--all").code == 2
+
+
+def test_a_writer_key_has_a_line_for_each_field_and_opens_nothing(cli):
+    """What the daemon opens with its ring, and a key for fingerprints with the refresh token only."""
+    lines = cli.run("keys", "writer").lines()
+    assert [line["field"] for line in lines] == ["refresh_token", "code", "code_verifier"]
+    assert [sorted(line) for line in lines[1:]] == [["field", "key_id", "mac_key", "public_key"]] * 2
+    ring = KeyRing({"one": MASTER}, active="one")
+    sealed = writer.seal(lines[0], "xero:a", "rt-1")
+    assert ring.open(sealed, token_id="xero:a", field="refresh_token") == "rt-1"
+    assert writer.fingerprint(lines[0], "rt-1") == ring.fingerprint("rt-1")
+
+
+def test_no_writer_key_leaves_while_a_daemon_runs_that_can_not_open_its_texts(cli, database):
+    """An older version, or one whose ring lacks the key; it is named, and nothing is printed."""
+    now = wall_clock.now()
+    database.tokens_instances.insert_one({"_id": "old", "kind": "run", "host": "app-2", "seen_at": now})
+    ran = cli.run("keys", "writer")
+    assert (ran.code, ran.out) == (1, "")
+    assert "app-2" in ran.err
+    database.tokens_instances.update_one({"_id": "old"}, {"$set": {"writer_key_ids": ["one"]}})
+    assert cli.run("keys", "writer").code == 0
 
 
 def test_providers_are_listed_and_explained(cli, monkeypatch):

@@ -126,3 +126,17 @@ def test_rejected_since_takes_a_time_that_can_be_read_and_providers(cli):
     assert cli.run("resume", "xero:a", "--rejected-since", "2h").code == 2
     assert cli.run("resume", "nope", "--rejected-since", "2h").code == 2
     assert cli.run("resume", "xero", "--rejected-since", "2026-01-31T12:00:00Z").code == 0
+
+
+def test_a_token_is_not_resumed_beside_another_with_its_refresh_token(cli, database):
+    """Two active tokens would both present it."""
+    cli.add("xero:a")
+    stored = database.tokens.find_one({"_id": "xero:a"})
+    twin = {**stored, "_id": "xero:b", "account": "b", "state": "paused", "due_at": None}
+    database.tokens.insert_one(twin)
+    ran = cli.run("resume", "xero:b")
+    assert ran.code == 1
+    assert "xero:a is active and holds the same refresh token" in ran.err
+    assert database.tokens.find_one({"_id": "xero:b"})["state"] == "paused"
+    cli.run("remove", "xero:a", "--yes")
+    assert cli.run("resume", "xero:b").code == 0

@@ -33,6 +33,20 @@ VECTORS = json.loads(Path(__file__).parents[1].joinpath("vectors", "sealed.json"
 MASTER = hashlib.sha256(b"for these tests").digest()
 ID = "xero:company-7"
 NOW = wall_clock.now().replace(microsecond=0)
+RING = KeyRing({"2026-11": MASTER}, active="2026-11")
+READER = {
+    "field": "access_token",
+    "key_id": "2026-11",
+    "key": base64.b64encode(RING.field_key("access_token")).decode(),
+}
+_SEAL = RING.writer_seal("refresh_token")
+WRITER = {
+    "field": "refresh_token",
+    "key_id": "2026-11",
+    "public_key": base64.b64encode(_SEAL.public_key).decode(),
+    "mac_key": base64.b64encode(_SEAL.mac_key).decode(),
+    "fingerprint_key": base64.b64encode(RING.field_key("grant_fingerprint")).decode(),
+}
 LIFETIME, WINDOW = timedelta(days=1), timedelta(minutes=5)  # no run of the tests outlasts them
 
 Document = dict[str, Any]
@@ -44,7 +58,8 @@ def sheets(
     tmp_path: Path, write_files: Callable[[str, Path], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> Sheets:
     """Imports the document's Python files by name."""
-    names = [Path(name).stem for name in write_files(DOCUMENT, tmp_path) if name.endswith(".py")]
+    written = [*write_files(DOCUMENT, tmp_path), *write_files("sealing.md", tmp_path)]
+    names = [Path(name).stem for name in written if name.endswith(".py")]
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for name in names:
@@ -146,7 +161,7 @@ def test_the_python_needs_nothing_but_cryptography_and_pymongo(
 ) -> None:
     """Above all it doesn't import this package."""
     code = blocks(DOCUMENT, "python")
-    own = {"read_token"}
+    own = {"read_token", "seal_writer"}
     imported = set()
     for block in code:
         for node in ast.walk(ast.parse(block)):
@@ -289,7 +304,7 @@ def test_a_new_token_is_one_that_the_daemon_reads_and_schedules(
     sheets: Sheets, tokens: Collection[Document], keyring: KeyRing, readers: Document
 ) -> None:
     """It is not refreshed at once, since it is fresh."""
-    sheets("write_token").write_consent(tokens, "xero", "company-7", response("new"), NOW, "2026-11", MASTER)
+    sheets("write_token").write_consent(tokens, "xero", "company-7", response("new"), NOW, READER, WRITER)
     document = tokens.find_one({"_id": ID}) or {}
     token = token_of(document, keyring)
     assert (token.provider, token.account, token.state) == ("xero", "company-7", State.ACTIVE)
@@ -303,7 +318,7 @@ def test_a_new_token_is_one_that_the_daemon_reads_and_schedules(
     assert change.due_at == NOW + LIFETIME - WINDOW
 
 
-def test_a_new_consent_replaces_exactly_the_nine_fields_of_the_old_grant(
+def test_a_new_consent_replaces_exactly_the_ten_fields_of_the_old_grant(
     sheets: Sheets, tokens: Collection[Document], keyring: KeyRing, readers: Document
 ) -> None:
     """The lease, the revision and the application's own fields stay."""
@@ -321,13 +336,12 @@ def test_a_new_consent_replaces_exactly_the_nine_fields_of_the_old_grant(
         expires_at=NOW - timedelta(hours=23),
     )
     tokens.insert_one(before)
-    sheets("write_token").write_consent(
-        tokens, "xero", "company-7", response("again"), NOW, "2026-11", MASTER
-    )
+    sheets("write_token").write_consent(tokens, "xero", "company-7", response("again"), NOW, READER, WRITER)
     after = tokens.find_one({"_id": ID}) or {}
     assert {name for name in after if after[name] != before.get(name)} == {
         "access_token",
         "refresh_token",
+        "grant_fingerprint",
         "expires_at",
         "issued_at",
         "refresh_expires_at",
@@ -336,17 +350,29 @@ def test_a_new_consent_replaces_exactly_the_nine_fields_of_the_old_grant(
         "last_failure",
         "due_at",
     }
-    assert after.keys() == before.keys()
+    assert after.keys() == before.keys() | {"grant_fingerprint"}
     token = token_of(after, keyring)
     assert token.refresh_token is not None
     assert token.refresh_token.reveal() == "rt-again"
     assert sheets("read_token").read_token(tokens, ID, readers)[0] == "at-again"
 
 
+def test_a_refresh_token_that_another_token_holds_is_not_written(
+    sheets: Sheets, tokens: Collection[Document]
+) -> None:
+    """Two documents would spend it twice."""
+    write = sheets("write_token").write_consent
+    write(tokens, "xero", "company-7", response("new"), NOW, READER, WRITER)
+    with pytest.raises(LookupError):
+        write(tokens, "xero", "company-8", response("new"), NOW, READER, WRITER)
+    write(tokens, "xero", "company-7", response("new"), NOW, READER, WRITER)
+    assert tokens.count_documents({}) == 1
+
+
 def test_a_short_lived_consent_is_not_due_at_once(sheets: Sheets, tokens: Collection[Document]) -> None:
     """A third of a short life is its window."""
     fresh = response("short", expires_in=60)
-    sheets("write_token").write_consent(tokens, "xero", "company-7", fresh, NOW, "2026-11", MASTER)
+    sheets("write_token").write_consent(tokens, "xero", "company-7", fresh, NOW, READER, WRITER)
     assert (tokens.find_one({"_id": ID}) or {})["due_at"] == NOW + timedelta(seconds=40)
 
 
@@ -356,7 +382,7 @@ def test_a_response_without_a_refresh_token_is_not_written(
     """It would put nothing where a refresh token stands."""
     fresh = {"access_token": "at", "expires_in": 60}
     with pytest.raises(KeyError):
-        sheets("write_token").write_consent(tokens, "xero", "company-7", fresh, NOW, "2026-11", MASTER)
+        sheets("write_token").write_consent(tokens, "xero", "company-7", fresh, NOW, READER, WRITER)
     assert tokens.count_documents({}) == 0
 
 
@@ -410,12 +436,12 @@ def test_what_node_seals_opens_here(node: Callable[..., Any], keyring: KeyRing) 
     """Under the field's own key, at its own place."""
     sealed = node(
         """
-        const { seal } = await import('./seal.mjs')
-        result = seal(given.text, given.id, 'refresh_token', '2026-11', Buffer.from(given.master, 'hex'))
+        const { sealAccessToken } = await import('./seal.mjs')
+        result = sealAccessToken(given.reader, given.id, given.text)
         """,
-        {"text": "värde-€-𝄞", "id": ID, "master": MASTER.hex()},
+        {"text": "värde-€-𝄞", "id": ID, "reader": READER},
     )
-    assert keyring.open(sealed, token_id=ID, field="refresh_token") == "värde-€-𝄞"
+    assert keyring.open(sealed, token_id=ID, field="access_token") == "värde-€-𝄞"
 
 
 def test_the_node_example_that_needs_the_driver_is_well_formed(node: Callable[..., Any]) -> None:

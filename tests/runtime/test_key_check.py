@@ -90,9 +90,9 @@ class Overtaken(KeyRing):
         super().__init__(keys, active="one")
         self.meddle = meddle
 
-    def writer_public_key(self, field, key_id):
+    def writer_seal(self, field, key_id=None):
         self.meddle()
-        return super().writer_public_key(field, key_id)
+        return super().writer_seal(field, key_id)
 
 
 async def test_the_loser_of_a_race_learns_that_its_key_is_wrong(stage, outside):

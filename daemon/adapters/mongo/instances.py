@@ -4,7 +4,7 @@ A row outlives its process by 30 days, so that a silent instance is still known 
 key.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,6 +12,7 @@ from pymongo import ASCENDING, IndexModel
 
 from daemon.adapters.mongo.connection import Mongo
 
+SEEN_LATELY = timedelta(minutes=5)
 FORGOTTEN_AFTER = timedelta(days=30)
 SEEN_INDEX = IndexModel(
     [("seen_at", ASCENDING)], name="seen", expireAfterSeconds=int(FORGOTTEN_AFTER.total_seconds())
@@ -21,7 +22,7 @@ SEEN_INDEX = IndexModel(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceRow:
     """One process. `keys`: those of its ring and of its journal's entries, with the number of entries that
-    wait for the store and that are retained for operators.
+    wait for the store and that are retained for operators. `writer_key_ids`: the keys whose writers' texts it opens.
     """
 
     id: str
@@ -45,6 +46,14 @@ async def report_instance(mongo: Mongo, row: InstanceRow) -> None:
         "writer_key_ids": list(row.writer_key_ids),
     }
     await mongo.tried(mongo.instances.replace_one({"_id": row.id}, fields, upsert=True))
+
+
+async def without_writer_key(mongo: Mongo, key_id: str) -> Sequence[str]:
+    """Return the hosts of daemons that were seen lately and can't open texts of this writer key. Raises StoreLost."""
+    since = mongo.clock.now() - SEEN_LATELY
+    query = {"kind": "run", "seen_at": {"$gte": since}, "writer_key_ids": {"$ne": key_id}}
+    found = await mongo.guarded(mongo.instances.find(query, {"host": 1}).to_list())
+    return sorted({str(row.get("host")) for row in found})
 
 
 async def forget_silent_instances(mongo: Mongo) -> None:

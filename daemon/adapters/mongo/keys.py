@@ -116,7 +116,7 @@ def openable(ring: KeyRing, field: str) -> dict[str, object]:
     if not ring.distrusted:
         return {}
     ids = "|".join(map(re.escape, sorted(ring.distrusted)))
-    return {field: {"$not": {"$regex": rf"^v1\.({ids})\."}}}
+    return {field: {"$not": {"$regex": rf"^[vw]1\.({ids})\."}}}
 
 
 def _row(mongo: Mongo, ring: KeyRing, key_id: str) -> dict[str, object]:
@@ -124,7 +124,7 @@ def _row(mongo: Mongo, ring: KeyRing, key_id: str) -> dict[str, object]:
     return {
         "_id": key_id,
         "check_v1": ring.only(key_id).seal(place, token_id=place, field=CHECK_FIELD),
-        "writer_public_key": b64encode(ring.writer_public_key(WRITER_FIELD, key_id)).decode(),
+        "writer_public_key": b64encode(ring.writer_seal(WRITER_FIELD, key_id).public_key).decode(),
         "created_at": mongo.clock.now(),
     }
 

@@ -30,6 +30,7 @@ from daemon.adapters.mongo.token_document import (
     standing_of,
     token_of,
 )
+from daemon.adapters.mongo.writers_texts import WritersTexts
 from daemon.domain.change import Change
 from daemon.domain.claim import Batch, Claim, Recorded, SetAside, StoreLost, Survey, Unusable
 from daemon.domain.journal_entry import Entry
@@ -65,6 +66,7 @@ class MongoStore:
         self._due = DueTokens(mongo, chance=chance)
         self._burnt: dict[str, set[str]] = {}  # claims to be given back, each with its tokens
         self._set_aside = MongoSetAside(mongo)
+        self._writers_texts = WritersTexts(mongo, keyring)
         self._records = MongoRecords(mongo, keyring=keyring)
 
     # ---------------------------------------------------------------- before a sweep
@@ -178,7 +180,8 @@ class MongoStore:
         """
         ours = {"_id": {"$in": list(names)}, "lease.claim": claim_id, "$expr": READABLE}
         found = self._mongo.tokens.find(ours, _fields_of(look.provider)).batch_size(len(names) + 1)
-        documents = await self._mongo.guarded(found.to_list())
+        claimed = await self._mongo.guarded(found.to_list())
+        documents, duplicates = await self._writers_texts.take_in(claimed, claim_id)
         claims: list[Claim] = []
         unfit: list[Unfit] = []
         for document in documents:
@@ -193,7 +196,7 @@ class MongoStore:
         if unfit or taken > len(documents):
             await self._release(claim_id, [name for name in names if name not in usable])
         self._set_aside.quarantine.release(usable)
-        return [*claims, *aside]
+        return [*claims, *aside, *duplicates]
 
     def _opened(self, look: Look, document: Document, claim_id: str) -> Claim:
         token = allowed_token(document, self._keyring(), look.provider)

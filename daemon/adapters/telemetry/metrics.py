@@ -96,6 +96,7 @@ _OUTCOME_OF = {
     FailureKind.UNCONFIGURED: "unreadable",
     FailureKind.STUCK: "unavailable",
     FailureKind.UNSUPPORTED: "unreadable",
+    FailureKind.DUPLICATE: "unreadable",
 }
 _NARROW = 0.2  # of its window: a renewal that leaves less was close
 

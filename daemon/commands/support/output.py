@@ -20,7 +20,7 @@ from daemon.commands.support.failure import Exit, Failed, in_json
 from daemon.commands.support.terminal import say
 from daemon.domain.visible import visible
 
-_SEALED = re.compile(r"v1\.[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{30,}")
+_SEALED = re.compile(r"[vw]1\.[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{30,}")
 _STYLES = {"active": "green", "needs_reauth": "red", "paused": "yellow"}
 _WIDE = 160  # columns where no terminal says how many
 _WIDEST = (

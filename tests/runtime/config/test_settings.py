@@ -315,9 +315,12 @@ def test_a_key_that_is_none_is_refused(folder: Folder, case: tuple[str, str]):
 VECTORS = Path(__file__).parents[2] / "vectors"
 
 
-def _hexadecimal(folder: Path) -> list[str]:
-    """Every text in the vectors that could be a key."""
-    return sorted({one for file in folder.iterdir() for one in re.findall(r"[0-9a-f]{64}", file.read_text())})
+def _published(folder: Path) -> list[bytes]:
+    """Everything in the vectors that could be a key, in hexadecimal or in base64."""
+    texts = [file.read_text() for file in sorted(folder.iterdir())]
+    found = {bytes.fromhex(one) for text in texts for one in re.findall(r"[0-9a-f]{64}", text)}
+    found |= {base64.b64decode(one) for text in texts for one in re.findall(r'"([A-Za-z0-9+/]{43}=)"', text)}
+    return sorted(found)
 
 
 @pytest.mark.parametrize(
@@ -337,7 +340,7 @@ def _hexadecimal(folder: Path) -> list[str]:
         b"correct horse battery\n" + bytes(10),
         "Über den Wolken muss die Frei".encode() + b"ab",
         "пароль-пароль-99".encode() + b"abcd",
-        *(bytes.fromhex(one) for one in _hexadecimal(VECTORS)),
+        *_published(VECTORS),
     ],
     ids=bytes.hex,
 )

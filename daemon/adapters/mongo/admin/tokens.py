@@ -232,8 +232,10 @@ class TokenAdmin:
     async def resume(self, name: str) -> bool:
         """Make a token active and due now, also after a rejection, since the operator may know more.
 
-        Returns whether it was not active before. Raises NoSuchToken.
+        Returns whether it was not active before. Raises NoSuchToken, and Refused if another active token holds the
+        same refresh token.
         """
+        await self._refuse_duplicate(name)
 
         def resumed(stored: Document) -> Fields | None:
             if stored.get("state") == State.ACTIVE.value:
@@ -329,6 +331,18 @@ class TokenAdmin:
             if result.matched_count:
                 return True
         raise keeps_changing(name)
+
+    async def _refuse_duplicate(self, name: str) -> None:
+        stored = await self._stored(name, "grant_fingerprint")
+        if not isinstance(held := stored.get("grant_fingerprint"), str):
+            return
+        other = {"grant_fingerprint": {"$eq": held}, "state": State.ACTIVE.value, "_id": {"$ne": name}}
+        found = await self._mongo.guarded(self._mongo.tokens.find_one(other, {"_id": 1}))
+        if found is not None:
+            raise Refused(
+                f"{found['_id']} is active and holds the same refresh token as {name}: remove one of them, or let the"
+                " owner consent again"
+            )
 
     async def _stored(self, name: str, *fields: str) -> Document:
         found = await self._mongo.guarded(

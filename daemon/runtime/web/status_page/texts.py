@@ -71,6 +71,11 @@ OUTCOMES = {
         YOU,
         "Find out why the provider refuses this account. A new consent brings the token back.",
     ),
+    "duplicate": Kind(
+        "Another token holds the same refresh token, so this one is paused: presented twice, it could end the grant.",
+        YOU,
+        "Remove the token that your application doesn't use, or let its owner consent again.",
+    ),
     "unsupported": Kind(
         "The grant is bound to a key that refreshd does not hold (such as DPoP), so it is not presented.",
         YOU,
