@@ -6,7 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from daemon.adapters.foreign.files import KEEP, TokenFiles
-from daemon.adapters.mongo.foreign import TokenCollection
+from daemon.adapters.foreign.json_text import JsonText
+from daemon.adapters.mongo.foreign import BsonText, TokenCollection
 from daemon.domain.layout import Layout, SourceKind
 from daemon.domain.secret import Secret
 from daemon.migrating.ports import ForeignStore
@@ -40,6 +41,11 @@ async def open_place(
             from daemon.adapters.foreign.postgresql import TokenTable  # noqa: PLC0415  an extra, which may be absent
 
             yield TokenTable(layout, uri or Secret(""))
+
+
+def text_codec(layout: Layout) -> JsonText | BsonText:
+    """Return what makes texts of the layout's rows, without a connection."""
+    return BsonText() if layout.source is SourceKind.MONGODB else JsonText()
 
 
 def require_postgresql() -> None:

@@ -1,14 +1,15 @@
-"""The steps in docs/migration.md, run as they stand there: two companies at two providers, in and out again."""
+"""docs/migration.md and the pages beside it, run as they stand: dry run, import, activation, mirror, and the way back."""
 
 import base64
 import hashlib
 import json
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,24 @@ import pytest
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
-from daemon.adapters.keyring import KeyRing
-from tests.support import wall_clock
+from daemon.domain.moving import in_first
 from tests.support.environment import bare
 
 DOCUMENT = "migration.md"
-ROOT = Path(__file__).parents[2]
 MASTER = hashlib.sha256(b"for these tests").digest()
-ENDS = (wall_clock.now() + timedelta(days=1)).replace(microsecond=0)
-ENDS_MS = int(ENDS.timestamp() * 1000)
-COMPANIES = ("company-7", "Zoë & Söhne")
+FILES = ("tokens.json", "xero_tokens.json")
+FIRST_IMPORT = (
+    "refreshd import token-files tokens.json --provider pipedrive --map meta.api_domain=apiDomain\n"
+)
+_FILE = re.compile(r"// (\S+)\n(.*)", re.DOTALL)
 
 Document = dict[str, Any]
-Files = dict[str, dict[str, Document]]
+Blocks = Callable[[str, str], list[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shell:
-    """Runs the document's commands in the directory where the token files are."""
+    """Runs the document's commands in the application's directory."""
 
     home: Path
     commands: list[str]
@@ -51,36 +52,36 @@ class Shell:
             check=False,
         )
 
-    def step(self, beginning: str) -> list[str]:
-        """Run the one block that begins so; the lines it prints."""
-        (command,) = [command for command in self.commands if command.startswith(beginning)]
+    def run(self, command: str) -> str:
         done = self.attempt(command)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
-    def files(self, directory: str) -> Files:
-        return {file.stem: json.loads(file.read_text()) for file in Path(self.home, directory).glob("*.json")}
+    def step(self, beginning: str) -> str:
+        """Run the one block that begins so; what it prints."""
+        (command,) = [command for command in self.commands if command.startswith(beginning)]
+        return self.run(command)
+
+    def file(self, name: str) -> Document:
+        found: Document = json.loads(Path(self.home, name).read_text())
+        return found
 
 
 @pytest.fixture
-def shell(
-    mongod: str,
-    database_name: str,
-    tmp_path: Path,
-    blocks: Callable[[str, str], list[str]],
-    write_files: Callable[[str, Path], list[str]],
-) -> Shell:
-    """The document's own configuration and programs, the token files, and `refreshd` on the path."""
-    write_files(DOCUMENT, tmp_path)
-    (config,) = blocks(DOCUMENT, "toml")
-    Path(tmp_path, "config.toml").write_text(config.replace("YOUR-CLIENT-ID", "a-client-id"))
+def shell(mongod: str, database_name: str, tmp_path: Path, blocks: Blocks) -> Shell:
+    """The document's own configuration and files, and `refreshd` on the path."""
+    config, *_ = blocks(DOCUMENT, "toml")
+    file = Path(tmp_path, "config.toml")
+    file.write_text(config.replace("YOUR-CLIENT-ID", "a-client-id"))
+    file.chmod(0o600)
+    for block in blocks(DOCUMENT, "json"):
+        named = _FILE.match(block)
+        assert named is not None
+        Path(tmp_path, named[1]).write_text(json.dumps(json.loads(named[2]), indent=2))
     command = Path(tmp_path, "bin", "refreshd")
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m daemon "$@"\n')
     command.chmod(0o755)
-    Path(tmp_path, "tokens").mkdir()
-    for provider, files in token_files().items():
-        Path(tmp_path, "tokens", f"{provider}.json").write_text(json.dumps(files))
     environment = bare(
         command.parent,
         MONGODB_URI=mongod,
@@ -99,106 +100,75 @@ def tokens(mongod: str, database_name: str) -> Iterator[Collection[Document]]:
         yield client[database_name]["tokens"]
 
 
-@pytest.fixture
-def keyring() -> KeyRing:
-    return KeyRing({"2026-11": MASTER}, active="2026-11")
-
-
-def token_files() -> Files:
-    """As the application kept them; its dates are of two kinds."""
-    ends = {"pipedrive": ENDS_MS, "xero": ENDS.isoformat().replace("+00:00", "Z")}
-    return {
-        provider: {
-            company: {
-                "accessToken": f"at-{provider}-{number}",
-                "refreshToken": f"rt-{provider}-{number}",
-                "expiresAt": end,
-            }
-            for number, company in enumerate(COMPANIES)
-        }
-        for provider, end in ends.items()
-    }
-
-
-def test_the_steps_move_every_token_in_and_out_again(
-    shell: Shell, tokens: Collection[Document], keyring: KeyRing
-) -> None:
-    """In the document's order, with a renewal between; what comes out is what was current then."""
+def test_the_page_leads_in_and_out_again(shell: Shell, tokens: Collection[Document]) -> None:
+    """Each step as it stands; at the end the files are what they were, and every count is above zero."""
+    before = {name: shell.file(name) for name in FILES}
     shell.step("refreshd check")
-    shell.step("(umask")
-    assert shell.files("backup") == token_files()
-    assert not Path(shell.home, "backup", "xero.json").stat().st_mode & 0o077
-    shell.step("python3 move_in.py")
-    assert shell.step("python3 -c") == ["4", "4"]
-    assert any("xero:company-7" in line for line in shell.step("refreshd list --provider"))
-    for document in tokens.find():
-        expected = token_files()[document["provider"]][document["account"]]
-        assert opened(keyring, document, "access_token") == expected["accessToken"]
-        assert opened(keyring, document, "refresh_token") == expected["refreshToken"]
-        assert (document["state"], document["expires_at"]) == ("active", ENDS)
-        assert wall_clock.now() < document["due_at"] < ENDS
-
-    renewed = keyring.seal("rt-renewed", token_id="xero:company-7", field="refresh_token")
-    tokens.update_one({"_id": "xero:company-7"}, {"$set": {"refresh_token": renewed}})
-    shell.step("python3 move_out.py")
-    written = shell.files("tokens-now")
-    assert written["xero"]["company-7"].pop("refreshToken") == "rt-renewed"
-    written["xero"]["company-7"]["refreshToken"] = "rt-xero-0"
-    assert [datetime.fromisoformat(t["expiresAt"]) for t in written["pipedrive"].values()] == [ENDS, ENDS]
-    assert without_ends(written) == without_ends(token_files())
-    assert shell.step("refreshd list --json |")[-1] == "0"
+    assert "2 found = 2 would be imported" in shell.step(
+        "refreshd import token-files tokens.json --provider pipedrive --dry-run"
+    )
     assert tokens.count_documents({}) == 0
+    assert "2 found = 2 imported" in shell.step(FIRST_IMPORT)
+    assert tokens.count_documents({"state": "paused"}) == 3
+    stored = tokens.find_one({"_id": "pipedrive:13961027"}) or {}
+    assert stored["meta"] == {"api_domain": "https://acme.pipedrive.com"}
+    assert re.search(r"equal +2 ", shell.step("refreshd compare token-files tokens.json"))
+    assert "1 token activated" in shell.step(
+        "refreshd import token-files xero_tokens.json --provider xero --map meta.tenant_id=tenantId --activate all"
+    )
+    ids = [row["_id"] for row in tokens.find({"provider": "pipedrive"})]
+    half = sum(in_first(50, name) for name in ids)
+    shell.step(
+        "refreshd import token-files tokens.json --provider pipedrive --map meta.api_domain=apiDomain --activate 50%"
+    )
+    assert tokens.count_documents({"provider": "pipedrive", "state": "active"}) == half
+    assert re.search(r"equal +1 ", shell.step("refreshd pause --imported xero"))
+    assert tokens.count_documents({"provider": "xero", "state": "paused"}) == 1
+    assert {name: shell.file(name) for name in FILES} == before
 
 
-def test_a_second_run_of_the_move_puts_nothing_back(
-    shell: Shell, tokens: Collection[Document], keyring: KeyRing
+def test_an_import_that_is_run_again_takes_over_what_the_application_has_refreshed(
+    shell: Shell, tokens: Collection[Document]
 ) -> None:
-    """Else it would replace a renewed token by the spent one of the file."""
-    shell.step("python3 move_in.py")
-    renewed = keyring.seal("rt-renewed", token_id="xero:company-7", field="refresh_token")
-    tokens.update_one({"_id": "xero:company-7"}, {"$set": {"refresh_token": renewed}})
-    before = list(tokens.find().sort("_id"))
-    shell.step("python3 move_in.py")
-    assert list(tokens.find().sort("_id")) == before
-
-
-def test_one_bad_entry_is_named_and_the_others_are_moved(shell: Shell, tokens: Collection[Document]) -> None:
-    """Once it is corrected, the same program moves the rest."""
-    damaged = token_files()["xero"]
-    damaged["company-7"]["refreshToken"] = "two words"
-    Path(shell.home, "tokens", "xero.json").write_text(json.dumps(damaged))
-    done = shell.attempt("python3 move_in.py")
-    assert done.returncode == 1
-    assert "not moved: xero.json, company-7" in done.stderr
-    assert "two words" not in done.stderr
-    assert tokens.count_documents({}) == 3
-    Path(shell.home, "tokens", "xero.json").write_text(json.dumps(token_files()["xero"]))
-    shell.step("python3 move_in.py")
-    assert tokens.count_documents({}) == 4
-
-
-def test_every_command_in_the_document_is_run_by_these_tests(shell: Shell) -> None:
-    """A step that is added must be tested too."""
-    assert [command.split()[:2] for command in shell.commands] == [
-        ["refreshd", "check"],
-        ["(umask", "077"],
-        ["python3", "move_in.py"],
-        ["python3", "-c"],
-        ["refreshd", "list"],
-        ["python3", "move_out.py"],
-        ["refreshd", "list"],
-    ]
-
-
-def opened(keyring: KeyRing, document: Document, field: str) -> str:
-    return keyring.open(document[field], token_id=document["_id"], field=field)
-
-
-def without_ends(files: Files) -> Files:
-    return {
-        provider: {
-            company: {name: value for name, value in token.items() if name != "expiresAt"}
-            for company, token in companies.items()
-        }
-        for provider, companies in files.items()
+    shell.step(FIRST_IMPORT)
+    rows = shell.file("tokens.json")
+    rows["14500312"]["refreshToken"] = "refreshed-by-the-old-application"
+    Path(shell.home, "tokens.json").write_text(json.dumps(rows))
+    said = shell.run("refreshd import token-files tokens.json --provider pipedrive --json")
+    assert {key: json.loads(said)[key] for key in ("found", "imported", "updated", "already_there")} == {
+        "found": 2,
+        "imported": 0,
+        "updated": 1,
+        "already_there": 1,
     }
+    assert (
+        shell.run("refreshd show pipedrive:14500312 --reveal refresh_token").strip()
+        == "refreshed-by-the-old-application"
+    )
+
+
+def test_the_mirror_of_the_page_is_a_valid_one(shell: Shell, blocks: Blocks) -> None:
+    for document in (DOCUMENT, "migration-mongodb.md"):
+        mirror = blocks(document, "toml")[-1]
+        config = shell.home / "config.toml"
+        whole = config.read_text()
+        config.write_text(whole + mirror)
+        variables = f"APP_URI=mongodb://127.0.0.1/app TOKEN_ENCRYPTION_KEY={MASTER.hex()}"
+        shell.run(f"{variables} refreshd list")
+        config.write_text(whole)
+
+
+def test_the_old_refreshers_slice_is_that_of_refreshd(shell: Shell, blocks: Blocks) -> None:
+    """As the page computes it, in Node, if that is installed."""
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed")
+    (program,) = blocks(DOCUMENT, "js")
+    Path(shell.home, "slice.mjs").write_text(program)
+    ids = [f"xero:{number}" for number in range(200)] + ["xero:Zoë & Söhne"]
+    script = f"""
+        import {{ isMoved }} from './slice.mjs'
+        console.log(JSON.stringify({json.dumps(ids)}.map((id) => isMoved('xero', id.slice(5), 30))))
+    """
+    Path(shell.home, "try.mjs").write_text(script)
+    done = subprocess.run(["node", "try.mjs"], cwd=shell.home, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [in_first(30, name) for name in ids]

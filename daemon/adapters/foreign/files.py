@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from daemon.adapters.foreign.atomic_file import NotWritten, locked, replace_file, signature
+from daemon.adapters.foreign.json_text import JsonText
 from daemon.domain.foreign import LARGEST_ROW, TOO_LARGE, BadRow, Replacement, SourceLost
-from daemon.domain.layout import NAME, Cells, Layout, Row, RowInvalid, SourceKind, key_of
+from daemon.domain.layout import NAME, Layout, Row, RowInvalid, SourceKind, key_of
 
 LARGEST_FILE = 1 << 30  # bytes
 READS = 5  # attempts to read a file that changes while it is read
@@ -46,7 +47,7 @@ class _Content:
     rows: Sequence[Row | BadRow] = field(repr=False)
 
 
-class TokenFiles:
+class TokenFiles(JsonText):
     """A file or a directory in one layout. `keep`: how many former versions stay when it is written.
 
     `owner`: the user, other than this process's, to whom the files may belong.
@@ -97,13 +98,6 @@ class TokenFiles:
             except NotWritten as why:
                 raise SourceLost(str(why)) from None
         return refused
-
-    def encode(self, cells: Cells) -> str:
-        return json.dumps(cells, ensure_ascii=False, separators=(",", ":"))
-
-    def decode(self, text: str) -> Cells:
-        cells: Cells = json.loads(text)
-        return cells
 
     # ---------------------------------------------------------------- reading
 

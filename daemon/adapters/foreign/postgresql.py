@@ -4,7 +4,6 @@ Every column is read as PostgreSQL's own text and written back as an untyped tex
 column's type: no type is lost on the way.
 """
 
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -23,6 +22,7 @@ from psycopg.errors import (
 from psycopg.rows import dict_row
 from psycopg.types.string import StrDumperUnknown, TextLoader
 
+from daemon.adapters.foreign.json_text import JsonText
 from daemon.domain.foreign import LARGEST_ROW, TOO_LARGE, BadRow, Replacement, SourceLost
 from daemon.domain.layout import Cells, Layout, Row, key_of
 from daemon.domain.secret import Secret, masked
@@ -35,7 +35,7 @@ CHANGED = "another program has changed it in the meantime"
 REFUSED = "PostgreSQL refuses the new row"
 
 
-class TokenTable:
+class TokenTable(JsonText):
     """The table of a layout. `uri` names its database, and may hold a password, which is never printed."""
 
     def __init__(self, layout: Layout, uri: Secret) -> None:
@@ -94,13 +94,6 @@ class TokenTable:
                     refused[change.key] = CHANGED
             await connection.commit()
         return refused
-
-    def encode(self, cells: Cells) -> str:
-        return json.dumps(cells, ensure_ascii=False, separators=(",", ":"))
-
-    def decode(self, text: str) -> Cells:
-        cells: Cells = json.loads(text)
-        return cells
 
     # ---------------------------------------------------------------- statements
 

@@ -29,7 +29,20 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-class TokenCollection:
+class BsonText:
+    """Documents as texts of extended JSON, which keep every BSON type. It needs no connection."""
+
+    def encode(self, cells: Cells) -> str:
+        """Return `cells` as a text."""
+        return dumps(cells, json_options=_JSON)
+
+    def decode(self, text: str) -> Cells:
+        """Return what `encode` made a text of."""
+        cells: Cells = loads(text, json_options=_JSON)
+        return cells
+
+
+class TokenCollection(BsonText):
     """The collection of a layout. `uri` names its database, and may hold a password, which is never printed.
 
     Close it after use. Raises SourceLost if the URI can't be used.
@@ -96,13 +109,6 @@ class TokenCollection:
             if not done:
                 refused[change.key] = CHANGED
         return refused
-
-    def encode(self, cells: Cells) -> str:
-        return dumps(cells, json_options=_JSON)
-
-    def decode(self, text: str) -> Cells:
-        cells: Cells = loads(text, json_options=_JSON)
-        return cells
 
     async def _replace(self, change: Replacement) -> bool:
         """Insert, change or delete one document. Returns False unless it stood as expected."""

@@ -47,7 +47,7 @@ async def open_mongo(
 
 async def _embedded(state_dir: Path, closing: AsyncExitStack) -> Secret:
     """The URI of the embedded MongoDB: the running daemon's, or one that runs until `closing`."""
-    _make(state_dir)
+    make_state_dir(state_dir)
     mongod = EmbeddedMongod(data_dir=state_dir / "mongodb", uri_file=state_dir / "mongodb.uri")
     closing.push_async_callback(mongod.stop)
     try:
@@ -58,7 +58,8 @@ async def _embedded(state_dir: Path, closing: AsyncExitStack) -> Secret:
         raise StoreLost(str(why)) from None
 
 
-def _make(state_dir: Path) -> None:
+def make_state_dir(state_dir: Path) -> None:
+    """Make the state directory for this user alone. Raises SettingsInvalid."""
     try:
         make_private(state_dir)
     except Untrusted as why:

@@ -113,8 +113,8 @@ class Place:
 @asynccontextmanager
 async def opened(settings: Settings, options: PlaceOptions) -> AsyncIterator[Place]:
     """Open the store that the options name. Raises Failed."""
-    layout = _layout(settings, options)
-    cipher = _cipher(layout, options)
+    layout = layout_of(settings, options)
+    cipher = cipher_of(layout, options)
     path, uri = _source(layout, options)
     try:
         async with open_place(layout, path=path, uri=uri, owner=options.owner) as store:
@@ -123,7 +123,8 @@ async def opened(settings: Settings, options: PlaceOptions) -> AsyncIterator[Pla
         raise Failed(str(lost), Exit.UNAVAILABLE if uri is not None else Exit.FAILED) from None
 
 
-def _layout(settings: Settings, options: PlaceOptions) -> Layout:
+def layout_of(settings: Settings, options: PlaceOptions) -> Layout:
+    """Return the layout with the options laid over it. Raises Failed."""
     if (layout := settings.layouts.get(options.layout)) is None:
         raise Failed(unknown_layout(options.layout, settings.layouts), Exit.USAGE)
     try:
@@ -138,7 +139,8 @@ def _layout(settings: Settings, options: PlaceOptions) -> Layout:
         raise Failed(str(why), Exit.USAGE) from None
 
 
-def _cipher(layout: Layout, options: PlaceOptions) -> Cipher | None:
+def cipher_of(layout: Layout, options: PlaceOptions) -> Cipher | None:
+    """Return the application's encryption, if the layout has one. Raises Failed."""
     if layout.encryption is None:
         return None
     key = _key(options)
