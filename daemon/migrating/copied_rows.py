@@ -25,7 +25,7 @@ class CopiedRows:
     codec: Codec
     kept: Callable[[], Iterator[KeptRow]]
 
-    async def rows(self) -> AsyncIterator[Row | BadRow]:
+    async def rows(self, *, new: bool = False) -> AsyncIterator[Row | BadRow]:  # noqa: ARG002  a copy exists
         for row in self.kept():
             yield Row(cells=self.codec.decode(row.cells), name=row.name, file=row.file)
 
