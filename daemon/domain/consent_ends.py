@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from daemon.domain.expiry import end_of, jwt_end
 from daemon.domain.provider import Definition, ExpiryUnit
@@ -34,6 +35,7 @@ _ACCESS, _REFRESH, _CONSENT = (
 _HINT = re.compile(r"expir|valid(?:until|till|to)|timeout|ttl|lifetime")
 _IN_MS = re.compile(rf"(?:{_MS})$")
 _NEVER = (None, 0, "0", "never")  # how providers say that something doesn't end
+_CACHED = 1024  # lists of names, or names
 _NO_DATE = "0001-01-01"  # Go's and .NET's word for none
 
 
@@ -93,17 +95,23 @@ def read_ends(definition: Definition, body: Body, *, access_token: str, received
 
 def time_names(names: Iterable[str]) -> TimeNames:
     """Return those of `names` that `read_ends` understands as times."""
-    bare = {name: _bare(name) for name in names}
+    return _time_names(tuple(names))
 
-    def named(pattern: str) -> tuple[str, ...]:
-        return tuple(name for name, text in bare.items() if re.fullmatch(pattern, text))
 
+@lru_cache(maxsize=_CACHED)
+def _time_names(names: tuple[str, ...]) -> TimeNames:
     return TimeNames(
-        ends=named(f"(?:{_ACCESS})(?:{_ENDS})"),
-        spans=named(f"(?:{_ACCESS})(?:{_SPAN})"),
-        births=named(_BIRTH.pattern),
-        others=named(f"(?:{_REFRESH}|{_CONSENT})(?:{_ENDS}|{_SPAN})"),
+        ends=_named(f"(?:{_ACCESS})(?:{_ENDS})", names),
+        spans=_named(f"(?:{_ACCESS})(?:{_SPAN})", names),
+        births=_named(_BIRTH.pattern, names),
+        others=_named(f"(?:{_REFRESH}|{_CONSENT})(?:{_ENDS}|{_SPAN})", names),
     )
+
+
+@lru_cache(maxsize=_CACHED)
+def _named(pattern: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of `names` that match `pattern`. The rows of one store have the same names, again and again."""
+    return tuple(name for name in names if re.fullmatch(pattern, _bare(name)))
 
 
 class _Reading:
@@ -118,8 +126,8 @@ class _Reading:
         self, paths: Sequence[str], whose: str, what: str, *, unit: ExpiryUnit = ExpiryUnit.SECONDS
     ) -> datetime | None:
         """The earliest end at `paths` or under a name of that kind."""
-        pattern = re.compile(f"(?:{whose})(?:{what})")
-        named = [name for name in self._body if pattern.fullmatch(_bare(name)) and name not in paths]
+        found = _named(f"(?:{whose})(?:{what})", tuple(self._body))
+        named = [name for name in found if name not in paths]
         return min(self._ends([*paths, *named], unit), default=None)
 
     def note_unknown(self) -> None:
@@ -142,8 +150,9 @@ class _Reading:
 
     def _births(self, received_at: datetime) -> Iterator[datetime]:
         """When the response came, as it says itself: never later than the operator says."""
-        for name, value in self._body.items():
-            if not _BIRTH.fullmatch(_bare(name)) or _is_none(value):
+        for name in _named(_BIRTH.pattern, tuple(self._body)):
+            value = self._body[name]
+            if _is_none(value):
                 continue
             born = end_of(value, asked_at=received_at)
             if born is not None and born <= received_at:
@@ -152,13 +161,16 @@ class _Reading:
                 self.unclear.append(name)
 
 
+@lru_cache(maxsize=_CACHED)
 def _bare(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _at(body: Body, path: str) -> object:
     """The value at `path`, or under that very name: ASP.NET's begin with a dot."""
-    return body[path] if path in body else at_path(body, path)
+    if path in body:
+        return body[path]
+    return at_path(body, path) if "." in path else None
 
 
 def _is_none(value: object) -> bool:

@@ -198,12 +198,14 @@ def owner_of(layout: Layout, row: Row) -> tuple[str, str]:
 def read(layout: Layout, row: Row, cipher: Cipher | None, *, now: datetime) -> Reading:
     """Return what `row` holds. Raises RowInvalid."""
     key = key_of(layout, row)
-    read_paths = set(_paths_read(layout, row))
-    times = time_names(_unread(row.cells, read_paths))
+    found = {name: _found(_paths(layout, name), row) for name in ("provider", "account", *FIELDS)}
+    read_paths = {path for path, _ in found.values()}.union(layout.meta.values(), layout.vars.values())
+    unread = _unread(row.cells, read_paths)
+    times = time_names(unread)
     body: dict[str, object] = {
         name: value
         for name in ("access_token", "refresh_token", "token_type", "scope", "expires_at")
-        if (value := _value(layout, name, row, cipher)) is not None
+        if (value := _value(layout, name, found[name], cipher)) is not None
     }
     own_end = "expires_at" in body
     for name in times.all if not own_end else times.not_the_end:
@@ -211,15 +213,15 @@ def read(layout: Layout, row: Row, cipher: Cipher | None, *, now: datetime) -> R
     return Reading(
         key=key,
         provider=_provider(layout, row),
-        account=_word(_found(layout.account, row)[1]) or "",
+        account=_word(found["account"][1]) or "",
         body=body,
-        issued_at=_instant(layout, "issued_at", row, cipher, now=now),
-        consented_at=_instant(layout, "consented_at", row, cipher, now=now),
-        last_used_at=_instant(layout, "last_used_at", row, cipher, now=now),
-        subject=_word(_value(layout, "subject", row, cipher)),
+        issued_at=_instant(_value(layout, "issued_at", found["issued_at"], cipher), now=now),
+        consented_at=_instant(_value(layout, "consented_at", found["consented_at"], cipher), now=now),
+        last_used_at=_instant(_value(layout, "last_used_at", found["last_used_at"], cipher), now=now),
+        subject=_word(_value(layout, "subject", found["subject"], cipher)),
         meta=_words(layout.meta, row),
         vars=_words(layout.vars, row),
-        ignored=tuple(name for name in _unread(row.cells, read_paths) if name not in times.all),
+        ignored=tuple(name for name in unread if name not in times.all),
     )
 
 
@@ -234,9 +236,9 @@ def _provider(layout: Layout, row: Row) -> str:
     return layout.providers.get(word, word)
 
 
-def _value(layout: Layout, name: str, row: Row, cipher: Cipher | None) -> object:
-    """Return the value of the layout's field `name`, decrypted, a date as a text; None if the row has none."""
-    path, value = _found(_paths(layout, name), row)
+def _value(layout: Layout, name: str, found: tuple[str, object], cipher: Cipher | None) -> object:
+    """Return the value `found` for the layout's field `name`, decrypted, a date as a text; None if the row has none."""
+    path, value = found
     if value is None:
         return None
     if _is_encrypted(layout, name):
@@ -247,20 +249,13 @@ def _value(layout: Layout, name: str, row: Row, cipher: Cipher | None) -> object
     return _plain(value)
 
 
-def _instant(layout: Layout, name: str, row: Row, cipher: Cipher | None, *, now: datetime) -> datetime | None:
-    value = _value(layout, name, row, cipher)
+def _instant(value: object, *, now: datetime) -> datetime | None:
     return None if value in (None, "", 0) else end_of(value, asked_at=now)
 
 
 def _words(paths: Mapping[str, str], row: Row) -> dict[str, str]:
     found = {name: _word(_found((path,), row)[1]) for name, path in paths.items()}
     return {name: word for name, word in found.items() if word is not None}
-
-
-def _paths_read(layout: Layout, row: Row) -> Iterator[str]:
-    names = ("provider", "account", *FIELDS)
-    yield from (_found(_paths(layout, name), row)[0] for name in names)
-    yield from (*layout.meta.values(), *layout.vars.values())
 
 
 def _unread(cells: Cells, read_paths: set[str]) -> dict[str, object]:
@@ -486,7 +481,9 @@ def _path(layout: Layout, name: str, row: Cells, style: int) -> str:
 
 def _at(cells: Cells, path: str) -> object:
     """Return the value at `path`, or under that very name: a name may contain a dot."""
-    return cells[path] if path in cells else at_path(cells, path)
+    if path in cells:
+        return cells[path]
+    return at_path(cells, path) if "." in path else None
 
 
 def _put(cells: dict[str, object], path: str, value: object) -> None:

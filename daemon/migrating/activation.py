@@ -57,7 +57,7 @@ class SliceActivation:
         if self.run.copy is None:
             self.run.report.activated += len(same) + len(newer) + sum(map(_is_new, standings.values()))
             return
-        await self.run.copy.add([kept(self.run.source, fresh[one.origin.key]) for one, _ in newer])
+        await self.run.copy.add([kept(self.run.source, fresh[one.origin.key], one) for one, _ in newer])
         ids = [one.token.id for one in (*same, *(one for one, _ in newer))]
         refused = await self.run.tokens.activate(ids, at=self.run.now(), due=self.due, newer=newer)
         self.run.report.activated += len(ids) - len(refused)

@@ -5,8 +5,10 @@ disk, and no row is stored if the key opens none of them. Repeating an import is
 origin, so a killed import that runs again ends as an undisturbed one.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -117,28 +119,32 @@ class Import:
         read_at = self.now()
         if self.copy is not None:
             await self.tokens.prepare()
-        async for batch in batches(self.source.rows()):
-            await self._import(batch, read_at)
-            self.progress(self.report)
+        async with one_at_a_time() as later:
+            async for batch in batches(self.source.rows()):
+                rows, candidates = await asyncio.to_thread(self._opened, batch, read_at)
+                self._stop_at_a_wrong_key()
+                await later(self._settle(rows, candidates, read_at))
         self._stop_if_nothing_was_found()
         self.report.not_found = sorted(set(self.only) - self.seen.wanted)
         return self.report
 
-    async def _import(self, batch: "Batch", read_at: datetime) -> None:
-        rows, candidates = self._opened(batch, read_at)
-        self._stop_at_a_wrong_key()
+    async def _settle(
+        self, rows: Sequence[KeptRow], candidates: Sequence[Candidate], read_at: datetime
+    ) -> None:
+        """Check a batch against the store, back it up, and store it."""
         standings = await self.tokens.standing(candidates)
         plan = self._planned(candidates, standings)
-        if self.copy is None:
-            self._count(plan, {})
-            return
-        await self.copy.add([kept(self.source, row) for row in rows])
-        self._count(plan, await self._stored(plan, standings, read_at))
+        refused: Mapping[str, str] = {}
+        if self.copy is not None:
+            await self.copy.add(rows)
+            refused = await self._stored(plan, standings, read_at)
+        self._count(plan, refused)
+        self.progress(self.report)
 
     # ---------------------------------------------------------------- open and check
 
-    def _opened(self, batch: "Batch", read_at: datetime) -> tuple[list[Row], list[Candidate]]:
-        """Return the selected rows, and those of them that are valid as candidates."""
+    def _opened(self, batch: "Batch", read_at: datetime) -> tuple[list[KeptRow], list[Candidate]]:
+        """Return the selected rows for the copy, and those of them that are valid as candidates."""
         rows, candidates = [], []
         for label, row in batch:
             if not self._is_wanted(row):
@@ -147,8 +153,9 @@ class Import:
             if isinstance(row, BadRow):
                 self._refuse(row.label, row.why)
                 continue
-            rows.append(row)
-            if (candidate := self._opened_row(label, row, read_at)) is not None:
+            candidate = self._opened_row(label, row, read_at)
+            rows.append(kept(self.source, row, candidate))
+            if candidate is not None:
                 candidates.append(candidate)
         return rows, candidates
 
@@ -240,6 +247,35 @@ class Import:
 Batch = Sequence[tuple[str, Row | BadRow]]
 
 
+@asynccontextmanager
+async def one_at_a_time() -> AsyncIterator[Callable[[Coroutine[None, None, None]], Awaitable[None]]]:
+    """Yield a function that begins some work once the work before it is done, and returns when it has begun.
+
+    So one batch is stored while the next one is read. At the end, and after an error, the last work is finished first.
+    """
+    running: list[asyncio.Task[None]] = []
+
+    async def later(work: Coroutine[None, None, None]) -> None:
+        try:
+            await finished()
+        except BaseException:
+            work.close()
+            raise
+        running.append(asyncio.create_task(work))
+
+    async def finished() -> None:
+        if running:
+            await running.pop()
+
+    try:
+        yield later
+    except BaseException:
+        with suppress(Exception):  # the first error is the one to report
+            await finished()
+        raise
+    await finished()
+
+
 async def batches(rows: AsyncIterator[Row | BadRow]) -> AsyncIterator[Batch]:
     """Yield the rows in batches, each with a label that says where it stands."""
     batch: list[tuple[str, Row | BadRow]] = []
@@ -268,5 +304,7 @@ def is_ours(standing: Standing) -> bool:
     return standing.stored is not None and standing.stored.ours and not standing.stored.in_use
 
 
-def kept(source: ForeignStore, row: Row) -> KeptRow:
-    return KeptRow(name=row.name, file=row.file, cells=source.encode(row.cells))
+def kept(source: ForeignStore, row: Row, candidate: Candidate | None) -> KeptRow:
+    """Return `row` for the copy. `candidate`: made of this row, so that it holds the encoded one."""
+    cells = source.encode(row.cells) if candidate is None else candidate.origin.row.reveal()
+    return KeptRow(name=row.name, file=row.file, cells=cells)

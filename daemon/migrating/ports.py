@@ -55,7 +55,7 @@ class ImportedTokens(Protocol):
         """Return what is stored that concerns each candidate, by its token's id. Ids must be distinct."""
 
     async def insert(self, candidates: Sequence[Candidate]) -> Mapping[str, str]:
-        """Store new tokens as paused. Read them back and open them.
+        """Store new tokens as paused, and read them back.
 
         Returns those that are not stored as given, by id, with the reason as a clause for people.
         """

@@ -505,3 +505,25 @@ def test_the_other_ends_are_read_by_their_parts_too(name, field):
 def test_a_birth_that_is_not_understood_is_named():
     """`expires_in` counts from it, so the end is not known either."""
     assert read(PAIR | {"created_at": "last week", "expires_in": 3600}).unclear == ("created_at",)
+
+
+def test_the_consents_end_counts_from_the_consent():
+    """Which lies before the response that a later renewal brought; an impossible date after it counts for nothing."""
+    definition = Definition(
+        name="kept",
+        title="Kept",
+        token_url="https://kept.test/token",
+        refresh_lifetime=timedelta(days=90),
+        refresh_idle=timedelta(days=30),
+    )
+    now = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+    def ends(consented_at):
+        body = {"access_token": "a", "refresh_token": "r", "expires_in": 3600}
+        consent = read_consent(definition, body, received_at=now, now=now, consented_at=consented_at)
+        return (consent.consent_ends_at - now).days, (consent.refresh_expires_at - now).days
+
+    assert ends(None) == (90, 30)
+    assert ends(now - timedelta(days=20)) == (70, 30)
+    assert ends(now - timedelta(days=80)) == (10, 10)
+    assert ends(now + timedelta(days=5)) == (90, 30)

@@ -80,9 +80,11 @@ class MongoImports:
             return {}
         by_id = {str(one["_id"]): one for one in await self._with_ids(candidates)}
         by_row = {_origin_of(one).get("key"): str(one["_id"]) for one in await self._with_rows(candidates)}
-        by_grant = await self._with_grants(candidates)
+        prints = {one.token.id: self._fingerprints(one) for one in candidates}
+        by_grant = await self._with_grants([text for texts in prints.values() for text in texts])
         return {
-            one.token.id: self._standing(one, by_id.get(one.token.id), by_row, by_grant) for one in candidates
+            one.token.id: self._standing(one, by_id.get(one.token.id), by_row, by_grant, prints[one.token.id])
+            for one in candidates
         }
 
     async def _with_ids(self, candidates: Sequence[Candidate]) -> list[Document]:
@@ -99,9 +101,8 @@ class MongoImports:
         }
         return await self._read(rows, {"origin.key": 1})
 
-    async def _with_grants(self, candidates: Sequence[Candidate]) -> Mapping[str, set[str]]:
-        """Return the ids that store these refresh tokens, by fingerprint."""
-        prints = [one for candidate in candidates for one in self._fingerprints(candidate)]
+    async def _with_grants(self, prints: Sequence[str]) -> Mapping[str, set[str]]:
+        """Return the ids that store the refresh tokens with these fingerprints, by fingerprint."""
         if not prints:
             return {}
         found = await self._read(
@@ -118,18 +119,19 @@ class MongoImports:
         document: Document | None,
         by_row: Mapping[object, str],
         by_grant: Mapping[str, set[str]],
+        prints: Sequence[str],
     ) -> Standing:
         name = candidate.token.id
         row_holder = by_row.get(candidate.origin.key)
-        others = {one for text in self._fingerprints(candidate) for one in by_grant.get(text, ())} - {name}
+        others = {one for text in prints for one in by_grant.get(text, ())} - {name}
         return Standing(
-            stored=None if document is None else self._stored(candidate, document),
+            stored=None if document is None else self._stored(candidate, document, prints),
             row_holder=row_holder if row_holder != name else None,
             grant_holder=min(others, default=None),
         )
 
-    def _stored(self, candidate: Candidate, document: Document) -> Stored:
-        origin, prints = _origin_of(document), self._fingerprints(candidate)
+    def _stored(self, candidate: Candidate, document: Document, prints: Sequence[str]) -> Stored:
+        origin = _origin_of(document)
         refreshed_at, read_at = document.get("refreshed_at"), origin.get("read_at")
         return Stored(
             ours=_is_from(origin, candidate.origin),
@@ -184,14 +186,16 @@ class MongoImports:
         fields = self._fields(candidate) | {"revision": 1}
         return {
             **new_document(candidate.token, fields, _more(candidate)),
-            "origin": self._origin(candidate),
+            "origin": self._origin(candidate, fields["grant_fingerprint"]),
         }
 
     def _newer(self, candidate: Candidate, stored: Document) -> Fields:
         """Return the fields that lay `candidate` over its document."""
-        origin = {f"origin.{name}": value for name, value in self._origin(candidate).items()}
+        fields = self._fields(candidate)
+        parts = self._origin(candidate, fields["grant_fingerprint"])
+        origin = {f"origin.{name}": value for name, value in parts.items()}
         revision = {"revision": next_revision(stored), "doubt": None}
-        return {**self._fields(candidate), **laid_over(stored, _more(candidate)), **origin, **revision}
+        return {**fields, **laid_over(stored, _more(candidate)), **origin, **revision}
 
     def _fields(self, candidate: Candidate) -> Fields:
         token = candidate.token
@@ -203,11 +207,11 @@ class MongoImports:
             fields["subject"] = candidate.subject
         return fields
 
-    def _origin(self, candidate: Candidate) -> Fields:
+    def _origin(self, candidate: Candidate, grant: object) -> Fields:
         """Return the origin as it is stored. `grant` is the fingerprint of the refresh token that the row held when it was
         last read or written: another one there later is a newer one.
         """
-        origin, held = candidate.origin, candidate.token.refresh_token
+        origin = candidate.origin
         return {
             "layout": origin.layout,
             "source": origin.source,
@@ -216,7 +220,7 @@ class MongoImports:
             "read_at": origin.read_at,
             "activated": None,
             "hash": self._keyring.fingerprint(origin.row.reveal()),
-            "grant": None if held is None else self._keyring.fingerprint(held.reveal()),
+            "grant": grant,
             "end_is_known": origin.end_is_known,
         }
 
@@ -226,7 +230,7 @@ class MongoImports:
         written: Sequence[Mapping[str, object]],
         whys: Mapping[str, str],
     ) -> Mapping[str, str]:
-        """Read the tokens back and open them. Return those that are not stored as `written`, with the reason."""
+        """Read the tokens back. Return those that are not stored as `written`, to the byte, with the reason."""
         ids = [one.token.id for one in candidates]
         fields = {"access_token": 1, "refresh_token": 1, "state": 1, "origin.hash": 1}
         found = {str(one["_id"]): one for one in await self._read({"_id": {"$in": ids}}, fields)}
@@ -236,24 +240,7 @@ class MongoImports:
             if not _holds(stored, document):
                 why = None if stored else whys.get(candidate.token.id)
                 unlike[candidate.token.id] = f"MongoDB refuses to store it: {why}" if why else _CHANGED
-            elif not self._opens(candidate, stored):
-                unlike[candidate.token.id] = (
-                    "what was stored can't be opened again; run `refreshd keys check`"
-                )
         return unlike
-
-    def _opens(self, candidate: Candidate, stored: Document) -> bool:
-        """Return whether the stored tokens are those of `candidate`."""
-        token = candidate.token
-        for field, secret in (("access_token", token.access_token), ("refresh_token", token.refresh_token)):
-            if secret is None:
-                continue
-            try:
-                if self._keyring.open(stored[field], token_id=token.id, field=field) != secret.reveal():
-                    return False
-            except DecryptionError:
-                return False
-        return True
 
     # ---------------------------------------------------------------- activation
 
