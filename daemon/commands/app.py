@@ -49,6 +49,7 @@ COMMANDS = {
         "sandbox", "Run a local OAuth server that rotates refresh tokens and fails on request."
     ),
     "keys": Command("keys", "Generate keys, derive reader keys, and check the key ring against the store."),
+    "backup": Command("backup", "Write, list, verify, restore and prune backups of the store."),
     "journal": Command("journal", "Inspect provider replies that MongoDB has not confirmed yet."),
     "help": Command("help", "Show the help of refreshd or of one command."),
     "version": Command("version", "Show the version of refreshd."),

@@ -1,0 +1,375 @@
+"""Backups: the store's documents as text, and back.
+
+A document is one line of canonical extended JSON, which keeps every type. A document that such a text would change (a
+name that begins with "$", invalid UTF-8, a name that occurs twice) is a line with its BSON in base64 instead.
+"""
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Self
+
+import bson
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError
+from bson.json_util import JSONMode, JSONOptions
+from bson.json_util import dumps as to_json
+from bson.json_util import loads as of_json
+from bson.raw_bson import RawBSONDocument
+from pymongo import ASCENDING, IndexModel, InsertOne, ReplaceOne
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
+
+from daemon.adapters.keyring import DecryptionError, KeyRing
+from daemon.adapters.mongo.admin.contents import shown
+from daemon.adapters.mongo.bulk import refusals
+from daemon.adapters.mongo.connection import EPOCH, Mongo, Refusal
+from daemon.adapters.mongo.token_document import doubt_of, failure_document, failure_of
+from daemon.domain.backup import (
+    MAYBE_SPENT,
+    Archived,
+    ArchivedToken,
+    ArchiveInvalid,
+    SnapshotLost,
+    Standing,
+    Stored,
+    Version,
+    Write,
+)
+from daemon.domain.claim import StoreLost
+from daemon.domain.token import Failure, FailureKind, State
+
+READ_AT_ONCE = 1000  # documents
+MOST_READ = 4 << 20  # bytes, of the documents that are yielded together
+NOT_BACKED_UP = "_instances"  # rows of running processes
+
+_TYPES = CodecOptions[dict[str, Any]](tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+# Bytes that are not decoded, or decoded as far as they can be.
+_RAW = CodecOptions[RawBSONDocument](
+    document_class=RawBSONDocument,
+    tz_aware=True,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    unicode_decode_error_handler="replace",
+)
+_JSON = JSONOptions(
+    json_mode=JSONMode.CANONICAL, tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO
+)
+_BSON = b'{"bson":'
+Document = dict[str, Any] | RawBSONDocument
+# SnapshotTooOld, SnapshotUnavailable; InvalidOptions, IllegalOperation, NotImplemented: there are no snapshots.
+_NO_SNAPSHOT = frozenset({239, 246, 72, 20, 238})
+_SEALED_FIELDS = ("refresh_token", "access_token")
+
+GRANT_INDEX = IndexModel(
+    [("grant_fingerprint", ASCENDING)],
+    name="grant_fingerprint",
+    partialFilterExpression={"grant_fingerprint": {"$type": "string"}},
+)
+
+
+# ---------------------------------------------------------------- reading the store
+
+
+class MongoBackupSource:
+    """Implements `migrating.backup_ports.BackupSource`. `snapshot`: all collections are read as of one moment."""
+
+    def __init__(self, mongo: Mongo, *, snapshot: bool) -> None:
+        self._mongo = mongo
+        self._session = mongo.tokens.database.client.start_session(snapshot=True) if snapshot else None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.end_session()
+
+    async def suffixes(self) -> Sequence[str]:
+        """Return the ends of the names of the collections; that of the tokens is empty and comes last. A login needs no
+        privilege beyond those on the collections.
+        """
+        tokens = self._mongo.tokens
+        cursor = await self._mongo.guarded(
+            tokens.database.cursor_command("listCollections", nameOnly=True, authorizedCollections=True)
+        )
+        rows: list[dict[str, Any]] = await self._mongo.guarded(cursor.to_list())
+        names = [str(row["name"]) for row in rows if row.get("type") == "collection"]
+        found = [name.removeprefix(tokens.name) for name in names if name.startswith(f"{tokens.name}_")]
+        return [*sorted(one for one in found if one != NOT_BACKED_UP), ""]
+
+    async def documents(self, suffix: str) -> AsyncIterator[Sequence[bytes]]:
+        """Yield the documents of a collection, by id. Raises SnapshotLost, StoreLost."""
+        collection = _collection(self._mongo, suffix).with_options(codec_options=_RAW)
+        cursor = collection.find({}, session=self._session, batch_size=READ_AT_ONCE).sort("_id", ASCENDING)
+        lines: list[bytes] = []
+        size = 0
+        try:
+            async with cursor:
+                async for raw in cursor:
+                    lines.append(line_of(raw))
+                    size += len(lines[-1])
+                    if len(lines) >= READ_AT_ONCE or size >= MOST_READ:
+                        yield lines
+                        lines, size = [], 0
+        except ConfigurationError:
+            if self._session is None:
+                raise
+            raise SnapshotLost from None
+        except PyMongoError as error:
+            if isinstance(error, OperationFailure) and error.code in _NO_SNAPSHOT and self._session:
+                raise SnapshotLost from None
+            raise self._mongo.lost(error) from None
+        if lines:
+            yield lines
+
+
+def _collection(mongo: Mongo, suffix: str) -> AsyncCollection[dict[str, object]]:
+    return mongo.tokens.database[f"{mongo.tokens.name}{suffix}"]
+
+
+# ---------------------------------------------------------------- text
+
+
+def line_of(raw: RawBSONDocument) -> bytes:
+    """Return a document as one line of text."""
+    try:
+        document = bson.decode(raw.raw, codec_options=_TYPES)
+        line = to_json(document, json_options=_JSON).encode()
+        if bson.encode(document) == raw.raw and (b"$" not in raw.raw or _encoded(_parsed(line)) == raw.raw):
+            return line
+    except (BSONError, ValueError, TypeError, OverflowError):
+        pass
+    return json.dumps({"bson": b64encode(raw.raw).decode()}).encode()
+
+
+def document_of(line: bytes) -> Document:
+    """Return the document in a line. Raises ArchiveInvalid."""
+    try:
+        document = _parsed(line)
+        _encoded(document)
+    except (BSONError, ValueError, TypeError, OverflowError, KeyError, RecursionError):
+        document = {}
+    if "_id" not in document:
+        raise ArchiveInvalid("the archive contains a document in an unknown form. Use another backup")
+    return document
+
+
+def _parsed(line: bytes) -> Document:
+    if line.startswith(_BSON):
+        return RawBSONDocument(b64decode(json.loads(line)["bson"], validate=True), _RAW)
+    parsed: dict[str, Any] = of_json(line, json_options=_JSON)
+    return parsed
+
+
+def _encoded(document: Mapping[str, Any]) -> bytes:
+    return bytes(document.raw) if isinstance(document, RawBSONDocument) else bson.encode(document)
+
+
+# ---------------------------------------------------------------- filling the store
+
+
+class MongoRestoreTarget:
+    """Implements `migrating.backup_ports.RestoreTarget`."""
+
+    def __init__(self, mongo: Mongo, keyring: KeyRing) -> None:
+        self._mongo = mongo
+        self._keyring = keyring
+
+    async def is_empty(self) -> bool:
+        return await self._mongo.guarded(self._mongo.tokens.find_one({}, {"_id": 1})) is None
+
+    async def prepare(self) -> None:
+        """Create the index of the fingerprints. A login without this privilege restores slowly."""
+        with suppress(Refusal):
+            await self._mongo.tried(self._mongo.tokens.create_indexes([GRANT_INDEX]))
+
+    def opens(self, line: bytes) -> Mapping[str, bool]:
+        document = document_of(line)
+        found: dict[str, bool] = {}
+        for name in _SEALED_FIELDS:
+            sealed = document.get(name)
+            parts = sealed.split(".") if isinstance(sealed, str) else []
+            if len(parts) == 3 and parts[0] == "v1" and parts[1] in self._keyring.ids:
+                opened = self._opened(document, name) is not None
+                found[parts[1]] = found.get(parts[1], False) or opened
+        return found
+
+    def read(self, lines: Sequence[bytes]) -> Sequence[Archived]:
+        documents = [document_of(line) for line in lines]
+        return [Archived(id=shown(one["_id"]), document=one, token=self._token(one)) for one in documents]
+
+    async def stored(self, archived: Sequence[Archived]) -> Sequence[Stored]:
+        """Return how the stored documents compare. Types count: a different number type is different content."""
+        documents = [_document(one) for one in archived]
+        query = {"_id": {"$in": [one["_id"] for one in documents]}}
+        tokens = self._mongo.tokens.with_options(codec_options=_RAW)
+        rows = await self._mongo.guarded(tokens.find(query).to_list())
+        found = {_key(row["_id"]): row for row in rows}
+        return [_compared(one, found.get(_key(one["_id"]))) for one in documents]
+
+    async def holders(self, tokens: Sequence[ArchivedToken]) -> Mapping[str, str]:
+        prints = [print_ for token in tokens for print_ in token.fingerprints]
+        # The type is named so that MongoDB can use the partial index.
+        query = {"grant_fingerprint": {"$in": prints, "$type": "string"}}
+        rows = await self._mongo.guarded(self._mongo.tokens.find(query, {"grant_fingerprint": 1}).to_list())
+        return {str(row["grant_fingerprint"]): shown(row["_id"]) for row in rows}
+
+    async def write(self, writes: Sequence[Write]) -> Mapping[int, str | None]:
+        operations = [self._operation(one) for one in writes]
+        whys: Mapping[int, str] = {}
+        try:
+            await self._mongo.tokens.bulk_write(operations, ordered=False)
+        except PyMongoError as error:
+            found = refusals(error)
+            if found is None:
+                raise self._mongo.lost(error) from None
+            whys = found
+        self._mongo.seen()
+        doubtful = sorted({*whys, *(place for place, one in enumerate(writes) if one.over is not None)})
+        after = await self.stored([writes[place].archived for place in doubtful]) if doubtful else []
+        unwritten: dict[int, str | None] = {}
+        for place, stored in zip(doubtful, after, strict=True):
+            if stored.standing is Standing.KEPT:
+                unwritten[place] = None
+            elif stored.standing in (Standing.MISSING, Standing.OLDER):
+                unwritten[place] = whys.get(place)
+        return unwritten
+
+    async def add_missing(self, suffix: str, lines: Sequence[bytes], *, dry_run: bool) -> int:
+        collection = _collection(self._mongo, suffix)
+        documents = [document_of(line) for line in lines]
+        query = {"_id": {"$in": [one["_id"] for one in documents]}}
+        rows = await self._mongo.guarded(collection.find(query, {"_id": 1}).to_list())
+        found = {_key(row["_id"]) for row in rows}
+        missing: list[Any] = [InsertOne(one) for one in documents if _key(one["_id"]) not in found]
+        if dry_run or not missing:
+            return len(missing)
+        try:
+            await collection.bulk_write(missing, ordered=False)
+        except PyMongoError as error:
+            whys = refusals(error)
+            if whys is None:
+                raise self._mongo.lost(error) from None
+            why = next(iter(whys.values()))
+            raise StoreLost(f"MongoDB refuses documents of {collection.name}: {why}") from None
+        self._mongo.seen()
+        return len(missing)
+
+    # ---------------------------------------------------------------- the parts
+
+    def _token(self, document: Mapping[str, Any]) -> ArchivedToken | None:
+        name, provider = document["_id"], document.get("provider")
+        if not isinstance(name, str) or not isinstance(provider, str):
+            return None
+        state, grant = document.get("state"), document.get("grant")
+        failure, due_at = failure_of(document), _date(document.get("due_at"))
+        usable = due_at is not None and due_at > EPOCH
+        withheld = failure is not None and failure.kind is FailureKind.UNPARSED
+        return ArchivedToken(
+            id=name,
+            provider=provider,
+            state=state if isinstance(state, str) else None,
+            grant=grant if isinstance(grant, str) else "refresh_token",
+            has_refresh_token=isinstance(document.get("refresh_token"), str),
+            due_at=due_at if usable else None,
+            undated=state == State.ACTIVE and not usable and not withheld,
+            asked_at=_asked_at(document),
+            version=_version(document),
+            fingerprints=self._fingerprints(document),
+        )
+
+    def _fingerprints(self, document: Mapping[str, Any]) -> frozenset[str]:
+        """Return the fingerprints of the refresh token; the stored one only, if the ring doesn't open it."""
+        written = document.get("grant_fingerprint")
+        prints = {written} if isinstance(written, str) else set()
+        opened = self._opened(document, "refresh_token")
+        return frozenset(prints if opened is None else {*prints, *self._keyring.fingerprints(opened)})
+
+    def _opened(self, document: Mapping[str, Any], name: str) -> str | None:
+        if not isinstance(document["_id"], str):
+            return None
+        try:
+            return self._keyring.open(document.get(name), token_id=document["_id"], field=name)
+        except DecryptionError:
+            return None
+
+    def _operation(self, one: Write) -> InsertOne[dict[str, object]] | ReplaceOne[dict[str, object]]:
+        document: Any = _document(one.archived)
+        if one.rest is not None:
+            document = _resting(document, one.rest)
+        if one.over is None:
+            return InsertOne(document)
+        unchanged = {"revision": one.over.revision, "updated_at": one.over.updated_at}
+        conditions = {name: {"$eq": value} for name, value in unchanged.items()}
+        return ReplaceOne({"_id": {"$eq": document["_id"]}, **conditions}, document)
+
+
+def _document(one: Archived) -> Document:
+    if not isinstance(one.document, dict | RawBSONDocument):
+        raise TypeError("not a document that `read` returned")
+    return one.document
+
+
+def _resting(document: Mapping[str, Any], why: Failure) -> dict[str, Any]:
+    """Return the document as it is stored while it rests. One that has no revision yet gets none: the daemon fills in
+    what its application left out when it first sees it.
+    """
+    rested = {
+        **document,
+        "state": State.PAUSED.value,
+        "due_at": None,
+        "last_failure": failure_document(why),
+        "updated_at": why.at,
+    }
+    revision = _version(document).revision
+    return rested if revision is None else {**rested, "revision": revision + 1}
+
+
+def _compared(archived: Mapping[str, Any], stored: RawBSONDocument | None) -> Stored:
+    if stored is None:
+        return Stored(standing=Standing.MISSING, version=Version(revision=None, updated_at=None))
+    version = _version(stored)
+    if _encoded(archived) == bytes(stored.raw):
+        return Stored(standing=Standing.EQUAL, version=version)
+    if _rests(archived, stored):
+        return Stored(standing=Standing.RESTING, version=version)
+    older = version.precedes(_version(archived))
+    return Stored(standing=Standing.OLDER if older else Standing.KEPT, version=version)
+
+
+def _rests(archived: Mapping[str, Any], stored: Mapping[str, Any]) -> bool:
+    """Return whether the stored document is what a restore made of the archived one."""
+    failure = failure_of(stored)
+    return (
+        stored.get("state") == State.PAUSED
+        and failure is not None
+        and failure.code == MAYBE_SPENT
+        and archived.get("state") == State.ACTIVE
+        and stored.get("refresh_token") == archived.get("refresh_token")
+    )
+
+
+def _key(name: object) -> bytes:
+    """Return an `_id` as something that can be compared, whatever its type is."""
+    return bson.encode({"_id": name})
+
+
+def _version(document: Mapping[str, Any]) -> Version:
+    revision = document.get("revision")
+    whole = int(revision) if isinstance(revision, int | float) and not isinstance(revision, bool) else None
+    return Version(revision=whole, updated_at=_date(document.get("updated_at")))
+
+
+def _date(value: object) -> datetime | None:
+    return value if isinstance(value, datetime) else None
+
+
+def _asked_at(document: Mapping[str, Any]) -> datetime | None:
+    """Return the start of the first request whose result the document does not have."""
+    doubt, lease = doubt_of(document), document.get("lease")
+    begun = [] if doubt is None else [doubt.since]
+    if isinstance(lease, Mapping) and lease.get("claim") is not None:
+        begun.append(_date(lease.get("since")) or EPOCH)
+    return min(begun, default=None)
