@@ -306,7 +306,7 @@ def restore_backup(
         typer.Option(
             parser=read_instant,
             metavar="TIME|DURATION",
-            help="When the store was lost, like 2026-01-31T12:00:00Z, or 2h for two hours ago. Required if it is empty.",
+            help="When the store was lost, like 2026-01-31T12:00:00Z, or 2h for two hours ago. An empty store requires it.",
         ),
     ] = None,
     ended: Annotated[

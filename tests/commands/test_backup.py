@@ -472,6 +472,48 @@ def test_a_backup_that_was_killed_is_made_by_the_next_run(cli, database, backups
     assert record["tokens"] == 20_000
 
 
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.8])
+def test_a_restore_that_was_killed_is_finished_by_the_next_run(cli, database, backups: Path, share: float):
+    """The end is that of an undisturbed run: the same documents, and every token that may be spent rests."""
+    count, now = 4000, wall_clock.now()
+    ring = cli.ring
+    database.tokens.insert_many(
+        [
+            {
+                "_id": name,
+                "provider": "xero",
+                "account": name[5:],
+                "state": "active",
+                "refresh_token": ring.seal(f"r-{name}", token_id=name, field="refresh_token"),
+                "due_at": now + timedelta(hours=1 if n % 2 else -1),
+                "revision": 1,
+            }
+            for n, name in enumerate(f"xero:{n}" for n in range(count))
+        ]
+    )
+    before = {one["_id"]: one for one in database.tokens.find()}
+    file = created(cli, backups, "--unencrypted")["file"]
+    lose(database)
+    at = wall_clock.now().isoformat()
+    process = cli.process("backup", "restore", file, "--lost-at", at)
+    limit = time.monotonic() + 60
+    while database.tokens.estimated_document_count() < share * count:
+        assert process.poll() is None
+        assert time.monotonic() < limit
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    already = database.tokens.count_documents({})
+    assert 0 < already < count
+    report = restored(cli, file, "--lost-at", at)
+    assert (report["restored"], report["unchanged"], report["newer_kept"]) == (count - already, already, 0)
+    assert len(report["paused"]) == count // 2
+    for one in database.tokens.find():
+        old = before[one["_id"]]
+        assert one == old or (one["state"], one["refresh_token"]) == ("paused", old["refresh_token"])
+    assert database.tokens.count_documents({"state": "paused", "due_at": None}) == count // 2
+    assert database.tokens.count_documents({}) == count
+
+
 def test_an_empty_store_does_not_push_its_backups_out(cli, database, backups: Path):
     """A store that was lost and not noticed would otherwise fill the directory with empty archives."""
     (backups / f"{database.name}.tokens-20250101T120000Z.age").touch()
