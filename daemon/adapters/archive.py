@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import BufferedReader, BufferedWriter
 from pathlib import Path
 from typing import IO
 
@@ -318,8 +317,8 @@ class ArchiveFile:
             with suppress(Exception):
                 await thread
 
-    async def _read(self, pipe: BufferedReader, thread: Awaitable[None]) -> AsyncIterator[bytes]:
-        while chunk := await asyncio.to_thread(pipe.read1, _CHUNK):
+    async def _read(self, pipe: IO[bytes], thread: Awaitable[None]) -> AsyncIterator[bytes]:
+        while chunk := await asyncio.to_thread(pipe.read, _CHUNK):
             yield chunk
         try:
             await thread
@@ -371,8 +370,8 @@ def _state_of(file: IO[bytes]) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _pipe() -> tuple[BufferedReader, BufferedWriter]:
+def _pipe() -> tuple[IO[bytes], IO[bytes]]:
     reading, writing = os.pipe2(os.O_CLOEXEC)
     with suppress(OSError):  # the limit of this user's pipes is reached: a smaller one is slower
         fcntl.fcntl(writing, _F_SETPIPE_SZ, 1 << 20)
-    return os.fdopen(reading, "rb"), os.fdopen(writing, "wb")
+    return os.fdopen(reading, "rb"), os.fdopen(writing, "wb", _CHUNK)

@@ -4,7 +4,7 @@ The archive is read twice. The first time shows that it is whole and that the ri
 written. A restore that was killed can be run again.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -168,25 +168,27 @@ async def restore(
     work = _Restore(target, manifest, wishes, providers, clock)
     reader = Reader(archive.name)
     async with archive.chunks() as chunks:
-        async for part in reader.read(chunks):
-            for lines in _batches(part):
-                await work.take(part.suffix, lines)
+        async for part in _batches(reader.read(chunks)):
+            await work.take(part.suffix, part.lines)
     if _whole(reader) != manifest:
         raise ArchiveInvalid(f"{archive.name} was changed while it was read. Run the command again")
     return work.report
 
 
-def _batches(part: Lines) -> Iterator[Sequence[bytes]]:
-    batch: list[bytes] = []
-    size = 0
-    for line in part.lines:
-        if batch and (len(batch) >= AT_ONCE or size + len(line) > MOST_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(line)
-        size += len(line)
+async def _batches(parts: AsyncIterator[Lines]) -> AsyncIterator[Lines]:
+    """Yield the documents in batches of a size that the store takes well, each of one collection."""
+    suffix, batch, size = "", list[bytes](), 0
+    async for part in parts:
+        for line in part.lines:
+            full = len(batch) >= AT_ONCE or size + len(line) > MOST_BYTES
+            if batch and (full or part.suffix != suffix):
+                yield Lines(suffix=suffix, lines=batch)
+                batch, size = [], 0
+            suffix = part.suffix
+            batch.append(line)
+            size += len(line)
     if batch:
-        yield batch
+        yield Lines(suffix=suffix, lines=batch)
 
 
 class _Restore:

@@ -389,8 +389,8 @@ def test_a_full_disk_leaves_nothing_behind(
     else:
         real = os.fdopen
 
-        def full(descriptor: int, mode: str = "r") -> Any:
-            file = real(descriptor, mode)
+        def full(descriptor: int, mode: str = "r", *more: Any) -> Any:
+            file = real(descriptor, mode, *more)
             if mode == "wb" and stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return Full(file, code)
             return file

@@ -1,22 +1,11 @@
-"""Backups: the store's documents as text, and back.
+"""Backups: the store's documents as lines of text, and a store that is filled from them."""
 
-A document is one line of canonical extended JSON, which keeps every type. A document that such a text would change (a
-name that begins with "$", invalid UTF-8, a name that occurs twice) is a line with its BSON in base64 instead.
-"""
-
-import json
-from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Self
 
 import bson
-from bson.codec_options import CodecOptions, DatetimeConversion
-from bson.errors import BSONError
-from bson.json_util import JSONMode, JSONOptions
-from bson.json_util import dumps as to_json
-from bson.json_util import loads as of_json
 from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING, IndexModel, InsertOne, ReplaceOne
 from pymongo.asynchronous.collection import AsyncCollection
@@ -26,12 +15,12 @@ from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.mongo.admin.contents import shown
 from daemon.adapters.mongo.bulk import refusals
 from daemon.adapters.mongo.connection import EPOCH, Mongo, Refusal
+from daemon.adapters.mongo.document_lines import RAW, Document, document_of, encoded, line_of
 from daemon.adapters.mongo.token_document import doubt_of, failure_document, failure_of
 from daemon.domain.backup import (
     MAYBE_SPENT,
     Archived,
     ArchivedToken,
-    ArchiveInvalid,
     SnapshotLost,
     Standing,
     Stored,
@@ -45,19 +34,6 @@ READ_AT_ONCE = 1000  # documents
 MOST_READ = 4 << 20  # bytes, of the documents that are yielded together
 NOT_BACKED_UP = "_instances"  # rows of running processes
 
-_TYPES = CodecOptions[dict[str, Any]](tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO)
-# Bytes that are not decoded, or decoded as far as they can be.
-_RAW = CodecOptions[RawBSONDocument](
-    document_class=RawBSONDocument,
-    tz_aware=True,
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-    unicode_decode_error_handler="replace",
-)
-_JSON = JSONOptions(
-    json_mode=JSONMode.CANONICAL, tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO
-)
-_BSON = b'{"bson":'
-Document = dict[str, Any] | RawBSONDocument
 # SnapshotTooOld, SnapshotUnavailable; InvalidOptions, IllegalOperation, NotImplemented: there are no snapshots.
 _NO_SNAPSHOT = frozenset({239, 246, 72, 20, 238})
 _SEALED_FIELDS = ("refresh_token", "access_token")
@@ -101,7 +77,7 @@ class MongoBackupSource:
 
     async def documents(self, suffix: str) -> AsyncIterator[Sequence[bytes]]:
         """Yield the documents of a collection, by id. Raises SnapshotLost, StoreLost."""
-        collection = _collection(self._mongo, suffix).with_options(codec_options=_RAW)
+        collection = _collection(self._mongo, suffix).with_options(codec_options=RAW)
         cursor = collection.find({}, session=self._session, batch_size=READ_AT_ONCE).sort("_id", ASCENDING)
         lines: list[bytes] = []
         size = 0
@@ -127,44 +103,6 @@ class MongoBackupSource:
 
 def _collection(mongo: Mongo, suffix: str) -> AsyncCollection[dict[str, object]]:
     return mongo.tokens.database[f"{mongo.tokens.name}{suffix}"]
-
-
-# ---------------------------------------------------------------- text
-
-
-def line_of(raw: RawBSONDocument) -> bytes:
-    """Return a document as one line of text."""
-    try:
-        document = bson.decode(raw.raw, codec_options=_TYPES)
-        line = to_json(document, json_options=_JSON).encode()
-        if bson.encode(document) == raw.raw and (b"$" not in raw.raw or _encoded(_parsed(line)) == raw.raw):
-            return line
-    except (BSONError, ValueError, TypeError, OverflowError):
-        pass
-    return json.dumps({"bson": b64encode(raw.raw).decode()}).encode()
-
-
-def document_of(line: bytes) -> Document:
-    """Return the document in a line. Raises ArchiveInvalid."""
-    try:
-        document = _parsed(line)
-        _encoded(document)
-    except (BSONError, ValueError, TypeError, OverflowError, KeyError, RecursionError):
-        document = {}
-    if "_id" not in document:
-        raise ArchiveInvalid("the archive contains a document in an unknown form. Use another backup")
-    return document
-
-
-def _parsed(line: bytes) -> Document:
-    if line.startswith(_BSON):
-        return RawBSONDocument(b64decode(json.loads(line)["bson"], validate=True), _RAW)
-    parsed: dict[str, Any] = of_json(line, json_options=_JSON)
-    return parsed
-
-
-def _encoded(document: Mapping[str, Any]) -> bytes:
-    return bytes(document.raw) if isinstance(document, RawBSONDocument) else bson.encode(document)
 
 
 # ---------------------------------------------------------------- filling the store
@@ -204,7 +142,7 @@ class MongoRestoreTarget:
         """Return how the stored documents compare. Types count: a different number type is different content."""
         documents = [_document(one) for one in archived]
         query = {"_id": {"$in": [one["_id"] for one in documents]}}
-        tokens = self._mongo.tokens.with_options(codec_options=_RAW)
+        tokens = self._mongo.tokens.with_options(codec_options=RAW)
         rows = await self._mongo.guarded(tokens.find(query).to_list())
         found = {_key(row["_id"]): row for row in rows}
         return [_compared(one, found.get(_key(one["_id"]))) for one in documents]
@@ -327,11 +265,11 @@ def _resting(document: Mapping[str, Any], why: Failure) -> dict[str, Any]:
     return rested if revision is None else {**rested, "revision": revision + 1}
 
 
-def _compared(archived: Mapping[str, Any], stored: RawBSONDocument | None) -> Stored:
+def _compared(archived: Document, stored: RawBSONDocument | None) -> Stored:
     if stored is None:
         return Stored(standing=Standing.MISSING, version=Version(revision=None, updated_at=None))
     version = _version(stored)
-    if _encoded(archived) == bytes(stored.raw):
+    if encoded(archived) == bytes(stored.raw):
         return Stored(standing=Standing.EQUAL, version=version)
     if _rests(archived, stored):
         return Stored(standing=Standing.RESTING, version=version)
