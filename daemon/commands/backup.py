@@ -368,7 +368,10 @@ def _ended(path: Path) -> frozenset[str]:
     """Return the lines of the file. Raises Failed."""
     try:
         with path.open("rb") as file:
-            text = file.read(_LONGEST_LIST).decode()
+            content = file.read(_LONGEST_LIST + 1)
+        if len(content) > _LONGEST_LIST:
+            raise Failed(f"--ended: {path} has more than 64 MiB. Name a file with one ID a line", Exit.USAGE)
+        text = content.decode()
     except OSError as why:
         raise Failed(
             f"--ended: {path} can't be read ({why.strerror}). Name a file with one ID a line", Exit.USAGE
