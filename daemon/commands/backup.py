@@ -3,54 +3,40 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from daemon import __version__
 from daemon.adapters.archive import (
     ArchiveFile,
     KeyInvalid,
     Listed,
-    Recipients,
     archives,
     identities,
-    name_of,
     new_key,
     opened,
     recipients,
     remove,
-    store_name,
-    write_text,
-    writing,
 )
-from daemon.adapters.mongo.admin.backups import MongoBackupSource, MongoRestoreTarget
-from daemon.adapters.mongo.admin.preflight import CHOOSE_DATABASE, tokens_elsewhere
-from daemon.commands.support.access import Access, open_store, read_settings, refuse_to_store
+from daemon.commands.support.access import open_store, read_settings
+from daemon.commands.support.backup_restoring import print_report, restore_backup
+from daemon.commands.support.backup_writing import create_backup, of_this_store, report_success
 from daemon.commands.support.command import Audited, Command, Group
 from daemon.commands.support.durations import Instant, read_instant
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import Options, given, say_unused
 from daemon.commands.support.output import Column, Output, moment
-from daemon.domain.backup import ArchiveInvalid, Manifest, Skipped, SnapshotLost
-from daemon.migrating.archive_text import Header
-from daemon.migrating.backup import back_up, outdated
+from daemon.domain.backup import ArchiveInvalid
+from daemon.migrating.backup import outdated
 from daemon.migrating.restore import (
     KeysMissing,
-    LossUnknown,
-    Report,
-    Wishes,
-    check_loss,
     examine,
-    examine_with_keys,
-    restore,
 )
 from daemon.runtime.config.settings import Settings
 
 KEPT = 14  # archives
-METRIC = "refreshd_backup_last_success_timestamp_seconds"
 _LONGEST_LIST = 64 << 20  # bytes of --ended
 _COLUMNS = (Column("File"), Column("Store"), Column("Age", width=8), Column("Bytes"), Column("Encrypted"))
 
@@ -119,82 +105,14 @@ def create(
     with _failures():
         readers = recipients(recipient or [], [key] if key else [])
         settings = read_settings(options)
-        record, manifest = asyncio.run(_create(settings, options, to, readers))
+        record, manifest = asyncio.run(create_backup(settings, options, to, readers))
         if textfile is not None:
-            _report_success(textfile, manifest.created_at)
+            report_success(textfile, manifest.created_at)
     tokens = manifest.tokens
     Output(as_json=options.json).result(
         record, f"{record['file']}: {tokens:,} token{'s' * (tokens != 1)}, SHA-256 {record['sha256']}"
     )
     return Exit.DONE
-
-
-async def _create(
-    settings: Settings, options: Options, directory: Path, readers: Recipients
-) -> tuple[dict[str, object], Manifest]:
-    async with open_store(settings, reason=options.reason) as access:
-        if (elsewhere := await tokens_elsewhere(access.mongo)) is not None:
-            raise Failed(f"store.uri: {elsewhere}. {CHOOSE_DATABASE}")
-        tokens = access.mongo.tokens
-        now = access.clock.now()
-        name = name_of(tokens.database.name, tokens.name, now, encrypted=bool(readers))
-        await access.audit.note("backup", name)
-        try:
-            return await _write(access, directory, name, readers, now, snapshot=access.mongo.retryable_writes)
-        except SnapshotLost:
-            return await _write(access, directory, name, readers, now, snapshot=False)
-
-
-async def _write(
-    access: Access, directory: Path, name: str, readers: Recipients, now: datetime, *, snapshot: bool
-) -> tuple[dict[str, object], Manifest]:
-    """Write the archive. `snapshot`: read all documents as of one moment, which only a replica set can."""
-    tokens = access.mongo.tokens
-    header = Header(
-        created_at=now,
-        version=__version__,
-        database=tokens.database.name,
-        collection=tokens.name,
-        snapshot=snapshot,
-    )
-    async with (
-        MongoBackupSource(access.mongo, snapshot=snapshot) as source,
-        writing(directory, name, readers) as writer,
-    ):
-        manifest = await back_up(source, writer, header)
-        if not manifest.tokens and _of_this_store(access, directory):
-            raise Failed(
-                f"{tokens.full_name} contains no token, and {directory} contains backups of it, so nothing was written."
-                " Restore one, or name another directory"
-            )
-    record = {
-        "file": str(writer.path),
-        "tokens": manifest.tokens,
-        "sha256": writer.sha256,
-        "created_at": manifest.created_at,
-        "snapshot": snapshot,
-        "counts": manifest.counts,
-    }
-    return record, manifest
-
-
-def _of_this_store(access: Access, directory: Path) -> Sequence[Listed]:
-    tokens = access.mongo.tokens
-    store = store_name(tokens.database.name, tokens.name)
-    return [one for one in archives(directory) if one.store == store]
-
-
-def _report_success(path: Path, at: datetime) -> None:
-    """Write the metric. node_exporter reads it as another user."""
-    lines = (
-        f"# HELP {METRIC} When the last successful backup of the token store was made.",
-        f"# TYPE {METRIC} gauge",
-        f"{METRIC} {at.timestamp():.3f}",
-    )
-    try:
-        write_text(path, "".join(f"{line}\n" for line in lines))
-    except ArchiveInvalid as why:
-        raise Failed(f"the backup was written, but its metric was not: {why}") from None
 
 
 # ---------------------------------------------------------------- key, list, verify
@@ -292,8 +210,8 @@ def _archive(file: Path, identity: Path | None) -> Iterator[ArchiveFile]:
 # ---------------------------------------------------------------- restore
 
 
-@app.command("restore", cls=Audited, epilog="refreshd backup restore FILE --identity backup.key --lost-at 2h")
-def restore_backup(
+@app.command(cls=Audited, epilog="refreshd backup restore FILE --identity backup.key --lost-at 2h")
+def restore(
     ctx: typer.Context,
     *,
     file: File,
@@ -325,43 +243,8 @@ def restore_backup(
     stay_out = _ended(ended) if ended else frozenset[str]()
     settings = read_settings(options)
     with _failures(), _archive(file, identity) as archive:
-        report = asyncio.run(_restore(settings, options, archive, lost_at, stay_out, dry_run=dry_run))
-    return _print(Output(as_json=options.json), report, dry_run=dry_run)
-
-
-async def _restore(
-    settings: Settings,
-    options: Options,
-    archive: ArchiveFile,
-    lost: datetime | timedelta | None,
-    ended: frozenset[str],
-    *,
-    dry_run: bool,
-) -> Report:
-    output = Output(as_json=options.json)
-    async with open_store(settings, reason=options.reason) as access:
-        await refuse_to_store(access)
-        target = MongoRestoreTarget(access.mongo, access.ring)
-        manifest = await examine_with_keys(archive, target, access.ring.ids)
-        now = access.clock.now()
-        wishes = Wishes(
-            lost_at=now - lost if isinstance(lost, timedelta) else lost, ended=ended, dry_run=dry_run
-        )
-        try:
-            await check_loss(target, manifest, wishes, now=now)
-        except LossUnknown as why:
-            raise Failed(str(why), Exit.USAGE) from None
-        tokens = access.mongo.tokens
-        if (manifest.database, manifest.collection) != (tokens.database.name, tokens.name):
-            output.note(
-                f"refreshd: the backup is of {manifest.database}.{manifest.collection}, and is restored into"
-                f" {tokens.full_name}"
-            )
-        if not dry_run:
-            await access.audit.note("restore", Path(archive.name).name, count=manifest.tokens)
-        return await restore(
-            archive, target, manifest, wishes, providers=settings.providers, clock=access.clock
-        )
+        report = asyncio.run(restore_backup(settings, options, archive, lost_at, stay_out, dry_run=dry_run))
+    return print_report(Output(as_json=options.json), report, dry_run=dry_run)
 
 
 def _ended(path: Path) -> frozenset[str]:
@@ -379,46 +262,6 @@ def _ended(path: Path) -> frozenset[str]:
     except ValueError:
         raise Failed(f"--ended: {path} is not text. Name a file with one ID a line", Exit.USAGE) from None
     return frozenset(line.strip() for line in text.splitlines() if line.strip())
-
-
-def _print(output: Output, report: Report, *, dry_run: bool) -> int:
-    record = {
-        "restored": report.restored,
-        "newer_kept": report.newer_kept,
-        "unchanged": report.unchanged,
-        "paused": [{"id": one.id, "why": one.why} for one in report.paused],
-        "skipped": [
-            {"id": one.id, "why": one.why, **({"detail": one.detail} if one.detail else {})}
-            for one in report.skipped
-        ],
-        "others": sum(report.others.values()),
-        "dry_run": dry_run,
-    }
-    would = "would be " if dry_run else ""
-    output.result(
-        record,
-        f"{report.restored:,} tokens {would}restored, {report.newer_kept:,} newer ones kept, {report.unchanged:,}"
-        f" unchanged, {len(report.skipped):,} left out",
-    )
-    refused = [one for one in report.skipped if one.why == Skipped.REFUSED]
-    for one in refused:
-        output.failed(f"{one.id}: MongoDB refuses it: {one.detail}. Remove the cause, then restore again")
-    if not output.as_json:
-        _explain(output, report, dry_run=dry_run)
-    return Exit.FAILED if refused else Exit.DONE
-
-
-def _explain(output: Output, report: Report, *, dry_run: bool) -> None:
-    """Say what rests, and what was left out."""
-    for one in report.skipped:
-        if one.why == Skipped.DUPLICATE:
-            output.note(f"{one.id} was left out: {one.detail} holds the same refresh token")
-    if count := len(report.paused):
-        would = "would rest" if dry_run else "rest"
-        output.note(
-            f"{count:,} tokens {would}, paused: their refresh tokens may be spent. `refreshd list --state paused` shows"
-            " them"
-        )
 
 
 # ---------------------------------------------------------------- prune
@@ -447,7 +290,7 @@ def prune(
 
 async def _prune(settings: Settings, options: Options, directory: Path, keep: int) -> Sequence[Path]:
     async with open_store(settings, reason=options.reason) as access:
-        found = {one.path.name: one.path for one in _of_this_store(access, directory)}
+        found = {one.path.name: one.path for one in of_this_store(access, directory)}
         old = [found[name] for name in outdated(list(found), keep=keep)]
         if old:
             await access.audit.note("prune", str(directory), count=len(old))

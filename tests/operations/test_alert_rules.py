@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.commands.backup import METRIC
+from daemon.commands.support.backup_writing import METRIC
 from tests.e2e.daemon_process import Installation
 from tests.operations.exposition import exposed, exposition
 from tests.operations.expressions import metrics_in
