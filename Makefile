@@ -6,7 +6,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK    = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev quick t format test operations doors clocks lint types audit fuzz check faults bench dist advisories lock clean
+.PHONY: help run dev quick t format test operations migration doors clocks lint types audit fuzz check faults bench dist advisories lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -32,7 +32,7 @@ format: $(VENV)/.dev  ## ruff sorts the imports and formats all code
 	$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
 
-HERE   = tests --ignore=tests/operations --ignore=tests/doors
+HERE   = tests --ignore=tests/operations --ignore=tests/migration --ignore=tests/doors
 PAIRED = -m "not long and not alone" --numprocesses 2 --dist worksteal $(HERE)
 
 test: $(VENV)/.dev  ## every test that needs nothing but Python, against a real MongoDB
@@ -41,6 +41,9 @@ test: $(VENV)/.dev  ## every test that needs nothing but Python, against a real 
 
 operations: $(VENV)/.dev  ## the tests beside foreign programs: Prometheus, Chromium, PM2, systemd, proxies
 	$(PYTEST) tests/operations
+
+migration: $(VENV)/.dev  ## the tests of moving and backups beside PostgreSQL, Node and age, all of which must be installed
+	REFRESHD_TEST_MIGRATION=1 $(PYTEST) tests/migration
 
 doors: $(VENV)/.dev  ## the tests beside programs in JavaScript; first: npm ci --ignore-scripts in tests/doors
 	REFRESHD_TEST_DOORS=1 $(PYTEST) tests/doors

@@ -1,9 +1,27 @@
 // refreshd under PM2. Copy this file into the service's own directory, outside the clone; docs/install.md has the steps.
 // REFRESHD_VENV names the virtual environment (default: program/ beside this file), REFRESHD_CONFIG the configuration
-// (default: config.toml beside it).
+// (default: config.toml beside it). If REFRESHD_BACKUP_RECIPIENT is set (age1..., docs/backup.md), a second app writes a backup
+// at each start and every night, into REFRESHD_BACKUP_DIR (default: backups/ beside this file).
 const path = require("node:path");
 const venv = process.env.REFRESHD_VENV || path.join(__dirname, "program");
 const config = process.env.REFRESHD_CONFIG || path.join(__dirname, "config.toml");
+const recipient = process.env.REFRESHD_BACKUP_RECIPIENT;
+const backups = process.env.REFRESHD_BACKUP_DIR || path.join(__dirname, "backups");
+
+const backup = {
+  name: "refreshd-backup",
+  interpreter: path.join(venv, "bin/python"),
+  script: path.join(venv, "bin/refreshd"),
+  args: ["--config", config, "backup", "create", "--to", backups, "--recipient", recipient],
+  cwd: path.dirname(config),
+  exec_mode: "fork",
+  instances: 1,
+  watch: false,
+  autorestart: false, // it ends by itself
+  cron_restart: "30 2 * * *",
+  merge_logs: true,
+  time: false,
+};
 
 module.exports = {
   apps: [
@@ -31,5 +49,6 @@ module.exports = {
       merge_logs: true, // JSON lines with their own timestamps; docs/install.md describes log rotation
       time: false,
     },
+    ...(recipient ? [backup] : []),
   ],
 };

@@ -1,4 +1,4 @@
-"""docs/backup.md: its restore, rehearsed. A MongoDB is lost between two renewals; then docs/upgrade.md."""
+"""docs/backup.md: its commands, rehearsed. A MongoDB is lost between two renewals; then docs/upgrade.md."""
 
 import json
 import shlex
@@ -6,7 +6,6 @@ import shutil
 import sys
 from asyncio.subprocess import PIPE, create_subprocess_exec
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,11 +14,10 @@ from typing import Any
 import aiohttp
 import pytest
 from pymongo import MongoClient
-from pymongo.errors import PyMongoError
 
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.e2e.daemon_process import DaemonProcess, Installation
-from tests.faults.mongod import HOST, Mongod
+from tests.faults.mongod import Mongod
 from tests.support import wall_clock
 from tests.support.environment import bare
 
@@ -31,24 +29,15 @@ Document = dict[str, Any]
 
 
 class Database(Mongod):
-    """A MongoDB of our own, whose files can be copied and be lost."""
+    """A MongoDB of our own, which can be lost."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
-        self.files, self.backup = home / "db", home / "backup"
-
-    def back_up(self) -> None:
-        """Stop it, copy its files, start it again."""
-        with MongoClient[Document](HOST, self.port, directConnection=True) as client, suppress(PyMongoError):
-            client.admin.command({"shutdown": 1, "force": True})  # it hangs up
-        self.kill()
-        shutil.copytree(self.files, self.backup)
-        self.start()
-        self.wait()
+        self._parts = home
 
     def hold(self, place: Installation, grants: Mapping[str, Document]) -> None:
-        """Store these consents, as an application would."""
-        ends = wall_clock.now() + timedelta(hours=1)
+        """Store these consents, as an application would. All but "untouched" are due."""
+        now = wall_clock.now()
         with MongoClient[Document](self.uri) as client:
             for account, response in grants.items():
                 name = f"xero:{account}"
@@ -64,8 +53,19 @@ class Database(Mongod):
                     "revision": 1,
                 }
                 client["refreshd"]["tokens"].insert_one(
-                    {**plain, **sealed, "expires_at": ends, "due_at": ends, "issued_at": wall_clock.now()}
+                    {
+                        **plain,
+                        **sealed,
+                        "expires_at": now + timedelta(hours=1),
+                        "due_at": now + timedelta(hours=account == "untouched"),
+                        "issued_at": now,
+                    }
                 )
+
+    def postpone(self, name: str) -> None:
+        with MongoClient[Document](self.uri) as client:
+            later = wall_clock.now() + timedelta(hours=1)
+            client["refreshd"]["tokens"].update_one({"_id": name}, {"$set": {"due_at": later}})
 
     def make_due(self, name: str) -> None:
         with MongoClient[Document](self.uri) as client:
@@ -73,17 +73,12 @@ class Database(Mongod):
 
     def lose(self) -> None:
         self.kill()
-        shutil.rmtree(self.files)
+        shutil.rmtree(self._parts)
 
-    def restore(self) -> None:
-        self.backup.rename(self.files)
-        self.start()
-        self.wait()
-
-    def wait(self) -> None:
-        """Until it takes writes."""
-        with MongoClient[Document](self.uri) as client:
-            client.admin.command("ping")
+    def replace(self) -> str:
+        """Start an empty one in its place. Returns its URI."""
+        super().__init__(self._parts)
+        return self.uri
 
 
 @pytest.fixture
@@ -101,7 +96,7 @@ class Operator:
 
     place: Installation
 
-    async def does(self, step: str) -> str:
+    async def does(self, step: str, **environment: str) -> str:
         command = self.place.directory / "bin" / "refreshd"
         command.parent.mkdir(exist_ok=True)
         command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m daemon "$@"\n')
@@ -109,7 +104,7 @@ class Operator:
         process = await create_subprocess_exec(
             *("bash", "-euo", "pipefail", "-c", step),
             cwd=self.place.directory,
-            env=bare(command.parent, COLUMNS="160"),
+            env=bare(command.parent, COLUMNS="160", **environment),
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
@@ -132,25 +127,31 @@ async def test_an_old_database_is_restored_and_nothing_spent_is_presented(
         accounts = ("renewed", "in-journal", "untouched")
         grants = dict(zip(accounts, sandbox.consent(len(accounts)), strict=True))
         database.hold(place, grants)
-        database.back_up()
+        make_key, make_backup, verify, restore, use_logs, look = blocks(DOCUMENT, "sh")
+        assert "age1" in await operator.does(make_key)
+        assert "3 tokens" in await operator.does(make_backup)
+        assert "is whole: 3 tokens" in await operator.does(verify)
 
+        database.postpone("xero:in-journal")
         async with place.running() as daemon:
-            await daemon.ready()
-            database.make_due("xero:renewed")
             await daemon.event("token.renewed", token="xero:renewed")
             await lose_while_a_reply_is_under_way(daemon, database, provider)
             logs = daemon.logs
         Path(place.directory, "since.jsonl").write_text(logs)
+        lost_at = wall_clock.now().isoformat()
 
-        database.restore()
-        rest, spent, go_on = blocks(DOCUMENT, "sh")
-        await operator.does(rest)
+        place.configure({**place.tables, "store": {"uri": database.replace(), "database": "refreshd"}})
+        assert "xero:renewed" in await operator.does(restore, LOST_AT=lost_at)
+        report = json.loads(Path(place.directory, "restored.json").read_text())
+        assert {one["id"] for one in report["paused"]} == {"xero:renewed", "xero:in-journal"}
+        assert report["restored"] == 3
+        await operator.does(use_logs)
+        assert Path(place.directory, "spent").read_text() == "xero:renewed\n"
+        assert Path(place.directory, "unspent").read_text() == "xero:in-journal\n"
         async with place.running() as daemon:
             saved = await daemon.event("journal.replayed")
             assert (saved["token"], saved["result"]) == ("xero:in-journal", "recorded")
-            assert "xero:renewed" in (await operator.does(spent)).splitlines()[-1]
-            assert Path(place.directory, "spent").read_text() == "xero:renewed\n"
-            await operator.does(go_on)
+            assert "may be spent" in await operator.does(look)
             database.make_due("xero:in-journal")
             await daemon.event("token.renewed", token="xero:in-journal", count=2)
             await upgrade(operator, blocks, url=await daemon.url())

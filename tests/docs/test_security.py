@@ -108,11 +108,17 @@ async def test_a_key_is_rotated_by_the_steps_under_the_least_role(
             )
             assert "Everything that was checked is in order." in checked.stdout
             await daemon.event("token.renewed", token="xero:resting")
+            to = ("--to", str(tmp_path), "--unencrypted", "--json")
+            (made,) = await all_done(place.refreshd("backup", "create", *to))
+            archive = json.loads(made.stdout)
+            assert archive["snapshot"] is True
             adopted, _ = await asyncio.gather(
                 place.refreshd("adopt", "0123456789ab", "--yes"),
                 all_done(place.refreshd("remove", "--yes", "xero:renewed")),
             )
             assert "holds no claim" in adopted.stderr
+            (restored,) = await all_done(place.refreshd("backup", "restore", archive["file"], "--json"))
+            assert json.loads(restored.stdout)["restored"] == 1
             assert not daemon.seen("store.lost")
             assert not daemon.seen("sweep.failed")
 

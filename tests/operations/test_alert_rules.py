@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.commands.support.backup_writing import METRIC
 from tests.e2e.daemon_process import Installation
 from tests.operations.exposition import exposed, exposition
 from tests.operations.expressions import metrics_in
@@ -15,6 +16,7 @@ pytestmark = pytest.mark.operations
 
 TESTS = ("alerts.test.yml", "alerts.days.test.yml")
 OF_PROMETHEUS = {"up"}
+OF_BACKUPS = {METRIC}  # in a file, for node_exporter
 OF_ONE_PROCESS = {"refreshd_last_sweep_success_timestamp_seconds", "refreshd_store_up"}
 
 
@@ -83,4 +85,4 @@ async def test_the_metrics_are_well_formed_and_hold_all_that_the_rules_ask_for(
         for name in metrics_in(rule["expr"])
     }
     assert asked >= OF_ONE_PROCESS
-    assert asked - exposed(text) == OF_PROMETHEUS
+    assert asked - exposed(text) == OF_PROMETHEUS | OF_BACKUPS

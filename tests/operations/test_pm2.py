@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -56,6 +57,25 @@ async def pm2(program: str, scene: Stage, tmp_path: Path) -> AsyncIterator[Pm2]:
         yield manager
     finally:
         await manager.end()
+
+
+@pytest.mark.parametrize("recipient", [None, "age1example"])
+def test_backups_are_an_app_of_their_own_if_they_have_a_recipient(recipient: str | None) -> None:
+    """It runs every night, and PM2 does not start it again when it ends."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not there")
+    environment = {} if recipient is None else {"REFRESHD_BACKUP_RECIPIENT": recipient}
+    script = f"console.log(JSON.stringify(require({json.dumps(str(ECOSYSTEM))})))"
+    done = subprocess.run([node, "-e", script], env=environment, capture_output=True, text=True, check=True)
+    _, *more = json.loads(done.stdout)["apps"]
+    if recipient is None:
+        assert more == []
+        return
+    (backup,) = more
+    assert (backup["name"], backup["autorestart"]) == ("refreshd-backup", False)
+    assert (backup["cron_restart"], backup["args"][-1]) == ("30 2 * * *", recipient)
+    assert set(backup["args"]) > {"backup", "create", "--to"}
 
 
 async def test_it_starts_when_ready_restarts_and_stops_within_its_drain(pm2: Pm2, scene: Stage) -> None:

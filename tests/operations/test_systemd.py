@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.adapters.archive import new_key
 from daemon.runtime.config.settings import RefreshSettings
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.faults.stage import Stage
@@ -25,6 +26,7 @@ from tests.operations.service import UNIT, Place
 pytestmark = pytest.mark.operations
 
 TEMPLATE, NOTIFIER = "refreshd@.service", "refreshd-failed@.service"
+BACKUP, TIMER = "refreshd-backup.service", "refreshd-backup.timer"
 UNITS = ROOT / "deploy" / "systemd"
 PROGRAM = "/opt/refreshd/bin/refreshd"
 SUDO = 'sudo() { "$@"; }\ncd /srv/refreshd\n'  # root already, and in the clone
@@ -43,19 +45,19 @@ def units(tmp_path: Path) -> Path:
     """The shipped units, with a program that exists: systemd-analyze looks for it."""
     program = tmp_path / "refreshd"
     program.touch(mode=0o755)
-    for unit in UNITS.glob("*.service"):
+    for unit in (*UNITS.glob("*.service"), UNITS / TIMER):
         (tmp_path / unit.name).write_text(unit.read_text().replace(PROGRAM, str(program)))
     return tmp_path
 
 
-@pytest.mark.parametrize("unit", [UNIT, TEMPLATE])
+@pytest.mark.parametrize("unit", [UNIT, TEMPLATE, BACKUP, TIMER])
 def test_systemd_has_nothing_to_say_about_the_units(units: Path, unit: str) -> None:
     """`verify` only warns about what it does not know, and succeeds: so not a word may be said."""
     done = analyze("verify", str(units / unit.replace("@", "@a")), str(units / NOTIFIER.replace("@", "@a")))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("unit", [UNIT, TEMPLATE])
+@pytest.mark.parametrize("unit", [UNIT, TEMPLATE, BACKUP])
 def test_the_exposure_of_the_service_stays_low(units: Path, unit: str) -> None:
     """1.2 at most, of 10."""
     done = analyze("security", "--offline=true", "--threshold=12", "--no-pager", str(units / unit))
@@ -73,6 +75,14 @@ def test_a_replica_is_the_service_but_for_what_is_its_own() -> None:
     single, replica = (settings(UNITS / name) for name in (UNIT, TEMPLATE))
     assert set(replica) - set(single) == own
     assert set(single) - set(replica) == theirs
+
+
+def test_a_backup_has_the_walls_of_the_service() -> None:
+    """But for the directory of a metric."""
+    service, backup = (settings(UNITS / name) for name in (UNIT, BACKUP))
+    first = service.index("AmbientCapabilities=")
+    walls = [line for line in service[first:] if "Install" not in line and "WantedBy" not in line]
+    assert backup[-len(walls) :] == walls
 
 
 def test_a_stop_may_take_longer_than_the_drain() -> None:
@@ -276,6 +286,33 @@ async def test_credentials_reach_the_service_and_no_other_user(installed):
         assert not [name for name, secret in place.secrets.items() if secret in environment]
         for file in ("instance.json", "journal.db"):
             assert (await place.machine.run(*nobody, f"/var/lib/refreshd/{file}", check=False)).code == 1
+
+
+async def test_a_backup_is_written_pruned_and_due_every_day(installed):
+    """By the shipped service and timer, encrypted for the recipient and readable by its user alone."""
+    async with installed() as place:
+        await place.scene.consent(5)
+        identity, recipient = new_key()
+        (place.machine.etc / "backup.env").write_text(f"BACKUP_RECIPIENT={recipient}\n")
+        (place.machine.etc / "backup.key").touch(mode=0o600)
+        (place.machine.etc / "backup.key").write_text(identity)
+        shutil.copy(UNITS / TIMER, place.machine.units)
+        (place.machine.units / f"{BACKUP}.d").mkdir(exist_ok=True)
+        shutil.copy(UNITS / "credentials.conf", place.machine.units / f"{BACKUP}.d")
+        await place.machine.systemctl("daemon-reload")
+        started = await place.machine.systemctl("start", BACKUP, check=False)
+        assert started.code == 0, await place.machine.journal(f"--unit={BACKUP}")
+        listed = await place.machine.run("sh", "-c", "stat -c '%a %U %n' /var/lib/refreshd-backup/*")
+        (line,) = listed.said.splitlines()
+        mode, user, file = line.split()
+        assert (mode, user, file.endswith(".age")) == ("600", "refreshd", True)
+        verified = await place.machine.run(
+            PROGRAM, "backup", "verify", file, "--identity", "/etc/refreshd/backup.key", "--json"
+        )
+        assert json.loads(verified.said)["tokens"] == 5
+        await place.machine.systemctl("enable", "--now", TIMER)
+        assert TIMER in (await place.machine.run("systemctl", "list-timers", "--no-pager")).said
+        await place.machine.systemctl("disable", "--now", TIMER)
 
 
 # -------------------------------------------------------------------- as the document says

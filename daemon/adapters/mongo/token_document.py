@@ -116,7 +116,7 @@ def token_of(document: Document, keyring: KeyRing) -> Token:
         revision=_whole(document, "revision"),
         failures=max(_whole(document, "failures") or 0, 0),
         last_failure=failure_of(document),
-        doubt=_doubt(document),
+        doubt=doubt_of(document),
         vars=_vars(document),
     )
 
@@ -291,7 +291,7 @@ def _vars(document: Document) -> dict[str, str]:
     return {str(name): value for name, value in stored.items()}
 
 
-def _doubt(document: Document) -> Doubt | None:
+def doubt_of(document: Document) -> Doubt | None:
     """Return the doubt about the stored value. A consent that was written after it ends the doubt."""
     stored = document.get("doubt")
     if not isinstance(stored, Mapping):
