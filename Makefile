@@ -66,7 +66,7 @@ fuzz: $(VENV)/.dev  ## made-up replies, streams and documents; SECONDS=3600 for 
 	$(BIN)/python -m tests.fuzz.hunt --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
 check: SEED = 1
-check: lint types audit fuzz operations doors test  ## lint, types, audit, a minute of fuzz, operations, doors, test
+check: lint types audit fuzz operations test  ## lint, types, audit, a minute of fuzz, operations, test
 
 faults: $(VENV)/.dev  ## the long form of the fault tests
 	$(BIN)/python -m pytest -m long -o addopts="--strict-markers --import-mode=importlib" -v tests/faults

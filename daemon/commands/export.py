@@ -116,15 +116,17 @@ async def _export(
         await access.audit.note("export", target, result=f"to {place.store.name} as {place.layout.name}")
         done = await export(write_back, tokens, providers, now=access.clock.now())
     _print(output, done, place.store.name)
-    if not done.written and not done.unchanged and not done.refused:
+    if not (done.written or done.unchanged or done.left or done.refused):
         raise Failed("no token is stored that could be exported. `refreshd list` shows the stored tokens")
     return Exit.FAILED if done.refused else Exit.DONE
 
 
 def _print(output: Output, done: Exported, target: str) -> None:
     refused = [{"id": name, "why": why} for name, why in sorted(done.refused.items())]
-    record = {"written": done.written, "unchanged": done.unchanged, "refused": refused}
+    record = {"written": done.written, "unchanged": done.unchanged, "left": done.left, "refused": refused}
     text = f"{target}: {done.written} written, {done.unchanged} unchanged, {len(refused)} refused"
+    if done.left:
+        text += f"; {done.left} left alone, which the application has refreshed since their import"
     output.result(record, text)
     if not output.as_json:
         for name, why in sorted(done.refused.items())[:_SHOWN]:

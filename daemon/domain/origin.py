@@ -10,7 +10,8 @@ class Origin:
     """The row that a token was imported from: its layout, its source and its key there.
 
     `cells`: the row without its tokens, as the source encodes one. `digest`: of the whole row, as refreshd has read or
-    written it last. `activated`: refreshd renews the token; else the application still does.
+    written it last. `activated`: refreshd renews the token; else the application still does. `untouched`: the stored
+    token is the one that the row held then.
     """
 
     layout: str
@@ -19,6 +20,7 @@ class Origin:
     cells: str = field(repr=False)
     digest: str
     activated: bool
+    untouched: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

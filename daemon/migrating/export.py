@@ -25,10 +25,13 @@ class ExportedTokens(Digests, Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Exported:
-    """What an export did. `active`: tokens that refreshd goes on renewing. `refused`: by id, with the reason."""
+    """What an export did. `left`: tokens that the application itself has refreshed since their import. `active`: tokens
+    that refreshd goes on renewing. `refused`: by id, with the reason.
+    """
 
     written: int = 0
     unchanged: int = 0
+    left: int = 0
     active: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
 
@@ -59,6 +62,7 @@ async def export(
         )
         done.written += len(outcome.written)
         done.unchanged += len(outcome.unchanged)
+        done.left += len(outcome.left)
         done.refused |= outcome.refused
         done.active += [token.id for token in ready if token.usable and token.id not in outcome.refused]
     return done

@@ -42,11 +42,14 @@ class Digests(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """The result for each token: the digest of its new row, no change, or the reason of a refusal."""
+    """The result for each token: the digest of its new row, no change, or the reason of a refusal. `left`: the
+    application has refreshed it, and refreshd has not.
+    """
 
     written: dict[str, str] = field(default_factory=dict)
     unchanged: dict[str, str] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
 
 
@@ -90,7 +93,10 @@ class WriteBack:
             if current is not None and after is not None and after.cells is current.cells:
                 outcome.unchanged[token.id] = self._digest(current.cells)
             elif current is not None and not self._is_ours(current, last.get(token.id, ()), now=now):
-                outcome.refused[token.id] = CHANGED
+                if self._is_newer_there(token):
+                    outcome.left.append(token.id)
+                else:
+                    outcome.refused[token.id] = CHANGED
             elif current is not None or after is not None:
                 changes[key] = (token, Replacement(key=key, before=current, after=after))
         if changes:
@@ -155,6 +161,11 @@ class WriteBack:
 
     def _is_from_here(self, origin: Origin) -> bool:
         return origin.layout == self.layout.name and origin.source == self.place.name
+
+    def _is_newer_there(self, token: StoredToken) -> bool:
+        """Return whether the application alone has refreshed the token since it was imported."""
+        origin = token.origin
+        return origin is not None and self._is_from_here(origin) and origin.untouched and not origin.activated
 
     def _after(self, token: StoredToken, basis: Row, current: Row | None, *, now: datetime) -> Row:
         """Return the row with the token's values; `current` itself if it has them."""

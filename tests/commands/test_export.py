@@ -24,7 +24,7 @@ def test_an_export_of_files_is_one_file_for_each_provider(cli: Any, stored: None
     """With the names and the kind of date that such files have, readable by their owner alone."""
     (tmp_path / "tokens").mkdir()
     ran = cli.run("export", "token-files", str(tmp_path / "tokens"), "--json")
-    assert (ran.code, ran.json()) == (0, {"written": 3, "unchanged": 0, "refused": []})
+    assert (ran.code, ran.json()) == (0, {"written": 3, "unchanged": 0, "left": 0, "refused": []})
     found = json.loads((tmp_path / "tokens" / "xero.json").read_text())
     assert set(found) == {"a", "Zoë"}
     assert found["a"].keys() == {"accessToken", "refreshToken", "expiresAt", "issuedAt"}
@@ -33,7 +33,7 @@ def test_an_export_of_files_is_one_file_for_each_provider(cli: Any, stored: None
     assert oct((tmp_path / "tokens" / "xero.json").stat().st_mode)[-3:] == "600"
     assert (tmp_path / "tokens" / "acme.json").exists()
     again = cli.run("export", "token-files", str(tmp_path / "tokens"), "--json").json()
-    assert again == {"written": 0, "unchanged": 3, "refused": []}
+    assert again == {"written": 0, "unchanged": 3, "left": 0, "refused": []}
 
 
 def test_a_single_file_is_for_one_provider(cli: Any, stored: None, tmp_path: Path) -> None:

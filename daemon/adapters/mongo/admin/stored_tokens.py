@@ -88,7 +88,7 @@ class StoredTokens:
         name = str(document["_id"])
         try:
             token = token_of(document, self._keyring())
-            origin = self._origin(name, document.get("origin"))
+            origin = self._origin(document)
         except (InvalidDocument, DecryptionError) as why:
             return Unreadable(id=name, why=str(why))
         lease, meta = document.get("lease"), document.get("meta")
@@ -116,7 +116,8 @@ class StoredTokens:
             or (isinstance(lease, Mapping) and lease.get("claim") is not None),
         )
 
-    def _origin(self, name: str, stored: object) -> Origin | None:
+    def _origin(self, document: Document) -> Origin | None:
+        name, stored = str(document["_id"]), document.get("origin")
         if not isinstance(stored, Mapping):
             return None
         texts = [stored.get(field) for field in ("layout", "source", "key", "hash")]
@@ -130,6 +131,7 @@ class StoredTokens:
             cells=self._keyring().open(stored.get("rest"), token_id=name, field=ORIGIN_REST),
             digest=digest,
             activated=stored.get("activated") is not None,
+            untouched=stored.get("grant") == document.get("grant_fingerprint"),
         )
 
 
