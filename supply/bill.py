@@ -16,7 +16,8 @@ from packaging.utils import canonicalize_name
 
 from supply.lock import Pin
 
-_FILES = ("run", "build", "dev")  # the first that locks a package says what it is for
+_FILES = ("run", "postgresql", "build", "dev")  # the first that locks a package says what it is for
+_RUNNING = ("run", "postgresql")
 
 
 def bill_of_materials(project: Mapping[str, Any], pins: Iterable[Pin], *, at: datetime) -> dict[str, Any]:
@@ -43,7 +44,9 @@ def _components(project: Mapping[str, Any], pins: Iterable[Pin]) -> list[dict[st
     found = []
     for (name, version), same in groupby(ranked, key=lambda pin: (pin.name, pin.version)):
         group = list(same)
-        scope = "excluded" if group[0].file != "run" else "optional" if name in optional else "required"
+        scope = (
+            "excluded" if group[0].file not in _RUNNING else "optional" if name in optional else "required"
+        )
         hashes = sorted({digest for pin in group for digest in pin.hashes})
         listed = [{"alg": "SHA-256", "content": digest} for digest in hashes]
         found.append(_component("library", name, str(version)) | {"scope": scope, "hashes": listed})
