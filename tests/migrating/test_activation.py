@@ -220,3 +220,19 @@ async def test_a_document_that_can_not_be_opened_is_not_activated(mover, outside
     outside.tokens.update_one({"_id": "xero:1"}, {"$set": {"refresh_token": "v1.one.damaged"}})
     done = await resume(100)
     assert (done.activated, list(done.refused)) == (1, ["xero:1"])
+
+
+async def test_a_rejected_token_that_was_taken_back_is_not_resumed_with_the_others(
+    mover, outside, back, admin
+):
+    """The application renews it again. A newer row makes it a token that waits."""
+    source = MemorySource(row("1"))
+    await mover.run(source, activate=100)
+    rejected = {"kind": "rejected", "code": "invalid_grant", "message": "", "at": NOW}
+    outside.tokens.update_one({}, {"$set": {"state": "needs_reauth", "last_failure": rejected}})
+    assert (await back()).tokens == 1
+    assert outside.tokens.find_one()["state"] == "needs_reauth"
+    assert await admin.resume_rejected("xero", since=NOW - HOUR) == 0
+    source.held[0] |= {"refresh": "consented-again", "expires": int((NOW + 2 * HOUR).timestamp())}
+    assert counts(await mover.run(source)) == (0, 1, 0, 0)
+    assert outside.tokens.find_one()["state"] == "paused"

@@ -51,6 +51,8 @@ LISTED_FIELDS = (
 SHOWN_FIELDS = (*LISTED_FIELDS, "scope", "vars", "extra", "meta", "doubt")
 
 
+# Imported, and never activated or taken back: the application that it came from renews it.
+AWAITING_ACTIVATION: Fields = {"origin.key": {"$type": "string"}, "origin.activated": None}
 LAST_CHARACTER = "\U0010ffff"
 
 
@@ -248,7 +250,7 @@ class TokenAdmin:
 
     async def resume_rejected(self, provider: str, *, since: datetime) -> int:
         """Make the tokens of `provider` active and due now that were rejected at or after `since`. Returns
-        their number.
+        their number. Those that were taken back for another program are left alone.
 
         All of them share one audit record.
         """
@@ -257,6 +259,7 @@ class TokenAdmin:
             "state": State.NEEDS_REAUTH.value,
             "last_failure.kind": FailureKind.REJECTED.value,
             "last_failure.at": {"$gte": since},
+            "$and": [{"$nor": [AWAITING_ACTIVATION]}],
         }
         found = self._mongo.tokens.find({**rejected, **NAMED}, {"_id": 1})
         ids = [str(row["_id"]) for row in await self._mongo.guarded(found.to_list())]
