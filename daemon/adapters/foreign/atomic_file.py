@@ -4,17 +4,20 @@ The former versions stay beside it for a while. Owner, group and mode stay as th
 """
 
 import ctypes
+import errno
 import fcntl
 import os
 import pwd
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 NEW_MODE = 0o600
 MOST_KEPT = 100
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -39,10 +42,10 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def signature(file: Path) -> tuple[int, ...] | None:
-    """Return what changes with each write of `file`; None if there is no such file."""
+    """Return what changes with each write of `file`; None if there is no such file. Raises OSError."""
     try:
         found = file.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
@@ -63,39 +66,92 @@ def replace_file(
     hold what must not stay. `owner`: the user, other than this process's, to whom the file may belong.
     """
     former = _former(file, owner)
-    temporary = file.with_name(f".{file.name}.refreshd-new")
+    names = _Names.of(file)
     try:
-        with suppress(FileNotFoundError):
-            temporary.unlink()  # a crash has left it
-        _write(temporary, content, former)
-        if not (_exchange(temporary, file, expected) if former is not None else _link(temporary, file)):
-            temporary.unlink()
+        _clear(names, keep)
+        _write(names.new, content, former)
+        if former is None:
+            done = expected is None and _link(names.new, file)
+        else:
+            done = _exchange(names, expected, forget=forget)
+        if not done:
+            _discard(names)
             return False
+    except OSError as error:
+        with suppress(OSError):
+            _discard(names)
+        raise NotWritten(
+            f"{file}: it can't be written: {_reason(error)}. Make room, or give this user the right; nothing was changed"
+        ) from None
+    try:
         if forget:
             for version in _versions(file, keep=MOST_KEPT):
                 version.unlink(missing_ok=True)
         if former is not None:
-            _keep(temporary, file, 0 if forget else keep)
+            _keep(names, 0 if forget else keep)
         _sync_directory(file.parent)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise NotWritten(
-            f"{file}: it can't be written: {_reason(error)}. Make room, or give this user the right; nothing was changed"
-        ) from None
+        what = (
+            "its former versions can't be put in order" if former else "its directory can't be synchronized"
+        )
+        raise NotWritten(f"{file}: it was written, but {what}: {_reason(error)}. Correct that") from None
     return True
 
 
-def _exchange(temporary: Path, file: Path, expected: tuple[int, ...] | None) -> bool:
-    """Let the two files change places. If `file` was not the expected one, let them change back and return False.
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The names beside `file` that a write uses. `mark`: a second name of the new file. By it, the next write recognizes
+    after a crash whether `new` is still the new file, or the one that an exchange has taken out.
+    """
+
+    file: Path
+    new: Path
+    mark: Path
+    aside: Path
+
+    @classmethod
+    def of(cls, file: Path) -> "_Names":
+        return cls(
+            file, *(file.with_name(f".{file.name}.refreshd-{what}") for what in ("new", "mark", "aside"))
+        )
+
+
+def _clear(names: _Names, keep: int) -> None:
+    """Clear up after a crash. A file that an exchange has taken out becomes a former version: another program may have
+    written it in that very moment.
+    """
+    if names.mark.exists() and names.new.exists() and not names.new.samefile(names.mark):
+        _keep(names, keep)
+    _discard(names)
+
+
+def _discard(names: _Names) -> None:
+    for one in (names.new, names.mark, names.aside):
+        one.unlink(missing_ok=True)
+
+
+def _exchange(names: _Names, expected: tuple[int, ...] | None, *, forget: bool) -> bool:
+    """Let the new file and the present one change places. If that was not the expected one, let them change back and
+    return False. `forget`: after a crash, what was taken out is deleted.
 
     A program that writes in place truncates the file when it opens it. So a write that began before the exchange shows
     in what was taken out, and one that begins later finds the new file.
     """
-    _swap(temporary, file)
-    if signature(temporary) == expected:
+    if signature(names.file) != expected:
+        return False
+    if not forget:
+        with suppress(OSError):  # a file system without hard links: a crash may cost a former version there
+            os.link(names.new, names.mark)
+    try:
+        _swap(names.new, names.file)
+    except OSError as error:
+        if error.errno not in _NO_EXCHANGE:
+            raise
+        _replace(names)
         return True
-    _swap(temporary, file)
+    if signature(names.new) == expected:
+        return True
+    _swap(names.new, names.file)
     return False
 
 
@@ -104,6 +160,18 @@ def _swap(one: Path, other: Path) -> None:
     if _LIBC.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def _replace(names: _Names) -> None:
+    """Do the same on a file system that can't exchange two files (NFS, some of FUSE). Only there, a program that writes
+    between the check and this loses its write.
+    """
+    try:
+        os.link(names.file, names.aside)
+    except OSError:
+        _write(names.aside, names.file.read_bytes(), None)
+    names.new.replace(names.file)
+    names.aside.replace(names.new)
 
 
 def _link(temporary: Path, file: Path) -> bool:
@@ -141,7 +209,8 @@ def _write(temporary: Path, content: bytes, former: os.stat_result | None) -> No
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(temporary, flags, NEW_MODE), "wb") as new:
         if former is not None:
-            if (former.st_uid, former.st_gid) != (os.geteuid(), os.getegid()):
+            made = os.fstat(new.fileno())  # in a directory with the setgid bit, it has the directory's group
+            if (former.st_uid, former.st_gid) != (made.st_uid, made.st_gid):
                 os.fchown(new.fileno(), former.st_uid, former.st_gid)
             os.fchmod(new.fileno(), stat.S_IMODE(former.st_mode))
         new.write(content)
@@ -149,17 +218,16 @@ def _write(temporary: Path, content: bytes, former: os.stat_result | None) -> No
         os.fsync(new.fileno())
 
 
-def _keep(former: Path, file: Path, keep: int) -> None:
-    """Make `former` the newest of `keep` former versions, each of which only its owner may read."""
-    versions = list(_versions(file, keep=keep))
+def _keep(names: _Names, keep: int) -> None:
+    """Make what was taken out the newest of `keep` former versions, each of which only its owner may read."""
+    versions = list(_versions(names.file, keep=keep))
     for older, newer in zip(versions[:0:-1], versions[-2::-1], strict=True):
         if newer.exists():
             newer.replace(older)
     if versions:
-        former.chmod(NEW_MODE)
-        former.replace(versions[0])
-    else:
-        former.unlink()
+        names.new.chmod(NEW_MODE)
+        names.new.replace(versions[0])
+    _discard(names)
 
 
 def _versions(file: Path, *, keep: int) -> Iterator[Path]:

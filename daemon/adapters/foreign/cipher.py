@@ -4,8 +4,8 @@ import binascii
 import json
 import os
 import re
-from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from base64 import b64decode, b64encode, urlsafe_b64encode
+from collections.abc import Callable, Mapping, Sequence
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -16,9 +16,9 @@ from daemon.domain.secret import Secret
 
 KEY_BYTES = 32
 TAG_BYTES = 16  # a shorter tag is easier to forge, so it is refused
-_NONCES = range(12, 17)
+NONCE_BYTES = (12, 16)
 _HEX_KEY = re.compile(r"[0-9a-fA-F]{64}")
-_URL_SAFE = re.compile(r"[-_]")
+_TO_STANDARD = str.maketrans("-_", "+/")
 
 
 class KeyInvalid(ValueError):
@@ -36,7 +36,7 @@ class AesGcm:
 
     def open(self, cell: object) -> str:
         """Return the text in `cell`. Raises RowInvalid."""
-        parts = self._parts(cell)
+        parts = self._parts(self._encoded(cell))
         try:
             joined = parts[Role.CIPHERTEXT] + parts[Role.TAG]
             return self._cipher.decrypt(parts[Role.NONCE], joined, self._aad).decode()
@@ -48,8 +48,10 @@ class AesGcm:
     def seal(self, text: str, *, like: object) -> object:
         """Return `text` encrypted in the form and with the alphabet of `like`, if that is an encrypted cell."""
         try:
-            nonce = os.urandom(len(self._parts(like)[Role.NONCE]))
+            encoded = self._encoded(like)
+            nonce = os.urandom(len(self._parts(encoded)[Role.NONCE]))
         except RowInvalid:
+            encoded = {}
             nonce = os.urandom(self._encryption.iv_bytes)
         sealed = self._cipher.encrypt(nonce, text.encode(), self._aad)
         parts = {
@@ -57,20 +59,20 @@ class AesGcm:
             Role.CIPHERTEXT: sealed[:-TAG_BYTES],
             Role.TAG: sealed[-TAG_BYTES:],
         }
-        return self._put_together(parts, like)
+        return self._put_together(parts, like, _encoder(self._encryption.encoding, list(encoded.values())))
 
-    def _parts(self, cell: object) -> dict[Role, bytes]:
+    def _encoded(self, cell: object) -> dict[Role | None, str]:
+        """Return the parts of `cell` as texts; joined bytes are one part, which has no role. Raises RowInvalid."""
         form = self._form
         match form.kind:
             case "+":
-                found = self._split(self._decoded(_text(cell)))
+                return {None: _text(cell)}
             case "json" | "object":
                 named = _object(cell) if form.kind == "json" else cell
                 if not isinstance(named, Mapping):
                     raise RowInvalid(f"is not an object with {', '.join(form.names)}")
-                found = {
-                    role: self._decoded(_text(named.get(name)))
-                    for name, role in zip(form.names, form.roles, strict=True)
+                return {
+                    role: _text(named.get(name)) for name, role in zip(form.names, form.roles, strict=True)
                 }
             case separator:
                 texts = _text(cell).split(separator)
@@ -78,11 +80,16 @@ class AesGcm:
                     raise RowInvalid(
                         f"does not consist of {len(form.names)} parts with '{separator}' between"
                     )
-                found = dict(zip(form.roles, map(self._decoded, texts), strict=True))
+                return dict(zip(form.roles, texts, strict=True))
+
+    def _parts(self, encoded: Mapping[Role | None, str]) -> dict[Role, bytes]:
+        """Return the bytes of a cell's parts. Raises RowInvalid."""
+        decoded = {role: _decoded(self._encryption.encoding, text) for role, text in encoded.items()}
+        found = {role: raw for role, raw in decoded.items() if role is not None} or self._split(decoded[None])
         if len(found[Role.TAG]) != TAG_BYTES:
             raise RowInvalid(f"has a tag of {len(found[Role.TAG])} bytes instead of {TAG_BYTES}")
-        if len(found[Role.NONCE]) not in _NONCES:
-            raise RowInvalid(f"has a nonce of {len(found[Role.NONCE])} bytes instead of 12 to 16")
+        if len(found[Role.NONCE]) not in NONCE_BYTES:
+            raise RowInvalid(f"has a nonce of {len(found[Role.NONCE])} bytes instead of 12 or 16")
         return found
 
     def _split(self, raw: bytes) -> dict[Role, bytes]:
@@ -97,9 +104,10 @@ class AesGcm:
             at += sizes[role]
         return found
 
-    def _put_together(self, parts: Mapping[Role, bytes], like: object) -> object:
+    def _put_together(
+        self, parts: Mapping[Role, bytes], like: object, encode: Callable[[bytes], str]
+    ) -> object:
         form = self._form
-        encode = self._encoder(like)
         if form.kind == "+":
             return encode(b"".join(parts[role] for role in form.roles))
         texts = [encode(parts[role]) for role in form.roles]
@@ -108,32 +116,41 @@ class AesGcm:
         named = dict(zip(form.names, texts, strict=True))
         if form.kind == "object":
             return {**like, **named} if isinstance(like, Mapping) else named
-        old = _object(like) if isinstance(like, str) and like.startswith("{") else {}
+        try:
+            old = _object(like)
+        except RowInvalid:
+            old = {}
         spaced = isinstance(like, str) and '": ' in like
         return json.dumps({**old, **named}, separators=None if spaced else (",", ":"))
 
-    def _decoded(self, text: str) -> bytes:
-        try:
-            if self._encryption.encoding is Encoding.HEX:
-                return binascii.unhexlify(text)
-            if _URL_SAFE.search(text):
-                return urlsafe_b64decode(text + "=" * (-len(text) % 4))
-            return b64decode(text + "=" * (-len(text) % 4), validate=True)
-        except (ValueError, binascii.Error):
-            raise RowInvalid(f"is not {self._encryption.encoding.value}") from None
 
-    def _encoder(self, like: object) -> Callable[[bytes], str]:
-        if self._encryption.encoding is Encoding.HEX:
-            upper = isinstance(like, str) and like.upper() == like and like.lower() != like
-            return lambda raw: raw.hex().upper() if upper else raw.hex()
-        if isinstance(like, str) and _URL_SAFE.search(like):
-            return lambda raw: urlsafe_b64encode(raw).rstrip(b"=").decode()
-        return lambda raw: b64encode(raw).decode()
+def _decoded(encoding: Encoding, text: str) -> bytes:
+    """Return the bytes in `text`: base64 in either alphabet, with or without its padding. Raises RowInvalid."""
+    try:
+        if encoding is Encoding.HEX:
+            return binascii.unhexlify(text)
+        if not ({"-", "_"} & set(text) and {"+", "/"} & set(text)):
+            return b64decode(text.translate(_TO_STANDARD) + "=" * (-len(text) % 4), validate=True)
+    except (ValueError, binascii.Error):
+        pass
+    raise RowInvalid(f"is not {encoding.value}")
+
+
+def _encoder(encoding: Encoding, like: Sequence[str]) -> Callable[[bytes], str]:
+    """Return what encodes bytes as the texts in `like` are: in upper case, in the other alphabet, without padding."""
+    joined = "".join(like)
+    if encoding is Encoding.HEX:
+        return lambda raw: raw.hex().upper() if joined.isupper() else raw.hex()
+    unpadded = any(len(text) % 4 for text in like)
+    url_safe = bool({"-", "_"} & set(joined)) or (unpadded and not {"+", "/"} & set(joined))
+    encode = urlsafe_b64encode if url_safe else b64encode
+    padded = "=" in joined or not (unpadded or url_safe)
+    return lambda raw: encode(raw).decode() if padded else encode(raw).decode().rstrip("=")
 
 
 def _key(text: str, encoding: Encoding) -> bytes:
     """Return the key's bytes. 64 hexadecimal digits and 32 bytes in base64 can't be mistaken for each other."""
-    text = text.strip()
+    text = text.strip("\r\n") if encoding is Encoding.TEXT else text.strip()
     if encoding is Encoding.TEXT:
         key = text.encode()
     elif _HEX_KEY.fullmatch(text):

@@ -6,7 +6,9 @@ A source is a file, or a directory with one file for each provider.
 import asyncio
 import json
 import os
+import stat
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,6 +26,9 @@ BETWEEN_READS = timedelta(milliseconds=50)
 KEEP = 5
 GONE = "it is no longer there"
 CHANGED = "another program has changed it in the meantime"
+THERE = "an entry of this name is there, under another provider"
+TWICE = "two entries of the file have its key; remove one"
+_MARK = "\ufeff"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +38,9 @@ class _Style:
     indent: str | None = "  "
     spaced: bool = True
     ascii: bool = False
+    newline: str = "\n"
     last_newline: bool = True
+    mark: bool = False  # U+FEFF in front, as some editors on Windows write it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,48 +125,60 @@ class TokenFiles(JsonText):
         return files
 
     def _file_of(self, row: Row) -> Path:
+        """Return the file in which `row` is, or is to be. Raises SourceLost."""
         if not self._path.is_dir():
             return self._path
+        if row.file is None or "/" in row.file:
+            raise SourceLost(
+                f"{self._path}: the layout {self._layout.name} does not say in which file of a directory a token is. Name a file"
+            )
         return self._path / f"{row.file}{self._suffix}"
 
     def _read(self, file: Path, *, missing: bool = False) -> _Content:
-        """Return the content of `file`; if it is `missing`, an empty one is all right. Raises SourceLost."""
-        for _ in range(READS):
-            before = signature(file)
+        """Return the content of `file`; if it is `missing`, an empty one is all right. Raises SourceLost.
+
+        A program that writes in place leaves a part of a text there for a moment. So a file that has changed since its
+        reading began is read again, and so is one that breaks off.
+        """
+        for left in reversed(range(READS)):
+            before = _signature(file)
             known = self._contents.get(file)
             if known is not None and known.signature == before:
                 return known
             if before is None:
                 if missing:
-                    empty: Any = {} if NAME in self._layout.account else []
-                    return _Content(file=file, signature=None, whole=empty, style=_Style(), rows=())
+                    return _Content(file=file, signature=None, whole=self._empty(), style=_Style(), rows=())
                 raise SourceLost(f"{file}: there is no such file. Correct the path")
-            raw = self._bytes(file)
-            if signature(file) != before:
-                time.sleep(BETWEEN_READS.total_seconds())
-                continue
-            content = self._parsed(file, before, raw)
-            self._contents[file] = content
-            return content
+            raw = _bytes(file)
+            if _signature(file) == before:
+                try:
+                    content = self._parsed(file, before, raw, patient=left > 0)
+                except _Incomplete:
+                    if not left:
+                        raise SourceLost(
+                            f"{file}: it is not complete JSON. If a program was writing it, run the command again; else correct it"
+                        ) from None
+                else:
+                    self._contents[file] = content
+                    return content
+            time.sleep(BETWEEN_READS.total_seconds())
         raise SourceLost(f"{file}: it changes again and again while it is read. Run the command again")
 
-    def _bytes(self, file: Path) -> bytes:
+    def _parsed(self, file: Path, at: tuple[int, ...], raw: bytes, *, patient: bool) -> _Content:
+        """Return the content of `raw`. Raises SourceLost, and _Incomplete; if `patient`, also for a line that breaks off."""
         try:
-            if file.stat().st_size > LARGEST_FILE:
-                raise SourceLost(f"{file}: it is larger than a gibibyte. Split it")
-            return file.read_bytes()
-        except OSError as error:
-            raise _lost(file, error) from None
-
-    def _parsed(self, file: Path, at: tuple[int, ...], raw: bytes) -> _Content:
-        try:
-            text = raw.decode("utf-8-sig")
-        except UnicodeDecodeError:
+            text = raw.decode()
+        except UnicodeDecodeError as error:
+            if raw[error.start :] and error.reason == "unexpected end of data":
+                raise _Incomplete from None
             raise SourceLost(f"{file}: it is not UTF-8. Name the right file") from None
+        mark, text = text.startswith(_MARK), text.removeprefix(_MARK)
         if self._layout.source is SourceKind.JSONL:
             lines = [line for line in text.split("\n") if line.strip()]  # U+2028 is no end of a line in JSON
             rows = list(_lines(lines, file.stem))
-            return _Content(file=file, signature=at, whole=lines, style=_Style(), rows=rows)
+            if patient and rows and isinstance(rows[-1], BadRow) and not text.endswith("\n"):
+                raise _Incomplete
+            return _Content(file=file, signature=at, whole=lines, style=_Style(mark=mark), rows=rows)
         try:
             whole = json.loads(text, object_pairs_hook=_without_duplicates)
         except _Duplicate as name:
@@ -167,11 +186,9 @@ class TokenFiles(JsonText):
                 f"{file}: the name {str(name)!r} stands twice in one object. Remove one"
             ) from None
         except (ValueError, RecursionError):
-            raise SourceLost(
-                f"{file}: it is not complete JSON. If a program was writing it, run the command again; else correct it"
-            ) from None
+            raise _Incomplete from None
         rows = list(_entries(self._rows_of(whole, file), file.stem))
-        return _Content(file=file, signature=at, whole=whole, style=_style(text), rows=rows)
+        return _Content(file=file, signature=at, whole=whole, style=_style(text, mark=mark), rows=rows)
 
     def _rows_of(self, whole: object, file: Path) -> Mapping[str, object] | Sequence[object]:
         """Return the rows of a JSON document, at the layout's path. Raises SourceLost."""
@@ -184,6 +201,9 @@ class TokenFiles(JsonText):
         where = f"at '{self._layout.rows}' " if self._layout.rows else ""
         what = "an object of entries by account" if named else "a list of entries"
         raise SourceLost(f"{file}: {where}it is not {what}. Name the right file, or another layout")
+
+    def _empty(self) -> Any:
+        return {} if NAME in self._layout.account else []
 
     def _by_key(self, content: _Content) -> Mapping[str, Row]:
         cached = self._keys.get(content.file)
@@ -209,11 +229,18 @@ class TokenFiles(JsonText):
     ) -> tuple[Mapping[str, Row | None], Mapping[str, str]]:
         """Return the changes whose rows stand as expected, and the reasons against the others."""
         standing = self._by_key(content)
+        named = NAME in self._layout.account
+        names = {row.name if isinstance(row, Row) else row.label for row in content.rows if named}
+        twice = _twice(key for key, _ in _keyed(self._layout, content.rows))
         accepted: dict[str, Row | None] = {}
         refused: dict[str, str] = {}
         for change in changes:
             now = standing.get(change.key)
-            if self._same(now, change.before):
+            if change.key in twice:
+                refused[change.key] = TWICE
+            elif now is None and change.after is not None and change.after.name in names:
+                refused[change.key] = THERE
+            elif self._same(now, change.before):
                 accepted[change.key] = change.after
             else:
                 refused[change.key] = GONE if now is None else CHANGED
@@ -238,12 +265,19 @@ class TokenFiles(JsonText):
     def _text(self, content: _Content, changes: Mapping[str, Row | None]) -> str:
         """Return the file's text with the changed rows; all others stay where they are."""
         if self._layout.source is SourceKind.JSONL:
-            return "".join(f"{line}\n" for line in self._changed_lines(content, changes))
+            lines = "".join(f"{line}\n" for line in self._changed_lines(content, changes))
+            return _MARK + lines if content.style.mark else lines
         style = content.style
-        whole = _with_rows(content.whole, self._layout.rows, lambda rows: self._changed_rows(rows, changes))
+        whole = _with_rows(
+            content.whole,
+            self._layout.rows,
+            lambda rows: self._changed_rows(rows, content, changes),
+            empty=self._empty(),
+        )
         separators = None if style.spaced else (",", ":")
         text = json.dumps(whole, ensure_ascii=style.ascii, indent=style.indent, separators=separators)
-        return text + "\n" * style.last_newline
+        text = (text + "\n" * style.last_newline).replace("\n", style.newline)
+        return _MARK + text if style.mark else text
 
     def _changed_lines(self, content: _Content, changes: Mapping[str, Row | None]) -> Iterator[str]:
         left = dict(changes)
@@ -255,30 +289,28 @@ class TokenFiles(JsonText):
                 yield self.encode(after.cells)
         yield from (self.encode(row.cells) for row in left.values() if row is not None)
 
-    def _changed_rows(self, rows: Any, changes: Mapping[str, Row | None]) -> Any:
-        if isinstance(rows, Mapping):
-            changed = {
-                name: row for name, row in rows.items() if name not in changes or changes[name] is not None
-            }
-            return changed | {
-                row.name or key: dict(row.cells) for key, row in changes.items() if row is not None
-            }
-        left, kept = dict(changes), []
-        for cells in rows:
-            key = _key(self._layout, Row(cells=cells)) if isinstance(cells, Mapping) else None
+    def _changed_rows(self, rows: Any, content: _Content, changes: Mapping[str, Row | None]) -> Any:
+        left = dict(changes)
+        kept: list[tuple[str | None, object]] = []
+        names = list(rows) if isinstance(rows, Mapping) else [None] * len(rows)
+        values = list(rows.values()) if isinstance(rows, Mapping) else rows
+        for name, cells, row in zip(names, values, content.rows, strict=True):
+            key = _key(self._layout, row)
             if key not in left:
-                kept.append(cells)
+                kept.append((name, cells))
             elif (after := left.pop(key)) is not None:
-                kept.append(dict(after.cells))
-        return kept + [dict(row.cells) for row in left.values() if row is not None]
+                kept.append((name, dict(after.cells)))
+        kept += [(row.name, dict(row.cells)) for row in left.values() if row is not None]
+        return dict(kept) if isinstance(rows, Mapping) else [cells for _, cells in kept]
 
 
-def _with_rows(whole: Any, path: str, change: Callable[[Any], Any]) -> Any:
+def _with_rows(whole: Any, path: str, change: Callable[[Any], Any], *, empty: Any) -> Any:
+    """Return `whole` with its rows, at `path`, changed. If there are none yet, `empty` is changed."""
     head, _, rest = path.partition(".")
     if not head:
-        return change(whole)
-    inner = whole.get(head, {}) if isinstance(whole, Mapping) else {}
-    return {**(whole if isinstance(whole, Mapping) else {}), head: _with_rows(inner, rest, change)}
+        return change(empty if whole is None else whole)
+    outer = whole if isinstance(whole, Mapping) else {}
+    return {**outer, head: _with_rows(outer.get(head), rest, change, empty=empty)}
 
 
 def _lines(lines: Sequence[str], file: str) -> Iterator[Row | BadRow]:
@@ -318,6 +350,10 @@ def _keyed(layout: Layout, rows: Iterable[Row | BadRow]) -> Iterator[tuple[str, 
             yield key, row
 
 
+def _twice(keys: Iterable[str]) -> set[str]:
+    return {key for key, number in Counter(keys).items() if number > 1}
+
+
 def _key(layout: Layout, row: Row | BadRow) -> str | None:
     if isinstance(row, BadRow):
         return None
@@ -327,16 +363,22 @@ def _key(layout: Layout, row: Row | BadRow) -> str | None:
         return None
 
 
-def _style(text: str) -> _Style:
+def _style(text: str, *, mark: bool) -> _Style:
     lines = text.split("\n", 2)
-    second = lines[1] if len(lines) > 1 else ""
+    second = lines[1].rstrip("\r") if len(lines) > 1 else ""
     indent = second[: len(second) - len(second.lstrip(" \t"))] or None
     return _Style(
         indent=indent,
         spaced='": ' in text or indent is not None,
         ascii=text.isascii() and "\\u" in text,
+        newline="\r\n" if "\r\n" in text else "\n",
         last_newline=text.endswith("\n"),
+        mark=mark,
     )
+
+
+class _Incomplete(Exception):
+    """A text breaks off, or was never JSON."""
 
 
 class _Duplicate(Exception):
@@ -349,6 +391,25 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
         names = [name for name, _ in pairs]
         raise _Duplicate(next(name for name in names if names.count(name) > 1))
     return found
+
+
+def _signature(file: Path) -> tuple[int, ...] | None:
+    try:
+        return signature(file)
+    except OSError as error:
+        raise _lost(file, error) from None
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        found = file.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise SourceLost(f"{file}: it is not a file. Name a file or a directory")
+        if found.st_size > LARGEST_FILE:
+            raise SourceLost(f"{file}: it is larger than a gibibyte. Split it")
+        return file.read_bytes()
+    except OSError as error:
+        raise _lost(file, error) from None
 
 
 def _lost(file: Path, error: OSError) -> SourceLost:

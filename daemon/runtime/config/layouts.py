@@ -17,7 +17,7 @@ from daemon.adapters.trusted_files import Untrusted, trust
 from daemon.domain.cipher_form import FormInvalid, read_form
 from daemon.domain.layout import FIELDS, FILE, NAME, Encoding, Encryption, Layout, SourceKind, TimeForm
 from daemon.domain.token import PROVIDER_NAME
-from daemon.runtime.config.fields import ARRAY, STRICT, Read, Text, checked, did_you_mean, one_of, text, whole
+from daemon.runtime.config.fields import ARRAY, STRICT, Read, Text, checked, did_you_mean, one_of, text
 from daemon.runtime.config.problems import Findings, InvalidValue, SettingsInvalid
 from daemon.runtime.config.sources import read_toml
 
@@ -57,6 +57,13 @@ def form(value: object) -> str:
     return text(value)
 
 
+def nonce_bytes(value: object) -> int:
+    """Read the length of a new nonce: 12 bytes as in NIST SP 800-38D, or 16 as many programs take."""
+    if isinstance(value, bool) or value not in (12, 16) or not isinstance(value, int):
+        raise InvalidValue("is not a length of a nonce", "Write 12 or 16.")
+    return value
+
+
 Path_ = Annotated[str, Read(path)]
 Paths = Annotated[tuple[str, ...], Read(paths)]
 
@@ -81,7 +88,7 @@ class CipherTable:
     form: Annotated[str, Read(form)]
     encoding: Annotated[Encoding, Read(one_of(Encoding))] = Encoding.HEX
     key: Annotated[Encoding, Read(one_of(Encoding))] = Encoding.HEX
-    iv_bytes: Annotated[int, Read(whole(12, 16))] = 12
+    iv_bytes: Annotated[int, Read(nonce_bytes)] = 12
     aad: str = ""
     fields: Annotated[tuple[Text, ...], ARRAY] = ("access_token", "refresh_token")
 

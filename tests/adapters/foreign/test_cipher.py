@@ -66,6 +66,7 @@ def test_a_key_of_characters_is_its_bytes() -> None:
         ({"authTag": "00" * 15}, "has a tag of 15 bytes"),
         ({"authTag": None}, "is not a text"),
         ({"iv": "00" * 8}, "has a nonce of 8 bytes"),
+        ({"iv": "00" * 13}, "has a nonce of 13 bytes instead of 12 or 16"),
         ({"iv": "zz" * 12}, "is not hex"),
         ({"encrypted": "0"}, "is not hex"),
         ({"authTag": "00" * 16}, "does not open with this key"),
@@ -92,6 +93,45 @@ def test_the_alphabet_and_the_other_fields_of_a_cell_stay() -> None:
     assert json.loads(new)["v"] == 2
     assert '": ' in new
     assert '": ' not in str(cipher().seal("b", like=json.dumps(old, separators=(",", ":"))))
+
+
+@pytest.mark.parametrize(
+    "form", ["json:data,iv,auth_tag", "object:data,iv,auth_tag", "iv:tag:data", "iv+data+tag"]
+)
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("alphabet", ["+/", "-_"])
+def test_the_alphabet_of_base64_and_its_padding_stay(form: str, alphabet: str, padded: bool) -> None:
+    """Some readers take one alphabet only. An underscore in a part's name says nothing about it."""
+    sizes = {"iv": 16, "data": 41, "tag": 16, "auth_tag": 16}
+    kind, _, names = form.partition(":")
+
+    def text(raw: bytes) -> str:
+        encoded = b64encode(raw).decode().translate(str.maketrans("+/", alphabet))
+        return encoded if padded else encoded.rstrip("=")
+
+    old: object
+    if kind in ("json", "object"):
+        parts = {name: text(b"\xff" * sizes[name]) for name in names.split(",")}
+        old = json.dumps(parts) if kind == "json" else parts
+    else:
+        old = text(b"\xff" * 73) if "+" in form else ":".join(text(b"\xff" * n) for n in (16, 16, 41))
+    one = cipher(Encryption(form=form, encoding=Encoding.BASE64, iv_bytes=16))
+    written = [one.seal("b" * 41, like=old) for _ in range(20)]
+    assert {one.open(cell) for cell in written} == {"b" * 41}
+    cells = [json.loads(str(cell)) if kind == "json" else cell for cell in written]
+    texts = "".join("".join(cell.values()) if isinstance(cell, dict) else str(cell) for cell in cells)
+    assert set(alphabet) <= set(texts)
+    assert not (set("+/-_") - set(alphabet)) & set(texts)
+    assert ("=" in texts) is padded
+
+
+@pytest.mark.parametrize("noise", ["!", " ", "\n", "=", "+", "é"])
+def test_base64_with_anything_else_in_it_is_refused(noise: str) -> None:
+    """Also in the alphabet of URLs, whose decoder would pass over it."""
+    nonce, tag, data = str(cipher(COLONS).seal("canary" * 9, like=None)).split(":")
+    for text in (f"-{noise}{data}", f"{data[:8]}{noise}-{data[8:]}"):
+        with pytest.raises(RowInvalid, match=r"is not base64|does not open"):
+            cipher(COLONS).open(f"{nonce}:{tag}:{text}")
 
 
 def test_a_context_that_differs_does_not_open() -> None:
