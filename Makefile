@@ -95,7 +95,7 @@ advisories: $(VENV)/.dev  ## renew requirements/advisories.json; FILES="..." are
 lock:  ## renew requirements/*.txt from pyproject.toml (wants uv)
 	$(LOCK) requirements/build.in --output-file requirements/build.txt
 	$(LOCK) --extra embedded pyproject.toml --output-file requirements/run.txt
-	$(LOCK) --extra embedded --extra postgresql pyproject.toml --output-file requirements/postgresql.txt
+	$(LOCK) --extra embedded --extra postgresql --constraint requirements/run.txt pyproject.toml --output-file requirements/postgresql.txt
 	$(LOCK) --extra embedded --extra postgresql --extra dev pyproject.toml --output-file requirements/dev.txt
 
 clean:  ## remove the virtual environment and the demo's data

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from supply.lock import Pin
 
 _FILES = ("run", "postgresql", "build", "dev")  # the first that locks a package says what it is for
-_RUNNING = ("run", "postgresql")
+_SCOPES = {"run": "required", "postgresql": "optional", "build": "excluded", "dev": "excluded"}
 
 
 def bill_of_materials(project: Mapping[str, Any], pins: Iterable[Pin], *, at: datetime) -> dict[str, Any]:
@@ -44,9 +44,9 @@ def _components(project: Mapping[str, Any], pins: Iterable[Pin]) -> list[dict[st
     found = []
     for (name, version), same in groupby(ranked, key=lambda pin: (pin.name, pin.version)):
         group = list(same)
-        scope = (
-            "excluded" if group[0].file not in _RUNNING else "optional" if name in optional else "required"
-        )
+        scope = _SCOPES[group[0].file]
+        if name in optional and scope == "required":
+            scope = "optional"
         hashes = sorted({digest for pin in group for digest in pin.hashes})
         listed = [{"alg": "SHA-256", "content": digest} for digest in hashes]
         found.append(_component("library", name, str(version)) | {"scope": scope, "hashes": listed})

