@@ -35,6 +35,9 @@ class CopiedRows:
     async def replace(self, changes: Sequence[Replacement]) -> Mapping[str, str]:
         raise self._read_only(len(changes))
 
+    async def as_written(self, rows: Sequence[Row]) -> Mapping[str, Row]:
+        raise self._read_only(len(rows))
+
     def encode(self, cells: Cells) -> str:
         return self.codec.encode(cells)
 

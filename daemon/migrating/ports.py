@@ -31,6 +31,12 @@ class ForeignStore(Protocol):
         A row that does not stand as `before` says is left alone. What was written is durable on return.
         """
 
+    async def as_written(self, rows: Sequence[Row]) -> Mapping[str, Row]:
+        """Return rows that `replace` has written, by key, as the place shows them when they are read.
+
+        A database has a form of its own for a date, and fills what a new row leaves out.
+        """
+
     def encode(self, cells: Cells) -> str:
         """Return `cells` as a text that keeps every value's type."""
 

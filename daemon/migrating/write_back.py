@@ -100,7 +100,7 @@ class WriteBack:
             elif current is not None or after is not None:
                 changes[key] = (token, Replacement(key=key, before=current, after=after))
         if changes:
-            await self._replace(changes, outcome, before)
+            await self._replace(changes, outcome, before, now=now)
         return outcome
 
     def origins(self, tokens: Iterable[StoredToken]) -> dict[str, str]:
@@ -124,6 +124,8 @@ class WriteBack:
         changes: Mapping[str, tuple[StoredToken, Replacement]],
         outcome: Outcome,
         before: Callable[[Mapping[str, str]], None] | None,
+        *,
+        now: datetime,
     ) -> None:
         written = {
             token.id: self._digest(change.after.cells)
@@ -133,13 +135,28 @@ class WriteBack:
         if before is not None:
             before(written)
         refused = await self.place.replace([change for _, change in changes.values()])
+        done = {key: (token, change.after) for key, (token, change) in changes.items() if key not in refused}
+        digests = {**written, **await self._shown(done, now=now)}
         for key, (token, change) in changes.items():
             if key in refused:
                 outcome.refused[token.id] = refused[key]
             elif change.after is None:
                 outcome.removed.append(token.id)
             else:
-                outcome.written[token.id] = written[token.id]
+                outcome.written[token.id] = digests[token.id]
+
+    async def _shown(
+        self, done: Mapping[str, tuple[StoredToken, Row | None]], *, now: datetime
+    ) -> Mapping[str, str]:
+        """Return the digests of the rows just written, as the place shows them. One that another program has already
+        given other tokens is left out.
+        """
+        shown = await self.place.as_written([row for _, row in done.values() if row is not None])
+        return {
+            token.id: self._digest(row.cells)
+            for key, (token, _) in done.items()
+            if (row := shown.get(key)) is not None and self._after(token, row, row, now=now) is row
+        }
 
     def _templates(
         self, tokens: Iterable[StoredToken], outcome: Outcome, *, now: datetime

@@ -106,6 +106,10 @@ class TokenFiles(JsonText):
                 raise SourceLost(str(why)) from None
         return refused
 
+    async def as_written(self, rows: Sequence[Row]) -> Mapping[str, Row]:
+        """Return rows that `replace` has written, by key: a file has them as they were given."""
+        return {key_of(self._layout, row): row for row in rows}
+
     # ---------------------------------------------------------------- reading
 
     @property

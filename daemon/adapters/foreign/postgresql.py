@@ -4,8 +4,10 @@ Every column is read as PostgreSQL's own text and written back as an untyped tex
 column's type: no type is lost on the way.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -13,18 +15,13 @@ from urllib.parse import urlsplit, urlunsplit
 from psycopg import AsyncConnection, Error, adapters, sql
 from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.errors import (
-    InsufficientPrivilege,
-    LockNotAvailable,
-    QueryCanceled,
-    UndefinedTable,
-)
+from psycopg.errors import InsufficientPrivilege, LockNotAvailable, QueryCanceled, UndefinedTable
 from psycopg.rows import dict_row
 from psycopg.types.string import StrDumperUnknown, TextLoader
 
 from daemon.adapters.foreign.json_text import JsonText
 from daemon.domain.foreign import LARGEST_ROW, TOO_LARGE, BadRow, Replacement, SourceLost
-from daemon.domain.layout import Cells, Layout, Row, key_of
+from daemon.domain.layout import FIELDS, Cells, Layout, Row, RowInvalid, key_of
 from daemon.domain.secret import Secret, masked
 
 AT_ONCE = 500
@@ -33,60 +30,121 @@ LOCKED_FOR = timedelta(seconds=5)
 STATEMENT_WITHIN = timedelta(minutes=2)
 CHANGED = "another program has changed it in the meantime"
 REFUSED = "PostgreSQL refuses the new row"
+_LONGEST_LABEL = 200  # characters
+_PORTS = re.compile(r"[0-9,]*")
+
+# For the one transaction that each connection makes. As statements, because a pooler refuses them at the start of a session.
+_SETTINGS = {
+    "lock_timeout": str(LOCKED_FOR // timedelta(milliseconds=1)),
+    "statement_timeout": str(STATEMENT_WITHIN // timedelta(milliseconds=1)),
+    "idle_in_transaction_session_timeout": "0",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+}
+_DURABLE = (
+    "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+)
+_OF_ONE_ROW = (
+    "22",
+    "23",
+    "44",
+    "P0",
+)  # classes of SQLSTATE: data, constraints, a view's check, a trigger's refusal
+_WITHOUT_VALUES = (
+    "08",
+    "25",
+    "28",
+    "3D",
+    "3F",
+    "40",
+    "42",
+    "53",
+    "55",
+    "57",
+)  # whose messages quote no value of a row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Columns:
+    """The table's columns. `names`: by column, the layout's name for it, if that differs in case only."""
+
+    there: tuple[str, ...]
+    names: Mapping[str, str]
+
+    def cells(self, row: Mapping[str, object]) -> dict[str, object]:
+        """Return a row under the layout's names."""
+        return {self.names.get(column, column): value for column, value in row.items()}
+
+    def column(self, name: str) -> str | None:
+        """Return the column that `name` stands for; None if the table has none."""
+        if name in self.there:
+            return name
+        return next((column for column, other in self.names.items() if other == name), None)
 
 
 class TokenTable(JsonText):
-    """The table of a layout. `uri` names its database, and may hold a password, which is never printed."""
+    """The table of a layout. `uri` names its database, and may hold a password, which is never printed.
+
+    Raises SourceLost if the URI or the layout can't be used.
+    """
 
     def __init__(self, layout: Layout, uri: Secret) -> None:
         self._layout = layout
         self._uri = uri
-        self._table = layout.table or ""
-        self._columns: tuple[str, ...] | None = None
+        self._parts = _parts(uri)
+        if not layout.table:
+            raise SourceLost(f"{_address(self._parts)}: no table is named. Name one with --table")
+        self._table = layout.table
+        self._found: _Columns | None = None
 
     @property
     def name(self) -> str:
-        return f"{_without_password(self._uri.reveal())}#{self._table}"
+        return f"{_address(self._parts)}#{self._table}"
 
     async def rows(self, *, new: bool = False) -> AsyncIterator[Row | BadRow]:  # noqa: ARG002  a table must exist
         """Yield every row, read in one snapshot. Raises SourceLost."""
         async with self._connected() as connection:
+            columns = await self._columns(connection)
             query = sql.SQL("SELECT * FROM {}").format(self._name)
             async with connection.cursor("refreshd", row_factory=dict_row) as cursor:
                 cursor.itersize = AT_ONCE
-                await cursor.execute(query)
+                await cursor.execute(query, ())
                 number = 0
-                async for cells in cursor:
+                async for row in cursor:
                     number += 1
-                    yield _row(cells, number)
+                    yield self._row(columns.cells(row), number)
 
     async def again(self, rows: Sequence[Row]) -> Mapping[str, Row]:
         """Return the present content of these rows, by key. Raises SourceLost."""
         if not rows:
             return {}
         async with self._connected() as connection:
-            columns = await self._key_columns(connection)
-            wanted = [tuple(row.cells.get(column) for column in columns) for row in rows]
+            columns = await self._columns(connection)
+            names = self._key_names(columns)
             found: dict[str, Row] = {}
-            for cells in await self._select(connection, columns, wanted):
-                row = _row(cells, 0)
-                if isinstance(row, Row):
-                    found[key_of(self._layout, row)] = row
+            for start in range(0, len(rows), AT_ONCE):
+                some = rows[start : start + AT_ONCE]
+                wanted = [tuple(self._cell(row.cells, name, columns) for name in names) for row in some]
+                for cells in await self._select(connection, columns, wanted):
+                    row = self._row(cells, 0)
+                    if isinstance(row, Row):
+                        found[key_of(self._layout, row)] = row
             return found
 
     async def replace(self, changes: Sequence[Replacement]) -> Mapping[str, str]:
         """Make the changes in one transaction. Returns those that were not made. Raises SourceLost."""
         refused: dict[str, str] = {}
         async with self._connected() as connection:
-            columns = await self._key_columns(connection)
+            columns = await self._columns(connection)
             for change in changes:
                 try:
                     async with connection.transaction():
                         done = await self._replace(connection, change, columns)
-                except (InsufficientPrivilege, LockNotAvailable, QueryCanceled):
-                    raise
                 except Error as error:
-                    if connection.broken:
+                    if (error.sqlstate or "")[:2] not in _OF_ONE_ROW:
                         raise
                     refused[change.key] = f"{REFUSED}: {_reason(error)}"
                     continue
@@ -95,101 +153,164 @@ class TokenTable(JsonText):
             await connection.commit()
         return refused
 
+    async def as_written(self, rows: Sequence[Row]) -> Mapping[str, Row]:
+        """Return rows that `replace` has written, by key, as PostgreSQL shows them: it has a form of its own for a date,
+        and fills the columns that a new row leaves out. Raises SourceLost.
+        """
+        return await self.again(rows)
+
     # ---------------------------------------------------------------- statements
 
     async def _replace(
-        self, connection: AsyncConnection[Any], change: Replacement, keys: Sequence[str]
+        self, connection: AsyncConnection[Any], change: Replacement, columns: _Columns
     ) -> bool:
         """Insert, update or delete one row. Returns False unless the row stood as expected."""
         before, after = change.before, change.after
         row = before or after
         if row is None:
             return True
-        place = tuple(row.cells.get(key) for key in keys)
-        standing = await self._select(connection, keys, [place], locking=True)
+        names = self._key_names(columns)
+        place = tuple(self._cell(row.cells, name, columns) for name in names)
+        standing = await self._select(connection, columns, [place], locking=True)
         if [dict(cells) for cells in standing] != ([dict(before.cells)] if before is not None else []):
             return False
-        here = sql.SQL(" AND ").join(sql.SQL("{} = %s").format(sql.Identifier(key)) for key in keys)
+        keys = [columns.column(name) or name for name in names]
+        here = sql.SQL(" AND ").join(sql.SQL("{} = %s").format(_identifier(key)) for key in keys)
         if after is None:
             query = sql.SQL("DELETE FROM {} WHERE {}").format(self._name, here)
             await connection.execute(query, list(place))
         elif before is None:
-            await connection.execute(self._insert(after.cells), list(after.cells.values()))
-        elif changed := [name for name, value in after.cells.items() if before.cells.get(name) != value]:
-            setting = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in changed)
+            new = dict(self._new(after.cells, columns))
+            await connection.execute(self._insert(new), list(new.values()))
+        elif changed := dict(self._new(_changed(before.cells, after.cells), columns)):
+            setting = sql.SQL(", ").join(sql.SQL("{} = %s").format(_identifier(name)) for name in changed)
             query = sql.SQL("UPDATE {} SET {} WHERE {}").format(self._name, setting, here)
-            await connection.execute(query, [*(after.cells[name] for name in changed), *place])
+            await connection.execute(query, [*changed.values(), *place])
         return True
 
     def _insert(self, cells: Cells) -> sql.Composed:
-        columns = sql.SQL(", ").join(map(sql.Identifier, cells))
+        columns = sql.SQL(", ").join(map(_identifier, cells))
         values = sql.SQL(", ").join([sql.SQL("%s")] * len(cells))
         return sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(self._name, columns, values)
 
     async def _select(
         self,
         connection: AsyncConnection[Any],
-        columns: Sequence[str],
+        columns: _Columns,
         keys: Sequence[tuple[object, ...]],
         *,
         locking: bool = False,
     ) -> Sequence[Mapping[str, object]]:
-        row = sql.SQL("({})").format(sql.SQL(", ").join([sql.SQL("%s")] * len(columns)))
+        names = [columns.column(name) or name for name in self._key_names(columns)]
+        row = sql.SQL("({})").format(sql.SQL(", ").join([sql.SQL("%s")] * len(names)))
         query = sql.SQL("SELECT * FROM {} WHERE ({}) IN ({}){}").format(
             self._name,
-            sql.SQL(", ").join(sql.Identifier(column) for column in columns),
+            sql.SQL(", ").join(map(_identifier, names)),
             sql.SQL(", ").join([row] * len(keys)),
             sql.SQL(" FOR UPDATE" if locking else ""),
         )
         async with connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(query, [value for key in keys for value in key])
-            return await cursor.fetchall()
+            return [columns.cells(found) for found in await cursor.fetchall()]
 
-    async def _key_columns(self, connection: AsyncConnection[Any]) -> tuple[str, ...]:
-        """Return the columns that identify a row: the provider's, if it has one, and the account's. Raises SourceLost."""
-        if self._columns is None:
+    # ---------------------------------------------------------------- columns
+
+    async def _columns(self, connection: AsyncConnection[Any]) -> _Columns:
+        """Return the table's columns. Raises SourceLost if it lacks one that identifies a row or holds a token."""
+        if self._found is None:
             query = sql.SQL("SELECT * FROM {} LIMIT 0").format(self._name)
             async with connection.cursor() as cursor:
-                await cursor.execute(query)
-                there = [column.name for column in cursor.description or ()]
-            groups = [group for group in (self._layout.provider, self._layout.account) if group]
-            found = [next((path for path in group if path in there), None) for group in groups]
-            for group, column in zip(groups, found, strict=True):
-                if column is None:
+                await cursor.execute(query, ())
+                there = tuple(column.name for column in cursor.description or ())
+            self._found = _Columns(there=there, names=dict(self._other_cases(there)))
+            layout = self._layout
+            for group in (layout.provider, layout.account, layout.access_token, layout.refresh_token):
+                if group and not any(self._found.column(name) for name in group):
                     raise SourceLost(
                         f"{self.name}: it has no column {' or '.join(group)}. Its columns: {', '.join(there)}. Write a layout"
                         " with the right names, or name another table"
                     )
-            self._columns = tuple(column for column in found if column is not None)
-        return self._columns
+        return self._found
+
+    def _other_cases(self, there: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Yield columns, each with the layout's name that differs from it in case only. PostgreSQL folds the case of
+        names that a program does not quote.
+        """
+        names = {name for group in self._groups() for name in group}
+        taken: set[str] = set()
+        for name in sorted(names - set(there)):
+            found = [column for column in there if column.lower() == name.lower()]
+            if len(found) == 1 and not {found[0]} & (names | taken):
+                taken.add(found[0])
+                yield found[0], name
+
+    def _groups(self) -> Iterator[Sequence[str]]:
+        """Yield the layout's alternatives for each field."""
+        layout = self._layout
+        yield from (layout.provider, layout.account, *(getattr(layout, field) for field in FIELDS))
+        yield from ((name,) for name in (*layout.meta.values(), *layout.vars.values()))
+
+    def _key_names(self, columns: _Columns) -> tuple[str, ...]:
+        """Return the layout's names of the columns that identify a row."""
+        groups = [group for group in (self._layout.provider, self._layout.account) if group]
+        return tuple(next(name for name in group if columns.column(name)) for group in groups)
+
+    def _new(self, cells: Cells, columns: _Columns) -> Iterator[tuple[str, object]]:
+        """Yield the values to write, by column. A value for which the table has no column is left out."""
+        for name, value in cells.items():
+            groups = (group for group in self._groups() if name in group)
+            names = (name, *(other for group in groups for other in group))
+            column = next(filter(None, map(columns.column, names)), None)
+            if column is not None:
+                yield column, None if value is None else str(value)
+
+    def _cell(self, cells: Cells, name: str, columns: _Columns) -> object:
+        """Return the value for the column `name`: a new row has it under the first of the layout's alternatives."""
+        if name in cells:
+            return cells[name]
+        return dict(self._new(cells, columns)).get(columns.column(name) or name)
+
+    def _row(self, cells: Mapping[str, object], number: int) -> Row | BadRow:
+        row = Row(cells=dict(cells))
+        if sum(len(value) for value in cells.values() if isinstance(value, str)) <= LARGEST_ROW:
+            return row
+        try:
+            label = key_of(self._layout, row)[:_LONGEST_LABEL]
+        except RowInvalid:
+            label = f"row {number}"
+        return BadRow(label=label, why=TOO_LARGE)
+
+    # ---------------------------------------------------------------- connections
 
     @property
     def _name(self) -> sql.Composable:
-        return sql.Identifier(*self._table.split("."))
+        return _identifier(*self._table.split("."))
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[AsyncConnection[Any]]:
-        """A connection that reads and writes texts. Raises SourceLost for whatever goes wrong in it."""
+        """A connection that reads and writes texts, in a transaction. Raises SourceLost for whatever goes wrong in it."""
         try:
             connection = await AsyncConnection.connect(
-                self._conninfo(), context=_texts(), prepare_threshold=None
+                make_conninfo(
+                    self._uri.reveal(),
+                    connect_timeout=int(CONNECT_WITHIN.total_seconds()),
+                    application_name="refreshd",
+                ),
+                context=_texts(),
+                prepare_threshold=None,
             )
             async with connection:
+                each = sql.SQL(", ").join([sql.SQL("set_config(%s, %s, true)")] * len(_SETTINGS))
+                await connection.execute(
+                    sql.SQL("SELECT {}").format(each), [text for pair in _SETTINGS.items() for text in pair]
+                )
+                await connection.execute(_DURABLE)
                 yield connection
         except Error as error:
             raise SourceLost(self._sentence(error)) from None
 
-    def _conninfo(self) -> str:
-        limits = {"lock_timeout": LOCKED_FOR, "statement_timeout": STATEMENT_WITHIN}
-        options = " ".join(f"-c {name}={span // timedelta(milliseconds=1)}" for name, span in limits.items())
-        return make_conninfo(
-            self._uri.reveal(),
-            connect_timeout=int(CONNECT_WITHIN.total_seconds()),
-            application_name="refreshd",
-            options=f"{options} -c TimeZone=UTC -c DateStyle=ISO -c extra_float_digits=1",
-        )
-
     def _sentence(self, error: Error) -> str:
+        state = (error.sqlstate or "")[:2]
         match error:
             case UndefinedTable():
                 do = "Name the right table with --table, and its schema before a dot"
@@ -197,9 +318,24 @@ class TokenTable(JsonText):
                 do = "Another program locks it: end that, and run the command again"
             case InsufficientPrivilege():
                 do = "Grant the right, or use another user"
+            case _ if state in ("40", "53"):
+                do = "Run the command again"
+            case _ if state == "25":
+                do = "Name the primary server"
+            case _ if state == "23":
+                do = "Nothing was changed. Correct the rows that the constraint concerns"
             case _:
                 do = "Correct the URI, or try again when PostgreSQL is back"
-        return f"{self.name}: {_reason(error, self._uri)}. {do}"
+        return f"{self.name}: {_reason(error, self._uri, self._parts.get('password'))}. {do}"
+
+
+def _identifier(*names: str) -> sql.Identifier:
+    """Return a quoted name for a query with parameters, in which a percent sign must be doubled."""
+    return sql.Identifier(*(name.replace("%", "%%") for name in names))
+
+
+def _changed(before: Cells, after: Cells) -> Cells:
+    return {name: value for name, value in after.items() if before.get(name) != value}
 
 
 def _texts() -> AdaptersMap:
@@ -212,21 +348,40 @@ def _texts() -> AdaptersMap:
     return texts
 
 
-def _row(cells: Mapping[str, object], number: int) -> Row | BadRow:
-    if sum(len(value) for value in cells.values() if isinstance(value, str)) > LARGEST_ROW:
-        return BadRow(label=f"row {number}", why=TOO_LARGE)
-    return Row(cells=dict(cells))
+def _parts(uri: Secret) -> Mapping[str, Any]:
+    """Return the parameters in `uri`. Raises SourceLost, which does not quote it."""
+    try:
+        parts = conninfo_to_dict(uri.reveal())
+        misread = "@" in urlsplit(uri.reveal()).path or not _PORTS.fullmatch(str(parts.get("port") or ""))
+    except (Error, ValueError):
+        misread = True
+    if (
+        misread
+    ):  # a slash in the password ends the host, and the rest of the password becomes the database's name
+        raise SourceLost(
+            "postgresql://: the URI can't be read. Write it like postgresql://USER@HOST/DATABASE, and percent-encode a"
+            " reserved character in its password"
+        )
+    if not parts.get("dbname"):
+        address = _address(parts)
+        raise SourceLost(f"{address}: the URI names no database. Write it like {address}NAME")
+    return parts
 
 
-def _without_password(uri: str) -> str:
+def _address(parts: Mapping[str, Any]) -> str:
     """Return what identifies the database: host, port and name."""
-    parts = conninfo_to_dict(uri)
     host, port = parts.get("host") or "localhost", parts.get("port") or "5432"
     return urlunsplit(("postgresql", f"{host}:{port}", f"/{parts.get('dbname') or ''}", "", ""))
 
 
-def _reason(error: Error, *secrets: Secret) -> str:
-    """Return the first line of PostgreSQL's message, without values of a row."""
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    password = urlsplit(secrets[0].reveal()).password if secrets else None
-    return masked(text, [*secrets, Secret(password)] if password else secrets).rstrip(".")
+def _reason(error: Error, uri: Secret | None = None, password: str | None = None) -> str:
+    """Return why PostgreSQL or its library refuses. A message that may quote a row's value is replaced by its kind."""
+    state = error.sqlstate
+    if state is not None and state[:2] not in _WITHOUT_VALUES:
+        kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
+        where = error.diag.constraint_name or error.diag.column_name
+        return f"{kind} ({where})" if where else kind
+    text = str(error).strip()
+    line = error.diag.message_primary or (text.splitlines()[0] if text else type(error).__name__)
+    secrets = [uri] if uri is not None else []
+    return masked(line, [*secrets, Secret(password)] if password else secrets).rstrip(".")

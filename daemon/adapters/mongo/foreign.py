@@ -20,7 +20,10 @@ from daemon.domain.secret import Secret, masked
 
 AT_ONCE = 500
 CHANGED = "another program has changed it in the meantime"
-_JSON = CANONICAL_JSON_OPTIONS.with_options(tz_aware=True, tzinfo=UTC)
+_LONGEST_LABEL = 100  # characters
+_JSON = CANONICAL_JSON_OPTIONS.with_options(
+    tz_aware=True, tzinfo=UTC, datetime_conversion=DatetimeConversion.DATETIME_AUTO
+)
 _CODEC = CodecOptions[dict[str, object]](tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO)
 _OPTIONS: dict[str, Any] = {
     "serverSelectionTimeoutMS": 5000,
@@ -52,6 +55,8 @@ class TokenCollection(BsonText):
         self._layout = layout
         self._uri = uri
         address = address_of(uri.reveal())
+        if not layout.collection:
+            raise SourceLost(f"mongodb://{address}: no collection is named. Name one with --collection")
         if address.database is None:
             raise SourceLost(
                 f"mongodb://{address}: the URI names no database. Write it like mongodb://{address}/NAME"
@@ -110,6 +115,10 @@ class TokenCollection(BsonText):
                 refused[change.key] = CHANGED
         return refused
 
+    async def as_written(self, rows: Sequence[Row]) -> Mapping[str, Row]:
+        """Return rows that `replace` has written, by key, as MongoDB has them: a new one has an `_id` now. Raises SourceLost."""
+        return await self.again(rows)
+
     async def _replace(self, change: Replacement) -> bool:
         """Insert, change or delete one document. Returns False unless it stood as expected."""
         before, after = change.before, change.after
@@ -151,6 +160,19 @@ class TokenCollection(BsonText):
 
 
 def _row(document: Mapping[str, object], number: int) -> Row | BadRow:
+    label = f"document {str(document.get('_id', number))[:_LONGEST_LABEL]}"
     if len(bson.encode(document)) > LARGEST_ROW:
-        return BadRow(label=f"document {number}", why=TOO_LARGE)
+        return BadRow(label=label, why=TOO_LARGE)
+    if _has_an_operator(document):
+        return BadRow(label=label, why="one of its names begins with $, as only types in extended JSON do")
     return Row(cells=dict(document))
+
+
+def _has_an_operator(value: object) -> bool:
+    match value:
+        case Mapping():
+            return any(name.startswith("$") or _has_an_operator(inner) for name, inner in value.items())
+        case list():
+            return any(map(_has_an_operator, value))
+        case _:
+            return False

@@ -1,46 +1,25 @@
-"""What every store of another application's tokens must do, whatever holds them: files, lines, and documents.
-
-The same is tried on PostgreSQL in tests/migration.
-"""
+"""The contract of all stores, over files, lines and documents. tests/migration tries it on PostgreSQL."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bson import Decimal128, Int64, ObjectId
+from bson import Binary, Decimal128, Int64, MaxKey, ObjectId, Regex, Timestamp
+from bson.datetime_ms import DatetimeMS
+from hypothesis import given
+from hypothesis import strategies as st
 from pymongo import MongoClient
 
 from daemon.adapters.foreign.files import TokenFiles
 from daemon.adapters.mongo.foreign import TokenCollection
-from daemon.domain.foreign import BadRow, Replacement
-from daemon.domain.layout import NAME, Layout, Row, SourceKind, key_of
+from daemon.domain.layout import NAME, SourceKind
 from daemon.domain.secret import Secret
-from daemon.migrating.ports import ForeignStore
+from tests.adapters.foreign.contract import LAYOUT, ODD, Cells, Kind, StoreContract
 
-Cells = dict[str, Any]
-LAYOUT = Layout(
-    name="test",
-    title="",
-    source=SourceKind.JSON,
-    provider_name="acme",
-    account=("account",),
-    access_token=("access",),
-    refresh_token=("refresh",),
-)
-ODD = {
-    "text": "Zoë \u2028 \U0001f600",
-    "number": 2**60,
-    "fraction": 0.1,
-    "nothing": None,
-    "flag": True,
-    "list": [1, "a", {"b": [None]}],
-    "nested": {"deep": {"er": 1}},
-    "a.b": "a dot",
-}
 BSON = {
     "_id": ObjectId(),
     "long": Int64(7),
@@ -48,14 +27,13 @@ BSON = {
     "at": datetime(2026, 11, 29, 1, 2, 3, 123000, tzinfo=UTC),
     "bytes": b"\x00\xff",
 }
-Open = Callable[..., ForeignStore]
 
 
 @pytest.fixture(params=["json object", "json list", "json list at a path", "jsonl", "mongodb"])
 async def kind(
     request: pytest.FixtureRequest, tmp_path: Path, mongod: str, database_name: str
-) -> AsyncIterator[tuple[Layout, ForeignStore, list[Cells], Callable[[], list[Cells]]]]:
-    """A layout, its store with two rows in it, those rows, and a look past the store."""
+) -> AsyncIterator[Kind]:
+    """A store of each kind."""
     two = [{"account": name, "access": f"at-{name}", "refresh": f"rt-{name}", **ODD} for name in ("a", "b")]
     file = tmp_path / "tokens.json"
     if request.param == "mongodb":
@@ -67,7 +45,10 @@ async def kind(
         with MongoClient[Cells](mongod, tz_aware=True) as client:
             client[database_name].theirs.insert_many(two)
             store = TokenCollection(layout, Secret(uri))
-            yield layout, store, two, lambda: list(client[database_name].theirs.find().sort("account", 1))
+            there = client[database_name].theirs
+            yield Kind(
+                layout=layout, store=store, two=two, look=lambda: list(there.find().sort("account", 1))
+            )
             await store.close()
         return
     if request.param == "json object":
@@ -87,58 +68,75 @@ async def kind(
         layout = replace(LAYOUT, source=SourceKind.JSONL)
         file.write_text("".join(json.dumps(cells) + "\n" for cells in two))
         look = lambda: [json.loads(line) for line in file.read_text().rstrip("\n").split("\n")]  # noqa: E731
-    yield layout, TokenFiles(layout, file), two, look
+    yield Kind(layout=layout, store=TokenFiles(layout, file), two=two, look=look)
 
 
-async def rows_of(store: ForeignStore) -> list[Row]:
-    found = [row async for row in store.rows()]
-    assert not [row for row in found if isinstance(row, BadRow)]
-    return [row for row in found if isinstance(row, Row)]
+class TestStores(StoreContract):
+    """Files, lists, lines and documents."""
 
 
-async def test_rows_come_as_they_stand_and_keep_their_types_through_a_text(kind: Any) -> None:
-    layout, store, two, _ = kind
-    rows = await rows_of(store)
-    assert [dict(row.cells) for row in rows] == two
-    assert [key_of(layout, row) for row in rows] == ["a", "b"]
-    for row in rows:
-        back = store.decode(store.encode(row.cells))
-        assert back == row.cells
-        assert [type(value) for value in back.values()] == [type(value) for value in row.cells.values()]
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**62), 2**62)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8"), max_size=10)
+)
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0$"), min_size=1, max_size=6)
+DATES = st.datetimes(timezones=st.just(UTC), min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30))  # noqa: DTZ001
+BSON_ONLY = (
+    st.binary(max_size=8)
+    | st.builds(ObjectId, st.binary(min_size=12, max_size=12))
+    | st.builds(Int64, st.integers(-(2**63), 2**63 - 1))
+    | st.builds(Binary, st.binary(max_size=8), st.sampled_from([2, 3, 4, 5, 128]))
+    | st.builds(Timestamp, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+    | st.builds(
+        Decimal128, st.decimals(allow_nan=False, allow_infinity=False, places=3, max_value=10**20).map(str)
+    )
+    | DATES.map(lambda date: date.replace(fold=0, microsecond=date.microsecond // 1000 * 1000))
+    | st.builds(DatetimeMS, st.integers(2**58, 2**62))
+    | st.builds(Regex, st.just("^a"), st.just("i"))
+    | st.just(MaxKey())
+)
 
 
-async def test_a_row_is_changed_and_every_other_value_stays(kind: Any) -> None:
-    _, store, two, look = kind
-    row = (await rows_of(store))[0]
-    changed = replace(row, cells={**row.cells, "access": "at-new"})
-    assert await store.replace([Replacement(key="a", before=row, after=changed)]) == {}
-    assert look() == [{**two[0], "access": "at-new"}, two[1]]
-    assert (await store.again([row]))["a"].cells["access"] == "at-new"
+def rows(scalars: st.SearchStrategy[Any]) -> st.SearchStrategy[Cells]:
+    values = st.recursive(
+        scalars,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+        max_leaves=6,
+    )
+    return st.dictionaries(NAMES, values, max_size=5)
 
 
-async def test_a_row_that_does_not_stand_as_it_was_read_is_left_alone(kind: Any) -> None:
-    _, store, two, look = kind
-    first, second = await rows_of(store)
-    changed = replace(first, cells={**first.cells, "access": "at-new"})
-    stale = replace(first, cells={**first.cells, "refresh": "rt-older"})
-    removed = Replacement(key="b", before=replace(second, cells={**second.cells, "access": "x"}), after=None)
-    refused = await store.replace([Replacement(key="a", before=stale, after=changed), removed])
-    assert set(refused) == {"a", "b"}
-    assert look() == two
+@given(rows(SCALARS))
+def test_a_row_of_a_file_comes_through_a_text(cells: Cells) -> None:
+    place = TokenFiles(LAYOUT, Path("tokens.json"))
+    assert repr(place.decode(place.encode(cells))) == repr(cells)
 
 
-async def test_rows_are_removed_and_come_back(kind: Any) -> None:
-    _, store, two, look = kind
-    first, second = await rows_of(store)
-    assert await store.replace([Replacement(key="a", before=first, after=None)]) == {}
-    assert look() == [two[1]]
-    assert await store.again([first, second]) == {"b": second}
-    assert await store.replace([Replacement(key="a", before=None, after=first)]) == {}
-    assert sorted(look(), key=lambda cells: str(cells["refresh"])) == two
+@given(rows(SCALARS | BSON_ONLY))
+def test_a_document_comes_through_a_text_with_every_type(cells: Cells) -> None:
+    """An integer of 64 bits must not become one of 32: the application's driver may care."""
+    layout = replace(LAYOUT, source=SourceKind.MONGODB, collection="theirs")
+    place = TokenCollection(layout, Secret("mongodb://127.0.0.1:1/app"))
+    back = place.decode(place.encode(cells))
+    assert place.encode(back) == place.encode(cells)
+    assert repr(typed(back)) == repr(typed(cells))
 
 
-async def test_a_row_that_is_there_already_is_not_added(kind: Any) -> None:
-    _, store, two, look = kind
-    first, _ = await rows_of(store)
-    assert list(await store.replace([Replacement(key="a", before=None, after=first)])) == ["a"]
-    assert look() == two
+def typed(value: Any) -> Any:
+    """The value with its type, as BSON has it: bytes are a binary of subtype 0."""
+    match value:
+        case dict():
+            return {name: typed(one) for name, one in value.items()}
+        case list():
+            return [typed(one) for one in value]
+        case bool() | Int64():
+            return (type(value).__name__, value)
+        case int():
+            return ("int" if -(2**31) <= value < 2**31 else "Int64", int(value))
+        case datetime():
+            return value.astimezone(UTC)
+        case _:
+            return value
