@@ -74,7 +74,10 @@ async def test_the_metrics_are_well_formed_and_hold_all_that_the_rules_ask_for(
     mongod: str, database_name: str, tmp_path: Path, promtool: str
 ):
     """`promtool check metrics` on what a running daemon exposes; and no rule asks for what is not there."""
-    place = Installation(tmp_path / "place", uri=mongod, database=database_name, providers={})
+    provider = {"client_id": "c", "client_secret": "s"}
+    place = Installation(tmp_path / "place", uri=mongod, database=database_name, providers={"xero": provider})
+    with place.config.open("a") as config:
+        config.write('[[mirrors]]\nlayout = "token-files"\npath = "tokens.json"\nprovider = "xero"\n')
     async with place.running() as daemon:
         text = await exposition(await daemon.ready())
     run(promtool, "check", "metrics", stdin=text)
