@@ -6,7 +6,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK    = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev quick t format test operations clocks lint types audit fuzz check faults bench dist advisories lock clean
+.PHONY: help run dev quick t format test operations migration clocks lint types audit fuzz check faults bench dist advisories lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -32,7 +32,7 @@ format: $(VENV)/.dev  ## ruff sorts the imports and formats all code
 	$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
 
-HERE   = tests --ignore=tests/operations
+HERE   = tests --ignore=tests/operations --ignore=tests/migration
 PAIRED = -m "not long and not alone" --numprocesses 2 --dist worksteal $(HERE)
 
 test: $(VENV)/.dev  ## every test that needs nothing but Python, against a real MongoDB
@@ -41,6 +41,9 @@ test: $(VENV)/.dev  ## every test that needs nothing but Python, against a real 
 
 operations: $(VENV)/.dev  ## the tests beside foreign programs: Prometheus, Chromium, PM2, systemd, proxies
 	$(PYTEST) tests/operations
+
+migration: $(VENV)/.dev  ## the tests of moving beside foreign programs, all of which must be installed: PostgreSQL, Node, age
+	REFRESHD_TEST_MIGRATION=1 $(PYTEST) tests/migration
 
 clocks: $(VENV)/.dev  ## the tests under other dates; CLOCKS="leap-day decade" for some dates
 	$(BIN)/python -m tests.support.moved_clocks $(CLOCKS) -- $(PAIRED)
@@ -60,7 +63,7 @@ fuzz: $(VENV)/.dev  ## made-up replies, streams and documents; SECONDS=3600 for 
 	$(BIN)/python -m tests.fuzz.hunt --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
 check: SEED = 1
-check: lint types audit fuzz operations test  ## lint, types, audit, a minute of fuzz, operations, test
+check: lint types audit fuzz operations migration test  ## lint, types, audit, a minute of fuzz, operations, migration, test
 
 faults: $(VENV)/.dev  ## the long form of the fault tests
 	$(BIN)/python -m pytest -m long -o addopts="--strict-markers --import-mode=importlib" -v tests/faults
