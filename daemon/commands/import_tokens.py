@@ -181,7 +181,7 @@ async def _import(settings: Settings, options: Options, place_options: PlaceOpti
         finally:
             if copy is not None:
                 copy.close()
-    kept = copy.path if copy is not None and run.report.changed else None
+    kept = copy.path if copy is not None and _has_stored(run.report) else None
     record = _record(run.report, kept)
     if wish.report is not None:
         _write_report(wish.report, record)
@@ -206,10 +206,15 @@ async def _perform(
         await SliceActivation(run=run, percent=wish.percent, due=due_of(settings, access)).activate()
     if copy is not None:
         await access.audit.note("import", "*", result=note, count=run.report.changed, audit_id=audit_id)
-        if run.report.changed:
+        if _has_stored(run.report):
             await copy.finish()
         else:
             copy.discard()  # it holds what an earlier one holds
+
+
+def _has_stored(report: Report) -> bool:
+    """Return whether a row was stored. An activation stores the newest values of the rows that it reads again."""
+    return report.changed > 0 or report.activated > 0
 
 
 def _run(settings: Settings, access: Access, place: Place, wish: _Wish) -> tuple[Import, RowCopyFile | None]:
@@ -222,6 +227,11 @@ def _run(settings: Settings, access: Access, place: Place, wish: _Wish) -> tuple
             wish.backup, access.ring, layout=place.layout.name, source=place.store.name, at=now()
         )
     consented = wish.consented_at
+    if isinstance(consented, datetime) and consented > now():
+        raise Failed(
+            "--consented-at: the time lies in the future. Give the time at which the owners consented",
+            Exit.USAGE,
+        )
     reader = RowReader(
         layout=place.layout,
         source=place.store,
@@ -331,6 +341,7 @@ def _record(report: Report, copy: Path | None) -> dict[str, object]:
 
 def _write_report(file: Path, record: dict[str, object]) -> None:
     try:
+        file.touch(mode=0o600)
         file.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         raise Failed(

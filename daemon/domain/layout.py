@@ -22,11 +22,13 @@ Cells = Mapping[str, object]  # one row: a JSON object, a document, or a table's
 
 NAME = "@name"  # a path: the name under which the row stands in an object of rows
 FILE = "@file"  # a path: the name of the row's file, without its ending
+ALL = "*"  # a name in `meta` or `vars`: every text of the object at the path, under its own name
 
 _SAME = timedelta(milliseconds=1)  # MongoDB stores milliseconds
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ])\d\d:\d\d:\d\d(?:\.(\d{1,9}))?(Z|[+-]\d\d(?::?\d\d)?)?")
 _SECONDS, _MILLISECONDS = 1_000_000_000, 1_000_000_000_000  # the least number that is taken for such a date
 _NUMBER = re.compile(r"\d+(\.\d+)?")
+_NAME_OF_A_NOTE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class RowInvalid(ValueError):
@@ -79,7 +81,7 @@ class Layout:
     """An application's way to store tokens.
 
     Each field is a sequence of dotted paths, of which the first that leads to something is read; a row's own style
-    decides which one is written. `provider_name` names the provider of all rows; otherwise `provider` leads to the
+    decides which one is written. `meta` and `vars` are paths by name, or by ALL. `provider_name` names the provider of all rows; otherwise `provider` leads to the
     application's word for it, which `providers` translates. `rows`: the path of the rows in a JSON text.
     """
 
@@ -254,8 +256,14 @@ def _instant(value: object, *, now: datetime) -> datetime | None:
 
 
 def _words(paths: Mapping[str, str], row: Row) -> dict[str, str]:
-    found = {name: _word(_found((path,), row)[1]) for name, path in paths.items()}
-    return {name: word for name, word in found.items() if word is not None}
+    """Return the texts at `paths`, by name. A name's own path takes precedence over ALL."""
+    found: dict[str, object] = {}
+    every = _at(row.cells, paths[ALL]) if ALL in paths else None
+    if isinstance(every, Mapping):
+        found |= {name: value for name, value in every.items() if _NAME_OF_A_NOTE.fullmatch(name)}
+    found |= {name: _found((path,), row)[1] for name, path in paths.items() if name != ALL}
+    words = {name: _word(value) for name, value in found.items()}
+    return {name: word for name, word in words.items() if word is not None}
 
 
 def _unread(cells: Cells, read_paths: set[str]) -> dict[str, object]:
@@ -338,11 +346,18 @@ def _new_row(layout: Layout, values: Values, cipher: Cipher | None) -> Cells:
                 _put(row, paths[0], _in_form(value, layout.time))
             case _:
                 _put(row, paths[0], value)
-    for names, given in ((layout.meta, values.meta), (layout.vars, values.vars)):
-        for name, path in names.items():
-            if name in given:
-                _put(row, path, given[name])
+    _put_words(row, layout.meta, values.meta)
+    _put_words(row, layout.vars, values.vars)
     return row
+
+
+def _put_words(row: dict[str, object], paths: Mapping[str, str], words: Mapping[str, str]) -> None:
+    others = {name: word for name, word in words.items() if name not in paths}
+    for name, path in paths.items():
+        if name in words:
+            _put(row, path, words[name])
+        elif name == ALL and others:
+            _put(row, path, others)
 
 
 def _words_of(layout: Layout) -> dict[str, str]:

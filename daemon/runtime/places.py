@@ -38,8 +38,10 @@ async def open_place(
                 await collection.close()
         case SourceKind.POSTGRESQL:
             require_postgresql()
-            from daemon.adapters.foreign.postgresql import TokenTable  # noqa: PLC0415  an extra, which may be absent
-
+            try:
+                from daemon.adapters.foreign.postgresql import TokenTable  # noqa: PLC0415  an extra
+            except ImportError:  # psycopg is there, without the library of PostgreSQL that it needs
+                raise _without_postgresql() from None
             yield TokenTable(layout, uri or Secret(""))
 
 
@@ -51,9 +53,16 @@ def text_codec(layout: Layout) -> JsonText | BsonText:
 def require_postgresql() -> None:
     """Raise SettingsInvalid if the library for PostgreSQL is not installed."""
     if find_spec("psycopg") is None:
-        problem = Problem(
-            where="refreshd[postgresql]",
-            what="the library for PostgreSQL is not installed",
-            do="Install the packages in requirements/postgresql.txt.",
-        )
-        raise SettingsInvalid([problem])
+        raise _without_postgresql()
+
+
+def _without_postgresql() -> SettingsInvalid:
+    return SettingsInvalid(
+        [
+            Problem(
+                where="refreshd[postgresql]",
+                what="the library for PostgreSQL is not installed",
+                do="Install the packages in requirements/postgresql.txt.",
+            )
+        ]
+    )

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.domain.layout import (
+    ALL,
     FILE,
     NAME,
     Layout,
@@ -114,6 +115,25 @@ def test_the_names_that_libraries_write_are_understood(name: str) -> None:
     found = read(FILES, row(accessToken="a", apiDomain="x", **{name: MS}), None, now=NOW)
     assert MS in (found.body.get(name), found.body.get("expires_at"))
     assert found.ignored == ("apiDomain",)
+
+
+def test_every_text_of_an_object_becomes_a_note_unless_it_has_a_path_of_its_own() -> None:
+    layout = replace(FILES, meta={ALL: "more", "domain": "apiDomain"}, vars={ALL: "more.vars"})
+    more = {"domain": "older", "number": 7, "a b": "x", "none": None, "vars": {"region": "eu", "list": []}}
+    found = read(layout, row(accessToken="a", apiDomain="newer", more=more), None, now=NOW)
+    assert found.meta == {"domain": "newer", "number": "7"}
+    assert found.vars == {"region": "eu"}
+    assert found.ignored == ()
+    token = values(meta={"domain": "d", "x": "y"}, vars={"region": "eu"})
+    written = write(layout, None, token, None, now=NOW)
+    assert (written["apiDomain"], written["more"]) == ("d", {"x": "y", "vars": {"region": "eu"}})
+    assert "more" not in write(layout, None, values(), None, now=NOW)
+
+
+@pytest.mark.parametrize("more", [None, "text", [], 7])
+def test_what_is_no_object_holds_no_notes(more: object) -> None:
+    layout = replace(FILES, meta={ALL: "more"})
+    assert read(layout, row(accessToken="a", more=more), None, now=NOW).meta == {}
 
 
 # ---------------------------------------------------------------- writing

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar
 
 from daemon.adapters.trusted_files import Untrusted, trust
 from daemon.domain.cipher_form import FormInvalid, read_form
-from daemon.domain.layout import FIELDS, FILE, NAME, Encoding, Encryption, Layout, SourceKind, TimeForm
+from daemon.domain.layout import ALL, FIELDS, FILE, NAME, Encoding, Encryption, Layout, SourceKind, TimeForm
 from daemon.domain.token import PROVIDER_NAME
 from daemon.runtime.config.fields import ARRAY, STRICT, Read, Text, checked, did_you_mean, one_of, text
 from daemon.runtime.config.problems import Findings, InvalidValue, SettingsInvalid
@@ -175,8 +175,10 @@ def _faults(row: LayoutTable, named: ProviderTable | None) -> Iterator[Fault]:
     yield from _place_faults(row, named)
     for key in ("meta", "vars"):
         for name in getattr(row, key):
-            if not _META_NAME.fullmatch(name):
-                yield (key, name), "is not a valid name", "Use letters, digits, '_' and '-'."
+            if name == ALL and row.source is SourceKind.POSTGRESQL:
+                yield (key, name), "leads to an object, which no column holds", "Name each column."
+            elif name != ALL and not _META_NAME.fullmatch(name):
+                yield (key, name), "is not a valid name", "Use letters, digits, '_' and '-', or * alone."
     for word, ours in (named.names if named is not None else {}).items():
         if not PROVIDER_NAME.fullmatch(ours):
             yield ("provider", "names", word), "is not a provider's name", "Use a name of refreshd's."

@@ -1,12 +1,15 @@
 """Layout files: every fault is named with its key and its remedy; the shipped ones are right."""
 
+import json
 from dataclasses import fields
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from daemon.domain.layout import FILE, NAME, Layout, SourceKind
+from daemon.domain.layout import FILE, NAME, Layout, Row, SourceKind, Values, read, write
+from daemon.domain.secret import Secret
 from daemon.runtime.config.layouts import (
     LayoutTable,
     OptionInvalid,
@@ -62,6 +65,7 @@ def test_a_layout_needs_little() -> None:
         ({"source": "jsonl", "collection": "c"}, "collection", "only"),
         ({"time": "minutes"}, "time", "is not one of the possible values"),
         ({"meta": {"a b": "x"}}, "meta.a b", "is not a valid name"),
+        ({"source": "postgresql", "vars": {"*": "x"}}, "vars.*", "leads to an object"),
         ({"cipher": {**CIPHER, "name": "rot13"}}, "cipher.name", "is not a cipher"),
         (
             {"cipher": {**CIPHER, "form": "iv:data"}},
@@ -140,3 +144,32 @@ def test_every_field_of_a_layout_can_be_written_in_a_file() -> None:
     assert domain - keys == {"name", "provider_name", "providers", "encryption"}
     assert keys - domain == {"cipher"}
     assert set(SourceKind) == {"json", "jsonl", "mongodb", "postgresql"}
+
+
+def test_our_own_lines_hold_every_value() -> None:
+    """What an export writes, an import reads: all of it but the time of the consent, which is not stored."""
+    layout = shipped_layouts()["jsonl"]
+    at = datetime(2026, 11, 29, 12, 0, 0, 123000, tzinfo=UTC)
+    values = Values(
+        provider="xero",
+        account="company-7",
+        access_token=Secret("at-1"),
+        refresh_token=Secret("rt-1"),
+        token_type="Bearer",
+        scope="a b",
+        issued_at=at,
+        expires_at=at + timedelta(minutes=30),
+        last_used_at=at - timedelta(days=1),
+        subject="user-1",
+        meta={"tenant": "acme", "note": "Zo\u00eb"},
+        vars={"region": "eu"},
+    )
+    cells = write(layout, None, values, None, now=at)
+    row = Row(cells=json.loads(json.dumps(cells)))
+    found = read(layout, row, None, now=at)
+    body = {"access_token": "at-1", "refresh_token": "rt-1", "token_type": "Bearer", "scope": "a b"}
+    assert found.body == {**body, "expires_at": "2026-11-29T12:30:00.123Z"}
+    assert (found.provider, found.account, found.subject) == ("xero", "company-7", "user-1")
+    assert (found.issued_at, found.last_used_at) == (at, at - timedelta(days=1))
+    assert (found.meta, found.vars, found.ignored) == (values.meta, values.vars, ())
+    assert write(layout, row.cells, values, None, now=at) is row.cells
