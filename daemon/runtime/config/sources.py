@@ -13,12 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from dotenv.parser import parse_stream
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
 
 from daemon.adapters.trusted_files import Untrusted, read_trusted
 from daemon.runtime.config.environment import Names, is_configuration, read_overrides, variable_for
@@ -133,17 +127,20 @@ def _laid_over_each_other(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Merge the layers, the first one on top. Any key is accepted here; sections are checked one by one
     later.
     """
+    merged: dict[str, Any] = {}
+    for layer in reversed(layers):
+        merged = _merged(merged, layer)
+    return merged
 
-    class Layers(BaseSettings):
-        model_config = SettingsConfigDict(extra="allow", hide_input_in_errors=True)
 
-        @classmethod
-        def settings_customise_sources(
-            cls, settings_cls: type[BaseSettings], *_args: Any, **_kwargs: Any
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return tuple(InitSettingsSource(settings_cls, init_kwargs=dict(layer)) for layer in layers)
-
-    return Layers().model_extra or {}
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `above` over `below`, table by table."""
+    both = {
+        key: _merged(below[key], above[key])
+        for key in below.keys() & above.keys()
+        if isinstance(below[key], Mapping) and isinstance(above[key], Mapping)
+    }
+    return {**below, **above, **both}
 
 
 def read_toml(file: Path, otherwise: str) -> dict[str, Any]:
