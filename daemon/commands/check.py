@@ -6,6 +6,7 @@ import typer
 
 from daemon.commands.checks.keys import check_ring
 from daemon.commands.checks.machine import check_state
+from daemon.commands.checks.mirrors import check_mirrors
 from daemon.commands.checks.providers import check_providers, check_token_urls
 from daemon.commands.checks.report import Report, show
 from daemon.commands.checks.secrets import check_secrets
@@ -38,5 +39,6 @@ def check(ctx: typer.Context) -> int:
         check_token_urls(settings, report)
         check_state(settings, report)
         asyncio.run(check_store(settings, report))
+        asyncio.run(check_mirrors(settings, report))
     show(Output(as_json=options.json), report)
     return report.code

@@ -184,6 +184,23 @@ def _link(temporary: Path, file: Path) -> bool:
     return True
 
 
+def why_not_writable(path: Path, owner: str | None) -> str | None:
+    """Return why the file at `path`, or the files in that directory, can't be replaced; None if they can.
+
+    Nothing is written. The text is like that of NotWritten.
+    """
+    directory = path if path.is_dir() else path.parent
+    if not os.access(directory, os.W_OK | os.X_OK):
+        return f"{directory}: this user may not write files there. Correct its owner or mode (systemd: ReadWritePaths=)"
+    if path == directory:
+        return None
+    try:
+        _former(path, owner)
+    except NotWritten as why:
+        return str(why)
+    return None
+
+
 def _former(file: Path, owner: str | None) -> os.stat_result | None:
     """Return the file's present status. Raises NotWritten for a link, for what is no file, and for a stranger's."""
     try:
