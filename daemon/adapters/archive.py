@@ -20,6 +20,7 @@ from typing import IO
 
 import pyrage
 
+from daemon.adapters.durable import sync_directory
 from daemon.adapters.trusted_files import Untrusted, read_trusted
 from daemon.domain.backup import ArchiveInvalid
 
@@ -133,7 +134,7 @@ def remove(directory: Path, paths: Sequence[Path]) -> None:
     with _sentences(directory, "written"):
         for path in paths:
             path.unlink(missing_ok=True)
-        _sync(directory)
+        sync_directory(directory)
 
 
 def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
@@ -150,7 +151,7 @@ def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
             partial.rename(path)
         finally:
             partial.unlink(missing_ok=True)
-        _sync(path.parent)
+        sync_directory(path.parent)
 
 
 @contextmanager
@@ -170,14 +171,6 @@ def _failed(directory: Path, why: OSError, what: str = "written") -> ArchiveInva
     return ArchiveInvalid(
         f"{directory} can't be {what} ({why.strerror}). Name a directory that this user may use"
     )
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _forget_partial(directory: Path) -> None:
@@ -259,7 +252,7 @@ async def writing(directory: Path, name: str, to: Recipients) -> AsyncIterator[A
                 yield writer
             writer.sha256 = output.digest.hexdigest()
             partial.rename(path)
-            _sync(directory)
+            sync_directory(directory)
     finally:
         partial.unlink(missing_ok=True)
 

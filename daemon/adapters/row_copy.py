@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 
+from daemon.adapters.durable import sync_directory
 from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.domain.moving import CopyFailed, KeptRow
 
@@ -105,7 +106,7 @@ class RowCopyFile:
             header = _START.decode() + f": {_VERSION}, " + json.dumps(_fields(self._header))[1:] + "\n"
             _write(self._descriptor, header.encode())
             self._size = len(header.encode())
-            _sync_directory(self._directory)
+            sync_directory(self._directory)
         return self._descriptor
 
     def _cut(self) -> None:
@@ -119,7 +120,7 @@ class RowCopyFile:
         self.close()
         try:
             self._part.rename(self.path)
-            _sync_directory(self._directory)
+            sync_directory(self._directory)
         except OSError as error:
             raise self._failed(error) from None
 
@@ -205,11 +206,3 @@ def _write(descriptor: int, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[os.write(descriptor, left) :]
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

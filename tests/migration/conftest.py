@@ -1,14 +1,15 @@
 """PostgreSQL, Node and age for the tests of moving. A missing part is a named skip; under `make migration`, a failure."""
 
+import json
 import os
 import pwd
 import shutil
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,25 @@ def node() -> str:
     if found is None:
         missing("node")
     return str(found)
+
+
+@pytest.fixture(scope="session")
+def run_node(node: str) -> Callable[[str, object], Any]:
+    """Runs one of the programs in `node/`, with JSON in and out."""
+
+    def run(script: str, given: object) -> Any:
+        done = subprocess.run(
+            [node, str(Path(__file__).parent / "node" / script)],
+            input=json.dumps(given),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -85,11 +105,3 @@ def _free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
-
-
-def wait_until(true: object, *, seconds: float = 20) -> None:
-    """Wait until a function returns something true."""
-    end = time.monotonic() + seconds
-    while not true():  # type: ignore[operator]
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.05)

@@ -5,7 +5,6 @@ changed there.
 """
 
 import json
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,10 +19,10 @@ from daemon.sandbox import Sandbox, SandboxOptions
 from tests.e2e.daemon_process import Installation
 from tests.support import wall_clock
 
-NODE = Path(__file__).parent / "node"
 KEY = bytes(range(7, 39)).hex()
 COUNT = 20
 Cells = dict[str, Any]
+RunNode = Callable[[str, object], Any]
 TABLE = """
 CREATE TABLE oauth_tokens (
     "userId" text, integration text, access_token text, refresh_token text, expires_at timestamptz, scope text,
@@ -41,19 +40,6 @@ class OldStore:
     read: Callable[[], dict[str, tuple[str, str, Cells]]]
 
 
-def run_node(node: str, script: str, given: object) -> Any:
-    done = subprocess.run(
-        [node, str(NODE / script)],
-        input=json.dumps(given),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
     """It rotates every refresh token, without grace, and revokes a grant when one is used again."""
@@ -64,7 +50,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 @pytest.fixture(params=["files", "mongodb", "postgresql"])
 def old(
     request: pytest.FixtureRequest,
-    node: str,
+    run_node: RunNode,
     tmp_path: Path,
     sandbox: Sandbox,
     mongod: str,
@@ -77,7 +63,7 @@ def old(
     ]
     ends = wall_clock.now().replace(microsecond=0) + timedelta(minutes=3)
     made: OldStore = {"files": _files, "mongodb": _mongodb, "postgresql": _postgresql}[request.param](
-        request, node, tmp_path, grants, ends, mongod, database_name
+        request, run_node, tmp_path, grants, ends, mongod, database_name
     )
     return made
 
@@ -86,7 +72,7 @@ Grants = list[tuple[str, str, str]]
 
 
 def _files(
-    _request: pytest.FixtureRequest, node: str, home: Path, grants: Grants, ends: datetime, *_: str
+    _request: pytest.FixtureRequest, run_node: RunNode, home: Path, grants: Grants, ends: datetime, *_: str
 ) -> OldStore:
     file = home / "tokens.json"
     rows = {
@@ -97,7 +83,7 @@ def _files(
     file.write_text(json.dumps(rows, indent=2))
 
     def read() -> dict[str, tuple[str, str, Cells]]:
-        tokens = run_node(node, "read-files.mjs", str(file))
+        tokens = run_node("read-files.mjs", str(file))
         own = ("accessToken", "refreshToken", "expiresAt", "isDue")
         return {
             account: (one["accessToken"], one["refreshToken"], {k: v for k, v in one.items() if k not in own})
@@ -109,7 +95,7 @@ def _files(
 
 def _mongodb(
     _request: pytest.FixtureRequest,
-    node: str,
+    run_node: RunNode,
     _home: Path,
     grants: Grants,
     ends: datetime,
@@ -118,7 +104,7 @@ def _mongodb(
 ) -> OldStore:
     theirs = f"{database}_theirs"
     texts = [{"form": "json", "key": KEY, "text": text} for _, *pair in grants for text in pair]
-    cells = run_node(node, "encrypt.mjs", texts)
+    cells = run_node("encrypt.mjs", texts)
     documents = [
         {
             "companyId": account,
@@ -139,7 +125,7 @@ def _mongodb(
     def read() -> dict[str, tuple[str, str, Cells]]:
         found = list(client[theirs].auth_tokens.find())
         sealed = [one[f"encrypted{kind}Token"] for one in found for kind in ("Access", "Refresh")]
-        texts = run_node(node, "decrypt.mjs", [{"form": "json", "key": KEY, "cell": cell} for cell in sealed])
+        texts = run_node("decrypt.mjs", [{"form": "json", "key": KEY, "cell": cell} for cell in sealed])
         assert all(one["expiresAt"] > wall_clock.now() for one in found)
         own = ("encryptedAccessToken", "encryptedRefreshToken", "expiresAt")
         return {
@@ -161,7 +147,7 @@ def _mongodb(
 
 
 def _postgresql(
-    request: pytest.FixtureRequest, node: str, _home: Path, grants: Grants, ends: datetime, *_: str
+    request: pytest.FixtureRequest, run_node: RunNode, _home: Path, grants: Grants, ends: datetime, *_: str
 ) -> OldStore:
     uri = request.getfixturevalue("postgresql")
     connection = psycopg.connect(uri, autocommit=True)
@@ -169,7 +155,7 @@ def _postgresql(
     connection.execute("DROP TABLE IF EXISTS oauth_tokens")
     connection.execute(TABLE)
     texts = [{"form": "colons", "key": KEY, "text": text} for _, *pair in grants for text in pair]
-    cells = run_node(node, "encrypt.mjs", texts)
+    cells = run_node("encrypt.mjs", texts)
     born = datetime(2026, 11, 1, tzinfo=UTC)
     for number, (account, _, _) in enumerate(grants):
         row = (
@@ -194,7 +180,7 @@ def _postgresql(
             ' user_agent, payload FROM oauth_tokens ORDER BY "userId"'
         ).fetchall()
         sealed = [{"form": "colons", "key": KEY, "cell": cell} for row in rows for cell in row[1:3]]
-        texts = run_node(node, "decrypt.mjs", sealed)
+        texts = run_node("decrypt.mjs", sealed)
         assert all(row[3] > wall_clock.now() for row in rows)
         return {
             row[0]: (texts[2 * number], texts[2 * number + 1], {"rest": row[4:]})

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from daemon.adapters.durable import sync_directory
+
 NEW_MODE = 0o600
 MOST_KEPT = 100
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -89,7 +91,7 @@ def replace_file(
                 version.unlink(missing_ok=True)
         if former is not None:
             _keep(names, 0 if forget else keep)
-        _sync_directory(file.parent)
+        sync_directory(file.parent)
     except OSError as error:
         what = (
             "its former versions can't be put in order" if former else "its directory can't be synchronized"
@@ -251,14 +253,6 @@ def _versions(file: Path, *, keep: int) -> Iterator[Path]:
     """Yield the paths of the former versions, the newest first. An application's `*.json` does not match them."""
     for number in range(1, keep + 1):
         yield file.with_name(f".{file.name}.refreshd-{number}")
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _uid(owner: str | None) -> int | None:

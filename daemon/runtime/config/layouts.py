@@ -13,13 +13,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
-from daemon.adapters.trusted_files import Untrusted, trust
 from daemon.domain.cipher_form import FormInvalid, read_form
 from daemon.domain.layout import ALL, FIELDS, FILE, NAME, Encoding, Encryption, Layout, SourceKind, TimeForm
 from daemon.domain.token import PROVIDER_NAME
 from daemon.runtime.config.fields import ARRAY, STRICT, Read, Text, checked, did_you_mean, one_of, text
 from daemon.runtime.config.problems import Findings, InvalidValue, SettingsInvalid
-from daemon.runtime.config.sources import read_toml
+from daemon.runtime.config.sources import operators_files, read_toml
 
 LAYOUT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _LONGEST_PATH = 200  # characters
@@ -223,7 +222,7 @@ def read_layouts(directory: Path | None, findings: Findings) -> Mapping[str, Lay
     `findings`.
     """
     found = dict(shipped_layouts())
-    for file in _files(directory, findings):
+    for file in operators_files(directory, "layouts", findings):
         if not LAYOUT_NAME.fullmatch(file.stem):
             do = "Rename it: a to z, 0 to 9, '_' and '-', a letter or digit first, and .toml."
             findings.add(("layouts", "dir"), f"{file} has a name that is not a layout's", do)
@@ -234,22 +233,6 @@ def read_layouts(directory: Path | None, findings: Findings) -> Mapping[str, Lay
         except SettingsInvalid as invalid:
             findings.problems.extend(invalid.problems)
     return MappingProxyType(found)
-
-
-def _files(directory: Path | None, findings: Findings) -> Iterator[Path]:
-    if directory is None:
-        return
-    try:
-        trust(directory)
-        found = sorted(directory.iterdir())
-    except Untrusted as distrust:
-        findings.add(("layouts", "dir"), distrust.what, distrust.do)
-        return
-    except OSError as error:
-        why = f"{directory} can't be read: {error.strerror}"
-        findings.add(("layouts", "dir"), why, "Create that directory, or correct the path, owner or mode.")
-        return
-    yield from (file for file in found if file.suffix == ".toml" and not file.name.startswith("."))
 
 
 # ---------------------------------------------------------------- options of a command

@@ -7,14 +7,14 @@ needed.
 import io
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dotenv.parser import parse_stream
 
-from daemon.adapters.trusted_files import Untrusted, read_trusted
+from daemon.adapters.trusted_files import Untrusted, read_trusted, trust
 from daemon.runtime.config.environment import Names, is_configuration, read_overrides, variable_for
 from daemon.runtime.config.problems import Findings, Problem, SettingsInvalid
 from daemon.runtime.config.providers.shipped_tables import shipped_tables
@@ -156,6 +156,25 @@ def read_toml(file: Path, otherwise: str) -> dict[str, Any]:
         raise _invalid(
             f"{file}: line {line}", "the file is not valid TOML", "Look for a missing quote, bracket or '='."
         ) from None
+
+
+def operators_files(directory: Path | None, section: str, findings: Findings) -> Iterator[Path]:
+    """Yield the TOML files in the directory that `section` names. Hidden files are skipped, since editors leave them
+    while they work.
+    """
+    if directory is None:
+        return
+    try:
+        trust(directory)
+        found = sorted(directory.iterdir())
+    except Untrusted as distrust:
+        findings.add((section, "dir"), distrust.what, distrust.do)
+        return
+    except OSError as error:
+        why = f"{directory} can't be read: {error.strerror}"
+        findings.add((section, "dir"), why, "Create that directory, or correct the path, owner or mode.")
+        return
+    yield from (file for file in found if file.suffix == ".toml" and not file.name.startswith("."))
 
 
 def _env_file(file: Path) -> dict[str, str]:

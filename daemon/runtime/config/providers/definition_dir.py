@@ -5,18 +5,17 @@ Shipped definitions change only with refreshd. These files are read again with e
 a reload.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from daemon.adapters.trusted_files import Untrusted, trust
 from daemon.domain.token import PROVIDER_NAME
 from daemon.runtime.config.problems import Findings, Problem, SettingsInvalid
 from daemon.runtime.config.providers.definitions import read_definition
 from daemon.runtime.config.providers.shipped_tables import shipped_tables
 from daemon.runtime.config.providers.url_rules import used_variables
-from daemon.runtime.config.sources import read_toml
+from daemon.runtime.config.sources import operators_files, read_toml
 
 Tables = Mapping[str, Mapping[str, Any]]  # a definition's name -> its keys, as they were written
 
@@ -34,7 +33,7 @@ def read_known(directory: Path | None, findings: Findings) -> Known:
     its file and key.
     """
     tables, broken = dict(shipped_tables()), set()
-    for file in _files(directory, findings):
+    for file in operators_files(directory, "definitions", findings):
         name = file.stem
         try:
             _check_name(file)
@@ -68,25 +67,6 @@ def laid_over(shipped: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
 def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     inner = table.get(key, {})
     return inner if isinstance(inner, Mapping) else {}
-
-
-def _files(directory: Path | None, findings: Findings) -> Iterator[Path]:
-    """Yield the definition files. Hidden files are skipped, since editors leave them while they work."""
-    if directory is None:
-        return
-    try:
-        trust(directory)
-        found = sorted(directory.iterdir())
-    except Untrusted as distrust:
-        findings.add(("definitions", "dir"), distrust.what, distrust.do)
-        return
-    except OSError as error:
-        why = f"{directory} can't be read: {error.strerror}"
-        findings.add(
-            ("definitions", "dir"), why, "Create that directory, or correct the path, owner or mode."
-        )
-        return
-    yield from (file for file in found if file.suffix == ".toml" and not file.name.startswith("."))
 
 
 def _check_name(file: Path) -> None:
