@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from daemon.domain.journal_entry import ReplayResult
-from daemon.domain.token import FailureKind
+from daemon.domain.token import Failure, FailureKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +27,7 @@ class TokenRenewed:
 class TokenPostponed:
     token: str
     provider: str
-    kind: FailureKind
-    code: str
-    message: str
+    failure: Failure
     due_at: datetime
     failures: int
 
@@ -46,9 +44,7 @@ class TokenScheduled:
 class TokenNeedsReauth:
     token: str
     provider: str
-    kind: FailureKind
-    code: str
-    message: str
+    failure: Failure
     failures: int
 
 
@@ -65,8 +61,7 @@ class TokenSuperseded:
 class TokenUnparsed:
     token: str
     provider: str
-    code: str
-    message: str
+    failure: Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +70,7 @@ class TokenStuck:
 
     token: str
     provider: str
-    code: str
-    message: str
+    failure: Failure
     due_at: datetime
     failures: int
 
@@ -98,8 +92,7 @@ class TokenInDoubt:
 
     token: str
     provider: str
-    code: str
-    message: str
+    failure: Failure
     tries: int
     due_at: datetime
 

@@ -47,45 +47,24 @@ def event_for(
                 rotated=brings_successor(change),
                 window=window,
             )
-        case Postponed(failure=why) if why.kind is FailureKind.IN_DOUBT:
+        case Postponed(failure=failure) if failure.kind is FailureKind.IN_DOUBT:
+            tries = change.doubt.tries if change.doubt else 0
             return TokenInDoubt(
-                token=name,
-                provider=provider,
-                code=why.code,
-                message=why.message,
-                tries=change.doubt.tries if change.doubt else 0,
-                due_at=change.due_at,
+                token=name, provider=provider, failure=failure, tries=tries, due_at=change.due_at
             )
-        case Postponed(failure=why) if why.kind is FailureKind.STUCK:
-            return TokenStuck(
+        case Postponed(failure=failure):
+            stuck = failure.kind is FailureKind.STUCK
+            return (TokenStuck if stuck else TokenPostponed)(
                 token=name,
                 provider=provider,
-                code=why.code,
-                message=why.message,
+                failure=failure,
                 due_at=change.due_at,
                 failures=change.failures,
             )
-        case Postponed(failure=why):
-            return TokenPostponed(
-                token=name,
-                provider=provider,
-                kind=why.kind,
-                code=why.code,
-                message=why.message,
-                due_at=change.due_at,
-                failures=change.failures,
-            )
-        case Retired(failure=why):
-            return TokenNeedsReauth(
-                token=name,
-                provider=provider,
-                kind=why.kind,
-                code=why.code,
-                message=why.message,
-                failures=change.failures,
-            )
-        case Withheld(failure=why):
-            return TokenUnparsed(token=name, provider=provider, code=why.code, message=why.message)
+        case Retired(failure=failure):
+            return TokenNeedsReauth(token=name, provider=provider, failure=failure, failures=change.failures)
+        case Withheld(failure=failure):
+            return TokenUnparsed(token=name, provider=provider, failure=failure)
         case Scheduled():
             raise ValueError("a token that was only scheduled is not reported")
         case _:

@@ -24,6 +24,7 @@ from daemon.domain.claim import StoreLost
 from daemon.domain.event import Event, InternalError, TokenInDoubt
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.secret import Secret
+from daemon.domain.token import Failure, FailureKind
 from daemon.runtime.clock import Clock
 from daemon.runtime.config.reload import moved_token_urls
 from daemon.runtime.config.sections import DemoSettings
@@ -61,9 +62,8 @@ def daemon(tmp_path: Path) -> Daemon:
 
 def in_doubt(number: int, *, after: timedelta) -> TokenInDoubt:
     due_at = wall_clock.now() + after
-    return TokenInDoubt(
-        token=f"acme:{number}", provider="acme", code="timeout", message="", tries=1, due_at=due_at
-    )
+    timeout = Failure(kind=FailureKind.IN_DOUBT, code="timeout", message="", at=wall_clock.now())
+    return TokenInDoubt(token=f"acme:{number}", provider="acme", failure=timeout, tries=1, due_at=due_at)
 
 
 async def swept(daemon: Daemon, times: int, feed: Callable[[], Awaitable[None]]) -> list[float]:

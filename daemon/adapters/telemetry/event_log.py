@@ -215,24 +215,29 @@ def _line(event: Event) -> _Line | None:  # noqa: C901, PLR0911, PLR0912  one ca
         case TokenRenewed():
             return "info", "token.renewed", _renewed(event)
         case TokenPostponed():
+            due_at = rfc3339(event.due_at)
             return (
                 "warning",
                 "token.postponed",
-                _failed(event, due_at=rfc3339(event.due_at), failures=event.failures),
+                _failed(event, kind=True, due_at=due_at, failures=event.failures),
             )
         case TokenNeedsReauth():
-            return "error", "token.needs_reauth", _failed(event, failures=event.failures)
+            return "error", "token.needs_reauth", _failed(event, kind=True, failures=event.failures)
         case TokenSuperseded():
             return "warning", "token.superseded", _about(event, successor=event.successor)
         case TokenUnparsed():
-            return "error", "token.unparsed", _about(event, code=event.code, message=event.message)
+            return "error", "token.unparsed", _failed(event)
         case TokenStuck():
-            return "warning", "token.stuck", _stuck(event)
+            later = {"failures": event.failures, "due_at": rfc3339(event.due_at)}
+            return "warning", "token.stuck", _failed(event, **later, do=_DO["token.stuck"])
         case TokenUnreadable():
             return "error", "token.unreadable", _unreadable(event)
         case TokenInDoubt():
-            doubt = {"code": event.code, "message": event.message, "tries": event.tries}
-            return "warning", "token.in_doubt", _about(event, **doubt, due_at=rfc3339(event.due_at))
+            return (
+                "warning",
+                "token.in_doubt",
+                _failed(event, tries=event.tries, due_at=rfc3339(event.due_at)),
+            )
         case TokenEnding():
             return "warning", "token.ending", _about(event, ends_at=rfc3339(event.ends_at))
         case TokenHeld():
@@ -289,8 +294,16 @@ def _renewed(event: TokenRenewed) -> dict[str, object]:
     }
 
 
-def _failed(event: TokenPostponed | TokenNeedsReauth, **more: object) -> dict[str, object]:
-    return _about(event, kind=event.kind.value, code=event.code, message=event.message, **more)
+def _failed(
+    event: TokenPostponed | TokenNeedsReauth | TokenUnparsed | TokenStuck | TokenInDoubt,
+    *,
+    kind: bool = False,
+    **more: object,
+) -> dict[str, object]:
+    """Return the fields of a failed refresh. `kind`: with the failure's kind, if the event's name leaves it open."""
+    failure = event.failure
+    of_kind = {"kind": failure.kind.value} if kind else {}
+    return _about(event, **of_kind, code=failure.code, message=failure.message, **more)
 
 
 def _about(
@@ -305,11 +318,6 @@ def _about(
     **more: object,
 ) -> dict[str, object]:
     return {"token": event.token, "provider": event.provider, **more}
-
-
-def _stuck(event: TokenStuck) -> dict[str, object]:
-    why = {"code": event.code, "message": event.message, "failures": event.failures}
-    return _about(event, **why, due_at=rfc3339(event.due_at), do=_DO["token.stuck"])
 
 
 def _bug(event: InternalError) -> dict[str, object]:

@@ -195,7 +195,7 @@ class Metrics(Collector):
         encode, content_type = choose_encoder("application/openmetrics-text" if wanted else "")
         return encode(self._registry), content_type
 
-    def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915  one case per event; mypy checks that
+    def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912  one case per event; mypy checks that
         match event:  # the first three come with every token
             case InFlight():
                 self._tallies.get(event.provider, self._unknown).in_flight = event.count
@@ -206,16 +206,10 @@ class Metrics(Collector):
                 self._tallies.get(event.provider, self._unknown).throttled += 1
             case TokenRenewed():
                 self._renewed(event)
-            case TokenPostponed():
-                self._ended(event.provider, _OUTCOME_OF[event.kind])
-            case TokenNeedsReauth():
-                self._ended(event.provider, "rejected")
+            case TokenPostponed() | TokenStuck() | TokenUnparsed() | TokenNeedsReauth():
+                self._ended(event.provider, _OUTCOME_OF[event.failure.kind])
             case TokenSuperseded():
                 self._ended(event.provider, "superseded")
-            case TokenUnparsed():
-                self._ended(event.provider, "unparsed")
-            case TokenStuck():
-                self._ended(event.provider, "unavailable")
             case TokenUnreadable():
                 self._ended(event.provider, "unreadable")
             case TokenInDoubt():

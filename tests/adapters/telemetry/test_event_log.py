@@ -47,7 +47,7 @@ from daemon.domain.event import (
     TokenUnreadable,
 )
 from daemon.domain.secret import MASK, Secret
-from daemon.domain.token import FailureKind
+from daemon.domain.token import Failure, FailureKind
 
 CANARY = "cAnArY0refresh1token2value3xYz"  # looks like a token: masked wherever it stands
 PHRASE = "tin whistle"  # looks like nothing: masked because it is registered
@@ -96,6 +96,10 @@ def _library_loggers_as_before() -> Iterator[None]:
         logging.getLogger(name).setLevel(before)
 
 
+def failure(kind: FailureKind, text: str | None = None) -> Failure:
+    return Failure(kind=kind, code=text or WHY["code"], message=text or WHY["message"], at=NOW)
+
+
 def renewed(**other: Any) -> TokenRenewed:
     told: dict[str, Any] = {
         **WHO,
@@ -120,12 +124,12 @@ IDLE = {**dict.fromkeys(SWEPT, 0), "duration_ms": 250.0}
 LINES: list[tuple[Event, Level, str, dict[str, Any]]] = [
     (renewed(), "info", "token.renewed", {**WHO, "revision": 7, "duration_ms": 312.7, "lead_s": 281.4, "expires_at": THEN, "rotated": True}),
     (renewed(revision=None, duration=None, lead=None, expires_at=None, rotated=False), "info", "token.renewed", {**WHO, "revision": None, "duration_ms": None, "lead_s": None, "expires_at": None, "rotated": False}),
-    (TokenPostponed(**WHO, **WHY, kind=FailureKind.UNAVAILABLE, due_at=NOW, failures=3), "warning", "token.postponed", {**WHO, **WHY, "kind": "unavailable", "due_at": THEN, "failures": 3}),
-    (TokenNeedsReauth(**WHO, **WHY, kind=FailureKind.REJECTED, failures=3), "error", "token.needs_reauth", {**WHO, **WHY, "kind": "rejected", "failures": 3}),
+    (TokenPostponed(**WHO, failure=failure(FailureKind.UNAVAILABLE), due_at=NOW, failures=3), "warning", "token.postponed", {**WHO, **WHY, "kind": "unavailable", "due_at": THEN, "failures": 3}),
+    (TokenNeedsReauth(**WHO, failure=failure(FailureKind.REJECTED), failures=3), "error", "token.needs_reauth", {**WHO, **WHY, "kind": "rejected", "failures": 3}),
     (TokenSuperseded(**WHO, successor=True), "warning", "token.superseded", {**WHO, "successor": True}),
-    (TokenUnparsed(**WHO, **WHY), "error", "token.unparsed", {**WHO, **WHY}),
+    (TokenUnparsed(**WHO, failure=failure(FailureKind.UNPARSED)), "error", "token.unparsed", {**WHO, **WHY}),
     (TokenUnreadable(**WHO, **WHY, kind=FailureKind.UNREADABLE), "error", "token.unreadable", {**WHO, **WHY, "kind": "unreadable"}),
-    (TokenInDoubt(**WHO, **WHY, tries=1, due_at=NOW), "warning", "token.in_doubt", {**WHO, **WHY, "tries": 1, "due_at": THEN}),
+    (TokenInDoubt(**WHO, failure=failure(FailureKind.IN_DOUBT), tries=1, due_at=NOW), "warning", "token.in_doubt", {**WHO, **WHY, "tries": 1, "due_at": THEN}),
     (TokenHeld(**WHO, owner="i-2", hold=NOW), "warning", "token.held", {**WHO, "owner": "i-2", "hold": THEN}),
     (ProviderPaused(provider="xero", reason="wrong_client", next_probe_at=NOW), "error", "provider.paused", {"provider": "xero", "reason": "wrong_client", "next_probe_at": THEN}),
     (ProviderPaused(provider="xero", reason="operator", next_probe_at=None), "error", "provider.paused", {"provider": "xero", "reason": "operator", "next_probe_at": None}),
@@ -137,7 +141,7 @@ LINES: list[tuple[Event, Level, str, dict[str, Any]]] = [
     (LaneFailed(provider="xero", message="", failures=0), "info", "lane.back", {"provider": "xero"}),
     (InternalError(where="count", error=TypeError("odd")), "error", "internal.error", {"where": "count", "error": "TypeError: odd", "exception": "TypeError: odd"}),
     (InternalError(where="refresh", error=TypeError("odd"), **WHO), "error", "internal.error", {**WHO, "where": "refresh", "error": "TypeError: odd", "exception": "TypeError: odd"}),
-    (TokenStuck(**WHO, **WHY, due_at=NOW, failures=90), "warning", "token.stuck", {**WHO, **WHY, "due_at": THEN, "failures": 90}),
+    (TokenStuck(**WHO, failure=failure(FailureKind.STUCK), due_at=NOW, failures=90), "warning", "token.stuck", {**WHO, **WHY, "due_at": THEN, "failures": 90}),
     (SweepFailed(message="no primary"), "error", "sweep.failed", {"message": "no primary"}),
     (JournalReplayed(token="xero:acme", result="recorded"), "info", "journal.replayed", {"token": "xero:acme", "result": "recorded"}),
     (StoreLost(message="no primary"), "error", "store.lost", {"message": "no primary"}),
@@ -355,13 +359,13 @@ WAYS: list[Way] = [
     lambda log, text: log.log("x", "info", raw=text.encode(), thing=type("Thing", (), {"__repr__": lambda _: text})()),
     lambda log, text: log.log("x", "info", access_token=text, client_secret=text, accessToken=[text], api_key=text),
     lambda log, text: log.log("x", "info", anything=Secret(text), nested={"password": text, "x": Secret(text)}),
-    lambda log, text: log(TokenPostponed(**WHO, kind=FailureKind.REJECTED, code=text, message=text, due_at=NOW, failures=1)),
-    lambda log, text: log(TokenNeedsReauth(**WHO, kind=FailureKind.REJECTED, code=text, message=text, failures=1)),
-    lambda log, text: log(TokenUnparsed(**WHO, code=text, message=text)),
-    lambda log, text: log(TokenInDoubt(**WHO, code=text, message=text, tries=1, due_at=NOW)),
+    lambda log, text: log(TokenPostponed(**WHO, failure=failure(FailureKind.REJECTED, text), due_at=NOW, failures=1)),
+    lambda log, text: log(TokenNeedsReauth(**WHO, failure=failure(FailureKind.REJECTED, text), failures=1)),
+    lambda log, text: log(TokenUnparsed(**WHO, failure=failure(FailureKind.UNPARSED, text))),
+    lambda log, text: log(TokenInDoubt(**WHO, failure=failure(FailureKind.IN_DOUBT, text), tries=1, due_at=NOW)),
     lambda log, text: log(StoreLost(message=text)),
     lambda log, text: log(SweepFailed(message=text)),
-    lambda log, text: log(TokenStuck(**WHO, code=text, message=text, due_at=NOW, failures=1)),
+    lambda log, text: log(TokenStuck(**WHO, failure=failure(FailureKind.STUCK, text), due_at=NOW, failures=1)),
     lambda log, text: log(LaneFailed(provider="xero", message=text, failures=1)),
     lambda log, text: log(InternalError(where="lane", error=TypeError(text))),
     said_by_a_library,
@@ -436,7 +440,7 @@ def test_ordinary_words_stay_readable(text: str) -> None:
 def test_error_codes_stay_readable(code: str) -> None:
     """They are words, however long."""
     log = Log()
-    log.events(TokenUnparsed(**WHO, code=code, message=""))
+    log.events(TokenUnparsed(**WHO, failure=failure(FailureKind.UNPARSED, code)))
     assert log.line["code"] == code
 
 
