@@ -15,6 +15,7 @@ from daemon.adapters.mongo.connection import Refusal
 from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod, MongodFailed
 from daemon.adapters.mongo.statistics import repair_undated
 from daemon.adapters.mongo.time_limit import TooSlow
+from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog, loop_errors
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import (
@@ -46,9 +47,6 @@ from daemon.runtime.web.server import HealthServer
 from daemon.runtime.web.status import DaemonStatus
 from daemon.runtime.who import who
 
-COUNT_AGED = (
-    "check MongoDB's load; renewals go on, but figures of the whole store are outdated until a count succeeds"
-)
 REPAIR_EVERY = timedelta(hours=1)
 REPORT_EVERY = timedelta(minutes=1)
 LOST_RETRY = timedelta(seconds=1)  # after a loss of MongoDB, doubled each time
@@ -101,7 +99,7 @@ class Daemon:
             self._stopping()
             drained = await self._drain()
             self._parts.log.tell()
-            self._log.log("daemon.stopped", "info", drained=drained)
+            self._log.log(log_lines.DAEMON_STOPPED, drained=drained)
         return 0 if drained else 1
 
     # ---------------------------------------------------------------- start
@@ -128,7 +126,7 @@ class Daemon:
         closing.callback(parts.counter.close)
         closing.push_async_callback(parts.endpoint.close)
         if unusable := await parts.journal.open():
-            self._log.log("journal.unusable", "error", entries=unusable)
+            self._log.log(log_lines.JOURNAL_UNUSABLE, entries=unusable)
         closing.push_async_callback(parts.journal.close)
         self._server = HealthServer(
             self._view,
@@ -145,7 +143,7 @@ class Daemon:
         refresh = self._settings.refresh
         self._view.started(datetime.now(UTC))
         url = f"http://{self._settings.server.host}:{self._server.port}"
-        self._log.log("daemon.started", "info", version=__version__, instance=self._instance.id, url=url)
+        self._log.log(log_lines.DAEMON_STARTED, version=__version__, instance=self._instance.id, url=url)
         self._manager.ready("waiting for MongoDB")
         self._greet(url)
         self._schedule.every(refresh.sweep_every, self._sweep, name="sweep")
@@ -162,14 +160,12 @@ class Daemon:
         closing.callback(asyncio.create_task(pings, name="watchdog").cancel)
 
     def _log_record(self, record: Record) -> None:
-        self._log.log("audit.recorded", "info", **record)
+        self._log.log(log_lines.AUDIT_RECORDED, **record)
 
     def _starved(self, detail: str) -> None:
         self._log.log(
-            "watchdog.starved",
-            "error",
+            log_lines.WATCHDOG_STARVED,
             detail=detail,
-            do="check MongoDB and the machine's load; if no sweep starts, the service manager restarts this process",
         )
 
     async def _database(self, closing: AsyncExitStack) -> Secret:
@@ -192,13 +188,11 @@ class Daemon:
             try:
                 await mongod.wait()
                 self._log.log(
-                    "mongod.died",
-                    "error",
-                    do="look for the cause in mongodb/mongod.log in the state directory; refreshd restarts mongod",
+                    log_lines.MONGOD_DIED,
                 )
                 await mongod.start()
             except MongodFailed as why:
-                self._log.log("mongod.failed", "error", message=str(why))
+                self._log.log(log_lines.MONGOD_FAILED, message=str(why))
             except Exception as error:  # noqa: BLE001  the next attempt may fare better
                 self._failed_unexpectedly("mongod", error)
             else:
@@ -237,10 +231,8 @@ class Daemon:
         standalone = await self._parts.mongo.prepare()
         if standalone:
             self._log.log(
-                "store.standalone",
-                "warning",
+                log_lines.STORE_STANDALONE,
                 message="this MongoDB is not a replica set: no failover and no retryable writes",
-                do="make it a replica set, even with a single member",
             )
         await self._find_the_tokens()
         await self._warn_of_indexes()
@@ -254,14 +246,14 @@ class Daemon:
         before, mongo.misplaced = mongo.misplaced, await tokens_elsewhere(mongo)
         if mongo.misplaced is not None:
             if before is None:
-                self._log.log("store.misplaced", "error", message=mongo.misplaced, do=CHOOSE_DATABASE)
+                self._log.log(log_lines.STORE_MISPLACED, message=mongo.misplaced, do=CHOOSE_DATABASE)
             raise StoreLost(mongo.misplaced)
 
     async def _warn_of_indexes(self) -> None:
         with suppress(Refusal):  # without the right to look; `check` names it
             for harm in await harmful_indexes(self._parts.mongo):
                 self._log.log(
-                    "store.index_harmful", "error", message=harm.why, do=f"drop the index {harm.name!r}"
+                    log_lines.STORE_INDEX_HARMFUL, message=harm.why, do=f"drop the index {harm.name!r}"
                 )
 
     async def _count(self) -> None:
@@ -275,7 +267,7 @@ class Daemon:
                 self._tell(counted)
         except StoreLost as lost:
             if self._parts.mongo.up:  # else the store has reported itself
-                self._log.log("count.failed", "warning", message=str(lost), do=COUNT_AGED)
+                self._log.log(log_lines.COUNT_FAILED, message=str(lost))
         finally:
             pause = counter.pause if self._prepared else SOON * 10
             self._schedule.once(pause, self._count, name="count")
@@ -295,14 +287,12 @@ class Daemon:
         try:
             repaired = await repair_undated(self._parts.mongo)
         except TooSlow as slow:
-            self._log.log("count.failed", "warning", message=str(slow), do=COUNT_AGED)
+            self._log.log(log_lines.COUNT_FAILED, message=str(slow))
             return
         for token in repaired:
             self._log.log(
-                "token.undated",
-                "warning",
+                log_lines.TOKEN_UNDATED,
                 token=token,
-                do="check what the application writes to due_at; refreshd has made the token due now",
             )
 
     async def _report(self) -> None:
@@ -369,10 +359,8 @@ class Daemon:
         except SettingsInvalid as invalid:
             problems = [f"{problem.where}: {problem.what}" for problem in invalid.problems]
             self._log.log(
-                "reload.refused",
-                "error",
+                log_lines.RELOAD_REFUSED,
                 problems=problems,
-                do="correct the problems and reload again; the earlier configuration stays in use",
             )
             return
         self._log.set_level(fresh.log.level.value)
@@ -382,7 +370,7 @@ class Daemon:
             return  # a lane that ends must not go on
         self._use(fresh.providers)
         await self._note_moved(moved_token_urls(self._settings.providers, fresh.providers))
-        self._log.log("reload.done", "info", restart_needed_for=needs_restart(self._settings, fresh))
+        self._log.log(log_lines.RELOAD_DONE, restart_needed_for=needs_restart(self._settings, fresh))
         self._settings = replace(self._settings, providers=fresh.providers, log=fresh.log, keys=fresh.keys)
 
     async def _note_moved(self, changes: Mapping[str, tuple[str, str]]) -> None:
@@ -391,23 +379,19 @@ class Daemon:
         """
         for provider, (former, now) in changes.items():
             self._log.log(
-                "provider.moved",
-                "warning",
+                log_lines.PROVIDER_MOVED,
                 provider=provider,
                 token_url=now,
                 former_token_url=former,
-                do="if this was not intended, restore the former token_url: tokens and secrets are sent to the new one",
             )
             change = f"token_url changed from {former} to {now}"
             try:
                 await self._audit.note("reload", provider, result=change)
             except StoreLost:
                 self._log.log(
-                    "audit.lost",
-                    "warning",
+                    log_lines.AUDIT_LOST,
                     provider=provider,
                     result=change,
-                    do="keep this line: the audit in MongoDB has no record of the change",
                 )
 
     def _read(self) -> Settings:
@@ -435,7 +419,7 @@ class Daemon:
         self._view.draining = True
         in_flight = sum(len(lane.in_flight) for lane in self._parts.sweeper.lanes.values())
         drain = format_duration(self._settings.refresh.drain)
-        self._log.log("daemon.stopping", "info", in_flight=in_flight, drain=drain)
+        self._log.log(log_lines.DAEMON_STOPPING, in_flight=in_flight, drain=drain)
 
     async def _drain(self) -> bool:
         """Start nothing new and let requests in flight be recorded. Returns False at the time limit or after

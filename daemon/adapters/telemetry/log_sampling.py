@@ -6,6 +6,7 @@ No other line is ever left out, and the metrics count every renewal.
 from collections.abc import Callable
 from datetime import timedelta
 
+from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog
 from daemon.domain.event import Event, TokenRenewed
 
@@ -34,7 +35,7 @@ class SampledLog:
     def tell(self) -> None:
         """Log how many lines were left out since the last call, if any."""
         if self._left_out:
-            self._log.log("log.left_out", "info", of="token.renewed", count=self._left_out)
+            self._log.log(log_lines.LOG_LEFT_OUT, of=log_lines.TOKEN_RENEWED.event, count=self._left_out)
             self._left_out = 0
 
     def _has_room(self) -> bool:
