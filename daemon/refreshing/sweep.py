@@ -118,33 +118,36 @@ class Sweeper:
             else:
                 self.lanes[name] = make(provider)
 
-    async def sweep(self) -> None:
-        """Replay, then claim and start what is due, for as long as one period. Never raises: failures are reported."""
+    async def sweep(self) -> SweepFinished | SweepFailed:
+        """Replay, then claim and start due tokens, for as long as one period. Returns its end, which it has also
+        reported. Never raises.
+        """
+        end = await self._swept()
+        self._observe(end)
+        return end
+
+    async def _swept(self) -> SweepFinished | SweepFailed:
         started = self._clock.boot()
         try:
             async with self._beginning:
                 await self._begin()
             await self._finished()
         except StoreLost as lost:
-            self._observe(SweepFailed(message=str(lost)))
-            return
+            return SweepFailed(message=str(lost))
         except Exception as error:  # noqa: BLE001  the next sweep may fare better; a daemon that stops can't
             self._observe(InternalError(where="sweep", error=error))
-            self._observe(SweepFailed(message=f"unexpected: {type(error).__name__}"))
-            return
+            return SweepFailed(message=f"unexpected: {type(error).__name__}")
         counts = self._tally.take()
         claimed, self._claimed = self._claimed, 0
-        self._observe(
-            SweepFinished(
-                claimed=claimed,
-                renewed=counts["renewed"],
-                postponed=counts["postponed"],
-                rejected=counts["rejected"],
-                scheduled=counts["scheduled"],
-                in_doubt=counts["in_doubt"],
-                duration=self._clock.boot() - started,
-                at=self._clock.now(),
-            )
+        return SweepFinished(
+            claimed=claimed,
+            renewed=counts["renewed"],
+            postponed=counts["postponed"],
+            rejected=counts["rejected"],
+            scheduled=counts["scheduled"],
+            in_doubt=counts["in_doubt"],
+            duration=self._clock.boot() - started,
+            at=self._clock.now(),
         )
 
     async def drain(self) -> None:

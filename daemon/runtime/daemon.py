@@ -208,23 +208,39 @@ class Daemon:
 
     async def _sweep(self) -> None:
         self._view.sweep_begins()
+        match await self._swept():
+            case SweepFinished():
+                self._failed = 0
+                self._manager.status("sweeping")
+            case SweepFailed(message=message):
+                self._retry_soon(message)
+                self._failed += 1
+
+    async def _swept(self) -> SweepFinished | SweepFailed:
         try:
             async with self._preparing:  # sweeps may overlap
                 if not self._prepared:
                     await self._prepare()
                 right = await self._key_check.settle()
         except StoreLost as lost:
-            self._no_sweep(str(lost))
-        else:
-            if right:
-                await self._parts.sweeper.sweep()
-            else:
-                self._no_sweep(str(self._parts.keys.wrong))
+            return self._no_sweep(str(lost))
+        if not right:
+            return self._no_sweep(str(self._parts.keys.wrong))
+        return await self._parts.sweeper.sweep()
 
-    def _no_sweep(self, why: str) -> None:
+    def _no_sweep(self, why: str) -> SweepFailed:
+        """Count a sweep that could not begin. It is not logged: its cause has a line of its own."""
         failed = SweepFailed(message=why)
         self._parts.metrics(failed)
-        self._watch(failed)
+        return failed
+
+    def _retry_soon(self, why: str) -> None:
+        """Plan a sweep sooner than a whole period from now: the replies in the journal have waited long enough."""
+        wait = min(
+            LOST_RETRY * (1 << min(self._failed, 4)), LOST_RETRY_LAST, self._settings.refresh.sweep_every
+        )
+        self._manager.status(f"waiting: {why}")
+        self._schedule.once(wait, self._sweep, name="lost")
 
     async def _prepare(self) -> None:
         """Prepare for work at the first contact with MongoDB: its kind, the index, the demo's tokens."""
@@ -311,21 +327,13 @@ class Daemon:
             self._schedule.once(pause, self._report, name="report")
 
     def _watch(self, event: Event) -> None:
+        """Plan a sweep after an event that may also come while none runs, or long before a running one ends."""
         self._view(event)
         if isinstance(event, TokenInDoubt):
             wait = max(event.due_at - self._parts.clock.now(), timedelta(0)) + SOON
             self._schedule.also(wait, self._sweep, name="in_doubt")
-        elif isinstance(event, SweepFinished):
-            self._failed = 0
-            self._manager.status("sweeping")
-        elif isinstance(event, SweepFailed | StoreLostEvent):
-            # Sooner than a whole period: the replies in the journal have waited long enough.
-            wait = min(
-                LOST_RETRY * (1 << min(self._failed, 4)), LOST_RETRY_LAST, self._settings.refresh.sweep_every
-            )
-            self._failed += isinstance(event, SweepFailed)
-            self._manager.status(f"waiting: {event.message}")
-            self._schedule.once(wait, self._sweep, name="lost")
+        elif isinstance(event, StoreLostEvent):
+            self._retry_soon(event.message)
 
     # ---------------------------------------------------------------- signals
 
