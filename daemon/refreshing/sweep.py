@@ -39,6 +39,10 @@ STUCK_AFTER = timedelta(seconds=30)  # a command of MongoDB's has ended by then,
 PATIENCE = 0.7  # of its period: how long a sweep waits for what it started; the next one may come at 0.75
 
 
+class Halted(Exception):
+    """A sweep can't go on, although the store answers."""
+
+
 @dataclass(slots=True)
 class Tally:
     """Counts what ends between two sweeps. An observer."""
@@ -132,8 +136,8 @@ class Sweeper:
             async with self._beginning:
                 await self._begin()
             await self._finished()
-        except StoreLost as lost:
-            return SweepFailed(message=str(lost))
+        except (StoreLost, Halted) as why:
+            return SweepFailed(message=str(why))
         except Exception as error:  # noqa: BLE001  the next sweep may fare better; a daemon that stops can't
             self._observe(InternalError(where="sweep", error=error))
             return SweepFailed(message=f"unexpected: {type(error).__name__}")
@@ -162,7 +166,7 @@ class Sweeper:
         self._tell_pauses(survey.paused)
         await self.replay()
         if not self._journal.writable:
-            raise StoreLost("journal not writable; refreshing is suspended")
+            raise Halted("journal not writable; refreshing is suspended")
         due = await self._store.due(self.lanes.keys())
         self._harvest()  # what ended while no sweep waited for it begins anew
         for name, lane in self.lanes.items():
@@ -186,14 +190,14 @@ class Sweeper:
 
     async def _finished(self) -> None:
         """Wait for the lanes and for what they started, but not beyond this sweep's period: what goes on belongs to
-        the next one. Raises StoreLost when a lane met that.
+        the next one. Raises StoreLost when a lane met that, and Halted when every lane failed.
         """
         deadline = self._clock.boot() + self._period * PATIENCE
         await self._ended(list(self._passes.values()), deadline)
         if (lost := self._harvest()) is not None:
             raise lost
         if self.lanes and all(self._failures[name] for name in self.lanes):
-            raise StoreLost("no provider's tokens can be claimed: every lane failed")
+            raise Halted("no provider's tokens can be claimed: every lane failed")
         resting = [lane for name, lane in self.lanes.items() if name not in self._passes]
         await self._ended([task for lane in resting for task in lane.in_flight.values()], deadline)
 

@@ -27,6 +27,13 @@ class Refused(ValueError):
     """The operation is refused for this token. The text gives the reason and the alternative."""
 
 
+class Contended(Refused):
+    """The token changed during each of several attempts, so nothing was written. MongoDB is fine."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__(f"{token} kept changing during the write. Try again")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Added:
     """The result of a new consent. `replaced`: the id existed, and its former content is lost."""
@@ -80,7 +87,7 @@ class Consents:
                 done = True
             if done:
                 return Added(id=token.id, replaced=stored is not None, revision=revision)
-        raise keeps_changing(token.id)
+        raise Contended(token.id)
 
     def _consent_fields(self, token: Token) -> Fields:
         """Return the fields that a consent sets, on a new document and on an existing one."""
@@ -194,7 +201,3 @@ def _laid_over(stored: Document, more: Mapping[str, Mapping[str, object]]) -> Fi
         else:
             fields[name] = dict(values)
     return fields
-
-
-def keeps_changing(name: str) -> StoreLost:
-    return StoreLost(f"{name} kept changing during the write: try again")

@@ -18,9 +18,9 @@ from daemon.adapters.mongo.admin.consents import (
     SWAPS,
     Added,
     Consents,
+    Contended,
     Fields,
     Refused,
-    keeps_changing,
     next_revision,
     same,
 )
@@ -323,7 +323,7 @@ class TokenAdmin:
             )
             if result.matched_count:
                 return True
-        raise keeps_changing(name)
+        raise Contended(name)
 
     async def _stored(self, name: str, *fields: str) -> Document:
         found = await self._mongo.guarded(
