@@ -68,7 +68,7 @@ def list_tokens(
     options = given(ctx)
     wanted = Wanted(
         provider=provider,
-        account=account and typed(account),
+        account=typed(account) if account else account,
         state=state.value if state else None,
         failing=failing,
         expired=expired,

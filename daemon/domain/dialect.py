@@ -65,7 +65,6 @@ _REACH = {
 }
 # With any other status invalid_grant is no verdict, unless a definition has a sign for it.
 _VERDICTS = frozenset({400, 401})
-NO_WAIT = timedelta(0)
 # Codes of refreshd\'s own trouble: nothing was sent.
 OURS = frozenset({"not_kept", "too_late"})
 # After an error that comes as a success: asking sooner can prolong a lock-out.
@@ -158,11 +157,11 @@ def _by_standard(
 
 def _temporary(later: Unavailable, sign: ErrorPattern) -> Unavailable:
     """A failure that the definition knows to pass. Where it says how long not to ask, it is a throttle."""
-    wait = max(sign.wait or NO_WAIT, later.retry_after or NO_WAIT) or None
+    waits = [wait for wait in (sign.wait, later.retry_after) if wait]
     return replace(
         later,
         in_doubt=later.in_doubt or sign.doubt,
-        retry_after=wait,
+        retry_after=max(waits, default=None),
         throttled=later.throttled or sign.wait is not None,
         cause=Cause.OUTAGE,
     )

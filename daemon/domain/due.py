@@ -150,9 +150,9 @@ def due_at(
     window = window_of(provider, lifetime, timing=timing)
     jitter = chance * min(timing.jitter, lifetime / 10)
     lead = min(window + jitter, provider.definition.earliest or lifetime)
-    rest = (
-        min(MIN_RENEWAL_INTERVAL, lifetime / 2) or MIN_RENEWAL_INTERVAL
-    )  # what comes expired would otherwise be asked for without a pause
+    rest = min(MIN_RENEWAL_INTERVAL, lifetime / 2)
+    if not lifetime:  # it came expired, and would otherwise be renewed without a pause
+        rest = MIN_RENEWAL_INTERVAL
     return max(expires_at - lead, issued_at + lifetime / 2, now + rest)
 
 

@@ -99,21 +99,24 @@ def _renewed(
     ends = granted.expires_at
     came = granted.refresh_token
     consent_ends, refresh_ends = _ends(provider.definition, token, granted, asked_at=asked_at)
-    due = ends and due_at(
-        provider,
-        ends,
-        issued_at=asked_at,
-        now=now,
-        chance=chance,
-        timing=timing,
-        refresh_expires_at=refresh_ends,
-    )
+    due: datetime | None = None
+    if ends is not None:
+        due = due_at(
+            provider,
+            ends,
+            issued_at=asked_at,
+            now=now,
+            chance=chance,
+            timing=timing,
+            refresh_expires_at=refresh_ends,
+        )
+        due = max(due, now + _rested(provider.definition, timedelta(0)))
     return Renewed(
         granted=granted,
         successor=None if came == token.refresh_token else came,
         issued_at=asked_at,
         refreshed_at=now,
-        due_at=due and max(due, now + _rested(provider.definition, timedelta(0))),
+        due_at=due,
         refresh_expires_at=refresh_ends,
         consent_ends_at=consent_ends,
     )

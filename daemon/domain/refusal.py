@@ -154,7 +154,9 @@ def _words_of_text(parsed: Parsed) -> tuple[str, bool]:
 def _names_in(body: Body, hide: tuple[Secret | None, ...]) -> str:
     """The names of `body`'s fields, for people. `hide`: what was sent."""
     shown = [masked(str(name), hide, limit=_WIDEST) for name in list(body)[:_NAMED]]
-    return ", ".join(shown + ["…"] * (len(body) > _NAMED))
+    if len(body) > _NAMED:
+        shown.append("…")
+    return ", ".join(shown)
 
 
 def says_not_dead(words: str) -> bool:

@@ -20,7 +20,7 @@ from daemon.adapters.mongo.bulk import refusals
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.document_limits import LARGE, READABLE
 from daemon.adapters.mongo.token_document import Document, Written, written
-from daemon.domain.change import Change, Renewed
+from daemon.domain.change import Change, Renewed, Withheld
 from daemon.domain.claim import Claim, Recorded, StoreLost, Unusable
 from daemon.domain.secret import Secret
 from daemon.domain.token import State
@@ -249,16 +249,20 @@ class MongoRecords:
         """Return whether the document holds the access token; False if that can't be determined. It is not a
         fence.
         """
-        renewed = (
-            write.change if isinstance(write.change, Renewed) else getattr(write.change, "renewed", None)
-        )
+        match write.change:
+            case Renewed() as renewed:
+                pass
+            case Withheld(renewed=Renewed() as renewed):
+                pass
+            case _:
+                return False
         try:
             stored = self._keyring().open(
                 document.get("access_token"), token_id=write.claim.token.id, field="access_token"
             )
         except DecryptionError:
             return False
-        return renewed is not None and Secret(stored) == renewed.granted.access_token
+        return Secret(stored) == renewed.granted.access_token
 
 
 def _unwritable(write: _Write) -> Unusable | None:
@@ -286,9 +290,8 @@ def _swap(document: Document, write: _Write) -> UpdateOne:
         fields.pop("lease", None)  # another replica's claim stays
     if document["extra"] not in ("object", "missing"):
         kept = {name: fields.pop(name) for name in list(fields) if name.startswith("extra.")}
-        fields |= (
-            {"extra": {name.removeprefix("extra."): value for name, value in kept.items()}} if kept else {}
-        )
+        if kept:
+            fields["extra"] = {name.removeprefix("extra."): value for name, value in kept.items()}
     return UpdateOne({"_id": write.claim.token.id, **unchanged}, _update(fields))
 
 

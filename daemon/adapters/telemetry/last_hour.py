@@ -85,7 +85,8 @@ class LastHour:
         minute.outcomes[RENEWED] += 1
         if event.lead is not None:
             minute.leads += 1
-            minute.late += event.lead < timedelta(0)
+            if event.lead < timedelta(0):
+                minute.late += 1
             minute.lead += event.lead
             minute.shortest = min(minute.shortest, event.lead)
 

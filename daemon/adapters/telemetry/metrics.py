@@ -227,8 +227,8 @@ class Metrics(Collector):
             case SweepFailed():
                 self._sweeps["failed"] += 1
             case LaneFailed():
-                failed = event.failures > 0
-                self._tallies.get(event.provider, self._unknown).passes_failed += failed
+                if event.failures:  # else a pass has worked again
+                    self._tallies.get(event.provider, self._unknown).passes_failed += 1
             case InternalError():
                 self._internal_errors[known(event.where, WHERES)] += 1
             case JournalReplayed():
@@ -252,7 +252,8 @@ class Metrics(Collector):
             return
         left = event.lead.total_seconds()
         enough = event.window.total_seconds() * _NARROW if event.window is not None else 0.0
-        tally.narrow += left < enough
+        if left < enough:
+            tally.narrow += 1
         if left < 0:
             tally.late += 1
             left = 0.0
