@@ -208,9 +208,10 @@ def _withheld(provider: Provider, token: Token, reply: Reply, parsed: Parsed) ->
     rotates = provider.definition.grant_of(token.grant) is Grant.REFRESH_TOKEN
     if rotates and brings_refresh_token(parsed, presented):
         code = "no_grant" if success else "error_with_token"
-        what = "no grant that refreshd can parse" if success else "an error"
+        content = "no grant that refreshd can parse" if success else "an error"
         return Unparsed(
-            code=code, message=f"{_status(reply)}: {what}, and a refresh token that differs from the old one"
+            code=code,
+            message=f"{_status(reply)}: {content}, and a refresh token that differs from the old one",
         )
     named = any(is_error(provider.definition, reply.status, body) for body in parsed.objects)
     if not success or named:

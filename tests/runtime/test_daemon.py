@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from daemon.adapters.mongo.audit import Audit, Wanted, Who, records
+from daemon.adapters.mongo.audit import Audit, RecordSelection, Who, records
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.embedded_mongod import MongodFailed
 from daemon.adapters.telemetry.event_log import configure
@@ -230,7 +230,7 @@ async def test_a_reload_that_sends_refresh_tokens_elsewhere_is_recorded(
     )
     daemon._audit = Audit(mongo, who=Who(actor="me@here"), log=daemon._log_record)
     await daemon._note_moved(changes)
-    found = [record async for record in records(mongo, Wanted(provider="acme"), limit=5)]
+    found = [record async for record in records(mongo, RecordSelection(provider="acme"), limit=5)]
     await mongo.close()
     change = "token_url changed from https://old.acme.test/token to https://new.acme.test/token"
     assert [(record["action"], record["result"]) for record in found] == [("reload", change)]

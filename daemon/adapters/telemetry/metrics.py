@@ -23,7 +23,7 @@ from daemon.adapters.telemetry.metric_families import (
     gauge,
     gauges,
     histogram,
-    known,
+    label_value,
 )
 from daemon.adapters.telemetry.store_gauges import StoreGauges
 from daemon.domain.circuit_breaker import Reason
@@ -230,7 +230,7 @@ class Metrics(Collector):
                 if event.failures:  # else a pass has worked again
                     self._tallies.get(event.provider, self._unknown).passes_failed += 1
             case InternalError():
-                self._internal_errors[known(event.where, WHERES)] += 1
+                self._internal_errors[label_value(event.where, WHERES)] += 1
             case JournalReplayed():
                 if event.result in self._replayed:
                     self._replayed[event.result] += 1
@@ -402,7 +402,7 @@ class Metrics(Collector):
 
     def _pauses(self) -> Metric:
         held = {
-            (known(name, self._tallies), known(reason, PAUSE_REASONS))
+            (label_value(name, self._tallies), label_value(reason, PAUSE_REASONS))
             for name, reason in self._paused.items()
         }
         every = {(name, reason) for name in self._tallies for reason in PAUSE_REASONS}
