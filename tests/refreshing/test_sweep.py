@@ -26,15 +26,9 @@ from daemon.domain.locked import Locked
 from daemon.domain.token import FailureKind
 from daemon.refreshing.sweep import Tally
 from tests.refreshing.fakes import NOON, answered, granted, provider, unanswered
+from tests.support.waiting import until
 
 OPERATORS = Pause(reason=Reason.OPERATOR)
-
-
-async def until(condition):
-    """Let the loop turn until it is so; no time passes."""
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def left_behind(world, account="1", reply=None):
