@@ -1,4 +1,6 @@
-"""One token: ask, keep, read, weigh, decide, record, forget. The whole story of this daemon, in one function."""
+"""The life of one token: ask, keep, read, weigh, decide, record, forget. This is the whole story of the
+daemon, in one function.
+"""
 
 import asyncio
 from dataclasses import dataclass
@@ -23,13 +25,13 @@ LARGE_REPLY = 16 * 1024  # bytes: reading 256 KB may take 50 ms
 
 
 def believe(_token: Token, _answer: Answer) -> bool:
-    """Doubt nothing: for one reply alone, such as a salvaged one."""
+    """Doubt no answer. For a single reply, such as a salvaged one."""
     return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a reply has led to."""
+    """The result of a reply."""
 
     answer: Answer
     change: Change
@@ -43,7 +45,7 @@ class Outcome:
 
 
 class Refresher:
-    """Keeps one claimed token fresh. Raises StoreLost; a reply that came stays in the journal then."""
+    """Keeps one claimed token fresh. Raises StoreLost; a received reply stays in the journal then."""
 
     def __init__(
         self,
@@ -68,8 +70,10 @@ class Refresher:
         self._large_replies = asyncio.Lock()
 
     async def refresh(self, claim: Claim, weigh: Weigh = believe) -> Answer | None:
-        """Renew the claimed token, or write down why not and when to try again. Returns the provider's answer; None:
-        it was not asked. `weigh` hears each answer before it is acted upon.
+        """Renew the claimed token, or store why that failed and when to try again.
+
+        Returns the provider's answer, or None if no request was sent. `weigh` judges each answer before it
+        takes effect.
         """
         if (planned := self._planned(claim)) is not None:
             await self._store.record(claim, planned)
@@ -86,7 +90,9 @@ class Refresher:
         return settled.answer
 
     async def conclude(self, claim: Claim, entry: Entry, weigh: Weigh = believe) -> Outcome:
-        """From a kept reply to the end; also the way of a replay. Raises StoreLost or Unusable; the reply is kept."""
+        """Process a kept reply to its end. A replay starts here. Raises StoreLost or Unusable; the journal
+        still has the reply then.
+        """
         if not self.providers[claim.token.provider].definition.allows(claim.token.grant):
             raise Unusable(f"the configuration does not allow the grant of {claim.token.id}")
         settled = await self._settle(claim, entry.reply, weigh)
@@ -123,7 +129,9 @@ class Refresher:
         return await self._endpoint.send(request, deadline=claim.deadline)
 
     async def _read(self, provider: Provider, token: Token, reply: Reply | NoReply) -> Answer:
-        """Large replies are read one in each turn of the loop: many together would hold up everything else."""
+        """Read a reply. Only one large reply is read in each turn of the loop, because many together would
+        block everything else.
+        """
         if isinstance(reply, NoReply) or len(reply.body) < LARGE_REPLY:
             return read(provider, token, reply)
         async with self._large_replies:

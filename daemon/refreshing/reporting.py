@@ -1,4 +1,4 @@
-"""Which event a recorded change is, for those who watch."""
+"""Events for observers: one for each recorded change, and one for each failure to process a token."""
 
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -31,7 +31,7 @@ def event_for(
     now: datetime,
     window: timedelta | None,
 ) -> Event:
-    """The one event that `change` deserves. `window`: how long before its end the token was due."""
+    """Return the one event that describes `change`. `window`: how long before its expiry the token was due."""
     name, provider = token.id, token.provider
     if recorded is Recorded.SUPERSEDED:
         return TokenSuperseded(token=name, provider=provider, successor=brings_successor(change))
@@ -72,7 +72,7 @@ def event_for(
 
 
 def unexpected(where: str, token: str, provider: str, error: Exception) -> Event:
-    """The event for what kept one token from being dealt with: a document that can't be used, or a bug."""
+    """Return the event for an error with one token: a document that can't be used, or a bug."""
     if isinstance(error, Unusable):
         kind = FailureKind.UNREADABLE
         return TokenUnreadable(
@@ -82,7 +82,7 @@ def unexpected(where: str, token: str, provider: str, error: Exception) -> Event
 
 
 def brings_successor(change: Change) -> bool:
-    """Whether `change` holds a new refresh token, perhaps its only copy."""
+    """Return whether `change` holds a new refresh token, perhaps its only copy."""
     return isinstance(change, Renewed) and change.successor is not None
 
 

@@ -1,4 +1,6 @@
-"""Many tokens: one pass over what is due, in one lane for each provider. Replies that wait are replayed first."""
+"""Sweeps: each replays waiting replies first, then makes one pass over the due tokens, in one lane for each
+provider.
+"""
 
 import asyncio
 from collections import Counter
@@ -40,12 +42,12 @@ PATIENCE = 0.7  # of its period: how long a sweep waits for what it started; the
 
 
 class Halted(Exception):
-    """A sweep can't go on, although the store answers."""
+    """The sweep can't continue, although the store answers."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """Counts what ends between two sweeps. An observer."""
+    """An observer that counts the results between two sweeps."""
 
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -65,13 +67,13 @@ class Tally:
                 pass
 
     def take(self) -> Counter[str]:
-        """The counts so far; they start again at zero."""
+        """Return the counts so far, and start again at zero."""
         counts, self.counts = self.counts, Counter()
         return counts
 
 
 class Sweeper:
-    """Runs sweeps. A lane that is still busy with an earlier sweep goes on with it, beside the new one."""
+    """Runs sweeps. A lane that is still busy with an earlier sweep continues beside the new one."""
 
     def __init__(
         self,
@@ -108,7 +110,9 @@ class Sweeper:
         self._beginning = asyncio.Lock()  # sweeps may overlap, their replays must not
 
     def configure(self, providers: Mapping[str, Provider], make: Callable[[Provider], Lane]) -> None:
-        """Go on with these providers. A lane that is gone finishes what it has in flight, and claims nothing."""
+        """Use these providers from now on. The lane of a removed provider finishes its requests in flight and
+        claims nothing.
+        """
         for name in self.lanes.keys() - providers.keys():
             self._failures.pop(name, None)
             self._leaving[name] = self.lanes.pop(name)
@@ -155,7 +159,7 @@ class Sweeper:
         )
 
     async def drain(self) -> None:
-        """Claim nothing more and wait until all that is in flight has been recorded."""
+        """Claim nothing more, and wait until the results of all requests in flight have been recorded."""
         await asyncio.gather(*(lane.drain() for lane in self._all()))
         await asyncio.gather(*self._passes.values(), return_exceptions=True)
 
@@ -177,7 +181,7 @@ class Sweeper:
                 self._passes[name] = asyncio.create_task(lane.work(), name=f"lane {name}")
 
     def _tell_pauses(self, paused: Mapping[str, Pause]) -> None:
-        """What changed since the sweep before, of the providers that are ours."""
+        """Report the changes since the last sweep, for configured providers."""
         now = {name: pause for name, pause in paused.items() if name in self.lanes}
         for name, pause in now.items():
             if name not in self.paused or self.paused[name].since != pause.since:
@@ -189,8 +193,10 @@ class Sweeper:
         self.paused = now
 
     async def _finished(self) -> None:
-        """Wait for the lanes and for what they started, but not beyond this sweep's period: what goes on belongs to
-        the next one. Raises StoreLost when a lane met that, and Halted when every lane failed.
+        """Wait for the lanes and for their requests, at most for this sweep's period. The next sweep waits
+        for the rest.
+
+        Raises StoreLost if a lane met that, and Halted if every lane failed.
         """
         deadline = self._clock.boot() + self._period * PATIENCE
         await self._ended(list(self._passes.values()), deadline)
@@ -202,7 +208,7 @@ class Sweeper:
         await self._ended([task for lane in resting for task in lane.in_flight.values()], deadline)
 
     def _harvest(self) -> StoreLost | None:
-        """Take the passes that have ended from the list, whatever their ends. Returns the store's loss, if one was."""
+        """Remove the passes that have ended from the list. Returns the loss of the store, if there was one."""
         lost = None
         for name, task in list(self._passes.items()):
             if not task.done():
@@ -223,7 +229,7 @@ class Sweeper:
         return lost
 
     def _watch(self, lane: Lane) -> None:
-        """Count the sweeps that find the lane's pass going on, waiting for nothing for longer than MongoDB may take."""
+        """Count the sweeps that find the lane's pass stuck for longer than any MongoDB command may take."""
         name, now = lane.provider.name, self._clock.boot()
         if not lane.is_stuck:
             self._stuck_since.pop(name, None)
@@ -243,7 +249,7 @@ class Sweeper:
         return [*self.lanes.values(), *self._leaving.values()]
 
     async def replay(self) -> None:
-        """Deal with the replies that the journal still holds. Raises StoreLost."""
+        """Replay the replies in the journal. Raises StoreLost."""
         await self._journal.probe()
         await self._free_overtaken()
         in_flight = {token for lane in self._all() for token in lane.in_flight}
@@ -254,7 +260,9 @@ class Sweeper:
         )
 
     async def _free_overtaken(self) -> None:
-        """A reply that can't be opened blocks its token until a newer grant is stored. Raises StoreLost."""
+        """Free tokens that are blocked by a reply that can't be opened, if a newer grant is stored. Raises
+        StoreLost.
+        """
         locked = self._journal.locked
         if not locked:
             return
