@@ -85,7 +85,7 @@ class Bulkhead:
 
     async def started(self) -> None:
         """Wait until every waiting claim has been started, or must not start."""
-        self.fill()  # perhaps it could not when the last token ended, and then nothing else wakes this lane
+        self.fill()  # if that was impossible when the last token ended, nothing else wakes this lane
         while self.waiting and self.may_fill:
             await self.one_freed()
 

@@ -61,7 +61,7 @@ class Lane:
         self._prober = Prober(self._bulkhead, store=store, pauses=pauses, rate=self._rate, clock=clock)
         self._prefetch = Prefetch()
         self._quarantine = Quarantine(first=BUG_REST, last=LONGEST_BUG_REST)
-        self._lost = False  # a result could not be stored: first it is replayed, then more is claimed
+        self._lost = False  # a result could not be stored: it is replayed before anything else is claimed
         self._stopping = False
 
     @property

@@ -20,7 +20,7 @@ from daemon.domain.token import Token
 
 Observe = Callable[[Event], None]
 Chance = Callable[[], float]  # uniform in 0 to 1
-Weigh = Callable[[Token, Answer], bool]  # take note of an answer; whether it is to be doubted
+Weigh = Callable[[Token, Answer], bool]  # records an answer as evidence; returns whether it is doubtful
 
 
 class Clock(Protocol):

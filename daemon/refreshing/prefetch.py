@@ -4,7 +4,7 @@ for a claim.
 
 from datetime import timedelta
 
-AHEAD = timedelta(milliseconds=300)  # the work of so long, at the lane's present speed
+AHEAD = timedelta(milliseconds=300)  # of work at the lane's current speed
 MOST_AHEAD = 3  # shares
 
 
@@ -14,7 +14,7 @@ class Prefetch:
     """
 
     def __init__(self) -> None:
-        self.count = 0  # how many, about
+        self.count = 0  # an estimate
         self._finished, self._since = 0, timedelta(0)
 
     def begin(self, now: timedelta) -> None:

@@ -30,7 +30,7 @@ class Prober:
         self._pauses = pauses
         self._rate = rate
         self._clock = clock
-        self._tried: datetime | None = None  # the pause that this client has probed already
+        self._tried: datetime | None = None  # when the pause began that this client has already probed
 
     def forget(self) -> None:
         """Forget the last probe: the configuration has changed, and a new client has sent none."""

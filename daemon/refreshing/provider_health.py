@@ -27,7 +27,7 @@ class ProviderHealth:
         self._pauses = pauses
         self._clock = clock
         self._observe = observe
-        # What the breaker decided, for the replicas to agree on. None: the rest is over.
+        # The breaker's decisions that are not in the store yet. None: the pause is over.
         self._decided: deque[Reason | None] = deque()
         self._crowded = False
 

@@ -43,7 +43,7 @@ class Replayer:
         chains = list(by_token.values())
         for start in range(0, len(chains), TOKENS_TOGETHER):
             some = chains[start : start + TOKENS_TOGETHER]
-            # All of them end before the first loss is raised: no replay goes on with a store that is given up.
+            # All of them end before the first loss is raised, so that no replay continues with a lost store.
             ends = await asyncio.gather(*map(self._replay_one_token, some), return_exceptions=True)
             for end in ends:
                 if end is not None:

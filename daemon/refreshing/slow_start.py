@@ -4,7 +4,7 @@ came for a while.
 
 from datetime import timedelta
 
-# How long the first answer is waited for before many more are asked.
+# The longest wait for the first answer before many more requests are sent.
 FIRST_WAIT = timedelta(milliseconds=500)
 
 

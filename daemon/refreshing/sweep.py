@@ -167,12 +167,12 @@ class Sweeper:
         survey = await self._store.survey(self.lanes.keys())
         for item in survey.set_aside:
             report(item, self._observe)
-        self._tell_pauses(survey.paused)
+        self._report_pauses(survey.paused)
         await self.replay()
         if not self._journal.writable:
             raise Halted("journal not writable; refreshing is suspended")
         due = await self._store.due(self.lanes.keys())
-        self._harvest()  # what ended while no sweep waited for it begins anew
+        self._harvest()  # passes that ended between two sweeps may start again
         for name, lane in self.lanes.items():
             lane.health.follow(survey.paused.get(name))
             if name in self._passes:
@@ -180,7 +180,7 @@ class Sweeper:
             elif name in due or self._failures[name]:  # only a pass shows that a lane works again
                 self._passes[name] = asyncio.create_task(lane.work(), name=f"lane {name}")
 
-    def _tell_pauses(self, paused: Mapping[str, Pause]) -> None:
+    def _report_pauses(self, paused: Mapping[str, Pause]) -> None:
         """Report the changes since the last sweep, for configured providers."""
         now = {name: pause for name, pause in paused.items() if name in self.lanes}
         for name, pause in now.items():
@@ -221,11 +221,11 @@ class Sweeper:
             elif error is not None:
                 self._failures[name] += 1
                 self._observe(InternalError(where="lane", provider=name, error=error))
-                self._tell_lane(name, f"{type(error).__name__}: {error}")
+                self._report_lane(name, f"{type(error).__name__}: {error}")
             elif not task.cancelled():
                 self._claimed += task.result()
                 if self._failures.pop(name, 0):
-                    self._tell_lane(name, "it works again")
+                    self._report_lane(name, "it works again")
         return lost
 
     def _watch(self, lane: Lane) -> None:
@@ -235,9 +235,9 @@ class Sweeper:
             self._stuck_since.pop(name, None)
         elif now - self._stuck_since.setdefault(name, now) >= STUCK_AFTER:
             self._failures[name] += 1
-            self._tell_lane(name, "its pass is stuck: it does not end, although no request is in flight")
+            self._report_lane(name, "its pass is stuck: it does not end, although no request is in flight")
 
-    def _tell_lane(self, name: str, message: str) -> None:
+    def _report_lane(self, name: str, message: str) -> None:
         self._observe(LaneFailed(provider=name, message=masked(message), failures=self._failures[name]))
 
     async def _ended(self, tasks: Collection[asyncio.Task[Any]], deadline: timedelta) -> None:
