@@ -56,9 +56,9 @@ class Consent:
 
 
 def read_consent(definition: Definition, body: Body, *, received_at: datetime, now: datetime) -> Consent:
-    """Return the grant in `body`. `received_at`: when the provider sent it; relative times count from there.
+    """What `body` grants. `received_at`: when the provider sent it; relative ends count from there.
 
-    Raises ConsentInvalid with one sentence: the problem, its place, and the remedy.
+    Raises ConsentInvalid with one sentence: what is wrong, where, and what to do.
     """
     if received_at > now:
         raise ConsentInvalid("received-at is in the future: give the time at which the response arrived")
@@ -155,15 +155,13 @@ def _is_renewable(grant: Grant, refresh: Secret | None) -> bool:
 
 
 def _refresh_end(definition: Definition, born_at: datetime) -> datetime | None:
-    """Return the documented end of the refresh token. An end that the consent fixes takes precedence over one
-    that moves with every use.
-    """
+    """As documented: an end that the consent fixes is kept rather than one that every use moves."""
     documented = filter(None, (definition.refresh_lifetime, definition.refresh_idle))
     return min((born_at + span for span in documented), default=None)
 
 
 def _consent_end(definition: Definition, born_at: datetime) -> datetime | None:
-    """Return the documented time at which the owner must consent again, however often the token is renewed."""
+    """When the owner must consent again, however often the token is renewed: as documented."""
     return born_at + definition.refresh_lifetime if definition.refresh_lifetime else None
 
 

@@ -115,10 +115,10 @@ class _Reading:
         self.born_at = min(self._births(received_at), default=received_at)
 
     def earliest(
-        self, paths: Sequence[str], whose: str, meaning: str, *, unit: ExpiryUnit = ExpiryUnit.SECONDS
+        self, paths: Sequence[str], whose: str, what: str, *, unit: ExpiryUnit = ExpiryUnit.SECONDS
     ) -> datetime | None:
         """The earliest end at `paths` or under a name of that kind."""
-        pattern = re.compile(f"(?:{whose})(?:{meaning})")
+        pattern = re.compile(f"(?:{whose})(?:{what})")
         named = [name for name in self._body if pattern.fullmatch(_bare(name)) and name not in paths]
         return min(self._ends([*paths, *named], unit), default=None)
 

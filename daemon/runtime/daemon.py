@@ -85,7 +85,7 @@ class Daemon:
         self._mongod: EmbeddedMongod | None = None
         self._reloading = asyncio.Lock()
         self._failed = 0  # sweeps in a row
-        self._reported: set[TokenHeld | TokenEnding] = set()
+        self._told: set[TokenHeld | TokenEnding] = set()
         self._parts: Parts
 
     async def run(self) -> int:
@@ -292,9 +292,9 @@ class Daemon:
         """Report tokens that others hold or that end soon: once, until the facts change."""
         held = (one for one in counted.held_tokens if one.owner != self._instance.id)
         news: set[TokenHeld | TokenEnding] = {*held, *counted.ending_tokens}
-        for event in news - self._reported:
+        for event in news - self._told:
             self._parts.observe(event)
-        self._reported = news
+        self._told = news
 
     async def _repair(self) -> None:
         """Repair tokens without a date. One replica does it for all."""

@@ -120,16 +120,16 @@ def openable(ring: KeyRing, field: str) -> dict[str, object]:
 
 
 def _row(mongo: Mongo, ring: KeyRing, key_id: str) -> dict[str, object]:
-    row_id = _row_id(key_id)
+    place = _place(key_id)
     return {
         "_id": key_id,
-        "check_v1": ring.only(key_id).seal(row_id, token_id=row_id, field=CHECK_FIELD),
+        "check_v1": ring.only(key_id).seal(place, token_id=place, field=CHECK_FIELD),
         "writer_public_key": b64encode(ring.writer_public_key(WRITER_FIELD, key_id)).decode(),
         "created_at": mongo.clock.now(),
     }
 
 
-def _row_id(key_id: str) -> str:
+def _place(key_id: str) -> str:
     """Return the id under which a check value is sealed."""
     return f"refreshd:{key_id}"
 
@@ -153,7 +153,7 @@ def _check_value(rows: Mapping[str, object] | None, ring: KeyRing, key_id: str) 
         return CheckValue.UNREADABLE
     return (
         CheckValue.OPENS
-        if _opens(ring.only(key_id), sealed, _row_id(key_id), CHECK_FIELD)
+        if _opens(ring.only(key_id), sealed, _place(key_id), CHECK_FIELD)
         else CheckValue.FAILS
     )
 
