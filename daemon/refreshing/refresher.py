@@ -3,6 +3,7 @@ daemon, in one function.
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from daemon.domain.answer import Answer, Concern
@@ -50,7 +51,7 @@ class Refresher:
     def __init__(
         self,
         *,
-        providers: dict[str, Provider],
+        providers: Mapping[str, Provider],
         store: Store,
         journal: Journal,
         endpoint: Endpoint,
@@ -59,7 +60,7 @@ class Refresher:
         timing: Timing,
         observe: Observe,
     ) -> None:
-        self.providers = providers
+        self._providers = dict(providers)
         self._store = store
         self._journal = journal
         self._endpoint = endpoint
@@ -68,6 +69,10 @@ class Refresher:
         self._timing = timing
         self._observe = observe
         self._large_replies = asyncio.Lock()
+
+    def configure(self, providers: Mapping[str, Provider]) -> None:
+        """Use these providers from now on. Earlier ones remain, because their replies may still be processed."""
+        self._providers |= providers
 
     async def refresh(self, claim: Claim, weigh: Weigh = believe) -> Answer | None:
         """Renew the claimed token, or store why that failed and when to try again.
@@ -93,7 +98,7 @@ class Refresher:
         """Process a kept reply to its end. A replay starts here. Raises StoreLost or Unusable; the journal
         still has the reply then.
         """
-        if not self.providers[claim.token.provider].definition.allows(claim.token.grant):
+        if not self._providers[claim.token.provider].definition.allows(claim.token.grant):
             raise Unusable(f"the configuration does not allow the grant of {claim.token.id}")
         settled = await self._settle(claim, entry.reply, weigh)
         if isinstance(settled.change, Withheld):
@@ -106,7 +111,7 @@ class Refresher:
 
     def _planned(self, claim: Claim) -> Scheduled | None:
         return first_look(
-            self.providers[claim.token.provider],
+            self._providers[claim.token.provider],
             claim.token,
             now=self._clock.now(),
             chance=self._chance(),
@@ -116,7 +121,7 @@ class Refresher:
     async def _ask(self, claim: Claim) -> Reply | NoReply:
         try:
             request = refresh_request(
-                self.providers[claim.token.provider], claim.token, now=self._clock.now()
+                self._providers[claim.token.provider], claim.token, now=self._clock.now()
             )
         except NotSendable as why:
             return NoReply(
@@ -140,7 +145,7 @@ class Refresher:
 
     async def _settle(self, claim: Claim, reply: Reply | NoReply, weigh: Weigh) -> Outcome:
         token = claim.token
-        provider = self.providers[token.provider]
+        provider = self._providers[token.provider]
         answer = await self._read(provider, token, reply)
         change = decide(
             provider,

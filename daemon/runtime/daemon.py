@@ -413,7 +413,7 @@ class Daemon:
         most = most_in_flight(providers.values(), self._settings.refresh.concurrency)
         self._parts.journal.allow(most)
         self._parts.endpoint.allow(most)
-        self._parts.refresher.providers.update(providers)
+        self._parts.refresher.configure(providers)
         self._parts.spare.guarantee(providers.values())
         self._parts.sweeper.configure(providers, self._parts.lane)
         self._parts.metrics.set_providers(providers)

@@ -577,7 +577,7 @@ async def test_a_provider_that_comes_back_presents_nothing_twice(world_of):
 async def test_a_new_provider_is_swept_and_a_changed_one_is_used(world):
     """After a reload the next sweep knows both."""
     other, acme = provider("other"), provider("acme", share=2)
-    world.refresher.providers.update({"other": other, "acme": acme})
+    world.refresher.configure({"other": other, "acme": acme})
     world.sweeper.configure({"other": other, "acme": acme}, world.lane)
     world.store.put("1", of="other")
     for n in range(5):

@@ -46,9 +46,8 @@ class SqliteJournal:
         now: Callable[[], datetime] | None = None,
         unbound: bool = True,
     ) -> None:
-        """Reserve room for `in_flight` replies. Drop superseded entries that are old by `now`, the store's time. Omit
-        both for a copy that is only read from: it may fill its disk, and keeps everything. `unbound`: accept the rows
-        of earlier versions.
+        """Reserve disk space for `in_flight` replies. Drop superseded entries that are old by `now`, the store's time.
+        Omit both when opening a read-only copy. `unbound`: accept the rows of earlier versions.
         """
         self._database = Database(path, reserve_bytes=bytes_for(in_flight))
         self._keyring = keyring
