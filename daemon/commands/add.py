@@ -96,21 +96,21 @@ def add(
     """
     options = given(ctx)
     settings = read_settings(options)
-    known = _configured(settings, provider)
+    configured = _configured(settings, provider)
     try:
         name = token_id(provider, account)
     except ValueError as why:
         raise Failed(str(why), Exit.USAGE) from None
     variables = _pairs(var or [], "--var")
-    for unknown in variables.keys() - known.definition.variables.keys():
-        fitting = ", ".join(known.definition.variables) or "none"
+    for unknown in variables.keys() - configured.definition.variables.keys():
+        fitting = ", ".join(configured.definition.variables) or "none"
         raise Failed(
             f"--var {unknown}: {provider} has no such variable. Its variables: {fitting}",
             Exit.USAGE,
         )
     request = _AddRequest(
         id=name,
-        provider=known,
+        provider=configured,
         account=account,
         variables=variables,
         meta=_pairs(meta or [], "--meta"),
@@ -163,9 +163,9 @@ async def _check_variables(access: Access, request: _AddRequest) -> None:
         stored = (await access.admin.get(request.id)).get("vars")
     except NoSuchToken:
         stored = None
-    known = {k: v for k, v in stored.items() if isinstance(v, str)} if isinstance(stored, Mapping) else {}
+    variables = {k: v for k, v in stored.items() if isinstance(v, str)} if isinstance(stored, Mapping) else {}
     try:
-        token_url(request.provider, {**known, **request.variables})
+        token_url(request.provider, {**variables, **request.variables})
     except NotSendable as why:
         raise Failed(f"{why}. Give it with --var NAME=VALUE", Exit.USAGE) from None
 

@@ -76,8 +76,8 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Replace the command that `args` begin with by the real one."""
-        if (known := COMMANDS.get(args[0])) is not None:
-            module = import_module(f"daemon.commands.{known.module}")
+        if (command := COMMANDS.get(args[0])) is not None:
+            module = import_module(f"daemon.commands.{command.module}")
             group = get_group(module.app)
             self.commands[args[0]] = group.commands.get(args[0], group)
         return super().resolve_command(ctx, args)

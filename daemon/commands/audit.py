@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.adapters.mongo.audit import Record, Wanted, count_records, records
+from daemon.adapters.mongo.audit import Record, RecordSelection, count_records, records
 from daemon.commands.support.access import Access, open_store, read_settings
 from daemon.commands.support.arguments import provider_names
 from daemon.commands.support.command import Command
@@ -71,8 +71,8 @@ def audit(
     options = given(ctx)
     settings, output = read_settings(options), Output(as_json=options.json)
 
-    def wanted(now: datetime) -> Wanted:
-        return Wanted(
+    def selection(now: datetime) -> RecordSelection:
+        return RecordSelection(
             since=_instant(since, now),
             until=_instant(until, now),
             who=who,
@@ -81,12 +81,14 @@ def audit(
             provider=provider,
         )
 
-    return asyncio.run(_audit(settings, output, wanted, limit))
+    return asyncio.run(_audit(settings, output, selection, limit))
 
 
-async def _audit(settings: Settings, output: Output, wanted: Callable[[datetime], Wanted], limit: int) -> int:
+async def _audit(
+    settings: Settings, output: Output, selection: Callable[[datetime], RecordSelection], limit: int
+) -> int:
     async with open_store(settings) as access:
-        which, shown = wanted(access.clock.now()), 0
+        which, shown = selection(access.clock.now()), 0
         async for record in records(access.mongo, which, limit=limit):
             shown += 1
             output.result(record, _described(record), keep="\n")
@@ -95,10 +97,10 @@ async def _audit(settings: Settings, output: Output, wanted: Callable[[datetime]
     return Exit.DONE
 
 
-async def _sum_up(access: Access, output: Output, wanted: Wanted, shown: int) -> None:
-    total = await count_records(access.mongo, wanted)
+async def _sum_up(access: Access, output: Output, selection: RecordSelection, shown: int) -> None:
+    total = await count_records(access.mongo, selection)
     if not total:
-        every = await count_records(access.mongo, Wanted())
+        every = await count_records(access.mongo, RecordSelection())
         output.note(f"No record matches, of {every}." if every else "Nothing is recorded yet.")
     elif shown < total:
         output.note(f"The newest {shown} of {total} records. --limit shows more.")

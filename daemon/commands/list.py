@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.adapters.mongo.admin.tokens import LISTED_FIELDS, Wanted
+from daemon.adapters.mongo.admin.tokens import LISTED_FIELDS, TokenSelection
 from daemon.commands.support.access import (
     Access,
     known_providers,
@@ -66,23 +66,23 @@ def list_tokens(
     With --json, each line is one object.
     """
     options = given(ctx)
-    wanted = Wanted(
+    selection = TokenSelection(
         provider=provider,
-        account=account and typed(account),
+        account=typed(account) if account else account,
         state=state.value if state else None,
         failing=failing,
         expired=expired,
     )
     settings = read_settings(options)
-    asyncio.run(_list(settings, Output(as_json=options.json), wanted, limit))
+    asyncio.run(_list(settings, Output(as_json=options.json), selection, limit))
     return Exit.DONE
 
 
-async def _list(settings: Settings, output: Output, wanted: Wanted, limit: int | None) -> None:
+async def _list(settings: Settings, output: Output, selection: TokenSelection, limit: int | None) -> None:
     async with open_store(settings) as access:
-        if wanted.provider is not None and wanted.provider not in known_providers(settings):
-            await _refuse_unknown(access, wanted.provider, settings)
-        found = access.admin.list(wanted, limit=limit)
+        if selection.provider is not None and selection.provider not in known_providers(settings):
+            await _refuse_unknown(access, selection.provider, settings)
+        found = access.admin.list(selection, limit=limit)
         if output.as_json:
             async for document in found:
                 output.record(record(document, LISTED_FIELDS))
@@ -97,31 +97,31 @@ async def _list(settings: Settings, output: Output, wanted: Wanted, limit: int |
                 rows = []
         if rows:
             output.table(_COLUMNS, rows, head=states.total() == len(rows))
-        output.note(await _summed(access, wanted, limit, states))
+        output.note(await _summed(access, selection, limit, states))
 
 
-async def _summed(access: Access, wanted: Wanted, limit: int | None, states: Counter[str]) -> str:
+async def _summed(access: Access, selection: TokenSelection, limit: int | None, states: Counter[str]) -> str:
     """How many there are, by state; of how many."""
     stored, shown = await access.admin.count(), states.total()
     if not stored:
         return "No token is stored here. `refreshd add` stores one."
-    matching = await access.admin.matching(wanted) if shown == limit else shown
+    matching = await access.admin.matching(selection) if shown == limit else shown
     if not matching:
-        return f"No token{_described(wanted)}. In all, {stored:,} are stored."
+        return f"No token{_described(selection)}. In all, {stored:,} are stored."
     by_state = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
     if shown < matching:
-        return f"The first {shown:,} of {matching:,} tokens{_described(wanted)}: {by_state}."
-    more = f" In all, {stored:,} are stored." if wanted != Wanted() else ""
-    return f"{shown:,} token{'s' * (shown != 1)}{_described(wanted)}: {by_state}.{more}"
+        return f"The first {shown:,} of {matching:,} tokens{_described(selection)}: {by_state}."
+    more = f" In all, {stored:,} are stored." if selection != TokenSelection() else ""
+    return f"{shown:,} token{'s' * (shown != 1)}{_described(selection)}: {by_state}.{more}"
 
 
-def _described(wanted: Wanted) -> str:
+def _described(selection: TokenSelection) -> str:
     parts = (
-        wanted.provider is not None and f" of {wanted.provider}",
-        wanted.account is not None and f" of account {wanted.account}",
-        wanted.state is not None and f" in state {wanted.state}",
-        wanted.failing and " that failed last time",
-        wanted.expired and " past expiry",
+        selection.provider is not None and f" of {selection.provider}",
+        selection.account is not None and f" of account {selection.account}",
+        selection.state is not None and f" in state {selection.state}",
+        selection.failing and " that failed last time",
+        selection.expired and " past expiry",
     )
     return "".join(part for part in parts if part)
 

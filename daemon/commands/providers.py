@@ -124,13 +124,13 @@ def _row(definition: Definition, configured: Mapping[str, Provider]) -> list[str
 
 def _record(definition: Definition, configured: Mapping[str, Provider]) -> dict[str, object]:
     """The definition's keys as they would stand in its file; durations in seconds."""
-    known = {
+    values = {
         field.name: getattr(definition, field.name)
         for field in fields(definition)
         if field.name not in (*_SIGNS, "variables", "as_of", "reply", "rate")
     }
     return {
-        **known,
+        **values,
         "as_of": definition.as_of and definition.as_of.isoformat(),
         "rate": definition.rate and f"{definition.rate.count}/{span(definition.rate.per)}",
         "variables": {

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.adapters.mongo.admin.tokens import TokenAdmin, Wanted
+from daemon.adapters.mongo.admin.tokens import TokenAdmin, TokenSelection
 from daemon.commands.support.access import open_store, read_settings
 from daemon.commands.support.arguments import Yes, confirmation, ids
 from daemon.commands.support.command import Audited
@@ -61,7 +61,7 @@ def remove(
 async def _of_account(settings: Settings, account: str) -> list[str]:
     """The ids of its tokens. Raises Failed if there is none."""
     async with open_store(settings) as access:
-        found = [str(one["_id"]) async for one in access.admin.list(Wanted(account=account))]
+        found = [str(one["_id"]) async for one in access.admin.list(TokenSelection(account=account))]
     if not found:
         raise Failed(f"account {account} has no stored token. `refreshd list` shows the stored ones")
     return found

@@ -12,6 +12,7 @@ from daemon import __version__
 from daemon.adapters.journal.journal import JournalDamaged, JournalFull
 from daemon.adapters.mongo.connection import StoreUriInvalid
 from daemon.adapters.mongo.embedded_mongod import MongodFailed, MongodMissing
+from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import Format, configure, is_json
 from daemon.commands.support.command import Command
 from daemon.commands.support.failure import Exit, in_parts, unexpected
@@ -73,7 +74,7 @@ def run(ctx: typer.Context) -> int:
         if not as_json and not is_json(format_, sys.stdout):
             raise
         log = configure(format="json", level="error", stream=sys.stderr)
-        log.log("daemon.failed", "error", what=unexpected(bug), code=int(Exit.FAILED), exc_info=bug)
+        log.log(log_lines.DAEMON_FAILED, what=unexpected(bug), code=int(Exit.FAILED), exc_info=bug)
         return Exit.FAILED
 
 
@@ -105,23 +106,18 @@ def _run(settings: Settings, read: Callable[[], Settings], *, as_json: bool) -> 
         say('refreshd run: --json has no effect on the log. Set log.format = "json" in the configuration')
     if instance.filesystem is not None and (why := caution(instance.filesystem)) is not None:
         log.log(
-            "state.volatile",
-            "warning",
+            log_lines.STATE_VOLATILE,
             message=f"state.dir is on {instance.filesystem}: {why}",
-            do="choose a directory on a disk that lasts: the journal may hold the only copy of a token",
         )
     if instance.former_mode is not None:
         log.log(
-            "state.closed",
-            "warning",
+            log_lines.STATE_CLOSED,
             message=f"state.dir had mode {instance.former_mode:04o} and has 0700 now",
         )
     if settings.caution is not None:
         log.log(
-            "store.outdated",
-            "warning",
+            log_lines.STORE_OUTDATED,
             message=settings.caution,
-            do="point store.uri at a MongoDB of your own",
         )
     daemon = Daemon(
         settings,
@@ -151,4 +147,4 @@ def _say(why: Exception, code: Exit, sentences: Sequence[str], format_: Format) 
         return
     log = configure(format="json", level="error", stream=sys.stderr)
     for part in in_parts(why, sentences):
-        log.log("daemon.failed", "error", **part, code=int(code))
+        log.log(log_lines.DAEMON_FAILED, **part, code=int(code))

@@ -1,1 +1,1 @@
-"""What is true about tokens, providers and answers. Pure: no I/O, no clock, no randomness, no library."""
+"""The rules about tokens, providers and answers. Pure: no I/O, no clock, no randomness, no library."""

@@ -1,4 +1,6 @@
-"""What a provider's reply means. Each answer names who must act: nobody, the operator, the owner, or time."""
+"""The meaning of a provider's reply. Each answer names who must act: no one, the operator, the owner, or
+time.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +12,7 @@ from daemon.domain.secret import Secret
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
-    """Nobody must act: a new access token, and maybe a new refresh token."""
+    """No one must act: a new access token, and possibly a new refresh token."""
 
     access_token: Secret
     refresh_token: Secret | None = None  # None: none came, the old one stays in use
@@ -24,7 +26,7 @@ class Granted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unparsed:
-    """The operator must act: a success that we can't read whole. `granted` is the part that we can."""
+    """The operator must act: a success that refreshd can't read completely. `granted` is the readable part."""
 
     code: str
     message: str
@@ -40,7 +42,7 @@ class Rejected:
 
 
 class Concern(Enum):
-    """How far a misconfiguration reaches."""
+    """The scope of a misconfiguration."""
 
     TOKEN = "token"  # noqa: S105  this one alone: a variable is missing, its scope is refused
     PROVIDER = "provider"  # perhaps all of the provider's: several that fail alike will tell
@@ -49,7 +51,9 @@ class Concern(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Misconfigured:
-    """The operator must act: our client, scope, URL or TLS is refused. It says nothing about the grant."""
+    """The operator must act: the provider refuses the client, the scope, the URL or TLS. The grant may be
+    fine.
+    """
 
     code: str
     message: str
@@ -57,7 +61,7 @@ class Misconfigured:
 
 
 class Cause(Enum):
-    """Whose trouble an unavailable answer most likely is."""
+    """The most likely cause of an unavailable answer."""
 
     OUTAGE = "outage"  # the provider's or the network's: it says nothing about the token
     REFUSAL = (
@@ -69,8 +73,10 @@ class Cause(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unavailable:
-    """Time must pass. `in_doubt`: the provider may have processed the request. `throttled`: the provider asks
-    refreshd to slow down. `rest`: how long refreshd waits at least, unless the access token ends sooner.
+    """Time must pass.
+
+    `in_doubt`: the provider may have processed the request. `throttled`: the provider asks refreshd to slow
+    down. `rest`: the shortest wait, unless the access token ends sooner.
     """
 
     code: str

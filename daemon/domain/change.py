@@ -1,4 +1,4 @@
-"""What an answer does to the stored token. Decided in `policy`, carried out by the store, fenced there."""
+"""The effect of an answer on the stored token. `policy` decides it; the store carries it out behind a fence."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,9 @@ from daemon.domain.token import Doubt, Failure
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renewed:
-    """New tokens. `successor` is the refresh token that replaces the presented one; None: that one stays."""
+    """New tokens. `successor` is the refresh token that replaces the presented one, or None if that one
+    stays.
+    """
 
     granted: Granted
     successor: Secret | None
@@ -23,7 +25,9 @@ class Renewed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Postponed:
-    """Nothing new; try again at `due_at`. While in `doubt` the lease stays, so that only the asker asks again."""
+    """Nothing new: try again at `due_at`. While the token is in `doubt`, the lease stays, so that only the
+    instance that asked asks again.
+    """
 
     failure: Failure
     failures: int
@@ -33,7 +37,7 @@ class Postponed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retired:
-    """The grant is dead: rests as `needs_reauth` until its owner consents again. It is never deleted."""
+    """The grant is dead. The token stays stored as `needs_reauth` until its owner consents again."""
 
     failure: Failure
     failures: int
@@ -41,8 +45,8 @@ class Retired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withheld:
-    """A success that we couldn't read whole: the old value is not presented again until somebody has looked.
-    `renewed` carries the access token where one was found.
+    """A success that could not be read completely. The old value is not presented again until an operator has
+    decided. `renewed` contains the access token if there was one.
     """
 
     failure: Failure
@@ -51,8 +55,8 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheduled:
-    """Not asked at all: an application's new document gets its first `due_at`; a token that is not active, or has
-    nothing to present, gets none.
+    """No request was sent. A document that an application inserted gets its first `due_at`. A token that is
+    inactive or has nothing to present gets none.
     """
 
     due_at: datetime | None

@@ -1,13 +1,13 @@
-"""The circuit breaker of one provider: when the provider as a whole must rest, and when its answers are to be doubted.
+"""The circuit breaker of one provider decides when the whole provider is paused, and when its answers are
+doubtful.
 
-The evidence is what *healthy* tokens meet. A token that has failed since its last success says nothing new about its
-provider, so it is not counted: a few tokens with a trouble of their own must not stop the others. Several healthy
-tokens that fail alike with no grant between them are a reason to rest. While the provider rests, probes go to the
-healthiest tokens, and one grant ends the rest. Nothing else proves health: a page with status 200 does not, and a
-rejection does not.
+Only *healthy* tokens give evidence. A token that has failed since its last success shows nothing new about
+its provider, so it is not counted: a few bad tokens must not stop the others. If several healthy tokens fail
+in the same way without a grant between them, the provider is paused. Then probes use the healthiest tokens,
+and one grant ends the pause. Nothing else proves health: neither a page with status 200 nor a rejection.
 
-A suspicion that the first probes disprove was wrong, perhaps because one customer's tokens came due together. The
-next one for the same reason then needs twice the evidence.
+If the first probes succeed, the suspicion was wrong, perhaps because one customer's tokens were due together.
+The next suspicion for the same reason needs twice the evidence.
 """
 
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ from daemon.domain.token_url import NotSendable, fills_host, token_url
 
 
 class Reason(StrEnum):
-    """Why a provider rests; it names what has to happen."""
+    """The reason for a pause. It names the required action."""
 
     WRONG_CLIENT = "wrong_client"
     MISCONFIGURED = "misconfigured"
@@ -43,10 +43,11 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """A rest, as all replicas see it. `client`: a fingerprint of the client that it was about.
+    """A pause, as all replicas see it. `client`: a fingerprint of the client that the pause is about.
 
-    `probes` counts the probes by proven tokens (see `is_proven`), `retries` those by others. Another token's failure
-    shows little and so must not make a proven token wait: each kind has its own next time.
+    `probes` counts the probes by proven tokens (see `is_proven`), `retries` those by other tokens. The
+    failure of another token shows little and must not delay a proven token, so each kind has its own next
+    time.
     """
 
     reason: Reason
@@ -58,7 +59,9 @@ class Pause:
     client: str | None = None
 
     def after(self, now: datetime, *, proven: bool) -> "Pause":
-        """The pause once a probe was sent `now`. A proven token's puts off both kinds, another one's only its own."""
+        """Return the pause after a probe that was sent `now`. A proven token's probe postpones both kinds,
+        another one's only its own.
+        """
         if not proven:
             retry_at = now + probe_after(self.reason, self.probes + self.retries + 1)
             return replace(self, retries=self.retries + 1, next_retry_at=retry_at)
@@ -104,35 +107,38 @@ _PROBED = (1, 2, 4, 8, 16)
 
 
 def probe_after(reason: Reason, probes: int) -> timedelta:
-    """How long after a probe the next one is sent; `probes` counts from 0."""
+    """Return the time between a probe and the next one. `probes` counts from 0."""
     intervals = _FIRST_PROBES.get(reason, (1800,))
     return intervals[min(probes, len(intervals) - 1)] * _SECONDS
 
 
 def probe_size(reason: Reason, probes: int) -> int:
-    """How many healthy tokens a probe takes; `probes` counts those before it.
+    """Return how many healthy tokens a probe uses. `probes` is the number of earlier probes.
 
-    What may be one customer's trouble is settled by asking more tokens, soon. If they all fail, little is asked.
+    If the cause may be one customer's trouble, further tokens soon settle that. If all of them fail, few
+    requests are sent.
     """
     return _PROBED[probes] if reason in _WIDENING and probes < len(_PROBED) else 1
 
 
 def is_healthy(token: Token) -> bool:
-    """Whether `token` has not failed since its last success: only then does a failure say something of its provider.
+    """Return whether `token` has not failed since its last success. Only then does a failure show anything
+    about its provider.
 
-    One in doubt may be refused because its lost reply held the successor: that is not the provider's trouble either.
+    A token in doubt may be refused because its lost reply contained the successor, which isn't the provider's
+    fault either.
     """
     return token.failures == 0 and token.doubt is None
 
 
 def is_proven(token: Token) -> bool:
-    """Whether `token` is healthy and was renewed before, so that it is known to fit the client."""
+    """Return whether `token` is healthy and was renewed before, which shows that it fits the client."""
     return is_healthy(token) and token.refreshed_at is not None
 
 
 def source_of(provider: Provider, token: Token) -> str:
-    """Whose trouble one answer shows: the token's; or its host's, if each customer has a server of its own, so that
-    one server's trouble does not stop the others.
+    """Return the source of an answer: the token, or its host if each customer has a server of its own, so
+    that one server's trouble does not stop the others.
     """
     if not fills_host(provider.definition.token_url):
         return token.id
@@ -144,7 +150,7 @@ def source_of(provider: Provider, token: Token) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class _Disproof:
-    """How often, lately, a rest for one reason was a wrong suspicion."""
+    """The number of recent pauses for one reason that were a wrong suspicion."""
 
     times: int = 0
     until: timedelta = timedelta(0)
@@ -152,7 +158,9 @@ class _Disproof:
 
 @dataclass(frozen=True, slots=True)
 class _Trouble:
-    """What one answer suggests of the whole provider. Answers are alike if `reason` and `code` are."""
+    """The evidence of one answer about the whole provider. Answers are alike if `reason` and `code` are
+    equal.
+    """
 
     reason: Reason
     threshold: int
@@ -161,7 +169,9 @@ class _Trouble:
 
 @dataclass(slots=True, kw_only=True)
 class CircuitBreaker:
-    """The evidence that one process has about one provider. Instants are boot times. `reason`: why it is open."""
+    """The evidence that one process has about one provider. Instants are boot times. `reason`: why the
+    circuit is open.
+    """
 
     state: Circuit = Circuit.HALF_OPEN
     reason: Reason | None = None
@@ -177,7 +187,8 @@ class CircuitBreaker:
         return self.state is Circuit.OPEN
 
     def record(self, source: str, answer: Answer, *, healthy: bool, now: timedelta) -> Reason | None:
-        """Take note of the answer that `source` (see `source_of`) had. Returns the reason if it opens the circuit.
+        """Record the answer that `source` (see `source_of`) got. Returns the reason if that opens the
+        circuit.
 
         A grant closes it. `healthy`: whether the token had not failed before.
         """
@@ -199,23 +210,25 @@ class CircuitBreaker:
         return trouble.reason
 
     def doubts(self, now: timedelta) -> bool:
-        """Whether the provider seems to give every token the answer that it gives one now."""
+        """Return whether the provider seems to give every token the same answer now."""
         return self.reason in _DOUBTFUL or now < self._suspicious_until
 
     def open(self, reason: Reason, now: timedelta) -> None:
-        """Ask nothing but probes from now on."""
+        """Open the circuit: only probes are sent from now on."""
         if reason is Reason.REJECTIONS:
             self._suspicious_until = now + SUSPICION
         self.state, self.reason, self._since = Circuit.OPEN, reason, now
         self._met.clear()
 
     def half_open(self) -> None:
-        """Another replica or the operator ended the rest: ask one at a time until a grant."""
+        """Half-open the circuit, because another replica or the operator ended the pause: one request at a
+        time until a grant.
+        """
         if self.is_open:
             self.state, self.reason = Circuit.HALF_OPEN, None
 
     def without_evidence(self) -> "CircuitBreaker":
-        """A new one, as open as this one: for a provider whose configuration has changed."""
+        """Return a new breaker that is as open as this one, for a provider whose configuration has changed."""
         return CircuitBreaker(state=self.state, reason=self.reason) if self.is_open else CircuitBreaker()
 
     def _close(self, now: timedelta) -> None:
@@ -248,7 +261,9 @@ _DOUBTFUL = frozenset({Reason.MISCONFIGURED, Reason.OUTAGE, Reason.UNPARSED, Rea
 
 
 def _trouble_of(answer: Answer) -> _Trouble | None:
-    """None: however many healthy tokens get such an answer, it says nothing of the provider."""
+    """Return the evidence of `answer`. None: it shows nothing about the provider, however many healthy tokens
+    get it.
+    """
     match answer:
         case Rejected():
             return _MASS

@@ -1,4 +1,4 @@
-"""The right to present a refresh token once, and what may come of it: the words that use case and adapters share."""
+"""The right to present a refresh token once, and the results: types that the use case and the adapters share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from daemon.domain.token import FailureKind, Token
 class Claim:
     """The right to present `token`'s refresh token once, until `deadline`.
 
-    `spent` is the sealed text of what is presented: what a result is fenced on. None: nothing stored is presented.
-    `spent_field` is where it is stored: `access_token` for an exchange grant.
+    `spent` is the sealed text of the presented secret, on which the result is fenced, or None if no stored
+    secret is presented. `spent_field` is the field that holds it: `access_token` for an exchange grant.
     """
 
     token: Token
@@ -26,7 +26,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAside:
-    """A due document that can't be used: it is reported once per change, and nothing is sent anywhere."""
+    """A due document that can't be used. It is reported once per change, and no request is sent for it."""
 
     token: str
     provider: str
@@ -38,7 +38,7 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What one claim command brought. `more`: there was more due than it asked for."""
+    """The result of one claim. `more`: more tokens were due than it asked for."""
 
     items: Sequence[Claim | SetAside]
     more: bool
@@ -46,22 +46,26 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """How the store looks before a sweep: who is paused, and the due documents of providers we have no client for."""
+    """The state of the store before a sweep: the paused providers, and the due documents of providers without
+    a client.
+    """
 
     paused: Mapping[str, Pause]  # by provider
     set_aside: Sequence[SetAside]
 
 
 class Recorded(Enum):
-    """What became of a change: it is stored, or something newer had been stored before it."""
+    """The outcome of a change: it is stored, or a newer one had been stored before it."""
 
     STORED = "stored"
     SUPERSEDED = "superseded"
 
 
 class StoreLost(Exception):
-    """The store did not answer, or could not confirm with a majority. Nothing is known about the last write."""
+    """The store did not answer, or could not confirm with a majority. The result of the last write is
+    unknown.
+    """
 
 
 class Unusable(Exception):
-    """A journal entry can't be replayed, now or ever, until somebody has looked at it or at its document."""
+    """A journal entry can't be replayed until an operator has looked at it or at its document."""

@@ -1,7 +1,7 @@
-"""What an owner's consent brings: the first token response, as an operator hands it to `refreshd add`.
+"""A consent: the first token response of a grant, which an operator passes to `refreshd add`.
 
-Read by the rules of a provider's reply, and stricter: here a person waits who can be shown the error. What is
-refused here would fail every refresh later.
+It is read by the rules of a provider's reply, but more strictly, because an operator can correct an error
+here. A response that is refused here would fail every refresh later.
 """
 
 import re
@@ -33,13 +33,13 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class ConsentInvalid(ValueError):
-    """The token response can't be used. Its text is fit for people and repeats no value."""
+    """The token response can't be used. The text is a sentence for people and repeats no value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consent:
-    """A token response, read. `access_token` is None where only a refresh token came: it must be renewed at once,
-    and `expires_at` is the moment of reading then, since there is nothing that anybody could use longer.
+    """A parsed token response. `access_token` is None if the response has only a refresh token. Such a token
+    is due immediately, and its `expires_at` is the moment of reading.
     """
 
     access_token: Secret | None
@@ -120,8 +120,8 @@ def read_consent(
 
 
 def _snake_cased(body: Body) -> Body:
-    """`body` with RFC 6749's names too, where an application kept it under JavaScript's. Those stay: a definition
-    may look there.
+    """Return `body` with RFC 6749's names added, in case an application stored JavaScript's. The original
+    names stay, because a definition may refer to them.
     """
     renamed = dict(body)
     for camel, snake in _CAMEL.items():
@@ -135,7 +135,9 @@ def _snake_cased(body: Body) -> Body:
 
 
 def _token(body: Body, paths: Sequence[str]) -> Secret | None:
-    """What stands at the first of `paths` that is there. The last is the standard's name, which always will do."""
+    """Return the value at the first of `paths` that exists. The last one is the standard's name, which is
+    always accepted.
+    """
     value, name = first(body, paths), paths[-1]
     if value is None:
         return None
@@ -151,7 +153,9 @@ def _token(body: Body, paths: Sequence[str]) -> Secret | None:
 
 
 def _access_end(definition: Definition, ends: Ends, *, renewable: bool) -> datetime | None:
-    """If nothing says when it ends, a token that can be renewed is assumed to end, and any other to stay."""
+    """Return when the access token ends. Without any date, a renewable token is assumed to end, and any other
+    to stay valid.
+    """
     if ends.access or not renewable:
         return ends.access
     return ends.born_at + (definition.access_lifetime or ASSUMED_LIFETIME)

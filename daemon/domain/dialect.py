@@ -1,16 +1,17 @@
-"""RFC 6749 and its real-world accents, without I/O: what a reply means.
+"""RFC 6749 and its dialects, without I/O: the meaning of a reply.
 
 The body decides first, in this order:
 
 1. A sign of the definition: temporary, then a wrong client, then a dead grant.
-2. An access token makes a grant, whatever the status and the dress. Two different ones are withheld.
-3. A redirect is not followed. It is the operator's matter.
-4. `invalid_grant` is a verdict with status 400 or 401 only, and only if nothing in the reply speaks of waiting.
-5. The standard's other codes concern the client (RFC 6749 §5.2). Any other error passes, or is the token's own.
-6. A success without a grant is an error in other words if it is an object, and else a page: an outage in doubt.
+2. An access token makes a grant, whatever the status and the notation. Two different ones are withheld.
+3. A redirect is not followed. The operator must correct the URL.
+4. `invalid_grant` is a verdict with status 400 or 401 only, and only if nothing in the reply mentions waiting.
+5. The standard's other codes concern the client (RFC 6749 §5.2). Any other error is temporary, or the token's own.
+6. A success without a grant is an error if it is an object. Any other is a page: an outage in doubt.
 
-Whatever is no grant and may hold the only copy of a refresh token is withheld, however it is read otherwise; a success
-also if it may hold an access token that can't be read (`token_trace` has the rule). Nothing is condemned on a guess.
+A reply that isn't a grant is withheld if it may contain the only copy of a refresh token, whatever else it
+means. A success is also withheld if it may contain an access token that can't be read (`token_trace` has the
+rule). No grant is declared dead on a guess.
 """
 
 from dataclasses import replace
@@ -65,7 +66,6 @@ _REACH = {
 }
 # With any other status invalid_grant is no verdict, unless a definition has a sign for it.
 _VERDICTS = frozenset({400, 401})
-NO_WAIT = timedelta(0)
 # Codes of refreshd\'s own trouble: nothing was sent.
 OURS = frozenset({"not_kept", "too_late"})
 # After an error that comes as a success: asking sooner can prolong a lock-out.
@@ -73,7 +73,9 @@ REFUSAL_WAIT = timedelta(minutes=2)
 
 
 def read(provider: Provider, token: Token, reply: Reply | NoReply) -> Answer:
-    """What `reply` means for `token`. Total: any bytes, any status and any headers yield an answer."""
+    """Return the meaning of `reply` for `token`. Total: every combination of bytes, status and headers yields
+    an answer.
+    """
     if isinstance(reply, NoReply):
         if reply.concerns is not None:
             return Misconfigured(code=reply.code, message=reply.message, concerns=reply.concerns)
@@ -90,8 +92,8 @@ def read(provider: Provider, token: Token, reply: Reply | NoReply) -> Answer:
 
 
 def _granted(provider: Provider, token: Token, reply: Reply, parsed: Parsed) -> Granted | Unparsed | None:
-    """The grant that a reply holds, whatever its status: thrown away, it would be lost. Of a reply that broke off, only
-    one whose refresh token is complete.
+    """Return the grant in a reply, whatever its status, because a discarded grant is lost. If the reply is
+    truncated, its refresh token must be complete.
     """
     definition = provider.definition
     shape = definition.reply
@@ -112,7 +114,7 @@ def _granted(provider: Provider, token: Token, reply: Reply, parsed: Parsed) -> 
 def _refused(
     provider: Provider, token: Token, reply: Reply, parsed: Parsed
 ) -> Rejected | Misconfigured | Unavailable:
-    """What a reply without a grant means. Of one that broke off, the status alone."""
+    """Return the meaning of a reply without a grant. If the reply is truncated, only its status counts."""
     definition, success = provider.definition, 200 <= reply.status < 300
     if success and (parsed.cut or not (reply.whole or parsed.objects)):
         return Unavailable(code="cut_short", message="the reply ended before its end", in_doubt=True)
@@ -145,7 +147,9 @@ def _refused(
 def _by_standard(
     reply: Reply, parsed: Parsed, body: Body, error: Refusal, later: Unavailable
 ) -> Misconfigured | Unavailable:
-    """What no sign of the definition says, and is no verdict: a wrong client, or something that may pass."""
+    """Return the meaning of a reply that has no sign of the definition and is no verdict: a wrong client, or
+    a temporary failure.
+    """
     if error.name in _REACH:
         return Misconfigured(code=error.code, message=error.message, concerns=_REACH[error.name])
     if error.name in _DEAD and reply.status not in _VERDICTS:
@@ -157,20 +161,22 @@ def _by_standard(
 
 
 def _temporary(later: Unavailable, sign: ErrorPattern) -> Unavailable:
-    """A failure that the definition knows to pass. Where it says how long not to ask, it is a throttle."""
-    wait = max(sign.wait or NO_WAIT, later.retry_after or NO_WAIT) or None
+    """Return a failure that the definition lists as temporary. If the definition gives a wait, it is a
+    throttle.
+    """
+    waits = [wait for wait in (sign.wait, later.retry_after) if wait]
     return replace(
         later,
         in_doubt=later.in_doubt or sign.doubt,
-        retry_after=wait,
+        retry_after=max(waits, default=None),
         throttled=later.throttled or sign.wait is not None,
         cause=Cause.OUTAGE,
     )
 
 
 def _is_verdict(definition: Definition, reply: Reply, body: Body, error: Refusal) -> bool:
-    """Whether the grant is dead: by the definition's word, or by the standard's with a status that the standard gives it
-    (RFC 6749 §5.2). Neither counts if something in the reply speaks of waiting.
+    """Return whether the grant is dead: according to the definition, or to the standard with a status that
+    the standard requires (RFC 6749 §5.2). Neither counts if the reply mentions waiting.
     """
     sign = shown(definition.rejected, reply.status, body)
     if sign is None and not (error.name in _DEAD and reply.status in _VERDICTS):
@@ -182,8 +188,8 @@ def _is_verdict(definition: Definition, reply: Reply, body: Body, error: Refusal
 
 
 def _no_grant(reply: Reply, parsed: Parsed, body: Body, later: Unavailable) -> Unavailable:
-    """A success without a grant. An object is an error in other words; anything else is a page, and the request may have
-    reached the provider behind it.
+    """Return the meaning of a success without a grant. An object is an error. Anything else is a page, and
+    the provider behind it may have processed the request.
     """
     if body:
         return replace(later, rest=REFUSAL_WAIT, cause=Cause.REFUSAL)
@@ -201,7 +207,7 @@ def _kind(parsed: Parsed) -> str:
 
 
 def _withheld(provider: Provider, token: Token, reply: Reply, parsed: Parsed) -> Unparsed | None:
-    """A reply that is no grant and yet may hold the only copy of a token."""
+    """Return the answer for a reply that isn't a grant but may contain the only copy of a token."""
     presented = spellings(
         secret.reveal() for secret in (token.refresh_token, token.access_token) if secret is not None
     )
@@ -209,9 +215,10 @@ def _withheld(provider: Provider, token: Token, reply: Reply, parsed: Parsed) ->
     rotates = provider.definition.grant_of(token.grant) is Grant.REFRESH_TOKEN
     if rotates and brings_refresh_token(parsed, presented):
         code = "no_grant" if success else "error_with_token"
-        what = "no grant that refreshd can parse" if success else "an error"
+        content = "no grant that refreshd can parse" if success else "an error"
         return Unparsed(
-            code=code, message=f"{_status(reply)}: {what}, and a refresh token that differs from the old one"
+            code=code,
+            message=f"{_status(reply)}: {content}, and a refresh token that differs from the old one",
         )
     named = any(is_error(provider.definition, reply.status, body) for body in parsed.objects)
     if not success or named:
@@ -224,7 +231,9 @@ def _withheld(provider: Provider, token: Token, reply: Reply, parsed: Parsed) ->
 
 
 def _moved(provider: Provider, token: Token, reply: Reply) -> Misconfigured:
-    """A redirect. It is not followed: a refresh token goes where the definition says, and nowhere else."""
+    """Return the answer for a redirect. It is not followed: a refresh token is sent only to the URL of the
+    definition.
+    """
     where = redirect_target(provider, token.vars, reply.location)
     message = f"{_status(reply)}, without the new address of the token endpoint"
     if where is not None:
@@ -239,7 +248,9 @@ def _status(reply: Reply) -> str:
 
 
 def _grant(definition: Definition, body: Body, *, rotates: bool, asked_at: datetime) -> Granted | Unparsed:
-    """`rotates`: a refresh token was presented. Nothing else is replaced, so none is looked for then."""
+    """Return the grant in a body. `rotates`: a refresh token was presented. Otherwise nothing else is
+    replaced, and no refresh token is looked for.
+    """
     shape = definition.reply
     access = first_text(body, shape.access_token)
     refresh = first_text(body, shape.refresh_token) if rotates else ""

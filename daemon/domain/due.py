@@ -1,4 +1,6 @@
-"""When a token is due, and what is done with a claimed one instead of asking. Time and chance are arguments."""
+"""When a token is due, and what happens to a claimed token instead of a request. Time and chance are
+arguments.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,7 +19,7 @@ RETRY_MARGIN = timedelta(minutes=1)  # a retry comes this long before the refres
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """The operator's part of when a token is due: `[refresh] window` and `jitter`."""
+    """The operator's settings for due times: `[refresh] window` and `jitter`."""
 
     window: timedelta = timedelta(minutes=5)
     jitter: timedelta = timedelta(seconds=30)
@@ -26,12 +28,12 @@ class Timing:
 def first_look(
     provider: Provider, token: Token, *, now: datetime, chance: float, timing: Timing
 ) -> Scheduled | None:
-    """What to do with a claimed token instead of asking the provider, or None: ask.
+    """Return the action for a claimed token instead of a request, or None to send the request.
 
-    Only an active token with something to present is presented; any other that is due is put back to rest. Asking
-    again too soon, or long before the end, waits where the definition says that this is useless or harmful; a doubt
-    does not wait. A document that an application inserted (no `revision`) and that expires beyond the window is
-    scheduled, not refreshed, unless its date is a wish.
+    Only an active token with something to present is presented. Any other due token loses its `due_at`. If
+    the definition says that a request too soon or long before the end is useless or harmful, the token waits;
+    a doubt does not wait. A document that an application inserted (no `revision`) and that expires beyond the
+    window is scheduled, not refreshed, unless the application requests a renewal (`_is_wish`).
     """
     definition = provider.definition
     if token.state is not State.ACTIVE or not _is_presentable(definition, token):
@@ -51,7 +53,7 @@ def first_look(
 def first_due(
     provider: Provider, token: Token, *, now: datetime, chance: float, timing: Timing
 ) -> datetime | None:
-    """When a token is due whose owner has just consented; None: nothing renews it, or it never ends."""
+    """Return when a token is due whose owner has just consented. None: nothing renews it, or it never ends."""
     if not _is_presentable(provider.definition, token):
         return None
     if token.access_token is None:
@@ -74,24 +76,27 @@ def _is_presentable(definition: Definition, token: Token) -> bool:
 
 
 def _is_wish(token: Token, now: datetime) -> bool:
-    """Whether an application asks for a renewal now, of a token that refreshd has not touched yet: after a 401, say.
+    """Return whether an application requests a renewal of a token that refreshd has not touched yet, for
+    example after a 401.
 
-    Such a date lies later than the token's birth. An application that writes "now" into each new document means no
-    wish: its date and the birth are the same moment. So is any date that lies before the birth.
+    Such a date is later than the token's birth. An application that writes "now" into each new document
+    requests nothing, because its date equals the birth. The same holds for any date before the birth.
     """
     return token.due_at is not None and _born(token, now) + SAME_MOMENT < token.due_at <= now
 
 
 def _born(token: Token, now: datetime) -> datetime:
-    """When the token was issued. If it doesn't say so, its lifetime is assumed, and then the window is a whole one."""
+    """Return when the token was issued. If that is not stored, its lifetime is assumed, which makes the
+    window a full one.
+    """
     if token.issued_at is not None or token.expires_at is None:
         return token.issued_at or now
     return min(now, max(now, token.expires_at) - ASSUMED_LIFETIME)
 
 
 def _next_allowed(definition: Definition, token: Token) -> datetime | None:
-    """When the provider may be asked for this token again, where it wants a rest between two requests, or a
-    rejection counts only when it is repeated later. Whoever sets `due_at` to now knows of neither.
+    """Return when the provider accepts another request for this token: after the definition's minimum
+    interval, or when a repeated rejection counts. Setting `due_at` to now overrides neither.
     """
     failure = token.last_failure
     failed = failure.at if failure is not None else None
@@ -103,7 +108,9 @@ def _next_allowed(definition: Definition, token: Token) -> datetime | None:
 
 
 def _is_too_early(definition: Definition, token: Token, now: datetime) -> bool:
-    """Whether the provider would give nothing new yet. A refresh token that ends first is not put off for that."""
+    """Return whether the provider would return nothing new yet. A refresh token that ends first is not
+    delayed for that.
+    """
     if definition.earliest is None or token.expires_at is None:
         return False
     ends = token.refresh_expires_at
@@ -112,7 +119,7 @@ def _is_too_early(definition: Definition, token: Token, now: datetime) -> bool:
 
 
 def _planned(provider: Provider, token: Token, *, now: datetime, chance: float, timing: Timing) -> datetime:
-    """When a token is due that we have not renewed yet; now, where nothing says when it ends."""
+    """Return when a token is due that refreshd has not renewed yet. Without a known end, that is now."""
     if token.expires_at is None:
         return now
     return due_at(
@@ -136,13 +143,15 @@ def due_at(
     timing: Timing,
     refresh_expires_at: datetime | None = None,
 ) -> datetime:
-    """When a token that was issued at `issued_at` and ends at `expires_at` is to be renewed.
+    """Return when to renew a token that was issued at `issued_at` and ends at `expires_at`.
 
-    `expires_at - window - jitter`, with `window = min(configured, lifetime / 3)` and `jitter` drawn once by `chance`
-    (0 to 1) from at most a tenth of the lifetime; never before half the lifetime or before the definition's
-    `earliest`, never within MIN_RENEWAL_INTERVAL of now (half the lifetime where that is shorter). A refresh token that ends first
-    is used before it ends: its end counts instead, but not within MIN_RENEWAL_INTERVAL of it, where asking again and again would
-    gain nothing.
+    The time is `expires_at - window - jitter`, with `window = min(configured, lifetime / 3)`. `chance` (0 to
+    1) draws `jitter` once, from at most a tenth of the lifetime. The time is never before half the lifetime,
+    before the definition's `earliest`, or within MIN_RENEWAL_INTERVAL of now (half the lifetime if that is
+    shorter).
+
+    A refresh token that ends first is used before it ends, so its end counts instead. That does not hold
+    within MIN_RENEWAL_INTERVAL of its end, when repeated requests would gain nothing.
     """
     if refresh_expires_at is not None and now + MIN_RENEWAL_INTERVAL < refresh_expires_at < expires_at:
         expires_at = refresh_expires_at
@@ -150,19 +159,21 @@ def due_at(
     window = window_of(provider, lifetime, timing=timing)
     jitter = chance * min(timing.jitter, lifetime / 10)
     lead = min(window + jitter, provider.definition.earliest or lifetime)
-    rest = (
-        min(MIN_RENEWAL_INTERVAL, lifetime / 2) or MIN_RENEWAL_INTERVAL
-    )  # what comes expired would otherwise be asked for without a pause
+    rest = min(MIN_RENEWAL_INTERVAL, lifetime / 2)
+    if not lifetime:  # it came expired, and would otherwise be renewed without a pause
+        rest = MIN_RENEWAL_INTERVAL
     return max(expires_at - lead, issued_at + lifetime / 2, now + rest)
 
 
 def window_of(provider: Provider, lifetime: timedelta, *, timing: Timing) -> timedelta:
-    """How long before its end a token that lives so long is due, jitter aside."""
+    """Return how long before its end a token with this lifetime is due, without jitter."""
     return min(provider.window or provider.definition.window or timing.window, lifetime / 3)
 
 
 def before_the_end(definition: Definition, token: Token, due: datetime, *, now: datetime) -> datetime:
-    """No wait outlives what is presented; close to its end, each takes half of what is left."""
+    """Return `due`, moved forward if the presented secret would end during the wait. Close to its end, each
+    wait takes half of the remaining time.
+    """
     match definition.grant_of(token.grant):
         case Grant.REFRESH_TOKEN:
             end = token.refresh_expires_at

@@ -1,16 +1,17 @@
-"""What is worth telling an operator. The story emits these; logs and metrics subscribe."""
+"""Events that operators may need to see. The use case emits them; logs and metrics subscribe."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from daemon.domain.journal_entry import ReplayResult
-from daemon.domain.token import FailureKind
+from daemon.domain.token import Failure, FailureKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRenewed:
-    """New tokens are stored. `lead`: what was left of the old access token's life then (negative: too late).
-    `window`: what should have been left at least when its renewal began; None: nobody knows how long it lived.
+    """New tokens are stored. `lead`: the remaining life of the old access token at that time (negative: too
+    late). `window`: the remaining life that was planned when its renewal began, or None if its lifetime is
+    unknown.
     """
 
     token: str
@@ -27,16 +28,14 @@ class TokenRenewed:
 class TokenPostponed:
     token: str
     provider: str
-    kind: FailureKind
-    code: str
-    message: str
+    failure: Failure
     due_at: datetime
     failures: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenScheduled:
-    """A claimed token was not asked about: it is too early, or it rests."""
+    """No request was sent for a claimed token: it is too early, or the token is inactive."""
 
     token: str
     provider: str
@@ -46,15 +45,15 @@ class TokenScheduled:
 class TokenNeedsReauth:
     token: str
     provider: str
-    kind: FailureKind
-    code: str
-    message: str
+    failure: Failure
     failures: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSuperseded:
-    """A result came too late: a newer consent is stored. `successor`: it held a refresh token, kept sealed."""
+    """A result arrived too late, because a newer consent is stored. `successor`: the result contained a
+    refresh token, which the journal keeps sealed.
+    """
 
     token: str
     provider: str
@@ -65,25 +64,25 @@ class TokenSuperseded:
 class TokenUnparsed:
     token: str
     provider: str
-    code: str
-    message: str
+    failure: Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenStuck:
-    """Like TokenPostponed, for a token that is past its end and has been refused for hours: it is asked ever less often."""
+    """A TokenPostponed for a token that has expired and has been refused for hours. Its requests become less
+    and less frequent.
+    """
 
     token: str
     provider: str
-    code: str
-    message: str
+    failure: Failure
     due_at: datetime
     failures: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenUnreadable:
-    """A stored document was set aside: ill-typed, undecryptable, or of a provider that is not configured."""
+    """A stored document was set aside: it is ill-typed or undecryptable, or its provider is not configured."""
 
     token: str
     provider: str
@@ -94,19 +93,20 @@ class TokenUnreadable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenInDoubt:
-    """A request may have been processed although no reply came; the same value is presented once more."""
+    """A request may have been processed although no reply arrived. The same value is presented once more."""
 
     token: str
     provider: str
-    code: str
-    message: str
+    failure: Failure
     tries: int
     due_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenHeld:
-    """Due, but perhaps spent by another instance: not touched before `hold`."""
+    """The token is due, but another instance may have spent it. This instance does not touch it before
+    `hold`.
+    """
 
     token: str
     provider: str
@@ -116,7 +116,7 @@ class TokenHeld:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenEnding:
-    """No renewal will carry it beyond `ends_at`: its owner must consent again by then."""
+    """No renewal extends the token beyond `ends_at`. Its owner must consent again by then."""
 
     token: str
     provider: str
@@ -133,15 +133,15 @@ class ProviderAnswered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderThrottled:
-    """A provider answered that it is asked too much."""
+    """A provider asked refreshd to slow down."""
 
     provider: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InFlight:
-    """How many requests to a provider are under way in this process, after a change of that number;
-    changes of one moment are reported once.
+    """The new number of requests in flight to a provider from this process. Changes in one turn of the loop
+    are reported once.
     """
 
     provider: str
@@ -162,8 +162,8 @@ class ProviderResumed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepFinished:
-    """One sweep's tally: what it claimed, and what ended since the sweep before. `scheduled`: seen for the first time,
-    and not due yet.
+    """The results of one sweep: its claims, and the requests that ended since the sweep before. `scheduled`:
+    tokens that were seen for the first time and are not due yet.
     """
 
     claimed: int
@@ -183,8 +183,8 @@ class SweepFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneFailed:
-    """A provider's pass ended with an unexpected error, or does not end although nothing is in flight: none of its
-    tokens may have been claimed. `failures`: how many times in a row that was seen; 0: a pass has worked again.
+    """A provider's pass ended with an unexpected error, or is stuck although nothing is in flight. Perhaps
+    none of its tokens was claimed. `failures`: how many times in a row; 0: a pass has worked again.
     """
 
     provider: str
@@ -194,8 +194,8 @@ class LaneFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InternalError:
-    """A bug of refreshd's. `where`: refresh, lane, sweep, replay, count, repair or another periodic job; a name in the
-    code, never a text from outside.
+    """A bug in refreshd. `where`: refresh, lane, sweep, replay, count, repair or another periodic job. It is
+    a name in the code, never a text from outside.
     """
 
     where: str
@@ -206,8 +206,8 @@ class InternalError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalReplayed:
-    """A reply that outlived a crash or an outage was dealt with. `result` is never unusable: see TokenUnreadable and
-    InternalError for these.
+    """A reply that outlived a crash or an outage was processed. `result` is never unusable: TokenUnreadable
+    and InternalError report that.
     """
 
     token: str

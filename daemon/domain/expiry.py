@@ -1,4 +1,4 @@
-"""When a reply says that something ends: seconds or milliseconds, numbers or text, relative or absolute, or a JWT."""
+"""Expiry times in replies: seconds or milliseconds, numbers or text, relative or absolute, or inside a JWT."""
 
 import json
 import re
@@ -15,10 +15,10 @@ _HTTP_DATE = re.compile(r"[A-Z][a-z]{2,8},? \d{1,2}[ -][A-Z][a-z]{2}[ -]\d{2,4} 
 
 
 def end_of(value: object, *, asked_at: datetime, unit: ExpiryUnit = ExpiryUnit.SECONDS) -> datetime | None:
-    """The instant that an `expires_in` or `expires_at` value means; None where it means nothing or never.
+    """Return the instant that an `expires_in` or `expires_at` value means. None: it means nothing, or never.
 
-    Relative values count from `asked_at`: the provider's clock started at latest when the reply was written, so
-    counting from the moment of asking is never too late (RFC 6749 §5.1 counts from the response).
+    Relative values count from `asked_at`. The provider's clock started no later than the reply was written,
+    so counting from the request is never too late (RFC 6749 §5.1 counts from the response).
     """
     if isinstance(value, str):
         value = value.strip()
@@ -36,7 +36,9 @@ def end_of(value: object, *, asked_at: datetime, unit: ExpiryUnit = ExpiryUnit.S
 
 
 def jwt_end(access_token: str) -> datetime | None:
-    """The `exp` of an access token that happens to be a JWT (RFC 7519 §4.1.4), unverified: it is only a hint."""
+    """Return the `exp` of an access token that happens to be a JWT (RFC 7519 §4.1.4). It is not verified, and
+    only a hint.
+    """
     parts = access_token.split(".")
     if len(parts) != 3:
         return None
@@ -58,7 +60,9 @@ def _is_number(text: str) -> bool:
 
 
 def _date(text: str) -> datetime | None:
-    """A date as ISO 8601 or an HTTP header has it (ASP.NET's `.expires`). The year 1 is Go's and .NET's word for none."""
+    """Return a date in the format of ISO 8601 or an HTTP header (ASP.NET's `.expires`). Go and .NET write the
+    year 1 for no date.
+    """
     instant: datetime | None
     try:
         instant = datetime.fromisoformat(text)

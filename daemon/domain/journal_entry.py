@@ -1,4 +1,4 @@
-"""One reply in the journal, the states that it can be in, and the ends of its replay."""
+"""One reply in the journal, its states, and the results of its replay."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +16,7 @@ class EntryState(StrEnum):
 
 
 class ReplayResult(StrEnum):
-    """What a replay made of an entry. The values label metrics and log lines."""
+    """The result of replaying an entry. The values label metrics and log lines."""
 
     RECORDED = "recorded"
     SUPERSEDED = "superseded"
@@ -26,7 +26,9 @@ class ReplayResult(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One reply in the journal. `key` names it there; `provider` is the token's; `spent` and its field the claim's."""
+    """One reply in the journal. `key` is its number there. `provider` is the token's, `spent` and
+    `spent_field` are the claim's.
+    """
 
     key: int
     token: str

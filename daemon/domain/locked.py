@@ -1,4 +1,4 @@
-"""Replies in the journal that can't be opened, and when they may stop blocking their tokens."""
+"""Journal replies that can't be opened, and when they may stop blocking their tokens."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,9 +6,9 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Locked:
-    """A journal entry whose reply can't be opened: its key is not on the ring, or its row was altered.
+    """A journal entry whose reply can't be opened, because its key is not on the ring or its row was altered.
 
-    Nothing but its place in the file proves these fields.
+    These fields are proved only by their place in the file.
     """
 
     key: int
@@ -22,7 +22,7 @@ class Locked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What a token's document holds now: its sealed texts, and when its tokens were issued."""
+    """The current content of a token's document: its sealed texts, and when its tokens were issued."""
 
     refresh_token: str | None
     access_token: str | None
@@ -30,11 +30,13 @@ class Standing:
 
 
 def is_overtaken(locked: Locked, standing: Standing | None) -> bool:
-    """Whether a later grant than the one in `locked` is stored; None: the document is gone.
+    """Return whether a later grant than the one in `locked` is stored. `standing` is None if the document is
+    gone.
 
-    Both signs are needed. Another sealed text alone may be the spent value, sealed again under a new key. A later
-    `issued_at` alone may be a renewal that kept the refresh token, which the locked reply may have replaced. If nothing
-    stored was presented, no refresh token depends on the reply, and the later tokens are enough.
+    Both signs are needed. A different sealed text alone may be the spent value, sealed again under a new key.
+    A later `issued_at` alone may come from a renewal that kept the refresh token, which the locked reply may
+    have replaced. If no stored secret was presented, no refresh token depends on the reply, and the later
+    tokens are enough.
     """
     if standing is None:
         return True

@@ -1,7 +1,8 @@
-"""What an answer changes, and how long to back off. Time and chance are arguments.
+"""The effect of an answer on the token, and the backoff. Time and chance are arguments.
 
-A failing token is asked again within five minutes as long as its access token lives, and ever more rarely after that:
-a token that is refused for days costs a few requests a day. Close to the provider's own trouble none of this grows.
+While its access token lives, a failing token is tried again within five minutes. After that the waits grow,
+so a token that is refused for days costs a few requests a day. While the whole provider is in trouble, no
+wait grows.
 """
 
 from datetime import datetime, timedelta
@@ -25,13 +26,17 @@ _OUTAGE_PART = 16  # a sixteenth: an outage ends by itself, and its end must be 
 
 
 def backoff(failures: int, *, chance: float, longest: timedelta = BACKOFF_LAST) -> timedelta:
-    """Full jitter: uniform between nothing and 5 s * 2^failures, at most `longest`. `failures` counts from 0."""
+    """Return a wait with full jitter: uniform between zero and 5 s * 2^failures, at most `longest`.
+    `failures` counts from 0.
+    """
     ceiling: timedelta = BACKOFF_FIRST * (1 << min(failures, 16))
     return chance * min(longest, ceiling)
 
 
 def longest_wait(token: Token, answer: Answer, *, now: datetime, doubted: bool = False) -> timedelta:
-    """The ceiling of the backoff: five minutes while the access token lives, growing to six hours after its end."""
+    """Return the ceiling of the backoff: five minutes while the access token lives, growing to six hours
+    after its end.
+    """
     if doubted or token.expires_at is None:
         return BACKOFF_LAST
     part = _REFUSED_PART if is_refusal(answer) else _OUTAGE_PART
@@ -39,7 +44,7 @@ def longest_wait(token: Token, answer: Answer, *, now: datetime, doubted: bool =
 
 
 def is_refusal(answer: Answer) -> bool:
-    """Whether the answer refuses this token, its tenant or the client, rather than being an outage."""
+    """Return whether the answer refuses this token, its tenant or the client. Otherwise it is an outage."""
     match answer:
         case Unavailable(cause=cause):
             return cause is Cause.REFUSAL
@@ -58,9 +63,11 @@ def decide(
     timing: Timing,
     doubted: bool = False,
 ) -> Change:
-    """What `answer` changes about `token`. `asked_at`: when the provider was asked; `chance`: uniform in 0 to 1.
+    """Return the change of `token` that `answer` causes. `asked_at`: when the request was sent; `chance`:
+    uniform in 0 to 1.
 
-    `doubted`: the provider seems to answer everybody like this. Then a rejection is not believed, and no wait grows.
+    `doubted`: the provider seems to give every token this answer. Then a rejection is not final, and no wait
+    grows.
     """
     definition = provider.definition
     match answer:
@@ -99,21 +106,24 @@ def _renewed(
     ends = granted.expires_at
     came = granted.refresh_token
     consent_ends, refresh_ends = _ends(provider.definition, token, granted, asked_at=asked_at)
-    due = ends and due_at(
-        provider,
-        ends,
-        issued_at=asked_at,
-        now=now,
-        chance=chance,
-        timing=timing,
-        refresh_expires_at=refresh_ends,
-    )
+    due: datetime | None = None
+    if ends is not None:
+        due = due_at(
+            provider,
+            ends,
+            issued_at=asked_at,
+            now=now,
+            chance=chance,
+            timing=timing,
+            refresh_expires_at=refresh_ends,
+        )
+        due = max(due, now + _rested(provider.definition, timedelta(0)))
     return Renewed(
         granted=granted,
         successor=None if came == token.refresh_token else came,
         issued_at=asked_at,
         refreshed_at=now,
-        due_at=due and max(due, now + _rested(provider.definition, timedelta(0))),
+        due_at=due,
         refresh_expires_at=refresh_ends,
         consent_ends_at=consent_ends,
     )
@@ -122,7 +132,7 @@ def _renewed(
 def _ends(
     definition: Definition, token: Token, granted: Granted, *, asked_at: datetime
 ) -> tuple[datetime | None, datetime | None]:
-    """When the consent ends, and when the refresh token does; neither where no refresh token is presented."""
+    """Return when the consent and the refresh token end; None for both if no refresh token is presented."""
     if definition.grant_of(token.grant) is not Grant.REFRESH_TOKEN:
         return None, None
     consent_ends = granted.consent_ends_at or _consent_end(definition, token)
@@ -130,8 +140,10 @@ def _ends(
 
 
 def _consent_end(definition: Definition, token: Token) -> datetime | None:
-    """When the consent itself ends, where the definition or an earlier reply knows of such an end. An application that
-    writes a new consent does not know our field: that it was issued after our last renewal tells.
+    """Return when the consent itself ends, if the definition or an earlier reply states it.
+
+    An application that writes a new consent does not set refreshd's field. A token that was issued after
+    refreshd's last renewal shows that there is a new consent.
     """
     renewed = token.refreshed_at
     reconsented = renewed is not None and token.issued_at is not None and token.issued_at > renewed
@@ -150,8 +162,8 @@ def _refresh_end(
     *,
     asked_at: datetime,
 ) -> datetime | None:
-    """The refresh token's own end: as the reply says; else the first of what idleness and the consent allow; else
-    what was known before.
+    """Return the end of the refresh token: as the reply states it, else the earlier one of the ends that
+    idleness and the consent allow, else the end that is stored.
     """
     if granted.refresh_expires_at is not None:
         return min(filter(None, (granted.refresh_expires_at, granted.consent_ends_at)))
@@ -162,8 +174,9 @@ def _refresh_end(
 def _rejected(
     definition: Definition, token: Token, answer: Rejected, *, now: datetime, chance: float, doubted: bool
 ) -> Postponed | Retired:
-    """Dead, once it was said twice where the definition wants that. After a doubt the next word is final: it was
-    asked twice. No word is final while the provider rejects everybody.
+    """Return the change after a rejection. If the definition requires it, only the second rejection is final.
+    After a doubt the next one is final, because it is the second answer. No rejection is final while the
+    provider rejects every token.
     """
     if doubted:
         return _postponed(
@@ -195,8 +208,8 @@ def _in_doubt(
     now: datetime,
     chance: float,
 ) -> Postponed:
-    """Present the same value once more, soon, whatever rest the definition wants: a lost reply may have been the only
-    copy. If that brings no answer either, back off like any outage.
+    """Present the same value once more, soon, even if the definition requires a longer interval, because a
+    lost reply may have been the only copy. If there is no answer either, back off as for any outage.
     """
     tries = token.doubt.tries + 1 if token.doubt else 1
     since = token.doubt.since if token.doubt else asked_at
@@ -229,8 +242,8 @@ def _postponed(
     floor: timedelta = timedelta(0),
     doubted: bool = False,
 ) -> Postponed:
-    """Try again after a backoff, and at the latest when the access token ends. `floor`, Retry-After and the
-    definition's rest are waited for in any case. An older doubt stays one.
+    """Try again after a backoff, no later than the access token's end. `floor`, Retry-After and the
+    definition's minimum interval are waited for in any case. An earlier doubt remains.
     """
     floor = _rested(definition, max(floor, _asked_for(answer)))
     longest = longest_wait(token, answer, now=now, doubted=doubted)
@@ -247,7 +260,9 @@ def _postponed(
 def _not_asked(
     definition: Definition, token: Token, answer: Unavailable, *, now: datetime, chance: float
 ) -> Postponed:
-    """Our own trouble kept us from asking: try again soon. It is no failure of the token's."""
+    """Try again soon, because trouble of refreshd itself prevented the request. It does not count as a
+    failure of the token.
+    """
     wait = backoff(0, chance=chance)
     return Postponed(
         failure=_failure(FailureKind.UNAVAILABLE, answer, now),
@@ -276,13 +291,15 @@ def _ended(token: Token, at: datetime) -> bool:
 
 
 def _asked_for(answer: Rejected | Misconfigured | Unavailable) -> timedelta:
-    """The wait that the provider asks for (Retry-After)."""
+    """Return the wait that the provider asks for (Retry-After)."""
     wait = answer.retry_after if isinstance(answer, Unavailable) else None
     return wait or timedelta(0)
 
 
 def _until_the_end(token: Token, wait: timedelta, *, now: datetime) -> timedelta:
-    """`wait`, which never passes over the access token's end: a provider may refuse to renew what has not ended yet."""
+    """Return `wait`, shortened to the access token's end if that comes first: a provider may refuse to renew
+    a token before its end.
+    """
     ends = token.expires_at
     return wait if ends is None or ends <= now else min(wait, ends - now)
 
@@ -292,7 +309,7 @@ def _own_rest(answer: Rejected | Misconfigured | Unavailable) -> timedelta:
 
 
 def _rested(definition: Definition, wait: timedelta) -> timedelta:
-    """`wait`, and no less than the definition's rest between two requests."""
+    """Return `wait`, but at least the definition's minimum interval between two requests."""
     return max(wait, definition.min_interval or timedelta(0))
 
 

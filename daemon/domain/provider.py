@@ -1,4 +1,6 @@
-"""The provider: a definition of how it speaks, and our own credentials with it. Data; the code is the dialect's."""
+"""The provider: a definition of its protocol, and the client's credentials there. This is data; `dialect` has
+the code.
+"""
 
 import re
 from collections.abc import Callable, Mapping
@@ -21,7 +23,7 @@ class Grant(StrEnum):
 
 
 class ClientAuth(StrEnum):
-    """How the client proves itself to the token endpoint (RFC 6749 §2.3)."""
+    """How the client authenticates to the token endpoint (RFC 6749 §2.3)."""
 
     BASIC = "basic"  # form-encoded first, as RFC 6749 wants it
     BASIC_PLAIN = "basic_plain"  # as they are, as RFC 7617 has it
@@ -32,7 +34,7 @@ class ClientAuth(StrEnum):
 
 
 class BodyFormat(StrEnum):
-    """How the request's parameters travel."""
+    """The encoding of the request's parameters."""
 
     FORM = "form"
     JSON = "json"
@@ -48,14 +50,16 @@ class Rotation(StrEnum):
 
 
 class ExpiryUnit(StrEnum):
-    """What the number in `expires_in` counts."""
+    """The unit of the number in `expires_in`."""
 
     SECONDS = "s"
     MILLISECONDS = "ms"
 
 
 class Method(StrEnum):
-    """How the request is made. GET is for what does not rotate: proxies and browsers feel free to repeat it."""
+    """The request's method. GET is only for grants that don't rotate, because proxies and browsers may repeat
+    it.
+    """
 
     POST = "POST"
     GET = "GET"
@@ -70,8 +74,10 @@ class VariableKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
-    """A part of the token URL, or of a parameter, that differs from connection to connection. It comes from a
-    database: only what `pattern` matches whole may stand there. A base needs none: its host is checked instead.
+    """A part of the token URL, or of a parameter, that differs between connections.
+
+    Its value comes from a database, so `pattern` must match it completely. A base needs no pattern, because
+    its host is checked instead.
     """
 
     pattern: re.Pattern[str]
@@ -89,10 +95,11 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorPattern:
-    """How one meaning looks in a reply: the text at `field` (a dotted path in the body) is one of `values`, or
-    matches `pattern`; where `status` is not empty, the status must be one of them too. `wait` and `doubt` are for
-    a temporary failure: not to be asked sooner, and perhaps processed all the same. `tenant` is for a refused client: in
-    this customer's tenant only.
+    """One error in a reply: the text at `field` (a dotted path in the body) is one of `values`, or matches
+    `pattern`. If `status` is not empty, the status must also be one of them.
+
+    `wait` and `doubt` are for temporary failures: the least wait, and whether the request may have been
+    processed. `tenant` is for a client that is refused in one customer's tenant only.
     """
 
     field: str
@@ -106,7 +113,7 @@ class ErrorPattern:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyFields:
-    """Where a reply holds what: dotted paths, the first that leads to something counts (RFC 6749 §5.1)."""
+    """The paths of a reply's fields. They are dotted, and the first one that exists is used (RFC 6749 §5.1)."""
 
     access_token: tuple[str, ...] = ("access_token",)
     refresh_token: tuple[str, ...] = ("refresh_token",)
@@ -137,7 +144,7 @@ class ReplyFields:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """What is known of a provider, from its own pages, and how sure we are."""
+    """The properties of a provider according to its own documentation, and the confidence in them."""
 
     name: str
     title: str
@@ -182,20 +189,24 @@ class Definition:
     notes: tuple[str, ...] = ()
 
     def allows(self, stored: str) -> bool:
-        """Whether a document may name the grant `stored`. Applications write documents, and only the configuration gives
-        them the client's own authority. (A document that names no grant is read as if it named `refresh_token`.)
+        """Return whether a document may name the grant `stored`.
+
+        Applications write documents, and only the configuration gives them the client's own authority. A
+        document that names no grant is read as if it named `refresh_token`.
         """
         return stored in (Grant.REFRESH_TOKEN, self.grant) or stored in self.grants
 
     def grant_of(self, stored: str) -> Grant:
-        """How a token is renewed whose document names the grant `stored`. One that isn't allowed is never used."""
+        """Return how to renew a token whose document names the grant `stored`. A grant that isn't allowed is
+        never used.
+        """
         return Grant.CLIENT_CREDENTIALS if stored in self.grants else self.grant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """A provider that we hold a client with. `share` is how many requests it may have in flight here at any time, and
-    `most` how many it may have when others lend it theirs (None: as many as they lend).
+    """A provider with a configured client. `share` is the guaranteed number of requests in flight. `most` is
+    the limit with borrowed capacity, or None for no limit.
     """
 
     definition: Definition
@@ -220,11 +231,13 @@ class Provider:
     def adoptable_after(
         self, *, lease: timedelta, retry_within: timedelta, adopt_after: timedelta
     ) -> timedelta:
-        """How long after a lease's end another instance must still wait before it presents the same value.
+        """Return how long after a lease's end another instance must still wait before it presents the same
+        value.
 
-        Nothing where presenting it again is harmless: it does not rotate, or reuse is merely refused, or the retry
-        (at latest `retry_within` after the lease) still falls inside a documented grace. Otherwise `adopt_after`:
-        a spent value can make the provider revoke the successor that a dead host's journal still holds.
+        There is no wait if presenting it again is harmless: it does not rotate, reuse is merely refused, or
+        the retry (at latest `retry_within` after the lease) still falls inside a documented grace. Otherwise
+        it is `adopt_after`, because a spent value can make the provider revoke the successor that a dead
+        host's journal still holds.
         """
         definition = self.definition
         harmless = (

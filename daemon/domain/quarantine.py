@@ -1,7 +1,7 @@
-"""What is left alone for a while though it is due, longer each time: it met a bug, or it can't be changed.
+"""Tokens in quarantine: due, but left alone for a while, because they met a bug or can't be changed.
 
-Not for good: a new consent, a corrected key or another version may have ended the trouble. It is kept in memory, and
-instants are boot times.
+The quarantine ends, because a new consent, a corrected key or a new version may have fixed the cause. It is
+kept in memory, and instants are boot times.
 """
 
 from collections.abc import Iterable
@@ -19,14 +19,16 @@ class _Rest:
 
 
 class Quarantine:
-    """Each rest of a token is twice as long as the one before, from `first` up to `last`, until it goes well again."""
+    """Doubles each quarantine of a token, from `first` up to `last`, until its next success."""
 
     def __init__(self, *, first: timedelta, last: timedelta) -> None:
         self._first, self._last = first, last
         self._rests: dict[str, _Rest] = {}
 
     def put(self, name: str, why: str, *, now: timedelta) -> bool:
-        """Leave `name` alone for a while. Returns whether that is news: it did not rest for the same reason before."""
+        """Leave `name` alone for a while. Returns whether this is new: it was not in quarantine for the same
+        reason before.
+        """
         before = self._rests.pop(name, None)
         length = min(2 * before.length, self._last) if before else self._first
         if len(self._rests) >= MOST:
@@ -35,11 +37,11 @@ class Quarantine:
         return before is None or before.why != why
 
     def held(self, now: timedelta) -> set[str]:
-        """What is to be left alone now."""
+        """Return the tokens to leave alone now."""
         return {name for name, rest in self._rests.items() if now < rest.until}
 
     def release(self, names: Iterable[str]) -> None:
-        """It went well with these."""
+        """Release these tokens after a success."""
         if self._rests:
             for name in names:
                 self._rests.pop(name, None)
@@ -49,5 +51,5 @@ class Quarantine:
 
     @property
     def full(self) -> bool:
-        """Whether there may be more than can be remembered here."""
+        """Whether older entries have to be dropped for new ones."""
         return len(self._rests) >= MOST

@@ -1,7 +1,8 @@
-"""What a refusal says: the name of the error and its words, wherever a provider puts them, and whose trouble it is.
+"""The content of a refusal: the name of the error and its text, wherever a provider puts them, and the party
+at fault.
 
-Only a definition, or the standard's own place, gives an error code a meaning. Everywhere else names and words are looked
-for so that an operator can read them.
+An error code has a meaning only in a definition or in the standard's own field. Names and texts in other
+fields are only shown to operators.
 """
 
 import html
@@ -64,8 +65,8 @@ _NOT_DEAD = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """What a refusal says. `name`: the error as the standard or the definition means it; `code` and `message`: for
-    people, masked; `words`: all that it says, unmasked.
+    """The content of a refusal. `name`: the error according to the standard or the definition. `code` and
+    `message`: for people, masked. `words`: the complete text, unmasked.
     """
 
     name: str
@@ -75,7 +76,7 @@ class Refusal:
 
 
 def refusal_of(provider: Provider, token: Token, status: int, parsed: Parsed, body: Body) -> Refusal:
-    """What the reply says. `body`: the object in it that looks like an error."""
+    """Return the content of the refusal in a reply. `body`: the object in it that looks like an error."""
     definition, hide = provider.definition, hidden(provider, token)
     name = code_of(definition, body)
     readable = name in _STANDARD or is_known_value(name, definition)
@@ -95,12 +96,12 @@ def refusal_of(provider: Provider, token: Token, status: int, parsed: Parsed, bo
 
 
 def is_error(definition: Definition, status: int, body: Body) -> bool:
-    """Whether `body` names an error, by the standard's word or by the definition's."""
+    """Return whether `body` names an error, according to the standard or the definition."""
     return bool(code_of(definition, body)) or any_shown(definition, status, body)
 
 
 def hidden(provider: Provider, token: Token) -> tuple[Secret | None, ...]:
-    """What was sent, and so may be echoed: Basic credentials, too."""
+    """Return the secrets that were sent and so may be echoed, including Basic credentials."""
     secret = provider.client_secret
     sent = (token.refresh_token, token.access_token, secret)
     if secret is None:
@@ -111,7 +112,7 @@ def hidden(provider: Provider, token: Token) -> tuple[Secret | None, ...]:
 
 
 def code_of(definition: Definition, body: Body) -> str:
-    """The error's name, at the places where it has the standard's meaning."""
+    """Return the error's name from the fields in which it has the standard's meaning."""
     for path in definition.reply.error_code:
         value = at_path(body, path)
         if isinstance(value, str | int) and not isinstance(value, bool) and value:
@@ -120,7 +121,7 @@ def code_of(definition: Definition, body: Body) -> str:
 
 
 def _code_elsewhere(body: Body, status: int) -> str:
-    """What looks like an error's name in another place, unless it only repeats the HTTP status."""
+    """Return a text in another field that looks like an error's name, unless it only repeats the HTTP status."""
     for value in _ranked(body, _CODE_NAMES):
         if isinstance(value, str | int) and not isinstance(value, bool):
             text = str(value)
@@ -130,7 +131,7 @@ def _code_elsewhere(body: Body, status: int) -> str:
 
 
 def _words_in(definition: Definition, body: Body) -> str:
-    """What the provider says about the error, in its own words."""
+    """Return the provider's own text about the error."""
     for path in definition.reply.error_message:
         if isinstance(value := at_path(body, path), str) and value.strip():
             return value
@@ -142,7 +143,9 @@ def _words_in(definition: Definition, body: Body) -> str:
 
 
 def _words_of_text(parsed: Parsed) -> tuple[str, bool]:
-    """A page's title, or the beginning of a text, and whether it goes on; of JSON that can't be read, nothing."""
+    """Return a page's title, or the beginning of a text, and whether there is more. For unreadable JSON the
+    text is empty.
+    """
     text = parsed.text or ""
     if parsed.is_page:
         title = _TITLE.search(text)
@@ -152,13 +155,15 @@ def _words_of_text(parsed: Parsed) -> tuple[str, bool]:
 
 
 def _names_in(body: Body, hide: tuple[Secret | None, ...]) -> str:
-    """The names of `body`'s fields, for people. `hide`: what was sent."""
+    """Return the names of `body`'s fields, for people. `hide`: secrets that were sent."""
     shown = [masked(str(name), hide, limit=_WIDEST) for name in list(body)[:_NAMED]]
-    return ", ".join(shown + ["…"] * (len(body) > _NAMED))
+    if len(body) > _NAMED:
+        shown.append("…")
+    return ", ".join(shown)
 
 
 def says_not_dead(words: str) -> bool:
-    """Whether `words` contradict a verdict."""
+    """Return whether `words` contradict a verdict."""
     return any(sign.search(words) for sign in (_NOT_DEAD, _SLOW_DOWN, _LATER))
 
 
@@ -167,9 +172,10 @@ def asks_to_slow_down(status: int, words: str) -> bool:
 
 
 def cause_of(status: int, code: str, words: str, *, body: Body, page: bool) -> Cause:
-    """Whose trouble a refusal is that no definition knows. An error that names itself is the token's or its tenant's;
-    so are the statuses that refuse what was sent. Any other page, and any other status without a word, comes from
-    something in between.
+    """Return the cause of a refusal that is in no definition.
+
+    An error with a name concerns the token or its tenant, and so do the statuses that reject the request
+    itself. Any other page, and any other status without a text, comes from a server in between.
     """
     if status in _PASSES or status >= 500 or code in _TEMPORARY or page:
         return Cause.OUTAGE
@@ -179,7 +185,7 @@ def cause_of(status: int, code: str, words: str, *, body: Body, page: bool) -> C
 
 
 def _ranked(body: Body, names: tuple[str, ...]) -> Iterator[object]:
-    """What stands under `names`, by their order, the outer before the inner."""
+    """Yield the values under `names`, in the order of the names, outer ones before inner ones."""
     found: dict[str, list[object]] = {}
     waiting: deque[tuple[int, object]] = deque([(0, body)])
     for _ in range(_SEARCHED):

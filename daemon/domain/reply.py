@@ -1,4 +1,4 @@
-"""What comes back from a provider, as it was received."""
+"""The reply of a provider, as it was received."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,9 @@ from daemon.domain.answer import Concern
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came back, as received. `whole`: the body ended as announced. `location`: that header's beginning."""
+    """A reply, as it was received. `whole`: the body ended as announced. `location`: the beginning of that
+    header.
+    """
 
     status: int
     content_type: str
@@ -22,8 +24,9 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoReply:
-    """Nothing came back. `sent`: the request may have reached the provider; `concerns`: it is
-    the operator's to mend, and how far it reaches; None: time's. `ours`: refreshd's own trouble kept it from asking.
+    """There was no reply. `sent`: the request may have reached the provider. `concerns`: the scope of a
+    problem that the operator must solve, or None if time will solve it. `ours`: trouble of refreshd itself
+    prevented the request.
     """
 
     code: str
@@ -35,9 +38,10 @@ class NoReply:
 
 
 def retry_after(header: str | None, *, now: datetime) -> timedelta | None:
-    """The wait that a Retry-After header asks for: seconds or an HTTP date (RFC 9110 §10.2.3), 1 s to 24 h.
+    """Return the wait that a Retry-After header asks for: seconds or an HTTP date (RFC 9110 §10.2.3), limited
+    to 1 s to 24 h.
 
-    Unparsable is None: as if it weren't there.
+    An unparsable header is treated as a missing one.
     """
     if header is None:
         return None

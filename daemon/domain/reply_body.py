@@ -1,9 +1,10 @@
-"""The objects in a reply's body, whatever dress they come in. Total: any bytes are understood somehow.
+"""The objects in a reply's body, in any notation. Total: any bytes can be parsed.
 
-A reply may hold the only copy of a refresh token, so it is read leniently: JSON whatever the content type says, behind
-or before a comment, a notice or a guard against hijacking, inside a list or a JSON text, with raw line ends in its texts;
-a form; compressed although that was not asked for; in UTF-16 or Latin-1. Leniency ends where it would guess: objects that
-are nested in something unreadable are left alone, and of a reply that broke off only its complete members are read.
+A reply may hold the only copy of a refresh token, so it is read leniently: JSON whatever the content type
+says, behind or before a comment, a notice or a guard against hijacking, inside a list or a JSON text, with
+raw line ends in its texts; a form; compressed although that was not requested; in UTF-16 or Latin-1. Leniency
+ends before guesses: objects that are nested in unreadable text are ignored, and from a truncated reply only
+complete members are read.
 """
 
 import json
@@ -47,9 +48,11 @@ _MARKUP = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
-    """What a body holds. `text`: all of it, or None where the bytes are no text. `cut`: the one object broke off, and
-    holds what was complete of it. `whole`: the body ended as announced. `source`: the text of an ordinary body, which is
-    one object; it has no other `text`.
+    """The content of a body.
+
+    `text`: all of it, or None if the bytes are not text. `cut`: the one object is truncated, and has its
+    complete members only. `whole`: the body ended as announced. `source`: the text of an ordinary body, which
+    is one object without any other `text`.
     """
 
     objects: tuple[Body, ...] = ()
@@ -65,7 +68,7 @@ class Parsed:
 
 
 def parse(body: bytes, *, content_type: str, whole: bool) -> Parsed:
-    """What `body` holds. `whole`: it ended as announced."""
+    """Return the content of `body`. `whole`: it ended as announced."""
     if whole and (plain := _plain(body)) is not None:
         return plain
     text = _text_of(body)
@@ -81,7 +84,7 @@ def parse(body: bytes, *, content_type: str, whole: bool) -> Parsed:
 
 
 def embedded(text: str) -> tuple[Body, ...]:
-    """The objects that a text inside a reply holds, where it is JSON itself."""
+    """Return the objects in a text inside a reply, if that text is JSON itself."""
     return tuple(islice(_objects(text), _MOST)) if text.lstrip()[:1] in ("{", "[") else ()
 
 
@@ -90,7 +93,7 @@ def _is_page(text: str) -> bool:
 
 
 def _plain(body: bytes) -> Parsed | None:
-    """The object that nearly every reply is, read the short way."""
+    """Return the object of an ordinary reply, by the fast path."""
     if not body.lstrip().startswith(b"{"):
         return None
     try:
@@ -110,7 +113,7 @@ def _text_of(body: bytes) -> str | None:
 
 
 def _unpacked(body: bytes) -> bytes:
-    """`body`, decompressed where it begins as gzip and zlib do; twice, where two of a kind compressed it."""
+    """Return `body` decompressed if it begins like gzip or zlib; twice if it was compressed twice."""
     for _ in range(2):
         if body.startswith(_GZIP) or _ZLIB.match(body):
             body = _inflated(body, _ANY_HEADER) or body
@@ -125,7 +128,7 @@ def _inflated(body: bytes, wbits: int) -> bytes:
 
 
 def _decoded(body: bytes) -> str | None:
-    """`body` as text, without blanks around it; None where it is none in any encoding that JSON comes in."""
+    """Return `body` as text without surrounding blanks, or None if it is text in none of JSON's encodings."""
     for bom, encoding in _BOMS:
         if body.startswith(bom):
             text = body[len(bom) :].decode(encoding, errors="replace")
@@ -149,7 +152,7 @@ def _without_bom(body: bytes) -> str:
 
 
 def _objects(text: str, depth: int = 0) -> Iterator[Body]:
-    """Each object at the top of `text`, with whatever else stands before, between and behind them."""
+    """Yield each object at the top level of `text`, whatever text is before, between and after them."""
     at = opened = scanned = 0
     for _ in range(_ATTEMPTS):
         start = _START.search(text, at)
@@ -174,14 +177,16 @@ def _objects(text: str, depth: int = 0) -> Iterator[Body]:
 
 
 def _read_in_vain(text: str, at: int, why: ValueError) -> int:
-    """How many characters were read from `at` on until that failed. A text without an end is read to the very end."""
+    """Return how many characters from `at` on were read until parsing failed. An unterminated text is read to
+    its end.
+    """
     if isinstance(why, json.JSONDecodeError) and not why.msg.startswith("Unterminated"):
         return why.pos - at
     return len(text) - at
 
 
 def _in_value(value: object, depth: int) -> Iterator[Body]:
-    """The objects that a JSON value is: itself, a list's members, or those in a JSON text."""
+    """Yield the objects in a JSON value: itself, a list's members, or those in a JSON text."""
     if isinstance(value, Mapping):
         yield value
     elif isinstance(value, list):
@@ -191,8 +196,8 @@ def _in_value(value: object, depth: int) -> Iterator[Body]:
 
 
 def _form(text: str, content_type: str) -> Body | None:
-    """A form-encoded body, where the content type says so or nothing else looks like it. Only of a whole reply: cut
-    short, its last value would look like a shorter one.
+    """Return the fields of a form-encoded body, if the content type says so or nothing else fits. Only
+    complete replies count, because the last value of a truncated one would look like a shorter value.
     """
     declared = "x-www-form-urlencoded" in content_type.lower()
     if not declared and not _FORM.fullmatch(text):
@@ -205,7 +210,7 @@ def _form(text: str, content_type: str) -> Body | None:
 
 
 def _closed(text: str) -> Body | None:
-    """The object that `text` begins and does not end, with those of its members that are complete."""
+    """Return the truncated object at the start of `text`, with its complete members."""
     end, closing = 0, ""
     stack: list[str] = []
     before = ""
@@ -233,8 +238,8 @@ def _closed(text: str) -> Body | None:
 
 
 def _unambiguous(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    """The object of `pairs`. Where a token is given twice and differently, nobody can tell which one is good: both are
-    kept in a list, which is no token. Of other names the last counts, as usual.
+    """Return the object of `pairs`. If a token appears twice with different values, the good one is unknown:
+    both are kept in a list, which is not a token. For other names the last value is used, as usual.
     """
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -246,7 +251,7 @@ def _unambiguous(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
 
 
 def _number(digits: str) -> int | float:
-    """A whole number of any length: Python refuses to read one of thousands of digits."""
+    """Return a whole number of any length. Python refuses to parse thousands of digits."""
     return int(digits) if len(digits) < 400 else float(digits)
 
 

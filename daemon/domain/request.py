@@ -1,4 +1,4 @@
-"""The request that renews a token, without I/O: RFC 6749 §6 and what a definition changes about it."""
+"""The request that renews a token, without I/O: RFC 6749 §6 and the changes that a definition makes."""
 
 import json
 from base64 import b64encode
@@ -19,7 +19,7 @@ _CLIENT_FIELDS = frozenset({"client_id", "client_secret", "client_assertion", "c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is to be sent. The body and the headers hold secrets and never print themselves."""
+    """A request to send. The body and the headers hold secrets and never print themselves."""
 
     method: str
     url: str = field(repr=False)
@@ -29,9 +29,9 @@ class Request:
 
 
 def refresh_request(provider: Provider, token: Token, *, now: datetime) -> Request:
-    """The request that asks `provider` for a new access token in the place of `token`'s.
+    """Return the request that asks `provider` for a new access token for `token`.
 
-    Raises NotSendable when the URL can't be completed safely, or there is nothing to present.
+    Raises NotSendable if the URL can't be completed safely, or nothing can be presented.
     """
     definition = provider.definition
     url = token_url(provider, token.vars)
@@ -94,14 +94,18 @@ def _client_fields(provider: Provider, *, audience: str, now: datetime) -> dict[
 
 
 def _headers(provider: Provider) -> dict[str, str]:
-    """The definition's own word replaces ours, however it spells the name: twice would be a contradiction."""
+    """Return the headers. The definition's value replaces refreshd's, in any spelling of the name, because
+    two values would contradict each other.
+    """
     own = provider.definition.headers
     accept = {} if any(name.lower() == "accept" for name in own) else {"Accept": "application/json"}
     return {**accept, **_client_headers(provider), **own}
 
 
 def _client_headers(provider: Provider) -> dict[str, str]:
-    """Basic credentials are form-encoded first (RFC 6749 §2.3.1), unless the definition says that they are not."""
+    """Return the client's headers. Basic credentials are form-encoded first (RFC 6749 §2.3.1), unless the
+    definition says otherwise.
+    """
     plain = provider.client_secret.reveal() if provider.client_secret else ""
     secret = form_value(plain)
     match provider.definition.client_auth:
@@ -117,12 +121,14 @@ def _client_headers(provider: Provider) -> dict[str, str]:
 
 
 def form_encoded(fields: Mapping[str, str]) -> str:
-    """`fields` as application/x-www-form-urlencoded (WHATWG URL §5.2)."""
+    """Return `fields` as application/x-www-form-urlencoded (WHATWG URL §5.2)."""
     return "&".join(f"{form_value(name)}={form_value(value)}" for name, value in fields.items())
 
 
 def form_value(text: str) -> str:
-    """One percent-encoded value. A translation table: ten times faster than `quote_plus` on a token with a '/'."""
+    """Return one percent-encoded value. The translation table is ten times faster than `quote_plus` on a
+    token with a '/'.
+    """
     if not text.isascii():
         return quote_plus(text)
     return text if text.isidentifier() else text.translate(_ASCII)  # field names are the commonest texts

@@ -23,7 +23,7 @@ _TELLING = 4  # characters of a secret: fewer give nothing away
 
 
 class Secret:
-    """A secret text. Compares in constant time, hashes, and refuses to be pickled or formatted."""
+    """A secret text. It compares in constant time, can be hashed, and refuses to be pickled or formatted."""
 
     __slots__ = ("_text",)
 
@@ -31,7 +31,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text itself. Call it only where the secret is sealed, sent or compared."""
+        """Return the text itself. Call it only where the secret is sealed, sent or compared."""
         return self._text
 
     def __repr__(self) -> str:
@@ -67,12 +67,13 @@ def masked(
     limit: int = 300,
     cut: bool = False,
 ) -> str:
-    """`text`, fit to be logged and stored: known secrets in every spelling are masked, and any run of 20 or more token
-    characters that is neither made of words nor one of `names`. Control characters become blanks, and the result is
-    at most `limit` characters long. `names`: hosts and files of the operator's own configuration. `cut`: the text went on
-    behind its end. Give the whole text rather than cut it: half a secret is not recognized.
+    """Return `text` fit for logs and the store: known secrets in every spelling are masked, and so is every
+    run of 20 or more token characters that is neither made of words nor one of `names`. Control characters
+    become blanks, and the result has at most `limit` characters.
 
-    Providers echo what they were sent, so their messages count as hostile.
+    `names`: hosts and files of the operator's own configuration. `cut`: the text was longer. Pass the whole
+    text instead of a part, because half a secret is not recognized. Providers echo requests, so their
+    messages are treated as hostile.
     """
     known_texts = (secret.reveal() for secret in secrets if secret)
     most = max(limit, _LOOKED_AT)
@@ -89,7 +90,7 @@ def masked(
 
 
 def _without_loose_end(text: str, forms: Iterable[str]) -> str:
-    """`text`, which breaks off, without what may be the beginning of a secret at its end."""
+    """Return the truncated `text` without a possible beginning of a secret at its end."""
     for spelling in forms:
         begins = spelling[:_TELLING]
         at = text.find(begins, max(0, len(text) - len(spelling)))
@@ -101,13 +102,17 @@ def _without_loose_end(text: str, forms: Iterable[str]) -> str:
 
 
 def spellings(texts: Iterable[str]) -> list[str]:
-    """Each of `texts` in every way that it may be quoted, the longest first, since one may hold another."""
+    """Return each of `texts` in every notation that may quote it, the longest first, since one may contain
+    another.
+    """
     found = {spelling for text in texts for spelling in _spellings(text) if spelling}
     return sorted(found, key=len, reverse=True)
 
 
 def _spellings(text: str) -> Iterator[str]:
-    """`text` as it is, in small and in capital letters, percent-encoded, and quoted by JSON, PHP, HTML and Python."""
+    """Return `text` as it is, in lower and upper case, percent-encoded, and quoted by JSON, PHP, HTML and
+    Python.
+    """
     yield from (text, text.lower(), text.upper(), html.escape(text), repr(text)[1:-1])
     for encoded in (quote(text, safe="", errors="replace"), quote_plus(text, errors="replace")):
         yield encoded

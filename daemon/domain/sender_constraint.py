@@ -1,8 +1,8 @@
-"""Tokens that are good only together with a key: whoever presents one must prove that he holds it.
+"""Sender-constrained tokens: they are only accepted with a proof that the sender holds a key.
 
-refreshd can't prove that, and a refresh token that is presented without its proof may be revoked. So such a grant is
-refused at the consent and set aside in the store. RFC 9449 (DPoP), RFC 8705 (client certificates), RFC 9200 (`PoP`),
-and the MAC tokens of an expired draft.
+refreshd can't make that proof, and a refresh token that is presented without it may be revoked. So such a
+grant is refused at the consent and set aside in the store. RFC 9449 (DPoP), RFC 8705 (client certificates),
+RFC 9200 (`PoP`), and the MAC tokens of an expired draft.
 """
 
 import json
@@ -13,12 +13,12 @@ _CONSTRAINED = frozenset({"dpop", "pop", "mac"})
 
 
 def is_sender_constrained(token_type: str | None) -> bool:
-    """Whether tokens of `token_type` are bound to a key."""
+    """Return whether tokens of `token_type` are bound to a key."""
     return token_type is not None and token_type.strip().lower() in _CONSTRAINED
 
 
 def names_a_key(access_token: str) -> bool:
-    """Whether an access token that happens to be a JWT is bound to a key (RFC 7800 §3.1)."""
+    """Return whether an access token that happens to be a JWT is bound to a key (RFC 7800 §3.1)."""
     parts = access_token.split(".")
     if len(parts) != 3:
         return False

@@ -1,4 +1,4 @@
-"""Whether a definition's signs show in a reply."""
+"""The signs of a definition that a reply shows."""
 
 import json
 
@@ -10,12 +10,12 @@ LONGEST_TEXT = 500  # characters that a sign's pattern is searched in, so that i
 
 
 def signs_of(definition: Definition) -> tuple[tuple[ErrorPattern, ...], ...]:
-    """All of a definition's signs, the mildest meaning first."""
+    """Return all signs of a definition, the mildest meaning first."""
     return definition.unavailable, definition.misconfigured, definition.rejected
 
 
 def shown(signs: tuple[ErrorPattern, ...], status: int, body: Body) -> ErrorPattern | None:
-    """The first of `signs` that shows."""
+    """Return the first of `signs` that the reply shows."""
     return next((sign for sign in signs if _is_shown(sign, status, body)), None)
 
 
@@ -28,7 +28,7 @@ def is_known_value(text: str, definition: Definition) -> bool:
 
 
 def shown_value(definition: Definition, status: int, body: Body) -> str:
-    """The text by which a sign shows that knows it literally."""
+    """Return the literal text by which the reply shows a sign, if there is one."""
     for signs in signs_of(definition):
         if (sign := shown(signs, status, body)) is not None and sign.values:
             return _text(at_path(body, sign.field))

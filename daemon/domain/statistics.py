@@ -1,4 +1,4 @@
-"""What the whole store looks like, counted now and then: the same on every replica."""
+"""The figures of the whole store, counted from time to time. They are the same on every replica."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +23,8 @@ class FailedToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whole:
-    """What only a look at every document shows, by provider (as stored, configured or not). Of a large store it is as old
-    as that look takes: begun `at`, by the store's clock.
+    """The figures that need a look at every document, by provider (as stored, configured or not). `at`: the
+    start of the count, by the store's clock. In a large store the figures are as old as the count is long.
     """
 
     at: datetime
@@ -45,8 +45,9 @@ class Whole:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """What is due `at` that time, by provider. `expired` and `held` are None when so much is due that a look at each
-    document takes too long; `waits_since` is then of all that is due, held or not.
+    """The tokens that were due `at` that time, by provider. `expired` and `held` are None if so many are due
+    that a look at each document takes too long. Then `waits_since` is about all due tokens, including held
+    ones.
     """
 
     at: datetime
@@ -61,7 +62,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upcoming:
-    """How many fall due in each DUE_STEP after `at`, and when the first one does."""
+    """The number of tokens that become due in each DUE_STEP after `at`, and the time of the first one."""
 
     at: datetime
     steps: Sequence[int] = (0,) * DUE_STEPS
@@ -70,8 +71,10 @@ class Upcoming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """Counts by provider (as stored, configured or not) and by state. `at`, by the store's clock, is when the count of the
-    whole store was begun, which took `took` of MongoDB's time; what is due was looked at later, at `looked_at`.
+    """Counts by provider (as stored, configured or not) and by state.
+
+    `at`: the start of the count of the whole store, by the store's clock. The count used `took` of MongoDB's
+    time. Due tokens were looked at later, at `looked_at`.
     """
 
     at: datetime
@@ -97,7 +100,9 @@ class Statistics:
 
 
 def combined(whole: Whole, due: Due, upcoming: Upcoming) -> Statistics:
-    """One picture of them. What is due is the newest; the rest is as old as the count of the whole store."""
+    """Return one set of figures. Those of due tokens are the newest; the others are as old as the count of
+    the whole store.
+    """
     firsts = (due.oldest, upcoming.first, whole.next_due_at)
     return Statistics(
         at=whole.at,

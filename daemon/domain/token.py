@@ -1,4 +1,6 @@
-"""The token: one stored grant, kept alive. A provider, an account, an access token and mostly a refresh token."""
+"""The token: one stored grant that is kept alive. It has a provider, an account, an access token and usually
+a refresh token.
+"""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +16,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class State(StrEnum):
-    """What the token's owner or operator has to do with it: nothing, consent again, or resume it."""
+    """The required action of the token's owner or operator: none, consent again, or resume."""
 
     ACTIVE = "active"
     NEEDS_REAUTH = "needs_reauth"
@@ -22,7 +24,7 @@ class State(StrEnum):
 
 
 class FailureKind(StrEnum):
-    """Why a token was not renewed; it names who must act."""
+    """Why a token was not renewed. It names who must act."""
 
     REJECTED = "rejected"
     MISCONFIGURED = "misconfigured"
@@ -46,7 +48,7 @@ UNPARSED_STORED = (FailureKind.UNPARSED.value, UNPARSED_BEFORE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """The last failure, as it is stored: `message` is masked and short."""
+    """The last failure, as it is stored. `message` is masked and short."""
 
     kind: FailureKind
     code: str
@@ -56,8 +58,8 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """A request whose outcome is unknown: since when, and how often the same value was presented. `asker`: the other
-    instance that asked, where it was adopted from one; its journal may hold the answer.
+    """A request with an unknown outcome: since when, and how often the same value was presented. `asker`: the
+    other instance that sent it, if the token was adopted from one. Its journal may hold the answer.
     """
 
     since: datetime
@@ -67,7 +69,7 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """One grant as it was read from the store. Instants are the store's clock."""
+    """One grant, as it was read from the store. Instants are by the store's clock."""
 
     id: str
     provider: str
@@ -92,16 +94,16 @@ class Token:
 
     @property
     def lifetime(self) -> timedelta | None:
-        """How long the access token lives in all, where both ends are known."""
+        """The whole lifetime of the access token, if both ends are known."""
         if self.expires_at is None or self.issued_at is None:
             return None
         return self.expires_at - self.issued_at
 
 
 def token_id(provider: str, account: str) -> str:
-    """The id of the token of `account` at `provider`.
+    """Return the id of the token of `account` at `provider`.
 
-    Raises ValueError with a sentence for people when either half is not allowed.
+    Raises ValueError with a sentence for people if either half is not allowed.
     """
     if not PROVIDER_NAME.fullmatch(provider):
         raise ValueError(

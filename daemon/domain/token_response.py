@@ -1,7 +1,7 @@
-"""The fields of a token response (RFC 6749 §5.1), and what each means.
+"""The fields of a token response (RFC 6749 §5.1) and their meanings.
 
-Read in two places that must agree: a provider's reply to a refresh, and the response that an operator brings at the
-consent.
+Two readers must agree on them: that of a provider's reply to a refresh, and that of the response which an
+operator brings from the consent.
 """
 
 import re
@@ -20,7 +20,7 @@ _SECRET_LIKE = re.compile(r"(?:token|secret|password|assertion)(?!_?expires)", r
 
 
 def text(value: object) -> str:
-    """A text that can be stored, or none: lone surrogates can't be encoded."""
+    """Return a text that can be stored, or None: lone surrogates can't be encoded."""
     if not isinstance(value, str):
         return ""
     try:
@@ -31,14 +31,16 @@ def text(value: object) -> str:
 
 
 def scope(value: object) -> str | None:
-    """RFC 6749 §3.3 wants a text with blanks; some providers send a list."""
+    """Return the scope as text with blanks (RFC 6749 §3.3). Some providers send a list."""
     if isinstance(value, list):
         value = " ".join(item for item in value if isinstance(item, str))
     return text(value) or None
 
 
 def access_end(definition: Definition, body: Body, *, access: str, asked_at: datetime) -> datetime:
-    """`expires_in`, an absolute key, the token's own `exp`, the documented lifetime, or one that is safe to assume."""
+    """Return the end of the access token: from `expires_in`, an absolute field, the token's own `exp`, the
+    documented lifetime, or a safe assumption.
+    """
     shape = definition.reply
     end = end_of(first(body, shape.expires_in), asked_at=asked_at, unit=definition.expires_in_unit)
     end = end or end_of(first(body, shape.expires_at), asked_at=asked_at) or jwt_end(access)
@@ -46,17 +48,17 @@ def access_end(definition: Definition, body: Body, *, access: str, asked_at: dat
 
 
 def refresh_end(definition: Definition, body: Body, *, asked_at: datetime) -> datetime | None:
-    """The refresh token's own end, if the reply names it."""
+    """Return the refresh token's own end, if the reply states it."""
     return end_of(first(body, definition.reply.refresh_expires_in), asked_at=asked_at)
 
 
 def consent_end(definition: Definition, body: Body, *, asked_at: datetime) -> datetime | None:
-    """The end of the owner's consent, if the reply names it."""
+    """Return the end of the owner's consent, if the reply states it."""
     return end_of(first(body, definition.reply.consent_expires_in), asked_at=asked_at)
 
 
 def first(body: Body, paths: Sequence[str]) -> object:
-    """What the first of `paths` that leads to something holds."""
+    """Return the value at the first of `paths` that exists."""
     for path in paths:
         value = body.get(path) if "." not in path else at_path(body, path)
         if value is not None:
@@ -65,7 +67,7 @@ def first(body: Body, paths: Sequence[str]) -> object:
 
 
 def first_text(body: Body, paths: Sequence[str]) -> str:
-    """The first text that stands at one of `paths`, or none: an empty place is not where a token stands."""
+    """Return the first text at one of `paths`, else an empty one. An empty text is not a token."""
     for path in paths:
         if found := text(first(body, (path,))):
             return found
@@ -73,9 +75,9 @@ def first_text(body: Body, paths: Sequence[str]) -> str:
 
 
 def holds_refresh_token_elsewhere(body: Body) -> bool:
-    """Whether something that is called a refresh token stands where nobody looks for it.
+    """Return whether a value that is called a refresh token is in a field that the definition does not read.
 
-    Only asked when no text stands where the definition looks: whatever bears that name is then a value we'd lose.
+    Asked only if the definition's fields have no text. Any value with that name would be lost then.
     """
     return any(
         sounds_like_refresh_token(name) and value and not isinstance(value, bool)
@@ -84,7 +86,9 @@ def holds_refresh_token_elsewhere(body: Body) -> bool:
 
 
 def kept(definition: Definition, body: Body) -> dict[str, object]:
-    """The reply fields that the definition names. One that looks like a secret is not kept in the clear."""
+    """Return the reply fields that the definition names. Those that look like secrets are not kept in plain
+    text.
+    """
     found: dict[str, object] = {}
     for path in definition.keep:
         value = at_path(body, path)
@@ -94,12 +98,14 @@ def kept(definition: Definition, body: Body) -> dict[str, object]:
 
 
 def looks_secret(path: str) -> bool:
-    """Whether the field at `path` sounds like one that must not be stored in the clear; when it ends is none."""
+    """Return whether the field at `path` must not be stored in plain text, judged by its name. Its expiry may
+    be.
+    """
     return _SECRET_LIKE.search(path) is not None
 
 
 def at_path(body: object, path: str) -> object:
-    """The value at a dotted path; a number steps into an array."""
+    """Return the value at a dotted path. A number selects an item of an array."""
     for step in path.split("."):
         if isinstance(body, Mapping):
             body = body.get(step)
@@ -121,7 +127,7 @@ def _is_storable(value: object) -> bool:
 
 
 def _pairs(value: object, depth: int = 0) -> Iterator[tuple[str, object]]:
-    """Every name with its value, however deep (within reason)."""
+    """Yield every name with its value, to a limited depth."""
     if depth > 8:
         return
     if isinstance(value, Mapping):

@@ -1,10 +1,12 @@
-"""Whether a reply that is no grant may still hold a token, which must not be thrown away with it.
+"""Whether a reply that isn't a grant may still hold a token, which must not be discarded with it.
 
-The rule goes by names, not by looks: pages are full of long random texts. What counts is a value under a name that
-sounds like a token's, in whatever nesting or notation. It does not count if it is the token that was presented, if it is
-masked, or if it only says what is wrong with it ("expired"). Of a page for people only refresh tokens count, with values
-that look like one: its scripts talk about tokens, too. Without a name only two things count: a JWT outside of a page, and
-a body that is one long random text or no text at all, since either may be a grant that nobody here can read.
+The rule uses names, not looks, because pages are full of long random texts. A value counts if its name sounds
+like a token's, in any nesting or notation. It does not count if it is the token that was presented, if it is
+masked, or if it only describes the error ("expired"). In a page for people only refresh tokens count, with
+values that look like one, because its scripts mention tokens too.
+
+Without a name only two things count: a JWT outside of a page, and a body that is one long random text or not
+text at all. Either may be a grant that refreshd can't read.
 """
 
 import html
@@ -51,12 +53,12 @@ _LOOKED_AT = 1000  # values of one reply: more would hold up the others
 
 
 def brings_refresh_token(parsed: Parsed, presented: Collection[str]) -> bool:
-    """Whether a refresh token is there that is none of `presented`."""
+    """Return whether there is a refresh token that is none of `presented`."""
     return _holds(parsed, _REFRESH, presented)
 
 
 def may_be_a_grant(parsed: Parsed, presented: Collection[str], *, content_type: str, size: int) -> bool:
-    """Whether a success may hold a token that can't be read."""
+    """Return whether a success may hold a token that can't be read."""
     if not parsed.whole:
         return False
     if parsed.text is None:
@@ -92,13 +94,13 @@ def _holds(parsed: Parsed, sounds: re.Pattern[str], presented: Collection[str]) 
 
 
 def _stands_out(value: str) -> bool:
-    """Whether `value` looks like a token in the middle of a program."""
+    """Return whether `value` looks like a token amid program text."""
     return len(value) >= _LOOKS and not is_readable(value)
 
 
 def _named_values(parsed: Parsed, text: str) -> Iterator[tuple[bool, str]]:
-    """Each value under a token's name in `text`, and whether the name is a refresh token's. The last value of a text
-    that broke off may be half a token.
+    """Yield each value under a token's name in `text`, and whether the name is a refresh token's. The last
+    value of a truncated text is left out, since it may be half a token.
     """
     text = html.unescape(text) if parsed.is_page else text
     for word in islice(_WORD.finditer(text), _WORDS_SEARCHED):
@@ -109,8 +111,8 @@ def _named_values(parsed: Parsed, text: str) -> Iterator[tuple[bool, str]]:
 
 
 def _texts(body: object) -> tuple[list[tuple[tuple[str, ...], str]], bool]:
-    """Each text in `body` with the names that stand above it, the outer before the inner, those in JSON texts too; and
-    whether that is all of them.
+    """Return each text in `body` with the names above it, outer names first, including texts inside JSON
+    texts. Also return whether these are all of them.
     """
     waiting: deque[tuple[tuple[str, ...], object]] = deque([((), body)])
     found: list[tuple[tuple[str, ...], str]] = []
@@ -136,7 +138,7 @@ def _texts(body: object) -> tuple[list[tuple[tuple[str, ...], str]], bool]:
 
 
 def _is_token(value: str, presented: Collection[str]) -> bool:
-    """Whether `value` may be a token that nobody has yet."""
+    """Return whether `value` may be a token that refreshd does not have yet."""
     value = value.strip()
     if not _VISIBLE.fullmatch(value) or value in presented or any(mark in value for mark in _SHOWN):
         return False

@@ -1,5 +1,5 @@
-"""Where a request goes: the token endpoint's URL, completed with variables that come from a database, and kept from
-leading a refresh token and a client secret astray.
+"""The URL of a request: the token endpoint's, completed with variables from a database, and checked so that
+it can't lead a refresh token and a client secret astray.
 """
 
 import re
@@ -25,7 +25,7 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class NotSendable(ValueError):
-    """The request must not be built: a variable is missing or leads elsewhere. Its text is fit for people."""
+    """The request must not be sent: a variable is missing or leads elsewhere. The text is fit for people."""
 
 
 def token_url(provider: Provider, variables: Mapping[str, str]) -> str:
@@ -77,7 +77,7 @@ def _check_host(provider: Provider, url: str) -> None:
 
 
 def is_allowed(provider: Provider, url: str) -> bool:
-    """Whether the operator named this very host. Raises NotSendable for what is no URL."""
+    """Return whether the operator named exactly this host. Raises NotSendable for an invalid URL."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -88,7 +88,9 @@ def is_allowed(provider: Provider, url: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redirected:
-    """Where a redirect points: host and path, never the query. `is_known`: the host is one of this provider's."""
+    """The target of a redirect: host and path, never the query. `is_known`: the host is one of this
+    provider's.
+    """
 
     place: str
     host: str
@@ -98,7 +100,7 @@ class Redirected:
 def redirect_target(
     provider: Provider, variables: Mapping[str, str], location: str | None
 ) -> Redirected | None:
-    """Where `location` points, read against the token endpoint's URL; None where it points nowhere."""
+    """Return the target of `location`, relative to the token endpoint's URL, or None if it has none."""
     try:
         here = token_url(provider, variables)
         parts = urlsplit(urljoin(here, location or ""))
@@ -114,7 +116,7 @@ def redirect_target(
 
 
 def _check_path(url: str) -> None:
-    """No dot segments: they would climb out of the path that the definition gives."""
+    """Refuse dot segments, which would leave the path that the definition gives."""
     path = url.partition("?")[0].lower().replace("\\", "/").replace("%2e", ".")
     if {".", ".."} & set(path.split("/")):
         raise NotSendable("the token URL would lead to another path once its variables are filled in")
@@ -129,6 +131,6 @@ def _is_address(host: str) -> bool:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether `url` names this machine: the only place that plain HTTP may go to."""
+    """Return whether `url` names this machine. Plain HTTP is allowed to this machine only."""
     host = urlsplit(url).hostname or ""
     return host in _LOOPBACK or (_is_address(host) and ip_address(host).is_loopback)

@@ -16,7 +16,7 @@ _LAST = 0x10FFFF
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    """`text` with an escape for each character that is not seen, but for those in `keep`."""
+    """Return `text` with an escape for each invisible character, except those in `keep`."""
     if text.isprintable() and not _BLANK.search(text):
         return text
     return "".join(
@@ -25,7 +25,7 @@ def visible(text: str, *, keep: str = "") -> str:
 
 
 def typed(text: str) -> str:
-    """`text` with each escape replaced by its character."""
+    """Return `text` with each escape replaced by its character."""
     return _ESCAPE.sub(_character, text)
 
 

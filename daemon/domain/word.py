@@ -1,11 +1,12 @@
-"""Which long texts are words, and which look like a token.
+"""Distinguishes words from tokens among long texts.
 
-Messages of providers and libraries count as hostile, so any long run of token characters in them is masked. Error codes,
-names of classes and host names are long runs as well, and an operator needs them. This module tells the two apart
-without a dictionary: words are short, letters only but for a few digits at their end, and can be pronounced.
+Messages of providers and libraries are treated as hostile, so any long run of token characters in them is
+masked. Error codes, names of classes and host names are long runs as well, and an operator needs them. This
+module separates the two without a dictionary: words are short, consist of letters except for a few digits at
+their end, and can be pronounced. Of random tokens of 20 characters out of letters and digits, one in 2,000
+passes for words, of those of 32 one in 100,000.
 
-Of random tokens of 20 characters out of letters and digits, one in 2,000 passes for words, of those of 32 one in 100,000.
-Nothing here protects a known secret: those are masked by what they are.
+Nothing here protects a known secret. Those are masked by their value.
 """
 
 import re
@@ -25,8 +26,8 @@ _OAUTH2 = re.compile(r"oauth2", re.IGNORECASE)  # the one common word with a dig
 
 
 def is_readable(run: str) -> bool:
-    """Whether `run`, a text without blanks, consists of words: `invalid_grant`, `login.example.com/token`,
-    `InvalidRefreshTokenException`.
+    """Return whether `run`, a text without blanks, consists of words: `invalid_grant`,
+    `login.example.com/token`, `InvalidRefreshTokenException`.
     """
     if len(run) > LONGEST_RUN or run.endswith("="):  # base64
         return False
@@ -34,7 +35,7 @@ def is_readable(run: str) -> bool:
 
 
 def _is_word(piece: str) -> bool:
-    """Whether `piece` is one word, or several in camel case of four letters on average."""
+    """Return whether `piece` is one word, or several in camel case with an average of four letters."""
     found = _PIECE.fullmatch(piece)
     if found is None:
         return False

@@ -1,1 +1,1 @@
-"""The one use case: keeping tokens fresh. It knows the world only through its ports."""
+"""The one use case: keeping tokens fresh. It reaches everything outside through its ports."""

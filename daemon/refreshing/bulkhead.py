@@ -1,4 +1,6 @@
-"""A bulkhead: what one provider has in flight, and how much it may have, so that a provider that hangs fills no other."""
+"""A bulkhead limits the requests in flight to one provider, so that a provider that hangs takes no capacity
+from the others.
+"""
 
 import asyncio
 from collections import deque
@@ -16,9 +18,11 @@ Refresh = Callable[[Claim], Coroutine[None, None, None]]
 
 
 class Bulkhead:
-    """Claims that wait for their start, and the requests in flight: up to `provider.share`, and what `spare` lends.
+    """Holds the claims that wait for their start, and the requests in flight: up to `provider.share`, plus
+    the capacity that `spare` lends.
 
-    `may_start`: whether anything may start at all. While the circuit breaker is open only `start` starts a claim.
+    `may_start` returns whether anything may start at all. While the circuit breaker is open, only `start`
+    starts a claim.
     """
 
     def __init__(
@@ -44,7 +48,7 @@ class Bulkhead:
 
     @property
     def limit(self) -> int:
-        """How many may be in flight. Only a provider whose last answer was a grant borrows more than it has already."""
+        """The limit of requests in flight. A provider borrows more only while its last answer was a grant."""
         if self._health.slow_start.alone:
             return 1
         limit = self.provider.share + self._borrowed + (self._spare.free if self._health.granting else 0)
@@ -56,13 +60,11 @@ class Bulkhead:
 
     @property
     def may_fill(self) -> bool:
-        """Whether a waiting claim may start. While the provider rests it must not, and waits for nothing."""
+        """Whether a waiting claim may start. While the provider is paused, no claim starts automatically."""
         return self._may_start() and not (self.waiting and self._health.breaker.is_open)
 
     def take(self, batch: Batch) -> int:
-        """Let the claims of a batch wait for their start, and report the documents that could not be used. Returns how
-        many claims there are.
-        """
+        """Queue the claims of a batch, and report its unusable documents. Returns the number of claims."""
         claims = [item for item in batch.items if isinstance(item, Claim)]
         for item in batch.items:
             if isinstance(item, SetAside):
@@ -71,7 +73,7 @@ class Bulkhead:
         return len(claims)
 
     def fill(self) -> None:
-        """Start waiting claims, as far as there is capacity."""
+        """Start waiting claims until the capacity is used."""
         while self.waiting and len(self.in_flight) < self.limit and self.may_fill:
             self.start()
 
@@ -83,12 +85,12 @@ class Bulkhead:
 
     async def started(self) -> None:
         """Wait until every waiting claim has been started, or must not start."""
-        self.fill()  # perhaps it could not when the last token ended, and then nothing else wakes this lane
+        self.fill()  # if that was impossible when the last token ended, nothing else wakes this lane
         while self.waiting and self.may_fill:
             await self.one_freed()
 
     async def first_answered(self) -> None:
-        """Slow start: wait until the first answer, or until it has been waited for long enough."""
+        """Wait for the first answer of a slow start, at most for its time limit."""
         slow_start = self._health.slow_start
         if slow_start.alone and self.in_flight:
             left = slow_start.left(self._health.now)
@@ -97,18 +99,19 @@ class Bulkhead:
                 slow_start.end()
 
     async def one_freed(self) -> None:
-        """Wait until a request has ended, or until `wake`."""
+        """Wait until a request has ended or `wake` was called."""
         self._freed.clear()
         await self._freed.wait()
         self.fill()
 
     def wake(self) -> None:
-        """End the present wait."""
+        """End the current wait."""
         self._freed.set()
 
     async def give_back(self, store: Store) -> int:
-        """Release the claims that wait. Returns how many there are. Raises the first loss of the store, after all were
-        tried: the store releases later what it could not release now.
+        """Release the waiting claims. Returns their number.
+
+        Tries all of them before it raises the first loss of the store. The store releases the others later.
         """
         claims = list(self.waiting)
         self.waiting.clear()
@@ -136,7 +139,9 @@ class Bulkhead:
         return max(0, len(self.in_flight) - self.provider.share)
 
     def _changed(self) -> None:
-        """Lend or give back, and report once for all that begins and ends in one turn of the loop."""
+        """Update the borrowed capacity, and report the number in flight once for all changes in one turn of
+        the loop.
+        """
         self._spare.lend(self.provider.name, self._borrowed)
         if not self._reporting:
             self._reporting = True

@@ -1,7 +1,9 @@
-"""One provider's share of the work: it claims what fits, starts it, and goes on while more is due.
+"""A lane does the work of one provider: it claims as many tokens as it has capacity for, starts them, and
+continues while more are due.
 
-Lanes keep providers apart (each has a bulkhead): one that hangs fills its own lane and no other. What its tokens meet is
-evidence for the circuit breaker, which decides when the provider must rest; a lane at rest sends probes.
+Lanes isolate providers from each other. Each has a bulkhead, so a provider that hangs fills its own lane
+only. The circuit breaker decides from the answers when the provider is paused. The lane of a paused provider
+sends probes.
 """
 
 import asyncio
@@ -26,7 +28,7 @@ BUG_REST, LONGEST_BUG_REST = timedelta(minutes=5), timedelta(hours=6)
 
 
 class Lane:
-    """The tokens of one provider, from their claims to their results."""
+    """Takes the tokens of one provider from their claims to their results."""
 
     def __init__(
         self,
@@ -59,7 +61,7 @@ class Lane:
         self._prober = Prober(self._bulkhead, store=store, pauses=pauses, rate=self._rate, clock=clock)
         self._prefetch = Prefetch()
         self._quarantine = Quarantine(first=BUG_REST, last=LONGEST_BUG_REST)
-        self._lost = False  # a result could not be stored: first it is replayed, then more is claimed
+        self._lost = False  # a result could not be stored: it is replayed before anything else is claimed
         self._stopping = False
 
     @property
@@ -72,11 +74,13 @@ class Lane:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether a pass that has not ended waits for nothing: neither for a request nor for the rate limit."""
+        """Whether a running pass waits for nothing: neither for a request nor for the rate limit."""
         return not self.in_flight and not self._rate.is_waiting
 
     def use(self, provider: Provider) -> None:
-        """Go on with this provider. A changed one has to prove itself again; what met a bug gets another chance."""
+        """Use this configuration of the provider from now on. A changed one has to prove itself again, and
+        tokens in quarantine are tried again.
+        """
         self._quarantine.clear()
         if provider != self.provider:
             self._bulkhead.provider = provider
@@ -85,7 +89,7 @@ class Lane:
             self._rate.use(provider)
 
     async def work(self) -> int:
-        """Claim and start all that is due. Returns how many were claimed. Raises StoreLost."""
+        """Claim and start all due tokens. Returns the number of claims. Raises StoreLost."""
         self._lost = False
         if self.health.is_crowded(self._journal.crowded):
             return 0
@@ -112,24 +116,24 @@ class Lane:
         return claimed
 
     async def _probe(self) -> int:
-        """Send what a pause allows. Returns how many were claimed."""
+        """Send the probe that the pause allows. Returns the number of claims."""
         pause = self.health.pause
         if pause is None or pause.reason is Reason.OPERATOR or not await self._wait_for_capacity():
             return 0
         return await self._prober.probe(pause, busy=self._busy(), goes_on=lambda: not self._stopping)
 
     def stop(self) -> None:
-        """Start nothing more."""
+        """Stop starting claims."""
         self._stopping = True
         self._bulkhead.wake()
         self._rate.interrupt()
 
     def resume(self) -> None:
-        """Take the stop back: the provider is configured again."""
+        """Revoke the stop, because the provider is configured again."""
         self._stopping = False
 
     async def drain(self) -> None:
-        """Start nothing more, and wait for what is in flight."""
+        """Stop starting claims, and wait until no request is in flight."""
         self.stop()
         while self.in_flight:
             await asyncio.wait(self.in_flight.values())
@@ -138,8 +142,8 @@ class Lane:
         return not self._stopping and not self._lost and self._journal.writable
 
     async def _wait_for_capacity(self) -> bool:
-        """Wait until a good part of the capacity is free, so that claims come in batches, and the rate limit allows more.
-        False: nothing more is to be started.
+        """Wait until the rate limit allows a request and a good part of the capacity is free, so that claims
+        come in batches. Returns whether anything may still start.
         """
         bulkhead = self._bulkhead
         await bulkhead.first_answered()
@@ -150,12 +154,14 @@ class Lane:
         return self._works()
 
     def _busy(self) -> set[str]:
-        """Tokens that are in flight here, or have a reply in the journal, or met a bug: none is presented."""
+        """Return the tokens that must not be claimed: they are waiting or in flight here, have a reply in the
+        journal, or are in quarantine.
+        """
         waiting = (claim.token.id for claim in self._bulkhead.waiting)
         return {*self.in_flight, *waiting, *self._journal.tokens, *self._quarantine.held(self._clock.boot())}
 
     async def _refresh(self, claim: Claim) -> None:
-        """Renew one token. A lost store ends the pass; a bug must not reach the other tokens."""
+        """Renew one token. A lost store ends the pass. A bug must not reach the other tokens."""
         name = claim.token.id
         try:
             try:

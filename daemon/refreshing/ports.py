@@ -1,4 +1,6 @@
-"""What keeping tokens fresh needs from the world. The adapters fit these by shape; tests bring fakes."""
+"""Protocols for everything that refreshing needs from outside. The adapters fit them by shape, and tests
+bring fakes.
+"""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -18,140 +20,151 @@ from daemon.domain.token import Token
 
 Observe = Callable[[Event], None]
 Chance = Callable[[], float]  # uniform in 0 to 1
-Weigh = Callable[[Token, Answer], bool]  # take note of an answer; whether it is to be doubted
+Weigh = Callable[[Token, Answer], bool]  # records an answer as evidence; returns whether it is doubtful
 
 
 class Clock(Protocol):
-    """Two clocks: the store's wall clock, for what is stored, and one that counts through sleep, for deadlines."""
+    """Two clocks: the store's wall clock for stored times, and the boot clock, which includes suspended time,
+    for deadlines.
+    """
 
     def now(self) -> datetime:
-        """The store's time (UTC). Raises StoreLost as long as the store was never asked."""
+        """Return the store's time (UTC). Raises StoreLost until the store has answered for the first time."""
 
     def boot(self) -> timedelta:
-        """Time since boot, suspended time included; never jumps."""
+        """Return the time since boot, including suspended time. It never jumps."""
 
 
 class Store(Protocol):
-    """The shared store and coordinator. Every method raises StoreLost when it can't keep its promise."""
+    """The shared store, which also coordinates the replicas. Every method raises StoreLost if it can't do its
+    work.
+    """
 
     async def survey(self, configured: Collection[str]) -> Survey:
-        """Ask the store whether it is there, what time it has, which providers rest, and what can't be used."""
+        """Contact the store. Sets the clock, and returns the paused providers and the due documents that
+        can't be used.
+        """
 
     async def due(self, providers: Collection[str]) -> Collection[str]:
-        """Those of `providers` that have something due, also where others hold it: no claim is worth a try for the rest."""
+        """Return those of `providers` that have due tokens, including tokens that other instances hold. A
+        claim for any other provider would be empty.
+        """
 
     async def claim(
         self, provider: Provider, *, limit: int, busy: Collection[str], doubtful: bool = False
     ) -> Batch:
-        """Take up to `limit` due tokens of `provider`, from among the oldest, none of those in `busy`. `doubtful`: only what
-        this instance has asked once and had no answer to.
+        """Claim up to `limit` due tokens of `provider`, chosen from the oldest, without those in `busy`.
 
-        A claim is returned only when a majority has acknowledged it; one that was not is released later.
+        `doubtful` limits the claim to tokens that this instance asked for once without an answer. A claim is
+        returned only if a majority has acknowledged it. An unacknowledged claim is released later.
         """
 
     async def probe(self, provider: Provider, *, limit: int, busy: Collection[str], proven: bool) -> Batch:
-        """Claim up to `limit` due tokens for a probe of a resting provider.
+        """Claim up to `limit` due tokens for a probe of a paused provider.
 
-        `proven`: only tokens that were renewed before and have not failed since, at random among them. Else the
-        healthiest of all: those that have not failed, at random, and then those with the fewest failures. `more` is
-        always false.
+        With `proven`, choose at random among tokens that were renewed before and have not failed since.
+        Without, choose the healthiest: at random among those that have not failed, then those with the fewest
+        failures. `more` is always false.
         """
 
     async def record(self, claim: Claim, change: Change) -> Recorded:
-        """Write `change` if the document still holds the refresh token that was presented (majority).
-
-        Raises Unusable when what the document holds now can't be compared, or can't be changed.
+        """Write `change` with a majority if the document still holds the refresh token that was presented.
+        Raises Unusable if the document can't be compared or changed.
         """
 
     async def recall(self, entry: Entry) -> Claim | None:
-        """The claim that a journal entry was made under, with the token as it is stored now; None: it is gone.
-
-        Raises Unusable when the document or what was spent can't be read.
+        """Return the claim of a journal entry, with the token as it is stored now, or None if the document is
+        gone. Raises Unusable if the document or the presented secret can't be read.
         """
 
     async def standings(self, tokens: Collection[str]) -> Mapping[str, Standing]:
-        """What is stored under these ids now, sealed; of one that is missing, nothing."""
+        """Return the current sealed content of these documents. Missing documents are left out."""
 
     async def release(self, claims: Sequence[Claim]) -> None:
-        """Give back claims under which nothing was presented."""
+        """Release claims whose tokens were not presented."""
 
 
 class Journal(Protocol):
-    """Our own durable notebook of replies that the store has not confirmed."""
+    """The durable local copy of replies that the store has not confirmed."""
 
     async def keep(self, claim: Claim, reply: Reply) -> Entry:
-        """Make `reply` durable, then return. Never fails: what the disk refuses is held in memory until either
-        store has it, and `writable` is false until then.
+        """Make `reply` durable, then return. Never fails: a reply that the disk refuses is held in memory
+        until the disk or the store has it, and `writable` is false until then.
         """
 
     def forget(self, entry: Entry) -> None:
-        """The store has confirmed what `entry` led to; drop it soon."""
+        """Drop `entry` soon, because the store has confirmed its result."""
 
     def park(self, entry: Entry | Locked, state: EntryState) -> None:
         """Keep `entry` for operators, as unparsed, superseded or unusable.
 
-        The first two are done with. An unusable one goes on blocking its token, since its reply may hold the only
-        successor of what is stored, and is among the entries to be replayed again.
+        Unparsed and superseded entries are not replayed again. An unusable one still blocks its token and is
+        replayed again, since its reply may hold the only successor of the stored refresh token.
         """
 
     async def probe(self) -> None:
-        """Bring `writable`, `entries` and `locked` up to date: see whether the disk takes writes and has room, write the
-        replies that it refused before, and open the entries whose key is back. Never fails.
+        """Update `writable`, `entries` and `locked`: test the disk, write replies that it refused before, and
+        open entries whose key is back. Never fails.
         """
 
     def entries(self) -> Sequence[Entry]:
-        """The entries that wait to be replayed, oldest first."""
+        """Return the entries that wait for a replay, oldest first."""
 
     @property
     def locked(self) -> Sequence[Locked]:
-        """What can't be opened now, for want of a key or because it was altered. It blocks its token."""
+        """The entries that can't be opened, because a key is missing or the row was altered. Each blocks its
+        token.
+        """
 
     @property
     def tokens(self) -> Collection[str]:
-        """The ids of the tokens that have a reply waiting here."""
+        """The ids of the tokens with a waiting reply."""
 
     @property
     def crowded(self) -> Collection[str]:
-        """Providers whose parked replies take more of the disk than one provider may have."""
+        """The providers whose parked replies exceed the disk space of one provider."""
 
     @property
     def writable(self) -> bool:
-        """Whether a reply that comes now could be kept, by the last write or probe."""
+        """Whether the journal could keep a reply now, according to the last write or probe."""
 
 
 class Pauses(Protocol):
-    """Which providers rest, agreed by all replicas. Every method raises StoreLost."""
+    """The paused providers, as all replicas agree. Every method raises StoreLost."""
 
     async def pause(self, provider: Provider, reason: Reason) -> None:
-        """Let `provider` rest, unless it does already."""
+        """Pause `provider` unless it is paused already."""
 
     async def take_turn(self, provider: Provider, pause: Pause, proven: bool = True) -> bool:
-        """Whether the next probe is ours: nobody has taken it since `pause` was read. `proven`: it takes a proven token;
-        else it does not put off the next probe by one.
+        """Return whether this replica sends the next probe, because no other has taken the turn since `pause`
+        was read. `proven`: the probe uses a proven token. A probe without one does not postpone the next
+        probe by proven tokens.
         """
 
     async def resume(self, provider: Provider) -> None:
-        """End the rest, unless an operator wants it."""
+        """End the pause unless an operator set it."""
 
     def client_of(self, provider: Provider) -> str:
-        """A fingerprint of our client at `provider`: another one is worth a probe at once."""
+        """Return a fingerprint of the configured client at `provider`. Another client is worth an immediate
+        probe.
+        """
 
 
 class RateLimiter(Protocol):
-    """How fast one provider may be asked by this process."""
+    """Limits the requests of this process to one provider."""
 
     async def ready(self) -> None:
-        """Wait until at least one request may go."""
+        """Wait until at least one request is allowed."""
 
     def available(self, most: int) -> int:
-        """How many requests may go now, at most `most`."""
+        """Return how many requests are allowed now, at most `most`."""
 
     async def acquire(self, count: int) -> None:
-        """So many are going now; at most what was allowed."""
+        """Count the requests that are sent now, no more than were allowed."""
 
 
 class Endpoint(Protocol):
     """The providers' token endpoints."""
 
     async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:
-        """Send `request` once, unless `deadline` (boot clock) has passed by the time the connection is up."""
+        """Send `request` once, unless `deadline` (boot clock) has passed when the connection is established."""

@@ -1,4 +1,4 @@
-"""Probes: the few tokens that a paused provider is asked for, to find out whether it works again."""
+"""Probes: the few tokens that are presented to a paused provider to find out whether it works again."""
 
 import asyncio
 from collections.abc import Callable, Collection
@@ -30,10 +30,10 @@ class Prober:
         self._pauses = pauses
         self._rate = rate
         self._clock = clock
-        self._tried: datetime | None = None  # the pause that this client has probed already
+        self._tried: datetime | None = None  # when the pause began that this client has already probed
 
     def forget(self) -> None:
-        """The provider's configuration has changed, perhaps its client: that one has probed nothing."""
+        """Forget the last probe: the configuration has changed, and a new client has sent none."""
         self._tried = None
 
     async def probe(
@@ -43,9 +43,11 @@ class Prober:
         busy: Collection[str],
         goes_on: Callable[[], bool],
     ) -> int:
-        """Ask a few tokens when the time has come and it is this replica's turn; between probes of an outage, those that
-        are in doubt. Returns how many were claimed; what must not start stays among the claims to be given back. Raises
-        StoreLost.
+        """Send a probe if it is due and this replica's turn. Between the probes of an outage, present the
+        tokens in doubt.
+
+        Returns the number of claims. Claims that must not start stay in the queue and are given back later.
+        Raises StoreLost.
         """
         waiting, in_flight = self._bulkhead.waiting, self._bulkhead.in_flight
         due = self._is_due(pause.next_probe_at) or self._is_other_client(pause)
@@ -60,7 +62,7 @@ class Prober:
         return len(batch.items)
 
     async def _take_turn(self, pause: Pause) -> bool:
-        """Whether this replica sends the probe."""
+        """Return whether this replica sends the probe."""
         proven = any(is_proven(claim.token) for claim in self._bulkhead.waiting)
         ours = await self._pauses.take_turn(self._bulkhead.provider, pause, proven)
         if ours:
@@ -68,7 +70,9 @@ class Prober:
         return ours
 
     async def _candidates(self, pause: Pause, busy: Collection[str]) -> Batch:
-        """Proven tokens that are due; if there are none, others: the healthy ones first, else one that has failed."""
+        """Claim proven tokens that are due. If there are none, claim others: healthy ones first, else one
+        that has failed.
+        """
         size = probe_size(pause.reason, pause.probes)
         batch = await self._claimed(size, busy, proven=True)
         if not batch.items and (self._is_due(pause.next_retry_at) or self._is_other_client(pause)):
@@ -81,7 +85,9 @@ class Prober:
         return await self._store.probe(self._bulkhead.provider, limit=limit, busy=busy, proven=proven)
 
     async def _doubtful(self, pause: Pause, busy: Collection[str]) -> Batch:
-        """During an outage, what was asked once without an answer is asked once more: I5 grants it a second chance."""
+        """During an outage, claim the tokens that were asked for once without an answer. Invariant I5 grants
+        each a second request.
+        """
         limit = self._rate.available(self._bulkhead.provider.share - len(self._bulkhead.in_flight))
         if pause.reason is not Reason.OUTAGE or limit < 1:
             return NOTHING
@@ -91,5 +97,7 @@ class Prober:
         return at is None or at <= self._clock.now()
 
     def _is_other_client(self, pause: Pause) -> bool:
-        """Whether the pause was about another client than this one, which was not tried yet."""
+        """Return whether the pause is about another client than the configured one, which has not been tried
+        yet.
+        """
         return pause.client != self._pauses.client_of(self._bulkhead.provider) and self._tried != pause.since

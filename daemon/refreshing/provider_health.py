@@ -1,4 +1,4 @@
-"""The health of one provider: what its answers say of it, and the pauses that all replicas have agreed on."""
+"""The health of one provider: the evidence of its answers, and the pauses that all replicas have agreed on."""
 
 from collections import deque
 from collections.abc import Collection
@@ -14,7 +14,9 @@ from daemon.refreshing.slow_start import SlowStart
 
 
 class ProviderHealth:
-    """One for each lane. `breaker` decides for this process; `pause` is what all replicas know."""
+    """The health of one lane's provider. `breaker` decides for this process; `pause` is shared by all
+    replicas.
+    """
 
     def __init__(self, provider: Provider, *, pauses: Pauses, clock: Clock, observe: Observe) -> None:
         self.breaker = CircuitBreaker()
@@ -25,18 +27,18 @@ class ProviderHealth:
         self._pauses = pauses
         self._clock = clock
         self._observe = observe
-        # What the breaker decided, for the replicas to agree on. None: the rest is over.
+        # The breaker's decisions that are not in the store yet. None: the pause is over.
         self._decided: deque[Reason | None] = deque()
         self._crowded = False
 
     def use(self, provider: Provider) -> None:
-        """Go on with this provider. It has to prove itself again."""
+        """Use this configuration of the provider from now on. It has to prove itself again."""
         self._provider = provider
         self.breaker = self.breaker.without_evidence()
         self.slow_start.restart()
 
     def follow(self, pause: Pause | None) -> None:
-        """Take over what all replicas have agreed on: a pause, or the end of one."""
+        """Adopt the state that all replicas have agreed on: a pause, or the end of one."""
         self.pause = pause
         if pause is None:
             self.breaker.half_open()
@@ -46,7 +48,9 @@ class ProviderHealth:
             self.slow_start.restart()
 
     def weigh(self, token: Token, answer: Answer) -> bool:
-        """Take note of what one token's answer says of the provider. Returns whether the answer is to be doubted."""
+        """Record the evidence of one token's answer about the provider. Returns whether the answer is
+        doubtful.
+        """
         outage = isinstance(answer, Unavailable) and answer.cause is Cause.OUTAGE
         if isinstance(answer, Granted) or outage:
             self.granting = not outage
@@ -64,7 +68,7 @@ class ProviderHealth:
         return self.breaker.doubts(self.now)
 
     async def agree(self) -> None:
-        """Let the other replicas know what the breaker decided. Raises StoreLost."""
+        """Write the breaker's decisions to the store for the other replicas. Raises StoreLost."""
         while self._decided:
             reason = self._decided.popleft()
             if reason is None:
@@ -73,8 +77,8 @@ class ProviderHealth:
                 await self._pauses.pause(self._provider, reason)
 
     def is_crowded(self, crowded: Collection[str]) -> bool:
-        """Whether replies that are kept for people crowd the journal: this replica asks no more until they are gone. It
-        is this replica's disk, so it is not for all replicas to agree on.
+        """Return whether parked replies crowd the journal. If so, this replica sends no request until an
+        operator has discarded some. Other replicas have their own disks and continue.
         """
         name, before = self._provider.name, self._crowded
         self._crowded = name in crowded

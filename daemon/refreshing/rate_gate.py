@@ -1,4 +1,4 @@
-"""The rate limit of one lane: what may go now, and the wait for more. A reload may put another limit in its place."""
+"""The rate limit of one lane. A reload may replace the limit."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from daemon.refreshing.ports import RateLimiter
 
 
 class RateGate:
-    """Holds the provider's limiter, and the lane's present wait for it."""
+    """Holds the provider's limiter, and the lane's current wait for it."""
 
     def __init__(self, provider: Provider, make: Callable[[Provider], RateLimiter]) -> None:
         self._make = make
@@ -21,22 +21,24 @@ class RateGate:
         return self._waiting is not None
 
     def use(self, provider: Provider) -> None:
-        """Go on with this provider's rate."""
+        """Use this provider's rate from now on."""
         before, self._provider = self._provider, provider
         if provider.definition.rate != before.definition.rate:
             self._limiter = self._make(provider)
             self.interrupt()  # the wait was for the former rate
 
     def available(self, most: int) -> int:
-        """How many requests may go now, at most `most`."""
+        """Return how many requests are allowed now, at most `most`."""
         return self._limiter.available(most)
 
     async def acquire(self, count: int) -> None:
-        """So many are going now; no more than were available."""
+        """Count the requests that are sent now, no more than were available."""
         await self._limiter.acquire(count)
 
     async def ready(self, *, goes_on: Callable[[], bool]) -> None:
-        """Wait until at least one request may go, as long as `goes_on`. `interrupt` and another limit begin the wait again."""
+        """Wait until at least one request is allowed, as long as `goes_on` returns true. `interrupt` and a
+        new limit restart the wait.
+        """
         while goes_on():
             limiter = self._limiter
             self._waiting = asyncio.create_task(limiter.ready(), name=f"rate {self._provider.name}")
@@ -46,6 +48,6 @@ class RateGate:
                 return
 
     def interrupt(self) -> None:
-        """End the present wait."""
+        """Interrupt the current wait."""
         if self._waiting is not None:
             self._waiting.cancel()

@@ -1,6 +1,9 @@
-"""One token: ask, keep, read, weigh, decide, record, forget. The whole story of this daemon, in one function."""
+"""The life of one token: ask, keep, read, weigh, decide, record, forget. This is the whole story of the
+daemon, in one function.
+"""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from daemon.domain.answer import Answer, Concern
@@ -23,13 +26,13 @@ LARGE_REPLY = 16 * 1024  # bytes: reading 256 KB may take 50 ms
 
 
 def believe(_token: Token, _answer: Answer) -> bool:
-    """Doubt nothing: for one reply alone, such as a salvaged one."""
+    """Doubt no answer. For a single reply, such as a salvaged one."""
     return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a reply has led to."""
+    """The result of a reply."""
 
     answer: Answer
     change: Change
@@ -43,12 +46,12 @@ class Outcome:
 
 
 class Refresher:
-    """Keeps one claimed token fresh. Raises StoreLost; a reply that came stays in the journal then."""
+    """Keeps one claimed token fresh. Raises StoreLost; a received reply stays in the journal then."""
 
     def __init__(
         self,
         *,
-        providers: dict[str, Provider],
+        providers: Mapping[str, Provider],
         store: Store,
         journal: Journal,
         endpoint: Endpoint,
@@ -57,7 +60,7 @@ class Refresher:
         timing: Timing,
         observe: Observe,
     ) -> None:
-        self.providers = providers
+        self._providers = dict(providers)
         self._store = store
         self._journal = journal
         self._endpoint = endpoint
@@ -67,9 +70,15 @@ class Refresher:
         self._observe = observe
         self._large_replies = asyncio.Lock()
 
+    def configure(self, providers: Mapping[str, Provider]) -> None:
+        """Use these providers from now on. Earlier ones remain, because their replies may still be processed."""
+        self._providers |= providers
+
     async def refresh(self, claim: Claim, weigh: Weigh = believe) -> Answer | None:
-        """Renew the claimed token, or write down why not and when to try again. Returns the provider's answer; None:
-        it was not asked. `weigh` hears each answer before it is acted upon.
+        """Renew the claimed token, or store why that failed and when to try again.
+
+        Returns the provider's answer, or None if no request was sent. `weigh` judges each answer before it
+        takes effect.
         """
         if (planned := self._planned(claim)) is not None:
             await self._store.record(claim, planned)
@@ -86,8 +95,10 @@ class Refresher:
         return settled.answer
 
     async def conclude(self, claim: Claim, entry: Entry, weigh: Weigh = believe) -> Outcome:
-        """From a kept reply to the end; also the way of a replay. Raises StoreLost or Unusable; the reply is kept."""
-        if not self.providers[claim.token.provider].definition.allows(claim.token.grant):
+        """Process a kept reply to its end. A replay starts here. Raises StoreLost or Unusable; the journal
+        still has the reply then.
+        """
+        if not self._providers[claim.token.provider].definition.allows(claim.token.grant):
             raise Unusable(f"the configuration does not allow the grant of {claim.token.id}")
         settled = await self._settle(claim, entry.reply, weigh)
         if isinstance(settled.change, Withheld):
@@ -100,7 +111,7 @@ class Refresher:
 
     def _planned(self, claim: Claim) -> Scheduled | None:
         return first_look(
-            self.providers[claim.token.provider],
+            self._providers[claim.token.provider],
             claim.token,
             now=self._clock.now(),
             chance=self._chance(),
@@ -110,7 +121,7 @@ class Refresher:
     async def _ask(self, claim: Claim) -> Reply | NoReply:
         try:
             request = refresh_request(
-                self.providers[claim.token.provider], claim.token, now=self._clock.now()
+                self._providers[claim.token.provider], claim.token, now=self._clock.now()
             )
         except NotSendable as why:
             return NoReply(
@@ -123,7 +134,9 @@ class Refresher:
         return await self._endpoint.send(request, deadline=claim.deadline)
 
     async def _read(self, provider: Provider, token: Token, reply: Reply | NoReply) -> Answer:
-        """Large replies are read one in each turn of the loop: many together would hold up everything else."""
+        """Read a reply. Only one large reply is read in each turn of the loop, because many together would
+        block everything else.
+        """
         if isinstance(reply, NoReply) or len(reply.body) < LARGE_REPLY:
             return read(provider, token, reply)
         async with self._large_replies:
@@ -132,7 +145,7 @@ class Refresher:
 
     async def _settle(self, claim: Claim, reply: Reply | NoReply, weigh: Weigh) -> Outcome:
         token = claim.token
-        provider = self.providers[token.provider]
+        provider = self._providers[token.provider]
         answer = await self._read(provider, token, reply)
         change = decide(
             provider,

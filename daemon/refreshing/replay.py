@@ -1,4 +1,4 @@
-"""Replay: replies that outlived a crash or an outage are dealt with as if they had just come."""
+"""Replay: replies that outlived a crash or an outage are processed as if they had just arrived."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -14,8 +14,8 @@ Conclude = Callable[[Claim, Entry], Awaitable[Outcome]]
 
 
 class Replayer:
-    """Takes journal entries through `conclude`. `report` gets each entry with its result: recorded, superseded or
-    unparsed; or with the error that makes it unusable.
+    """Takes journal entries through `conclude`. `report` receives each entry with its result (recorded,
+    superseded or unparsed), or with the error that makes the entry unusable.
     """
 
     def __init__(
@@ -32,9 +32,10 @@ class Replayer:
         self._report = report
 
     async def replay(self, entries: Iterable[Entry]) -> None:
-        """Replay `entries`, those of one token oldest first: each may have spent what the one before it brought.
+        """Replay `entries`. Those of one token are replayed in their order, oldest first, because each may
+        have presented the refresh token of the one before.
 
-        Raises StoreLost; doing it again does no harm.
+        Raises StoreLost. A second replay does no harm.
         """
         by_token: dict[str, list[Entry]] = {}
         for entry in entries:
@@ -42,7 +43,7 @@ class Replayer:
         chains = list(by_token.values())
         for start in range(0, len(chains), TOKENS_TOGETHER):
             some = chains[start : start + TOKENS_TOGETHER]
-            # All of them end before the first loss is raised: no replay goes on with a store that is given up.
+            # All of them end before the first loss is raised, so that no replay continues with a lost store.
             ends = await asyncio.gather(*map(self._replay_one_token, some), return_exceptions=True)
             for end in ends:
                 if end is not None:

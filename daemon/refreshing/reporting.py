@@ -1,4 +1,4 @@
-"""Which event a recorded change is, for those who watch."""
+"""Events for observers: one for each recorded change, and one for each failure to process a token."""
 
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -31,7 +31,7 @@ def event_for(
     now: datetime,
     window: timedelta | None,
 ) -> Event:
-    """The one event that `change` deserves. `window`: how long before its end the token was due."""
+    """Return the one event that describes `change`. `window`: how long before its expiry the token was due."""
     name, provider = token.id, token.provider
     if recorded is Recorded.SUPERSEDED:
         return TokenSuperseded(token=name, provider=provider, successor=brings_successor(change))
@@ -47,45 +47,24 @@ def event_for(
                 rotated=brings_successor(change),
                 window=window,
             )
-        case Postponed(failure=why) if why.kind is FailureKind.IN_DOUBT:
+        case Postponed(failure=failure) if failure.kind is FailureKind.IN_DOUBT:
+            tries = change.doubt.tries if change.doubt else 0
             return TokenInDoubt(
-                token=name,
-                provider=provider,
-                code=why.code,
-                message=why.message,
-                tries=change.doubt.tries if change.doubt else 0,
-                due_at=change.due_at,
+                token=name, provider=provider, failure=failure, tries=tries, due_at=change.due_at
             )
-        case Postponed(failure=why) if why.kind is FailureKind.STUCK:
-            return TokenStuck(
+        case Postponed(failure=failure):
+            stuck = failure.kind is FailureKind.STUCK
+            return (TokenStuck if stuck else TokenPostponed)(
                 token=name,
                 provider=provider,
-                code=why.code,
-                message=why.message,
+                failure=failure,
                 due_at=change.due_at,
                 failures=change.failures,
             )
-        case Postponed(failure=why):
-            return TokenPostponed(
-                token=name,
-                provider=provider,
-                kind=why.kind,
-                code=why.code,
-                message=why.message,
-                due_at=change.due_at,
-                failures=change.failures,
-            )
-        case Retired(failure=why):
-            return TokenNeedsReauth(
-                token=name,
-                provider=provider,
-                kind=why.kind,
-                code=why.code,
-                message=why.message,
-                failures=change.failures,
-            )
-        case Withheld(failure=why):
-            return TokenUnparsed(token=name, provider=provider, code=why.code, message=why.message)
+        case Retired(failure=failure):
+            return TokenNeedsReauth(token=name, provider=provider, failure=failure, failures=change.failures)
+        case Withheld(failure=failure):
+            return TokenUnparsed(token=name, provider=provider, failure=failure)
         case Scheduled():
             raise ValueError("a token that was only scheduled is not reported")
         case _:
@@ -93,7 +72,7 @@ def event_for(
 
 
 def unexpected(where: str, token: str, provider: str, error: Exception) -> Event:
-    """The event for what kept one token from being dealt with: a document that can't be used, or a bug."""
+    """Return the event for an error with one token: a document that can't be used, or a bug."""
     if isinstance(error, Unusable):
         kind = FailureKind.UNREADABLE
         return TokenUnreadable(
@@ -103,7 +82,7 @@ def unexpected(where: str, token: str, provider: str, error: Exception) -> Event
 
 
 def brings_successor(change: Change) -> bool:
-    """Whether `change` holds a new refresh token, perhaps its only copy."""
+    """Return whether `change` holds a new refresh token, perhaps its only copy."""
     return isinstance(change, Renewed) and change.successor is not None
 
 

@@ -1,7 +1,9 @@
-"""What may be in flight beyond the providers' guaranteed shares. It is lent to lanes that have work and get grants.
+"""Spare capacity: what is left of `refresh.concurrency` beside the providers' guaranteed shares. It is lent
+to lanes that have work and get grants.
 
-A static share alone would keep a provider that has all the tokens waiting beside hundreds that have none. A provider
-that hangs keeps what it borrowed until its requests time out, but never another provider's guaranteed share.
+With fixed shares alone, a provider with all the due tokens would wait beside hundreds of idle ones. A
+provider that hangs keeps its borrowed capacity until its requests time out, but it never takes another
+provider's guaranteed share.
 """
 
 from collections.abc import Iterable
@@ -10,7 +12,7 @@ from daemon.domain.provider import Provider
 
 
 class Spare:
-    """One for the process. `concurrency`: how many requests may be in flight in all."""
+    """The spare capacity of the process. `concurrency`: the limit of requests in flight in total."""
 
     def __init__(self, concurrency: int = 0) -> None:
         self._concurrency = concurrency
@@ -18,11 +20,11 @@ class Spare:
         self._lent: dict[str, int] = {}
 
     def guarantee(self, providers: Iterable[Provider]) -> None:
-        """These are the providers from now on."""
+        """Reserve the shares of these providers, and of no others."""
         self._guaranteed = sum(provider.share for provider in providers)
 
     def lend(self, lane: str, count: int) -> None:
-        """`lane` has so many in flight beyond its share now."""
+        """Set how many requests `lane` has in flight beyond its share."""
         if count:
             self._lent[lane] = count
         else:

@@ -1,4 +1,6 @@
-"""Many tokens: one pass over what is due, in one lane for each provider. Replies that wait are replayed first."""
+"""Sweeps: each replays waiting replies first, then makes one pass over the due tokens, in one lane for each
+provider.
+"""
 
 import asyncio
 from collections import Counter
@@ -39,9 +41,13 @@ STUCK_AFTER = timedelta(seconds=30)  # a command of MongoDB's has ended by then,
 PATIENCE = 0.7  # of its period: how long a sweep waits for what it started; the next one may come at 0.75
 
 
+class Halted(Exception):
+    """The sweep can't continue, although the store answers."""
+
+
 @dataclass(slots=True)
 class Tally:
-    """Counts what ends between two sweeps. An observer."""
+    """An observer that counts the results between two sweeps."""
 
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -61,13 +67,13 @@ class Tally:
                 pass
 
     def take(self) -> Counter[str]:
-        """The counts so far; they start again at zero."""
+        """Return the counts so far, and start again at zero."""
         counts, self.counts = self.counts, Counter()
         return counts
 
 
 class Sweeper:
-    """Runs sweeps. A lane that is still busy with an earlier sweep goes on with it, beside the new one."""
+    """Runs sweeps. A lane that is still busy with an earlier sweep continues beside the new one."""
 
     def __init__(
         self,
@@ -104,7 +110,9 @@ class Sweeper:
         self._beginning = asyncio.Lock()  # sweeps may overlap, their replays must not
 
     def configure(self, providers: Mapping[str, Provider], make: Callable[[Provider], Lane]) -> None:
-        """Go on with these providers. A lane that is gone finishes what it has in flight, and claims nothing."""
+        """Use these providers from now on. The lane of a removed provider finishes its requests in flight and
+        claims nothing.
+        """
         for name in self.lanes.keys() - providers.keys():
             self._failures.pop(name, None)
             self._leaving[name] = self.lanes.pop(name)
@@ -118,37 +126,40 @@ class Sweeper:
             else:
                 self.lanes[name] = make(provider)
 
-    async def sweep(self) -> None:
-        """Replay, then claim and start what is due, for as long as one period. Never raises: failures are reported."""
+    async def sweep(self) -> SweepFinished | SweepFailed:
+        """Replay, then claim and start due tokens, for as long as one period. Returns its end, which it has also
+        reported. Never raises.
+        """
+        end = await self._swept()
+        self._observe(end)
+        return end
+
+    async def _swept(self) -> SweepFinished | SweepFailed:
         started = self._clock.boot()
         try:
             async with self._beginning:
                 await self._begin()
             await self._finished()
-        except StoreLost as lost:
-            self._observe(SweepFailed(message=str(lost)))
-            return
+        except (StoreLost, Halted) as why:
+            return SweepFailed(message=str(why))
         except Exception as error:  # noqa: BLE001  the next sweep may fare better; a daemon that stops can't
             self._observe(InternalError(where="sweep", error=error))
-            self._observe(SweepFailed(message=f"unexpected: {type(error).__name__}"))
-            return
+            return SweepFailed(message=f"unexpected: {type(error).__name__}")
         counts = self._tally.take()
         claimed, self._claimed = self._claimed, 0
-        self._observe(
-            SweepFinished(
-                claimed=claimed,
-                renewed=counts["renewed"],
-                postponed=counts["postponed"],
-                rejected=counts["rejected"],
-                scheduled=counts["scheduled"],
-                in_doubt=counts["in_doubt"],
-                duration=self._clock.boot() - started,
-                at=self._clock.now(),
-            )
+        return SweepFinished(
+            claimed=claimed,
+            renewed=counts["renewed"],
+            postponed=counts["postponed"],
+            rejected=counts["rejected"],
+            scheduled=counts["scheduled"],
+            in_doubt=counts["in_doubt"],
+            duration=self._clock.boot() - started,
+            at=self._clock.now(),
         )
 
     async def drain(self) -> None:
-        """Claim nothing more and wait until all that is in flight has been recorded."""
+        """Claim nothing more, and wait until the results of all requests in flight have been recorded."""
         await asyncio.gather(*(lane.drain() for lane in self._all()))
         await asyncio.gather(*self._passes.values(), return_exceptions=True)
 
@@ -156,12 +167,12 @@ class Sweeper:
         survey = await self._store.survey(self.lanes.keys())
         for item in survey.set_aside:
             report(item, self._observe)
-        self._tell_pauses(survey.paused)
+        self._report_pauses(survey.paused)
         await self.replay()
         if not self._journal.writable:
-            raise StoreLost("journal not writable; refreshing is suspended")
+            raise Halted("journal not writable; refreshing is suspended")
         due = await self._store.due(self.lanes.keys())
-        self._harvest()  # what ended while no sweep waited for it begins anew
+        self._harvest()  # passes that ended between two sweeps may start again
         for name, lane in self.lanes.items():
             lane.health.follow(survey.paused.get(name))
             if name in self._passes:
@@ -169,8 +180,8 @@ class Sweeper:
             elif name in due or self._failures[name]:  # only a pass shows that a lane works again
                 self._passes[name] = asyncio.create_task(lane.work(), name=f"lane {name}")
 
-    def _tell_pauses(self, paused: Mapping[str, Pause]) -> None:
-        """What changed since the sweep before, of the providers that are ours."""
+    def _report_pauses(self, paused: Mapping[str, Pause]) -> None:
+        """Report the changes since the last sweep, for configured providers."""
         now = {name: pause for name, pause in paused.items() if name in self.lanes}
         for name, pause in now.items():
             if name not in self.paused or self.paused[name].since != pause.since:
@@ -182,20 +193,22 @@ class Sweeper:
         self.paused = now
 
     async def _finished(self) -> None:
-        """Wait for the lanes and for what they started, but not beyond this sweep's period: what goes on belongs to
-        the next one. Raises StoreLost when a lane met that.
+        """Wait for the lanes and for their requests, at most for this sweep's period. The next sweep waits
+        for the rest.
+
+        Raises StoreLost if a lane met that, and Halted if every lane failed.
         """
         deadline = self._clock.boot() + self._period * PATIENCE
         await self._ended(list(self._passes.values()), deadline)
         if (lost := self._harvest()) is not None:
             raise lost
         if self.lanes and all(self._failures[name] for name in self.lanes):
-            raise StoreLost("no provider's tokens can be claimed: every lane failed")
+            raise Halted("no provider's tokens can be claimed: every lane failed")
         resting = [lane for name, lane in self.lanes.items() if name not in self._passes]
         await self._ended([task for lane in resting for task in lane.in_flight.values()], deadline)
 
     def _harvest(self) -> StoreLost | None:
-        """Take the passes that have ended from the list, whatever their ends. Returns the store's loss, if one was."""
+        """Remove the passes that have ended from the list. Returns the loss of the store, if there was one."""
         lost = None
         for name, task in list(self._passes.items()):
             if not task.done():
@@ -208,23 +221,23 @@ class Sweeper:
             elif error is not None:
                 self._failures[name] += 1
                 self._observe(InternalError(where="lane", provider=name, error=error))
-                self._tell_lane(name, f"{type(error).__name__}: {error}")
+                self._report_lane(name, f"{type(error).__name__}: {error}")
             elif not task.cancelled():
                 self._claimed += task.result()
                 if self._failures.pop(name, 0):
-                    self._tell_lane(name, "it works again")
+                    self._report_lane(name, "it works again")
         return lost
 
     def _watch(self, lane: Lane) -> None:
-        """Count the sweeps that find the lane's pass going on, waiting for nothing for longer than MongoDB may take."""
+        """Count the sweeps that find the lane's pass stuck for longer than any MongoDB command may take."""
         name, now = lane.provider.name, self._clock.boot()
         if not lane.is_stuck:
             self._stuck_since.pop(name, None)
         elif now - self._stuck_since.setdefault(name, now) >= STUCK_AFTER:
             self._failures[name] += 1
-            self._tell_lane(name, "its pass is stuck: it does not end, although no request is in flight")
+            self._report_lane(name, "its pass is stuck: it does not end, although no request is in flight")
 
-    def _tell_lane(self, name: str, message: str) -> None:
+    def _report_lane(self, name: str, message: str) -> None:
         self._observe(LaneFailed(provider=name, message=masked(message), failures=self._failures[name]))
 
     async def _ended(self, tasks: Collection[asyncio.Task[Any]], deadline: timedelta) -> None:
@@ -236,7 +249,7 @@ class Sweeper:
         return [*self.lanes.values(), *self._leaving.values()]
 
     async def replay(self) -> None:
-        """Deal with the replies that the journal still holds. Raises StoreLost."""
+        """Replay the replies in the journal. Raises StoreLost."""
         await self._journal.probe()
         await self._free_overtaken()
         in_flight = {token for lane in self._all() for token in lane.in_flight}
@@ -247,7 +260,9 @@ class Sweeper:
         )
 
     async def _free_overtaken(self) -> None:
-        """A reply that can't be opened blocks its token until a newer grant is stored. Raises StoreLost."""
+        """Free tokens that are blocked by a reply that can't be opened, if a newer grant is stored. Raises
+        StoreLost.
+        """
         locked = self._journal.locked
         if not locked:
             return

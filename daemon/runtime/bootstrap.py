@@ -99,7 +99,7 @@ def assemble(
     )
     spare = Spare(refresh.concurrency)
     spare.guarantee(providers.values())
-    refresher = _refresher(settings, dict(providers), store, journal, endpoint, clock, observe)
+    refresher = _refresher(settings, providers, store, journal, endpoint, clock, observe)
 
     def lane(provider: Provider) -> Lane:
         return Lane(
@@ -210,7 +210,7 @@ class _NoEndpoint:
 
 def _refresher(
     settings: Settings,
-    providers: dict[str, Provider],
+    providers: Mapping[str, Provider],
     store: Store,
     journal: Journal,
     endpoint: Endpoint,

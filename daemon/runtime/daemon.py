@@ -15,6 +15,7 @@ from daemon.adapters.mongo.connection import Refusal
 from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod, MongodFailed
 from daemon.adapters.mongo.statistics import repair_undated
 from daemon.adapters.mongo.time_limit import TooSlow
+from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog, loop_errors
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import (
@@ -47,9 +48,6 @@ from daemon.runtime.web.server import HealthServer
 from daemon.runtime.web.status import DaemonStatus
 from daemon.runtime.who import who
 
-COUNT_AGED = (
-    "check MongoDB's load; renewals go on, but figures of the whole store are outdated until a count succeeds"
-)
 REPAIR_EVERY = timedelta(hours=1)
 REPORT_EVERY = timedelta(minutes=1)
 LOST_RETRY = timedelta(seconds=1)  # after a loss of MongoDB, doubled each time
@@ -103,7 +101,7 @@ class Daemon:
             self._stopping()
             drained = await self._drain()
             self._parts.log.tell()
-            self._log.log("daemon.stopped", "info", drained=drained)
+            self._log.log(log_lines.DAEMON_STOPPED, drained=drained)
         return 0 if drained else 1
 
     # ---------------------------------------------------------------- start
@@ -131,7 +129,7 @@ class Daemon:
         closing.callback(parts.counter.close)
         closing.push_async_callback(parts.endpoint.close)
         if unusable := await parts.journal.open():
-            self._log.log("journal.unusable", "error", entries=unusable)
+            self._log.log(log_lines.JOURNAL_UNUSABLE, entries=unusable)
         closing.push_async_callback(parts.journal.close)
         self._server = HealthServer(
             self._view,
@@ -148,7 +146,7 @@ class Daemon:
         refresh = self._settings.refresh
         self._view.started(datetime.now(UTC))
         url = f"http://{self._settings.server.host}:{self._server.port}"
-        self._log.log("daemon.started", "info", version=__version__, instance=self._instance.id, url=url)
+        self._log.log(log_lines.DAEMON_STARTED, version=__version__, instance=self._instance.id, url=url)
         self._manager.ready("waiting for MongoDB")
         self._greet(url)
         self._schedule.every(refresh.sweep_every, self._sweep, name="sweep")
@@ -168,14 +166,12 @@ class Daemon:
         closing.callback(asyncio.create_task(pings, name="watchdog").cancel)
 
     def _log_record(self, record: Record) -> None:
-        self._log.log("audit.recorded", "info", **record)
+        self._log.log(log_lines.AUDIT_RECORDED, **record)
 
     def _starved(self, detail: str) -> None:
         self._log.log(
-            "watchdog.starved",
-            "error",
+            log_lines.WATCHDOG_STARVED,
             detail=detail,
-            do="check MongoDB and the machine's load; if no sweep starts, the service manager restarts this process",
         )
 
     async def _database(self, closing: AsyncExitStack) -> Secret:
@@ -198,13 +194,11 @@ class Daemon:
             try:
                 await mongod.wait()
                 self._log.log(
-                    "mongod.died",
-                    "error",
-                    do="look for the cause in mongodb/mongod.log in the state directory; refreshd restarts mongod",
+                    log_lines.MONGOD_DIED,
                 )
                 await mongod.start()
             except MongodFailed as why:
-                self._log.log("mongod.failed", "error", message=str(why))
+                self._log.log(log_lines.MONGOD_FAILED, message=str(why))
             except Exception as error:  # noqa: BLE001  the next attempt may fare better
                 self._failed_unexpectedly("mongod", error)
             else:
@@ -220,33 +214,47 @@ class Daemon:
 
     async def _sweep(self) -> None:
         self._view.sweep_begins()
+        match await self._swept():
+            case SweepFinished():
+                self._failed = 0
+                self._manager.status("sweeping")
+            case SweepFailed(message=message):
+                self._retry_soon(message)
+                self._failed += 1
+
+    async def _swept(self) -> SweepFinished | SweepFailed:
         try:
             async with self._preparing:  # sweeps may overlap
                 if not self._prepared:
                     await self._prepare()
                 right = await self._key_check.settle()
         except StoreLost as lost:
-            self._no_sweep(str(lost))
-        else:
-            if right:
-                await self._parts.sweeper.sweep()
-            else:
-                self._no_sweep(str(self._parts.keys.wrong))
+            return self._no_sweep(str(lost))
+        if not right:
+            return self._no_sweep(str(self._parts.keys.wrong))
+        return await self._parts.sweeper.sweep()
 
-    def _no_sweep(self, why: str) -> None:
+    def _no_sweep(self, why: str) -> SweepFailed:
+        """Count a sweep that could not begin. It is not logged: its cause has a line of its own."""
         failed = SweepFailed(message=why)
         self._parts.metrics(failed)
-        self._watch(failed)
+        return failed
+
+    def _retry_soon(self, why: str) -> None:
+        """Plan a sweep sooner than a whole period from now: the replies in the journal have waited long enough."""
+        wait = min(
+            LOST_RETRY * (1 << min(self._failed, 4)), LOST_RETRY_LAST, self._settings.refresh.sweep_every
+        )
+        self._manager.status(f"waiting: {why}")
+        self._schedule.once(wait, self._sweep, name="lost")
 
     async def _prepare(self) -> None:
         """Prepare for work at the first contact with MongoDB: its kind, the index, the demo's tokens."""
         standalone = await self._parts.mongo.prepare()
         if standalone:
             self._log.log(
-                "store.standalone",
-                "warning",
+                log_lines.STORE_STANDALONE,
                 message="this MongoDB is not a replica set: no failover and no retryable writes",
-                do="make it a replica set, even with a single member",
             )
         await self._find_the_tokens()
         await self._warn_of_indexes()
@@ -260,14 +268,14 @@ class Daemon:
         before, mongo.misplaced = mongo.misplaced, await tokens_elsewhere(mongo)
         if mongo.misplaced is not None:
             if before is None:
-                self._log.log("store.misplaced", "error", message=mongo.misplaced, do=CHOOSE_DATABASE)
+                self._log.log(log_lines.STORE_MISPLACED, message=mongo.misplaced, do=CHOOSE_DATABASE)
             raise StoreLost(mongo.misplaced)
 
     async def _warn_of_indexes(self) -> None:
         with suppress(Refusal):  # without the right to look; `check` names it
             for harm in await harmful_indexes(self._parts.mongo):
                 self._log.log(
-                    "store.index_harmful", "error", message=harm.why, do=f"drop the index {harm.name!r}"
+                    log_lines.STORE_INDEX_HARMFUL, message=harm.why, do=f"drop the index {harm.name!r}"
                 )
 
     async def _count(self) -> None:
@@ -281,7 +289,7 @@ class Daemon:
                 self._tell(counted)
         except StoreLost as lost:
             if self._parts.mongo.up:  # else the store has reported itself
-                self._log.log("count.failed", "warning", message=str(lost), do=COUNT_AGED)
+                self._log.log(log_lines.COUNT_FAILED, message=str(lost))
         finally:
             pause = counter.pause if self._prepared else SOON * 10
             self._schedule.once(pause, self._count, name="count")
@@ -301,14 +309,12 @@ class Daemon:
         try:
             repaired = await repair_undated(self._parts.mongo)
         except TooSlow as slow:
-            self._log.log("count.failed", "warning", message=str(slow), do=COUNT_AGED)
+            self._log.log(log_lines.COUNT_FAILED, message=str(slow))
             return
         for token in repaired:
             self._log.log(
-                "token.undated",
-                "warning",
+                log_lines.TOKEN_UNDATED,
                 token=token,
-                do="check what the application writes to due_at; refreshd has made the token due now",
             )
 
     async def _report(self) -> None:
@@ -331,23 +337,15 @@ class Daemon:
         return self._prepared and self._parts.keys.wrong is None
 
     def _watch(self, event: Event) -> None:
+        """Plan a sweep after an event that may also come while none runs, or long before a running one ends."""
         self._view(event)
         for mirror in self._mirrors:
             mirror(event)
         if isinstance(event, TokenInDoubt):
             wait = max(event.due_at - self._parts.clock.now(), timedelta(0)) + SOON
             self._schedule.also(wait, self._sweep, name="in_doubt")
-        elif isinstance(event, SweepFinished):
-            self._failed = 0
-            self._manager.status("sweeping")
-        elif isinstance(event, SweepFailed | StoreLostEvent):
-            # Sooner than a whole period: the replies in the journal have waited long enough.
-            wait = min(
-                LOST_RETRY * (1 << min(self._failed, 4)), LOST_RETRY_LAST, self._settings.refresh.sweep_every
-            )
-            self._failed += isinstance(event, SweepFailed)
-            self._manager.status(f"waiting: {event.message}")
-            self._schedule.once(wait, self._sweep, name="lost")
+        elif isinstance(event, StoreLostEvent):
+            self._retry_soon(event.message)
 
     # ---------------------------------------------------------------- signals
 
@@ -381,10 +379,8 @@ class Daemon:
         except SettingsInvalid as invalid:
             problems = [f"{problem.where}: {problem.what}" for problem in invalid.problems]
             self._log.log(
-                "reload.refused",
-                "error",
+                log_lines.RELOAD_REFUSED,
                 problems=problems,
-                do="correct the problems and reload again; the earlier configuration stays in use",
             )
             return
         self._log.set_level(fresh.log.level.value)
@@ -394,7 +390,7 @@ class Daemon:
             return  # a lane that ends must not go on
         self._use(fresh.providers)
         await self._note_moved(moved_token_urls(self._settings.providers, fresh.providers))
-        self._log.log("reload.done", "info", restart_needed_for=needs_restart(self._settings, fresh))
+        self._log.log(log_lines.RELOAD_DONE, restart_needed_for=needs_restart(self._settings, fresh))
         self._settings = replace(self._settings, providers=fresh.providers, log=fresh.log, keys=fresh.keys)
 
     async def _note_moved(self, changes: Mapping[str, tuple[str, str]]) -> None:
@@ -403,23 +399,19 @@ class Daemon:
         """
         for provider, (former, now) in changes.items():
             self._log.log(
-                "provider.moved",
-                "warning",
+                log_lines.PROVIDER_MOVED,
                 provider=provider,
                 token_url=now,
                 former_token_url=former,
-                do="if this was not intended, restore the former token_url: tokens and secrets are sent to the new one",
             )
             change = f"token_url changed from {former} to {now}"
             try:
                 await self._audit.note("reload", provider, result=change)
             except StoreLost:
                 self._log.log(
-                    "audit.lost",
-                    "warning",
+                    log_lines.AUDIT_LOST,
                     provider=provider,
                     result=change,
-                    do="keep this line: the audit in MongoDB has no record of the change",
                 )
 
     def _read(self) -> Settings:
@@ -433,7 +425,7 @@ class Daemon:
         most = most_in_flight(providers.values(), self._settings.refresh.concurrency)
         self._parts.journal.allow(most)
         self._parts.endpoint.allow(most)
-        self._parts.refresher.providers.update(providers)
+        self._parts.refresher.configure(providers)
         self._parts.spare.guarantee(providers.values())
         self._parts.sweeper.configure(providers, self._parts.lane)
         self._parts.metrics.set_providers(providers)
@@ -447,7 +439,7 @@ class Daemon:
         self._view.draining = True
         in_flight = sum(len(lane.in_flight) for lane in self._parts.sweeper.lanes.values())
         drain = format_duration(self._settings.refresh.drain)
-        self._log.log("daemon.stopping", "info", in_flight=in_flight, drain=drain)
+        self._log.log(log_lines.DAEMON_STOPPING, in_flight=in_flight, drain=drain)
 
     async def _drain(self) -> bool:
         """Start nothing new and let requests in flight be recorded. Returns False at the time limit or after

@@ -12,13 +12,13 @@ from datetime import timedelta
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.connection import Mongo, Refusal
 from daemon.adapters.mongo.keys import NOT_THE_KEY, Proof, keep_check_value, prove
+from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog
 from daemon.domain.claim import StoreLost
 from daemon.runtime.parts import Keys
 
 QUICK = timedelta(seconds=5)  # for a look at stored texts while renewals wait for it
 PATIENT = timedelta(seconds=30)
-_DO = "restore the key that sealed this store under its id in [keys.ring], and add a new key under a new id"
 
 
 class KeyCheck:
@@ -73,7 +73,7 @@ class KeyCheck:
             return
         wrong = _wrong(await self._proofs(ring, within=QUICK))
         if wrong:
-            self._log.log("keys.refused", "error", keys=wrong, message=_sentence(wrong), do=_DO)
+            self._log.log(log_lines.KEYS_REFUSED, keys=wrong, message=_sentence(wrong))
             return
         self._keys.ring = ring
         self._judged.clear()
@@ -87,11 +87,10 @@ class KeyCheck:
         self._keys.ring = ring
         before, self._keys.wrong = self._keys.wrong, _sentence(wrong) if wrong else None
         if wrong and before != self._keys.wrong:
-            self._log.log("keys.wrong", "error", keys=wrong, message=self._keys.wrong, do=_DO)
+            self._log.log(log_lines.KEYS_WRONG, keys=wrong, message=self._keys.wrong)
         elif before and not wrong:
             self._log.log(
-                "keys.right",
-                "info",
+                log_lines.KEYS_RIGHT,
                 message="every key of the ring is the one that this store was sealed with",
             )
         return proofs
@@ -112,10 +111,8 @@ class KeyCheck:
             if key_id not in self._without:
                 self._without.add(key_id)
                 self._log.log(
-                    "store.refused",
-                    "warning",
+                    log_lines.STORE_REFUSED,
                     message=f"can't store a check value of key {key_id!r}: {why}",
-                    do="grant the privileges that `refreshd check` lists; renewals work without them",
                 )
             return True
 

@@ -8,6 +8,7 @@ from daemon import __version__
 from daemon.adapters.journal.journal import SqliteJournal
 from daemon.adapters.mongo.connection import Mongo, Refusal
 from daemon.adapters.mongo.instances import InstanceRow, forget_silent_instances, report_instance
+from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog
 from daemon.runtime.parts import Keys
 from daemon.runtime.state.instance import Instance
@@ -60,10 +61,8 @@ class OwnRow:
             if not self._refused:
                 self._refused = True
                 self._log.log(
-                    "store.refused",
-                    "warning",
+                    log_lines.STORE_REFUSED,
                     message=f"can't store {what}: {why}",
-                    do="grant the privileges that `refreshd check` lists; renewals work without them",
                 )
             return False
         return True

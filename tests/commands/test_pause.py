@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from daemon.adapters.mongo.admin import consents, tokens
 from tests.support import wall_clock
 
 
@@ -67,6 +68,23 @@ def test_one_unknown_id_keeps_none_of_the_others_from_it(cli, database):
     assert ran.code == 2
     assert "'xerro' is unknown" in ran.err
     assert database.tokens.find_one()["state"] == "paused"
+
+
+def test_a_token_that_keeps_changing_is_no_loss_of_mongodb(cli, database, monkeypatch):
+    """The command fails for this token only, with exit code 1: 69 would say that MongoDB is down."""
+    cli.add("xero:a")
+    with monkeypatch.context() as patched:
+        patched.setattr(tokens, "SWAPS", 0)  # as if each attempt had found another revision
+        patched.setattr(consents, "SWAPS", 0)
+        paused, added = (
+            cli.run("pause", "xero:a", "xero"),
+            cli.add("xero:b", {"access_token": "other", "refresh_token": "another", "expires_in": 1800}),
+        )
+    assert (paused.code, added.code) == (1, 1)
+    assert "xero:a kept changing during the write. Try again" in paused.err
+    assert "xero:b kept changing during the write. Try again" in added.err
+    assert database.tokens_providers.find_one({"_id": "xero"})["paused"]["reason"] == "operator"
+    assert [one["state"] for one in database.tokens.find()] == ["active"]
 
 
 def test_remove_forgets_tokens_when_told_to(cli, database):

@@ -26,6 +26,7 @@ from daemon.refreshing.lane import Lane
 from daemon.refreshing.refresher import Refresher
 from daemon.refreshing.spare import Spare
 from daemon.refreshing.sweep import Sweeper, Tally
+from tests.support.clocks import SetClock
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 LEASE = timedelta(seconds=90)
@@ -55,19 +56,6 @@ def answered(body: object, *, status: int = 200) -> Reply:
 
 def unanswered(*, sent: bool) -> NoReply:
     return NoReply(code="timeout", message="no response in time", sent=sent, asked_at=NOON)
-
-
-class SetClock:
-    """Both clocks, as the test says."""
-
-    def __init__(self) -> None:
-        self.passed = timedelta(0)
-
-    def now(self) -> datetime:
-        return NOON + self.passed
-
-    def boot(self) -> timedelta:
-        return timedelta(hours=1) + self.passed
 
 
 @dataclass(slots=True)
@@ -435,7 +423,7 @@ class World:
 
     providers: list[Provider] = field(default_factory=lambda: [provider()])
     period: timedelta = timedelta(seconds=5)
-    clock: SetClock = field(default_factory=SetClock)
+    clock: SetClock = field(default_factory=lambda: SetClock(NOON))
     diary: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     store: MemoryStore = field(init=False)

@@ -34,11 +34,11 @@ from tests.refreshing.fakes import (
     MemoryJournal,
     MemoryPauses,
     MemoryStore,
-    SetClock,
     SetRate,
     Stored,
     answered,
 )
+from tests.support.clocks import SetClock
 
 SWEEP = timedelta(seconds=15)
 HOUR = timedelta(hours=1)
@@ -214,7 +214,7 @@ class Day:
     def __init__(self, population: Population, *, seed: int = 1) -> None:
         self.population = population
         self.chance = random.Random(seed)
-        self.clock = SetClock()
+        self.clock = SetClock(NOON)
         self.figures = Figures()
         known = population.definition or Definition(
             name="acme", title="Acme", token_url="https://acme.example/token"

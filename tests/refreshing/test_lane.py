@@ -19,13 +19,7 @@ from daemon.domain.reply import Reply
 from daemon.domain.token import FailureKind
 from daemon.refreshing.prefetch import MOST_AHEAD
 from tests.refreshing.fakes import answered, granted, provider
-
-
-async def until(condition):
-    """Let the loop turn until it is so; no time passes."""
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0)
+from tests.support.waiting import until
 
 
 async def done(lane):

@@ -75,7 +75,11 @@ async def test_without_a_reply_there_is_nothing_to_keep(world):
     await world.refresher.refresh(await world.claim())
     assert world.diary == ["send", "record acme:1"]
     [postponed] = world.observed(TokenPostponed)
-    assert (postponed.kind, postponed.code, postponed.failures) == (FailureKind.UNAVAILABLE, "timeout", 1)
+    assert (postponed.failure.kind, postponed.failure.code, postponed.failures) == (
+        FailureKind.UNAVAILABLE,
+        "timeout",
+        1,
+    )
     stored = world.store.documents["acme:1"]
     assert (stored.owner, stored.token.doubt) == (None, None)
 
@@ -192,7 +196,7 @@ async def test_a_request_that_can_not_be_built_is_the_operators(world_of):
     await world.refresher.refresh(await world.claim())
     assert world.diary == ["record acme:1"]
     [postponed] = world.observed(TokenPostponed)
-    assert (postponed.kind, postponed.code) == (FailureKind.MISCONFIGURED, "not_sendable")
+    assert (postponed.failure.kind, postponed.failure.code) == (FailureKind.MISCONFIGURED, "not_sendable")
 
 
 async def test_a_rejection_is_told_and_its_reply_forgotten(world):

@@ -18,7 +18,8 @@ from daemon.domain.journal_entry import Entry
 from daemon.domain.secret import Secret
 from daemon.domain.token import Doubt, Failure, FailureKind, State
 from daemon.refreshing.ports import Store
-from tests.refreshing.fakes import LEASE, NOON, MemoryStore, SetClock, granted, provider
+from tests.refreshing.fakes import LEASE, NOON, MemoryStore, granted, provider
+from tests.support.clocks import SetClock
 
 ACME = provider()
 RING = KeyRing({"a": b"\x01" * 32}, active="a")
@@ -42,7 +43,7 @@ class House(Protocol):
 
 class MemoryHouse:
     def __init__(self) -> None:
-        self.clock = SetClock()
+        self.clock = SetClock(NOON)
         self.store = MemoryStore(self.clock, [])
 
     def put(
@@ -68,14 +69,9 @@ class MemoryHouse:
         return self.store.refresh_token("acme:1"), stored.token.state, stored.owner is not None
 
 
-class _MongoClock(SetClock):
-    def set_store_time(self, *_: object, **__: object) -> None:
-        """The test's time counts."""
-
-
 class MongoHouse:
     def __init__(self, uri: str, database: str) -> None:
-        self.clock = _MongoClock()
+        self.clock = SetClock(NOON)
         self.mongo = Mongo(
             uri=Secret(f"{uri}&serverMonitoringMode=poll"),
             database=database,

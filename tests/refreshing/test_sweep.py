@@ -26,15 +26,9 @@ from daemon.domain.locked import Locked
 from daemon.domain.token import FailureKind
 from daemon.refreshing.sweep import Tally
 from tests.refreshing.fakes import NOON, answered, granted, provider, unanswered
+from tests.support.waiting import until
 
 OPERATORS = Pause(reason=Reason.OPERATOR)
-
-
-async def until(condition):
-    """Let the loop turn until it is so; no time passes."""
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def left_behind(world, account="1", reply=None):
@@ -583,7 +577,7 @@ async def test_a_provider_that_comes_back_presents_nothing_twice(world_of):
 async def test_a_new_provider_is_swept_and_a_changed_one_is_used(world):
     """After a reload the next sweep knows both."""
     other, acme = provider("other"), provider("acme", share=2)
-    world.refresher.providers.update({"other": other, "acme": acme})
+    world.refresher.configure({"other": other, "acme": acme})
     world.sweeper.configure({"other": other, "acme": acme}, world.lane)
     world.store.put("1", of="other")
     for n in range(5):

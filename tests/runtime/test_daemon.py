@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from daemon.adapters.mongo.audit import Audit, Wanted, Who, records
+from daemon.adapters.mongo.audit import Audit, RecordSelection, Who, records
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.embedded_mongod import MongodFailed
 from daemon.adapters.telemetry.event_log import configure
@@ -24,6 +24,7 @@ from daemon.domain.claim import StoreLost
 from daemon.domain.event import Event, InternalError, TokenInDoubt
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.secret import Secret
+from daemon.domain.token import Failure, FailureKind
 from daemon.runtime.clock import Clock
 from daemon.runtime.config.reload import moved_token_urls
 from daemon.runtime.config.sections import DemoSettings
@@ -61,9 +62,8 @@ def daemon(tmp_path: Path) -> Daemon:
 
 def in_doubt(number: int, *, after: timedelta) -> TokenInDoubt:
     due_at = wall_clock.now() + after
-    return TokenInDoubt(
-        token=f"acme:{number}", provider="acme", code="timeout", message="", tries=1, due_at=due_at
-    )
+    timeout = Failure(kind=FailureKind.IN_DOUBT, code="timeout", message="", at=wall_clock.now())
+    return TokenInDoubt(token=f"acme:{number}", provider="acme", failure=timeout, tries=1, due_at=due_at)
 
 
 async def swept(daemon: Daemon, times: int, feed: Callable[[], Awaitable[None]]) -> list[float]:
@@ -230,7 +230,7 @@ async def test_a_reload_that_sends_refresh_tokens_elsewhere_is_recorded(
     )
     daemon._audit = Audit(mongo, who=Who(actor="me@here"), log=daemon._log_record)
     await daemon._note_moved(changes)
-    found = [record async for record in records(mongo, Wanted(provider="acme"), limit=5)]
+    found = [record async for record in records(mongo, RecordSelection(provider="acme"), limit=5)]
     await mongo.close()
     change = "token_url changed from https://old.acme.test/token to https://new.acme.test/token"
     assert [(record["action"], record["result"]) for record in found] == [("reload", change)]

@@ -24,8 +24,8 @@ class Lines:
     def __init__(self):
         self.told = []
 
-    def log(self, event, level, **fields):
-        self.told.append(event)
+    def log(self, line, **fields):
+        self.told.append(line.event)
 
 
 class Stage:

@@ -16,7 +16,7 @@ _TRY = timedelta(seconds=5)  # for one connection, and again for its handshake
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Address:
     """A host and port, with or without TLS."""
 
     host: str
@@ -29,38 +29,40 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreached:
-    """The reason that a place was not reached. `distrusted`: it answered, but TLS could not be agreed on."""
+    """The reason that an address was not reached. `distrusted`: it answered, but TLS could not be agreed on."""
 
     why: str
     distrusted: bool = False
 
 
-def reach(places: Collection[Place], *, within: timedelta) -> Mapping[Place, Unreached | None]:
-    """Try all places at the same time. Returns None for each place that was reached.
+def reach(addresses: Collection[Address], *, within: timedelta) -> Mapping[Address, Unreached | None]:
+    """Try all addresses at the same time. Returns None for each address that was reached.
 
     A name service that never answers blocks only its own thread, which ends with the process.
     """
-    ended: SimpleQueue[tuple[Place, Unreached | None]] = SimpleQueue()
-    for place in places:
-        threading.Thread(target=lambda at: ended.put((at, _tried(at))), args=(place,), daemon=True).start()
-    found: dict[Place, Unreached | None] = {
-        place: Unreached(why=f"no answer within {within.seconds} s") for place in places
+    ended: SimpleQueue[tuple[Address, Unreached | None]] = SimpleQueue()
+    for address in addresses:
+        threading.Thread(target=lambda at: ended.put((at, _tried(at))), args=(address,), daemon=True).start()
+    found: dict[Address, Unreached | None] = {
+        address: Unreached(why=f"no answer within {within.seconds} s") for address in addresses
     }
     over = time.monotonic() + within.total_seconds()  # noqa: TID251  a limit, and nothing that is stored
-    for _ in places:
+    for _ in addresses:
         try:
-            place, outcome = ended.get(timeout=max(0.0, over - time.monotonic()))  # noqa: TID251
+            address, outcome = ended.get(timeout=max(0.0, over - time.monotonic()))  # noqa: TID251
         except Empty:
             break
-        found[place] = outcome
+        found[address] = outcome
     return found
 
 
-def _tried(place: Place) -> Unreached | None:
+def _tried(address: Address) -> Unreached | None:
     try:
-        with socket.create_connection((place.host, place.port), timeout=_TRY.total_seconds()) as connection:
-            if place.tls:
-                client_context().wrap_socket(connection, server_hostname=place.host).close()
+        with socket.create_connection(
+            (address.host, address.port), timeout=_TRY.total_seconds()
+        ) as connection:
+            if address.tls:
+                client_context().wrap_socket(connection, server_hostname=address.host).close()
     except ssl.SSLCertVerificationError as why:
         return Unreached(why=f"its certificate is not accepted: {why.verify_message}", distrusted=True)
     except ssl.SSLError as why:

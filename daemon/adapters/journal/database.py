@@ -25,12 +25,12 @@ Result = TypeVar("Result")
 class Database:
     """A file that takes statements from the event loop and commits them, synced, in a thread of its own."""
 
-    def __init__(self, path: Path, *, room: int) -> None:
+    def __init__(self, path: Path, *, reserve_bytes: int) -> None:
         """Reserve `room` bytes for transactions. With 0 none are reserved, and the disk may be filled."""
         self.path = path
-        self.room = room
+        self.reserve_bytes = reserve_bytes
         self.failure: str | None = "it is not open yet"  # of the last write
-        self.shortage: str | None = None  # of room, when last checked
+        self.shortage: str | None = None  # of disk space, when last checked
         self._wal = path.with_name(path.name + "-wal")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._opened: sqlite3.Connection | None = None
@@ -72,7 +72,7 @@ class Database:
     # ---------------------------------------------------------------- probes
 
     async def make_room(self) -> None:
-        """Move the content of the write-ahead file to its place, reserve room behind its end, and note a shortage."""
+        """Move the content of the write-ahead file to its place, reserve space behind its end, and note a shortage."""
         self.shortage = await self._off_loop(self._make_room)
 
     async def try_writes(self, statements: Sequence[Statement]) -> Sequence[BaseException | None]:
@@ -151,7 +151,7 @@ class Database:
     def _write(self, statements: Sequence[Statement]) -> str | None:
         """Commit `statements`, then check for a shortage, so that claims stop before a sweep ends."""
         self._transact(statements)
-        return shortage(self.path.parent) if self.room else None
+        return shortage(self.path.parent) if self.reserve_bytes else None
 
     def _transact(self, statements: Sequence[Statement]) -> None:
         connection = self._connection
@@ -167,13 +167,13 @@ class Database:
 
     def _make_room(self) -> str | None:
         """Return the shortage, if there is one."""
-        if not self.room:
+        if not self.reserve_bytes:
             return None
         try:
             if (short := shortage(self.path.parent)) is not None:
                 return short
             _, frames, _ = self._connection.execute("pragma wal_checkpoint(passive)").fetchone()
-            return reserve(self._wal, used=max(0, frames) * _FRAME, room=self.room)
+            return reserve(self._wal, used=max(0, frames) * _FRAME, ahead=self.reserve_bytes)
         except (sqlite3.Error, OSError) as why:
             return str(why)
 

@@ -24,7 +24,7 @@ PER_REPLY = 64 << 10  # bytes
 LEAST_FREE = 4 << 20  # bytes: as much as the file itself may grow by with its next checkpoint
 
 
-def room_for(replies: int) -> int:
+def bytes_for(replies: int) -> int:
     """Return the bytes that `replies` may take until they are forgotten."""
     return replies * PER_REPLY
 
@@ -43,17 +43,17 @@ def shortage(directory: Path, *, asked: int = 0) -> str | None:
     return f"{directory} has {_mib(free)} free and needs {_mib(asked + LEAST_FREE)}"
 
 
-def reserve(file: Path, *, used: int, room: int) -> str | None:
-    """Allocate `file`, which exists, `room` bytes beyond its first `used`. Returns why not, if that would
+def reserve(file: Path, *, used: int, ahead: int) -> str | None:
+    """Allocate `file`, which exists, `ahead` bytes beyond its first `used`. Returns why not, if that would
     fill the disk.
 
     The content of the file does not change. Raises OSError.
     """
-    if (lack := shortage(file.parent, asked=max(0, used + room - allocated(file)))) is not None:
+    if (lack := shortage(file.parent, asked=max(0, used + ahead - allocated(file)))) is not None:
         return lack
     descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
     try:
-        os.posix_fallocate(descriptor, 0, used + room)
+        os.posix_fallocate(descriptor, 0, used + ahead)
     finally:
         os.close(descriptor)
     return None

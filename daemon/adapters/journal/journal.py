@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from daemon.adapters.journal.database import Database
-from daemon.adapters.journal.disk_reserve import room_for, shortage
+from daemon.adapters.journal.disk_reserve import bytes_for, shortage
 from daemon.adapters.journal.parked import Parked, Share, share_of
 from daemon.adapters.journal.pending import Pending
 from daemon.adapters.journal.row import KEY_ID, Row, entry_of, locked_of, row_of
@@ -46,11 +46,10 @@ class SqliteJournal:
         now: Callable[[], datetime] | None = None,
         unbound: bool = True,
     ) -> None:
-        """Reserve room for `in_flight` replies. Drop superseded entries that are old by `now`, the store's time. Omit
-        both for a copy that is only read from: it may fill its disk, and keeps everything. `unbound`: accept the rows
-        of earlier versions.
+        """Reserve disk space for `in_flight` replies. Drop superseded entries that are old by `now`, the store's time.
+        Omit both when opening a read-only copy. `unbound`: accept the rows of earlier versions.
         """
-        self._database = Database(path, room=room_for(in_flight))
+        self._database = Database(path, reserve_bytes=bytes_for(in_flight))
         self._keyring = keyring
         self._now = now
         self._unbound = unbound
@@ -74,7 +73,7 @@ class SqliteJournal:
 
     def allow(self, in_flight: int) -> None:
         """Reserve room for so many replies, with the next probe."""
-        self._database.room = room_for(in_flight)
+        self._database.reserve_bytes = bytes_for(in_flight)
 
     async def close(self) -> None:
         """Write the queued statements and close."""

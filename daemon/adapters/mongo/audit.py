@@ -35,7 +35,7 @@ class Who:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class RecordSelection:
     """A selection of records. `who` is a person, a user or an actor; `provider` includes its tokens."""
 
     since: datetime | None = None
@@ -92,9 +92,9 @@ class Audit:
         self._log(record)
 
 
-async def records(mongo: Mongo, wanted: Wanted, *, limit: int) -> AsyncIterator[Record]:
+async def records(mongo: Mongo, selection: RecordSelection, *, limit: int) -> AsyncIterator[Record]:
     """Return the newest `limit` records, newest first. Raises StoreLost."""
-    cursor = mongo.audit.find(_query(wanted), {"_id": 0})
+    cursor = mongo.audit.find(_query(selection), {"_id": 0})
     try:
         async for found in cursor.sort([("at", pymongo.DESCENDING), ("_id", pymongo.DESCENDING)]).limit(
             limit
@@ -104,24 +104,24 @@ async def records(mongo: Mongo, wanted: Wanted, *, limit: int) -> AsyncIterator[
         raise mongo.lost(error) from None
 
 
-async def count_records(mongo: Mongo, wanted: Wanted) -> int:
+async def count_records(mongo: Mongo, selection: RecordSelection) -> int:
     """Return the number of records. Raises StoreLost."""
-    return await mongo.guarded(mongo.audit.count_documents(_query(wanted)))
+    return await mongo.guarded(mongo.audit.count_documents(_query(selection)))
 
 
-def _query(wanted: Wanted) -> dict[str, object]:
-    at = {"$gte": wanted.since, "$lt": wanted.until}
+def _query(selection: RecordSelection) -> dict[str, object]:
+    at = {"$gte": selection.since, "$lt": selection.until}
     within = {name: instant for name, instant in at.items() if instant is not None}
-    exact = {"action": wanted.action, "token": wanted.token}
+    exact = {"action": selection.action, "token": selection.token}
     conditions: list[dict[str, object]] = [{name: {"$eq": text}} for name, text in exact.items() if text]
     if within:
         conditions.append({"at": within})
-    if wanted.who is not None:
+    if selection.who is not None:
         conditions.append(
-            {"$or": [{"by.person": wanted.who}, *({"actor": one} for one in _actors(wanted.who))]}
+            {"$or": [{"by.person": selection.who}, *({"actor": one} for one in _actors(selection.who))]}
         )
-    if wanted.provider is not None:
-        conditions.append({"token": {"$in": [wanted.provider, _starting_with(f"{wanted.provider}:")]}})
+    if selection.provider is not None:
+        conditions.append({"token": {"$in": [selection.provider, _starting_with(f"{selection.provider}:")]}})
     return {"$and": conditions} if conditions else {}
 
 

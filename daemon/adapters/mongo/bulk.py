@@ -72,8 +72,8 @@ async def update_each(mongo: Mongo, updates: Sequence[Update]) -> Updated:
     else:
         whys, matched = {}, result.matched_count
     mongo.seen()
-    refused = {updates[place].ids[0]: why for place, why in whys.items() if len(updates[place].ids) == 1}
-    several = [updates[place] for place in whys if len(updates[place].ids) > 1]
+    refused = {updates[index].ids[0]: why for index, why in whys.items() if len(updates[index].ids) == 1}
+    several = [updates[index] for index in whys if len(updates[index].ids) > 1]
     rest = await update_each(mongo, [one for update in several for one in update.apart()])
     return Updated(matched=matched + rest.matched, refused={**refused, **rest.refused})
 
@@ -113,7 +113,7 @@ def refusals(error: PyMongoError) -> dict[int, str] | None:
     errors = {one["index"]: one for one in error.details.get("writeErrors", [])}
     if not errors or any(one.get("code") in _SERVERS_OWN for one in errors.values()):
         return None
-    return {place: _why(one) for place, one in errors.items()}
+    return {index: _why(one) for index, one in errors.items()}
 
 
 def _why(error: Mapping[str, object]) -> str:

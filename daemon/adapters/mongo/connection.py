@@ -84,7 +84,7 @@ class Mongo:
         self.clock = clock
         self.up = False
         self.misplaced: str | None = None  # why its tokens are perhaps in another database
-        self._known = False  # whether `up` was ever reported
+        self._reported = False  # whether `up` was ever reported
         self._observe = observe
         self.retryable_writes = True
         self._uri, self._database, self._collection = uri, database, collection
@@ -206,13 +206,13 @@ class Mongo:
 
     def seen(self) -> None:
         """Note that MongoDB has just answered."""
-        self._told(up=True)
+        self._report(up=True)
 
     def lost(self, error: PyMongoError) -> StoreLost:
         """Convert a failed command into StoreLost."""
         text = masked(str(error).split(", Timeout:")[0], (self._uri,))
         if isinstance(error, OperationFailure) and error.code in _NO_LOGIN:
-            self._told(up=False, message=self.address.refusal)
+            self._report(up=False, message=self.address.refusal)
             return LoginRefused(self.address.refusal)
         if isinstance(error, OperationFailure) and error.code == _NO_RIGHT:
             return self._lost(f"MongoDB at {self.address}: {_refusal(error)}")
@@ -222,17 +222,17 @@ class Mongo:
         return self._lost(f"MongoDB operation failed: {kind}: {text}")
 
     def _lost(self, message: str) -> StoreLost:
-        self._told(up=False, message=message)
+        self._report(up=False, message=message)
         return StoreLost(message)
 
-    def _told(self, *, up: bool, message: str = "") -> None:
-        if up == self.up and self._known:
+    def _report(self, *, up: bool, message: str = "") -> None:
+        if up == self.up and self._reported:
             return
-        if up and self._known:
+        if up and self._reported:
             self._observe(StoreBack())
         elif not up:
             self._observe(StoreLostEvent(message=message))
-        self.up, self._known = up, True
+        self.up, self._reported = up, True
 
 
 def _refusal(error: OperationFailure) -> str:

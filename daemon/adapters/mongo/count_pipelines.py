@@ -142,11 +142,11 @@ def _few_strangers(
 ) -> list[Row]:
     """Fold the rows of the other unknown providers into one for each state, without token ids."""
     stranger = {"$not": [{"$in": ["$_id.provider", sorted(configured)]}]}
-    unnamed = {"$and": ["$stranger", {"$gt": ["$place", STRANGERS_NAMED]}]}
-    place = {
+    unnamed = {"$and": ["$stranger", {"$gt": ["$rank", STRANGERS_NAMED]}]}
+    ranks = {
         "partitionBy": "$stranger",
         "sortBy": {"_id.provider": 1},
-        "output": {"place": {"$denseRank": {}}},
+        "output": {"rank": {"$denseRank": {}}},
     }
     group = {
         "_id": {"provider": {"$cond": [unnamed, UNKNOWN, "$_id.provider"]}, "state": "$_id.state"},
@@ -154,7 +154,7 @@ def _few_strangers(
         **{name: {"$min": f"${name}"} for name in dates},
         **{name: {"$first": f"${name}"} for name in lists},
     }
-    return [{"$set": {"stranger": stranger}}, {"$setWindowFields": place}, {"$group": group}]
+    return [{"$set": {"stranger": stranger}}, {"$setWindowFields": ranks}, {"$group": group}]
 
 
 def _end_for_good(now: datetime) -> Row:

@@ -139,8 +139,8 @@ class DueTokens:
 
         candidates = await self._mongo.guarded(found())
         ranks = [one["failures"] for one in candidates]
-        order = sorted(range(len(candidates)), key=lambda place: (ranks.index(ranks[place]), self._chance()))
-        return [candidates[place] for place in order[: look.limit]]
+        order = sorted(range(len(candidates)), key=lambda index: (ranks.index(ranks[index]), self._chance()))
+        return [candidates[index] for index in order[: look.limit]]
 
     def _shuffled(self, found: Sequence[Document]) -> list[Document]:
         return sorted(found, key=lambda _: self._chance())

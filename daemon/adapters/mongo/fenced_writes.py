@@ -20,7 +20,7 @@ from daemon.adapters.mongo.bulk import refusals
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.document_limits import LARGE, READABLE
 from daemon.adapters.mongo.token_document import Document, Written, written
-from daemon.domain.change import Change, Renewed
+from daemon.domain.change import Change, Renewed, Withheld
 from daemon.domain.claim import Claim, Recorded, StoreLost, Unusable
 from daemon.domain.secret import Secret
 from daemon.domain.token import State
@@ -137,12 +137,12 @@ class MongoRecords:
 
     async def _partitioned(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
         """Separate writes that can't be encoded, so that they don't affect the others."""
-        spoilt = {place: why for place, write in enumerate(writes) if (why := _unwritable(write)) is not None}
+        spoilt = {index: why for index, write in enumerate(writes) if (why := _unwritable(write)) is not None}
         if not spoilt:
             raise Unusable("MongoDB's driver rejects a result without naming it")
-        others = await self._commit([write for place, write in enumerate(writes) if place not in spoilt])
+        others = await self._commit([write for index, write in enumerate(writes) if index not in spoilt])
         left = iter(others)
-        return [spoilt[place] if place in spoilt else next(left) for place in range(len(writes))]
+        return [spoilt[index] if index in spoilt else next(left) for index in range(len(writes))]
 
     async def _resolve(self, writes: Sequence[_Write]) -> list[Recorded | BaseException]:
         """Read the documents, and swap each write onto its stored document if that still holds the spent
@@ -151,7 +151,7 @@ class MongoRecords:
         outcomes: dict[int, WriteOutcome] = {}
         try:
             for _ in range(SWAPS):
-                pending = {place: write for place, write in enumerate(writes) if place not in outcomes}
+                pending = {index: write for index, write in enumerate(writes) if index not in outcomes}
                 if not pending:
                     break
                 outcomes |= await self._resolve_once(pending)
@@ -160,7 +160,7 @@ class MongoRecords:
             )
         except StoreLost as why:
             lost = why
-        return [outcomes.get(place, lost) for place in range(len(writes))]
+        return [outcomes.get(index, lost) for index in range(len(writes))]
 
     async def _resolve_once(self, pending: Mapping[int, _Write]) -> dict[int, WriteOutcome]:
         """Determine the results of `pending` with one read and one round of swaps. Raises StoreLost."""
@@ -171,7 +171,7 @@ class MongoRecords:
         documents = {document["_id"]: document for document in found}
         outcomes: dict[int, WriteOutcome] = {}
         swaps: dict[int, UpdateOne] = {}
-        for place, write in pending.items():
+        for index, write in pending.items():
             outcome: Recorded | Unusable | UpdateOne
             try:
                 outcome = self._outcome(documents.get(write.claim.token.id), write)
@@ -180,9 +180,9 @@ class MongoRecords:
             except Exception as why:  # noqa: BLE001  one document must not stop the others
                 outcome = Unusable(f"the stored document can't be compared: {type(why).__name__}")
             if isinstance(outcome, UpdateOne):
-                swaps[place] = outcome
+                swaps[index] = outcome
             else:
-                outcomes[place] = outcome
+                outcomes[index] = outcome
         return outcomes | await self._swapped(swaps)
 
     async def _swapped(self, swaps: Mapping[int, UpdateOne]) -> dict[int, WriteOutcome]:
@@ -249,16 +249,20 @@ class MongoRecords:
         """Return whether the document holds the access token; False if that can't be determined. It is not a
         fence.
         """
-        renewed = (
-            write.change if isinstance(write.change, Renewed) else getattr(write.change, "renewed", None)
-        )
+        match write.change:
+            case Renewed() as renewed:
+                pass
+            case Withheld(renewed=Renewed() as renewed):
+                pass
+            case _:
+                return False
         try:
             stored = self._keyring().open(
                 document.get("access_token"), token_id=write.claim.token.id, field="access_token"
             )
         except DecryptionError:
             return False
-        return renewed is not None and Secret(stored) == renewed.granted.access_token
+        return Secret(stored) == renewed.granted.access_token
 
 
 def _unwritable(write: _Write) -> Unusable | None:
@@ -286,9 +290,8 @@ def _swap(document: Document, write: _Write) -> UpdateOne:
         fields.pop("lease", None)  # another replica's claim stays
     if document["extra"] not in ("object", "missing"):
         kept = {name: fields.pop(name) for name in list(fields) if name.startswith("extra.")}
-        fields |= (
-            {"extra": {name.removeprefix("extra."): value for name, value in kept.items()}} if kept else {}
-        )
+        if kept:
+            fields["extra"] = {name.removeprefix("extra."): value for name, value in kept.items()}
     return UpdateOne({"_id": write.claim.token.id, **unchanged}, _update(fields))
 
 

@@ -84,9 +84,9 @@ async def prove(
     proofs = []
     for key_id in key_ids:
         found = _check_value(rows, ring, key_id)
-        known = found in (CheckValue.OPENS, CheckValue.FAILS)
-        if key_id in passing_by or (known and not thorough):
-            proofs.append(Proof(key_id=key_id, check_value=found, complete=known))
+        conclusive = found in (CheckValue.OPENS, CheckValue.FAILS)
+        if key_id in passing_by or (conclusive and not thorough):
+            proofs.append(Proof(key_id=key_id, check_value=found, complete=conclusive))
         else:
             proofs.append(await _proof(mongo, ring.only(key_id), found, within))
     return proofs

@@ -17,7 +17,7 @@ class TooSlow(StoreLost):
 
 
 async def within(
-    limit: timedelta, mongo: Mongo, pipeline: Sequence[Mapping[str, object]], what: str
+    limit: timedelta, mongo: Mongo, pipeline: Sequence[Mapping[str, object]], activity: str
 ) -> list[dict[str, object]]:
     """Return the rows of `pipeline`. Raises TooSlow, StoreLost."""
     try:
@@ -26,5 +26,5 @@ async def within(
             return await cursor.to_list()
     except PyMongoError as error:
         if error.timeout:
-            raise TooSlow(f"{what} took longer than {limit.total_seconds():.0f} s") from None
+            raise TooSlow(f"{activity} took longer than {limit.total_seconds():.0f} s") from None
         raise mongo.lost(error) from None

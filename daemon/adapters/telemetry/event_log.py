@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Literal, TextIO, assert_never
@@ -17,7 +17,9 @@ from typing import Any, Literal, TextIO, assert_never
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
+from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.console import rendered
+from daemon.adapters.telemetry.log_lines import Level, LogLine
 from daemon.adapters.telemetry.redaction import Redaction, rfc3339
 from daemon.domain.event import (
     Event,
@@ -50,9 +52,7 @@ from daemon.domain.event import (
 )
 from daemon.domain.secret import Secret, masked
 
-Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["json", "console", "auto"]
-_Line = tuple[Level, str, dict[str, object]]
 
 _NUMBERS: dict[Level, int] = {
     "debug": logging.DEBUG,
@@ -66,12 +66,6 @@ _TRUSTED = frozenset(
     {"token", "provider", "expires_at", "due_at"}
 )  # refreshd's own texts in the line of every token
 _TOKEN_LIMIT = 1_000  # an `_id` that another writer made can be of any length
-_DO = {
-    "token.stuck": "let the owner consent again, or remove the token if you no longer need it",
-    "mirror.refused": "compare the two sides with `refreshd compare`, and correct the one that is wrong",
-    "lane.failed": "report a bug with the internal.error line; a document that refreshd can't process is another cause",
-    "internal.error": "report a bug of refreshd with this line; a restart is safe",
-}
 
 
 def configure(*, format: Format, level: Level, stream: TextIO | None = None) -> "EventLog":  # noqa: A002  the key's own name
@@ -138,15 +132,17 @@ class EventLog:
         """Register the secrets of this process's configuration, replacing those registered before."""
         self._redaction.register(secrets)
 
-    def log(self, name: str, level: Level, /, **fields: object) -> None:
+    def log(self, line: LogLine, /, **fields: object) -> None:
         """Log a message that is not a domain event. `exc_info` may hold an exception."""
-        self._logger.log(_NUMBERS[level], name, **fields)
+        if line.do is not None:
+            fields["do"] = line.do
+        self._logger.log(_NUMBERS[line.level], line.event, **fields)
 
     def __call__(self, event: Event) -> None:
-        line = _line(event)
-        if line is not None:
-            level, name, fields = line
-            self._logger.log(_NUMBERS[level], name, **fields)
+        described = _described(event)
+        if described is not None:
+            line, fields = described
+            self.log(line, **fields)
 
     def _prepared(self, _logger: object, level: str, said: EventDict) -> EventDict:
         """Order the line: event, timestamp, level, then the fields, redacted."""
@@ -187,9 +183,10 @@ class _Libraries(logging.Handler):
             message = record.getMessage()
         except (TypeError, ValueError, KeyError):  # a library's own formatting mistake
             message = str(record.msg)
-        level: Level = "error" if record.levelno >= logging.ERROR else "warning"
+        is_error = record.levelno >= logging.ERROR
+        line = log_lines.LIBRARY_ERROR if is_error else log_lines.LIBRARY_WARNING
         error = record.exc_info[1] if record.exc_info else None
-        self._log.log("library.message", level, logger=record.name, message=message, exc_info=error)
+        self._log.log(line, logger=record.name, message=message, exc_info=error)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -208,71 +205,67 @@ def _console(*, colors: bool) -> Processor:
     return lambda _logger, _level, line: rendered(line, colors=colors)
 
 
-def _line(event: Event) -> _Line | None:  # noqa: C901, PLR0911, PLR0912  one case per event; mypy checks that
+def _described(event: Event) -> tuple[LogLine, Mapping[str, object]] | None:  # noqa: C901, PLR0911, PLR0912  one case per event; mypy checks that
+    """Return the line of an event and its fields. None: the metrics count it, and the line of the token shows the rest."""
     match event:
         case InFlight() | ProviderAnswered() | ProviderThrottled() | TokenScheduled():
-            return None  # counted; the line of the token says the rest
+            return None
         case TokenRenewed():
-            return "info", "token.renewed", _renewed(event)
+            return log_lines.TOKEN_RENEWED, _renewed(event)
         case TokenPostponed():
-            return (
-                "warning",
-                "token.postponed",
-                _failed(event, due_at=rfc3339(event.due_at), failures=event.failures),
-            )
+            due_at = rfc3339(event.due_at)
+            fields = _failed(event, with_kind=True, due_at=due_at, failures=event.failures)
+            return log_lines.TOKEN_POSTPONED, fields
         case TokenNeedsReauth():
-            return "error", "token.needs_reauth", _failed(event, failures=event.failures)
+            return log_lines.TOKEN_NEEDS_REAUTH, _failed(event, with_kind=True, failures=event.failures)
         case TokenSuperseded():
-            return "warning", "token.superseded", _about(event, successor=event.successor)
+            return log_lines.TOKEN_SUPERSEDED, _about(event, successor=event.successor)
         case TokenUnparsed():
-            return "error", "token.unparsed", _about(event, code=event.code, message=event.message)
+            return log_lines.TOKEN_UNPARSED, _failed(event)
         case TokenStuck():
-            return "warning", "token.stuck", _stuck(event)
+            due_at = rfc3339(event.due_at)
+            return log_lines.TOKEN_STUCK, _failed(event, failures=event.failures, due_at=due_at)
         case TokenUnreadable():
-            return "error", "token.unreadable", _unreadable(event)
+            return log_lines.TOKEN_UNREADABLE, _unreadable(event)
         case TokenInDoubt():
-            doubt = {"code": event.code, "message": event.message, "tries": event.tries}
-            return "warning", "token.in_doubt", _about(event, **doubt, due_at=rfc3339(event.due_at))
+            due_at = rfc3339(event.due_at)
+            return log_lines.TOKEN_IN_DOUBT, _failed(event, tries=event.tries, due_at=due_at)
         case TokenEnding():
-            return "warning", "token.ending", _about(event, ends_at=rfc3339(event.ends_at))
+            return log_lines.TOKEN_ENDING, _about(event, ends_at=rfc3339(event.ends_at))
         case TokenHeld():
-            return "warning", "token.held", _about(event, owner=event.owner, hold=rfc3339(event.hold))
+            return log_lines.TOKEN_HELD, _about(event, owner=event.owner, hold=rfc3339(event.hold))
         case ProviderPaused():
             probe = event.next_probe_at and rfc3339(event.next_probe_at)
-            pause: dict[str, object] = {
-                "provider": event.provider,
-                "reason": event.reason,
-                "next_probe_at": probe,
-            }
-            return "error", "provider.paused", pause
+            pause = {"provider": event.provider, "reason": event.reason, "next_probe_at": probe}
+            return log_lines.PROVIDER_PAUSED, pause
         case ProviderResumed():
-            return "info", "provider.resumed", {"provider": event.provider}
+            return log_lines.PROVIDER_RESUMED, {"provider": event.provider}
         case SweepFinished():
             swept = _swept(event)
             idle = not any(count for name, count in swept.items() if name != "duration_ms")
-            return "debug" if idle else "info", "sweep.finished", swept
+            return log_lines.SWEEP_IDLE if idle else log_lines.SWEEP_FINISHED, swept
         case SweepFailed():
-            return "error", "sweep.failed", {"message": event.message}
+            return log_lines.SWEEP_FAILED, {"message": event.message}
         case LaneFailed(failures=0):
-            return "info", "lane.back", {"provider": event.provider}
+            return log_lines.LANE_BACK, {"provider": event.provider}
         case LaneFailed():
             lane = {"provider": event.provider, "message": event.message, "failures": event.failures}
-            return "error", "lane.failed", {**lane, "do": _DO["lane.failed"]}
+            return log_lines.LANE_FAILED, lane
         case InternalError():
-            return "error", "internal.error", _bug(event)
+            return log_lines.INTERNAL_ERROR, _bug(event)
         case JournalReplayed():
-            return "info", "journal.replayed", {"token": event.token, "result": event.result}
+            return log_lines.JOURNAL_REPLAYED, {"token": event.token, "result": event.result}
         case MirrorFailed():
-            return "error", "mirror.failed", {"mirror": event.mirror, "message": event.message}
+            return log_lines.MIRROR_FAILED, {"mirror": event.mirror, "message": event.message}
         case MirrorBack():
-            return "info", "mirror.back", {"mirror": event.mirror}
+            return log_lines.MIRROR_BACK, {"mirror": event.mirror}
         case MirrorRefused():
             row = {"mirror": event.mirror, "token": event.token, "message": event.message}
-            return "warning", "mirror.refused", {**row, "do": _DO["mirror.refused"]}
+            return log_lines.MIRROR_REFUSED, row
         case StoreLost():
-            return "error", "store.lost", {"message": event.message}
+            return log_lines.STORE_LOST, {"message": event.message}
         case StoreBack():
-            return "info", "store.back", {}
+            return log_lines.STORE_BACK, {}
         case _:
             assert_never(event)
 
@@ -289,8 +282,16 @@ def _renewed(event: TokenRenewed) -> dict[str, object]:
     }
 
 
-def _failed(event: TokenPostponed | TokenNeedsReauth, **more: object) -> dict[str, object]:
-    return _about(event, kind=event.kind.value, code=event.code, message=event.message, **more)
+def _failed(
+    event: TokenPostponed | TokenNeedsReauth | TokenUnparsed | TokenStuck | TokenInDoubt,
+    *,
+    with_kind: bool = False,
+    **more: object,
+) -> dict[str, object]:
+    """Return the fields of a failed refresh. Some events are of one kind only, and their lines leave it out."""
+    failure = event.failure
+    kind = {"kind": failure.kind.value} if with_kind else {}
+    return _about(event, **kind, code=failure.code, message=failure.message, **more)
 
 
 def _about(
@@ -307,11 +308,6 @@ def _about(
     return {"token": event.token, "provider": event.provider, **more}
 
 
-def _stuck(event: TokenStuck) -> dict[str, object]:
-    why = {"code": event.code, "message": event.message, "failures": event.failures}
-    return _about(event, **why, due_at=rfc3339(event.due_at), do=_DO["token.stuck"])
-
-
 def _bug(event: InternalError) -> dict[str, object]:
     """Return the fields of a bug, with its traceback, and with the token and the provider if it concerns
     one.
@@ -321,7 +317,6 @@ def _bug(event: InternalError) -> dict[str, object]:
         "where": event.where,
         **{name: value for name, value in concerned.items() if value is not None},
         "error": event.error,
-        "do": _DO["internal.error"],
         "exc_info": event.error,
     }
 

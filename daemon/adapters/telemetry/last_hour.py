@@ -61,13 +61,9 @@ class LastHour:
                 self._renewed(event)
             case TokenSuperseded():
                 self._minute().outcomes["superseded"] += 1
-            case TokenInDoubt():
-                self._minute().outcomes["in_doubt"] += 1
-            case TokenStuck():
-                self._minute().outcomes["stuck"] += 1
-            case TokenUnparsed():
-                self._minute().outcomes["unparsed"] += 1
-            case TokenPostponed() | TokenNeedsReauth() | TokenUnreadable():
+            case TokenPostponed() | TokenStuck() | TokenInDoubt() | TokenUnparsed() | TokenNeedsReauth():
+                self._minute().outcomes[event.failure.kind.value] += 1
+            case TokenUnreadable():
                 self._minute().outcomes[event.kind.value] += 1
             case _:
                 pass  # no outcome of a refresh
@@ -89,7 +85,8 @@ class LastHour:
         minute.outcomes[RENEWED] += 1
         if event.lead is not None:
             minute.leads += 1
-            minute.late += event.lead < timedelta(0)
+            if event.lead < timedelta(0):
+                minute.late += 1
             minute.lead += event.lead
             minute.shortest = min(minute.shortest, event.lead)
 

@@ -6,6 +6,7 @@ No other line is ever left out, and the metrics count every renewal.
 from collections.abc import Callable
 from datetime import timedelta
 
+from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog
 from daemon.domain.event import Event, TokenRenewed
 
@@ -22,11 +23,11 @@ class SampledLog:
         self._log = log
         self._boot = boot
         self._at = boot()
-        self._room = float(AT_ONCE)
+        self._credit = float(AT_ONCE)
         self._left_out = 0
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, TokenRenewed) and not self._log.is_verbose and not self._has_room():
+        if isinstance(event, TokenRenewed) and not self._log.is_verbose and not self._has_credit():
             self._left_out += 1
         else:
             self._log(event)
@@ -34,14 +35,14 @@ class SampledLog:
     def tell(self) -> None:
         """Log how many lines were left out since the last call, if any."""
         if self._left_out:
-            self._log.log("log.left_out", "info", of="token.renewed", count=self._left_out)
+            self._log.log(log_lines.LOG_LEFT_OUT, of=log_lines.TOKEN_RENEWED.event, count=self._left_out)
             self._left_out = 0
 
-    def _has_room(self) -> bool:
+    def _has_credit(self) -> bool:
         now = self._boot()
-        self._room = min(AT_ONCE, self._room + (now - self._at).total_seconds() * LINES_A_SECOND)
+        self._credit = min(AT_ONCE, self._credit + (now - self._at).total_seconds() * LINES_A_SECOND)
         self._at = now
-        if self._room < 1:
+        if self._credit < 1:
             return False
-        self._room -= 1
+        self._credit -= 1
         return True

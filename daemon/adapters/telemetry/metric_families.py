@@ -33,7 +33,7 @@ class Distribution:
         return list(zip(names, accumulate(self.counts), strict=True))
 
 
-def known(text: str, names: Collection[str]) -> str:
+def label_value(text: str, names: Collection[str]) -> str:
     """Return `text` if it is one of `names`, else `unknown`, as a label."""
     return text if text in names else UNKNOWN
 

@@ -24,7 +24,7 @@ from daemon.adapters.telemetry.metric_families import (
     gauge,
     gauges,
     histogram,
-    known,
+    label_value,
 )
 from daemon.adapters.telemetry.store_gauges import StoreGauges
 from daemon.domain.circuit_breaker import Reason
@@ -198,7 +198,7 @@ class Metrics(Collector):
         encode, content_type = choose_encoder("application/openmetrics-text" if wanted else "")
         return encode(self._registry), content_type
 
-    def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915  one case per event; mypy checks that
+    def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912  one case per event; mypy checks that
         match event:  # the first three come with every token
             case InFlight():
                 self._tallies.get(event.provider, self._unknown).in_flight = event.count
@@ -209,16 +209,10 @@ class Metrics(Collector):
                 self._tallies.get(event.provider, self._unknown).throttled += 1
             case TokenRenewed():
                 self._renewed(event)
-            case TokenPostponed():
-                self._ended(event.provider, _OUTCOME_OF[event.kind])
-            case TokenNeedsReauth():
-                self._ended(event.provider, "rejected")
+            case TokenPostponed() | TokenStuck() | TokenUnparsed() | TokenNeedsReauth():
+                self._ended(event.provider, _OUTCOME_OF[event.failure.kind])
             case TokenSuperseded():
                 self._ended(event.provider, "superseded")
-            case TokenUnparsed():
-                self._ended(event.provider, "unparsed")
-            case TokenStuck():
-                self._ended(event.provider, "unavailable")
             case TokenUnreadable():
                 self._ended(event.provider, "unreadable")
             case TokenInDoubt():
@@ -236,10 +230,10 @@ class Metrics(Collector):
             case SweepFailed():
                 self._sweeps["failed"] += 1
             case LaneFailed():
-                failed = event.failures > 0
-                self._tallies.get(event.provider, self._unknown).passes_failed += failed
+                if event.failures:  # else a pass has worked again
+                    self._tallies.get(event.provider, self._unknown).passes_failed += 1
             case InternalError():
-                self._internal_errors[known(event.where, WHERES)] += 1
+                self._internal_errors[label_value(event.where, WHERES)] += 1
             case JournalReplayed():
                 if event.result in self._replayed:
                     self._replayed[event.result] += 1
@@ -263,7 +257,8 @@ class Metrics(Collector):
             return
         left = event.lead.total_seconds()
         enough = event.window.total_seconds() * _NARROW if event.window is not None else 0.0
-        tally.narrow += left < enough
+        if left < enough:
+            tally.narrow += 1
         if left < 0:
             tally.late += 1
             left = 0.0
@@ -418,7 +413,7 @@ class Metrics(Collector):
 
     def _pauses(self) -> Metric:
         held = {
-            (known(name, self._tallies), known(reason, PAUSE_REASONS))
+            (label_value(name, self._tallies), label_value(reason, PAUSE_REASONS))
             for name, reason in self._paused.items()
         }
         every = {(name, reason) for name in self._tallies for reason in PAUSE_REASONS}

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from prometheus_client.metrics_core import Metric
 
-from daemon.adapters.telemetry.metric_families import gauge, gauges, known
+from daemon.adapters.telemetry.metric_families import gauge, gauges, label_value
 from daemon.domain.statistics import Statistics
 from daemon.domain.token import State
 
@@ -61,7 +61,7 @@ class StoreGauges:
         }
         for provider, by_state in states.items():
             for state, count in by_state.items():
-                key = (known(provider, self._providers), known(state, STATES))
+                key = (label_value(provider, self._providers), label_value(state, STATES))
                 counts[key] = counts.get(key, 0) + count
         return gauges("tokens", "Stored tokens, by state.", ["provider", "state"], counts)
 
@@ -78,6 +78,6 @@ class StoreGauges:
         """Return `values` by label. Those of providers that are not configured are folded into `unknown`."""
         folded: dict[str, _Value] = {}
         for provider, value in values.items():
-            label = known(provider, self._providers)
+            label = label_value(provider, self._providers)
             folded[label] = fold(folded[label], value) if label in folded else value
         return folded

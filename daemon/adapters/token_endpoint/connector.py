@@ -108,8 +108,8 @@ def _socket(
     """Create a socket that sends nothing after its close: when a request is given up, the kernel drops the
     unsent data (linger: none) instead of sending it when the network comes back.
     """
-    family, kind, protocol, _, place = address
-    if allows is not None and not allows(str(place[0])):
+    family, kind, protocol, _, destination = address
+    if allows is not None and not allows(str(destination[0])):
         raise PrivateAddress
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -217,6 +217,6 @@ def _proxy(proxy: Secret | None) -> tuple[URL | None, dict[str, str]]:
     if proxy is None:
         return None, {}
     parts = urlsplit(proxy.reveal())
-    user, _, place = parts.netloc.rpartition("@")
+    user, _, host = parts.netloc.rpartition("@")
     credentials = b64encode(":".join(map(unquote, user.split(":", 1))).encode()).decode()
-    return URL(f"{parts.scheme}://{place}"), {"Proxy-Authorization": f"Basic {credentials}"} if user else {}
+    return URL(f"{parts.scheme}://{host}"), {"Proxy-Authorization": f"Basic {credentials}"} if user else {}

@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from daemon.adapters.journal.disk_reserve import allocated, room_for, shortage
+from daemon.adapters.journal.disk_reserve import allocated, bytes_for, shortage
 from daemon.adapters.journal.inspection import is_whole
 from daemon.adapters.trusted_files import Untrusted, open_mode, trust
 from daemon.commands.checks.report import Report
@@ -37,7 +37,7 @@ def check_state(settings: Settings, report: Report) -> None:
             "Choose a directory on a disk of this machine.",
             code=Exit.CONFIG,
         )
-    asked = room_for(settings.refresh.concurrency) - allocated(directory / "journal.db-wal")
+    asked = bytes_for(settings.refresh.concurrency) - allocated(directory / "journal.db-wal")
     if (short := shortage(existing, asked=max(0, asked))) is not None:
         report.problem("state.dir", short, "Free some space: provider replies are stored there.")
     else:

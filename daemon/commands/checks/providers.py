@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-from daemon.adapters.egress.reach import Place, Unreached, reach
+from daemon.adapters.egress.reach import Address, Unreached, reach
 from daemon.commands.checks.report import Report
 from daemon.domain.provider import Provider
 from daemon.domain.token_url import NotSendable, is_loopback, token_url
@@ -39,14 +39,14 @@ def check_token_urls(settings: Settings, report: Report) -> None:
     """
     urls = dict(_urls(settings, report))
     found = reach(set(urls.values()), within=WITHIN)
-    for where, place in urls.items():
-        _judge(where, place, found[place], report)
+    for where, address in urls.items():
+        _judge(where, address, found[address], report)
 
 
-def _urls(settings: Settings, report: Report) -> Iterator[tuple[str, Place]]:
+def _urls(settings: Settings, report: Report) -> Iterator[tuple[str, Address]]:
     proxy = settings.refresh.proxy
     if proxy is not None:
-        yield "refresh.proxy", _place(proxy.reveal())
+        yield "refresh.proxy", _address(proxy.reveal())
     for name, provider in settings.providers.items():
         where = f"providers.{name}.token_url"
         if (url := _complete(provider)) is None:
@@ -54,7 +54,7 @@ def _urls(settings: Settings, report: Report) -> Iterator[tuple[str, Place]]:
         elif proxy is not None and not is_loopback(url):
             report.skipped(where, f"{urlsplit(url).hostname} is asked through the proxy")
         else:
-            yield where, _place(url)
+            yield where, _address(url)
 
 
 def _complete(provider: Provider) -> str | None:
@@ -65,19 +65,19 @@ def _complete(provider: Provider) -> str | None:
         return None
 
 
-def _place(url: str) -> Place:
+def _address(url: str) -> Address:
     parts = urlsplit(url)
     tls = parts.scheme == "https"
-    return Place(host=parts.hostname or "", port=parts.port or (443 if tls else 80), tls=tls)
+    return Address(host=parts.hostname or "", port=parts.port or (443 if tls else 80), tls=tls)
 
 
-def _judge(where: str, place: Place, unreached: Unreached | None, report: Report) -> None:
+def _judge(where: str, address: Address, unreached: Unreached | None, report: Report) -> None:
     """TLS that fails is the operator's to fix; a server that is away may come back."""
     if unreached is None:
-        report.passed(where, f"{place} can be reached{' by TLS' if place.tls else ''}")
+        report.passed(where, f"{address} can be reached{' by TLS' if address.tls else ''}")
     elif unreached.distrusted:
         do = "Correct the URL, or the certificates that this machine trusts."
-        report.problem(where, f"{place}: {unreached.why}", do)
+        report.problem(where, f"{address}: {unreached.why}", do)
     else:
         do = "Check the host name, the network and the firewall. Tokens can't be renewed until the server answers."
-        report.warn(where, f"{place}: {unreached.why}", do)
+        report.warn(where, f"{address}: {unreached.why}", do)

@@ -116,8 +116,8 @@ def unknown_provider(name: str, settings: Settings | None) -> Failed:
     )
 
 
-def _like(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, list(known), n=1)
+def _like(name: str, names: Iterable[str]) -> str:
+    close = get_close_matches(name, list(names), n=1)
     return f" Did you mean {close[0]}?" if close else ""
 
 

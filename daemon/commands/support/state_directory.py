@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from daemon.commands.support.failure import Exit, Failed
-from daemon.runtime.state.instance import LOCK, StateHeld, held, known_id
+from daemon.runtime.state.instance import LOCK, StateHeld, id_on_disk, lock_file
 
 
 def living_instance(directory: Path) -> str | None:
@@ -15,7 +15,7 @@ def living_instance(directory: Path) -> str | None:
         with without_daemon(directory):
             return None
     except Failed:
-        return known_id(directory)
+        return id_on_disk(directory)
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def without_daemon(directory: Path) -> Iterator[None]:
         yield
         return
     try:
-        descriptor = held(path)
+        descriptor = lock_file(path)
     except StateHeld as why:
         raise Failed(str(why), Exit.HELD) from None
     except OSError as why:

@@ -69,14 +69,14 @@ def _set(table: dict[str, Any], place: Place, text: str) -> None:
 
 
 def _meant(place: Place, names: Names) -> Place:
-    for table, known in names.items():
+    for table, members in names.items():
         if place[: len(table)] == table and len(place) > len(table):
-            return (*table, _known_name(place[len(table)], known), *place[len(table) + 1 :])
+            return (*table, _known_name(place[len(table)], members), *place[len(table) + 1 :])
     return place
 
 
 def _known_name(written: str, names: Iterable[str]) -> str:
-    """Return the member of `known` that `written` stands for, else `written` itself. Raises InvalidValue if
+    """Return the member of `names` that `written` stands for, else `written` itself. Raises InvalidValue if
     it could be several.
     """
     names = set(names)

@@ -69,10 +69,10 @@ def bearer_token(value: object, info: Context) -> Secret:
 
 def key(value: object, info: Context) -> bytes:
     """Return 32 bytes from base64 or 64 hex digits. A weak key, like 32 equal bytes, is refused."""
-    place = _surroundings(info)
+    context = _surroundings(info)
     if isinstance(value, Mapping) and "create" in value:
-        value = _created(value, place)
-    raw = _decoded(_fetched(value, place).strip())
+        value = _created(value, context)
+    raw = _decoded(_fetched(value, context).strip())
     if raw is None or len(raw) != KEY_BYTES:
         raise InvalidValue(f"is not a key of {KEY_BYTES} bytes in base64 or 64 hex digits", _MAKE_KEY)
     if (why := weakness(raw)) is not None:
@@ -128,16 +128,16 @@ def _surroundings(info: Context) -> SecretContext:
     return info.context
 
 
-def _fetched(value: object, place: SecretContext) -> str:
+def _fetched(value: object, context: SecretContext) -> str:
     match value:
         case str():
             found = value
         case {"env": str(name), **rest} if not rest:
-            found = _from_environment(name, place)
+            found = _from_environment(name, context)
         case {"file": str(name), **rest} if not rest:
-            found = _from_file(place.directory / name, place, guarded=True)
+            found = _from_file(context.directory / name, context, guarded=True)
         case {"credential": str(name), **rest} if not rest:
-            found = _from_credential(name, place)
+            found = _from_credential(name, context)
         case {"create": _}:
             raise InvalidValue("create is allowed for keys only", "Remove create.")
         case _:
@@ -147,22 +147,22 @@ def _fetched(value: object, place: SecretContext) -> str:
     return found
 
 
-def _from_environment(name: str, place: SecretContext) -> str:
+def _from_environment(name: str, context: SecretContext) -> str:
     if not _ENV_NAME.fullmatch(name):
         raise InvalidValue("env must be the name of an environment variable", 'Write { env = "NAME" }.')
-    if name not in place.variables:
+    if name not in context.variables:
         raise InvalidValue(
             f"the environment variable {name} is not set", "Set it, or supply the secret in another way."
         )
-    if name in place.exposed:
+    if name in context.exposed:
         raise InvalidValue(
             f"{name} comes from an env file that every local user can read", "Run chmod 600 on that file."
         )
-    return _without_line_end(place.variables[name])
+    return _without_line_end(context.variables[name])
 
 
-def _from_credential(name: str, place: SecretContext) -> str:
-    directory = place.variables.get("CREDENTIALS_DIRECTORY")
+def _from_credential(name: str, context: SecretContext) -> str:
+    directory = context.variables.get("CREDENTIALS_DIRECTORY")
     if not directory:
         raise InvalidValue(
             "systemd has passed no credentials: $CREDENTIALS_DIRECTORY is not set",
@@ -170,10 +170,10 @@ def _from_credential(name: str, place: SecretContext) -> str:
         )
     if "/" in name or name in ("", ".", ".."):
         raise InvalidValue("credential must be a name, not a path", 'Write { credential = "NAME" }.')
-    return _from_file(Path(directory) / name, place, guarded=False)  # its directory is closed to others
+    return _from_file(Path(directory) / name, context, guarded=False)  # its directory is closed to others
 
 
-def _from_file(path: Path, place: SecretContext, *, guarded: bool) -> str:
+def _from_file(path: Path, context: SecretContext, *, guarded: bool) -> str:
     """Return the text of a secret file, without one trailing newline."""
     try:
         file = read_trusted(path, limit=_LARGEST + 1)
@@ -186,7 +186,7 @@ def _from_file(path: Path, place: SecretContext, *, guarded: bool) -> str:
         raise InvalidValue(f"every local user can read {path}", f"chmod o-rwx {path}")
     if guarded and file.group is not None:
         what = f"the group {file.group}, which has other members, can read {path}"
-        place.loose.append(
+        context.loose.append(
             Problem(where=str(path), what=what, do=f"chmod g-r {path}, or give it its own group.")
         )
     try:
@@ -203,23 +203,23 @@ def _without_line_end(text: str) -> str:
     return re.sub(r"\r?\n\Z", "", text)
 
 
-def _created(value: Mapping[str, object], place: SecretContext) -> dict[str, object]:
+def _created(value: Mapping[str, object], context: SecretContext) -> dict[str, object]:
     """Return the reference without `create`, after making its file if needed."""
     plain = {name: inner for name, inner in value.items() if name != "create"}
     if not flag(value["create"]):
         return plain
-    if not place.may_create:
+    if not context.may_create:
         raise InvalidValue(
             "create is for [demo] only: a newly made key can't open stored tokens",
             f"Remove create. {_MAKE_KEY}",
         )
     name = plain.get("file")
-    if isinstance(name, str) and not (place.directory / name).exists():
+    if isinstance(name, str) and not (context.directory / name).exists():
         try:
-            _make_key(place.directory / name)
+            _make_key(context.directory / name)
         except OSError as error:
             raise InvalidValue(
-                f"{place.directory / name} can't be created: {error.strerror}",
+                f"{context.directory / name} can't be created: {error.strerror}",
                 "Correct the path, or the directory's owner and mode.",
             ) from None
     return plain

@@ -48,7 +48,7 @@ def take(directory: Path, *, mountinfo: Path = MOUNTINFO) -> Instance:
     try:
         former = make_private(directory)
         filesystem = _of_this_machine(directory, mountinfo)
-        descriptor = held(directory / LOCK)  # stays open for the life of this process
+        descriptor = lock_file(directory / LOCK)  # stays open for the life of this process
         holder = f"{os.getpid()}\n".encode()
         os.pwrite(descriptor, holder, 0)  # in place: that works on a full disk too
         os.ftruncate(descriptor, len(holder))
@@ -101,7 +101,7 @@ def _of_this_machine(directory: Path, mountinfo: Path) -> str | None:
     return filesystem
 
 
-def held(path: Path) -> int:
+def lock_file(path: Path) -> int:
     """Return a descriptor that holds the lock file at `path`, created if missing. Raises StateHeld, naming
     the process.
 
@@ -120,7 +120,7 @@ def held(path: Path) -> int:
     return descriptor
 
 
-def known_id(directory: Path) -> str | None:
+def id_on_disk(directory: Path) -> str | None:
     """Return the id of the instance that uses `directory`, or used it during this boot."""
     return _read(directory / IDENTITY)
 

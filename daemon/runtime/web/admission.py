@@ -28,7 +28,8 @@ def network_of(address: str) -> str:
         ip: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
     except ValueError:
         return address
-    ip = getattr(ip, "ipv4_mapped", None) or ip
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
     if ip.is_loopback:
         return _LOOPBACK
     return str(ip if isinstance(ip, IPv4Address) else ip_network((ip, 64), strict=False))

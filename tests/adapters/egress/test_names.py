@@ -10,6 +10,7 @@ import pytest
 from aiohttp.abc import ResolveResult
 
 from daemon.adapters.egress.names import FAILED_FOR, KNOWN_FOR, PLACES, SLOW, Names
+from tests.support.waiting import CLOSELY, until
 
 FOUND = [
     ResolveResult(hostname="", host="192.0.2.1", port=0, family=socket.AF_INET, proto=6, flags=0),
@@ -73,9 +74,7 @@ def hung(names: Names, hosts: list[str]) -> list["asyncio.Task[list[ResolveResul
 
 async def all_of(world: World, count: int) -> None:
     """Wait until `count` threads hang."""
-    async with asyncio.timeout(5):
-        while world.hanging() < count:
-            await asyncio.sleep(0.001)
+    await until(lambda: world.hanging() >= count, every=CLOSELY)
 
 
 async def test_a_name_has_its_addresses_with_the_port_asked_for():

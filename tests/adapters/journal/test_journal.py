@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.adapters.journal.disk_reserve import LEAST_FREE, PER_REPLY, allocated, room_for
+from daemon.adapters.journal.disk_reserve import LEAST_FREE, PER_REPLY, allocated, bytes_for
 from daemon.adapters.journal.journal import JournalDamaged, SqliteJournal
 from daemon.adapters.journal.parked import LIMIT
 from daemon.adapters.journal.row import row_of
@@ -482,13 +482,13 @@ async def test_room_is_allocated_before_anything_is_asked(path):
     await journal.open()
     wal = path.with_name("journal.db-wal")
     assert journal.writable
-    assert allocated(wal) >= room_for(32)
+    assert allocated(wal) >= bytes_for(32)
     for n in range(500):
         journal.forget(await journal.keep(claim(str(n)), reply(b"x" * 4000)))
         if n % 50 == 0:
             await journal.probe()
     kept = await journal.keep(claim("last"), reply())
-    assert allocated(wal) < room_for(32) + (5 << 20)  # SQLite starts the file anew with each thousand pages
+    assert allocated(wal) < bytes_for(32) + (5 << 20)  # SQLite starts the file anew with each thousand pages
     assert await reopened(path) == [kept]
     await journal.close()
 
@@ -498,11 +498,11 @@ async def test_more_room_can_be_asked_for_while_it_runs(path):
     journal = journal_at(path, in_flight=8)
     await journal.open()
     wal = path.with_name("journal.db-wal")
-    assert allocated(wal) < room_for(16)
+    assert allocated(wal) < bytes_for(16)
     journal.allow(64)
     await journal.probe()
     assert journal.writable
-    assert allocated(wal) >= room_for(64)
+    assert allocated(wal) >= bytes_for(64)
     await journal.close()
 
 
@@ -593,7 +593,7 @@ async def test_a_journal_opens_on_a_full_disk_and_has_what_was_kept(disk, child)
 
 def test_the_default_needs_no_big_disk():
     """256 requests in flight, and what must be free beside: a machine with 20 MiB to spare will do."""
-    assert room_for(256) + LEAST_FREE == 20 << 20
+    assert bytes_for(256) + LEAST_FREE == 20 << 20
     assert PER_REPLY == 64 << 10
 
 
@@ -610,8 +610,8 @@ async def test_the_room_is_behind_what_the_write_ahead_file_holds_and_not_from_i
         _, frames, _ = connection_of(journal).execute("pragma wal_checkpoint(passive)").fetchone()
         await journal.probe()
     reader.close()
-    assert frames * 4096 > room_for(32)
-    assert allocated(wal) >= frames * 4096 + room_for(32)
+    assert frames * 4096 > bytes_for(32)
+    assert allocated(wal) >= frames * 4096 + bytes_for(32)
     await journal.close()
 
 

@@ -21,6 +21,7 @@ from daemon.domain.provider import Definition, Provider
 from daemon.domain.reply import Reply
 from daemon.domain.secret import Secret
 from daemon.domain.token import Doubt, Failure, FailureKind
+from tests.support.clocks import SetClock
 
 NOON = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
 LEASE = timedelta(seconds=90)
@@ -34,27 +35,11 @@ ACME = Provider(
 Wish = dict[str, Any]
 
 
-class SetClock:
-    """The store's time, as the test says. MongoDB's own is asked, and not heard."""
-
-    def __init__(self) -> None:
-        self.passed = timedelta(0)
-
-    def boot(self) -> timedelta:
-        return timedelta(hours=1) + self.passed
-
-    def now(self) -> datetime:
-        return NOON + self.passed
-
-    def set_store_time(self, told: datetime, *, asked: timedelta, answered: timedelta) -> None:
-        assert asked <= answered
-
-
 class Bench:
     """One database, the stores of several owners on it, and an application that writes into it."""
 
     def __init__(self, uri: str, database: str) -> None:
-        self.clock = SetClock()
+        self.clock = SetClock(NOON)
         self.events: list[Event] = []
         self.client: MongoClient[dict[str, Any]] = MongoClient(
             uri, tz_aware=True, datetime_conversion="DATETIME_AUTO"

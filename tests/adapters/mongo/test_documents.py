@@ -31,7 +31,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.mongo.admin.tokens import TokenAdmin, Wanted
+from daemon.adapters.mongo.admin.tokens import TokenAdmin, TokenSelection
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.bulk import refusals
 from daemon.adapters.mongo.counter import Counter
@@ -190,7 +190,7 @@ async def endured(bench: Bench) -> Met:
     assert counted.states["acme"]["active"] >= len(GOOD)
     await repair_undated(mongo)
     audit = Audit(mongo, who=Who(actor="me@here"), log=lambda _: None)
-    async for _ in TokenAdmin(mongo, RING, audit).list(Wanted(provider="acme")):
+    async for _ in TokenAdmin(mongo, RING, audit).list(TokenSelection(provider="acme")):
         pass
     assert mongo.up
     assert bench.events == []

@@ -28,7 +28,6 @@ from tests.adapters.mongo.mongo_bench import (
     NOON,
     RETIRED,
     STRANGE,
-    SetClock,
     claim_one,
     entry_of,
     names,
@@ -36,6 +35,7 @@ from tests.adapters.mongo.mongo_bench import (
     renewed,
     seal,
 )
+from tests.support.clocks import SetClock
 
 EXCHANGING = Provider(
     definition=Definition(
@@ -377,7 +377,7 @@ class SteppingClock(SetClock):
     """MongoDB's clock jumps against boot time by `step`; this machine's wall clock follows it or not."""
 
     def __init__(self, passed: timedelta) -> None:
-        super().__init__()
+        super().__init__(NOON)
         self.passed, self.step, self.skew = passed, timedelta(0), timedelta(0)
 
     def now(self) -> datetime:

@@ -22,7 +22,9 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from yarl import URL
 
-from daemon.adapters.telemetry.event_log import EventLog, Format, Level, configure, loop_errors
+from daemon.adapters.telemetry import log_lines
+from daemon.adapters.telemetry.event_log import EventLog, Format, configure, loop_errors
+from daemon.adapters.telemetry.log_lines import Level, LogLine
 from daemon.domain.event import (
     Event,
     InFlight,
@@ -47,7 +49,7 @@ from daemon.domain.event import (
     TokenUnreadable,
 )
 from daemon.domain.secret import MASK, Secret
-from daemon.domain.token import FailureKind
+from daemon.domain.token import Failure, FailureKind
 
 CANARY = "cAnArY0refresh1token2value3xYz"  # looks like a token: masked wherever it stands
 PHRASE = "tin whistle"  # looks like nothing: masked because it is registered
@@ -96,6 +98,13 @@ def _library_loggers_as_before() -> Iterator[None]:
         logging.getLogger(name).setLevel(before)
 
 
+X, X_ERROR = LogLine("x", "info"), LogLine("x", "error")
+
+
+def failure(kind: FailureKind, text: str | None = None) -> Failure:
+    return Failure(kind=kind, code=text or WHY["code"], message=text or WHY["message"], at=NOW)
+
+
 def renewed(**other: Any) -> TokenRenewed:
     told: dict[str, Any] = {
         **WHO,
@@ -120,12 +129,12 @@ IDLE = {**dict.fromkeys(SWEPT, 0), "duration_ms": 250.0}
 LINES: list[tuple[Event, Level, str, dict[str, Any]]] = [
     (renewed(), "info", "token.renewed", {**WHO, "revision": 7, "duration_ms": 312.7, "lead_s": 281.4, "expires_at": THEN, "rotated": True}),
     (renewed(revision=None, duration=None, lead=None, expires_at=None, rotated=False), "info", "token.renewed", {**WHO, "revision": None, "duration_ms": None, "lead_s": None, "expires_at": None, "rotated": False}),
-    (TokenPostponed(**WHO, **WHY, kind=FailureKind.UNAVAILABLE, due_at=NOW, failures=3), "warning", "token.postponed", {**WHO, **WHY, "kind": "unavailable", "due_at": THEN, "failures": 3}),
-    (TokenNeedsReauth(**WHO, **WHY, kind=FailureKind.REJECTED, failures=3), "error", "token.needs_reauth", {**WHO, **WHY, "kind": "rejected", "failures": 3}),
+    (TokenPostponed(**WHO, failure=failure(FailureKind.UNAVAILABLE), due_at=NOW, failures=3), "warning", "token.postponed", {**WHO, **WHY, "kind": "unavailable", "due_at": THEN, "failures": 3}),
+    (TokenNeedsReauth(**WHO, failure=failure(FailureKind.REJECTED), failures=3), "error", "token.needs_reauth", {**WHO, **WHY, "kind": "rejected", "failures": 3}),
     (TokenSuperseded(**WHO, successor=True), "warning", "token.superseded", {**WHO, "successor": True}),
-    (TokenUnparsed(**WHO, **WHY), "error", "token.unparsed", {**WHO, **WHY}),
+    (TokenUnparsed(**WHO, failure=failure(FailureKind.UNPARSED)), "error", "token.unparsed", {**WHO, **WHY}),
     (TokenUnreadable(**WHO, **WHY, kind=FailureKind.UNREADABLE), "error", "token.unreadable", {**WHO, **WHY, "kind": "unreadable"}),
-    (TokenInDoubt(**WHO, **WHY, tries=1, due_at=NOW), "warning", "token.in_doubt", {**WHO, **WHY, "tries": 1, "due_at": THEN}),
+    (TokenInDoubt(**WHO, failure=failure(FailureKind.IN_DOUBT), tries=1, due_at=NOW), "warning", "token.in_doubt", {**WHO, **WHY, "tries": 1, "due_at": THEN}),
     (TokenHeld(**WHO, owner="i-2", hold=NOW), "warning", "token.held", {**WHO, "owner": "i-2", "hold": THEN}),
     (ProviderPaused(provider="xero", reason="wrong_client", next_probe_at=NOW), "error", "provider.paused", {"provider": "xero", "reason": "wrong_client", "next_probe_at": THEN}),
     (ProviderPaused(provider="xero", reason="operator", next_probe_at=None), "error", "provider.paused", {"provider": "xero", "reason": "operator", "next_probe_at": None}),
@@ -137,7 +146,7 @@ LINES: list[tuple[Event, Level, str, dict[str, Any]]] = [
     (LaneFailed(provider="xero", message="", failures=0), "info", "lane.back", {"provider": "xero"}),
     (InternalError(where="count", error=TypeError("odd")), "error", "internal.error", {"where": "count", "error": "TypeError: odd", "exception": "TypeError: odd"}),
     (InternalError(where="refresh", error=TypeError("odd"), **WHO), "error", "internal.error", {**WHO, "where": "refresh", "error": "TypeError: odd", "exception": "TypeError: odd"}),
-    (TokenStuck(**WHO, **WHY, due_at=NOW, failures=90), "warning", "token.stuck", {**WHO, **WHY, "due_at": THEN, "failures": 90}),
+    (TokenStuck(**WHO, failure=failure(FailureKind.STUCK), due_at=NOW, failures=90), "warning", "token.stuck", {**WHO, **WHY, "due_at": THEN, "failures": 90}),
     (SweepFailed(message="no primary"), "error", "sweep.failed", {"message": "no primary"}),
     (JournalReplayed(token="xero:acme", result="recorded"), "info", "journal.replayed", {"token": "xero:acme", "result": "recorded"}),
     (StoreLost(message="no primary"), "error", "store.lost", {"message": "no primary"}),
@@ -186,8 +195,7 @@ def test_other_notices_have_the_same_shape() -> None:
     """Start, stop and whatever else the daemon has to say."""
     log = Log()
     log.events.log(
-        "daemon.started",
-        "info",
+        log_lines.DAEMON_STARTED,
         version="0.1.0",
         url="http://127.0.0.1:9464/",
         path=Path("/var/lib/refreshd"),
@@ -237,8 +245,8 @@ def test_whatever_is_logged_a_terminal_gets_only_what_is_seen() -> None:
     log = Log("console")
     error = KeyError(evil)
     error.add_note(evil)
-    log.events.log("token.unreadable", "error", token=evil, more={evil: evil}, listed=[evil], exc_info=error)
-    log.events.log(evil, "error", **{evil: "x"})
+    log.events.log(log_lines.TOKEN_UNREADABLE, token=evil, more={evil: evil}, listed=[evil], exc_info=error)
+    log.events.log(LogLine(evil, "error"), **{evil: "x"})
     seen = evil.removesuffix(
         "\udcff"
     )  # pytest keeps what libraries log, and its workers can't send this one home
@@ -254,7 +262,7 @@ def test_a_line_on_a_terminal_is_short() -> None:
     """One line, without what is unknown, zero, said by the id, or the day of the line."""
     log = Log("console", stream=Terminal())
     log.events(renewed())
-    log.events.log("sweep.finished", "info", claimed=3, renewed=3, postponed=0, duration_ms=12.5)
+    log.events.log(log_lines.SWEEP_FINISHED, claimed=3, renewed=3, postponed=0, duration_ms=12.5)
     first, second = log.text.splitlines()
     assert "provider=" not in first
     assert len(first) < 150  # of an instant on another day it shows the date
@@ -284,7 +292,7 @@ def test_a_stream_that_is_gone_stops_nothing() -> None:
     log = Log()
     log.stream.close()
     log.events(renewed())
-    log.events.log("daemon.stopped", "info")
+    log.events.log(log_lines.DAEMON_STOPPED)
 
 
 # ------------------------------------------------------------------------------- no secret gets out
@@ -345,23 +353,23 @@ def said_as_an_exception(log: EventLog, text: str) -> None:
             inner.add_note(f"note: {text}")
             raise RuntimeError(local_variable) from inner
     except RuntimeError as error:
-        log.log("x", "error", exc_info=ExceptionGroup(text, [error, KeyError(text)]), error=error)
+        log.log(X_ERROR, exc_info=ExceptionGroup(text, [error, KeyError(text)]), error=error)
         logging.getLogger("asyncio").exception("never retrieved: %r", RuntimeError(text))
 
 
 WAYS: list[Way] = [
-    lambda log, text: log.log("x", "info", message=text, uri=text, anything=text),
-    lambda log, text: log.log("x", "info", deep={"a": [{"b": (text,)}], text: 1}, items={text}),
-    lambda log, text: log.log("x", "info", raw=text.encode(), thing=type("Thing", (), {"__repr__": lambda _: text})()),
-    lambda log, text: log.log("x", "info", access_token=text, client_secret=text, accessToken=[text], api_key=text),
-    lambda log, text: log.log("x", "info", anything=Secret(text), nested={"password": text, "x": Secret(text)}),
-    lambda log, text: log(TokenPostponed(**WHO, kind=FailureKind.REJECTED, code=text, message=text, due_at=NOW, failures=1)),
-    lambda log, text: log(TokenNeedsReauth(**WHO, kind=FailureKind.REJECTED, code=text, message=text, failures=1)),
-    lambda log, text: log(TokenUnparsed(**WHO, code=text, message=text)),
-    lambda log, text: log(TokenInDoubt(**WHO, code=text, message=text, tries=1, due_at=NOW)),
+    lambda log, text: log.log(X, message=text, uri=text, anything=text),
+    lambda log, text: log.log(X, deep={"a": [{"b": (text,)}], text: 1}, items={text}),
+    lambda log, text: log.log(X, raw=text.encode(), thing=type("Thing", (), {"__repr__": lambda _: text})()),
+    lambda log, text: log.log(X, access_token=text, client_secret=text, accessToken=[text], api_key=text),
+    lambda log, text: log.log(X, anything=Secret(text), nested={"password": text, "x": Secret(text)}),
+    lambda log, text: log(TokenPostponed(**WHO, failure=failure(FailureKind.REJECTED, text), due_at=NOW, failures=1)),
+    lambda log, text: log(TokenNeedsReauth(**WHO, failure=failure(FailureKind.REJECTED, text), failures=1)),
+    lambda log, text: log(TokenUnparsed(**WHO, failure=failure(FailureKind.UNPARSED, text))),
+    lambda log, text: log(TokenInDoubt(**WHO, failure=failure(FailureKind.IN_DOUBT, text), tries=1, due_at=NOW)),
     lambda log, text: log(StoreLost(message=text)),
     lambda log, text: log(SweepFailed(message=text)),
-    lambda log, text: log(TokenStuck(**WHO, code=text, message=text, due_at=NOW, failures=1)),
+    lambda log, text: log(TokenStuck(**WHO, failure=failure(FailureKind.STUCK, text), due_at=NOW, failures=1)),
     lambda log, text: log(LaneFailed(provider="xero", message=text, failures=1)),
     lambda log, text: log(InternalError(where="lane", error=TypeError(text))),
     said_by_a_library,
@@ -386,8 +394,7 @@ def test_a_secret_that_needs_quoting_is_masked_in_every_quotation() -> None:
     log = Log()
     log.events.register_secrets([Secret(secret)])
     log.events.log(
-        "x",
-        "info",
+        X,
         a=secret,
         b=quote(secret, safe=""),
         c=repr(secret),
@@ -406,9 +413,9 @@ def test_secrets_registered_anew_replace_the_old_ones() -> None:
     log = Log()
     log.events.register_secrets([Secret("walnut")])
     log.events.register_secrets([Secret("almond")])
-    log.events.log("x", "info", message="walnut almond")
+    log.events.log(X, message="walnut almond")
     log.events.register_secrets([])
-    log.events.log("x", "info", message="walnut almond")
+    log.events.log(X, message="walnut almond")
     assert [line["message"] for line in log.lines] == [f"walnut {MASK}", "walnut almond"]
 
 
@@ -428,7 +435,7 @@ def test_secrets_registered_anew_replace_the_old_ones() -> None:
 def test_ordinary_words_stay_readable(text: str) -> None:
     """Paths, dotted names and URLs without a query are what an operator needs."""
     log = Log()
-    log.events.log("x", "info", message=text)
+    log.events.log(X, message=text)
     assert log.line["message"] == text
 
 
@@ -436,7 +443,7 @@ def test_ordinary_words_stay_readable(text: str) -> None:
 def test_error_codes_stay_readable(code: str) -> None:
     """They are words, however long."""
     log = Log()
-    log.events(TokenUnparsed(**WHO, code=code, message=""))
+    log.events(TokenUnparsed(**WHO, failure=failure(FailureKind.UNPARSED, code)))
     assert log.line["code"] == code
 
 
@@ -462,7 +469,7 @@ def test_a_hostile_text_cannot_keep_the_redaction_busy(piece: str) -> None:
     """Each pattern is linear in the text: 200 KB of anything take far less than a second."""
     log = Log()
     started = time.process_time()
-    log.events.log("x", "info", message=piece * (200_000 // len(piece)))
+    log.events.log(X, message=piece * (200_000 // len(piece)))
     assert time.process_time() - started < 1
     assert len(log.text) < 15_000
 
@@ -472,7 +479,7 @@ def test_a_token_id_is_never_masked() -> None:
     log = Log()
     token = "xero:4f1e0b9a-90c1-4e5d-8a57-1f0e6d6c2b11"
     log.events(renewed(token=token))
-    log.events.log("x", "info", token=token, tokens=3)
+    log.events.log(X, token=token, tokens=3)
     assert [line["token"] for line in log.lines] == [token, token]
     assert log.lines[1]["tokens"] == 3
 
@@ -510,7 +517,7 @@ def test_an_exception_that_cannot_speak_still_makes_a_line() -> None:
     mute, other = Mute(), ValueError("other")
     mute.__cause__, other.__cause__ = other, mute
     log = Log()
-    log.events.log("x", "error", exc_info=mute, value=mute, thing=[mute], number=float("nan"))
+    log.events.log(X_ERROR, exc_info=mute, value=mute, thing=[mute], number=float("nan"))
     assert "Mute" in log.line["exception"]
     assert "ValueError: other" in log.line["exception"]
     assert log.line["number"] == "nan"
@@ -538,7 +545,7 @@ async def test_what_aiohttp_raises_shows_no_secret() -> None:
     for style in FORMATS:
         log = knowing(style)
         for raised in errors:
-            log.events.log("x", "error", exc_info=raised, error=raised, info=info)
+            log.events.log(X_ERROR, exc_info=raised, error=raised, info=info)
         assert log.text
         assert [leak for leak in LEAKS if leak in log.text] == []
 
@@ -569,9 +576,7 @@ async def test_what_pymongo_raises_shows_no_secret() -> None:
     for style in FORMATS:
         log = knowing(style)
         for raised in errors:
-            log.events.log(
-                "x", "error", exc_info=raised, error=raised, details=getattr(raised, "details", None)
-            )
+            log.events.log(X_ERROR, exc_info=raised, error=raised, details=getattr(raised, "details", None))
         assert [leak for leak in LEAKS if leak in log.text] == []
 
 

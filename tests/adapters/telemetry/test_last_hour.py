@@ -6,7 +6,7 @@ import pytest
 
 from daemon.adapters.telemetry.last_hour import LastHour
 from daemon.domain import event
-from daemon.domain.token import FailureKind
+from daemon.domain.token import Failure, FailureKind
 
 MINUTE = timedelta(minutes=1)
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -25,6 +25,10 @@ class Boot:
 @pytest.fixture
 def boot() -> Boot:
     return Boot()
+
+
+def failure(kind: FailureKind) -> Failure:
+    return Failure(**WHY, kind=kind, at=NOW)
 
 
 def renewed(lead: float | None) -> event.TokenRenewed:
@@ -59,11 +63,11 @@ def test_every_end_of_a_refresh_is_an_outcome(boot: Boot) -> None:
     ends = [
         renewed(1),
         event.TokenSuperseded(**WHO, successor=False),
-        event.TokenInDoubt(**WHO, **WHY, tries=1, due_at=NOW),
-        event.TokenUnparsed(**WHO, **WHY),
-        event.TokenPostponed(**WHO, **WHY, kind=FailureKind.UNAVAILABLE, due_at=NOW, failures=1),
-        event.TokenPostponed(**WHO, **WHY, kind=FailureKind.MISCONFIGURED, due_at=NOW, failures=1),
-        event.TokenNeedsReauth(**WHO, **WHY, kind=FailureKind.REJECTED, failures=1),
+        event.TokenInDoubt(**WHO, failure=failure(FailureKind.IN_DOUBT), tries=1, due_at=NOW),
+        event.TokenUnparsed(**WHO, failure=failure(FailureKind.UNPARSED)),
+        event.TokenPostponed(**WHO, failure=failure(FailureKind.UNAVAILABLE), due_at=NOW, failures=1),
+        event.TokenPostponed(**WHO, failure=failure(FailureKind.MISCONFIGURED), due_at=NOW, failures=1),
+        event.TokenNeedsReauth(**WHO, failure=failure(FailureKind.REJECTED), failures=1),
         event.TokenUnreadable(**WHO, **WHY, kind=FailureKind.UNCONFIGURED),
     ]
     for one in (*ends, event.StoreBack(), event.ProviderResumed(provider="a")):

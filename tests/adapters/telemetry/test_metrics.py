@@ -41,7 +41,7 @@ from daemon.domain.event import (
     TokenUnreadable,
 )
 from daemon.domain.statistics import Statistics
-from daemon.domain.token import FailureKind
+from daemon.domain.token import Failure, FailureKind
 
 NOW = datetime(2026, 11, 21, 4, 0, tzinfo=UTC)
 CANARY = "canary-account-7f3a9c"
@@ -131,9 +131,13 @@ def renewed(
     )
 
 
+def failure(kind: FailureKind) -> Failure:
+    return Failure(kind=kind, code="c", message=CANARY, at=NOW)
+
+
 def postponed(kind: FailureKind) -> TokenPostponed:
     return TokenPostponed(
-        token=f"xero:{CANARY}", provider="xero", kind=kind, code="c", message=CANARY, due_at=NOW, failures=1
+        token=f"xero:{CANARY}", provider="xero", failure=failure(kind), due_at=NOW, failures=1
     )
 
 
@@ -143,14 +147,14 @@ def every_event(provider: str = "xero") -> Iterable[Event]:
     why = {"code": "c", "message": CANARY}
     yield renewed(250, provider=provider)
     yield postponed(FailureKind.UNAVAILABLE)
-    yield TokenNeedsReauth(**who, **why, kind=FailureKind.REJECTED, failures=2)
+    yield TokenNeedsReauth(**who, failure=failure(FailureKind.REJECTED), failures=2)
     yield TokenSuperseded(**who, successor=True)
-    yield TokenUnparsed(**who, **why)
-    yield TokenStuck(**who, **why, due_at=NOW, failures=90)
+    yield TokenUnparsed(**who, failure=failure(FailureKind.UNPARSED))
+    yield TokenStuck(**who, failure=failure(FailureKind.STUCK), due_at=NOW, failures=90)
     yield LaneFailed(provider=provider, message=CANARY, failures=1)
     yield InternalError(where=CANARY, error=RuntimeError(CANARY), token=token, provider=provider)
     yield TokenUnreadable(**who, **why, kind=FailureKind.UNREADABLE)
-    yield TokenInDoubt(**who, **why, tries=1, due_at=NOW)
+    yield TokenInDoubt(**who, failure=failure(FailureKind.IN_DOUBT), tries=1, due_at=NOW)
     yield TokenHeld(**who, owner=CANARY, hold=NOW)
     yield ProviderAnswered(provider=provider, duration=timedelta(seconds=0.2))
     yield ProviderThrottled(provider=provider)
@@ -240,14 +244,16 @@ def test_every_series_of_a_configured_provider_starts_at_zero() -> None:
         (postponed(FailureKind.UNAVAILABLE), "unavailable"),
         (
             TokenNeedsReauth(
-                token="xero:a", provider="xero", kind=FailureKind.REJECTED, code="c", message="", failures=2
+                token="xero:a", provider="xero", failure=failure(FailureKind.REJECTED), failures=2
             ),
             "rejected",
         ),
         (TokenSuperseded(token="xero:a", provider="xero", successor=True), "superseded"),
-        (TokenUnparsed(token="xero:a", provider="xero", code="c", message=""), "unparsed"),
+        (TokenUnparsed(token="xero:a", provider="xero", failure=failure(FailureKind.UNPARSED)), "unparsed"),
         (
-            TokenStuck(token="xero:a", provider="xero", code="c", message="", due_at=NOW, failures=90),
+            TokenStuck(
+                token="xero:a", provider="xero", failure=failure(FailureKind.STUCK), due_at=NOW, failures=90
+            ),
             "unavailable",
         ),
         (
@@ -257,7 +263,9 @@ def test_every_series_of_a_configured_provider_starts_at_zero() -> None:
             "unreadable",
         ),
         (
-            TokenInDoubt(token="xero:a", provider="xero", code="c", message="", tries=1, due_at=NOW),
+            TokenInDoubt(
+                token="xero:a", provider="xero", failure=failure(FailureKind.IN_DOUBT), tries=1, due_at=NOW
+            ),
             "unavailable",
         ),
     ],

@@ -16,6 +16,7 @@ from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret
 from tests.certificates import Certified
+from tests.support.clocks import SetClock
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -33,17 +34,6 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-class SetClock:
-    def __init__(self) -> None:
-        self.booted = timedelta(hours=1)
-
-    def boot(self) -> timedelta:
-        return self.booted
-
-    def now(self) -> datetime:
-        return NOON
 
 
 class Wire:
@@ -142,7 +132,7 @@ class Site:
     """Servers and endpoints of one test."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
-        self.clock = SetClock()
+        self.clock = SetClock(NOON)
         self.writable = True  # the journal
         self._stack = stack
 

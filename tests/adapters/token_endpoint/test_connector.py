@@ -169,7 +169,7 @@ async def test_what_changes_while_the_proxy_connects_counts(site, trusted, what)
     )
     await proxy.asked.wait()
     if what == "deadline":
-        site.clock.booted += timedelta(seconds=2)
+        site.clock.passed += timedelta(seconds=2)
     else:
         site.writable = False
     proxy.gate.set()

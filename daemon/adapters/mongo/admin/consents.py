@@ -27,6 +27,13 @@ class Refused(ValueError):
     """The operation is refused for this token. The text gives the reason and the alternative."""
 
 
+class Contended(Refused):
+    """The token changed during each of several attempts, so nothing was written. MongoDB is fine."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__(f"{token} kept changing during the write. Try again")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Added:
     """The result of a new consent. `replaced`: the id existed, and its former content is lost."""
@@ -82,7 +89,7 @@ class Consents:
                 done = True
             if done:
                 return Added(id=token.id, replaced=stored is not None, revision=revision)
-        raise keeps_changing(token.id)
+        raise Contended(token.id)
 
     async def _write(
         self, token: Token, stored: Document | None, fields: Fields, more: Mapping[str, Mapping[str, object]]
@@ -203,7 +210,3 @@ def laid_over(stored: Document, more: Mapping[str, Mapping[str, object]]) -> Fie
         else:
             fields[name] = dict(values)
     return fields
-
-
-def keeps_changing(name: str) -> StoreLost:
-    return StoreLost(f"{name} kept changing during the write: try again")

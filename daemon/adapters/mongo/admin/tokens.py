@@ -18,9 +18,9 @@ from daemon.adapters.mongo.admin.consents import (
     SWAPS,
     Added,
     Consents,
+    Contended,
     Fields,
     Refused,
-    keeps_changing,
     next_revision,
     same,
 )
@@ -70,7 +70,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class TokenSelection:
     """A selection of tokens. `failing`: their last attempt failed; `expired`: active and past their
     expiry.
     """
@@ -116,11 +116,11 @@ class TokenAdmin:
             raise NoSuchToken(name)
         return found
 
-    async def list(self, wanted: Wanted, *, limit: int | None = None) -> AsyncIterator[Document]:
-        """Return the listed fields of the tokens that are `wanted`, by id, as they arrive; at most `limit` of
+    async def list(self, selection: TokenSelection, *, limit: int | None = None) -> AsyncIterator[Document]:
+        """Return the listed fields of the tokens in `selection`, by id, as they arrive; at most `limit` of
         them.
         """
-        query = self._query(wanted)
+        query = self._query(selection)
         rows = (
             self._mongo.tokens.find(query, dict.fromkeys(LISTED_FIELDS, 1)).sort("_id", 1).limit(limit or 0)
         )
@@ -134,9 +134,9 @@ class TokenAdmin:
         """Return the approximate number of all stored tokens."""
         return await self._mongo.guarded(self._mongo.tokens.estimated_document_count())
 
-    async def matching(self, wanted: Wanted) -> int:
-        """Return how many tokens are `wanted`."""
-        return await self._mongo.guarded(self._mongo.tokens.count_documents(self._query(wanted)))
+    async def matching(self, selection: TokenSelection) -> int:
+        """Return how many tokens are in `selection`."""
+        return await self._mongo.guarded(self._mongo.tokens.count_documents(self._query(selection)))
 
     async def beginning(self, start: str, *, limit: int) -> Sequence[str]:
         """Return the first ids that start with `start`."""
@@ -144,12 +144,12 @@ class TokenAdmin:
         found = self._mongo.tokens.find(query, {"_id": 1}).sort("_id", 1).limit(limit)
         return [str(row["_id"]) for row in await self._mongo.guarded(found.to_list())]
 
-    def _query(self, wanted: Wanted) -> Fields:
-        exact = {"provider": wanted.provider, "account": wanted.account, "state": wanted.state}
+    def _query(self, selection: TokenSelection) -> Fields:
+        exact = {"provider": selection.provider, "account": selection.account, "state": selection.state}
         query: Fields = {name: value for name, value in exact.items() if value is not None}
-        if wanted.failing:
+        if selection.failing:
             query["last_failure.kind"] = {"$type": "string"}
-        if wanted.expired:
+        if selection.expired:
             active = {"state": State.ACTIVE.value, "expires_at": {"$lt": self._mongo.clock.now()}}
             query["$and"] = [{name: value} for name, value in active.items()]
         return query
@@ -333,7 +333,7 @@ class TokenAdmin:
             )
             if result.matched_count:
                 return True
-        raise keeps_changing(name)
+        raise Contended(name)
 
     async def _refuse_duplicate(self, name: str) -> None:
         stored = await self._stored(name, "grant_fingerprint")

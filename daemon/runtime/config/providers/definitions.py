@@ -205,23 +205,23 @@ class DefinitionTable:
 
 def definition(name: str, table: DefinitionTable) -> Definition:
     """Convert `table` into the domain's Definition."""
-    known: dict[str, Any] = {field.name: getattr(table, field.name) for field in fields(DefinitionTable)}
-    known["title"] = table.title or name
-    known["confirm_after"] = _confirmation(table)
-    known["grants"] = table.grants - {table.grant}
-    known["variables"] = {
+    values: dict[str, Any] = {field.name: getattr(table, field.name) for field in fields(DefinitionTable)}
+    values["title"] = table.title or name
+    values["confirm_after"] = _confirmation(table)
+    values["grants"] = table.grants - {table.grant}
+    values["variables"] = {
         key: Variable(pattern=row.pattern or BASE, kind=row.kind, default=row.default)
         for key, row in table.variables.items()
     }
-    known["reply"] = ReplyFields(
+    values["reply"] = ReplyFields(
         **{field.name: getattr(table.reply, field.name) for field in fields(ShapeTable)}
     )
     for meaning in ("rejected", "misconfigured", "unavailable"):
-        known[meaning] = tuple(
+        values[meaning] = tuple(
             ErrorPattern(**{field.name: getattr(row, field.name) for field in fields(SignTable)})
-            for row in known[meaning]
+            for row in values[meaning]
         )
-    return Definition(name=name, **known)
+    return Definition(name=name, **values)
 
 
 def _confirmation(table: DefinitionTable) -> timedelta | None:

@@ -151,8 +151,10 @@ def overcommitted(providers: Iterable[Provider], concurrency: int) -> str | None
         return None
     largest = sorted(shares, key=lambda name: -shares[name])[:3]
     named = ", ".join(f"{name} {shares[name]}" for name in largest)
+    if len(shares) > len(largest):
+        named += ", ..."
     return (
-        f"{len(shares)} providers have guarantees for {total} requests in total ({named}{', ...' * (len(shares) > 3)}), "
+        f"{len(shares)} providers have guarantees for {total} requests in total ({named}), "
         f"more than refresh.concurrency ({concurrency}): up to {total} can be in flight"
     )
 

@@ -91,7 +91,8 @@ def _lead(facts: Facts) -> Plot:
         summary = f"The shortest was {_time(min(measured))}; {late}. Columns show the shortest of each minute, dashes the mean."
 
     def shortest(five: Sequence[float | None]) -> str:
-        return _time(min(values)) if (values := [v for v in five if v is not None]) else text(None)
+        values = [value for value in five if value is not None]
+        return _time(min(values)) if values else text(None)
 
     return Plot(
         name="lead",

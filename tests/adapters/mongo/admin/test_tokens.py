@@ -7,7 +7,7 @@ import pytest
 from pymongo import MongoClient
 
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.mongo.admin.consents import Refused
+from daemon.adapters.mongo.admin.consents import Contended, Refused
 from daemon.adapters.mongo.admin.preflight import missing_rights
 from daemon.adapters.mongo.admin.tokens import NoSuchToken, TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
@@ -100,7 +100,7 @@ async def test_a_document_that_never_holds_still_is_given_up(admin, ring, outsid
     """After a few swaps it says so, and has written nothing."""
     await admin.add(consent())
     ring.times, ring.meddle = 100, lambda: outside.tokens.update_one({}, {"$inc": {"revision": 1}})
-    with pytest.raises(StoreLost, match="kept changing"):
+    with pytest.raises(Contended, match="kept changing"):
         await admin.add(consent(refresh="newer"))
     assert outside.tokens.find_one()["grant_fingerprint"] == ring.fingerprint("refresh")
 

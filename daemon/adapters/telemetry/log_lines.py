@@ -1,0 +1,141 @@
+"""The table of log lines: the name of each event, its level, and what an operator does about it.
+
+Names and levels are an interface: docs/operate.md lists them, and operators filter by them.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One kind of line. `do`: the same advice in every such line. If the advice depends on the case, the caller gives
+    it as a field.
+    """
+
+    event: str
+    level: Level
+    do: str | None = None
+
+
+DAEMON_STARTED = LogLine("daemon.started", "info")
+DAEMON_FAILED = LogLine("daemon.failed", "error")
+DAEMON_STOPPING = LogLine("daemon.stopping", "info")
+DAEMON_STOPPED = LogLine("daemon.stopped", "info")
+
+SWEEP_FINISHED = LogLine("sweep.finished", "info")
+SWEEP_IDLE = LogLine("sweep.finished", "debug")
+SWEEP_FAILED = LogLine("sweep.failed", "error")
+
+TOKEN_RENEWED = LogLine("token.renewed", "info")
+TOKEN_POSTPONED = LogLine("token.postponed", "warning")
+TOKEN_NEEDS_REAUTH = LogLine("token.needs_reauth", "error")
+TOKEN_SUPERSEDED = LogLine("token.superseded", "warning")
+TOKEN_UNPARSED = LogLine("token.unparsed", "error")
+TOKEN_STUCK = LogLine(
+    "token.stuck", "warning", "let the owner consent again, or remove the token if you no longer need it"
+)
+TOKEN_UNREADABLE = LogLine("token.unreadable", "error")
+TOKEN_IN_DOUBT = LogLine("token.in_doubt", "warning")
+TOKEN_HELD = LogLine("token.held", "warning")
+TOKEN_ENDING = LogLine("token.ending", "warning")
+TOKEN_UNDATED = LogLine(
+    "token.undated",
+    "warning",
+    "check what the application writes to due_at; refreshd has made the token due now",
+)
+
+PROVIDER_PAUSED = LogLine("provider.paused", "error")
+PROVIDER_RESUMED = LogLine("provider.resumed", "info")
+PROVIDER_MOVED = LogLine(
+    "provider.moved",
+    "warning",
+    "if this was not intended, restore the former token_url: tokens and secrets are sent to the new one",
+)
+
+LANE_FAILED = LogLine(
+    "lane.failed",
+    "error",
+    "report a bug with the internal.error line; a document that refreshd can't process is another cause",
+)
+LANE_BACK = LogLine("lane.back", "info")
+
+INTERNAL_ERROR = LogLine(
+    "internal.error", "error", "report a bug of refreshd with this line; a restart is safe"
+)
+
+JOURNAL_REPLAYED = LogLine("journal.replayed", "info")
+JOURNAL_UNUSABLE = LogLine("journal.unusable", "error")
+
+MIRROR_FAILED = LogLine("mirror.failed", "error")
+MIRROR_BACK = LogLine("mirror.back", "info")
+MIRROR_REFUSED = LogLine(
+    "mirror.refused",
+    "warning",
+    "compare the two sides with `refreshd compare`, and correct the one that is wrong",
+)
+
+STORE_LOST = LogLine("store.lost", "error")
+STORE_BACK = LogLine("store.back", "info")
+STORE_OUTDATED = LogLine("store.outdated", "warning", "point store.uri at a MongoDB of your own")
+STORE_STANDALONE = LogLine("store.standalone", "warning", "make it a replica set, even with a single member")
+STORE_MISPLACED = LogLine("store.misplaced", "error")
+STORE_INDEX_HARMFUL = LogLine("store.index_harmful", "error")
+STORE_REFUSED = LogLine(
+    "store.refused",
+    "warning",
+    "grant the privileges that `refreshd check` lists; renewals work without them",
+)
+
+COUNT_FAILED = LogLine(
+    "count.failed",
+    "warning",
+    "check MongoDB's load; renewals go on, but figures of the whole store are outdated until a count succeeds",
+)
+
+_RESTORE_KEY = (
+    "restore the key that sealed this store under its id in [keys.ring], and add a new key under a new id"
+)
+KEYS_WRONG = LogLine("keys.wrong", "error", _RESTORE_KEY)
+KEYS_RIGHT = LogLine("keys.right", "info")
+KEYS_REFUSED = LogLine("keys.refused", "error", _RESTORE_KEY)
+
+MONGOD_DIED = LogLine(
+    "mongod.died",
+    "error",
+    "look for the cause in mongodb/mongod.log in the state directory; refreshd restarts mongod",
+)
+MONGOD_FAILED = LogLine("mongod.failed", "error")
+
+STATE_CLOSED = LogLine("state.closed", "warning")
+STATE_VOLATILE = LogLine(
+    "state.volatile",
+    "warning",
+    "choose a directory on a disk that lasts: the journal may hold the only copy of a token",
+)
+
+RELOAD_DONE = LogLine("reload.done", "info")
+RELOAD_REFUSED = LogLine(
+    "reload.refused",
+    "error",
+    "correct the problems and reload again; the earlier configuration stays in use",
+)
+
+AUDIT_RECORDED = LogLine("audit.recorded", "info")
+AUDIT_LOST = LogLine(
+    "audit.lost", "warning", "keep this line: the audit in MongoDB has no record of the change"
+)
+
+WATCHDOG_STARVED = LogLine(
+    "watchdog.starved",
+    "error",
+    "check MongoDB and the machine's load; if no sweep starts, the service manager restarts this process",
+)
+
+LOG_LEFT_OUT = LogLine("log.left_out", "info")
+LIBRARY_WARNING = LogLine("library.message", "warning")
+LIBRARY_ERROR = LogLine("library.message", "error")
+
+ALL = tuple(line for line in list(globals().values()) if isinstance(line, LogLine))
