@@ -24,7 +24,7 @@ from daemon.adapters.writer_seal import FIELDS, LONGEST, NotOpened, WriterSeal
 
 KEY_BYTES = 32
 FINGERPRINT = "grant_fingerprint"  # a field of its own, and no sealed one
-_NONCE_BYTES = 12
+NONCE_BYTES = 12
 _NONCES_AT_ONCE = 256  # a call into the kernel costs more than all the rest of sealing
 _TAG_BYTES = 16
 WRITERS = "w1."  # what a text begins with that a writer key has sealed
@@ -78,14 +78,14 @@ class KeyRing:
         """Seal `text` for `field` of `token_id` under the active key."""
         nonce = self._nonce()
         cipher = AESGCM(self._token_key(self._active, token_id, field))
-        sealed = nonce + cipher.encrypt(nonce, text.encode(), _place(token_id, field))
+        sealed = nonce + cipher.encrypt(nonce, text.encode(), place_of(token_id, field))
         return f"v1.{self._active}.{urlsafe_b64encode(sealed).rstrip(b'=').decode()}"
 
     def open(self, sealed: object, *, token_id: str, field: str) -> str:
         """Return the text in `sealed`. Raises DecryptionError if it isn't sealed text, was moved or altered,
         or its key is missing.
         """
-        version, key_id, raw = _parsed(sealed, token_id)
+        version, key_id, raw = parse_sealed(sealed, token_id)
         if key_id not in self._keys:
             raise DecryptionError(f"{field} is sealed with key {key_id!r}, which is not on the key ring")
         if key_id in self.distrusted:
@@ -96,7 +96,7 @@ class KeyRing:
             return self._open_writers(raw, key_id, token_id=token_id, field=field)
         cipher = AESGCM(self._token_key(key_id, token_id, field))
         try:
-            return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _place(token_id, field)).decode()
+            return cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], place_of(token_id, field)).decode()
         except (InvalidTag, UnicodeDecodeError):
             raise DecryptionError(
                 f"{field} can't be opened with key {key_id!r}: it was altered or moved, or the key is a different one"
@@ -143,8 +143,8 @@ class KeyRing:
     def _nonce(self) -> bytes:
         """Return a random nonce that is handed out once."""
         if not self._nonces:
-            drawn = os.urandom(_NONCE_BYTES * _NONCES_AT_ONCE)
-            self._nonces = [drawn[at : at + _NONCE_BYTES] for at in range(0, len(drawn), _NONCE_BYTES)]
+            drawn = os.urandom(NONCE_BYTES * _NONCES_AT_ONCE)
+            self._nonces = [drawn[at : at + NONCE_BYTES] for at in range(0, len(drawn), NONCE_BYTES)]
         return self._nonces.pop()
 
     def _token_key(self, key_id: str, token_id: str, field: str) -> bytes:
@@ -168,7 +168,7 @@ class KeyRing:
         return made.finalize()
 
 
-def _parsed(sealed: object, token_id: str) -> tuple[str, str, bytes]:
+def parse_sealed(sealed: object, token_id: str) -> tuple[str, str, bytes]:
     """Return the version, the key id and the bytes of a sealed text. Raises DecryptionError."""
     form = _FORM.fullmatch(sealed) if isinstance(sealed, str) else None
     if form is None or (form[1] == "w1" and len(form[0]) > LONGEST):
@@ -180,7 +180,7 @@ def _parsed(sealed: object, token_id: str) -> tuple[str, str, bytes]:
         raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:
         raise DecryptionError("not a sealed text of version 1: its base64 is damaged") from None
-    if len(raw) < _NONCE_BYTES + _TAG_BYTES or urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
+    if len(raw) < NONCE_BYTES + _TAG_BYTES or urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
         raise DecryptionError("not a sealed text of version 1: too short, or not in its canonical form")
     return form[1], form[2], raw
 
@@ -189,5 +189,5 @@ def _derived(key: bytes, info: str) -> bytes:
     return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=b"", info=info.encode()).derive(key)
 
 
-def _place(token_id: str, field: str) -> bytes:
+def place_of(token_id: str, field: str) -> bytes:
     return f"refreshd/v1\n{token_id}\n{field}".encode()

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 FIELDS = ("refresh_token", "code", "code_verifier")  # the fields that a writer may seal
 LONGEST = 16_384  # characters of a sealed text
 ENC_BYTES, TAG_BYTES, MAC_BYTES = 32, 16, 32
-_SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
 class NotOpened(Exception):
@@ -47,17 +47,22 @@ class WriterSeal:
         if len(raw) < ENC_BYTES + TAG_BYTES + MAC_BYTES:
             raise NotOpened("it is too short")
         message, mac = raw[:-MAC_BYTES], raw[-MAC_BYTES:]
-        info = f"refreshd/w1\n{token_id}\n{self.field}".encode()
+        info = info_of(token_id, self.field)
         if not hmac.compare_digest(hmac.digest(self.mac_key, info + b"\n" + message, "sha256"), mac):
             raise NotOpened("its mac is wrong")
         try:
-            return _SUITE.decrypt(message, self._private_key, info).decode()
+            return SUITE.decrypt(message, self._private_key, info).decode()
         except (InvalidTag, ValueError):
             raise NotOpened("it was altered") from None
 
     @cached_property
     def _private_key(self) -> X25519PrivateKey:
         return X25519PrivateKey.from_private_bytes(_derived(self.master, f"refreshd/w1/{self.field}"))
+
+
+def info_of(token_id: str, field: str) -> bytes:
+    """Return what ties a text to its document and field."""
+    return f"refreshd/w1\n{token_id}\n{field}".encode()
 
 
 def _derived(key: bytes, info: str) -> bytes:

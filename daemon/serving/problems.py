@@ -1,0 +1,58 @@
+"""The refusals of the access service. Each has a name that programs compare, and a sentence for people."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+STATUS: Mapping[str, int] = {
+    "invalid-request": 400,
+    "unauthorized": 401,
+    "scope-missing": 403,
+    "not-found": 404,
+    "unknown-provider": 404,
+    "method-not-allowed": 405,
+    "conflict": 409,
+    "duplicate-grant": 409,
+    "needs-reauth": 409,
+    "paused": 409,
+    "refused-again": 409,
+    "revoking": 409,
+    "precondition-failed": 412,
+    "too-large": 413,
+    "unsupported-media-type": 415,
+    "misdirected": 421,
+    "rate-limited": 429,
+    "internal": 500,
+    "not-implemented": 501,
+    "renewing": 503,
+    "unavailable": 503,
+}
+
+
+class Problem(Exception):
+    """A request is refused. `name` is one of STATUS. `retry_after`: the wait after which it may succeed. `fields`: what
+    else the answer holds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        detail: str,
+        *,
+        retry_after: timedelta | None = None,
+        fields: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.name, self.detail, self.retry_after, self.fields = name, detail, retry_after, fields or {}
+
+    @property
+    def status(self) -> int:
+        return STATUS[self.name]
+
+
+def not_found() -> Problem:
+    """The answer for a token that is unknown, and for one that the key may not use."""
+    return Problem("not-found", "No token with this id is stored, or this key may not use it.")
+
+
+def unauthorized() -> Problem:
+    return Problem("unauthorized", "Send a valid access key: Authorization: Bearer rfk_...")
