@@ -23,6 +23,11 @@ from daemon.domain.secret import Secret
 
 ID_LENGTH, SECRET_BYTES = 20, 32
 _ALPHABET = string.ascii_lowercase + string.digits
+ID_FORM = re.compile(rf"[a-z0-9]{{{ID_LENGTH}}}")
+NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SUBJECT, META = "subject", "meta."
+# A name in `meta` is a part of a path in MongoDB.
+_FIELD = re.compile(r"subject|meta\.[^.$=\x00-\x1f\x7f-\x9f][^.=\x00-\x1f\x7f-\x9f]{0,63}")
 _FORM = re.compile(r"(rfk_([a-z0-9]{20})_([A-Za-z0-9_-]{43})_)([0-9a-f]{8})")
 ANY = "*"  # at the end of a selector
 
@@ -60,7 +65,8 @@ class Stored:
 class AccessKey:
     """A stored access key. `secret_hash`: SHA-256 of the secret, in hex. `tokens`: ids, or beginnings of ids with a
     final `*`. `where`: `subject` or `meta.NAME` -> the text that it must equal; all of them must. `networks`: empty
-    for any. Instants are by the store's clock.
+    for any. `disabled_at`: a restore of a backup has brought the key back, and no operator has enabled it since.
+    Instants are by the store's clock.
     """
 
     id: str
@@ -74,6 +80,7 @@ class AccessKey:
     created_at: datetime | None = None
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    disabled_at: datetime | None = None
     last_used_at: datetime | None = None
 
     def names(self, token: str) -> bool:
@@ -89,8 +96,9 @@ class AccessKey:
         )
 
     def is_valid(self, now: datetime) -> bool:
-        """Return whether the key is neither revoked nor past its end."""
-        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+        """Return whether the key is neither revoked nor disabled nor past its end."""
+        ended = self.expires_at is not None and now >= self.expires_at
+        return self.revoked_at is None and self.disabled_at is None and not ended
 
     def admits(self, address: str) -> bool:
         """Return whether a caller with this IP address may use the key. "unix", for a caller on the socket, may only
@@ -104,6 +112,11 @@ class AccessKey:
             return False
         mapped = getattr(ip, "ipv4_mapped", None)
         return any((mapped or ip) in network for network in self.networks)
+
+
+def is_field(name: str) -> bool:
+    """Return whether `where` may name this property of a token: `subject` or `meta.NAME`."""
+    return _FIELD.fullmatch(name) is not None
 
 
 def _matches(selector: str, token: str) -> bool:

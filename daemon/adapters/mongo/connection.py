@@ -68,7 +68,7 @@ class StoreClock(Protocol):
 
 
 class Mongo:
-    """The process's client. `tokens`, `providers`, `audit`, `keys`, `instances` and `mirrors` are its
+    """The process's client. `tokens`, `providers`, `audit`, `keys`, `access`, `instances` and `mirrors` are its
     collections.
     """
 
@@ -126,6 +126,7 @@ class Mongo:
         self.providers: Collection = database[f"{self._collection}_providers"]
         self.audit: Collection = database[f"{self._collection}_audit"]
         self.keys: Collection = database[f"{self._collection}_keys"]
+        self.access: Collection = database[f"{self._collection}_access"]
         self.instances: Collection = database[f"{self._collection}_instances"]
         self.mirrors: Collection = database[f"{self._collection}_mirrors"]
         return client

@@ -152,13 +152,13 @@ def failure_of(document: Document) -> Failure | None:
 
 def failure_document(failure: Failure) -> dict[str, object]:
     """Return `failure` as it is stored."""
-    at = _as_stored(failure.at)
+    at = as_stored(failure.at)
     return {"kind": failure.kind.value, "code": failure.code, "message": failure.message, "at": at}
 
 
 def written(token: Token, change: Change, keyring: KeyRing, *, now: datetime) -> Written:
     """Return the fields that `change` sets on `token`'s document, secrets sealed. Only token fields."""
-    now = _as_stored(now)
+    now = as_stored(now)
     match change:
         case Renewed():
             return _renewed(token, change, keyring, now=now)
@@ -279,7 +279,7 @@ def _usable(at: datetime) -> datetime:
     return at if _FIRST.year <= at.year < _LAST.year else min(max(at, _FIRST), _LAST)
 
 
-def _as_stored(at: datetime) -> datetime:
+def as_stored(at: datetime) -> datetime:
     """Return a date as MongoDB returns it, which keeps milliseconds."""
     return at.replace(microsecond=at.microsecond // 1000 * 1000)
 
