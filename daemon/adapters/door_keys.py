@@ -86,6 +86,10 @@ class DoorKeys:
     def reader_ids(self) -> Collection[str]:
         return self._halves.keys()
 
+    @property
+    def writer_ids(self) -> Collection[str]:
+        return self._writers.keys()
+
     def public_key(self, key_id: str) -> bytes | None:
         """Return the public key that writers of this key seal with, if it is there."""
         writer = self._writers.get(key_id)

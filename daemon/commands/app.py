@@ -27,6 +27,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "run": Command("run", "Run the daemon until SIGTERM or Ctrl-C."),
+    "serve": Command("serve", "Serve access tokens to applications until SIGTERM or Ctrl-C."),
     "check": Command(
         "check", "Check the configuration, keys, providers, MongoDB, journal and duplicate tokens."
     ),

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import typer
 
@@ -15,8 +15,9 @@ from daemon.adapters.mongo.embedded_mongod import MongodFailed, MongodMissing
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import Format, configure, is_json
 from daemon.commands.support.command import Command
-from daemon.commands.support.failure import Exit, in_parts, unexpected
+from daemon.commands.support.failure import Exit, unexpected
 from daemon.commands.support.options import given
+from daemon.commands.support.start_failure import report
 from daemon.commands.support.terminal import say
 from daemon.runtime.config.settings import Settings, SettingsInvalid, load
 from daemon.runtime.confinement import confine
@@ -68,7 +69,7 @@ def run(ctx: typer.Context) -> int:
     except _EXPECTED as why:
         code, sentences = _explained(why)
         format_ = why.log_format if isinstance(why, SettingsInvalid) else format_
-        _say(why, code, sentences, "json" if as_json else format_)
+        report(why, code, sentences, as_json=as_json or is_json(format_, sys.stdout))
         return code
     except Exception as bug:
         if not as_json and not is_json(format_, sys.stdout):
@@ -138,13 +139,3 @@ def _greet(url: str) -> None:
         f"\n  refreshd {__version__}\n  status page  {url}/\n  metrics      {url}/metrics\n  stop with Ctrl-C\n",
         flush=True,
     )
-
-
-def _say(why: Exception, code: Exit, sentences: Sequence[str], format_: Format) -> None:
-    """On standard error: as sentences, or as lines of a log that is JSON."""
-    if not is_json(format_, sys.stdout):
-        say(*(f"refreshd: {sentence}" for sentence in sentences))
-        return
-    log = configure(format="json", level="error", stream=sys.stderr)
-    for part in in_parts(why, sentences):
-        log.log(log_lines.DAEMON_FAILED, **part, code=int(code))

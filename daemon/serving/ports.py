@@ -1,6 +1,6 @@
 """What the access service needs of the world. The adapters fit these protocols by shape."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -20,7 +20,7 @@ class Tokens(Protocol):
     async def find(self, token: str) -> Known[ServedToken]:
         """Return the token. Raises StoreLost if it isn't known well enough."""
 
-    def watching(self, token: str) -> AbstractContextManager[Callable[[], Awaitable[None]]]:
+    def watching(self, token: str) -> AbstractContextManager[Callable[[], Coroutine[None, None, None]]]:
         """Return a function that waits until the token may have changed since the last call."""
 
     async def wish(self, token: ServedToken, refusals: Refusals | None) -> None:

@@ -1,7 +1,7 @@
 """An access token for a caller: permitted, fresh enough or renewed, and opened."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import quote
@@ -82,6 +82,11 @@ class Reading:
         self._fresh_for = fresh_for
         self._reconnect_url = reconnect_url
         self._seats = seats or Seats()
+        self._waiting_ends = asyncio.Event()
+
+    def stop_waiting(self) -> None:
+        """Answer the callers that wait for a renewal now, since the process is about to end."""
+        self._waiting_ends.set()
 
     async def read(self, caller: Caller, name: str, wanted: Wanted) -> Served:
         """Return the token for a caller that may read it."""
@@ -218,14 +223,23 @@ class Reading:
         end = self._clock.boot() + wait
         with self._seats.taken(caller.key.id) as seated, self._tokens.watching(token.id) as changed:
             while seated and not enough(token) and (left := end - self._clock.boot()) > NO_WAIT:
-                try:
-                    async with asyncio.timeout(left.total_seconds()):
-                        await changed()
-                except TimeoutError:
+                if not await self._in_time(changed(), left):
                     break
                 verb = Verb.READ if Verb.READ in caller.key.can else Verb.REFUSE
                 _, token = await self._permitted(caller, verb, token.id)
         return token
+
+    async def _in_time(self, work: Coroutine[None, None, None], left: timedelta) -> bool:
+        """Return whether `work` ended within `left`, and before all waiting ended."""
+        tasks = {asyncio.create_task(work), asyncio.create_task(self._waiting_ends.wait())}
+        try:
+            done, _ = await asyncio.wait(
+                tasks, timeout=left.total_seconds(), return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            for task in tasks:
+                task.cancel()
+        return bool(done) and not self._waiting_ends.is_set()
 
     def _renewing(self, at: datetime | None) -> Problem:
         wait = SOON if at is None else max(at - self._clock.now(), timedelta(seconds=1))

@@ -120,7 +120,7 @@ def openable(ring: KeyRing, field: str) -> dict[str, object]:
 
 
 def _row(mongo: Mongo, ring: KeyRing, key_id: str) -> dict[str, object]:
-    place = _place(key_id)
+    place = place_of_check_value(key_id)
     return {
         "_id": key_id,
         "check_v1": ring.only(key_id).seal(place, token_id=place, field=CHECK_FIELD),
@@ -129,7 +129,7 @@ def _row(mongo: Mongo, ring: KeyRing, key_id: str) -> dict[str, object]:
     }
 
 
-def _place(key_id: str) -> str:
+def place_of_check_value(key_id: str) -> str:
     """Return the id under which a check value is sealed."""
     return f"refreshd:{key_id}"
 
@@ -153,7 +153,7 @@ def _check_value(rows: Mapping[str, object] | None, ring: KeyRing, key_id: str) 
         return CheckValue.UNREADABLE
     return (
         CheckValue.OPENS
-        if _opens(ring.only(key_id), sealed, _place(key_id), CHECK_FIELD)
+        if _opens(ring.only(key_id), sealed, place_of_check_value(key_id), CHECK_FIELD)
         else CheckValue.FAILS
     )
 

@@ -7,7 +7,7 @@ after it was last known to be true.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -94,7 +94,7 @@ class Remembered(Generic[Value]):
             return entry.value, True
 
     @contextmanager
-    def watching(self, name: str) -> Iterator[Callable[[], Awaitable[None]]]:
+    def watching(self, name: str) -> Iterator[Callable[[], Coroutine[None, None, None]]]:
         """Return a function that waits until the value may have changed since its last call."""
         changed = asyncio.Event()
         self._waiting.setdefault(name, set()).add(changed)

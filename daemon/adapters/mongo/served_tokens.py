@@ -1,6 +1,6 @@
 """Stored tokens for the access service: read without their refresh tokens, and made due at a caller's wish."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 
@@ -79,7 +79,7 @@ class ServedTokens:
     async def find(self, token: str) -> Known[ServedToken]:
         return Known(*await self._remembered.find(token))
 
-    def watching(self, token: str) -> AbstractContextManager[Callable[[], Awaitable[None]]]:
+    def watching(self, token: str) -> AbstractContextManager[Callable[[], Coroutine[None, None, None]]]:
         return self._remembered.watching(token)
 
     async def wish(self, token: ServedToken, refusals: Refusals | None) -> None:

@@ -25,6 +25,21 @@ DAEMON_FAILED = LogLine("daemon.failed", "error")
 DAEMON_STOPPING = LogLine("daemon.stopping", "info")
 DAEMON_STOPPED = LogLine("daemon.stopped", "info")
 
+ACCESS_STARTED = LogLine("access.started", "info")
+ACCESS_STOPPING = LogLine("access.stopping", "info")
+ACCESS_STOPPED = LogLine("access.stopped", "info")
+ACCESS_WITH_RING = LogLine(
+    "access.with_ring",
+    "warning",
+    "give the access service reader and writer keys in place of the ring: it needs no key that opens refresh tokens",
+)
+ACCESS_POLLING = LogLine(
+    "access.polling",
+    "info",
+    "give the service's MongoDB user the privilege changeStream, on a replica set; until then each token is read again"
+    " after two seconds",
+)
+
 SWEEP_FINISHED = LogLine("sweep.finished", "info")
 SWEEP_IDLE = LogLine("sweep.finished", "debug")
 SWEEP_FAILED = LogLine("sweep.failed", "error")

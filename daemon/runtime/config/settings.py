@@ -60,7 +60,7 @@ OUTDATED = (
     "use the embedded MongoDB only to try refreshd: its version 6.0 has had no security fixes since July 2025"
 )
 _MONGODBS_OWN = frozenset({"admin", "local", "config"})
-_LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1|\[::1\]")
+LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1|\[::1\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +99,7 @@ SECTIONS = (
     "providers",
     "layouts",
     "mirrors",
+    "access",  # of `refreshd serve`, which reads it
 )
 
 
@@ -109,17 +110,19 @@ def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None
     """
     document = read_document(path, env, env_file)
     table, findings = document.table, document.findings
-    _unknown_sections(document)
+    unknown_sections(document)
     demo = checked(DemoSettings, table.get("demo", {}), ("demo",), findings)
-    around = _surroundings(document, may_create=demo is not None and demo.enabled)
+    around = surroundings(document, may_create=demo is not None and demo.enabled)
 
     store = checked(StoreSettings, table.get("store", {}), ("store",), findings, context=around)
     state = checked(StateTable, table.get("state", {}), ("state",), findings)
     refresh = checked(RefreshSettings, table.get("refresh", {}), ("refresh",), findings, context=around)
-    keys = checked(KeySettings, table.get("keys", {}), ("keys",), findings, context=around)
+    keys = checked(
+        KeySettings, _without_door_keys(table.get("keys", {})), ("keys",), findings, context=around
+    )
     server = checked(ServerSettings, table.get("server", {}), ("server",), findings, context=around)
     log = checked(LogSettings, table.get("log", {}), ("log",), findings)
-    known = _known(document)
+    known = known_definitions(document)
     configured = table.get("providers", {})
     most = refresh.concurrency if refresh else RefreshSettings().concurrency
     providers = read_providers(configured, known, findings, around, concurrency=most)
@@ -135,8 +138,8 @@ def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None
         raise SettingsInvalid(findings.problems, log_format=log.format.value if log else "auto")
     return Settings(
         source=str(document.file or "the environment, without a file,"),
-        store=_in_its_database(store, stated="database" in table.get("store", {})),
-        state_dir=_state_dir(state, document),
+        store=in_its_database(store, stated="database" in table.get("store", {})),
+        state_dir=state_dir(state, document),
         refresh=refresh,
         keys=keys,
         server=server,
@@ -150,7 +153,14 @@ def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None
     )
 
 
-def _in_its_database(store: StoreSettings, *, stated: bool) -> StoreSettings:
+def _without_door_keys(table: object) -> object:
+    """Return [keys] without the keys of `refreshd serve`, so that one file can serve both."""
+    if not isinstance(table, Mapping):
+        return table
+    return {name: value for name, value in table.items() if name not in ("readers", "writer")}
+
+
+def in_its_database(store: StoreSettings, *, stated: bool) -> StoreSettings:
     """Choose the database: store.database takes precedence over the URI's path; MongoDB's own databases hold
     no tokens.
     """
@@ -158,13 +168,13 @@ def _in_its_database(store: StoreSettings, *, stated: bool) -> StoreSettings:
     return store if stated or path is None or path in _MONGODBS_OWN else replace(store, database=path)
 
 
-def _unknown_sections(document: Document) -> None:
+def unknown_sections(document: Document) -> None:
     for name in document.table:
         if name not in SECTIONS:
             document.findings.add((name,), "unknown section", did_you_mean(name, SECTIONS))
 
 
-def _surroundings(document: Document, *, may_create: bool) -> SecretContext:
+def surroundings(document: Document, *, may_create: bool) -> SecretContext:
     exposed = document.env_file is not None and world_readable(document.env_file)
     return SecretContext(
         directory=base_directory(document.file),
@@ -174,7 +184,7 @@ def _surroundings(document: Document, *, may_create: bool) -> SecretContext:
     )
 
 
-def _known(document: Document) -> Known:
+def known_definitions(document: Document) -> Known:
     """Return the shipped definitions and those in the operator's directory. A relative directory starts
     beside the file.
     """
@@ -199,7 +209,7 @@ def _token_urls(configured: object, definitions: Known) -> dict[str, object]:
     }
 
 
-def _state_dir(state: StateTable, document: Document) -> Path:
+def state_dir(state: StateTable, document: Document) -> Path:
     """Return [state] dir, else systemd's first $STATE_DIRECTORY, else var. A relative one starts beside the
     file.
     """
@@ -250,7 +260,7 @@ def _check_keys(keys: KeySettings | None, findings: Findings) -> None:
 def _check_server(server: ServerSettings | None, findings: Findings) -> None:
     if server is None or findings.broken(("server", "host"), ("server", "bearer_token")):
         return
-    if _LOOPBACK.fullmatch(server.host):
+    if LOOPBACK.fullmatch(server.host):
         return
     if server.bearer_token is None:
         findings.add(

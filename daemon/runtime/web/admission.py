@@ -9,6 +9,7 @@ are places.
 
 import asyncio
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 BACKLOG = 1024  # connections that wait for their turn to be accepted; the kernel may allow fewer
 OUT_OF_FILES = timedelta(seconds=1)  # before the next attempt to accept: no descriptor is free, or no memory
+HANDSHAKE = 10.0  # seconds
 _LOOPBACK = "loopback"
 
 
@@ -50,21 +52,34 @@ def most_present(addresses: Sequence[str]) -> int:
 class Admission:
     """Listens, and accepts connections for a server: `burst` of them freely, then one per `every`."""
 
-    def __init__(self, factory: Callable[[], asyncio.Protocol], *, every: timedelta, burst: int) -> None:
+    def __init__(
+        self,
+        factory: Callable[[], asyncio.Protocol],
+        *,
+        every: timedelta,
+        burst: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._factory = factory
+        self._tls = tls
         self._pace = RateLimiter(every=every, burst=burst)
         self._accepting: dict[asyncio.Task[None], socket.socket] = {}
+        self._handshakes: set[asyncio.Task[None]] = set()
 
     async def listen(self, host: str, port: int) -> int:
         """Listen on all addresses of `host`. Returns the port. Raises OSError."""
         bound = await asyncio.get_running_loop().create_server(self._factory, host, port, start_serving=False)
         sockets = [each.dup() for each in bound.sockets]
         bound.close()
+        await self.listen_on(*sockets)
+        return int(sockets[0].getsockname()[1])
+
+    async def listen_on(self, *sockets: socket.socket) -> None:
+        """Listen on bound sockets. Raises OSError."""
         for each in sockets:
             self._accepting[asyncio.create_task(self._accept(each), name="accept")] = each
         for each in sockets:
             each.listen(BACKLOG)
-        return int(sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Accept no more connections."""
@@ -73,6 +88,7 @@ class Admission:
         await asyncio.gather(*self._accepting, return_exceptions=True)
         for listening in self._accepting.values():
             listening.close()
+        self._accepting.clear()
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -83,8 +99,18 @@ class Admission:
             except OSError:
                 await asyncio.sleep(OUT_OF_FILES.total_seconds())
                 continue
-            with suppress(OSError):  # gone again
-                await loop.connect_accepted_socket(self._factory, accepted)
+            if self._tls is None:
+                await self._connect(accepted)
+            else:  # a slow handshake delays no other
+                task = asyncio.create_task(self._connect(accepted), name="handshake")
+                self._handshakes.add(task)
+                task.add_done_callback(self._handshakes.discard)
+
+    async def _connect(self, accepted: socket.socket) -> None:
+        with suppress(OSError, asyncio.CancelledError):  # gone again
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._factory, accepted, ssl=self._tls, ssl_handshake_timeout=HANDSHAKE if self._tls else None
+            )
 
 
 class RateLimiter:

@@ -21,7 +21,7 @@ from daemon.runtime.web.admission import RateLimiter, most_present
 
 LINE_LIMIT = 8190  # bytes of one line; a long bearer token fits
 LINES = 64
-REQUEST_LIMIT = 32 * 1024  # bytes in all; a body is never read
+REQUEST_LIMIT = 32 * 1024  # bytes in all; the health server never reads a body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,7 @@ class Limits:
     taken_within: timedelta = timedelta(seconds=10)  # ... and its answer taken
     at_once: int = 50  # answers without a wait ...
     each: timedelta = timedelta(milliseconds=10)  # ... then one in this time
+    request_bytes: int = REQUEST_LIMIT
 
 
 LIMITS = Limits()
@@ -74,12 +75,17 @@ class LimitedServer(web.Server):
             max_field_size=LINE_LIMIT,
             max_headers=LINES,
             lingering_time=0.0,  # a body is never waited for
-            read_bufsize=REQUEST_LIMIT,
+            read_bufsize=limits.request_bytes,
             **options,
         )
 
     def __call__(self) -> RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
+
+    @property
+    def is_busy(self) -> bool:
+        """Return whether a request is being answered."""
+        return any(isinstance(one, _Connection) and one.asked for one in self.connections)
 
     async def _in_turn(self, request: BaseRequest) -> web.StreamResponse:
         connection = request.protocol
@@ -125,7 +131,7 @@ class _Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         self._heard += len(data)
-        if self._heard <= REQUEST_LIMIT:
+        if self._heard <= self._keeper.limits.request_bytes:
             super().data_received(data)
         elif self.asked:
             self.close()  # after that answer, nothing more is read

@@ -9,7 +9,6 @@ would otherwise read the page.
 import asyncio
 import errno
 import hmac
-import ipaddress
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,6 +25,7 @@ from aiohttp.web_request import BaseRequest
 from daemon.domain.secret import Secret
 from daemon.runtime.web.admission import Admission
 from daemon.runtime.web.client_limits import LIMITS, LimitedServer, Limits
+from daemon.runtime.web.hosts import host_name, is_loopback
 from daemon.runtime.web.port_holder import port_holder
 from daemon.runtime.web.status_page import STYLE_SOURCE, render
 
@@ -187,7 +187,7 @@ class HealthServer:
                 return None
             header = {"WWW-Authenticate": 'Bearer realm="refreshd"'}
             return _said(401, "Send the configured bearer token: Authorization: Bearer ...", **header)
-        if _is_loopback(self._host) and not _is_loopback(_host_name(request.headers.get("Host", self._host))):
+        if is_loopback(self._host) and not is_loopback(host_name(request.headers.get("Host", self._host))):
             return _said(
                 421,
                 "This server answers only requests for localhost. Behind a proxy, set server.bearer_token"
@@ -280,20 +280,3 @@ def _json(body: Mapping[str, object], *, ok: bool = True) -> web.Response:
 
 def _said(status: int, sentence: str, **headers: str) -> web.Response:
     return web.Response(status=status, text=sentence + "\n", headers=headers)
-
-
-def _host_name(header: str) -> str:
-    """Return the name or address in a `Host` header, without port and brackets."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.partition(":")[0] if header.count(":") == 1 else header
-
-
-def _is_loopback(host: str) -> bool:
-    name = host.rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False

@@ -1,0 +1,49 @@
+"""Access keys for the access service, kept in memory for as long as they are known to be true."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from daemon.adapters.mongo.access_keys import access_key_of
+from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.remembered import Remembered
+from daemon.adapters.mongo.token_document import Document, InvalidDocument
+from daemon.domain.access_key import AccessKey
+from daemon.domain.known import Known
+
+MOST = 10_000
+# `last_used_at` changes often, and says nothing about what a key may do.
+_RELEVANT = {
+    "$or": [
+        {"operationType": {"$ne": "update"}},
+        {"updateDescription.updatedFields.last_used_at": {"$exists": False}},
+    ]
+}
+
+
+class ServedKeys:
+    """Implements `serving.ports.Keys`."""
+
+    def __init__(self, mongo: Mongo, *, offline_for: timedelta, refused: Callable[[str], None]) -> None:
+        """`refused` receives the reason, once, if MongoDB offers no change streams."""
+        self._remembered = Remembered(
+            mongo,
+            lambda: mongo.access,
+            fields={},
+            parse=_access_key,
+            most=MOST,
+            offline_for=offline_for,
+            refused=refused,
+            relevant=_RELEVANT,
+        )
+        self.watch = self._remembered.watch
+
+    async def find(self, key_id: str) -> Known[AccessKey]:
+        value, away = await self._remembered.find(key_id)
+        return Known(value, away)
+
+
+def _access_key(document: Document) -> AccessKey | None:
+    try:
+        return access_key_of(document)
+    except InvalidDocument:
+        return None  # it allows nothing

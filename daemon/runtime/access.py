@@ -1,0 +1,325 @@
+"""The life of the access service: start, serve, drain, stop. It may run before, beside and without MongoDB."""
+
+import asyncio
+import os
+import signal
+import socket
+import ssl
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, suppress
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from daemon import __version__
+from daemon.adapters.mongo.connection import Mongo, Refusal
+from daemon.adapters.mongo.embedded_mongod import running_uri
+from daemon.adapters.mongo.instances import InstanceRow, report_instance
+from daemon.adapters.mongo.key_proof import wrong_keys
+from daemon.adapters.mongo.served_keys import ServedKeys
+from daemon.adapters.mongo.served_tokens import ServedTokens
+from daemon.adapters.telemetry import log_lines
+from daemon.adapters.telemetry.access_metrics import AccessMetrics
+from daemon.adapters.telemetry.event_log import EventLog
+from daemon.domain.claim import StoreLost
+from daemon.domain.event import Event, InternalError
+from daemon.domain.secret import Secret
+from daemon.runtime.access_web.admin_routes import AdminRoutes
+from daemon.runtime.access_web.asked import Asked
+from daemon.runtime.access_web.routes import Route, Routes, token_table
+from daemon.runtime.access_web.server import AccessServer
+from daemon.runtime.access_web.token_endpoint import TokenEndpoint
+from daemon.runtime.access_web.token_routes import TokenRoutes
+from daemon.runtime.clock import Clock
+from daemon.runtime.config.access import AccessSettings
+from daemon.runtime.service_manager import ServiceManager
+from daemon.runtime.web.hosts import is_loopback
+from daemon.serving.doorkeeper import Caller, Doorkeeper
+from daemon.serving.reading import Reading
+
+HELLO_EVERY = timedelta(seconds=15)  # keeps the store's clock exact
+REPORT_EVERY = timedelta(minutes=1)
+PREPARE_AGAIN = timedelta(seconds=1)
+EMBEDDED_AGAIN = timedelta(milliseconds=200)
+DRAIN = timedelta(seconds=10)
+
+
+class AccessService:
+    """One process of `refreshd serve`."""
+
+    def __init__(self, settings: AccessSettings, *, log: EventLog, manager: ServiceManager) -> None:
+        self._settings = settings
+        self._log = log
+        self._manager = manager
+        self._stop = asyncio.Event()
+        self._force = asyncio.Event()
+        self._prepared = False
+        self._wrong: list[str] = []
+        self._polling = False
+        self._id = f"serve-{socket.gethostname()}-{uuid4().hex[:12]}"
+        self._clock = Clock()
+        self._started: datetime | None = None
+        self._mongo: Mongo
+        self._metrics: AccessMetrics
+
+    async def run(self) -> int:
+        """Run until a signal. Returns the exit code. Raises PortTaken, OSError, StoreUriInvalid, SslInvalid."""
+        self._listen_to_signals()
+        async with AsyncExitStack() as closing:
+            uri = await self._uri()
+            if uri is None:
+                return 0
+            server, reading = await self._start(uri, closing)
+            self._log.log(log_lines.ACCESS_STARTED, version=__version__, instance=self._id, url=server.url)
+            if self._settings.with_ring:
+                self._log.log(log_lines.ACCESS_WITH_RING)
+            self._manager.ready("serving")
+            await self._stop.wait()
+            self._manager.stopping()
+            self._log.log(log_lines.ACCESS_STOPPING)
+            reading.stop_waiting()
+            drained = await self._drained(server)
+            self._log.log(log_lines.ACCESS_STOPPED, drained=drained)
+            return 0 if drained else 1
+
+    async def _drained(self, server: AccessServer) -> bool:
+        """Return whether every open request was answered in time, and before a second signal."""
+        draining = asyncio.create_task(server.drain(DRAIN))
+        forced = asyncio.create_task(self._force.wait())
+        await asyncio.wait({draining, forced}, return_when=asyncio.FIRST_COMPLETED)
+        forced.cancel()
+        if draining.done():
+            return draining.result()
+        draining.cancel()
+        return False
+
+    # ---------------------------------------------------------------- start
+
+    async def _start(self, uri: Secret, closing: AsyncExitStack) -> tuple[AccessServer, Reading]:
+        settings, access = self._settings, self._settings.access
+        self._log.register_secrets([uri, *([access.bearer_token] if access.bearer_token else [])])
+        self._mongo = Mongo(
+            uri=uri,
+            database=settings.store.database,
+            collection=settings.store.collection,
+            clock=self._clock,
+            observe=self._observe,
+        )
+        closing.push_async_callback(self._mongo.close)
+        tokens = ServedTokens(self._mongo, offline_for=access.offline_for, refused=self._without_streams)
+        keys = ServedKeys(self._mongo, offline_for=access.offline_for, refused=self._without_streams)
+        doorkeeper = Doorkeeper(keys, self._clock, rate=access.rate)
+        reading = Reading(
+            tokens,
+            settings.keys,
+            self._clock,
+            definitions=lambda: settings.definitions,
+            fresh_for=access.fresh_for,
+            reconnect_url=access.reconnect_url,
+        )
+        endpoint = TokenEndpoint(
+            doorkeeper,
+            reading,
+            self._clock,
+            max_wait=access.max_wait,
+            providers=settings.definitions.keys,
+            note=self._note,
+        )
+        admin = AdminRoutes(self, bearer_token=access.bearer_token)
+        table: list[Route] = [
+            *token_table(
+                TokenRoutes(reading, self._clock, max_wait=access.max_wait), endpoint, base=self._base
+            ),
+            *admin.public(),
+        ]
+        self._metrics = AccessMetrics({one.name for one in table}, version=__version__)
+        routes = Routes(
+            table,
+            doorkeeper,
+            observe=self._metrics.answered,
+            refused=self._refused,
+            failed=self._failed,
+        )
+        server = self._server = AccessServer(
+            routes,
+            host=access.host,
+            port=access.port,
+            path=settings.socket,
+            tls=_tls(settings),
+            hosts=self._hosts(),
+            trusted_proxies=access.trusted_proxies,
+        )
+        await server.start()
+        closing.push_async_callback(server.stop)
+        if access.admin_port is not None:
+            own = Routes(
+                admin.private(),
+                doorkeeper,
+                observe=self._metrics.answered,
+                refused=self._refused,
+                failed=self._failed,
+            )
+            private = AccessServer(
+                own, host="127.0.0.1", port=access.admin_port, hosts=frozenset({"localhost"})
+            )
+            await private.start()
+            closing.push_async_callback(private.stop)
+        for name, work in (
+            ("prepare", self._prepare()),
+            ("hello", self._say_hello()),
+            ("report", self._report()),
+            ("tokens", tokens.watch()),
+            ("keys", keys.watch()),
+        ):
+            closing.callback(asyncio.create_task(work, name=name).cancel)
+        pings = self._manager.feed_watchdog(lambda: (True, ""), starved=lambda _detail: None)
+        closing.callback(asyncio.create_task(pings, name="watchdog").cancel)
+        return server, reading
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for one in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(one, self._signalled)
+
+    def _signalled(self) -> None:
+        (self._force if self._stop.is_set() else self._stop).set()
+
+    async def _uri(self) -> Secret | None:
+        """Return the URI. An embedded MongoDB is the daemon's: wait for it to run. None: a signal came before."""
+        configured = self._settings.store.uri
+        if isinstance(configured, Secret):
+            return configured
+        directory = self._settings.state_dir
+        while not self._stop.is_set():
+            if uri := running_uri(directory / "mongodb.uri", directory / "mongodb"):
+                return Secret(uri)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EMBEDDED_AGAIN.total_seconds()):
+                    await self._stop.wait()
+        return None
+
+    def _hosts(self) -> frozenset[str]:
+        """Return the names under which callers may ask; empty for any, if this service is for other machines."""
+        access = self._settings.access
+        public = urlsplit(access.public_url or "").hostname
+        if public is None and not is_loopback(access.host):
+            return frozenset()
+        return frozenset(name.lower() for name in ("localhost", access.host, public) if name)
+
+    def _base(self, asked: Asked) -> str:
+        """Return the URL under which callers reach the service."""
+        return (
+            self._settings.access.public_url
+            or f"{self._server.url.partition('://')[0]}://{asked.request.host}"
+        )
+
+    # ---------------------------------------------------------------- what happens again and again
+
+    async def _prepare(self) -> None:
+        """Reach MongoDB for the first time, however long it takes."""
+        while not self._prepared:
+            with suppress(StoreLost):
+                await self._mongo.adapt()
+                self._metrics.store_answers()
+                self._wrong = await wrong_keys(self._mongo, self._settings.keys)
+                if self._wrong:
+                    self._log.log(log_lines.KEYS_WRONG, message="; ".join(self._wrong))
+                self._prepared = True
+                return
+            await asyncio.sleep(PREPARE_AGAIN.total_seconds())
+
+    async def _say_hello(self) -> None:
+        """Keep the store's clock exact, and notice that MongoDB is back without a request."""
+        while True:
+            await asyncio.sleep(
+                HELLO_EVERY.total_seconds() if self._mongo.up else PREPARE_AGAIN.total_seconds()
+            )
+            if self._prepared:
+                with suppress(StoreLost):
+                    await self._mongo.hello()
+
+    async def _report(self) -> None:
+        """Write this instance's row for other processes, and check its keys again."""
+        while True:
+            if self._prepared:
+                with suppress(StoreLost, Refusal):
+                    wrong = await wrong_keys(self._mongo, self._settings.keys)
+                    if wrong != self._wrong:
+                        line = log_lines.KEYS_WRONG if wrong else log_lines.KEYS_RIGHT
+                        self._log.log(line, message="; ".join(wrong))
+                    self._wrong = wrong
+                    await report_instance(self._mongo, self._row())
+            await asyncio.sleep((REPORT_EVERY if self._prepared else PREPARE_AGAIN).total_seconds())
+
+    def _row(self) -> InstanceRow:
+        if self._started is None:
+            self._started = self._clock.now()
+        keys = self._settings.keys
+        return InstanceRow(
+            id=self._id,
+            kind="serve",
+            host=socket.gethostname(),
+            version=__version__,
+            started_at=self._started,
+            keys=dict.fromkeys(keys.reader_ids, (0, 0)),
+            writer_key_ids=tuple(keys.writer_ids),
+        )
+
+    # ---------------------------------------------------------------- what is observed
+
+    def _observe(self, event: Event) -> None:
+        self._log(event)
+        self._metrics(event)
+
+    def _failed(self, where: str, error: Exception) -> None:
+        self._observe(InternalError(where=where, error=error))
+
+    def _refused(self, problem: str, _caller: Caller | None) -> None:
+        self._metrics.refused(problem)
+
+    def _note(self, caller: Caller, token: str, result: str) -> None:
+        """Count the use of a token."""
+
+    def _without_streams(self, why: str) -> None:
+        if not self._polling:
+            self._polling = True
+            self._log.log(log_lines.ACCESS_POLLING, message=why)
+
+    # ---------------------------------------------------------------- for the probes
+
+    @property
+    def draining(self) -> bool:
+        return self._stop.is_set()
+
+    def readiness(self) -> Mapping[str, tuple[bool, str]]:
+        """Return for each check whether it passes, and a sentence."""
+        up = self._mongo.up and self._prepared
+        return {
+            "store": (up, "MongoDB answers" if up else "MongoDB does not answer"),
+            "keys": (not self._wrong, "; ".join(self._wrong) or "the keys are those of this store"),
+        }
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        return self._metrics.exposition(accept)
+
+
+class SslInvalid(Exception):
+    """The certificate or its key can't be used. The text is a sentence for operators."""
+
+
+def _tls(settings: AccessSettings) -> ssl.SSLContext | None:
+    """Return the TLS context. Its key never stands in a file of its own for longer than the loading takes."""
+    table = settings.access.tls
+    if table is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    descriptor = os.memfd_create("key", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, table.key.reveal().encode())
+        context.load_cert_chain(settings.beside(table.cert), f"/proc/self/fd/{descriptor}")
+    except (OSError, ssl.SSLError) as error:
+        raise SslInvalid(f"access.tls: the certificate or its key can't be used: {error}") from None
+    finally:
+        os.close(descriptor)
+    return context

@@ -1,0 +1,1 @@
+"""The routes of `refreshd serve`. Each is thin: parse, ask the use case, answer."""

@@ -1,0 +1,89 @@
+"""The answers of the access service: JSON, and problem documents (RFC 9457)."""
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from http import HTTPStatus
+
+from aiohttp import web
+
+from daemon.adapters.telemetry.redaction import rfc3339
+from daemon.serving.problems import Problem
+from daemon.serving.reading import Served
+
+SECURITY_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+BEARER = 'Bearer realm="refreshd"'
+FROM_MEMORY = {"Refreshd-Served-From": "memory"}
+
+
+def json_answer(
+    body: object,
+    *,
+    status: int = 200,
+    content_type: str = "application/json",
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    """Return `body` as JSON in ASCII. Instants are in RFC 3339."""
+    text = json.dumps(body, default=_instant) + "\n"
+    return web.Response(status=status, body=text.encode(), headers=headers, content_type=content_type)
+
+
+def problem_answer(problem: Problem) -> web.Response:
+    """Return the problem document."""
+    status, headers = problem.status, {}
+    if problem.retry_after is not None:
+        headers["Retry-After"] = str(seconds(problem.retry_after))
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = BEARER
+    body = {
+        "type": f"urn:refreshd:problem:{problem.name}",
+        "title": problem.name.replace("-", " ").capitalize(),
+        "status": status,
+        "detail": problem.detail,
+        **problem.fields,
+    }
+    return json_answer(body, status=status, content_type="application/problem+json", headers=headers)
+
+
+def token_answer(served: Served, now: datetime) -> web.Response:
+    """Return a token as `GET /v1/tokens/...` answers."""
+    token = served.token
+    body = {
+        "id": token.id,
+        "provider": token.provider,
+        "account": token.account,
+        "access_token": served.access_token.reveal(),
+        "token_type": token.token_type or "Bearer",
+        "expires_at": token.expires_at,
+        "expires_in": expires_in(served, now),
+        "scope": token.scope,
+        "missing_scopes": list(token.missing_scopes),
+        "version": token.version,
+        "revision": token.revision,
+        "extra": token.extra,
+        "subject": token.subject,
+    }
+    headers = {"ETag": f'"{token.version}"'} | (FROM_MEMORY if served.away else {})
+    return json_answer(body, headers=headers)
+
+
+def expires_in(served: Served, now: datetime) -> int | None:
+    """Return the whole seconds that the access token still lives. None: it has no end."""
+    ends = served.token.expires_at
+    return None if ends is None else max(math.floor((ends - now).total_seconds()), 0)
+
+
+def seconds(span: timedelta) -> int:
+    """Return a wait for `Retry-After`, at least one second."""
+    return max(math.ceil(span.total_seconds()), 1)
+
+
+def _instant(value: object) -> str:
+    return rfc3339(value) if isinstance(value, datetime) else str(value)

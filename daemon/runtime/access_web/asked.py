@@ -1,0 +1,192 @@
+"""A request at the access service, parsed. Whatever is wrong with it becomes a Problem that names each fault."""
+
+import asyncio
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import NoReturn
+from urllib.parse import parse_qsl, unquote, unquote_to_bytes
+
+from aiohttp import web
+from aiohttp.web_request import BaseRequest
+
+from daemon.runtime.config.fields import duration
+from daemon.runtime.config.problems import InvalidValue
+from daemon.serving.problems import Problem
+
+LARGEST_BODY = 64 * 1024  # bytes
+BODY_WITHIN = timedelta(seconds=10)
+MOST_FIELDS = 100
+_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
+_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+class Invalid(Problem):
+    """The request is malformed. `faults`: where, and what is wrong there."""
+
+    def __init__(self, *faults: tuple[str, str]) -> None:
+        named = [{"where": where, "what": what} for where, what in faults]
+        super().__init__(
+            "invalid-request",
+            "; ".join(f"{where} {what}" for where, what in faults),
+            fields={"faults": named},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`segments`: of the path, decoded. `query`: each name once."""
+
+    request: BaseRequest
+    segments: Sequence[str]
+    address: str
+    peer: int | None
+
+    def query(self, allowed: Collection[str]) -> dict[str, str]:
+        """Return the parameters of the query. Raises Invalid."""
+        return pairs(self.request.rel_url.raw_query_string, "query", allowed)
+
+    def wait(self, longest: timedelta) -> timedelta:
+        """Return the wait in `Prefer` (RFC 7240), at most `longest`."""
+        found = _WAIT.search(",".join(self.request.headers.getall("Prefer", [])))
+        return min(timedelta(seconds=int(found[1])), longest) if found else timedelta(0)
+
+    def access_key(self) -> str:
+        """Return the access key in `Authorization`, or an empty text."""
+        given = self.request.headers.getall("Authorization", [])
+        if len(given) != 1:
+            return ""
+        scheme, _, text = given[0].partition(" ")
+        return text.strip() if scheme.lower() == "bearer" else ""
+
+    def content_type(self) -> str:
+        given = self.request.headers.getall("Content-Type", [""])
+        return given[0].partition(";")[0].strip().lower() if len(given) == 1 else "several"
+
+    async def body(self) -> bytes:
+        """Return the body. Raises Problem if it is too large, too slow, or encoded."""
+        if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise Problem("unsupported-media-type", "Send the body without a content encoding.")
+        if (self.request.content_length or 0) > LARGEST_BODY:
+            raise _too_large()
+        content = bytearray()
+        try:
+            async with asyncio.timeout(BODY_WITHIN.total_seconds()):
+                async for chunk in self.request.content.iter_any():
+                    content += chunk
+                    if len(content) > LARGEST_BODY:
+                        raise _too_large()
+        except TimeoutError:
+            raise Invalid(("body", "did not arrive in time")) from None
+        except (web.HTTPException, OSError):
+            raise
+        except ValueError:
+            raise Invalid(("body", "is malformed")) from None
+        return bytes(content)
+
+    async def json(self, *types: str) -> Mapping[str, object]:
+        """Return the JSON object in the body, of one of these content types. Raises Problem."""
+        if self.content_type() not in types:
+            raise Problem("unsupported-media-type", f"Send the body as {' or '.join(types)}.")
+        return json_object(await self.body())
+
+
+def json_object(content: bytes) -> Mapping[str, object]:
+    """Return the JSON object in `content`. Raises Invalid, also for a name that is given twice."""
+    try:
+        found = json.loads(content.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
+    except Invalid:
+        raise
+    except (ValueError, RecursionError):
+        raise Invalid(("body", "is not JSON in UTF-8")) from None
+    if not isinstance(found, dict):
+        raise Invalid(("body", "is not a JSON object"))
+    if not _is_text(found):
+        raise Invalid(("body", "contains a text that is not valid Unicode"))
+    return found
+
+
+def _once(pairs_: Iterable[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in pairs_:
+        if name in found:
+            raise Invalid(("body", "gives a name twice"))
+        found[name] = value
+    return found
+
+
+def _no_constant(_name: str) -> NoReturn:
+    raise ValueError
+
+
+def _is_text(value: object) -> bool:
+    """Return whether every text in a JSON value can be encoded. An escaped lone surrogate is JSON, but no character."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        return False
+    return True
+
+
+def pairs(encoded: str, where: str, allowed: Collection[str] | None = None) -> dict[str, str]:
+    """Return the names and values in a query or a form. Raises Invalid with every fault."""
+    faults: list[tuple[str, str]] = []
+    found: dict[str, str] = {}
+    if _ESCAPE.search(encoded):
+        raise Invalid((where, "contains a malformed percent escape"))
+    try:
+        given = parse_qsl(
+            encoded, keep_blank_values=True, strict_parsing=False, errors="strict", max_num_fields=MOST_FIELDS
+        )
+    except ValueError:
+        raise Invalid((where, "is not valid UTF-8, or has too many fields")) from None
+    for name, value in given:
+        shown = name if name.isidentifier() and len(name) <= 64 else "a parameter"
+        if allowed is not None and name not in allowed:
+            faults.append((where, f"has an unknown parameter: {shown}"))
+        elif name in found:
+            faults.append((f"{where} {shown}", "is given twice"))
+        elif "\x00" in value:
+            faults.append((f"{where} {shown}", "contains a NUL"))
+        found[name] = value
+    if faults:
+        raise Invalid(*faults)
+    return found
+
+
+def span(text: str, where: str) -> timedelta:
+    """Return a duration like "5m". Raises Invalid."""
+    try:
+        return duration(text)
+    except InvalidValue:
+        raise Invalid((where, 'is not a duration like "90s" or "5m"')) from None
+
+
+def segments_of(raw_path: str) -> list[str] | None:
+    """Return the decoded segments of a path, or None if it is malformed. An encoded slash stays in its segment."""
+    if _ESCAPE.search(raw_path):
+        return None
+    try:
+        return [unquote_to_bytes(segment).decode() for segment in raw_path.removeprefix("/").split("/")]
+    except UnicodeDecodeError:
+        return None
+
+
+def form(content: bytes) -> dict[str, str]:
+    """Return the fields of an application/x-www-form-urlencoded body. Raises Invalid."""
+    try:
+        return pairs(content.decode("ascii"), "body")
+    except UnicodeDecodeError:
+        raise Invalid(("body", "is not form-encoded")) from None
+
+
+def basic_credentials(decoded: str) -> tuple[str, str]:
+    """Return the client id and secret of RFC 6749 §2.3.1, which are form-encoded."""
+    name, _, secret = decoded.partition(":")
+    return unquote(name.replace("+", " ")), unquote(secret.replace("+", " "))
+
+
+def _too_large() -> Problem:
+    return Problem("too-large", f"The body has more than {LARGEST_BODY} bytes.")

@@ -1,0 +1,149 @@
+"""The table of routes, and the one place where a request becomes an answer."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from daemon.domain.claim import StoreLost
+from daemon.runtime.access_web.answers import json_answer, problem_answer
+from daemon.runtime.access_web.asked import Asked
+from daemon.runtime.access_web.token_endpoint import TokenEndpoint, metadata
+from daemon.runtime.access_web.token_routes import TokenRoutes, name_in
+from daemon.serving.doorkeeper import Caller, Doorkeeper
+from daemon.serving.problems import Problem, not_found
+from daemon.serving.reading import SOON
+
+Answer = Callable[[Asked, Caller], Awaitable[web.Response]]
+Open = Callable[[Asked], Awaitable[web.Response]]
+Observe = Callable[[str, int, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`path`: its segments, of which `{…}` matches any. `answer` needs an access key, `unguarded` needs none."""
+
+    name: str
+    method: str
+    path: tuple[str, ...]
+    answer: Answer | None = None
+    unguarded: Open | None = None
+
+
+def route(
+    name: str, method: str, path: str, *, answer: Answer | None = None, unguarded: Open | None = None
+) -> Route:
+    return Route(name, method, tuple(path.removeprefix("/").split("/")), answer, unguarded)
+
+
+class Routes:
+    """Answers requests. `observe` receives the route's name, the status and the seconds."""
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        doorkeeper: Doorkeeper,
+        *,
+        observe: Observe,
+        refused: Callable[[str, Caller | None], None],
+        failed: Callable[[str, Exception], None],
+    ) -> None:
+        """`refused` receives the name of each problem and its caller, `failed` unexpected exceptions."""
+        self._routes: Mapping[int, Sequence[Route]] = {
+            length: [one for one in routes if len(one.path) == length]
+            for length in {len(one.path) for one in routes}
+        }
+        self._doorkeeper = doorkeeper
+        self._observe = observe
+        self._refused = refused
+        self._failed = failed
+
+    async def __call__(self, asked: Asked) -> web.Response:
+        """Return the answer, whatever happens."""
+        began = time.perf_counter()
+        name, caller = "unknown", None
+        try:
+            found = self._found(asked)
+            name = found.name
+            if found.unguarded is not None:
+                answer = await found.unguarded(asked)
+            else:
+                caller = await self._doorkeeper.admit(asked.access_key(), asked.address, asked.peer)
+                assert found.answer is not None  # noqa: S101  a route has one of the two
+                answer = await found.answer(asked, caller)
+        except Problem as problem:
+            self._refused(problem.name, caller)
+            answer = problem_answer(problem)
+        except StoreLost:
+            answer = problem_answer(Problem("unavailable", "MongoDB does not answer.", retry_after=SOON))
+        except Exception as error:  # noqa: BLE001  a caller sees nothing of it, the operator all
+            self._failed("access", error)
+            answer = problem_answer(
+                Problem("internal", "A bug in refreshd prevented an answer. Its log has internal.error.")
+            )
+        self._observe(name, answer.status, time.perf_counter() - began)
+        return answer
+
+    def _found(self, asked: Asked) -> Route:
+        method = "GET" if asked.request.method == "HEAD" else asked.request.method
+        fitting = [
+            one for one in self._routes.get(len(asked.segments), ()) if _fits(one.path, asked.segments)
+        ]
+        for one in fitting:
+            if one.method == method:
+                return one
+        if not fitting:
+            raise Problem("not-found", "There is no resource at this path.")
+        allowed = ", ".join(sorted({one.method for one in fitting}))
+        raise Problem("method-not-allowed", f"Use {allowed}.", fields={"allowed": allowed.split(", ")})
+
+
+def _fits(path: Sequence[str], segments: Sequence[str]) -> bool:
+    return all(
+        step == segment or (step.startswith("{") and segment != "")
+        for step, segment in zip(path, segments, strict=True)
+    )
+
+
+def token_table(tokens: TokenRoutes, endpoint: TokenEndpoint, *, base: Callable[[Asked], str]) -> list[Route]:
+    """Return the routes that read tokens. `base`: the URL under which a caller reaches the service."""
+
+    async def get(asked: Asked, caller: Caller) -> web.Response:
+        return await tokens.get(asked, caller, name_in(asked.segments[2:4]))
+
+    async def get_by_id(asked: Asked, caller: Caller) -> web.Response:
+        return await tokens.get(asked, caller, id_of(asked))
+
+    async def refused(asked: Asked, caller: Caller) -> web.Response:
+        return await tokens.refused(asked, caller, name_in(asked.segments[2:4]))
+
+    async def token(asked: Asked) -> web.Response:
+        return await endpoint.answer(asked, asked.segments[2])
+
+    async def described(asked: Asked) -> web.Response:
+        provider = asked.segments[4]
+        if not endpoint.knows(provider):
+            raise Problem("unknown-provider", "No provider of this name is configured.")
+        return json_answer(metadata(base(asked), provider))
+
+    return [
+        route("token", "GET", "/v1/tokens/{provider}/{account}", answer=get),
+        route("token", "GET", "/v1/token", answer=get_by_id),
+        route("refused", "POST", "/v1/tokens/{provider}/{account}/refused", answer=refused),
+        route("oauth", "POST", "/v1/oauth/{provider}/token", unguarded=token),
+        route(
+            "metadata",
+            "GET",
+            "/.well-known/oauth-authorization-server/v1/oauth/{provider}",
+            unguarded=described,
+        ),
+    ]
+
+
+def id_of(asked: Asked) -> str:
+    """Return the token id in `?id=`. Raises Problem."""
+    name = asked.query(("id", "fresh_for", "scope")).get("id")
+    if not name:
+        raise not_found()
+    return name
