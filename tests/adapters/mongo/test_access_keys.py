@@ -14,6 +14,7 @@ from bson.datetime_ms import DatetimeMS
 from hypothesis import given
 from hypothesis import strategies as st
 from pymongo import MongoClient
+from pymongo.errors import AutoReconnect
 
 from daemon.adapters.mongo.access_keys import (
     AccessKeys,
@@ -219,6 +220,31 @@ async def test_nothing_is_stored_without_an_audit_record(keys, audit, outside):
     with pytest.raises(StoreLost):
         await keys.revoke("billing", audit)
     assert [one async for one in keys.all()] == [first.key]
+
+
+async def test_a_lost_answer_names_the_key_that_may_be_stored(keys, audit, mongo):
+    """Its text is lost, so the way out is a rotation."""
+
+    class Lossy:
+        """The collection, of which an insertion is stored and not answered."""
+
+        def __init__(self, collection):
+            self._collection = collection
+
+        def __getattr__(self, name):
+            return getattr(self._collection, name)
+
+        async def insert_one(self, document):
+            await self._collection.insert_one(document)
+            raise AutoReconnect("the connection was reset")
+
+    whole, mongo.access = mongo.access, Lossy(mongo.access)
+    with pytest.raises(StoreLost, match="refreshd access rotate billing") as lost:
+        await created(keys, audit)
+    mongo.access = whole
+    (stored,) = await keys.named("billing")
+    assert stored.id in str(lost.value)
+    await keys.rotate("billing", overlap=timedelta(0), audit=audit)
 
 
 async def test_each_change_is_audited(keys, audit, outside):
