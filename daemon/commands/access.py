@@ -243,13 +243,12 @@ def rotate(
 ) -> int:
     """Create a second key with the same rights and lifetime, print it, and end the present one after an overlap."""
     options = given(ctx)
-
     issued, ends_at = asyncio.run(_done(options, name, lambda keys: keys.rotate(name, overlap=overlap)))
     output = Output(as_json=options.json)
     _print(output, issued)
     if not output.as_json:
         now = issued.key.created_at or ends_at
-        ends = f"ends {moment(ends_at, now=now)}" if ends_at > now else "has ended"
+        ends = f"ends within {span(ends_at - now)}" if ends_at > now else "has ended"
         output.note(
             f"{name}: the former key {ends}. The new key {_until(issued.key)}, and is not shown again."
         )

@@ -202,7 +202,7 @@ def test_a_rotated_key_has_an_overlap(cli, database):
     ends = {one["_id"]: one["expires_at"] for one in database.tokens_access.find()}
     assert timedelta(minutes=55) < ends[first.id] - wall_clock.now() < timedelta(minutes=61)
     assert ends[second.id] is None
-    assert "the former key ends in 60 min. The new key never ends, and is not shown again." in ran.err
+    assert "the former key ends within 60 min. The new key never ends, and is not shown again." in ran.err
 
 
 def test_an_overlap_of_zero_ends_the_former_key_immediately(cli, database):
