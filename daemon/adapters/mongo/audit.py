@@ -17,6 +17,7 @@ from pymongo.errors import PyMongoError
 from daemon.adapters.mongo.connection import Mongo
 
 OPERATOR = "operator"  # the kind of every record of a command or of the daemon itself
+ACCESS = "access"  # the kind of every record of an access key
 Record = Mapping[str, object]
 
 
