@@ -8,9 +8,11 @@ from typing import Protocol
 from daemon.domain.access_key import AccessKey
 from daemon.domain.known import Known
 from daemon.domain.secret import Secret
+from daemon.domain.selection import Counted, Listed, RecordSelection, Selection
 from daemon.domain.served_token import Refusals, ServedToken
 from daemon.domain.stored_grant import Author, Edit, StoredGrant
 from daemon.domain.token import Token
+from daemon.domain.use import Use, UseKey
 
 
 class Keys(Protocol):
@@ -71,6 +73,24 @@ class Writes(Protocol):
         """Change a token as decided; the text is what the audit calls it. None: nothing is changed. Return the token as
         it is stored now. `alone`: raise DuplicateGrant if another active token holds the same refresh token.
         """
+
+
+class Lists(Protocol):
+    """What a key may see. Every method raises StoreLost."""
+
+    async def tokens(self, selection: Selection, *, limit: int) -> Sequence[Listed]:
+        """Return at most `limit` of the selected tokens, by id."""
+
+    async def count(self, selection: Selection) -> Sequence[Counted]:
+        """Return the numbers of the selected tokens, by provider and state."""
+
+    async def records(self, selection: RecordSelection, *, limit: int) -> Sequence[Mapping[str, object]]:
+        """Return the newest of the selected audit records, newest first."""
+
+
+class Uses(Protocol):
+    async def add(self, uses: Mapping[UseKey, Use]) -> None:
+        """Add to the stored counts. Raises StoreLost."""
 
 
 class Clock(Protocol):

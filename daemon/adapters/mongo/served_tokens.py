@@ -136,10 +136,10 @@ def served_token(document: Document) -> ServedToken:
         missing_scopes=tuple(one for one in missing if isinstance(one, str))
         if isinstance(missing, list)
         else (),
-        issued_at=_date(document, "issued_at"),
+        issued_at=date(document, "issued_at"),
         expires_at=_end(document.get("expires_at")),
-        due_at=_date(document, "due_at"),
-        refreshed_at=_date(document, "refreshed_at"),
+        due_at=date(document, "due_at"),
+        refreshed_at=date(document, "refreshed_at"),
         failures=int(failures) if isinstance(failures, int | float) and failures > 0 else 0,
         last_failure=failure_of(document),
         revision=int(revision) if isinstance(revision, int) else None,
@@ -179,6 +179,7 @@ def _text(document: Document, name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _date(document: Document, name: str) -> datetime | None:
+def date(document: Document, name: str) -> datetime | None:
+    """Return the date in a field, or None if it holds anything else."""
     value = document.get(name)
     return value if isinstance(value, datetime) else None
