@@ -86,7 +86,7 @@ class Laying:
 
 
 Decide = Callable[[Document | None], Laying]
-_READ = ("state", "refresh_token", "revision", "vars", "extra", "meta", "origin.key")
+_READ = ("state", "paused_by", "refresh_token", "revision", "vars", "extra", "meta", "origin.key")
 
 
 class Consents:
@@ -155,7 +155,7 @@ class Consents:
             if laying.anew:
                 update = _in_its_place({**new_document(token, fields, more), **laying.fields})
             else:
-                over = fields | laid_over(stored, more) | _in_use(stored, fields)
+                over = fields | laid_over(stored, more) | _in_use(stored, fields) | _no_pause(stored)
                 update = {"$set": {**over, **laying.fields}}
             return (await self._mongo.tokens.update_one(unchanged, update)).matched_count == 1
         document = {**new_document(token, fields, more), **laying.fields}
@@ -240,7 +240,6 @@ def consent_fields(mongo: Mongo, keyring: Seals, token: Token) -> Fields:
         "grant_fingerprint": None if held is None else keyring.fingerprint(held.reveal()),
         "failures": 0,
         "last_failure": None,
-        "paused_by": None,
         "updated_at": mongo.clock.now(),
     }
 
@@ -265,6 +264,10 @@ def new_document(token: Token, fields: Fields, more: Mapping[str, Mapping[str, o
 def _in_use(stored: Document, fields: Fields) -> Fields:
     """Return the mark that an imported token is in use here, so that no import lays older tokens over it."""
     return {"origin.activated": fields["updated_at"]} if isinstance(stored.get("origin"), Mapping) else {}
+
+
+def _no_pause(stored: Document) -> Fields:
+    return {} if stored.get("paused_by") is None else {"paused_by": None}
 
 
 def same(stored: Document, *fields: str) -> Fields:

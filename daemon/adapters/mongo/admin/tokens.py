@@ -223,7 +223,7 @@ class TokenAdmin:
         whole slices leave it alone. A pause of an application becomes the operator's, so that no application ends it.
         """
         now = self._mongo.clock.now()
-        ours = {"kind": PausedBy.OPERATOR.value, "name": self._audit.who.actor, "at": now}
+        ours = {"kind": PausedBy.OPERATOR.value, "at": now}
 
         def paused(stored: Document) -> Fields | None:
             if stored.get("state") == State.NEEDS_REAUTH.value:
