@@ -13,6 +13,7 @@ from daemon.adapters.mongo.admin.preflight import CHOOSE_DATABASE, harmful_index
 from daemon.adapters.mongo.audit import Audit, Record
 from daemon.adapters.mongo.connection import Refusal
 from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod, MongodFailed
+from daemon.adapters.mongo.removals import delete_removed
 from daemon.adapters.mongo.statistics import repair_undated
 from daemon.adapters.mongo.time_limit import TooSlow
 from daemon.adapters.telemetry import log_lines
@@ -49,6 +50,7 @@ from daemon.runtime.web.status import DaemonStatus
 from daemon.runtime.who import who
 
 REPAIR_EVERY = timedelta(hours=1)
+REMOVE_EVERY = timedelta(minutes=1)
 REPORT_EVERY = timedelta(minutes=1)
 LOST_RETRY = timedelta(seconds=1)  # after a loss of MongoDB, doubled each time
 LOST_RETRY_LAST = timedelta(seconds=5)
@@ -152,6 +154,7 @@ class Daemon:
         self._schedule.every(refresh.sweep_every, self._sweep, name="sweep")
         self._schedule.once(SOON, self._count, name="count")
         self._schedule.every(REPAIR_EVERY, self._repair, name="repair")
+        self._schedule.every(REMOVE_EVERY, self._remove, name="remove")
         self._schedule.once(SOON, self._report, name="report")
         self._schedule.start()
         closing.callback(self._schedule.close)
@@ -316,6 +319,13 @@ class Daemon:
                 log_lines.TOKEN_UNDATED,
                 token=token,
             )
+
+    async def _remove(self) -> None:
+        """Delete the tokens that applications have marked as removed. Every replica may: each deletion happens once."""
+        if not self._prepared:
+            return
+        for token in await delete_removed(self._parts.mongo):
+            self._log.log(log_lines.TOKEN_REMOVED, token=token)
 
     async def _report(self) -> None:
         """Write this instance's row for other processes, with the keys that it needs, and check that its keys

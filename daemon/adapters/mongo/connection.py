@@ -68,8 +68,8 @@ class StoreClock(Protocol):
 
 
 class Mongo:
-    """The process's client. `tokens`, `providers`, `audit`, `keys`, `access`, `instances` and `mirrors` are its
-    collections.
+    """The process's client. `tokens`, `providers`, `audit`, `keys`, `access`, `access_use`, `instances` and `mirrors` are
+    its collections.
     """
 
     def __init__(
@@ -127,6 +127,7 @@ class Mongo:
         self.audit: Collection = database[f"{self._collection}_audit"]
         self.keys: Collection = database[f"{self._collection}_keys"]
         self.access: Collection = database[f"{self._collection}_access"]
+        self.access_use: Collection = database[f"{self._collection}_access_use"]
         self.instances: Collection = database[f"{self._collection}_instances"]
         self.mirrors: Collection = database[f"{self._collection}_mirrors"]
         return client
@@ -152,6 +153,7 @@ class Mongo:
         standalone = await self.adapt()
         await self.guarded(self.tokens.create_indexes([DUE_INDEX]))
         await self.index_grants()
+        await self._index_access()
         return standalone
 
     async def index_grants(self) -> None:
@@ -161,6 +163,18 @@ class Mongo:
         for index in (GRANT_INDEX, ORIGIN_INDEX):
             with suppress(Refusal, DuplicateKeyError):
                 await self.tried(self.tokens.create_indexes([index]))
+
+    async def _index_access(self) -> None:
+        """Create the indexes of the access service, which has no right to do so itself. A refusal is no failure: lists
+        become slower, and old counts of reads stay.
+        """
+        for collection, index in (
+            (self.tokens, SUBJECT_INDEX),
+            (self.tokens, REMOVED_INDEX),
+            (self.access_use, USE_INDEX),
+        ):
+            with suppress(Refusal):
+                await self.tried(collection.create_indexes([index]))
 
     async def adapt(self) -> bool:
         """Adapt to the deployment. Returns whether it is a standalone. Raises StoreLost."""
@@ -274,6 +288,24 @@ ORIGIN_INDEX = IndexModel(
     name="origin",
     unique=True,
     partialFilterExpression={"origin.key": {"$type": "string"}},
+)
+
+SUBJECT_INDEX = IndexModel(
+    [("subject", ASCENDING), ("_id", ASCENDING)],
+    name="subject",
+    partialFilterExpression={"subject": {"$type": "string"}},
+)
+REMOVED_INDEX = IndexModel(
+    [("removed_at", ASCENDING)],
+    name="removed_at",
+    partialFilterExpression={"removed_at": {"$gt": EPOCH}},
+)
+# Each record states its own end, so that another retention needs no other index.
+USE_INDEX = IndexModel(
+    [("ends_at", ASCENDING)],
+    name="ends_at",
+    expireAfterSeconds=0,
+    partialFilterExpression={"kind": "access"},
 )
 
 

@@ -56,6 +56,7 @@ TOKEN_UNREADABLE = LogLine("token.unreadable", "error")
 TOKEN_IN_DOUBT = LogLine("token.in_doubt", "warning")
 TOKEN_HELD = LogLine("token.held", "warning")
 TOKEN_ENDING = LogLine("token.ending", "warning")
+TOKEN_REMOVED = LogLine("token.removed", "info")
 TOKEN_UNDATED = LogLine(
     "token.undated",
     "warning",

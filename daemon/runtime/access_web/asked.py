@@ -130,6 +130,17 @@ def _is_text(value: object) -> bool:
     return True
 
 
+def several(asked: Asked, allowed: Collection[str], repeated: str) -> tuple[dict[str, str], list[str]]:
+    """Return the parameters of the query, and each value of the one that may be repeated. Raises Invalid."""
+    encoded = asked.request.rel_url.raw_query_string
+    given = [part for part in encoded.split("&") if part.partition("=")[0] == repeated]
+    others = "&".join(part for part in encoded.split("&") if part.partition("=")[0] != repeated)
+    if len(given) > MOST_FIELDS:
+        raise Invalid((f"query {repeated}", "is given too often"))
+    values = [pairs(part, "query", (repeated,))[repeated] for part in given]
+    return pairs(others, "query", allowed), values
+
+
 def pairs(encoded: str, where: str, allowed: Collection[str] | None = None) -> dict[str, str]:
     """Return the names and values in a query or a form. Raises Invalid with every fault."""
     faults: list[tuple[str, str]] = []

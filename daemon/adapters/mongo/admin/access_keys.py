@@ -15,7 +15,8 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from daemon.adapters.mongo.access_keys import IllFormed, access_key_document, generation_of, key_or_fault
 from daemon.adapters.mongo.audit import Audit
-from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.connection import Mongo, Refusal
+from daemon.adapters.mongo.served_uses import OF_KEY
 from daemon.adapters.mongo.token_document import Document, as_stored
 from daemon.domain.access_key import NAME_FORM, AccessKey, Verb, new_key, secret_hash
 from daemon.domain.claim import StoreLost
@@ -54,14 +55,29 @@ class AccessKeys:
 
     async def all(self) -> AsyncIterator[AccessKey | IllFormed]:
         """Return all keys, sorted by name, the oldest first."""
+        uses = await self._last_uses()
         cursor = self._mongo.access.find({}).sort(
             [("name", ASCENDING), ("generation", ASCENDING), ("_id", ASCENDING)]
         )
         try:
             async for document in cursor:
-                yield key_or_fault(document)
+                key = key_or_fault(document)
+                if isinstance(key, AccessKey) and key.id in uses:
+                    key = replace(key, last_used_at=uses[key.id])
+                yield key
         except PyMongoError as error:
             raise self._mongo.lost(error) from None
+
+    async def _last_uses(self) -> Mapping[str, datetime]:
+        """Return when each key was last used, by id. The access service stores that beside the keys, which it may not
+        change. Empty if this login may not read it.
+        """
+        try:
+            found = await self._mongo.tried(self._mongo.access_use.find({"kind": OF_KEY}).to_list())
+        except Refusal:
+            return {}
+        rows = ((row.get("key"), row.get("last_used_at")) for row in found)
+        return {key: at for key, at in rows if isinstance(key, str) and isinstance(at, datetime)}
 
     async def names(self) -> Sequence[str]:
         """Return the names of all keys, sorted."""
