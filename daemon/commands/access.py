@@ -19,11 +19,12 @@ from daemon.commands.support.access import (
 )
 from daemon.commands.support.access_rights import Rights, Typed, read_rights
 from daemon.commands.support.arguments import TokenId
+from daemon.commands.support.column import Column
 from daemon.commands.support.command import Audited, Command, Group
 from daemon.commands.support.durations import read_duration
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import Options, given, say_unused
-from daemon.commands.support.output import Column, Output, moment, span
+from daemon.commands.support.output import Output, moment, span
 from daemon.domain.access_key import ANY, AccessKey, Verb
 from daemon.domain.handle import handle_of
 from daemon.domain.provider import Rate

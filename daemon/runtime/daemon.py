@@ -28,10 +28,10 @@ from daemon.domain.event import (
     TokenHeld,
     TokenInDoubt,
 )
-from daemon.domain.event import StoreLost as StoreLostEvent
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.statistics import Statistics
+from daemon.domain.store_event import StoreLost as StoreLostEvent
 from daemon.runtime.bootstrap import assemble, key_ring, mirrors
 from daemon.runtime.config.fields import format_duration
 from daemon.runtime.config.providers.provider_settings import most_in_flight

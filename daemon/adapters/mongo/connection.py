@@ -20,9 +20,9 @@ from pymongo.uri_parser import split_options
 
 from daemon.adapters.mongo.address import address_of
 from daemon.domain.claim import StoreLost
-from daemon.domain.event import Event, StoreBack
-from daemon.domain.event import StoreLost as StoreLostEvent
 from daemon.domain.secret import Secret, masked
+from daemon.domain.store_event import StoreBack
+from daemon.domain.store_event import StoreLost as StoreLostEvent
 
 Result = TypeVar("Result")
 Collection = AsyncCollection[dict[str, object]]
@@ -79,7 +79,7 @@ class Mongo:
         database: str,
         collection: str,
         clock: StoreClock,
-        observe: Callable[[Event], None],
+        observe: Callable[[StoreLostEvent | StoreBack], None],
     ) -> None:
         self.clock = clock
         self.up = False

@@ -10,6 +10,7 @@ from daemon.domain.claim import StoreLost
 from daemon.runtime.access_web.answers import json_answer, problem_answer
 from daemon.runtime.access_web.asked import Asked, pairs
 from daemon.runtime.access_web.list_routes import ListRoutes
+from daemon.runtime.access_web.openapi import document
 from daemon.runtime.access_web.token_endpoint import TokenEndpoint, metadata
 from daemon.runtime.access_web.token_routes import TokenRoutes, name_in
 from daemon.runtime.access_web.write_routes import WriteRoutes
@@ -142,7 +143,11 @@ def token_table(
             raise Problem("unknown-provider", "No provider of this name is configured.")
         return json_answer(metadata(base(asked), provider))
 
+    async def description(asked: Asked) -> web.Response:
+        return json_answer(document(base(asked)))
+
     return [
+        route("openapi", "GET", "/openapi.json", unguarded=description),
         route("token", "GET", "/v1/tokens/{provider}/{account}", answer=get),
         route("token", "GET", "/v1/token", answer=get_by_id),
         route("refused", "POST", "/v1/tokens/{provider}/{account}/refused", answer=refused),

@@ -68,6 +68,17 @@ class AccessKeys:
         except PyMongoError as error:
             raise self._mongo.lost(error) from None
 
+    async def _last_uses(self) -> Mapping[str, datetime]:
+        """Return when each key was last used, by id. The access service stores that beside the keys, which it may not
+        change. Empty if this login may not read it.
+        """
+        try:
+            found = await self._mongo.tried(self._mongo.access_use.find({"kind": OF_KEY}).to_list())
+        except Refusal:
+            return {}
+        rows = ((row.get("key"), row.get("last_used_at")) for row in found)
+        return {key: at for key, at in rows if isinstance(key, str) and isinstance(at, datetime)}
+
     async def names(self) -> Sequence[str]:
         """Return the names of all keys, sorted."""
         found = await self._mongo.guarded(self._mongo.access.distinct("name"))
