@@ -206,17 +206,6 @@ class AccessKeys:
             self._mongo.access.update_many({**earlier, **later}, {"$set": {"expires_at": ends_at}})
         )
 
-    async def _last_uses(self) -> Mapping[str, datetime]:
-        """Return when each key was last used, by id. The access service stores that beside the keys, which it may not
-        change. Empty if this login may not read it.
-        """
-        try:
-            found = await self._mongo.tried(self._mongo.access_use.find({"kind": OF_KEY}).to_list())
-        except Refusal:
-            return {}
-        rows = ((row.get("key"), row.get("last_used_at")) for row in found)
-        return {key: at for key, at in rows if isinstance(key, str) and isinstance(at, datetime)}
-
     async def _is_revoked(self, key_id: str) -> bool:
         found = await self._mongo.guarded(
             self._mongo.access.find_one({"_id": {"$eq": key_id}}, {"revoked_at": 1})
