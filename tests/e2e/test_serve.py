@@ -88,6 +88,7 @@ async def test_an_access_token_is_served_by_a_process_that_can_open_nothing_else
         ("GET", "/v1/tokens/acme/%ff", {}, "invalid-request"),
         ("GET", "/v1/tokens/acme/%0a", {}, "not-found"),
         ("GET", "/v1/tokens/acme/" + "a" * 600, {}, "not-found"),
+        ("TRACE", ME, {}, "method-not-allowed"),
         ("PROPFIND", ME, {}, "method-not-allowed"),
         ("GET", f"{ME}?scope=never-granted", {}, "scope-missing"),
         ("POST", f"{ME}/refused", {"data": "{}"}, "unsupported-media-type"),
@@ -276,7 +277,8 @@ async def test_the_token_endpoint_takes_credentials_once_and_from_the_body(servi
     )
     for answer in (twice, in_query, not_a_form, repeated):
         assert (answer.status, answer.json["error"]) == (400, "invalid_request"), answer
-    assert (await service.get(path)).problem == "method-not-allowed"
+    wrong = await service.get(path)
+    assert (wrong.problem, wrong.headers["Allow"]) == ("method-not-allowed", "POST")
 
 
 async def test_a_paused_token_is_away_for_a_library_and_a_dead_one_gone(place: Place, service: Service):

@@ -44,6 +44,8 @@ def problem_answer(problem: Problem) -> web.Response:
         headers["Retry-After"] = str(seconds(problem.retry_after))
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = BEARER
+    if problem.allow:
+        headers["Allow"] = ", ".join(problem.allow)
     body = {
         "type": f"urn:refreshd:problem:{problem.name}",
         "title": problem.name.replace("-", " ").capitalize(),

@@ -1,4 +1,7 @@
-"""The description of the access service in OpenAPI 3.1. A test compares it with the table of routes."""
+"""The description of the access service in OpenAPI 3.1. A test compares it with the table of routes.
+
+Metrics are not in it: they are for operators, who have a token of their own.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -312,7 +315,12 @@ def document(base: str) -> dict[str, object]:
                 "getAudit",
                 "Return the records that the key may see, newest first.",
                 _answers({"200": ("The records.", {**_json(_ref("Audit")), "text/csv": {"schema": _TEXT}})}),
-                parameters=(_query("token"), _query("actor"), _query("since", _INSTANT), paging[1]),
+                parameters=(
+                    _query("token"),
+                    _query("actor"),
+                    _query("since", _TEXT, "An instant, or seconds since 1970."),
+                    paging[1],
+                ),
             )
         },
         "/v1/oauth/{provider}/token": {
@@ -363,13 +371,6 @@ def document(base: str) -> dict[str, object]:
                 "Whether the service can answer.",
                 _answers(dict.fromkeys(("200", "503"), ("The checks.", _json(_ref("Readiness"))))),
                 guarded=False,
-            )
-        },
-        "/metrics": {
-            "get": _operation(
-                "getMetrics",
-                "Metrics for Prometheus, behind access.bearer_token.",
-                _answers({"200": ("The exposition.", {"text/plain": {"schema": _TEXT}})}),
             )
         },
     }

@@ -99,8 +99,8 @@ class Routes:
                 return one
         if not fitting:
             raise Problem("not-found", "There is no resource at this path.")
-        allowed = ", ".join(sorted({one.method for one in fitting}))
-        raise Problem("method-not-allowed", f"Use {allowed}.", fields={"allowed": allowed.split(", ")})
+        allow = sorted({one.method for one in fitting})
+        raise Problem("method-not-allowed", f"Use {', '.join(allow)}.", allow=allow)
 
 
 def _fits(path: Sequence[str], segments: Sequence[str]) -> bool:
