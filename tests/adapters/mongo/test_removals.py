@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from daemon.adapters.mongo.admin.contents import duplicates
 from daemon.adapters.mongo.removals import delete_removed
 from daemon.domain.claim import Recorded
 from daemon.domain.served_token import ServedToken
@@ -53,6 +54,19 @@ async def test_a_reply_in_the_journal_finds_no_removed_token(bench: Bench):
     assert await store.recall(entry_of(claim)) is None
     bench.tokens.delete_one({"_id": name})
     assert await store.recall(entry_of(claim)) is None
+
+
+async def test_a_removed_token_is_no_second_copy_of_a_grant(bench: Bench):
+    """`refreshd check` reports no duplicate: nothing is left to present."""
+    for number in ("1", "2", "3"):
+        bench.insert(number, grant_fingerprint="a.same")
+    bench.store()
+    mongo = bench.mongos[-1]
+    assert await duplicates(mongo) == [["acme:1", "acme:2", "acme:3"]]
+    mark(bench)
+    assert await duplicates(mongo) == [["acme:2", "acme:3"]]
+    mark(bench, "acme:2")
+    assert await duplicates(mongo) == []
 
 
 async def test_a_removed_token_is_never_claimed(bench: Bench):
