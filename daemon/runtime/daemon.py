@@ -154,7 +154,7 @@ class Daemon:
         self._schedule.every(refresh.sweep_every, self._sweep, name="sweep")
         self._schedule.once(SOON, self._count, name="count")
         self._schedule.every(REPAIR_EVERY, self._repair, name="repair")
-        self._schedule.every(REMOVE_EVERY, self._remove, name="remove")
+        self._schedule.once(SOON, self._remove, name="remove")
         self._schedule.once(SOON, self._report, name="report")
         self._schedule.start()
         closing.callback(self._schedule.close)
@@ -322,10 +322,13 @@ class Daemon:
 
     async def _remove(self) -> None:
         """Delete the tokens that applications have marked as removed. Every replica may: each deletion happens once."""
-        if not self._prepared:
-            return
-        for token in await delete_removed(self._parts.mongo):
-            self._log.log(log_lines.TOKEN_REMOVED, token=token)
+        try:
+            if self._prepared:
+                for token in await delete_removed(self._parts.mongo):
+                    self._log.log(log_lines.TOKEN_REMOVED, token=token)
+        finally:
+            pause = REMOVE_EVERY if self._prepared else SOON * 10
+            self._schedule.once(pause, self._remove, name="remove")
 
     async def _report(self) -> None:
         """Write this instance's row for other processes, with the keys that it needs, and check that its keys

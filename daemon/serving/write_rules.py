@@ -86,7 +86,7 @@ def patched(
 def removed(stored: StoredGrant | None, *, key: AccessKey, now: datetime, if_match: IfMatch = None) -> Edit:
     """Return the mark by which the daemon deletes the token. Its sealed texts go now."""
     _permitted(stored, Verb.REVOKE, key, if_match)
-    gone = dict.fromkeys(("access_token", "refresh_token", "due_at", "paused_by"))
+    gone = dict.fromkeys(("access_token", "refresh_token", "due_at", "paused_by", "last_failure"))
     return Edit(fields={"state": REMOVED, "removed_at": now, **gone})
 
 

@@ -211,7 +211,7 @@ def _consent(provider: Provider, offer: Offer, received_at: datetime, now: datet
     if offer.consented_at is not None and offer.consented_at > now:
         faults.append(("consented_at", "is in the future"))
     faults += [
-        (f"vars.{name}", f"is no variable of {provider.name}")
+        (f"vars.{name}", f"is not a variable of {provider.name}")
         for name in sorted(offer.vars.keys() - provider.definition.variables.keys())
     ]
     try:

@@ -36,6 +36,7 @@ from daemon.domain.claim import Batch, Claim, Recorded, SetAside, StoreLost, Sur
 from daemon.domain.journal_entry import Entry
 from daemon.domain.locked import Standing
 from daemon.domain.provider import Grant, Provider
+from daemon.domain.stored_grant import GONE
 
 NOTHING = Batch(items=(), more=False)
 
@@ -268,7 +269,10 @@ class MongoStore:
         return recorded
 
     async def recall(self, entry: Entry) -> Claim | None:
-        """Return the token as it is stored now, but with the value that the entry's request presented."""
+        """Return the token as it is stored now, but with the value that the entry's request presented.
+
+        None: it is stored no longer, or an application has removed it.
+        """
         tokens, guarded = self._mongo.tokens, self._mongo.guarded
         query = {"_id": entry.token, "$expr": READABLE}
         document = await guarded(tokens.find_one(query, CLAIMED_FIELDS))
@@ -276,6 +280,8 @@ class MongoStore:
             if await guarded(tokens.find_one({"_id": entry.token}, {"_id": 1})) is None:
                 return None
             raise Unusable(TOO_LARGE)
+        if document.get("state") in GONE:
+            return None
         try:
             token = token_of({**document, entry.spent_field: entry.spent}, self._keyring())
         except (InvalidDocument, DecryptionError) as why:
