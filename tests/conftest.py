@@ -21,6 +21,8 @@ def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
     options = ["--dbpath", str(home / "db"), "--port", str(port), "--setParameter", "enableTestCommands=1"]
+    # A write of majority, as tests make them, and each dropped database wait for the journal: 100 ms by default.
+    options += ["--journalCommitInterval", "10"]
     child = spawn_mongod([*OPTIONS, *options], log=home / "mongod.log")
     uri = f"mongodb://{HOST}:{port}/?replicaSet={REPLICA_SET}"
     try:
@@ -38,10 +40,16 @@ def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.rmtree(home)  # 300 MB
 
 
+@pytest.fixture(scope="session")
+def mongo_client(mongod: str) -> Iterator[MongoClient[dict[str, Any]]]:
+    """One connection for the whole session, to prepare and to look at what is stored."""
+    with MongoClient[dict[str, Any]](mongod, tz_aware=True) as client:
+        yield client
+
+
 @pytest.fixture
-def database_name(mongod: str) -> Iterator[str]:
+def database_name(mongo_client: MongoClient[dict[str, Any]]) -> Iterator[str]:
     """A database that no other test uses; dropped afterwards."""
     name = f"test_{uuid4().hex[:16]}"
     yield name
-    with MongoClient[dict[str, Any]](mongod) as client:
-        client.drop_database(name)
+    mongo_client.drop_database(name)
