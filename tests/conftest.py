@@ -17,10 +17,16 @@ def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield uri
 
 
+@pytest.fixture(scope="session")
+def mongo_client(mongod: str) -> Iterator[MongoClient[dict[str, Any]]]:
+    """One connection for the whole session, to prepare and to look at what is stored."""
+    with MongoClient[dict[str, Any]](mongod, tz_aware=True) as client:
+        yield client
+
+
 @pytest.fixture
-def database_name(mongod: str) -> Iterator[str]:
+def database_name(mongo_client: MongoClient[dict[str, Any]]) -> Iterator[str]:
     """A database that no other test uses; dropped afterwards."""
     name = f"test_{uuid4().hex[:16]}"
     yield name
-    with MongoClient[dict[str, Any]](mongod) as client:
-        client.drop_database(name)
+    mongo_client.drop_database(name)

@@ -19,6 +19,8 @@ def replica_set(home: Path) -> Iterator[str]:
     with socket.create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
     options = ["--dbpath", str(home / "db"), "--port", str(port), "--setParameter", "enableTestCommands=1"]
+    # A write of majority, as tests make them, and each dropped database wait for the journal: 100 ms by default.
+    options += ["--journalCommitInterval", "10"]
     child = spawn_mongod([*OPTIONS, *options], log=home / "mongod.log")
     uri = f"mongodb://{HOST}:{port}/?replicaSet={REPLICA_SET}"
     try:

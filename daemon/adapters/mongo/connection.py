@@ -93,7 +93,7 @@ class Mongo:
 
     def _connected(self) -> AsyncMongoClient[dict[str, object]]:
         try:
-            stated = _stated_options(self._uri.reveal())
+            stated = stated_options(self._uri.reveal())
             options: dict[str, Any] = {n: v for n, v in _OPTIONS.items() if n.lower() not in stated}
             client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(
                 self._uri.reveal(),
@@ -263,7 +263,7 @@ def _refusal(error: OperationFailure) -> str:
     return f"MongoDB refuses it: {name if isinstance(name, str) else error.code}"
 
 
-def _stated_options(uri: str) -> set[str]:
+def stated_options(uri: str) -> set[str]:
     """Return the options in the URI, in lower case. Raises for an invalid one; sends no DNS query."""
     query = uri.partition("?")[2]
     return {name.lower() for name in split_options(query, warn=False)} if query else set()
