@@ -76,6 +76,7 @@ WHERES = (
     "report",
     "reload",
     "mirror",
+    "wishes",
     "mongod",
     "http",
     "loop",
