@@ -33,9 +33,11 @@ _ONLY_WISHES: list[Mapping[str, Any]] = [
 ]
 
 _INTERRUPTED = (237, 11601)  # an operator, or MongoDB, has killed the cursor or the operation
-_STANDALONE = 40573
+_NO_RIGHT = 13
 _HISTORY_LOST = 286
+_STANDALONE = 40573
 _WHYS = {
+    _NO_RIGHT: "the user lacks the privilege changeStream on the tokens",
     _STANDALONE: "this MongoDB is not a replica set, so it has no change streams",
     _HISTORY_LOST: "MongoDB's oplog no longer holds the changes since the last one that was read",
 }

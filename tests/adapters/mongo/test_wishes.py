@@ -190,7 +190,7 @@ def killed(bench: Bench) -> list[int]:
     ("command", "code", "why"),
     [
         ("aggregate", 40573, "this MongoDB is not a replica set, so it has no change streams"),
-        ("aggregate", 13, "the user lacks a privilege"),
+        ("aggregate", 13, "the user lacks the privilege changeStream on the tokens"),
         ("aggregate", 280, "MongoDB refuses it: ChangeStreamFatalError"),
         ("getMore", 286, "MongoDB's oplog no longer holds the changes since the last one that was read"),
         ("getMore", 10334, "MongoDB refuses it: BSONObjectTooLarge"),
