@@ -15,7 +15,10 @@ from daemon.domain.event import InternalError
 from daemon.refreshing.ports import Clock, Observe
 
 READY_EVERY = timedelta(milliseconds=100)  # until MongoDB was found
-RETRY_FIRST, RETRY_LAST = timedelta(seconds=1), timedelta(minutes=1)
+RETRY_FIRST, RETRY_LAST = (
+    timedelta(seconds=1),
+    timedelta(minutes=1),
+)  # the first one also while MongoDB is away
 AHEAD = timedelta(seconds=1)  # of MongoDB's clock: an application's clock may be
 MILLISECOND = timedelta(milliseconds=1)  # MongoDB's dates have no finer resolution
 MOST_AHEAD = 1000  # wishes that wait for their moment
@@ -38,7 +41,7 @@ class WishFollower:
         self._clock = clock
         self._log = log
         self._observe = observe
-        self._failures = 0  # in a row
+        self._failures = 0  # in a row, though MongoDB answered
         self._lost: str | None = None  # why the stream is not there
         self._ahead = 0
 
@@ -50,8 +53,9 @@ class WishFollower:
                 continue
             try:
                 await self._stream.follow(self._wished, begun=self._begun)
-            except StoreLost:
-                pass  # whatever else needs MongoDB reports it
+            except StoreLost:  # whatever else needs MongoDB reports it
+                await asyncio.sleep(RETRY_FIRST.total_seconds())
+                continue
             except NotFollowed as why:
                 self._log_loss(str(why))
             except Exception as error:  # noqa: BLE001  a bug here must end neither the daemon nor the stream
