@@ -137,7 +137,9 @@ class MongoStore:
         return Look(
             provider=provider,
             limit=limit,
-            busy={*busy, *self._set_aside.quarantine.held(self._clock.boot())},
+            busy=frozenset().union(
+                busy, self._set_aside.quarantine.held(self._clock.boot()), *self._burnt.values()
+            ),
             owner=self._owner,
             now=self._clock.now(),
             asked=self._clock.boot(),
