@@ -94,7 +94,7 @@ async def _check_topology(access: Access, report: Report) -> None:
     else:
         report.warn(
             "store.uri",
-            "this MongoDB is a standalone server, without failover and retryable writes",
+            "this MongoDB is a standalone server: no failover, no retryable writes, and requested renewals wait for a sweep",
             "Make it a replica set, even of one member.",
         )
 
