@@ -107,11 +107,17 @@ async def test_a_response_older_than_the_stored_token_is_a_conflict(bench: Acces
     assert (await bench.put(caller(), received_at=NOON - MINUTE)).token.revision == 8
 
 
-@pytest.mark.parametrize("ago", [timedelta(hours=1, seconds=1), timedelta(seconds=-1)])
+@pytest.mark.parametrize("ago", [timedelta(hours=1, seconds=1), timedelta(seconds=-31)])
 async def test_the_time_of_the_response_is_within_the_last_hour(bench: AccessBench, ago: timedelta):
     problem = await bench.problem(bench.put(caller(), received_at=NOON - ago))
     assert problem.name == "invalid-request"
     assert [one["where"] for one in problem.fields["faults"]] == ["received_at"]
+
+
+async def test_an_application_s_clock_may_be_a_little_ahead(bench: AccessBench):
+    """Its response counts as received now."""
+    await bench.put(caller(), received_at=NOON + timedelta(seconds=30))
+    assert bench.document()["issued_at"] == NOON
 
 
 async def test_every_fault_of_a_grant_is_named(bench: AccessBench):
@@ -167,6 +173,25 @@ async def test_a_variable_leads_nowhere_else(bench: AccessBench, variables: dict
     problem = await bench.problem(bench.put(caller(), "shop:1", vars=variables))
     assert problem.fields["faults"][0]["where"] == "vars"
     assert bench.tokens.count_documents({}) == 0
+
+
+async def test_a_write_without_an_answer_is_looked_up(bench: AccessBench):
+    """MongoDB has written it, and its answer is an error: what is stored is the result."""
+    bench.insert()
+    with bench.fault("update", writeConcernError={"code": 64, "errmsg": "waiting for replication timed out"}):
+        stored = await bench.put(caller())
+    assert (stored.token.revision, bench.opened()) == (8, ("access-2", "refresh-2"))
+    assert [one["action"] for one in bench.records()] == ["add", "add"]
+
+
+async def test_a_write_with_an_unknown_result_says_so(bench: AccessBench):
+    with bench.fault("insert", after=1, closeConnection=True):
+        problem = await bench.problem(bench.put(caller()))
+    assert (problem.name, "unknown" in problem.detail) == ("unavailable", True)
+    bench.insert("acme:2")
+    with bench.fault("update", closeConnection=True):
+        problem = await bench.problem(bench.patch(caller(), "acme:2", subject="ann"))
+    assert (problem.name, "unknown" in problem.detail) == ("unavailable", True)
 
 
 # ---------------------------------------------------------------- what a key may
