@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -48,6 +48,7 @@ from daemon.runtime.state.instance import Instance
 from daemon.runtime.web.server import HealthServer
 from daemon.runtime.web.status import DaemonStatus
 from daemon.runtime.who import who
+from daemon.runtime.wishes import WishFollower
 
 REPAIR_EVERY = timedelta(hours=1)
 REMOVE_EVERY = timedelta(minutes=1)
@@ -162,8 +163,9 @@ class Daemon:
             watcher = asyncio.create_task(self._revive(self._mongod), name="mongod")
             closing.callback(watcher.cancel)
         for mirror in self._mirrors:
-            task = asyncio.create_task(mirror.run(self._ready_for_mirrors), name=f"mirror {mirror.name}")
+            task = asyncio.create_task(mirror.run(self._is_ready), name=f"mirror {mirror.name}")
             closing.callback(task.cancel)
+        closing.push_async_callback(_end, asyncio.create_task(self._follow_wishes(), name="wishes"))
         self._view.sweep_begins()  # counted from now, so that a first sweep which never starts is noticed too
         pings = self._manager.feed_watchdog(self._view.liveness, starved=self._starved)
         closing.callback(asyncio.create_task(pings, name="watchdog").cancel)
@@ -345,7 +347,19 @@ class Daemon:
             pause = REPORT_EVERY if self._prepared else SOON * 10
             self._schedule.once(pause, self._report, name="report")
 
-    def _ready_for_mirrors(self) -> bool:
+    async def _follow_wishes(self) -> None:
+        """Renew what applications ask for, until cancelled."""
+        parts = self._parts
+        follower = WishFollower(
+            parts.wishes, renew=self._renew, clock=parts.clock, log=self._log, observe=parts.observe
+        )
+        await follower.run(self._is_ready)
+
+    def _renew(self, tokens: Collection[str]) -> None:
+        if self._is_ready():
+            self._parts.sweeper.wish(tokens)
+
+    def _is_ready(self) -> bool:
         """Return whether the store was found and its keys are right: before that, nothing is taken from it."""
         return self._prepared and self._parts.keys.wrong is None
 
@@ -465,3 +479,9 @@ class Daemon:
         await asyncio.wait({drain, force}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         force.cancel()
         return drain.done()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel `task`, and wait until it has let go of what it uses."""
+    task.cancel()
+    await asyncio.wait({task})

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +48,9 @@ def shell(mongod: str, database_name: str, tmp_path: Path) -> Shell:
 
 
 @pytest.fixture
-def tokens(mongod: str, database_name: str) -> Iterator[Collection[Document]]:
+def tokens(mongo_client: MongoClient[Document], database_name: str) -> Collection[Document]:
     """What is stored, seen past the command line."""
-    with MongoClient[Document](mongod, tz_aware=True) as client:
-        yield client[database_name]["tokens"]
+    return mongo_client[database_name]["tokens"]
 
 
 def test_the_page_leads_in_and_out_again(shell: Shell, tokens: Collection[Document]) -> None:

@@ -121,17 +121,19 @@ async def test_a_key_is_rotated_by_the_steps_under_the_least_role(
             assert "holds no claim" in adopted.stderr
             (restored,) = await all_done(place.refreshd("backup", "restore", archive["file"], "--json"))
             assert json.loads(restored.stdout)["restored"] == 1
+            assert not daemon.seen("wishes.lost")
             assert not daemon.seen("store.lost")
             assert not daemon.seen("sweep.failed")
 
 
-async def test_a_role_without_the_newest_collections_stops_no_renewal(
+async def test_a_role_without_the_newest_rights_stops_no_renewal(
     guarded_mongod: tuple[str, MongoClient[Document]], tmp_path: Path, blocks: Blocks
 ):
     """As it is after an update: one line in the log, `check` names each right, and a wrong key is seen all the same."""
     address, client = guarded_mongod
     older = role(blocks, "role.js")
     *older["privileges"], _, _ = older["privileges"]
+    older["privileges"][0]["actions"].remove("changeStream")
     client["refreshd"].command(older)
     client["refreshd"].command({"createUser": "refreshd", "pwd": PASSWORD, "roles": ["refreshdDaemon"]})
     uri = f"mongodb://refreshd:{PASSWORD}@{address}/?replicaSet={REPLICA_SET}&authSource=refreshd"
@@ -143,11 +145,17 @@ async def test_a_role_without_the_newest_collections_stops_no_renewal(
             await all_done(place.refreshd("refresh", "--wait", "xero:a"))
             told = await daemon.event("store.refused")
             assert "tokens_instances" in told["message"]
+            told = await daemon.event("wishes.lost")
+            assert told["message"] == "the user lacks the privilege changeStream on the tokens"
             checked = await place.refreshd("--json", "check")
-            assert len(daemon.seen("store.refused")) == 1
+            assert len(daemon.seen("store.refused")) == len(daemon.seen("wishes.lost")) == 1
             assert not daemon.seen("store.lost")
             assert not daemon.seen("sweep.failed")
-        missing = {problem["what"] for problem in json.loads(checked.stdout)["problems"]}
+        told = json.loads(checked.stdout)
+        assert [one["what"] for one in told["warnings"] if "changeStream" in one["what"]] == [
+            "this login may not changeStream on refreshd.tokens, so requested renewals wait for a sweep"
+        ]
+        missing = {problem["what"] for problem in told["problems"]}
         rights = {"tokens_keys": "find insert update", "tokens_instances": "find insert update createIndex"}
         assert (checked.code, missing) == (
             1,

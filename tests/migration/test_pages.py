@@ -47,10 +47,9 @@ def decrypted(run_node: RunNode, form: str, *cells: str) -> list[str]:
 
 
 @pytest.fixture
-def tokens(mongod: str, database_name: str) -> Iterator[Collection[Document]]:
+def tokens(mongo_client: MongoClient[Document], database_name: str) -> Collection[Document]:
     """What refreshd has stored, seen past the command line."""
-    with MongoClient[Document](mongod, tz_aware=True) as client:
-        yield client[database_name]["tokens"]
+    return mongo_client[database_name]["tokens"]
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ class Mongo:
 
     def _connected(self) -> AsyncMongoClient[dict[str, object]]:
         try:
-            stated = _stated_options(self._uri.reveal())
+            stated = stated_options(self._uri.reveal())
             options: dict[str, Any] = {n: v for n, v in _OPTIONS.items() if n.lower() not in stated}
             client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(
                 self._uri.reveal(),
@@ -213,7 +213,7 @@ class Mongo:
             if error.timeout or error.code in _NO_LOGIN:
                 raise self.lost(error) from None
             self.seen()
-            raise Refusal(_refusal(error)) from None
+            raise Refusal(refusal(error)) from None
         except PyMongoError as error:
             raise self.lost(error) from None
         self.seen()
@@ -230,7 +230,7 @@ class Mongo:
             self._report(up=False, message=self.address.refusal)
             return LoginRefused(self.address.refusal)
         if isinstance(error, OperationFailure) and error.code == _NO_RIGHT:
-            return self._lost(f"MongoDB at {self.address}: {_refusal(error)}")
+            return self._lost(f"MongoDB at {self.address}: {refusal(error)}")
         if isinstance(error, ConfigurationError):
             return self._lost(f"MongoDB can't be reached with this URI: {text}")
         kind = _HUMP.sub(" ", type(error).__name__).lower()  # in words: a long name would be masked
@@ -250,7 +250,7 @@ class Mongo:
         self.up, self._reported = up, True
 
 
-def _refusal(error: OperationFailure) -> str:
+def refusal(error: OperationFailure) -> str:
     """Return why MongoDB refuses a command, without any value of the command."""
     if error.code == _NO_RIGHT:
         command = _COMMAND.search(str(error))
@@ -263,7 +263,7 @@ def _refusal(error: OperationFailure) -> str:
     return f"MongoDB refuses it: {name if isinstance(name, str) else error.code}"
 
 
-def _stated_options(uri: str) -> set[str]:
+def stated_options(uri: str) -> set[str]:
     """Return the options in the URI, in lower case. Raises for an invalid one; sends no DNS query."""
     query = uri.partition("?")[2]
     return {name.lower() for name in split_options(query, warn=False)} if query else set()

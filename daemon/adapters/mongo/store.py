@@ -19,7 +19,7 @@ from daemon.adapters.mongo.due import DueTokens, Look
 from daemon.adapters.mongo.fenced_writes import MongoRecords
 from daemon.adapters.mongo.keys import openable
 from daemon.adapters.mongo.leases import HELD, UNHELD, taken_over
-from daemon.adapters.mongo.resting import resting
+from daemon.adapters.mongo.resting import pause_of_one, resting
 from daemon.adapters.mongo.set_aside import TOO_LARGE, MongoSetAside, Unfit
 from daemon.adapters.mongo.token_document import (
     CLAIMED_FIELDS,
@@ -32,6 +32,7 @@ from daemon.adapters.mongo.token_document import (
 )
 from daemon.adapters.mongo.writers_texts import WritersTexts
 from daemon.domain.change import Change
+from daemon.domain.circuit_breaker import Pause
 from daemon.domain.claim import Batch, Claim, Recorded, SetAside, StoreLost, Survey, Unusable
 from daemon.domain.journal_entry import Entry
 from daemon.domain.locked import Standing
@@ -83,6 +84,10 @@ class MongoStore:
         paused = await resting(self._mongo, above_all=configured)
         return Survey(paused=paused, set_aside=await self._set_aside.unclaimed(configured))
 
+    async def pause_of(self, provider: Provider) -> Pause | None:
+        """Return the pause of `provider` as it is stored now."""
+        return await pause_of_one(self._mongo, provider.name)
+
     async def due(self, providers: Collection[str]) -> Collection[str]:
         """Return the providers with due tokens, with one command for any number of providers."""
         return await self._due.providers(providers, self._clock.now())
@@ -107,6 +112,15 @@ class MongoStore:
         items = await self._claimed(look, found)
         return Batch(items=items, more=more and not self._set_aside.quarantine.full)
 
+    async def claim_wished(
+        self, provider: Provider, *, tokens: Collection[str], busy: Collection[str]
+    ) -> Batch:
+        """Claim those of `tokens` that are due, under the same conditions as any others."""
+        look = self._look(provider, len(tokens), busy)
+        if look is None:
+            return NOTHING
+        return Batch(items=await self._claimed(look, await self._due.wished(look, tokens)), more=False)
+
     async def probe(self, provider: Provider, *, limit: int, busy: Collection[str], proven: bool) -> Batch:
         """Claim random proven tokens, so that the answer concerns the provider and not one token; or the
         healthiest of all.
@@ -124,7 +138,9 @@ class MongoStore:
         return Look(
             provider=provider,
             limit=limit,
-            busy={*busy, *self._set_aside.quarantine.held(self._clock.boot())},
+            busy=frozenset().union(
+                busy, self._set_aside.quarantine.held(self._clock.boot()), *self._burnt.values()
+            ),
             owner=self._owner,
             now=self._clock.now(),
             asked=self._clock.boot(),

@@ -105,6 +105,14 @@ STORE_REFUSED = LogLine(
     "grant the privileges that `refreshd check` lists; renewals work without them",
 )
 
+WISHES_LOST = LogLine(
+    "wishes.lost",
+    "warning",
+    "`refreshd check` names a missing privilege; until the change stream is there, a requested renewal waits for the"
+    " next sweep",
+)
+WISHES_BACK = LogLine("wishes.back", "info")
+
 COUNT_FAILED = LogLine(
     "count.failed",
     "warning",

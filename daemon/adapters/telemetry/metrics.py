@@ -75,6 +75,7 @@ WHERES = (
     "report",
     "reload",
     "mirror",
+    "wishes",
     "mongod",
     "http",
     "loop",
