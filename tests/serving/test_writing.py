@@ -12,12 +12,16 @@ from daemon.adapters.mongo.admin.tokens import NoSuchToken, TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.removals import delete_removed
 from daemon.adapters.mongo.served_tokens import ServedTokens
+from daemon.adapters.mongo.store import MongoStore
 from daemon.domain.access_key import Verb
+from daemon.domain.claim import Claim, Recorded
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
 from daemon.serving.doorkeeper import Caller
 from daemon.serving.grant_request import Offer, read_patch
+from tests.adapters.mongo.mongo_bench import renewed
 from tests.serving.access_bench import (
+    ACME,
     KEYS,
     MINUTE,
     NOON,
@@ -501,3 +505,21 @@ async def test_writers_do_not_undo_each_other(bench: AccessBench):
 def test_the_keys_of_the_service_open_no_refresh_token():
     assert not hasattr(KEYS, "open_refresh_token")
     assert response()["refresh_token"] not in repr(KEYS)
+
+
+async def test_a_consent_wins_over_a_refresh_in_flight(bench: AccessBench):
+    """The late result is dropped, and the daemon opens the grant that only it can open."""
+    bench.insert(due_at=NOON - MINUTE, expires_at=NOON)
+    store = MongoStore(
+        bench.mongo, owner="me", keyring=lambda: RING, lease=90 * MINUTE / 60, hold=lambda _: MINUTE
+    )
+    (claim,) = (await store.claim(ACME, limit=5, busy=[])).items
+    assert isinstance(claim, Claim)
+    bench.pass_time(timedelta(seconds=1))
+    await bench.put(caller(), response=response(2, expires_in=1))
+    assert await store.record(claim, renewed()) is Recorded.SUPERSEDED
+    assert bench.opened() == ("access-2", "refresh-2")
+    bench.pass_time(MINUTE)
+    (again,) = (await store.claim(ACME, limit=5, busy=[])).items
+    assert isinstance(again, Claim)
+    assert again.token.refresh_token == Secret("refresh-2")
