@@ -8,7 +8,7 @@ from datetime import datetime
 from daemon.domain.access_key import META, SUBJECT, is_field
 from daemon.domain.expiry import end_of
 from daemon.domain.token import State
-from daemon.serving.problems import Problem
+from daemon.serving.problems import Invalid
 
 LONGEST_SUBJECT = 512  # bytes
 LONGEST_TEXT = 1024  # bytes, of one value in `meta` or `vars`
@@ -51,17 +51,8 @@ class Patch:
         return bool(self.meta) or self.clears_meta or self.sets_subject
 
 
-def invalid(faults: Faults) -> Problem:
-    """Return the problem that names each fault: its place, and a sentence that begins with a verb."""
-    return Problem(
-        "invalid-request",
-        "; ".join(f"{where} {what}" for where, what in faults),
-        fields={"faults": [{"where": where, "what": what} for where, what in faults]},
-    )
-
-
 def read_offer(body: Body, *, now: datetime) -> Offer:
-    """Return the grant in an `application/vnd.refreshd.grant+json` body. Raises Problem."""
+    """Return the grant in an `application/vnd.refreshd.grant+json` body. Raises Invalid."""
     faults = _unknown(body, _GRANT)
     response = body.get("response")
     if not isinstance(response, Mapping):
@@ -76,12 +67,12 @@ def read_offer(body: Body, *, now: datetime) -> Offer:
         subject=_subject(body, faults),
     )
     if faults:
-        raise invalid(faults)
+        raise Invalid(*faults)
     return offer
 
 
 def read_patch(body: Body) -> Patch:
-    """Return the changes in a JSON merge patch (RFC 7396). Raises Problem."""
+    """Return the changes in a JSON merge patch (RFC 7396). Raises Invalid."""
     faults = _unknown(body, _PATCH)
     meta = body.get("meta")
     changed = _changed(meta, faults) if "meta" in body and meta is not None else {}
@@ -99,7 +90,7 @@ def read_patch(body: Body) -> Patch:
         state=State(state) if isinstance(state, str) else None,
     )
     if faults:
-        raise invalid(faults)
+        raise Invalid(*faults)
     return patch
 
 
@@ -114,9 +105,9 @@ def read_if_match(headers: list[str]) -> frozenset[str] | None:
 
 
 def read_subject(text: str) -> str:
-    """Return the subject in a path or a query. Raises Problem."""
+    """Return the subject in a path or a query. Raises Invalid."""
     if fault := _fault_of_subject(text):
-        raise invalid([("subject", fault)])
+        raise Invalid(("subject", fault))
     return text
 
 

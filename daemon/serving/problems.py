@@ -51,6 +51,18 @@ class Problem(Exception):
         return STATUS[self.name]
 
 
+class Invalid(Problem):
+    """The request is malformed. `faults`: each place, and a sentence about it that begins with a verb."""
+
+    def __init__(self, *faults: tuple[str, str]) -> None:
+        named = [{"where": where, "what": what} for where, what in faults]
+        super().__init__(
+            "invalid-request",
+            "; ".join(f"{where} {what}" for where, what in faults),
+            fields={"faults": named},
+        )
+
+
 def not_found() -> Problem:
     """The answer for a token that is unknown, and for one that the key may not use."""
     return Problem("not-found", "No token with this id is stored, or this key may not use it.")

@@ -12,8 +12,8 @@ from daemon.domain.access_key import META, SUBJECT, AccessKey, Stored, Verb
 from daemon.domain.served_token import ServedToken
 from daemon.domain.stored_grant import REMOVED, REVOKING, Author, Edit, PausedBy, StoredGrant
 from daemon.domain.token import State
-from daemon.serving.grant_request import Offer, Patch, invalid
-from daemon.serving.problems import Problem, not_found
+from daemon.serving.grant_request import Offer, Patch
+from daemon.serving.problems import Invalid, Problem, not_found
 
 LARGEST_META = 8 * 1024  # bytes of names and texts
 
@@ -161,7 +161,7 @@ def _require_room(stored: Mapping[str, object], changed: Mapping[str, str | None
     texts = {**{name: text for name, text in stored.items() if isinstance(text, str)}, **changed}
     size = sum(len(name.encode()) + len((text or "").encode()) for name, text in texts.items())
     if size > LARGEST_META:
-        raise invalid([("meta", f"would have more than {LARGEST_META} bytes")])
+        raise Invalid(("meta", f"would have more than {LARGEST_META} bytes"))
 
 
 # ---------------------------------------------------------------- changes of fields

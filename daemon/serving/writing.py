@@ -24,12 +24,13 @@ from daemon.domain.stored_grant import (
 from daemon.domain.token import State, Token
 from daemon.domain.token_url import NotSendable, token_url
 from daemon.serving.doorkeeper import Caller
-from daemon.serving.grant_request import Faults, Offer, Patch, invalid
+from daemon.serving.grant_request import Faults, Offer, Patch
 from daemon.serving.ports import Clock, Writes
-from daemon.serving.problems import Problem, not_found
+from daemon.serving.problems import Invalid, Problem, not_found
 from daemon.serving.write_rules import IfMatch, filled_in, laid, patched, removed
 
 OLDEST_RESPONSE = timedelta(hours=1)
+CLOCKS_DIFFER = timedelta(seconds=30)  # by as much, an application's clock may be ahead
 SOON = timedelta(seconds=2)
 
 Result = TypeVar("Result")
@@ -87,7 +88,7 @@ class Writing:
             )
         now = self._clock.now()
         offer = filled_in(offer, caller.key.where)
-        received_at = offer.received_at or now
+        received_at = _received(offer, now)
         consent = _consent(provider, offer, received_at, now)
         token = new_token(
             name,
@@ -201,6 +202,11 @@ class Writing:
         return max(due_at, before) if due_at is not None and token.failures else due_at
 
 
+def _received(offer: Offer, now: datetime) -> datetime:
+    at = offer.received_at or now
+    return min(at, now) if at <= now + CLOCKS_DIFFER else at
+
+
 def _consent(provider: Provider, offer: Offer, received_at: datetime, now: datetime) -> Consent:
     """Return what the response grants. Raises Problem that names every fault."""
     faults: Faults = []
@@ -208,7 +214,7 @@ def _consent(provider: Provider, offer: Offer, received_at: datetime, now: datet
         faults.append(("received_at", "is in the future"))
     if received_at < now - OLDEST_RESPONSE:
         faults.append(("received_at", "is more than an hour ago, so the response may be spent"))
-    if offer.consented_at is not None and offer.consented_at > now:
+    if offer.consented_at is not None and offer.consented_at > now + CLOCKS_DIFFER:
         faults.append(("consented_at", "is in the future"))
     faults += [
         (f"vars.{name}", f"is not a variable of {provider.name}")
@@ -225,7 +231,7 @@ def _consent(provider: Provider, offer: Offer, received_at: datetime, now: datet
     except ConsentInvalid as why:
         faults.append(("response", f"is refused: {why}"))
     if faults:
-        raise invalid(faults)
+        raise Invalid(*faults)
     return consent
 
 
@@ -234,7 +240,7 @@ def _require_url(provider: Provider, variables: Mapping[str, str]) -> None:
     try:
         token_url(provider, variables)
     except NotSendable as why:
-        raise invalid([("vars", f"are refused: {why}")]) from None
+        raise Invalid(("vars", f"are refused: {why}")) from None
 
 
 def _author(caller: Caller) -> Author:

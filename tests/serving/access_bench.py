@@ -1,7 +1,8 @@
 """The writing half of the access service on a real MongoDB: its use cases, its adapters, and a look at what is stored."""
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -134,6 +135,17 @@ class AccessBench:
 
     def records(self) -> list[Document]:
         return list(self.audit.find({}, {"_id": 0}).sort("_id", 1))
+
+    @contextmanager
+    def fault(self, command: str, *, after: int = 0, **data: object) -> Iterator[None]:
+        """MongoDB fails this command, after some that it obeys."""
+        mode = {"skip": after} if after else "alwaysOn"
+        fault = {"failCommands": [command], "appName": "refreshd", **data}
+        self.client.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": fault})
+        try:
+            yield
+        finally:
+            self.client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
 
     # ---------------------------------------------------------------- requests
 

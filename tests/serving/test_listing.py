@@ -6,9 +6,11 @@ import string
 import pytest
 
 from daemon.adapters.mongo.audit import RecordSelection, count_records, records
+from daemon.adapters.mongo.served_lists import _query
 from daemon.domain.access_key import Verb
 from daemon.domain.selection import end_of_range, ids_of
-from daemon.serving.listing import Wish
+from daemon.serving.doorkeeper import Caller
+from daemon.serving.listing import Wish, _selection
 from tests.serving.access_bench import NOON, RING, AccessBench, bench, caller
 
 __all__ = ["bench"]
@@ -181,3 +183,27 @@ def test_the_ids_that_selectors_name_are_those_that_a_comparison_finds():
 )
 def test_a_range_ends_with_the_next_character(text: str, end: str | None):
     assert end_of_range(text) == end
+
+
+@pytest.mark.parametrize(
+    ("who", "wish", "most"),
+    [
+        (caller("*"), Wish(), 6),
+        (caller("acme:*"), Wish(after="acme:0500"), 6),
+        (caller("acme:0007", "acme:09*"), Wish(), 8),
+        (caller("*"), Wish(provider="acme", state="active"), 6),
+        (caller("*"), Wish(where={"subject": "user-7"}), 2),
+        (caller("*", where={"subject": "user-7"}), Wish(provider="acme"), 2),
+    ],
+)
+async def test_a_page_costs_what_it_holds(bench: AccessBench, who: Caller, wish: Wish, most: int):
+    """No query reads the whole collection, or sorts."""
+    rows = ({"_id": f"acme:{one:04}", "state": "active", "subject": f"user-{one}"} for one in range(1000))
+    bench.tokens.insert_many(list(rows))
+    query = _query(_selection(who, wish))
+    pipeline = [{"$match": query}, {"$sort": {"_id": 1}}, {"$limit": 5}]
+    command = {"aggregate": "tokens", "pipeline": pipeline, "cursor": {}, "collation": {"locale": "simple"}}
+    plan = bench.database.command("explain", command, verbosity="executionStats")
+    assert "COLLSCAN" not in str(plan["queryPlanner"]["winningPlan"])
+    assert "'SORT'" not in str(plan["queryPlanner"]["winningPlan"])
+    assert 0 < plan["executionStats"]["totalDocsExamined"] <= most

@@ -12,12 +12,16 @@ from daemon.adapters.mongo.admin.tokens import NoSuchToken, TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.removals import delete_removed
 from daemon.adapters.mongo.served_tokens import ServedTokens
+from daemon.adapters.mongo.store import MongoStore
 from daemon.domain.access_key import Verb
+from daemon.domain.claim import Claim, Recorded
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
 from daemon.serving.doorkeeper import Caller
 from daemon.serving.grant_request import Offer, read_patch
+from tests.adapters.mongo.mongo_bench import renewed
 from tests.serving.access_bench import (
+    ACME,
     KEYS,
     MINUTE,
     NOON,
@@ -107,11 +111,17 @@ async def test_a_response_older_than_the_stored_token_is_a_conflict(bench: Acces
     assert (await bench.put(caller(), received_at=NOON - MINUTE)).token.revision == 8
 
 
-@pytest.mark.parametrize("ago", [timedelta(hours=1, seconds=1), timedelta(seconds=-1)])
+@pytest.mark.parametrize("ago", [timedelta(hours=1, seconds=1), timedelta(seconds=-31)])
 async def test_the_time_of_the_response_is_within_the_last_hour(bench: AccessBench, ago: timedelta):
     problem = await bench.problem(bench.put(caller(), received_at=NOON - ago))
     assert problem.name == "invalid-request"
     assert [one["where"] for one in problem.fields["faults"]] == ["received_at"]
+
+
+async def test_an_application_s_clock_may_be_a_little_ahead(bench: AccessBench):
+    """Its response counts as received now."""
+    await bench.put(caller(), received_at=NOON + timedelta(seconds=30))
+    assert bench.document()["issued_at"] == NOON
 
 
 async def test_every_fault_of_a_grant_is_named(bench: AccessBench):
@@ -167,6 +177,25 @@ async def test_a_variable_leads_nowhere_else(bench: AccessBench, variables: dict
     problem = await bench.problem(bench.put(caller(), "shop:1", vars=variables))
     assert problem.fields["faults"][0]["where"] == "vars"
     assert bench.tokens.count_documents({}) == 0
+
+
+async def test_a_write_without_an_answer_is_looked_up(bench: AccessBench):
+    """MongoDB has written it, and its answer is an error: what is stored is the result."""
+    bench.insert()
+    with bench.fault("update", writeConcernError={"code": 64, "errmsg": "waiting for replication timed out"}):
+        stored = await bench.put(caller())
+    assert (stored.token.revision, bench.opened()) == (8, ("access-2", "refresh-2"))
+    assert [one["action"] for one in bench.records()] == ["add", "add"]
+
+
+async def test_a_write_with_an_unknown_result_says_so(bench: AccessBench):
+    with bench.fault("insert", after=1, closeConnection=True):
+        problem = await bench.problem(bench.put(caller()))
+    assert (problem.name, "unknown" in problem.detail) == ("unavailable", True)
+    bench.insert("acme:2")
+    with bench.fault("update", closeConnection=True):
+        problem = await bench.problem(bench.patch(caller(), "acme:2", subject="ann"))
+    assert (problem.name, "unknown" in problem.detail) == ("unavailable", True)
 
 
 # ---------------------------------------------------------------- what a key may
@@ -476,3 +505,21 @@ async def test_writers_do_not_undo_each_other(bench: AccessBench):
 def test_the_keys_of_the_service_open_no_refresh_token():
     assert not hasattr(KEYS, "open_refresh_token")
     assert response()["refresh_token"] not in repr(KEYS)
+
+
+async def test_a_consent_wins_over_a_refresh_in_flight(bench: AccessBench):
+    """The late result is dropped, and the daemon opens the grant that only it can open."""
+    bench.insert(due_at=NOON - MINUTE, expires_at=NOON)
+    store = MongoStore(
+        bench.mongo, owner="me", keyring=lambda: RING, lease=90 * MINUTE / 60, hold=lambda _: MINUTE
+    )
+    (claim,) = (await store.claim(ACME, limit=5, busy=[])).items
+    assert isinstance(claim, Claim)
+    bench.pass_time(timedelta(seconds=1))
+    await bench.put(caller(), response=response(2, expires_in=1))
+    assert await store.record(claim, renewed()) is Recorded.SUPERSEDED
+    assert bench.opened() == ("access-2", "refresh-2")
+    bench.pass_time(MINUTE)
+    (again,) = (await store.claim(ACME, limit=5, busy=[])).items
+    assert isinstance(again, Claim)
+    assert again.token.refresh_token == Secret("refresh-2")

@@ -30,4 +30,6 @@ def matching(where: Mapping[str, str]) -> Condition:
     if not where:
         return {}
     strict = [{"$eq": [f"${name}", {"$literal": text}]} for name, text in where.items()]
-    return {"$and": [{name: {"$eq": text}} for name, text in where.items()], "$expr": {"$and": strict}}
+    # The type lets MongoDB use the index of subjects, which is partial.
+    equal = [{name: {"$eq": text, "$type": "string"}} for name, text in where.items()]
+    return {"$and": equal, "$expr": {"$and": strict}}

@@ -14,25 +14,13 @@ from aiohttp.web_request import BaseRequest
 
 from daemon.runtime.config.fields import duration
 from daemon.runtime.config.problems import InvalidValue
-from daemon.serving.problems import Problem
+from daemon.serving.problems import Invalid, Problem
 
 LARGEST_BODY = 64 * 1024  # bytes
 BODY_WITHIN = timedelta(seconds=10)
 MOST_FIELDS = 100
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
 _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-
-
-class Invalid(Problem):
-    """The request is malformed. `faults`: where, and what is wrong there."""
-
-    def __init__(self, *faults: tuple[str, str]) -> None:
-        named = [{"where": where, "what": what} for where, what in faults]
-        super().__init__(
-            "invalid-request",
-            "; ".join(f"{where} {what}" for where, what in faults),
-            fields={"faults": named},
-        )
 
 
 @dataclass(frozen=True, slots=True)

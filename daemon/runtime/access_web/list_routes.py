@@ -11,11 +11,12 @@ from daemon.domain.access_key import is_field
 from daemon.domain.expiry import end_of
 from daemon.domain.selection import Counted, Listed
 from daemon.runtime.access_web.answers import instant, item_of, json_answer
-from daemon.runtime.access_web.asked import Asked, Invalid, several
+from daemon.runtime.access_web.asked import Asked, several
 from daemon.serving.doorkeeper import Caller
 from daemon.serving.grant_request import read_subject
 from daemon.serving.listing import MOST, USUAL, Listing, Page, Record, Wish
 from daemon.serving.ports import Clock
+from daemon.serving.problems import Invalid
 
 _COLUMNS = ("at", "action", "token", "actor", "kind", "result", "count", "revision")
 _OF_AUTHOR = ("key", "name", "ip", "peer", "person", "uid", "reason")

@@ -197,12 +197,18 @@ def write_table(writes: WriteRoutes, lists: ListRoutes, *, note: Note) -> list[R
     ):
         for path, answer in zip((one, by_id), of_one(work), strict=True):
             table.append(route(name, method, path, answer=answer))
+
+    async def remove_all(asked: Asked, caller: Caller) -> web.Response:
+        answer = await writes.remove_all(asked, caller)
+        note(caller, None, "write")
+        return answer
+
     subject = "/v1/subjects/{subject}/tokens"
     return [
         *table,
         route("tokens", "GET", "/v1/tokens", answer=listed(lists.tokens)),
         route("subject", "GET", subject, answer=listed(lists.of_subject)),
-        route("delete_subject", "DELETE", subject, answer=writes.remove_all),
+        route("delete_subject", "DELETE", subject, answer=remove_all),
         route("statistics", "GET", "/v1/statistics", answer=listed(lists.statistics)),
         route("audit", "GET", "/v1/audit", answer=listed(lists.audit)),
     ]

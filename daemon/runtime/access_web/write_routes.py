@@ -3,13 +3,13 @@
 from aiohttp import web
 
 from daemon.domain.access_key import Verb
-from daemon.domain.token import State
 from daemon.runtime.access_web.answers import item_of, json_answer
-from daemon.runtime.access_web.asked import Asked, Invalid
+from daemon.runtime.access_web.asked import Asked
 from daemon.serving.doorkeeper import Caller
 from daemon.serving.grant_request import Offer, read_if_match, read_offer, read_patch, read_subject
 from daemon.serving.listing import Listing
 from daemon.serving.ports import Clock
+from daemon.serving.problems import Invalid
 from daemon.serving.writing import Stored, Writing
 
 JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
@@ -36,10 +36,7 @@ class WriteRoutes:
     async def patch(self, asked: Asked, caller: Caller, name: str) -> web.Response:
         """`PATCH`: a JSON merge patch (RFC 7396) of meta and subject, or another state."""
         asked.query(("id",))
-        body = await asked.json(JSON, MERGE_PATCH)
-        patch = read_patch(body)
-        if patch.state is State.ACTIVE or patch.state is State.PAUSED:
-            self._writing.require(caller, Verb.PAUSE, name)
+        patch = read_patch(await asked.json(JSON, MERGE_PATCH))
         return _answer(await self._writing.patch(caller, name, patch, _if_match(asked)))
 
     async def remove(self, asked: Asked, caller: Caller, name: str) -> web.Response:

@@ -16,7 +16,7 @@ from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.removals import ended
 from daemon.adapters.mongo.token_document import Document
 from daemon.domain.claim import StoreLost
-from daemon.domain.stored_grant import REMOVED
+from daemon.domain.stored_grant import GONE
 from daemon.domain.token import Token
 
 SWAPS = 5  # how often a write is swapped onto a document that keeps changing under it
@@ -212,7 +212,7 @@ def _laid_by_operator(token: Token, stored: Document | None) -> Laying:
             f"{token.id} holds a refresh token and this response has none, so it was not changed: let the"
             " owner consent again with offline access, or remove the token first"
         )
-    return Laying(anew=stored is not None and stored.get("state") == REMOVED)
+    return Laying(anew=stored is not None and stored.get("state") in GONE)
 
 
 def _in_its_place(document: Fields) -> list[Fields]:
