@@ -4,7 +4,6 @@ import base64
 import hashlib
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,6 +25,7 @@ from refreshd_reader.errors import (
     NotConnected,
     NotSupported,
     Paused,
+    Rejected,
     Unavailable,
 )
 from refreshd_reader.sealing import ReaderKeys
@@ -43,6 +43,8 @@ _FIELDS = {
     "expires_at": 1,
     "refreshed_at": 1,
     "due_at": 1,
+    "failures": 1,
+    "refused": 1,
     "token_type": 1,
     "scope": 1,
     "missing_scopes": 1,
@@ -52,9 +54,12 @@ _FIELDS = {
 }
 _SWEEP = 15.0  # seconds between two sweeps of the daemon, by default
 _LOOK_AGAIN = 1.0  # seconds between two looks at a token that is being renewed
-_SHORTEST_REFUSAL = timedelta(seconds=60)
-_SETTLED = timedelta(seconds=10)  # a token this new isn't renewed again
-_REFUSALS = 10_000  # of which this process remembers the last ones
+# The bounds of `refreshd serve` for early renewals:
+_LEAST_APART = timedelta(seconds=10)  # of two renewals
+_REFUSALS_APART = timedelta(
+    seconds=60
+)  # of two renewals that were requested after a 401, or a tenth of the lifetime
+_MOST_IN_A_ROW = 3
 
 
 class MongoTransport:
@@ -75,7 +80,6 @@ class MongoTransport:
         self._wait, self._timeout = wait, timeout
         self._client: MongoClient[Document] | None = None
         self._lock = threading.Lock()
-        self._refusals = _Refusals()
 
     def read(self, provider: str, account: str) -> Reading:
         """Return the stored token, if it may be used."""
@@ -83,18 +87,14 @@ class MongoTransport:
         return self._reading(provider, account, self._find(token_id))
 
     def refused(self, token: Token) -> Reading:
-        """Make the token due now, at most as often as `refreshd serve` would, and wait for another version."""
+        """Make the token due now, if `refreshd serve` would do so too, and wait for another version."""
         stored = self._find(token.id)
         reading = self._reading(token.provider, token.account, stored)
         if reading.token.version != token.version:
             return reading
-        rest = self._refusals.rest(token.id, _gap(stored))
-        if rest > 0:
-            raise Expired(
-                f"{token.id}: refused again soon after a renewal that was requested", retry_after=rest
-            )
-        if self._request_renewal(token.id, stored):
-            self._refusals.note(token.id)
+        wish = wish_for(token, stored)
+        if wish is not None:
+            self._request_renewal(token.id, stored, wish)
         return self._wait_for_another(token)
 
     def store(self, provider: str, account: str, grant: Grant) -> NoReturn:
@@ -114,7 +114,6 @@ class MongoTransport:
         self._lock = threading.Lock()
         self._client = None
         self._keys.forked()
-        self._refusals.forked()
 
     def close(self) -> None:
         """Close the client. The next request opens another one."""
@@ -161,6 +160,8 @@ class MongoTransport:
         now, expires_at, sealed = stored["now"], stored.get("expires_at"), stored.get("access_token")
         if expires_at is not None and not isinstance(expires_at, datetime):
             raise Unavailable(f"{token_id}: its expires_at is no date")
+        if expires_at is not None and expires_at <= now and stored.get("due_at") is None:
+            raise NeedsReauth(f"{token_id}: expired, and refreshd can't renew it")
         if expires_at is not None and expires_at <= now:
             raise Expired(f"{token_id}: expired, and refreshd is renewing it", retry_after=_until_due(stored))
         extra = stored.get("extra")
@@ -178,23 +179,20 @@ class MongoTransport:
         )
         return Reading(token, None if expires_at is None else (expires_at - now).total_seconds())
 
-    def _request_renewal(self, token_id: str, stored: Mapping[str, Any]) -> bool:
-        """Set `due_at` to now, only where this very text still stands and the daemon has no failure to wait for."""
-        now = stored["now"]
-        refused = {
+    def _request_renewal(self, token_id: str, stored: Document, wish: Document) -> None:
+        """Write the wish, unless the token has changed: then somebody has renewed it or is about to."""
+        unchanged = {
             "_id": token_id,
-            "state": "active",
             "access_token": stored["access_token"],
-            "last_failure": None,
-            "due_at": {"$gt": now},
-            "$or": [{"refreshed_at": None}, {"refreshed_at": {"$lt": now - _SETTLED}}],
+            "state": "active",
+            "failures": 0,
+            "due_at": {"$gt": stored["now"]},
         }
         try:
             with pymongo.timeout(self._timeout):
-                done = self._tokens().update_one(refused, {"$set": {"due_at": now}})
+                self._tokens().update_one(unchanged, {"$set": wish})
         except PyMongoError as error:
             raise Unavailable(f"MongoDB: {type(error).__name__}") from None
-        return done.modified_count > 0
 
     def _wait_for_another(self, token: Token) -> Reading:
         give_up = time.monotonic() + self._wait
@@ -208,28 +206,33 @@ class MongoTransport:
             time.sleep(_LOOK_AGAIN)
 
 
-class _Refusals:
-    """When this process last requested an early renewal of which token."""
+def wish_for(token: Token, stored: Mapping[str, Any]) -> Document | None:
+    """Return the fields that make a refused token due now, or None if it is due already.
 
-    def __init__(self) -> None:
-        self._at: OrderedDict[str, float] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def rest(self, token_id: str, gap: timedelta) -> float:
-        """Return the seconds until the next request for this token is allowed."""
-        with self._lock:
-            at = self._at.get(token_id)
-        return 0.0 if at is None else at + gap.total_seconds() - time.monotonic()
-
-    def note(self, token_id: str) -> None:
-        with self._lock:
-            self._at.pop(token_id, None)
-            self._at[token_id] = time.monotonic()
-            if len(self._at) > _REFUSALS:
-                self._at.popitem(last=False)
-
-    def forked(self) -> None:
-        self._lock = threading.Lock()
+    The bounds are those of `refreshd serve`, and are stored with the token: so they hold for all applications
+    together. Raises Expired if it is too early for another renewal, and Rejected after several refusals in a row.
+    """
+    now, due_at = stored["now"], _date(stored, "due_at")
+    if due_at is None or stored.get("failures"):
+        raise Expired(f"{token.id}: its last renewal failed", retry_after=_until_due(stored))
+    before = stored.get("refused")
+    before = before if isinstance(before, dict) else {}
+    if due_at <= now or before.get("version") == token.version:
+        return None
+    refreshed_at, last, usual = _date(stored, "refreshed_at"), _date(before, "at"), _date(before, "usual")
+    came_early = usual is None or refreshed_at is None or refreshed_at < usual
+    count = int(before.get("count") or 0) + 1 if last is not None and came_early else 1
+    free = max(
+        now if refreshed_at is None else refreshed_at + _LEAST_APART,
+        now if last is None else last + _gap(stored),
+    )
+    if count > _MOST_IN_A_ROW:
+        message = f"{token.id}: the provider refuses its new access tokens too, so they are not the cause"
+        raise Rejected(message, problem="refused-again", status=409)
+    if free > now:
+        raise Expired(f"{token.id}: renewed just now", retry_after=(free - now).total_seconds())
+    refused = {"version": token.version, "at": now, "count": count, "usual": due_at}
+    return {"due_at": now, "refused": refused}
 
 
 def version_of(sealed: str) -> str:
@@ -254,8 +257,8 @@ def _gap(stored: Mapping[str, Any]) -> timedelta:
     """Return the time between two early renewals: a tenth of the lifetime, and at least a minute."""
     issued_at, expires_at = stored.get("issued_at"), stored.get("expires_at")
     if isinstance(issued_at, datetime) and isinstance(expires_at, datetime):
-        return max(_SHORTEST_REFUSAL, (expires_at - issued_at) / 10)
-    return _SHORTEST_REFUSAL
+        return max(_REFUSALS_APART, (expires_at - issued_at) / 10)
+    return _REFUSALS_APART
 
 
 def _until_due(stored: Mapping[str, Any]) -> float:
@@ -263,6 +266,11 @@ def _until_due(stored: Mapping[str, Any]) -> float:
     due_at = stored.get("due_at")
     left = (due_at - stored["now"]).total_seconds() if isinstance(due_at, datetime) else 0.0
     return max(_SWEEP, left)
+
+
+def _date(stored: Mapping[str, Any], name: str) -> datetime | None:
+    value = stored.get(name)
+    return value if isinstance(value, datetime) else None
 
 
 def _text(value: object) -> str | None:
