@@ -60,6 +60,7 @@ COMMANDS = {
     "keys": Command(
         "keys", "Generate keys, derive reader and writer keys, and check the key ring against the store."
     ),
+    "access": Command("access", "Create, list, rotate and revoke the keys by which applications get tokens."),
     "backup": Command("backup", "Write, list, verify, restore and prune backups of the store."),
     "journal": Command("journal", "Inspect provider replies that MongoDB has not confirmed yet."),
     "help": Command("help", "Show the help of refreshd or of one command."),

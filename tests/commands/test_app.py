@@ -18,7 +18,7 @@ from tests.support import wall_clock, writer
 
 MASTER = hashlib.sha256(b"for these tests").digest()
 OTHER_KEY = base64.b64encode(hashlib.sha256(b"an older key").digest()).decode()
-COMMANDS = "run check status add list show refresh pause resume remove adopt audit journal providers keys sandbox help version".split()  # noqa: SIM905
+COMMANDS = "run check status add list show refresh pause resume remove adopt audit journal providers keys access sandbox help version".split()  # noqa: SIM905
 
 
 def test_help_names_every_command_without_importing_what_they_need(cli):

@@ -126,6 +126,29 @@ def test_what_is_lost_comes_back_byte_for_byte(cli, database, backups: Path, key
     assert (again["restored"], again["unchanged"], again["others"]) == (0, 1 + len(ODD), 0)
 
 
+def test_access_keys_come_back_disabled(cli, database, backups: Path):
+    """One may have been revoked after the backup. Nothing else of them changes, and a present key stays as it is."""
+    for name in ("billing", "reports"):
+        assert cli.run("access", "create", name, "--tokens", "xero:*", "--can", "read").code == 0
+    raw = bson.encode({"_id": "odd", "name": {"a": [1]}, "can": "caf?"}).replace(b"caf?", b"caf\xe9")
+    database.tokens_access.insert_one(bson.raw_bson.RawBSONDocument(raw))
+    before = {one["name"]: one for one in database.tokens_access.find({"generation": 1})}
+    file = created(cli, backups, "--unencrypted")["file"]
+    database.tokens_access.delete_many({"name": {"$ne": "reports"}})
+    trial = cli.run("backup", "restore", file, "--lost-at", "0s", "--dry-run")
+    assert "2 access keys would come back disabled" in trial.err
+    ran = cli.run("backup", "restore", file, "--lost-at", "0s")
+    assert (ran.code, "2 access keys came back disabled" in ran.err) == (0, True)
+    after = {one["name"]: one for one in database.tokens_access.find({"generation": 1})}
+    assert after.pop("reports") == before.pop("reports")
+    assert after["billing"].pop("disabled_at") > wall_clock.now() - HOUR
+    assert after["billing"].items() <= before["billing"].items()
+    assert cli.run("access", "enable", "billing").code == 0
+    again = cli.run("backup", "restore", file, "--lost-at", "0s")
+    assert (again.code, "access keys" in again.err) == (0, False)
+    assert database.tokens_access.find_one({"name": "billing"}) == before["billing"]
+
+
 def test_a_document_that_is_not_utf8_comes_back_too(cli, database, backups: Path):
     """A driver of another language wrote it."""
     raw = bson.encode({"_id": "xero:b", "provider": "xero", "meta": "caf?"}).replace(b"caf?", b"caf\xe9")

@@ -183,7 +183,9 @@ class AccessKeys:
     # ---------------------------------------------------------------- the parts
 
     async def _documents(self, name: str) -> Sequence[Document]:
-        """Return the documents of this name, the highest generation first."""
+        """Return the documents of this name, the highest generation first. No key has a name of another form."""
+        if not NAME_FORM.fullmatch(name):
+            return []
         found = await self._mongo.guarded(self._mongo.access.find({"name": {"$eq": name}}).to_list())
         return sorted(found, key=_generation, reverse=True)
 
@@ -227,6 +229,24 @@ class AccessKeys:
             self._mongo.access.update_many(unrevoked, {"$set": {"revoked_at": now}})
         )
         return result.modified_count
+
+
+async def as_restored(mongo: Mongo, archived: Sequence[Document]) -> Sequence[dict[str, object]]:
+    """Return the documents of a backup as a restore stores them: disabled, because a key may have been revoked after
+    the backup. A key that was created again since, under the same name, stays as it is. Raises StoreLost.
+    """
+    now = as_stored(mongo.clock.now())
+    wanted = [place for one in archived if (place := _place(one))]
+    same = [{"name": {"$eq": name}, "generation": {"$eq": generation}} for name, generation in wanted]
+    stored = await mongo.guarded(mongo.access.find({"$or": same}).to_list()) if same else []
+    taken = {_place(one) for one in stored} - {None}
+    return [{**one, "disabled_at": now} for one in archived if _place(one) not in taken]
+
+
+def _place(document: Document) -> tuple[str, int] | None:
+    """Return what the unique index holds of a document; None for one without a generation."""
+    name, generation = document.get("name"), _generation(document)
+    return (name, generation) if type(name) is str and generation else None
 
 
 # ---------------------------------------------------------------- the document

@@ -27,6 +27,7 @@ AGAIN_AFTER = timedelta(seconds=1)  # a change stream ended
 POLL = timedelta(seconds=1)  # of a value that somebody waits for, without a change stream
 NO_STREAMS = frozenset({40573, 13, 8000})  # a standalone MongoDB; no right to it
 AGAIN_AFTER_REFUSAL = timedelta(minutes=1)
+STREAMS_KNOWN = 16  # of the last change streams: when they last answered
 
 Value = TypeVar("Value")
 Document = Mapping[str, object]
@@ -77,7 +78,7 @@ class Remembered(Generic[Value]):
         self._batcher = Batcher[str, Value | None](self._read, limit=AT_ONCE)
         self._stream: int | None = None  # the number of the open change stream
         self._streams = 0
-        self._answered = timedelta(0)  # when it last answered
+        self._answered: dict[int, timedelta] = {}  # when each change stream last answered
 
     async def find(self, name: str) -> tuple[Value | None, bool]:
         """Return the value, and whether MongoDB is away and this is the last known one. Raises StoreLost."""
@@ -85,11 +86,13 @@ class Remembered(Generic[Value]):
         entry = self._entries.get(name)
         if entry is not None and self._is_true(entry, now):
             return entry.value, False
+        if not self._mongo.up and entry is not None and self._is_good_enough(entry):
+            return entry.value, True  # without waiting for MongoDB to answer again
         try:
             return await self._fetched(name), False
         except StoreLost:
             entry = self._entries.get(name)
-            if entry is None or self._mongo.clock.boot() - self._true_until(entry) >= self._offline_for:
+            if entry is None or not self._is_good_enough(entry):
                 raise
             return entry.value, True
 
@@ -128,17 +131,19 @@ class Remembered(Generic[Value]):
     # ---------------------------------------------------------------- truth
 
     def _is_heard(self, now: timedelta) -> bool:
-        return self._stream is not None and now - self._answered < TRUE_FOR
+        return self._stream is not None and now - self._answered[self._stream] < TRUE_FOR
 
     def _is_true(self, entry: _Entry[Value], now: timedelta) -> bool:
         if now - entry.read_at < TRUE_FOR:
             return True
         return entry.stream is not None and entry.stream == self._stream and self._is_heard(now)
 
-    def _true_until(self, entry: _Entry[Value]) -> timedelta:
-        """Return when the value was last known to be true."""
-        watched = entry.stream is not None and entry.stream == self._stream
-        return max(entry.read_at, self._answered) if watched else entry.read_at
+    def _is_good_enough(self, entry: _Entry[Value]) -> bool:
+        """Return whether the value was known to be true lately enough to be used while MongoDB does not answer."""
+        watched = (
+            self._answered.get(entry.stream, entry.read_at) if entry.stream is not None else entry.read_at
+        )
+        return self._mongo.clock.boot() - max(entry.read_at, watched) < self._offline_for
 
     # ---------------------------------------------------------------- reading
 
@@ -147,8 +152,13 @@ class Remembered(Generic[Value]):
         reading = self._reading.get(name)
         if reading is None:
             reading = self._reading[name] = self._batcher.submit(name)
-            reading.add_done_callback(lambda _: self._reading.pop(name, None))
+            reading.add_done_callback(lambda done: self._read_ended(name, done))
         return await asyncio.shield(reading)
+
+    def _read_ended(self, name: str, done: asyncio.Future[Value | None]) -> None:
+        self._reading.pop(name, None)
+        if not done.cancelled():
+            done.exception()  # every caller may have left
 
     async def _read(self, names: Sequence[str]) -> Sequence[Value | None]:
         asked, stream = self._mongo.clock.boot(), self._stream
@@ -197,13 +207,14 @@ class Remembered(Generic[Value]):
         async with await self._collection().watch(pipeline, max_await_time_ms=await_time) as stream:
             self._streams += 1
             self._stream = self._streams
-            self._answered = self._mongo.clock.boot()
+            self._answered[self._stream] = self._mongo.clock.boot()
+            self._answered.pop(self._stream - STREAMS_KNOWN, None)
             while stream.alive:
-                await self._heard(stream)
+                await self._hear(stream, self._stream)
 
-    async def _heard(self, stream: AsyncChangeStream[dict[str, object]]) -> None:
+    async def _hear(self, stream: AsyncChangeStream[dict[str, object]], number: int) -> None:
         change = await stream.try_next()
-        self._answered = self._mongo.clock.boot()
+        self._answered[number] = self._mongo.clock.boot()
         if change is None:
             return
         key = change.get("documentKey")

@@ -55,10 +55,15 @@ async def open_store(settings: Settings, *, reason: str | None = None) -> AsyncI
         yield Access(clock=clock, mongo=mongo, ring=ring, audit=audit, admin=TokenAdmin(mongo, ring, audit))
 
 
-async def refuse_to_store(access: Access) -> None:
-    """Nothing is stored beside the tokens, or under a key that the store was not sealed with. Raises Failed, StoreLost."""
+async def refuse_misplaced(access: Access) -> None:
+    """Refuse to store something in another database than the tokens. Raises Failed, StoreLost."""
     if (elsewhere := await tokens_elsewhere(access.mongo)) is not None:
         raise Failed(f"store.uri: {elsewhere}. {CHOOSE_DATABASE}")
+
+
+async def refuse_to_store(access: Access) -> None:
+    """Nothing is stored beside the tokens, or under a key that the store was not sealed with. Raises Failed, StoreLost."""
+    await refuse_misplaced(access)
     active = access.ring.active
     (proof,) = await prove(access.mongo, access.ring, [active], within=LOOK)
     if proof.wrong:

@@ -96,3 +96,9 @@ def _explain(output: Output, report: Report, *, dry_run: bool) -> None:
             f"{count:,} tokens {would}, paused: their refresh tokens may be spent. `refreshd list --state paused` shows"
             " them"
         )
+    if count := report.others.get("_access", 0):
+        would = "would come" if dry_run else "came"
+        output.note(
+            f"{count:,} access keys {would} back disabled, because they may have been revoked since the backup."
+            " `refreshd access enable NAME` enables those of one name"
+        )

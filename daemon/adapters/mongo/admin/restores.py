@@ -11,6 +11,7 @@ from pymongo import ASCENDING, IndexModel, InsertOne, ReplaceOne
 from pymongo.errors import PyMongoError
 
 from daemon.adapters.keyring import DecryptionError, KeyRing
+from daemon.adapters.mongo.access_keys import as_restored
 from daemon.adapters.mongo.admin.backups import beside
 from daemon.adapters.mongo.admin.contents import shown
 from daemon.adapters.mongo.bulk import refusals
@@ -111,7 +112,10 @@ class MongoRestoreTarget:
         query = {"_id": {"$in": [one["_id"] for one in documents]}}
         rows = await self._mongo.guarded(collection.find(query, {"_id": 1}).to_list())
         found = {_key(row["_id"]) for row in rows}
-        missing: list[Any] = [InsertOne(one) for one in documents if _key(one["_id"]) not in found]
+        absent: Sequence[Any] = [one for one in documents if _key(one["_id"]) not in found]
+        if collection.name == self._mongo.access.name:
+            absent = await as_restored(self._mongo, absent)
+        missing: list[Any] = [InsertOne(one) for one in absent]
         if dry_run or not missing:
             return len(missing)
         try:
