@@ -65,7 +65,7 @@ def network(value: object) -> IPv4Network | IPv6Network:
         raise InvalidValue("is not a network", 'Write it like "10.0.0.0/8" or "fd00::/8".') from None
 
 
-def offline_for(value: object) -> timedelta:
+def read_offline_for(value: object) -> timedelta:
     span = timedelta(0) if type(value) is int and value == 0 else duration(value)
     if span > LONGEST_OFFLINE:
         raise InvalidValue("is longer than an hour", 'Write at most "1h".')
@@ -81,7 +81,7 @@ def web_url(value: object) -> str:
     return text(value)
 
 
-def reconnect_url(value: object) -> str:
+def read_reconnect_url(value: object) -> str:
     if "{id}" not in web_url(value):
         raise InvalidValue(
             "does not contain {id}", 'Write it like "https://app.example.com/reconnect?token={id}".'
@@ -126,10 +126,10 @@ class AccessTable:
     trusted_proxies: Annotated[tuple[Annotated[IPv4Network | IPv6Network, Read(network)], ...], ARRAY] = ()
     public_url: Annotated[str, Read(web_url)] | None = None
     return_urls: Annotated[tuple[Annotated[str, Read(web_url)], ...], ARRAY] = ()
-    reconnect_url: Annotated[str, Read(reconnect_url)] | None = None
+    reconnect_url: Annotated[str, Read(read_reconnect_url)] | None = None
     max_wait: Duration = timedelta(seconds=30)
     fresh_for: Duration = timedelta(seconds=60)
-    offline_for: Annotated[timedelta, Read(offline_for)] = timedelta(minutes=5)
+    offline_for: Annotated[timedelta, Read(read_offline_for)] = timedelta(minutes=5)
     rate: Annotated[Rate, Read(rate_of)] = USUAL_RATE
     audit_reads_retention: Span = timedelta(days=30)
     admin_port: Annotated[int, Read(whole(0, 65_535))] | None = None
