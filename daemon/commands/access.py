@@ -8,9 +8,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from daemon.adapters.mongo.access_keys import AccessKeys, IllFormed, Issued, KeyRefused, NoSuchKey
+from daemon.adapters.mongo.access_keys import IllFormed
+from daemon.adapters.mongo.admin.access_keys import AccessKeys, Issued, KeyRefused, NoSuchKey
 from daemon.commands.support.access import (
-    Access,
     known_providers,
     open_store,
     read_settings,
@@ -19,12 +19,13 @@ from daemon.commands.support.access import (
 )
 from daemon.commands.support.access_rights import Rights, Typed, read_rights
 from daemon.commands.support.arguments import TokenId
+from daemon.commands.support.column import Column
 from daemon.commands.support.command import Audited, Command, Group
 from daemon.commands.support.durations import read_duration
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import Options, given, say_unused
-from daemon.commands.support.output import Column, Output, moment, span
-from daemon.domain.access_key import ANY, AccessKey
+from daemon.commands.support.output import Output, moment, span
+from daemon.domain.access_key import ANY, AccessKey, Verb
 from daemon.domain.handle import handle_of
 from daemon.domain.provider import Rate
 from daemon.domain.token import token_id
@@ -73,15 +74,14 @@ def create(
         list[str],
         typer.Option(
             metavar="VERB",
-            help="What the key allows: read, refuse, write, replace, pause, connect, revoke, list, audit. Comma list,"
-            " or repeatable.",
+            help=f"What the key allows: {', '.join(Verb)}. Comma list, or repeatable.",
         ),
     ],
     where: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FIELD=TEXT",
-            help="Only tokens of which meta.NAME or subject is this text. Repeatable: all conditions must hold.",
+            help="Allow only tokens whose meta.NAME or subject is this text. Repeatable: all conditions must hold.",
         ),
     ] = None,
     expires: Annotated[
@@ -93,7 +93,8 @@ def create(
     rate: Annotated[
         str | None,
         typer.Option(
-            metavar="N/TIME", help="At most so many requests in this time, like 60/1m. Default: access.rate."
+            metavar="N/TIME",
+            help="The highest number of requests in a time, like 60/1m. Default: access.rate.",
         ),
     ] = None,
     networks: Annotated[
@@ -101,7 +102,7 @@ def create(
         typer.Option(
             "--from",
             metavar="NETWORK",
-            help="Only callers from this network, like 10.0.0.0/8. Comma list, or repeatable. Default: from anywhere.",
+            help="Allow only callers from this network, like 10.0.0.0/8. Comma list, or repeatable. Default: any network.",
         ),
     ] = None,
 ) -> int:
@@ -132,7 +133,7 @@ def create(
     issued = asyncio.run(_create(settings, options, name, rights))
     _print(output, issued)
     if not output.as_json:
-        output.note(f"{name}: {_allowed(issued.key)}. {_until(issued.key)} The key is not shown again.")
+        output.note(f"{name} allows {_allowed(issued.key)}. It {_until(issued.key)}, and is not shown again.")
     return Exit.DONE
 
 
@@ -147,7 +148,7 @@ async def _create(settings: Settings, options: Options, name: str, rights: Right
     async with open_store(settings, reason=options.reason) as access:
         await refuse_misplaced(access)
         try:
-            return await AccessKeys(access.mongo).create(
+            return await AccessKeys(access.mongo, access.audit).create(
                 name,
                 tokens=rights.tokens,
                 can=rights.can,
@@ -155,7 +156,6 @@ async def _create(settings: Settings, options: Options, name: str, rights: Right
                 networks=rights.networks,
                 rate=rights.rate,
                 lifetime=rights.lifetime,
-                audit=access.audit,
             )
         except KeyRefused as why:
             raise Failed(str(why)) from None
@@ -178,7 +178,7 @@ def list_keys(ctx: typer.Context) -> int:
 async def _list(settings: Settings, output: Output) -> None:
     async with open_store(settings) as access:
         now = access.clock.now()
-        found = [key async for key in AccessKeys(access.mongo).all()]
+        found = [key async for key in AccessKeys(access.mongo, access.audit).all()]
     if output.as_json:
         for key in found:
             output.record(_listed(key, now))
@@ -244,16 +244,15 @@ def rotate(
 ) -> int:
     """Create a second key with the same rights and lifetime, print it, and end the present one after an overlap."""
     options = given(ctx)
-
-    issued, ends_at = asyncio.run(
-        _done(options, name, lambda keys, access: keys.rotate(name, overlap=overlap, audit=access.audit))
-    )
+    issued, ends_at = asyncio.run(_done(options, name, lambda keys: keys.rotate(name, overlap=overlap)))
     output = Output(as_json=options.json)
     _print(output, issued)
     if not output.as_json:
         now = issued.key.created_at or ends_at
-        ends = f"ends {moment(ends_at, now=now)}" if ends_at > now else "has ended"
-        output.note(f"{name}: the former key {ends}. {_until(issued.key)} The key is not shown again.")
+        ends = f"ends within {span(ends_at - now)}" if ends_at > now else "has ended"
+        output.note(
+            f"{name}: the former key {ends}. The new key {_until(issued.key)}, and is not shown again."
+        )
     return Exit.DONE
 
 
@@ -261,7 +260,7 @@ def rotate(
 def revoke(ctx: typer.Context, *, name: Name) -> int:
     """Revoke all keys of a name, for good. Rotated ones whose overlap has not ended are included."""
     options = given(ctx)
-    count = asyncio.run(_done(options, name, lambda keys, access: keys.revoke(name, access.audit)))
+    count = asyncio.run(_done(options, name, lambda keys: keys.revoke(name)))
     record = {"name": name, "action": "revoked", "keys": count}
     done = f"{count} key{'s' * (count != 1)} revoked" if count else "was revoked already"
     Output(as_json=options.json).result(record, f"{name}: {done}")
@@ -272,21 +271,19 @@ def revoke(ctx: typer.Context, *, name: Name) -> int:
 def enable(ctx: typer.Context, *, name: Name) -> int:
     """Enable the keys of a name that a restore of a backup has brought back."""
     options = given(ctx)
-    count = asyncio.run(_done(options, name, lambda keys, access: keys.enable(name, access.audit)))
+    count = asyncio.run(_done(options, name, lambda keys: keys.enable(name)))
     record = {"name": name, "action": "enabled", "keys": count}
     done = f"{count} key{'s' * (count != 1)} enabled" if count else "was not disabled"
     Output(as_json=options.json).result(record, f"{name}: {done}")
     return Exit.DONE
 
 
-async def _done(
-    options: Options, name: str, deed: Callable[[AccessKeys, Access], Awaitable[Result]]
-) -> Result:
+async def _done(options: Options, name: str, deed: Callable[[AccessKeys], Awaitable[Result]]) -> Result:
     """Return the result of `deed` for an existing name. Raises Failed."""
     async with open_store(read_settings(options), reason=options.reason) as access:
-        keys = AccessKeys(access.mongo)
+        keys = AccessKeys(access.mongo, access.audit)
         try:
-            return await deed(keys, access)
+            return await deed(keys)
         except NoSuchKey:
             close = get_close_matches(name, await keys.names(), n=1)
             hint = f"Did you mean {close[0]}? " if close else ""
@@ -352,10 +349,10 @@ def _allowed(key: AccessKey) -> str:
         f" from {', '.join(map(str, key.networks))}" if key.networks else "",
         f", at most {key.rate.count} times in {span(key.rate.per)}" if key.rate else "",
     )
-    return f"{', '.join(sorted(key.can))}: {', '.join(key.tokens)}{''.join(limits)}"
+    return f"{', '.join(sorted(key.can))} on {', '.join(key.tokens)}{''.join(limits)}"
 
 
 def _until(key: AccessKey) -> str:
     if key.expires_at is None or key.created_at is None:
-        return "It has no end."
-    return f"It ends {moment(key.expires_at, now=key.created_at)}."
+        return "never ends"
+    return f"ends {moment(key.expires_at, now=key.created_at)}"

@@ -30,10 +30,11 @@ from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output, moment
 from daemon.commands.support.terminal import say
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
-from daemon.domain.due import Timing, first_due
+from daemon.domain.due import Timing
 from daemon.domain.expiry import end_of
+from daemon.domain.new_token import new_token
 from daemon.domain.provider import Provider
-from daemon.domain.token import State, Token, token_id
+from daemon.domain.token import Token, token_id
 from daemon.domain.token_url import NotSendable, token_url
 from daemon.runtime.config.settings import Settings
 
@@ -137,7 +138,15 @@ async def _add(settings: Settings, options: Options, request: _AddRequest) -> No
         except ConsentInvalid as why:
             raise Failed(f"standard input: {why}") from None
         timing = Timing(window=settings.refresh.window, jitter=settings.refresh.jitter)
-        token = _token(request, consent, timing=timing, now=now)
+        token = new_token(
+            request.id,
+            request.provider,
+            consent,
+            variables=request.variables,
+            now=now,
+            chance=random.random(),
+            timing=timing,
+        )
         try:
             added = await access.admin.add(token, extra=consent.extra, meta=request.meta)
         except Refused as why:
@@ -168,33 +177,6 @@ async def _check_variables(access: Access, request: _AddRequest) -> None:
         token_url(request.provider, {**variables, **request.variables})
     except NotSendable as why:
         raise Failed(f"{why}. Give it with --var NAME=VALUE", Exit.USAGE) from None
-
-
-def _token(request: _AddRequest, consent: Consent, *, timing: Timing, now: datetime) -> Token:
-    """The token that `consent` makes, with the time at which it is first renewed."""
-    token = Token(
-        id=request.id,
-        provider=request.provider.name,
-        account=request.account,
-        state=State.ACTIVE,
-        refresh_token=consent.refresh_token,
-        access_token=consent.access_token,
-        token_type=consent.token_type,
-        scope=consent.scope,
-        issued_at=consent.issued_at,
-        expires_at=consent.expires_at,
-        refresh_expires_at=consent.refresh_expires_at,
-        consent_ends_at=consent.consent_ends_at,
-        vars=request.variables,
-    )
-    due_at = first_due(request.provider, token, now=now, chance=random.random(), timing=timing)
-    return replace(token, due_at=now if due_at and not _is_good(consent, now) else due_at)
-
-
-def _is_good(consent: Consent, now: datetime) -> bool:
-    """Whether the access token is known to live on. Else it is renewed immediately: that costs one request."""
-    ends = consent.expires_at
-    return consent.end_is_known and not consent.unclear and (ends is None or ends > now)
 
 
 def _print(output: Output, added: Added, token: Token, consent: Consent, *, now: datetime) -> None:

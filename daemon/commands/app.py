@@ -2,7 +2,9 @@
 called, completed or explained: the list of commands and the completion of their names don't wait for what they need.
 """
 
+import gc
 from importlib import import_module
+from types import ModuleType
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -79,10 +81,24 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Replace the command that `args` begin with by the real one."""
         if (command := COMMANDS.get(args[0])) is not None:
-            module = import_module(f"daemon.commands.{command.module}")
+            module = _imported(f"daemon.commands.{command.module}")
             group = get_group(module.app)
             self.commands[args[0]] = group.commands.get(args[0], group)
         return super().resolve_command(ctx, args)
+
+
+def _imported(name: str) -> ModuleType:
+    """Import a command. Whatever modules create lasts until the process ends, so the garbage collector does not look
+    at it: neither during the import, nor later, nor at the end. That saves a fifth of a short command's time.
+    """
+    if gc.get_freeze_count():  # once in a process: tests run many commands in theirs
+        return import_module(name)
+    gc.disable()
+    try:
+        return import_module(name)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _version(wanted: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.adapters.mongo.audit import Record, RecordSelection, count_records, records
+from daemon.adapters.mongo.audit import ACCESS, Record, RecordSelection, count_records, records
 from daemon.commands.support.access import Access, open_store, read_settings
 from daemon.commands.support.arguments import provider_names
 from daemon.commands.support.command import Command
@@ -116,17 +116,25 @@ def _described(record: Record) -> str:
     when = f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z" if isinstance(at, datetime) else str(at)
     result = record.get("result")
     lines = [
-        f"{when} {record.get('action'):<{_ACTION}} {record.get('token')}",
-        f"{_INDENT}by {_who(record)}{f': {result}' if result else ''}",
+        f"{when} {record.get('action')!s:<{_ACTION}} {record.get('token') or '-'}",
+        f"{_INDENT}by {_who(record)}{_times(record)}{f': {result}' if result else ''}",
     ]
     reason = _by(record).get("reason")
     return "\n".join(map(visible, [*lines, *([f'{_INDENT}"{reason}"'] if reason else [])]))
 
 
 def _who(record: Record) -> str:
-    """The person, if known, and as which user."""
+    """The person, if known, and as which user; or the access key, and its caller's address."""
+    if record.get("kind") == ACCESS:
+        return f"the access key {_by(record).get('name')} from {_by(record).get('ip')}"
     person, actor = _by(record).get("person"), str(record.get("actor"))
     return actor if person in (None, actor.split("@", maxsplit=1)[0]) else f"{person} as {actor}"
+
+
+def _times(record: Record) -> str:
+    """How often, if the record counts uses of a day or refusals of an hour."""
+    count = record.get("count")
+    return f", {count} times" if record.get("kind") == ACCESS and isinstance(count, int) else ""
 
 
 def _by(record: Record) -> Mapping[str, object]:

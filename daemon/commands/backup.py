@@ -23,11 +23,12 @@ from daemon.adapters.archive import (
 from daemon.commands.support.access import open_store, read_settings
 from daemon.commands.support.backup_restoring import print_report, restore_backup
 from daemon.commands.support.backup_writing import create_backup, of_this_store, report_success
+from daemon.commands.support.column import Column
 from daemon.commands.support.command import Audited, Command, Group
 from daemon.commands.support.durations import Instant, read_instant
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import Options, given, say_unused
-from daemon.commands.support.output import Column, Output, moment
+from daemon.commands.support.output import Output, moment
 from daemon.domain.backup import ArchiveInvalid
 from daemon.migrating.backup import outdated
 from daemon.migrating.restore import (

@@ -6,10 +6,11 @@ import typer
 
 from daemon.adapters.mongo.admin.stored_tokens import StoredTokens
 from daemon.commands.support.access import open_store, read_settings
+from daemon.commands.support.column import Column
 from daemon.commands.support.command import Command
 from daemon.commands.support.failure import Exit
 from daemon.commands.support.options import Options, given
-from daemon.commands.support.output import Column, Output
+from daemon.commands.support.output import Output
 from daemon.commands.support.place_options import (
     CollectionOption,
     KeyEnv,

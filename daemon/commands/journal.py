@@ -15,11 +15,12 @@ from daemon.adapters.journal.journal import JournalDamaged
 from daemon.adapters.keyring import DecryptionError
 from daemon.commands.support.access import open_store, read_settings
 from daemon.commands.support.arguments import Yes, confirmation
+from daemon.commands.support.column import Column
 from daemon.commands.support.command import Audited, Command, Group
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.journal_replay import replay
 from daemon.commands.support.options import Options, given
-from daemon.commands.support.output import Column, Output
+from daemon.commands.support.output import Output
 from daemon.commands.support.state_directory import without_daemon
 from daemon.domain.reply import Reply
 from daemon.runtime.bootstrap import key_ring

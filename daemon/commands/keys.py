@@ -17,10 +17,11 @@ from daemon.adapters.mongo.keys import CheckValue, Proof, prove, renew_check_val
 from daemon.adapters.writer_seal import FIELDS
 from daemon.commands.support.access import Access, open_store, read_settings
 from daemon.commands.support.arguments import Yes, confirmation
+from daemon.commands.support.column import Column
 from daemon.commands.support.command import Audited, Command, Group
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import Options, given, say_unused
-from daemon.commands.support.output import Column, Output
+from daemon.commands.support.output import Output
 from daemon.runtime.config.settings import Settings
 
 READER_FIELD = "access_token"

@@ -17,10 +17,11 @@ from daemon.commands.support.access import (
     unknown_provider,
 )
 from daemon.commands.support.arguments import provider_names
+from daemon.commands.support.column import Column
 from daemon.commands.support.command import Command
 from daemon.commands.support.failure import Exit
 from daemon.commands.support.options import given
-from daemon.commands.support.output import Column, Output, moment
+from daemon.commands.support.output import Output, moment
 from daemon.commands.support.token_texts import failure_text, record
 from daemon.domain.statistics import ENDING
 from daemon.domain.token import State

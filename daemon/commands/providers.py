@@ -10,10 +10,11 @@ import typer
 
 from daemon.commands.support.access import known_providers, read_settings, unknown_provider
 from daemon.commands.support.arguments import provider_names
+from daemon.commands.support.column import Column
 from daemon.commands.support.command import Command
 from daemon.commands.support.failure import Exit
 from daemon.commands.support.options import Options, given
-from daemon.commands.support.output import Column, Output, span
+from daemon.commands.support.output import Output, span
 from daemon.domain.provider import (
     ClientAuth,
     Definition,

@@ -19,6 +19,8 @@ from daemon.commands.support.failure import Exit, unexpected
 from daemon.commands.support.options import given
 from daemon.commands.support.start_failure import report
 from daemon.commands.support.terminal import say
+from daemon.runtime.config.layouts import shipped_layouts
+from daemon.runtime.config.providers.shipped_tables import shipped_tables
 from daemon.runtime.config.settings import Settings, SettingsInvalid, load
 from daemon.runtime.confinement import confine
 from daemon.runtime.daemon import Daemon
@@ -65,6 +67,7 @@ def run(ctx: typer.Context) -> int:
     try:
         settings = read()
         format_ = settings.log.format.value
+        _read_shipped_files()
         return _run(settings, read, as_json=as_json)
     except _EXPECTED as why:
         code, sentences = _explained(why)
@@ -77,6 +80,12 @@ def run(ctx: typer.Context) -> int:
         log = configure(format="json", level="error", stream=sys.stderr)
         log.log(log_lines.DAEMON_FAILED, what=unexpected(bug), code=int(Exit.FAILED), exc_info=bug)
         return Exit.FAILED
+
+
+def _read_shipped_files() -> None:
+    """Read what a reload may need. An upgrade replaces these files while the daemon runs."""
+    for shipped in (shipped_tables(), shipped_layouts()):
+        dict(shipped)
 
 
 def _explained(why: Exception) -> tuple[Exit, list[str]]:

@@ -15,7 +15,7 @@ from daemon.commands.support.start_failure import report
 from daemon.runtime.access import AccessService, SslInvalid
 from daemon.runtime.config.access import AccessSettings, load_access
 from daemon.runtime.config.settings import SettingsInvalid
-from daemon.runtime.confinement import confine
+from daemon.runtime.confinement import confine, restart_forgetting
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.web.server import PortTaken
 
@@ -33,6 +33,7 @@ def serve(ctx: typer.Context) -> int:
     """
     options = given(ctx)
     confine()
+    restart_forgetting()
     format_: Format = "auto"
     try:
         settings = load_access(options.config, os.environ, options.env_file)

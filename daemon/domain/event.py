@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from daemon.domain.journal_entry import ReplayResult
+from daemon.domain.store_event import StoreBack, StoreLost
 from daemon.domain.token import Failure, FailureKind
 
 
@@ -236,16 +237,6 @@ class MirrorRefused:
     mirror: str
     token: str
     message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreLost:
-    message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreBack:
-    pass
 
 
 Event = (

@@ -7,11 +7,11 @@ sends probes.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 
 from daemon.domain.circuit_breaker import Reason
-from daemon.domain.claim import Claim, StoreLost
+from daemon.domain.claim import Batch, Claim, StoreLost
 from daemon.domain.provider import Provider
 from daemon.domain.quarantine import Quarantine
 from daemon.refreshing.bulkhead import Bulkhead
@@ -23,6 +23,7 @@ from daemon.refreshing.rate_gate import RateGate
 from daemon.refreshing.refresher import Refresher
 from daemon.refreshing.reporting import unexpected
 from daemon.refreshing.spare import Spare
+from daemon.refreshing.wishes import Wishes
 
 BUG_REST, LONGEST_BUG_REST = timedelta(minutes=5), timedelta(hours=6)
 
@@ -59,6 +60,17 @@ class Lane:
         )
         self._rate = RateGate(provider, rate_limiter)
         self._prober = Prober(self._bulkhead, store=store, pauses=pauses, rate=self._rate, clock=clock)
+        self._claiming = asyncio.Lock()
+        self._wishes = Wishes(
+            self._bulkhead,
+            store=store,
+            health=self.health,
+            rate=self._rate,
+            claiming=self._claiming,
+            busy=self._busy,
+            may_start=self._serves_wishes,
+            observe=observe,
+        )
         self._prefetch = Prefetch()
         self._quarantine = Quarantine(first=BUG_REST, last=LONGEST_BUG_REST)
         self._lost = False  # a result could not be stored: it is replayed before anything else is claimed
@@ -95,32 +107,58 @@ class Lane:
             return 0
         self.health.slow_start.begin_pass(self._clock.boot())
         claimed, more = 0, True
+        self._bulkhead.quota.competing = True
         try:
             if self.health.breaker.is_open:
                 claimed = await self._probe()
             self._prefetch.begin(self._clock.boot())
             while more and await self._wait_for_capacity() and not self.health.breaker.is_open:
-                claimable = self._bulkhead.limit + self._prefetch.count - self._bulkhead.held
-                if (limit := self._rate.available(claimable)) > 0:
-                    batch = await self._store.claim(self.provider, limit=limit, busy=self._busy())
-                    self._prefetch.measure(self._clock.boot(), share=self._bulkhead.limit)
-                    await self._rate.acquire(self._bulkhead.take(batch))
-                    self._bulkhead.fill()
-                    claimed += len(batch.items)
-                    more = batch.more
+                async with self._claiming:
+                    batch = await self._claim()
+                claimed += len(batch.items)
+                more = batch.more
             await self._bulkhead.started()
         finally:
-            claimed -= await self._bulkhead.give_back(self._store)
+            self._bulkhead.quota.competing = False
+            self._bulkhead.wake()
+            async with self._claiming:  # a token that is being released must not be claimed
+                claimed -= await self._bulkhead.give_back(self._store)
         if self._lost:
             raise StoreLost("a result could not be stored; its reply is kept in the journal")
         return claimed
+
+    def wish(self, tokens: Collection[str]) -> None:
+        """Renew these tokens soon, if they are due. What can't be done now is left to a sweep."""
+        if self._serves_wishes():
+            self._wishes.add(tokens)
+
+    def replayed(self) -> None:
+        """Note that the replies of lost results have been replayed, so that wishes may be served again."""
+        self._lost = False
+
+    async def _claim(self) -> Batch:
+        """Claim and start due tokens, as many as there is capacity for. Raises StoreLost."""
+        await self._rate.ready(goes_on=self._works)
+        claimable = self._bulkhead.limit + self._prefetch.count - self._bulkhead.held
+        limit = self._rate.available(claimable)
+        if limit < 1 or not self._works() or self.health.breaker.is_open:
+            return Batch(items=(), more=True)
+        batch = await self._store.claim(self.provider, limit=limit, busy=self._busy())
+        self._prefetch.measure(self._clock.boot(), share=self._bulkhead.limit)
+        await self._rate.acquire(self._bulkhead.take(batch))
+        self._bulkhead.fill()
+        return batch
 
     async def _probe(self) -> int:
         """Send the probe that the pause allows. Returns the number of claims."""
         pause = self.health.pause
         if pause is None or pause.reason is Reason.OPERATOR or not await self._wait_for_capacity():
             return 0
-        return await self._prober.probe(pause, busy=self._busy(), goes_on=lambda: not self._stopping)
+        async with self._claiming:
+            await self._rate.ready(goes_on=self._works)
+            if not self._works():
+                return 0
+            return await self._prober.probe(pause, busy=self._busy(), goes_on=lambda: not self._stopping)
 
     def stop(self) -> None:
         """Stop starting claims."""
@@ -135,29 +173,32 @@ class Lane:
     async def drain(self) -> None:
         """Stop starting claims, and wait until no request is in flight."""
         self.stop()
+        await self._wishes.ended()
         while self.in_flight:
             await asyncio.wait(self.in_flight.values())
 
     def _works(self) -> bool:
         return not self._stopping and not self._lost and self._journal.writable
 
+    def _serves_wishes(self) -> bool:
+        return self._works() and self.provider.name not in self._journal.crowded
+
     async def _wait_for_capacity(self) -> bool:
-        """Wait until the rate limit allows a request and a good part of the capacity is free, so that claims
-        come in batches. Returns whether anything may still start.
+        """Wait until a good part of the capacity is free, so that claims come in batches. Returns whether
+        anything may still start.
         """
         bulkhead = self._bulkhead
         await bulkhead.first_answered()
         bulkhead.fill()
         while bulkhead.may_fill and 2 * bulkhead.held > bulkhead.limit + self._prefetch.count:
             await bulkhead.one_freed()
-        await self._rate.ready(goes_on=self._works)
         return self._works()
 
     def _busy(self) -> set[str]:
         """Return the tokens that must not be claimed: they are waiting or in flight here, have a reply in the
         journal, or are in quarantine.
         """
-        waiting = (claim.token.id for claim in self._bulkhead.waiting)
+        waiting = (claim.token.id for claim in (*self._bulkhead.waiting, *self._bulkhead.wished))
         return {*self.in_flight, *waiting, *self._journal.tokens, *self._quarantine.held(self._clock.boot())}
 
     async def _refresh(self, claim: Claim) -> None:

@@ -45,6 +45,9 @@ class Store(Protocol):
         can't be used.
         """
 
+    async def pause_of(self, provider: Provider) -> Pause | None:
+        """Return the pause of `provider` as it is stored now."""
+
     async def due(self, providers: Collection[str]) -> Collection[str]:
         """Return those of `providers` that have due tokens, including tokens that other instances hold. A
         claim for any other provider would be empty.
@@ -58,6 +61,11 @@ class Store(Protocol):
         `doubtful` limits the claim to tokens that this instance asked for once without an answer. A claim is
         returned only if a majority has acknowledged it. An unacknowledged claim is released later.
         """
+
+    async def claim_wished(
+        self, provider: Provider, *, tokens: Collection[str], busy: Collection[str]
+    ) -> Batch:
+        """Claim those of `tokens` that are due, under the same conditions as `claim`. `more` is always false."""
 
     async def probe(self, provider: Provider, *, limit: int, busy: Collection[str], proven: bool) -> Batch:
         """Claim up to `limit` due tokens for a probe of a paused provider.

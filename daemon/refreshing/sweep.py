@@ -108,6 +108,7 @@ class Sweeper:
         self._unusable: set[int] = set()  # the entries that were reported to be so
         self.paused: Mapping[str, Pause] = {}
         self._beginning = asyncio.Lock()  # sweeps may overlap, their replays must not
+        self._begun = False  # a sweep has found which providers are paused
 
     def configure(self, providers: Mapping[str, Provider], make: Callable[[Provider], Lane]) -> None:
         """Use these providers from now on. The lane of a removed provider finishes its requests in flight and
@@ -158,6 +159,13 @@ class Sweeper:
             at=self._clock.now(),
         )
 
+    def wish(self, tokens: Collection[str]) -> None:
+        """Renew these tokens soon, as applications ask for, if they are due. Before the first sweep, leave them to it."""
+        for token in tokens:
+            lane = self.lanes.get(token.partition(":")[0])
+            if lane is not None and self._begun:
+                lane.wish([token])
+
     async def drain(self) -> None:
         """Claim nothing more, and wait until the results of all requests in flight have been recorded."""
         await asyncio.gather(*(lane.drain() for lane in self._all()))
@@ -179,6 +187,9 @@ class Sweeper:
                 self._watch(lane)
             elif name in due or self._failures[name]:  # only a pass shows that a lane works again
                 self._passes[name] = asyncio.create_task(lane.work(), name=f"lane {name}")
+            else:
+                lane.replayed()
+        self._begun = True
 
     def _report_pauses(self, paused: Mapping[str, Pause]) -> None:
         """Report the changes since the last sweep, for configured providers."""

@@ -12,12 +12,16 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from daemon import __version__
+from daemon.adapters.mongo.audit import Record
 from daemon.adapters.mongo.connection import Mongo, Refusal
 from daemon.adapters.mongo.embedded_mongod import running_uri
 from daemon.adapters.mongo.instances import InstanceRow, report_instance
 from daemon.adapters.mongo.key_proof import wrong_keys
 from daemon.adapters.mongo.served_keys import ServedKeys
+from daemon.adapters.mongo.served_lists import ServedLists
 from daemon.adapters.mongo.served_tokens import ServedTokens
+from daemon.adapters.mongo.served_uses import ServedUses
+from daemon.adapters.mongo.served_writes import ServedWrites
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.access_metrics import AccessMetrics
 from daemon.adapters.telemetry.event_log import EventLog
@@ -26,19 +30,25 @@ from daemon.domain.event import Event, InternalError
 from daemon.domain.secret import Secret
 from daemon.runtime.access_web.admin_routes import AdminRoutes
 from daemon.runtime.access_web.asked import Asked
-from daemon.runtime.access_web.routes import Route, Routes, token_table
+from daemon.runtime.access_web.list_routes import ListRoutes
+from daemon.runtime.access_web.routes import Route, Routes, token_table, write_table
 from daemon.runtime.access_web.server import AccessServer
 from daemon.runtime.access_web.token_endpoint import TokenEndpoint
 from daemon.runtime.access_web.token_routes import TokenRoutes
+from daemon.runtime.access_web.write_routes import WriteRoutes
 from daemon.runtime.clock import Clock
 from daemon.runtime.config.access import AccessSettings
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.web.hosts import is_loopback
 from daemon.serving.doorkeeper import Caller, Doorkeeper
+from daemon.serving.listing import Listing
 from daemon.serving.reading import Reading
+from daemon.serving.usage import Usage
+from daemon.serving.writing import Writing
 
 HELLO_EVERY = timedelta(seconds=15)  # keeps the store's clock exact
 REPORT_EVERY = timedelta(minutes=1)
+STORE_USES_EVERY = timedelta(seconds=10)
 PREPARE_AGAIN = timedelta(seconds=1)
 EMBEDDED_AGAIN = timedelta(milliseconds=200)
 DRAIN = timedelta(seconds=10)
@@ -79,6 +89,8 @@ class AccessService:
             self._log.log(log_lines.ACCESS_STOPPING)
             reading.stop_waiting()
             drained = await self._drained(server)
+            with suppress(StoreLost):
+                await self._usage.store()
             self._log.log(log_lines.ACCESS_STOPPED, drained=drained)
             return 0 if drained else 1
 
@@ -108,6 +120,8 @@ class AccessService:
         closing.push_async_callback(self._mongo.close)
         tokens = ServedTokens(self._mongo, offline_for=access.offline_for, refused=self._without_streams)
         keys = ServedKeys(self._mongo, offline_for=access.offline_for, refused=self._without_streams)
+        uses = ServedUses(self._mongo, retention=access.audit_reads_retention)
+        self._usage = Usage(uses, self._clock)
         doorkeeper = Doorkeeper(keys, self._clock, rate=access.rate)
         reading = Reading(
             tokens,
@@ -128,8 +142,12 @@ class AccessService:
         admin = AdminRoutes(self, bearer_token=access.bearer_token)
         table: list[Route] = [
             *token_table(
-                TokenRoutes(reading, self._clock, max_wait=access.max_wait), endpoint, base=self._base
+                TokenRoutes(reading, self._clock, max_wait=access.max_wait),
+                endpoint,
+                base=self._base,
+                note=self._note,
             ),
+            *self._writing_table(tokens),
             *admin.public(),
         ]
         self._metrics = AccessMetrics({one.name for one in table}, version=__version__)
@@ -168,6 +186,7 @@ class AccessService:
             ("prepare", self._prepare()),
             ("hello", self._say_hello()),
             ("report", self._report()),
+            ("uses", self._store_uses()),
             ("tokens", tokens.watch()),
             ("keys", keys.watch()),
         ):
@@ -175,6 +194,23 @@ class AccessService:
         pings = self._manager.feed_watchdog(lambda: (True, ""), starved=lambda _detail: None)
         closing.callback(asyncio.create_task(pings, name="watchdog").cancel)
         return server, reading
+
+    def _writing_table(self, tokens: ServedTokens) -> list[Route]:
+        settings = self._settings
+        writes = ServedWrites(self._mongo, settings.keys, log=self._log_record, changed=tokens.forget)
+        writing = Writing(
+            writes,
+            self._clock,
+            providers=lambda: settings.providers,
+            timing=settings.timing,
+            can_seal=settings.keys.writer is not None,
+        )
+        listing = Listing(ServedLists(self._mongo), writing)
+        routes = WriteRoutes(writing, listing, self._clock)
+        return write_table(routes, ListRoutes(listing, self._clock), note=self._note)
+
+    def _log_record(self, record: Record) -> None:
+        self._log.log(log_lines.AUDIT_RECORDED, **record)
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -251,6 +287,17 @@ class AccessService:
                     await report_instance(self._mongo, self._row())
             await asyncio.sleep((REPORT_EVERY if self._prepared else PREPARE_AGAIN).total_seconds())
 
+    async def _store_uses(self) -> None:
+        """Store what was counted, every few seconds."""
+        while True:
+            await asyncio.sleep(STORE_USES_EVERY.total_seconds())
+            try:
+                await self._usage.store()
+            except StoreLost:
+                pass  # it has reported itself, and the counts are still there
+            except Exception as error:  # noqa: BLE001  the next time must come
+                self._failed("uses", error)
+
     def _row(self) -> InstanceRow:
         if self._started is None:
             self._started = self._clock.now()
@@ -274,11 +321,14 @@ class AccessService:
     def _failed(self, where: str, error: Exception) -> None:
         self._observe(InternalError(where=where, error=error))
 
-    def _refused(self, problem: str, _caller: Caller | None) -> None:
+    def _refused(self, problem: str, caller: Caller | None) -> None:
         self._metrics.refused(problem)
+        if caller is not None:
+            self._note(caller, None, problem)
 
-    def _note(self, caller: Caller, token: str, result: str) -> None:
-        """Count the use of a token."""
+    def _note(self, caller: Caller, token: str | None, result: str) -> None:
+        """Count the use of a token, or a refused request."""
+        self._usage.note(caller, token, result)
 
     def _without_streams(self, why: str) -> None:
         if not self._polling:

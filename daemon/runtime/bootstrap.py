@@ -16,6 +16,7 @@ from daemon.adapters.mongo.counter import Counter
 from daemon.adapters.mongo.mirror_leases import MirrorLease
 from daemon.adapters.mongo.pauses import MongoPauses
 from daemon.adapters.mongo.store import MongoStore
+from daemon.adapters.mongo.wishes import WishStream
 from daemon.adapters.telemetry.event_log import EventLog
 from daemon.adapters.telemetry.last_hour import LastHour
 from daemon.adapters.telemetry.log_sampling import SampledLog
@@ -136,6 +137,7 @@ def assemble(
         metrics=metrics,
         log=sampled,
         counter=Counter(mongo, owner=instance.id),
+        wishes=WishStream(mongo),
         last_hour=last_hour,
         keys=keys,
         observe=observe,

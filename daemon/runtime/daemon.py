@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ from daemon.adapters.mongo.admin.preflight import CHOOSE_DATABASE, harmful_index
 from daemon.adapters.mongo.audit import Audit, Record
 from daemon.adapters.mongo.connection import Refusal
 from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod, MongodFailed
+from daemon.adapters.mongo.removals import delete_removed
 from daemon.adapters.mongo.statistics import repair_undated
 from daemon.adapters.mongo.time_limit import TooSlow
 from daemon.adapters.telemetry import log_lines
@@ -27,10 +28,10 @@ from daemon.domain.event import (
     TokenHeld,
     TokenInDoubt,
 )
-from daemon.domain.event import StoreLost as StoreLostEvent
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.statistics import Statistics
+from daemon.domain.store_event import StoreLost as StoreLostEvent
 from daemon.runtime.bootstrap import assemble, key_ring, mirrors
 from daemon.runtime.config.fields import format_duration
 from daemon.runtime.config.providers.provider_settings import most_in_flight
@@ -47,8 +48,10 @@ from daemon.runtime.state.instance import Instance
 from daemon.runtime.web.server import HealthServer
 from daemon.runtime.web.status import DaemonStatus
 from daemon.runtime.who import who
+from daemon.runtime.wishes import WishFollower
 
 REPAIR_EVERY = timedelta(hours=1)
+REMOVE_EVERY = timedelta(minutes=1)
 REPORT_EVERY = timedelta(minutes=1)
 LOST_RETRY = timedelta(seconds=1)  # after a loss of MongoDB, doubled each time
 LOST_RETRY_LAST = timedelta(seconds=5)
@@ -152,6 +155,7 @@ class Daemon:
         self._schedule.every(refresh.sweep_every, self._sweep, name="sweep")
         self._schedule.once(SOON, self._count, name="count")
         self._schedule.every(REPAIR_EVERY, self._repair, name="repair")
+        self._schedule.once(SOON, self._remove, name="remove")
         self._schedule.once(SOON, self._report, name="report")
         self._schedule.start()
         closing.callback(self._schedule.close)
@@ -159,8 +163,9 @@ class Daemon:
             watcher = asyncio.create_task(self._revive(self._mongod), name="mongod")
             closing.callback(watcher.cancel)
         for mirror in self._mirrors:
-            task = asyncio.create_task(mirror.run(self._ready_for_mirrors), name=f"mirror {mirror.name}")
+            task = asyncio.create_task(mirror.run(self._is_ready), name=f"mirror {mirror.name}")
             closing.callback(task.cancel)
+        closing.push_async_callback(_end, asyncio.create_task(self._follow_wishes(), name="wishes"))
         self._view.sweep_begins()  # counted from now, so that a first sweep which never starts is noticed too
         pings = self._manager.feed_watchdog(self._view.liveness, starved=self._starved)
         closing.callback(asyncio.create_task(pings, name="watchdog").cancel)
@@ -317,6 +322,16 @@ class Daemon:
                 token=token,
             )
 
+    async def _remove(self) -> None:
+        """Delete the tokens that applications have marked as removed. Every replica may: each deletion happens once."""
+        try:
+            if self._prepared:
+                for token in await delete_removed(self._parts.mongo):
+                    self._log.log(log_lines.TOKEN_REMOVED, token=token)
+        finally:
+            pause = REMOVE_EVERY if self._prepared else SOON * 10
+            self._schedule.once(pause, self._remove, name="remove")
+
     async def _report(self) -> None:
         """Write this instance's row for other processes, with the keys that it needs, and check that its keys
         are still right.
@@ -332,7 +347,19 @@ class Daemon:
             pause = REPORT_EVERY if self._prepared else SOON * 10
             self._schedule.once(pause, self._report, name="report")
 
-    def _ready_for_mirrors(self) -> bool:
+    async def _follow_wishes(self) -> None:
+        """Renew what applications ask for, until cancelled."""
+        parts = self._parts
+        follower = WishFollower(
+            parts.wishes, renew=self._renew, clock=parts.clock, log=self._log, observe=parts.observe
+        )
+        await follower.run(self._is_ready)
+
+    def _renew(self, tokens: Collection[str]) -> None:
+        if self._is_ready():
+            self._parts.sweeper.wish(tokens)
+
+    def _is_ready(self) -> bool:
         """Return whether the store was found and its keys are right: before that, nothing is taken from it."""
         return self._prepared and self._parts.keys.wrong is None
 
@@ -452,3 +479,9 @@ class Daemon:
         await asyncio.wait({drain, force}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         force.cancel()
         return drain.done()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel `task`, and wait until it has let go of what it uses."""
+    task.cancel()
+    await asyncio.wait({task})

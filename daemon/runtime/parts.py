@@ -7,6 +7,7 @@ from daemon.adapters.journal.journal import SqliteJournal
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.counter import Counter
+from daemon.adapters.mongo.wishes import WishStream
 from daemon.adapters.telemetry.last_hour import LastHour
 from daemon.adapters.telemetry.log_sampling import SampledLog
 from daemon.adapters.telemetry.metrics import Metrics
@@ -35,6 +36,7 @@ class Parts:
     metrics: Metrics
     log: SampledLog
     counter: Counter
+    wishes: WishStream
     last_hour: LastHour
     keys: "Keys"
     observe: Observe

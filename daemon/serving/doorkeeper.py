@@ -43,6 +43,8 @@ class Doorkeeper:
 
         A wrong secret costs what a right one does and slows down only other wrong ones from the same address.
         """
+        if not text:
+            raise unauthorized()  # nobody has guessed
         presented = parse_key(text)
         known = await self._keys.find(presented.id) if presented else None
         key = known.value if known else None

@@ -1,6 +1,6 @@
 """What the access service needs of the world. The adapters fit these protocols by shape."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -8,7 +8,11 @@ from typing import Protocol
 from daemon.domain.access_key import AccessKey
 from daemon.domain.known import Known
 from daemon.domain.secret import Secret
+from daemon.domain.selection import Counted, Listed, RecordSelection, Selection
 from daemon.domain.served_token import Refusals, ServedToken
+from daemon.domain.stored_grant import Author, Edit, StoredGrant
+from daemon.domain.token import Token
+from daemon.domain.use import Use, UseKey
 
 
 class Keys(Protocol):
@@ -33,6 +37,60 @@ class Tokens(Protocol):
 class Opener(Protocol):
     def open(self, token: ServedToken) -> Secret | None:
         """Return the access token, or None if the keys of this process don't open it."""
+
+
+class Writes(Protocol):
+    """Writes of the access service. Each is recorded in the audit before it is done, and is done only if the document is
+    still what the decision was made on, and still matches `where`, the fields that the key is limited to.
+
+    A decision may raise to write nothing, and is asked again if the document has changed meanwhile. Every method raises
+    StoreLost, KeepsChanging, Unclear.
+    """
+
+    def fingerprints(self, refresh_token: Secret) -> Sequence[str]:
+        """Return the fingerprints by which a stored refresh token is recognized."""
+
+    async def put(
+        self,
+        author: Author,
+        where: Mapping[str, str],
+        token: Token,
+        extra: Mapping[str, object],
+        meta: Mapping[str, str],
+        decide: Callable[[StoredGrant | None], Edit],
+    ) -> tuple[bool, ServedToken]:
+        """Store a consent. Return whether the id is new, and the token as it is stored now. Raises DuplicateGrant."""
+
+    async def edit(
+        self,
+        author: Author,
+        where: Mapping[str, str],
+        name: str,
+        decide: Callable[[StoredGrant | None], tuple[str, Edit] | None],
+        *,
+        alone: bool = False,
+    ) -> ServedToken:
+        """Change a token as decided; the text is what the audit calls it. None: nothing is changed. Return the token as
+        it is stored now. `alone`: raise DuplicateGrant if another active token holds the same refresh token.
+        """
+
+
+class Lists(Protocol):
+    """What a key may see. Every method raises StoreLost."""
+
+    async def tokens(self, selection: Selection, *, limit: int) -> Sequence[Listed]:
+        """Return at most `limit` of the selected tokens, by id."""
+
+    async def count(self, selection: Selection) -> Sequence[Counted]:
+        """Return the numbers of the selected tokens, by provider and state."""
+
+    async def records(self, selection: RecordSelection, *, limit: int) -> Sequence[Mapping[str, object]]:
+        """Return the newest of the selected audit records, newest first."""
+
+
+class Uses(Protocol):
+    async def add(self, uses: Mapping[UseKey, Use]) -> None:
+        """Add to the stored counts. Raises StoreLost."""
 
 
 class Clock(Protocol):

@@ -1,6 +1,6 @@
 """The refusals of the access service. Each has a name that programs compare, and a sentence for people."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 STATUS: Mapping[str, int] = {
@@ -30,7 +30,7 @@ STATUS: Mapping[str, int] = {
 
 class Problem(Exception):
     """A request is refused. `name` is one of STATUS. `retry_after`: the wait after which it may succeed. `fields`: what
-    else the answer holds.
+    else the answer holds. `allow`: the methods of the resource.
     """
 
     def __init__(
@@ -40,13 +40,27 @@ class Problem(Exception):
         *,
         retry_after: timedelta | None = None,
         fields: Mapping[str, object] | None = None,
+        allow: Sequence[str] = (),
     ) -> None:
         super().__init__(detail)
+        self.allow = allow
         self.name, self.detail, self.retry_after, self.fields = name, detail, retry_after, fields or {}
 
     @property
     def status(self) -> int:
         return STATUS[self.name]
+
+
+class Invalid(Problem):
+    """The request is malformed. `faults`: each place, and a sentence about it that begins with a verb."""
+
+    def __init__(self, *faults: tuple[str, str]) -> None:
+        named = [{"where": where, "what": what} for where, what in faults]
+        super().__init__(
+            "invalid-request",
+            "; ".join(f"{where} {what}" for where, what in faults),
+            fields={"faults": named},
+        )
 
 
 def not_found() -> Problem:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from pymongo import MongoClient
+from pymongo.database import Database
 
 from daemon.__main__ import main
 from daemon.adapters.keyring import KeyRing
@@ -166,7 +167,6 @@ def cli(
 
 
 @pytest.fixture
-def database(mongod: str, database_name: str) -> Iterator[Any]:
+def database(mongo_client: MongoClient[dict[str, Any]], database_name: str) -> Database[dict[str, Any]]:
     """The same database, as another program sees it."""
-    with MongoClient[dict[str, Any]](mongod, tz_aware=True) as client:
-        yield client[database_name]
+    return mongo_client[database_name]

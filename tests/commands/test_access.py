@@ -28,7 +28,7 @@ def test_the_key_alone_goes_to_standard_output(cli, database):
     assert stored["secret_hash"] == secret_hash(presented.secret)
     assert text not in ran.err
     assert ran.err == (
-        "billing: read: xero:* where meta.tenant=acme from 10.0.0.0/8. It ends in 90 d. The key is not shown again.\n"
+        "billing allows read on xero:* where meta.tenant=acme from 10.0.0.0/8. It ends in 90 d, and is not shown again.\n"
     )
 
 
@@ -202,7 +202,7 @@ def test_a_rotated_key_has_an_overlap(cli, database):
     ends = {one["_id"]: one["expires_at"] for one in database.tokens_access.find()}
     assert timedelta(minutes=55) < ends[first.id] - wall_clock.now() < timedelta(minutes=61)
     assert ends[second.id] is None
-    assert "the former key ends in 60 min. It has no end. The key is not shown again." in ran.err
+    assert "the former key ends within 60 min. The new key never ends, and is not shown again." in ran.err
 
 
 def test_an_overlap_of_zero_ends_the_former_key_immediately(cli, database):

@@ -33,6 +33,18 @@ def test_help_names_every_command_without_importing_what_they_need(cli):
     assert all(f"\n  {command} " in done.stdout for command in COMMANDS)
 
 
+@pytest.mark.parametrize("command", ["add", "list", "show"])
+def test_a_command_imports_only_what_every_result_needs(command):
+    """Tables, the embedded MongoDB and the daemon's events are imported by the results that need them."""
+    script = (
+        f"import sys, daemon.__main__, daemon.commands.{command};"
+        "rest = {'rich', 'aiohttp', 'daemon.adapters.mongo.embedded_mongod', 'daemon.runtime.daemon'};"
+        "sys.exit(str(rest & set(sys.modules)) if rest & set(sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_names_of_commands_are_completed_without_importing_what_they_need():
     """A shell waits for that at each press of the key."""
     script = (

@@ -6,7 +6,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 from daemon.commands.support import completion
-from daemon.commands.support.output import Column, Output
+from daemon.commands.support.column import Column
+from daemon.commands.support.output import Output
 from tests.support import wall_clock
 
 ACCESS, REFRESH = "canary-access-token-71aa", "canary-refresh-token-42bb"

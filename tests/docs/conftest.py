@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[2] / "docs"
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+from tests.support import pages
+
 _NAME = re.compile(r"(?:#|//) ([\w.-]+)\n")
 
 Blocks = Callable[[str, str], list[str]]
@@ -17,12 +17,7 @@ WriteFiles = Callable[[str, Path], list[str]]
 @pytest.fixture
 def blocks() -> Blocks:
     """Gives a document's blocks in one language, in their order."""
-
-    def found(document: str, language: str) -> list[str]:
-        written = _BLOCK.findall(Path(DOCS, document).read_text())
-        return [code for its, code in written if its == language]
-
-    return found
+    return pages.blocks
 
 
 @pytest.fixture
@@ -31,7 +26,7 @@ def write_files() -> WriteFiles:
 
     def write(document: str, directory: Path) -> list[str]:
         names = []
-        for _, code in _BLOCK.findall(Path(DOCS, document).read_text()):
+        for _, code in pages.BLOCK.findall(Path(pages.DOCS, document).read_text()):
             if name := _NAME.match(code):
                 Path(directory, name[1]).write_text(code)
                 names.append(name[1])

@@ -4,12 +4,8 @@ import base64
 import hashlib
 import json
 import re
-import shlex
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +14,7 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 
 from daemon.domain.moving import in_first
-from tests.support.environment import bare
+from tests.support.pages import Shell, blocks, shell_for
 
 DOCUMENT = "migration.md"
 MASTER = hashlib.sha256(b"for these tests").digest()
@@ -29,75 +25,32 @@ FIRST_IMPORT = (
 _FILE = re.compile(r"// (\S+)\n(.*)", re.DOTALL)
 
 Document = dict[str, Any]
-Blocks = Callable[[str, str], list[str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shell:
-    """Runs the document's commands in the application's directory."""
-
-    home: Path
-    commands: list[str]
-    environment: dict[str, str]
-
-    def attempt(self, command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", command],
-            cwd=self.home,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-
-    def run(self, command: str) -> str:
-        done = self.attempt(command)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def step(self, beginning: str) -> str:
-        """Run the one block that begins so; what it prints."""
-        (command,) = [command for command in self.commands if command.startswith(beginning)]
-        return self.run(command)
-
-    def file(self, name: str) -> Document:
-        found: Document = json.loads(Path(self.home, name).read_text())
-        return found
 
 
 @pytest.fixture
-def shell(mongod: str, database_name: str, tmp_path: Path, blocks: Blocks) -> Shell:
+def shell(mongod: str, database_name: str, tmp_path: Path) -> Shell:
     """The document's own configuration and files, and `refreshd` on the path."""
     config, *_ = blocks(DOCUMENT, "toml")
-    file = Path(tmp_path, "config.toml")
-    file.write_text(config.replace("YOUR-CLIENT-ID", "a-client-id"))
-    file.chmod(0o600)
     for block in blocks(DOCUMENT, "json"):
         named = _FILE.match(block)
         assert named is not None
         Path(tmp_path, named[1]).write_text(json.dumps(json.loads(named[2]), indent=2))
-    command = Path(tmp_path, "bin", "refreshd")
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m daemon "$@"\n')
-    command.chmod(0o755)
-    environment = bare(
-        command.parent,
+    return shell_for(
+        DOCUMENT,
+        tmp_path,
+        config=config.replace("YOUR-CLIENT-ID", "a-client-id"),
         MONGODB_URI=mongod,
         REFRESHD_STORE__DATABASE=database_name,
         REFRESHD_KEY=base64.b64encode(MASTER).decode(),
         PIPEDRIVE_CLIENT_SECRET="a-client-secret",
         XERO_CLIENT_SECRET="another-client-secret",
     )
-    return Shell(home=tmp_path, commands=blocks(DOCUMENT, "sh"), environment=environment)
 
 
 @pytest.fixture
-def tokens(mongod: str, database_name: str) -> Iterator[Collection[Document]]:
+def tokens(mongo_client: MongoClient[Document], database_name: str) -> Collection[Document]:
     """What is stored, seen past the command line."""
-    with MongoClient[Document](mongod, tz_aware=True) as client:
-        yield client[database_name]["tokens"]
+    return mongo_client[database_name]["tokens"]
 
 
 def test_the_page_leads_in_and_out_again(shell: Shell, tokens: Collection[Document]) -> None:
@@ -147,7 +100,7 @@ def test_an_import_that_is_run_again_takes_over_what_the_application_has_refresh
     )
 
 
-def test_the_mirror_of_the_page_is_a_valid_one(shell: Shell, blocks: Blocks) -> None:
+def test_the_mirror_of_the_page_is_a_valid_one(shell: Shell) -> None:
     for document in (DOCUMENT, "migration-mongodb.md"):
         mirror = blocks(document, "toml")[-1]
         config = shell.home / "config.toml"
@@ -158,7 +111,7 @@ def test_the_mirror_of_the_page_is_a_valid_one(shell: Shell, blocks: Blocks) -> 
         config.write_text(whole)
 
 
-def test_the_old_refreshers_slice_is_that_of_refreshd(shell: Shell, blocks: Blocks) -> None:
+def test_the_old_refreshers_slice_is_that_of_refreshd(shell: Shell) -> None:
     """As the page computes it, in Node, if that is installed."""
     if shutil.which("node") is None:
         pytest.skip("node is not installed")

@@ -22,10 +22,12 @@ from pymongo.errors import OperationFailure
 from daemon.adapters.mongo.admin.preflight import needless_rights
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.embedded_mongod import CLOSED, HOST, OPTIONS, REPLICA_SET, spawn_mongod
+from daemon.domain.handle import handle_of
 from daemon.domain.secret import Secret
 from daemon.runtime.clock import Clock
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.e2e.daemon_process import KEY_ID, DaemonProcess, Finished, Installation
+from tests.e2e.service import PROVIDER, Place, Service
 
 DOCUMENT = "security.md"
 ROOT = Path(__file__).parents[2]
@@ -119,17 +121,19 @@ async def test_a_key_is_rotated_by_the_steps_under_the_least_role(
             assert "holds no claim" in adopted.stderr
             (restored,) = await all_done(place.refreshd("backup", "restore", archive["file"], "--json"))
             assert json.loads(restored.stdout)["restored"] == 1
+            assert not daemon.seen("wishes.lost")
             assert not daemon.seen("store.lost")
             assert not daemon.seen("sweep.failed")
 
 
-async def test_a_role_without_the_newest_collections_stops_no_renewal(
+async def test_a_role_without_the_newest_rights_stops_no_renewal(
     guarded_mongod: tuple[str, MongoClient[Document]], tmp_path: Path, blocks: Blocks
 ):
     """As it is after an update: one line in the log, `check` names each right, and a wrong key is seen all the same."""
     address, client = guarded_mongod
     older = role(blocks, "role.js")
     *older["privileges"], _, _ = older["privileges"]
+    older["privileges"][0]["actions"].remove("changeStream")
     client["refreshd"].command(older)
     client["refreshd"].command({"createUser": "refreshd", "pwd": PASSWORD, "roles": ["refreshdDaemon"]})
     uri = f"mongodb://refreshd:{PASSWORD}@{address}/?replicaSet={REPLICA_SET}&authSource=refreshd"
@@ -141,11 +145,17 @@ async def test_a_role_without_the_newest_collections_stops_no_renewal(
             await all_done(place.refreshd("refresh", "--wait", "xero:a"))
             told = await daemon.event("store.refused")
             assert "tokens_instances" in told["message"]
+            told = await daemon.event("wishes.lost")
+            assert told["message"] == "the user lacks the privilege changeStream on the tokens"
             checked = await place.refreshd("--json", "check")
-            assert len(daemon.seen("store.refused")) == 1
+            assert len(daemon.seen("store.refused")) == len(daemon.seen("wishes.lost")) == 1
             assert not daemon.seen("store.lost")
             assert not daemon.seen("sweep.failed")
-        missing = {problem["what"] for problem in json.loads(checked.stdout)["problems"]}
+        told = json.loads(checked.stdout)
+        assert [one["what"] for one in told["warnings"] if "changeStream" in one["what"]] == [
+            "this login may not changeStream on refreshd.tokens, so requested renewals wait for a sweep"
+        ]
+        missing = {problem["what"] for problem in told["problems"]}
         rights = {"tokens_keys": "find insert update", "tokens_instances": "find insert update createIndex"}
         assert (checked.code, missing) == (
             1,
@@ -205,6 +215,88 @@ async def test_a_login_with_far_more_than_the_role_is_noticed(
             assert (needless <= found, bool(found)) == (True, bool(needless)), roles
     finally:
         await mongo.close()
+
+
+async def test_the_access_service_works_under_its_role_and_deletes_nothing(
+    guarded_mongod: tuple[str, MongoClient[Document]], tmp_path: Path, blocks: Blocks
+):
+    """Every route, and no right beyond: what it may not do is refused by MongoDB, whatever the program sends."""
+    address, client = guarded_mongod
+    database = client["refreshd"]
+    for file, user in (("role.js", "refreshd"), ("serve.js", "serve")):
+        database.command(role(blocks, file))
+        name = role(blocks, file)["createRole"]
+        database.command({"createUser": user, "pwd": PASSWORD, "roles": [name]})
+    uri = f"mongodb://{{}}:{PASSWORD}@{address}/?replicaSet={REPLICA_SET}&authSource=refreshd"
+    async with Sandbox(SandboxOptions()) as sandbox:
+        provider = {
+            "like": "sandbox",
+            "token_url": sandbox.token_url,
+            "client_id": sandbox.client_id,
+            "client_secret": sandbox.client_secret,
+        }
+        installation = Installation(
+            tmp_path / "place",
+            uri=uri.format("refreshd"),
+            database="refreshd",
+            providers={PROVIDER: provider},
+        )
+        place = Place(installation, sandbox)
+        async with installation.running() as daemon:
+            await daemon.ready()
+            await place.add("me")
+            key = await place.key(tokens="*")
+            await daemon.stop()
+        async with place.serving(key, store={"uri": uri.format("serve"), "database": "refreshd"}) as service:
+            await every_route(service, *sandbox.consent(1))
+            await service.process.stop()
+            for event in ("internal.error", "store.lost", "store.refused", "access.polling"):
+                assert not service.process.seen(event), event
+        async with installation.running() as daemon:
+            await daemon.event("token.removed", token=f"{PROVIDER}:new")
+            await daemon.stop()
+        used = [one["action"] for one in database["tokens_access_use"].find({"kind": "access"})]
+        assert {"read", "list", "write"} <= set(used)
+        assert database["tokens_access_use"].index_information().keys() == {"_id_", "ends_at"}
+        assert {"subject", "removed_at"} <= database["tokens"].index_information().keys()
+    with MongoClient[Document](uri.format("serve")) as serve:
+        for name in database.list_collection_names():
+            with pytest.raises(OperationFailure):
+                serve["refreshd"][name].delete_one({})
+        with pytest.raises(OperationFailure):
+            serve["refreshd"]["tokens_audit"].update_one({}, {"$set": {"actor": "nobody"}})
+        with pytest.raises(OperationFailure):
+            serve["refreshd"]["tokens_access"].insert_one({"_id": "x"})
+
+
+async def every_route(service: Service, response: Mapping[str, object]) -> None:
+    """Ask each route once, and the last of all removes what the first has stored."""
+    new, json_type = f"/v1/tokens/{PROVIDER}/new", {"Content-Type": "application/json"}
+    body = json.dumps({"response": response, "subject": "ann"})
+    grant = {"Content-Type": "application/vnd.refreshd.grant+json"}
+    version = (await service.get(f"/v1/tokens/{PROVIDER}/me")).json["version"]
+    asked = [
+        ("PUT", new, body, grant, 201),
+        ("GET", new, None, {}, 200),
+        ("GET", f"/v1/token?id={PROVIDER}:new", None, {}, 200),
+        ("POST", f"/v1/tokens/{PROVIDER}/me/refused", json.dumps({"version": version}), json_type, 202),
+        ("PATCH", new, '{"meta": {"plan": "gold"}}', json_type, 200),
+        ("PATCH", new, '{"state": "paused"}', json_type, 200),
+        ("PATCH", new, '{"state": "active"}', json_type, 200),
+        ("GET", "/v1/tokens", None, {}, 200),
+        ("GET", "/v1/subjects/ann/tokens", None, {}, 200),
+        ("GET", "/v1/statistics", None, {}, 200),
+        ("GET", "/v1/audit", None, {}, 200),
+        ("GET", "/openapi.json", None, {}, 200),
+        ("GET", f"/.well-known/oauth-authorization-server/v1/oauth/{PROVIDER}", None, {}, 200),
+        ("DELETE", new + "?revoke=false", None, {}, 204),
+        ("DELETE", "/v1/subjects/ann/tokens?revoke=false", None, {}, 200),
+    ]
+    for method, path, sent, headers, status in asked:
+        answer = await service.ask(method, path, data=sent, headers=headers)
+        assert answer.status == status, (method, path, answer)
+    exchanged = await service.exchange(refresh_token=handle_of(f"{PROVIDER}:me"))
+    assert exchanged.status == 200, exchanged
 
 
 def test_a_reader_reads_and_does_nothing_else(

@@ -112,6 +112,18 @@ class Installation:
             await _kill(process)
             await daemon.ended()
 
+    @asynccontextmanager
+    async def serving(self, *arguments: str, **environment: str) -> AsyncIterator["DaemonProcess"]:
+        """`refreshd serve` as long as the block lasts. `arguments` come after `serve`."""
+        stdin = asyncio.subprocess.DEVNULL
+        process = await self._spawn("serve", *arguments, stdin=stdin, environment=environment)
+        service = DaemonProcess(process, started="access.started")
+        try:
+            yield service
+        finally:
+            await _kill(process)
+            await service.ended()
+
     async def _spawn(
         self, *arguments: str, stdin: int, environment: Mapping[str, str]
     ) -> asyncio.subprocess.Process:
@@ -136,10 +148,13 @@ class Install(Protocol):
 
 
 class DaemonProcess:
-    """A `refreshd run`. Its log is read while it is written; waiting for an event fails when the process ends first."""
+    """A `refreshd run`, or another process that says by the event `started` where it listens. Its log is read while it
+    is written; waiting for an event fails when the process ends first.
+    """
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, *, started: str = "daemon.started") -> None:
         self._process = process
+        self._started = started
         self.pid = process.pid
         self.lines: list[Line] = []  # every line of the log, in order
         self._written: list[str] = []
@@ -154,7 +169,7 @@ class DaemonProcess:
 
     async def url(self) -> str:
         """Where its HTTP server listens."""
-        return str((await self.event("daemon.started"))["url"])
+        return str((await self.event(self._started))["url"])
 
     async def ready(self, *, within: timedelta = PATIENCE) -> str:
         """Wait until /readyz says so. Returns the URL of the HTTP server."""

@@ -90,6 +90,9 @@ async def test_mongodb_may_come_later_and_may_be_a_standalone(install, sandbox, 
                 name = await put_token(client["late"]["tokens"], place.keyring, sandbox.consent(1)[0])
             await daemon.event("token.renewed", token=name)
             assert len(daemon.seen("store.standalone")) == len(daemon.seen("store.lost")) == 1
+            lost = await daemon.event("wishes.lost")
+            assert lost["message"] == "this MongoDB is not a replica set, so it has no change streams"
+            assert len(daemon.seen("wishes.lost")) == 1
             assert await daemon.stop() == 0
         finally:
             mongod.kill()

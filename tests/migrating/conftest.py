@@ -1,9 +1,6 @@
 """A real MongoDB under the imports."""
 
-from typing import Any
-
 import pytest
-from pymongo import MongoClient
 
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.admin.imports import MongoImports
@@ -21,9 +18,8 @@ def ring():
 
 
 @pytest.fixture
-def outside(mongod, database_name):
-    with MongoClient[dict[str, Any]](mongod, tz_aware=True) as client:
-        yield client[database_name]
+def outside(mongo_client, database_name):
+    return mongo_client[database_name]
 
 
 @pytest.fixture

@@ -130,6 +130,10 @@ class MemoryStore:
         found, self.set_aside = self.set_aside, []
         return Survey(paused=dict(self.paused), set_aside=found)
 
+    async def pause_of(self, provider: Provider) -> Pause | None:
+        self._step("pause of", provider.name)
+        return self.paused.get(provider.name)
+
     async def due(self, providers: Collection[str]) -> Collection[str]:
         self._step("due", "")
         now = self._clock.now()
@@ -147,6 +151,14 @@ class MemoryStore:
         due = self._due(provider, busy, doubtful)
         due = sorted(due, key=lambda stored: stored.token.due_at or NOON)[:limit]
         return self._claimed(due, more=len(due) == limit)
+
+    async def claim_wished(
+        self, provider: Provider, *, tokens: Collection[str], busy: Collection[str]
+    ) -> Batch:
+        self._step("claim wished", " ".join(tokens))
+        await self.claim_may_go_on.wait()
+        wished = [self.documents[name] for name in tokens if name in self.documents]
+        return self._claimed([one for one in wished if self._is_due(one, provider, busy, False)], more=False)
 
     async def probe(self, provider: Provider, *, limit: int, busy: Collection[str], proven: bool) -> Batch:
         self._step("probe", provider.name)

@@ -190,6 +190,24 @@ async def test_claims_come_oldest_first_up_to_the_limit(house):
     assert (list(rest.items), rest.more) == ([], False)
 
 
+async def test_of_wished_tokens_only_the_due_ones_are_claimed(house):
+    """However many others have waited longer: none that is busy, is due later, isn't there or is another provider's."""
+    for account in ("1", "2", "busy"):
+        house.put(account, due=timedelta(0))
+    house.put("old")
+    house.put("later", due=timedelta(seconds=1))
+    tokens = ["acme:2", "acme:busy", "acme:later", "acme:none", "acme:1"]
+    batch = await house.store.claim_wished(ACME, tokens=tokens, busy=["acme:busy"])
+    assert sorted(item.token.id for item in batch.items) == ["acme:1", "acme:2"]
+    assert not batch.more
+    busy = ["acme:1", "acme:2", "acme:busy"]  # as they are while they are in flight
+    assert not (await house.store.claim_wished(ACME, tokens=tokens, busy=busy)).items
+    assert not (await house.store.claim_wished(ACME, tokens=[], busy=[])).items
+    other = provider("other")
+    assert not (await house.store.claim_wished(other, tokens=["acme:old"], busy=[])).items
+    assert await house.store.pause_of(ACME) is None
+
+
 async def probed(house: House, *, limit: int = 10, busy: str = "acme:busy", proven: bool = True) -> list[str]:
     batch = await house.store.probe(ACME, limit=limit, busy=[busy], proven=proven)
     assert not batch.more

@@ -14,9 +14,10 @@ from bson import ObjectId
 from bson.regex import Regex
 from pymongo.errors import PyMongoError
 
-from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.connection import Mongo, Refusal
 
 OPERATOR = "operator"  # the kind of every record of a command or of the daemon itself
+ACCESS = "access"  # the kind of every record of an access key
 Record = Mapping[str, object]
 
 
@@ -93,12 +94,16 @@ class Audit:
 
 
 async def records(mongo: Mongo, selection: RecordSelection, *, limit: int) -> AsyncIterator[Record]:
-    """Return the newest `limit` records, newest first. Raises StoreLost."""
-    cursor = mongo.audit.find(_query(selection), {"_id": 0})
+    """Return the newest `limit` records, newest first, with those that count uses of access keys. Raises StoreLost."""
+    pipeline: list[Mapping[str, object]] = [
+        {"$match": _query(selection)},
+        *([_uses(mongo, selection)] if await _may_read_uses(mongo) else []),
+        {"$sort": {"at": pymongo.DESCENDING, "_id": pymongo.DESCENDING}},
+        {"$limit": limit},
+        {"$unset": ["_id", "since", "ends_at"]},
+    ]
     try:
-        async for found in cursor.sort([("at", pymongo.DESCENDING), ("_id", pymongo.DESCENDING)]).limit(
-            limit
-        ):
+        async for found in await mongo.audit.aggregate(pipeline):
             yield found
     except PyMongoError as error:
         raise mongo.lost(error) from None
@@ -106,7 +111,25 @@ async def records(mongo: Mongo, selection: RecordSelection, *, limit: int) -> As
 
 async def count_records(mongo: Mongo, selection: RecordSelection) -> int:
     """Return the number of records. Raises StoreLost."""
-    return await mongo.guarded(mongo.audit.count_documents(_query(selection)))
+    count = await mongo.guarded(mongo.audit.count_documents(_query(selection)))
+    if await _may_read_uses(mongo):
+        query = {"$and": [{"kind": ACCESS}, _query(selection)]}
+        count += await mongo.guarded(mongo.access_use.count_documents(query))
+    return count
+
+
+async def _may_read_uses(mongo: Mongo) -> bool:
+    """Return whether this login may read the counts of uses, which stand in a collection of their own."""
+    try:
+        await mongo.tried(mongo.access_use.find_one({}, {"_id": 1}))
+    except Refusal:
+        return False
+    return True
+
+
+def _uses(mongo: Mongo, selection: RecordSelection) -> Mapping[str, object]:
+    match = {"$match": {"$and": [{"kind": ACCESS}, _query(selection)]}}
+    return {"$unionWith": {"coll": mongo.access_use.name, "pipeline": [match]}}
 
 
 def _query(selection: RecordSelection) -> dict[str, object]:
@@ -118,7 +141,13 @@ def _query(selection: RecordSelection) -> dict[str, object]:
         conditions.append({"at": within})
     if selection.who is not None:
         conditions.append(
-            {"$or": [{"by.person": selection.who}, *({"actor": one} for one in _actors(selection.who))]}
+            {
+                "$or": [
+                    {"by.person": selection.who},
+                    {"by.name": selection.who},
+                    *({"actor": one} for one in _actors(selection.who)),
+                ]
+            }
         )
     if selection.provider is not None:
         conditions.append({"token": {"$in": [selection.provider, _starting_with(f"{selection.provider}:")]}})

@@ -20,9 +20,9 @@ from pymongo.uri_parser import split_options
 
 from daemon.adapters.mongo.address import address_of
 from daemon.domain.claim import StoreLost
-from daemon.domain.event import Event, StoreBack
-from daemon.domain.event import StoreLost as StoreLostEvent
 from daemon.domain.secret import Secret, masked
+from daemon.domain.store_event import StoreBack
+from daemon.domain.store_event import StoreLost as StoreLostEvent
 
 Result = TypeVar("Result")
 Collection = AsyncCollection[dict[str, object]]
@@ -68,8 +68,8 @@ class StoreClock(Protocol):
 
 
 class Mongo:
-    """The process's client. `tokens`, `providers`, `audit`, `keys`, `access`, `instances` and `mirrors` are its
-    collections.
+    """The process's client. `tokens`, `providers`, `audit`, `keys`, `access`, `access_use`, `instances` and `mirrors` are
+    its collections.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Mongo:
         database: str,
         collection: str,
         clock: StoreClock,
-        observe: Callable[[Event], None],
+        observe: Callable[[StoreLostEvent | StoreBack], None],
     ) -> None:
         self.clock = clock
         self.up = False
@@ -93,7 +93,7 @@ class Mongo:
 
     def _connected(self) -> AsyncMongoClient[dict[str, object]]:
         try:
-            stated = _stated_options(self._uri.reveal())
+            stated = stated_options(self._uri.reveal())
             options: dict[str, Any] = {n: v for n, v in _OPTIONS.items() if n.lower() not in stated}
             client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(
                 self._uri.reveal(),
@@ -127,6 +127,7 @@ class Mongo:
         self.audit: Collection = database[f"{self._collection}_audit"]
         self.keys: Collection = database[f"{self._collection}_keys"]
         self.access: Collection = database[f"{self._collection}_access"]
+        self.access_use: Collection = database[f"{self._collection}_access_use"]
         self.instances: Collection = database[f"{self._collection}_instances"]
         self.mirrors: Collection = database[f"{self._collection}_mirrors"]
         return client
@@ -152,6 +153,7 @@ class Mongo:
         standalone = await self.adapt()
         await self.guarded(self.tokens.create_indexes([DUE_INDEX]))
         await self.index_grants()
+        await self._index_access()
         return standalone
 
     async def index_grants(self) -> None:
@@ -161,6 +163,18 @@ class Mongo:
         for index in (GRANT_INDEX, ORIGIN_INDEX):
             with suppress(Refusal, DuplicateKeyError):
                 await self.tried(self.tokens.create_indexes([index]))
+
+    async def _index_access(self) -> None:
+        """Create the indexes of the access service, which has no right to do so itself. A refusal is no failure: lists
+        become slower, and old counts of reads stay.
+        """
+        for collection, index in (
+            (self.tokens, SUBJECT_INDEX),
+            (self.tokens, REMOVED_INDEX),
+            (self.access_use, USE_INDEX),
+        ):
+            with suppress(Refusal):
+                await self.tried(collection.create_indexes([index]))
 
     async def adapt(self) -> bool:
         """Adapt to the deployment. Returns whether it is a standalone. Raises StoreLost."""
@@ -199,7 +213,7 @@ class Mongo:
             if error.timeout or error.code in _NO_LOGIN:
                 raise self.lost(error) from None
             self.seen()
-            raise Refusal(_refusal(error)) from None
+            raise Refusal(refusal(error)) from None
         except PyMongoError as error:
             raise self.lost(error) from None
         self.seen()
@@ -216,7 +230,7 @@ class Mongo:
             self._report(up=False, message=self.address.refusal)
             return LoginRefused(self.address.refusal)
         if isinstance(error, OperationFailure) and error.code == _NO_RIGHT:
-            return self._lost(f"MongoDB at {self.address}: {_refusal(error)}")
+            return self._lost(f"MongoDB at {self.address}: {refusal(error)}")
         if isinstance(error, ConfigurationError):
             return self._lost(f"MongoDB can't be reached with this URI: {text}")
         kind = _HUMP.sub(" ", type(error).__name__).lower()  # in words: a long name would be masked
@@ -236,7 +250,7 @@ class Mongo:
         self.up, self._reported = up, True
 
 
-def _refusal(error: OperationFailure) -> str:
+def refusal(error: OperationFailure) -> str:
     """Return why MongoDB refuses a command, without any value of the command."""
     if error.code == _NO_RIGHT:
         command = _COMMAND.search(str(error))
@@ -249,7 +263,7 @@ def _refusal(error: OperationFailure) -> str:
     return f"MongoDB refuses it: {name if isinstance(name, str) else error.code}"
 
 
-def _stated_options(uri: str) -> set[str]:
+def stated_options(uri: str) -> set[str]:
     """Return the options in the URI, in lower case. Raises for an invalid one; sends no DNS query."""
     query = uri.partition("?")[2]
     return {name.lower() for name in split_options(query, warn=False)} if query else set()
@@ -274,6 +288,24 @@ ORIGIN_INDEX = IndexModel(
     name="origin",
     unique=True,
     partialFilterExpression={"origin.key": {"$type": "string"}},
+)
+
+SUBJECT_INDEX = IndexModel(
+    [("subject", ASCENDING), ("_id", ASCENDING)],
+    name="subject",
+    partialFilterExpression={"subject": {"$type": "string"}},
+)
+REMOVED_INDEX = IndexModel(
+    [("removed_at", ASCENDING)],
+    name="removed_at",
+    partialFilterExpression={"removed_at": {"$gt": EPOCH}},
+)
+# Each record states its own end, so that another retention needs no other index.
+USE_INDEX = IndexModel(
+    [("ends_at", ASCENDING)],
+    name="ends_at",
+    expireAfterSeconds=0,
+    partialFilterExpression={"kind": "access"},
 )
 
 

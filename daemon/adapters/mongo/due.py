@@ -109,6 +109,13 @@ class DueTokens:
         ours = {"lease.owner": look.owner, "doubt.tries": 1}
         return await self._find(look.query | ours, look.limit)
 
+    async def wished(self, look: Look, tokens: Collection[str]) -> Sequence[Document]:
+        """Return only those of `tokens` that are due. They are found by their ids, however many others are due."""
+        wanted = [token for token in tokens if token not in look.busy]
+        query = {**look.query, "_id": {"$in": wanted}}
+        found = self._mongo.tokens.find(query, _LOOKED_AT).hint("_id_")
+        return await self._mongo.guarded(found.batch_size(len(wanted) + 1).to_list()) if wanted else ()
+
     async def proven(self, look: Look) -> Sequence[Document]:
         """Return some random tokens that were renewed before and have not failed since."""
         renewed = {**look.sound, "refreshed_at": {"$type": "date"}}

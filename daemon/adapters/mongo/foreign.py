@@ -14,6 +14,7 @@ from pymongo.errors import ConfigurationError, DuplicateKeyError, OperationFailu
 from pymongo.read_concern import ReadConcern
 
 from daemon.adapters.mongo.address import address_of
+from daemon.adapters.mongo.connection import stated_options
 from daemon.domain.foreign import LARGEST_ROW, TOO_LARGE, BadRow, Replacement, SourceLost
 from daemon.domain.layout import Cells, Layout, Row, key_of
 from daemon.domain.secret import Secret, masked
@@ -63,8 +64,10 @@ class TokenCollection(BsonText):
             )
         self.name = f"mongodb://{address}/{address.database}#{layout.collection}"
         try:
+            stated = stated_options(uri.reveal())
+            options = {name: value for name, value in _OPTIONS.items() if name.lower() not in stated}
             self._client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(
-                uri.reveal(), appname="refreshd-migration", **_OPTIONS
+                uri.reveal(), appname="refreshd-migration", **options
             )
         except (PyMongoError, ValueError, OSError) as error:
             raise self._lost(error) from None

@@ -40,6 +40,11 @@ async def resting(mongo: Mongo, *, above_all: Collection[str] = ()) -> dict[str,
     return found if len(found) < MOST else found | await _resting(mongo, {"$in": list(above_all)})
 
 
+async def pause_of_one(mongo: Mongo, name: str) -> Pause | None:
+    """Return the pause of one provider. Raises StoreLost."""
+    return (await _resting(mongo, {"$eq": name})).get(name)
+
+
 async def _resting(mongo: Mongo, names: Mapping[str, object]) -> dict[str, Pause]:
     query = {"_id": names, "paused": {"$ne": None}}
     rows = await mongo.guarded(mongo.providers.find(query, _BOUNDED).limit(MOST).to_list())

@@ -11,13 +11,6 @@ from daemon.domain.access_key import AccessKey
 from daemon.domain.known import Known
 
 MOST = 10_000
-# `last_used_at` changes often, and says nothing about what a key may do.
-_RELEVANT = {
-    "$or": [
-        {"operationType": {"$ne": "update"}},
-        {"updateDescription.updatedFields.last_used_at": {"$exists": False}},
-    ]
-}
 
 
 class ServedKeys:
@@ -33,7 +26,6 @@ class ServedKeys:
             most=MOST,
             offline_for=offline_for,
             refused=refused,
-            relevant=_RELEVANT,
         )
         self.watch = self._remembered.watch
 

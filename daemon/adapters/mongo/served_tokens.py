@@ -22,38 +22,47 @@ _TEXTS = ("provider", "account", "state", "token_type", "subject")
 _DATES = ("issued_at", "due_at", "refreshed_at")
 _ENDED, _NEVER = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 _OF_UPDATE = "updateDescription.updatedFields"
-# A claim writes nothing but the lease, which is no news for applications.
+_UPDATED = {"$objectToArray": {"$ifNull": [f"${_OF_UPDATE}", {}]}}
+# A claim writes nothing but the lease, and a use nothing but its time: neither is news for applications.
 _RELEVANT = {
     "$or": [
         {f"{_OF_UPDATE}.lease": {"$exists": False}},
         *({f"{_OF_UPDATE}.{name}": {"$exists": True}} for name in ("access_token", "state", "updated_at")),
-    ]
+    ],
+    "$nor": [
+        {
+            f"{_OF_UPDATE}.last_used_at": {"$exists": True},
+            "updateDescription.removedFields": {"$size": 0},
+            "$expr": {"$eq": [{"$size": _UPDATED}, 1]},
+        }
+    ],
 }
 
 
-def _bounded(path: str, kind: str, size: int) -> Mapping[str, object]:
+def bounded(path: str, kind: str, size: int) -> Mapping[str, object]:
+    """Return the value at `path` if it is of this kind and has at most `size` bytes, else null."""
     measure = {"$strLenBytes": path} if kind == "string" else {"$bsonSize": path}
     small = {"$cond": [{"$lte": [measure, size]}, path, None]}
     return {"$cond": [{"$eq": [{"$type": path}, kind]}, small, None]}
 
 
 # Other programs write documents too: whatever they hold, no more than this is fetched.
-_FIELDS: Mapping[str, object] = {
+FIELDS: Mapping[str, object] = {
     **{name: short_text(f"${name}") for name in _TEXTS},
     **{name: date_or_null(f"${name}") for name in _DATES},
     # A text in the place of the date is not fetched, but must not pass for "never".
     "expires_at": {
         "$cond": [{"$in": [{"$type": "$expires_at"}, ["date", "null", "missing"]]}, "$expires_at", "invalid"]
     },
-    "scope": _bounded("$scope", "string", LARGEST_EXTRA),
-    "access_token": _bounded("$access_token", "string", LARGEST_SEALED),
-    "extra": _bounded("$extra", "object", LARGEST_EXTRA),
-    "meta": _bounded("$meta", "object", LARGEST_EXTRA),
+    "scope": bounded("$scope", "string", LARGEST_EXTRA),
+    "access_token": bounded("$access_token", "string", LARGEST_SEALED),
+    "extra": bounded("$extra", "object", LARGEST_EXTRA),
+    "meta": bounded("$meta", "object", LARGEST_EXTRA),
     "missing_scopes": {"$cond": [{"$isArray": "$missing_scopes"}, {"$slice": ["$missing_scopes", 100]}, []]},
     "failures": {"$cond": [{"$isNumber": "$failures"}, "$failures", 0]},
     "revision": {"$cond": [{"$isNumber": "$revision"}, "$revision", None]},
     "last_failure": {"$cond": [{"$eq": [{"$type": "$last_failure"}, "object"]}, SHORT_FAILURE, None]},
-    "refused": _bounded("$refused", "object", 1024),
+    "refused": bounded("$refused", "object", 1024),
 }
 
 
@@ -66,7 +75,7 @@ class ServedTokens:
         self._remembered = Remembered(
             mongo,
             lambda: mongo.tokens,
-            fields=_FIELDS,
+            fields=FIELDS,
             parse=served_token,
             most=MOST,
             offline_for=offline_for,
@@ -127,10 +136,10 @@ def served_token(document: Document) -> ServedToken:
         missing_scopes=tuple(one for one in missing if isinstance(one, str))
         if isinstance(missing, list)
         else (),
-        issued_at=_date(document, "issued_at"),
+        issued_at=date(document, "issued_at"),
         expires_at=_end(document.get("expires_at")),
-        due_at=_date(document, "due_at"),
-        refreshed_at=_date(document, "refreshed_at"),
+        due_at=date(document, "due_at"),
+        refreshed_at=date(document, "refreshed_at"),
         failures=int(failures) if isinstance(failures, int | float) and failures > 0 else 0,
         last_failure=failure_of(document),
         revision=int(revision) if isinstance(revision, int) else None,
@@ -170,6 +179,7 @@ def _text(document: Document, name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _date(document: Document, name: str) -> datetime | None:
+def date(document: Document, name: str) -> datetime | None:
+    """Return the date in a field, or None if it holds anything else."""
     value = document.get(name)
     return value if isinstance(value, datetime) else None

@@ -19,7 +19,7 @@ from daemon.adapters.mongo.due import DueTokens, Look
 from daemon.adapters.mongo.fenced_writes import MongoRecords
 from daemon.adapters.mongo.keys import openable
 from daemon.adapters.mongo.leases import HELD, UNHELD, taken_over
-from daemon.adapters.mongo.resting import resting
+from daemon.adapters.mongo.resting import pause_of_one, resting
 from daemon.adapters.mongo.set_aside import TOO_LARGE, MongoSetAside, Unfit
 from daemon.adapters.mongo.token_document import (
     CLAIMED_FIELDS,
@@ -32,10 +32,12 @@ from daemon.adapters.mongo.token_document import (
 )
 from daemon.adapters.mongo.writers_texts import WritersTexts
 from daemon.domain.change import Change
+from daemon.domain.circuit_breaker import Pause
 from daemon.domain.claim import Batch, Claim, Recorded, SetAside, StoreLost, Survey, Unusable
 from daemon.domain.journal_entry import Entry
 from daemon.domain.locked import Standing
 from daemon.domain.provider import Grant, Provider
+from daemon.domain.stored_grant import GONE
 
 NOTHING = Batch(items=(), more=False)
 
@@ -82,6 +84,10 @@ class MongoStore:
         paused = await resting(self._mongo, above_all=configured)
         return Survey(paused=paused, set_aside=await self._set_aside.unclaimed(configured))
 
+    async def pause_of(self, provider: Provider) -> Pause | None:
+        """Return the pause of `provider` as it is stored now."""
+        return await pause_of_one(self._mongo, provider.name)
+
     async def due(self, providers: Collection[str]) -> Collection[str]:
         """Return the providers with due tokens, with one command for any number of providers."""
         return await self._due.providers(providers, self._clock.now())
@@ -106,6 +112,15 @@ class MongoStore:
         items = await self._claimed(look, found)
         return Batch(items=items, more=more and not self._set_aside.quarantine.full)
 
+    async def claim_wished(
+        self, provider: Provider, *, tokens: Collection[str], busy: Collection[str]
+    ) -> Batch:
+        """Claim those of `tokens` that are due, under the same conditions as any others."""
+        look = self._look(provider, len(tokens), busy)
+        if look is None:
+            return NOTHING
+        return Batch(items=await self._claimed(look, await self._due.wished(look, tokens)), more=False)
+
     async def probe(self, provider: Provider, *, limit: int, busy: Collection[str], proven: bool) -> Batch:
         """Claim random proven tokens, so that the answer concerns the provider and not one token; or the
         healthiest of all.
@@ -123,7 +138,9 @@ class MongoStore:
         return Look(
             provider=provider,
             limit=limit,
-            busy={*busy, *self._set_aside.quarantine.held(self._clock.boot())},
+            busy=frozenset().union(
+                busy, self._set_aside.quarantine.held(self._clock.boot()), *self._burnt.values()
+            ),
             owner=self._owner,
             now=self._clock.now(),
             asked=self._clock.boot(),
@@ -268,7 +285,10 @@ class MongoStore:
         return recorded
 
     async def recall(self, entry: Entry) -> Claim | None:
-        """Return the token as it is stored now, but with the value that the entry's request presented."""
+        """Return the token as it is stored now, but with the value that the entry's request presented.
+
+        None: it is stored no longer, or an application has removed it.
+        """
         tokens, guarded = self._mongo.tokens, self._mongo.guarded
         query = {"_id": entry.token, "$expr": READABLE}
         document = await guarded(tokens.find_one(query, CLAIMED_FIELDS))
@@ -276,6 +296,8 @@ class MongoStore:
             if await guarded(tokens.find_one({"_id": entry.token}, {"_id": 1})) is None:
                 return None
             raise Unusable(TOO_LARGE)
+        if document.get("state") in GONE:
+            return None
         try:
             token = token_of({**document, entry.spent_field: entry.spent}, self._keyring())
         except (InvalidDocument, DecryptionError) as why:

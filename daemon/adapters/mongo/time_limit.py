@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import pymongo
+from pymongo.collation import Collation
 from pymongo.errors import PyMongoError
 
-from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.connection import Collection, Mongo
 from daemon.domain.claim import StoreLost
 
 
@@ -17,12 +18,22 @@ class TooSlow(StoreLost):
 
 
 async def within(
-    limit: timedelta, mongo: Mongo, pipeline: Sequence[Mapping[str, object]], activity: str
+    limit: timedelta,
+    mongo: Mongo,
+    pipeline: Sequence[Mapping[str, object]],
+    activity: str,
+    *,
+    collection: Collection | None = None,
+    collation: Collation | None = None,
 ) -> list[dict[str, object]]:
-    """Return the rows of `pipeline`. Raises TooSlow, StoreLost."""
+    """Return the rows of `pipeline` on `collection`, which is that of the tokens if it is None.
+
+    Raises TooSlow, StoreLost.
+    """
+    source = mongo.tokens if collection is None else collection
     try:
         with pymongo.timeout(limit.total_seconds()):
-            cursor = await mongo.tokens.aggregate(pipeline, allowDiskUse=True)
+            cursor = await source.aggregate(pipeline, allowDiskUse=True, collation=collation)
             return await cursor.to_list()
     except PyMongoError as error:
         if error.timeout:

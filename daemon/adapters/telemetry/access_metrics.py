@@ -13,7 +13,8 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from daemon.adapters.telemetry.metric_families import UNKNOWN, label_value
-from daemon.domain.event import Event, InternalError, StoreBack, StoreLost
+from daemon.domain.event import Event, InternalError
+from daemon.domain.store_event import StoreBack, StoreLost
 
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 AUTH_FAILURES = ("unauthorized", "rate-limited")

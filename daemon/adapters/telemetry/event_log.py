@@ -34,8 +34,6 @@ from daemon.domain.event import (
     ProviderPaused,
     ProviderResumed,
     ProviderThrottled,
-    StoreBack,
-    StoreLost,
     SweepFailed,
     SweepFinished,
     TokenEnding,
@@ -51,6 +49,7 @@ from daemon.domain.event import (
     TokenUnreadable,
 )
 from daemon.domain.secret import Secret, masked
+from daemon.domain.store_event import StoreBack, StoreLost
 
 Format = Literal["json", "console", "auto"]
 

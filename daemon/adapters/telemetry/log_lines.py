@@ -56,6 +56,7 @@ TOKEN_UNREADABLE = LogLine("token.unreadable", "error")
 TOKEN_IN_DOUBT = LogLine("token.in_doubt", "warning")
 TOKEN_HELD = LogLine("token.held", "warning")
 TOKEN_ENDING = LogLine("token.ending", "warning")
+TOKEN_REMOVED = LogLine("token.removed", "info")
 TOKEN_UNDATED = LogLine(
     "token.undated",
     "warning",
@@ -103,6 +104,14 @@ STORE_REFUSED = LogLine(
     "warning",
     "grant the privileges that `refreshd check` lists; renewals work without them",
 )
+
+WISHES_LOST = LogLine(
+    "wishes.lost",
+    "warning",
+    "`refreshd check` names a missing privilege; until the change stream is there, a requested renewal waits for the"
+    " next sweep",
+)
+WISHES_BACK = LogLine("wishes.back", "info")
 
 COUNT_FAILED = LogLine(
     "count.failed",

@@ -41,8 +41,6 @@ from daemon.domain.event import (
     ProviderPaused,
     ProviderResumed,
     ProviderThrottled,
-    StoreBack,
-    StoreLost,
     SweepFailed,
     SweepFinished,
     TokenEnding,
@@ -59,6 +57,7 @@ from daemon.domain.event import (
 )
 from daemon.domain.journal_entry import EntryState, ReplayResult
 from daemon.domain.statistics import Statistics
+from daemon.domain.store_event import StoreBack, StoreLost
 from daemon.domain.token import FailureKind
 
 OUTCOMES = ("renewed", "unparsed", "rejected", "misconfigured", "unavailable", "superseded", "unreadable")
@@ -76,6 +75,7 @@ WHERES = (
     "report",
     "reload",
     "mirror",
+    "wishes",
     "mongod",
     "http",
     "loop",

@@ -7,6 +7,7 @@ from daemon.adapters.mongo.admin.contents import TooLong
 from daemon.adapters.mongo.admin.preflight import (
     CHOOSE_DATABASE,
     harmful_indexes,
+    may_follow_wishes,
     missing_rights,
     needless_rights,
     own_indexes,
@@ -93,7 +94,7 @@ async def _check_topology(access: Access, report: Report) -> None:
     else:
         report.warn(
             "store.uri",
-            "this MongoDB is a standalone server, without failover and retryable writes",
+            "this MongoDB is a standalone server: no failover, no retryable writes, and requested renewals wait for a sweep",
             "Make it a replica set, even of one member.",
         )
 
@@ -104,6 +105,9 @@ async def _check_rights(access: Access, report: Report) -> None:
         report.problem("store.uri", f"this login may not {right}", "Grant it. The role readWrite is enough.")
     if not missing:
         report.passed("store.uri", "this login has every right that is needed")
+    if not await may_follow_wishes(access.mongo):
+        what = f"this login may not changeStream on {access.mongo.tokens.full_name}, so requested renewals wait for a sweep"
+        report.warn("store.uri", what, "Grant it. The role readWrite is enough.")
 
 
 async def _check_needless_rights(access: Access, report: Report) -> None:

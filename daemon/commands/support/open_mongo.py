@@ -5,22 +5,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from daemon.adapters.mongo.connection import Mongo, StoreClock, StoreUriInvalid
-from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod, MongodFailed, MongodMissing
 from daemon.adapters.trusted_files import Untrusted, make_private
 from daemon.domain.claim import StoreLost
-from daemon.domain.event import Event
 from daemon.domain.secret import Secret
 from daemon.runtime.config.problems import Problem, SettingsInvalid
 from daemon.runtime.config.settings import Settings
 
 
-def ignore(_event: Event) -> None:
+def ignore(_event: object) -> None:
     """Drop the event: a command reports a lost store by its exit code."""
 
 
 @asynccontextmanager
 async def open_mongo(
-    settings: Settings, *, clock: StoreClock, observe: Callable[[Event], None] = ignore
+    settings: Settings, *, clock: StoreClock, observe: Callable[[object], None] = ignore
 ) -> AsyncIterator[Mongo]:
     """The store, asked and ready, its time known to `clock`. Call it in the main thread.
 
@@ -47,6 +45,12 @@ async def open_mongo(
 
 async def _embedded(state_dir: Path, closing: AsyncExitStack) -> Secret:
     """The URI of the embedded MongoDB: the running daemon's, or one that runs until `closing`."""
+    from daemon.adapters.mongo.embedded_mongod import (  # noqa: PLC0415  few stores are embedded
+        EmbeddedMongod,
+        MongodFailed,
+        MongodMissing,
+    )
+
     make_state_dir(state_dir)
     mongod = EmbeddedMongod(data_dir=state_dir / "mongodb", uri_file=state_dir / "mongodb.uri")
     closing.push_async_callback(mongod.stop)

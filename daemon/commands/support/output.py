@@ -10,24 +10,19 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from daemon.adapters.telemetry.redaction import rfc3339
+from daemon.commands.support.column import Column
 from daemon.commands.support.failure import Exit, Failed, in_json
 from daemon.commands.support.terminal import say
 from daemon.domain.visible import visible
 
+if TYPE_CHECKING:
+    from daemon.commands.support.tables import Tables
+
 _SEALED = re.compile(r"[vw]1\.[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{30,}")
-_STYLES = {"active": "green", "needs_reauth": "red", "paused": "yellow"}
-_WIDE = 160  # columns where no terminal says how many
-_WIDEST = (
-    48  # characters, of a column that is as wide as its cells: a longer cell only moves the rest of its line
-)
-_SHORTEST = 12  # ... of a last column that is cut
-_GAP = "  "
 
 
 class Output:
@@ -35,9 +30,6 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        width = None if sys.stdout.isatty() else _WIDE
-        self._widths: list[int] = []
-        self._console = Console(markup=False, highlight=False, emoji=False, width=width, soft_wrap=False)
 
     def record(self, record: Mapping[str, object]) -> None:
         """One JSON object, on a line of its own."""
@@ -52,8 +44,7 @@ class Output:
 
     def marked(self, mark: str, text: str, *, style: str) -> None:
         """One line for people, behind a mark; on a terminal in the mark's colour."""
-        line = Text.assemble((mark, style), " ", visible(text))
-        self._console.print(line, soft_wrap=True)
+        self._tables.marked(mark, text, style=style)
 
     def exact(self, record: Mapping[str, object], text: str) -> None:
         """A text for a program to take, an id or a secret that was asked for: as it is, but on a terminal."""
@@ -73,47 +64,19 @@ class Output:
 
     def pairs(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Names and values, aligned."""
-        table = Table(box=None, show_header=False, pad_edge=False)
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column(overflow="fold")
-        for name, value in pairs:
-            table.add_row(_cell(name), _cell(value))
-        self._console.print(table)
+        self._tables.pairs(pairs)
 
-    def table(self, columns: "Sequence[Column]", rows: Sequence[Sequence[str]], *, head: bool = True) -> None:
+    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, head: bool = True) -> None:
         """Part of a table, one line a row; later parts are as wide as the first. On a terminal the last column is cut
         to what is left of the line. No other cell is ever cut, so that ids can be copied.
         """
-        cells = [[_cell(value) for value in row] for row in rows]
-        if head:
-            self._widths = [
-                _width(column, of) for column, of in zip(columns, zip(*cells, strict=True), strict=True)
-            ]
-            cells.insert(0, [Text(column.title, style="bold") for column in columns])
-        for row in cells:
-            self._console.print(self._line(row), soft_wrap=True)
+        self._tables.table(columns, rows, head=head)
 
-    def _line(self, row: Sequence[Text]) -> Text:
-        line = Text()
-        for cell, width in zip(row[:-1], self._widths, strict=False):
-            line.append_text(cell).append(" " * (max(width - cell.cell_len, 0) + len(_GAP)))
-        last = row[-1].copy()
-        if sys.stdout.isatty():
-            last.truncate(max(self._console.width - line.cell_len, _SHORTEST), overflow="ellipsis")
-        line.append_text(last).rstrip()
-        return line
+    @cached_property
+    def _tables(self) -> "Tables":
+        from daemon.commands.support.tables import Tables  # noqa: PLC0415  most results are single lines
 
-
-class Column:
-    """One column: at least so many characters wide, or else as wide as its cells, within reason."""
-
-    def __init__(self, title: str, *, width: int = 0) -> None:
-        self.title, self.width = title, width
-
-
-def _width(column: Column, cells: Sequence[Text]) -> int:
-    widest = max((cell.cell_len for cell in cells), default=0)
-    return max(len(column.title), column.width, min(widest, _WIDEST))
+        return Tables()
 
 
 def plain(value: object) -> object:
@@ -153,7 +116,3 @@ def moment(instant: object, *, now: datetime, none: str = "never") -> str:
     if not isinstance(instant, datetime):
         return "not a date"
     return f"in {span(instant - now)}" if instant >= now else f"{span(now - instant)} ago"
-
-
-def _cell(text: str) -> Text:
-    return Text(visible(text), style=_STYLES.get(text, ""))

@@ -9,6 +9,8 @@ from http import HTTPStatus
 from aiohttp import web
 
 from daemon.adapters.telemetry.redaction import rfc3339
+from daemon.domain.access_key import META
+from daemon.domain.served_token import ServedToken
 from daemon.serving.problems import Problem
 from daemon.serving.reading import Served
 
@@ -31,7 +33,7 @@ def json_answer(
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """Return `body` as JSON in ASCII. Instants are in RFC 3339."""
-    text = json.dumps(body, default=_instant) + "\n"
+    text = json.dumps(body, default=instant) + "\n"
     return web.Response(status=status, body=text.encode(), headers=headers, content_type=content_type)
 
 
@@ -42,6 +44,8 @@ def problem_answer(problem: Problem) -> web.Response:
         headers["Retry-After"] = str(seconds(problem.retry_after))
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = BEARER
+    if problem.allow:
+        headers["Allow"] = ", ".join(problem.allow)
     body = {
         "type": f"urn:refreshd:problem:{problem.name}",
         "title": problem.name.replace("-", " ").capitalize(),
@@ -74,6 +78,30 @@ def token_answer(served: Served, now: datetime) -> web.Response:
     return json_answer(body, headers=headers)
 
 
+def item_of(token: ServedToken) -> dict[str, object]:
+    """Return what lists and writes answer of a token: no secret. `meta` holds its texts."""
+    failure = token.last_failure
+    meta = {name.removeprefix(META): text for name, text in token.selected.items() if name.startswith(META)}
+    return {
+        "id": token.id,
+        "provider": token.provider,
+        "account": token.account,
+        "state": token.state,
+        "token_type": token.token_type,
+        "scope": token.scope,
+        "missing_scopes": list(token.missing_scopes),
+        "issued_at": token.issued_at,
+        "expires_at": token.expires_at,
+        "due_at": token.due_at,
+        "refreshed_at": token.refreshed_at,
+        "failures": token.failures,
+        "last_failure": failure and {"kind": failure.kind.value, "code": failure.code, "at": failure.at},
+        "revision": token.revision,
+        "subject": token.subject,
+        "meta": meta,
+    }
+
+
 def expires_in(served: Served, now: datetime) -> int | None:
     """Return the whole seconds that the access token still lives. None: it has no end."""
     ends = served.token.expires_at
@@ -85,5 +113,6 @@ def seconds(span: timedelta) -> int:
     return max(math.ceil(span.total_seconds()), 1)
 
 
-def _instant(value: object) -> str:
+def instant(value: object) -> str:
+    """Return an instant in RFC 3339, and any other value as text."""
     return rfc3339(value) if isinstance(value, datetime) else str(value)

@@ -14,25 +14,13 @@ from aiohttp.web_request import BaseRequest
 
 from daemon.runtime.config.fields import duration
 from daemon.runtime.config.problems import InvalidValue
-from daemon.serving.problems import Problem
+from daemon.serving.problems import Invalid, Problem
 
 LARGEST_BODY = 64 * 1024  # bytes
 BODY_WITHIN = timedelta(seconds=10)
 MOST_FIELDS = 100
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
 _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-
-
-class Invalid(Problem):
-    """The request is malformed. `faults`: where, and what is wrong there."""
-
-    def __init__(self, *faults: tuple[str, str]) -> None:
-        named = [{"where": where, "what": what} for where, what in faults]
-        super().__init__(
-            "invalid-request",
-            "; ".join(f"{where} {what}" for where, what in faults),
-            fields={"faults": named},
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +116,17 @@ def _is_text(value: object) -> bool:
     except (UnicodeEncodeError, RecursionError):
         return False
     return True
+
+
+def several(asked: Asked, allowed: Collection[str], repeated: str) -> tuple[dict[str, str], list[str]]:
+    """Return the parameters of the query, and each value of the one that may be repeated. Raises Invalid."""
+    encoded = asked.request.rel_url.raw_query_string
+    given = [part for part in encoded.split("&") if part.partition("=")[0] == repeated]
+    others = "&".join(part for part in encoded.split("&") if part.partition("=")[0] != repeated)
+    if len(given) > MOST_FIELDS:
+        raise Invalid((f"query {repeated}", "is given too often"))
+    values = [pairs(part, "query", (repeated,))[repeated] for part in given]
+    return pairs(others, "query", allowed), values
 
 
 def pairs(encoded: str, where: str, allowed: Collection[str] | None = None) -> dict[str, str]:

@@ -111,8 +111,7 @@ class AccessServer:
         await self._admission.close()
         if self._server is None:
             return True
-        await self._server.shutdown(within.total_seconds())
-        return not self._server.is_busy
+        return await self._server.drained(within)
 
     async def stop(self) -> None:
         """Stop listening, and end the requests that are still open."""

@@ -7,10 +7,10 @@ from aiohttp import web
 
 from daemon.domain.token import token_id
 from daemon.runtime.access_web.answers import json_answer, seconds, token_answer
-from daemon.runtime.access_web.asked import Asked, Invalid, span
+from daemon.runtime.access_web.asked import Asked, span
 from daemon.serving.doorkeeper import Caller
 from daemon.serving.ports import Clock
-from daemon.serving.problems import not_found
+from daemon.serving.problems import Invalid, not_found
 from daemon.serving.reading import Accepted, Reading, Wanted
 
 LONGEST_SCOPE = 4096  # characters

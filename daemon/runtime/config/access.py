@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from daemon.adapters.door_keys import DoorKeys, LinesInvalid, parse_readers, parse_writers
 from daemon.adapters.keyring import KeyRing
 from daemon.domain.due import Timing
-from daemon.domain.provider import Definition, Rate
+from daemon.domain.provider import Definition, Provider, Rate
 from daemon.domain.token import PROVIDER_NAME
 from daemon.runtime.config.fields import (
     ARRAY,
@@ -30,7 +30,7 @@ from daemon.runtime.config.fields import (
 from daemon.runtime.config.problems import Findings, InvalidValue, SettingsInvalid
 from daemon.runtime.config.providers.definition_dir import Known
 from daemon.runtime.config.providers.definitions import DefinitionTable, definition, faults, rate_of
-from daemon.runtime.config.providers.provider_settings import ProviderTable, whole_tables
+from daemon.runtime.config.providers.provider_settings import AllowedHost, ProviderTable, whole_tables
 from daemon.runtime.config.secret_sources import BearerToken, SecretContext, SecretText, secret
 from daemon.runtime.config.sections import (
     KeySettings,
@@ -52,7 +52,6 @@ from daemon.runtime.config.sources import base_directory, read_document
 
 LONGEST_OFFLINE = timedelta(hours=1)
 SHORTEST_RETENTION = timedelta(days=1)
-_CLIENT = frozenset(known_keys(ProviderTable)) - frozenset(known_keys(DefinitionTable))  # not read here
 _DOOR = ("readers", "writer")
 DEMO_PROVIDER = "sandbox"  # which the daemon runs itself
 USUAL_RATE = Rate(count=600, per=timedelta(minutes=1))
@@ -65,7 +64,7 @@ def network(value: object) -> IPv4Network | IPv6Network:
         raise InvalidValue("is not a network", 'Write it like "10.0.0.0/8" or "fd00::/8".') from None
 
 
-def read_offline_for(value: object) -> timedelta:
+def offline_span(value: object) -> timedelta:
     span = timedelta(0) if type(value) is int and value == 0 else duration(value)
     if span > LONGEST_OFFLINE:
         raise InvalidValue("is longer than an hour", 'Write at most "1h".')
@@ -81,7 +80,7 @@ def web_url(value: object) -> str:
     return text(value)
 
 
-def read_reconnect_url(value: object) -> str:
+def page_with_id(value: object) -> str:
     if "{id}" not in web_url(value):
         raise InvalidValue(
             "does not contain {id}", 'Write it like "https://app.example.com/reconnect?token={id}".'
@@ -126,14 +125,24 @@ class AccessTable:
     trusted_proxies: Annotated[tuple[Annotated[IPv4Network | IPv6Network, Read(network)], ...], ARRAY] = ()
     public_url: Annotated[str, Read(web_url)] | None = None
     return_urls: Annotated[tuple[Annotated[str, Read(web_url)], ...], ARRAY] = ()
-    reconnect_url: Annotated[str, Read(read_reconnect_url)] | None = None
+    reconnect_url: Annotated[str, Read(page_with_id)] | None = None
     max_wait: Duration = timedelta(seconds=30)
     fresh_for: Duration = timedelta(seconds=60)
-    offline_for: Annotated[timedelta, Read(read_offline_for)] = timedelta(minutes=5)
+    offline_for: Annotated[timedelta, Read(offline_span)] = timedelta(minutes=5)
     rate: Annotated[Rate, Read(rate_of)] = USUAL_RATE
     audit_reads_retention: Span = timedelta(days=30)
     admin_port: Annotated[int, Read(whole(0, 65_535))] | None = None
     bearer_token: BearerToken | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedProviderTable(DefinitionTable):
+    """The keys of a provider that the access service reads: its definition, and the hosts to which variables may lead."""
+
+    allowed_hosts: Annotated[frozenset[AllowedHost], ARRAY] = frozenset()
+
+
+_CLIENT = frozenset(known_keys(ProviderTable)) - frozenset(known_keys(ServedProviderTable))  # not read here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +170,8 @@ class AccessSettings:
     keys: DoorKeys = field(repr=False)
     with_ring: bool
     log: LogSettings
-    definitions: Mapping[str, Definition]  # of the configured providers
+    providers: Mapping[str, Provider]  # the configured ones, without their clients
+    definitions: Mapping[str, Definition]  # of these
     timing: Timing
     directory: Path  # that relative paths start from
 
@@ -183,7 +193,7 @@ def load_access(path: Path | None, env: Mapping[str, str], env_file: Path | None
     configured = table.get("providers", {})
     if _is_demo(table) and isinstance(configured, Mapping):
         configured = {DEMO_PROVIDER: {}, **configured}
-    definitions = _definitions(configured, known_definitions(document), findings, around)
+    providers = _providers(configured, known_definitions(document), findings, around)
     timing = _timing(table.get("refresh", {}), findings)
     _check_listener(access, findings)
     if findings.problems or not (store and state and access and keys and log and timing):
@@ -197,7 +207,8 @@ def load_access(path: Path | None, env: Mapping[str, str], env_file: Path | None
         keys=keys,
         with_ring=with_ring,
         log=log,
-        definitions=definitions,
+        providers=providers,
+        definitions={name: one.definition for name, one in providers.items()},
         timing=timing,
         directory=base_directory(document.file),
     )
@@ -236,10 +247,10 @@ def _door_keys(table: object, findings: Findings, around: SecretContext) -> tupl
     return DoorKeys(lines.readers, writers, reader=reader, writer=writer), False
 
 
-def _definitions(
+def _providers(
     configured: object, known: Known, findings: Findings, around: SecretContext
-) -> dict[str, Definition]:
-    """Return the definitions of the configured providers. Their clients are not read."""
+) -> dict[str, Provider]:
+    """Return the configured providers. Their clients are not read."""
     found = {}
     for name, table in whole_tables(configured, known).items():
         place = ("providers", name)
@@ -247,12 +258,14 @@ def _definitions(
             findings.add(place, "is not a provider", "Write a section like [providers.xero].")
             continue
         facts = {key: value for key, value in table.items() if key not in _CLIENT}
-        row = checked(DefinitionTable, facts, place, findings, context=around)
+        row = checked(ServedProviderTable, facts, place, findings, context=around)
         if row is None:
             continue
         for inner, what, do in faults(row):
             findings.add((*place, *inner), what, do)
-        found[name] = definition(name, row)
+        found[name] = Provider(
+            definition=definition(name, row), client_id="", allowed_hosts=row.allowed_hosts
+        )
     return found
 
 

@@ -6,6 +6,7 @@ The environment contains text only, so each kind reads its text form too. Each r
 here, because the library's would quote the input.
 """
 
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -34,6 +35,9 @@ STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True)  # for `__pydanti
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=36_500)
+
+# Plugins of pydantic would see secrets, and the search for them reads the metadata of all installed packages.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
 
 Read = PlainValidator  # of a function that takes the raw value and raises InvalidValue
 Context = ValidationInfo  # such a function's second argument, if it has one: holds the `context` of `checked`

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 from daemon.domain.cipher_form import FormInvalid, read_form
 from daemon.domain.layout import ALL, FIELDS, FILE, NAME, Encoding, Encryption, Layout, SourceKind, TimeForm
 from daemon.domain.token import PROVIDER_NAME
 from daemon.runtime.config.fields import ARRAY, STRICT, Read, Text, checked, did_you_mean, one_of, text
+from daemon.runtime.config.lazy_mapping import LazyMapping
 from daemon.runtime.config.problems import Findings, InvalidValue, SettingsInvalid
 from daemon.runtime.config.sources import operators_files, read_toml
 
@@ -210,18 +210,22 @@ def _cipher_faults(row: LayoutTable, cipher: CipherTable) -> Iterator[Fault]:
 
 
 @cache
-def shipped_layouts() -> Mapping[str, Layout]:
+def shipped_layouts() -> LazyMapping[Layout]:
     """Return the shipped layouts by name. A test prevents that one is invalid."""
-    files = (file for file in resources.files("daemon.layouts").iterdir() if file.name.endswith(".toml"))
-    tables = {file.name.removesuffix(".toml"): tomllib.loads(file.read_text("utf-8")) for file in files}
-    return MappingProxyType({name: read_layout(name, table) for name, table in sorted(tables.items())})
+    directory = resources.files("daemon.layouts")
+    files = sorted(file.name for file in directory.iterdir() if file.name.endswith(".toml"))
+
+    def read(name: str) -> Layout:
+        return read_layout(name, tomllib.loads((directory / f"{name}.toml").read_text("utf-8")))
+
+    return LazyMapping((file.removesuffix(".toml") for file in files), read)
 
 
 def read_layouts(directory: Path | None, findings: Findings) -> Mapping[str, Layout]:
     """Return the shipped layouts together with those in `directory`, which take precedence. Adds each problem to
     `findings`.
     """
-    found = dict(shipped_layouts())
+    own: dict[str, Layout] = {}
     for file in operators_files(directory, "layouts", findings):
         if not LAYOUT_NAME.fullmatch(file.stem):
             do = "Rename it: a to z, 0 to 9, '_' and '-', a letter or digit first, and .toml."
@@ -229,10 +233,10 @@ def read_layouts(directory: Path | None, findings: Findings) -> Mapping[str, Lay
             continue
         try:
             table = read_toml(file, "Correct the file, or remove it.")
-            found[file.stem] = read_layout(file.stem, table, file=str(file))
+            own[file.stem] = read_layout(file.stem, table, file=str(file))
         except SettingsInvalid as invalid:
             findings.problems.extend(invalid.problems)
-    return MappingProxyType(found)
+    return shipped_layouts().under(own)
 
 
 # ---------------------------------------------------------------- options of a command

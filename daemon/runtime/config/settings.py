@@ -17,6 +17,7 @@ from daemon.domain.secret import Secret
 from daemon.runtime.config.exposed_secrets import find_exposed_secrets
 from daemon.runtime.config.fields import checked, did_you_mean, format_duration
 from daemon.runtime.config.layouts import read_layouts
+from daemon.runtime.config.lazy_mapping import LazyMapping
 from daemon.runtime.config.mirrors import MirrorSettings, read_mirrors
 from daemon.runtime.config.problems import Findings, Problem, SettingsInvalid
 from daemon.runtime.config.providers.definition_dir import Known, read_known
@@ -145,7 +146,7 @@ def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None
         server=server,
         log=log,
         demo=demo,
-        definitions={name: read_definition(name, row) for name, row in known.tables.items()},
+        definitions=LazyMapping(known.tables, lambda name: read_definition(name, known.tables[name])),
         providers=providers,
         layouts=layouts,
         mirrors=mirrors,

@@ -21,6 +21,7 @@ from daemon.runtime.web.admission import RateLimiter, most_present
 
 LINE_LIMIT = 8190  # bytes of one line; a long bearer token fits
 LINES = 64
+DRAIN_LOOK = timedelta(milliseconds=20)
 REQUEST_LIMIT = 32 * 1024  # bytes in all; the health server never reads a body
 
 
@@ -86,6 +87,15 @@ class LimitedServer(web.Server):
     def is_busy(self) -> bool:
         """Return whether a request is being answered."""
         return any(isinstance(one, _Connection) and one.asked for one in self.connections)
+
+    async def drained(self, within: timedelta) -> bool:
+        """Close idle connections, and the others after their answer. Return whether all were answered in time."""
+        self.pre_shutdown()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + within.total_seconds()
+        while self.is_busy and loop.time() < end:  # noqa: ASYNC110  an event would cost each request
+            await asyncio.sleep(DRAIN_LOOK.total_seconds())
+        return not self.is_busy
 
     async def _in_turn(self, request: BaseRequest) -> web.StreamResponse:
         connection = request.protocol

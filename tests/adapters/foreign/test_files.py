@@ -72,7 +72,20 @@ def file(tmp_path: Path) -> Path:
         (replace(LIST, rows="data.rows"), b'{"data": 7}', "at 'data.rows' it is not a list of entries"),
         (FIXED, None, "there is no such file"),
     ],
-    ids=str,
+    ids=[
+        "cut off",
+        "empty",
+        "without end",
+        "words",
+        "a byte of Latin-1",
+        "ten million bytes",
+        "a name twice",
+        "a key twice",
+        "a list",
+        "an object",
+        "a number",
+        "absent",
+    ],  # the contents would be names of several megabytes
 )
 async def test_what_is_not_a_file_of_tokens_is_one_sentence(
     tmp_path: Path, layout: Layout, content: bytes | None, said: str

@@ -9,7 +9,7 @@ from bson import Code
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.pauses import MongoPauses, pause_of
-from daemon.adapters.mongo.resting import resting
+from daemon.adapters.mongo.resting import pause_of_one, resting
 from daemon.domain.circuit_breaker import Pause, Reason, probe_after
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.secret import Secret
@@ -43,7 +43,8 @@ async def test_a_pause_is_written_once(mongo):
     await asyncio.gather(*(pauses.pause(ACME, Reason.WRONG_CLIENT) for _ in range(8)))
     first = await stored(mongo)
     await pauses.pause(ACME, Reason.OUTAGE)
-    assert await stored(mongo) == first
+    assert await stored(mongo) == first == await pause_of_one(mongo, "acme")
+    assert await pause_of_one(mongo, "other") is None
     assert (first.reason, first.probes) == (Reason.WRONG_CLIENT, 0)
     assert first.next_probe_at == first.next_retry_at == first.since + probe_after(Reason.WRONG_CLIENT, 0)
     assert mongo.up

@@ -34,8 +34,6 @@ from daemon.domain.event import (
     ProviderAnswered,
     ProviderPaused,
     ProviderResumed,
-    StoreBack,
-    StoreLost,
     SweepFailed,
     SweepFinished,
     TokenHeld,
@@ -49,6 +47,7 @@ from daemon.domain.event import (
     TokenUnreadable,
 )
 from daemon.domain.secret import MASK, Secret
+from daemon.domain.store_event import StoreBack, StoreLost
 from daemon.domain.token import Failure, FailureKind
 
 CANARY = "cAnArY0refresh1token2value3xYz"  # looks like a token: masked wherever it stands

@@ -6,6 +6,7 @@ import pytest
 
 from daemon.adapters.telemetry.last_hour import LastHour
 from daemon.domain import event
+from daemon.domain.store_event import StoreBack
 from daemon.domain.token import Failure, FailureKind
 
 MINUTE = timedelta(minutes=1)
@@ -70,7 +71,7 @@ def test_every_end_of_a_refresh_is_an_outcome(boot: Boot) -> None:
         event.TokenNeedsReauth(**WHO, failure=failure(FailureKind.REJECTED), failures=1),
         event.TokenUnreadable(**WHO, **WHY, kind=FailureKind.UNCONFIGURED),
     ]
-    for one in (*ends, event.StoreBack(), event.ProviderResumed(provider="a")):
+    for one in (*ends, StoreBack(), event.ProviderResumed(provider="a")):
         hour(one)
     assert {name: counts[-1] for name, counts in hour.snapshot().outcomes.items()} == dict.fromkeys(
         ("renewed", "superseded", "in_doubt", "unparsed", "unavailable", "misconfigured", "rejected", "unconfigured"), 1

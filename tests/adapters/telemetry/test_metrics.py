@@ -26,8 +26,6 @@ from daemon.domain.event import (
     ProviderPaused,
     ProviderResumed,
     ProviderThrottled,
-    StoreBack,
-    StoreLost,
     SweepFailed,
     SweepFinished,
     TokenHeld,
@@ -41,6 +39,7 @@ from daemon.domain.event import (
     TokenUnreadable,
 )
 from daemon.domain.statistics import Statistics
+from daemon.domain.store_event import StoreBack, StoreLost
 from daemon.domain.token import Failure, FailureKind
 
 NOW = datetime(2026, 11, 21, 4, 0, tzinfo=UTC)

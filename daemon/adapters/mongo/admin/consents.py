@@ -4,18 +4,19 @@ The newest consent always wins, also over a late result of the daemon. Two mista
 refresh token with nothing, and storing one refresh token twice, so that two tokens would spend it.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from daemon.adapters.keyring import KeyRing
-from daemon.adapters.mongo.audit import Audit
 from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.removals import ended
 from daemon.adapters.mongo.token_document import Document
 from daemon.domain.claim import StoreLost
+from daemon.domain.stored_grant import GONE
 from daemon.domain.token import Token
 
 SWAPS = 5  # how often a write is swapped onto a document that keeps changing under it
@@ -25,6 +26,10 @@ Fields = dict[str, object]
 
 class Refused(ValueError):
     """The operation is refused for this token. The text gives the reason and the alternative."""
+
+
+class SecondCopy(Refused):
+    """Another token holds the same refresh token."""
 
 
 class Contended(Refused):
@@ -43,15 +48,64 @@ class Added:
     revision: int
 
 
-class Consents:
-    """Adds tokens. Every write compares and swaps against the content that was read; leases are never
-    touched.
+class Ambiguous(StoreLost):
+    """MongoDB was lost during a write, and whether it was stored is unknown."""
+
+
+class Seals(Protocol):
+    """Keys that seal and recognize a token's secrets. They need not open any."""
+
+    def seal(self, text: str, *, token_id: str, field: str) -> str:
+        """Return `text` sealed for `field` of `token_id`."""
+
+    def fingerprint(self, text: str) -> str:
+        """Return the fingerprint of a refresh token."""
+
+    def fingerprints(self, text: str) -> Sequence[str]:
+        """Return its fingerprints under every key."""
+
+
+class Notes(Protocol):
+    """An audit, in the name of somebody."""
+
+    async def note(
+        self, action: str, target: str, revision: object = None, *, audit_id: ObjectId | None = None
+    ) -> None:
+        """Write a record. Raises StoreLost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Laying:
+    """How a consent is written over a stored document, or in its place. `condition`: for the document, beside the
+    content that was read. `fields`: set after those of the consent. `anew`: nothing of the document stays but its lease.
     """
 
-    def __init__(self, mongo: Mongo, keyring: KeyRing, audit: Audit) -> None:
+    condition: Mapping[str, object] = field(default_factory=dict)
+    fields: Mapping[str, object] = field(default_factory=dict)
+    anew: bool = False
+
+
+Decide = Callable[[Document | None], Laying]
+_READ = ("state", "paused_by", "refresh_token", "revision", "vars", "extra", "meta", "origin.key")
+
+
+class Consents:
+    """Adds tokens. Every write compares and swaps against the content that was read; leases are never
+    touched. `read`: the projection for what `decide` needs.
+    """
+
+    def __init__(
+        self,
+        mongo: Mongo,
+        keyring: Seals,
+        audit: Notes,
+        *,
+        read: Mapping[str, object] | Collection[str] = _READ,
+    ) -> None:
         self._mongo = mongo
         self._keyring = keyring
         self._audit = audit
+        self._read = dict(read) if isinstance(read, Mapping) else dict.fromkeys(read, 1)
 
     async def add(
         self,
@@ -59,47 +113,52 @@ class Consents:
         *,
         extra: Mapping[str, object] | None = None,
         meta: Mapping[str, str] | None = None,
+        decide: Decide | None = None,
     ) -> Added:
         """Store `token`, or let it replace the document with its id. The token gets the state of `token`,
-        whatever its state was.
+        whatever its state was, unless `decide` sets another one. `decide` may raise to write nothing.
 
-        Raises Refused if another document holds its refresh token, or if it has none and the stored token has
-        one, which would be lost.
+        Raises SecondCopy if another document holds its refresh token, and Refused if it has none and the stored token
+        has one, which would be lost.
         """
-        await self._refuse_second_copy(token)
         audit_id = ObjectId()
         for _ in range(SWAPS):
-            stored = await self._find(
-                token.id, "refresh_token", "revision", "vars", "extra", "meta", "origin.key"
-            )
-            if stored and token.refresh_token is None and stored.get("refresh_token") is not None:
-                raise Refused(
-                    f"{token.id} holds a refresh token and this response has none, so it was not changed: let the"
-                    " owner consent again with offline access, or remove the token first"
-                )
+            stored = await self._find(token.id)
+            laying = decide(stored) if decide is not None else _laid_by_operator(token, stored)
+            await self._refuse_second_copy(token)
             revision = next_revision(stored)
             note = partial(self._audit.note, "add", token.id, revision, audit_id=audit_id)
             await note()
             fields = consent_fields(self._mongo, self._keyring, token) | {"revision": revision}
             more = {"vars": token.vars, "extra": extra or {}, "meta": meta or {}}
             try:
-                done = await self._write(token, stored, fields, more)
+                done = await self._write(token, stored, fields, more, laying)
             except PyMongoError as error:
                 await self._settle(token.id, fields, error, barrier=note)
                 done = True
             if done:
-                return Added(id=token.id, replaced=stored is not None, revision=revision)
+                return Added(id=token.id, replaced=stored is not None and not laying.anew, revision=revision)
         raise Contended(token.id)
 
     async def _write(
-        self, token: Token, stored: Document | None, fields: Fields, more: Mapping[str, Mapping[str, object]]
+        self,
+        token: Token,
+        stored: Document | None,
+        fields: Fields,
+        more: Mapping[str, Mapping[str, object]],
+        laying: Laying,
     ) -> bool:
         """Write the consent. Returns False if another writer was faster. Raises PyMongoError."""
         if stored is not None:
-            unchanged = same(stored, "refresh_token", "revision")
-            update = {"$set": fields | laid_over(stored, more) | _in_use(stored, fields)}
+            unchanged = {**same(stored, "refresh_token", "revision"), **laying.condition}
+            update: Fields | list[Fields]
+            if laying.anew:
+                update = _in_its_place({**new_document(token, fields, more), **laying.fields})
+            else:
+                over = fields | laid_over(stored, more) | _in_use(stored, fields) | _no_pause(stored)
+                update = {"$set": {**over, **laying.fields}}
             return (await self._mongo.tokens.update_one(unchanged, update)).matched_count == 1
-        document = new_document(token, fields, more)
+        document = {**new_document(token, fields, more), **laying.fields}
         try:
             await self._mongo.tokens.insert_one(document)
         except DuplicateKeyError:
@@ -122,7 +181,7 @@ class Consents:
                 return
         except StoreLost:
             pass
-        raise StoreLost(
+        raise Ambiguous(
             f"{lost}. Whether {name} was stored is unknown: run `refreshd show` before you add it again"
         ) from None
 
@@ -131,19 +190,37 @@ class Consents:
             return
         prints = self._keyring.fingerprints(token.refresh_token.reveal())
         # The type lets MongoDB use the index, which is partial.
-        other = {"grant_fingerprint": {"$in": prints, "$type": "string"}, "_id": {"$ne": token.id}}
+        other = {
+            "grant_fingerprint": {"$in": prints, "$type": "string"},
+            "_id": {"$ne": token.id},
+            "$nor": [ended(self._mongo.clock.now())],
+        }
         found = await self._mongo.guarded(self._mongo.tokens.find_one(other, {"_id": 1}))
         if found is not None:
-            raise Refused(
+            raise SecondCopy(
                 f"{found['_id']} already stores this refresh token. Store each grant only once, or two tokens would spend"
                 " it. Use that token, or remove it first"
             )
 
-    async def _find(self, name: str, *fields: str) -> Document | None:
-        return await self._mongo.guarded(self._mongo.tokens.find_one({"_id": name}, dict.fromkeys(fields, 1)))
+    async def _find(self, name: str) -> Document | None:
+        return await self._mongo.guarded(self._mongo.tokens.find_one({"_id": name}, self._read))
 
 
-def consent_fields(mongo: Mongo, keyring: KeyRing, token: Token) -> Fields:
+def _laid_by_operator(token: Token, stored: Document | None) -> Laying:
+    if stored and token.refresh_token is None and stored.get("refresh_token") is not None:
+        raise Refused(
+            f"{token.id} holds a refresh token and this response has none, so it was not changed: let the"
+            " owner consent again with offline access, or remove the token first"
+        )
+    return Laying(anew=stored is not None and stored.get("state") in GONE)
+
+
+def _in_its_place(document: Fields) -> list[Fields]:
+    """Return the update that replaces a document, apart from its lease: a request may be running under it."""
+    return [{"$replaceWith": {"$mergeObjects": [{"$literal": document}, {"lease": "$lease"}]}}]
+
+
+def consent_fields(mongo: Mongo, keyring: Seals, token: Token) -> Fields:
     """Return the fields that a consent sets, on a new document and on an existing one."""
     sealed = {
         field: None if secret is None else keyring.seal(secret.reveal(), token_id=token.id, field=field)
@@ -187,6 +264,10 @@ def new_document(token: Token, fields: Fields, more: Mapping[str, Mapping[str, o
 def _in_use(stored: Document, fields: Fields) -> Fields:
     """Return the mark that an imported token is in use here, so that no import lays older tokens over it."""
     return {"origin.activated": fields["updated_at"]} if isinstance(stored.get("origin"), Mapping) else {}
+
+
+def _no_pause(stored: Document) -> Fields:
+    return {} if stored.get("paused_by") is None else {"paused_by": None}
 
 
 def same(stored: Document, *fields: str) -> Fields:

@@ -22,6 +22,7 @@ from daemon.adapters.mongo.token_document import (
     token_of,
 )
 from daemon.domain.provider import Grant, Provider
+from daemon.domain.stored_grant import GONE
 
 LIMIT = timedelta(seconds=30)  # for queries that read every document
 MOST_DUPLICATES = 100
@@ -85,7 +86,7 @@ async def duplicates(mongo: Mongo) -> list[list[str]]:
     rows = await _found(
         mongo,
         [
-            {"$match": {"grant_fingerprint": {"$type": "string"}}},
+            {"$match": {"grant_fingerprint": {"$type": "string"}, "state": {"$nin": sorted(GONE)}}},
             {
                 "$group": {
                     "_id": "$grant_fingerprint",

@@ -166,6 +166,12 @@ async def missing_rights(mongo: Mongo) -> list[str]:
     ]
 
 
+async def may_follow_wishes(mongo: Mongo) -> bool:
+    """Return whether this login may open the change stream that shows requested renewals."""
+    granted = await _privileges(mongo)
+    return granted is None or any("changeStream" in held for held in _held_on(mongo.tokens, granted))
+
+
 async def needless_rights(mongo: Mongo) -> list[str]:
     """Describe the privileges of this login that refreshd never needs: on the cluster, other databases, users
     and roles.

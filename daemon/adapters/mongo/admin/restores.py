@@ -11,7 +11,7 @@ from pymongo import ASCENDING, IndexModel, InsertOne, ReplaceOne
 from pymongo.errors import PyMongoError
 
 from daemon.adapters.keyring import DecryptionError, KeyRing
-from daemon.adapters.mongo.access_keys import as_restored
+from daemon.adapters.mongo.admin.access_keys import as_restored
 from daemon.adapters.mongo.admin.backups import beside
 from daemon.adapters.mongo.admin.contents import shown
 from daemon.adapters.mongo.bulk import refusals

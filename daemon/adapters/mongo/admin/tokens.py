@@ -32,6 +32,7 @@ from daemon.adapters.mongo.pauses import pause_of
 from daemon.adapters.mongo.resting import resting
 from daemon.adapters.mongo.token_document import Document, failure_of
 from daemon.domain.circuit_breaker import Reason
+from daemon.domain.stored_grant import GONE, PausedBy
 from daemon.domain.token import UNPARSED_STORED, Failure, FailureKind, State, Token
 
 LISTED_FIELDS = (
@@ -219,15 +220,21 @@ class TokenAdmin:
         that needs a consent.
 
         An imported token that was not activated yet is paused already. It gets a mark by which activations of
-        whole slices leave it alone.
+        whole slices leave it alone. A pause of an application becomes the operator's, so that no application ends it.
         """
+        now = self._mongo.clock.now()
+        ours = {"kind": PausedBy.OPERATOR.value, "at": now}
 
         def paused(stored: Document) -> Fields | None:
             if stored.get("state") == State.NEEDS_REAUTH.value:
                 raise Refused(f"{name} is already inactive: it needs a new consent")
+            if stored.get("state") in GONE:
+                raise NoSuchToken(name)
             if stored.get("state") == State.PAUSED.value:
-                return {"origin.held": self._mongo.clock.now()} if _awaits_activation(stored) else None
-            return {"state": State.PAUSED.value, "due_at": None}
+                if _awaits_activation(stored):
+                    return {"origin.held": now}
+                return {"paused_by": ours} if _is_paused_by_application(stored) else None
+            return {"state": State.PAUSED.value, "due_at": None, "paused_by": ours}
 
         return await self._change(name, "pause", paused)
 
@@ -242,9 +249,17 @@ class TokenAdmin:
         def resumed(stored: Document) -> Fields | None:
             if stored.get("state") == State.ACTIVE.value:
                 return None
+            if stored.get("state") in GONE:
+                raise NoSuchToken(name)
             now = self._mongo.clock.now()
             in_use = {"origin.activated": now, "origin.held": None} if _is_imported(stored) else {}
-            return {"state": State.ACTIVE.value, "due_at": now, "failures": 0, **in_use}
+            return {
+                "state": State.ACTIVE.value,
+                "due_at": now,
+                "failures": 0,
+                "paused_by": None,
+                **in_use,
+            }
 
         return await self._change(name, "resume", resumed)
 
@@ -321,7 +336,9 @@ class TokenAdmin:
         """Set the fields that `decide` derives from the current document. None: no change is needed."""
         audit_id = ObjectId()
         for _ in range(SWAPS):
-            stored = await self._stored(name, "state", "revision", "origin.activated", "origin.held")
+            stored = await self._stored(
+                name, "state", "revision", "origin.activated", "origin.held", "paused_by.kind"
+            )
             fields = decide(stored)
             if fields is None:
                 return False
@@ -380,6 +397,11 @@ def _awaits_activation(stored: Document) -> bool:
     origin = stored.get("origin")
     untouched = isinstance(origin, Mapping) and not (origin.get("activated") or origin.get("held"))
     return untouched and stored.get("state") == State.PAUSED.value
+
+
+def _is_paused_by_application(stored: Document) -> bool:
+    pause = stored.get("paused_by")
+    return isinstance(pause, Mapping) and pause.get("kind") == PausedBy.APPLICATION.value
 
 
 def _rests(row: Mapping[str, object] | None) -> TypeGuard[Mapping[str, object]]:

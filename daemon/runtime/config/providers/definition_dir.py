@@ -32,19 +32,22 @@ def read_known(directory: Path | None, findings: Findings) -> Known:
     """Return the shipped definitions together with those in `directory`. Adds each problem to `findings`, by
     its file and key.
     """
-    tables, broken = dict(shipped_tables()), set()
+    own: dict[str, Mapping[str, Any]] = {}
+    broken = set()
     for file in operators_files(directory, "definitions", findings):
         name = file.stem
         try:
             _check_name(file)
-            table = laid_over(tables.get(name, {}), read_toml(file, "Correct the file, or remove it."))
+            table = laid_over(
+                shipped_tables().get(name, {}), read_toml(file, "Correct the file, or remove it.")
+            )
             read_definition(name, table, file=str(file))
         except SettingsInvalid as invalid:
             findings.problems.extend(invalid.problems)
             broken.add(name)
         else:
-            tables[name] = table
-    return Known(tables=tables, broken=frozenset(broken))
+            own[name] = table
+    return Known(tables=shipped_tables().under(own), broken=frozenset(broken))
 
 
 def laid_over(shipped: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,14 +4,17 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from types import MappingProxyType
 from typing import Any
+
+from daemon.runtime.config.lazy_mapping import LazyMapping
 
 
 @cache
-def shipped_tables() -> Mapping[str, Mapping[str, Any]]:
+def shipped_tables() -> LazyMapping[Mapping[str, Any]]:
     """Return each definition's keys by its name."""
-    files = (file for file in resources.files("daemon.providers").iterdir() if file.name.endswith(".toml"))
-    return MappingProxyType(
-        {file.name.removesuffix(".toml"): tomllib.loads(file.read_text("utf-8")) for file in files}
+    directory = resources.files("daemon.providers")
+    files = sorted(file.name for file in directory.iterdir() if file.name.endswith(".toml"))
+    return LazyMapping(
+        (file.removesuffix(".toml") for file in files),
+        lambda name: tomllib.loads((directory / f"{name}.toml").read_text("utf-8")),
     )

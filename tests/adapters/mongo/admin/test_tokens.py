@@ -8,7 +8,7 @@ from pymongo import MongoClient
 
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.admin.consents import Contended, Refused
-from daemon.adapters.mongo.admin.preflight import missing_rights
+from daemon.adapters.mongo.admin.preflight import may_follow_wishes, missing_rights
 from daemon.adapters.mongo.admin.tokens import NoSuchToken, TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.connection import Mongo
@@ -207,7 +207,7 @@ async def test_missing_rights_are_named(mongod, database_name, tmp_path):
             observe=lambda _: None,
         )
         try:
-            return await missing_rights(store)
+            return [*await missing_rights(store), *([] if await may_follow_wishes(store) else ["no stream"])]
         finally:
             await store.close()
 
@@ -222,8 +222,13 @@ async def test_missing_rights_are_named(mongod, database_name, tmp_path):
         ) as client:
             roles = [{"role": "read", "db": database_name}]
             client.admin.command("createUser", "reader", pwd="pw", roles=roles)
+            tokens = {"resource": {"db": database_name, "collection": "tokens"}, "actions": ["find"]}
+            client.admin.command("createRole", "finder", privileges=[tokens], roles=[])
+            client.admin.command("createUser", "finder", pwd="pw", roles=["finder"])
+        assert "no stream" in await missing(f"mongodb://finder:pw@{address}/?authSource=admin")
         told = await missing(f"mongodb://reader:pw@{address}/?authSource=admin")
     finally:
         await embedded.stop()
     assert f"find on {database_name}.tokens" not in told
+    assert "no stream" not in told
     assert {f"update on {database_name}.tokens", f"insert on {database_name}.tokens_audit"} <= set(told)

@@ -1,0 +1,215 @@
+"""The access service, measured: access tokens by HTTP from 100,000 stored ones.
+
+    python bench/access.py --seconds 20 [--express]
+
+Closed loop: 50 clients, each with the next request after the last answer. Open loop: 1,000 connections, 500 requests a
+second at random moments. The generator runs on the same machine, and its CPU is reported apart. `--express` measures a
+service of Express, MongoDB's driver and node's crypto on the same tokens with the same program; first: npm ci in
+bench/express.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from support.load import Load, closed_loop, open_loop
+from support.processes import HOST, KEY_ID, PROVIDER, Mongod, Usage, await_true, free_port, get, usage
+from support.report import Report, table
+from support.tokens import Tokens
+
+from daemon.adapters.keyring import KeyRing
+from daemon.domain.access_key import new_key, secret_hash
+
+STORED = 100_000
+CLIENTS, CONNECTIONS, RATE = 50, 1_000, 500.0
+HERE = Path(__file__).parent
+
+
+class Subject(NamedTuple):
+    """What is measured."""
+
+    name: str
+    pid: int
+    port: int
+    request: Callable[[], bytes]
+
+
+def main() -> None:
+    options = _options()
+    report = Report("access")
+    lines: list[str] = []
+    figures: dict[str, object] = {"stored": options.tokens, "seconds": options.seconds}
+    with (
+        tempfile.TemporaryDirectory(prefix="refreshd-bench-") as home,
+        Mongod(Path(home) / "mongod") as mongod,
+    ):
+        tokens = Tokens(mongod.database)
+        tokens.insert(options.tokens)
+        rows = []
+        with _serving(Path(home), mongod, tokens) as service:
+            rows += _measured(service, mongod, options, figures)
+        if options.express:
+            with _express(mongod, tokens) as other:
+                rows += _measured(other, mongod, options, figures)
+    head = (
+        "",
+        "requests/s",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "failed",
+        "CPU s/1,000",
+        "mongod",
+        "generator",
+        "MB",
+    )
+    lines += table(head, rows)
+    report.save(figures, lines)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measures the access service on this machine.")
+    parser.add_argument("--tokens", type=int, default=STORED, help=f"stored ones (default: {STORED})")
+    parser.add_argument("--seconds", type=float, default=20, help="of each load (default: 20)")
+    parser.add_argument("--express", action="store_true", help="also measure the service in bench/express")
+    return parser.parse_args()
+
+
+def _measured(
+    subject: Subject, mongod: Mongod, options: argparse.Namespace, figures: dict[str, object]
+) -> Iterator[list[str]]:
+    """Two loads, after a short one that warms up."""
+    asyncio.run(closed_loop(HOST, subject.port, subject.request, clients=CLIENTS, seconds=2))
+    loads: dict[str, Callable[[], Load]] = {
+        f"{CLIENTS} clients, closed loop": lambda: asyncio.run(
+            closed_loop(HOST, subject.port, subject.request, clients=CLIENTS, seconds=options.seconds)
+        ),
+        f"{CONNECTIONS:,} connections, {RATE:.0f}/s": lambda: asyncio.run(
+            open_loop(
+                HOST,
+                subject.port,
+                subject.request,
+                connections=CONNECTIONS,
+                rate=RATE,
+                seconds=options.seconds,
+            )
+        ),
+    }
+    for name, run in loads.items():
+        before, store, own = usage(subject.pid), mongod.usage(), _own_cpu()
+        load = run()
+        after = usage(subject.pid)
+        used = _per_thousand(after, before, load), _per_thousand(mongod.usage(), store, load)
+        generator = (_own_cpu() - own) / len(load.seconds) * 1000
+        row = [
+            f"{load.rate:,.0f}",
+            *(f"{load.percentile(share) * 1000:.1f}" for share in (0.5, 0.95, 0.99)),
+            str(load.failed),
+            *(f"{cpu:.2f}" for cpu in (*used, generator)),
+            f"{after.peak_mb:.0f}",
+        ]
+        figures[f"{subject.name}: {name}"] = row
+        yield [f"{subject.name}: {name}", *row]
+
+
+def _per_thousand(after: Usage, before: Usage, load: Load) -> float:
+    return (after.cpu - before.cpu) / len(load.seconds) * 1000
+
+
+def _own_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+@contextmanager
+def _serving(home: Path, mongod: Mongod, tokens: Tokens) -> Iterator[Subject]:
+    """`refreshd serve` with a reader key alone."""
+    text, presented = new_key()
+    mongod.database["tokens_access"].insert_one(
+        {
+            "_id": presented.id,
+            "name": "bench",
+            "generation": 1,
+            "secret_hash": secret_hash(presented.secret),
+            "tokens": [f"{PROVIDER}:*"],
+            "can": ["read"],
+            "where": [],
+            "from": [],
+            **dict.fromkeys(
+                ("rate", "created_at", "expires_at", "revoked_at", "disabled_at", "last_used_at")
+            ),
+        }
+    )
+    port = free_port()
+    reader = KeyRing({KEY_ID: tokens.key}, active=KEY_ID).field_key("access_token")
+    line = json.dumps({"field": "access_token", "key_id": KEY_ID, "key": b64encode(reader).decode()})
+    file = home / "serve.toml"
+    file.touch(mode=0o600)
+    file.write_text(
+        f'[store]\nuri = "{mongod.uri}"\ndatabase = "{mongod.database.name}"\n'
+        f"[keys]\nreaders = {json.dumps(line)}\n"
+        f'[access]\nport = {port}\nrate = "100000000/1m"\n[log]\nformat = "json"\n'
+    )
+    command = [sys.executable, "-m", "daemon", "--config", str(file), "serve"]
+    with (home / "serve.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        await_true(
+            lambda: get(port, "/readyz")[0] == 200,
+            limit=30,
+            why=f"refreshd serve is not ready: {(home / 'serve.log').read_text()}",
+        )
+        yield Subject("refreshd", process.pid, port, _requests(tokens.count, text.reveal(), "/v1/tokens/"))
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
+def _express(mongod: Mongod, tokens: Tokens) -> Iterator[Subject]:
+    port, secret = free_port(), "a-secret-of-the-bench"
+    environment = {
+        "MONGODB_URI": mongod.uri,
+        "DATABASE": mongod.database.name,
+        "PORT": str(port),
+        "SECRET": secret,
+        "READER_KEY": b64encode(
+            KeyRing({KEY_ID: tokens.key}, active=KEY_ID).field_key("access_token")
+        ).decode(),
+    }
+    process = subprocess.Popen(
+        ["node", str(HERE / "express" / "server.js")], env={**os.environ, **environment}
+    )
+    try:
+        await_true(lambda: get(port, "/readyz")[0] == 200, limit=30, why="bench/express is not ready")
+        yield Subject("Express", process.pid, port, _requests(tokens.count, secret, "/v1/tokens/"))
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _requests(count: int, key: str, path: str) -> Callable[[], bytes]:
+    """Requests for random tokens."""
+    chance = random.Random(2)
+    ahead = f"GET {path}{PROVIDER}/"
+    behind = f" HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n"
+
+    def request() -> bytes:
+        return f"{ahead}company-{chance.randrange(count):06}{behind}".encode()
+
+    return request
+
+
+if __name__ == "__main__":
+    main()

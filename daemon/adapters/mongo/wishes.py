@@ -1,0 +1,95 @@
+"""Wishes: an application asks for an early renewal when it sets `due_at` to now. A change stream shows them
+within milliseconds, instead of at the next sweep.
+
+MongoDB filters the stream, so that refreshd's own writes, which set other fields too, cost this process
+nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from pymongo.asynchronous.change_stream import AsyncChangeStream
+from pymongo.errors import OperationFailure, PyMongoError
+
+from daemon.adapters.mongo.connection import Mongo, refusal
+from daemon.adapters.mongo.document_limits import LONGEST_ID
+from daemon.domain.claim import StoreLost
+
+AT_ONCE = 200  # events of one reply, so that a storm neither takes much memory nor blocks the loop
+
+_SET = "updateDescription.updatedFields"
+_OWN = ("updated_at", "last_failure", "lease")  # at least one of them is in each of refreshd's own writes
+_ONLY_WISHES: list[Mapping[str, Any]] = [
+    {
+        "$match": {
+            "operationType": "update",
+            "documentKey._id": {"$regex": rf"(?s)\A.{{1,{LONGEST_ID}}}\z"},  # a text, and not a long one
+            f"{_SET}.due_at": {"$type": "date"},
+            **{f"{_SET}.{name}": {"$exists": False} for name in _OWN},
+        }
+    },
+    {"$project": {"documentKey._id": 1, f"{_SET}.due_at": 1}},
+]
+
+_INTERRUPTED = (237, 11601)  # an operator, or MongoDB, has killed the cursor or the operation
+_NO_RIGHT = 13
+_HISTORY_LOST = 286
+_STANDALONE = 40573
+_WHYS = {
+    _NO_RIGHT: "the user lacks the privilege changeStream on the tokens",
+    _STANDALONE: "this MongoDB is not a replica set, so it has no change streams",
+    _HISTORY_LOST: "MongoDB's oplog no longer holds the changes since the last one that was read",
+}
+
+Wished = Callable[[str, datetime], None]  # the token's id, and its new due_at
+
+
+class NotFollowed(Exception):
+    """MongoDB answers, but refuses the stream or has ended it. The text is a sentence for operators."""
+
+
+class WishStream:
+    """A change stream on the tokens that shows wishes only. After an interruption it goes on where it was."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+        self._position: Mapping[str, Any] | None = None  # in MongoDB's history
+
+    async def follow(self, wished: Wished, *, begun: Callable[[], None]) -> None:
+        """Pass each wish to `wished`, until the stream fails. `begun` is called when MongoDB has accepted it.
+
+        Raises StoreLost, which is not reported: whatever else needs MongoDB does that. Raises NotFollowed.
+        """
+        try:
+            async with await self._opened() as stream:
+                begun()
+                while stream.alive:
+                    self._position = stream.resume_token or self._position
+                    event = await stream.try_next()
+                    if event is not None:
+                        _pass_on(event, wished)
+        except OperationFailure as error:
+            if error.code in _INTERRUPTED:
+                raise StoreLost(str(error.code)) from None
+            self._position = None  # it may be the reason
+            raise NotFollowed(_WHYS.get(error.code or 0) or refusal(error)) from None
+        except PyMongoError as error:
+            raise StoreLost(type(error).__name__) from None
+        self._position = None
+        raise NotFollowed(
+            "MongoDB has ended the change stream, because the collection was dropped or renamed"
+        )
+
+    async def _opened(self) -> AsyncChangeStream[dict[str, object]]:
+        return await self._mongo.tokens.watch(_ONLY_WISHES, resume_after=self._position, batch_size=AT_ONCE)
+
+
+def _pass_on(event: Mapping[str, Any], wished: Wished) -> None:
+    """Pass on the wish in `event`. Leave out an event of another form: a sweep finds its token."""
+    try:
+        token, due_at = event["documentKey"]["_id"], event["updateDescription"]["updatedFields"]["due_at"]
+    except (KeyError, TypeError):
+        return
+    if isinstance(token, str) and isinstance(due_at, datetime):
+        wished(token, due_at)

@@ -1,0 +1,37 @@
+"""Uses of access keys, counted: by key, token and day; requests that were refused by key, reason and hour."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+REFUSED = "refused"  # the action of a request that was refused
+
+
+@dataclass(frozen=True, slots=True)
+class UseKey:
+    """What is counted together. `token`: None for refused requests, which name none. `result`: of a refused request,
+    the name of its problem. `since`: the beginning of the day or hour.
+    """
+
+    key: str
+    action: str
+    token: str | None
+    result: str | None
+    since: datetime
+
+
+@dataclass(slots=True)
+class Use:
+    """A count since the last one was stored. `ip` and `peer`: of the last caller."""
+
+    name: str
+    ip: str
+    peer: int | None
+    at: datetime
+    count: int = 0
+
+
+def beginning(at: datetime, span: timedelta) -> datetime:
+    """Return the beginning of the UTC day or hour."""
+    hour = 0 if span == DAY else at.hour
+    return at.replace(hour=hour, minute=0, second=0, microsecond=0)

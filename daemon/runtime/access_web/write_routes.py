@@ -1,0 +1,70 @@
+"""The routes by which applications write: store a grant, change fields, pause, resume and remove."""
+
+from aiohttp import web
+
+from daemon.domain.access_key import Verb
+from daemon.runtime.access_web.answers import item_of, json_answer
+from daemon.runtime.access_web.asked import Asked
+from daemon.serving.doorkeeper import Caller
+from daemon.serving.grant_request import Offer, read_if_match, read_offer, read_patch, read_subject
+from daemon.serving.listing import Listing
+from daemon.serving.ports import Clock
+from daemon.serving.problems import Invalid
+from daemon.serving.writing import Stored, Writing
+
+JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
+GRANT = "application/vnd.refreshd.grant+json"
+CREATED = 201
+
+
+class WriteRoutes:
+    def __init__(self, writing: Writing, listing: Listing, clock: Clock) -> None:
+        self._writing = writing
+        self._listing = listing
+        self._clock = clock
+
+    async def put(self, asked: Asked, caller: Caller, name: str) -> web.Response:
+        """`PUT`: the provider's token response as it came, or with what is known of it beside."""
+        asked.query(("id",))
+        self._writing.require(caller, Verb.WRITE, name)
+        body = await asked.json(JSON, GRANT)
+        whole = asked.content_type() == GRANT
+        offer = read_offer(body, now=self._clock.now()) if whole else Offer(response=body)
+        stored = await self._writing.put(caller, name, offer, _if_match(asked))
+        return _answer(stored, status=CREATED if stored.created else 200)
+
+    async def patch(self, asked: Asked, caller: Caller, name: str) -> web.Response:
+        """`PATCH`: a JSON merge patch (RFC 7396) of meta and subject, or another state."""
+        asked.query(("id",))
+        patch = read_patch(await asked.json(JSON, MERGE_PATCH))
+        return _answer(await self._writing.patch(caller, name, patch, _if_match(asked)))
+
+    async def remove(self, asked: Asked, caller: Caller, name: str) -> web.Response:
+        """`DELETE`: with `?revoke=false`, the grant stays valid at the provider."""
+        revoke = _revokes(asked.query(("id", "revoke")))
+        await self._writing.remove(caller, name, revoke=revoke, if_match=_if_match(asked))
+        return web.Response(status=204)
+
+    async def remove_all(self, asked: Asked, caller: Caller) -> web.Response:
+        """`DELETE /v1/subjects/{subject}/tokens`."""
+        revoke = _revokes(asked.query(("revoke",)))
+        subject = read_subject(asked.segments[2])
+        removed = await self._listing.remove_all(caller, subject, revoke=revoke)
+        return json_answer({"items": [{"id": one.id, "result": one.result} for one in removed]})
+
+
+def _answer(stored: Stored, *, status: int = 200) -> web.Response:
+    version = stored.token.version
+    headers = {"ETag": f'"{version}"'} if version else {}
+    return json_answer(item_of(stored.token) | {"version": version}, status=status, headers=headers)
+
+
+def _if_match(asked: Asked) -> frozenset[str] | None:
+    return read_if_match(asked.request.headers.getall("If-Match", []))
+
+
+def _revokes(query: dict[str, str]) -> bool:
+    given = query.get("revoke", "true")
+    if given not in ("true", "false"):
+        raise Invalid(("query revoke", "must be true or false"))
+    return given == "true"

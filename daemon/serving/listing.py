@@ -1,0 +1,120 @@
+"""Lists of tokens, of one subject's tokens and of audit records, and counts. No list holds a secret."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from daemon.domain.access_key import Verb
+from daemon.domain.selection import Counted, Listed, RecordSelection, Selection
+from daemon.serving.doorkeeper import Caller
+from daemon.serving.ports import Lists
+from daemon.serving.problems import Problem, not_found
+from daemon.serving.writing import Writing
+
+USUAL, MOST = 100, 500
+SOON = timedelta(seconds=2)
+
+Record = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """`next`: the id after which the next page begins, or None at the end."""
+
+    items: Sequence[Listed]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A caller's selection."""
+
+    provider: str | None = None
+    state: str | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
+    after: str | None = None
+    limit: int = USUAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """What became of one token. `result`: "removed", or the name of a problem."""
+
+    id: str
+    result: str
+
+
+class Listing:
+    """Every method raises Problem, StoreLost."""
+
+    def __init__(self, lists: Lists, writing: Writing) -> None:
+        self._lists = lists
+        self._writing = writing
+
+    async def tokens(self, caller: Caller, wish: Wish) -> Page:
+        """Return a page of the tokens that the key may see, by id."""
+        _require(caller, Verb.LIST)
+        found = await self._lists.tokens(_selection(caller, wish), limit=wish.limit + 1)
+        items = found[: wish.limit]
+        return Page(items=items, next=items[-1].token.id if len(found) > wish.limit else None)
+
+    async def count(self, caller: Caller) -> Sequence[Counted]:
+        """Return the numbers of the tokens that the key may see, by provider and state."""
+        _require(caller, Verb.LIST)
+        return await self._lists.count(_selection(caller, Wish()))
+
+    async def remove_all(self, caller: Caller, subject: str, *, revoke: bool) -> Sequence[Removed]:
+        """Remove every token of `subject` that the key may revoke. Each has its own result."""
+        _require(caller, Verb.REVOKE)
+        results: list[Removed] = []
+        after: str | None = None
+        while True:
+            selection = _selection(caller, Wish(where={"subject": subject}, after=after))
+            found = await self._lists.tokens(selection, limit=MOST)
+            results += [await self._removed(caller, one.token.id, revoke=revoke) for one in found]
+            if len(found) < MOST:
+                return results
+            after = found[-1].token.id
+
+    async def _removed(self, caller: Caller, name: str, *, revoke: bool) -> Removed:
+        try:
+            await self._writing.remove(caller, name, revoke=revoke)
+        except Problem as problem:
+            if problem.name == "not-implemented":
+                raise
+            return Removed(id=name, result=problem.name)
+        return Removed(id=name, result="removed")
+
+    async def records(
+        self,
+        caller: Caller,
+        *,
+        token: str | None = None,
+        actor: str | None = None,
+        since: datetime | None = None,
+        limit: int = USUAL,
+    ) -> Sequence[Record]:
+        """Return the newest audit records of the tokens that the key may see, newest first."""
+        _require(caller, Verb.AUDIT)
+        selection = RecordSelection(
+            selectors=caller.key.tokens, limits=caller.key.where, token=token, actor=actor, since=since
+        )
+        return await self._lists.records(selection, limit=limit)
+
+
+def _require(caller: Caller, verb: Verb) -> None:
+    if verb not in caller.key.can:
+        raise not_found()
+    if caller.away:
+        raise Problem("unavailable", "MongoDB does not answer.", retry_after=SOON)
+
+
+def _selection(caller: Caller, wish: Wish) -> Selection:
+    return Selection(
+        selectors=caller.key.tokens,
+        limits=caller.key.where,
+        provider=wish.provider,
+        state=wish.state,
+        where=wish.where,
+        after=wish.after,
+    )

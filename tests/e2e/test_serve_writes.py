@@ -1,0 +1,204 @@
+"""Applications store, change, list and remove tokens by HTTP, and the daemon works with what they stored."""
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.service import PROVIDER, Place, Service, placed
+
+GRANT = {"Content-Type": "application/vnd.refreshd.grant+json"}
+JSON = {"Content-Type": "application/json"}
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def place(mongod: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
+    async with placed(mongod, tmp_path_factory.mktemp("place")) as one:
+        yield one
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(place: Place) -> AsyncIterator[Service]:
+    """A service with a key that may do everything, for every token."""
+    async with place.serving(await place.key(tokens="*")) as one:
+        yield one
+
+
+def path(account: str) -> str:
+    return f"/v1/tokens/{PROVIDER}/{account}"
+
+
+async def put(place: Place, service: Service, account: str, **more: Any) -> dict[str, Any]:
+    """Store a new grant of the sandbox as it came, or with what is known of it."""
+    (response,) = place.sandbox.consent(1)
+    body, headers = ({"response": response, **more}, GRANT) if more else (response, JSON)
+    answer = await service.ask("PUT", path(account), data=json.dumps(body), headers=headers)
+    assert answer.status in (200, 201), answer
+    return dict(response)
+
+
+async def test_a_stored_grant_is_served_and_renewed(place: Place, service: Service):
+    """The daemon opens what the service sealed, and can't open itself."""
+    response = await put(place, service, "new")
+    served = await service.get(path("new"))
+    assert served.json["access_token"] == response["access_token"]
+    again = await service.ask("PUT", path("new"), data=json.dumps(response), headers=JSON)
+    assert (again.status, again.json["revision"]) == (200, 2)
+    assert again.headers["ETag"] == f'"{again.json["version"]}"'
+    async with place.installation.running() as daemon:
+        await place.refreshd("refresh", "--wait", f"{PROVIDER}:new")
+        await daemon.stop()
+    renewed = await service.get(path("new"))
+    assert renewed.json["access_token"] != response["access_token"]
+
+
+async def test_what_is_known_of_a_grant_is_stored_with_it(place: Place, service: Service):
+    await put(place, service, "known", meta={"tenant": "a"}, subject="ann", received_at=None)
+    (item,) = (await service.get("/v1/tokens?subject=ann&where=meta.tenant%3Da")).json["items"]
+    assert (item["id"], item["meta"], item["subject"]) == ("acme:known", {"tenant": "a"}, "ann")
+    assert (await service.get("/v1/subjects/ann/tokens")).json["items"] == [item]
+    assert not {"access_token", "refresh_token"} & item.keys()
+
+
+async def test_fields_change_and_pauses_end(place: Place, service: Service):
+    await put(place, service, "patched")
+    by_id = "/v1/token?id=acme%3Apatched"
+    patch = {"data": '{"meta":{"plan":"gold"},"subject":"bob"}'}
+    answer = await service.ask(
+        "PATCH", by_id, headers={"Content-Type": "application/merge-patch+json"}, **patch
+    )
+    assert (answer.status, answer.json["meta"], answer.json["subject"]) == (200, {"plan": "gold"}, "bob")
+    late = await service.ask("PATCH", by_id, headers={**JSON, "If-Match": '"other"'}, **patch)
+    assert late.problem == "precondition-failed"
+    paused = await service.ask("PATCH", by_id, data='{"state":"paused"}', headers=JSON)
+    assert paused.json["state"] == "paused"
+    assert (await service.get(path("patched"))).problem == "paused"
+    await service.ask("PATCH", by_id, data='{"state":"active"}', headers=JSON)
+    assert (await service.get(path("patched"))).status == 200
+
+
+async def test_a_removed_token_is_unknown_and_the_daemon_deletes_it(place: Place, service: Service):
+    await put(place, service, "leaving")
+    assert (await service.ask("DELETE", path("leaving"))).problem == "not-implemented"
+    assert (await service.ask("DELETE", path("leaving") + "?revoke=no")).problem == "invalid-request"
+    removed = await service.ask("DELETE", path("leaving") + "?revoke=false")
+    assert (removed.status, removed.text) == (204, "")
+    assert (await service.get(path("leaving"))).problem == "not-found"
+    assert (await service.ask("DELETE", path("leaving") + "?revoke=false")).problem == "not-found"
+    found = (await service.get("/v1/tokens?provider=acme&after=acme%3Al&limit=500")).json["items"]
+    assert "acme:leaving" not in {item["id"] for item in found}
+    async with place.installation.running() as daemon:
+        await daemon.event("token.removed", token="acme:leaving")
+        await daemon.stop()
+    listed = await place.refreshd("list", "--json")
+    assert "acme:leaving" not in listed
+
+
+async def test_all_tokens_of_a_subject_go_together(place: Place, service: Service):
+    for account in ("one", "two"):
+        await put(place, service, account, subject="group 7/é")
+    subject = "/v1/subjects/group%207%2F%C3%A9/tokens"
+    assert (await service.ask("DELETE", subject)).problem == "not-implemented"
+    answer = await service.ask("DELETE", subject + "?revoke=false")
+    assert answer.json["items"] == [
+        {"id": "acme:one", "result": "removed"},
+        {"id": "acme:two", "result": "removed"},
+    ]
+    assert (await service.get(subject)).json == {"items": [], "next": None}
+
+
+async def test_counts_and_the_audit(place: Place, service: Service):
+    await put(place, service, "counted", meta={"formula": "=1+1"})
+    answer = await service.get("/v1/statistics")
+    assert answer.json["providers"]["acme"]["states"]["active"] >= 1
+    assert answer.json["tokens"] >= 1
+    records = (await service.get("/v1/audit?token=acme%3Acounted")).json["items"]
+    assert [(one["action"], one["kind"], one["by"]["name"]) for one in records] == [("add", "access", "app")]
+    table = await service.get("/v1/audit?limit=1&actor=app", headers={"Accept": "text/csv"})
+    assert table.headers["Content-Type"] == "text/csv; charset=utf-8"
+    names, row = csv.reader(io.StringIO(table.text))
+    found = dict(zip(names, row, strict=True))
+    assert (found["action"], found["token"], found["name"]) == ("add", "acme:counted", "app")
+    shown = await place.refreshd("audit", "--who", "app", "--limit", "1")
+    assert "by the access key app from 127.0.0.1" in shown
+
+
+async def test_no_cell_of_the_audit_is_a_formula(place: Place, service: Service):
+    await place.refreshd("pause", "acme:counted", "--reason", "=cmd()")
+    table = await service.get("/v1/audit?token=acme%3Acounted", headers={"Accept": "text/csv"})
+    assert ",'=cmd()" in table.text
+    await place.refreshd("resume", "acme:counted")
+
+
+async def test_uses_are_stored_and_shown(place: Place, service: Service, tmp_path: Path):
+    """At the latest when the service stops."""
+    await put(place, service, "used")
+    key = await place.key("reader", can="read", tokens="acme:used")
+    async with place.serving(key, access={"port": 0}) as other:
+        for _ in range(3):
+            assert (await other.get(path("used"))).status == 200
+        assert (await other.get(path("new"))).problem == "not-found"
+        await other.process.stop()
+    shown = await place.refreshd("audit", "--json", "--who", "reader")
+    counted = {
+        (one["action"], one["token"], one["result"]): one["count"]
+        for one in map(json.loads, shown.splitlines())
+    }
+    assert counted == {("read", "acme:used", None): 3, ("refused", None, "not-found"): 1}
+    (listed,) = [
+        one
+        for one in map(json.loads, (await place.refreshd("access", "list", "--json")).splitlines())
+        if one["name"] == "reader"
+    ]
+    assert listed["last_used_at"] is not None
+
+
+@pytest.mark.parametrize(
+    ("method", "where", "body", "headers", "problem"),
+    [
+        ("PUT", path("x"), "{}", {}, "unsupported-media-type"),
+        ("PUT", path("x"), "{}", JSON, "invalid-request"),
+        ("PUT", path("x"), "[", JSON, "invalid-request"),
+        ("PUT", path("x"), '{"response":{}}', GRANT, "invalid-request"),
+        ("PUT", path("x"), '{"response":{},"meta":5,"vars":[]}', GRANT, "invalid-request"),
+        ("PUT", path("x"), '{"access_token":"a b"}', JSON, "invalid-request"),
+        ("PUT", path("x"), "x" * 70_000, JSON, "too-large"),
+        ("PUT", "/v1/tokens/other/x", "{}", JSON, "unknown-provider"),
+        ("PUT", "/v1/token?id=acme", "{}", JSON, "not-found"),
+        ("PUT", path("x") + "?fresh_for=5m", "{}", JSON, "invalid-request"),
+        ("PATCH", path("new"), '{"vars":{}}', JSON, "invalid-request"),
+        ("PATCH", path("new"), '{"state":"dead"}', JSON, "invalid-request"),
+        ("PATCH", path("new"), '{"meta":{"a.b":"c"}}', JSON, "invalid-request"),
+        ("PATCH", path("none"), '{"subject":"x"}', JSON, "not-found"),
+        ("GET", "/v1/tokens?limit=0", None, {}, "invalid-request"),
+        ("GET", "/v1/tokens?limit=501", None, {}, "invalid-request"),
+        ("GET", "/v1/tokens?limit=5&limit=6", None, {}, "invalid-request"),
+        ("GET", "/v1/tokens?where=account%3Dx", None, {}, "invalid-request"),
+        ("GET", "/v1/tokens?where=subject%3Da&where=subject%3Db", None, {}, "invalid-request"),
+        ("GET", "/v1/tokens?subject=", None, {}, "invalid-request"),
+        ("GET", "/v1/tokens?" + "&".join(["where=subject%3Da"] * 200), None, {}, "invalid-request"),
+        ("GET", "/v1/audit?since=yesterday", None, {}, "invalid-request"),
+        ("GET", "/v1/statistics?x=1", None, {}, "invalid-request"),
+        ("GET", "/v1/subjects/%0a/tokens", None, {}, "invalid-request"),
+        ("POST", "/v1/tokens", "{}", JSON, "method-not-allowed"),
+    ],
+)
+async def test_every_bad_request_gets_a_problem_document(
+    place: Place,
+    service: Service,
+    method: str,
+    where: str,
+    body: str | None,
+    headers: dict[str, str],
+    problem: str,
+):
+    answer = await service.ask(method, where, data=body, headers=headers)
+    assert answer.problem == problem, answer
+    assert not service.process.seen("internal.error")

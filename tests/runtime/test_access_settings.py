@@ -1,0 +1,144 @@
+"""The settings of `refreshd serve`: what is required, what is refused, and what is not even read."""
+
+import json
+import os
+from base64 import b64encode
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from daemon.adapters.keyring import KeyRing
+from daemon.runtime.config.access import load_access
+from daemon.runtime.config.settings import SettingsInvalid, load
+
+KEY = os.urandom(32)
+RING = KeyRing({"a": KEY, "b": os.urandom(32)}, active="a")
+
+
+def reader_lines(*key_ids: str) -> str:
+    return "\n".join(
+        json.dumps(
+            {
+                "field": "access_token",
+                "key_id": one,
+                "key": b64encode(RING.field_key("access_token", one)).decode(),
+            }
+        )
+        for one in key_ids
+    )
+
+
+def writer_lines(*key_ids: str) -> str:
+    return "\n".join(
+        json.dumps(
+            {
+                "field": "refresh_token",
+                "key_id": one,
+                "public_key": b64encode(RING.writer_seal("refresh_token", one).public_key).decode(),
+                "mac_key": b64encode(RING.writer_seal("refresh_token", one).mac_key).decode(),
+                "fingerprint_key": b64encode(RING.field_key("grant_fingerprint", one)).decode(),
+            }
+        )
+        for one in key_ids
+    )
+
+
+def written(directory: Path, text: str) -> Path:
+    file = directory / "config.toml"
+    file.touch(mode=0o600)
+    file.write_text(f'[store]\nuri = "mongodb://db.example/"\n{text}')
+    return file
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Mapping[str, str]:
+    return {"READERS": reader_lines("b", "a"), "WRITER": writer_lines("a")}
+
+
+DOOR = '[keys]\nreaders = { env = "READERS" }\nwriter = { env = "WRITER" }\n'
+
+
+def test_reader_and_writer_keys_are_enough(tmp_path: Path, keys: Mapping[str, str]):
+    settings = load_access(written(tmp_path, DOOR), keys)
+    assert settings.keys.reader == "b"  # the first line's
+    assert settings.keys.writer == "a"
+    assert not settings.with_ring
+    assert not settings.definitions
+    assert (settings.access.host, settings.access.port, settings.access.rate.count) == (
+        "127.0.0.1",
+        9465,
+        600,
+    )
+
+
+def test_a_ring_does_as_well(tmp_path: Path):
+    text = '[keys]\nactive = "a"\n[keys.ring]\na = { env = "KEY" }\n'
+    settings = load_access(written(tmp_path, text), {"KEY": b64encode(KEY).decode()})
+    assert settings.with_ring
+    sealed = settings.keys.seal("text", token_id="acme:me", field="refresh_token")
+    assert RING.open(sealed, token_id="acme:me", field="refresh_token") == "text"
+    assert "text" not in repr(settings)
+    assert b64encode(KEY).decode() not in repr(settings)
+
+
+def test_neither_a_ring_nor_clients_are_resolved_beside_door_keys(tmp_path: Path, keys: Mapping[str, str]):
+    text = DOOR.replace("[keys]", '[keys]\nactive = "a"') + (
+        '[keys.ring]\na = { file = "/nowhere" }\n'
+        '[providers.xero]\nclient_id = "x"\nclient_secret = { env = "NOT_SET" }\n'
+        '[server]\nbearer_token = { env = "NOT_SET" }\n'
+        '[refresh]\nproxy = { env = "NOT_SET" }\nwindow = "7m"\n'
+    )
+    settings = load_access(written(tmp_path, text), keys)
+    assert list(settings.definitions) == ["xero"]
+    assert settings.timing.window.total_seconds() == 420
+    assert settings.keys.reader == "a"
+
+
+def test_one_file_serves_the_daemon_too(tmp_path: Path, keys: Mapping[str, str]):
+    text = (
+        '[keys]\nactive = "a"\nreaders = { file = "/nowhere" }\nwriter = { file = "/nowhere" }\n'
+        '[keys.ring]\na = { env = "KEY" }\n[access]\nport = 9999\ntls = { cert = "c", key = { env = "NOT_SET" } }\n'
+    )
+    assert load(written(tmp_path, text), {"KEY": b64encode(KEY).decode()}).keys.active == "a"
+    only_door = written(tmp_path, DOOR)
+    with pytest.raises(SettingsInvalid, match=r"keys\.ring: is required"):
+        load(only_door, keys)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "keys"),
+        (DOOR + '[access]\nhost = "0.0.0.0"\n', "access.host: is not a loopback address"),
+        (DOOR + "[access]\nprot = 1\n", "Did you mean port?"),
+        (DOOR + '[access]\noffline_for = "2h"\n', "offline_for: is longer than an hour"),
+        (DOOR + '[access]\npublic_url = "http://tokens.example.com"\n', "public_url: is not an https URL"),
+        (
+            DOOR + '[access]\nreconnect_url = "https://app.example.com/"\n',
+            "reconnect_url: does not contain {id}",
+        ),
+        (DOOR + '[access]\ntrusted_proxies = ["10.0.0.1/8"]\n', "trusted_proxies"),
+        (DOOR + '[access]\naudit_reads_retention = "1h"\n', "audit_reads_retention: is shorter than a day"),
+        (DOOR + '[access]\nrate = "fast"\n', "rate: is not a rate"),
+        (
+            DOOR + '[access]\nhost = "10.0.0.1"\nbearer_token = "short"\ntrusted_proxies = ["10.0.0.2"]\n',
+            "bearer_token",
+        ),
+        (DOOR + "[acess]\n", "Did you mean access?"),
+        ('[keys]\nreaders = "no lines"\n', "keys.readers: is not what `refreshd keys reader` prints"),
+        ('[keys]\nreaders = { env = "WRITER" }\n', "another field"),
+        (DOOR.replace("WRITER", "READERS"), 'no line has the field "refresh_token"'),
+        (DOOR + '[providers.nowhere]\nclient_id = "x"\n', "token_url"),
+    ],
+)
+def test_every_problem_is_named(tmp_path: Path, keys: Mapping[str, str], text: str, words: str):
+    with pytest.raises(SettingsInvalid) as invalid:
+        load_access(written(tmp_path, text), keys)
+    assert words in str(invalid.value)
+
+
+def test_zero_offline_means_never(tmp_path: Path, keys: Mapping[str, str]):
+    for zero in ("0", '"0s"'):
+        settings = load_access(written(tmp_path, DOOR + f"[access]\noffline_for = {zero}\n"), keys)
+        assert settings.access.offline_for.total_seconds() == 0

@@ -1,0 +1,209 @@
+"""Lists, counts and the audit: what a key may see, and no secret. Against the real MongoDB."""
+
+import random
+import string
+
+import pytest
+
+from daemon.adapters.mongo.audit import RecordSelection, count_records, records
+from daemon.adapters.mongo.served_lists import _query
+from daemon.domain.access_key import Verb
+from daemon.domain.selection import end_of_range, ids_of
+from daemon.serving.doorkeeper import Caller
+from daemon.serving.listing import Wish, _selection
+from tests.serving.access_bench import NOON, RING, AccessBench, bench, caller
+
+__all__ = ["bench"]
+
+
+async def ids(bench: AccessBench, who: object, **wish: object) -> list[str]:
+    page = await bench.listing.tokens(who, Wish(**wish))
+    return [one.token.id for one in page.items]
+
+
+async def test_a_list_goes_on_where_it_ended(bench: AccessBench):
+    names = [bench.insert(f"acme:{one}") for one in "abcde"]
+    page = await bench.listing.tokens(caller(), Wish(limit=2))
+    found = [one.token.id for one in page.items]
+    while page.next is not None:
+        assert page.next == found[-1]
+        page = await bench.listing.tokens(caller(), Wish(limit=2, after=page.next))
+        found += [one.token.id for one in page.items]
+    assert found == names
+
+
+async def test_a_list_holds_no_secret(bench: AccessBench):
+    bench.insert(extra={"api_key": RING.seal("x", token_id="acme:1", field="extra")})
+    page = await bench.listing.tokens(caller(), Wish())
+    assert "v1." not in repr(page)
+    assert page.items[0].token.sealed is None
+
+
+async def test_a_list_is_what_the_key_may_see(bench: AccessBench):
+    """By whole ids, by beginnings and by fields: of exactly that text."""
+    bench.insert("acme:1", meta={"tenant": "a"}, subject="ann")
+    bench.insert("acme:2", meta={"tenant": "b"}, subject="bob")
+    bench.insert("acme:22", meta={"tenant": ["a"]})
+    bench.insert("shop:1", meta={"tenant": "A"})
+    bench.insert("acme:gone", state="removed", meta={"tenant": "a"})
+    bench.insert("acme:revoked", state="revoked", meta={"tenant": "a"})
+    assert await ids(bench, caller("*")) == ["acme:1", "acme:2", "acme:22", "shop:1"]
+    assert await ids(bench, caller("acme:2")) == ["acme:2"]
+    assert await ids(bench, caller("acme:2*")) == ["acme:2", "acme:22"]
+    assert await ids(bench, caller("acme:1", "shop:*")) == ["acme:1", "shop:1"]
+    assert await ids(bench, caller("*", where={"meta.tenant": "a"})) == ["acme:1"]
+    assert await ids(bench, caller("*", where={"subject": "bob"})) == ["acme:2"]
+    assert await ids(bench, caller("*"), provider="acme", where={"meta.tenant": "b"}) == ["acme:2"]
+    assert await ids(bench, caller("*"), state="active", after="acme:2") == ["acme:22", "shop:1"]
+    assert await ids(bench, caller("*", where={"meta.tenant": "a"}), where={"subject": "bob"}) == []
+    assert await ids(bench, caller("shop:*"), provider="acme") == []
+
+
+async def test_documents_of_other_programs_spoil_no_list(bench: AccessBench):
+    bench.tokens.insert_many([{"_id": 5}, {"_id": "acme:1", "state": 7, "meta": [], "revision": "x"}])
+    bench.tokens.insert_one({"_id": "acme:" + "x" * 5000})
+    assert await ids(bench, caller("*")) == ["acme:1"]
+    (counted,) = await bench.listing.count(caller("*"))
+    assert (counted.state, counted.count) == ("", 1)
+
+
+async def test_counts_are_of_what_the_key_may_see(bench: AccessBench):
+    bench.insert("acme:1")
+    bench.insert("acme:2", expires_at=NOON)
+    bench.insert("acme:3", state="paused")
+    bench.insert("shop:1", meta={"tenant": "a"})
+    found = await bench.listing.count(caller("acme:*"))
+    assert {(one.provider, one.state): (one.count, one.expired) for one in found} == {
+        ("acme", "active"): (2, 1),
+        ("acme", "paused"): (1, 0),
+    }
+    (limited,) = await bench.listing.count(caller("*", where={"meta.tenant": "a"}))
+    assert (limited.provider, limited.count) == ("shop", 1)
+
+
+async def test_every_route_needs_its_verb(bench: AccessBench):
+    bench.insert(subject="ann")
+    for verb, work in (
+        (Verb.LIST, lambda who: bench.listing.tokens(who, Wish())),
+        (Verb.LIST, bench.listing.count),
+        (Verb.AUDIT, bench.listing.records),
+        (Verb.REVOKE, lambda who: bench.listing.remove_all(who, "ann", revoke=False)),
+    ):
+        others = tuple(one for one in Verb if one is not verb)
+        assert (await bench.problem(work(caller(can=others)))).name == "not-found"
+        await work(caller(can=(verb,)))
+
+
+async def test_all_tokens_of_a_subject_are_removed_and_each_has_a_result(bench: AccessBench):
+    bench.insert("acme:1", subject="ann")
+    bench.insert("acme:2", subject="ann", state="revoking")
+    bench.insert("acme:3", subject="bob")
+    bench.insert("shop:1", subject="ann")
+    who = caller("acme:*", can=(Verb.REVOKE,))
+    assert (await bench.problem(bench.listing.remove_all(who, "ann", revoke=True))).name == "not-implemented"
+    removed = await bench.listing.remove_all(who, "ann", revoke=False)
+    assert [(one.id, one.result) for one in removed] == [("acme:1", "removed"), ("acme:2", "revoking")]
+    assert bench.document("acme:3")["state"] == bench.document("shop:1")["state"] == "active"
+
+
+# ---------------------------------------------------------------- the audit
+
+
+async def test_a_key_sees_the_records_of_tokens_that_it_may_see(bench: AccessBench):
+    bench.insert("acme:1", meta={"tenant": "a"})
+    bench.insert("acme:2", meta={"tenant": "b"})
+    for name in ("acme:1", "acme:2"):
+        await bench.patch(caller(), name, subject="x")
+    bench.audit.insert_many(
+        [
+            {"at": NOON, "action": "access_create", "token": "acme", "actor": "ann@host", "kind": "operator"},
+            {"at": NOON, "action": "reveal", "token": "acme:1", "actor": "ann@host", "kind": "operator"},
+        ]
+    )
+    bench.database["tokens_access_use"].insert_many(
+        [
+            {"_id": "1", "at": NOON, "action": "read", "token": "acme:1", "kind": "access", "count": 3},
+            {"_id": "2", "at": NOON, "action": "refused", "token": None, "kind": "access", "count": 3},
+            {"_id": "key k", "kind": "key", "last_used_at": NOON},
+        ]
+    )
+
+    async def seen(who: object, **wish: object) -> list[tuple[object, object]]:
+        found = await bench.listing.records(who, **wish)
+        return sorted(((one["action"], one["token"]) for one in found), key=str)
+
+    everything = await seen(caller("*"))
+    assert len(everything) == 6
+    assert await seen(caller("acme*")) == [
+        ("read", "acme:1"),
+        ("reveal", "acme:1"),
+        ("update", "acme:1"),
+        ("update", "acme:2"),
+    ]
+    of_tenant = [("read", "acme:1"), ("reveal", "acme:1"), ("update", "acme:1")]
+    assert await seen(caller("*", where={"meta.tenant": "a"})) == of_tenant
+    assert await seen(caller("acme:*"), token="acme:2") == [("update", "acme:2")]
+    assert await seen(caller("acme:*"), actor="billing", since=NOON) == [
+        ("update", "acme:1"),
+        ("update", "acme:2"),
+    ]
+    assert len([one async for one in records(bench.mongo, RecordSelection(), limit=9)]) == 6
+    assert await count_records(bench.mongo, RecordSelection(who="billing")) == 2
+
+
+# ---------------------------------------------------------------- ids
+
+
+def test_the_ids_that_selectors_name_are_those_that_a_comparison_finds():
+    """Random texts with rare characters: as many as a loop over all of them finds."""
+    chance = random.Random(5)
+    letters = "ab:\x7f\ud7ff\ue000\uffff\U0010ffff" + string.digits[:2]
+
+    def text(longest: int) -> str:
+        return "".join(chance.choice(letters) for _ in range(chance.randint(0, longest)))
+
+    for _ in range(3000):
+        names = [text(4) for _ in range(30)]
+        selectors = [text(3) + chance.choice(["*", ""]) for _ in range(chance.randint(1, 3))]
+        beginning, after = chance.choice(["", text(2)]), chance.choice([None, text(3)])
+        found = ids_of(selectors, beginning=beginning, after=after)
+        for name in names:
+            wanted = (
+                any(name.startswith(one[:-1]) if one.endswith("*") else name == one for one in selectors)
+                and name.startswith(beginning)
+                and (after is None or name > after)
+            )
+            inside = any(start <= name and (end is None or name < end) for start, end in found.ranges)
+            assert (name in found.exact or inside) is wanted, (name, selectors, beginning, after)
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [("a", "b"), ("", None), ("\U0010ffff", None), ("a\U0010ffff", "b"), ("\ud7ff", "\ue000")],
+)
+def test_a_range_ends_with_the_next_character(text: str, end: str | None):
+    assert end_of_range(text) == end
+
+
+@pytest.mark.parametrize(
+    ("who", "wish", "most"),
+    [
+        (caller("*"), Wish(), 6),
+        (caller("acme:*"), Wish(after="acme:0500"), 6),
+        (caller("acme:0007", "acme:09*"), Wish(), 8),
+        (caller("*"), Wish(provider="acme", state="active"), 6),
+        (caller("*"), Wish(where={"subject": "user-7"}), 2),
+        (caller("*", where={"subject": "user-7"}), Wish(provider="acme"), 2),
+    ],
+)
+async def test_a_page_costs_what_it_holds(bench: AccessBench, who: Caller, wish: Wish, most: int):
+    """No query reads the whole collection, or sorts."""
+    rows = ({"_id": f"acme:{one:04}", "state": "active", "subject": f"user-{one}"} for one in range(1000))
+    bench.tokens.insert_many(list(rows))
+    query = _query(_selection(who, wish))
+    pipeline = [{"$match": query}, {"$sort": {"_id": 1}}, {"$limit": 5}]
+    command = {"aggregate": "tokens", "pipeline": pipeline, "cursor": {}, "collation": {"locale": "simple"}}
+    plan = bench.database.command("explain", command, verbosity="executionStats")
+    assert "COLLSCAN" not in str(plan["queryPlanner"]["winningPlan"])
+    assert "'SORT'" not in str(plan["queryPlanner"]["winningPlan"])
+    assert 0 < plan["executionStats"]["totalDocsExamined"] <= most

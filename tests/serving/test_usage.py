@@ -1,0 +1,140 @@
+"""Uses are counted by key, token and day, and stored together; refused requests by key, reason and hour."""
+
+from datetime import timedelta
+
+import pytest
+
+from daemon.adapters.mongo.served_tokens import _RELEVANT
+from daemon.adapters.mongo.served_uses import ServedUses
+from daemon.domain.claim import StoreLost
+from daemon.serving.usage import Usage
+from tests.serving.access_bench import MINUTE, NOON, AccessBench, bench, caller
+
+__all__ = ["bench"]
+RETENTION = timedelta(days=30)
+DAY = timedelta(days=1)
+
+
+def usage(bench: AccessBench) -> Usage:
+    return Usage(ServedUses(bench.mongo, retention=RETENTION), bench.clock)
+
+
+async def test_reads_of_a_day_are_one_record(bench: AccessBench):
+    bench.insert()
+    used = usage(bench)
+    for _ in range(3):
+        used.note(caller(), "acme:1", "read")
+        bench.pass_time(MINUTE)
+    await used.store()
+    used.note(caller(), "acme:1", "read")
+    await used.store()
+    (record,) = bench.database["tokens_access_use"].find({"kind": "access"})
+    midnight = NOON.replace(hour=0)
+    assert (record["action"], record["token"], record["count"]) == ("read", "acme:1", 4)
+    assert (record["at"], record["ends_at"]) == (NOON + 3 * MINUTE, midnight + DAY + RETENTION)
+    assert record["by"] == {"key": "k" * 20, "name": "billing", "ip": "10.0.0.1", "peer": None}
+    bench.pass_time(DAY)
+    used.note(caller(), "acme:1", "read")
+    await used.store()
+    assert bench.database["tokens_access_use"].count_documents({"kind": "access"}) == 2
+
+
+async def test_refused_requests_are_counted_without_an_id(bench: AccessBench):
+    used = usage(bench)
+    for name in ("acme:1", "acme:2"):
+        used.note(caller(), name, "not-found")
+    used.note(caller(), "acme:1", "unavailable")
+    await used.store()
+    (record,) = bench.database["tokens_access_use"].find({"kind": "access"})
+    assert (record["action"], record["token"], record["result"], record["count"]) == (
+        "refused",
+        None,
+        "not-found",
+        2,
+    )
+
+
+async def test_a_use_leaves_its_time_on_the_token_and_no_revision(bench: AccessBench):
+    bench.insert()
+    used = usage(bench)
+    used.note(caller(), "acme:1", "read")
+    await used.store()
+    document = bench.document()
+    assert (document["last_used_at"], document["revision"]) == (NOON, 7)
+    row = bench.database["tokens_access_use"].find_one({"kind": "key"})
+    assert row is not None
+    assert (row["key"], row["last_used_at"]) == ("k" * 20, NOON)
+
+
+async def test_two_processes_add_to_one_count(bench: AccessBench):
+    first, second = usage(bench), usage(bench)
+    for one in (first, second):
+        one.note(caller(), "acme:1", "read")
+    await first.store()
+    await second.store()
+    assert bench.database["tokens_access_use"].find_one({"kind": "access"})["count"] == 2
+
+
+async def test_counts_outlast_a_lost_store():
+    class Lost:
+        def __init__(self) -> None:
+            self.away = True
+            self.added = 0
+
+        async def add(self, uses):
+            if self.away:
+                raise StoreLost
+            self.added += sum(use.count for use in uses.values())
+
+    class Noon:
+        def now(self):
+            return NOON
+
+    lost = Lost()
+    used = Usage(lost, Noon())
+    used.note(caller(), "acme:1", "read")
+    with pytest.raises(StoreLost):
+        await used.store()
+    used.note(caller(), "acme:1", "read")
+    lost.away = False
+    await used.store()
+    assert lost.added == 2
+
+
+async def test_the_memory_for_counts_is_bounded(monkeypatch):
+    monkeypatch.setattr("daemon.serving.usage.MOST", 2)
+    stored = {}
+
+    class Uses:
+        async def add(self, uses):
+            stored.update({key.token: use.count for key, use in uses.items()})
+
+    class Noon:
+        def now(self):
+            return NOON
+
+    used = Usage(Uses(), Noon())
+    for one in range(5):
+        used.note(caller(), f"acme:{one}", "read")
+    await used.store()
+    assert stored == {"acme:0": 1, "acme:1": 1, None: 3}
+
+
+def test_a_use_is_no_news_for_what_is_served(bench: AccessBench):
+    """Only an update of nothing but the time of use: with anything else, the token is read again."""
+    bench.insert()
+    with bench.tokens.watch([{"$match": _RELEVANT}]) as stream:
+        for change in (
+            {"$set": {"last_used_at": NOON}},
+            {"$set": {"last_used_at": NOON + MINUTE, "meta.tenant": "b"}},
+            {"$set": {"last_used_at": NOON + 2 * MINUTE}, "$unset": {"subject": "", "meta.tenant": ""}},
+            {"$set": {"lease": {"claim": "c"}}},
+            {"$set": {"state": "paused"}},
+        ):
+            bench.tokens.update_one({}, change)
+        seen = [next(stream)["updateDescription"]["updatedFields"] for _ in range(3)]
+    assert [sorted(fields) for fields in seen] == [
+        ["last_used_at", "meta.tenant"],
+        ["last_used_at"],
+        ["state"],
+    ]
