@@ -76,7 +76,10 @@ const actions = {
     return tokens.store(PROVIDER, account, response, { subject, ...more })
   },
   remove: async ({ account, revoke }) => (await tokens.remove(PROVIDER, account, { revoke })).state,
-  remove_all: async ({ subject }) => (await tokens.removeAll(subject)).map(({ id, state }) => [id, state]).sort(),
+  async remove_all({ subject, revoke }) {
+    const endings = await tokens.removeAll(subject, { revoke })
+    return endings.map(({ id, state }) => [id, state]).sort()
+  },
 }
 
 for await (const line of createInterface({ input: process.stdin })) {

@@ -113,7 +113,8 @@ class Sync:
         return self.tokens.remove(ACCOUNT, request["account"], revoke=request.get("revoke", True)).state
 
     async def remove_all(self, request):
-        return sorted([one.id, one.state] for one in self.tokens.remove_all(request["subject"]))
+        endings = self.tokens.remove_all(request["subject"], revoke=request.get("revoke", True))
+        return sorted([one.id, one.state] for one in endings)
 
     async def close(self):
         if self.tokens is not None:
@@ -163,7 +164,8 @@ class Async(Sync):
         return ending.state
 
     async def remove_all(self, request):
-        return sorted([one.id, one.state] for one in await self.tokens.remove_all(request["subject"]))
+        endings = await self.tokens.remove_all(request["subject"], revoke=request.get("revoke", True))
+        return sorted([one.id, one.state] for one in endings)
 
     async def close(self):
         if self.tokens is not None:

@@ -63,6 +63,8 @@ class Run:
             "expires_at": self._expires_at,
             "reconnect_url": lambda: RECONNECT.replace("{id}", quote(token_id, safe="")),
             "now": wall_clock.now,
+            "consent": lambda: {one: value for one, value in house.consent().items() if one != "grant"},
+            "subject": lambda: f"subject-of-{self.account}",
             "api": lambda: self.api.url,
             "url": lambda: house.url,
             "unix": lambda: f"unix:{house.socket}",
