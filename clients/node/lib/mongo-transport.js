@@ -130,6 +130,7 @@ export class MongoTransport {
         throw new Paused(`${id}: paused`)
       case 'revoking':
       case 'revoked':
+      case 'removed':
         throw new NotConnected(`${id}: removed`)
       default:
         throw new Unavailable(`${id}: its state is one that this version can't read`)

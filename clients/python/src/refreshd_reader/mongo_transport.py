@@ -153,7 +153,7 @@ class MongoTransport:
                 raise NeedsReauth(f"{token_id}: the customer has to connect again")
             case "paused":
                 raise Paused(f"{token_id}: paused")
-            case "revoking" | "revoked":
+            case "revoking" | "revoked" | "removed":
                 raise NotConnected(f"{token_id}: removed")
             case _:
                 raise Unavailable(f"{token_id}: its state is one that this version can't read")
