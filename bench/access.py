@@ -159,17 +159,19 @@ def _serving(home: Path, mongod: Mongod, tokens: Tokens) -> Iterator[Subject]:
     file.write_text(
         f'[store]\nuri = "{mongod.uri}"\ndatabase = "{mongod.database.name}"\n'
         f"[keys]\nreaders = {json.dumps(line)}\n"
-        f'[access]\nport = {port}\nrate = "100000000/1m"\n[log]\nformat = "json"\n'
+        f'[access]\nport = {port}\nrate = "1000000/1s"\n[log]\nformat = "json"\n'
     )
     command = [sys.executable, "-m", "daemon", "--config", str(file), "serve"]
     with (home / "serve.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         await_true(
-            lambda: get(port, "/readyz")[0] == 200,
-            limit=30,
-            why=f"refreshd serve is not ready: {(home / 'serve.log').read_text()}",
+            lambda: get(port, "/readyz")[0] == 200 or process.poll() is not None,
+            limit=60,
+            why="refreshd serve is not ready",
         )
+        if process.poll() is not None:
+            raise SystemExit((home / "serve.log").read_text())
         yield Subject("refreshd", process.pid, port, _requests(tokens.count, text.reveal(), "/v1/tokens/"))
     finally:
         process.terminate()
