@@ -39,6 +39,7 @@ from daemon.runtime.access_web.write_routes import WriteRoutes
 from daemon.runtime.clock import Clock
 from daemon.runtime.config.access import AccessSettings
 from daemon.runtime.service_manager import ServiceManager
+from daemon.runtime.tasks import end
 from daemon.runtime.web.hosts import is_loopback
 from daemon.serving.doorkeeper import Caller, Doorkeeper
 from daemon.serving.listing import Listing
@@ -182,17 +183,17 @@ class AccessService:
             )
             await private.start()
             closing.push_async_callback(private.stop)
-        for name, work in (
+        pings = self._manager.feed_watchdog(lambda: (True, ""), starved=lambda _detail: None)
+        running = (
+            ("watchdog", pings),
             ("prepare", self._prepare()),
             ("hello", self._say_hello()),
             ("report", self._report()),
             ("uses", self._store_uses()),
             ("tokens", tokens.watch()),
             ("keys", keys.watch()),
-        ):
-            closing.callback(asyncio.create_task(work, name=name).cancel)
-        pings = self._manager.feed_watchdog(lambda: (True, ""), starved=lambda _detail: None)
-        closing.callback(asyncio.create_task(pings, name="watchdog").cancel)
+        )
+        closing.push_async_callback(end, *(asyncio.create_task(work, name=name) for name, work in running))
         return server, reading
 
     def _writing_table(self, tokens: ServedTokens) -> list[Route]:

@@ -45,6 +45,7 @@ from daemon.runtime.parts import Parts
 from daemon.runtime.schedule import Schedule
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.state.instance import Instance
+from daemon.runtime.tasks import end
 from daemon.runtime.web.server import HealthServer
 from daemon.runtime.web.status import DaemonStatus
 from daemon.runtime.who import who
@@ -165,7 +166,7 @@ class Daemon:
         for mirror in self._mirrors:
             task = asyncio.create_task(mirror.run(self._is_ready), name=f"mirror {mirror.name}")
             closing.callback(task.cancel)
-        closing.push_async_callback(_end, asyncio.create_task(self._follow_wishes(), name="wishes"))
+        closing.push_async_callback(end, asyncio.create_task(self._follow_wishes(), name="wishes"))
         self._view.sweep_begins()  # counted from now, so that a first sweep which never starts is noticed too
         pings = self._manager.feed_watchdog(self._view.liveness, starved=self._starved)
         closing.callback(asyncio.create_task(pings, name="watchdog").cancel)
@@ -479,9 +480,3 @@ class Daemon:
         await asyncio.wait({drain, force}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         force.cancel()
         return drain.done()
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    """Cancel `task`, and wait until it has let go of what it uses."""
-    task.cancel()
-    await asyncio.wait({task})
