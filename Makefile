@@ -48,7 +48,7 @@ operations: $(VENV)/.dev  ## the tests beside foreign programs: Prometheus, Chro
 migration: $(VENV)/.dev  ## the tests of moving and backups beside PostgreSQL, Node and age, all of which must be installed
 	REFRESHD_TEST_MIGRATION=1 $(PYTEST) tests/migration
 
-doors: $(VENV)/.dev $(VENV)/readers/.done  ## the tests of the readers and of sealing beside programs in JavaScript; first: npm ci --ignore-scripts in tests/doors
+doors: $(VENV)/.dev $(VENV)/doors/.done  ## the tests of the readers and of sealing beside programs in JavaScript; first: npm ci --ignore-scripts in tests/doors
 	REFRESHD_TEST_DOORS=1 $(PYTEST) tests/doors
 
 clocks: $(VENV)/.dev  ## the tests under other dates; CLOCKS="leap-day decade" for some dates
@@ -101,7 +101,7 @@ lock:  ## renew requirements/*.txt from pyproject.toml (wants uv)
 	$(LOCK) --extra embedded pyproject.toml --output-file requirements/run.txt
 	$(LOCK) --extra embedded --extra postgresql --constraint requirements/run.txt pyproject.toml --output-file requirements/postgresql.txt
 	$(LOCK) --extra embedded --extra postgresql --extra dev pyproject.toml --output-file requirements/dev.txt
-	$(LOCK) --constraint requirements/dev.txt requirements/readers.in --output-file requirements/readers.txt
+	$(LOCK) --constraint requirements/dev.txt requirements/doors.in --output-file requirements/doors.txt
 
 clean:  ## remove the virtual environment and the demo's data
 	rm -rf $(VENV) var
@@ -118,7 +118,7 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	@touch $@
 
 # What the tests of clients/python run beside it, apart from the daemon's packages.
-$(VENV)/readers/.done: requirements/readers.txt
-	$(PYTHON) -m venv --clear $(VENV)/readers
-	$(VENV)/readers/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r requirements/readers.txt
+$(VENV)/doors/.done: requirements/doors.txt
+	$(PYTHON) -m venv --clear $(VENV)/doors
+	$(VENV)/doors/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r requirements/doors.txt
 	@touch $@

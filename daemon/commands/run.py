@@ -1,7 +1,6 @@
 """`refreshd run`: the daemon itself. Here its failures to start become sentences and exit codes."""
 
 import asyncio
-import gc
 import os
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from daemon.adapters.mongo.connection import StoreUriInvalid
 from daemon.adapters.mongo.embedded_mongod import MongodFailed, MongodMissing
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import Format, configure, is_json
+from daemon.commands.support.collector import collect_seldom
 from daemon.commands.support.command import Command
 from daemon.commands.support.failure import Exit, unexpected
 from daemon.commands.support.options import given
@@ -29,8 +29,6 @@ from daemon.runtime.state.filesystem import caution
 from daemon.runtime.state.instance import StateHeld, StateUnusable, take
 from daemon.runtime.web.server import PortTaken
 
-# A renewal makes hundreds of objects that die young and in no cycle: looking for cycles after every 700 is wasted.
-GC_THRESHOLDS = (50_000, 20, 50)
 _EXPECTED = (
     SettingsInvalid,
     JournalFull,
@@ -137,9 +135,7 @@ def _run(settings: Settings, read: Callable[[], Settings], *, as_json: bool) -> 
         reload=read,
         greet=_greet if sys.stdout.isatty() else lambda _url: None,
     )
-    gc.collect()
-    gc.freeze()  # what is loaded by now stays; the collector need not look at it again
-    gc.set_threshold(*GC_THRESHOLDS)
+    collect_seldom()
     return asyncio.run(daemon.run())
 
 

@@ -68,10 +68,17 @@ class Fuse:
         self._left = occurrence
         self._end = freeze if point.startswith(FREEZE) else die
         self.checked_at = 0.0  # when the last check before a write ended
+        self.in_doubt = 0  # requests whose reply is not durable yet
 
     def __call__(self, point: str) -> None:
         if self._burns_down(point):
             self._end()
+
+    async def when_idle(self, point: str) -> None:
+        """Like a call, but a death waits until nothing is in doubt: a lane also claims ahead, while it asks."""
+        while point == self.point and self._end is die and self.in_doubt:
+            await asyncio.sleep(0)
+        self(point)
 
     def light(self, point: str, delay: timedelta) -> None:
         """Like a call, but it takes `delay` to burn down."""
@@ -101,10 +108,10 @@ def store_class(fuse: Fuse) -> type[MongoStore]:
         async def claim(
             self, provider: Provider, *, limit: int, busy: Collection[str], doubtful: bool = False
         ) -> Batch:
-            fuse("claim.before")
+            await fuse.when_idle("claim.before")
             batch = await super().claim(provider, limit=limit, busy=busy, doubtful=doubtful)
             if batch.items:
-                fuse("claim.after")
+                await fuse.when_idle("claim.after")
             return batch
 
         async def _take(
@@ -115,7 +122,7 @@ def store_class(fuse: Fuse) -> type[MongoStore]:
             if fuse.point == "claim.taken":  # counts where others were not faster
                 ours = {"_id": {"$in": [*free, *held]}, "lease.claim": claim_id}
                 if await self._mongo.tokens.find_one(ours):
-                    fuse("claim.taken")
+                    await fuse.when_idle("claim.taken")
             return taken
 
         async def record(self, claim: Claim, change: Change) -> Recorded:
@@ -133,8 +140,10 @@ def endpoint_class(fuse: Fuse) -> type[TokenEndpoint]:
     class Endpoint(TokenEndpoint):
         async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:
             fuse("ask.before")
+            fuse.in_doubt += 1
             reply = await super().send(request, deadline=deadline)
             fuse("ask.after")
+            fuse.in_doubt -= isinstance(reply, NoReply)
             return reply
 
         def _obstacle(self, deadline: timedelta) -> token_endpoint._Told | None:
@@ -164,6 +173,7 @@ def journal_class(fuse: Fuse, note: Note) -> type[SqliteJournal]:
         async def keep(self, claim: Claim, reply: Reply) -> Entry:
             fuse("keep.before")
             entry = await super().keep(claim, reply)
+            fuse.in_doubt -= 1
             note(claim, reply)
             fuse("keep.after")
             return entry

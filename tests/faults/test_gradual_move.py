@@ -19,8 +19,8 @@ from daemon.domain.moving import in_first
 from tests.faults.stage import Stage
 from tests.support import wall_clock
 
-LIFETIME = timedelta(seconds=8)
-EARLY = timedelta(seconds=4)  # the old refresher's own margin
+LIFETIME = timedelta(seconds=5)
+EARLY = timedelta(seconds=2.5)  # the old refresher's own margin
 LAYOUT = """
 source = "mongodb"
 collection = "theirs"

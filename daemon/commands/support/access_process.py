@@ -6,6 +6,7 @@ import sys
 
 from daemon.adapters.mongo.connection import StoreUriInvalid
 from daemon.adapters.telemetry.event_log import Format, configure, is_json
+from daemon.commands.support.collector import collect_seldom
 from daemon.commands.support.failure import Exit
 from daemon.commands.support.options import Options
 from daemon.commands.support.start_failure import report
@@ -34,6 +35,7 @@ def serve_until_signal(options: Options) -> int:
 
 
 async def _serve(settings: AccessSettings) -> int:
+    collect_seldom()
     log = configure(format=settings.log.format.value, level=settings.log.level.value)
     return await AccessService(settings, log=log, manager=ServiceManager(os.environ)).run()
 

@@ -1,7 +1,7 @@
 """The table of routes, and the one place where a request becomes an answer."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -54,10 +54,9 @@ class Routes:
         failed: Callable[[str, Exception], None],
     ) -> None:
         """`refused` receives the name of each problem and its caller, `failed` unexpected exceptions."""
-        self._routes: Mapping[int, Sequence[Route]] = {
-            length: [one for one in routes if len(one.path) == length]
-            for length in {len(one.path) for one in routes}
-        }
+        self._routes: dict[tuple[object, ...], list[tuple[tuple[str, ...], dict[str, Route]]]] = {}
+        for one in routes:
+            self._add(one)
         self._doorkeeper = doorkeeper
         self._observe = observe
         self._refused = refused
@@ -89,25 +88,37 @@ class Routes:
         self._observe(name, answer.status, time.perf_counter() - began)
         return answer
 
+    def _add(self, one: Route) -> None:
+        paths = self._routes.setdefault(_beginning(one.path), [])
+        for path, methods in paths:
+            if path == one.path:
+                methods[one.method] = one
+                return
+        paths.append((one.path, {one.method: one}))
+
     def _found(self, asked: Asked) -> Route:
         method = "GET" if asked.request.method == "HEAD" else asked.request.method
-        fitting = [
-            one for one in self._routes.get(len(asked.segments), ()) if _fits(one.path, asked.segments)
-        ]
-        for one in fitting:
-            if one.method == method:
-                return one
-        if not fitting:
+        allow: set[str] = set()
+        for path, methods in self._routes.get(_beginning(asked.segments), ()):
+            if _fits(path, asked.segments):
+                if (one := methods.get(method)) is not None:
+                    return one
+                allow.update(methods)
+        if not allow:
             raise Problem("not-found", "There is no resource at this path.")
-        allow = sorted({one.method for one in fitting})
-        raise Problem("method-not-allowed", f"Use {', '.join(allow)}.", allow=allow)
+        raise Problem("method-not-allowed", f"Use {', '.join(sorted(allow))}.", allow=sorted(allow))
+
+
+def _beginning(path: Sequence[str]) -> tuple[object, ...]:
+    """Return what distinguishes most paths: the number of segments and the first two, which are never placeholders."""
+    return (len(path), *path[:2])
 
 
 def _fits(path: Sequence[str], segments: Sequence[str]) -> bool:
-    return all(
-        step == segment or (step.startswith("{") and segment != "")
-        for step, segment in zip(path, segments, strict=True)
-    )
+    for step, segment in zip(path, segments, strict=True):
+        if step != segment and (step[0] != "{" or not segment):
+            return False
+    return True
 
 
 def token_table(

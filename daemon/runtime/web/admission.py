@@ -114,7 +114,7 @@ class Admission:
 
 
 class RateLimiter:
-    """A queue: `burst` go through freely, then one per `every`."""
+    """A queue: `burst` go through freely, then one per `every`. Zero: no limit."""
 
     def __init__(self, *, every: timedelta, burst: int) -> None:
         self._queue = asyncio.Lock()  # wakes its waiters in order
@@ -123,6 +123,8 @@ class RateLimiter:
         self._prefetch = burst * self._every
 
     async def __call__(self) -> None:
+        if not self._every:
+            return
         loop = asyncio.get_running_loop()
         async with self._queue:
             if (wait := self._next - loop.time()) > 0:

@@ -15,7 +15,7 @@ from hatchling.build import build_wheel
 from tests.doors.readers.api import Api
 from tests.doors.readers.house import ROOT, House, Started
 
-PYTHON = ROOT / ".venv" / "readers" / "bin" / "python"
+PYTHON = ROOT / ".venv" / "doors" / "bin" / "python"
 PACKAGES = ROOT / "tests" / "doors" / "node_modules"
 HERE = Path(__file__).parent
 
@@ -57,9 +57,9 @@ def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
-    """A Python with the wheel and the packages of requirements/readers.txt, and its environment."""
+    """A Python with the wheel and the packages of requirements/doors.txt, and its environment."""
     if not PYTHON.exists():
-        missing("the packages of requirements/readers.txt (make doors)")
+        missing("the packages of requirements/doors.txt (make doors)")
     site = tmp_path_factory.mktemp("site")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)  # all that an installer does with a wheel of pure Python
