@@ -161,7 +161,7 @@ export class MongoTransport {
     return { token, secondsLeft: isDate ? (expiresAt - now) / 1000 : null }
   }
 
-  /** Write the wish, unless the token has changed: then somebody has renewed it or is about to. */
+  /** Write the wish, unless the token has changed: then it was renewed already, or will be. */
   async #requestRenewal(id, stored, wish) {
     const unchanged = {
       _id: id,

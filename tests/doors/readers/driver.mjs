@@ -2,8 +2,10 @@
 import { createInterface } from 'node:readline'
 import { inspect } from 'node:util'
 import { ReaderError, Tokens } from 'refreshd-reader'
+import { Cache } from './node_modules/refreshd-reader/lib/cache.js'
 
 const PROVIDER = 'sandbox'
+const realNow = performance.now.bind(performance)
 let tokens, token, before
 
 const tokenOf = (one) => ({
@@ -61,6 +63,17 @@ const actions = {
     const found = await Promise.all(Array.from({ length: 20 }, () => tokens.get(PROVIDER, account)))
     return { versions: [...new Set(found.map((one) => one.version))].sort() }
   },
+  advance({ seconds }) {
+    performance.now = () => realNow() + seconds * 1000
+    return true
+  },
+  least_recently_used() {
+    const small = new Cache(2)
+    for (const name of ['a', 'b']) small.put(name, name, null, 0)
+    small.get('a')
+    small.put('c', 'c', null, 0)
+    return ['a', 'b', 'c'].filter((name) => small.get(name) !== undefined)
+  },
   printed() {
     return [
       inspect(token, { showHidden: true, depth: 5 }),
@@ -85,6 +98,7 @@ const actions = {
 for await (const line of createInterface({ input: process.stdin })) {
   const request = JSON.parse(line)
   if (request.do === 'open') {
+    performance.now = realNow
     for (const name of ['REFRESHD_URL', 'REFRESHD_ACCESS_KEY', 'MONGODB_URI', 'REFRESHD_READERS']) delete process.env[name]
     Object.assign(process.env, request.env)
   }

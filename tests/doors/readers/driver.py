@@ -13,9 +13,14 @@ from datetime import datetime
 
 import httpx
 import refreshd_reader
-from refreshd_reader import AsyncTokens, ReaderError, Tokens
+from refreshd_reader import AsyncTokens, ReaderError, Token, Tokens, cache
 
-ACCOUNT = "sandbox"
+PROVIDER = "sandbox"
+REAL_CLOCK = cache.clock
+
+
+def token_named(name):
+    return Token(provider="p", account=name, access_token=name, version=name)
 
 
 def token_of(token):
@@ -75,11 +80,11 @@ class Sync:
         return True
 
     async def get(self, request):
-        self.token = self.tokens.get(ACCOUNT, request["account"])
+        self.token = self.tokens.get(PROVIDER, request["account"])
         return token_of(self.token)
 
     async def is_valid(self, request):
-        return self.tokens.is_valid(ACCOUNT, request["account"])
+        return self.tokens.is_valid(PROVIDER, request["account"])
 
     async def refused(self, request):
         self.token, self.before = self.tokens.refused(self.token), self.token
@@ -89,15 +94,29 @@ class Sync:
         return token_of(self.tokens.refused(self.before))
 
     async def fetch(self, request):
-        auth = self.tokens.auth(ACCOUNT, request["account"])
+        auth = self.tokens.auth(PROVIDER, request["account"])
         with httpx.Client(auth=auth, follow_redirects=True) as client:
             answer = client.request(request.get("method", "GET"), request["url"], content=body_of(request))
         return {"status": answer.status_code}
 
     async def burst(self, request):
         with ThreadPoolExecutor(20) as threads:
-            found = [threads.submit(self.tokens.get, ACCOUNT, request["account"]) for _ in range(20)]
+            found = [threads.submit(self.tokens.get, PROVIDER, request["account"]) for _ in range(20)]
         return {"versions": sorted({one.result().version for one in found})}
+
+    async def advance(self, request):
+        """Move the clock of the cache."""
+        cache.clock = lambda: REAL_CLOCK() + request["seconds"]
+        return True
+
+    async def least_recently_used(self, request):
+        """Return which of three tokens a cache of two has kept."""
+        small = cache.Cache(2)
+        for name in "ab":
+            small.put(("p", name), token_named(name), seconds_left=None, age=0)
+        small.get(("p", "a"))
+        small.put(("p", "c"), token_named("c"), seconds_left=None, age=0)
+        return [name for name in "abc" if small.get(("p", name))]
 
     async def printed(self, request):
         return printed(self.token)
@@ -106,11 +125,11 @@ class Sync:
         consented_at = request.get("consented_at")
         more = {"consented_at": datetime.fromisoformat(consented_at)} if consented_at else {}
         return self.tokens.store(
-            ACCOUNT, request["account"], request["response"], subject=request.get("subject"), **more
+            PROVIDER, request["account"], request["response"], subject=request.get("subject"), **more
         )
 
     async def remove(self, request):
-        return self.tokens.remove(ACCOUNT, request["account"], revoke=request.get("revoke", True)).state
+        return self.tokens.remove(PROVIDER, request["account"], revoke=request.get("revoke", True)).state
 
     async def remove_all(self, request):
         endings = self.tokens.remove_all(request["subject"], revoke=request.get("revoke", True))
@@ -128,11 +147,11 @@ class Async(Sync):
         return True
 
     async def get(self, request):
-        self.token = await self.tokens.get(ACCOUNT, request["account"])
+        self.token = await self.tokens.get(PROVIDER, request["account"])
         return token_of(self.token)
 
     async def is_valid(self, request):
-        return await self.tokens.is_valid(ACCOUNT, request["account"])
+        return await self.tokens.is_valid(PROVIDER, request["account"])
 
     async def refused(self, request):
         self.before, self.token = self.token, await self.tokens.refused(self.token)
@@ -142,25 +161,25 @@ class Async(Sync):
         return token_of(await self.tokens.refused(self.before))
 
     async def fetch(self, request):
-        auth = self.tokens.auth(ACCOUNT, request["account"])
+        auth = self.tokens.auth(PROVIDER, request["account"])
         async with httpx.AsyncClient(auth=auth, follow_redirects=True) as client:
             content = await async_body_of(request)
             answer = await client.request(request.get("method", "GET"), request["url"], content=content)
         return {"status": answer.status_code}
 
     async def burst(self, request):
-        asked = (self.tokens.get(ACCOUNT, request["account"]) for _ in range(20))
+        asked = (self.tokens.get(PROVIDER, request["account"]) for _ in range(20))
         return {"versions": sorted({one.version for one in await asyncio.gather(*asked)})}
 
     async def store(self, request):
         consented_at = request.get("consented_at")
         more = {"consented_at": datetime.fromisoformat(consented_at)} if consented_at else {}
         return await self.tokens.store(
-            ACCOUNT, request["account"], request["response"], subject=request.get("subject"), **more
+            PROVIDER, request["account"], request["response"], subject=request.get("subject"), **more
         )
 
     async def remove(self, request):
-        ending = await self.tokens.remove(ACCOUNT, request["account"], revoke=request.get("revoke", True))
+        ending = await self.tokens.remove(PROVIDER, request["account"], revoke=request.get("revoke", True))
         return ending.state
 
     async def remove_all(self, request):
@@ -177,6 +196,7 @@ async def main():
     for line in sys.stdin:
         request = json.loads(line)
         if request["do"] == "open":
+            cache.clock = REAL_CLOCK
             for name in ("REFRESHD_URL", "REFRESHD_ACCESS_KEY", "MONGODB_URI", "REFRESHD_READERS"):
                 os.environ.pop(name, None)
             os.environ.update(request["env"])

@@ -115,7 +115,7 @@ async def main():
         print(provider.context.current_tokens.refresh_token)
         await storage.set_tokens(OAuthToken(**json.loads(os.environ["CONSENT"])))
         print((await storage.get_tokens()).access_token)
-        print(await RefreshdTokenStorage(tokens, "sandbox", "nobody").get_tokens())
+        print(await RefreshdTokenStorage(tokens, "sandbox", "not-connected").get_tokens())
         print(isinstance(tokens.auth("sandbox", "mcp"), httpx2.Auth))
 asyncio.run(main())
 """,

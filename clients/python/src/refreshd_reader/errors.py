@@ -24,7 +24,7 @@ class NotConnected(ReaderError):
 
 
 class Paused(ReaderError):
-    """The token is paused. Do not call the provider; wait until somebody resumes the token."""
+    """The token is paused. Do not call the provider until the token is resumed."""
 
 
 class NotSupported(ReaderError):

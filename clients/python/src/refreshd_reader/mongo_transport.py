@@ -180,7 +180,7 @@ class MongoTransport:
         return Reading(token, None if expires_at is None else (expires_at - now).total_seconds())
 
     def _request_renewal(self, token_id: str, stored: Document, wish: Document) -> None:
-        """Write the wish, unless the token has changed: then somebody has renewed it or is about to."""
+        """Write the wish, unless the token has changed: then it was renewed already, or will be."""
         unchanged = {
             "_id": token_id,
             "access_token": stored["access_token"],
