@@ -1,17 +1,14 @@
 """The access service, measured: access tokens by HTTP from 100,000 stored ones.
 
-    python bench/access.py --seconds 20 [--express]
+    python bench/access.py --seconds 20
 
 Closed loop: 50 clients, each with the next request after the last answer. Open loop: 1,000 connections, 500 requests a
-second at random moments. The generator runs on the same machine, and its CPU is reported apart. `--express` measures a
-service of Express, MongoDB's driver and node's crypto on the same tokens with the same program; first: npm ci in
-bench/express.
+second at random moments. The generator runs on the same machine, and its CPU is reported apart.
 """
 
 import argparse
 import asyncio
 import json
-import os
 import random
 import resource
 import subprocess
@@ -33,7 +30,6 @@ from daemon.domain.access_key import new_key, secret_hash
 
 STORED = 100_000
 CLIENTS, CONNECTIONS, RATE = 50, 1_000, 500.0
-HERE = Path(__file__).parent
 
 
 class Subject(NamedTuple):
@@ -59,9 +55,6 @@ def main() -> None:
         rows = []
         with _serving(Path(home), mongod, tokens) as service:
             rows += _measured(service, mongod, options, figures)
-        if options.express:
-            with _express(mongod, tokens) as other:
-                rows += _measured(other, mongod, options, figures)
     head = (
         "",
         "requests/s",
@@ -82,7 +75,6 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measures the access service on this machine.")
     parser.add_argument("--tokens", type=int, default=STORED, help=f"stored ones (default: {STORED})")
     parser.add_argument("--seconds", type=float, default=20, help="of each load (default: 20)")
-    parser.add_argument("--express", action="store_true", help="also measure the service in bench/express")
     return parser.parse_args()
 
 
@@ -173,29 +165,6 @@ def _serving(home: Path, mongod: Mongod, tokens: Tokens) -> Iterator[Subject]:
         if process.poll() is not None:
             raise SystemExit((home / "serve.log").read_text())
         yield Subject("refreshd", process.pid, port, _requests(tokens.count, text.reveal(), "/v1/tokens/"))
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-@contextmanager
-def _express(mongod: Mongod, tokens: Tokens) -> Iterator[Subject]:
-    port, secret = free_port(), "a-secret-of-the-bench"
-    environment = {
-        "MONGODB_URI": mongod.uri,
-        "DATABASE": mongod.database.name,
-        "PORT": str(port),
-        "SECRET": secret,
-        "READER_KEY": b64encode(
-            KeyRing({KEY_ID: tokens.key}, active=KEY_ID).field_key("access_token")
-        ).decode(),
-    }
-    process = subprocess.Popen(
-        ["node", str(HERE / "express" / "server.js")], env={**os.environ, **environment}
-    )
-    try:
-        await_true(lambda: get(port, "/readyz")[0] == 200, limit=30, why="bench/express is not ready")
-        yield Subject("Express", process.pid, port, _requests(tokens.count, secret, "/v1/tokens/"))
     finally:
         process.terminate()
         process.wait(30)

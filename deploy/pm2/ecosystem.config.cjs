@@ -1,11 +1,13 @@
 // refreshd under PM2. Copy this file into the service's own directory, outside the clone; docs/install.md has the steps.
 // REFRESHD_VENV names the virtual environment (default: program/ beside this file), REFRESHD_CONFIG the configuration
 // (default: config.toml beside it). If REFRESHD_BACKUP_RECIPIENT is set (age1..., docs/backup.md), a second app writes a backup
-// at each start and every night, into REFRESHD_BACKUP_DIR (default: backups/ beside this file).
+// at each start and every night, into REFRESHD_BACKUP_DIR (default: backups/ beside this file). If REFRESHD_ACCESS_CONFIG is
+// set, another app serves access tokens with that configuration (docs/access-service.md).
 const path = require("node:path");
 const venv = process.env.REFRESHD_VENV || path.join(__dirname, "program");
 const config = process.env.REFRESHD_CONFIG || path.join(__dirname, "config.toml");
 const recipient = process.env.REFRESHD_BACKUP_RECIPIENT;
+const accessConfig = process.env.REFRESHD_ACCESS_CONFIG;
 const backups = process.env.REFRESHD_BACKUP_DIR || path.join(__dirname, "backups");
 
 const backup = {
@@ -19,6 +21,25 @@ const backup = {
   watch: false,
   autorestart: false, // it ends by itself
   cron_restart: "30 2 * * *",
+  merge_logs: true,
+  time: false,
+};
+
+const access = {
+  name: "refreshd-access",
+  interpreter: path.join(venv, "bin/python"),
+  script: path.join(venv, "bin/refreshd"),
+  args: ["--config", accessConfig, "serve"],
+  cwd: accessConfig && path.dirname(accessConfig),
+  exec_mode: "fork",
+  instances: 1,
+  watch: false,
+  wait_ready: true, // it signals readiness when its port listens
+  listen_timeout: 60000,
+  kill_timeout: 15000, // above the 10 s in which open requests are answered
+  stop_exit_codes: [2, 78],
+  exp_backoff_restart_delay: 200,
+  max_memory_restart: "512M", // normal use is 150 MB with 20,000 tokens in memory
   merge_logs: true,
   time: false,
 };
@@ -50,5 +71,6 @@ module.exports = {
       time: false,
     },
     ...(recipient ? [backup] : []),
+    ...(accessConfig ? [access] : []),
   ],
 };

@@ -59,6 +59,19 @@ async def pm2(program: str, scene: Stage, tmp_path: Path) -> AsyncIterator[Pm2]:
         await manager.end()
 
 
+def test_the_access_service_is_an_app_of_its_own_if_it_has_a_configuration() -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not there")
+    script = f"console.log(JSON.stringify(require({json.dumps(str(ECOSYSTEM))})))"
+    environment = {"REFRESHD_ACCESS_CONFIG": "/etc/access/config.toml"}
+    done = subprocess.run([node, "-e", script], env=environment, capture_output=True, text=True, check=True)
+    _, access = json.loads(done.stdout)["apps"]
+    assert (access["name"], access["cwd"]) == ("refreshd-access", "/etc/access")
+    assert access["args"] == ["--config", "/etc/access/config.toml", "serve"]
+    assert access["wait_ready"] is True
+
+
 @pytest.mark.parametrize("recipient", [None, "age1example"])
 def test_backups_are_an_app_of_their_own_if_they_have_a_recipient(recipient: str | None) -> None:
     """It runs every night, and PM2 does not start it again when it ends."""
