@@ -8,6 +8,7 @@ import pytest
 
 from daemon.commands.support.backup_writing import METRIC
 from tests.e2e.daemon_process import Installation
+from tests.e2e.service import placed
 from tests.operations.exposition import exposed, exposition
 from tests.operations.expressions import metrics_in
 from tests.operations.monitoring import SHIPPED, rules, shipped
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.operations
 TESTS = ("alerts.test.yml", "alerts.days.test.yml")
 OF_PROMETHEUS = {"up"}
 OF_BACKUPS = {METRIC}  # in a file, for node_exporter
+OF_ACCESS = "refreshd_access_"  # of another process
 OF_ONE_PROCESS = {"refreshd_last_sweep_success_timestamp_seconds", "refreshd_store_up"}
 
 
@@ -88,4 +90,19 @@ async def test_the_metrics_are_well_formed_and_hold_all_that_the_rules_ask_for(
         for name in metrics_in(rule["expr"])
     }
     assert asked >= OF_ONE_PROCESS
-    assert asked - exposed(text) == OF_PROMETHEUS | OF_BACKUPS
+    of_access = {name for name in asked if name.startswith(OF_ACCESS)}
+    assert asked - exposed(text) - of_access == OF_PROMETHEUS | OF_BACKUPS
+
+
+async def test_the_access_service_has_the_metrics_that_the_rules_ask_for(
+    mongod: str, tmp_path: Path, promtool: str
+):
+    async with placed(mongod, tmp_path / "place") as place:
+        access = {"bearer_token": "a-token-for-operators"}
+        async with place.serving(await place.key(), access=access) as service:
+            text = (await service.get("/metrics", key=access["bearer_token"])).text
+    run(promtool, "check", "metrics", stdin=text)
+    asked = {name for rule in rules(shipped("alerts.yml")) for name in metrics_in(rule["expr"])}
+    of_access = {name for name in asked if name.startswith(OF_ACCESS)}
+    assert of_access
+    assert of_access <= exposed(text)

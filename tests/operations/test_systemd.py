@@ -27,6 +27,7 @@ pytestmark = pytest.mark.operations
 
 TEMPLATE, NOTIFIER = "refreshd@.service", "refreshd-failed@.service"
 BACKUP, TIMER = "refreshd-backup.service", "refreshd-backup.timer"
+ACCESS = "refreshd-access.service"
 UNITS = ROOT / "deploy" / "systemd"
 PROGRAM = "/opt/refreshd/bin/refreshd"
 SUDO = 'sudo() { "$@"; }\ncd /srv/refreshd\n'  # root already, and in the clone
@@ -50,14 +51,14 @@ def units(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("unit", [UNIT, TEMPLATE, BACKUP, TIMER])
+@pytest.mark.parametrize("unit", [UNIT, TEMPLATE, ACCESS, BACKUP, TIMER])
 def test_systemd_has_nothing_to_say_about_the_units(units: Path, unit: str) -> None:
     """`verify` only warns about what it does not know, and succeeds: so not a word may be said."""
     done = analyze("verify", str(units / unit.replace("@", "@a")), str(units / NOTIFIER.replace("@", "@a")))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("unit", [UNIT, TEMPLATE, BACKUP])
+@pytest.mark.parametrize("unit", [UNIT, TEMPLATE, ACCESS, BACKUP])
 def test_the_exposure_of_the_service_stays_low(units: Path, unit: str) -> None:
     """1.2 at most, of 10."""
     done = analyze("security", "--offline=true", "--threshold=12", "--no-pager", str(units / unit))
