@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from pymongo import AsyncMongoClient
 
@@ -78,8 +79,9 @@ async def test_each_expression_brings_something_from_a_live_prometheus(
     mongod: str, database_name: str, tmp_path: Path, prometheus: str
 ):
     """Every metric is there on a running daemon; and of what is not only for bad times, each brings at least one series."""
-    port = free_port()
-    watch = Prometheus(prometheus, tmp_path / "prometheus", targets=[f"{HOST}:{port}"])
+    port, access = free_port(), free_port()
+    targets = [f"{HOST}:{port}", f"{HOST}:{access}"]
+    watch = Prometheus(prometheus, tmp_path / "prometheus", targets=targets)
     async with Sandbox(SandboxOptions(refresh_lifetime=timedelta(days=30))) as sandbox:
         place = Installation(
             tmp_path / "place",
@@ -95,13 +97,19 @@ async def test_each_expression_brings_something_from_a_live_prometheus(
                 }
             },
             server={"port": port},
+            access={"port": 0, "admin_port": access},
         )
         await fill(mongod, database_name, place, sandbox)
-        async with place.running() as daemon, watch.running():
+        async with place.running() as daemon, place.serving() as service, watch.running():
             url = await daemon.ready()
+            await service.url()
             await daemon.event("token.renewed")
             recorded = {rule["record"] for rule in rules(shipped("recording.yml"))}
-            assert asked() - exposed(await exposition(url)) == OF_PROMETHEUS | recorded
+            there = exposed(await exposition(url))
+            private = f"http://{HOST}:{access}/metrics"
+            async with aiohttp.ClientSession() as session, session.get(private) as answer:
+                there |= exposed(await answer.text())
+            assert asked() - there == OF_PROMETHEUS | recorded
             quiet = {text for text in expressions() if text.endswith("> 0")}
             await asyncio.gather(*(watch.until(text) for text in {*expressions(), *selectors()} - quiet))
             for text in quiet:
