@@ -11,7 +11,7 @@ from tests.e2e.service import placed
 
 HERE = Path(__file__).parent
 PROGRAM = PYTHON.parent / "schemathesis"
-EXAMPLES = 30  # of each operation
+EXAMPLES = 8  # of each operation
 # What is not claimed: that everything of the described form is right, and that a missing key is told from a wrong one.
 LEFT_OUT = "positive_data_acceptance,ignored_auth"
 
