@@ -86,6 +86,7 @@ bench: $(VENV)/.dev  ## all measurements, what takes turns in turns; some forty 
 	$(BIN)/python bench/compare_rivals.py --runs 5
 	$(BIN)/python bench/replicas.py --runs 4
 	$(BIN)/python bench/isolation.py
+	$(BIN)/python bench/access.py
 	$(BIN)/python bench/hostile.py
 	$(BIN)/python bench/hostile.py --by replies
 
