@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from daemon.adapters.archive import new_key
+from daemon.runtime.access import DRAIN
 from daemon.runtime.config.settings import RefreshSettings
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.faults.stage import Stage
@@ -89,11 +90,16 @@ def test_a_backup_has_the_walls_of_the_service() -> None:
 def test_a_stop_may_take_longer_than_the_drain() -> None:
     """Else systemd or PM2 would kill what is being recorded."""
     ecosystem = (ROOT / "deploy" / "pm2" / "ecosystem.config.cjs").read_text()
-    (patience,) = re.findall(r"kill_timeout: (\d+)", ecosystem)
-    assert timedelta(milliseconds=int(patience)) > RefreshSettings().drain
+    access, daemon = (
+        timedelta(milliseconds=int(one)) for one in re.findall(r"kill_timeout: (\d+)", ecosystem)
+    )
+    assert daemon > RefreshSettings().drain
+    assert access > DRAIN
     for unit in (UNIT, TEMPLATE):
         (stop,) = re.findall(r"^TimeoutStopSec=(\d+)s$", (UNITS / unit).read_text(), re.MULTILINE)
         assert timedelta(seconds=int(stop)) > RefreshSettings().drain
+    (stop,) = re.findall(r"^TimeoutStopSec=(\d+)s$", (UNITS / ACCESS).read_text(), re.MULTILINE)
+    assert timedelta(seconds=int(stop)) > DRAIN
 
 
 def test_a_command_has_the_walls_of_the_service() -> None:
