@@ -16,8 +16,14 @@ from packaging.utils import canonicalize_name
 
 from supply.lock import Pin
 
-_FILES = ("run", "postgresql", "build", "dev")  # the first that locks a package says what it is for
-_SCOPES = {"run": "required", "postgresql": "optional", "build": "excluded", "dev": "excluded"}
+_FILES = ("run", "postgresql", "build", "dev", "doors")  # the first that locks a package says what it is for
+_SCOPES = {
+    "run": "required",
+    "postgresql": "optional",
+    "build": "excluded",
+    "dev": "excluded",
+    "doors": "excluded",
+}
 
 
 def bill_of_materials(project: Mapping[str, Any], pins: Iterable[Pin], *, at: datetime) -> dict[str, Any]:

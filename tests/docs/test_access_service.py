@@ -77,6 +77,7 @@ def test_the_unit_gives_the_service_no_key_ring_and_no_state() -> None:
 
 
 def test_the_unit_has_the_daemons_sandbox() -> None:
+    """But for what would hide the user id of a caller on the unix socket."""
     daemon = (ROOT / "deploy" / "systemd" / "refreshd.service").read_text()
 
     def sandbox(unit: str) -> list[str]:
@@ -86,4 +87,4 @@ def test_the_unit_has_the_daemons_sandbox() -> None:
             if not line.startswith("#")
         ]
 
-    assert sandbox(UNIT) == sandbox(daemon)
+    assert sandbox(UNIT) == [line for line in sandbox(daemon) if line != "PrivateUsers=yes"]
