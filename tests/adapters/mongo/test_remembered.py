@@ -13,6 +13,7 @@ from daemon.adapters.mongo.remembered import Remembered
 from daemon.domain.claim import StoreLost
 from daemon.domain.secret import Secret
 from daemon.runtime.clock import Clock
+from daemon.runtime.tasks import end
 from tests.adapters.mongo.mongo_bench import Bench, bench, database
 from tests.support.waiting import until
 
@@ -70,8 +71,7 @@ async def memory(bench: Bench, mongod: str, database: str) -> AsyncIterator[Memo
     await one.mongo.adapt()
     yield one
     if one.watching is not None:
-        one.watching.cancel()
-        await asyncio.gather(one.watching, return_exceptions=True)
+        await end(one.watching)
 
 
 @contextmanager
@@ -196,8 +196,7 @@ async def test_without_mongodb_the_last_known_value_is_used_for_a_limited_time(b
         within=SHORTLY,
     )
     assert memory.watching is not None
-    memory.watching.cancel()
-    await asyncio.gather(memory.watching, return_exceptions=True)
+    await end(memory.watching)
     memory.clock.passed += timedelta(minutes=4)
     with bench.fault("find", times=100, **AWAY):
         assert await memory.remembered.find("acme:1") == ("active", True)
