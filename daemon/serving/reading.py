@@ -221,12 +221,14 @@ class Reading:
         if wait <= NO_WAIT:
             return token
         end = self._clock.boot() + wait
+        verb = Verb.READ if Verb.READ in caller.key.can else Verb.REFUSE
         with self._seats.taken(caller.key.id) as seated, self._tokens.watching(token.id) as changed:
-            while seated and not enough(token) and (left := end - self._clock.boot()) > NO_WAIT:
-                if not await self._in_time(changed(), left):
-                    break
-                verb = Verb.READ if Verb.READ in caller.key.can else Verb.REFUSE
+            while seated:
+                # Read only now that changes are reported: one that came while the wish was written has been missed.
                 _, token = await self._permitted(caller, verb, token.id)
+                left = end - self._clock.boot()
+                if enough(token) or left <= NO_WAIT or not await self._in_time(changed(), left):
+                    break
         return token
 
     async def _in_time(self, work: Coroutine[None, None, None], left: timedelta) -> bool:

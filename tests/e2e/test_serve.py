@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -205,6 +206,39 @@ async def test_a_refused_token_is_renewed_while_its_caller_waits(place: Place, s
     soon = await service.ask("POST", f"{refused}/refused", json={"version": answer.json["version"]})
     assert soon.problem == "renewing"
     assert int(soon.headers["Retry-After"]) >= 1
+
+
+async def test_a_thousand_callers_with_the_same_refused_token_cost_one_renewal(
+    place: Place, service: Service
+):
+    """All are answered, nobody waits in vain, and one that is refused again and again brings no flood."""
+    await place.add("thousand")
+    thousand = "/v1/tokens/acme/thousand"
+    first = (await service.get(thousand)).json["version"]
+    authorized = {"Authorization": f"Bearer {service.key}"}
+    async with (
+        place.installation.running() as daemon,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1000)) as session,
+    ):
+        await daemon.ready()
+
+        async def refuse(version: str) -> int:
+            url, body = f"{service.url}{thousand}/refused", {"version": version}
+            async with session.post(url, json=body, headers={**authorized, "Prefer": "wait=25"}) as answer:
+                await answer.read()
+                return answer.status
+
+        began = asyncio.get_running_loop().time()
+        statuses = Counter(await asyncio.gather(*(refuse(first) for _ in range(1000))))
+        took = asyncio.get_running_loop().time() - began
+        second = (await service.get(thousand)).json["version"]
+        again = Counter([await refuse(second) for _ in range(50)])
+    assert set(statuses) == {200, 202}  # at most fifty of one key wait; the others may come again
+    assert took < 20  # whoever is not reported a change waits for all of his 25 seconds
+    assert second != first
+    assert again == {503: 50}
+    grants = {grant["id"]: grant for grant in place.sandbox.ledger()}
+    assert grants[place.consents["thousand"]["grant"]]["generation"] == 1
 
 
 async def test_without_a_daemon_a_refusal_is_accepted_and_waits(place: Place, service: Service):

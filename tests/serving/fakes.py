@@ -44,7 +44,7 @@ class World:
         self.away = False
         self.lost = False
         self.looked = 0
-        self._changes = asyncio.Event()
+        self._watching: list[asyncio.Event] = []
 
     def key(
         self, *tokens: str, can: tuple[Verb, ...] = tuple(Verb), **fields: object
@@ -64,7 +64,8 @@ class World:
 
     def store(self, one: ServedToken) -> None:
         self.tokens[one.id] = one
-        self._changes.set()
+        for changed in self._watching:
+            changed.set()
 
     # ---------------------------------------------------------------- the ports
 
@@ -78,11 +79,16 @@ class World:
 
     @contextmanager
     def watching(self, _token: str) -> Iterator[Callable[[], Coroutine[None, None, None]]]:
-        async def changed() -> None:
-            await self._changes.wait()
-            self._changes.clear()
+        """Report changes from now on only, as a change stream does."""
+        event = asyncio.Event()
 
+        async def changed() -> None:
+            await event.wait()
+            event.clear()
+
+        self._watching.append(event)
         yield changed
+        self._watching.remove(event)
 
     async def wish(self, one: ServedToken, refusals: Refusals | None) -> None:
         self.wishes.append((one.id, refusals))

@@ -84,6 +84,7 @@ class Mongo:
         self.clock = clock
         self.up = False
         self.misplaced: str | None = None  # why its tokens are perhaps in another database
+        self.answered_at = clock.boot()  # when MongoDB last answered anything, by the boot clock
         self._reported = False  # whether `up` was ever reported
         self._observe = observe
         self.retryable_writes = True
@@ -221,7 +222,12 @@ class Mongo:
 
     def seen(self) -> None:
         """Note that MongoDB has just answered."""
+        self.answered_at = self.clock.boot()
         self._report(up=True)
+
+    def unanswered(self) -> StoreLost:
+        """Note that MongoDB left a question open for longer than the caller can wait. The next answer takes it back."""
+        return self._lost("MongoDB does not answer in time")
 
     def lost(self, error: PyMongoError) -> StoreLost:
         """Convert a failed command into StoreLost."""

@@ -21,6 +21,7 @@ from daemon.adapters.mongo.connection import Collection, Mongo
 from daemon.domain.claim import StoreLost
 
 TRUE_FOR = timedelta(seconds=2)  # after a reading, or after the change stream last answered
+PATIENCE = timedelta(seconds=2)  # with a MongoDB that answers nothing; then it is away, whatever its connection says
 AT_ONCE = 100  # documents of one query
 HEARTBEAT = timedelta(milliseconds=500)  # an idle change stream answers as often
 AGAIN_AFTER = timedelta(seconds=1)  # a change stream ended
@@ -89,7 +90,7 @@ class Remembered(Generic[Value]):
         if not self._mongo.up and entry is not None and self._is_good_enough(entry):
             return entry.value, True  # without waiting for MongoDB to answer again
         try:
-            return await self._fetched(name), False
+            return await self._fetched_in_time(name), False
         except StoreLost:
             entry = self._entries.get(name)
             if entry is None or not self._is_good_enough(entry):
@@ -155,6 +156,17 @@ class Remembered(Generic[Value]):
             reading.add_done_callback(lambda done: self._read_ended(name, done))
         return await asyncio.shield(reading)
 
+    async def _fetched_in_time(self, name: str) -> Value | None:
+        """Read the value, for as long as MongoDB answers anything: a query may also wait because this process is busy."""
+        while True:
+            asked = self._mongo.clock.boot()
+            try:
+                async with asyncio.timeout(PATIENCE.total_seconds()):
+                    return await self._fetched(name)
+            except TimeoutError:
+                if self._mongo.answered_at < asked:
+                    raise self._mongo.unanswered() from None
+
     def _read_ended(self, name: str, done: asyncio.Future[Value | None]) -> None:
         self._reading.pop(name, None)
         if not done.cancelled():
@@ -214,7 +226,8 @@ class Remembered(Generic[Value]):
 
     async def _hear(self, stream: AsyncChangeStream[dict[str, object]], number: int) -> None:
         change = await stream.try_next()
-        self._answered[number] = self._mongo.clock.boot()
+        self._mongo.seen()
+        self._answered[number] = self._mongo.answered_at
         if change is None:
             return
         key = change.get("documentKey")

@@ -215,3 +215,26 @@ async def test_with_no_time_offline_nothing_is_used(bench: Bench, memory: Memory
     memory.clock.passed += timedelta(seconds=2)
     with bench.fault("find", times=100, **AWAY), pytest.raises(StoreLost):
         await memory.find()
+
+
+async def test_a_mongodb_that_hangs_counts_as_away(
+    bench: Bench, memory: Memory, monkeypatch: pytest.MonkeyPatch
+):
+    """A frozen server keeps its connections: without a limit, each caller would wait for the socket's."""
+    monkeypatch.setattr("daemon.adapters.mongo.remembered.PATIENCE", timedelta(milliseconds=100))
+    loop = asyncio.get_running_loop()
+    bench.insert()
+    await memory.find()
+    memory.clock.passed += timedelta(seconds=2)
+    with bench.fault("find", times=1, blockConnection=True, blockTimeMS=1500):
+        began = loop.time()
+        assert await memory.remembered.find("acme:1") == ("active", True)
+        first, began = loop.time() - began, loop.time()
+        assert await memory.remembered.find("acme:1") == ("active", True)
+        second = loop.time() - began
+        with pytest.raises(StoreLost, match="in time"):
+            await memory.find("acme:never-read")
+    assert (first < 1, second < first) == (True, True)
+    await until(lambda: not memory.remembered._reading, every=CLOSELY, within=SHORTLY)
+    memory.clock.passed += timedelta(seconds=2)
+    assert await memory.find() == "active"
