@@ -146,7 +146,7 @@ async def test_readers_are_served_from_memory_for_a_while(
             await readers.stop()
             assert not service.process.seen("internal.error")
     answers = {
-        name: [one for one in all_of_it if 0 <= one.at and one.at + one.late < returned]
+        name: [one for one in all_of_it if one.at >= 0 and one.at + one.late < returned]
         for name, all_of_it in readers.answers.items()
     }
     living = answers["living"]
