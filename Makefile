@@ -49,7 +49,7 @@ migration: $(VENV)/.dev  ## the tests of moving and backups beside PostgreSQL, N
 	REFRESHD_TEST_MIGRATION=1 $(PYTEST) -m "not long" --numprocesses 2 --dist loadfile tests/migration
 
 doors: $(VENV)/.dev $(VENV)/doors/.done  ## the tests of the readers and of sealing beside programs in JavaScript; first: npm ci --ignore-scripts in tests/doors
-	REFRESHD_TEST_DOORS=1 $(PYTEST) -m "not long" --numprocesses 2 --dist loadfile tests/doors
+	REFRESHD_TEST_DOORS=1 $(PYTEST) -m "not long" --numprocesses 2 --dist worksteal tests/doors
 
 clocks: $(VENV)/.dev  ## the tests under other dates; CLOCKS="leap-day decade" for some dates
 	$(BIN)/python -m tests.support.moved_clocks $(CLOCKS) -- $(PAIRED)
