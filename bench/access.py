@@ -3,12 +3,14 @@
     python bench/access.py --seconds 20
 
 Closed loop: 50 clients, each with the next request after the last answer. Open loop: 1,000 connections, 500 requests a
-second at random moments. The generator runs on the same machine, and its CPU is reported apart.
+second at random moments. With --express the same is asked of a service as a user would build it, with Express, the MongoDB
+driver and node's crypto, which reads MongoDB at each request; the two take turns. The generator runs on the same machine, and its CPU is reported apart.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import random
 import resource
 import subprocess
@@ -18,8 +20,9 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from support.installed import NODE, install_node, need
 from support.load import Load, closed_loop, open_loop
 from support.processes import HOST, KEY_ID, PROVIDER, Mongod, Usage, await_true, free_port, get, usage
 from support.report import Report, table
@@ -45,7 +48,7 @@ def main() -> None:
     options = _options()
     report = Report("access")
     lines: list[str] = []
-    figures: dict[str, object] = {"stored": options.tokens, "seconds": options.seconds}
+    figures: dict[str, Any] = {"stored": options.tokens, "seconds": options.seconds}
     with (
         tempfile.TemporaryDirectory(prefix="refreshd-bench-") as home,
         Mongod(Path(home) / "mongod") as mongod,
@@ -53,8 +56,11 @@ def main() -> None:
         tokens = Tokens(mongod.database)
         tokens.insert(options.tokens)
         rows = []
-        with _serving(Path(home), mongod, tokens) as service:
-            rows += _measured(service, mongod, options, figures)
+        subjects = [_serving, *([_express] if options.express else [])]
+        for _ in range(options.runs):
+            for start in subjects:
+                with start(Path(home), mongod, tokens) as subject:
+                    rows += _measured(subject, mongod, options, figures)
     head = (
         "",
         "requests/s",
@@ -75,11 +81,15 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measures the access service on this machine.")
     parser.add_argument("--tokens", type=int, default=STORED, help=f"stored ones (default: {STORED})")
     parser.add_argument("--seconds", type=float, default=20, help="of each load (default: 20)")
+    parser.add_argument(
+        "--express", action="store_true", help="beside Express, which takes turns (Node and npm)"
+    )
+    parser.add_argument("--runs", type=int, default=1, help="of each (default: 1)")
     return parser.parse_args()
 
 
 def _measured(
-    subject: Subject, mongod: Mongod, options: argparse.Namespace, figures: dict[str, object]
+    subject: Subject, mongod: Mongod, options: argparse.Namespace, figures: dict[str, Any]
 ) -> Iterator[list[str]]:
     """Two loads, after a short one that warms up."""
     asyncio.run(closed_loop(HOST, subject.port, subject.request, clients=CLIENTS, seconds=2))
@@ -111,7 +121,7 @@ def _measured(
             *(f"{cpu:.2f}" for cpu in (*used, generator)),
             f"{after.peak_mb:.0f}",
         ]
-        figures[f"{subject.name}: {name}"] = row
+        figures.setdefault(f"{subject.name}: {name}", []).append(row)
         yield [f"{subject.name}: {name}", *row]
 
 
@@ -165,6 +175,30 @@ def _serving(home: Path, mongod: Mongod, tokens: Tokens) -> Iterator[Subject]:
         if process.poll() is not None:
             raise SystemExit((home / "serve.log").read_text())
         yield Subject("refreshd", process.pid, port, _requests(tokens.count, text.reveal(), "/v1/tokens/"))
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
+def _express(_home: Path, mongod: Mongod, tokens: Tokens) -> Iterator[Subject]:
+    """The service of rivals/node/door.js."""
+    need(["node", "npm"])
+    install_node()
+    port, key = free_port(), "rfk_" + "a" * 20 + "_" + "b" * 43
+    settings = {
+        "uri": mongod.uri,
+        "database": mongod.database.name,
+        "keyId": KEY_ID,
+        "key": b64encode(tokens.key).decode(),
+        "accessKey": key,
+        "port": port,
+    }
+    environment = {**os.environ, "NODE_ENV": "production", "DOOR": json.dumps(settings)}
+    process = subprocess.Popen(["node", "door.js"], cwd=NODE, env=environment)
+    try:
+        await_true(lambda: get(port, "/readyz")[0] == 200, limit=60, why="the Express service is not ready")
+        yield Subject("Express", process.pid, port, _requests(tokens.count, key, "/v1/tokens/"))
     finally:
         process.terminate()
         process.wait(30)
