@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 
+from daemon.adapters.state_files import IDENTITY, JOURNAL, LOCK, MONGODB
+
 _MOST_LINKS = 40  # as the kernel follows
 _ACL = "system.posix_acl_access"
 _ALL_OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -120,7 +122,7 @@ def open_mode(directory: Path, *, dedicated: bool = False) -> int | None:
 
 def _search(directory: Path) -> None:
     """Raise Untrusted for files that others have put there while they could."""
-    for folder in (directory, directory / "mongodb"):
+    for folder in (directory, directory / MONGODB):
         for entry in folder.iterdir() if folder.is_dir() else ():
             with suppress(FileNotFoundError):  # a running daemon has just removed it
                 found = entry.lstat()
@@ -135,7 +137,7 @@ def _is_for_us(directory: Path) -> bool:
     mistake.
     """
     names = {entry.name for entry in directory.iterdir()}
-    return not names or not names.isdisjoint({"lock", "instance.json", "journal.db", "mongodb"})
+    return not names or not names.isdisjoint({LOCK, IDENTITY, JOURNAL, MONGODB})
 
 
 def _way(path: Path) -> Iterator[tuple[Path, os.stat_result, bool]]:

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from daemon.adapters.mongo.admin.imports import MongoImports
 from daemon.adapters.row_copy import CopyInvalid, RowCopyFile, is_copy, read_header, read_rows
+from daemon.adapters.state_files import IMPORTS
 from daemon.commands.support.access import (
     Access,
     known_providers,
@@ -154,7 +155,7 @@ def import_tokens(
         dry_run=dry_run,
         only=only or [],
         percent=activate,
-        backup=backup or settings.state_dir / "imports",
+        backup=backup or settings.state_dir / IMPORTS,
         report=report,
         consented_at=consented_at,
     )

@@ -13,6 +13,7 @@ import typer
 from daemon.adapters.journal.inspection import Listed, discard, listed, revealed
 from daemon.adapters.journal.journal import JournalDamaged
 from daemon.adapters.keyring import DecryptionError
+from daemon.adapters.state_files import JOURNAL
 from daemon.commands.support.access import open_store, read_settings
 from daemon.commands.support.arguments import Yes, confirmation
 from daemon.commands.support.column import Column
@@ -67,7 +68,7 @@ def list_entries(ctx: typer.Context) -> int:
 
 
 def _journal(settings: Settings) -> Path:
-    return settings.state_dir / "journal.db"
+    return settings.state_dir / JOURNAL
 
 
 def _existing(settings: Settings) -> Path:

@@ -22,6 +22,7 @@ from daemon.adapters.mongo.served_lists import ServedLists
 from daemon.adapters.mongo.served_tokens import ServedTokens
 from daemon.adapters.mongo.served_uses import ServedUses
 from daemon.adapters.mongo.served_writes import ServedWrites
+from daemon.adapters.state_files import MONGODB, MONGODB_URI
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.access_metrics import AccessMetrics
 from daemon.adapters.telemetry.event_log import EventLog
@@ -228,7 +229,7 @@ class AccessService:
             return configured
         directory = self._settings.state_dir
         while not self._stop.is_set():
-            if uri := running_uri(directory / "mongodb.uri", directory / "mongodb"):
+            if uri := running_uri(directory / MONGODB_URI, directory / MONGODB):
                 return Secret(uri)
             with suppress(TimeoutError):
                 async with asyncio.timeout(EMBEDDED_AGAIN.total_seconds()):

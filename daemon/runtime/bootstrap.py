@@ -17,6 +17,7 @@ from daemon.adapters.mongo.mirror_leases import MirrorLease
 from daemon.adapters.mongo.pauses import MongoPauses
 from daemon.adapters.mongo.store import MongoStore
 from daemon.adapters.mongo.wishes import WishStream
+from daemon.adapters.state_files import JOURNAL, MIRRORS
 from daemon.adapters.telemetry.event_log import EventLog
 from daemon.adapters.telemetry.last_hour import LastHour
 from daemon.adapters.telemetry.log_sampling import SampledLog
@@ -90,7 +91,7 @@ def assemble(
     )
     pauses = MongoPauses(mongo, keyring=keys)
     most = most_in_flight(providers.values(), refresh.concurrency)
-    journal = SqliteJournal(instance.directory / "journal.db", keyring=keys, in_flight=most, now=clock.now)
+    journal = SqliteJournal(instance.directory / JOURNAL, keyring=keys, in_flight=most, now=clock.now)
     endpoint = TokenEndpoint(
         clock=clock,
         timeout=refresh.request_timeout,
@@ -155,7 +156,7 @@ async def mirrors(
         tokens = StoredTokens(parts.mongo, parts.keys)
         cipher = AesGcm(one.layout.encryption, one.key) if one.layout.encryption and one.key else None
         write_back = WriteBack(layout=one.layout, place=place, cipher=cipher, digests=tokens, show=one.show)
-        memory = MirrorMemory(instance.directory / "mirrors", place.name) if one.show is Shown.LIVE else None
+        memory = MirrorMemory(instance.directory / MIRRORS, place.name) if one.show is Shown.LIVE else None
         mirror = Mirror(write_back, tokens=tokens, memory=memory, providers=one.providers)
         runners.append(
             MirrorRunner(

@@ -16,6 +16,7 @@ from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod, MongodFailed
 from daemon.adapters.mongo.removals import delete_removed
 from daemon.adapters.mongo.statistics import repair_undated
 from daemon.adapters.mongo.time_limit import TooSlow
+from daemon.adapters.state_files import MONGODB, MONGODB_URI
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog, loop_errors
 from daemon.domain.claim import StoreLost
@@ -188,7 +189,7 @@ class Daemon:
         if isinstance(configured, Secret):
             return configured
         directory = self._instance.directory
-        mongod = EmbeddedMongod(data_dir=directory / "mongodb", uri_file=directory / "mongodb.uri")
+        mongod = EmbeddedMongod(data_dir=directory / MONGODB, uri_file=directory / MONGODB_URI)
         uri = await mongod.start()
         closing.push_async_callback(mongod.stop)
         self._mongod = mongod

@@ -17,6 +17,7 @@ from daemon.adapters.journal.journal import JournalDamaged
 from daemon.adapters.journal.row import Row, entry_of
 from daemon.adapters.journal.sql import UNPARSED_BEFORE
 from daemon.adapters.keyring import DecryptionError, KeyRing
+from daemon.adapters.state_files import JOURNAL
 from daemon.domain.journal_entry import EntryState
 from daemon.domain.reply import Reply
 
@@ -74,7 +75,7 @@ def copied(path: Path, directory: Path, *, everything: bool) -> Path:
 
     Raises JournalDamaged.
     """
-    copy = directory / "journal.db"
+    copy = directory / JOURNAL
     try:
         for suffix in ("", "-wal"):  # the latter holds the newest entries if the daemon died
             source = path.with_name(path.name + suffix)

@@ -21,7 +21,9 @@ from daemon.adapters.mongo.connection import Collection, Mongo
 from daemon.domain.claim import StoreLost
 
 TRUE_FOR = timedelta(seconds=2)  # after a reading, or after the change stream last answered
-PATIENCE = timedelta(seconds=2)  # with a MongoDB that answers nothing; then it is away, whatever its connection says
+PATIENCE = timedelta(
+    seconds=2
+)  # with a MongoDB that answers nothing; then it is away, whatever its connection says
 AT_ONCE = 100  # documents of one query
 HEARTBEAT = timedelta(milliseconds=500)  # an idle change stream answers as often
 AGAIN_AFTER = timedelta(seconds=1)  # a change stream ended

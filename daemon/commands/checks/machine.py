@@ -6,6 +6,7 @@ from pathlib import Path
 
 from daemon.adapters.journal.disk_reserve import allocated, bytes_for, shortage
 from daemon.adapters.journal.inspection import is_whole
+from daemon.adapters.state_files import JOURNAL
 from daemon.adapters.trusted_files import Untrusted, open_mode, trust
 from daemon.commands.checks.report import Report
 from daemon.commands.support.failure import Exit
@@ -37,12 +38,12 @@ def check_state(settings: Settings, report: Report) -> None:
             "Choose a directory on a disk of this machine.",
             code=Exit.CONFIG,
         )
-    asked = bytes_for(settings.refresh.concurrency) - allocated(directory / "journal.db-wal")
+    asked = bytes_for(settings.refresh.concurrency) - allocated(directory / f"{JOURNAL}-wal")
     if (short := shortage(existing, asked=max(0, asked))) is not None:
         report.problem("state.dir", short, "Free some space: provider replies are stored there.")
     else:
         report.passed("state.dir", f"{directory} takes writes and has space for replies")
-    _check_journal(directory / "journal.db", report)
+    _check_journal(directory / JOURNAL, report)
 
 
 def _check_privacy(directory: Path, report: Report) -> None:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+from daemon.adapters.state_files import MONGODB_URI
 from daemon.commands.support.access import open_store, read_settings
 from daemon.commands.support.options import Options
 from daemon.domain.secret import Secret
@@ -19,7 +20,7 @@ def ids(config: Path | None, incomplete: str) -> list[str]:
     """The first ids that begin with `incomplete`, as a list prints them."""
     with suppress(Exception):
         settings = read_settings(Options(config=config))
-        if isinstance(settings.store.uri, Secret) or (settings.state_dir / "mongodb.uri").exists():
+        if isinstance(settings.store.uri, Secret) or (settings.state_dir / MONGODB_URI).exists():
             return asyncio.run(_ids(settings, typed(incomplete)))
     return []
 

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from daemon.adapters.mongo.connection import Mongo, StoreClock, StoreUriInvalid
+from daemon.adapters.state_files import MONGODB, MONGODB_URI
 from daemon.adapters.trusted_files import Untrusted, make_private
 from daemon.domain.claim import StoreLost
 from daemon.domain.secret import Secret
@@ -52,7 +53,7 @@ async def _embedded(state_dir: Path, closing: AsyncExitStack) -> Secret:
     )
 
     make_state_dir(state_dir)
-    mongod = EmbeddedMongod(data_dir=state_dir / "mongodb", uri_file=state_dir / "mongodb.uri")
+    mongod = EmbeddedMongod(data_dir=state_dir / MONGODB, uri_file=state_dir / MONGODB_URI)
     closing.push_async_callback(mongod.stop)
     try:
         return Secret(await mongod.start())

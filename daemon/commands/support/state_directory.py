@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from daemon.adapters.state_files import LOCK
 from daemon.commands.support.failure import Exit, Failed
-from daemon.runtime.state.instance import LOCK, StateHeld, id_on_disk, lock_file
+from daemon.runtime.state.instance import StateHeld, id_on_disk, lock_file
 
 
 def living_instance(directory: Path) -> str | None:

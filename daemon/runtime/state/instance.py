@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from daemon.adapters.state_files import IDENTITY, LOCK
 from daemon.adapters.trusted_files import Untrusted, make_private
 from daemon.runtime.state.filesystem import MOUNTINFO, filesystem_at, is_remote, mounts
 
-LOCK, IDENTITY = "lock", "instance.json"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
