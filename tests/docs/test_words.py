@@ -163,7 +163,8 @@ def test_the_words_are_avoided(kind: str):
 
 def test_each_exception_is_still_needed():
     """An entry whose text is gone is dropped; each has a reason."""
-    texts = [(name, re.sub(r"\s+", " ", text)) for kind in KINDS.values() for name, text in kind()]
+    kinds = KINDS.values() if ALLOWED else ()
+    texts = [(name, re.sub(r"\s+", " ", text)) for kind in kinds for name, text in kind()]
     for (start, around), reason in ALLOWED.items():
         assert reason
         assert any(name.startswith(start) and around in text for name, text in texts), (start, around)

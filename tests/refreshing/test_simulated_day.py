@@ -11,6 +11,7 @@ from tests.refreshing.populations import POPULATIONS, of_definition
 from tests.refreshing.simulation import HOUR, MINUTE, Day, Figures, Population, Spell
 
 SEEDS = (1,)
+LONG = {"each minute one more with a foreign client"}  # as much work as ten others
 SPENT_ON_ONE = 40  # requests a day for one token that is refused; it was 550
 
 
@@ -21,7 +22,9 @@ def check(figures: Figures) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("name", POPULATIONS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name in LONG else []) for name in POPULATIONS]
+)
 def test_no_good_token_comes_late_beside_bad_ones(name, seed):
     """Whatever the others meet, however they are spread, and through the provider's own troubles."""
     figures = Day(POPULATIONS[name], seed=seed).run()
@@ -47,8 +50,15 @@ def test_a_token_that_is_refused_for_good_costs_few_requests(kind, turns):
     assert figures.vain_each(population)[kind] <= SPENT_ON_ONE
 
 
-@pytest.mark.parametrize("share", [1.0, 0.5])
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize(
+    ("replicas", "share"),
+    [
+        (1, 1.0),
+        (2, 0.5),
+        pytest.param(1, 0.5, marks=pytest.mark.long),
+        pytest.param(2, 1.0, marks=pytest.mark.long),
+    ],
+)
 def test_a_mass_of_wrong_rejections_condemns_at_most_twenty(share, replicas):
     """Five minutes, six thousand tokens: afterwards all others are renewed, and nobody had to do anything."""
     spell = Spell(kind="rejections", begins=20 * MINUTE, lasts=5 * MINUTE, share=share)
