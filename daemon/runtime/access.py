@@ -84,7 +84,7 @@ class AccessService:
             self._log.log(log_lines.ACCESS_STARTED, version=__version__, instance=self._id, url=server.url)
             if self._settings.with_ring:
                 self._log.log(log_lines.ACCESS_WITH_RING)
-            self._manager.ready("serving")
+            self._manager.ready("serving", url=server.url)
             await self._stop.wait()
             self._manager.stopping()
             self._log.log(log_lines.ACCESS_STOPPING)
