@@ -358,6 +358,7 @@ class Daemon:
             if self._prepared:
                 await self._key_check.look_again()
                 await self._own_row.write()
+                self._view.services = self._own_row.services
         except StoreLost:
             pass  # the store itself has reported it
         finally:
