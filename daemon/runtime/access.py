@@ -215,7 +215,11 @@ class AccessService:
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for one in (signal.SIGTERM, signal.SIGINT):
+        for one in (
+            signal.SIGTERM,
+            signal.SIGINT,
+            signal.SIGHUP,
+        ):  # there is no reload: a restart loses nothing
             loop.add_signal_handler(one, self._signalled)
 
     def _signalled(self) -> None:
