@@ -34,7 +34,7 @@ STOP_LIMIT = timedelta(seconds=12)  # above the 10 s in which it answers open re
 _HEADER = "Authorization: Bearer "
 _SHOWN = f"/v1/tokens/{PROVIDER}/demo-1"
 # Of the daemon alone: its service manager, and keys that open refresh tokens.
-_NOT_FOR_THE_CHILD = ("NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "NODE_CHANNEL_", "REFRESHD_KEYS__RING")
+_NOT_FOR_THE_CHILD = ("WATCHDOG_", "LISTEN_", "NODE_CHANNEL_", "REFRESHD_KEYS__RING")
 
 
 class DemoAccess:

@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.e2e.daemon_process import POLL_EVERY, Installation
 from tests.support.waiting import until
 
 LIFETIME = "20s"
+STARTED = timedelta(seconds=90)  # two programs, after a MongoDB
 
 
 def demo(directory: Path, **access: object) -> Installation:
@@ -61,7 +63,7 @@ async def test_the_printed_curl_line_gets_a_token_and_nothing_outlives_the_demo(
     demo that is killed takes its access service with it.
     """
     async with demo(tmp_path).running() as daemon:
-        line = str((await daemon.event("demo.access_ready"))["curl"])
+        line = str((await daemon.event("demo.access_ready", within=STARTED))["curl"])
         code, answer = await typed(line)
         assert (code, answer["id"]) == (0, "sandbox:demo-1")
         assert answer["access_token"]
@@ -87,7 +89,7 @@ async def test_the_next_start_has_the_same_key_and_a_stop_drains(tmp_path: Path)
     keys = set()
     for _ in range(2):
         async with place.running() as daemon:
-            line = str((await daemon.event("demo.access_ready"))["curl"])
+            line = str((await daemon.event("demo.access_ready", within=STARTED))["curl"])
             assert (await typed(line))[0] == 0
             keys.add(header.read_text())
             (child,) = serving(children(daemon.pid))
@@ -103,7 +105,7 @@ async def test_a_port_that_is_taken_is_named_and_the_daemon_renews(tmp_path: Pat
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         async with demo(tmp_path, port=port).running() as daemon:
-            failed = await daemon.event("demo.access_failed")
+            failed = await daemon.event("demo.access_failed", within=STARTED)
             assert "75" in failed["message"]
             assert f"127.0.0.1:{port} is in use" in daemon.logs
             await daemon.event("token.renewed")
@@ -117,7 +119,7 @@ async def test_the_line_works_with_a_unix_socket(tmp_path: Path):
     directory.mkdir(mode=0o700, exist_ok=True)
     try:
         async with demo(tmp_path, socket=f"{directory}/access.sock").running() as daemon:
-            line = str((await daemon.event("demo.access_ready"))["curl"])
+            line = str((await daemon.event("demo.access_ready", within=STARTED))["curl"])
             assert (await typed(line))[0] == 0
             assert await daemon.stop() == 0
     finally:

@@ -6,6 +6,7 @@ import shlex
 import stat
 import sys
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -143,14 +144,13 @@ async def test_a_key_that_does_not_work_is_replaced(state: Path, lost: str):
     text = {
         "no file": None,
         "nonsense": "nonsense",
-        "another secret": f"Authorization: Bearer {new_key()[0].reveal()}",
+        "another secret": f"Authorization: Bearer {issued.text.reveal()}",
         "expired": f"Authorization: Bearer {issued.text.reveal()}",
     }[lost]
     if text is not None:
         write_own(state / "demo-access.header", text)
-    if lost == "expired":
-        ended = {**{name: getattr(issued.key, name) for name in AccessKey.__slots__}, "expires_at": NOW}
-        keys.stored = [AccessKey(**ended)]
+    changed = {"expired": {"expires_at": NOW}, "another secret": {"secret_hash": "0" * 64}}
+    keys.stored = [replace(issued.key, **changed.get(lost, {}))]
     demo = Demo(state, keys, serving())
     await demo.begun()
     assert keys.revoked == ["demo"]
