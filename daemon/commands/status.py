@@ -94,7 +94,7 @@ def _access(facts: Facts, outline: AccessOutline | None, answer: Answer | Foreig
         title = ""
     if outline is None or not facts.status:
         return
-    if not seen:
+    if not seen and not isinstance(answer, Answer):  # a new one is listed within a minute
         yield from _row(title, "none was seen in the last five minutes")
     if isinstance(answer, Answer):
         yield from _row("Access ready", _readiness_of(answer))

@@ -237,3 +237,12 @@ async def test_a_configured_service_that_was_not_seen_is_named(cli, ask):
     cli.write(f"{cli.config.read_text()}[access]\nport = 0\n")
     ran = await ask(HEALTHY, WELL)
     assert "Access service    none was seen in the last five minutes" in ran.out
+
+
+async def test_a_service_that_has_just_started_is_ready_and_not_unseen(cli, ask):
+    """The daemon reads the rows once a minute."""
+    with answering(READY) as port:
+        cli.write(f"{cli.config.read_text()}[access]\nport = {port}\n")
+        ran = await ask(HEALTHY, WELL)
+    assert "Access ready      yes" in ran.out
+    assert "none was seen" not in ran.out
