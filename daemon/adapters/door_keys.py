@@ -6,7 +6,7 @@ import hmac
 import json
 import os
 import re
-from base64 import b64decode, urlsafe_b64encode
+from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -23,7 +23,7 @@ from daemon.adapters.keyring import (
     parse_sealed,
     place_of,
 )
-from daemon.adapters.writer_seal import SUITE, info_of
+from daemon.adapters.writer_seal import FIELDS, SUITE, info_of
 from daemon.domain.secret import Secret
 from daemon.domain.served_token import ServedToken
 
@@ -144,6 +144,29 @@ class DoorKeys:
         if self.writer is None:
             raise LookupError("there is no writer key")
         return self.writer, self._writers[self.writer]
+
+
+def reader_line(ring: KeyRing, key_id: str) -> dict[str, object]:
+    """Return the reader key of a key of the ring, as `refreshd keys reader` prints it."""
+    return {"field": ACCESS, "key_id": key_id, "key": b64encode(ring.field_key(ACCESS, key_id)).decode()}
+
+
+def writer_lines(ring: KeyRing, key_id: str) -> list[dict[str, object]]:
+    """Return the writer key of a key of the ring, one line for each field, as `refreshd keys writer` prints it."""
+    return [_writer_line(ring, key_id, field) for field in FIELDS]
+
+
+def _writer_line(ring: KeyRing, key_id: str, field: str) -> dict[str, object]:
+    seal = ring.writer_seal(field, key_id)
+    line: dict[str, object] = {
+        "field": field,
+        "key_id": key_id,
+        "public_key": b64encode(seal.public_key).decode(),
+        "mac_key": b64encode(seal.mac_key).decode(),
+    }
+    if field == REFRESH:
+        line["fingerprint_key"] = b64encode(ring.field_key(FINGERPRINT, key_id)).decode()
+    return line
 
 
 def parse_readers(text: str) -> dict[str, bytes]:

@@ -75,6 +75,14 @@ def read_own(path: Path) -> str:
         return file.read()
 
 
+def write_own(path: Path, text: str) -> None:
+    """Write the secret file whole or not at all, with mode 0600 from the first byte. Raises OSError."""
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    half.touch(mode=0o600)
+    half.write_text(text)
+    half.replace(path)
+
+
 def trust(path: Path, *, itself: bool = True) -> None:
     """Raise Untrusted if another user can change the file that `path` leads to. A missing file passes.
 

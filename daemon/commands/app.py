@@ -31,7 +31,8 @@ COMMANDS = {
     "run": Command("run", "Run the daemon until SIGTERM or Ctrl-C."),
     "serve": Command("serve", "Serve access tokens to applications until SIGTERM or Ctrl-C."),
     "check": Command(
-        "check", "Check the configuration, keys, providers, MongoDB, journal and duplicate tokens."
+        "check",
+        "Check the configuration, keys, providers, MongoDB, journal, duplicate tokens and the access service.",
     ),
     "status": Command(
         "status", "Show whether the daemon on this machine is ready, and what needs attention."

@@ -1,9 +1,11 @@
 """`refreshd check`: everything that the daemon will rely on, tried now. It shows every trial with its outcome."""
 
 import asyncio
+import os
 
 import typer
 
+from daemon.commands.checks.access import check_access, check_service
 from daemon.commands.checks.keys import check_ring
 from daemon.commands.checks.machine import check_state
 from daemon.commands.checks.mirrors import check_mirrors
@@ -13,8 +15,9 @@ from daemon.commands.checks.secrets import check_secrets
 from daemon.commands.checks.store import check_store
 from daemon.commands.support.access import read_settings
 from daemon.commands.support.command import Command
-from daemon.commands.support.options import given
+from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output
+from daemon.runtime.config.access import AccessOutline, outline_access
 from daemon.runtime.config.problems import SettingsInvalid
 
 app = typer.Typer()
@@ -22,11 +25,21 @@ app = typer.Typer()
 
 @app.command(cls=Command, epilog="refreshd check --config /etc/refreshd/config.toml")
 def check(ctx: typer.Context) -> int:
-    """Check the configuration, keys, providers, MongoDB, journal and duplicate tokens.
+    """Check the configuration, keys, providers, MongoDB, journal, duplicate tokens and the access service.
 
-    Prints the outcome of every check. No token is sent to a provider. The exit code is 0 if no problem was found.
+    With a configuration that has reader keys and no key ring, it checks what `refreshd serve` relies on instead. Prints the outcome of every check. No token is sent to a provider. The exit code is 0 if no problem was found.
     """
     options, report = given(ctx), Report()
+    outline = outline_access(options.config, os.environ, options.env_file)
+    if outline is not None and outline.alone:
+        asyncio.run(check_service(options, outline, report))
+    else:
+        _check_daemon(options, outline, report)
+    show(Output(as_json=options.json), report)
+    return report.code
+
+
+def _check_daemon(options: Options, outline: AccessOutline | None, report: Report) -> None:
     try:
         settings = read_settings(options)
     except SettingsInvalid as invalid:
@@ -38,7 +51,7 @@ def check(ctx: typer.Context) -> int:
         check_providers(settings, report)
         check_token_urls(settings, report)
         check_state(settings, report)
-        asyncio.run(check_store(settings, report))
+        asyncio.run(check_store(settings, report, access_keys=outline is not None))
         asyncio.run(check_mirrors(settings, report))
-    show(Output(as_json=options.json), report)
-    return report.code
+    if outline is not None:
+        check_access(outline, report)

@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from daemon.adapters.keyring import FINGERPRINT, KEY_BYTES, KeyRing
+from daemon.adapters.door_keys import reader_line, writer_lines
+from daemon.adapters.keyring import KEY_BYTES, KeyRing
 from daemon.adapters.mongo.admin.contents import LIMIT
 from daemon.adapters.mongo.instances import without_writer_key
 from daemon.adapters.mongo.keys import CheckValue, Proof, prove, renew_check_value
-from daemon.adapters.writer_seal import FIELDS
 from daemon.commands.support.access import Access, open_store, read_settings
 from daemon.commands.support.arguments import Yes, confirmation
 from daemon.commands.support.column import Column
@@ -24,7 +24,6 @@ from daemon.commands.support.options import Options, given, say_unused
 from daemon.commands.support.output import Output
 from daemon.runtime.config.settings import Settings
 
-READER_FIELD = "access_token"
 _COLUMNS = (
     Column("Key"),
     Column("Active"),
@@ -75,8 +74,7 @@ def reader(ctx: typer.Context, *, key_id: _KeyId = None, every: _All = False) ->
     asyncio.run(_note_handed_out(settings, options, "reader_key", key_ids))
     ring = _ring(settings)
     for one in key_ids:
-        key = ring.field_key(READER_FIELD, one)
-        Output(as_json=True).exact({"field": READER_FIELD, "key_id": one, "key": b64encode(key).decode()}, "")
+        Output(as_json=True).exact(reader_line(ring, one), "")
     return Exit.DONE
 
 
@@ -92,22 +90,9 @@ def writer(ctx: typer.Context, *, key_id: _KeyId = None, every: _All = False) ->
     asyncio.run(_note_handed_out(settings, options, "writer_key", key_ids))
     ring = _ring(settings)
     for one in key_ids:
-        for field in FIELDS:
-            Output(as_json=True).exact(_writer_line(ring, one, field), "")
+        for line in writer_lines(ring, one):
+            Output(as_json=True).exact(line, "")
     return Exit.DONE
-
-
-def _writer_line(ring: KeyRing, key_id: str, field: str) -> dict[str, object]:
-    seal = ring.writer_seal(field, key_id)
-    line = {
-        "field": field,
-        "key_id": key_id,
-        "public_key": b64encode(seal.public_key).decode(),
-        "mac_key": b64encode(seal.mac_key).decode(),
-    }
-    if field == "refresh_token":
-        line["fingerprint_key"] = b64encode(ring.field_key(FINGERPRINT, key_id)).decode()
-    return dict(line)
 
 
 def _ring(settings: Settings) -> KeyRing:

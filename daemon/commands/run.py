@@ -16,7 +16,7 @@ from daemon.adapters.telemetry.event_log import Format, configure, is_json
 from daemon.commands.support.collector import collect_seldom
 from daemon.commands.support.command import Command
 from daemon.commands.support.failure import Exit, unexpected
-from daemon.commands.support.options import given
+from daemon.commands.support.options import Options, given
 from daemon.commands.support.start_failure import report
 from daemon.commands.support.terminal import say
 from daemon.runtime.config.layouts import shipped_layouts
@@ -66,7 +66,7 @@ def run(ctx: typer.Context) -> int:
         settings = read()
         format_ = settings.log.format.value
         _read_shipped_files()
-        return _run(settings, read, as_json=as_json)
+        return _run(settings, read, options)
     except _EXPECTED as why:
         code, sentences = _explained(why)
         format_ = why.log_format if isinstance(why, SettingsInvalid) else format_
@@ -107,10 +107,10 @@ def _explained(why: Exception) -> tuple[Exit, list[str]]:
             return Exit.CONFIG, [str(why)]
 
 
-def _run(settings: Settings, read: Callable[[], Settings], *, as_json: bool) -> int:
+def _run(settings: Settings, read: Callable[[], Settings], options: Options) -> int:
     instance = take(settings.state_dir)
     log = configure(format=settings.log.format.value, level=settings.log.level.value)
-    if as_json and not is_json(settings.log.format.value, sys.stdout):
+    if options.json and not is_json(settings.log.format.value, sys.stdout):
         say('refreshd run: --json has no effect on the log. Set log.format = "json" in the configuration')
     if instance.filesystem is not None and (why := caution(instance.filesystem)) is not None:
         log.log(
@@ -134,9 +134,20 @@ def _run(settings: Settings, read: Callable[[], Settings], *, as_json: bool) -> 
         manager=ServiceManager(os.environ),
         reload=read,
         greet=_greet if sys.stdout.isatty() else lambda _url: None,
+        serve=_serve_command(options),
+        greet_access=_greet_access
+        if sys.stdout.isatty()
+        else lambda curl: log.log(log_lines.DEMO_ACCESS_READY, curl=curl),
     )
     collect_seldom()
     return asyncio.run(daemon.run())
+
+
+def _serve_command(options: Options) -> list[str]:
+    """Return the command that starts the access service with the same configuration."""
+    given_ = {"--config": options.config, "--env-file": options.env_file}
+    same = [str(word) for name, value in given_.items() if value is not None for word in (name, value)]
+    return [sys.executable, "-P", "-m", "daemon", *same, "serve"]
 
 
 def _greet(url: str) -> None:
@@ -144,3 +155,7 @@ def _greet(url: str) -> None:
         f"\n  refreshd {__version__}\n  status page  {url}/\n  metrics      {url}/metrics\n  stop with Ctrl-C\n",
         flush=True,
     )
+
+
+def _greet_access(curl: str) -> None:
+    print(f"\n  an access token\n  {curl}\n", flush=True)

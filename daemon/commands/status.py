@@ -1,20 +1,24 @@
 """`refreshd status`: the facts of the status page in the terminal, from the daemon on this machine."""
 
 import html
+import os
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from typing import Any, cast
 
 import typer
 
 from daemon.commands.support.access import read_settings
+from daemon.commands.support.access_client import Answer, Foreign, ask_access
 from daemon.commands.support.command import Command
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.health_client import Health, ask_health
 from daemon.commands.support.options import given
 from daemon.commands.support.output import Output, moment, span
 from daemon.domain.visible import visible
+from daemon.runtime.config.access import AccessOutline, outline_access
 from daemon.runtime.web.status_page.attention import Thing, things
 from daemon.runtime.web.status_page.parts import THIN_SPACE, instant
 from daemon.runtime.web.status_page.snapshot import Facts
@@ -36,6 +40,8 @@ def status(ctx: typer.Context) -> int:
     """
     options = given(ctx)
     health = ask_health(read_settings(options))
+    outline = outline_access(options.config, os.environ, options.env_file)
+    answer = ask_access(outline) if outline is not None else None
     ready = health.readiness.get("ready") is True
     try:
         facts, checks = Facts(health.status), _checks(health)
@@ -44,11 +50,12 @@ def status(ctx: typer.Context) -> int:
             **health.status,
             "ready": ready,
             "checks": health.readiness.get("checks"),
+            "access_ready": answer.ready if isinstance(answer, Answer) else None,
             "attention": [
                 {"who": thing.who, "weight": thing.weight, "what": _plain(thing.said)} for thing in found
             ],
         }
-        lines = _lines(facts, health, checks, found)
+        lines = [*_lines(facts, health, checks), *_access(facts, outline, answer), *_attention(facts, found)]
         Output(as_json=options.json).result(record, "\n".join(lines), keep="\n")
     except (AttributeError, KeyError, TypeError, ValueError):
         raise Failed(
@@ -64,9 +71,7 @@ def _checks(health: Health) -> dict[str, tuple[bool, str]]:
     }
 
 
-def _lines(
-    facts: Facts, health: Health, checks: Mapping[str, tuple[bool, str]], found: list[Thing]
-) -> Iterator[str]:
+def _lines(facts: Facts, health: Health, checks: Mapping[str, tuple[bool, str]]) -> Iterator[str]:
     yield from _row("Ready", _readiness(health, checks))
     if not facts.status:
         yield from _row("Status", "The daemon did not report its status in time.")
@@ -74,6 +79,34 @@ def _lines(
         yield from _row("Instance", f"{facts.status.get('instance')}, version {facts.status.get('version')}")
         for title, text in _tokens(facts):
             yield from _row(title, text)
+
+
+def _access(facts: Facts, outline: AccessOutline | None, answer: Answer | Foreign | None) -> Iterator[str]:
+    """The access services that were seen, and the one on this machine. Nothing if there is none."""
+    title = "Access service"
+    seen = cast(Sequence[Mapping[str, Any]], facts.status.get("access_services") or ())
+    for one in seen:
+        at = instant(one["seen_at"])
+        ago = f", seen {moment(at, now=facts.now)}" if at and facts.now else ""
+        deed = "reads and stores tokens" if one["writer_keys"] else "reads tokens"
+        keys = ", ".join(one["reader_keys"])
+        yield from _row(title, f"{one['id']}, version {one['version']}, {deed} (keys {keys}){ago}")
+        title = ""
+    if outline is None or not facts.status:
+        return
+    if not seen and not isinstance(answer, Answer):  # a new one is listed within a minute
+        yield from _row(title, "none was seen in the last five minutes")
+    if isinstance(answer, Answer):
+        yield from _row("Access ready", _readiness_of(answer))
+    elif seen:
+        yield from _row("Access ready", "unknown: none answers on this machine")
+
+
+def _readiness_of(answer: Answer) -> str:
+    return "yes" if answer.ready else f"no ({', '.join(answer.failed) or 'it is shutting down'})"
+
+
+def _attention(facts: Facts, found: list[Thing]) -> Iterator[str]:
     title = "Needs attention"
     for thing in found:
         yield from _row(title, f"{thing.who}: {_plain(thing.said)}")

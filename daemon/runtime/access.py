@@ -85,7 +85,7 @@ class AccessService:
             self._log.log(log_lines.ACCESS_STARTED, version=__version__, instance=self._id, url=server.url)
             if self._settings.with_ring:
                 self._log.log(log_lines.ACCESS_WITH_RING)
-            self._manager.ready("serving")
+            self._manager.ready("serving", url=server.url)
             await self._stop.wait()
             self._manager.stopping()
             self._log.log(log_lines.ACCESS_STOPPING)
@@ -216,7 +216,11 @@ class AccessService:
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for one in (signal.SIGTERM, signal.SIGINT):
+        for one in (
+            signal.SIGTERM,
+            signal.SIGINT,
+            signal.SIGHUP,
+        ):  # there is no reload: a restart loses nothing
             loop.add_signal_handler(one, self._signalled)
 
     def _signalled(self) -> None:

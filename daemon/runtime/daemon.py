@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from daemon import __version__
+from daemon.adapters.mongo.admin.access_keys import AccessKeys
 from daemon.adapters.mongo.admin.preflight import CHOOSE_DATABASE, harmful_indexes, tokens_elsewhere
 from daemon.adapters.mongo.audit import Audit, Record
 from daemon.adapters.mongo.connection import Refusal
@@ -39,6 +40,7 @@ from daemon.runtime.config.providers.provider_settings import most_in_flight
 from daemon.runtime.config.reload import moved_token_urls, needs_restart, secrets_of
 from daemon.runtime.config.settings import Settings, SettingsInvalid
 from daemon.runtime.demo import Demo
+from daemon.runtime.demo_access import DemoAccess
 from daemon.runtime.key_check import KeyCheck
 from daemon.runtime.mirrors import MirrorRunner
 from daemon.runtime.own_row import OwnRow
@@ -72,7 +74,10 @@ class Daemon:
         manager: ServiceManager,
         reload: Callable[[], Settings],
         greet: Callable[[str], None],
+        serve: Sequence[str] = (),
+        greet_access: Callable[[str], None] = lambda _curl: None,
     ) -> None:
+        """`serve`: the command of `refreshd serve`, for the demo. `greet_access` receives a line for curl."""
         self._settings = settings
         self._instance = instance
         self._log = log
@@ -83,6 +88,11 @@ class Daemon:
         self._schedule = Schedule(failed=self._failed_unexpectedly)
         self._demo = (
             Demo(settings.demo, share=settings.refresh.concurrency) if settings.demo.enabled else None
+        )
+        self._demo_access = (
+            DemoAccess(serve, directory=instance.directory, log=log, ready=greet_access)
+            if self._demo and serve
+            else None
         )
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
@@ -136,6 +146,12 @@ class Daemon:
         if unusable := await parts.journal.open():
             self._log.log(log_lines.JOURNAL_UNUSABLE, entries=unusable)
         closing.push_async_callback(parts.journal.close)
+        if self._demo is not None and self._demo_access is not None:
+            keys = AccessKeys(parts.mongo, self._audit)
+            self._demo_access.start(
+                keys, lambda: parts.keys.ring, now=parts.clock.now, filled=self._demo.filled
+            )
+            closing.push_async_callback(self._demo_access.stop)
         self._server = HealthServer(
             self._view,
             host=settings.server.host,
@@ -343,6 +359,7 @@ class Daemon:
             if self._prepared:
                 await self._key_check.look_again()
                 await self._own_row.write()
+                self._view.services = self._own_row.services
         except StoreLost:
             pass  # the store itself has reported it
         finally:

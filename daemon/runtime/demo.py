@@ -5,6 +5,7 @@ Its tokens are written like an application's. The sandbox forgets its grants whe
 new consent for the same accounts.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -27,6 +28,7 @@ class Demo:
     def __init__(self, settings: DemoSettings, *, share: int) -> None:
         self._settings = settings
         self._share = share
+        self.filled = asyncio.Event()
         self._sandbox = Sandbox(SandboxOptions(lifetime=settings.lifetime, grace=GRACE))
 
     async def start(self) -> None:
@@ -70,3 +72,4 @@ class Demo:
             await mongo.guarded(
                 mongo.tokens.update_one({"_id": name}, {"$set": fields, "$setOnInsert": first}, upsert=True)
             )
+        self.filled.set()

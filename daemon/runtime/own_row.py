@@ -1,13 +1,20 @@
 """The instance's row in the store, kept up to date while the daemon runs."""
 
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from daemon import __version__
 from daemon.adapters.journal.journal import SqliteJournal
 from daemon.adapters.mongo.connection import Mongo, Refusal
-from daemon.adapters.mongo.instances import InstanceRow, forget_silent_instances, report_instance
+from daemon.adapters.mongo.instances import (
+    InstanceRow,
+    SeenService,
+    forget_silent_instances,
+    report_instance,
+    seen_services,
+)
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog
 from daemon.runtime.parts import Keys
@@ -29,6 +36,7 @@ class OwnRow:
         self._started: datetime | None = None  # by MongoDB's clock
         self._indexed = False
         self._refused = False
+        self.services: Sequence[SeenService] = ()  # as of the last write
 
     async def write(self) -> None:
         """Write the row with the current state. Raises StoreLost."""
@@ -46,6 +54,8 @@ class OwnRow:
             keys=dict.fromkeys(self._keys.ring.ids, (0, 0)) | dict(self._journal.sealed_with),
         )
         await self._allowed("this instance's row", report_instance(self._mongo, row))
+        with suppress(Refusal):  # a login that may not look writes no row either
+            self.services = await seen_services(self._mongo)
 
     def _started_at(self) -> datetime:
         if self._started is None:

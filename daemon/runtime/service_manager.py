@@ -12,6 +12,8 @@ from daemon.domain.visible import visible
 
 PINGS = 3  # in the watchdog's time: one or two may come late on a busy machine
 
+URL_FIELD = "X_REFRESHD_URL"  # sd_notify(3): names with X_ are for others than systemd
+
 Liveness = Callable[[], tuple[bool, str]]
 
 
@@ -27,10 +29,13 @@ class ServiceManager:
         self._status = ""
         self._running = False  # between ready and stopping
 
-    def ready(self, status: str) -> None:
-        """Report readiness: the configuration is valid, the journal is open and the port listens."""
+    def ready(self, status: str, *, url: str | None = None) -> None:
+        """Report readiness: the configuration is valid, the journal is open and the port listens. `url`: of the port, for
+        the demo. systemd ignores it.
+        """
         self._running, self._status = True, status
-        self._systemd(f"READY=1\nSTATUS={status}")
+        listening = f"\n{URL_FIELD}={url}" if url else ""
+        self._systemd(f"READY=1\nSTATUS={status}{listening}")
         if self._pm2_channel.isdigit():
             with suppress(OSError):
                 os.write(int(self._pm2_channel), b'"ready"\n')

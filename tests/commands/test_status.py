@@ -9,7 +9,8 @@ import pytest
 
 from daemon.domain.secret import Secret
 from daemon.runtime.web.server import HealthServer
-from tests.runtime.web.statuses import FAILING, HEALTHY, ILL, WELL
+from tests.commands.checks.test_access import NOT_READY, READY, answering
+from tests.runtime.web.statuses import FAILING, HEALTHY, ILL, WELL, ago
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -177,3 +178,71 @@ def test_a_port_that_the_daemon_chooses_is_unknown(cli):
     configure(cli, 0)
     ran = cli.run("status")
     assert (ran.code, "server.port" in ran.err) == (78, True)
+
+
+# ---------------------------------------------------------------- the access service
+
+SEEN = {
+    "id": "serve-app-1-abc",
+    "host": "app-1",
+    "version": "0.1.0",
+    "seen_at": ago(seconds=20),
+    "reader_keys": ["a", "b"],
+    "writer_keys": ["a"],
+}
+
+
+async def test_an_access_service_that_was_seen_is_shown(ask):
+    """With its keys, and whether it stores tokens. Its readiness only if [access] says where to ask."""
+    ran = await ask({**HEALTHY, "access_services": [SEEN, {**SEEN, "writer_keys": []}]}, WELL)
+    text = " ".join(ran.out.split())
+    assert (
+        "Access service serve-app-1-abc, version 0.1.0, reads and stores tokens (keys a, b), seen 20 s ago"
+        in text
+    )
+    assert "version 0.1.0, reads tokens (keys a, b)" in text
+    assert "Access ready" not in text
+    ran = await ask({**HEALTHY, "access_services": [SEEN]}, WELL, "--json")
+    assert (ran.json()["access_services"], ran.json()["access_ready"]) == ([SEEN], None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "shown", "ready"),
+    [
+        (READY, 200, "Access ready yes", True),
+        (NOT_READY, 503, "Access ready no (store)", False),
+        (
+            {"ready": False, "draining": True, "checks": READY["checks"]},
+            503,
+            "no (it is shutting down)",
+            False,
+        ),
+        (b"another program", 200, "Access ready unknown: none answers", None),
+    ],
+)
+async def test_the_service_on_this_machine_is_asked_whether_it_is_ready(
+    cli, ask, answer, status, shown, ready
+):
+    """Its state is no reason for another exit code: the daemon is the subject."""
+    with answering(answer, status) as port:
+        cli.write(f"{cli.config.read_text()}[access]\nport = {port}\n")
+        ran = await ask({**HEALTHY, "access_services": [SEEN]}, WELL)
+        cli.write(f"{cli.config.read_text().partition('[access]')[0]}[access]\nport = {port}\n")
+        record = (await ask({**HEALTHY, "access_services": [SEEN]}, WELL, "--json")).json()
+    assert (ran.code, shown in " ".join(ran.out.split())) == (0, True), ran.out
+    assert record["access_ready"] is ready
+
+
+async def test_a_configured_service_that_was_not_seen_is_named(cli, ask):
+    cli.write(f"{cli.config.read_text()}[access]\nport = 0\n")
+    ran = await ask(HEALTHY, WELL)
+    assert "Access service    none was seen in the last five minutes" in ran.out
+
+
+async def test_a_service_that_has_just_started_is_ready_and_not_unseen(cli, ask):
+    """The daemon reads the rows once a minute."""
+    with answering(READY) as port:
+        cli.write(f"{cli.config.read_text()}[access]\nport = {port}\n")
+        ran = await ask(HEALTHY, WELL)
+    assert "Access ready      yes" in ran.out
+    assert "none was seen" not in ran.out

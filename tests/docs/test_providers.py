@@ -260,7 +260,7 @@ def test_the_steps_of_the_example_work_as_they_stand(
         assert "Acme Books (acme)" in told
         with running(command, "run", cwd=tmp_path, environment=environment):
             address = sandbox["url"].removeprefix("http://")
-            told = shell(steps[1].replace("127.0.0.1:9465", address), cwd=tmp_path, environment=environment)
+            told = shell(steps[1].replace("127.0.0.1:9466", address), cwd=tmp_path, environment=environment)
     assert told.splitlines()[-1] == "acme:try-1: renewed"
 
 

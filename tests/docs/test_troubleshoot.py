@@ -220,7 +220,7 @@ async def test_the_rehearsal_runs_as_it_stands(
         }
         environment = bare(command.parent, **variables)
         (steps,) = blocks(DOCUMENT, "bash")
-        steps = steps.replace("http://127.0.0.1:9465", sandbox.url)
+        steps = steps.replace("http://127.0.0.1:9466", sandbox.url)
         daemon = await asyncio.create_subprocess_exec(
             command, "run", cwd=tmp_path, env=environment, stdout=asyncio.subprocess.PIPE
         )

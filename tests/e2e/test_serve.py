@@ -1,6 +1,7 @@
 """The access service end to end: real processes, real HTTP, a real MongoDB."""
 
 import asyncio
+import signal
 import socket
 import ssl
 from collections import Counter
@@ -415,7 +416,8 @@ async def test_it_starts_without_mongodb_and_says_so(place: Place, service: Serv
             async with session.get(url + ME, headers={"Authorization": f"Bearer {key}"}) as answer:
                 assert answer.status == 503
                 assert (await answer.json(content_type=None))["type"] == "urn:refreshd:problem:unavailable"
-            assert await process.stop() == 0
+            assert await process.stop(signal.SIGHUP) == 0  # as by SIGTERM: there is no reload
+            assert process.seen("access.stopped", drained=True)
 
 
 async def test_a_taken_port_is_named(place: Place, service: Service):

@@ -21,11 +21,13 @@ App = dict[str, Any]
 
 
 class Pm2:
-    """`pm2` with its home in `home`, for the one app of the shipped ecosystem file, with `config`."""
+    """`pm2` with its home in `home`, for the shipped ecosystem file: the daemon with `config`, and if there is an `access`,
+    the access service with that configuration.
+    """
 
-    def __init__(self, program: str, home: Path, config: Path) -> None:
+    def __init__(self, program: str, home: Path, config: Path, *, access: Path | None = None) -> None:
         self.home = home
-        self._program, self._config = program, config
+        self._program, self._configs = program, [config, *([access] if access else [])]
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(home),
@@ -33,6 +35,7 @@ class Pm2:
             "PYTHONPATH": str(ROOT),
             "REFRESHD_VENV": sys.prefix,
             "REFRESHD_CONFIG": str(config),
+            **({"REFRESHD_ACCESS_CONFIG": str(access)} if access else {}),
         }
 
     async def run(self, *arguments: str) -> str:
@@ -59,10 +62,11 @@ class Pm2:
         await self.run("start", str(ECOSYSTEM))
         return await self.app()
 
-    async def app(self) -> App:
-        """The one app, as PM2 sees it: pid, status, restarts, exit code."""
+    async def app(self, name: str = "refreshd") -> App:
+        """An app, as PM2 sees it: pid, status, restarts, exit code."""
         said = await self.run("jlist")
-        (app,) = json.loads(next(line for line in reversed(said.splitlines()) if line.startswith("[")))
+        apps = json.loads(next(line for line in reversed(said.splitlines()) if line.startswith("[")))
+        (app,) = (one for one in apps if one["name"] == name)
         about = app["pm2_env"]
         return {
             "pid": app["pid"],
@@ -71,9 +75,9 @@ class Pm2:
             "exit_code": about.get("exit_code"),
         }
 
-    async def until(self, holds: Callable[[App], bool]) -> App:
+    async def until(self, holds: Callable[[App], bool], *, name: str = "refreshd") -> App:
         limit = time.monotonic() + PATIENCE.total_seconds()
-        while not holds(app := await self.app()):
+        while not holds(app := await self.app(name)):
             assert time.monotonic() < limit, f"it stayed {app}\n{self.said()}"
         return app
 
@@ -93,11 +97,12 @@ class Pm2:
         return int((self.home / "pm2.pid").read_text())
 
     def processes(self) -> set[int]:
-        """Every process that runs with this configuration, whoever its parent is."""
+        """Every process that runs with one of the configurations, whoever its parent is."""
         found = set()
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # ended meanwhile
-                if str(self._config).encode() in (process / "cmdline").read_bytes().split(b"\0"):
+                words = (process / "cmdline").read_bytes().split(b"\0")
+                if any(str(config).encode() in words for config in self._configs):
                     found.add(int(process.name))
         return found
 

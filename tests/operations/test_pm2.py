@@ -11,9 +11,11 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from daemon.sandbox import Sandbox, SandboxOptions
+from tests.e2e.daemon_process import Installation
 from tests.faults.stage import Stage
 from tests.operations.pm2_home import ECOSYSTEM, POLL_EVERY, Pm2, is_alive
 from tests.support import wall_clock
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.operations
 
 INSTALLED = Path(__file__).with_name("pm2") / "node_modules" / ".bin" / "pm2"
 DRAINED = '"event": "daemon.stopped"'
+NAME = "refreshd-access"
 SETTLED = timedelta(seconds=60)
 
 
@@ -133,6 +136,65 @@ async def test_one_that_crashes_is_started_again_later_each_time_and_loses_nothi
     await renewed_all(scene)
 
 
+@pytest.mark.long
+async def test_the_access_service_is_an_app_that_starts_when_ready_and_drains(
+    program: str, scene: Stage, tmp_path: Path
+) -> None:
+    """Beside the daemon. It answers after a restart, after SIGHUP, which is a restart, and after it was killed."""
+    await scene.consent(1)
+    place = scene.places[0]
+    key = (await place.refreshd("access", "create", "app", "--tokens", "*", "--can", "read")).stdout.strip()
+    own = Installation(tmp_path / "access", uri="", database="", providers={})
+    for name, arguments in (("readers", ("reader", "--all")), ("writer", ("writer",))):
+        own.directory.joinpath(name).touch(mode=0o600)
+        own.directory.joinpath(name).write_text((await place.refreshd("keys", *arguments)).stdout)
+    own.configure(
+        {
+            "store": place.tables["store"],
+            "keys": {"readers": {"file": "readers"}, "writer": {"file": "writer"}},
+            "access": {"port": 0},
+            "log": {"format": "json"},
+            "providers.sandbox": {},
+        }
+    )
+    (home := tmp_path / "pm2").mkdir()
+    pm2 = Pm2(program, home, place.config, access=own.config)
+
+    async def answers(count: int) -> None:
+        """Ask the newest process."""
+        await pm2.until_said('"event": "access.started"', count=count)
+        started = [line for line in access_log(pm2).splitlines() if '"event": "access.started"' in line]
+        url = f"{json.loads(started[-1])['url']}/v1/token?id={token}"
+        async with asyncio.timeout(SETTLED.total_seconds()), aiohttp.ClientSession() as session:
+            while True:
+                async with session.get(url, headers={"Authorization": f"Bearer {key}"}) as answer:
+                    if answer.status == 200:
+                        return
+                await asyncio.sleep(POLL_EVERY.total_seconds())
+
+    try:
+        token = (await scene.tokens.find_one({}))["_id"]
+        await pm2.start()
+        first = await pm2.app(NAME)
+        assert (first["status"], first["restarts"]) == ("online", 0)
+        assert '"event": "access.started"' in pm2.said()  # before `pm2 start` came back
+        await answers(1)
+        await pm2.run("restart", NAME)
+        await answers(2)
+        assert access_log(pm2).count('"drained": true') == 1
+        await pm2.run("sendSignal", "SIGHUP", NAME)
+        await answers(3)
+        assert access_log(pm2).count('"drained": true') == 2
+        os.kill((await pm2.app(NAME))["pid"], signal.SIGKILL)
+        await answers(4)
+        await pm2.run("stop", NAME)
+        assert (await pm2.app(NAME))["status"] == "stopped"
+        assert access_log(pm2).count('"drained": true') == 3
+        assert (await pm2.app())["status"] == "online"
+    finally:
+        await pm2.end()
+
+
 async def test_a_wrong_configuration_stays_down_and_is_told(pm2: Pm2, scene: Stage) -> None:
     """Exit code 78; PM2 gives the process up, whatever its list calls that."""
     place = scene.places[0]
@@ -184,6 +246,10 @@ async def gone(pid: int) -> None:
     async with asyncio.timeout(SETTLED.total_seconds()):
         while is_alive(pid):
             await asyncio.sleep(POLL_EVERY.total_seconds())
+
+
+def access_log(pm2: Pm2) -> str:
+    return "\n".join(file.read_text() for file in pm2.home.glob(f"**/{NAME}-out*.log"))
 
 
 def line_with(pm2: Pm2, text: str) -> str:

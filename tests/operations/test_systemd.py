@@ -330,13 +330,13 @@ async def test_the_recipe_in_the_document_ends_in_a_running_service(mongod, data
     document = (ROOT / "docs" / "install.md").read_text()
     config = re.findall(r"^```toml\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)[0]
     steps = re.findall(r"^```sh\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
-    ports = {name: str(free_port()) for name in ("9464", "9465")}
+    ports = {name: str(free_port()) for name in ("9464", "9474")}
     pasted = {"mongodb-uri": mongod.replace("/?", f"/{database_name}?"), "xero-secret": "a-client-secret"}
     with bare(tmp_path) as machine:
 
         async def typed(step: str) -> str:
             name = step.rstrip().removesuffix("'").rpartition("/")[2]
-            step = re.sub(r"\b946[45]\b", lambda port: ports[port[0]], step)
+            step = re.sub(r"\b94[67]4\b", lambda port: ports[port[0]], step)
             done = await machine.run(
                 "bash", "-euo", "pipefail", "-c", SUDO + step, stdin=pasted.get(name, "")
             )

@@ -25,7 +25,7 @@ from typing import Any
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from daemon.adapters.trusted_files import Untrusted, make_private, read_own
+from daemon.adapters.trusted_files import Untrusted, make_private, read_own, write_own
 
 HOST = "127.0.0.1"
 REPLICA_SET = "refreshd"  # of one member: write concern and retryable writes as in production require one
@@ -49,7 +49,7 @@ PORT_TAKEN = 48  # mongod's exit code
 STILL_ASKING = 94  # NotYetInitialized
 READY = b'"Waiting for connections"'
 
-# Runs in the child and becomes mongod: no Python runs between fork and exec of a process that has threads.
+# Runs in the child and becomes the command: no Python runs between fork and exec of a process that has threads.
 # 1 is PR_SET_PDEATHSIG; it outlives exec, and the parent it watches is the thread that forked.
 _DIE_WITH_PARENT = """
 import ctypes, os, sys
@@ -83,17 +83,21 @@ def find_mongod() -> Path:
     )
 
 
+def dying_with_parent(command: Sequence[str]) -> list[str]:
+    """Return a command line that becomes `command`, and gets SIGTERM when the thread that started it ends."""
+    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
+
+
 def spawn_mongod(options: Sequence[str], *, log: Path) -> "subprocess.Popen[bytes]":
     """Start mongod as a child that dies with this thread and writes to `log`, emptied first.
 
     Its own session keeps the terminal's Ctrl-C from it, because the daemon drains first. It gets no
     environment, which may hold secrets.
     """
-    launcher = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
     log.touch(mode=0o600)
     with log.open("wb") as out:
         return subprocess.Popen(  # noqa: S603  no shell, and no argument comes from outside
-            [*launcher, str(find_mongod()), *options],
+            dying_with_parent([str(find_mongod()), *options]),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -183,7 +187,7 @@ class EmbeddedMongod:
         port = await self._listen()
         await _make_writable(port, key=key, password=password)
         uri = f"mongodb://{USER}:{password}@{HOST}:{port}/?authSource=admin&replicaSet={REPLICA_SET}"
-        _write_private(self._uri_file, uri)
+        write_own(self._uri_file, uri)
         return uri
 
     async def _listen(self) -> int:
@@ -197,7 +201,7 @@ class EmbeddedMongod:
             self._mongod = _Process(child.pid, child)
             while not self._mongod.ended.is_set():
                 if READY in self._log.read_bytes():
-                    _write_private(self._dir / "port", str(port))
+                    write_own(self._dir / "port", str(port))
                     return port
                 await _moment()
             if child.returncode != PORT_TAKEN:
@@ -325,16 +329,8 @@ def _kept(path: Path) -> str:
     with contextlib.suppress(FileNotFoundError):
         if text := read_own(path):
             return text
-    _write_private(path, secrets.token_hex(32))
+    write_own(path, secrets.token_hex(32))
     return read_own(path)
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write the file atomically, with mode 0600 from the first byte."""
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    half.touch(mode=0o600)
-    half.write_text(text)
-    half.replace(path)
 
 
 async def _moment() -> None:

@@ -7,6 +7,7 @@ key.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import cast
 
 from pymongo import ASCENDING, IndexModel
 
@@ -46,6 +47,36 @@ async def report_instance(mongo: Mongo, row: InstanceRow) -> None:
         "writer_key_ids": list(row.writer_key_ids),
     }
     await mongo.tried(mongo.instances.replace_one({"_id": row.id}, fields, upsert=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenService:
+    """An access service that has written its row lately."""
+
+    id: str
+    host: str
+    version: str
+    seen_at: datetime
+    reader_ids: tuple[str, ...]
+    writer_ids: tuple[str, ...]
+
+
+async def seen_services(mongo: Mongo) -> Sequence[SeenService]:
+    """Return the access services that were seen lately, sorted by host, at most 100. Raises StoreLost, Refusal."""
+    since = mongo.clock.now() - SEEN_LATELY
+    query = {"kind": "serve", "seen_at": {"$gte": since}}
+    rows = await mongo.tried(mongo.instances.find(query).sort([("host", 1), ("_id", 1)]).limit(100).to_list())
+    return [
+        SeenService(
+            id=str(row["_id"]),
+            host=str(row.get("host")),
+            version=str(row.get("version")),
+            seen_at=cast(datetime, row["seen_at"]),
+            reader_ids=tuple(map(str, keys if isinstance(keys := row.get("keys"), Mapping) else ())),
+            writer_ids=tuple(map(str, ids if isinstance(ids := row.get("writer_key_ids"), list) else ())),
+        )
+        for row in rows
+    ]
 
 
 async def without_writer_key(mongo: Mongo, key_id: str) -> Sequence[str]:

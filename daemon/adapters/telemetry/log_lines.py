@@ -40,6 +40,13 @@ ACCESS_POLLING = LogLine(
     " after two seconds",
 )
 
+DEMO_ACCESS_READY = LogLine("demo.access_ready", "info")
+DEMO_ACCESS_FAILED = LogLine(
+    "demo.access_failed",
+    "warning",
+    "correct what the message or the line before it names, and start the demo again; the daemon renews tokens without it",
+)
+
 SWEEP_FINISHED = LogLine("sweep.finished", "info")
 SWEEP_IDLE = LogLine("sweep.finished", "debug")
 SWEEP_FAILED = LogLine("sweep.failed", "error")

@@ -15,6 +15,7 @@ from daemon.adapters.mongo.admin.preflight import (
     write_with_majority,
 )
 from daemon.adapters.mongo.connection import LoginRefused, Refusal
+from daemon.commands.checks.access import check_access_key_rights
 from daemon.commands.checks.documents import check_claims, check_duplicates, check_strangers
 from daemon.commands.checks.keys import check_missing_keys, check_stored_keys
 from daemon.commands.checks.machine import check_clock
@@ -28,9 +29,11 @@ from daemon.runtime.config.settings import Settings
 Step = Callable[[Access, Report], Awaitable[None]]
 
 
-async def check_store(settings: Settings, report: Report) -> None:
-    """Everything that needs MongoDB, as far as it answers."""
+async def check_store(settings: Settings, report: Report, *, access_keys: bool = False) -> None:
+    """Everything that needs MongoDB, as far as it answers. `access_keys`: also the rights for them."""
     steps: tuple[Step, ...] = (*_STEPS, partial(check_claims, settings.providers))
+    if access_keys:
+        steps = (*steps, check_access_key_rights)
     if not settings.store.embedded:  # whose login refreshd makes
         steps = (*steps, _check_needless_rights)
     try:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 from daemon.adapters.mongo.connection import Mongo, StoreClock, StoreUriInvalid
 from daemon.adapters.state_files import MONGODB, MONGODB_URI
@@ -10,7 +11,17 @@ from daemon.adapters.trusted_files import Untrusted, make_private
 from daemon.domain.claim import StoreLost
 from daemon.domain.secret import Secret
 from daemon.runtime.config.problems import Problem, SettingsInvalid
-from daemon.runtime.config.settings import Settings
+from daemon.runtime.config.settings import StoreSettings
+
+
+class StorePlace(Protocol):
+    """The settings that lead to the store: those of the daemon, or of the access service."""
+
+    @property
+    def store(self) -> StoreSettings: ...
+
+    @property
+    def state_dir(self) -> Path: ...
 
 
 def ignore(_event: object) -> None:
@@ -19,7 +30,7 @@ def ignore(_event: object) -> None:
 
 @asynccontextmanager
 async def open_mongo(
-    settings: Settings, *, clock: StoreClock, observe: Callable[[object], None] = ignore
+    settings: StorePlace, *, clock: StoreClock, observe: Callable[[object], None] = ignore
 ) -> AsyncIterator[Mongo]:
     """The store, asked and ready, its time known to `clock`. Call it in the main thread.
 

@@ -27,11 +27,11 @@ from daemon.runtime.config.fields import (
     text,
     whole,
 )
-from daemon.runtime.config.problems import Findings, InvalidValue, SettingsInvalid
+from daemon.runtime.config.problems import Findings, InvalidValue, Problem, SettingsInvalid
 from daemon.runtime.config.providers.definition_dir import Known
 from daemon.runtime.config.providers.definitions import DefinitionTable, definition, faults, rate_of
 from daemon.runtime.config.providers.provider_settings import AllowedHost, ProviderTable, whole_tables
-from daemon.runtime.config.secret_sources import BearerToken, SecretContext, SecretText, secret
+from daemon.runtime.config.secret_sources import BearerToken, SecretContext, SecretText, file_of, secret
 from daemon.runtime.config.sections import (
     KeySettings,
     LogSettings,
@@ -115,6 +115,15 @@ class TlsTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TlsOutline:
+    """[access.tls] without the key."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    cert: Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccessTable:
     __pydantic_config__: ClassVar = STRICT
 
@@ -195,7 +204,7 @@ def load_access(path: Path | None, env: Mapping[str, str], env_file: Path | None
         configured = {DEMO_PROVIDER: {}, **configured}
     providers = _providers(configured, known_definitions(document), findings, around)
     timing = _timing(table.get("refresh", {}), findings)
-    _check_listener(access, findings)
+    _check_listener(access, findings, with_tls=access is not None and access.tls is not None)
     if findings.problems or not (store and state and access and keys and log and timing):
         raise SettingsInvalid(findings.problems, log_format=log.format.value if log else "auto")
     return AccessSettings(
@@ -212,6 +221,83 @@ def load_access(path: Path | None, env: Mapping[str, str], env_file: Path | None
         timing=timing,
         directory=base_directory(document.file),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessOutline:
+    """The settings of an access service without their secrets, none of which is opened. `secret_files`: where secrets come
+    from, by key. `alone`: the file is the service's own, since it has reader keys and no ring.
+    """
+
+    access: AccessTable | None  # without `tls.key` and `bearer_token`; None if it is invalid
+    alone: bool
+    with_tls: bool
+    socket: Path | None
+    secret_files: Mapping[str, Path]
+    has_readers: bool
+    has_writer: bool
+    problems: tuple[Problem, ...]
+
+
+def outline_access(
+    path: Path | None, env: Mapping[str, str], env_file: Path | None = None
+) -> AccessOutline | None:
+    """Return the outline, or None for a configuration without an access service."""
+    try:
+        document = read_document(path, env, env_file)
+    except SettingsInvalid:  # as `load` reports
+        return None
+    keys, table = document.table.get("keys", {}), document.table.get("access")
+    keys = keys if isinstance(keys, Mapping) else {}
+    if table is None and not any(name in keys for name in _DOOR):
+        return None
+    findings, before = document.findings, len(document.findings.problems)  # those, `load` reports
+    around = surroundings(document, may_create=False)
+    files = _secret_files(keys, table, findings, around)
+    tls = table.get("tls") if isinstance(table, Mapping) else None
+    if tls is not None:
+        checked(TlsOutline, _without(tls, "key"), ("access", "tls"), findings)
+    plain = _without(table if table is not None else {}, "tls", "bearer_token")
+    access = checked(AccessTable, plain, ("access",), findings, context=around)
+    _check_listener(access, findings, with_tls=tls is not None)
+    return AccessOutline(
+        access=access,
+        alone="ring" not in keys and "readers" in keys,
+        with_tls=tls is not None,
+        socket=around.directory / access.socket if access and access.socket else None,
+        secret_files=files,
+        has_readers="readers" in keys,
+        has_writer="writer" in keys,
+        problems=tuple(findings.problems[before:]),
+    )
+
+
+def _without(table: object, *names: str) -> object:
+    if not isinstance(table, Mapping):
+        return table
+    return {name: value for name, value in table.items() if name not in names}
+
+
+def _secret_files(
+    keys: Mapping[str, Any], table: object, findings: Findings, around: SecretContext
+) -> dict[str, Path]:
+    access = table if isinstance(table, Mapping) else {}
+    tls = access.get("tls")
+    places: dict[tuple[str, ...], Any] = {("keys", name): keys[name] for name in _DOOR if name in keys}
+    if isinstance(tls, Mapping) and "key" in tls:
+        places["access", "tls", "key"] = tls["key"]
+    if "bearer_token" in access:
+        places["access", "bearer_token"] = access["bearer_token"]
+    files = {}
+    for place, value in places.items():
+        try:
+            file = file_of(value, around)
+        except InvalidValue as why:
+            findings.add(place, why.what, why.do)
+        else:
+            if file is not None:
+                files[".".join(place)] = file
+    return files
 
 
 def _is_demo(table: Mapping[str, Any]) -> bool:
@@ -280,11 +366,11 @@ def _timing(table: object, findings: Findings) -> Timing | None:
     return Timing(window=refresh.window, jitter=refresh.jitter) if refresh else None
 
 
-def _check_listener(access: AccessTable | None, findings: Findings) -> None:
+def _check_listener(access: AccessTable | None, findings: Findings, *, with_tls: bool) -> None:
     if access is None:
         return
     if access.socket is None and not LOOPBACK.fullmatch(access.host):
-        if access.tls is None and not access.trusted_proxies:
+        if not with_tls and not access.trusted_proxies:
             findings.add(
                 ("access", "host"),
                 "is not a loopback address, so other machines would send access keys in plain text",

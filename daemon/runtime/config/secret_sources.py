@@ -109,6 +109,20 @@ def store_uri(value: object, info: Context) -> Secret | Literal["embedded"]:
     return Secret(uri)
 
 
+def file_of(value: object, context: SecretContext) -> Path | None:
+    """Return the file that a secret comes from, without opening it. None if it comes from elsewhere. Raises InvalidValue."""
+    match value:
+        case {"file": str(name), **rest} if not rest:
+            return context.directory / name
+        case {"credential": str(name), **rest} if not rest:
+            directory = context.variables.get("CREDENTIALS_DIRECTORY")
+            return Path(directory, name) if directory else None
+        case str() | {"env": str()}:
+            return None
+        case _:
+            raise InvalidValue("is not a secret in a supported form", _FORMS)
+
+
 def holds_password(uri: str) -> bool:
     rest = uri.partition("://")[2]
     user = rest.rpartition("@")[0]

@@ -7,6 +7,7 @@ from platform import python_version
 
 from daemon import __version__
 from daemon.adapters.keyring import DecryptionError
+from daemon.adapters.mongo.instances import SeenService
 from daemon.adapters.telemetry.last_hour import Hour
 from daemon.domain.circuit_breaker import Pause
 from daemon.domain.claim import StoreLost
@@ -34,6 +35,7 @@ class DaemonStatus:
     def __init__(self, settings: Settings, *, instance: str) -> None:
         self.parts: Parts | None = None
         self.mirrors: Sequence[MirrorRunner] = ()
+        self.services: Sequence[SeenService] = ()
         self.providers: Mapping[str, Provider] = {}
         self.draining = False
         self._settings = settings
@@ -113,6 +115,7 @@ class DaemonStatus:
             > COUNT_LATE + COUNT_LATE_SHARE * (statistics.took if statistics else timedelta(0)),
             "overdue": statistics.overdue if statistics else None,
             "due_next_hour": list(statistics.due_soon) if statistics else None,  # every five minutes
+            "access_services": [_service(one) for one in self.services],
             "last_hour": _hour(self.parts.last_hour.snapshot()) if self.parts else None,
         }
 
@@ -249,6 +252,17 @@ def _paused(name: str, counted: Statistics, pauses: Mapping[str, Pause] | None) 
     return {
         "paused": pause and pause.reason.value,
         "next_probe_at": _text(pause.next_probe_at) if pause else None,
+    }
+
+
+def _service(one: SeenService) -> Mapping[str, object]:
+    return {
+        "id": one.id[:LONGEST_ID],
+        "host": one.host,
+        "version": one.version,
+        "seen_at": _text(one.seen_at),
+        "reader_keys": list(one.reader_ids),
+        "writer_keys": list(one.writer_ids),
     }
 
 

@@ -149,21 +149,50 @@ async def missing_rights(mongo: Mongo) -> list[str]:
     """Return the privileges that this login lacks, like "update on refreshd.tokens". Empty if MongoDB has no
     logins.
     """
+    return await _missing(
+        mongo,
+        (mongo.tokens, (*_READ_WRITE, "remove", "createIndex", "listIndexes")),
+        (mongo.providers, (*_READ_WRITE, "remove")),
+        (mongo.audit, _READ_WRITE),
+        (mongo.keys, _READ_WRITE),
+        (mongo.instances, (*_READ_WRITE, "createIndex")),
+    )
+
+
+async def _missing(mongo: Mongo, *needed: tuple[Collection, Sequence[str]]) -> list[str]:
     granted = await _privileges(mongo)
     if granted is None:
         return []
     return [
         f"{action} on {collection.full_name}"
-        for collection, actions in (
-            (mongo.tokens, (*_READ_WRITE, "remove", "createIndex", "listIndexes")),
-            (mongo.providers, (*_READ_WRITE, "remove")),
-            (mongo.audit, _READ_WRITE),
-            (mongo.keys, _READ_WRITE),
-            (mongo.instances, (*_READ_WRITE, "createIndex")),
-        )
+        for collection, actions in needed
         for action in actions
         if not any(action in held for held in _held_on(collection, granted))
     ]
+
+
+async def missing_service_rights(mongo: Mongo, *, writes: bool) -> list[str]:
+    """Return the privileges that an access service with this login lacks. `writes`: it stores tokens too."""
+    return await _missing(
+        mongo,
+        (mongo.tokens, ("find", "update", *(("insert",) if writes else ()))),
+        (mongo.access, ("find",)),
+        (mongo.access_use, _READ_WRITE),
+        (mongo.audit, ("find", "insert")),
+        (mongo.keys, ("find",)),
+        (mongo.providers, ("find",)),
+        (mongo.instances, _READ_WRITE),
+    )
+
+
+async def missing_access_key_rights(mongo: Mongo) -> list[str]:
+    """Return the privileges that `refreshd access` with this login lacks."""
+    return await _missing(mongo, (mongo.access, (*_READ_WRITE, "createIndex")))
+
+
+async def missing_streams(mongo: Mongo) -> list[str]:
+    """Return the change streams that an access service with this login can't open."""
+    return await _missing(mongo, (mongo.tokens, ("changeStream",)), (mongo.access, ("changeStream",)))
 
 
 async def may_follow_wishes(mongo: Mongo) -> bool:

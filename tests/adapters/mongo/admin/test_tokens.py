@@ -8,7 +8,13 @@ from pymongo import MongoClient
 
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.admin.consents import Contended, Refused
-from daemon.adapters.mongo.admin.preflight import may_follow_wishes, missing_rights
+from daemon.adapters.mongo.admin.preflight import (
+    may_follow_wishes,
+    missing_access_key_rights,
+    missing_rights,
+    missing_service_rights,
+    missing_streams,
+)
 from daemon.adapters.mongo.admin.tokens import NoSuchToken, TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.connection import Mongo
@@ -207,7 +213,14 @@ async def test_missing_rights_are_named(mongod, database_name, tmp_path):
             observe=lambda _: None,
         )
         try:
-            return [*await missing_rights(store), *([] if await may_follow_wishes(store) else ["no stream"])]
+            return [
+                *await missing_rights(store),
+                *([] if await may_follow_wishes(store) else ["no stream"]),
+                *(f"service: {one}" for one in await missing_service_rights(store, writes=True)),
+                *(f"reading service: {one}" for one in await missing_service_rights(store, writes=False)),
+                *(f"stream: {one}" for one in await missing_streams(store)),
+                *(f"keys: {one}" for one in await missing_access_key_rights(store)),
+            ]
         finally:
             await store.close()
 
@@ -225,10 +238,21 @@ async def test_missing_rights_are_named(mongod, database_name, tmp_path):
             tokens = {"resource": {"db": database_name, "collection": "tokens"}, "actions": ["find"]}
             client.admin.command("createRole", "finder", privileges=[tokens], roles=[])
             client.admin.command("createUser", "finder", pwd="pw", roles=["finder"])
-        assert "no stream" in await missing(f"mongodb://finder:pw@{address}/?authSource=admin")
+        found = await missing(f"mongodb://finder:pw@{address}/?authSource=admin")
+        assert "no stream" in found
+        assert f"stream: changeStream on {database_name}.tokens_access" in found
+        assert f"service: find on {database_name}.tokens_keys" in found
         told = await missing(f"mongodb://reader:pw@{address}/?authSource=admin")
     finally:
         await embedded.stop()
     assert f"find on {database_name}.tokens" not in told
     assert "no stream" not in told
+    of_tokens = {one for one in told if one.endswith(f"on {database_name}.tokens") and ": " in one}
+    assert of_tokens == {
+        f"service: update on {database_name}.tokens",
+        f"service: insert on {database_name}.tokens",
+        f"reading service: update on {database_name}.tokens",
+    }
+    assert f"service: insert on {database_name}.tokens_access_use" in told
+    assert f"keys: createIndex on {database_name}.tokens_access" in told
     assert {f"update on {database_name}.tokens", f"insert on {database_name}.tokens_audit"} <= set(told)

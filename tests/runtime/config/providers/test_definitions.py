@@ -155,7 +155,7 @@ def test_no_other_text_is_a_tenant(tenant: str):
 def test_the_sandbox_is_strict_and_local():
     """As harsh as the harshest provider."""
     known = shipped()["sandbox"]
-    assert (known.token_url, known.client_auth) == ("http://127.0.0.1:9465/token", ClientAuth.BASIC)
+    assert (known.token_url, known.client_auth) == ("http://127.0.0.1:9466/token", ClientAuth.BASIC)
     assert (known.rotation, known.grace, known.verified) == (Rotation.ALWAYS, timedelta(), True)
 
 
