@@ -54,9 +54,11 @@ def store(cli, database):
             }
             database.tokens.insert_one({**document, **fields})
 
-        def counted(self, days=500):
-            """Uses are counted since then."""
+        def counted(self, days=500, *, used=True):
+            """Uses are counted since then, if the key was used."""
             database.tokens_access.insert_one({"_id": "k", "created_at": ago(days)})
+            if not used:
+                return
             database.tokens_access_use.insert_one({"_id": "key k", "kind": "key", "key": "k"})
 
     return Store()
@@ -299,19 +301,21 @@ def test_a_person_is_asked_and_may_decline(cli, database, store, monkeypatch):
     assert arguments.confirmation(yes=True) is None
 
 
-@pytest.mark.parametrize("began", [None, 10])
+@pytest.mark.parametrize("began", [None, 10, "with a key that was never used"])
 def test_where_uses_were_not_counted_unused_tokens_are_not_deleted_without_yes(
     cli, database, store, monkeypatch, began
 ):
     """Every token would look unused. A dry run says so."""
-    if began is not None:
+    if began == 10:
         store.counted(began)
+    elif began is not None:
+        store.counted(used=False)
     store.active("xero:a")
     with monkeypatch.context() as patched:
         patched.setattr("daemon.commands.cleanup.confirmation", lambda *, yes: lambda _: True)
         ran = cli.run(*UNUSED)
         assert (ran.code, "every token looks unused" in ran.err) == (2, True)
-        assert ("ever counted" in ran.err, "since 20" in ran.err) == (began is None, began is not None)
+        assert ("ever counted" in ran.err, "since 20" in ran.err) == (began != 10, began == 10)
     ran = cli.run(*UNUSED, "--dry-run")
     assert (ran.code, "1 token would be deleted." in ran.out, "looks unused" in ran.err) == (0, True, True)
     assert ids(database) == ["xero:a"]
