@@ -124,7 +124,7 @@ class AccessService:
         keys = ServedKeys(self._mongo, offline_for=access.offline_for, refused=self._without_streams)
         uses = ServedUses(self._mongo, retention=access.audit_reads_retention)
         self._usage = Usage(uses, self._clock)
-        doorkeeper = Doorkeeper(keys, self._clock, rate=access.rate)
+        doorkeeper = Doorkeeper(keys, self._clock, rate=access.rate, rate_per_caller=access.rate_per_caller)
         reading = Reading(
             tokens,
             settings.keys,

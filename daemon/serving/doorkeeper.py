@@ -3,6 +3,7 @@
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import TypeVar
 
 from daemon.domain.access_key import AccessKey, parse_key, proves
@@ -11,7 +12,8 @@ from daemon.serving.ports import Clock, Keys
 from daemon.serving.problems import Problem, unauthorized
 
 WRONG_ALLOWED, WRONG_WITHIN = 10, timedelta(minutes=1)  # wrong secrets from one address
-MOST_REMEMBERED = 10_000  # addresses, and keys, with a rate
+MOST_REMEMBERED = 10_000  # addresses, keys with a rate, and callers of keys
+ONE_HOST = 64  # bits of an IPv6 address: a single host usually has all the addresses behind them
 
 Item = TypeVar("Item")
 
@@ -29,14 +31,18 @@ class Caller:
 
 
 class Doorkeeper:
-    """Admits callers. `rate`: of a key that has no rate of its own."""
+    """Admits callers. `rate`: of a key that has no rate of its own. `rate_per_caller`: of one caller with one key, in
+    addition; None: no such limit.
+    """
 
-    def __init__(self, keys: Keys, clock: Clock, *, rate: Rate) -> None:
+    def __init__(self, keys: Keys, clock: Clock, *, rate: Rate, rate_per_caller: Rate | None = None) -> None:
         self._keys = keys
         self._clock = clock
         self._rate = rate
+        self._rate_per_caller = rate_per_caller
         self._wrong: OrderedDict[str, deque[timedelta]] = OrderedDict()
         self._rates: OrderedDict[str, RateLimit] = OrderedDict()
+        self._callers: OrderedDict[str, RateLimit] = OrderedDict()
 
     async def admit(self, text: str, address: str, peer: int | None = None) -> Caller:
         """Return the caller with the access key `text`. Raises Problem, StoreLost.
@@ -52,8 +58,7 @@ class Doorkeeper:
             raise self._wrong_secret(address)
         if not key.is_valid(self._clock.now()) or not key.admits(address):
             raise unauthorized()
-        if (wait := self._wait(key)) > timedelta(0):
-            raise Problem("rate-limited", "This access key is used too often.", retry_after=wait)
+        self._count(key, address, peer)
         return Caller(key=key, address=address, peer=peer, away=known.away)
 
     def _wrong_secret(self, address: str) -> Problem:
@@ -68,13 +73,21 @@ class Doorkeeper:
         times.append(now)
         return unauthorized()
 
-    def _wait(self, key: AccessKey) -> timedelta:
-        rate = key.rate or self._rate
-        limit = self._rates.pop(key.id, None)
-        if limit is None or limit.rate != rate:
-            limit = RateLimit(rate)
-        _put(self._rates, key.id, limit)
-        return limit.take(self._clock.boot())
+    def _count(self, key: AccessKey, address: str, peer: int | None) -> None:
+        """Count a use of `key`. Raises Problem without counting it if one of its rates is used up, so that a caller
+        who asks too often leaves the key's rate to the others.
+        """
+        now = self._clock.boot()
+        rates = [(_limit(self._rates, key.id, key.rate or self._rate), "This access key is used too often.")]
+        if self._rate_per_caller is not None:
+            caller = f"{key.id} {_host(address, peer)}"
+            limit = _limit(self._callers, caller, self._rate_per_caller)
+            rates.append((limit, "This access key is used too often from this address."))
+        wait, detail = max((limit.wait(now), detail) for limit, detail in rates)
+        if wait > timedelta(0):
+            raise Problem("rate-limited", detail, retry_after=wait)
+        for limit, _ in rates:
+            limit.use(now)
 
 
 class RateLimit:
@@ -85,13 +98,37 @@ class RateLimit:
         self._each = rate.per / rate.count
         self._empty_at = timedelta(0)  # by the boot-time clock
 
-    def take(self, now: timedelta) -> timedelta:
-        """Return zero and count a use, or return the wait until the next one is allowed."""
-        empty_at = max(self._empty_at, now) + self._each
-        if empty_at - now > self.rate.per:
-            return empty_at - now - self.rate.per
-        self._empty_at = empty_at
-        return timedelta(0)
+    def wait(self, now: timedelta) -> timedelta:
+        """Return how long the next use must wait: zero if it is allowed."""
+        return max(self._after_use(now) - now - self.rate.per, timedelta(0))
+
+    def use(self, now: timedelta) -> None:
+        self._empty_at = self._after_use(now)
+
+    def _after_use(self, now: timedelta) -> timedelta:
+        return max(self._empty_at, now) + self._each
+
+
+def _host(address: str, peer: int | None) -> str:
+    """Return the text under which the uses of one caller are counted: a user at a socket, an IPv4 address, or the
+    network of an IPv6 address.
+    """
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return f"{address} {peer}"
+    if not isinstance(ip, IPv6Address):
+        return str(ip)
+    return str(ip.ipv4_mapped or IPv6Network((int(ip), ONE_HOST), strict=False))
+
+
+def _limit(limits: OrderedDict[str, RateLimit], name: str, rate: Rate) -> RateLimit:
+    """Return the limit of `name`, a new one if its rate has changed, as the one that was used last."""
+    limit = limits.pop(name, None)
+    if limit is None or limit.rate != rate:
+        limit = RateLimit(rate)
+    _put(limits, name, limit)
+    return limit
 
 
 def _put(items: OrderedDict[str, Item], name: str, item: Item) -> None:

@@ -2,12 +2,14 @@
 // REFRESHD_VENV names the virtual environment (default: program/ beside this file), REFRESHD_CONFIG the configuration
 // (default: config.toml beside it). If REFRESHD_BACKUP_RECIPIENT is set (age1..., docs/backup.md), a second app writes a backup
 // at each start and every night, into REFRESHD_BACKUP_DIR (default: backups/ beside this file). If REFRESHD_ACCESS_CONFIG is
-// set, another app serves access tokens with that configuration (docs/access-service.md).
+// set, another app serves access tokens with that configuration (docs/access-service.md). If REFRESHD_CLEANUP_DEAD_FOR is set
+// (180d, docs/operate.md), another one deletes tokens that have been dead for so long, at each start and every month.
 const path = require("node:path");
 const venv = process.env.REFRESHD_VENV || path.join(__dirname, "program");
 const config = process.env.REFRESHD_CONFIG || path.join(__dirname, "config.toml");
 const recipient = process.env.REFRESHD_BACKUP_RECIPIENT;
 const accessConfig = process.env.REFRESHD_ACCESS_CONFIG;
+const deadFor = process.env.REFRESHD_CLEANUP_DEAD_FOR;
 const backups = process.env.REFRESHD_BACKUP_DIR || path.join(__dirname, "backups");
 
 const backup = {
@@ -21,6 +23,21 @@ const backup = {
   watch: false,
   autorestart: false, // it ends by itself
   cron_restart: "30 2 * * *",
+  merge_logs: true,
+  time: false,
+};
+
+const cleanup = {
+  name: "refreshd-cleanup",
+  interpreter: path.join(venv, "bin/python"),
+  script: path.join(venv, "bin/refreshd"),
+  args: ["--config", config, "cleanup", "--dead-for", deadFor, "--yes", "--reason", "refreshd-cleanup"],
+  cwd: path.dirname(config),
+  exec_mode: "fork",
+  instances: 1,
+  watch: false,
+  autorestart: false, // it ends by itself
+  cron_restart: "30 3 1 * *",
   merge_logs: true,
   time: false,
 };
@@ -71,6 +88,7 @@ module.exports = {
       time: false,
     },
     ...(recipient ? [backup] : []),
+    ...(deadFor ? [cleanup] : []),
     ...(accessConfig ? [access] : []),
   ],
 };

@@ -94,6 +94,25 @@ def test_backups_are_an_app_of_their_own_if_they_have_a_recipient(recipient: str
     assert set(backup["args"]) > {"backup", "create", "--to"}
 
 
+@pytest.mark.parametrize("dead_for", [None, "180d"])
+def test_a_cleanup_is_an_app_of_its_own_if_it_has_a_criterion(dead_for: str | None) -> None:
+    """It runs every month, and PM2 does not start it again when it ends."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not there")
+    environment = {} if dead_for is None else {"REFRESHD_CLEANUP_DEAD_FOR": dead_for}
+    script = f"console.log(JSON.stringify(require({json.dumps(str(ECOSYSTEM))})))"
+    done = subprocess.run([node, "-e", script], env=environment, capture_output=True, text=True, check=True)
+    _, *more = json.loads(done.stdout)["apps"]
+    if dead_for is None:
+        assert more == []
+        return
+    (cleanup,) = more
+    assert (cleanup["name"], cleanup["autorestart"]) == ("refreshd-cleanup", False)
+    assert cleanup["cron_restart"] == "30 3 1 * *"
+    assert cleanup["args"][2:6] == ["cleanup", "--dead-for", dead_for, "--yes"]
+
+
 async def test_it_starts_when_ready_restarts_and_stops_within_its_drain(pm2: Pm2, scene: Stage) -> None:
     """What is in flight at a stop is recorded, and no process is left."""
     await scene.consent(10)

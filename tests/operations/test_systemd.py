@@ -23,11 +23,13 @@ from daemon.sandbox import Sandbox, SandboxOptions
 from tests.faults.stage import Stage
 from tests.operations.booted import HOLD, POLL_EVERY, ROOT, CanNotBoot, Machine, booted
 from tests.operations.service import UNIT, Place
+from tests.support import wall_clock
 
 pytestmark = pytest.mark.operations
 
 TEMPLATE, NOTIFIER = "refreshd@.service", "refreshd-failed@.service"
 BACKUP, TIMER = "refreshd-backup.service", "refreshd-backup.timer"
+CLEANUP, MONTHLY = "refreshd-cleanup.service", "refreshd-cleanup.timer"
 ACCESS = "refreshd-access.service"
 UNITS = ROOT / "deploy" / "systemd"
 PROGRAM = "/opt/refreshd/bin/refreshd"
@@ -47,19 +49,19 @@ def units(tmp_path: Path) -> Path:
     """The shipped units, with a program that exists: systemd-analyze looks for it."""
     program = tmp_path / "refreshd"
     program.touch(mode=0o755)
-    for unit in (*UNITS.glob("*.service"), UNITS / TIMER):
+    for unit in (*UNITS.glob("*.service"), *UNITS.glob("*.timer")):
         (tmp_path / unit.name).write_text(unit.read_text().replace(PROGRAM, str(program)))
     return tmp_path
 
 
-@pytest.mark.parametrize("unit", [UNIT, TEMPLATE, ACCESS, BACKUP, TIMER])
+@pytest.mark.parametrize("unit", [UNIT, TEMPLATE, ACCESS, BACKUP, TIMER, CLEANUP, MONTHLY])
 def test_systemd_has_nothing_to_say_about_the_units(units: Path, unit: str) -> None:
     """`verify` only warns about what it does not know, and succeeds: so not a word may be said."""
     done = analyze("verify", str(units / unit.replace("@", "@a")), str(units / NOTIFIER.replace("@", "@a")))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("unit", [UNIT, TEMPLATE, ACCESS, BACKUP])
+@pytest.mark.parametrize("unit", [UNIT, TEMPLATE, ACCESS, BACKUP, CLEANUP])
 def test_the_exposure_of_the_service_stays_low(units: Path, unit: str) -> None:
     """1.2 at most, of 10."""
     done = analyze("security", "--offline=true", "--threshold=12", "--no-pager", str(units / unit))
@@ -79,12 +81,22 @@ def test_a_replica_is_the_service_but_for_what_is_its_own() -> None:
     assert set(single) - set(replica) == theirs
 
 
-def test_a_backup_has_the_walls_of_the_service() -> None:
-    """But for the directory of a metric."""
-    service, backup = (settings(UNITS / name) for name in (UNIT, BACKUP))
+@pytest.mark.parametrize("unit", [BACKUP, CLEANUP])
+def test_a_backup_and_a_cleanup_have_the_walls_of_the_service(unit: str) -> None:
+    """But for the directory of a backup's metric."""
+    service, timed = (settings(UNITS / name) for name in (UNIT, unit))
     first = service.index("AmbientCapabilities=")
     walls = [line for line in service[first:] if "Install" not in line and "WantedBy" not in line]
-    assert backup[-len(walls) :] == walls
+    assert timed[-len(walls) :] == walls
+
+
+def test_a_cleanup_takes_its_criteria_from_the_operator_alone() -> None:
+    """The unit has none of its own, and fails without the file that has them."""
+    lines = settings(UNITS / CLEANUP)
+    (start,) = (line for line in lines if line.startswith("ExecStart="))
+    assert "cleanup $CLEANUP_OPTIONS --yes " in start
+    assert not re.search(r"--(dead|unused)-for", start)
+    assert "EnvironmentFile=/etc/refreshd/cleanup.env" in lines
 
 
 def test_a_stop_may_take_longer_than_the_drain() -> None:
@@ -320,6 +332,35 @@ async def test_a_backup_is_written_pruned_and_due_every_day(installed):
         await place.machine.systemctl("enable", "--now", TIMER)
         assert TIMER in (await place.machine.run("systemctl", "list-timers", "--no-pager")).said
         await place.machine.systemctl("disable", "--now", TIMER)
+
+
+async def test_a_cleanup_deletes_what_its_file_names_and_is_due_every_month(installed):
+    """By the shipped service and timer. Without a criterion it fails and deletes nothing."""
+    async with installed() as place:
+        await place.scene.consent(5)
+        failure = {
+            "kind": "rejected",
+            "code": "no",
+            "message": "",
+            "at": wall_clock.now() - timedelta(days=200),
+        }
+        before = dict.fromkeys(("created_at", "issued_at", "updated_at", "expires_at"), failure["at"])
+        dead = {**before, "state": "needs_reauth", "due_at": None, "last_failure": failure}
+        first = await place.scene.tokens.find_one({})
+        await place.scene.tokens.update_one({"_id": first["_id"]}, {"$set": dead})
+        shutil.copy(UNITS / MONTHLY, place.machine.units)
+        (place.machine.units / f"{CLEANUP}.d").mkdir(exist_ok=True)
+        shutil.copy(UNITS / "credentials.conf", place.machine.units / f"{CLEANUP}.d")
+        await place.machine.systemctl("daemon-reload")
+        for options, code in (("", 1), ("--dead-for 180d --limit 1000", 0)):
+            assert await place.scene.tokens.count_documents({}) == 5
+            (place.machine.etc / "cleanup.env").write_text(f"CLEANUP_OPTIONS={options}\n")
+            started = await place.machine.systemctl("start", CLEANUP, check=False)
+            assert started.code == code, await place.machine.journal(f"--unit={CLEANUP}")
+        assert await place.scene.tokens.count_documents({}) == 4
+        await place.machine.systemctl("enable", "--now", MONTHLY)
+        assert MONTHLY in (await place.machine.run("systemctl", "list-timers", "--no-pager")).said
+        await place.machine.systemctl("disable", "--now", MONTHLY)
 
 
 # -------------------------------------------------------------------- as the document says

@@ -4,11 +4,13 @@ import json
 import os
 from base64 import b64encode
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from daemon.adapters.keyring import KeyRing
+from daemon.domain.provider import Rate
 from daemon.runtime.config.access import load_access
 from daemon.runtime.config.settings import SettingsInvalid, load
 
@@ -70,6 +72,12 @@ def test_reader_and_writer_keys_are_enough(tmp_path: Path, keys: Mapping[str, st
         9465,
         600,
     )
+    assert settings.access.rate_per_caller is None
+
+
+def test_a_rate_of_each_caller_is_read(tmp_path: Path, keys: Mapping[str, str]):
+    settings = load_access(written(tmp_path, DOOR + '[access]\nrate_per_caller = "120/1m"\n'), keys)
+    assert settings.access.rate_per_caller == Rate(count=120, per=timedelta(minutes=1))
 
 
 def test_a_ring_does_as_well(tmp_path: Path):
@@ -121,6 +129,9 @@ def test_one_file_serves_the_daemon_too(tmp_path: Path, keys: Mapping[str, str])
         (DOOR + '[access]\ntrusted_proxies = ["10.0.0.1/8"]\n', "trusted_proxies"),
         (DOOR + '[access]\naudit_reads_retention = "1h"\n', "audit_reads_retention: is shorter than a day"),
         (DOOR + '[access]\nrate = "fast"\n', "rate: is not a rate"),
+        (DOOR + '[access]\nrate_per_caller = "often"\n', "rate_per_caller: is not a rate"),
+        (DOOR + '[access]\nrate_per_caller = "0/1m"\n', "rate_per_caller: is not a rate"),
+        (DOOR + '[access]\nrate_per_caller = "5/0s"\n', "rate_per_caller: is not a rate"),
         (
             DOOR + '[access]\nhost = "10.0.0.1"\nbearer_token = "short"\ntrusted_proxies = ["10.0.0.2"]\n',
             "bearer_token",

@@ -37,6 +37,12 @@ def test_what_needs_no_key_says_so():
     assert said == unguarded
 
 
+def test_every_route_that_needs_a_key_may_answer_that_it_is_used_too_often():
+    guarded = [one for one in operations().values() if one.get("security") != []]
+    assert guarded
+    assert all("429" in one["responses"] for one in guarded)  # type: ignore[operator]
+
+
 def test_it_is_a_whole_document():
     text = json.dumps(DESCRIBED)
     for name in DESCRIBED["components"]["schemas"]:  # type: ignore[index]

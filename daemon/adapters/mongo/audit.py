@@ -5,7 +5,7 @@ Each record also goes to a log, because a person who may write to the database m
 well.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -75,8 +75,32 @@ class Audit:
         If an `audit_id` is used again, the last record counts: an operation that was tried twice is one
         operation. Raises StoreLost.
         """
+        record = self._record(action, target, revision, result=result, count=count)
+        key = audit_id or ObjectId()
+        written = self._mongo.audit.replace_one({"_id": key}, record, upsert=True)
+        await self._mongo.guarded(written)
+        self._log(record)
+
+    async def note_each(self, action: str, targets: Sequence[tuple[str, object, str | None]]) -> None:
+        """Write a record about each of `targets`, its revision and its result. Raises StoreLost."""
+        records = [
+            self._record(action, target, revision, result=result) for target, revision, result in targets
+        ]
+        await self._mongo.guarded(self._mongo.audit.insert_many([dict(one) for one in records]))
+        for record in records:
+            self._log(record)
+
+    def _record(
+        self,
+        action: str,
+        target: str,
+        revision: object,
+        *,
+        result: str | None = None,
+        count: int | None = None,
+    ) -> Record:
         who = self.who
-        record: dict[str, object] = {
+        return {
             "at": self._mongo.clock.now(),
             "action": action,
             "token": target,
@@ -87,10 +111,6 @@ class Audit:
             "count": count,
             "revision": revision,
         }
-        key = audit_id or ObjectId()
-        written = self._mongo.audit.replace_one({"_id": key}, record, upsert=True)
-        await self._mongo.guarded(written)
-        self._log(record)
 
 
 async def records(mongo: Mongo, selection: RecordSelection, *, limit: int) -> AsyncIterator[Record]:

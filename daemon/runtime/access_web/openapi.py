@@ -189,10 +189,13 @@ def _answers(
         for status, (text, content) in good.items()
     }
     if problems:
-        found["default"] = {
-            "description": "A problem document (RFC 9457).",
-            "content": _json(_ref("Problem"), "application/problem+json"),
+        problem = _json(_ref("Problem"), "application/problem+json")
+        found["429"] = {
+            "description": "The access key is used too often: by all its callers together, or by this one.",
+            "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}},
+            "content": problem,
         }
+        found["default"] = {"description": "A problem document (RFC 9457).", "content": problem}
     return found
 
 

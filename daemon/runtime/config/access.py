@@ -139,6 +139,7 @@ class AccessTable:
     fresh_for: Duration = timedelta(seconds=60)
     offline_for: Annotated[timedelta, Read(offline_span)] = timedelta(minutes=5)
     rate: Annotated[Rate, Read(rate_of)] = USUAL_RATE
+    rate_per_caller: Annotated[Rate, Read(rate_of)] | None = None
     audit_reads_retention: Span = timedelta(days=30)
     admin_port: Annotated[int, Read(whole(0, 65_535))] | None = None
     bearer_token: BearerToken | None = None
