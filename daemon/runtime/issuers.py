@@ -1,6 +1,7 @@
 """The trusted issuers of the access service, put together: their rules, their keys, and what operators see of them."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from daemon.adapters.egress.names import Names
+from daemon.adapters.egress.tls import client_context
 from daemon.adapters.issuer_keys.kept_keys import KeptKeys
 from daemon.adapters.issuer_keys.sources import FileSource, UrlSource
 from daemon.adapters.telemetry import log_lines
@@ -31,9 +33,9 @@ async def workloads_of(
     """Return what admits workloads. Their issuers' keys are asked for in the background. `count` receives the rule and
     the reason of each refusal.
     """
-    names = Names()
+    names, tls = Names(), client_context()
     keys = {
-        issuer: KeptKeys(_source(source, names), clock, observe=_observer(log, issuer))
+        issuer: KeptKeys(_source(source, names, tls), clock, observe=_observer(log, issuer))
         for issuer, source in issuers.sources.items()
     }
     first = [asyncio.create_task(one.prepare(), name="issuer keys") for one in keys.values()]
@@ -68,10 +70,10 @@ class RefusalLog:
         )
 
 
-def _source(source: KeySource, names: Names) -> UrlSource | FileSource:
+def _source(source: KeySource, names: Names, tls: ssl.SSLContext) -> UrlSource | FileSource:
     if isinstance(source.place, Path):
         return FileSource(source.place)
-    return UrlSource(source.place, names, allow_private=source.allow_private)
+    return UrlSource(source.place, names, allow_private=source.allow_private, tls=tls)
 
 
 def _observer(log: Log, issuer: str) -> Callable[[str | None], None]:

@@ -12,7 +12,6 @@ from yarl import URL
 from daemon.adapters.egress.names import Names
 from daemon.adapters.egress.permitted import PermittedNames, PrivateAddress, permitted_socket
 from daemon.adapters.egress.public_addresses import is_public
-from daemon.adapters.egress.tls import client_context
 from daemon.adapters.issuer_keys.failure import ReadFailed
 from daemon.adapters.issuer_keys.key_set import LARGEST
 from daemon.adapters.trusted_files import Untrusted, read_trusted
@@ -28,15 +27,15 @@ class UrlSource:
         url: str,
         names: Names,
         *,
+        tls: ssl.SSLContext,
         allow_private: bool = False,
         within: timedelta = WITHIN,
-        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._url = URL(url, encoded=True)
         self._names = names
         self._allows: Callable[[str], bool] | None = None if allow_private else is_public
         self._within = within
-        self._tls = tls or client_context()
+        self._tls = tls
 
     async def read(self) -> bytes:
         """Ask once. Raises ReadFailed."""
