@@ -128,7 +128,7 @@ def _who(record: Record) -> str:
     if record.get("kind") == ACCESS:
         by = _by(record)
         if "iss" in by:
-            return f"the workload {by.get('sub')} of {by.get('name')} from {by.get('ip')}"
+            return f"the workload {by.get('sub') or '-'} of {by.get('name')} from {by.get('ip')}"
         return f"the access key {by.get('name')} from {by.get('ip')}"
     person, actor = _by(record).get("person"), str(record.get("actor"))
     return actor if person in (None, actor.split("@", maxsplit=1)[0]) else f"{person} as {actor}"
