@@ -13,8 +13,8 @@ from daemon.adapters.egress.names import Names
 from daemon.adapters.egress.permitted import PermittedNames, PrivateAddress, permitted_socket
 from daemon.adapters.egress.public_addresses import is_public
 from daemon.adapters.issuer_keys.failure import ReadFailed
+from daemon.adapters.issuer_keys.key_file import read_key_file
 from daemon.adapters.issuer_keys.key_set import LARGEST
-from daemon.adapters.trusted_files import Untrusted, read_trusted
 
 WITHIN = timedelta(seconds=5)  # for the look-up, the connection and the whole answer
 
@@ -93,17 +93,6 @@ class FileSource:
     async def read(self) -> bytes:
         """Read the file. Raises ReadFailed."""
         return await asyncio.to_thread(read_key_file, self._path)
-
-
-def read_key_file(path: Path) -> bytes:
-    """Return the content of the file. Raises ReadFailed."""
-    try:
-        return read_trusted(path, limit=LARGEST + 1).data
-    except (OSError, ValueError) as why:
-        text = why.strerror if isinstance(why, OSError) else None
-        raise ReadFailed(f"the file can't be read: {text or 'not a usable path'}") from None
-    except Untrusted as distrust:
-        raise ReadFailed(str(distrust).removesuffix(".")) from None
 
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:

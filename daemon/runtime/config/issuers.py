@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from daemon.adapters.egress.public_addresses import is_private_literal
 from daemon.adapters.issuer_keys.failure import ReadFailed
+from daemon.adapters.issuer_keys.key_file import read_key_file
 from daemon.adapters.issuer_keys.key_set import parse_key_set
-from daemon.adapters.issuer_keys.sources import read_key_file
 from daemon.domain.access_key import ANY, NAME_FORM, is_field
 from daemon.domain.issuer import CLAIM, Issuer, is_template
 from daemon.domain.jwt import ALGORITHMS, LONGEST_TEXT
