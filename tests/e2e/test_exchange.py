@@ -135,7 +135,7 @@ async def test_a_right_jwt_gets_the_access_token(
     answer = await exchange(service, jwt(algorithm, **changed))
     assert answer.status == 200, answer
     body = answer.json
-    assert 3500 < body.pop("expires_in") <= 3600
+    assert 0 < body.pop("expires_in") <= 3600
     assert body == {
         "access_token": place.consents["acme"]["access_token"],
         "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
