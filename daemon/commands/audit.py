@@ -124,9 +124,12 @@ def _described(record: Record) -> str:
 
 
 def _who(record: Record) -> str:
-    """The person, if known, and as which user; or the access key, and its caller's address."""
+    """The person, if known, and as which user; or the access key or the workload, and its caller's address."""
     if record.get("kind") == ACCESS:
-        return f"the access key {_by(record).get('name')} from {_by(record).get('ip')}"
+        by = _by(record)
+        if "iss" in by:
+            return f"the workload {by.get('sub') or '-'} of {by.get('name')} from {by.get('ip')}"
+        return f"the access key {by.get('name')} from {by.get('ip')}"
     person, actor = _by(record).get("person"), str(record.get("actor"))
     return actor if person in (None, actor.split("@", maxsplit=1)[0]) else f"{person} as {actor}"
 

@@ -9,7 +9,7 @@ REFUSED = "refused"  # the action of a request that was refused
 
 @dataclass(frozen=True, slots=True)
 class UseKey:
-    """What is counted together. `token`: None for refused requests, which name none. `result`: of a refused request,
+    """What is counted together. `key`: the id of an access key, or of a workload. `token`: None for refused requests, which name none. `result`: of a refused request,
     the name of its problem. `since`: the beginning of the day or hour.
     """
 
@@ -20,15 +20,25 @@ class UseKey:
     since: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """The caller whose JWT was accepted: its `iss`, `sub` and `jti`."""
+
+    issuer: str
+    subject: str | None
+    jwt: str | None
+
+
 @dataclass(slots=True)
 class Use:
-    """A count since the last one was stored. `ip` and `peer`: of the last caller."""
+    """A count since the last one was stored. `ip`, `peer` and `workload`: of the last caller."""
 
     name: str
     ip: str
     peer: int | None
     at: datetime
     count: int = 0
+    workload: Workload | None = None
 
 
 def beginning(at: datetime, span: timedelta) -> datetime:

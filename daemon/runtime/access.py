@@ -35,10 +35,12 @@ from daemon.runtime.access_web.list_routes import ListRoutes
 from daemon.runtime.access_web.routes import Route, Routes, token_table, write_table
 from daemon.runtime.access_web.server import AccessServer
 from daemon.runtime.access_web.token_endpoint import TokenEndpoint
+from daemon.runtime.access_web.token_exchange import TokenExchange
 from daemon.runtime.access_web.token_routes import TokenRoutes
 from daemon.runtime.access_web.write_routes import WriteRoutes
 from daemon.runtime.clock import Clock
 from daemon.runtime.config.access import AccessSettings
+from daemon.runtime.issuers import workloads_of
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.tasks import end
 from daemon.runtime.web.hosts import is_loopback
@@ -133,6 +135,20 @@ class AccessService:
             fresh_for=access.fresh_for,
             reconnect_url=access.reconnect_url,
         )
+        exchange = None
+        if settings.issuers.rules:
+            workloads = await closing.enter_async_context(
+                workloads_of(
+                    settings.issuers,
+                    self._clock,
+                    log=self._log,
+                    rate=access.rate,
+                    count=self._jwt_refused,
+                )
+            )
+            exchange = TokenExchange(
+                workloads, reading, self._clock, max_wait=access.max_wait, note=self._note
+            )
         endpoint = TokenEndpoint(
             doorkeeper,
             reading,
@@ -140,6 +156,7 @@ class AccessService:
             max_wait=access.max_wait,
             providers=settings.definitions.keys,
             note=self._note,
+            exchange=exchange,
         )
         admin = AdminRoutes(self, bearer_token=access.bearer_token)
         table: list[Route] = [
@@ -335,6 +352,9 @@ class AccessService:
     def _note(self, caller: Caller, token: str | None, result: str) -> None:
         """Count the use of a token, or a refused request."""
         self._usage.note(caller, token, result)
+
+    def _jwt_refused(self, rule: str, reason: str) -> None:
+        self._metrics.refused_jwt(rule, reason)
 
     def _without_streams(self, why: str) -> None:
         if not self._polling:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from daemon.domain.access_key import AccessKey, parse_key, proves
 from daemon.domain.provider import Rate
+from daemon.domain.use import Workload
 from daemon.serving.ports import Clock, Keys
 from daemon.serving.problems import Problem, unauthorized
 
@@ -15,19 +16,22 @@ WRONG_ALLOWED, WRONG_WITHIN = 10, timedelta(minutes=1)  # wrong secrets from one
 MOST_REMEMBERED = 10_000  # addresses, keys with a rate, and callers of keys
 ONE_HOST = 64  # bits of an IPv6 address: a single host usually has all the addresses behind them
 
+Name = TypeVar("Name")
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """Who makes a request. `address`: an IP address, or "unix"; `peer`: the user id at the other end of a unix socket.
-    `away`: the store does not answer, and the key is what was last known.
+    `away`: the store does not answer, and the key is what was last known. `workload`: who has proved it with a JWT
+    instead of an access key; then `key` is what a rule allows it.
     """
 
     key: AccessKey
     address: str
     peer: int | None = None
     away: bool = False
+    workload: Workload | None = None
 
 
 class Doorkeeper:
@@ -40,7 +44,7 @@ class Doorkeeper:
         self._clock = clock
         self._rate = rate
         self._rate_per_caller = rate_per_caller
-        self._wrong: OrderedDict[str, deque[timedelta]] = OrderedDict()
+        self._wrong = WrongGuesses(clock)
         self._rates: OrderedDict[str, RateLimit] = OrderedDict()
         self._callers: OrderedDict[str, RateLimit] = OrderedDict()
 
@@ -62,15 +66,8 @@ class Doorkeeper:
         return Caller(key=key, address=address, peer=peer, away=known.away)
 
     def _wrong_secret(self, address: str) -> Problem:
-        now = self._clock.boot()
-        times = self._wrong.pop(address, None) or deque()
-        while times and times[0] <= now - WRONG_WITHIN:
-            times.popleft()
-        _put(self._wrong, address, times)
-        if len(times) >= WRONG_ALLOWED:
-            wait = times[0] + WRONG_WITHIN - now
+        if (wait := self._wrong.note(address)) > timedelta(0):
             return Problem("rate-limited", "Too many wrong access keys from this address.", retry_after=wait)
-        times.append(now)
         return unauthorized()
 
     def _count(self, key: AccessKey, address: str, peer: int | None) -> None:
@@ -90,6 +87,26 @@ class Doorkeeper:
             limit.use(now)
 
 
+class WrongGuesses:
+    """Wrong proofs by address. Many of them slow down only other wrong ones from the same address."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._times: OrderedDict[str, deque[timedelta]] = OrderedDict()
+
+    def note(self, address: str) -> timedelta:
+        """Return zero and count a wrong one, or return the wait until the next one is judged."""
+        now = self._clock.boot()
+        times = self._times.pop(address, None) or deque()
+        while times and times[0] <= now - WRONG_WITHIN:
+            times.popleft()
+        put(self._times, address, times)
+        if len(times) >= WRONG_ALLOWED:
+            return times[0] + WRONG_WITHIN - now
+        times.append(now)
+        return timedelta(0)
+
+
 class RateLimit:
     """At most `rate.count` uses at once, and as many in each `rate.per` after that (a leaky bucket)."""
 
@@ -104,6 +121,12 @@ class RateLimit:
 
     def use(self, now: timedelta) -> None:
         self._empty_at = self._after_use(now)
+
+    def take(self, now: timedelta) -> timedelta:
+        """Return zero and count a use, or return the wait until the next one is allowed."""
+        if (wait := self.wait(now)) <= timedelta(0):
+            self.use(now)
+        return wait
 
     def _after_use(self, now: timedelta) -> timedelta:
         return max(self._empty_at, now) + self._each
@@ -127,11 +150,12 @@ def _limit(limits: OrderedDict[str, RateLimit], name: str, rate: Rate) -> RateLi
     limit = limits.pop(name, None)
     if limit is None or limit.rate != rate:
         limit = RateLimit(rate)
-    _put(limits, name, limit)
+    put(limits, name, limit)
     return limit
 
 
-def _put(items: OrderedDict[str, Item], name: str, item: Item) -> None:
+def put(items: OrderedDict[Name, Item], name: Name, item: Item) -> None:
+    """Add an item, and drop the oldest one beyond MOST_REMEMBERED."""
     items[name] = item
     if len(items) > MOST_REMEMBERED:
         items.popitem(last=False)

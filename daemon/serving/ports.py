@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from daemon.domain.access_key import AccessKey
+from daemon.domain.jwt import Fault, Jwt
 from daemon.domain.known import Known
 from daemon.domain.secret import Secret
 from daemon.domain.selection import Counted, Listed, RecordSelection, Selection
@@ -18,6 +19,11 @@ from daemon.domain.use import Use, UseKey
 class Keys(Protocol):
     async def find(self, key_id: str) -> Known[AccessKey]:
         """Return the access key. Raises StoreLost if it isn't known well enough."""
+
+
+class IssuerKeys(Protocol):
+    async def fault(self, jwt: Jwt) -> Fault | None:
+        """Return the fault of the JWT's signature, or None if the issuer has signed it. Raises KeysAway."""
 
 
 class Tokens(Protocol):

@@ -36,6 +36,7 @@ class Usage:
             )
         use.count += 1
         use.ip, use.peer, use.at = caller.address, caller.peer, now
+        use.workload = caller.workload
 
     async def store(self) -> None:
         """Store what was counted. If the store is lost, it stays in memory, and may be counted twice."""

@@ -1,5 +1,6 @@
 """Uses are counted by key, token and day, and stored together; refused requests by key, reason and hour."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from daemon.adapters.mongo.served_tokens import _RELEVANT
 from daemon.adapters.mongo.served_uses import ServedUses
 from daemon.domain.claim import StoreLost
+from daemon.domain.use import Workload
 from daemon.serving.usage import Usage
 from tests.serving.access_bench import MINUTE, NOON, AccessBench, bench, caller
 
@@ -37,6 +39,22 @@ async def test_reads_of_a_day_are_one_record(bench: AccessBench):
     used.note(caller(), "acme:1", "read")
     await used.store()
     assert bench.database["tokens_access_use"].count_documents({"kind": "access"}) == 2
+
+
+async def test_a_workload_is_counted_with_its_last_jwt_and_has_no_row_as_a_key(bench: AccessBench):
+    bench.insert()
+    used = usage(bench)
+    for jti in ("first", "last"):
+        workload = Workload(issuer="https://issuer.example", subject="pod", jwt=jti)
+        used.note(replace(caller(), workload=workload), "acme:1", "read")
+        await used.store()
+    (record,) = bench.database["tokens_access_use"].find()
+    assert record["count"] == 2
+    assert (record["by"]["iss"], record["by"]["sub"], record["by"]["jti"]) == (
+        "https://issuer.example",
+        "pod",
+        "last",
+    )
 
 
 async def test_refused_requests_are_counted_without_an_id(bench: AccessBench):

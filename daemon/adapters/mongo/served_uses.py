@@ -43,7 +43,7 @@ class ServedUses:
     def _row(self, key: UseKey, use: Use) -> UpdateOne:
         parts = (key.action, key.key, f"{key.since:%Y-%m-%dT%H}", key.result or "", key.token or "")
         latest = {"at": as_stored(use.at)}
-        by = {"key": key.key, "name": use.name, "ip": use.ip, "peer": use.peer}
+        by = {"key": key.key, "name": use.name, "ip": use.ip, "peer": use.peer, **_workload(use)}
         fixed = {
             "action": key.action,
             "token": key.token,
@@ -81,10 +81,18 @@ def _batches(names: Sequence[str]) -> Iterable[list[str]]:
     return (list(names[start : start + AT_ONCE]) for start in range(0, len(names), AT_ONCE))
 
 
+def _workload(use: Use) -> Mapping[str, str | None]:
+    """Return the claims of a workload's last JWT."""
+    if (one := use.workload) is None:
+        return {}
+    return {"iss": one.issuer, "sub": one.subject, "jti": one.jwt}
+
+
 def _of_keys(uses: Mapping[UseKey, Use]) -> Iterable[UpdateOne]:
+    """Yield when each access key was last used. Workloads have no such row: it would never end."""
     latest: dict[str, Use] = {}
     for key, use in uses.items():
-        if key.key not in latest or latest[key.key].at < use.at:
+        if use.workload is None and (key.key not in latest or latest[key.key].at < use.at):
             latest[key.key] = use
     for key_id, use in latest.items():
         at = {"$max": {"last_used_at": as_stored(use.at)}}

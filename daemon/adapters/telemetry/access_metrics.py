@@ -47,6 +47,12 @@ class AccessMetrics:
             ["reason"],
             registry=self._registry,
         )
+        self._refused_jwts = Counter(
+            "refreshd_access_exchange_failures",
+            "JWTs of workloads that were not accepted, by the rule for their issuer.",
+            ["issuer", "reason"],
+            registry=self._registry,
+        )
         self._store_up = Gauge("refreshd_store_up", "Whether MongoDB answers.", registry=self._registry)
         self._bugs = Counter(
             "refreshd_internal_errors", "Unexpected errors.", ["where"], registry=self._registry
@@ -68,6 +74,10 @@ class AccessMetrics:
         """Count a problem, if it is a failure of authentication."""
         if problem in AUTH_FAILURES:
             self._failures.labels(problem).inc()
+
+    def refused_jwt(self, rule: str, reason: str) -> None:
+        """Count a JWT that was not accepted. Both labels are from the configuration and the code, never from the JWT."""
+        self._refused_jwts.labels(rule, reason).inc()
 
     def __call__(self, event: Event) -> None:
         """Observe the store and unexpected errors."""

@@ -47,6 +47,18 @@ DEMO_ACCESS_FAILED = LogLine(
     "correct what the message or the line before it names, and start the demo again; the daemon renews tokens without it",
 )
 
+ACCESS_ISSUER_LOST = LogLine(
+    "access.issuer_lost",
+    "error",
+    "make the issuer's key set available again: an hour after the last reading its workloads get no tokens",
+)
+ACCESS_ISSUER_BACK = LogLine("access.issuer_back", "info")
+ACCESS_JWT_REFUSED = LogLine(
+    "access.jwt_refused",
+    "warning",
+    "compare the workload's JWT with [[access.issuers]]; docs/workloads.md explains each reason",
+)
+
 SWEEP_FINISHED = LogLine("sweep.finished", "info")
 SWEEP_IDLE = LogLine("sweep.finished", "debug")
 SWEEP_FAILED = LogLine("sweep.failed", "error")

@@ -13,18 +13,14 @@ from functools import partial
 from typing import Protocol
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.helpers import is_ip_address
 from aiohttp.tracing import Trace
 from yarl import URL
 
 from daemon.adapters.egress.names import Names
+from daemon.adapters.egress.permitted import PermittedNames, permitted_socket
 from daemon.adapters.token_endpoint.protocol import ProviderProtocol, Turns
-
-
-class PrivateAddress(OSError):
-    """The host has no public address, although it must have one."""
 
 
 class Timer(Protocol):
@@ -60,7 +56,7 @@ class Connector(aiohttp.TCPConnector):
         super().__init__(
             limit=0,
             use_dns_cache=False,
-            resolver=names if allows is None else _Allowed(names, allows),
+            resolver=names if allows is None else PermittedNames(names, allows),
             ssl=tls,
             socket_factory=lambda address: _socket(address, timeout=timeout, allows=allows),
         )
@@ -82,36 +78,13 @@ class Connector(aiohttp.TCPConnector):
         return await super()._create_connection(req, traces, timeout)
 
 
-class _Allowed(AbstractResolver):
-    """Drops the addresses that are not allowed."""
-
-    def __init__(self, names: Names, allows: Callable[[str], bool]) -> None:
-        self._names = names
-        self._allows = allows
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        found = await self._names.resolve(host, port, family)
-        allowed = [one for one in found if self._allows(one["host"])]
-        if found and not allowed:
-            raise PrivateAddress
-        return allowed
-
-    async def close(self) -> None:
-        """Do nothing: other connectors share the names."""
-
-
 def _socket(
     address: aiohttp.AddrInfoType, *, timeout: timedelta, allows: Callable[[str], bool] | None
 ) -> socket.socket:
     """Create a socket that sends nothing after its close: when a request is given up, the kernel drops the
     unsent data (linger: none) instead of sending it when the network comes back.
     """
-    family, kind, protocol, _, destination = address
-    if allows is not None and not allows(str(destination[0])):
-        raise PrivateAddress
-    made = socket.socket(family, kind, protocol)
+    made = permitted_socket(address, allows=allows)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout // timedelta(milliseconds=1))

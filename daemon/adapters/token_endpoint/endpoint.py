@@ -28,9 +28,10 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from daemon.adapters.egress.names import Names
+from daemon.adapters.egress.permitted import PrivateAddress
 from daemon.adapters.egress.public_addresses import is_private_literal, is_public
 from daemon.adapters.egress.tls import client_context
-from daemon.adapters.token_endpoint.connector import Connector, Destination, PrivateAddress
+from daemon.adapters.token_endpoint.connector import Connector, Destination
 from daemon.adapters.token_endpoint.exchange import Exchange, message_of
 from daemon.adapters.token_endpoint.no_reply import no_reply_for
 from daemon.domain.answer import Concern

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import aiohttp
 
-from daemon.adapters.token_endpoint.connector import PrivateAddress
+from daemon.adapters.egress.permitted import PrivateAddress
 from daemon.adapters.token_endpoint.response_parser import Endless, NotHttp
 from daemon.domain.answer import Concern
 from daemon.domain.reply import NoReply

@@ -6,6 +6,7 @@ Metrics are not in it: they are for operators, who have a token of their own.
 from collections.abc import Mapping, Sequence
 
 from daemon import __version__
+from daemon.runtime.access_web.token_exchange import ACCESS_TOKEN, EXCHANGE, JWT
 from daemon.serving.problems import STATUS
 
 Schema = Mapping[str, object]
@@ -127,6 +128,16 @@ _SCHEMAS: Mapping[str, Schema] = {
             "token_type": _TEXT,
             "expires_in": {"type": "integer", "minimum": 0},
             "refresh_token": _TEXT,
+            "scope": _TEXT,
+        },
+        optional=("expires_in", "scope"),
+    ),
+    "ExchangedToken": _object(
+        {
+            "access_token": _TEXT,
+            "issued_token_type": {"const": ACCESS_TOKEN},
+            "token_type": _TEXT,
+            "expires_in": {"type": "integer", "minimum": 0},
             "scope": _TEXT,
         },
         optional=("expires_in", "scope"),
@@ -264,6 +275,18 @@ def document(base: str) -> dict[str, object]:
         },
         "required": ["grant_type", "refresh_token"],
     }
+    exchange: Schema = {
+        "type": "object",
+        "properties": {
+            "grant_type": {"const": EXCHANGE},
+            "subject_token": {"type": "string", "description": "The workload's JWT."},
+            "subject_token_type": {"const": JWT},
+            "audience": {"type": "string", "description": "The token: PROVIDER:ACCOUNT."},
+            "requested_token_type": {"const": ACCESS_TOKEN},
+            "scope": _TEXT,
+        },
+        "required": ["grant_type", "subject_token", "subject_token_type", "audience"],
+    }
     paths: dict[str, object] = {
         "/v1/tokens/{provider}/{account}": _of_one(_ACCOUNT, ""),
         "/v1/token": _of_one(_ID, "ById"),
@@ -329,17 +352,21 @@ def document(base: str) -> dict[str, object]:
         "/v1/oauth/{provider}/token": {
             "post": _operation(
                 "exchange",
-                "The token endpoint for OAuth libraries (RFC 6749 §6): a handle in the place of the refresh token.",
+                "The token endpoint for OAuth libraries (RFC 6749 §6): a handle in the place of the refresh token; and"
+                " for workloads that have a JWT of a trusted issuer (RFC 8693).",
                 _answers(
                     {
-                        "200": ("The access token, and the same handle.", _json(_ref("OAuthToken"))),
+                        "200": (
+                            "The access token, and the same handle, if there was one.",
+                            _json({"oneOf": [_ref("OAuthToken"), _ref("ExchangedToken")]}),
+                        ),
                         **dict.fromkeys(
                             ("400", "401", "413", "429", "503"), ("An error (RFC 6749 §5.2).", error)
                         ),
                     },
                 ),
                 parameters=(provider,),
-                body=_json(form, "application/x-www-form-urlencoded"),
+                body=_json({"oneOf": [form, exchange]}, "application/x-www-form-urlencoded"),
                 guarded=False,
             )
         },

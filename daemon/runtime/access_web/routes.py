@@ -152,7 +152,7 @@ def token_table(
         provider = asked.segments[4]
         if not endpoint.knows(provider):
             raise Problem("unknown-provider", "No provider of this name is configured.")
-        return json_answer(metadata(base(asked), provider))
+        return json_answer(metadata(base(asked), provider, exchanges=endpoint.exchanges))
 
     async def description(asked: Asked) -> web.Response:
         return json_answer(document(base(asked)))

@@ -11,8 +11,10 @@ from aiohttp import web
 from daemon.domain.access_key import Verb, parse_key
 from daemon.domain.claim import StoreLost
 from daemon.domain.handle import token_of
-from daemon.runtime.access_web.answers import expires_in, json_answer, seconds
+from daemon.runtime.access_web.answers import expires_in, json_answer
 from daemon.runtime.access_web.asked import Asked, basic_credentials, form
+from daemon.runtime.access_web.oauth_errors import TokenError, error_answer, translated, unavailable
+from daemon.runtime.access_web.token_exchange import EXCHANGE, TokenExchange
 from daemon.serving.doorkeeper import Caller, Doorkeeper
 from daemon.serving.ports import Clock
 from daemon.serving.problems import Problem
@@ -21,21 +23,8 @@ from daemon.serving.reading import SOON, Reading, Served, Wanted
 AGAIN_AFTER = timedelta(seconds=60)  # the same key asks for the same version: its provider refuses the token
 MOST_REMEMBERED = 50_000
 FORM = "application/x-www-form-urlencoded"
-_BASIC = 'Basic realm="refreshd"'
-_INVALID_GRANT = ("needs-reauth", "not-found", "unknown-provider")  # one answer: forbidden looks like unknown
-_LATER = ("paused", "revoking", "renewing", "unavailable", "refused-again")
 
 Note = Callable[[Caller, str, str], None]
-
-
-class TokenError(Exception):
-    """An error of RFC 6749 §5.2."""
-
-    def __init__(
-        self, code: str, description: str, *, status: int = 400, retry_after: timedelta | None = None
-    ) -> None:
-        super().__init__(description)
-        self.code, self.description, self.status, self.retry_after = code, description, status, retry_after
 
 
 class TokenEndpoint:
@@ -50,7 +39,10 @@ class TokenEndpoint:
         max_wait: timedelta,
         providers: Callable[[], Collection[str]],
         note: Note,
+        exchange: TokenExchange | None = None,
     ) -> None:
+        """`exchange`: for workloads, if any issuer is trusted."""
+        self._exchange = exchange
         self._doorkeeper = doorkeeper
         self._reading = reading
         self._clock = clock
@@ -58,6 +50,11 @@ class TokenEndpoint:
         self._providers = providers
         self._note = note
         self._served: OrderedDict[tuple[str, str], tuple[str | None, timedelta]] = OrderedDict()
+
+    @property
+    def exchanges(self) -> bool:
+        """Return whether workloads may exchange JWTs for access tokens."""
+        return self._exchange is not None
 
     def knows(self, provider: str) -> bool:
         """Return whether a provider of this name is configured."""
@@ -70,9 +67,11 @@ class TokenEndpoint:
         except TokenError as error:
             return error_answer(error, basic="Authorization" in asked.request.headers)
         except Problem as problem:
-            return error_answer(_translated(problem), basic="Authorization" in asked.request.headers)
+            return error_answer(
+                translated(problem, _no_grant()), basic="Authorization" in asked.request.headers
+            )
         except StoreLost:
-            return error_answer(_unavailable(SOON))
+            return error_answer(unavailable(SOON))
 
     async def _answer(self, asked: Asked, provider: str) -> web.Response:
         if asked.request.rel_url.raw_query_string:
@@ -80,6 +79,8 @@ class TokenEndpoint:
         if asked.content_type() != FORM:
             raise TokenError("invalid_request", f"Send the parameters as {FORM}.")
         fields = form(await asked.body())
+        if self._exchange is not None and fields.get("grant_type") == EXCHANGE:
+            return await self._exchange.answer(asked, provider if self.knows(provider) else None, fields)
         caller = await self._doorkeeper.admit(_access_key(asked, fields), asked.address, asked.peer)
         match fields.get("grant_type"):
             case "refresh_token":
@@ -104,12 +105,12 @@ class TokenEndpoint:
 
     async def _token(self, caller: Caller, name: str, scope: str) -> Served:
         if caller.away:
-            raise _unavailable(SOON)
+            raise unavailable(SOON)
         served = await self._reading.read(
             caller, name, Wanted(scope=frozenset(scope.split()), wait=self._max_wait)
         )
         if served.away:
-            raise _unavailable(SOON)
+            raise unavailable(SOON)
         if self._is_refused(caller, served):
             try:
                 renewed = await self._reading.refused(
@@ -150,26 +151,22 @@ class TokenEndpoint:
         return json_answer(body, headers={"Pragma": "no-cache"})
 
 
-def metadata(base: str, provider: str) -> dict[str, object]:
-    """Return the authorization server metadata (RFC 8414) of one provider's token endpoint."""
+def metadata(base: str, provider: str, *, exchanges: bool = False) -> dict[str, object]:
+    """Return the authorization server metadata (RFC 8414) of one provider's token endpoint. `exchanges`: it takes the
+    JWTs of workloads.
+    """
     issuer = f"{base}/v1/oauth/{provider}"
     return {
         "issuer": issuer,
         "token_endpoint": f"{issuer}/token",
         "response_types_supported": [],
-        "grant_types_supported": ["refresh_token"],
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "grant_types_supported": ["refresh_token", *([EXCHANGE] if exchanges else [])],
+        "token_endpoint_auth_methods_supported": [
+            "client_secret_basic",
+            "client_secret_post",
+            *(["none"] if exchanges else []),
+        ],
     }
-
-
-def error_answer(error: TokenError, *, basic: bool = False) -> web.Response:
-    headers = {"Pragma": "no-cache"}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(seconds(error.retry_after))
-    if error.code == "invalid_client" and basic:
-        headers["WWW-Authenticate"] = _BASIC
-    body = {"error": error.code, "error_description": error.description}
-    return json_answer(body, status=error.status, headers=headers)
 
 
 def _access_key(asked: Asked, fields: dict[str, str]) -> str:
@@ -200,43 +197,7 @@ def _basic(header: str) -> tuple[str, str]:
         return "", ""
 
 
-def _translated(problem: Problem) -> TokenError:
-    """Return a refusal of the service in the words of RFC 6749."""
-    if problem.name in _INVALID_GRANT:
-        return _no_grant()
-    if problem.name in _LATER:
-        return _unavailable(problem.retry_after)
-    match problem.name:
-        case "unauthorized":
-            return TokenError(
-                "invalid_client",
-                "Send an access key's id as client_id and the whole key as client_secret.",
-                status=401,
-            )
-        case "rate-limited":
-            return TokenError(
-                "temporarily_unavailable", problem.detail, status=429, retry_after=problem.retry_after
-            )
-        case "scope-missing":
-            return TokenError("invalid_scope", problem.detail)
-        case "internal":
-            return TokenError("server_error", problem.detail, status=500)
-        case _:
-            return TokenError(
-                "invalid_request", problem.detail, status=413 if problem.name == "too-large" else 400
-            )
-
-
 def _no_grant() -> TokenError:
     return TokenError(
         "invalid_grant", "The refresh token is not the handle of a token that this key may read."
-    )
-
-
-def _unavailable(retry_after: timedelta | None) -> TokenError:
-    return TokenError(
-        "temporarily_unavailable",
-        "The access token is not available now. Try again later.",
-        status=503,
-        retry_after=retry_after or SOON,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
@@ -27,6 +27,7 @@ from daemon.runtime.config.fields import (
     text,
     whole,
 )
+from daemon.runtime.config.issuers import NO_ISSUERS, Issuers, network, read_issuers
 from daemon.runtime.config.problems import Findings, InvalidValue, Problem, SettingsInvalid
 from daemon.runtime.config.providers.definition_dir import Known
 from daemon.runtime.config.providers.definitions import DefinitionTable, definition, faults, rate_of
@@ -55,13 +56,6 @@ SHORTEST_RETENTION = timedelta(days=1)
 _DOOR = ("readers", "writer")
 DEMO_PROVIDER = "sandbox"  # which the daemon runs itself
 USUAL_RATE = Rate(count=600, per=timedelta(minutes=1))
-
-
-def network(value: object) -> IPv4Network | IPv6Network:
-    try:
-        return ip_network(text(value))
-    except ValueError:
-        raise InvalidValue("is not a network", 'Write it like "10.0.0.0/8" or "fd00::/8".') from None
 
 
 def offline_span(value: object) -> timedelta:
@@ -176,6 +170,7 @@ class AccessSettings:
     store: StoreSettings
     state_dir: Path  # of an embedded MongoDB
     access: AccessTable
+    issuers: Issuers = NO_ISSUERS
     socket: Path | None
     keys: DoorKeys = field(repr=False)
     with_ring: bool
@@ -197,7 +192,7 @@ def load_access(path: Path | None, env: Mapping[str, str], env_file: Path | None
     around = surroundings(document, may_create=_is_demo(table))
     store = checked(StoreSettings, table.get("store", {}), ("store",), findings, context=around)
     state = checked(StateTable, table.get("state", {}), ("state",), findings)
-    access = checked(AccessTable, table.get("access", {}), ("access",), findings, context=around)
+    access, issuers = _access(table.get("access", {}), findings, around)
     log = checked(LogSettings, table.get("log", {}), ("log",), findings)
     keys, with_ring = _door_keys(table.get("keys", {}), findings, around)
     configured = table.get("providers", {})
@@ -213,6 +208,7 @@ def load_access(path: Path | None, env: Mapping[str, str], env_file: Path | None
         store=in_its_database(store, stated="database" in table.get("store", {})),
         state_dir=state_dir(state, document),
         access=access,
+        issuers=issuers,
         socket=base_directory(document.file) / access.socket if access.socket else None,
         keys=keys,
         with_ring=with_ring,
@@ -304,6 +300,16 @@ def _secret_files(
 def _is_demo(table: Mapping[str, Any]) -> bool:
     demo = table.get("demo")
     return isinstance(demo, Mapping) and demo.get("enabled") in (True, "true")
+
+
+def _access(table: object, findings: Findings, around: SecretContext) -> tuple[AccessTable | None, Issuers]:
+    """Return the settings in [access], and the trusted issuers, which are a list of tables in it."""
+    own = table
+    issuers = NO_ISSUERS
+    if isinstance(table, Mapping) and "issuers" in table:
+        own = {name: value for name, value in table.items() if name != "issuers"}
+        issuers = read_issuers(table["issuers"], findings, around)
+    return checked(AccessTable, own, ("access",), findings, context=around), issuers
 
 
 def _door_keys(table: object, findings: Findings, around: SecretContext) -> tuple[DoorKeys | None, bool]:

@@ -10,7 +10,8 @@ import aiohttp
 import pytest
 
 from daemon.adapters.egress.names import Names
-from daemon.adapters.token_endpoint.connector import Connector, PrivateAddress, _socket
+from daemon.adapters.egress.permitted import PrivateAddress
+from daemon.adapters.token_endpoint.connector import Connector, _socket
 from daemon.domain.answer import Concern
 from daemon.domain.reply import NoReply, Reply
 from tests.adapters.token_endpoint.servers import (
