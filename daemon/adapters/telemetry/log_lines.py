@@ -152,6 +152,8 @@ AUDIT_LOST = LogLine(
     "audit.lost", "warning", "keep this line: the audit in MongoDB has no record of the change"
 )
 
+ANOMALY_DETECTED = LogLine("anomaly.detected", "warning", "see docs/access-service.md#anomalies")
+
 WATCHDOG_STARVED = LogLine(
     "watchdog.starved",
     "error",
