@@ -1,6 +1,7 @@
 """Who asks: the access key of a request, if it is valid, may come from this address and is within its rate."""
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -29,12 +30,17 @@ class Caller:
 
 
 class Doorkeeper:
-    """Admits callers. `rate`: of a key that has no rate of its own."""
+    """Admits callers. `rate`: of a key that has no rate of its own. `failed` receives the address of each caller
+    without a valid key.
+    """
 
-    def __init__(self, keys: Keys, clock: Clock, *, rate: Rate) -> None:
+    def __init__(
+        self, keys: Keys, clock: Clock, *, rate: Rate, failed: Callable[[str], None] = lambda _address: None
+    ) -> None:
         self._keys = keys
         self._clock = clock
         self._rate = rate
+        self._failed = failed
         self._wrong: OrderedDict[str, deque[timedelta]] = OrderedDict()
         self._rates: OrderedDict[str, RateLimit] = OrderedDict()
 
@@ -44,6 +50,7 @@ class Doorkeeper:
         A wrong secret costs what a right one does and slows down only other wrong ones from the same address.
         """
         if not text:
+            self._failed(address)
             raise unauthorized()  # nobody has guessed
         presented = parse_key(text)
         known = await self._keys.find(presented.id) if presented else None
@@ -51,12 +58,14 @@ class Doorkeeper:
         if presented is None or known is None or not proves(presented, key) or key is None:
             raise self._wrong_secret(address)
         if not key.is_valid(self._clock.now()) or not key.admits(address):
+            self._failed(address)
             raise unauthorized()
         if (wait := self._wait(key)) > timedelta(0):
             raise Problem("rate-limited", "This access key is used too often.", retry_after=wait)
         return Caller(key=key, address=address, peer=peer, away=known.away)
 
     def _wrong_secret(self, address: str) -> Problem:
+        self._failed(address)
         now = self._clock.boot()
         times = self._wrong.pop(address, None) or deque()
         while times and times[0] <= now - WRONG_WITHIN:

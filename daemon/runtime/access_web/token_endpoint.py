@@ -39,7 +39,9 @@ class TokenError(Exception):
 
 
 class TokenEndpoint:
-    """`providers`: the names of configured providers. `note` receives the caller, the token id and the result."""
+    """`providers`: the names of configured providers. `note` receives the caller, the token id and the result,
+    `refused` the name of each problem.
+    """
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class TokenEndpoint:
         max_wait: timedelta,
         providers: Callable[[], Collection[str]],
         note: Note,
+        refused: Callable[[str], None] = lambda _problem: None,
     ) -> None:
         self._doorkeeper = doorkeeper
         self._reading = reading
@@ -57,6 +60,7 @@ class TokenEndpoint:
         self._max_wait = max_wait
         self._providers = providers
         self._note = note
+        self._refused = refused
         self._served: OrderedDict[tuple[str, str], tuple[str | None, timedelta]] = OrderedDict()
 
     def knows(self, provider: str) -> bool:
@@ -70,6 +74,7 @@ class TokenEndpoint:
         except TokenError as error:
             return error_answer(error, basic="Authorization" in asked.request.headers)
         except Problem as problem:
+            self._refused(problem.name)
             return error_answer(_translated(problem), basic="Authorization" in asked.request.headers)
         except StoreLost:
             return error_answer(_unavailable(SOON))
