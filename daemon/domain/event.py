@@ -244,6 +244,7 @@ class MirrorRefused:
 class AnomalyDetected:
     """Access that a person should look at. `key`: the id of the access key, the address or the token that it concerns.
     `count`: how many of what the rule counts. `message`: a sentence about it. `name`: the access key's.
+    `token`: the token that the access key was used for, if it concerns one.
 
     `repeated`: the same kind was reported for the same key in this hour. It is counted, and no news.
     """
@@ -254,6 +255,7 @@ class AnomalyDetected:
     at: datetime
     message: str
     name: str | None = None
+    token: str | None = None
     repeated: bool = False
 
     @property

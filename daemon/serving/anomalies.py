@@ -62,18 +62,18 @@ class Anomalies:
 
     def device_changed(self, caller: Caller, token: str) -> None:
         """A write has replaced the device or the network of a token's consent."""
-        message = f"a write to {token} names another device or network than its consent"
+        message = "a write names another device or network than the token's consent"
         self._about_token(AnomalyKind.SUBJECT_DEVICE_CHANGED, caller, token, message)
 
     def refused_again(self, caller: Caller, token: str) -> None:
         """The provider is said to refuse one new access token of a token after the other."""
-        message = f"the provider is said to have refused several new access tokens of {token} in a row"
+        message = "the provider is said to have refused several new access tokens in a row"
         self._about_token(AnomalyKind.REFUSED_AGAIN, caller, token, message)
 
     def _about_token(self, kind: AnomalyKind, caller: Caller, token: str, message: str) -> None:
         now = self._clock.now()
         if self._counted.is_first(kind, caller.key.id, token, hour=beginning(now, HOUR)):
-            self._report(kind, caller.key.id, 1, now, message, name=caller.key.name)
+            self._report(kind, caller.key.id, 1, now, message, name=caller.key.name, token=token)
 
     # ---------------------------------------------------------------- every few seconds
 
@@ -118,6 +118,7 @@ class Anomalies:
         message: str,
         *,
         name: str | None = None,
+        token: str | None = None,
         claimed: bool = True,
     ) -> None:
         """Report an anomaly. `claimed`: no other process has reported this kind for this key in this hour."""
@@ -130,6 +131,7 @@ class Anomalies:
                 at=at,
                 message=message,
                 name=name,
+                token=token,
                 repeated=not (first and claimed),
             )
         )

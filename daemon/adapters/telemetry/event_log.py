@@ -326,11 +326,11 @@ def _bug(event: InternalError) -> dict[str, object]:
 
 
 def _anomaly(event: AnomalyDetected) -> dict[str, object]:
-    named = {} if event.name is None else {"name": event.name}
+    more = {"name": event.name, "token": event.token}
     return {
         "kind": event.kind.value,
         "key": event.key[:_TOKEN_LIMIT],
-        **named,
+        **{name: text for name, text in more.items() if text is not None},
         "count": event.count,
         "message": event.message,
     }
