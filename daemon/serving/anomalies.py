@@ -94,7 +94,7 @@ class Anomalies:
     async def _compare(self, key_id: str, seen: Seen, habit: Habit) -> None:
         for network in habit.new_networks(seen.networks):
             at = seen.networks[network]
-            message = f"the key is used from {network}, where it was not seen for 30 days"
+            message = f"the key is used from {network}, for the first time in 30 days"
             kind = AnomalyKind.KEY_FROM_NEW_NETWORK
             if self._counted.is_first(kind, key_id, network, hour=beginning(at, HOUR)):
                 claimed = await self._habits.claim(key_id, kind, beginning(at, HOUR))
