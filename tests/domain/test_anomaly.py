@@ -186,6 +186,7 @@ def many_requests(failures: AuthFailures, count: int = 10_000) -> None:
         ({"device": "phone"}, {}, True),  # removed, so that another could follow unnoticed
         ({"device": "phone"}, {"device": "phone", "tenant": "b"}, False),
         ({}, {"device": "laptop", "ip": "10.0.0.1"}, False),  # the first one
+        ({"device": "10.0.0.1"}, {"device": "10.0.0.2"}, True),  # whatever it looks like, it is a name
         ({"ip": "203.0.113.7"}, {"ip": "203.0.113.200"}, False),
         ({"ip": "203.0.113.7"}, {"ip": "203.0.114.7"}, True),
         ({"ip": "2001:db8:1::7"}, {"ip": "2001:db8:1:ffff::1"}, False),

@@ -23,7 +23,7 @@ from daemon.domain.event import (
 from daemon.domain.journal_entry import EntryState, ReplayResult
 from daemon.domain.provider import Definition, Rotation, Variable
 from daemon.domain.secret import Secret
-from daemon.domain.token import FailureKind, State
+from daemon.domain.token import Doubt, Failure, FailureKind, State
 from daemon.refreshing.refresher import LARGE_REPLY, believe
 from tests.refreshing.fakes import NOON, answered, granted, provider, unanswered
 
@@ -312,6 +312,23 @@ async def test_after_a_doubt_it_may_have_been_refreshd_itself(world):
     world.endpoint.answer = lambda request: unanswered(sent=True)
     await world.refresher.refresh(await world.claim())
     world.clock.passed = timedelta(seconds=3)
+    world.endpoint.answer = used_before
+    await world.refresher.refresh(await world.claim())
+    assert len(world.observed(TokenNeedsReauth)) == 1
+    assert world.observed(AnomalyDetected) == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"doubt": Doubt(since=NOON, tries=1, asker="other")},
+        {"last_failure": Failure(kind=FailureKind.UNAVAILABLE, code="http_429", message="", at=NOON)},
+        {"failures": 1},
+    ],
+)
+async def test_another_replica_may_have_presented_it_before(world, fields):
+    """This process has not, but the document says that somebody has."""
+    world.store.put("1", **fields)
     world.endpoint.answer = used_before
     await world.refresher.refresh(await world.claim())
     assert len(world.observed(TokenNeedsReauth)) == 1
