@@ -35,10 +35,13 @@ class Unparsed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """The owner must act: the provider says that the grant is dead."""
+    """The owner must act: the provider says that the grant is dead. `used_before`: because its refresh token was used
+    before.
+    """
 
     code: str
     message: str
+    used_before: bool = False
 
 
 class Concern(Enum):

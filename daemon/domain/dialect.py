@@ -39,6 +39,7 @@ from daemon.domain.refusal import (
 )
 from daemon.domain.reply import NoReply, Reply, retry_after
 from daemon.domain.reply_body import Body, Parsed, parse
+from daemon.domain.reuse import says_used_before
 from daemon.domain.secret import Secret, masked, spellings
 from daemon.domain.sender_constraint import is_sender_constrained
 from daemon.domain.sign import any_shown, shown
@@ -140,7 +141,7 @@ def _refused(
     if 300 <= reply.status < 400:
         return _moved(provider, token, reply)
     if _is_verdict(definition, reply, body, error):
-        return Rejected(code=error.code, message=error.message)
+        return Rejected(code=error.code, message=error.message, used_before=says_used_before(error.words))
     return _by_standard(reply, parsed, body, error, later)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from daemon.domain.anomaly import AnomalyKind
 from daemon.domain.journal_entry import ReplayResult
 from daemon.domain.store_event import StoreBack, StoreLost
 from daemon.domain.token import Failure, FailureKind
@@ -239,6 +240,30 @@ class MirrorRefused:
     message: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnomalyDetected:
+    """Access that a person should look at. `key`: the id of the access key, the address or the token that it concerns.
+    `count`: how many of what the rule counts. `message`: a sentence about it. `name`: the access key's.
+    `token`: the token that the access key was used for, if it concerns one.
+
+    `repeated`: the same kind was reported for the same key in this hour. It is counted, and no news.
+    """
+
+    kind: AnomalyKind
+    key: str
+    count: int
+    at: datetime
+    message: str
+    name: str | None = None
+    token: str | None = None
+    repeated: bool = False
+
+    @property
+    def id(self) -> str:
+        """The same for all anomalies of one kind and key in one hour, in every process."""
+        return f"anomaly:{self.kind}:{self.key}:{self.at:%Y-%m-%dT%H}"
+
+
 Event = (
     TokenRenewed
     | TokenPostponed
@@ -264,6 +289,7 @@ Event = (
     | MirrorFailed
     | MirrorBack
     | MirrorRefused
+    | AnomalyDetected
     | StoreLost
     | StoreBack
 )

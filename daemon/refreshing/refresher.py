@@ -17,10 +17,11 @@ from daemon.domain.policy import decide
 from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import refresh_request
+from daemon.domain.reuse import Presented
 from daemon.domain.token import Token
 from daemon.domain.token_url import NotSendable
 from daemon.refreshing.ports import Chance, Clock, Endpoint, Journal, Observe, Store, Weigh
-from daemon.refreshing.reporting import brings_successor, event_for
+from daemon.refreshing.reporting import brings_successor, event_for, reuse_refused
 
 LARGE_REPLY = 16 * 1024  # bytes: reading 256 KB may take 50 ms
 
@@ -69,6 +70,7 @@ class Refresher:
         self._timing = timing
         self._observe = observe
         self._large_replies = asyncio.Lock()
+        self._presented = Presented()
 
     def configure(self, providers: Mapping[str, Provider]) -> None:
         """Use these providers from now on. Earlier ones remain, because their replies may still be processed."""
@@ -155,12 +157,18 @@ class Refresher:
             now=self._clock.now(),
             chance=self._chance(),
             timing=self._timing,
-            doubted=weigh(token, answer),
+            doubted=(doubted := weigh(token, answer)),
         )
         recorded = await self._store.record(claim, change)
+        anomaly = None
+        if recorded is Recorded.STORED and not doubted and token not in self._presented:
+            anomaly = reuse_refused(token, answer, now=self._clock.now())
+        self._presented.add(token)
         lived = token.lifetime
         window = None if lived is None else window_of(provider, lived, timing=self._timing)
         self._observe(
             event_for(token, change, recorded, asked_at=reply.asked_at, now=self._clock.now(), window=window)
         )
+        if anomaly is not None:
+            self._observe(anomaly)
         return Outcome(answer=answer, change=change, recorded=recorded)

@@ -3,9 +3,12 @@
 from datetime import datetime, timedelta
 from typing import assert_never
 
+from daemon.domain.anomaly import AnomalyKind
+from daemon.domain.answer import Answer, Rejected
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
 from daemon.domain.claim import Recorded, SetAside, Unusable
 from daemon.domain.event import (
+    AnomalyDetected,
     Event,
     InternalError,
     TokenInDoubt,
@@ -17,6 +20,7 @@ from daemon.domain.event import (
     TokenUnparsed,
     TokenUnreadable,
 )
+from daemon.domain.reuse import is_unused
 from daemon.domain.secret import masked
 from daemon.domain.token import FailureKind, Token
 from daemon.refreshing.ports import Observe
@@ -69,6 +73,21 @@ def event_for(
             raise ValueError("a token that was only scheduled is not reported")
         case _:
             assert_never(change)
+
+
+def reuse_refused(token: Token, answer: Answer, *, now: datetime) -> Event | None:
+    """Return the anomaly of a refresh token that is refused because it was used before, although no replica of refreshd
+    has presented it before.
+    """
+    if not (isinstance(answer, Rejected) and answer.used_before and is_unused(token)):
+        return None
+    return AnomalyDetected(
+        kind=AnomalyKind.REUSE_REFUSED,
+        key=token.id,
+        count=1,
+        at=now,
+        message="the provider says that the refresh token was used before, and refreshd has presented it only once",
+    )
 
 
 def unexpected(where: str, token: str, provider: str, error: Exception) -> Event:

@@ -17,6 +17,7 @@ from daemon.adapters.mongo.connection import Mongo, Refusal
 from daemon.adapters.mongo.embedded_mongod import running_uri
 from daemon.adapters.mongo.instances import InstanceRow, report_instance
 from daemon.adapters.mongo.key_proof import wrong_keys
+from daemon.adapters.mongo.served_habits import ServedHabits
 from daemon.adapters.mongo.served_keys import ServedKeys
 from daemon.adapters.mongo.served_lists import ServedLists
 from daemon.adapters.mongo.served_tokens import ServedTokens
@@ -44,6 +45,7 @@ from daemon.runtime.issuers import workloads_of
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.tasks import end
 from daemon.runtime.web.hosts import is_loopback
+from daemon.serving.anomalies import Anomalies
 from daemon.serving.doorkeeper import Caller, Doorkeeper
 from daemon.serving.listing import Listing
 from daemon.serving.reading import Reading
@@ -56,6 +58,7 @@ STORE_USES_EVERY = timedelta(seconds=10)
 PREPARE_AGAIN = timedelta(seconds=1)
 EMBEDDED_AGAIN = timedelta(milliseconds=200)
 DRAIN = timedelta(seconds=10)
+PROBES = frozenset({"livez", "readyz", "metrics"})  # routes that no application asks
 
 
 class AccessService:
@@ -95,6 +98,7 @@ class AccessService:
             drained = await self._drained(server)
             with suppress(StoreLost):
                 await self._usage.store()
+                await self._anomalies.store()
             self._log.log(log_lines.ACCESS_STOPPED, drained=drained)
             return 0 if drained else 1
 
@@ -126,7 +130,14 @@ class AccessService:
         keys = ServedKeys(self._mongo, offline_for=access.offline_for, refused=self._without_streams)
         uses = ServedUses(self._mongo, retention=access.audit_reads_retention)
         self._usage = Usage(uses, self._clock)
-        doorkeeper = Doorkeeper(keys, self._clock, rate=access.rate, rate_per_caller=access.rate_per_caller)
+        anomalies = self._anomalies = Anomalies(ServedHabits(self._mongo), self._clock, self._observe)
+        doorkeeper = Doorkeeper(
+            keys,
+            self._clock,
+            rate=access.rate,
+            rate_per_caller=access.rate_per_caller,
+            failed=anomalies.failed,
+        )
         reading = Reading(
             tokens,
             settings.keys,
@@ -134,6 +145,7 @@ class AccessService:
             definitions=lambda: settings.definitions,
             fresh_for=access.fresh_for,
             reconnect_url=access.reconnect_url,
+            refused_again=anomalies.refused_again,
         )
         exchange = None
         if settings.issuers.rules:
@@ -144,6 +156,7 @@ class AccessService:
                     log=self._log,
                     rate=access.rate,
                     count=self._jwt_refused,
+                    failed=anomalies.failed,
                 )
             )
             exchange = TokenExchange(
@@ -157,6 +170,7 @@ class AccessService:
             providers=settings.definitions.keys,
             note=self._note,
             exchange=exchange,
+            refused=lambda problem: self._refused(problem, None),
         )
         admin = AdminRoutes(self, bearer_token=access.bearer_token)
         table: list[Route] = [
@@ -173,7 +187,7 @@ class AccessService:
         routes = Routes(
             table,
             doorkeeper,
-            observe=self._metrics.answered,
+            observe=self._answered,
             refused=self._refused,
             failed=self._failed,
         )
@@ -223,6 +237,7 @@ class AccessService:
             providers=lambda: settings.providers,
             timing=settings.timing,
             can_seal=settings.keys.writer is not None,
+            device_changed=self._anomalies.device_changed,
         )
         listing = Listing(ServedLists(self._mongo), writing)
         routes = WriteRoutes(writing, listing, self._clock)
@@ -314,12 +329,13 @@ class AccessService:
         """Store what was counted, every few seconds."""
         while True:
             await asyncio.sleep(STORE_USES_EVERY.total_seconds())
-            try:
-                await self._usage.store()
-            except StoreLost:
-                pass  # it has reported itself, and the counts are still there
-            except Exception as error:  # noqa: BLE001  the next time must come
-                self._failed("uses", error)
+            for where, store in (("uses", self._usage.store), ("anomalies", self._anomalies.store)):
+                try:
+                    await store()
+                except StoreLost:
+                    pass  # it has reported itself, and the counts are still there
+                except Exception as error:  # noqa: BLE001  the next time must come
+                    self._failed(where, error)
 
     def _row(self) -> InstanceRow:
         if self._started is None:
@@ -352,6 +368,12 @@ class AccessService:
     def _note(self, caller: Caller, token: str | None, result: str) -> None:
         """Count the use of a token, or a refused request."""
         self._usage.note(caller, token, result)
+        self._anomalies.used(caller, result)
+
+    def _answered(self, route: str, status: int, seconds: float) -> None:
+        self._metrics.answered(route, status, seconds)
+        if route not in PROBES:
+            self._anomalies.answered()
 
     def _jwt_refused(self, rule: str, reason: str) -> None:
         self._metrics.refused_jwt(rule, reason)

@@ -28,10 +28,16 @@ class Log(Protocol):
 
 @asynccontextmanager
 async def workloads_of(
-    issuers: Issuers, clock: Clock, *, log: Log, rate: Rate, count: Callable[[str, str], None]
+    issuers: Issuers,
+    clock: Clock,
+    *,
+    log: Log,
+    rate: Rate,
+    count: Callable[[str, str], None],
+    failed: Callable[[str], None],
 ) -> AsyncIterator[Workloads]:
     """Return what admits workloads. Their issuers' keys are asked for in the background. `count` receives the rule and
-    the reason of each refusal.
+    the reason of each refusal, `failed` the caller's address.
     """
     names, tls = Names(), client_context()
     keys = {
@@ -40,7 +46,8 @@ async def workloads_of(
     }
     first = [asyncio.create_task(one.prepare(), name="issuer keys") for one in keys.values()]
     try:
-        yield Workloads(issuers.rules, keys, clock, rate=rate, refused=RefusalLog(log, clock, count))
+        refused = RefusalLog(log, clock, count)
+        yield Workloads(issuers.rules, keys, clock, rate=rate, refused=refused, failed=failed)
     finally:
         await end(*first)
         for one in keys.values():

@@ -1,6 +1,7 @@
 """Who asks: the access key of a request, if it is valid, may come from this address and is within its rate."""
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv6Address, IPv6Network, ip_address
@@ -36,14 +37,23 @@ class Caller:
 
 class Doorkeeper:
     """Admits callers. `rate`: of a key that has no rate of its own. `rate_per_caller`: of one caller with one key, in
-    addition; None: no such limit.
+    addition; None: no such limit. `failed` receives the address of each caller without a valid key.
     """
 
-    def __init__(self, keys: Keys, clock: Clock, *, rate: Rate, rate_per_caller: Rate | None = None) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        clock: Clock,
+        *,
+        rate: Rate,
+        rate_per_caller: Rate | None = None,
+        failed: Callable[[str], None] = lambda _address: None,
+    ) -> None:
         self._keys = keys
         self._clock = clock
         self._rate = rate
         self._rate_per_caller = rate_per_caller
+        self._failed = failed
         self._wrong = WrongGuesses(clock)
         self._rates: OrderedDict[str, RateLimit] = OrderedDict()
         self._callers: OrderedDict[str, RateLimit] = OrderedDict()
@@ -54,6 +64,7 @@ class Doorkeeper:
         A wrong secret costs what a right one does and slows down only other wrong ones from the same address.
         """
         if not text:
+            self._failed(address)
             raise unauthorized()  # nobody has guessed
         presented = parse_key(text)
         known = await self._keys.find(presented.id) if presented else None
@@ -61,11 +72,13 @@ class Doorkeeper:
         if presented is None or known is None or not proves(presented, key) or key is None:
             raise self._wrong_secret(address)
         if not key.is_valid(self._clock.now()) or not key.admits(address):
+            self._failed(address)
             raise unauthorized()
         self._count(key, address, peer)
         return Caller(key=key, address=address, peer=peer, away=known.away)
 
     def _wrong_secret(self, address: str) -> Problem:
+        self._failed(address)
         if (wait := self._wrong.note(address)) > timedelta(0):
             return Problem("rate-limited", "Too many wrong access keys from this address.", retry_after=wait)
         return unauthorized()

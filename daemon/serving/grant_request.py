@@ -50,6 +50,11 @@ class Patch:
     def changes_fields(self) -> bool:
         return bool(self.meta) or self.clears_meta or self.sets_subject
 
+    def applied_to(self, meta: Mapping[str, object]) -> Mapping[str, object]:
+        """Return `meta` after the changes."""
+        merged = {**({} if self.clears_meta else meta), **self.meta}
+        return {name: text for name, text in merged.items() if text is not None}
+
 
 def read_offer(body: Body, *, now: datetime) -> Offer:
     """Return the grant in an `application/vnd.refreshd.grant+json` body. Raises Invalid."""

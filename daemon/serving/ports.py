@@ -1,11 +1,13 @@
 """What the access service needs of the world. The adapters fit these protocols by shape."""
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from daemon.domain.access_key import AccessKey
+from daemon.domain.anomaly import AnomalyKind
+from daemon.domain.habit import Habit, Seen
 from daemon.domain.jwt import Fault, Jwt
 from daemon.domain.known import Known
 from daemon.domain.secret import Secret
@@ -97,6 +99,19 @@ class Lists(Protocol):
 class Uses(Protocol):
     async def add(self, uses: Mapping[UseKey, Use]) -> None:
         """Add to the stored counts. Raises StoreLost."""
+
+
+class Habits(Protocol):
+    """The habits of access keys, which all replicas share. Every method raises StoreLost."""
+
+    async def of(self, keys: Collection[str]) -> Mapping[str, Habit]:
+        """Return the stored habits, by key. A key that was never used has none."""
+
+    async def add(self, seen: Mapping[str, Seen]) -> None:
+        """Add to the stored habits."""
+
+    async def claim(self, key: str, kind: AnomalyKind, hour: datetime) -> bool:
+        """Return whether no process has claimed an anomaly of this kind, key and hour yet. The key has a stored habit."""
 
 
 class Clock(Protocol):

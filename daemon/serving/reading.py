@@ -61,7 +61,7 @@ class Wanted:
 
 class Reading:
     """`fresh_for`: for callers that name none. `reconnect_url`: the application's page for a dead grant, with `{id}`.
-    Every method raises Problem, StoreLost.
+    `refused_again` receives the caller and the token id if one access token after the other is refused. Every method raises Problem, StoreLost.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Reading:
         fresh_for: timedelta,
         reconnect_url: str | None = None,
         seats: Seats | None = None,
+        refused_again: Callable[[Caller, str], None] = lambda _caller, _token: None,
     ) -> None:
         self._tokens = tokens
         self._opener = opener
@@ -82,6 +83,7 @@ class Reading:
         self._fresh_for = fresh_for
         self._reconnect_url = reconnect_url
         self._seats = seats or Seats()
+        self._refused_again = refused_again
         self._waiting_ends = asyncio.Event()
 
     def stop_waiting(self) -> None:
@@ -111,6 +113,8 @@ class Reading:
             raise Problem("unavailable", "MongoDB does not answer.", retry_after=SOON)
         if token.version == version:
             answer = for_refused(token, self._definition(token), self._clock.now())
+            if isinstance(answer, TooOften):
+                self._refused_again(caller, name)
             await self._ask(token, answer)
             token = await self._awaited(
                 caller, token, wait, lambda one: one.version != version and one.is_usable(self._clock.now())

@@ -32,12 +32,15 @@ class Workloads:
         *,
         rate: Rate,
         refused: Refused,
+        failed: Callable[[str], None] = lambda _address: None,
     ) -> None:
+        """`failed` receives the address of each caller whose JWT proves nothing."""
         self._rules = rules
         self._keys = keys
         self._clock = clock
         self._rate = rate
         self._refused = refused
+        self._failed = failed
         self._wrong = WrongGuesses(clock)
         self._rates: OrderedDict[tuple[str, str], RateLimit] = OrderedDict()
 
@@ -54,6 +57,7 @@ class Workloads:
             keys = await self._proven(jwt, rules, address)
         except NotAccepted as why:
             self._refused(name, why.fault, address)
+            self._failed(address)
             raise self._not_accepted(address) from None
         except KeysAway as why:
             self._refused(name, KEYS_UNAVAILABLE, address)

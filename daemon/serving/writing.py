@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from daemon.domain.access_key import Verb
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
+from daemon.domain.device import is_other_device
 from daemon.domain.due import Timing, first_due
 from daemon.domain.new_token import new_token
 from daemon.domain.provider import Provider
@@ -46,6 +47,7 @@ class Stored:
 
 class Writing:
     """`providers`: the configured ones; they need no client. `can_seal`: whether there is a writer key.
+    `device_changed` receives the caller and the token id after a write that names another device than the consent.
 
     Every method raises Problem, StoreLost.
     """
@@ -59,6 +61,7 @@ class Writing:
         timing: Timing,
         can_seal: bool,
         chance: Callable[[], float] = random.random,
+        device_changed: Callable[[Caller, str], None] = lambda _caller, _token: None,
     ) -> None:
         self._writes = writes
         self._clock = clock
@@ -66,6 +69,7 @@ class Writing:
         self._timing = timing
         self._can_seal = can_seal
         self._chance = chance
+        self._device_changed = device_changed
 
     def require(self, caller: Caller, verb: Verb, name: str) -> None:
         """Raise Problem unless the key may do `verb` with a token of this id, whatever is stored under it."""
@@ -101,8 +105,10 @@ class Writing:
         )
         secret = token.refresh_token
         prints = frozenset(self._writes.fingerprints(secret)) if secret is not None else frozenset[str]()
+        differs = False
 
         def decide(stored: StoredGrant | None) -> Edit:
+            nonlocal differs
             edit = laid(
                 stored,
                 offer,
@@ -115,28 +121,37 @@ class Writing:
             )
             kept = stored.vars if stored is not None and not edit.anew else {}
             _require_url(provider, {**kept, **offer.vars})
+            meta = (stored.meta or {}) if stored is not None and not edit.anew else {}
+            differs = is_other_device(meta, {**meta, **offer.meta})
             return edit
 
         created, stored = await self._done(
             self._writes.put(_author(caller), caller.key.where, token, consent.extra, offer.meta, decide)
         )
+        if differs:
+            self._device_changed(caller, name)
         return Stored(token=stored, created=created)
 
     async def patch(self, caller: Caller, name: str, patch: Patch, if_match: IfMatch = None) -> Stored:
         """Change `meta` and `subject`, or pause or resume the token."""
         self.require(caller, Verb.WRITE if patch.state is None else Verb.PAUSE, name)
         author, now = _author(caller), self._clock.now()
+        differs = False
 
         def decide(stored: StoredGrant | None) -> tuple[str, Edit] | None:
+            nonlocal differs
+            meta = (stored.meta or {}) if stored is not None else {}
+            differs = is_other_device(meta, patch.applied_to(meta))
             due_at = self._due_at(stored, now) if stored is not None else None
             return patched(
                 stored, patch, key=caller.key, author=author, now=now, due_at=due_at, if_match=if_match
             )
 
         resumes = patch.state is State.ACTIVE
-        return Stored(
-            token=await self._done(self._writes.edit(author, caller.key.where, name, decide, alone=resumes))
-        )
+        token = await self._done(self._writes.edit(author, caller.key.where, name, decide, alone=resumes))
+        if differs:
+            self._device_changed(caller, name)
+        return Stored(token=token)
 
     async def remove(self, caller: Caller, name: str, *, revoke: bool, if_match: IfMatch = None) -> None:
         """Mark the token as removed: from now on it is unknown, and the daemon deletes it. Its grant stays valid."""

@@ -19,6 +19,7 @@ from daemon.domain.handle import handle_of
 from tests.certificates import Certified
 from tests.e2e.daemon_process import Installation
 from tests.e2e.service import PROVIDER, Place, Service, placed
+from tests.support import wall_clock
 
 ME = f"/v1/tokens/{PROVIDER}/me"
 JSON = {"Content-Type": "application/json"}
@@ -472,3 +473,42 @@ async def test_metrics_are_for_operators(place: Place, service: Service):
         assert "refreshd_store_up 1.0" in answer.text
         assert "detail" in (await own.get("/readyz", key="a-token-for-operators")).text
         assert "detail" not in (await own.get("/readyz", key="")).text
+
+
+# ---------------------------------------------------------------- anomalies
+
+
+async def test_a_stolen_key_and_wrong_ones_are_noticed(place: Place, service: Service):
+    """A key that was in use from one network is used from another one, where ten wrong keys were tried before."""
+    key = await place.key("stolen", can="read")
+    now = wall_clock.now()
+    row = {"_id": f"key {key[4:24]}", "kind": "key", "key": key[4:24], "since": now - timedelta(days=2)}
+    known = [{"network": "127.0.0.0/24", "at": now - timedelta(hours=1)}]
+    store = place.installation.tables["store"]
+    with MongoClient[dict[str, Any]](store["uri"]) as client:
+        client[store["database"]]["tokens_access_use"].insert_one({**row, "networks": known})
+    access = {"bearer_token": "a-token-for-operators"}
+    async with place.serving(key, access=access) as own:
+        assert (await own.get(ME)).status == 200
+        connector = aiohttp.TCPConnector(local_addr=("127.0.1.1", 0))
+        async with aiohttp.ClientSession(connector=connector) as session:
+            stranger = Service(own.process, own.url, session, key)
+            wrong = [(await stranger.get(ME, key="wrong")).status for _ in range(8)]
+            handle = {"refresh_token": handle_of("acme:me")}
+            wrong += [(await stranger.exchange(key=f"{key[:-1]}x", **handle)).status for _ in range(3)]
+            assert wrong == [401] * 11
+            assert (await stranger.get(ME)).status == 200
+        failed = await own.process.event("anomaly.detected", kind="auth_failures")
+        assert (failed["key"], failed["count"]) == ("127.0.1.1", 10)
+        text = (await own.get("/metrics", key=access["bearer_token"])).text
+        assert 'refreshd_anomalies_total{kind="auth_failures"} 1.0' in text
+        assert 'refreshd_access_auth_failures_total{reason="unauthorized"} 11.0' in text
+        await own.process.stop()
+        [moved] = own.process.seen("anomaly.detected", kind="key_from_new_network")
+    assert (moved["key"], moved["name"], moved["count"]) == (key[4:24], "stolen", 1)
+    assert "127.0.1.0/24" in str(moved["message"])
+    assert key not in str(own.process.logs)
+    with MongoClient[dict[str, Any]](store["uri"]) as client:
+        found = client[store["database"]]["tokens_access_use"].find_one({"_id": row["_id"]})
+    assert found is not None
+    assert [one["network"] for one in found["networks"]] == ["127.0.0.0/24", "127.0.1.0/24"]

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from pymongo import AsyncMongoClient
 
@@ -36,6 +37,7 @@ EXPECTED = (
     ("throttled", "RefreshdThrottled", BY_DAY),
     ("throttled", "RefreshdRefreshesFailing", BY_DAY),
 )
+OF_ACCESS = ("RefreshdAccessRefused", "RefreshdAnomalies")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,8 @@ class Scene:
     async def told(self, status: str) -> None:
         """Wait until every expected alert was told to be so, to whom it should be."""
         await asyncio.gather(
-            *(self.receiver.arrived(status, alert, provider=name, who=who) for name, alert, who in EXPECTED)
+            *(self.receiver.arrived(status, alert, provider=name, who=who) for name, alert, who in EXPECTED),
+            *(self.receiver.arrived(status, alert, job="refreshd", who=BY_DAY) for alert in OF_ACCESS),
         )
 
     def believe(self, secret: str) -> None:
@@ -74,7 +77,7 @@ class Scene:
 async def test_what_goes_wrong_is_told_and_so_is_its_end(
     mongod: str, database_name: str, tmp_path: Path, prometheus: str, alertmanager: str
 ):
-    """Dead grants, an outage, a wrong secret, a throttle, and then the daemon's own end: each alert reaches whom it is
+    """Dead grants, an outage, a wrong secret, a throttle, guesses at access keys, and then the daemon's own end: each alert reaches whom it is
     for, and is resolved once all is well; the provider that stays well is never named."""
     async with AsyncExitStack() as closing:
         sandboxes = {
@@ -85,22 +88,24 @@ async def test_what_goes_wrong_is_told_and_so_is_its_end(
         }
         receiver = await closing.enter_async_context(Receiver())
         calls = Alertmanager(alertmanager, tmp_path / "alertmanager", receiver=receiver)
-        port = free_port()
-        watch = Prometheus(
-            prometheus, tmp_path / "prometheus", targets=[f"{HOST}:{port}"], alertmanager=calls
-        )
+        port, access = free_port(), free_port()
+        targets = [f"{HOST}:{port}", f"{HOST}:{access}"]
+        watch = Prometheus(prometheus, tmp_path / "prometheus", targets=targets, alertmanager=calls)
         place = Installation(
             tmp_path / "installation",
             uri=mongod,
             database=database_name,
             providers={name: client(sandbox) for name, sandbox in sandboxes.items()},
             server={"port": port},
+            access={"port": 0, "admin_port": access},
         )
         client_of_ours = await closing.enter_async_context(AsyncMongoClient(mongod, tz_aware=True))
         tokens = client_of_ours[database_name]["tokens"]
         for name, sandbox in sandboxes.items():
             await tokens.insert_many(documents(name, sandbox, place))
         await closing.enter_async_context(calls.running())
+        service = await closing.enter_async_context(place.serving())
+        await service.url()
         await closing.enter_async_context(watch.running())
         async with place.running() as daemon:
             scene = Scene(
@@ -114,6 +119,7 @@ async def test_what_goes_wrong_is_told_and_so_is_its_end(
             async with going_on(scene.press()):
                 await at_rest(scene)
                 await go_wrong(scene)
+                await guess(await service.url())
                 await scene.told("firing")
                 await come_right(scene)
                 await scene.told("resolved")
@@ -140,6 +146,18 @@ async def go_wrong(scene: Scene) -> None:
     scene.sandboxes["down"].add_fault({"kind": "outage"})
     scene.sandboxes["throttled"].add_fault({"kind": "throttle", "share": 0.5})
     scene.believe("no longer the right one")
+
+
+async def guess(url: str) -> None:
+    """A stranger presents wrong access keys to the access service, from five addresses."""
+    for n in range(1, 6):
+        connector = aiohttp.TCPConnector(local_addr=(f"127.0.0.{n}", 0))
+        async with aiohttp.ClientSession(connector=connector) as session:
+            for _ in range(15):
+                async with session.get(
+                    f"{url}/v1/tokens/well/one", headers={"Authorization": "Bearer wrong"}
+                ) as answer:
+                    assert answer.status in (401, 429)
 
 
 async def come_right(scene: Scene) -> None:

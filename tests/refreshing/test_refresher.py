@@ -7,8 +7,10 @@ from datetime import timedelta
 
 import pytest
 
+from daemon.domain.anomaly import AnomalyKind
 from daemon.domain.claim import StoreLost, Unusable
 from daemon.domain.event import (
+    AnomalyDetected,
     ProviderAnswered,
     TokenInDoubt,
     TokenNeedsReauth,
@@ -20,7 +22,8 @@ from daemon.domain.event import (
 )
 from daemon.domain.journal_entry import EntryState, ReplayResult
 from daemon.domain.provider import Definition, Rotation, Variable
-from daemon.domain.token import FailureKind, State
+from daemon.domain.secret import Secret
+from daemon.domain.token import Doubt, Failure, FailureKind, State
 from daemon.refreshing.refresher import LARGE_REPLY, believe
 from tests.refreshing.fakes import NOON, answered, granted, provider, unanswered
 
@@ -284,3 +287,99 @@ async def test_large_replies_are_read_one_in_each_turn_of_the_loop(world):
     await asyncio.gather(*(world.refresher.refresh(claim, noting) for claim in batch.items))
     counting.cancel()
     assert len(set(read_in)) == 4
+
+
+# ---------------------------------------------------------------- a refresh token that somebody else used
+
+
+def used_before(_request):
+    body = {"error": "invalid_grant", "error_description": "Refresh token already used"}
+    return answered(body, status=400)
+
+
+async def test_a_token_that_somebody_else_used_is_an_anomaly(world):
+    """The provider says so, and refreshd has presented it once."""
+    world.store.put("1")
+    world.endpoint.answer = used_before
+    await world.refresher.refresh(await world.claim())
+    [anomaly] = world.observed(AnomalyDetected)
+    assert (anomaly.kind, anomaly.key, anomaly.count) == (AnomalyKind.REUSE_REFUSED, "acme:1", 1)
+    assert anomaly.id == "anomaly:reuse_refused:acme:1:2026-11-21T12"
+
+
+async def test_after_a_doubt_it_may_have_been_refreshd_itself(world):
+    world.store.put("1")
+    world.endpoint.answer = lambda request: unanswered(sent=True)
+    await world.refresher.refresh(await world.claim())
+    world.clock.passed = timedelta(seconds=3)
+    world.endpoint.answer = used_before
+    await world.refresher.refresh(await world.claim())
+    assert len(world.observed(TokenNeedsReauth)) == 1
+    assert world.observed(AnomalyDetected) == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"doubt": Doubt(since=NOON, tries=1, asker="other")},
+        {"last_failure": Failure(kind=FailureKind.UNAVAILABLE, code="http_429", message="", at=NOON)},
+        {"failures": 1},
+    ],
+)
+async def test_another_replica_may_have_presented_it_before(world, fields):
+    """This process has not, but the document says that somebody has."""
+    world.store.put("1", **fields)
+    world.endpoint.answer = used_before
+    await world.refresher.refresh(await world.claim())
+    assert len(world.observed(TokenNeedsReauth)) == 1
+    assert world.observed(AnomalyDetected) == []
+
+
+async def test_a_token_that_an_application_wrote_back_was_used_by_refreshd(world):
+    """Its renewal spent it, and then the application stored its old copy once more."""
+    world.store.put("1", refresh_token=Secret("mine"))
+    await world.refresher.refresh(await world.claim())
+    world.store.put("1", refresh_token=Secret("mine"))
+    world.endpoint.answer = used_before
+    await world.refresher.refresh(await world.claim())
+    assert world.observed(AnomalyDetected) == []
+
+
+async def test_a_provider_that_says_so_of_every_token_is_not_believed(world):
+    world.store.put("1")
+    world.endpoint.answer = used_before
+    await world.refresher.refresh(await world.claim(), lambda token, answer: True)
+    assert world.observed(AnomalyDetected) == []
+
+
+async def test_a_dead_grant_alone_is_no_anomaly(world):
+    world.store.put("1")
+    world.endpoint.answer = lambda request: answered({"error": "invalid_grant"}, status=400)
+    await world.refresher.refresh(await world.claim())
+    assert len(world.observed(TokenNeedsReauth)) == 1
+    assert world.observed(AnomalyDetected) == []
+
+
+async def test_the_result_of_a_token_that_was_replaced_in_the_meantime_is_no_anomaly(world):
+    """The application has stored a new consent, so it may well be the one who used the old one."""
+    world.store.put("1")
+    claim = await world.claim()
+    world.store.put("1")
+    world.endpoint.answer = used_before
+    await world.refresher.refresh(claim)
+    assert len(world.observed(TokenSuperseded)) == 1
+    assert world.observed(AnomalyDetected) == []
+
+
+async def test_a_rejection_that_has_to_be_confirmed_is_reported_once(world_of):
+    confirmed = Definition(
+        name="acme", title="Acme", token_url="https://acme.example/token", confirm_after=timedelta(minutes=1)
+    )
+    world = world_of(provider(definition=confirmed))
+    world.store.put("1")
+    world.endpoint.answer = used_before
+    await world.refresher.refresh(await world.claim())
+    world.clock.passed = timedelta(minutes=10)
+    await world.refresher.refresh(await world.claim())
+    assert len(world.observed(TokenNeedsReauth)) == 1
+    assert len(world.observed(AnomalyDetected)) == 1

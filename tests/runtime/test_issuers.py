@@ -62,6 +62,7 @@ async def test_keys_are_fetched_at_the_start_and_their_loss_is_logged_once(tmp_p
             log=log,
             rate=Rate(count=10, per=timedelta(minutes=1)),
             count=lambda *_: None,
+            failed=lambda _address: None,
         ) as workloads:
             while not log.lines:
                 await asyncio.sleep(0.01)
@@ -93,6 +94,7 @@ async def test_a_hanging_issuer_delays_neither_start_nor_end(tmp_path: Path):
                 log=Log(),
                 rate=Rate(count=10, per=timedelta(minutes=1)),
                 count=lambda *_: None,
+                failed=lambda _address: None,
             ):
                 while not server.asked:
                     await asyncio.sleep(0.01)
@@ -108,7 +110,12 @@ async def test_the_same_from_a_file(tmp_path: Path):
     assert issuers.sources == {ISSUER: KeySource(place=file)}
     rate = Rate(count=10, per=timedelta(minutes=1))
     async with workloads_of(
-        issuers, SetClock(NOON), log=Log(), rate=rate, count=lambda *_: None
+        issuers,
+        SetClock(NOON),
+        log=Log(),
+        rate=rate,
+        count=lambda *_: None,
+        failed=lambda _address: None,
     ) as workloads:
         assert await workloads.admit(KEY.jwt(claims(NOON)), "10.0.0.1")
         new = SigningKey("b", "EdDSA")

@@ -29,14 +29,15 @@ class ServedUses:
 
     async def add(self, uses: Mapping[UseKey, Use]) -> None:
         rows = [self._row(key, use) for key, use in uses.items()]
-        await self._write(self._mongo.access_use, [*rows, *_of_keys(uses)])
+        await write(self._mongo, self._mongo.access_use, [*rows, *_of_keys(uses)])
         tokens = {key.token for key in uses if key.token is not None}
         now = as_stored(self._mongo.clock.now())
-        await self._write(
+        await write(
+            self._mongo,
             self._mongo.tokens,
             [
                 UpdateMany({"_id": {"$in": some}}, {"$max": {"last_used_at": now}})
-                for some in _batches(sorted(tokens))
+                for some in batches(sorted(tokens))
             ],
         )
 
@@ -56,28 +57,31 @@ class ServedUses:
         change = {"$inc": {"count": use.count}, "$max": latest, "$set": {"by": by}, "$setOnInsert": fixed}
         return UpdateOne({"_id": " ".join(parts)}, change, upsert=True)
 
-    async def _write(self, collection: Collection, operations: Sequence[Operation]) -> None:
-        for start in range(0, len(operations), AT_ONCE):
-            again = await self._refused_twice(collection, operations[start : start + AT_ONCE])
-            if again:
-                await self._refused_twice(collection, again)
 
-    async def _refused_twice(
-        self, collection: Collection, operations: Sequence[Operation]
-    ) -> Sequence[Operation]:
-        """Write, and return the operations whose row another process has just inserted. Raises StoreLost."""
-        try:
-            await collection.bulk_write(operations, ordered=False)
-        except PyMongoError as error:
-            failed = error.details.get("writeErrors", []) if isinstance(error, BulkWriteError) else []
-            if not failed or any(one.get("code") != _TWICE for one in failed):
-                raise self._mongo.lost(error) from None
-            return [operations[one["index"]] for one in failed]
-        self._mongo.seen()
-        return []
+async def write(mongo: Mongo, collection: Collection, operations: Sequence[Operation]) -> None:
+    """Carry out updates that may insert rows. Raises StoreLost."""
+    for start in range(0, len(operations), AT_ONCE):
+        again = await _refused_twice(mongo, collection, operations[start : start + AT_ONCE])
+        if again:
+            await _refused_twice(mongo, collection, again)
 
 
-def _batches(names: Sequence[str]) -> Iterable[list[str]]:
+async def _refused_twice(
+    mongo: Mongo, collection: Collection, operations: Sequence[Operation]
+) -> Sequence[Operation]:
+    """Write, and return the operations whose row another process has just inserted. Raises StoreLost."""
+    try:
+        await collection.bulk_write(operations, ordered=False)
+    except PyMongoError as error:
+        failed = error.details.get("writeErrors", []) if isinstance(error, BulkWriteError) else []
+        if not failed or any(one.get("code") != _TWICE for one in failed):
+            raise mongo.lost(error) from None
+        return [operations[one["index"]] for one in failed]
+    mongo.seen()
+    return []
+
+
+def batches(names: Sequence[str]) -> Iterable[list[str]]:
     return (list(names[start : start + AT_ONCE]) for start in range(0, len(names), AT_ONCE))
 
 

@@ -12,8 +12,9 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from daemon.adapters.telemetry.metric_families import UNKNOWN, label_value
-from daemon.domain.event import Event, InternalError
+from daemon.adapters.telemetry.metric_families import ANOMALIES, UNKNOWN, label_value
+from daemon.domain.anomaly import OF_ACCESS
+from daemon.domain.event import AnomalyDetected, Event, InternalError
 from daemon.domain.store_event import StoreBack, StoreLost
 
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -53,6 +54,7 @@ class AccessMetrics:
             ["issuer", "reason"],
             registry=self._registry,
         )
+        self._anomalies = Counter("refreshd_anomalies", ANOMALIES, ["kind"], registry=self._registry)
         self._store_up = Gauge("refreshd_store_up", "Whether MongoDB answers.", registry=self._registry)
         self._bugs = Counter(
             "refreshd_internal_errors", "Unexpected errors.", ["where"], registry=self._registry
@@ -62,6 +64,8 @@ class AccessMetrics:
             self._duration.labels(route)
         for reason in AUTH_FAILURES:
             self._failures.labels(reason)
+        for kind in OF_ACCESS:
+            self._anomalies.labels(kind.value)
         self._bugs.labels("access")
 
     def answered(self, route: str, status: int, seconds: float) -> None:
@@ -80,12 +84,14 @@ class AccessMetrics:
         self._refused_jwts.labels(rule, reason).inc()
 
     def __call__(self, event: Event) -> None:
-        """Observe the store and unexpected errors."""
+        """Observe the store, anomalies and unexpected errors."""
         match event:
             case StoreLost():
                 self._store_up.set(0)
             case StoreBack():
                 self._store_up.set(1)
+            case AnomalyDetected():
+                self._anomalies.labels(event.kind.value).inc()
             case InternalError():
                 self._bugs.labels("access").inc()
             case _:

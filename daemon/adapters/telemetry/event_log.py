@@ -22,6 +22,7 @@ from daemon.adapters.telemetry.console import rendered
 from daemon.adapters.telemetry.log_lines import Level, LogLine
 from daemon.adapters.telemetry.redaction import Redaction, rfc3339
 from daemon.domain.event import (
+    AnomalyDetected,
     Event,
     InFlight,
     InternalError,
@@ -261,6 +262,10 @@ def _described(event: Event) -> tuple[LogLine, Mapping[str, object]] | None:  # 
         case MirrorRefused():
             row = {"mirror": event.mirror, "token": event.token, "message": event.message}
             return log_lines.MIRROR_REFUSED, row
+        case AnomalyDetected(repeated=True):
+            return None
+        case AnomalyDetected():
+            return log_lines.ANOMALY_DETECTED, _anomaly(event)
         case StoreLost():
             return log_lines.STORE_LOST, {"message": event.message}
         case StoreBack():
@@ -317,6 +322,17 @@ def _bug(event: InternalError) -> dict[str, object]:
         **{name: value for name, value in concerned.items() if value is not None},
         "error": event.error,
         "exc_info": event.error,
+    }
+
+
+def _anomaly(event: AnomalyDetected) -> dict[str, object]:
+    more = {"name": event.name, "token": event.token}
+    return {
+        "kind": event.kind.value,
+        "key": event.key[:_TOKEN_LIMIT],
+        **{name: text for name, text in more.items() if text is not None},
+        "count": event.count,
+        "message": event.message,
     }
 
 

@@ -171,6 +171,10 @@ AUDIT_LOST = LogLine(
     "audit.lost", "warning", "keep this line: the audit in MongoDB has no record of the change"
 )
 
+ANOMALY_DETECTED = LogLine(
+    "anomaly.detected", "warning", "look up the kind in docs/operate.md, under RefreshdAnomalies"
+)
+
 WATCHDOG_STARVED = LogLine(
     "watchdog.starved",
     "error",

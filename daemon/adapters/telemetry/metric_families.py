@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 
+ANOMALIES = "Anomalies: access that a person should look at, by kind."
 UNKNOWN = "unknown"  # stands for every text that is not a known name
 
 
@@ -52,6 +53,11 @@ def counter(
     name: str, documentation: str, labels: list[str], values: Mapping[tuple[str, ...], int]
 ) -> Metric:
     return _filled(CounterMetricFamily(f"refreshd_{name}", documentation, labels=labels), values)
+
+
+def anomalies(values: Mapping[tuple[str, ...], int]) -> Metric:
+    """Return the family that the daemon and the access service share."""
+    return counter("anomalies", ANOMALIES, ["kind"], values)
 
 
 def histogram(name: str, documentation: str, values: Mapping[str, Distribution]) -> Metric:

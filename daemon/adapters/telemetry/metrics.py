@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from daemon.adapters.telemetry.metric_families import (
     UNKNOWN,
     Distribution,
+    anomalies,
     counter,
     gauge,
     gauges,
@@ -27,8 +28,10 @@ from daemon.adapters.telemetry.metric_families import (
     label_value,
 )
 from daemon.adapters.telemetry.store_gauges import StoreGauges
+from daemon.domain.anomaly import OF_DAEMON
 from daemon.domain.circuit_breaker import Reason
 from daemon.domain.event import (
+    AnomalyDetected,
     Event,
     InFlight,
     InternalError,
@@ -139,6 +142,7 @@ class Metrics(Collector):
         self._sweeps = {"ok": 0, "failed": 0}
         self._replayed = dict.fromkeys(REPLAY_RESULTS, 0)
         self._internal_errors = dict.fromkeys((*WHERES, UNKNOWN), 0)
+        self._anomalies = dict.fromkeys(OF_DAEMON, 0)
         self._mirror_failures: Counter[str] = Counter()
         self._mirror_refused: Counter[str] = Counter()
         self._mirror_lags: Mapping[str, timedelta] = {}
@@ -198,7 +202,7 @@ class Metrics(Collector):
         encode, content_type = choose_encoder("application/openmetrics-text" if wanted else "")
         return encode(self._registry), content_type
 
-    def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912  one case per event; mypy checks that
+    def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915  one case per event; mypy checks that
         match event:  # the first three come with every token
             case InFlight():
                 self._tallies.get(event.provider, self._unknown).in_flight = event.count
@@ -241,6 +245,8 @@ class Metrics(Collector):
                 self._mirror_failures[event.mirror] += 1
             case MirrorRefused():
                 self._mirror_refused[event.mirror] += 1
+            case AnomalyDetected():
+                self._anomalies[event.kind] += 1
             case MirrorBack():
                 pass
             case StoreLost():
@@ -334,6 +340,7 @@ class Metrics(Collector):
             ["where"],
             {(k,): n for k, n in self._internal_errors.items()},
         )
+        yield anomalies({(kind.value,): n for kind, n in self._anomalies.items()})
         yield counter(
             "sweeps", "Sweeps, by outcome.", ["outcome"], {(k,): n for k, n in self._sweeps.items()}
         )

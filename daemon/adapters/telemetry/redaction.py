@@ -24,8 +24,9 @@ DEPTH_LIMIT = 5
 SHORTEST_LITERAL = 4  # a shorter "secret" would black out ordinary words and hide nothing
 
 # Texts in these fields are refreshd's own, or names that an operator needs whole. `token` is an id, and may be long.
+# `key` is the id of an access key or of a key of the ring.
 _READABLE = frozenset(
-    {"token", "provider", "owner", "instance", "version", "path", "host", "level", "logger"}
+    {"token", "provider", "owner", "instance", "version", "path", "host", "level", "logger", "key"}
 )
 _SECRET_NAME = re.compile(
     r"token$|secret|passw|authorization|api_?key|assertion|private_?key|cookie", re.IGNORECASE

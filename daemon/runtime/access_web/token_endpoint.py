@@ -28,7 +28,9 @@ Note = Callable[[Caller, str, str], None]
 
 
 class TokenEndpoint:
-    """`providers`: the names of configured providers. `note` receives the caller, the token id and the result."""
+    """`providers`: the names of configured providers. `note` receives the caller, the token id and the result,
+    `refused` the name of each problem.
+    """
 
     def __init__(
         self,
@@ -40,6 +42,7 @@ class TokenEndpoint:
         providers: Callable[[], Collection[str]],
         note: Note,
         exchange: TokenExchange | None = None,
+        refused: Callable[[str], None] = lambda _problem: None,
     ) -> None:
         """`exchange`: for workloads, if any issuer is trusted."""
         self._exchange = exchange
@@ -49,6 +52,7 @@ class TokenEndpoint:
         self._max_wait = max_wait
         self._providers = providers
         self._note = note
+        self._refused = refused
         self._served: OrderedDict[tuple[str, str], tuple[str | None, timedelta]] = OrderedDict()
 
     @property
@@ -67,6 +71,7 @@ class TokenEndpoint:
         except TokenError as error:
             return error_answer(error, basic="Authorization" in asked.request.headers)
         except Problem as problem:
+            self._refused(problem.name)
             return error_answer(
                 translated(problem, _no_grant()), basic="Authorization" in asked.request.headers
             )

@@ -25,7 +25,9 @@ from yarl import URL
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog, Format, configure, loop_errors
 from daemon.adapters.telemetry.log_lines import Level, LogLine
+from daemon.domain.anomaly import AnomalyKind
 from daemon.domain.event import (
+    AnomalyDetected,
     Event,
     InFlight,
     InternalError,
@@ -116,11 +118,26 @@ def renewed(**other: Any) -> TokenRenewed:
     return TokenRenewed(**told | other)
 
 
+KEY_ID = "7f3kq0w9x2m5b8n1c4v6"  # no secret, though it looks like one
+
+
+def anomaly(**more: Any) -> AnomalyDetected:
+    return AnomalyDetected(
+        **{"kind": AnomalyKind.READ_BURST, "key": KEY_ID, "count": 101, "at": NOW, "message": "much"} | more
+    )
+
+
 def sweep(**counts: int) -> SweepFinished:
     none = dict.fromkeys(SWEPT, 0)
     return SweepFinished(**none | counts, duration=timedelta(seconds=0.25), at=NOW)
 
 
+ADVISED = {
+    "lane.failed",
+    "internal.error",
+    "token.stuck",
+    "anomaly.detected",
+}  # the same advice in every line
 SWEPT = ("claimed", "renewed", "postponed", "rejected", "scheduled", "in_doubt")
 IDLE = {**dict.fromkeys(SWEPT, 0), "duration_ms": 250.0}
 
@@ -146,6 +163,8 @@ LINES: list[tuple[Event, Level, str, dict[str, Any]]] = [
     (InternalError(where="count", error=TypeError("odd")), "error", "internal.error", {"where": "count", "error": "TypeError: odd", "exception": "TypeError: odd"}),
     (InternalError(where="refresh", error=TypeError("odd"), **WHO), "error", "internal.error", {**WHO, "where": "refresh", "error": "TypeError: odd", "exception": "TypeError: odd"}),
     (TokenStuck(**WHO, failure=failure(FailureKind.STUCK), due_at=NOW, failures=90), "warning", "token.stuck", {**WHO, **WHY, "due_at": THEN, "failures": 90}),
+    (anomaly(), "warning", "anomaly.detected", {"kind": "read_burst", "key": KEY_ID, "count": 101, "message": "much"}),
+    (anomaly(name="billing", token="xero:acme"), "warning", "anomaly.detected", {"kind": "read_burst", "key": KEY_ID, "name": "billing", "token": "xero:acme", "count": 101, "message": "much"}),
     (SweepFailed(message="no primary"), "error", "sweep.failed", {"message": "no primary"}),
     (JournalReplayed(token="xero:acme", result="recorded"), "info", "journal.replayed", {"token": "xero:acme", "result": "recorded"}),
     (StoreLost(message="no primary"), "error", "store.lost", {"message": "no primary"}),
@@ -166,7 +185,7 @@ def test_each_event_is_one_line_as_the_contract_has_it(
     stamp = line.pop("timestamp")
     assert stamp.endswith("Z")
     assert datetime.fromisoformat(stamp).utcoffset() == timedelta(0)
-    assert bool(line.pop("do", "")) == (name in {"lane.failed", "internal.error", "token.stuck"})
+    assert bool(line.pop("do", "")) == (name in ADVISED)
     assert line == fields
 
 
@@ -370,6 +389,7 @@ WAYS: list[Way] = [
     lambda log, text: log(SweepFailed(message=text)),
     lambda log, text: log(TokenStuck(**WHO, failure=failure(FailureKind.STUCK, text), due_at=NOW, failures=1)),
     lambda log, text: log(LaneFailed(provider="xero", message=text, failures=1)),
+    lambda log, text: log(anomaly(message=text, name=text)),
     lambda log, text: log(InternalError(where="lane", error=TypeError(text))),
     said_by_a_library,
     said_as_an_exception,
@@ -634,3 +654,9 @@ def test_configuring_again_takes_the_libraries_along() -> None:
     logging.getLogger("asyncio").warning("hello")
     assert old.text == ""
     assert new.line["message"] == "hello"
+
+
+def test_an_anomaly_that_was_reported_in_this_hour_is_no_line() -> None:
+    log = Log()
+    log.events(anomaly(repeated=True))
+    assert log.text == ""

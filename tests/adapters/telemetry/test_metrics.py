@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.samples import Sample
 
+from daemon.adapters.telemetry.access_metrics import AccessMetrics
 from daemon.adapters.telemetry.metrics import (
     COUNT_KEPT,
     JOURNAL_STATES,
@@ -16,7 +18,9 @@ from daemon.adapters.telemetry.metrics import (
     WHERES,
     Metrics,
 )
+from daemon.domain.anomaly import OF_ACCESS, OF_DAEMON, AnomalyKind
 from daemon.domain.event import (
+    AnomalyDetected,
     Event,
     InFlight,
     InternalError,
@@ -59,6 +63,7 @@ CONTRACT = {
     "refreshd_counted_timestamp_seconds": ("gauge", set()),
     "refreshd_count_duration_seconds": ("gauge", set()),
     "refreshd_internal_errors": ("counter", {"where"}),
+    "refreshd_anomalies": ("counter", {"kind"}),
     "refreshd_lane_failures": ("counter", {"provider"}),
     "refreshd_journal_bytes": ("gauge", {"state"}),
     "refreshd_set_aside_tokens": ("gauge", {"provider"}),
@@ -151,6 +156,7 @@ def every_event(provider: str = "xero") -> Iterable[Event]:
     yield TokenUnparsed(**who, failure=failure(FailureKind.UNPARSED))
     yield TokenStuck(**who, failure=failure(FailureKind.STUCK), due_at=NOW, failures=90)
     yield LaneFailed(provider=provider, message=CANARY, failures=1)
+    yield AnomalyDetected(kind=AnomalyKind.REUSE_REFUSED, key=token, count=1, at=NOW, message=CANARY)
     yield InternalError(where=CANARY, error=RuntimeError(CANARY), token=token, provider=provider)
     yield TokenUnreadable(**who, **why, kind=FailureKind.UNREADABLE)
     yield TokenInDoubt(**who, failure=failure(FailureKind.IN_DOUBT), tries=1, due_at=NOW)
@@ -512,3 +518,39 @@ def test_no_account_and_no_foreign_text_is_ever_shown(accept: str) -> None:
     text = made.expose(accept)[0].decode()
     assert CANARY not in text
     assert "xero:" not in text
+
+
+# ------------------------------------------------------------------------------- anomalies
+
+
+def anomaly(kind: AnomalyKind, **fields: object) -> AnomalyDetected:
+    return AnomalyDetected(kind=kind, key=CANARY, count=7, at=NOW, message=CANARY, name=CANARY, **fields)  # type: ignore[arg-type]
+
+
+def test_each_anomaly_counts_as_one_and_its_kinds_start_at_zero():
+    """The first of a key and hour, and those after it; each process has the kinds that it can find."""
+    made = metrics()
+    kind = AnomalyKind.REUSE_REFUSED
+    assert {one.labels["kind"] for one in samples(made.expose("")[0], "refreshd_anomalies_total")} == set(
+        OF_DAEMON
+    )
+    assert value(made, "refreshd_anomalies_total", kind=kind) == 0
+    made(anomaly(kind))
+    made(anomaly(kind, repeated=True))
+    assert value(made, "refreshd_anomalies_total", kind=kind) == 2
+
+
+def test_the_access_service_counts_its_own_kinds_and_names_nobody():
+    made = AccessMetrics(["token"], version="1")
+    for kind in OF_ACCESS:
+        made(anomaly(kind))
+        made(anomaly(kind, repeated=True))
+    text = made.exposition("")[0]
+    found = {one.labels["kind"]: one.value for one in samples(text, "refreshd_anomalies_total")}
+    assert found == dict.fromkeys(OF_ACCESS, 2.0)
+    assert CANARY.encode() not in text
+
+
+def samples(text: bytes, name: str) -> list[Sample]:
+    families = parse_text(text.decode())
+    return [one for family in families for one in family.samples if one.name == name]

@@ -73,7 +73,9 @@ class AccessKeys:
         change. Empty if this login may not read it.
         """
         try:
-            found = await self._mongo.tried(self._mongo.access_use.find({"kind": OF_KEY}).to_list())
+            found = await self._mongo.tried(
+                self._mongo.access_use.find({"kind": OF_KEY}, {"key": 1, "last_used_at": 1}).to_list()
+            )
         except Refusal:
             return {}
         rows = ((row.get("key"), row.get("last_used_at")) for row in found)
