@@ -125,7 +125,8 @@ def _visible(selection: RecordSelection, source: Source) -> Condition:
 def _wished(selection: RecordSelection) -> list[Condition]:
     conditions: list[Condition] = []
     if selection.token is not None:
-        conditions.append({"token": {"$eq": selection.token}})
+        # The type lets MongoDB use the index, which is partial.
+        conditions.append({"token": {"$eq": selection.token, "$type": "string"}})
     if selection.actor is not None:
         names = ("actor", "by.name", "by.person")
         conditions.append({"$or": [{name: {"$eq": selection.actor}} for name in names]})
