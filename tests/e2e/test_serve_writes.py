@@ -1,8 +1,10 @@
 """Applications store, change, list and remove tokens by HTTP, and the daemon works with what they stored."""
 
+import asyncio
 import csv
 import io
 import json
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import pytest_asyncio
+from pymongo import MongoClient
 
 from tests.e2e.service import PROVIDER, Place, Service, placed
 
@@ -293,3 +296,32 @@ async def test_every_bad_request_gets_a_problem_document(
     answer = await service.ask(method, where, data=body, headers=headers)
     assert answer.problem == problem, answer
     assert not service.process.seen("internal.error")
+
+
+async def test_a_killed_service_loses_the_counts_of_ten_seconds_and_no_deed(
+    place: Place, service: Service, mongod: str
+):
+    """What was counted before is stored, and each write was recorded before it was done."""
+    await put(place, service, "killed")
+    key = await place.key("victim", tokens="acme:killed")
+    with MongoClient[dict[str, Any]](mongod) as client:
+        database = client[str(place.installation.tables["store"]["database"])]
+        counts = database["tokens_access_use"]
+
+        def stored() -> int:
+            rows = counts.find({"by.name": "victim", "action": "read"})
+            return sum(one["count"] for one in rows)
+
+        async with place.serving(key, access={"port": 0}) as other:
+            for _ in range(5):
+                assert (await other.get(path("killed"))).status == 200
+            async with asyncio.timeout(30):
+                while stored() < 5:
+                    await asyncio.sleep(0.1)
+            for number in range(3):
+                assert (await other.get(path("killed"))).status == 200
+                patch = json.dumps({"meta": {"number": str(number)}})
+                assert (await other.ask("PATCH", path("killed"), data=patch, headers=JSON)).status == 200
+            await other.process.stop(signal.SIGKILL)
+        assert 5 <= stored() <= 8
+        assert database["tokens_audit"].count_documents({"by.name": "victim", "action": "update"}) == 3

@@ -293,11 +293,9 @@ async def test_a_page_of_records_looks_at_a_bounded_number(
     finally:
         bench.database.command({"profile": 0})
     seen = list(bench.database["system.profile"].find({"command.aggregate": {"$regex": "^tokens_"}}))
-    assert len(seen) == 4 * 4 + 2
-    assert max(one["docsExamined"] for one in seen) <= 102  # of them 51 are tokens that are looked up
+    assert len(seen) == 4 * 4 + 2 + 2  # two more for the key with a condition
+    assert max(one["docsExamined"] for one in seen) <= 51
     assert max(one["keysExamined"] for one in seen) <= 104
-    sorted_in_memory = [one for one in seen if one.get("hasSortStage")]
-    assert all("acme:700" in str(one["command"]) for one in sorted_in_memory)
 
 
 # ---------------------------------------------------------------- a subject
