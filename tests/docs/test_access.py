@@ -62,7 +62,7 @@ def test_every_command_of_the_page_works(run, blocks, mongod, database_name):
     with MongoClient(mongod) as client:
         stored = client[database_name]["tokens_access"]
         assert {one["name"] for one in stored.find()} == {
-            *("billing", "invoices", "acme", "agent-4711", "dashboard", "auditor")
+            *("billing", "invoices", "acme", "agent-4711", "support", "erasure", "dashboard", "auditor")
         }
         assert stored.count_documents({"revoked_at": None, "name": "invoices"}) == 0
 
