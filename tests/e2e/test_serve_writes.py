@@ -196,6 +196,7 @@ async def test_a_text_that_can_be_no_subject_is_refused(service: Service, method
 
 
 async def test_counts_and_the_audit(place: Place, service: Service):
+    await put(place, service, "counted-before")
     await put(place, service, "counted", meta={"formula": "=1+1"})
     answer = await service.get("/v1/statistics")
     assert answer.json["providers"]["acme"]["states"]["active"] >= 1
