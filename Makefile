@@ -87,6 +87,7 @@ bench: $(VENV)/.dev  ## all measurements, what takes turns in turns; some forty 
 	$(BIN)/python bench/replicas.py --runs 4
 	$(BIN)/python bench/isolation.py
 	$(BIN)/python bench/access.py
+	$(BIN)/python bench/audit_day.py
 	$(BIN)/python bench/hostile.py
 	$(BIN)/python bench/hostile.py --by replies
 

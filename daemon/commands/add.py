@@ -34,8 +34,10 @@ from daemon.domain.due import Timing
 from daemon.domain.expiry import end_of
 from daemon.domain.new_token import new_token
 from daemon.domain.provider import Provider
+from daemon.domain.subject import fault_of_subject
 from daemon.domain.token import Token, token_id
 from daemon.domain.token_url import NotSendable, token_url
+from daemon.domain.visible import typed
 from daemon.runtime.config.settings import Settings
 
 LARGEST_INPUT = 1 << 20  # bytes; a token response has some thousand
@@ -56,6 +58,7 @@ class _AddRequest:
     received_at: str | None
     variables: Mapping[str, str]
     meta: Mapping[str, str]
+    subject: str | None
 
 
 @app.command(cls=Audited, epilog="refreshd add xero company-7 < response.json")
@@ -87,6 +90,13 @@ def add(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="A note that is stored for your application. Repeatable."),
     ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="The user or customer to whom the token belongs, as your application names them.",
+        ),
+    ] = None,
 ) -> int:
     """Store the token response on standard input as an account's token.
 
@@ -109,12 +119,15 @@ def add(
             f"--var {unknown}: {provider} has no such variable. Its variables: {fitting}",
             Exit.USAGE,
         )
+    if subject is not None and (fault := fault_of_subject(typed(subject))):
+        raise Failed(f"--subject: the value {fault}", Exit.USAGE)
     request = _AddRequest(
         id=name,
         provider=configured,
         account=account,
         variables=variables,
         meta=_pairs(meta or [], "--meta"),
+        subject=typed(subject) if subject is not None else None,
         received_at=received_at,
         body=_standard_input(),
     )
@@ -148,7 +161,9 @@ async def _add(settings: Settings, options: Options, request: _AddRequest) -> No
             timing=timing,
         )
         try:
-            added = await access.admin.add(token, extra=consent.extra, meta=request.meta)
+            added = await access.admin.add(
+                token, extra=consent.extra, meta=request.meta, subject=request.subject
+            )
         except Refused as why:
             raise Failed(str(why)) from None
         _print(Output(as_json=options.json), added, token, consent, now=now)

@@ -12,9 +12,10 @@ from daemon.commands.support.access import Access, open_store, read_settings
 from daemon.commands.support.arguments import provider_names
 from daemon.commands.support.command import Command
 from daemon.commands.support.durations import Instant, read_instant
-from daemon.commands.support.failure import Exit
+from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import given
 from daemon.commands.support.output import Output
+from daemon.domain.audit_csv import csv_head, csv_line
 from daemon.domain.visible import visible
 from daemon.runtime.config.settings import Settings
 
@@ -63,12 +64,20 @@ def audit(
     limit: Annotated[
         int, typer.Option(metavar="N", min=1, help="Show at most this many records, the newest.")
     ] = 50,
+    csv: Annotated[
+        bool,
+        typer.Option(
+            "--csv", help="Print a table for spreadsheets (RFC 4180). No cell of it is taken for a formula."
+        ),
+    ] = False,
 ) -> int:
     """Show who did what to which token, newest first.
 
     With --json, each line is one object.
     """
     options = given(ctx)
+    if csv and options.json:
+        raise Failed("--csv and --json exclude each other. Give one of them", Exit.USAGE)
     settings, output = read_settings(options), Output(as_json=options.json)
 
     def selection(now: datetime) -> RecordSelection:
@@ -81,6 +90,8 @@ def audit(
             provider=provider,
         )
 
+    if csv:
+        return asyncio.run(_table(settings, selection, limit))
     return asyncio.run(_audit(settings, output, selection, limit))
 
 
@@ -94,6 +105,15 @@ async def _audit(
             output.result(record, _described(record), keep="\n")
         if not output.as_json:
             await _sum_up(access, output, which, shown)
+    return Exit.DONE
+
+
+async def _table(settings: Settings, selection: Callable[[datetime], RecordSelection], limit: int) -> int:
+    """Print the records as the access service does. Each line ends as the RFC has it."""
+    async with open_store(settings) as access:
+        print(csv_head(), end="")
+        async for record in records(access.mongo, selection(access.clock.now()), limit=limit):
+            print(csv_line(record), end="")
     return Exit.DONE
 
 

@@ -51,6 +51,9 @@ def list_tokens(
     account: Annotated[
         str | None, typer.Option(metavar="ACCOUNT", help="Show only this account's tokens.")
     ] = None,
+    subject: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Show only tokens of this subject.")
+    ] = None,
     state: Annotated[State | None, typer.Option(help="Show only tokens in this state.")] = None,
     failing: Annotated[
         bool, typer.Option("--failing", help="Show only tokens whose last attempt failed.")
@@ -70,6 +73,7 @@ def list_tokens(
     selection = TokenSelection(
         provider=provider,
         account=typed(account) if account else account,
+        subject=typed(subject) if subject else subject,
         state=state.value if state else None,
         failing=failing,
         expired=expired,
@@ -120,6 +124,7 @@ def _described(selection: TokenSelection) -> str:
     parts = (
         selection.provider is not None and f" of {selection.provider}",
         selection.account is not None and f" of account {selection.account}",
+        selection.subject is not None and f" of subject {selection.subject}",
         selection.state is not None and f" in state {selection.state}",
         selection.failing and " that failed last time",
         selection.expired and " past expiry",

@@ -86,9 +86,11 @@ async def _details(access: Access, document: Mapping[str, object]) -> list[tuple
         ("Consent ends", _when(document.get("consent_ends_at"), now, none="")),
         ("Due", _when(document.get("due_at"), now, none="not ever")),
         ("Refreshed", _when(document.get("refreshed_at"), now, none="not yet")),
+        ("Last used", _when(document.get("last_used_at"), now, none="")),
         ("Failures in a row", str(document.get("failures") or 0)),
         ("Last failure", failure_text(document.get("last_failure")) or "none"),
         ("Revision", str(document.get("revision"))),
+        ("Subject", str(document.get("subject") or "")),
         ("Scope", str(document.get("scope") or "")),
     ]
     for field in ("vars", "extra", "meta"):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from daemon.domain.access_key import ANY
+from daemon.domain.audit_position import Position
 from daemon.domain.served_token import ServedToken
 
 
@@ -24,13 +25,27 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordSelection:
-    """`selectors` and `limits`: of the access key. `actor`: the name of a key, or a user."""
+    """`key`, `selectors` and `limits`: of the access key, its id and what it may see. `actor`: the name of a key, or a
+    user. `after`: the record behind which the page begins.
+    """
 
+    key: str
     selectors: tuple[str, ...]
     limits: Mapping[str, str] = field(default_factory=dict)
     token: str | None = None
     actor: str | None = None
     since: datetime | None = None
+    after: Position | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordPage:
+    """Audit records, newest first. `end`: the position of the next page, or None if there is no further record. A page
+    may hold fewer records than were requested, or none, and still not be the last one.
+    """
+
+    items: Sequence[Mapping[str, object]]
+    end: Position | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,15 +7,14 @@ from datetime import datetime
 
 from daemon.domain.access_key import META, SUBJECT, is_field
 from daemon.domain.expiry import end_of
+from daemon.domain.subject import fault_of_subject
 from daemon.domain.token import State
 from daemon.serving.problems import Invalid
 
-LONGEST_SUBJECT = 512  # bytes
 LONGEST_TEXT = 1024  # bytes, of one value in `meta` or `vars`
 MOST_NAMES = 50  # in `meta` or `vars`
 _GRANT = ("response", "received_at", "consented_at", "vars", "meta", "subject")
 _PATCH = ("meta", "subject", "state")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _VARIABLE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 Body = Mapping[str, object]
@@ -111,7 +110,7 @@ def read_if_match(headers: list[str]) -> frozenset[str] | None:
 
 def read_subject(text: str) -> str:
     """Return the subject in a path or a query. Raises Invalid."""
-    if fault := _fault_of_subject(text):
+    if fault := fault_of_subject(text):
         raise Invalid(("subject", fault))
     return text
 
@@ -171,16 +170,8 @@ def _subject(body: Body, faults: Faults) -> str | None:
     value = body.get(SUBJECT)
     if value is None:
         return None
-    fault = _fault_of_subject(value) if isinstance(value, str) else "must be a text or null"
+    fault = fault_of_subject(value) if isinstance(value, str) else "must be a text or null"
     if fault:
         faults.append((SUBJECT, fault))
         return None
     return str(value)
-
-
-def _fault_of_subject(text: str) -> str | None:
-    if not text:
-        return "must not be empty"
-    if len(text.encode()) > LONGEST_SUBJECT:
-        return f"has more than {LONGEST_SUBJECT} bytes"
-    return "contains a control character" if _CONTROL.search(text) else None

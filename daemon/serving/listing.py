@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from daemon.domain.access_key import Verb
-from daemon.domain.selection import Counted, Listed, RecordSelection, Selection
+from daemon.domain.audit_position import Position
+from daemon.domain.selection import Counted, Listed, RecordPage, RecordSelection, Selection
 from daemon.serving.doorkeeper import Caller
 from daemon.serving.ports import Lists
 from daemon.serving.problems import Problem, not_found
@@ -13,8 +14,6 @@ from daemon.serving.writing import Writing
 
 USUAL, MOST = 100, 500
 SOON = timedelta(seconds=2)
-
-Record = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +43,14 @@ class Removed:
     result: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedPage:
+    """`next`: the id after which tokens are left, or None at the end."""
+
+    items: Sequence[Removed]
+    next: str | None
+
+
 class Listing:
     """Every method raises Problem, StoreLost."""
 
@@ -63,18 +70,15 @@ class Listing:
         _require(caller, Verb.LIST)
         return await self._lists.count(_selection(caller, Wish()))
 
-    async def remove_all(self, caller: Caller, subject: str, *, revoke: bool) -> Sequence[Removed]:
-        """Remove every token of `subject` that the key may revoke. Each has its own result."""
+    async def remove_all(
+        self, caller: Caller, subject: str, *, revoke: bool, after: str | None = None
+    ) -> RemovedPage:
+        """Remove tokens of `subject` that the key may revoke, by id, at most USUAL at a time. Each has its own result."""
         _require(caller, Verb.REVOKE)
-        results: list[Removed] = []
-        after: str | None = None
-        while True:
-            selection = _selection(caller, Wish(where={"subject": subject}, after=after))
-            found = await self._lists.tokens(selection, limit=MOST)
-            results += [await self._removed(caller, one.token.id, revoke=revoke) for one in found]
-            if len(found) < MOST:
-                return results
-            after = found[-1].token.id
+        selection = _selection(caller, Wish(where={"subject": subject}, after=after))
+        found = await self._lists.tokens(selection, limit=USUAL + 1)
+        items = [await self._removed(caller, one.token.id, revoke=revoke) for one in found[:USUAL]]
+        return RemovedPage(items=items, next=items[-1].id if len(found) > USUAL else None)
 
     async def _removed(self, caller: Caller, name: str, *, revoke: bool) -> Removed:
         try:
@@ -92,12 +96,19 @@ class Listing:
         token: str | None = None,
         actor: str | None = None,
         since: datetime | None = None,
+        after: Position | None = None,
         limit: int = USUAL,
-    ) -> Sequence[Record]:
-        """Return the newest audit records of the tokens that the key may see, newest first."""
+    ) -> RecordPage:
+        """Return a page of the audit records that the key may see, newest first."""
         _require(caller, Verb.AUDIT)
         selection = RecordSelection(
-            selectors=caller.key.tokens, limits=caller.key.where, token=token, actor=actor, since=since
+            key=caller.key.id,
+            selectors=caller.key.tokens,
+            limits=caller.key.where,
+            token=token,
+            actor=actor,
+            since=since,
+            after=after,
         )
         return await self._lists.records(selection, limit=limit)
 

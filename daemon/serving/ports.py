@@ -11,7 +11,7 @@ from daemon.domain.habit import Habit, Seen
 from daemon.domain.jwt import Fault, Jwt
 from daemon.domain.known import Known
 from daemon.domain.secret import Secret
-from daemon.domain.selection import Counted, Listed, RecordSelection, Selection
+from daemon.domain.selection import Counted, Listed, RecordPage, RecordSelection, Selection
 from daemon.domain.served_token import Refusals, ServedToken
 from daemon.domain.stored_grant import Author, Edit, StoredGrant
 from daemon.domain.token import Token
@@ -92,8 +92,8 @@ class Lists(Protocol):
     async def count(self, selection: Selection) -> Sequence[Counted]:
         """Return the numbers of the selected tokens, by provider and state."""
 
-    async def records(self, selection: RecordSelection, *, limit: int) -> Sequence[Mapping[str, object]]:
-        """Return the newest of the selected audit records, newest first."""
+    async def records(self, selection: RecordSelection, *, limit: int) -> RecordPage:
+        """Return a page of the selected audit records, newest first."""
 
 
 class Uses(Protocol):

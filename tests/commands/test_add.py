@@ -197,3 +197,52 @@ def test_a_token_that_may_have_ended_is_renewed_now(cli, database, kept, said):
     assert said in ran.err
     assert "renewed now" in ran.err
     assert database.tokens.find_one()["due_at"] < wall_clock.now() + SECOND
+
+
+@pytest.mark.parametrize("subject", ["user-7", "a/b", "..", "$gt", "\U0001f600", "é" * 256, "=1"])
+def test_a_subject_is_stored_and_found(cli, database, subject):
+    """A consent without one leaves it, and another one replaces it."""
+    assert cli.add("xero:a", RESPONSE, "--subject", subject).code == 0
+    assert (
+        cli.add(
+            "xero:b", {"access_token": ACCESS}, "--subject", f"{subject}x" if len(subject) < 99 else "x"
+        ).code
+        == 0
+    )
+    assert database.tokens.find_one({"_id": "xero:a"})["subject"] == subject
+    (found,) = cli.run("list", "--json", "--subject", subject).lines()
+    assert (found["id"], found["subject"], found["last_used_at"]) == ("xero:a", subject, None)
+    assert cli.add("xero:a", RESPONSE).code == 0
+    assert database.tokens.find_one({"_id": "xero:a"})["subject"] == subject
+    assert cli.add("xero:a", RESPONSE, "--subject", "other").code == 0
+    assert cli.run("list", "--json", "--subject", subject).out == ""
+    assert f"of subject {subject}" in cli.run("list", "--subject", subject).err
+
+
+@pytest.mark.parametrize(
+    ("subject", "why"),
+    [
+        ("", "must not be empty"),
+        ("x" * 513, "more than 512 bytes"),
+        ("é" * 257, "more than 512 bytes"),
+        ("a\nb", "control character"),
+        ("a\\u0000b", "control character"),
+        ("\udcff", "not valid Unicode"),
+    ],
+)
+def test_a_text_that_can_be_no_subject_stores_nothing(cli, database, subject, why):
+    ran = cli.add("xero:a", RESPONSE, "--subject", subject)
+    assert (ran.code, f"--subject: the value {why}" in ran.err or why in ran.err) == (2, True)
+    assert database.tokens.count_documents({}) == 0
+
+
+def test_people_read_whose_token_it_is_and_when_it_was_used(cli, database):
+    cli.add("xero:a", RESPONSE, "--subject", "user-7")
+    shown = cli.run("show", "xero:a").out
+    assert "user-7" in shown
+    assert "Last used" not in shown
+    database.tokens.update_one({}, {"$set": {"last_used_at": wall_clock.now() - timedelta(hours=3)}})
+    assert "3 h ago" in next(
+        line for line in cli.run("show", "xero:a").out.splitlines() if "Last used" in line
+    )
+    assert cli.run("show", "xero:a", "--json").json()["last_used_at"].endswith("Z")

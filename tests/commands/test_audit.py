@@ -1,5 +1,7 @@
 """Who did it: what the records say, what the system's log gets, and `refreshd audit`."""
 
+import csv
+import io
 import json
 import os
 import subprocess
@@ -162,6 +164,44 @@ def test_people_read_when_what_who_and_why_at_80_columns(cli, some):
     assert max(map(len, ran.out.splitlines())) <= 80
     assert "newest 2 of 3" in ran.err
     assert "No record matches, of 3" in cli.run("audit", "--who", "nobody").err
+
+
+def test_a_table_for_spreadsheets_has_the_same_records_and_no_formula(cli, database, some):
+    """As the access service prints it."""
+    row = {"at": wall_clock.now(), "action": "pause", "token": "xero:=a\r\n", "by": {"reason": ' "=cmd()'}}
+    database.tokens_audit.insert_one(row)
+    ran = cli.run("audit", "--csv", "--limit", "3")
+    found = list(csv.DictReader(io.StringIO(ran.out, newline="")))
+    assert [one["action"] for one in found] == ["pause", "reveal", "pause"]
+    assert (found[0]["token"], found[0]["reason"]) == ("xero:=a\\u000d\\u000a", "' \"=cmd()")
+    assert found[2]["reason"] == REASON
+    assert (ran.out.count("\n"), ran.err) == (4, "")
+    assert cli.run("audit", "--csv", "--who", "nobody").out.count("\n") == 1
+    both = cli.run("audit", "--csv", "--json")
+    assert (both.code, both.out, "--csv and --json exclude each other" in both.err) == (2, "", True)
+
+
+def test_deeds_and_uses_are_one_list_newest_first(cli, database, some):
+    """Whichever of the two collections ends first; rows about keys are not records."""
+    now = wall_clock.now()
+    database.tokens_access_use.insert_many(
+        [
+            {
+                "_id": f"u{hours}",
+                "at": now - timedelta(hours=hours),
+                "action": f"u{hours}",
+                "kind": "access",
+                "count": 2,
+            }
+            for hours in (0.5, 1.5, 4, 5)
+        ]
+    )
+    database.tokens_access_use.insert_one({"_id": "key k", "kind": "key", "last_used_at": now})
+    order = ["u0.5", "reveal", "u1.5", "pause", "add", "u4", "u5"]
+    for limit in (1, 3, 7, 50):
+        ran = cli.run("audit", "--json", "--limit", str(limit))
+        assert [one["action"] for one in ran.lines()] == order[:limit]
+        assert not any({"_id", "since", "ends_at"} & one.keys() for one in ran.lines())
 
 
 def test_a_reason_is_bounded(cli):

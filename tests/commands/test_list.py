@@ -11,7 +11,7 @@ from daemon.commands.support.output import Output
 from tests.support import wall_clock
 
 ACCESS, REFRESH = "canary-access-token-71aa", "canary-refresh-token-42bb"
-LISTED = "id provider account state expires_at refresh_expires_at due_at refreshed_at failures last_failure revision lease consent_ends_at"
+LISTED = "id provider account state expires_at refresh_expires_at due_at refreshed_at failures last_failure revision lease consent_ends_at subject last_used_at"
 
 
 def test_list_prints_one_object_a_line_with_the_promised_fields(cli):

@@ -57,12 +57,12 @@ def test_every_command_of_the_page_works(run, blocks, mongod, database_name):
     """In its order. Each `create` and `rotate` prints a key, and nothing else."""
     printed = {block: run(block) for block in blocks(DOCUMENT, "sh")}
     keys = [text for block, text in printed.items() if re.search("access (create|rotate)", block)]
-    assert len(keys) == 7
+    assert len(keys) == 9
     assert all(parse_key(text.strip()) for text in keys)
     with MongoClient(mongod) as client:
         stored = client[database_name]["tokens_access"]
         assert {one["name"] for one in stored.find()} == {
-            *("billing", "invoices", "acme", "agent-4711", "dashboard", "auditor")
+            *("billing", "invoices", "acme", "agent-4711", "support", "erasure", "dashboard", "auditor")
         }
         assert stored.count_documents({"revoked_at": None, "name": "invoices"}) == 0
 

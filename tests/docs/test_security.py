@@ -257,7 +257,8 @@ async def test_the_access_service_works_under_its_role_and_deletes_nothing(
             await daemon.stop()
         used = [one["action"] for one in database["tokens_access_use"].find({"kind": "access"})]
         assert {"read", "list", "write"} <= set(used)
-        assert database["tokens_access_use"].index_information().keys() == {"_id_", "ends_at"}
+        assert database["tokens_access_use"].index_information().keys() == {"_id_", "ends_at", "at", "token"}
+        assert database["tokens_audit"].index_information().keys() == {"_id_", "at", "token"}
         assert {"subject", "removed_at"} <= database["tokens"].index_information().keys()
     with MongoClient[Document](uri.format("serve")) as serve:
         for name in database.list_collection_names():

@@ -1,14 +1,18 @@
 """Applications store, change, list and remove tokens by HTTP, and the daemon works with what they stored."""
 
+import asyncio
 import csv
 import io
 import json
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import pytest_asyncio
+from pymongo import MongoClient
 
 from tests.e2e.service import PROVIDER, Place, Service, placed
 
@@ -29,6 +33,12 @@ async def service(place: Place) -> AsyncIterator[Service]:
     """A service with a key that may do everything, for every token."""
     async with place.serving(await place.key(tokens="*")) as one:
         yield one
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def other_tenant(place: Place) -> str:
+    """A key that may do everything with the tokens of another tenant."""
+    return await place.key("other-tenant", "--where", "meta.tenant=b", tokens="*")
 
 
 def path(account: str) -> str:
@@ -111,7 +121,78 @@ async def test_all_tokens_of_a_subject_go_together(place: Place, service: Servic
         {"id": "acme:one", "result": "removed"},
         {"id": "acme:two", "result": "removed"},
     ]
+    assert answer.json["next"] is None
     assert (await service.get(subject)).json == {"items": [], "next": None}
+
+
+SUBJECTS = [
+    "a/b",
+    "/",
+    "a//b",
+    "100%",
+    "%2F",
+    "two words",
+    " ",
+    "a+b",
+    "a?b#c&d=e;f",
+    "..",
+    ".",
+    "../..",
+    "$where",
+    "$gt",
+    "*",
+    "subject.name",
+    "back\\slash",
+    "'\"<>",
+    "ann@example.com",
+    "\U0001f600",
+    "\u202eturned",
+    "\u00e9" * 256,
+    "x" * 512,
+]
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+async def test_a_subject_of_any_characters_names_its_own_tokens(
+    place: Place, service: Service, other_tenant: str, subject: str
+):
+    """In the path, in the query and in the body; and for a key of another tenant it names none."""
+    await put(place, service, "odd", subject=subject, meta={"tenant": "a"})
+    try:
+        encoded = quote(subject, safe="")
+        in_path, in_query = f"/v1/subjects/{encoded}/tokens", f"/v1/tokens?subject={encoded}"
+        for where in (in_path, in_query):
+            found = (await service.get(where)).json["items"]
+            assert [(one["id"], one["subject"]) for one in found] == [("acme:odd", subject)]
+            assert (await service.get(where, key=other_tenant)).json == {"items": [], "next": None}
+        for state in ("paused", "active"):
+            patch = {"data": json.dumps({"state": state}), "headers": JSON}
+            assert (await service.ask("PATCH", path("odd"), key=other_tenant, **patch)).problem == "not-found"
+            assert (await service.ask("PATCH", path("odd"), **patch)).json["state"] == state
+        removal = in_path + "?revoke=false"
+        nothing = {"items": [], "next": None}
+        assert (await service.ask("DELETE", removal, key=other_tenant)).json == nothing
+        removed = (await service.ask("DELETE", removal)).json
+        assert removed == {"items": [{"id": "acme:odd", "result": "removed"}], "next": None}
+        assert (await service.ask("DELETE", removal)).json == nothing
+    finally:
+        await service.ask("DELETE", path("odd") + "?revoke=false")
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    ["", "%00", "a%00b", "%0A", "%7F", "%C2%85", "%FF", "%ED%A0%80", "%zz", "x" * 513, "%C3%A9" * 257],
+)
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_a_text_that_can_be_no_subject_is_refused(service: Service, method: str, encoded: str):
+    answer = await service.ask(
+        method,
+        f"/v1/subjects/{encoded}/tokens?revoke=false"
+        if method == "DELETE"
+        else f"/v1/subjects/{encoded}/tokens",
+    )
+    assert answer.problem in ("invalid-request", "not-found")
+    assert not service.process.seen("internal.error")
 
 
 async def test_counts_and_the_audit(place: Place, service: Service):
@@ -121,11 +202,19 @@ async def test_counts_and_the_audit(place: Place, service: Service):
     assert answer.json["tokens"] >= 1
     records = (await service.get("/v1/audit?token=acme%3Acounted")).json["items"]
     assert [(one["action"], one["kind"], one["by"]["name"]) for one in records] == [("add", "access", "app")]
-    table = await service.get("/v1/audit?limit=1&actor=app", headers={"Accept": "text/csv"})
+    await service.ask("PATCH", path("counted"), data='{"subject":"ann"}', headers=JSON)
+    of_token = "/v1/audit?limit=1&actor=app&token=acme%3Acounted"  # whose records no count joins in between
+    table = await service.get(of_token, headers={"Accept": "text/csv"})
+    following = table.headers["Link"].removeprefix("<").removesuffix('>; rel="next"')
+    assert parse_qs(urlsplit(following).query)["actor"] == ["app"]
+    assert table.headers["Vary"] == "Accept"
+    second = (await service.get(following)).json
+    assert ([one["action"] for one in second["items"]], second["next"]) == (["add"], None)
+    assert (await service.get(of_token)).json["next"] is not None
     assert table.headers["Content-Type"] == "text/csv; charset=utf-8"
     names, row = csv.reader(io.StringIO(table.text))
     found = dict(zip(names, row, strict=True))
-    assert (found["action"], found["token"], found["name"]) == ("add", "acme:counted", "app")
+    assert (found["action"], found["token"], found["name"]) == ("update", "acme:counted", "app")
     shown = await place.refreshd("audit", "--who", "app", "--limit", "1")
     assert "by the access key app from 127.0.0.1" in shown
 
@@ -184,6 +273,12 @@ async def test_uses_are_stored_and_shown(place: Place, service: Service, tmp_pat
         ("GET", "/v1/tokens?where=subject%3Da&where=subject%3Db", None, {}, "invalid-request"),
         ("GET", "/v1/tokens?subject=", None, {}, "invalid-request"),
         ("GET", "/v1/tokens?" + "&".join(["where=subject%3Da"] * 200), None, {}, "invalid-request"),
+        ("GET", "/v1/audit?after=x", None, {}, "invalid-request"),
+        ("GET", "/v1/audit?after=", None, {}, "invalid-request"),
+        ("GET", "/v1/audit?limit=501", None, {}, "invalid-request"),
+        ("GET", "/v1/audit?token=a%00b", None, {}, "invalid-request"),
+        ("GET", "/v1/audit?until=1", None, {}, "invalid-request"),
+        ("DELETE", "/v1/subjects/a/tokens?limit=5", None, {}, "invalid-request"),
         ("GET", "/v1/audit?since=yesterday", None, {}, "invalid-request"),
         ("GET", "/v1/statistics?x=1", None, {}, "invalid-request"),
         ("GET", "/v1/subjects/%0a/tokens", None, {}, "invalid-request"),
@@ -202,3 +297,32 @@ async def test_every_bad_request_gets_a_problem_document(
     answer = await service.ask(method, where, data=body, headers=headers)
     assert answer.problem == problem, answer
     assert not service.process.seen("internal.error")
+
+
+async def test_a_killed_service_loses_the_counts_of_ten_seconds_and_no_deed(
+    place: Place, service: Service, mongod: str
+):
+    """What was counted before is stored, and each write was recorded before it was done."""
+    await put(place, service, "killed")
+    key = await place.key("victim", tokens="acme:killed")
+    with MongoClient[dict[str, Any]](mongod) as client:
+        database = client[str(place.installation.tables["store"]["database"])]
+        counts = database["tokens_access_use"]
+
+        def stored() -> int:
+            rows = counts.find({"by.name": "victim", "action": "read"})
+            return sum(one["count"] for one in rows)
+
+        async with place.serving(key, access={"port": 0}) as other:
+            for _ in range(5):
+                assert (await other.get(path("killed"))).status == 200
+            async with asyncio.timeout(30):
+                while stored() < 5:
+                    await asyncio.sleep(0.1)
+            for number in range(3):
+                assert (await other.get(path("killed"))).status == 200
+                patch = json.dumps({"meta": {"number": str(number)}})
+                assert (await other.ask("PATCH", path("killed"), data=patch, headers=JSON)).status == 200
+            await other.process.stop(signal.SIGKILL)
+        assert 5 <= stored() <= 8
+        assert database["tokens_audit"].count_documents({"by.name": "victim", "action": "update"}) == 3

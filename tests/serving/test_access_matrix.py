@@ -241,7 +241,7 @@ async def answer(bench: AccessBench, tokens: ServedTokens, case: Case) -> str:
     async def removed(who: Caller) -> None:
         # Whatever the stored subject is, as long as it is a text.
         found = await bench.listing.remove_all(who, str(case.stored["subject"]), revoke=False)
-        for one in found:
+        for one in found.items:
             if one.id == "acme:1" and one.result == "removed":
                 return
             if one.id == "acme:1":

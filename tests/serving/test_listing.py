@@ -2,18 +2,22 @@
 
 import random
 import string
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from daemon.adapters.mongo.audit import RecordSelection, count_records, records
 from daemon.adapters.mongo.served_lists import _query
 from daemon.domain.access_key import Verb
+from daemon.domain.audit_position import read_position, text_of
 from daemon.domain.selection import end_of_range, ids_of
 from daemon.serving.doorkeeper import Caller
 from daemon.serving.listing import Wish, _selection
 from tests.serving.access_bench import NOON, RING, AccessBench, bench, caller
 
 __all__ = ["bench"]
+MS = timedelta(milliseconds=1)
 
 
 async def ids(bench: AccessBench, who: object, **wish: object) -> list[str]:
@@ -102,7 +106,8 @@ async def test_all_tokens_of_a_subject_are_removed_and_each_has_a_result(bench: 
     who = caller("acme:*", can=(Verb.REVOKE,))
     assert (await bench.problem(bench.listing.remove_all(who, "ann", revoke=True))).name == "not-implemented"
     removed = await bench.listing.remove_all(who, "ann", revoke=False)
-    assert [(one.id, one.result) for one in removed] == [("acme:1", "removed"), ("acme:2", "revoking")]
+    assert removed.next is None
+    assert [(one.id, one.result) for one in removed.items] == [("acme:1", "removed"), ("acme:2", "revoking")]
     assert bench.document("acme:3")["state"] == bench.document("shop:1")["state"] == "active"
 
 
@@ -123,14 +128,22 @@ async def test_a_key_sees_the_records_of_tokens_that_it_may_see(bench: AccessBen
     bench.database["tokens_access_use"].insert_many(
         [
             {"_id": "1", "at": NOON, "action": "read", "token": "acme:1", "kind": "access", "count": 3},
-            {"_id": "2", "at": NOON, "action": "refused", "token": None, "kind": "access", "count": 3},
+            {
+                "_id": "2",
+                "at": NOON,
+                "action": "refused",
+                "token": None,
+                "kind": "access",
+                "count": 3,
+                "by": {"key": "o" * 20},
+            },
             {"_id": "key k", "kind": "key", "last_used_at": NOON},
         ]
     )
 
     async def seen(who: object, **wish: object) -> list[tuple[object, object]]:
         found = await bench.listing.records(who, **wish)
-        return sorted(((one["action"], one["token"]) for one in found), key=str)
+        return sorted(((one["action"], one["token"]) for one in found.items), key=str)
 
     everything = await seen(caller("*"))
     assert len(everything) == 6
@@ -149,6 +162,162 @@ async def test_a_key_sees_the_records_of_tokens_that_it_may_see(bench: AccessBen
     ]
     assert len([one async for one in records(bench.mongo, RecordSelection(), limit=9)]) == 6
     assert await count_records(bench.mongo, RecordSelection(who="billing")) == 2
+
+
+async def test_a_key_with_limits_sees_its_own_refused_requests_and_no_others(bench: AccessBench):
+    bench.insert("acme:1", meta={"tenant": "a"})
+    rows = [("mine", "k" * 20), ("other", "o" * 20)]
+    bench.database["tokens_access_use"].insert_many(
+        [
+            {
+                "_id": name,
+                "at": NOON,
+                "action": "refused",
+                "kind": "access",
+                "result": name,
+                "by": {"key": key},
+            }
+            for name, key in rows
+        ]
+    )
+    bench.audit.insert_one({"at": NOON, "action": "resume", "token": "acme", "by": {"key": "k" * 20}})
+
+    async def seen(who: Caller, **wish: Any) -> list[object]:
+        return sorted(
+            one["result"] or one["action"] for one in (await bench.listing.records(who, **wish)).items
+        )
+
+    assert await seen(caller("*")) == ["mine", "other", "resume"]
+    for who in (
+        caller("acme:*"),
+        caller("acme:1"),
+        caller("*", where={"meta.tenant": "a"}),
+        caller("acme:*", where={"subject": "nobody"}),
+        caller("nothing:*"),
+    ):
+        assert await seen(who) == ["mine"], who
+    assert await seen(caller("acme:*", id="n" * 20)) == []
+    assert await seen(caller("acme:*"), token="acme:1") == []
+
+
+async def test_records_of_a_removed_token_are_seen_by_id_only(bench: AccessBench):
+    """A key with conditions can't show that the token fulfilled them. One that has moved shows its records to the key
+    that may see it today.
+    """
+    bench.insert("acme:1", meta={"tenant": "a"})
+    bench.insert("acme:2", meta={"tenant": "a"}, state="removed")
+    reason = {"person": "ann", "reason": "secret"}
+    for name in ("acme:1", "acme:2", "acme:3"):
+        bench.audit.insert_one({"at": NOON, "action": "pause", "token": name, "by": reason})
+
+    async def seen(who: Caller) -> list[object]:
+        return sorted(one["token"] for one in (await bench.listing.records(who)).items)
+
+    assert await seen(caller("acme:*")) == ["acme:1", "acme:2", "acme:3"]
+    assert await seen(caller("acme:2", "acme:3")) == ["acme:2", "acme:3"]
+    assert await seen(caller("acme:*", where={"meta.tenant": "a"})) == ["acme:1"]
+    bench.tokens.update_one({"_id": "acme:1"}, {"$set": {"meta.tenant": "b"}})
+    assert await seen(caller("acme:*", where={"meta.tenant": "a"})) == []
+    assert await seen(caller("acme:*", where={"meta.tenant": "b"})) == ["acme:1"]
+    assert await seen(caller("acme:*", where={"meta.tenant": "b"}, can=(Verb.AUDIT,))) == ["acme:1"]
+
+
+def store_records(bench: AccessBench, chance: random.Random, count: int) -> list[tuple[object, ...]]:
+    """Deeds and uses, many of them at the same moments."""
+    deeds, uses = [], []
+    for number in range(count):
+        at = NOON + chance.randint(0, count // 4) * timedelta(milliseconds=1)
+        row = {"at": at, "token": f"acme:{chance.randint(1, 3)}", "revision": number, "action": "x"}
+        if chance.random() < 0.5:
+            deeds.append({**row, "kind": "operator"})
+        else:
+            uses.append({**row, "_id": f"read {number:04} Zoë", "kind": "access"})
+    bench.audit.insert_many(deeds)
+    bench.database["tokens_access_use"].insert_many(uses)
+    return [(one["at"], one["revision"], one["token"]) for one in (*deeds, *uses)]
+
+
+@pytest.mark.parametrize("examined", [3, 20_000])
+@pytest.mark.parametrize("limit", [1, 7, 500])
+async def test_pages_of_records_hold_each_record_once_newest_first(
+    bench: AccessBench, monkeypatch: pytest.MonkeyPatch, examined: int, limit: int
+):
+    """Also those of one moment, and if a page looks at few records."""
+    monkeypatch.setattr("daemon.adapters.mongo.served_records.EXAMINED", examined)
+    bench.insert("acme:2", meta={"tenant": "a"})
+    stored = store_records(bench, random.Random(limit), 60)
+    wishes = (
+        (caller("*"), {}, lambda _row: True),
+        (caller("acme:1", "acme:3"), {}, lambda row: row[2] != "acme:2"),
+        (caller("*", where={"meta.tenant": "a"}), {}, lambda row: row[2] == "acme:2"),
+        (caller("acme:*"), {"token": "acme:3"}, lambda row: row[2] == "acme:3"),
+        (
+            caller("acme:*"),
+            {"since": NOON + 9 * timedelta(milliseconds=1)},
+            lambda row: row[0] >= NOON + MS * 9,
+        ),
+    )
+    for who, wish, is_wanted in wishes:
+        found, after, pages = [], None, 0
+        while True:
+            page = await bench.listing.records(who, limit=limit, after=after, **wish)
+            assert len(page.items) <= limit
+            found += [(one["at"], one["revision"], one["token"]) for one in page.items]
+            if page.end is None:
+                break
+            after, pages = read_position(text_of(page.end)), pages + 1
+            assert pages < 200
+        assert [one[0] for one in found] == sorted((one[0] for one in found), reverse=True)
+        assert sorted(found) == sorted(filter(is_wanted, stored))
+
+
+async def test_a_page_of_records_looks_at_a_bounded_number(
+    bench: AccessBench, monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever is stored and whatever is wanted: here a record that is not there."""
+    monkeypatch.setattr("daemon.adapters.mongo.served_records.EXAMINED", 50)
+    rows = [{"at": NOON + one * MS, "token": f"acme:{one}", "kind": "access"} for one in range(2000)]
+    bench.audit.insert_many([dict(one) for one in rows])
+    bench.database["tokens_access_use"].insert_many([{"_id": str(n), **one} for n, one in enumerate(rows)])
+    bench.database.command({"profile": 2})
+    try:
+        for who, wish in (
+            (caller("other:*"), {}),
+            (caller("*"), {"actor": "nobody"}),
+            (caller("acme:*", where={"subject": "nobody"}), {}),
+            (caller("*"), {"token": "acme:700"}),
+            (caller("*"), {"limit": 5}),
+        ):
+            page = await bench.listing.records(who, **wish)
+            assert len(page.items) == {"token": 2, "limit": 5}.get(next(iter(wish), ""), 0)
+    finally:
+        bench.database.command({"profile": 0})
+    seen = list(bench.database["system.profile"].find({"command.aggregate": {"$regex": "^tokens_"}}))
+    assert len(seen) == 4 * 4 + 2 + 2  # two more for the key with a condition
+    assert max(one["docsExamined"] for one in seen) <= 51
+    assert max(one["keysExamined"] for one in seen) <= 104
+
+
+# ---------------------------------------------------------------- a subject
+
+
+async def test_the_tokens_of_a_subject_are_removed_in_parts(
+    bench: AccessBench, monkeypatch: pytest.MonkeyPatch
+):
+    """Those that can't be removed hold up none behind them, and asking once more changes nothing."""
+    monkeypatch.setattr("daemon.serving.listing.USUAL", 2)
+    names = [bench.insert(f"acme:{one}", subject="ann") for one in "abcde"]
+    bench.tokens.update_many({"_id": {"$in": names[:2]}}, {"$set": {"state": "revoking"}})
+    who, done, after = caller("acme:*", can=(Verb.REVOKE,)), [], None
+    for wanted in ("acme:b", "acme:d", None):
+        page = await bench.listing.remove_all(who, "ann", revoke=False, after=after)
+        done += [(one.id, one.result) for one in page.items]
+        assert page.next == wanted
+        after = page.next
+    assert done == [(name, "revoking" if name in names[:2] else "removed") for name in names]
+    again = await bench.listing.remove_all(who, "ann", revoke=False)
+    assert [(one.id, one.result) for one in again.items] == [(name, "revoking") for name in names[:2]]
+    assert again.next is None
 
 
 # ---------------------------------------------------------------- ids

@@ -1,7 +1,8 @@
 """Uses are counted by key, token and day, and stored together; refused requests by key, reason and hour."""
 
+import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -156,3 +157,54 @@ def test_a_use_is_no_news_for_what_is_served(bench: AccessBench):
         ["last_used_at"],
         ["state"],
     ]
+
+
+async def use_three_times(bench: AccessBench, now: datetime) -> None:
+    """A read, a refused request and a write: 32 days ago, 29 days ago and now."""
+    bench.insert(subject="ann")
+    used = usage(bench)
+    for age in (32 * DAY, 29 * DAY, timedelta(0)):
+        bench.clock.start = now - age
+        used.note(caller(), "acme:1", "read")
+        used.note(caller(), None, "not-found")
+        await used.store()
+        await bench.patch(caller(), subject=f"{age}")
+
+
+async def test_counts_state_an_end_after_their_retention_and_deeds_none(bench: AccessBench):
+    """Neither what a key did nor when it was last used goes with the counts."""
+    await use_three_times(bench, NOON)
+    rows = bench.database["tokens_access_use"]
+    kept = [one["at"] for one in rows.find({"kind": "access", "ends_at": {"$gt": NOON}})]
+    assert sorted(kept) == [NOON - 29 * DAY] * 2 + [NOON] * 2
+    assert rows.count_documents({"kind": "access"}) == 6
+    assert rows.count_documents({"kind": "key", "ends_at": None}) == 1
+    assert bench.audit.count_documents({"ends_at": None}) == bench.audit.count_documents({}) == 3
+
+
+@pytest.mark.long
+async def test_mongodb_deletes_counts_at_their_end(bench: AccessBench):
+    """It looks once a minute."""
+    now = bench.client.admin.command("hello")["localTime"].replace(tzinfo=UTC)
+    await use_three_times(bench, now)
+    rows = bench.database["tokens_access_use"]
+    async with asyncio.timeout(150):
+        while rows.count_documents({"kind": "access"}) > 4:
+            await asyncio.sleep(1)
+    assert min(one["at"] for one in rows.find({"kind": "access"})) > now - 30 * DAY
+    assert rows.count_documents({"kind": "key"}) == 1
+    assert bench.audit.count_documents({}) == 3
+
+
+def test_only_counts_have_an_end(bench: AccessBench):
+    """No index of the audit itself deletes anything."""
+    indexes = bench.audit.index_information()
+    assert indexes.keys() == {"_id_", "at", "token"}
+    assert not any("expireAfterSeconds" in one for one in indexes.values())
+    (ending,) = [
+        one
+        for one in bench.database["tokens_access_use"].index_information().items()
+        if "expireAfterSeconds" in one[1]
+    ]
+    assert (ending[0], ending[1]["expireAfterSeconds"]) == ("ends_at", 0)
+    assert ending[1]["partialFilterExpression"] == {"kind": "access"}

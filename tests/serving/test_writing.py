@@ -78,7 +78,7 @@ async def test_a_write_is_in_the_audit_before_it_is_done(bench: AccessBench):
 
 
 async def test_nothing_is_written_if_the_audit_can_not_be(bench: AccessBench):
-    bench.database.create_collection("tokens_audit", validator={"never": {"$exists": True}})
+    bench.database.command({"collMod": "tokens_audit", "validator": {"never": {"$exists": True}}})
     with pytest.raises(Exception, match="refuses"):
         await bench.put(caller())
     assert bench.tokens.count_documents({}) == 0

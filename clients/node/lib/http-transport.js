@@ -89,13 +89,19 @@ export class HttpTransport {
     return { id, state: answer.status === 202 ? 'revoking' : 'removed' }
   }
 
-  /** Remove all tokens of this subject. */
+  /** Remove all tokens of this subject. The service removes some in each request, and says where it ended. */
   async removeAll(subject, revoke) {
     const to = `/v1/subjects/${segment(subject)}/tokens?revoke=${revoke}`
-    const answer = await this.#request('DELETE', to, {})
-    this.#done(`subject ${JSON.stringify(subject)}`, answer)
-    const items = Array.isArray(answer.found) ? answer.found : (answer.body.items ?? [])
-    return items.map(({ id, result, state }) => ({ id, state: result ?? state }))
+    const endings = []
+    for (let next = null; ; ) {
+      const answer = await this.#request('DELETE', next === null ? to : `${to}&after=${segment(next)}`, {})
+      this.#done(`subject ${JSON.stringify(subject)}`, answer)
+      const items = Array.isArray(answer.found) ? answer.found : (answer.body.items ?? [])
+      endings.push(...items.map(({ id, result, state }) => ({ id, state: result ?? state })))
+      const following = answer.body?.next ?? null
+      if (following === null || following === next) return endings
+      next = following
+    }
   }
 
   async close() {

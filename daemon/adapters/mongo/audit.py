@@ -7,14 +7,15 @@ well.
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pymongo
 from bson import ObjectId
 from bson.regex import Regex
+from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import PyMongoError
 
-from daemon.adapters.mongo.connection import Mongo, Refusal
+from daemon.adapters.mongo.connection import EPOCH, Collection, Mongo, Refusal
 
 OPERATOR = "operator"  # the kind of every record of a command or of the daemon itself
 ACCESS = "access"  # the kind of every record of an access key
@@ -114,19 +115,39 @@ class Audit:
 
 
 async def records(mongo: Mongo, selection: RecordSelection, *, limit: int) -> AsyncIterator[Record]:
-    """Return the newest `limit` records, newest first, with those that count uses of access keys. Raises StoreLost."""
-    pipeline: list[Mapping[str, object]] = [
-        {"$match": _query(selection)},
-        *([_uses(mongo, selection)] if await _may_read_uses(mongo) else []),
-        {"$sort": {"at": pymongo.DESCENDING, "_id": pymongo.DESCENDING}},
-        {"$limit": limit},
-        {"$unset": ["_id", "since", "ends_at"]},
-    ]
+    """Return the newest `limit` records, newest first, with those that count uses of access keys. Raises StoreLost.
+
+    Each of the two collections is read by its index of `at`, and no further than needed.
+    """
+    cursors = [_newest(mongo.audit, _query(selection), limit)]
+    if await _may_read_uses(mongo):
+        cursors.append(_newest(mongo.access_use, {"$and": [{"kind": ACCESS}, _query(selection)]}, limit))
     try:
-        async for found in await mongo.audit.aggregate(pipeline):
+        heads = [await anext(one, None) for one in cursors]
+        for _ in range(limit):
+            index = max(range(len(heads)), key=lambda one: _time_of(heads[one]))
+            if (found := heads[index]) is None:
+                return
             yield found
+            heads[index] = await anext(cursors[index], None)
     except PyMongoError as error:
         raise mongo.lost(error) from None
+
+
+def _newest(
+    collection: Collection, query: Mapping[str, object], limit: int
+) -> AsyncCursor[dict[str, object]]:
+    hidden = {"_id": 0, "since": 0, "ends_at": 0}
+    order = [("at", pymongo.DESCENDING), ("_id", pymongo.DESCENDING)]
+    return collection.find(query, hidden).sort(order).limit(limit).allow_disk_use(allow_disk_use=True)
+
+
+def _time_of(record: Record | None) -> datetime:
+    """Return the time of a record. One without a time is older than any other, but newer than no record at all."""
+    if record is None:
+        return datetime.min.replace(tzinfo=UTC)
+    at = record.get("at")
+    return at if isinstance(at, datetime) else EPOCH
 
 
 async def count_records(mongo: Mongo, selection: RecordSelection) -> int:
@@ -145,11 +166,6 @@ async def _may_read_uses(mongo: Mongo) -> bool:
     except Refusal:
         return False
     return True
-
-
-def _uses(mongo: Mongo, selection: RecordSelection) -> Mapping[str, object]:
-    match = {"$match": {"$and": [{"kind": ACCESS}, _query(selection)]}}
-    return {"$unionWith": {"coll": mongo.access_use.name, "pipeline": [match]}}
 
 
 def _query(selection: RecordSelection) -> dict[str, object]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from bson.codec_options import CodecOptions, DatetimeConversion
-from pymongo import ASCENDING, AsyncMongoClient, IndexModel, ReadPreference, WriteConcern
+from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, IndexModel, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ConfigurationError, DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -166,13 +166,17 @@ class Mongo:
                 await self.tried(self.tokens.create_indexes([index]))
 
     async def _index_access(self) -> None:
-        """Create the indexes of the access service, which has no right to do so itself. A refusal is no failure: lists
-        become slower, and old counts of reads stay.
+        """Create the indexes of the access service, which has no right to do so itself, and those of the audit. A refusal
+        is not a failure: lists become slower, and old counts of reads stay.
         """
         for collection, index in (
             (self.tokens, SUBJECT_INDEX),
             (self.tokens, REMOVED_INDEX),
             (self.access_use, USE_INDEX),
+            (self.access_use, USE_TIME_INDEX),
+            (self.access_use, USE_TOKEN_INDEX),
+            (self.audit, AUDIT_TIME_INDEX),
+            (self.audit, AUDIT_TOKEN_INDEX),
         ):
             with suppress(Refusal):
                 await self.tried(collection.create_indexes([index]))
@@ -312,6 +316,20 @@ USE_INDEX = IndexModel(
     name="ends_at",
     expireAfterSeconds=0,
     partialFilterExpression={"kind": "access"},
+)
+# Newest first. Rows that say when a key was last used have no `at`.
+AUDIT_TIME_INDEX = IndexModel([("at", DESCENDING), ("_id", DESCENDING)], name="at")
+USE_TIME_INDEX = IndexModel(
+    [("at", DESCENDING), ("_id", DESCENDING)],
+    name="at",
+    partialFilterExpression={"at": {"$gt": EPOCH}},
+)
+# The records of one token. Those of its uses are few, and their `at` moves with each of them, so it is not in the index.
+AUDIT_TOKEN_INDEX = IndexModel([("token", ASCENDING), ("at", DESCENDING), ("_id", DESCENDING)], name="token")
+USE_TOKEN_INDEX = IndexModel(
+    [("token", ASCENDING)],
+    name="token",
+    partialFilterExpression={"token": {"$type": "string"}},
 )
 
 

@@ -3,15 +3,14 @@
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from daemon.adapters.mongo.audit import ACCESS
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.document_limits import NAMED, date_or_null, short_text
 from daemon.adapters.mongo.selected_tokens import PRESENT, SIMPLE, matching, named
+from daemon.adapters.mongo.served_records import page_of_records
 from daemon.adapters.mongo.served_tokens import FIELDS, date, served_token
 from daemon.adapters.mongo.time_limit import within
 from daemon.adapters.mongo.token_document import Document
-from daemon.domain.access_key import ANY
-from daemon.domain.selection import Counted, Listed, RecordSelection, Selection, ids_of
+from daemon.domain.selection import Counted, Listed, RecordPage, RecordSelection, Selection, ids_of
 
 LIST_LIMIT, COUNT_LIMIT = timedelta(seconds=10), timedelta(seconds=30)
 MOST_COUNTED = 2000  # providers and states
@@ -20,10 +19,6 @@ MOST_COUNTED = 2000  # providers and states
 _LISTED: Mapping[str, object] = {
     **{name: value for name, value in FIELDS.items() if name not in ("access_token", "extra", "refused")},
     "last_used_at": date_or_null("$last_used_at"),
-}
-_RECORD = {
-    "_id": 0,
-    **dict.fromkeys(("at", "action", "token", "actor", "by", "kind", "result", "count", "revision"), 1),
 }
 
 
@@ -68,45 +63,8 @@ class ServedLists:
         rows = await within(COUNT_LIMIT, self._mongo, pipeline, "counting the tokens", collation=SIMPLE)
         return [_counted(row) for row in rows]
 
-    async def records(self, selection: RecordSelection, *, limit: int) -> Sequence[Mapping[str, object]]:
-        """Return the newest records, newest first."""
-        if (query := _record_query(selection)) is None:
-            return []
-        uses = {
-            "$unionWith": {
-                "coll": self._mongo.access_use.name,
-                "pipeline": [{"$match": {"$and": [{"kind": ACCESS}, query]}}],
-            }
-        }
-        pipeline: list[Mapping[str, object]] = [
-            {"$match": query},
-            uses,
-            {"$sort": {"at": -1, "_id": -1}},
-            *self._of_matching_tokens(selection.limits),
-            {"$limit": limit},
-            {"$project": _RECORD},
-        ]
-        return await within(
-            LIST_LIMIT,
-            self._mongo,
-            pipeline,
-            "listing the audit",
-            collection=self._mongo.audit,
-            collation=SIMPLE,
-        )
-
-    def _of_matching_tokens(self, limits: Mapping[str, str]) -> list[Mapping[str, object]]:
-        """Return the stages that leave the records of stored tokens which match `limits`."""
-        if not limits:
-            return []
-        found = {
-            "from": self._mongo.tokens.name,
-            "localField": "token",
-            "foreignField": "_id",
-            "pipeline": [{"$match": {"$and": [PRESENT, matching(limits)]}}, {"$project": {"_id": 1}}],
-            "as": "found",
-        }
-        return [{"$lookup": found}, {"$match": {"found": {"$ne": []}}}]
+    async def records(self, selection: RecordSelection, *, limit: int) -> RecordPage:
+        return await page_of_records(self._mongo, selection, limit=limit)
 
 
 def _query(selection: Selection) -> dict[str, object] | None:
@@ -125,28 +83,6 @@ def _query(selection: Selection) -> dict[str, object] | None:
     if selection.state is not None:
         conditions.append({"state": {"$eq": selection.state}})
     return {"$and": [one for one in conditions if one]}
-
-
-def _record_query(selection: RecordSelection) -> dict[str, object] | None:
-    """Return the condition for the selected records, or None if there can be none.
-
-    Only a key for every token sees records that are of no token.
-    """
-    conditions: list[dict[str, object]] = []
-    if selection.limits or ANY not in selection.selectors:
-        ids = ids_of(selection.selectors)
-        if ids.is_empty:
-            return None
-        conditions += [named(ids, "token"), {"token": {"$regex": ":"}}]
-    if selection.token is not None:
-        conditions.append({"token": {"$eq": selection.token}})
-    if selection.actor is not None:
-        conditions.append(
-            {"$or": [{name: {"$eq": selection.actor}} for name in ("actor", "by.name", "by.person")]}
-        )
-    if selection.since is not None:
-        conditions.append({"at": {"$gte": selection.since}})
-    return {"$and": conditions} if conditions else {}
 
 
 def _counted(row: Document) -> Counted:

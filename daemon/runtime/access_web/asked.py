@@ -20,6 +20,7 @@ LARGEST_BODY = 64 * 1024  # bytes
 BODY_WITHIN = timedelta(seconds=10)
 MOST_FIELDS = 100
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
+_WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -116,6 +117,16 @@ def _is_text(value: object) -> bool:
     except (UnicodeEncodeError, RecursionError):
         return False
     return True
+
+
+def prefers(one: str, *, over: str, accept: Iterable[str]) -> bool:
+    """Return whether `Accept` names the media type `one`, and `over` with no greater weight (RFC 9110 §12.5.1)."""
+    weights: dict[str, float] = {}
+    for part in ",".join(accept).split(","):
+        name, *parameters = (each.strip().lower() for each in part.split(";"))
+        given = next((each[2:] for each in parameters if each.startswith("q=")), "1")
+        weights[name] = float(given) if _WEIGHT.fullmatch(given) else 0.0
+    return weights.get(one, 0.0) > 0.0 and weights[one] >= weights.get(over, 0.0)
 
 
 def several(asked: Asked, allowed: Collection[str], repeated: str) -> tuple[dict[str, str], list[str]]:

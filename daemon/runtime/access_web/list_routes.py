@@ -1,27 +1,25 @@
 """The routes that list tokens and audit records, and count tokens."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from urllib.parse import urlencode
 
 from aiohttp import web
 
 from daemon.domain.access_key import is_field
+from daemon.domain.audit_csv import csv_head, csv_line
+from daemon.domain.audit_position import read_position, text_of
 from daemon.domain.expiry import end_of
-from daemon.domain.selection import Counted, Listed
-from daemon.runtime.access_web.answers import instant, item_of, json_answer
-from daemon.runtime.access_web.asked import Asked, several
+from daemon.domain.selection import Counted, Listed, RecordPage
+from daemon.runtime.access_web.answers import item_of, json_answer
+from daemon.runtime.access_web.asked import Asked, prefers, several
 from daemon.serving.doorkeeper import Caller
 from daemon.serving.grant_request import read_subject
-from daemon.serving.listing import MOST, USUAL, Listing, Page, Record, Wish
+from daemon.serving.listing import MOST, USUAL, Listing, Page, Wish
 from daemon.serving.ports import Clock
 from daemon.serving.problems import Invalid
 
-_COLUMNS = ("at", "action", "token", "actor", "kind", "result", "count", "revision")
-_OF_AUTHOR = ("key", "name", "ip", "peer", "person", "uid", "reason")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # a spreadsheet would compute such a cell
-CSV = "text/csv"
+CSV, JSON = "text/csv", "application/json"
 
 
 class ListRoutes:
@@ -52,21 +50,35 @@ class ListRoutes:
         return json_answer(_sums(await self._listing.count(caller), self._clock.now()))
 
     async def audit(self, asked: Asked, caller: Caller) -> web.Response:
-        """`GET /v1/audit`."""
-        query = asked.query(("token", "actor", "since", "limit"))
+        """`GET /v1/audit`: JSON, or CSV if `Accept` prefers it."""
+        query = asked.query(("token", "actor", "since", "after", "limit"))
         since = end_of(query["since"], asked_at=self._clock.now()) if "since" in query else None
         if "since" in query and since is None:
             raise Invalid(("query since", 'is not an instant like "2026-01-31T12:00:00Z"'))
-        found = await self._listing.records(
+        after = read_position(query["after"]) if "after" in query else None
+        if "after" in query and after is None:
+            raise Invalid(("query after", "is not the `next` of a page"))
+        page = await self._listing.records(
             caller,
             token=query.get("token"),
             actor=query.get("actor"),
             since=since,
+            after=after,
             limit=_limit(query),
         )
-        if CSV in asked.request.headers.get("Accept", "").lower():
-            return web.Response(text=_csv(found), content_type=CSV, charset="utf-8")
-        return json_answer({"items": found})
+        return _records(asked, query, page)
+
+
+def _records(asked: Asked, query: Mapping[str, str], page: RecordPage) -> web.Response:
+    """Return the page as JSON or CSV. A table has no place for the position of the next page, so a header has it."""
+    following = text_of(page.end) if page.end is not None else None
+    headers = {"Vary": "Accept"}
+    if following is not None:
+        headers["Link"] = f'</v1/audit?{urlencode({**query, "after": following})}>; rel="next"'
+    if prefers(CSV, over=JSON, accept=asked.request.headers.getall("Accept", [])):
+        text = csv_head() + "".join(map(csv_line, page.items))
+        return web.Response(text=text, content_type=CSV, charset="utf-8", headers=headers)
+    return json_answer({"items": page.items, "next": following}, headers=headers)
 
 
 def _wish(query: Mapping[str, str], where: Mapping[str, str]) -> Wish:
@@ -119,23 +131,3 @@ def _sums(counted: Sequence[Counted], now: datetime) -> dict[str, object]:
             "expired": sum(one.expired for one in rows),
         }
     return {"at": now, "tokens": sum(one.count for one in counted), "providers": providers}
-
-
-def _csv(records: Sequence[Record]) -> str:
-    """Return the records as CSV (RFC 4180), with cells that no spreadsheet takes for a formula."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow((*_COLUMNS, *_OF_AUTHOR))
-    for record in records:
-        by = record.get("by")
-        author = by if isinstance(by, Mapping) else {}
-        cells = (*(record.get(name) for name in _COLUMNS), *(author.get(name) for name in _OF_AUTHOR))
-        writer.writerow([_cell(value) for value in cells])
-    return text.getvalue()
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    text = instant(value)
-    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text

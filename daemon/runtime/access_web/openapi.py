@@ -99,7 +99,12 @@ _SCHEMAS: Mapping[str, Schema] = {
         },
         optional=("meta", "subject", "state"),
     ),
-    "Removed": _object({"items": {"type": "array", "items": _object({"id": _TEXT, "result": _TEXT})}}),
+    "Removed": _object(
+        {
+            "items": {"type": "array", "items": _object({"id": _TEXT, "result": _TEXT})},
+            "next": _TEXT_OR_NULL,
+        }
+    ),
     "Statistics": _object(
         {
             "at": _INSTANT,
@@ -112,7 +117,20 @@ _SCHEMAS: Mapping[str, Schema] = {
             },
         }
     ),
-    "Audit": _object({"items": {"type": "array", "items": {"type": "object"}}}),
+    "Audit": _object({"items": {"type": "array", "items": _ref("Record")}, "next": _TEXT_OR_NULL}),
+    "Record": _object(
+        {
+            "at": _INSTANT,
+            "action": _TEXT,
+            "token": _TEXT_OR_NULL,
+            "actor": _TEXT_OR_NULL,
+            "by": {"type": ["object", "null"]},
+            "kind": _TEXT_OR_NULL,
+            "result": _TEXT_OR_NULL,
+            "count": {"type": ["integer", "null"]},
+            "revision": {"type": ["integer", "null"]},
+        }
+    ),
     "Problem": _object(
         {
             "type": {"enum": [f"urn:refreshd:problem:{name}" for name in STATUS]},
@@ -324,9 +342,9 @@ def document(base: str) -> dict[str, object]:
             ),
             "delete": _operation(
                 "deleteSubject",
-                "Remove one subject's tokens.",
+                "Remove one subject's tokens, by id, at most 100 of them. `next` says that more are left.",
                 _answers({"200": ("What became of each.", _json(_ref("Removed")))}),
-                parameters=(subject, _query("revoke", {"type": "boolean", "default": True})),
+                parameters=(subject, _query("revoke", {"type": "boolean", "default": True}), paging[0]),
             ),
         },
         "/v1/statistics": {
@@ -339,13 +357,20 @@ def document(base: str) -> dict[str, object]:
         "/v1/audit": {
             "get": _operation(
                 "getAudit",
-                "Return the records that the key may see, newest first.",
-                _answers({"200": ("The records.", {**_json(_ref("Audit")), "text/csv": {"schema": _TEXT}})}),
+                "Return the records that the key may see, newest first. A short page may have a `next`.",
+                _answers(
+                    {
+                        "200": (
+                            "The records. As CSV, the header Link leads to the next page.",
+                            {**_json(_ref("Audit")), "text/csv": {"schema": _TEXT}},
+                        )
+                    }
+                ),
                 parameters=(
                     _query("token"),
                     _query("actor"),
                     _query("since", _TEXT, "An instant, or seconds since 1970."),
-                    paging[1],
+                    *paging,
                 ),
             )
         },

@@ -47,10 +47,13 @@ class WriteRoutes:
 
     async def remove_all(self, asked: Asked, caller: Caller) -> web.Response:
         """`DELETE /v1/subjects/{subject}/tokens`."""
-        revoke = _revokes(asked.query(("revoke",)))
+        query = asked.query(("revoke", "after"))
         subject = read_subject(asked.segments[2])
-        removed = await self._listing.remove_all(caller, subject, revoke=revoke)
-        return json_answer({"items": [{"id": one.id, "result": one.result} for one in removed]})
+        page = await self._listing.remove_all(
+            caller, subject, revoke=_revokes(query), after=query.get("after")
+        )
+        items = [{"id": one.id, "result": one.result} for one in page.items]
+        return json_answer({"items": items, "next": page.next})
 
 
 def _answer(stored: Stored, *, status: int = 200) -> web.Response:

@@ -15,6 +15,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.removals import ended
 from daemon.adapters.mongo.token_document import Document
+from daemon.domain.access_key import SUBJECT
 from daemon.domain.claim import StoreLost
 from daemon.domain.stored_grant import GONE
 from daemon.domain.token import Token
@@ -113,10 +114,12 @@ class Consents:
         *,
         extra: Mapping[str, object] | None = None,
         meta: Mapping[str, str] | None = None,
+        subject: str | None = None,
         decide: Decide | None = None,
     ) -> Added:
         """Store `token`, or let it replace the document with its id. The token gets the state of `token`,
-        whatever its state was, unless `decide` sets another one. `decide` may raise to write nothing.
+        whatever its state was, unless `decide` sets another one. `decide` may raise to write nothing. `subject` is the
+        operator's, and of no effect beside `decide`.
 
         Raises SecondCopy if another document holds its refresh token, and Refused if it has none and the stored token
         has one, which would be lost.
@@ -124,7 +127,7 @@ class Consents:
         audit_id = ObjectId()
         for _ in range(SWAPS):
             stored = await self._find(token.id)
-            laying = decide(stored) if decide is not None else _laid_by_operator(token, stored)
+            laying = decide(stored) if decide is not None else _laid_by_operator(token, stored, subject)
             await self._refuse_second_copy(token)
             revision = next_revision(stored)
             note = partial(self._audit.note, "add", token.id, revision, audit_id=audit_id)
@@ -206,13 +209,14 @@ class Consents:
         return await self._mongo.guarded(self._mongo.tokens.find_one({"_id": name}, self._read))
 
 
-def _laid_by_operator(token: Token, stored: Document | None) -> Laying:
+def _laid_by_operator(token: Token, stored: Document | None, subject: str | None) -> Laying:
     if stored and token.refresh_token is None and stored.get("refresh_token") is not None:
         raise Refused(
             f"{token.id} holds a refresh token and this response has none, so it was not changed: let the"
             " owner consent again with offline access, or remove the token first"
         )
-    return Laying(anew=stored is not None and stored.get("state") in GONE)
+    fields = {} if subject is None else {SUBJECT: subject}
+    return Laying(fields=fields, anew=stored is not None and stored.get("state") in GONE)
 
 
 def _in_its_place(document: Fields) -> list[Fields]:

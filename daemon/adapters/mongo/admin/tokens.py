@@ -48,6 +48,8 @@ LISTED_FIELDS = (
     "revision",
     "lease",
     "consent_ends_at",
+    "subject",
+    "last_used_at",
 )
 SHOWN_FIELDS = (*LISTED_FIELDS, "scope", "vars", "extra", "meta", "doubt")
 
@@ -78,6 +80,7 @@ class TokenSelection:
 
     provider: str | None = None
     account: str | None = None
+    subject: str | None = None
     state: str | None = None
     failing: bool = False
     expired: bool = False
@@ -100,9 +103,12 @@ class TokenAdmin:
         *,
         extra: Mapping[str, object] | None = None,
         meta: Mapping[str, str] | None = None,
+        subject: str | None = None,
     ) -> Added:
-        """Store `token`, or let it replace the document with its id. Raises Refused."""
-        return await self._consents.add(token, extra=extra, meta=meta)
+        """Store `token`, or let it replace the document with its id, whose subject stays if `subject` is None. Raises
+        Refused.
+        """
+        return await self._consents.add(token, extra=extra, meta=meta, subject=subject)
 
     # ---------------------------------------------------------------- looking
 
@@ -148,6 +154,9 @@ class TokenAdmin:
     def _query(self, selection: TokenSelection) -> Fields:
         exact = {"provider": selection.provider, "account": selection.account, "state": selection.state}
         query: Fields = {name: value for name, value in exact.items() if value is not None}
+        if selection.subject is not None:
+            # The type lets MongoDB use the index, which is partial.
+            query["subject"] = {"$eq": selection.subject, "$type": "string"}
         if selection.failing:
             query["last_failure.kind"] = {"$type": "string"}
         if selection.expired:
