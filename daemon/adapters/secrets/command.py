@@ -1,0 +1,139 @@
+"""Secrets from the standard output of a program.
+
+The program is trusted as the configuration is: another user who could change it could run code as this one. It
+gets no shell, no input, and none of this process's environment. When it ends, or its time is over, every process
+of its group is ended.
+"""
+
+import asyncio
+import os
+import pwd
+import signal
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from daemon.adapters.secrets.errors import SecretAway, SecretMissing, SecretUnusable
+from daemon.adapters.trusted_files import Untrusted, trust
+from daemon.domain.secret_reference import Command
+
+LARGEST = 64 * 1024  # bytes
+MISSING = 66  # EX_NOINPUT of sysexits.h: the exit code that says "does not exist"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+async def read(reference: Command) -> str:
+    """Return what the program prints, without one newline at its end.
+
+    Raises SecretMissing, SecretAway, SecretUnusable.
+    """
+    program = reference.argv[0]
+    try:
+        check_program(program)
+    except Untrusted as distrust:
+        raise SecretAway(f"{distrust.what}; {distrust.do}") from None
+    except OSError as error:
+        raise SecretAway(f"{program} can't be started: {error.strerror}") from None
+    output, code = await _run(reference)
+    if code == MISSING:
+        raise SecretMissing(f"{program} says that the secret does not exist (exit code {MISSING})")
+    if code < 0:
+        raise SecretAway(f"{program} was ended by signal {-code}")
+    if code:
+        raise SecretAway(f"{program} ended with exit code {code}; what it printed is not shown")
+    return _text(program, output)
+
+
+def check_program(path: str) -> None:
+    """Raise OSError or Untrusted unless `path` is a program that no other user can change."""
+    program = Path(path)
+    trust(program)
+    if not stat.S_ISREG(program.stat().st_mode):
+        raise OSError(0, "it is not a file", path)
+    if not os.access(program, os.X_OK):
+        raise OSError(0, "it is not executable by this user", path)
+
+
+def _text(program: str, output: bytes) -> str:
+    try:
+        text = output.decode()
+    except UnicodeDecodeError:
+        raise SecretUnusable(f"{program} printed bytes that are not UTF-8 text") from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text.strip():
+        raise SecretUnusable(f"{program} printed nothing")
+    if "\0" in text:
+        raise SecretUnusable(f"{program} printed a NUL character, so its output is not text")
+    return text
+
+
+async def _run(reference: Command) -> tuple[bytes, int]:
+    """Return the output and the exit code. Raises SecretAway, SecretUnusable."""
+    program = reference.argv[0]
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *reference.argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            limit=LARGEST,
+            env=_environment(),
+            cwd="/",
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "an argument holds a NUL character"
+        raise SecretAway(f"{program} can't be started: {why}") from None
+    reading = asyncio.create_task(_read_all(process))
+    try:
+        async with asyncio.timeout(reference.timeout.total_seconds()):
+            await asyncio.wait(
+                {reading, asyncio.create_task(process.wait())}, return_when=asyncio.FIRST_COMPLETED
+            )
+            if reading.done() and reading.result() is None:
+                raise SecretUnusable(f"{program} printed more than {LARGEST // 1024} KB")
+            code = await process.wait()
+            _end_group(process.pid)  # a child that holds the output open would keep it from ending
+            output = await reading
+    except TimeoutError:
+        limit = reference.timeout.total_seconds()
+        raise SecretAway(f"{program} did not end within {limit:g} s, and was ended") from None
+    finally:
+        _end_group(process.pid)
+        reading.cancel()
+        await process.wait()
+        _close(process)
+    if output is None:
+        raise SecretUnusable(f"{program} printed more than {LARGEST // 1024} KB")
+    return output, code
+
+
+async def _read_all(process: asyncio.subprocess.Process) -> bytes | None:
+    """Return all output, or None if it is too long."""
+    assert process.stdout is not None  # noqa: S101  for mypy: it is a pipe
+    found = bytearray()
+    while chunk := await process.stdout.read(LARGEST):
+        found += chunk
+        if len(found) > LARGEST + 2:  # and a newline
+            return None
+    return bytes(found) if len(found.removesuffix(b"\n").removesuffix(b"\r")) <= LARGEST else None
+
+
+def _end_group(group: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _close(process: asyncio.subprocess.Process) -> None:
+    """Close the pipe now: a descendant that has left the group may hold its other end for long."""
+    transport = getattr(process, "_transport", None)
+    if transport is not None:
+        transport.close()
+
+
+def _environment() -> dict[str, str]:
+    try:
+        home = pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:  # containers give numbers without names
+        home = "/"
+    return {"PATH": _PATH, "HOME": home, "LANG": "C.UTF-8"}
