@@ -35,6 +35,19 @@ class SettingsInvalid(Exception):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A secret that has not come. `where`: its place in the configuration; `why`: a sentence without a value."""
+
+    where: str
+    source: str
+    why: str
+    kind: Literal["away", "missing", "unusable"]
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.source} has not given the secret: {self.why}"
+
+
 class InvalidValue(ValueError):
     """A value is refused. The code that raises it has the reason, the code that catches it has the place."""
 
