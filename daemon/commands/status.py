@@ -15,6 +15,7 @@ from daemon.commands.support.health_client import Health, ask_health
 from daemon.commands.support.options import given
 from daemon.commands.support.output import Output, moment, span
 from daemon.domain.visible import visible
+from daemon.runtime.config.secret_places import Use
 from daemon.runtime.web.status_page.attention import Thing, things
 from daemon.runtime.web.status_page.parts import THIN_SPACE, instant
 from daemon.runtime.web.status_page.snapshot import Facts
@@ -35,7 +36,7 @@ def status(ctx: typer.Context) -> int:
     not, and 69 if no daemon answers.
     """
     options = given(ctx)
-    health = ask_health(read_settings(options))
+    health = ask_health(read_settings(options, {Use.SERVER}))
     ready = health.readiness.get("ready") is True
     try:
         facts, checks = Facts(health.status), _checks(health)

@@ -103,7 +103,7 @@ class Lane:
     async def work(self) -> int:
         """Claim and start all due tokens. Returns the number of claims. Raises StoreLost."""
         self._lost = False
-        if self.health.is_crowded(self._journal.crowded):
+        if self.health.is_crowded(self._journal.crowded) or self.provider.lacking is not None:
             return 0
         self.health.slow_start.begin_pass(self._clock.boot())
         claimed, more = 0, True
@@ -178,7 +178,8 @@ class Lane:
             await asyncio.wait(self.in_flight.values())
 
     def _works(self) -> bool:
-        return not self._stopping and not self._lost and self._journal.writable
+        has_client = self.provider.lacking is None
+        return has_client and not self._stopping and not self._lost and self._journal.writable
 
     def _serves_wishes(self) -> bool:
         return self._works() and self.provider.name not in self._journal.crowded

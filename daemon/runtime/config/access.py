@@ -27,7 +27,7 @@ from daemon.runtime.config.fields import (
     text,
     whole,
 )
-from daemon.runtime.config.problems import Findings, InvalidValue, SettingsInvalid
+from daemon.runtime.config.problems import Findings, InvalidValue, SecretsAway, SettingsInvalid
 from daemon.runtime.config.providers.definition_dir import Known
 from daemon.runtime.config.providers.definitions import DefinitionTable, definition, faults, rate_of
 from daemon.runtime.config.providers.provider_settings import AllowedHost, ProviderTable, whole_tables
@@ -45,7 +45,6 @@ from daemon.runtime.config.sections import (
 from daemon.runtime.config.settings import (
     LOOPBACK,
     SHORTEST_BEARER,
-    SecretsAway,
     in_its_database,
     known_definitions,
     state_dir,
@@ -182,7 +181,9 @@ class AccessSettings:
     definitions: Mapping[str, Definition]  # of these
     timing: Timing
     directory: Path  # that relative paths start from
-    answered: tuple[Answered, ...] = ()  # which source gave a secret, for those outside this machine and lists
+    answered: tuple[
+        Answered, ...
+    ] = ()  # which source gave a secret, for those outside this machine and lists
 
     def beside(self, path: str) -> Path:
         return self.directory / path
@@ -225,7 +226,7 @@ def _checked(document: Document, secrets: Resolution) -> AccessSettings:
     _check_listener(access, findings)
     waiting = secrets.waiting(findings, clients=False)
     if not findings.problems and waiting and log:
-        raise SecretsAway(waiting, log, None)
+        raise SecretsAway(waiting, log=log)
     if findings.problems or not (store and state and access and keys and log and timing):
         raise SettingsInvalid(findings.problems, log_format=log.format.value if log else "auto")
     secrets.accept()

@@ -31,9 +31,7 @@ class ClientSource:
         except KeyUnusable as unusable:
             raise InvalidValue(str(unusable), "Store a private key there.") from None
         assertion = ClientAssertion(key=key, client_id=provider.client_id, key_id=self.key_id)
-        return replace(
-            provider, client_assertion=assertion, client_fingerprint=key.fingerprint, lacking=None
-        )
+        return replace(provider, client_assertion=assertion, client_fingerprint=key.fingerprint, lacking=None)
 
 
 def client_sources(table: Mapping[str, Any], local: FromMachine) -> Iterator[ClientSource]:

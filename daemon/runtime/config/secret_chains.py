@@ -30,7 +30,17 @@ USUAL_TIMEOUT, LONGEST_TIMEOUT = timedelta(seconds=10), timedelta(minutes=1)
 _MOST = 8  # sources in a list
 _GCP = re.compile(r"projects/[^/\s]+/(locations/[^/\s]+/)?secrets/[^/\s]+(/versions/[^/\s]+)?")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
-_KINDS = ("env", "file", "credential", "aws_secret", "aws_ssm", "vault", "gcp_secret", "azure_secret", "command")
+_KINDS = (
+    "env",
+    "file",
+    "credential",
+    "aws_secret",
+    "aws_ssm",
+    "vault",
+    "gcp_secret",
+    "azure_secret",
+    "command",
+)
 _OUTSIDE = _KINDS[3:]
 
 
@@ -92,7 +102,9 @@ def chain_of(value: object) -> Chain | None:
         raise InvalidValue(f"is not a list of 1 to {_MOST} sources", FORMS)
     steps = tuple(_step(one) for one in value)
     if steps[-1].always:
-        raise InvalidValue("fall_back stands at the last source, after which there is none", "Remove fall_back.")
+        raise InvalidValue(
+            "fall_back stands at the last source, after which there is none", "Remove fall_back."
+        )
     return Chain(steps=steps)
 
 
@@ -155,7 +167,9 @@ def _vault(table: Mapping[str, object]) -> Reference:
     mount, _, path = place.strip("/").partition("/")
     steps = path.split("/")
     if not (mark and mount and field) or any(step in ("", ".", "..") for step in steps):
-        raise InvalidValue("vault is not of the form mount/path#field", 'Write it like "secret/apps/xero#client_secret".')
+        raise InvalidValue(
+            "vault is not of the form mount/path#field", 'Write it like "secret/apps/xero#client_secret".'
+        )
     return VaultSecret(mount=mount, path=path, field=field)
 
 
@@ -163,7 +177,9 @@ def _gcp(table: Mapping[str, object]) -> Reference:
     _only(table, "gcp_secret")
     name = _text(table, "gcp_secret")
     if not _GCP.fullmatch(name):
-        raise InvalidValue("gcp_secret is not a secret's resource name", 'Write it like "projects/PROJECT/secrets/NAME".')
+        raise InvalidValue(
+            "gcp_secret is not a secret's resource name", 'Write it like "projects/PROJECT/secrets/NAME".'
+        )
     return GcpSecret(name=name)
 
 
@@ -172,13 +188,23 @@ def _azure(table: Mapping[str, object]) -> Reference:
     url = _text(table, "azure_secret")
     try:
         parts = urlsplit(url)
-        plain = parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+        plain = (
+            parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+        )
     except ValueError:
         plain, parts = False, urlsplit("")
     steps = parts.path.strip("/").split("/")
-    if not plain or parts.query or parts.fragment or steps[0] != "secrets" or len(steps) not in (2, 3) or not all(steps):
+    if (
+        not plain
+        or parts.query
+        or parts.fragment
+        or steps[0] != "secrets"
+        or len(steps) not in (2, 3)
+        or not all(steps)
+    ):
         raise InvalidValue(
-            "azure_secret is not a secret's URL", 'Write it like "https://VAULT.vault.azure.net/secrets/NAME".'
+            "azure_secret is not a secret's URL",
+            'Write it like "https://VAULT.vault.azure.net/secrets/NAME".',
         )
     return AzureSecret(url=url)
 
@@ -191,8 +217,14 @@ def _command(table: Mapping[str, object]) -> Reference:
             "command must be a list, and stand in the configuration file",
             'Write { command = ["/path/to/program", "argument"] } there. There is no shell.',
         )
-    if not isinstance(argv, list) or not argv or not all(isinstance(one, str) and "\0" not in one for one in argv):
-        raise InvalidValue("command must be a list of strings", 'Write { command = ["/path/to/program", "argument"] }.')
+    if (
+        not isinstance(argv, list)
+        or not argv
+        or not all(isinstance(one, str) and "\0" not in one for one in argv)
+    ):
+        raise InvalidValue(
+            "command must be a list of strings", 'Write { command = ["/path/to/program", "argument"] }.'
+        )
     if not argv[0].startswith("/"):
         raise InvalidValue("command does not begin with an absolute path", "Write the program's whole path.")
     timeout = duration(table["timeout"]) if "timeout" in table else USUAL_TIMEOUT

@@ -72,7 +72,10 @@ def _values(table: Mapping[str, Any]) -> Iterator[tuple[Place, object, Use]]:
         for key in ("client_secret", "client_key"):
             if key in (own := _table(table, "providers", name)):
                 yield ("providers", name, key), own[key], Use.CLIENTS
-    mirrors = table.get("mirrors")
+    yield from _mirrors(table.get("mirrors"))
+
+
+def _mirrors(mirrors: object) -> Iterator[tuple[Place, object, Use]]:
     for number, row in enumerate(mirrors if isinstance(mirrors, list) else ()):
         for key in ("uri", "key"):
             if isinstance(row, Mapping) and key in row:

@@ -114,7 +114,7 @@ class SecretReader:
 
     def refuse(self, chain: Chain, answer: Found, why: str) -> Answer:
         """Return what is used in the place of an answer that can't be the secret."""
-        self.up[answer.source] = False
+        self.up = self.up | {answer.source: False}
         return self._or_kept(chain, NotThere(source=answer.source, why=f"its answer {why}", kind="unusable"))
 
     def forget_others(self, chains: Iterable[Chain]) -> None:
@@ -132,7 +132,7 @@ class SecretReader:
     async def _read(self, chains: Mapping[Chain, FromMachine]) -> dict[Chain, Answer]:
         asking = _Asking(self.ask)
         answers = await asyncio.gather(*(asking.answer(chain, local) for chain, local in chains.items()))
-        self.up |= {name: all(each) for name, each in asking.up.items()}
+        self.up = self.up | {name: all(each) for name, each in asking.up.items()}  # a scrape may read it now
         return dict(zip(chains, answers, strict=True))
 
 

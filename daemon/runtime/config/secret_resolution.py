@@ -7,7 +7,7 @@ from typing import Any
 from daemon.runtime.config.problems import Findings, Problem, Waiting
 from daemon.runtime.config.secret_chains import Chain
 from daemon.runtime.config.secret_places import SecretPlace, Use, secret_places
-from daemon.runtime.config.secret_reading import Answer, FromMachine, Found, NotThere, SecretReader
+from daemon.runtime.config.secret_reading import Answer, Found, FromMachine, NotThere, SecretReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,5 +78,3 @@ class Resolution:
         """Note that the answers are in use."""
         self.reader.accept(self.answers)
         self.reader.forget_others(self.answers)
-
-

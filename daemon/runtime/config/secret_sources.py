@@ -46,7 +46,9 @@ class SecretContext:
     exposed: frozenset[str] = frozenset()
     loose: list[Problem] = field(default_factory=list)  # files that more users can read than need to
     may_create: bool = False  # [demo]: a key may be made when it is first needed
-    answers: Mapping[Chain, Answer] = field(default_factory=dict, repr=False)  # of the sources that were asked
+    answers: Mapping[Chain, Answer] = field(
+        default_factory=dict, repr=False
+    )  # of the sources that were asked
 
     def local(self, source: Local) -> str:
         """Return the text of a source on this machine. Raises InvalidValue."""

@@ -20,7 +20,7 @@ from daemon.runtime.config.fields import checked, did_you_mean, format_duration
 from daemon.runtime.config.layouts import read_layouts
 from daemon.runtime.config.lazy_mapping import LazyMapping
 from daemon.runtime.config.mirrors import MirrorSettings, read_mirrors
-from daemon.runtime.config.problems import Findings, Problem, SettingsInvalid, Waiting
+from daemon.runtime.config.problems import Findings, Problem, SecretsAway, SettingsInvalid, Waiting
 from daemon.runtime.config.providers.definition_dir import Known, read_known
 from daemon.runtime.config.providers.definitions import read_definition
 from daemon.runtime.config.providers.provider_settings import read_providers, whole_tables
@@ -51,7 +51,6 @@ __all__ = [
     "LogSettings",
     "Problem",
     "RefreshSettings",
-    "SecretsAway",
     "ServerSettings",
     "Settings",
     "SettingsInvalid",
@@ -87,24 +86,15 @@ class Settings:
     mirrors: tuple[MirrorSettings, ...] = ()  # those of this host
     loose: tuple[Problem, ...] = ()  # secrets that more users can read than need to
     clients: Mapping[str, ClientSource] = field(default_factory=dict)  # that can be read again, by provider
-    answered: tuple[Answered, ...] = ()  # which source gave a secret, for those outside this machine and lists
+    answered: tuple[
+        Answered, ...
+    ] = ()  # which source gave a secret, for those outside this machine and lists
     lacking: tuple[Waiting, ...] = ()  # secrets of clients that have not come
 
     @property
     def caution(self) -> str | None:
         """Return the risk of these settings although they are valid; None if there is none."""
         return OUTDATED if self.store.embedded and not self.demo.enabled else None
-
-
-class SecretsAway(Exception):
-    """Secrets that the process uses have not come, and nothing else is wrong.
-
-    In `settings`, those of the daemon, an empty text is in the place of each.
-    """
-
-    def __init__(self, waiting: Collection[Waiting], log: LogSettings, settings: Settings | None) -> None:
-        self.waiting, self.log, self.settings = tuple(waiting), log, settings
-        super().__init__("\n".join(map(str, waiting)))
 
 
 SECTIONS = (
@@ -204,7 +194,7 @@ def _checked(document: Document, uses: Collection[Use], secrets: Resolution) -> 
         lacking=tuple(secrets.waiting(findings, clients=True)),
     )
     if waiting := secrets.waiting(findings, clients=False):
-        raise SecretsAway(waiting, log, settings)
+        raise SecretsAway(waiting, log=log, settings=settings)
     secrets.accept()
     return settings
 
