@@ -501,7 +501,7 @@ class Daemon:
     async def _read_missing(self) -> None:
         try:
             await self._clients.read_missing()
-            if self._unresolved and await asyncio.to_thread(self._would_reload):
+            if bool(self._unresolved) and await asyncio.to_thread(self._would_reload):
                 await self._take_over()
         finally:
             self._read_missing_soon()

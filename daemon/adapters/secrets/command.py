@@ -10,6 +10,7 @@ import os
 import pwd
 import signal
 import stat
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from daemon.adapters.trusted_files import Untrusted, trust
 from daemon.domain.secret_reference import Command
 
 LARGEST = 64 * 1024  # bytes
+_TOO_LONG = LARGEST + 2  # with a newline of Windows
 MISSING = 66  # EX_NOINPUT of sysexits.h: the exit code that says "does not exist"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -68,15 +70,19 @@ def _text(program: str, output: bytes) -> str:
 
 
 async def _run(reference: Command) -> tuple[bytes, int]:
-    """Return the output and the exit code. Raises SecretAway, SecretUnusable."""
+    """Return the output and the exit code. Raises SecretAway, SecretUnusable.
+
+    The output is complete when the program itself has ended. Its descendants may hold the pipe open for longer, so the
+    end of the pipe is not awaited (asyncio's own `wait` does that).
+    """
     program = reference.argv[0]
     try:
-        process = await asyncio.create_subprocess_exec(
-            *reference.argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            limit=LARGEST,
+        process = subprocess.Popen(  # noqa: S603, ASYNC220  no shell; it starts within milliseconds
+            reference.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
             env=_environment(),
             cwd="/",
             start_new_session=True,
@@ -84,51 +90,61 @@ async def _run(reference: Command) -> tuple[bytes, int]:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "an argument holds a NUL character"
         raise SecretAway(f"{program} can't be started: {why}") from None
-    reading = asyncio.create_task(_read_all(process))
+    assert process.stdout is not None  # noqa: S101  for mypy: it is a pipe
+    output, pipe = bytearray(), process.stdout.fileno()
+    os.set_blocking(pipe, False)
     try:
         async with asyncio.timeout(reference.timeout.total_seconds()):
-            await asyncio.wait(
-                {reading, asyncio.create_task(process.wait())}, return_when=asyncio.FIRST_COMPLETED
-            )
-            if reading.done() and reading.result() is None:
-                raise SecretUnusable(f"{program} printed more than {LARGEST // 1024} KB")
-            code = await process.wait()
-            _end_group(process.pid)  # a child that holds the output open would keep it from ending
-            output = await reading
+            await _ended(process.pid, pipe, output)
     except TimeoutError:
         limit = reference.timeout.total_seconds()
         raise SecretAway(f"{program} did not end within {limit:g} s, and was ended") from None
     finally:
-        _end_group(process.pid)
-        reading.cancel()
-        await process.wait()
-        _close(process)
-    if output is None:
+        _end_group(process.pid)  # before the program is reaped, so that its number is no other group's
+        process.wait()
+        while len(output) <= _TOO_LONG and (chunk := _available(pipe)):
+            output += chunk
+        process.stdout.close()
+    if len(output.removesuffix(b"\n").removesuffix(b"\r")) > LARGEST:
         raise SecretUnusable(f"{program} printed more than {LARGEST // 1024} KB")
-    return output, code
+    return bytes(output), process.returncode
 
 
-async def _read_all(process: asyncio.subprocess.Process) -> bytes | None:
-    """Return all output, or None if it is too long."""
-    assert process.stdout is not None  # noqa: S101  for mypy: it is a pipe
-    found = bytearray()
-    while chunk := await process.stdout.read(LARGEST):
-        found += chunk
-        if len(found) > LARGEST + 2:  # and a newline
-            return None
-    return bytes(found) if len(found.removesuffix(b"\n").removesuffix(b"\r")) <= LARGEST else None
+async def _ended(pid: int, pipe: int, output: bytearray) -> None:
+    """Collect the output until the program has ended, or has printed too much."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+
+    def take() -> None:
+        chunk = _available(pipe)
+        if chunk == b"":
+            loop.remove_reader(pipe)
+        output.extend(chunk or b"")
+        if len(output) > _TOO_LONG:
+            ended.set()
+
+    handle = os.pidfd_open(pid)
+    loop.add_reader(handle, ended.set)
+    loop.add_reader(pipe, take)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(pipe)
+        loop.remove_reader(handle)
+        os.close(handle)
+
+
+def _available(pipe: int) -> bytes | None:
+    """Return what can be read now: None if nothing has come, empty at the end."""
+    try:
+        return os.read(pipe, LARGEST)
+    except BlockingIOError:
+        return None
 
 
 def _end_group(group: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
-
-
-def _close(process: asyncio.subprocess.Process) -> None:
-    """Close the pipe now: a descendant that has left the group may hold its other end for long."""
-    transport = getattr(process, "_transport", None)
-    if transport is not None:
-        transport.close()
 
 
 def _environment() -> dict[str, str]:
