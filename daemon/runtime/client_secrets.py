@@ -51,19 +51,26 @@ class ClientSecrets:
         """
         name = refused.name
         async with self._reading[name]:
+            if (found := self._another_than(refused)) is not None:
+                return found  # another token's request, or a reload, has found it
             current = self._providers.get(name)
-            if current is not None and current.lacking is None and _client(current) != _client(refused):
-                return current  # another token's request, or a reload, has found it
             last = self._read_at.get(name)
             too_soon = last is not None and self._boot() - last < READ_EVERY
             if current is None or name not in self._sources or too_soon:
                 return None
             self._read_at[name] = self._boot()
-            fresh = await self._read(current)
-            if fresh is None or _client(fresh) == _client(refused):
-                return None
-            self._log.log(log_lines.CLIENT_CHANGED, provider=name, secret=self._place(name))
-            return fresh
+            await self._read(current)
+            found = self._another_than(refused)
+            if found is not None:
+                self._log.log(log_lines.CLIENT_CHANGED, provider=name)
+            return found
+
+    def _another_than(self, refused: Provider) -> Provider | None:
+        """Return the provider as it is in use, if its client is another one."""
+        current = self._providers.get(refused.name)
+        if current is None or current.lacking is not None or _client(current) == _client(refused):
+            return None
+        return current
 
     async def read_missing(self) -> None:
         """Read the secrets that have not come, all at the same time."""
@@ -75,16 +82,15 @@ class ClientSecrets:
             if provider is not None and provider.lacking is not None and name in self._sources:
                 await self._read(provider)
 
-    async def _read(self, provider: Provider) -> Provider | None:
-        """Read the secret and use it. Returns the provider with it, or None if it has not come."""
+    async def _read(self, provider: Provider) -> None:
+        """Read the secret, and use it if it has come."""
         source = self._sources[provider.name]
         answers = await asyncio.to_thread(self._reader.read, {source.chain: source.local})
         answer = answers[source.chain]
         fresh, why = _applied(source, provider, answer)
-        place = self._place(provider.name)
-        current = self._providers.get(provider.name)
-        if current != provider or self._sources.get(provider.name) != source:
-            return None  # a reload was faster
+        place = f"providers.{provider.name}.{source.key}"
+        if self._providers.get(provider.name) != provider or self._sources.get(provider.name) != source:
+            return  # a reload was faster
         if fresh is None:
             before = provider.lacking
             if before is not None and before != why:
@@ -93,17 +99,13 @@ class ClientSecrets:
             if before is None or before != why:
                 line = log_lines.SECRET_KEPT if before is None else log_lines.SECRET_AWAY
                 self._log.log(line, secret=place, source=source.chain.names, message=why)
-            return None
+            return
         self._reader.accept(answers)
         if isinstance(answer, Found) and provider.lacking is not None:
             self._log.log(log_lines.SECRET_ANSWERED, secret=place, source=answer.source)
         if fresh != provider:
             self._providers[provider.name] = fresh
             self._use(fresh)
-        return fresh
-
-    def _place(self, name: str) -> str:
-        return f"providers.{name}.{self._sources[name].key}"
 
 
 def _applied(source: ClientSource, provider: Provider, answer: Answer) -> tuple[Provider | None, str]:

@@ -352,7 +352,7 @@ def test_each_secret_reaches_its_place(folder: Folder):
 
 def test_what_the_daemon_can_not_work_without_is_waited_for(folder: Folder):
     """All of it is named together, with everything else in place; a client is left to the daemon."""
-    store = Store(**{**dict.fromkeys(ALL, AWAY)})
+    store = Store(**dict.fromkeys(ALL, AWAY))
     with pytest.raises(SecretsAway) as raised:
         loaded(folder, EVERYWHERE, store)
     away = raised.value
