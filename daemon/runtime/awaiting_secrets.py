@@ -120,7 +120,7 @@ async def _until_read(
     while True:
         for one in away.waiting:
             if one not in logged:
-                log.log(log_lines.SECRET_AWAY, secret=one.where, source=one.source, message=one.why)
+                log.log(log_lines.SECRET_AWAY, place=one.where, source=one.source, message=one.why)
         logged = set(away.waiting)
         note(away.waiting)
         await _first(stop, again, within=retry_after(failures))

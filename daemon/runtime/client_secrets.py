@@ -98,11 +98,11 @@ class ClientSecrets:
                 self._use(self._providers[provider.name])  # for the probes
             if before is None or before != why:
                 line = log_lines.SECRET_KEPT if before is None else log_lines.SECRET_AWAY
-                self._log.log(line, secret=place, source=source.chain.names, message=why)
+                self._log.log(line, place=place, source=source.chain.names, message=why)
             return
         self._reader.accept(answers)
         if isinstance(answer, Found) and provider.lacking is not None:
-            self._log.log(log_lines.SECRET_ANSWERED, secret=place, source=answer.source)
+            self._log.log(log_lines.SECRET_ANSWERED, place=place, source=answer.source)
         if fresh != provider:
             self._providers[provider.name] = fresh
             self._use(fresh)

@@ -482,12 +482,12 @@ class Daemon:
         """Log which source gave each secret, and which gave none."""
         for one in settings.answered:
             if one.kept is None:
-                self._log.log(log_lines.SECRET_ANSWERED, secret=one.secret, source=one.source)
+                self._log.log(log_lines.SECRET_ANSWERED, place=one.secret, source=one.source)
             else:
-                self._log.log(log_lines.SECRET_KEPT, secret=one.secret, source=one.source, message=one.kept)
+                self._log.log(log_lines.SECRET_KEPT, place=one.secret, source=one.source, message=one.kept)
         for waiting in settings.lacking:
             self._log.log(
-                log_lines.SECRET_AWAY, secret=waiting.where, source=waiting.source, message=waiting.why
+                log_lines.SECRET_AWAY, place=waiting.where, source=waiting.source, message=waiting.why
             )
 
     def _read_missing_soon(self) -> None:

@@ -58,7 +58,7 @@ async def _serve(settings: AccessSettings) -> int:
     collect_seldom()
     log = configure(format=settings.log.format.value, level=settings.log.level.value)
     for one in settings.answered:
-        log.log(log_lines.SECRET_ANSWERED, secret=one.secret, source=one.source)
+        log.log(log_lines.SECRET_ANSWERED, place=one.secret, source=one.source)
     return await AccessService(settings, log=log, manager=ServiceManager(os.environ)).run()
 
 
