@@ -103,7 +103,7 @@ class Daemon:
         self._unresolved: frozenset[str] = frozenset()
         self._unread = 0  # attempts in a row that left a secret unread
         self._view.secret_sources = lambda: self._reader.up
-        self._clients: ClientSecrets
+        self._clients = ClientSecrets(self._reader, use=self._use_client, boot=Clock().boot, log=log)
         self._parts: Parts
 
     async def run(self) -> int:
@@ -132,7 +132,6 @@ class Daemon:
             closing.push_async_callback(self._demo.stop)
             providers |= self._demo.providers
         self._log.register_secrets(secrets_of(settings, uri))
-        self._clients = ClientSecrets(self._reader, use=self._use_client, boot=Clock().boot, log=self._log)
         self._clients.configure(settings.clients, providers)
         parts = assemble(
             settings,
