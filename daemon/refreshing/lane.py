@@ -103,7 +103,7 @@ class Lane:
     async def work(self) -> int:
         """Claim and start all due tokens. Returns the number of claims. Raises StoreLost."""
         self._lost = False
-        if self.health.is_crowded(self._journal.crowded) or self.provider.lacking is not None:
+        if self.health.is_crowded(self._journal.crowded):
             return 0
         self.health.slow_start.begin_pass(self._clock.boot())
         claimed, more = 0, True

@@ -110,7 +110,12 @@ async def test_a_wrong_new_secret_is_tried_once(changed: World):
 
 
 @pytest.mark.parametrize(
-    ("body", "status"), [({"error": "invalid_grant"}, 400), ({"error": "server_error"}, 500)]
+    ("body", "status"),
+    [
+        ({"error": "invalid_grant"}, 400),
+        ({"error": "unsupported_grant_type"}, 400),
+        ({"error": "server_error"}, 500),
+    ],
 )
 async def test_another_refusal_reads_no_secret(changed: World, body: dict[str, str], status: int):
     """Only a refusal of the client says anything about its secret."""

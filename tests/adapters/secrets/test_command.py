@@ -86,12 +86,12 @@ async def test_a_program_that_runs_for_ever_is_ended_with_its_children(program: 
     pids = tmp_path / "pids"
     command = program(
         f"trap '' TERM HUP; sleep 100 & echo $! > {pids}; echo $$ >> {pids}; sleep 100; wait",
-        timeout=timedelta(milliseconds=400),
+        timeout=timedelta(seconds=1.5),  # time to begin, on a busy machine
     )
     begun = time.monotonic()
-    with pytest.raises(SecretAway, match=r"did not end within 0\.4 s"):
+    with pytest.raises(SecretAway, match=r"did not end within 1\.5 s"):
         await read(command)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 10
     assert [pid for pid in map(int, pids.read_text().split()) if _runs(pid)] == []
 
 
