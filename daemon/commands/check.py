@@ -11,14 +11,15 @@ from daemon.commands.checks.machine import check_state
 from daemon.commands.checks.mirrors import check_mirrors
 from daemon.commands.checks.providers import check_providers, check_token_urls
 from daemon.commands.checks.report import Report, show
-from daemon.commands.checks.secrets import check_secrets
+from daemon.commands.checks.secrets import check_secrets, check_sources, report_waiting
 from daemon.commands.checks.store import check_store
-from daemon.commands.support.access import read_settings
 from daemon.commands.support.command import Command
 from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output
 from daemon.runtime.config.access import AccessOutline, outline_access
-from daemon.runtime.config.problems import SettingsInvalid
+from daemon.runtime.config.problems import SecretsAway, SettingsInvalid
+from daemon.runtime.config.settings import load
+from daemon.runtime.confinement import confine
 
 app = typer.Typer()
 
@@ -41,11 +42,15 @@ def check(ctx: typer.Context) -> int:
 
 def _check_daemon(options: Options, outline: AccessOutline | None, report: Report) -> None:
     try:
-        settings = read_settings(options)
+        confine()
+        settings = load(options.config, os.environ, options.env_file)
     except SettingsInvalid as invalid:
         report.invalid(invalid.problems)
+    except SecretsAway as away:
+        report_waiting(away.waiting, report)
     else:
         report.passed("configuration", f"{settings.source} is valid")
+        check_sources(settings, report)
         check_ring(settings, report)
         check_secrets(settings, report)
         check_providers(settings, report)

@@ -92,7 +92,7 @@ def _settings(options: Options) -> Settings | None:
     found = config_path(None, os.environ)
     if not named and found is not None and not found.exists():
         return None
-    return read_settings(options)
+    return read_settings(options, uses=())
 
 
 def to_configure(definition: Definition) -> str:

@@ -19,8 +19,11 @@ from daemon.commands.support.failure import Exit, unexpected
 from daemon.commands.support.options import Options, given
 from daemon.commands.support.start_failure import report
 from daemon.commands.support.terminal import say
+from daemon.runtime.awaiting_secrets import wait_for_secrets
 from daemon.runtime.config.layouts import shipped_layouts
+from daemon.runtime.config.problems import SecretsAway
 from daemon.runtime.config.providers.shipped_tables import shipped_tables
+from daemon.runtime.config.secret_reading import SecretReader
 from daemon.runtime.config.settings import Settings, SettingsInvalid, load
 from daemon.runtime.confinement import confine
 from daemon.runtime.daemon import Daemon
@@ -58,15 +61,19 @@ def run(ctx: typer.Context) -> int:
     as_json = options.json
     confine()
 
+    reader = SecretReader()
+
     def read() -> Settings:
-        return load(options.config, os.environ, options.env_file)
+        return load(options.config, os.environ, options.env_file, reader=reader)
 
     format_: Format = "auto"
     try:
-        settings = read()
+        settings = _settings(read, reader)
+        if settings is None:
+            return Exit.DONE
         format_ = settings.log.format.value
         _read_shipped_files()
-        return _run(settings, read, options)
+        return _run(settings, read, reader, options)
     except _EXPECTED as why:
         code, sentences = _explained(why)
         format_ = why.log_format if isinstance(why, SettingsInvalid) else format_
@@ -107,7 +114,17 @@ def _explained(why: Exception) -> tuple[Exit, list[str]]:
             return Exit.CONFIG, [str(why)]
 
 
-def _run(settings: Settings, read: Callable[[], Settings], options: Options) -> int:
+def _settings(read: Callable[[], Settings], reader: SecretReader) -> Settings | None:
+    """The settings as soon as their secrets have come. None: a signal ended the wait."""
+    try:
+        return read()
+    except SecretsAway as away:
+        log = configure(format=away.log.format.value, level=away.log.level.value)
+        manager = ServiceManager(os.environ)
+        return asyncio.run(wait_for_secrets(away, read, sources=lambda: reader.up, log=log, manager=manager))
+
+
+def _run(settings: Settings, read: Callable[[], Settings], reader: SecretReader, options: Options) -> int:
     instance = take(settings.state_dir)
     log = configure(format=settings.log.format.value, level=settings.log.level.value)
     if options.json and not is_json(settings.log.format.value, sys.stdout):
@@ -133,6 +150,7 @@ def _run(settings: Settings, read: Callable[[], Settings], options: Options) -> 
         log=log,
         manager=ServiceManager(os.environ),
         reload=read,
+        reader=reader,
         greet=_greet if sys.stdout.isatty() else lambda _url: None,
         serve=_serve_command(options),
         greet_access=_greet_access

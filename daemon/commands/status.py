@@ -19,6 +19,7 @@ from daemon.commands.support.options import given
 from daemon.commands.support.output import Output, moment, span
 from daemon.domain.visible import visible
 from daemon.runtime.config.access import AccessOutline, outline_access
+from daemon.runtime.config.secret_places import Use
 from daemon.runtime.web.status_page.attention import Thing, things
 from daemon.runtime.web.status_page.parts import THIN_SPACE, instant
 from daemon.runtime.web.status_page.snapshot import Facts
@@ -39,7 +40,7 @@ def status(ctx: typer.Context) -> int:
     not, and 69 if no daemon answers.
     """
     options = given(ctx)
-    health = ask_health(read_settings(options))
+    health = ask_health(read_settings(options, {Use.SERVER}))
     outline = outline_access(options.config, os.environ, options.env_file)
     answer = ask_access(outline) if outline is not None else None
     ready = health.readiness.get("ready") is True

@@ -223,6 +223,7 @@ class Provider:
         frozenset()
     )  # the operator's word: variables may lead there, with port if stated
     allow_private: bool = False  # ... and to addresses that are not public
+    lacking: str | None = None  # why no request can be sent yet: the client's secret has not come
 
     @property
     def name(self) -> str:

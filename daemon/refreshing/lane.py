@@ -178,7 +178,8 @@ class Lane:
             await asyncio.wait(self.in_flight.values())
 
     def _works(self) -> bool:
-        return not self._stopping and not self._lost and self._journal.writable
+        has_client = self.provider.lacking is None
+        return has_client and not self._stopping and not self._lost and self._journal.writable
 
     def _serves_wishes(self) -> bool:
         return self._works() and self.provider.name not in self._journal.crowded

@@ -176,3 +176,12 @@ class Endpoint(Protocol):
 
     async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:
         """Send `request` once, unless `deadline` (boot clock) has passed when the connection is established."""
+
+
+class Clients(Protocol):
+    """The secrets of the clients, which may change at their source."""
+
+    async def read_again(self, refused: Provider) -> Provider | None:
+        """Return the provider with another client than the one in `refused`, which it has refused, or None if there is
+        no other. That client is in use from then on. Never fails.
+        """

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from daemon.domain.answer import Answer, Concern
+from daemon.domain.answer import Answer, Concern, Misconfigured
 from daemon.domain.change import Change, Scheduled, Withheld
 from daemon.domain.claim import Claim, Recorded, Unusable
 from daemon.domain.dialect import read
@@ -20,7 +20,7 @@ from daemon.domain.request import refresh_request
 from daemon.domain.reuse import Presented
 from daemon.domain.token import Token
 from daemon.domain.token_url import NotSendable
-from daemon.refreshing.ports import Chance, Clock, Endpoint, Journal, Observe, Store, Weigh
+from daemon.refreshing.ports import Chance, Clients, Clock, Endpoint, Journal, Observe, Store, Weigh
 from daemon.refreshing.reporting import brings_successor, event_for, reuse_refused
 
 LARGE_REPLY = 16 * 1024  # bytes: reading 256 KB may take 50 ms
@@ -60,6 +60,7 @@ class Refresher:
         chance: Chance,
         timing: Timing,
         observe: Observe,
+        clients: Clients | None = None,
     ) -> None:
         self._providers = dict(providers)
         self._store = store
@@ -69,6 +70,7 @@ class Refresher:
         self._chance = chance
         self._timing = timing
         self._observe = observe
+        self._clients = clients
         self._large_replies = asyncio.Lock()
         self._presented = Presented()
 
@@ -86,23 +88,48 @@ class Refresher:
             await self._store.record(claim, planned)
             self._observe(TokenScheduled(token=claim.token.id, provider=claim.token.provider))
             return None
+        provider = self._providers[claim.token.provider]
+        reply, entry = await self._exchange(claim)
+        answer = await self._read(provider, claim.token, reply)
+        if await self._has_another_client(provider, answer):
+            if entry is not None:
+                self._journal.forget(entry)  # the client was refused, so nothing has been done to the token
+            reply, entry = await self._exchange(claim)
+            answer = await self._read(self._providers[claim.token.provider], claim.token, reply)
+        settled = await (
+            self._settle(claim, reply, answer, weigh)
+            if entry is None
+            else self.conclude(claim, entry, weigh, answer)
+        )
+        return settled.answer
+
+    async def _exchange(self, claim: Claim) -> tuple[Reply | NoReply, Entry | None]:
+        """Ask, and keep the reply before anything reads it."""
         started = self._clock.boot()
         reply = await self._ask(claim)
         answered = ProviderAnswered(provider=claim.token.provider, duration=self._clock.boot() - started)
         entry = await self._journal.keep(claim, reply) if isinstance(reply, Reply) else None
         self._observe(answered)
-        settled = await (
-            self._settle(claim, reply, weigh) if entry is None else self.conclude(claim, entry, weigh)
-        )
-        return settled.answer
+        return reply, entry
 
-    async def conclude(self, claim: Claim, entry: Entry, weigh: Weigh = believe) -> Outcome:
-        """Process a kept reply to its end. A replay starts here. Raises StoreLost or Unusable; the journal
-        still has the reply then.
+    async def _has_another_client(self, provider: Provider, answer: Answer) -> bool:
+        """Return whether the provider has refused this client and there is another one now. Its secret may have been
+        changed at its source.
+        """
+        refused = isinstance(answer, Misconfigured) and answer.concerns is Concern.CLIENT
+        return refused and self._clients is not None and await self._clients.read_again(provider) is not None
+
+    async def conclude(
+        self, claim: Claim, entry: Entry, weigh: Weigh = believe, answer: Answer | None = None
+    ) -> Outcome:
+        """Process a kept reply to its end. A replay starts here. `answer`: what the reply says, if it was read
+        already. Raises StoreLost or Unusable; the journal still has the reply then.
         """
         if not self._providers[claim.token.provider].definition.allows(claim.token.grant):
             raise Unusable(f"the configuration does not allow the grant of {claim.token.id}")
-        settled = await self._settle(claim, entry.reply, weigh)
+        if answer is None:
+            answer = await self._read(self._providers[claim.token.provider], claim.token, entry.reply)
+        settled = await self._settle(claim, entry.reply, answer, weigh)
         if isinstance(settled.change, Withheld):
             self._journal.park(entry, EntryState.UNPARSED)
         elif settled.recorded is Recorded.SUPERSEDED and brings_successor(settled.change):
@@ -145,10 +172,9 @@ class Refresher:
             await asyncio.sleep(0)  # noqa: TID251  a turn of the loop, no wait
             return read(provider, token, reply)
 
-    async def _settle(self, claim: Claim, reply: Reply | NoReply, weigh: Weigh) -> Outcome:
+    async def _settle(self, claim: Claim, reply: Reply | NoReply, answer: Answer, weigh: Weigh) -> Outcome:
         token = claim.token
         provider = self._providers[token.provider]
-        answer = await self._read(provider, token, reply)
         change = decide(
             provider,
             token,

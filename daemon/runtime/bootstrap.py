@@ -36,7 +36,7 @@ from daemon.domain.secret import Secret
 from daemon.migrating.mirror import Mirror
 from daemon.migrating.write_back import WriteBack
 from daemon.refreshing.lane import Lane
-from daemon.refreshing.ports import Endpoint, Journal, Observe, Store
+from daemon.refreshing.ports import Clients, Endpoint, Journal, Observe, Store
 from daemon.refreshing.refresher import Outcome, Refresher
 from daemon.refreshing.replay import Replayer
 from daemon.refreshing.spare import Spare
@@ -62,6 +62,7 @@ def assemble(
     instance: Instance,
     log: EventLog,
     watch: Observe,
+    clients: Clients | None = None,
 ) -> Parts:
     """Build the daemon's parts. `watch` also observes every event. Raises StoreUriInvalid."""
     clock, keys, tally = Clock(), Keys(key_ring(settings)), Tally()
@@ -101,7 +102,7 @@ def assemble(
     )
     spare = Spare(refresh.concurrency)
     spare.guarantee(providers.values())
-    refresher = _refresher(settings, providers, store, journal, endpoint, clock, observe)
+    refresher = _refresher(settings, providers, store, journal, endpoint, clock, observe, clients)
 
     def lane(provider: Provider) -> Lane:
         return Lane(
@@ -219,6 +220,7 @@ def _refresher(
     endpoint: Endpoint,
     clock: Clock,
     observe: Observe,
+    clients: Clients | None = None,
 ) -> Refresher:
     """Build the refresher. Here mypy checks that the adapters fit the ports."""
     return Refresher(
@@ -230,6 +232,7 @@ def _refresher(
         chance=random.random,
         timing=Timing(window=settings.refresh.window, jitter=settings.refresh.jitter),
         observe=observe,
+        clients=clients,
     )
 
 

@@ -34,10 +34,15 @@ from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.statistics import Statistics
 from daemon.domain.store_event import StoreLost as StoreLostEvent
+from daemon.runtime.awaiting_secrets import retry_after
 from daemon.runtime.bootstrap import assemble, key_ring, mirrors
+from daemon.runtime.client_secrets import ClientSecrets
+from daemon.runtime.clock import Clock
 from daemon.runtime.config.fields import format_duration
+from daemon.runtime.config.problems import SecretsAway
 from daemon.runtime.config.providers.provider_settings import most_in_flight
 from daemon.runtime.config.reload import moved_token_urls, needs_restart, secrets_of
+from daemon.runtime.config.secret_reading import SecretReader
 from daemon.runtime.config.settings import Settings, SettingsInvalid
 from daemon.runtime.demo import Demo
 from daemon.runtime.demo_access import DemoAccess
@@ -76,6 +81,7 @@ class Daemon:
         greet: Callable[[str], None],
         serve: Sequence[str] = (),
         greet_access: Callable[[str], None] = lambda _curl: None,
+        reader: SecretReader | None = None,
     ) -> None:
         """`serve`: the command of `refreshd serve`, for the demo. `greet_access` receives a line for curl."""
         self._settings = settings
@@ -103,6 +109,12 @@ class Daemon:
         self._failed = 0  # sweeps in a row
         self._told: set[TokenHeld | TokenEnding] = set()
         self._mirrors: Sequence[MirrorRunner] = ()
+        self._reader = reader or SecretReader()
+        # Places whose secrets a reload has left as they were, since their sources were away.
+        self._unresolved: frozenset[str] = frozenset()
+        self._unread = 0  # attempts in a row that left a secret unread
+        self._view.secret_sources = lambda: self._reader.up
+        self._clients = ClientSecrets(self._reader, use=self._use_client, boot=Clock().boot, log=log)
         self._parts: Parts
 
     async def run(self) -> int:
@@ -131,8 +143,15 @@ class Daemon:
             closing.push_async_callback(self._demo.stop)
             providers |= self._demo.providers
         self._log.register_secrets(secrets_of(settings, uri))
+        self._clients.configure(settings.clients, providers)
         parts = assemble(
-            settings, uri=uri, providers=providers, instance=self._instance, log=self._log, watch=self._watch
+            settings,
+            uri=uri,
+            providers=providers,
+            instance=self._instance,
+            log=self._log,
+            watch=self._watch,
+            clients=self._clients,
         )
         self._parts, self._view.parts, self._view.providers = parts, parts, providers
         self._mirrors = self._view.mirrors = await mirrors(settings, parts, self._instance, closing)
@@ -175,6 +194,8 @@ class Daemon:
         self._schedule.every(REPAIR_EVERY, self._repair, name="repair")
         self._schedule.once(SOON, self._remove, name="remove")
         self._schedule.once(SOON, self._report, name="report")
+        self._log_secrets(self._settings)
+        self._read_missing_soon()
         self._schedule.start()
         closing.callback(self._schedule.close)
         if self._mongod is not None:
@@ -422,22 +443,102 @@ class Daemon:
         """
         try:
             fresh = await asyncio.to_thread(self._read)
-        except SettingsInvalid as invalid:
-            problems = [f"{problem.where}: {problem.what}" for problem in invalid.problems]
+        except (SettingsInvalid, SecretsAway) as refused:
+            found = refused.problems if isinstance(refused, SettingsInvalid) else refused.waiting
+            problems = [f"{problem.where}: {problem.what}" for problem in found]
             self._log.log(
                 log_lines.RELOAD_REFUSED,
                 problems=problems,
             )
+            if isinstance(refused, SecretsAway):
+                self._unresolved = frozenset(one.where for one in refused.waiting)
+            self._read_missing_soon()
             return
+        self._unresolved = _unresolved(fresh)
+        self._log_secrets(fresh)
+        fresh = self._with_former_clients(fresh)
         self._log.set_level(fresh.log.level.value)
         self._server.set_bearer_token(fresh.server.bearer_token)
         await self._key_check.offer(key_ring(fresh))
         if self._stop.is_set():
             return  # a lane that ends must not go on
+        self._settings = replace(self._settings, clients=fresh.clients)
         self._use(fresh.providers)
         await self._note_moved(moved_token_urls(self._settings.providers, fresh.providers))
         self._log.log(log_lines.RELOAD_DONE, restart_needed_for=needs_restart(self._settings, fresh))
-        self._settings = replace(self._settings, providers=fresh.providers, log=fresh.log, keys=fresh.keys)
+        self._settings = replace(
+            self._settings,
+            providers=fresh.providers,
+            log=fresh.log,
+            keys=fresh.keys,
+            clients=fresh.clients,
+        )
+        self._read_missing_soon()
+
+    def _with_former_clients(self, fresh: Settings) -> Settings:
+        """Return the fresh settings, in which a client whose secret has not come keeps its former one."""
+        kept = {
+            name: replace(
+                one,
+                client_secret=former.client_secret,
+                client_assertion=former.client_assertion,
+                client_fingerprint=former.client_fingerprint,
+                lacking=None,
+            )
+            for name, one in fresh.providers.items()
+            if one.lacking is not None
+            and (former := self._settings.providers.get(name)) is not None
+            and former.lacking is None
+            and _client_place(former) == _client_place(one)
+        }
+        return replace(fresh, providers={**fresh.providers, **kept})
+
+    # ---------------------------------------------------------------- secrets that come late
+
+    def _log_secrets(self, settings: Settings) -> None:
+        """Log which source gave each secret, and which gave none."""
+        for one in settings.answered:
+            if one.kept is None:
+                self._log.log(log_lines.SECRET_ANSWERED, place=one.secret, source=one.source)
+            else:
+                self._log.log(log_lines.SECRET_KEPT, place=one.secret, source=one.source, message=one.kept)
+        for waiting in settings.lacking:
+            self._log.log(
+                log_lines.SECRET_AWAY, place=waiting.where, source=waiting.source, message=waiting.why
+            )
+
+    def _read_missing_soon(self) -> None:
+        """Plan another attempt for the secrets that have not come, if there are any."""
+        if self._clients.lacking or self._unresolved:
+            self._schedule.once(retry_after(self._unread), self._read_missing, name="secrets")
+            self._unread += 1
+        else:
+            self._unread = 0
+
+    async def _read_missing(self) -> None:
+        try:
+            await self._clients.read_missing()
+            if bool(self._unresolved) and await asyncio.to_thread(self._would_reload):
+                await self._take_over()
+        finally:
+            self._read_missing_soon()
+
+    def _would_reload(self) -> bool:
+        """Return whether a reload would find other secrets than the last one, or a problem for an operator."""
+        try:
+            fresh = self._read()
+        except SecretsAway:
+            return False
+        except SettingsInvalid:
+            return True
+        return _unresolved(fresh) != self._unresolved
+
+    def _use_client(self, provider: Provider) -> None:
+        """Use another secret of one client from now on. The log masks it before anything is sent."""
+        providers = {**self._settings.providers, provider.name: provider}
+        self._settings = replace(self._settings, providers=providers)
+        self._log.register_secrets(secrets_of(self._settings, None))
+        self._use(providers)
 
     async def _note_moved(self, changes: Mapping[str, tuple[str, str]]) -> None:
         """Log and audit the new URLs of tokens and client secrets. Without MongoDB there is no audit record,
@@ -476,6 +577,7 @@ class Daemon:
         self._parts.sweeper.configure(providers, self._parts.lane)
         self._parts.metrics.set_providers(providers)
         self._view.providers = providers
+        self._clients.configure(self._settings.clients, providers)
 
     # ---------------------------------------------------------------- stop
 
@@ -498,3 +600,15 @@ class Daemon:
         await asyncio.wait({drain, force}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         force.cancel()
         return drain.done()
+
+
+def _client_place(provider: Provider) -> tuple[str, str, str]:
+    """Return what a client's secret belongs to."""
+    definition = provider.definition
+    return provider.client_id, definition.token_url, definition.client_auth.value
+
+
+def _unresolved(settings: Settings) -> frozenset[str]:
+    """Return the places whose sources have not answered."""
+    kept = (one.secret for one in settings.answered if one.kept is not None)
+    return frozenset((*kept, *(one.where for one in settings.lacking)))

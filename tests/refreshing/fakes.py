@@ -23,6 +23,7 @@ from daemon.domain.request import Request
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
 from daemon.refreshing.lane import Lane
+from daemon.refreshing.ports import Clients
 from daemon.refreshing.refresher import Refresher
 from daemon.refreshing.spare import Spare
 from daemon.refreshing.sweep import Sweeper, Tally
@@ -443,6 +444,7 @@ class World:
     rate_limiter: SetRate = field(default_factory=lambda: SetRate(1_000_000))
     journal: MemoryJournal = field(init=False)
     endpoint: ScriptedEndpoint = field(init=False)
+    clients: Clients | None = None
     refresher: Refresher = field(init=False)
     tally: Tally = field(default_factory=Tally)
     sweeper: Sweeper = field(init=False)
@@ -461,6 +463,7 @@ class World:
             chance=lambda: 0.5,
             timing=Timing(),
             observe=self.observe,
+            clients=self.clients,
         )
         self.sweeper = Sweeper(
             lanes=[self.lane(one) for one in self.providers],

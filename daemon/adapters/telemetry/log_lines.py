@@ -145,6 +145,19 @@ KEYS_WRONG = LogLine("keys.wrong", "error", _RESTORE_KEY)
 KEYS_RIGHT = LogLine("keys.right", "info")
 KEYS_REFUSED = LogLine("keys.refused", "error", _RESTORE_KEY)
 
+SECRET_ANSWERED = LogLine("secret.answered", "info")
+SECRET_AWAY = LogLine(
+    "secret.away",
+    "error",
+    "check the source and the rights that it grants: docs/secrets.md; refreshd asks again until it answers",
+)
+SECRET_KEPT = LogLine(
+    "secret.kept",
+    "warning",
+    "check the source and the rights that it grants: docs/secrets.md; until then the former secret stays in use",
+)
+CLIENT_CHANGED = LogLine("provider.client_changed", "info")
+
 MONGOD_DIED = LogLine(
     "mongod.died",
     "error",

@@ -154,6 +154,7 @@ class Metrics(Collector):
         self._journal_bytes: Mapping[str, int] = {}
         self._clock_skew: timedelta | None = None
         self._store_up = False
+        self._secret_sources: Mapping[str, bool] = {}
         self.set_providers(providers)
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -183,6 +184,10 @@ class Metrics(Collector):
 
     def set_journal_bytes(self, by_state: Mapping[str, int]) -> None:
         self._journal_bytes = by_state
+
+    def set_secret_sources(self, up: Mapping[str, bool]) -> None:
+        """Set whether each source of secrets outside this machine gave one when it was last asked."""
+        self._secret_sources = up
 
     def set_mirror_lags(self, lags: Mapping[str, timedelta]) -> None:
         self._mirror_lags = lags
@@ -375,6 +380,13 @@ class Metrics(Collector):
 
     def _stands(self) -> Iterator[Metric]:
         """Yield the gauges of this process."""
+        if self._secret_sources:
+            yield gauges(
+                "secret_source_up",
+                "1 if the source of a secret gave one when it was last asked.",
+                ["source"],
+                {(name,): up for name, up in self._secret_sources.items()},
+            )
         yield InfoMetricFamily("refreshd_build", "The running version.", value={"version": self._version})
         yield gauge("store_up", "1 while MongoDB answers and accepts writes.", self._store_up)
         yield gauge(

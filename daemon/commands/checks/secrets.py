@@ -1,13 +1,14 @@
 """Warn of secrets that look like placeholders, or like a reference that was copied instead of a value."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import unquote, urlsplit
 
 from daemon.commands.checks.report import Report
 from daemon.commands.support.failure import Exit
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
+from daemon.runtime.config.problems import Waiting
 from daemon.runtime.config.settings import Settings
 
 _EXAMPLE_IDS = ("...", "YOUR-CLIENT-ID")
@@ -26,6 +27,19 @@ _TEMPLATE = re.compile(
 )
 
 
+def check_sources(settings: Settings, report: Report) -> None:
+    """Show which source gave each secret, for lists and sources outside this machine; and which gave none."""
+    for one in settings.answered:
+        report.passed(one.secret, f"{one.source} has given the secret")
+    report_waiting(settings.lacking, report)
+
+
+def report_waiting(waiting: Iterable[Waiting], report: Report) -> None:
+    for one in waiting:
+        code = Exit.UNAVAILABLE if one.kind == "away" else Exit.CONFIG
+        report.problem(one.where, one.what, one.do, code=code)
+
+
 def check_secrets(settings: Settings, report: Report) -> None:
     """Warn of placeholders; no message quotes one. An example's client id is a problem."""
     for provider in settings.providers.values():
@@ -40,7 +54,7 @@ def check_secrets(settings: Settings, report: Report) -> None:
         report.warn(loose.where, loose.what, loose.do)
     for where, value in _secrets(settings):
         if (what := _doubt(value)) is not None:
-            report.warn(where, what, "Write the secret itself, or its source: env, file or credential.")
+            report.warn(where, what, "Write the secret itself, or its source: docs/secrets.md.")
 
 
 def _doubt(value: str) -> str | None:

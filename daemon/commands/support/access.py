@@ -1,7 +1,7 @@
 """What most commands begin with: the settings, the providers in them, and the store they lead to."""
 
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,7 +20,9 @@ from daemon.commands.support.options import Options
 from daemon.domain.provider import Definition
 from daemon.domain.visible import typed
 from daemon.runtime.clock import Clock
+from daemon.runtime.config.problems import SecretsAway
 from daemon.runtime.config.providers.definitions import shipped
+from daemon.runtime.config.secret_places import STORE_ONLY, Use
 from daemon.runtime.config.settings import Settings, load
 from daemon.runtime.confinement import confine
 from daemon.runtime.who import who
@@ -39,10 +41,15 @@ class Access:
     admin: TokenAdmin
 
 
-def read_settings(options: Options) -> Settings:
-    """The settings; from here on this process holds keys. Raises SettingsInvalid with every problem."""
+def read_settings(options: Options, uses: Collection[Use] = STORE_ONLY) -> Settings:
+    """The settings; from here on this process holds keys. Of the secrets outside this machine only those for `uses` are
+    read. Raises SettingsInvalid with every problem, or SecretsAway.
+    """
     confine()
-    return load(options.config, os.environ, options.env_file)
+    settings = load(options.config, os.environ, options.env_file, uses=uses)
+    if settings.lacking:
+        raise SecretsAway(settings.lacking, log=settings.log, settings=settings)
+    return settings
 
 
 @asynccontextmanager

@@ -5,13 +5,17 @@ import os
 import sys
 
 from daemon.adapters.mongo.connection import StoreUriInvalid
+from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import Format, configure, is_json
 from daemon.commands.support.collector import collect_seldom
 from daemon.commands.support.failure import Exit
 from daemon.commands.support.options import Options
 from daemon.commands.support.start_failure import report
 from daemon.runtime.access import AccessService, SslInvalid
+from daemon.runtime.awaiting_secrets import wait_without_listener
 from daemon.runtime.config.access import AccessSettings, load_access
+from daemon.runtime.config.problems import SecretsAway
+from daemon.runtime.config.secret_reading import SecretReader
 from daemon.runtime.config.settings import SettingsInvalid
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.web.server import PortTaken
@@ -21,7 +25,9 @@ def serve_until_signal(options: Options) -> int:
     """Serve until a signal. Returns the exit code."""
     format_: Format = "auto"
     try:
-        settings = load_access(options.config, os.environ, options.env_file)
+        settings = _settings(options)
+        if settings is None:
+            return Exit.DONE
         format_ = settings.log.format.value
         return asyncio.run(_serve(settings))
     except (SettingsInvalid, StoreUriInvalid, SslInvalid, PortTaken, OSError) as why:
@@ -34,9 +40,25 @@ def serve_until_signal(options: Options) -> int:
         return code
 
 
+def _settings(options: Options) -> AccessSettings | None:
+    """The settings as soon as their secrets have come. None: a signal ended the wait."""
+    reader = SecretReader()
+
+    def read() -> AccessSettings:
+        return load_access(options.config, os.environ, options.env_file, reader=reader)
+
+    try:
+        return read()
+    except SecretsAway as away:
+        log = configure(format=away.log.format.value, level=away.log.level.value)
+        return asyncio.run(wait_without_listener(away, read, log=log, manager=ServiceManager(os.environ)))
+
+
 async def _serve(settings: AccessSettings) -> int:
     collect_seldom()
     log = configure(format=settings.log.format.value, level=settings.log.level.value)
+    for one in settings.answered:
+        log.log(log_lines.SECRET_ANSWERED, place=one.secret, source=one.source)
     return await AccessService(settings, log=log, manager=ServiceManager(os.environ)).run()
 
 

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from daemon.domain.claim import StoreLost
 from daemon.domain.secret import masked
-from daemon.runtime.config.problems import SettingsInvalid
+from daemon.runtime.config.problems import SecretsAway, SettingsInvalid
 
 
 class Exit(IntEnum):
@@ -35,16 +35,26 @@ def explained(error: Exception) -> tuple[Exit, list[str]] | None:
             return error.code, [str(error)]
         case SettingsInvalid():
             return Exit.CONFIG, [str(problem) for problem in error.problems]
+        case SecretsAway():
+            return code_of(error), [str(one) for one in error.waiting]
         case StoreLost():
             return Exit.UNAVAILABLE, [f"{error}. `refreshd check` shows what works and what doesn't"]
         case _:
             return None
 
 
+def code_of(away: SecretsAway) -> Exit:
+    """A source that may come back is unavailable; one that answers without the secret has to be corrected."""
+    back = any(one.kind == "away" for one in away.waiting)
+    return Exit.UNAVAILABLE if back else Exit.CONFIG
+
+
 def in_parts(error: Exception, sentences: Sequence[str]) -> list[dict[str, str | None]]:
     """What is wrong, where, and what to do, for programs."""
     if isinstance(error, SettingsInvalid):
         return [{"what": each.what, "where": each.where, "do": each.do} for each in error.problems]
+    if isinstance(error, SecretsAway):
+        return [{"what": each.what, "where": each.where, "do": each.do} for each in error.waiting]
     halves = (
         sentence.partition(". ") for sentence in sentences
     )  # every sentence for people ends in what to do

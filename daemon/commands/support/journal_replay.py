@@ -15,6 +15,7 @@ from daemon.domain.claim import Unusable
 from daemon.domain.journal_entry import Entry, ReplayResult
 from daemon.domain.secret import masked
 from daemon.runtime.bootstrap import key_ring, salvager
+from daemon.runtime.config.secret_places import STORE_ONLY, Use
 from daemon.runtime.config.settings import Settings
 
 
@@ -24,7 +25,7 @@ def replay(options: Options, *, file: Path, everything: bool, old_entries: bool)
     `old_entries`: also those of earlier versions, whose rows prove nothing. A daemon takes them from its own file, since
     an upgrade must not lose what waits there. Who has written to a file from elsewhere is for an operator to know.
     """
-    settings, output = read_settings(options), Output(as_json=options.json)
+    settings, output = read_settings(options, STORE_ONLY | {Use.CLIENTS}), Output(as_json=options.json)
     with TemporaryDirectory(prefix="refreshd-") as directory:
         try:
             copy = copied(file, Path(directory), everything=everything)

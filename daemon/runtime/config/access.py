@@ -1,7 +1,7 @@
 """The settings of `refreshd serve`. They need no key ring and no provider's client secret, and resolve neither."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -28,11 +28,21 @@ from daemon.runtime.config.fields import (
     whole,
 )
 from daemon.runtime.config.issuers import NO_ISSUERS, Issuers, network, read_issuers
-from daemon.runtime.config.problems import Findings, InvalidValue, Problem, SettingsInvalid
+from daemon.runtime.config.problems import Findings, InvalidValue, Problem, SecretsAway, SettingsInvalid
 from daemon.runtime.config.providers.definition_dir import Known
 from daemon.runtime.config.providers.definitions import DefinitionTable, definition, faults, rate_of
 from daemon.runtime.config.providers.provider_settings import AllowedHost, ProviderTable, whole_tables
-from daemon.runtime.config.secret_sources import BearerToken, SecretContext, SecretText, file_of, secret
+from daemon.runtime.config.secret_places import Use
+from daemon.runtime.config.secret_reading import SecretReader
+from daemon.runtime.config.secret_resolution import Answered, Resolution
+from daemon.runtime.config.secret_sources import (
+    BearerToken,
+    SecretContext,
+    SecretText,
+    file_of,
+    one_source,
+    secret,
+)
 from daemon.runtime.config.sections import (
     KeySettings,
     LogSettings,
@@ -49,7 +59,7 @@ from daemon.runtime.config.settings import (
     surroundings,
     unknown_sections,
 )
-from daemon.runtime.config.sources import base_directory, read_document
+from daemon.runtime.config.sources import Document, base_directory, read_document
 
 LONGEST_OFFLINE = timedelta(hours=1)
 SHORTEST_RETENTION = timedelta(days=1)
@@ -83,8 +93,10 @@ def page_with_id(value: object) -> str:
 
 
 def readers_of(value: object, info: Context) -> Mapping[str, bytes]:
+    """Return the reader keys, or none if their source has not answered."""
+    lines = secret(one_source(value), info)
     try:
-        return parse_readers(secret(value, info).reveal())
+        return parse_readers(lines.reveal()) if lines else {}
     except LinesInvalid as why:
         raise InvalidValue(
             f"is not what `refreshd keys reader` prints: {why}", "Write its lines to the file again."
@@ -92,8 +104,10 @@ def readers_of(value: object, info: Context) -> Mapping[str, bytes]:
 
 
 def writers_of(value: object, info: Context) -> Mapping[str, Any]:
+    """Return the writer keys, or none if their source has not answered."""
+    lines = secret(one_source(value), info)
     try:
-        return parse_writers(secret(value, info).reveal())
+        return parse_writers(lines.reveal()) if lines else {}
     except LinesInvalid as why:
         raise InvalidValue(
             f"is not what `refreshd keys writer` prints: {why}", "Write its lines to the file again."
@@ -179,17 +193,38 @@ class AccessSettings:
     definitions: Mapping[str, Definition]  # of these
     timing: Timing
     directory: Path  # that relative paths start from
+    answered: tuple[
+        Answered, ...
+    ] = ()  # which source gave a secret, for those outside this machine and lists
 
     def beside(self, path: str) -> Path:
         return self.directory / path
 
 
-def load_access(path: Path | None, env: Mapping[str, str], env_file: Path | None = None) -> AccessSettings:
-    """Return the settings of the access service. Raises SettingsInvalid with every problem."""
+def load_access(
+    path: Path | None,
+    env: Mapping[str, str],
+    env_file: Path | None = None,
+    *,
+    reader: SecretReader | None = None,
+) -> AccessSettings:
+    """Return the settings of the access service. Raises SettingsInvalid with every problem, or SecretsAway."""
+    secrets = Resolution(reader or SecretReader())
     document = read_document(path, env, env_file)
+    try:
+        return _checked(document, secrets)
+    except SettingsInvalid as invalid:
+        if not secrets.refuse(invalid.problems, document.findings):
+            raise
+    return _checked(read_document(path, env, env_file), secrets)
+
+
+def _checked(document: Document, secrets: Resolution) -> AccessSettings:
     table, findings = document.table, document.findings
     unknown_sections(document)
     around = surroundings(document, may_create=_is_demo(table))
+    secrets.ask(table, _uses(table), around.local)
+    around = replace(around, answers=secrets.answers)
     store = checked(StoreSettings, table.get("store", {}), ("store",), findings, context=around)
     state = checked(StateTable, table.get("state", {}), ("state",), findings)
     access, issuers = _access(table.get("access", {}), findings, around)
@@ -201,8 +236,12 @@ def load_access(path: Path | None, env: Mapping[str, str], env_file: Path | None
     providers = _providers(configured, known_definitions(document), findings, around)
     timing = _timing(table.get("refresh", {}), findings)
     _check_listener(access, findings, with_tls=access is not None and access.tls is not None)
+    waiting = secrets.waiting(findings, clients=False)
+    if not findings.problems and waiting and log:
+        raise SecretsAway(waiting, log=log)
     if findings.problems or not (store and state and access and keys and log and timing):
         raise SettingsInvalid(findings.problems, log_format=log.format.value if log else "auto")
+    secrets.accept()
     return AccessSettings(
         source=str(document.file or "the environment, without a file,"),
         store=in_its_database(store, stated="database" in table.get("store", {})),
@@ -217,7 +256,15 @@ def load_access(path: Path | None, env: Mapping[str, str], env_file: Path | None
         definitions={name: one.definition for name, one in providers.items()},
         timing=timing,
         directory=base_directory(document.file),
+        answered=tuple(secrets.answered()),
     )
+
+
+def _uses(table: Mapping[str, Any]) -> frozenset[Use]:
+    """Return what the access service uses secrets for. It asks for the ring only where it has no other keys."""
+    keys = table.get("keys")
+    own = isinstance(keys, Mapping) and any(name in keys for name in _DOOR)
+    return frozenset({Use.STORE, Use.ACCESS, *(() if own else (Use.KEYS,))})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,6 +371,8 @@ def _door_keys(table: object, findings: Findings, around: SecretContext) -> tupl
                     ("keys", "active"), "is not the id of a key on the ring", "Add it to [keys.ring]."
                 )
             return None, True
+        if not all(ring.ring.values()):
+            return None, True  # a source has not answered
         return DoorKeys.of_ring(KeyRing(ring.ring, active=ring.active)), True
     own = (
         {name: value for name, value in table.items() if name != "ring"}
@@ -331,7 +380,7 @@ def _door_keys(table: object, findings: Findings, around: SecretContext) -> tupl
         else table
     )
     lines = checked(DoorKeysTable, own, ("keys",), findings, context=around)
-    if lines is None:
+    if lines is None or not lines.readers:
         return None, False
     first = next(iter(lines.readers))  # the active one, as `keys reader --all` prints them
     reader = lines.active if lines.active and lines.active in lines.readers else first
@@ -383,7 +432,7 @@ def _check_listener(access: AccessTable | None, findings: Findings, *, with_tls:
                 "is not a loopback address, so other machines would send access keys in plain text",
                 "Set access.tls, or access.trusted_proxies if a proxy with TLS stands before it.",
             )
-        if access.bearer_token is not None and len(access.bearer_token.reveal()) < SHORTEST_BEARER:
+        if access.bearer_token and len(access.bearer_token.reveal()) < SHORTEST_BEARER:
             findings.add(
                 ("access", "bearer_token"),
                 f"has fewer than {SHORTEST_BEARER} characters, and access.host is not a loopback address",

@@ -153,7 +153,7 @@ def _database_faults(row: MirrorTable, layout: Layout, schemes: Sequence[str]) -
         yield "path", "is for files only", "Remove it."
     if row.uri is None:
         yield "uri", f'is required for source = "{layout.source}"', "Add it, with the database's name."
-    elif row.uri.reveal().partition("://")[0] not in schemes:
+    elif row.uri and row.uri.reveal().partition("://")[0] not in schemes:
         yield "uri", f"is not a URI of {layout.source}", f'Write "{schemes[0]}://HOST/DATABASE".'
 
 
@@ -163,7 +163,7 @@ def _key_faults(row: MirrorTable, layout: Layout) -> Iterator[Fault]:
             yield "key", "is for layouts with a cipher only", "Remove it."
     elif row.key is None:
         yield "key", "is required, because the layout has a cipher", "Add the application's key."
-    else:
+    elif row.key:
         try:
             AesGcm(layout.encryption, row.key)
         except KeyInvalid as why:

@@ -5,7 +5,11 @@ No sentence here ever quotes a value, because a secret in the wrong place would 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:  # they take as long to import as everything else that the list of commands needs
+    from daemon.runtime.config.sections import LogSettings
+    from daemon.runtime.config.settings import Settings
 
 LogFormat = Literal["json", "console", "auto"]
 Place = tuple[str, ...]  # the path of a key: ("refresh", "lease")
@@ -33,6 +37,46 @@ class SettingsInvalid(Exception):
         self.problems = tuple(problems)
         self.log_format = log_format
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A secret that has not come. `where`: its place in the configuration; `why`: a sentence without a value."""
+
+    where: str
+    source: str
+    why: str
+    kind: Literal["away", "missing", "unusable"]
+
+    @property
+    def what(self) -> str:
+        return f"{self.source} has not given the secret: {self.why}"
+
+    @property
+    def do(self) -> str:
+        match self.kind:
+            case "away":
+                return "Try again when the source is back; docs/secrets.md has the rights that it must grant."
+            case "missing":
+                return "Create the secret there, or correct its name."
+            case "unusable":
+                return "Correct what is stored there."
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}. {self.do}"
+
+
+class SecretsAway(Exception):
+    """Secrets that the process uses have not come, and nothing else is wrong.
+
+    In `settings`, those of the daemon, an empty text is in the place of each.
+    """
+
+    def __init__(
+        self, waiting: Sequence[Waiting], *, log: "LogSettings", settings: "Settings | None" = None
+    ) -> None:
+        self.waiting, self.log, self.settings = tuple(waiting), log, settings
+        super().__init__("\n".join(map(str, waiting)))
 
 
 class InvalidValue(ValueError):

@@ -1,8 +1,9 @@
 """Sources of secrets: the text itself, `{ env }`, `{ file }` or `{ credential }`; and keys and the store's
 URI.
 
-They are read while the tables are checked, so that a missing file is one problem among the others. No message
-quotes a secret.
+They are read while the tables are checked, so that a missing file is one problem among the others. Lists and sources
+outside this machine are read before that, by `secret_reading`. One that has not answered, or was not asked, is an
+empty text here: the code that asked for it acts on that. No message quotes a secret.
 """
 
 import base64
@@ -20,6 +21,8 @@ from daemon.adapters.trusted_files import Untrusted, read_trusted, trust
 from daemon.domain.secret import Secret
 from daemon.runtime.config.fields import Context, Read, flag
 from daemon.runtime.config.problems import InvalidValue, Problem
+from daemon.runtime.config.secret_chains import FORMS, Chain, Local, chain_of
+from daemon.runtime.config.secret_reading import Absent, Answer, Faulty, Found
 from daemon.runtime.config.weak_key import weakness
 
 EMBEDDED: Literal["embedded"] = "embedded"
@@ -28,7 +31,6 @@ _LARGEST = 1 << 20  # bytes; a secret is text, so a larger file is the wrong one
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _BEARER = re.compile(r"[\x21-\x7e]+")
-_FORMS = 'Write the text itself, or one of { env = "NAME" }, { file = "PATH" } and { credential = "NAME" }.'
 _MAKE_KEY = "Make one with `refreshd keys generate`."
 _REPLACE = "If tokens are sealed with this one, rotate it with the earlier version first: docs/security.md."
 
@@ -44,6 +46,13 @@ class SecretContext:
     exposed: frozenset[str] = frozenset()
     loose: list[Problem] = field(default_factory=list)  # files that more users can read than need to
     may_create: bool = False  # [demo]: a key may be made when it is first needed
+    answers: Mapping[Chain, Answer] = field(
+        default_factory=dict, repr=False
+    )  # of the sources that were asked
+
+    def local(self, source: Local) -> str:
+        """Return the text of a source on this machine. Raises InvalidValue."""
+        return _from_machine(source, self)
 
 
 def world_readable(path: Path) -> bool:
@@ -60,6 +69,8 @@ def secret(value: object, info: Context) -> Secret:
 
 def bearer_token(value: object, info: Context) -> Secret:
     token = secret(value, info)
+    if not token:
+        return token
     if not _BEARER.fullmatch(token.reveal()):
         raise InvalidValue(
             "contains spaces or characters outside ASCII", "Use only ASCII letters, digits and punctuation."
@@ -72,12 +83,24 @@ def key(value: object, info: Context) -> bytes:
     context = _surroundings(info)
     if isinstance(value, Mapping) and "create" in value:
         value = _created(value, context)
-    raw = _decoded(_fetched(value, context).strip())
+    encoded = _fetched(one_source(value), context).strip()
+    if not encoded:
+        return b""
+    raw = _decoded(encoded)
     if raw is None or len(raw) != KEY_BYTES:
         raise InvalidValue(f"is not a key of {KEY_BYTES} bytes in base64 or 64 hex digits", _MAKE_KEY)
     if (why := weakness(raw)) is not None:
         raise InvalidValue(f"is a weak key: {why}", f"{_MAKE_KEY} {_REPLACE}")
     return raw
+
+
+def one_source(value: object) -> object:
+    """Return `value` unless it is a list. If another source could answer with another key, tokens would be sealed with
+    the wrong one.
+    """
+    if isinstance(value, list):
+        raise InvalidValue("is a key, which has one source and no list of them", "Write the one source.")
+    return value
 
 
 def key_id(value: object) -> str:
@@ -91,6 +114,8 @@ def store_uri(value: object, info: Context) -> Secret | Literal["embedded"]:
     uri = _fetched(value, _surroundings(info))
     if uri == EMBEDDED:
         return EMBEDDED
+    if not uri:
+        return Secret("")
     scheme, _, rest = uri.partition("://")
     if scheme not in ("mongodb", "mongodb+srv"):
         raise InvalidValue(
@@ -117,10 +142,9 @@ def file_of(value: object, context: SecretContext) -> Path | None:
         case {"credential": str(name), **rest} if not rest:
             directory = context.variables.get("CREDENTIALS_DIRECTORY")
             return Path(directory, name) if directory else None
-        case str() | {"env": str()}:
-            return None
         case _:
-            raise InvalidValue("is not a secret in a supported form", _FORMS)
+            chain_of(value)
+            return None
 
 
 def holds_password(uri: str) -> bool:
@@ -143,29 +167,53 @@ def _surroundings(info: Context) -> SecretContext:
 
 
 def _fetched(value: object, context: SecretContext) -> str:
-    match value:
-        case str():
-            found = value
-        case {"env": str(name), **rest} if not rest:
-            found = _from_environment(name, context)
-        case {"file": str(name), **rest} if not rest:
-            found = _from_file(context.directory / name, context, guarded=True)
-        case {"credential": str(name), **rest} if not rest:
-            found = _from_credential(name, context)
-        case {"create": _}:
-            raise InvalidValue("create is allowed for keys only", "Remove create.")
-        case _:
-            raise InvalidValue("is not a secret in a supported form", _FORMS)
+    """Return the secret text, or "" if its source was not asked or has not answered."""
+    if isinstance(value, Mapping) and "create" in value:
+        raise InvalidValue("create is allowed for keys only", "Remove create.")
+    chain = chain_of(value)
+    if chain is None:
+        found = str(value)
+    elif len(chain.steps) == 1 and isinstance(source := chain.steps[0].source, Local):
+        found = context.local(source)
+    else:
+        match context.answers.get(chain):
+            case Found(text=text):
+                found = text.reveal()
+            case Faulty(what=what, do=do):
+                raise InvalidValue(what, do)
+            case _:
+                return ""
     if not found.strip():
-        raise InvalidValue("is empty", _FORMS)
+        raise InvalidValue("is empty", FORMS)
     return found
+
+
+def is_unread(value: object, context: SecretContext) -> bool:
+    """Return whether `value` has a source that was not asked or has not answered."""
+    try:
+        chain = chain_of(value)
+    except InvalidValue:
+        return False
+    if chain is None or not (chain.is_remote or len(chain.steps) > 1):
+        return False
+    return not isinstance(context.answers.get(chain), Found | Faulty)
+
+
+def _from_machine(source: Local, context: SecretContext) -> str:
+    match source.kind:
+        case "env":
+            return _from_environment(source.name, context)
+        case "file":
+            return _from_file(context.directory / source.name, context, guarded=True)
+        case _:
+            return _from_credential(source.name, context)
 
 
 def _from_environment(name: str, context: SecretContext) -> str:
     if not _ENV_NAME.fullmatch(name):
         raise InvalidValue("env must be the name of an environment variable", 'Write { env = "NAME" }.')
     if name not in context.variables:
-        raise InvalidValue(
+        raise Absent(
             f"the environment variable {name} is not set", "Set it, or supply the secret in another way."
         )
     if name in context.exposed:
@@ -178,7 +226,7 @@ def _from_environment(name: str, context: SecretContext) -> str:
 def _from_credential(name: str, context: SecretContext) -> str:
     directory = context.variables.get("CREDENTIALS_DIRECTORY")
     if not directory:
-        raise InvalidValue(
+        raise Absent(
             "systemd has passed no credentials: $CREDENTIALS_DIRECTORY is not set",
             "Let systemd start refreshd with LoadCredential=, or supply the secret in another way.",
         )
@@ -195,7 +243,8 @@ def _from_file(path: Path, context: SecretContext, *, guarded: bool) -> str:
         raise InvalidValue(distrust.what, distrust.do) from None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not a path"
-        raise InvalidValue(f"{path} can't be read: {why}", "Correct the path, or the file's owner.") from None
+        kind = Absent if isinstance(error, FileNotFoundError) else InvalidValue
+        raise kind(f"{path} can't be read: {why}", "Correct the path, or the file's owner.") from None
     if guarded and file.everybody:
         raise InvalidValue(f"every local user can read {path}", f"chmod o-rwx {path}")
     if guarded and file.group is not None:

@@ -47,6 +47,8 @@ def _name(allowed: re.Pattern[str]) -> Callable[[object], str]:
 def proxy_url(value: object, info: Context) -> Secret:
     """Read a proxy's URL. It is a secret, since it may hold a password."""
     url = secret(value, info)
+    if not url:
+        return url
     try:
         parts = urlsplit(url.reveal())
         plain = bool(parts.hostname) and parts.port != 0 and bool(_VISIBLE.fullmatch(url.reveal()))

@@ -5,8 +5,8 @@ All problems are reported together, each named by its key. Nothing starts until 
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,15 +14,19 @@ from daemon.adapters.mongo.address import address_of
 from daemon.domain.layout import Layout
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.secret import Secret
+from daemon.runtime.config.client_sources import ClientSource, client_sources
 from daemon.runtime.config.exposed_secrets import find_exposed_secrets
 from daemon.runtime.config.fields import checked, did_you_mean, format_duration
 from daemon.runtime.config.layouts import read_layouts
 from daemon.runtime.config.lazy_mapping import LazyMapping
 from daemon.runtime.config.mirrors import MirrorSettings, read_mirrors
-from daemon.runtime.config.problems import Findings, Problem, SettingsInvalid
+from daemon.runtime.config.problems import Findings, Problem, SecretsAway, SettingsInvalid, Waiting
 from daemon.runtime.config.providers.definition_dir import Known, read_known
 from daemon.runtime.config.providers.definitions import read_definition
 from daemon.runtime.config.providers.provider_settings import read_providers, whole_tables
+from daemon.runtime.config.secret_places import DAEMON, Use
+from daemon.runtime.config.secret_reading import SecretReader
+from daemon.runtime.config.secret_resolution import Answered, Resolution
 from daemon.runtime.config.secret_sources import EMBEDDED, SecretContext, world_readable
 from daemon.runtime.config.sections import (
     DefinitionsTable,
@@ -81,6 +85,11 @@ class Settings:
     layouts: Mapping[str, Layout]
     mirrors: tuple[MirrorSettings, ...] = ()  # those of this host
     loose: tuple[Problem, ...] = ()  # secrets that more users can read than need to
+    clients: Mapping[str, ClientSource] = field(default_factory=dict)  # that can be read again, by provider
+    answered: tuple[
+        Answered, ...
+    ] = ()  # which source gave a secret, for those outside this machine and lists
+    lacking: tuple[Waiting, ...] = ()  # secrets of clients that have not come
 
     @property
     def caution(self) -> str | None:
@@ -104,16 +113,39 @@ SECTIONS = (
 )
 
 
-def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None) -> Settings:
+def load(
+    path: Path | None,
+    env: Mapping[str, str],
+    env_file: Path | None = None,
+    *,
+    uses: Collection[Use] = DAEMON,
+    reader: SecretReader | None = None,
+) -> Settings:
     """Return the settings in the file at `path` (None: where `config_path` finds it) and in the environment.
 
-    Raises SettingsInvalid with every problem. May create a key file if [demo] allows `create = true`.
+    Only secrets for `uses` are asked for outside this machine; an empty text is in the place of others. `reader` keeps
+    the answers in use while their sources are away.
+
+    Raises SettingsInvalid with every problem, or SecretsAway. A client's secret that has not come is in `lacking`. May
+    create a key file if [demo] allows `create = true`.
     """
+    secrets = Resolution(reader or SecretReader())
     document = read_document(path, env, env_file)
+    try:
+        return _checked(document, uses, secrets)
+    except SettingsInvalid as invalid:
+        if not secrets.refuse(invalid.problems, document.findings):
+            raise
+    return _checked(read_document(path, env, env_file), uses, secrets)
+
+
+def _checked(document: Document, uses: Collection[Use], secrets: Resolution) -> Settings:
     table, findings = document.table, document.findings
     unknown_sections(document)
     demo = checked(DemoSettings, table.get("demo", {}), ("demo",), findings)
     around = surroundings(document, may_create=demo is not None and demo.enabled)
+    secrets.ask(table, uses, around.local)
+    around = replace(around, answers=secrets.answers)
 
     store = checked(StoreSettings, table.get("store", {}), ("store",), findings, context=around)
     state = checked(StateTable, table.get("state", {}), ("state",), findings)
@@ -137,7 +169,8 @@ def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None
     _check_server(server, findings)
     if findings.problems or not (store and state and refresh and keys and server and log and demo):
         raise SettingsInvalid(findings.problems, log_format=log.format.value if log else "auto")
-    return Settings(
+    lacking = secrets.lacking()
+    settings = Settings(
         source=str(document.file or "the environment, without a file,"),
         store=in_its_database(store, stated="database" in table.get("store", {})),
         state_dir=state_dir(state, document),
@@ -147,11 +180,23 @@ def load(path: Path | None, env: Mapping[str, str], env_file: Path | None = None
         log=log,
         demo=demo,
         definitions=LazyMapping(known.tables, lambda name: read_definition(name, known.tables[name])),
-        providers=providers,
+        providers={
+            name: replace(one, client_secret=None, lacking=f"{lacking[name].source}: {lacking[name].why}")
+            if name in lacking
+            else one
+            for name, one in providers.items()
+        },
         layouts=layouts,
         mirrors=mirrors,
         loose=tuple(dict.fromkeys(around.loose)),
+        clients={one.provider: one for one in client_sources(configured, around.local)},
+        answered=tuple(secrets.answered()),
+        lacking=tuple(secrets.waiting(findings, clients=True)),
     )
+    if waiting := secrets.waiting(findings, clients=False):
+        raise SecretsAway(waiting, log=log, settings=settings)
+    secrets.accept()
+    return settings
 
 
 def _without_door_keys(table: object) -> object:
@@ -165,6 +210,8 @@ def in_its_database(store: StoreSettings, *, stated: bool) -> StoreSettings:
     """Choose the database: store.database takes precedence over the URI's path; MongoDB's own databases hold
     no tokens.
     """
+    if isinstance(store.uri, Secret) and not store.uri:
+        return store  # its source was not asked, or has not answered
     path = address_of(store.uri.reveal()).database if isinstance(store.uri, Secret) else None
     return store if stated or path is None or path in _MONGODBS_OWN else replace(store, database=path)
 
@@ -269,7 +316,7 @@ def _check_server(server: ServerSettings | None, findings: Findings) -> None:
             "is required because server.host is not a loopback address",
             'Add it, like bearer_token = { env = "NAME" }, or set host to "127.0.0.1".',
         )
-    elif len(server.bearer_token.reveal()) < SHORTEST_BEARER:
+    elif server.bearer_token and len(server.bearer_token.reveal()) < SHORTEST_BEARER:
         findings.add(
             ("server", "bearer_token"),
             f"has fewer than {SHORTEST_BEARER} characters, and server.host is not a loopback address",

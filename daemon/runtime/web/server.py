@@ -29,7 +29,7 @@ from daemon.runtime.web.hosts import host_name, is_loopback
 from daemon.runtime.web.port_holder import port_holder
 from daemon.runtime.web.status_page import STYLE_SOURCE, render
 
-CHECKS = ("store", "journal", "keys", "sweep", "clock", "lanes")
+CHECKS = ("store", "journal", "keys", "sweep", "clock", "lanes", "secrets")
 CHECK_TIMEOUT = timedelta(seconds=5)  # below the ten seconds that Prometheus and most probes wait
 PROBES = frozenset({"/livez", "/healthz", "/readyz"})
 SECURITY_HEADERS = {

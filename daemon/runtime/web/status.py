@@ -1,6 +1,6 @@
 """The state of the daemon for probes, metrics and the status page. It is read-only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from platform import python_version
@@ -38,6 +38,7 @@ class DaemonStatus:
         self.services: Sequence[SeenService] = ()
         self.providers: Mapping[str, Provider] = {}
         self.draining = False
+        self.secret_sources: Callable[[], Mapping[str, bool]] = dict  # which of them answer
         self._settings = settings
         self._instance = instance
         self._started_at: datetime | None = None
@@ -85,6 +86,7 @@ class DaemonStatus:
             "sweep": self._sweep(),
             "clock": self._clock(),
             "lanes": self._lanes(),
+            "secrets": self._secrets(),
         }
 
     async def status(self) -> Mapping[str, object]:
@@ -126,6 +128,7 @@ class DaemonStatus:
         parts.metrics.set_journal_entries(parts.journal.count)
         parts.metrics.set_journal_bytes(parts.journal.bytes_by_state)
         parts.metrics.set_count_age(self._count_age(), looked=self._look_age())
+        parts.metrics.set_secret_sources(self.secret_sources())
         parts.metrics.set_store_up(parts.mongo.up)
         parts.metrics.set_mirror_lags({mirror.name: mirror.lag for mirror in self.mirrors})
         if parts.clock.skew is not None:
@@ -194,6 +197,12 @@ class DaemonStatus:
                 f"lanes that have failed at least {MISSED} times in a row, or are stuck: {', '.join(failing)}",
             )
         return True, "no provider's lane is failing"
+
+    def _secrets(self) -> Check:
+        lacking = [one.lacking for _, one in sorted(self.providers.items()) if one.lacking is not None]
+        if lacking:
+            return False, f"secrets of clients have not come; {'; '.join(dict.fromkeys(lacking))}"
+        return True, "every secret has come"
 
     def _count_age(self) -> timedelta:
         """Return the time since the start of the last count of the whole store, or since the start of the

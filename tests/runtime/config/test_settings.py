@@ -248,7 +248,7 @@ STORES = {
     "nothing in it": ("uri = ''", "empty"),
     "a number": ("uri = 5", "supported form"),
     "two references": ("uri = { env = 'A', file = 'B' }", "supported form"),
-    "an unknown reference": ("uri = { vault = 'A' }", "supported form"),
+    "an unknown reference": ("uri = { keepass = 'A' }", "supported form"),
     "a variable that is not set": ("uri = { env = 'NOT_SET' }", "NOT_SET"),
     "a variable with a strange name": ("uri = { env = 'mongodb://x' }", "name of an environment variable"),
     "a file that is not there": ("uri = { file = 'none' }", "No such file"),

@@ -91,6 +91,7 @@ WELL = {
     "sweep": (True, "the last successful sweep was 4 s ago"),
     "clock": (True, "this machine's clock is +0.0 s from MongoDB's"),
     "lanes": (True, "no provider's lane is failing"),
+    "secrets": (True, "every secret has come"),
 }
 
 _DEAD = "the refresh token is invalid, expired or revoked"

@@ -1,6 +1,7 @@
 """What a daemon says of itself: which checks fail when, how old its figures are, and who rests."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +11,18 @@ import pytest
 from daemon.adapters.telemetry.metrics import Metrics
 from daemon.domain.circuit_breaker import Pause, Reason
 from daemon.domain.event import LaneFailed, SweepFinished
+from daemon.domain.provider import Definition, Provider
 from daemon.domain.statistics import Statistics
 from daemon.runtime.config.settings import RefreshSettings
 from daemon.runtime.web.status import STRANGERS, DaemonStatus
 
 AT = datetime(2026, 11, 21, 4, 0, tzinfo=UTC)
 SWEPT = SweepFinished(claimed=0, renewed=0, postponed=0, rejected=0, duration=timedelta(0), at=AT)
+
+
+def configured(name: str) -> Provider:
+    definition = Definition(name=name, title=name, token_url=f"https://{name}.example/token")
+    return Provider(definition=definition, client_id="me")
 
 
 class Clock:
@@ -76,7 +83,7 @@ class Stage:
             keys=SimpleNamespace(ring=Ring(), wrong=None),
         )
         self.view.parts = parts
-        self.view.providers = dict.fromkeys(providers)  # type: ignore[arg-type]
+        self.view.providers = {name: configured(name) for name in providers}
         self.view.started(AT)
         self.view(SWEPT)
 
@@ -116,7 +123,7 @@ async def test_a_lane_that_is_not_configured_any_more_keeps_nothing_back():
     """A reload took the provider away."""
     stage = Stage("xero", "google")
     stage.view(LaneFailed(provider="xero", message="TypeError", failures=9))
-    stage.view.providers = dict.fromkeys(["google"])  # type: ignore[arg-type]
+    stage.view.providers = {"google": configured("google")}
     assert await stage.failing() == set()
 
 
@@ -194,3 +201,15 @@ async def test_documents_of_any_number_of_providers_do_not_fill_the_status():
     assert len(status["providers"]) == 1 + STRANGERS
     assert "xero" in status["providers"]
     assert status["providers_left_out"] == 30_000 - STRANGERS
+
+
+async def test_a_client_whose_secret_has_not_come_makes_it_not_ready():
+    """The check names the source, and passes again with the secret."""
+    stage = Stage("google", "xero")
+    why = "vault secret/xero#client: it can't be reached"
+    stage.view.providers = {"google": configured("google"), "xero": replace(configured("xero"), lacking=why)}
+    ok, detail = (await stage.view.readiness())["secrets"]
+    assert not ok
+    assert why in detail
+    stage.view.providers = {name: configured(name) for name in ("google", "xero")}
+    assert (await stage.view.readiness())["secrets"] == (True, "every secret has come")

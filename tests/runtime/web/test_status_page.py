@@ -235,7 +235,7 @@ def test_no_text_of_others_becomes_markup(mean) -> None:
 def test_it_stands_without_a_status() -> None:
     """While the daemon starts or the store is away there may be nothing to tell but the checks."""
     page = Page(render({}, STARTING))
-    for words in ("Not ready", "6 things to know", "None is configured.", "has not been counted yet"):
+    for words in ("Not ready", "7 things to know", "None is configured.", "has not been counted yet"):
         assert words in page.words
 
 

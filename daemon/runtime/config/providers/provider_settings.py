@@ -18,7 +18,7 @@ from daemon.runtime.config.fields import ARRAY, Context, Flag, Read, Text, check
 from daemon.runtime.config.problems import Findings, InvalidValue
 from daemon.runtime.config.providers.definition_dir import Known, Tables, laid_over
 from daemon.runtime.config.providers.definitions import DefinitionTable, definition, faults
-from daemon.runtime.config.secret_sources import SecretContext, SecretText, secret
+from daemon.runtime.config.secret_sources import SecretContext, SecretText, is_unread, secret
 
 # Stand-ins for a provider without a definition, so that its other keys are still checked.
 _UNKNOWN = {"token_url": "https://unknown.invalid/", "client_auth": "post"}
@@ -51,9 +51,13 @@ def allowed_host(value: object) -> str:
     return text(value)
 
 
-def client_key(value: object, info: Context) -> SigningKey:
+def client_key(value: object, info: Context) -> SigningKey | None:
+    """Return the key, or None if its source has not answered."""
+    pem = secret(value, info)
+    if not pem:
+        return None
     try:
-        return signing_key(secret(value, info))
+        return signing_key(pem)
     except KeyUnusable as unusable:
         do = "Make one with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`."
         raise InvalidValue(str(unusable), do) from None
@@ -193,7 +197,10 @@ def _row(
     if not findings.broken(*((*place, key) for key in _URL_KEYS)):
         for inner, what, do in faults(row):
             findings.add((*place, *inner), what, do)
+    unread = isinstance(table, Mapping) and is_unread(table.get("client_key", ""), surroundings)
     for key, what, do in _client_faults(row):
+        if key == "client_key" and unread and row.client_auth is ClientAuth.PRIVATE_KEY_JWT:
+            continue
         if not findings.broken((*place, key), (*place, "client_auth"), (*place, "like")):
             findings.add((*place, key), what, do)
     return row

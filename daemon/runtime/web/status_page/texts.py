@@ -138,4 +138,6 @@ CHECKS = {
     "clock": "Check time synchronisation on this machine and on MongoDB's.",
     "lanes": "Tokens of these providers may not be refreshed, because of a bug or a document that refreshd can't process:"
     " see <code>internal.error</code> in the log.",
+    "secrets": "Tokens of these providers are not refreshed until their client's secret has come. Check its source:"
+    " <code>secret.away</code> in the log names it.",
 }
