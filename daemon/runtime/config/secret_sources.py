@@ -21,6 +21,7 @@ from daemon.domain.secret import Secret
 from daemon.runtime.config.fields import Context, Read, flag
 from daemon.runtime.config.problems import InvalidValue, Problem
 from daemon.runtime.config.weak_key import weakness
+from daemon.runtime.config.wrapped_keys import unwrapped
 
 EMBEDDED: Literal["embedded"] = "embedded"
 KEY_BYTES = 32
@@ -72,6 +73,8 @@ def key(value: object, info: Context) -> bytes:
     context = _surroundings(info)
     if isinstance(value, Mapping) and "create" in value:
         value = _created(value, context)
+    if isinstance(value, Mapping) and "kms" in value:
+        value = unwrapped(value)
     raw = _decoded(_fetched(value, context).strip())
     if raw is None or len(raw) != KEY_BYTES:
         raise InvalidValue(f"is not a key of {KEY_BYTES} bytes in base64 or 64 hex digits", _MAKE_KEY)
