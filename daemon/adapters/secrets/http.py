@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -60,6 +61,9 @@ class Reply:
         raise SecretAway(f"{self.service} {why} (HTTP {self.status})")
 
 
+_contexts = cache(client_context)  # one, since it takes as long as a request to read all authorities
+
+
 async def ask(
     service: str,
     method: str,
@@ -76,7 +80,7 @@ async def ask(
     `tls`: the context of the connection; by default this machine's authorities.
     """
     _check(service, url)
-    connector = aiohttp.TCPConnector(ssl=tls or client_context(), force_close=True)
+    connector = aiohttp.TCPConnector(ssl=tls or _contexts(), force_close=True)
     try:
         async with (
             asyncio.timeout(LIMIT.total_seconds()),
