@@ -13,7 +13,7 @@ from daemon.domain.secret_reference import WrappedKey
 from daemon.runtime.config.problems import InvalidValue
 from daemon.runtime.config.secret_sources import key_id as checked_key_id
 from daemon.runtime.config.sources import read_document
-from daemon.runtime.config.wrapped_keys import INSTALLATION, installation, kms_key, kms_module
+from daemon.runtime.config.wrapped_keys import INSTALLATION, installation_name, kms_key, kms_module
 from daemon.runtime.confinement import confine
 
 
@@ -54,7 +54,7 @@ def _new_key(options: Options, key_id: str) -> tuple[bytes, str]:
         raise Failed(
             f"keys.ring: it already has a key {key_id!r}. Use another id, or leave --new out", Exit.USAGE
         )
-    where = _read("keys.installation", lambda: installation(keys.get("installation", INSTALLATION)))
+    where = _read("keys.installation", lambda: installation_name(keys.get("installation", INSTALLATION)))
     return os.urandom(KEY_BYTES), where
 
 

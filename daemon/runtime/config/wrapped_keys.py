@@ -22,7 +22,7 @@ _FORM = 'Write { kms = "aws:arn:...", wrapped = "BASE64" }, as `refreshd keys wr
 _FOR = "for"  # with a tuple as its value, which no configuration can hold
 
 
-def installation(value: object) -> str:
+def installation_name(value: object) -> str:
     if not isinstance(value, str) or not _INSTALLATION.fullmatch(value):
         raise InvalidValue(
             "is not the name of an installation", "Use 1 to 64 of A to Z, a to z, 0 to 9, '.', '_' and '-'."

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from daemon.adapters.secrets import http
+from daemon.adapters.secrets import aws_request, http
 from daemon.adapters.secrets.errors import SecretAway, SecretMissing, SecretUnusable
 from tests.adapters.secrets.conftest import (
     CANARY,
@@ -67,12 +67,9 @@ async def test_a_source_that_hangs_is_away(source, cloud, hanging, impatient):
 
 async def test_a_source_that_is_not_there_is_away(source, cloud, monkeypatch):
     """Nothing listens on that port any more."""
-    monkeypatch.setattr(http, "_check", lambda service, url: None)
-    monkeypatch.setattr(source.module, "ask", _unreachable, raising=False)
+    for module in (source.module, aws_request):
+        monkeypatch.setattr(module, "ask", _unreachable, raising=False)
     with pytest.raises(SecretAway, match="can't be reached"):
-        from daemon.adapters.secrets import aws_request
-
-        monkeypatch.setattr(aws_request, "ask", _unreachable)
         await source.read(cloud)
 
 
