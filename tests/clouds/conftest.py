@@ -41,7 +41,7 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
+        process.kill()  # it keeps nothing
         process.wait(timeout=10)
 
 
