@@ -9,7 +9,7 @@ LOCK    = uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev quick t format test operations migration doors clocks lint types audit fuzz check faults bench dist advisories lock clean
+.PHONY: help run dev quick t format test operations migration doors clouds clocks lint types audit fuzz check faults bench dist advisories lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -35,7 +35,7 @@ format: $(VENV)/.dev  ## ruff sorts the imports and formats all code
 	$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
 
-HERE   = tests --ignore=tests/operations --ignore=tests/migration --ignore=tests/doors
+HERE   = tests --ignore=tests/operations --ignore=tests/migration --ignore=tests/doors --ignore=tests/clouds
 PAIRED = -m "not long and not alone" --numprocesses 2 --dist worksteal $(HERE)
 
 test: $(VENV)/.dev  ## every test that needs nothing but Python, against a real MongoDB
@@ -50,6 +50,9 @@ migration: $(VENV)/.dev  ## the tests of moving and backups beside PostgreSQL, N
 
 doors: $(VENV)/.dev $(VENV)/doors/.done  ## the tests of the readers and of sealing beside programs in JavaScript; first: npm ci --ignore-scripts in tests/doors
 	REFRESHD_TEST_DOORS=1 $(PYTEST) -m "not long" --numprocesses 2 --dist worksteal tests/doors
+
+clouds: $(VENV)/.dev $(VENV)/clouds/.done  ## the tests of secrets in AWS beside a server that imitates it
+	REFRESHD_TEST_CLOUDS=1 $(PYTEST) -m "not long" tests/clouds
 
 clocks: $(VENV)/.dev  ## the tests under other dates; CLOCKS="leap-day decade" for some dates
 	$(BIN)/python -m tests.support.moved_clocks $(CLOCKS) -- $(PAIRED)
@@ -102,8 +105,10 @@ lock:  ## renew requirements/*.txt from pyproject.toml (wants uv)
 	$(LOCK) requirements/build.in --output-file requirements/build.txt
 	$(LOCK) --extra embedded pyproject.toml --output-file requirements/run.txt
 	$(LOCK) --extra embedded --extra postgresql --constraint requirements/run.txt pyproject.toml --output-file requirements/postgresql.txt
-	$(LOCK) --extra embedded --extra postgresql --extra dev pyproject.toml --output-file requirements/dev.txt
+	$(LOCK) --extra embedded --extra aws --constraint requirements/run.txt pyproject.toml --output-file requirements/aws.txt
+	$(LOCK) --extra embedded --extra postgresql --extra aws --extra dev pyproject.toml --output-file requirements/dev.txt
 	$(LOCK) --constraint requirements/dev.txt requirements/doors.in --output-file requirements/doors.txt
+	$(LOCK) --constraint requirements/dev.txt requirements/clouds.in --output-file requirements/clouds.txt
 
 clean:  ## remove the virtual environment and the demo's data
 	rm -rf $(VENV) var
@@ -123,4 +128,10 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 $(VENV)/doors/.done: requirements/doors.txt
 	$(PYTHON) -m venv --clear $(VENV)/doors
 	$(VENV)/doors/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r requirements/doors.txt
+	@touch $@
+
+# A server that imitates AWS (make clouds), apart from the daemon's packages.
+$(VENV)/clouds/.done: requirements/clouds.txt
+	$(PYTHON) -m venv --clear $(VENV)/clouds
+	$(VENV)/clouds/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r requirements/clouds.txt
 	@touch $@

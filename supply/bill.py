@@ -16,13 +16,23 @@ from packaging.utils import canonicalize_name
 
 from supply.lock import Pin
 
-_FILES = ("run", "postgresql", "build", "dev", "doors")  # the first that locks a package says what it is for
+_FILES = (
+    "run",
+    "postgresql",
+    "aws",
+    "build",
+    "dev",
+    "doors",
+    "clouds",
+)  # the first that locks a package says what it is for
 _SCOPES = {
     "run": "required",
     "postgresql": "optional",
+    "aws": "optional",
     "build": "excluded",
     "dev": "excluded",
     "doors": "excluded",
+    "clouds": "excluded",
 }
 
 

@@ -22,6 +22,7 @@ from daemon.commands.support.command import Audited, Command, Group
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import Options, given, say_unused
 from daemon.commands.support.output import Output
+from daemon.commands.support.wrapping import wrapped
 from daemon.runtime.config.settings import Settings
 
 _COLUMNS = (
@@ -36,7 +37,7 @@ _COLUMNS = (
 app = typer.Typer(
     name="keys",
     cls=Group,
-    help="Generate keys, derive reader and writer keys, and check the key ring against the store.",
+    help="Generate and wrap keys, derive reader and writer keys, and check the key ring against the store.",
     epilog="refreshd keys check",
     no_args_is_help=True,
 )
@@ -214,3 +215,35 @@ def _opened(proof: Proof) -> str:
 
 def _looked_at(proof: Proof) -> int:
     return len(proof.opened) + len(proof.failed)
+
+
+@app.command(
+    cls=Command, epilog="refreshd keys wrap main --kms aws:arn:aws:kms:eu-central-1:123456789012:key/ID"
+)
+def wrap(
+    ctx: typer.Context,
+    *,
+    key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="A key of the ring.", show_default=False)],
+    kms: Annotated[
+        str, typer.Option(metavar="aws:ARN", help="The key of AWS KMS, by its ARN.", show_default=False)
+    ],
+    new: Annotated[
+        bool, typer.Option("--new", help="Make a new key for this id. It is shown nowhere.")
+    ] = False,
+) -> int:
+    """Print the line for [keys.ring] that holds a key wrapped by AWS KMS.
+
+    The key opens after a request to KMS, and for this key id and this keys.installation only. If you lose the KMS
+    key, you lose the wrapped key.
+    """
+    options = given(ctx)
+    key = wrapped(options, key_id, kms, new=new)
+    line = f'{key_id} = {{ kms = "aws:{key.kms_key}", wrapped = "{key.wrapped}" }}'
+    record = {
+        "key_id": key_id,
+        "kms": f"aws:{key.kms_key}",
+        "wrapped": key.wrapped,
+        "installation": key.installation,
+    }
+    Output(as_json=options.json).exact(record, line)
+    return Exit.DONE

@@ -1,6 +1,6 @@
 """References to secrets that stand outside this machine's files: in a secret store, or in the output of a command."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 
@@ -45,6 +45,16 @@ class AzureSecret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WrappedKey:
+    """A key of the ring, encrypted by AWS KMS for one installation and one key id. It opens nothing without KMS."""
+
+    kms_key: str  # an ARN
+    wrapped: str = field(repr=False)  # base64 of the ciphertext
+    key_id: str
+    installation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """A program that prints a secret. Its arguments may hold secrets, so no message shows them."""
 
@@ -55,7 +65,7 @@ class Command:
         return f"Command({self.argv[0]!r})"
 
 
-Reference = AwsSecret | AwsParameter | VaultSecret | GcpSecret | AzureSecret | Command
+Reference = AwsSecret | AwsParameter | VaultSecret | GcpSecret | AzureSecret | WrappedKey | Command
 
 
 def source_name(reference: Reference) -> str:
@@ -71,5 +81,7 @@ def source_name(reference: Reference) -> str:
             return f"gcp_secret {reference.name}"
         case AzureSecret():
             return f"azure_secret {reference.url}"
+        case WrappedKey():
+            return f"kms {reference.kms_key}"
         case Command():
             return f"command {reference.argv[0]}"

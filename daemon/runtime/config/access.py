@@ -60,6 +60,7 @@ from daemon.runtime.config.settings import (
     unknown_sections,
 )
 from daemon.runtime.config.sources import Document, base_directory, read_document
+from daemon.runtime.config.wrapped_keys import name_wrapped
 
 LONGEST_OFFLINE = timedelta(hours=1)
 SHORTEST_RETENTION = timedelta(days=1)
@@ -364,7 +365,7 @@ def _door_keys(table: object, findings: Findings, around: SecretContext) -> tupl
     ring's.
     """
     if isinstance(table, Mapping) and not any(name in table for name in _DOOR):
-        ring = checked(KeySettings, table, ("keys",), findings, context=around)
+        ring = checked(KeySettings, name_wrapped(table), ("keys",), findings, context=around)
         if ring is None or ring.active not in ring.ring:
             if ring is not None:
                 findings.add(
@@ -375,7 +376,7 @@ def _door_keys(table: object, findings: Findings, around: SecretContext) -> tupl
             return None, True  # a source has not answered
         return DoorKeys.of_ring(KeyRing(ring.ring, active=ring.active)), True
     own = (
-        {name: value for name, value in table.items() if name != "ring"}
+        {name: value for name, value in table.items() if name not in ("ring", "installation")}
         if isinstance(table, Mapping)
         else table
     )

@@ -24,6 +24,7 @@ from daemon.domain.secret_reference import (
 )
 from daemon.runtime.config.fields import duration
 from daemon.runtime.config.problems import InvalidValue
+from daemon.runtime.config.wrapped_keys import wrapped_key
 
 FORMS = 'Write the text itself, or one of { env = "NAME" }, { file = "PATH" } and { credential = "NAME" }; docs/secrets.md has more.'
 USUAL_TIMEOUT, LONGEST_TIMEOUT = timedelta(seconds=10), timedelta(minutes=1)
@@ -40,6 +41,7 @@ _KINDS = (
     "gcp_secret",
     "azure_secret",
     "command",
+    "kms",
 )
 _OUTSIDE = _KINDS[3:]
 
@@ -248,4 +250,5 @@ _OF_KIND: Mapping[str, Callable[[Mapping[str, object]], Reference]] = {
     "gcp_secret": _gcp,
     "azure_secret": _azure,
     "command": _command,
+    "kms": wrapped_key,
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 from daemon.runtime.config.problems import InvalidValue, Place
 from daemon.runtime.config.secret_chains import Chain, chain_of
+from daemon.runtime.config.wrapped_keys import name_wrapped
 
 
 class Use(Enum):
@@ -65,7 +66,7 @@ def _values(table: Mapping[str, Any]) -> Iterator[tuple[Place, object, Use]]:
         above = _table(table, *place[:-1])
         if place[-1] in above and not (place[0] == "keys" and isinstance(above[place[-1]], list)):
             yield place, above[place[-1]], use
-    for name, value in _table(table, "keys", "ring").items():
+    for name, value in _table({"keys": name_wrapped(table.get("keys"))}, "keys", "ring").items():
         if not isinstance(value, list):  # a key has one source
             yield ("keys", "ring", name), value, Use.KEYS
     for name in _table(table, "providers"):

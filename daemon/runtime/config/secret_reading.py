@@ -21,6 +21,7 @@ from daemon.domain.secret_reference import (
     GcpSecret,
     Reference,
     VaultSecret,
+    WrappedKey,
 )
 from daemon.runtime.config.problems import InvalidValue
 from daemon.runtime.config.secret_chains import Chain, Local, Step, name_of
@@ -34,6 +35,7 @@ _MODULES: Mapping[type, tuple[str, str]] = {  # the module, and the extra that b
     VaultSecret: ("vault", "vault"),
     GcpSecret: ("gcp", "gcp"),
     AzureSecret: ("azure", "azure"),
+    WrappedKey: ("kms", "aws"),
     Command: ("command", ""),
 }
 
@@ -84,7 +86,7 @@ async def ask(reference: Reference) -> str:
     except ImportError:
         raise InvalidValue(
             f"this source needs the package refreshd[{extra}], which is not installed",
-            f"Install it: pip install 'refreshd[{extra}]'",
+            "Install the packages of the extra: docs/secrets-clouds.md.",
         ) from None
     except TimeoutError:
         raise SecretAway(f"it did not answer within {LIMIT.total_seconds():g} s") from None

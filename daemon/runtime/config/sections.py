@@ -16,6 +16,7 @@ from daemon.domain.secret import Secret
 from daemon.runtime.config.fields import STRICT, Context, Duration, Flag, Read, Span, Text, one_of, whole
 from daemon.runtime.config.problems import InvalidValue
 from daemon.runtime.config.secret_sources import BearerToken, Key, KeyId, StoreUri, secret
+from daemon.runtime.config.wrapped_keys import INSTALLATION, installation_name
 
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _COLLECTION = re.compile(r"(?!system\.)[A-Za-z_][A-Za-z0-9_.-]{0,119}")
@@ -112,6 +113,7 @@ class KeySettings:
 
     active: Text
     ring: dict[KeyId, Key] = field(repr=False)
+    installation: Annotated[str, Read(installation_name)] = INSTALLATION  # for which KMS unwraps keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,7 @@ from daemon.runtime.config.sections import (
     StoreSettings,
 )
 from daemon.runtime.config.sources import Document, base_directory, config_path, read_document
+from daemon.runtime.config.wrapped_keys import name_wrapped
 
 __all__ = [
     "DemoSettings",
@@ -203,7 +204,7 @@ def _without_door_keys(table: object) -> object:
     """Return [keys] without the keys of `refreshd serve`, so that one file can serve both."""
     if not isinstance(table, Mapping):
         return table
-    return {name: value for name, value in table.items() if name not in ("readers", "writer")}
+    return name_wrapped({name: value for name, value in table.items() if name not in ("readers", "writer")})
 
 
 def in_its_database(store: StoreSettings, *, stated: bool) -> StoreSettings:

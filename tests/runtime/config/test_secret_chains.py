@@ -1,6 +1,7 @@
 """Where a secret can stand: what may be written, what a list falls back to, and that no problem shows a value."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -416,10 +417,13 @@ def test_a_source_that_hangs_is_given_up_after_its_limit(folder: Folder, program
     assert [one.kind for one in settings.lacking] == ["away"]
 
 
-def test_a_cloud_without_its_package_is_named(folder: Folder):
+def test_a_cloud_without_its_package_is_named(folder: Folder, monkeypatch: pytest.MonkeyPatch):
     """The problem says which extra to install. Nothing waits for it."""
-    text = xero('{ gcp_secret = "projects/p/secrets/s" }')
-    with pytest.raises(SettingsInvalid, match=r"refreshd\[gcp\]"):
+    monkeypatch.setitem(sys.modules, "botocore.auth", None)
+    for name in ("aws", "aws_request"):
+        monkeypatch.delitem(sys.modules, f"daemon.adapters.secrets.{name}", raising=False)
+    text = xero('{ aws_secret = "prod/xero" }')
+    with pytest.raises(SettingsInvalid, match=r"refreshd\[aws\]"):
         load(folder.write(text), {}, reader=SecretReader())
 
 
