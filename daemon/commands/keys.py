@@ -111,7 +111,7 @@ def _writer_line(ring: KeyRing, key_id: str, field: str) -> dict[str, object]:
 
 
 def _ring(settings: Settings) -> KeyRing:
-    return KeyRing(settings.keys.ring, active=settings.keys.active)
+    return settings.keys.key_ring
 
 
 def _key_ids(settings: Settings, key_id: str | None, *, every: bool) -> list[str]:

@@ -13,8 +13,8 @@ PUT_BACK = "Put the key that sealed this store back under its id, and give a new
 
 def check_ring(settings: Settings, report: Report) -> None:
     """Seal and open with each key of the ring."""
-    for key_id, key in settings.keys.ring.items():
-        ring = KeyRing({key_id: key}, active=key_id)
+    for key_id, entry in settings.keys.ring.items():
+        ring = KeyRing({key_id: entry.key}, active=key_id)
         try:
             sealed = ring.seal("check", token_id="check:check", field="access_token")
             opened = ring.open(sealed, token_id="check:check", field="access_token")

@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 
 from daemon.adapters.door_keys import DoorKeys, LinesInvalid, parse_readers, parse_writers
-from daemon.adapters.keyring import KeyRing
 from daemon.domain.due import Timing
 from daemon.domain.provider import Definition, Provider, Rate
 from daemon.domain.token import PROVIDER_NAME
@@ -231,9 +230,9 @@ def _door_keys(table: object, findings: Findings, around: SecretContext) -> tupl
                     ("keys", "active"), "is not the id of a key on the ring", "Add it to [keys.ring]."
                 )
             return None, True
-        return DoorKeys.of_ring(KeyRing(ring.ring, active=ring.active)), True
+        return DoorKeys.of_ring(ring.key_ring), True
     own = (
-        {name: value for name, value in table.items() if name != "ring"}
+        {name: value for name, value in table.items() if name not in ("ring", "writers", "max_age")}
         if isinstance(table, Mapping)
         else table
     )

@@ -1,0 +1,93 @@
+"""The use of a key of the ring, and the conditions under which the ring may lose one (invariant J7)."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+SEEN_WITHIN = timedelta(days=7)  # an instance that was silent for longer is asked for by its entries alone
+SILENT_AFTER = timedelta(minutes=5)  # instances write their rows every minute
+_SEALED_WITH = re.compile(r"(?:[vw]1\.)?([A-Za-z0-9_-]{1,64})\.")
+
+
+class KeyUse(StrEnum):
+    """`all`: the key may seal. `open`: it only opens, so nothing new needs it."""
+
+    ALL = "all"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyNeeds:
+    """One process's use of one key, as its row states it."""
+
+    use: KeyUse
+    journal: int = 0
+    kept: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One process that uses the store. `adopted`: an operator has given it up since it was last seen."""
+
+    id: str
+    host: str
+    seen_at: datetime
+    keys: Mapping[str, KeyNeeds]
+    writer_key_ids: Collection[str]
+    adopted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeededBy:
+    """What still needs a key. All are empty if the key may leave the ring."""
+
+    values: int = 0
+    consents: int = 0
+    journal: int = 0
+    kept: int = 0
+    writers: Collection[str] = field(default=())  # hosts that accept texts of its writer key
+    in_use: Collection[str] = field(default=())  # hosts on whose ring it isn't `use = "open"`
+    silent_instances: Collection[str] = field(default=())
+
+    @property
+    def may_leave(self) -> bool:
+        counted = self.values or self.consents or self.journal or self.kept
+        return not (counted or self.writers or self.in_use or self.silent_instances)
+
+
+def needed_by(
+    key_id: str, *, values: int, consents: int, processes: Collection[Process], now: datetime
+) -> NeededBy:
+    """Return what needs `key_id`, by the counts of stored values and the rows of all processes."""
+    left = [one for one in processes if not one.adopted]
+    lately = [one for one in left if now - one.seen_at <= SEEN_WITHIN]
+    needs = [(one, one.keys[key_id]) for one in left if key_id in one.keys]
+    return NeededBy(
+        values=values,
+        consents=consents,
+        journal=sum(need.journal for _, need in needs),
+        kept=sum(need.kept for _, need in needs),
+        writers=_hosts(one for one in lately if key_id in one.writer_key_ids),
+        in_use=_hosts(one for one in lately if _use(one, key_id) is KeyUse.ALL),
+        silent_instances=sorted(
+            f"{one.id} on {one.host}"
+            for one, need in needs
+            if now - one.seen_at > SILENT_AFTER and (need.use is KeyUse.ALL or need.journal or need.kept)
+        ),
+    )
+
+
+def _use(process: Process, key_id: str) -> KeyUse | None:
+    return process.keys[key_id].use if key_id in process.keys else None
+
+
+def _hosts(processes: Iterable[Process]) -> Collection[str]:
+    return sorted({one.host for one in processes})
+
+
+def sealed_with(text: object) -> str | None:
+    """Return the id of the key that a sealed text or a fingerprint names, or None if it names none."""
+    form = _SEALED_WITH.match(text) if isinstance(text, str) else None
+    return form[1] if form else None
