@@ -1,6 +1,5 @@
 """The use of a key of the ring, and the conditions under which the ring may lose one (invariant J7)."""
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -8,7 +7,6 @@ from enum import StrEnum
 
 SEEN_WITHIN = timedelta(days=7)  # an instance that was silent for longer is asked for by its entries alone
 SILENT_AFTER = timedelta(minutes=5)  # instances write their rows every minute
-_SEALED_WITH = re.compile(r"(?:[vw]1\.)?([A-Za-z0-9_-]{1,64})\.")
 
 
 class KeyUse(StrEnum):
@@ -47,9 +45,9 @@ class NeededBy:
     consents: int = 0
     journal: int = 0
     kept: int = 0
-    writers: Collection[str] = field(default=())  # hosts that accept texts of its writer key
-    in_use: Collection[str] = field(default=())  # hosts on whose ring it isn't `use = "open"`
-    silent_instances: Collection[str] = field(default=())
+    writers: Collection[str] = field(default_factory=list)  # hosts that accept texts of its writer key
+    in_use: Collection[str] = field(default_factory=list)  # hosts on whose ring it isn't `use = "open"`
+    silent_instances: Collection[str] = field(default_factory=list)
 
     @property
     def may_leave(self) -> bool:
@@ -85,9 +83,3 @@ def _use(process: Process, key_id: str) -> KeyUse | None:
 
 def _hosts(processes: Iterable[Process]) -> Collection[str]:
     return sorted({one.host for one in processes})
-
-
-def sealed_with(text: object) -> str | None:
-    """Return the id of the key that a sealed text or a fingerprint names, or None if it names none."""
-    form = _SEALED_WITH.match(text) if isinstance(text, str) else None
-    return form[1] if form else None
