@@ -1,10 +1,11 @@
 """`refreshd check`: everything that the daemon will rely on, tried now. It shows every trial with its outcome."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import typer
 
-from daemon.commands.checks.keys import check_ring
+from daemon.commands.checks.keys import check_ages, check_ring
 from daemon.commands.checks.machine import check_state
 from daemon.commands.checks.mirrors import check_mirrors
 from daemon.commands.checks.providers import check_providers, check_token_urls
@@ -34,6 +35,7 @@ def check(ctx: typer.Context) -> int:
     else:
         report.passed("configuration", f"{settings.source} is valid")
         check_ring(settings, report)
+        check_ages(settings, report, datetime.now(UTC))
         check_secrets(settings, report)
         check_providers(settings, report)
         check_token_urls(settings, report)

@@ -220,7 +220,9 @@ def retire(
     """
     options = given(ctx)
     settings, output = read_settings(options), Output(as_json=options.json)
-    _key_ids(settings, key_id, every=False)
+    if key_id not in settings.keys.ring:
+        ring_ids = ", ".join(settings.keys.ring)
+        raise Failed(f"keys.ring: it has no key {key_id!r}. Use one of: {ring_ids}", Exit.USAGE)
 
     async def work() -> int:
         async with open_store(settings, reason=options.reason) as access:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 
 SEEN_WITHIN = timedelta(days=7)  # an instance that was silent for longer is asked for by its entries alone
@@ -83,3 +83,12 @@ def _use(process: Process, key_id: str) -> KeyUse | None:
 
 def _hosts(processes: Iterable[Process]) -> Collection[str]:
     return sorted({one.host for one in processes})
+
+
+def age_of(created: date, now: datetime) -> timedelta:
+    """Return the age of what was made on that day, in UTC; no time if the day is yet to come."""
+    return max(now - midnight(created), timedelta(0))
+
+
+def midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), tzinfo=UTC)

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime, timedelta
 
-from daemon.adapters.mongo.admin.sealed_values import FIELDS, SealedValues, check_value_dates, sealed_values
 from daemon.adapters.mongo.instances import processes
+from daemon.adapters.mongo.sealed_values import FIELDS, SealedValues, check_value_dates, sealed_values
 from daemon.commands.support.access import Access
 from daemon.commands.support.column import Column
 from daemon.commands.support.output import Output, span
-from daemon.domain.key_use import Process
+from daemon.domain.key_use import Process, age_of, midnight
 from daemon.runtime.config.settings import Settings
 
 _COLUMNS = (
@@ -73,17 +73,10 @@ async def key_statuses(
     return statuses, counted, found
 
 
-def midnight(day: date) -> datetime:
-    """Return the start of a day that the configuration states, in UTC."""
-    return datetime.combine(day, time(), tzinfo=UTC)
-
-
 def secret_ages(settings: Settings, now: datetime) -> Mapping[str, timedelta | None]:
     """Return the age of each provider's client secret; None if the configuration states no date."""
     return {
-        name: max(now - midnight(one.client_secret_created), timedelta(0))
-        if one.client_secret_created
-        else None
+        name: age_of(one.client_secret_created, now) if one.client_secret_created else None
         for name, one in sorted(settings.providers.items())
         if one.client_secret is not None
     }

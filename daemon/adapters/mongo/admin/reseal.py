@@ -16,9 +16,9 @@ from datetime import datetime, timedelta
 from bson.datetime_ms import DatetimeMS
 
 from daemon.adapters.keyring import WRITERS, DecryptionError, KeyRing
-from daemon.adapters.mongo.admin.sealed_values import CONSENT_FIELDS, consents_of
 from daemon.adapters.mongo.bulk import Update, update_each
 from daemon.adapters.mongo.connection import Collection, Mongo
+from daemon.adapters.mongo.sealed_values import CONSENT_FIELDS, consents_of
 from daemon.adapters.mongo.token_document import Document
 from daemon.adapters.mongo.writers_texts import Resealed, WritersTexts
 from daemon.domain.token import State
