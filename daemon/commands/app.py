@@ -60,7 +60,8 @@ COMMANDS = {
         "sandbox", "Run a local OAuth server that rotates refresh tokens and fails on request."
     ),
     "keys": Command(
-        "keys", "Generate keys, derive reader and writer keys, and check the key ring against the store."
+        "keys",
+        "Generate keys, derive reader and writer keys, rotate keys, and check the key ring against the store.",
     ),
     "access": Command("access", "Create, list, rotate and revoke the keys by which applications get tokens."),
     "backup": Command("backup", "Write, list, verify, restore and prune backups of the store."),
