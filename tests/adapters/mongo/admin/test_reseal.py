@@ -266,6 +266,28 @@ async def test_a_consent_between_reading_and_writing_wins(bench, monkeypatch):
     assert work.progress == Progress(resealed=1)
 
 
+@pytest.mark.parametrize("path", ["access_token", "origin.rest"])
+async def test_another_text_between_reading_and_writing_wins_in_every_field(bench, monkeypatch, path):
+    """Though the refresh token is as it was read."""
+    sealed_as = path.replace(".", "_")
+    bench.insert(origin={"rest": seal("acme:1", "{}", "origin_rest")})
+    work = resealer(bench)
+    swap = work._swap
+
+    async def overtaken(steps: Any) -> Any:
+        if not bench.slept:
+            bench.set("acme:1", **{path: seal("acme:1", "newer", sealed_as)})
+        return await swap(steps)
+
+    monkeypatch.setattr(work, "_swap", overtaken)
+    async for _ in work.run():
+        pass
+    document = bench.document()
+    text = document["origin"]["rest"] if path == "origin.rest" else document[path]
+    assert NEWER.only("b").open(text, token_id="acme:1", field=sealed_as) == "newer"
+    assert work.progress == Progress(resealed=1)
+
+
 async def test_a_held_token_comes_through_once_its_hold_is_over(bench):
     """An instance is gone. Its journal may still hold the successor, and a replay stores it onto the new text."""
     name = bench.insert()
