@@ -230,3 +230,16 @@ def test_a_check_value_dates_a_key_without_a_date(cli, database, rotated):
 def test_a_date_to_come_is_no_negative_age(cli, rotated):
     rotated(created="2126-01-15")
     assert cli.run("keys", "status", "--json").json()["keys"][1]["age_seconds"] == 0
+
+
+def test_check_warns_of_old_keys_and_of_dates_to_come(cli, rotated):
+    """And stays at exit code 0, since nothing stops working."""
+    days = (wall_clock.now() - datetime(2026, 1, 15, tzinfo=UTC)).days
+    rotated(provider="client_secret_created = 2026-01-15")
+    ran = cli.run("check", "--json").json()
+    warned = {one["where"]: one["what"] for one in ran["warnings"]}
+    assert warned["keys.ring.one"] == f"it is {days} days old"
+    assert warned["providers.xero.client_secret"] == f"it is {days} days old"
+    rotated(created="2126-01-15", keys='max_age = "36500d"')
+    warned = {one["where"]: one["what"] for one in cli.run("check", "--json").json()["warnings"]}
+    assert "yet to come" in warned["keys.ring.one"]
