@@ -192,7 +192,7 @@ def reseal(
         ),
     ] = False,
 ) -> int:
-    """Seal every stored value that is not under the active key again. Daemons may run meanwhile.
+    """Seal every stored value that is not under the active key again. Daemons may go on running.
 
     It can be stopped at any time, and the next run continues. The exit code is 1 if a value can't be opened.
     """

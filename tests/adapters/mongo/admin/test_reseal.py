@@ -134,7 +134,7 @@ async def test_a_dry_run_changes_nothing(bench):
 
 
 async def test_what_does_not_open_stays_and_is_named(bench):
-    """And its other fields are sealed again all the same."""
+    """Its other fields are sealed again."""
     moved = seal("acme:2", "refresh-0")
     bench.insert(refresh_token=moved)
     (failed,) = (await resealed(bench)).failed
