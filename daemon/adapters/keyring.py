@@ -40,14 +40,24 @@ class KeyRing:
     """Master keys by id, of which one seals. Keys never print themselves.
 
     `distrusted`: the ids of keys that this store was not sealed with. They open nothing.
+    `writers`: the ids of keys whose writers' texts open (None: all). `only_open`: the ids of keys that an operator
+    has excluded from sealing.
     """
 
     def __init__(
-        self, keys: Mapping[str, bytes], *, active: str, distrusted: Collection[str] = frozenset()
+        self,
+        keys: Mapping[str, bytes],
+        *,
+        active: str,
+        distrusted: Collection[str] = frozenset(),
+        writers: Collection[str] | None = None,
+        only_open: Collection[str] = frozenset(),
     ) -> None:
         self._keys = dict(keys)
         self._active = active
         self.distrusted = frozenset(distrusted)
+        self.writers = frozenset(self._keys if writers is None else writers)
+        self.only_open = frozenset(only_open)
         self._field_keys: dict[tuple[str, str], bytes] = {}
         self._hmacs: dict[tuple[str, str], HMAC] = {}
         self._writer_seals: dict[tuple[str, str], WriterSeal] = {}
@@ -68,11 +78,17 @@ class KeyRing:
 
     def only(self, key_id: str) -> "KeyRing":
         """Return a ring with this one key, which seals."""
-        return KeyRing({key_id: self._keys[key_id]}, active=key_id)
+        return KeyRing({key_id: self._keys[key_id]}, active=key_id, writers=self.writers & {key_id})
 
     def distrusting(self, key_ids: Collection[str]) -> "KeyRing":
         """Return the same ring with these keys distrusted: they open nothing."""
-        return KeyRing(self._keys, active=self._active, distrusted=key_ids)
+        return KeyRing(
+            self._keys,
+            active=self._active,
+            distrusted=key_ids,
+            writers=self.writers,
+            only_open=self.only_open,
+        )
 
     def seal(self, text: str, *, token_id: str, field: str) -> str:
         """Seal `text` for `field` of `token_id` under the active key."""
@@ -124,6 +140,10 @@ class KeyRing:
     def _open_writers(self, raw: bytes, key_id: str, *, token_id: str, field: str) -> str:
         if field not in FIELDS:
             raise DecryptionError(f"{field} is sealed with a writer key, which is not allowed in this field")
+        if key_id not in self.writers:
+            raise DecryptionError(
+                f"{field} is sealed with the writer key of {key_id!r}, which keys.writers doesn't accept"
+            )
         try:
             return self.writer_seal(field, key_id).open(raw, token_id)
         except NotOpened as why:

@@ -63,7 +63,7 @@ COMMANDS = {
     ),
     "keys": Command(
         "keys",
-        "Generate and wrap keys, derive reader and writer keys, and check the key ring against the store.",
+        "Generate, wrap and rotate keys, derive reader and writer keys, and check the key ring against the store.",
     ),
     "access": Command("access", "Create, list, rotate and revoke the keys by which applications get tokens."),
     "backup": Command("backup", "Write, list, verify, restore and prune backups of the store."),

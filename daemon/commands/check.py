@@ -2,11 +2,12 @@
 
 import asyncio
 import os
+from datetime import UTC, datetime
 
 import typer
 
 from daemon.commands.checks.access import check_access, check_service
-from daemon.commands.checks.keys import check_ring
+from daemon.commands.checks.keys import check_ages, check_ring
 from daemon.commands.checks.machine import check_state
 from daemon.commands.checks.mirrors import check_mirrors
 from daemon.commands.checks.providers import check_providers, check_token_urls
@@ -52,6 +53,7 @@ def _check_daemon(options: Options, outline: AccessOutline | None, report: Repor
         report.passed("configuration", f"{settings.source} is valid")
         check_sources(settings, report)
         check_ring(settings, report)
+        check_ages(settings, report, datetime.now(UTC))
         check_secrets(settings, report)
         check_providers(settings, report)
         check_token_urls(settings, report)

@@ -1,5 +1,5 @@
 """`refreshd keys`: a new key for the ring, the keys by which an application opens access tokens or seals refresh tokens
-and can do nothing else, and whether the ring is the one of this store.
+and can do nothing else, the rotation of keys, and whether the ring is the one of this store.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from daemon.adapters.keyring import KEY_BYTES, KeyRing
 from daemon.adapters.mongo.admin.contents import LIMIT
 from daemon.adapters.mongo.instances import without_writer_key
 from daemon.adapters.mongo.keys import CheckValue, Proof, prove, renew_check_value
+from daemon.commands.support import key_rotation, key_status
 from daemon.commands.support.access import Access, open_store, read_settings
 from daemon.commands.support.arguments import Yes, confirmation
 from daemon.commands.support.column import Column
@@ -37,7 +38,7 @@ _COLUMNS = (
 app = typer.Typer(
     name="keys",
     cls=Group,
-    help="Generate and wrap keys, derive reader and writer keys, and check the key ring against the store.",
+    help="Generate, wrap and rotate keys, derive reader and writer keys, and check the key ring against the store.",
     epilog="refreshd keys check",
     no_args_is_help=True,
 )
@@ -97,7 +98,7 @@ def writer(ctx: typer.Context, *, key_id: _KeyId = None, every: _All = False) ->
 
 
 def _ring(settings: Settings) -> KeyRing:
-    return KeyRing(settings.keys.ring, active=settings.keys.active)
+    return settings.keys.key_ring
 
 
 def _key_ids(settings: Settings, key_id: str | None, *, every: bool) -> list[str]:
@@ -118,11 +119,102 @@ async def _note_handed_out(settings: Settings, options: Options, action: str, ke
         for key_id in key_ids:
             if action == "writer_key" and (hosts := await without_writer_key(access.mongo, key_id)):
                 raise Failed(
-                    f"a refreshd on {', '.join(hosts)} can't open what this writer key seals: its version is older, or"
-                    f" its ring lacks {key_id!r}. Upgrade it and give it the key, wait five minutes, and run the command"
+                    f"a refreshd on {', '.join(hosts)} can't open what this writer key seals: its version is older, its"
+                    f" ring lacks {key_id!r}, or its keys.writers does. Upgrade it and give it the key, wait five minutes, and run the command"
                     " again"
                 )
             await access.audit.note(action, key_id)
+
+
+@app.command(cls=Command, epilog="refreshd keys status")
+def status(
+    ctx: typer.Context,
+    *,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Count every document, however many there are, instead of a sample."),
+    ] = False,
+) -> int:
+    """Show how many stored values each key has sealed, which journals need it, and how old it is.
+
+    A store of more than 200,000 documents is sampled. The exit code is 0, whatever the ages are.
+    """
+    options = given(ctx)
+    return asyncio.run(_status(read_settings(options), Output(as_json=options.json), exact=exact))
+
+
+async def _status(settings: Settings, output: Output, *, exact: bool) -> int:
+    async with open_store(settings) as access:
+        statuses, counted, found = await key_status.key_statuses(access, settings, exact=exact)
+        now = access.clock.now()
+    ages = key_status.secret_ages(settings, now)
+    if output.as_json:
+        output.record(key_status.record(statuses, counted, found, ages))
+    else:
+        key_status.show(output, statuses, counted, ages, now=now, max_age=settings.keys.max_age)
+    return Exit.DONE
+
+
+@app.command(cls=Audited, epilog="refreshd keys reseal --dry-run")
+def reseal(
+    ctx: typer.Context,
+    *,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            parser=key_rotation.read_rate,
+            metavar="RATE",
+            help='The most documents in a time, like "200/s" or "600/m". Default: 200/s.',
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count the documents, and change nothing.")
+    ] = False,
+    readers_have_it: Annotated[
+        bool,
+        typer.Option(
+            "--readers-have-it",
+            help="Seal access tokens again too: every application has the reader key of the active key.",
+        ),
+    ] = False,
+) -> int:
+    """Seal every stored value that is not under the active key again. Daemons may go on running.
+
+    It can be stopped at any time, and the next run continues. The exit code is 1 if a value can't be opened.
+    """
+    options = given(ctx)
+    settings, output = read_settings(options), Output(as_json=options.json)
+
+    async def work() -> int:
+        async with open_store(settings, reason=options.reason) as access:
+            return await key_rotation.reseal(
+                access, output, access_tokens=readers_have_it, rate=rate or 200, dry_run=dry_run
+            )
+
+    return asyncio.run(work())
+
+
+@app.command(cls=Audited, epilog="refreshd keys retire 2025-11")
+def retire(
+    ctx: typer.Context,
+    *,
+    key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help='A key of the ring, with use = "open".')],
+) -> int:
+    """Find out whether anything still needs a key. If nothing does, it may be deleted from the configuration.
+
+    The exit code is 1 if something does. Nothing is changed.
+    """
+    options = given(ctx)
+    settings, output = read_settings(options), Output(as_json=options.json)
+    if key_id not in settings.keys.ring:
+        ring_ids = ", ".join(settings.keys.ring)
+        raise Failed(f"keys.ring: it has no key {key_id!r}. Use one of: {ring_ids}", Exit.USAGE)
+
+    async def work() -> int:
+        async with open_store(settings, reason=options.reason) as access:
+            return await key_rotation.retire(access, settings, output, key_id)
+
+    return asyncio.run(work())
 
 
 @app.command("check", cls=Audited, epilog="refreshd keys check")

@@ -213,6 +213,7 @@ class Provider:
     client_id: str
     like: str | None = None  # the name of the definition, where the operator's name for it is another
     client_secret: Secret | None = None
+    client_secret_created: date | None = None  # as the operator states it
     client_assertion: Assertion | None = None
     client_fingerprint: str = ""  # of what the assertion is signed with, so that a changed key is seen
     share: int = 256

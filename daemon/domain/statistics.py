@@ -41,6 +41,7 @@ class Whole:
     last_failures: Sequence[FailedToken] = ()
     needs_reauth_tokens: Sequence[str] = ()
     ending_tokens: Sequence[TokenEnding] = ()
+    sealed: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # key -> field -> values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,9 @@ class Statistics:
     needs_reauth_tokens: Sequence[str] = ()  # the ids of some whose owners must consent again
     ending_tokens: Sequence[TokenEnding] = ()  # within ENDING, the first ones
     held_tokens: Sequence[TokenHeld] = ()  # some of them, those first that are free soonest
+    sealed: Mapping[str, Mapping[str, int]] = field(
+        default_factory=dict
+    )  # key -> field -> values, or an estimate
 
 
 def combined(whole: Whole, due: Due, upcoming: Upcoming) -> Statistics:
@@ -124,6 +128,7 @@ def combined(whole: Whole, due: Due, upcoming: Upcoming) -> Statistics:
         needs_reauth_tokens=whole.needs_reauth_tokens,
         ending_tokens=whole.ending_tokens,
         held_tokens=due.held_tokens,
+        sealed=whole.sealed,
     )
 
 

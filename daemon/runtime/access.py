@@ -348,6 +348,7 @@ class AccessService:
             version=__version__,
             started_at=self._started,
             keys=dict.fromkeys(keys.reader_ids, (0, 0)),
+            sealing=[key_id for key_id in (keys.reader, keys.writer) if key_id is not None],
             writer_key_ids=tuple(keys.writer_ids),
         )
 

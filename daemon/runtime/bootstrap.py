@@ -51,7 +51,7 @@ from daemon.runtime.state.instance import Instance
 
 
 def key_ring(settings: Settings) -> KeyRing:
-    return KeyRing(settings.keys.ring, active=settings.keys.active)
+    return settings.keys.key_ring
 
 
 def assemble(

@@ -464,6 +464,10 @@ class Daemon:
             return  # a lane that ends must not go on
         self._settings = replace(self._settings, clients=fresh.clients)
         self._use(fresh.providers)
+        self._view.keys = fresh.keys
+        if self._prepared:
+            with suppress(StoreLost):  # it has reported itself, and the row is written every minute
+                await self._own_row.write()
         await self._note_moved(moved_token_urls(self._settings.providers, fresh.providers))
         self._log.log(log_lines.RELOAD_DONE, restart_needed_for=needs_restart(self._settings, fresh))
         self._settings = replace(

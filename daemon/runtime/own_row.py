@@ -50,7 +50,8 @@ class OwnRow:
             host=socket.gethostname(),
             version=__version__,
             started_at=self._started_at(),
-            writer_key_ids=tuple(self._keys.ring.ids),
+            writer_key_ids=tuple(self._keys.ring.writers),
+            sealing=set(self._keys.ring.ids) - self._keys.ring.only_open,
             keys=dict.fromkeys(self._keys.ring.ids, (0, 0)) | dict(self._journal.sealed_with),
         )
         await self._allowed("this instance's row", report_instance(self._mongo, row))

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import socket
@@ -75,8 +74,8 @@ def role(blocks: Blocks, name: str) -> Document:
 async def test_a_key_is_rotated_by_the_steps_under_the_least_role(
     guarded_mongod: tuple[str, MongoClient[Document]], tmp_path: Path, blocks: Blocks, write_files: WriteFiles
 ):
-    """The daemon, every command that writes, and the program that re-seals: none of them misses a right. One token is
-    re-sealed by its renewal and one rests; in the end neither needs the old key."""
+    """The daemon, and every command that writes, as docs/keys.md has them: none of them misses a right. One token is
+    active and one rests; in the end neither needs the old key."""
     address, client = guarded_mongod
     client["refreshd"].command(role(blocks, "role.js"))
     client["refreshd"].command({"createUser": "refreshd", "pwd": PASSWORD, "roles": ["refreshdDaemon"]})
@@ -87,22 +86,32 @@ async def test_a_key_is_rotated_by_the_steps_under_the_least_role(
         async with place.running() as daemon:
             await daemon.ready()
             renewed, resting = map(json.dumps, sandbox.consent(2))
-            generated, *_ = await all_done(
-                place.refreshd("keys", "generate"),
+            await all_done(
                 place.refreshd("add", "xero", "renewed", stdin=renewed),
                 place.refreshd("add", "xero", "resting", stdin=resting),
             )
             await all_done(place.refreshd("pause", "xero:resting"))
-            old, fresh = b64encode(place.key).decode(), generated.stdout.strip()
-            ring = {KEY_ID: old, "next": fresh}
-            await reload(place, daemon, KEY_ID, ring, count=1)
-            await reload(place, daemon, "next", ring, count=2)
-            renew, reseal = [step for step in blocks(DOCUMENT, "sh") if not step.startswith("systemd")]
-            await all_done(place.refreshd(*shlex.split(renew)[1:]))
-            keys = {"OLD_KEY_ID": KEY_ID, "OLD_KEY": old, "NEW_KEY_ID": "next", "NEW_KEY": fresh}
-            told = shell(reseal, place.directory, {**keys, "MONGODB_URI": uri})
-            assert told.splitlines() == ["2 re-sealed", "0 re-sealed"]
-            await reload(place, daemon, "next", {"next": fresh}, count=3)
+            status, generate, reseal, retire = blocks("keys.md", "sh")
+
+            async def run(step: str) -> str:
+                environment = {"REFRESHD_CONFIG": str(place.config)}
+                return await asyncio.to_thread(
+                    shell, step.replace("2026-08", KEY_ID), place.directory, environment
+                )
+
+            old, fresh = (
+                {"value": b64encode(place.key).decode(), "created": "2026-08-15"},
+                {"file": "2026-11.key"},
+            )
+            assert KEY_ID in await run(status)
+            await run(generate)
+            await reload(place, daemon, KEY_ID, {KEY_ID: old, "2026-11": fresh}, count=1)
+            await reload(
+                place, daemon, "2026-11", {KEY_ID: {**old, "use": "open"}, "2026-11": fresh}, count=2
+            )
+            assert "2 documents re-sealed" in await run(reseal)
+            assert "Nothing needs key" in await run(retire)
+            await reload(place, daemon, "2026-11", {"2026-11": fresh}, count=3)
             _, checked, *_ = await all_done(
                 place.refreshd("resume", "xero:resting"),
                 place.refreshd("check"),
@@ -132,7 +141,7 @@ async def test_a_role_without_the_newest_rights_stops_no_renewal(
     """As it is after an update: one line in the log, `check` names each right, and a wrong key is seen all the same."""
     address, client = guarded_mongod
     older = role(blocks, "role.js")
-    *older["privileges"], _, _ = older["privileges"]
+    *older["privileges"], _, _, _ = older["privileges"]
     older["privileges"][0]["actions"].remove("changeStream")
     client["refreshd"].command(older)
     client["refreshd"].command({"createUser": "refreshd", "pwd": PASSWORD, "roles": ["refreshdDaemon"]})
@@ -179,7 +188,7 @@ async def all_done(*commands: Awaitable[Finished]) -> list[Finished]:
 
 
 async def reload(
-    place: Installation, daemon: DaemonProcess, active: str, ring: Mapping[str, str], *, count: int
+    place: Installation, daemon: DaemonProcess, active: str, ring: Mapping[str, Any], *, count: int
 ) -> None:
     """Another key ring, taken over by the running daemon."""
     place.configure({**place.tables, "keys": {"active": active, "ring": ring}})

@@ -183,7 +183,7 @@ async def test_each_process_writes_which_keys_it_needs(place, database, sandbox)
         assert await daemon.stop() == 0
     assert set(row) == {"_id", "kind", "host", "version", "started_at", "seen_at", "keys", "writer_key_ids"}
     assert (row["_id"], row["kind"], row["version"]) == (started["instance"], "run", started["version"])
-    assert row["keys"] == {KEY_ID: {"journal": 0, "kept": 0}}
+    assert row["keys"] == {KEY_ID: {"journal": 0, "kept": 0, "use": "all"}}
     assert row["started_at"] <= row["seen_at"]
     indexes = await database.tokens_instances.index_information()
     assert indexes["seen"]["expireAfterSeconds"] == 30 * 24 * 3600

@@ -4,7 +4,7 @@ A row outlives its process by 30 days, so that a silent instance is still known 
 key.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
@@ -12,8 +12,9 @@ from typing import cast
 from pymongo import ASCENDING, IndexModel
 
 from daemon.adapters.mongo.connection import Mongo
+from daemon.domain.key_use import SILENT_AFTER, KeyNeeds, KeyUse, Process
 
-SEEN_LATELY = timedelta(minutes=5)
+SEEN_LATELY = SILENT_AFTER
 FORGOTTEN_AFTER = timedelta(days=30)
 SEEN_INDEX = IndexModel(
     [("seen_at", ASCENDING)], name="seen", expireAfterSeconds=int(FORGOTTEN_AFTER.total_seconds())
@@ -23,7 +24,8 @@ SEEN_INDEX = IndexModel(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceRow:
     """One process. `keys`: those of its ring and of its journal's entries, with the number of entries that
-    wait for the store and that are retained for operators. `writer_key_ids`: the keys whose writers' texts it opens.
+    wait for the store and that are retained for operators. `sealing`: those that may seal. `writer_key_ids`: the keys
+    whose writers' texts it opens.
     """
 
     id: str
@@ -32,6 +34,7 @@ class InstanceRow:
     version: str
     started_at: datetime
     keys: Mapping[str, tuple[int, int]]
+    sealing: Collection[str]
     writer_key_ids: tuple[str, ...] = ()
 
 
@@ -43,7 +46,10 @@ async def report_instance(mongo: Mongo, row: InstanceRow) -> None:
         "version": row.version,
         "started_at": row.started_at,
         "seen_at": mongo.clock.now(),
-        "keys": {key_id: {"journal": journal, "kept": kept} for key_id, (journal, kept) in row.keys.items()},
+        "keys": {
+            key_id: {"journal": journal, "kept": kept, "use": _use(row, key_id).value}
+            for key_id, (journal, kept) in row.keys.items()
+        },
         "writer_key_ids": list(row.writer_key_ids),
     }
     await mongo.tried(mongo.instances.replace_one({"_id": row.id}, fields, upsert=True))
@@ -90,3 +96,56 @@ async def without_writer_key(mongo: Mongo, key_id: str) -> Sequence[str]:
 async def forget_silent_instances(mongo: Mongo) -> None:
     """Create the index by which MongoDB deletes the rows of silent instances. Raises StoreLost, Refusal."""
     await mongo.tried(mongo.instances.create_indexes([SEEN_INDEX]))
+
+
+async def lacking_key(mongo: Mongo, key_id: str) -> Sequence[str]:
+    """Return the hosts of daemons that were seen lately and don't have this key on their ring. Raises StoreLost."""
+    since = mongo.clock.now() - SEEN_LATELY
+    query = {"kind": "run", "seen_at": {"$gte": since}, f"keys.{key_id}": {"$exists": False}}
+    found = await mongo.guarded(mongo.instances.find(query, {"host": 1}).to_list())
+    return sorted({str(row.get("host")) for row in found})
+
+
+async def processes(mongo: Mongo) -> Sequence[Process]:
+    """Return every process that has a row, and whether it was adopted since. Raises StoreLost."""
+    rows = await mongo.guarded(mongo.instances.find({}).to_list())
+    adoptions = await _adoptions(mongo, [str(row["_id"]) for row in rows])
+    return [_process(row, adoptions.get(str(row["_id"])), now=mongo.clock.now()) for row in rows]
+
+
+async def _adoptions(mongo: Mongo, ids: Sequence[str]) -> Mapping[str, datetime]:
+    """Return the newest adoption of each instance, by the audit."""
+    query = {"action": "adopt", "token": {"$in": list(ids)}}
+    found = await mongo.guarded(
+        mongo.audit.find(query, {"token": 1, "at": 1}).sort("at", ASCENDING).to_list()
+    )
+    return {str(row["token"]): at for row in found if isinstance(at := row.get("at"), datetime)}
+
+
+def _process(row: Mapping[str, object], adopted_at: datetime | None, *, now: datetime) -> Process:
+    """Read a row of any form. A strange date counts as now, and a row without `use` as one of a key that seals."""
+    seen, keys = row.get("seen_at"), row.get("keys")
+    writers = row.get("writer_key_ids") if row.get("kind") == "run" else None  # the others open none
+    seen_at = seen if isinstance(seen, datetime) else now
+    return Process(
+        id=str(row["_id"]),
+        host=str(row.get("host")),
+        seen_at=seen_at,
+        keys={str(name): _needs(one) for name, one in keys.items()} if isinstance(keys, Mapping) else {},
+        writer_key_ids=[str(one) for one in writers] if isinstance(writers, list) else (),
+        adopted=adopted_at is not None and adopted_at > seen_at,
+    )
+
+
+def _needs(stored: object) -> KeyNeeds:
+    row = stored if isinstance(stored, Mapping) else {}
+    use = KeyUse.OPEN if row.get("use") == KeyUse.OPEN.value else KeyUse.ALL
+    return KeyNeeds(use=use, journal=_count(row.get("journal")), kept=_count(row.get("kept")))
+
+
+def _count(stored: object) -> int:
+    return int(stored) if isinstance(stored, int | float) and stored > 0 else 0
+
+
+def _use(row: InstanceRow, key_id: str) -> KeyUse:
+    return KeyUse.ALL if key_id in row.sealing else KeyUse.OPEN

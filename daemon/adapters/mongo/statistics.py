@@ -23,6 +23,7 @@ from daemon.adapters.mongo.count_pipelines import (
 )
 from daemon.adapters.mongo.document_limits import NAMED
 from daemon.adapters.mongo.resting import resting
+from daemon.adapters.mongo.sealed_values import sealed_values
 from daemon.adapters.mongo.time_limit import TooSlow, within
 from daemon.adapters.mongo.token_document import failure_of
 from daemon.domain.event import TokenEnding, TokenHeld
@@ -46,6 +47,7 @@ async def whole_store(mongo: Mongo, *, configured: Collection[str]) -> Whole:
     """
     at, begun = mongo.clock.now(), mongo.clock.boot()
     rows = await within(WHOLE_LIMIT, mongo, by_provider_and_state(at, configured), _COUNTING)
+    sealed = await sealed_values(mongo)
     return Whole(
         at=at,
         took=mongo.clock.boot() - begun,
@@ -61,6 +63,7 @@ async def whole_store(mongo: Mongo, *, configured: Collection[str]) -> Whole:
         last_failures=_newest(rows),
         needs_reauth_tokens=_dead(rows)[:NAMED_IN_ALL],
         ending_tokens=_ending(rows)[:NAMED_IN_ALL],
+        sealed={key_id: dict(values) for key_id, values in sealed.values.items()},
     )
 
 

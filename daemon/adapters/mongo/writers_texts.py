@@ -19,7 +19,7 @@ _LAST = datetime.max.replace(tzinfo=UTC)  # a document without a date counts as 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Resealed:
+class Resealed:
     """One document's new text, and the fingerprints of its refresh token under every key of the ring."""
 
     document: Document
@@ -51,7 +51,7 @@ class WritersTexts:
         resealed = {one.name: one for document in found if (one := self._resealed(document)) is not None}
         await self._store(resealed, claim_id)
         stored = await self._stored(resealed)
-        duplicates = await self._pause_duplicates(
+        duplicates = await self.pause_duplicates(
             [one for name, one in resealed.items() if name in stored], claim_id
         )
         taken: list[Document] = []
@@ -65,20 +65,20 @@ class WritersTexts:
                 taken.append({**document, "refresh_token": resealed[name].text})
         return taken, list(duplicates.values())
 
-    def _resealed(self, document: Document) -> _Resealed | None:
+    def _resealed(self, document: Document) -> Resealed | None:
         ring, name = self._keyring(), str(document["_id"])
         try:
             text = ring.open(document["refresh_token"], token_id=name, field="refresh_token")
         except DecryptionError:
             return None
-        return _Resealed(
+        return Resealed(
             document=document,
             text=ring.seal(text, token_id=name, field="refresh_token"),
             fingerprint=ring.fingerprint(text),
             fingerprints=ring.fingerprints(text),
         )
 
-    async def _store(self, resealed: Mapping[str, _Resealed], claim_id: str) -> None:
+    async def _store(self, resealed: Mapping[str, Resealed], claim_id: str) -> None:
         updates = [
             Update(
                 ids=[one.name],
@@ -92,7 +92,7 @@ class WritersTexts:
         ]
         await update_each(self._mongo, updates)
 
-    async def _stored(self, resealed: Mapping[str, _Resealed]) -> set[str]:
+    async def _stored(self, resealed: Mapping[str, Resealed]) -> set[str]:
         """Return the ids of the documents that hold their new text."""
         query = {"_id": {"$in": list(resealed)}}
         found = self._mongo.tokens.find(query, {"refresh_token": 1})
@@ -100,7 +100,7 @@ class WritersTexts:
         stored = {str(row["_id"]): row.get("refresh_token") for row in rows}
         return {name for name, one in resealed.items() if stored.get(name) == one.text}
 
-    async def _pause_duplicates(self, resealed: Sequence[_Resealed], claim_id: str) -> dict[str, SetAside]:
+    async def pause_duplicates(self, resealed: Sequence[Resealed], claim_id: str) -> dict[str, SetAside]:
         """Pause one of each two documents that hold one refresh token. Returns those of this claim that must not be
         presented, by id.
         """

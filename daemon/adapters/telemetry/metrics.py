@@ -153,6 +153,9 @@ class Metrics(Collector):
         self._journal_entries = 0
         self._journal_bytes: Mapping[str, int] = {}
         self._clock_skew: timedelta | None = None
+        self._key_ages: Mapping[str, timedelta | None] = {}
+        self._secret_ages: Mapping[str, timedelta] = {}
+        self._max_age: timedelta | None = None
         self._store_up = False
         self._secret_sources: Mapping[str, bool] = {}
         self.set_providers(providers)
@@ -191,6 +194,16 @@ class Metrics(Collector):
 
     def set_mirror_lags(self, lags: Mapping[str, timedelta]) -> None:
         self._mirror_lags = lags
+
+    def set_ages(
+        self,
+        *,
+        keys: Mapping[str, timedelta | None],
+        secrets: Mapping[str, timedelta],
+        limit: timedelta,
+    ) -> None:
+        """Set the ages of all keys of the ring, None if unknown, and those of client secrets with a known date."""
+        self._key_ages, self._secret_ages, self._max_age = keys, secrets, limit
 
     def set_clock_skew(self, skew: timedelta) -> None:
         self._clock_skew = skew
@@ -284,11 +297,36 @@ class Metrics(Collector):
         yield from self._happened()
         yield from self._stands()
         yield from self._mirrors()
+        yield from self._ages()
         yield self._pauses()
         yield from self._counted()
         fresh = self._count_age <= COUNT_KEPT and self._look_age <= LOOK_KEPT
         if self._statistics is not None and fresh:
-            yield from StoreGauges(self._statistics, providers=self._tallies.keys()).collect()
+            yield from StoreGauges(
+                self._statistics, providers=self._tallies.keys(), keys=self._key_ages.keys()
+            ).collect()
+
+    def _ages(self) -> Iterator[Metric]:
+        ages: dict[tuple[str, ...], float] = {
+            (name,): age.total_seconds() for name, age in self._key_ages.items() if age is not None
+        }
+        yield gauges(
+            "key_age_seconds", "Age of a key of the ring, if the configuration dates it.", ["key"], ages
+        )
+        secrets: dict[tuple[str, ...], float] = {
+            (name,): age.total_seconds() for name, age in self._secret_ages.items()
+        }
+        yield gauges(
+            "client_secret_age_seconds",
+            "Age of a provider's client secret, if the configuration dates it.",
+            ["provider"],
+            secrets,
+        )
+        if self._max_age is not None:
+            limit = self._max_age.total_seconds()
+            yield gauge(
+                "key_max_age_seconds", "keys.max_age: the age at which keys and secrets are old.", limit
+            )
 
     def _happened(self) -> Iterator[Metric]:
         """Yield the counters of this process since its start."""

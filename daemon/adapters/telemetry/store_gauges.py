@@ -16,11 +16,12 @@ _Value = TypeVar("_Value", int, datetime)
 
 
 class StoreGauges:
-    """Export the counted figures. Only `providers` become labels; all others are summed up as `unknown`."""
+    """Export the counted figures. Only `providers` and `keys` become labels; all others are summed up as `unknown`."""
 
-    def __init__(self, statistics: Statistics, *, providers: Collection[str]) -> None:
+    def __init__(self, statistics: Statistics, *, providers: Collection[str], keys: Collection[str]) -> None:
         self._statistics = statistics
         self._providers = providers
+        self._keys = keys
 
     def collect(self) -> Iterator[Metric]:
         yield self._states(self._statistics.states)
@@ -54,6 +55,16 @@ class StoreGauges:
             ["provider"],
             {(name,): end.timestamp() for name, end in ends.items()},
         )
+        yield self._sealed()
+
+    def _sealed(self) -> Metric:
+        counts: dict[tuple[str, ...], int] = {}
+        for key_id, values in self._statistics.sealed.items():
+            for field, count in values.items():
+                labels = (label_value(key_id, self._keys), field)
+                counts[labels] = counts.get(labels, 0) + count
+        documentation = "Stored values that a key has sealed; an estimate for more than 200,000 documents."
+        return gauges("sealed_values", documentation, ["key", "field"], counts)
 
     def _states(self, states: Mapping[str, Mapping[str, int]]) -> Metric:
         counts: dict[tuple[str, ...], int] = {

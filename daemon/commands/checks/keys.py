@@ -1,11 +1,14 @@
 """The key ring: each key seals and opens, and is the one that the store was sealed with."""
 
+from datetime import datetime, timedelta
+
 from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.mongo.admin.contents import LIMIT, keys_in_use, shown
 from daemon.adapters.mongo.keys import NOT_THE_KEY, CheckValue, Proof, prove
 from daemon.commands.checks.report import Report
 from daemon.commands.support.access import Access
 from daemon.commands.support.failure import Exit
+from daemon.domain.key_use import age_of, midnight
 from daemon.runtime.config.settings import Settings
 
 PUT_BACK = "Put the key that sealed this store back under its id, and give a new key an id of its own."
@@ -13,8 +16,8 @@ PUT_BACK = "Put the key that sealed this store back under its id, and give a new
 
 def check_ring(settings: Settings, report: Report) -> None:
     """Seal and open with each key of the ring."""
-    for key_id, key in settings.keys.ring.items():
-        ring = KeyRing({key_id: key}, active=key_id)
+    for key_id, entry in settings.keys.ring.items():
+        ring = KeyRing({key_id: entry.key}, active=key_id)
         try:
             sealed = ring.seal("check", token_id="check:check", field="access_token")
             opened = ring.open(sealed, token_id="check:check", field="access_token")
@@ -26,6 +29,24 @@ def check_ring(settings: Settings, report: Report) -> None:
         else:
             what = "it does not open what it has sealed"
             report.problem(f"keys.ring.{key_id}", what, "Replace this key.", code=Exit.CONFIG)
+
+
+def check_ages(settings: Settings, report: Report, now: datetime) -> None:
+    """Warn of keys and client secrets that are older than keys.max_age, and of dates that are yet to come."""
+    created = {f"keys.ring.{name}": entry.created for name, entry in settings.keys.ring.items()}
+    created |= {
+        f"providers.{name}.client_secret": provider.client_secret_created
+        for name, provider in settings.providers.items()
+    }
+    for where, day in created.items():
+        if day is None:
+            continue
+        if midnight(day) > now + timedelta(days=1):
+            report.warn(
+                where, f"its date, {day}, is yet to come", "Correct the date: its age is not watched."
+            )
+        elif (age := age_of(day, now)) > settings.keys.max_age:
+            report.warn(where, f"it is {age.days} days old", "Rotate it: docs/keys.md.")
 
 
 async def check_stored_keys(access: Access, report: Report) -> None:

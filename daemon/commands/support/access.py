@@ -57,7 +57,7 @@ async def open_store(settings: Settings, *, reason: str | None = None) -> AsyncI
     """`reason`: why something is done, for the audit. Raises StoreLost, SettingsInvalid."""
     clock = Clock()
     async with open_mongo(settings, clock=clock) as mongo:
-        ring = KeyRing(settings.keys.ring, active=settings.keys.active)
+        ring = settings.keys.key_ring
         audit = Audit(mongo, who=who(os.environ, reason=reason), log=AuditLog(SYSLOG))
         yield Access(clock=clock, mongo=mongo, ring=ring, audit=audit, admin=TokenAdmin(mongo, ring, audit))
 

@@ -40,7 +40,7 @@ def _key_of_ring(options: Options, key_id: str) -> tuple[bytes, str]:
             f"keys.ring: it has no key {key_id!r}. Use one of: {ring_ids}; or make a new key with --new",
             Exit.USAGE,
         )
-    return keys.ring[key_id], keys.installation
+    return keys.ring[key_id].key, keys.installation
 
 
 def _new_key(options: Options, key_id: str) -> tuple[bytes, str]:

@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 
 from daemon.adapters.door_keys import DoorKeys, LinesInvalid, parse_readers, parse_writers
-from daemon.adapters.keyring import KeyRing
 from daemon.domain.due import Timing
 from daemon.domain.provider import Definition, Provider, Rate
 from daemon.domain.token import PROVIDER_NAME
@@ -360,6 +359,9 @@ def _access(table: object, findings: Findings, around: SecretContext) -> tuple[A
     return checked(AccessTable, own, ("access",), findings, context=around), issuers
 
 
+_OF_RING = ("ring", "installation", "writers", "max_age")  # what [keys] says of a ring
+
+
 def _door_keys(table: object, findings: Findings, around: SecretContext) -> tuple[DoorKeys | None, bool]:
     """Return the reader and writer keys: the configured ones, else those of the ring; and whether they are the
     ring's.
@@ -372,11 +374,11 @@ def _door_keys(table: object, findings: Findings, around: SecretContext) -> tupl
                     ("keys", "active"), "is not the id of a key on the ring", "Add it to [keys.ring]."
                 )
             return None, True
-        if not all(ring.ring.values()):
+        if not all(one.key for one in ring.ring.values()):
             return None, True  # a source has not answered
-        return DoorKeys.of_ring(KeyRing(ring.ring, active=ring.active)), True
+        return DoorKeys.of_ring(ring.key_ring), True
     own = (
-        {name: value for name, value in table.items() if name not in ("ring", "installation")}
+        {name: value for name, value in table.items() if name not in _OF_RING}
         if isinstance(table, Mapping)
         else table
     )

@@ -37,7 +37,7 @@ def _inline(layer: Mapping[str, Any], token_urls: Mapping[str, object]) -> Itera
     if isinstance(proxy, str) and holds_password(proxy):
         yield ("refresh", "proxy")
     for name, key in _table(layer, "keys", "ring").items():
-        if isinstance(key, str):
+        if isinstance(key.get("value") if isinstance(key, Mapping) else key, str):
             yield ("keys", "ring", name)
     yield from _inline_in_mirrors(layer.get("mirrors"))
     for name in _table(layer, "providers"):

@@ -48,9 +48,9 @@ def _secrets(settings: Settings, uri: Secret | None) -> Iterator[Secret]:
             yield Secret(password)
             yield Secret(unquote(password))
     yield from mirror_secrets(settings.mirrors)
-    for key in settings.keys.ring.values():
-        yield Secret(key.hex())
-        yield Secret(b64encode(key).decode())
+    for entry in settings.keys.ring.values():
+        yield Secret(entry.key.hex())
+        yield Secret(b64encode(entry.key).decode())
     if settings.server.bearer_token is not None:
         yield settings.server.bearer_token
     for provider in settings.providers.values():

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Any
 
 from daemon.runtime.config.problems import InvalidValue, Place
+from daemon.runtime.config.ring import source_in
 from daemon.runtime.config.secret_chains import Chain, chain_of
 from daemon.runtime.config.wrapped_keys import name_wrapped
 
@@ -52,7 +53,8 @@ def secret_places(table: Mapping[str, Any], uses: Collection[Use]) -> Iterator[S
     """
     for place, value, use in _values(table):
         try:
-            chain = chain_of(value)
+            own = source_in(value) if use is Use.KEYS and isinstance(value, Mapping) else value
+            chain = chain_of(own)
         except InvalidValue:
             continue
         if chain is None or not (chain.is_remote or len(chain.steps) > 1):

@@ -12,10 +12,24 @@ from enum import StrEnum
 from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 
+from daemon.adapters.keyring import KeyRing
+from daemon.domain.key_use import KeyUse
 from daemon.domain.secret import Secret
-from daemon.runtime.config.fields import STRICT, Context, Duration, Flag, Read, Span, Text, one_of, whole
+from daemon.runtime.config.fields import (
+    ARRAY,
+    STRICT,
+    Context,
+    Duration,
+    Flag,
+    Read,
+    Span,
+    Text,
+    one_of,
+    whole,
+)
 from daemon.runtime.config.problems import InvalidValue
-from daemon.runtime.config.secret_sources import BearerToken, Key, KeyId, StoreUri, secret
+from daemon.runtime.config.ring import RingKeyEntry
+from daemon.runtime.config.secret_sources import BearerToken, KeyId, StoreUri, secret
 from daemon.runtime.config.wrapped_keys import INSTALLATION, installation_name
 
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,63}")
@@ -112,8 +126,18 @@ class KeySettings:
     __pydantic_config__: ClassVar = STRICT
 
     active: Text
-    ring: dict[KeyId, Key] = field(repr=False)
+    ring: dict[KeyId, RingKeyEntry] = field(repr=False)
+    writers: Annotated[list[KeyId], ARRAY] | None = None  # None: the keys that may seal
+    max_age: Span = timedelta(days=90)
     installation: Annotated[str, Read(installation_name)] = INSTALLATION  # for which KMS unwraps keys
+
+    @property
+    def key_ring(self) -> KeyRing:
+        """Return the ring. `active` must be one of its keys."""
+        only_open = {name for name, one in self.ring.items() if one.use is KeyUse.OPEN}
+        writers = self.ring.keys() - only_open if self.writers is None else self.writers
+        keys = {name: one.key for name, one in self.ring.items()}
+        return KeyRing(keys, active=self.active, writers=writers, only_open=only_open)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

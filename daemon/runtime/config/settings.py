@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from daemon.adapters.mongo.address import address_of
+from daemon.domain.key_use import KeyUse
 from daemon.domain.layout import Layout
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.secret import Secret
@@ -304,6 +305,12 @@ def _check_keys(keys: KeySettings | None, findings: Findings) -> None:
         key_ids = ", ".join(keys.ring)
         do = f"Write one of: {key_ids}." if key_ids else "Add it to [keys.ring]."
         findings.add(("keys", "active"), "is not the id of a key on the ring", do)
+    elif keys.ring[keys.active].use is KeyUse.OPEN:
+        what = f'the key {keys.active!r} has use = "open", so it may not seal'
+        findings.add(("keys", "active"), what, 'Name another key, or write use = "all".')
+    for key_id in keys.writers or ():
+        if key_id not in keys.ring and not findings.broken(("keys", "ring", key_id)):
+            findings.add(("keys", "writers"), f"the ring has no key {key_id!r}", "Add it to [keys.ring].")
 
 
 def _check_server(server: ServerSettings | None, findings: Findings) -> None:

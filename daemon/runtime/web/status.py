@@ -1,6 +1,6 @@
 """The state of the daemon for probes, metrics and the status page. It is read-only."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from platform import python_version
@@ -12,6 +12,7 @@ from daemon.adapters.telemetry.last_hour import Hour
 from daemon.domain.circuit_breaker import Pause
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import Event, LaneFailed, SweepFinished
+from daemon.domain.key_use import age_of
 from daemon.domain.provider import Provider
 from daemon.domain.statistics import FailedToken, Statistics
 from daemon.runtime.config.settings import Settings
@@ -39,6 +40,7 @@ class DaemonStatus:
         self.providers: Mapping[str, Provider] = {}
         self.draining = False
         self.secret_sources: Callable[[], Mapping[str, bool]] = dict  # which of them answer
+        self.keys = settings.keys
         self._settings = settings
         self._instance = instance
         self._started_at: datetime | None = None
@@ -100,7 +102,7 @@ class DaemonStatus:
             "instance": self._instance,
             "started_at": _text(self._started_at),
             "ready": ready,
-            "warnings": [self._settings.caution] if self._settings.caution else [],
+            "warnings": [*([self._settings.caution] if self._settings.caution else []), *self._old()],
             "draining": self.draining,
             "providers": self._providers(),
             "providers_left_out": max(len(self._strangers()) - STRANGERS, 0),
@@ -131,9 +133,39 @@ class DaemonStatus:
         parts.metrics.set_secret_sources(self.secret_sources())
         parts.metrics.set_store_up(parts.mongo.up)
         parts.metrics.set_mirror_lags({mirror.name: mirror.lag for mirror in self.mirrors})
+        parts.metrics.set_ages(keys=self._key_ages(), secrets=self._secret_ages(), limit=self.keys.max_age)
         if parts.clock.skew is not None:
             parts.metrics.set_clock_skew(parts.clock.skew)
         return parts.metrics.expose(accept)
+
+    # ---------------------------------------------------------------- ages
+
+    def _key_ages(self) -> Mapping[str, timedelta | None]:
+        now = self._now()
+        return {
+            name: age_of(entry.created, now) if entry.created is not None else None
+            for name, entry in self.keys.ring.items()
+        }
+
+    def _secret_ages(self) -> Mapping[str, timedelta]:
+        now = self._now()
+        return {
+            name: age_of(created, now)
+            for name, provider in self.providers.items()
+            if (created := provider.client_secret_created) is not None
+        }
+
+    def _now(self) -> datetime:
+        return self.parts.clock.now() if self.parts is not None else datetime.now(UTC)
+
+    def _old(self) -> Iterator[str]:
+        """Yield a sentence for each key and each client secret that is older than keys.max_age."""
+        for name, age in self._key_ages().items():
+            if age is not None and age > self.keys.max_age:
+                yield f"the key {name!r} is {age.days} days old: rotate it"
+        for name, age in self._secret_ages().items():
+            if age > self.keys.max_age:
+                yield f"the client secret of {name} is {age.days} days old: make a new one"
 
     # ---------------------------------------------------------------- the checks
 

@@ -60,6 +60,10 @@ CONTRACT = {
     "refreshd_tokens": ("gauge", {"provider", "state"}),
     "refreshd_expired_tokens": ("gauge", {"provider"}),
     "refreshd_stuck_tokens": ("gauge", {"provider"}),
+    "refreshd_sealed_values": ("gauge", {"key", "field"}),
+    "refreshd_key_age_seconds": ("gauge", {"key"}),
+    "refreshd_client_secret_age_seconds": ("gauge", {"provider"}),
+    "refreshd_key_max_age_seconds": ("gauge", set()),
     "refreshd_counted_timestamp_seconds": ("gauge", set()),
     "refreshd_count_duration_seconds": ("gauge", set()),
     "refreshd_internal_errors": ("counter", {"where"}),
@@ -85,6 +89,7 @@ CONTRACT = {
 
 FULL = Statistics(
     at=NOW,
+    sealed={"old": {"access_token": 3}, CANARY: {"access_token": 1}},
     states={
         "xero": {"active": 5, "needs_reauth": 1},
         "stranger": {"active": 2},
@@ -179,6 +184,8 @@ def test_names_types_and_labels_are_the_contracts(accept: str) -> None:
     made = metrics()
     made.set_statistics(FULL)
     made.set_clock_skew(timedelta(0))
+    day = timedelta(days=1)
+    made.set_ages(keys={"old": day, "new": None}, secrets={"xero": day}, limit=90 * day)
     text = made.expose(accept)[0].decode()
     families = {
         (f"{family.name}_info" if family.type == "info" else family.name): (

@@ -76,7 +76,7 @@ def test_the_environment_alone_is_a_configuration(folder: Path):
     )
     assert settings.providers["twitter-v2"].client_id == "us"
     assert settings.providers["twitter-v2"].client_secret == Secret("s3cret")
-    assert settings.keys.ring == {"2026-11": KEY}
+    assert settings.keys.key_ring._keys == {"2026-11": KEY}
     assert settings.state_dir == folder / "var"
     assert settings.source == "the environment, without a file,"
 
@@ -197,7 +197,13 @@ def test_keys_are_found_by_the_ids_in_the_file_and_by_the_active_one(folder: Pat
         REFRESHD_KEYS__RING__2026___10=OLD.hex(),
         REFRESHD_KEYS__RING__A=OLD.hex(),
     )
-    assert settings.keys.ring == {"a": OLD, "A": KEY, "2026-Nov": KEY, "Old-One": OLD, "2026-10": OLD}
+    assert settings.keys.key_ring._keys == {
+        "a": OLD,
+        "A": KEY,
+        "2026-Nov": KEY,
+        "Old-One": OLD,
+        "2026-10": OLD,
+    }
 
 
 def test_two_variables_for_one_key_contradict_each_other(folder: Path):

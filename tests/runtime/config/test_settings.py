@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 import traceback
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.adapters import trusted_files
+from daemon.domain.key_use import KeyUse
 from daemon.domain.provider import ClientAuth, Rate
 from daemon.domain.secret import Secret
+from daemon.runtime.config.ring import RingKey
 from daemon.runtime.config.settings import Settings, SettingsInvalid, config_path, load
 from daemon.runtime.config.weak_key import weakness
 
@@ -87,7 +89,7 @@ def test_the_least_configuration_gets_the_documented_defaults(folder: Folder):
     assert (refresh.sweep_every, refresh.concurrency) == (timedelta(seconds=15), 256)
     assert (refresh.request_timeout, refresh.lease) == (timedelta(seconds=30), timedelta(seconds=90))
     assert (refresh.adopt_after, refresh.drain) == (timedelta(minutes=15), timedelta(seconds=45))
-    assert (settings.keys.active, settings.keys.ring) == ("a", {"a": RAW})
+    assert (settings.keys.active, settings.keys.ring) == ("a", {"a": RingKey(key=RAW)})
     assert (settings.server.host, settings.server.port, settings.server.bearer_token) == (
         "127.0.0.1",
         9464,
@@ -114,7 +116,7 @@ def test_the_example_loads_as_it_is_and_makes_its_key_once(folder: Folder):
     assert settings.demo.enabled
     assert settings.state_dir == folder.path / "var"
     assert key.stat().st_mode & 0o777 == 0o600
-    assert base64.b64decode(key.read_text()) == settings.keys.ring["demo"]
+    assert base64.b64decode(key.read_text()) == settings.keys.ring["demo"].key
     assert [path.name for path in key.parent.iterdir()] == ["demo.key"]
     assert folder.load(EXAMPLE.read_text(), mode=0o644).keys.ring == settings.keys.ring
 
@@ -360,7 +362,7 @@ def test_a_key_that_is_refused_is_one_that_can_be_described(key):
 @pytest.mark.parametrize("form", [KEY, KEY.rstrip("="), RAW.hex(), RAW.hex().upper(), f"{KEY}"])
 def test_a_key_may_be_base64_or_hex(folder: Folder, form: str):
     """What `keys generate`, `openssl rand -base64 32` and `openssl rand -hex 32` print is taken."""
-    assert folder.load(LEAST.replace(KEY, form)).keys.ring == {"a": RAW}
+    assert folder.load(LEAST.replace(KEY, form)).keys.key_ring._keys == {"a": RAW}
 
 
 def test_the_active_key_must_be_on_the_ring(folder: Folder):
@@ -435,7 +437,7 @@ def test_the_environment_wins_over_the_file(folder: Folder):
     assert (settings.refresh.window, settings.refresh.jitter) == (timedelta(minutes=2), timedelta(seconds=1))
     assert settings.server.port == 0
     assert settings.demo.enabled
-    assert settings.keys.ring == {"a": RAW, "b": RAW[::-1]}
+    assert settings.keys.key_ring._keys == {"a": RAW, "b": RAW[::-1]}
     assert settings.providers["xero"].client_id == "123456"
     assert settings.providers["xero"].client_secret == Secret("s3cret")
     assert settings.providers["xero"].definition.keep == ("a", "b")
@@ -517,7 +519,7 @@ def test_secrets_come_from_variables_files_and_credentials(folder: Folder):
         CREDENTIALS_DIRECTORY=str(folder.path / "credentials"),
     )
     assert settings.store.uri == Secret("mongodb://u:p@db/")
-    assert settings.keys.ring == {"k": RAW}
+    assert settings.keys.key_ring._keys == {"k": RAW}
     assert settings.server.bearer_token == Secret("bear")
     assert settings.providers["google"].client_secret == Secret("line\n")
 
@@ -780,10 +782,89 @@ def test_two_processes_that_make_the_demo_key_agree_on_it(folder: Folder, monkey
 
     monkeypatch.setattr(os, "link", late)
     settings = folder.load(EXAMPLE.read_text())
-    assert settings.keys.ring == {"demo": RAW}
+    assert settings.keys.key_ring._keys == {"demo": RAW}
 
 
 def test_a_key_that_can_not_be_made_is_a_problem(folder: Folder):
     """Here its directory is a file."""
     folder.write("", "var")
     assert "can't be created" in folder.refused(EXAMPLE.read_text())["keys.ring.demo"]
+
+
+# ---------------------------------------------------------------- the ring
+
+
+def test_a_ring_key_may_have_a_date_and_a_use(folder):
+    """As a text or as a reference; what may only open seals nothing, and its writers are not accepted."""
+    folder.write(RAW[::-1].hex(), "old")
+    settings = folder.load(
+        LEAST
+        + f"b = {{ value = '{KEY}', created = 2026-11-01 }}\n"
+        + "c = { file = 'old', created = '2026-08-01', use = 'open' }\n"
+        + "[providers.xero]\nclient_id = 'c'\nclient_secret = 's'\nclient_secret_created = 2026-11-02"
+    )
+    ring = settings.keys.ring
+    assert ring["a"] == RingKey(key=RAW)
+    assert ring["b"] == RingKey(key=RAW, created=date(2026, 11, 1))
+    assert ring["c"] == RingKey(key=RAW[::-1], created=date(2026, 8, 1), use=KeyUse.OPEN)
+    assert settings.keys.max_age == timedelta(days=90)
+    made = settings.keys.key_ring
+    assert (made.writers, made.only_open) == ({"a", "b"}, {"c"})
+    assert settings.providers["xero"].client_secret_created == date(2026, 11, 2)
+    assert KEY not in repr(settings)
+
+
+def test_accepted_writers_may_be_named(folder):
+    text = LEAST.replace('active = "a"', "active = 'a'\nwriters = ['b']\nmax_age = '30d'")
+    keys = folder.load(text + f"b = {{ value = '{KEY}', use = 'open' }}").keys
+    assert keys.key_ring.writers == {"b"}
+    assert keys.max_age == timedelta(days=30)
+
+
+@pytest.mark.parametrize(
+    ("entry", "what"),
+    [
+        ("{ value = 'KEY', created = '1.11.2026' }", "not a date"),
+        ("{ value = 'KEY', created = 2026-11-01T00:00:00Z }", "not a date"),
+        ("{ value = 'KEY', created = 20261101 }", "not a date"),
+        ("{ value = 'KEY', use = 'seal' }", "possible values"),
+        ("{ value = 'KEY', use = true }", "possible values"),
+        ("{ value = { env = 'KEY' } }", "text of a key alone"),
+        ("{ value = 'KEY', file = 'old' }", "text of a key alone"),
+        ("{ value = 7 }", "text of a key alone"),
+        ("{ created = 2026-11-01 }", "supported form"),
+        ("{ value = 'KEY', colour = 'red' }", "text of a key alone"),
+        ("{ value = 'short' }", "not a key"),
+    ],
+)
+def test_a_ring_entry_of_another_form_is_refused(folder, entry, what):
+    problems = folder.refused(LEAST + "b = " + entry.replace("KEY", KEY))
+    assert list(problems) == ["keys.ring.b"]
+    assert what in problems["keys.ring.b"]
+    assert KEY not in str(problems)
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("writers = ['x']", "keys.writers"),
+        ("writers = 'a'", "keys.writers"),
+        ("writers = ['a.b']", "keys.writers"),
+        ("max_age = '0s'", "keys.max_age"),
+        ("max_age = 90", "keys.max_age"),
+    ],
+)
+def test_other_values_of_keys_are_refused(folder, line, place):
+    (where,) = folder.refused(LEAST.replace('active = "a"', f"active = 'a'\n{line}"))
+    assert where.startswith(place)
+
+
+def test_the_active_key_may_not_be_one_that_only_opens(folder):
+    text = LEAST.replace(f'a = "{KEY}"', f"a = {{ value = '{KEY}', use = 'open' }}")
+    assert text != LEAST
+    assert list(folder.refused(text)) == ["keys.active"]
+
+
+def test_the_value_of_a_ring_entry_is_a_secret_in_the_file(folder):
+    text = LEAST.replace(f'a = "{KEY}"', f"a = {{ value = '{KEY}', created = 2026-11-01 }}")
+    assert "every local user" in folder.refused(text, mode=0o644)["keys.ring.a"]

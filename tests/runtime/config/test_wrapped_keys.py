@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import sys
 from base64 import b64encode
+from datetime import date
 from types import SimpleNamespace
 
 import pytest
@@ -63,7 +64,7 @@ def problems(path):
 
 def test_each_entry_is_unwrapped_for_its_id_and_the_installation(file, kms):
     settings = load(file(f"main = {ENTRY}\nolder = {ENTRY}", 'installation = "prod"'), {})
-    assert settings.keys.ring == {"main": KEY, "older": KEY}
+    assert {name: one.key for name, one in settings.keys.ring.items()} == {"main": KEY, "older": KEY}
     assert [(each.key_id, each.installation) for each in kms.asked] == [("main", "prod"), ("older", "prod")]
     assert {each.kms_key for each in kms.asked} == {ARN}
 
@@ -85,7 +86,7 @@ def test_a_loop_that_runs_is_no_obstacle(file, kms):
     async def in_a_loop():
         return load(path, {})
 
-    assert asyncio.run(in_a_loop()).keys.ring == {"main": KEY}
+    assert asyncio.run(in_a_loop()).keys.ring["main"].key == KEY
 
 
 def test_the_access_service_derives_its_keys_from_a_wrapped_one(file, kms):
@@ -172,3 +173,10 @@ def test_clouds_are_imported_only_when_named():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["daemon.adapters.secrets.command", "daemon.adapters.secrets.errors"]
+
+
+def test_a_wrapped_key_has_a_date_and_a_use_like_any_other(file, kms):
+    dated = ENTRY.replace(" }", ', created = 2026-11-01, use = "open" }')
+    keys = load(file(f"main = {ENTRY}\nolder = {dated}"), {}).keys
+    assert (keys.ring["older"].key, keys.ring["older"].created) == (KEY, date(2026, 11, 1))
+    assert "older" not in (keys.writers or ())

@@ -69,6 +69,7 @@ class Stage:
             refresh=RefreshSettings(),
             store=SimpleNamespace(max_clock_skew=timedelta(seconds=30)),
             caution="it is old",
+            keys=SimpleNamespace(ring={}, max_age=timedelta(days=90)),
         )
         self.view = DaemonStatus(settings, instance="i-1")
         parts: Any = SimpleNamespace(
@@ -101,6 +102,32 @@ async def test_what_the_settings_risk_is_in_the_status():
     stage = Stage()
     assert (await stage.view.status())["warnings"] == ["it is old"]
     assert await stage.failing() == set()
+
+
+async def test_an_old_key_and_an_old_client_secret_are_in_the_status():
+    """And in the metrics, by the store's clock. One day less is no warning, nor is an unknown day."""
+    stage = Stage()
+    today = AT.date()
+    old, young = today - timedelta(days=91), today - timedelta(days=90)
+    created = {"old": old, "young": young, "undated": None, "wrong": today + timedelta(days=400)}
+    ring: Any = {name: SimpleNamespace(created=day) for name, day in created.items()}
+    stage.view.keys = SimpleNamespace(ring=ring, max_age=timedelta(days=90, hours=23))  # type: ignore[assignment]
+    stage.view.providers = {
+        name: replace(configured(name), client_secret_created=day)
+        for name, day in (("xero", old), ("google", young))
+    }
+    assert (await stage.view.status())["warnings"] == [
+        "it is old",
+        "the key 'old' is 91 days old: rotate it",
+        "the client secret of xero is 91 days old: make a new one",
+    ]
+    lines = stage.view.metrics("")[0].decode().splitlines()
+    ages = {line.split()[0]: float(line.split()[1]) for line in lines if "_age_seconds{" in line}
+    assert ages['refreshd_key_age_seconds{key="wrong"}'] == 0
+    assert ages['refreshd_key_age_seconds{key="old"}'] // 86_400 == 91
+    assert ages['refreshd_client_secret_age_seconds{provider="xero"}'] // 86_400 == 91
+    assert not [name for name in ages if "undated" in name]
+    assert "refreshd_key_max_age_seconds 7.8588e+06" in lines
 
 
 async def test_a_lane_that_fails_three_times_in_a_row_makes_it_not_ready():

@@ -14,7 +14,7 @@ from daemon.adapters.token_endpoint.client_assertion import (
 )
 from daemon.domain.provider import ClientAuth, Grant, Provider, VariableKind
 from daemon.domain.token import PROVIDER_NAME
-from daemon.runtime.config.fields import ARRAY, Context, Flag, Read, Text, checked, text, whole
+from daemon.runtime.config.fields import ARRAY, Context, Day, Flag, Read, Text, checked, text, whole
 from daemon.runtime.config.problems import Findings, InvalidValue
 from daemon.runtime.config.providers.definition_dir import Known, Tables, laid_over
 from daemon.runtime.config.providers.definitions import DefinitionTable, definition, faults
@@ -74,6 +74,7 @@ class ProviderTable(DefinitionTable):
     like: Text | None = None  # whose definition it is
     client_id: Text | None = None  # asked for below, so that its absence hides no other problem
     client_secret: SecretText | None = None
+    client_secret_created: Day | None = None
     client_key: ClientKey | None = None
     client_key_id: Text | None = None
     concurrency: Annotated[int | None, Read(whole(1, 100_000))] = None
@@ -170,6 +171,7 @@ def _provider(name: str, row: ProviderTable, configured: object, even: int) -> P
         like=row.like,
         client_id=row.client_id or "",
         client_secret=row.client_secret,
+        client_secret_created=row.client_secret_created,
         client_assertion=_assertion(row),
         client_fingerprint=row.client_key.fingerprint if row.client_key else "",
         share=row.concurrency or even,
