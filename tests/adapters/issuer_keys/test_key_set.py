@@ -26,6 +26,9 @@ def jwt(key: SigningKey, **header: object) -> Jwt:
     return parse_jwt(key.jwt(claims(NOON), header=header))
 
 
+_RANDOM = ("x", "y", "n", "d")  # parts of keys that each run makes
+
+
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda one: one["algorithm"])
 def test_what_another_implementation_signed(vector: dict[str, Any]):
     """And nothing else: neither with other contents nor with another signature."""
@@ -119,7 +122,7 @@ def _shortened(name: str, jwk: dict[str, Any]) -> dict[str, Any]:
         {"kid": "ec"},
         {},
     ],
-    ids=lambda one: json.dumps(one)[:60],
+    ids=lambda one: json.dumps({name: one[name] for name in sorted(one) if name not in _RANDOM})[:60],
 )
 def test_a_key_that_is_not_for_checking_signatures_is_left_out(jwk: dict[str, Any]):
     keys = parsed(jwk, ED.jwk)
