@@ -113,7 +113,7 @@ def asked(sandbox: Sandbox) -> int:
 @pytest.mark.parametrize(
     ("each", "watched", "most"),
     [
-        (20, timedelta(seconds=12), 2),
+        (20, timedelta(seconds=12), 3),
         pytest.param(200, timedelta(minutes=10), 4, marks=pytest.mark.long),
     ],
     ids=["short", "long"],

@@ -178,11 +178,11 @@ async def recorded(stage: Stage, daemon: DaemonProcess, mongod: Mongod, outage: 
     )
 
 
-async def waiting(daemon: DaemonProcess) -> int:
-    """How many replies the journal holds, as /metrics tells."""
+async def waiting(daemon: DaemonProcess) -> int | None:
+    """How many replies the journal holds, as /metrics tells. None: the daemon has not opened it yet."""
     _, text = await ask(daemon, "/metrics")
-    line = next(line for line in text.splitlines() if line.startswith("refreshd_journal_entries "))
-    return int(float(line.split()[1]))
+    lines = [line for line in text.splitlines() if line.startswith("refreshd_journal_entries ")]
+    return int(float(lines[0].split()[1])) if lines else None
 
 
 async def ask(daemon: DaemonProcess, path: str) -> tuple[int, str]:

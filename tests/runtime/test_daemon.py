@@ -43,7 +43,10 @@ SOON = timedelta(seconds=5)
 def daemon(tmp_path: Path) -> Daemon:
     """One that is not started: its parts are a clock, and a list of what is observed."""
     settings: Any = SimpleNamespace(
-        demo=DemoSettings(), refresh=RefreshSettings(sweep_every=timedelta(milliseconds=20)), store=None
+        demo=DemoSettings(),
+        refresh=RefreshSettings(sweep_every=timedelta(milliseconds=20)),
+        store=None,
+        keys=SimpleNamespace(ring={}),
     )
     made = Daemon(
         settings,

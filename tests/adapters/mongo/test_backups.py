@@ -13,7 +13,7 @@ async def test_all_collections_are_read_as_of_one_moment(bench):
     bench.tokens.insert_many([{"_id": f"acme:{n:05}", "text": "before"} for n in range(3000)])
     bench.providers.insert_one({"_id": "acme", "text": "before"})
     async with MongoBackupSource(mongo, snapshot=True) as source:
-        assert await source.suffixes() == ["_access_use", "_providers", ""]
+        assert await source.suffixes() == ["_access_use", "_audit", "_providers", ""]
         seen = []
         async for lines in source.documents(""):
             seen += lines

@@ -14,6 +14,7 @@ import pytest
 from daemon.adapters.secrets.command import LARGEST, read
 from daemon.adapters.secrets.errors import SecretAway, SecretMissing, SecretUnusable
 from daemon.domain.secret_reference import Command
+from tests.support.waiting import until
 
 CANARY = "cAnArY-41f0-must-never-be-printed"
 Program = Callable[..., Command]
@@ -92,7 +93,10 @@ async def test_a_program_that_runs_for_ever_is_ended_with_its_children(program: 
     with pytest.raises(SecretAway, match=r"did not end within 1\.5 s"):
         await read(command)
     assert time.monotonic() - begun < 10
-    assert [pid for pid in map(int, pids.read_text().split()) if _runs(pid)] == []
+    started = [int(pid) for pid in pids.read_text().split()]
+    await until(
+        lambda: not any(map(_runs, started)), every=timedelta(milliseconds=10), within=timedelta(seconds=5)
+    )
 
 
 async def test_a_child_that_holds_the_output_open_delays_nothing(program: Program):
