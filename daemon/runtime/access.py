@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
@@ -128,15 +128,14 @@ class AccessService:
         closing.push_async_callback(self._mongo.close)
         tokens = ServedTokens(self._mongo, offline_for=access.offline_for, refused=self._without_streams)
         keys = ServedKeys(self._mongo, offline_for=access.offline_for, refused=self._without_streams)
-        uses = ServedUses(self._mongo, retention=access.audit_reads_retention)
-        self._usage = Usage(uses, self._clock)
-        anomalies = self._anomalies = Anomalies(ServedHabits(self._mongo), self._clock, self._observe)
+        self._usage = Usage(ServedUses(self._mongo, retention=access.audit_reads_retention), self._clock)
+        self._anomalies = Anomalies(ServedHabits(self._mongo), self._clock, self._observe)
         doorkeeper = Doorkeeper(
             keys,
             self._clock,
             rate=access.rate,
             rate_per_caller=access.rate_per_caller,
-            failed=anomalies.failed,
+            failed=self._anomalies.failed,
         )
         reading = Reading(
             tokens,
@@ -145,23 +144,8 @@ class AccessService:
             definitions=lambda: settings.definitions,
             fresh_for=access.fresh_for,
             reconnect_url=access.reconnect_url,
-            refused_again=anomalies.refused_again,
+            refused_again=self._anomalies.refused_again,
         )
-        exchange = None
-        if settings.issuers.rules:
-            workloads = await closing.enter_async_context(
-                workloads_of(
-                    settings.issuers,
-                    self._clock,
-                    log=self._log,
-                    rate=access.rate,
-                    count=self._jwt_refused,
-                    failed=anomalies.failed,
-                )
-            )
-            exchange = TokenExchange(
-                workloads, reading, self._clock, max_wait=access.max_wait, note=self._note
-            )
         endpoint = TokenEndpoint(
             doorkeeper,
             reading,
@@ -169,52 +153,69 @@ class AccessService:
             max_wait=access.max_wait,
             providers=settings.definitions.keys,
             note=self._note,
-            exchange=exchange,
+            exchange=await self._exchange(reading, closing),
             refused=lambda problem: self._refused(problem, None),
         )
-        admin = AdminRoutes(self, bearer_token=access.bearer_token)
-        table: list[Route] = [
-            *token_table(
-                TokenRoutes(reading, self._clock, max_wait=access.max_wait),
-                endpoint,
-                base=self._base,
-                note=self._note,
-            ),
-            *self._writing_table(tokens),
-            *admin.public(),
-        ]
-        self._metrics = AccessMetrics({one.name for one in table}, version=__version__)
-        routes = Routes(
-            table,
-            doorkeeper,
-            observe=self._answered,
-            refused=self._refused,
-            failed=self._failed,
+        table = [*self._reading_table(reading, endpoint), *self._writing_table(tokens)]
+        server = await self._listening(table, doorkeeper, closing)
+        self._keep_running(tokens, keys, closing)
+        return server, reading
+
+    async def _exchange(self, reading: Reading, closing: AsyncExitStack) -> TokenExchange | None:
+        """Return the exchange of workloads' JWTs, if any issuer is trusted."""
+        access = self._settings.access
+        if not self._settings.issuers.rules:
+            return None
+        workloads = await closing.enter_async_context(
+            workloads_of(
+                self._settings.issuers,
+                self._clock,
+                log=self._log,
+                rate=access.rate,
+                count=self._jwt_refused,
+                failed=self._anomalies.failed,
+            )
         )
-        server = self._server = AccessServer(
-            routes,
+        return TokenExchange(workloads, reading, self._clock, max_wait=access.max_wait, note=self._note)
+
+    async def _listening(
+        self, table: Sequence[Route], doorkeeper: Doorkeeper, closing: AsyncExitStack
+    ) -> AccessServer:
+        """Return the server of the applications' routes. A second one serves operators, if it has a port of its own."""
+        access = self._settings.access
+        admin = AdminRoutes(self, bearer_token=access.bearer_token)
+        public = [*table, *admin.public()]
+        self._metrics = AccessMetrics({one.name for one in public}, version=__version__)
+        self._server = AccessServer(
+            Routes(public, doorkeeper, observe=self._answered, refused=self._refused, failed=self._failed),
             host=access.host,
             port=access.port,
-            path=settings.socket,
-            tls=_tls(settings),
+            path=self._settings.socket,
+            tls=_tls(self._settings),
             hosts=self._hosts(),
             trusted_proxies=access.trusted_proxies,
         )
-        await server.start()
-        closing.push_async_callback(server.stop)
+        await self._server.start()
+        closing.push_async_callback(self._server.stop)
         if access.admin_port is not None:
-            own = Routes(
-                admin.private(),
-                doorkeeper,
-                observe=self._metrics.answered,
-                refused=self._refused,
-                failed=self._failed,
-            )
             private = AccessServer(
-                own, host="127.0.0.1", port=access.admin_port, hosts=frozenset({"localhost"})
+                Routes(
+                    admin.private(),
+                    doorkeeper,
+                    observe=self._metrics.answered,
+                    refused=self._refused,
+                    failed=self._failed,
+                ),
+                host="127.0.0.1",
+                port=access.admin_port,
+                hosts=frozenset({"localhost"}),
             )
             await private.start()
             closing.push_async_callback(private.stop)
+        return self._server
+
+    def _keep_running(self, tokens: ServedTokens, keys: ServedKeys, closing: AsyncExitStack) -> None:
+        """Begin what happens again and again."""
         pings = self._manager.feed_watchdog(lambda: (True, ""), starved=lambda _detail: None)
         running = (
             ("watchdog", pings),
@@ -226,7 +227,10 @@ class AccessService:
             ("keys", keys.watch()),
         )
         closing.push_async_callback(end, *(asyncio.create_task(work, name=name) for name, work in running))
-        return server, reading
+
+    def _reading_table(self, reading: Reading, endpoint: TokenEndpoint) -> list[Route]:
+        routes = TokenRoutes(reading, self._clock, max_wait=self._settings.access.max_wait)
+        return token_table(routes, endpoint, base=self._base, note=self._note)
 
     def _writing_table(self, tokens: ServedTokens) -> list[Route]:
         settings = self._settings
@@ -248,11 +252,8 @@ class AccessService:
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for one in (
-            signal.SIGTERM,
-            signal.SIGINT,
-            signal.SIGHUP,
-        ):  # there is no reload: a restart loses nothing
+        # There is no reload, since a restart loses nothing.
+        for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(one, self._signalled)
 
     def _signalled(self) -> None:

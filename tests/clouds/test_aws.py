@@ -14,7 +14,8 @@ import pytest
 from daemon.adapters.secrets import aws, kms
 from daemon.adapters.secrets.errors import SecretAway, SecretMissing, SecretUnusable
 from daemon.domain.secret_reference import AwsParameter, AwsSecret
-from daemon.runtime.config.settings import SettingsInvalid, load
+from daemon.runtime.config.problems import SecretsAway
+from daemon.runtime.config.settings import load
 
 CANARY = "canary-secret-8d1f"
 KEY = hashlib.sha256(b"for these tests").digest()
@@ -120,13 +121,13 @@ def configured(tmp_path: Path, lines: str, installation: str = "prod") -> None:
 
 
 def ring(tmp_path: Path) -> dict[str, bytes]:
-    return dict(load(tmp_path / "config.toml", {}).keys.ring)
+    return {name: one.key for name, one in load(tmp_path / "config.toml", {}).keys.ring.items()}
 
 
 def problem(tmp_path: Path) -> str:
-    with pytest.raises(SettingsInvalid) as caught:
+    with pytest.raises(SecretsAway) as caught:
         load(tmp_path / "config.toml", {})
-    (found,) = caught.value.problems
+    (found,) = caught.value.waiting
     return str(found)
 
 
