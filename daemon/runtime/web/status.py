@@ -156,7 +156,10 @@ class DaemonStatus:
         }
 
     def _now(self) -> datetime:
-        return self.parts.clock.now() if self.parts is not None else datetime.now(UTC)
+        """Return the store's time; the machine's own for as long as MongoDB has not answered since the start."""
+        if self.parts is None or self.parts.clock.skew is None:
+            return datetime.now(UTC)
+        return self.parts.clock.now()
 
     def _old(self) -> Iterator[str]:
         """Yield a sentence for each key and each client secret that is older than keys.max_age."""

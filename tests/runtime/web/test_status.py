@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 
 from daemon.adapters.telemetry.metrics import Metrics
 from daemon.domain.circuit_breaker import Pause, Reason
+from daemon.domain.claim import StoreLost
 from daemon.domain.event import LaneFailed, SweepFinished
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.statistics import Statistics
@@ -102,6 +103,20 @@ async def test_what_the_settings_risk_is_in_the_status():
     stage = Stage()
     assert (await stage.view.status())["warnings"] == ["it is old"]
     assert await stage.failing() == set()
+
+
+def test_ages_need_no_mongodb():
+    """After a start without it the store's time is unknown, and the metrics of the journal matter most."""
+    stage = Stage()
+    stage.clock.skew = None  # type: ignore[assignment]
+    stage.clock.now = lost  # type: ignore[method-assign]
+    ring: Any = {"old": SimpleNamespace(created=date(2020, 1, 1))}
+    stage.view.keys = SimpleNamespace(ring=ring, max_age=timedelta(days=90))  # type: ignore[assignment]
+    assert b"refreshd_journal_entries" in stage.view.metrics("")[0]
+
+
+def lost() -> datetime:
+    raise StoreLost("MongoDB has not answered yet")
 
 
 async def test_an_old_key_and_an_old_client_secret_are_in_the_status():
