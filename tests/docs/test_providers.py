@@ -23,15 +23,16 @@ from daemon.domain.provider import Definition, Grant, Provider, Rotation
 from daemon.domain.reply import Reply
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
+from daemon.runtime.config.providers.consent_keys import RevocationTable
 from daemon.runtime.config.providers.definitions import (
     DefinitionTable,
     ShapeTable,
-    SignTable,
     VariableTable,
     read_definition,
     shipped,
 )
 from daemon.runtime.config.providers.provider_settings import ProviderTable
+from daemon.runtime.config.providers.sign_table import SignTable
 from daemon.runtime.config.settings import load
 from tests.support.environment import bare
 
@@ -127,6 +128,7 @@ def test_the_table_has_no_other_rows_and_keeps_the_order():
 LISTS = {
     "Key": (DefinitionTable, ""),
     "A sign's key": (SignTable, "[[unavailable]]\n"),
+    "A key of `revoke`": (RevocationTable, 'revoke_url = "https://acme.example/revoke"\n[revoke]\n'),
     "A variable's key": (VariableTable, "[variables.region]\n"),
     "A key of `reply`": (ShapeTable, "[reply]\n"),
 }
