@@ -25,7 +25,7 @@ from daemon.domain.provider import (
     Rotation,
     VariableKind,
 )
-from daemon.domain.revocation import BEARER, Revocation, RevocationEnds, RevokedToken
+from daemon.domain.revocation import PresentedToken, Revocation, RevocationAuth, RevocationEnds
 from daemon.runtime.config.providers.definitions import shipped
 from daemon.runtime.config.settings import Settings, config_path
 
@@ -285,7 +285,7 @@ def _revocation(definition: Definition) -> str:
     if url is None:
         return "none that is known: only the owner can withdraw the consent"
     token = "the refresh token" if _presents_refresh(definition, revoke) else "the access token"
-    bearer = " as bearer" if revoke.auth == BEARER else ""
+    bearer = " as bearer" if revoke.auth is RevocationAuth.BEARER else ""
     ends = {
         RevocationEnds.GRANT: "it ends the owner's whole grant to the client",
         RevocationEnds.TOKEN: "it ends this consent's tokens only",
@@ -294,7 +294,7 @@ def _revocation(definition: Definition) -> str:
 
 
 def _presents_refresh(definition: Definition, revoke: Revocation) -> bool:
-    return revoke.token is RevokedToken.REFRESH and definition.grant is Grant.REFRESH_TOKEN
+    return revoke.token is PresentedToken.REFRESH and definition.grant is Grant.REFRESH_TOKEN
 
 
 def _signs(signs: Sequence[ErrorPattern], standard: str) -> str:

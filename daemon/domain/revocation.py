@@ -2,17 +2,11 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal
 
 from daemon.domain.provider import BodyFormat, ClientAuth, ErrorPattern
 
-# The presented token itself authenticates the request, in its Authorization header (RFC 6750 §2.1).
-BEARER: Final = "bearer"
-# Names in a revocation's URL that are no variables of the token. Both values are percent-encoded.
-CLIENT_ID_PLACE: Final = "client_id"
-TOKEN_PLACE: Final = "token"  # noqa: S105  a name
-
-RevocationAuth = ClientAuth | Literal["bearer"]
+# The places in a revocation's URL that are no variables of the token: ${token} and ${client_id}.
+TOKEN_PLACE, CLIENT_ID_PLACE = "token", "client_id"
 
 
 class RevocationMethod(StrEnum):
@@ -23,7 +17,14 @@ class RevocationMethod(StrEnum):
     DELETE = "DELETE"
 
 
-class RevokedToken(StrEnum):
+class RevocationAuth(StrEnum):
+    """How a revocation is authenticated, if not as the token request is."""
+
+    BEARER = "bearer"  # with the presented token itself (RFC 6750 §2.1)
+    NONE = "none"  # nothing in the request names the client
+
+
+class PresentedToken(StrEnum):
     """The token that a revocation presents."""
 
     REFRESH = "refresh"
@@ -31,32 +32,31 @@ class RevokedToken(StrEnum):
 
 
 class RevocationEnds(StrEnum):
-    """The effect of a revocation."""
+    """The extent of a revocation."""
 
-    GRANT = "grant"  # every token of this account and client, or no page limits it to one
-    TOKEN = "token"  # noqa: S105  only the presented token, and those that descend from the same consent
+    GRANT = "grant"  # every token of this account and client; also where no page limits it to one consent
+    TOKEN = "token"  # noqa: S105  the presented token, with those that were issued for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
-    """The request that ends a grant at its provider, and the replies that confirm it.
+    """The form of the request that ends a grant at its provider.
 
-    `url`: the definition's `revoke_url` if it is None. `parameter` carries the token in a body of the format
-    `body`, or in the URL with `body = "query"`. The token has no parameter if the URL has the place `${token}`
-    or `auth` is "bearer". `hint`: `token_type_hint` (RFC 7009 §2.1) is sent, too. `auth`: the definition's
+    `url`: the definition's `revoke_url` if it is None. It may have the places ${token} and ${client_id}.
+    `parameter` carries the token, and is empty if the URL or the header carries it. `body`: the definition's
+    if it is None. `hint`: `token_type_hint` is sent, too (RFC 7009 §2.1). `auth`: the definition's
     `client_auth` if it is None.
 
-    A reply confirms the revocation if its status is 2xx and it has no error code at the definition's
-    `reply.error_code`, or if it shows one of the signs in `success`. Such signs show that the token was dead
-    before.
+    `success`: the signs of a success. Without a sign that fits a status of 200 to 299, such a status is the
+    success, unless the body has an error code.
     """
 
     method: RevocationMethod = RevocationMethod.POST
     url: str | None = None
     parameter: str = "token"
-    body: BodyFormat = BodyFormat.FORM
+    body: BodyFormat | None = None
     hint: bool = False
-    auth: RevocationAuth | None = None
-    token: RevokedToken = RevokedToken.REFRESH
+    auth: ClientAuth | RevocationAuth | None = None
+    token: PresentedToken = PresentedToken.REFRESH
     success: tuple[ErrorPattern, ...] = ()
     ends: RevocationEnds = RevocationEnds.GRANT

@@ -12,14 +12,13 @@ from urllib.parse import parse_qsl
 
 from daemon.domain.provider import BodyFormat, ClientAuth, Grant, Pkce
 from daemon.domain.revocation import (
-    BEARER,
     CLIENT_ID_PLACE,
     TOKEN_PLACE,
+    PresentedToken,
     Revocation,
     RevocationAuth,
     RevocationEnds,
     RevocationMethod,
-    RevokedToken,
 )
 from daemon.domain.token_response import looks_secret
 from daemon.runtime.config.fields import ARRAY, STRICT, Flag, Read, Text, one_of, text
@@ -103,14 +102,12 @@ def account_path(value: object) -> str:
     return path
 
 
-def revocation_auth(value: object) -> RevocationAuth:
-    if value == BEARER:
-        return BEARER
-    if not isinstance(value, str) or value not in set(ClientAuth):
-        raise InvalidValue(
-            "is not one of the possible values", f"Use one of: {', '.join((*ClientAuth, BEARER))}."
-        )
-    return ClientAuth(value)
+def revocation_auth(value: object) -> ClientAuth | RevocationAuth:
+    """Read a client authentication, or one that only revocations have. "none" is the latter's."""
+    if not isinstance(value, str) or value not in {*ClientAuth, *RevocationAuth}:
+        names = dict.fromkeys((*ClientAuth, *RevocationAuth))
+        raise InvalidValue("is not one of the possible values", f"Use one of: {', '.join(names)}.")
+    return RevocationAuth(value) if value in set(RevocationAuth) else ClientAuth(value)
 
 
 def parameter_name(value: object) -> str:
@@ -133,10 +130,10 @@ class RevocationTable:
     method: Annotated[RevocationMethod, Read(one_of(RevocationMethod))] = RevocationMethod.POST
     url: Text | None = None
     parameter: Annotated[str, Read(parameter_name)] | None = None
-    body: Annotated[BodyFormat, Read(one_of(BodyFormat))] = BodyFormat.FORM
+    body: Annotated[BodyFormat, Read(one_of(BodyFormat))] | None = None
     hint: Flag = False
-    auth: Annotated[RevocationAuth, Read(revocation_auth)] | None = None
-    token: Annotated[RevokedToken, Read(one_of(RevokedToken))] = RevokedToken.REFRESH
+    auth: Annotated[ClientAuth | RevocationAuth, Read(revocation_auth)] | None = None
+    token: Annotated[PresentedToken, Read(one_of(PresentedToken))] = PresentedToken.REFRESH
     success: Signs = ()
     ends: Annotated[RevocationEnds, Read(one_of(RevocationEnds))] = RevocationEnds.GRANT
 
@@ -145,7 +142,7 @@ def revocation(table: RevocationTable) -> Revocation:
     """Convert `table` into the domain's Revocation."""
     values: dict[str, Any] = {field.name: getattr(table, field.name) for field in fields(RevocationTable)}
     values["success"] = tuple(map(error_pattern, table.success))
-    values["parameter"] = table.parameter or Revocation().parameter
+    values["parameter"] = "" if _carrier(table) else table.parameter or Revocation().parameter
     return Revocation(**values)
 
 
@@ -254,24 +251,24 @@ def _revocation_faults(
 
 def _presented_faults(revoke: RevocationTable, grant: Grant) -> Iterator[Fault]:
     """Check which token is presented, and in which part of the request: in one only."""
-    if grant is not Grant.REFRESH_TOKEN and revoke.token is RevokedToken.REFRESH:
+    if grant is not Grant.REFRESH_TOKEN and revoke.token is PresentedToken.REFRESH:
         what = f'is "refresh", but with grant = "{grant}" there is no refresh token'
         yield ("revoke", "token"), what, 'Write token = "access".'
-    in_header, in_url = revoke.auth == BEARER, TOKEN_PLACE in used_variables(revoke.url)
-    carrier = "auth" if in_header else "url"
-    if in_header and in_url:
+    carrier = _carrier(revoke)
+    if carrier == "auth" and TOKEN_PLACE in used_variables(revoke.url):
         yield ("revoke", "auth"), "and url both carry the token", "Use one of the two."
-    if (in_header or in_url) and revoke.parameter is not None:
-        yield ("revoke", "parameter"), f"is not used, because {carrier} carries the token", "Remove it."
-    if (in_header or in_url) and revoke.hint:
-        yield ("revoke", "hint"), f"is not sent, because {carrier} carries the token", "Remove it."
-    if (
-        revoke.method is RevocationMethod.GET
-        and revoke.body is not BodyFormat.QUERY
-        and not in_header
-        and not in_url
-    ):
-        yield ("revoke", "body"), "is not sent with GET", 'Set body = "query".'
+    for key in ("parameter", "body", "hint"):
+        if carrier is not None and getattr(revoke, key):
+            yield ("revoke", key), f"is not used, because {carrier} carries the token", "Remove it."
+    if revoke.method is RevocationMethod.GET and revoke.body not in (None, BodyFormat.QUERY):
+        yield ("revoke", "body"), "is not sent with GET", 'Remove it, or set body = "query".'
+
+
+def _carrier(revoke: RevocationTable) -> str | None:
+    """Return the key by which the token is sent, or None if it is a parameter."""
+    if revoke.auth is RevocationAuth.BEARER:
+        return "auth"
+    return "url" if TOKEN_PLACE in used_variables(revoke.url) else None
 
 
 def _without_places(url: str) -> str:

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from daemon.domain.provider import BodyFormat, ClientAuth, Definition, ErrorPattern, Pkce
-from daemon.domain.revocation import Revocation, RevocationEnds, RevocationMethod, RevokedToken
+from daemon.domain.revocation import (
+    PresentedToken,
+    Revocation,
+    RevocationAuth,
+    RevocationEnds,
+    RevocationMethod,
+)
 from daemon.runtime.config.problems import SettingsInvalid
 from daemon.runtime.config.providers.definitions import read_definition
 
@@ -76,7 +82,7 @@ def test_every_key_becomes_the_domains_own_term() -> None:
         body=BodyFormat.JSON,
         hint=True,
         auth=ClientAuth.BASIC,
-        token=RevokedToken.ACCESS,
+        token=PresentedToken.ACCESS,
         success=(ErrorPattern(field="error", values=frozenset({"gone"}), status=frozenset({404})),),
         ends=RevocationEnds.TOKEN,
     )
@@ -92,12 +98,24 @@ def test_what_a_file_leaves_out_is_the_standard_or_unknown() -> None:
     assert (Revocation().parameter, Revocation().token, Revocation().ends) == ("token", "refresh", "grant")
 
 
-@pytest.mark.parametrize("auth", [*ClientAuth, "bearer"])
+@pytest.mark.parametrize("auth", [*ClientAuth, *RevocationAuth])
 def test_a_revocation_authenticates_like_a_client_or_by_its_own_token(auth: str) -> None:
-    """All names of `client_auth`, and bearer."""
+    """All names of `client_auth`, and bearer. "none" means that nothing names the client."""
     revoke = read(PLAIN + REVOKED + f'revoke.auth = "{auth}"').revoke
     assert revoke is not None
     assert revoke.auth == auth
+    assert isinstance(revoke.auth, RevocationAuth) is (auth in {"bearer", "none"})
+
+
+@pytest.mark.parametrize(
+    "keys", ['auth = "bearer"', 'url = "https://example.com/${token}"', 'parameter = "access_token"', ""]
+)
+def test_the_token_is_in_one_part_of_the_request_only(keys: str) -> None:
+    """A parameter beside the header or the URL would show it to one log more."""
+    revoke = read(PLAIN + REVOKED + f"revoke = {{ {keys} }}").revoke
+    assert revoke is not None
+    wanted = {'parameter = "access_token"': "access_token", "": "token"}
+    assert revoke.parameter == wanted.get(keys, "")
 
 
 @pytest.mark.parametrize(
@@ -244,7 +262,10 @@ REFUSALS: dict[str, tuple[str, str, str]] = {
     "a hint without a parameter": (
         PLAIN + REVOKED + "revoke = { auth = 'bearer', hint = true }", "revoke.hint", "auth",
     ),
-    "a body by GET": (PLAIN + REVOKED + "revoke.method = 'GET'", "revoke.body", "query"),
+    "a body by GET": (PLAIN + REVOKED + "revoke = { method = 'GET', body = 'form' }", "revoke.body", "query"),
+    "a body beside the header": (
+        PLAIN + REVOKED + "revoke = { auth = 'bearer', body = 'json' }", "revoke.body", "auth",
+    ),
     "a sign that shows nothing": (
         PLAIN + REVOKED + "revoke.success = [{ field = 'error' }]", "revoke.success", "neither",
     ),
