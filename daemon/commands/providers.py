@@ -20,10 +20,12 @@ from daemon.domain.provider import (
     Definition,
     ErrorPattern,
     Grant,
+    Pkce,
     Provider,
     Rotation,
     VariableKind,
 )
+from daemon.domain.revocation import PresentedToken, Revocation, RevocationAuth, RevocationEnds
 from daemon.runtime.config.providers.definitions import shipped
 from daemon.runtime.config.settings import Settings, config_path
 
@@ -50,6 +52,13 @@ _SHORT = {
     Grant.CLIENT_CREDENTIALS: "none: reissued",
     Grant.NONE: "none: watched",
 }
+_PKCE = {
+    Pkce.S256: "S256",
+    Pkce.REQUIRED: "S256: the provider refuses a consent without it",
+    Pkce.NONE: "not used: the provider does not take it",
+}
+# Where `refreshd connect` waits for the owner's browser (RFC 8252 §7.3). Operators register it at providers.
+_LOOPBACK_REDIRECT = "http://127.0.0.1:8917/callback"
 _SIGNS = ("rejected", "misconfigured", "unavailable")  # of use to the daemon only
 
 
@@ -128,10 +137,12 @@ def _record(definition: Definition, configured: Mapping[str, Provider]) -> dict[
     values = {
         field.name: getattr(definition, field.name)
         for field in fields(definition)
-        if field.name not in (*_SIGNS, "variables", "as_of", "reply", "rate")
+        if field.name not in (*_SIGNS, "variables", "as_of", "reply", "rate", "revoke")
     }
     return {
         **values,
+        "revoke": definition.revoke and _revocation_record(definition.revoke),
+        "redirect_uri": _LOOPBACK_REDIRECT if definition.authorize_url else None,
         "as_of": definition.as_of and definition.as_of.isoformat(),
         "rate": definition.rate and f"{definition.rate.count}/{span(definition.rate.per)}",
         "variables": {
@@ -142,6 +153,10 @@ def _record(definition: Definition, configured: Mapping[str, Provider]) -> dict[
         "configured": definition.name in configured,
         "like": _like(definition.name, configured),
     }
+
+
+def _revocation_record(revoke: Revocation) -> dict[str, object]:
+    return {field.name: getattr(revoke, field.name) for field in fields(revoke) if field.name != "success"}
 
 
 def _like(name: str, configured: Mapping[str, Provider]) -> str | None:
@@ -162,6 +177,8 @@ def _explain(output: Output, definition: Definition, configured: Mapping[str, Pr
         *_request_rows(definition),
         *_life_rows(definition),
         *_meaning_rows(definition),
+        *_consent_rows(definition),
+        *_revocation_rows(definition),
         *(("Note", note) for note in definition.notes),
     ]
     output.pairs((title, value) for title, value in rows if value)
@@ -230,6 +247,54 @@ def _meaning_rows(definition: Definition) -> list[tuple[str, str]]:
             f"{_signs(definition.unavailable, '429, 5xx, no answer, any unknown error')}: refreshd retries with backoff",
         ),
     ]
+
+
+def _consent_rows(definition: Definition) -> list[tuple[str, str]]:
+    if not definition.authorize_url and not definition.device_url:
+        return []
+    page = definition.authorize_url
+    more = ", ".join(f"{name}={value}" for name, value in definition.authorize_params.items())
+    sent = ", ".join(f"{name}={value}" for name, value in definition.exchange_params.items())
+    return [
+        ("Consent page", page or ""),
+        ("Redirect address to register", _LOOPBACK_REDIRECT if page else ""),
+        ("Device flow", definition.device_url or ""),
+        ("Scopes of a consent", " ".join(definition.scopes) or "none, unless you set scopes"),
+        ("Scope separator", f'"{definition.scope_separator}"' if definition.scope_separator != " " else ""),
+        ("Parameters of a consent", more),
+        ("Parameters with the code", sent),
+        ("PKCE", _PKCE[definition.pkce]),
+        ("Account identified by", definition.account_from or "nothing that is known"),
+        ("If no refresh token comes", definition.consent_hint),
+    ]
+
+
+def _revocation_rows(definition: Definition) -> list[tuple[str, str]]:
+    """Return the ways in which a grant ends at the provider."""
+    if definition.grant is Grant.CLIENT_CREDENTIALS:
+        return []
+    return [
+        ("Revocation", _revocation(definition)),
+        ("Owners withdraw consents at", definition.manage_url or ""),
+    ]
+
+
+def _revocation(definition: Definition) -> str:
+    revoke = definition.revoke or Revocation()
+    url = revoke.url or definition.revoke_url
+    if url is None:
+        return "none that is known: only the owner can withdraw the consent"
+    token = "the refresh token" if _presents_refresh(definition, revoke) else "the access token"
+    bearer = " as bearer" if revoke.auth is RevocationAuth.BEARER else ""
+    ends = {
+        RevocationEnds.GRANT: "it ends the owner's whole grant to the client",
+        RevocationEnds.TOKEN: "it ends this consent's tokens only",
+    }[revoke.ends]
+    return f"{revoke.method} {url}, with {token}{bearer}: {ends}"
+
+
+def _presents_refresh(definition: Definition, revoke: Revocation) -> bool:
+    return revoke.token is PresentedToken.REFRESH and definition.grant is Grant.REFRESH_TOKEN
 
 
 def _signs(signs: Sequence[ErrorPattern], standard: str) -> str:

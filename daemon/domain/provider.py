@@ -7,8 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from daemon.domain.secret import Secret
+
+if TYPE_CHECKING:  # it is made of the terms below
+    from daemon.domain.revocation import Revocation
 
 Assertion = Callable[[str, datetime], Secret]  # (audience, now) -> a signed client assertion, used once
 
@@ -63,6 +67,14 @@ class Method(StrEnum):
 
     POST = "POST"
     GET = "GET"
+
+
+class Pkce(StrEnum):
+    """Proof Key for Code Exchange (RFC 7636) at a consent."""
+
+    S256 = "S256"  # sent: a provider that doesn't support it ignores it
+    NONE = "none"  # never sent: the provider refuses it
+    REQUIRED = "required"  # sent: the provider refuses a consent without it
 
 
 class VariableKind(StrEnum):
@@ -186,6 +198,17 @@ class Definition:
     unavailable: tuple[ErrorPattern, ...] = ()
     keep: tuple[str, ...] = ()  # reply fields that applications need
     revoke_url: str | None = None
+    authorize_url: str | None = None  # the page on which the owner consents (RFC 6749 §3.1)
+    device_url: str | None = None  # where a device's code is asked for (RFC 8628 §3.1)
+    scopes: tuple[str, ...] = ()  # asked for unless the operator or the application names others
+    scope_separator: str = " "  # RFC 6749 §3.3 has a blank
+    authorize_params: Mapping[str, str] = field(default_factory=dict)  # more of them, without variables
+    exchange_params: Mapping[str, str] = field(default_factory=dict)  # sent with the code alone
+    pkce: Pkce = Pkce.S256
+    account_from: str | None = None  # the account's identifier: a path in the reply, or "id_token.CLAIM"
+    consent_hint: str = ""  # what to change if a consent brought no refresh token
+    manage_url: str | None = None  # the page on which an owner withdraws the consent
+    revoke: "Revocation | None" = None  # None: RFC 7009 at `revoke_url`, or no revocation without one
     notes: tuple[str, ...] = ()
 
     def allows(self, stored: str) -> bool:

@@ -223,6 +223,29 @@ def test_providers_are_listed_and_explained(cli, monkeypatch):
     assert cli.run("providers", "nope").code == 2
 
 
+def test_a_providers_consent_is_explained(cli):
+    """The address to register stands where an operator prepares the app; so does what ends a consent."""
+    shown = cli.run("providers", "google").out
+    assert "http://127.0.0.1:8917/callback" in shown
+    assert "https://accounts.google.com/o/oauth2/v2/auth" in shown
+    assert "access_type=offline, prompt=consent" in shown
+    assert "POST https://oauth2.googleapis.com/revoke, with the refresh token" in shown
+    assert "only the owner can withdraw" in cli.run("providers", "spotify").out
+    own = cli.run("providers", "zoom-server").out
+    assert "8917" not in own
+    assert "evocation" not in own
+
+
+def test_a_providers_consent_can_be_read_by_programs(cli):
+    """The keys as in the definition's file; null where there is none."""
+    github = cli.run("providers", "github-app-oauth", "--json").json()
+    assert github["redirect_uri"] == "http://127.0.0.1:8917/callback"
+    assert github["revoke"]["url"] == "https://api.github.com/applications/${client_id}/grant"
+    assert (github["revoke"]["method"], github["revoke"]["auth"]) == ("DELETE", "basic")
+    ebay = cli.run("providers", "ebay", "--json").json()
+    assert (ebay["redirect_uri"], ebay["revoke"], ebay["authorize_url"]) == (None, None, None)
+
+
 def test_providers_are_listed_before_there_is_a_configuration(cli, monkeypatch):
     """It is how one begins; a configuration that was named must be there."""
     monkeypatch.delenv("REFRESHD_CONFIG")

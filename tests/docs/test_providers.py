@@ -21,17 +21,19 @@ from daemon.domain.answer import Answer, Granted, Misconfigured, Rejected, Unava
 from daemon.domain.dialect import read
 from daemon.domain.provider import Definition, Grant, Provider, Rotation
 from daemon.domain.reply import Reply
+from daemon.domain.revocation import Revocation
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
+from daemon.runtime.config.providers.consent_keys import RevocationTable
 from daemon.runtime.config.providers.definitions import (
     DefinitionTable,
     ShapeTable,
-    SignTable,
     VariableTable,
     read_definition,
     shipped,
 )
 from daemon.runtime.config.providers.provider_settings import ProviderTable
+from daemon.runtime.config.providers.sign_table import SignTable
 from daemon.runtime.config.settings import load
 from tests.support.environment import bare
 
@@ -116,10 +118,38 @@ def test_each_shipped_definition_has_its_row(name: str):
     assert row(shipped()[name]) in TEXT.splitlines()
 
 
-def test_the_table_has_no_other_rows_and_keeps_the_order():
-    """A definition that goes takes its row along."""
-    rows = re.findall(r"^\| ([a-z0-9-]+) \|", section(2), flags=re.MULTILINE)
-    assert rows == sorted(shipped())
+def test_the_tables_have_no_other_rows_and_keep_the_order():
+    """A definition that goes takes its rows along."""
+    tables = section(2).split("### Consents")
+    rows = [re.findall(r"^\| ([a-z0-9-]+) \|", table, flags=re.MULTILINE) for table in tables]
+    assert rows == [sorted(shipped()), sorted(shipped())]
+
+
+def consent_row(known: Definition) -> str:
+    """The line that the table of consents must have for a definition."""
+    ways = [way for way, url in (("browser", known.authorize_url), ("device", known.device_url)) if url]
+    cells = (
+        known.name,
+        ", ".join(ways) or "elsewhere",
+        ", ".join(f"`{scope}`" for scope in known.scopes),
+        f"`{known.account_from}`" if known.account_from else "",
+        revoked(known),
+    )
+    return "|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|"
+
+
+def revoked(known: Definition) -> str:
+    if known.grant is Grant.CLIENT_CREDENTIALS:
+        return ""
+    if known.revoke_url is None and (known.revoke is None or known.revoke.url is None):
+        return "by the owner"
+    return {"grant": "the whole grant", "token": "this consent"}[(known.revoke or Revocation()).ends]
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_each_shipped_definition_has_its_row_about_consents(name: str):
+    """An operator sees there whether refreshd can ask for a consent, and end one."""
+    assert consent_row(shipped()[name]) in TEXT.splitlines()
 
 
 # ---------------------------------------------------------------- the lists of keys
@@ -127,6 +157,7 @@ def test_the_table_has_no_other_rows_and_keeps_the_order():
 LISTS = {
     "Key": (DefinitionTable, ""),
     "A sign's key": (SignTable, "[[unavailable]]\n"),
+    "A key of `revoke`": (RevocationTable, 'revoke_url = "https://acme.example/revoke"\n[revoke]\n'),
     "A variable's key": (VariableTable, "[variables.region]\n"),
     "A key of `reply`": (ShapeTable, "[reply]\n"),
 }

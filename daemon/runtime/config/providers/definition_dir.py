@@ -17,6 +17,9 @@ from daemon.runtime.config.providers.shipped_tables import shipped_tables
 from daemon.runtime.config.providers.url_rules import used_variables
 from daemon.runtime.config.sources import operators_files, read_toml
 
+# The addresses that belong to the server of the token URL.
+_SERVER_KEYS = ("authorize_url", "device_url", "manage_url", "revoke_url")
+
 Tables = Mapping[str, Mapping[str, Any]]  # a definition's name -> its keys, as they were written
 
 
@@ -51,20 +54,36 @@ def read_known(directory: Path | None, findings: Findings) -> Known:
 
 
 def laid_over(shipped: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `own` over `known`, table by table. An operator's own token URL needs only the variables that it
-    uses.
+    """Lay `own` over `shipped`, table by table.
+
+    A token URL of the operator's own is another server: the pages and addresses of the shipped one don't
+    belong to it, and a revocation there would show that server a refresh token of this one. So they are left
+    out, and with them the variables that are in no other URL.
     """
     shipped = dict(shipped)
-    if "token_url" in own and "variables" in shipped:
+    if own.get("token_url", shipped.get("token_url")) != shipped.get("token_url"):
+        shipped = _without_server(shipped, own)
+        urls = (str(own.get(key, shipped.get(key, ""))) for key in ("token_url", *_SERVER_KEYS))
         params = {**_table(shipped, "params"), **_table(own, "params")}
-        urls = (str(own.get(key, shipped.get(key, ""))) for key in ("token_url", "revoke_url"))
-        used = used_variables(*urls, *map(str, params.values()))
-        shipped["variables"] = {name: row for name, row in shipped["variables"].items() if name in used}
+        revoke = str(_table(own, "revoke").get("url", ""))
+        used = used_variables(*urls, revoke, *map(str, params.values()))
+        if isinstance(shipped.get("variables"), Mapping):
+            shipped["variables"] = {name: row for name, row in shipped["variables"].items() if name in used}
     merged: dict[str, Any] = {**shipped, **own}
     for key in shipped.keys() & own.keys():
         if isinstance(shipped[key], Mapping) and isinstance(own[key], Mapping):
             merged[key] = laid_over(shipped[key], own[key])
     return merged
+
+
+def _without_server(shipped: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `shipped` without the addresses of its server, and without its revocation if that has none
+    then.
+    """
+    kept = {key: value for key, value in shipped.items() if key not in _SERVER_KEYS}
+    revoke = {key: value for key, value in _table(shipped, "revoke").items() if key != "url"}
+    kept.pop("revoke", None)
+    return {**kept, "revoke": revoke} if revoke and ("revoke_url" in own or "revoke" in own) else kept
 
 
 def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:

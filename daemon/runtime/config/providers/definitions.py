@@ -16,7 +16,6 @@ from daemon.domain.provider import (
     BodyFormat,
     ClientAuth,
     Definition,
-    ErrorPattern,
     ExpiryUnit,
     Grant,
     Method,
@@ -26,7 +25,6 @@ from daemon.domain.provider import (
     Variable,
     VariableKind,
 )
-from daemon.domain.sign import LONGEST_TEXT
 from daemon.domain.token_response import looks_secret
 from daemon.domain.token_url import BASE
 from daemon.runtime.config.fields import (
@@ -41,19 +39,21 @@ from daemon.runtime.config.fields import (
     checked,
     duration,
     one_of,
-    pattern,
     text,
-    whole,
 )
 from daemon.runtime.config.problems import Findings, InvalidValue, SettingsInvalid
-from daemon.runtime.config.providers.pattern_cost import check_cost
+from daemon.runtime.config.providers.consent_keys import (
+    ConsentTable,
+    consent_faults,
+    consent_urls,
+    revocation,
+)
 from daemon.runtime.config.providers.shipped_tables import shipped_tables
+from daemon.runtime.config.providers.sign_table import Signs, empty_sign_faults, error_pattern
 from daemon.runtime.config.providers.url_rules import Fault, safe_pattern, url_faults, used_variables
 
 # Long enough for a restart or a fail-over at the provider, and short enough to come before the access token's end.
 UNVERIFIED_CONFIRMATION = timedelta(minutes=1)
-
-Status = Annotated[int, Read(whole(100, 599))]
 
 _DOMAIN = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -94,13 +94,6 @@ def header_value(value: object) -> str:
     return text(value)
 
 
-def sign_pattern(value: object) -> re.Pattern[str]:
-    """Read the pattern of an error. A pattern that takes long on a provider's possible replies is refused."""
-    found = pattern(value)
-    check_cost(found.pattern, longest=LONGEST_TEXT)
-    return found
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariableTable:
     __pydantic_config__: ClassVar = STRICT
@@ -108,19 +101,6 @@ class VariableTable:
     pattern: Annotated[re.Pattern[str], Read(safe_pattern)] | None = None
     kind: Annotated[VariableKind, Read(one_of(VariableKind))] = VariableKind.NAME
     default: Text | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignTable:
-    __pydantic_config__: ClassVar = STRICT
-
-    field: Text
-    values: Annotated[frozenset[Text], ARRAY] = frozenset()
-    pattern: Annotated[re.Pattern[str], Read(sign_pattern)] | None = None
-    status: Annotated[frozenset[Status], ARRAY] = frozenset()
-    wait: Span | None = None
-    doubt: Flag = False
-    tenant: Flag = False
 
 
 def rate_of(value: object) -> Rate:
@@ -158,11 +138,8 @@ class ShapeTable:
     error_message: Paths = ReplyFields().error_message
 
 
-Signs = Annotated[tuple[SignTable, ...], ARRAY]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DefinitionTable:
+class DefinitionTable(ConsentTable):
     """The keys of a definition file; `domain.provider.Definition` explains each."""
 
     __pydantic_config__: ClassVar = STRICT
@@ -199,7 +176,6 @@ class DefinitionTable:
     misconfigured: Signs = ()
     unavailable: Signs = ()
     keep: Annotated[tuple[Text, ...], ARRAY] = ()
-    revoke_url: Text | None = None
     notes: Annotated[tuple[Text, ...], ARRAY] = ()
 
 
@@ -217,10 +193,8 @@ def definition(name: str, table: DefinitionTable) -> Definition:
         **{field.name: getattr(table.reply, field.name) for field in fields(ShapeTable)}
     )
     for meaning in ("rejected", "misconfigured", "unavailable"):
-        values[meaning] = tuple(
-            ErrorPattern(**{field.name: getattr(row, field.name) for field in fields(SignTable)})
-            for row in values[meaning]
-        )
+        values[meaning] = tuple(map(error_pattern, values[meaning]))
+    values["revoke"] = revocation(table.revoke) if table.revoke is not None else None
     return Definition(name=name, **values)
 
 
@@ -239,9 +213,11 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
     nothing.
     """
     bases = {name for name, row in table.variables.items() if row.kind is VariableKind.BASE}
-    yield from url_faults(("token_url",), table.token_url, table.domains, bases)
-    if table.revoke_url is not None:
-        yield from url_faults(("revoke_url",), table.revoke_url, table.domains, bases)
+    about_urls = (
+        *url_faults(("token_url",), table.token_url, table.domains, bases),
+        *consent_faults(table, grant=table.grant, domains=table.domains, bases=bases),
+    )
+    yield from dict.fromkeys(about_urls)  # several URLs can lack the same domains
     yield from _variable_faults(table)
     yield from _sign_faults(table)
     if not all(map(_DOMAIN.fullmatch, table.domains)):
@@ -273,10 +249,8 @@ def _grant_faults(table: DefinitionTable) -> Iterator[Fault]:
 
 def _sign_faults(table: DefinitionTable) -> Iterator[Fault]:
     for meaning in ("rejected", "misconfigured", "unavailable"):
+        yield from empty_sign_faults((meaning,), getattr(table, meaning))
         for sign in getattr(table, meaning):
-            if not sign.values and sign.pattern is None:
-                do = "Add values, or a pattern for the text of its field."
-                yield (meaning,), "an entry has neither values nor a pattern", do
             if meaning != "unavailable" and (sign.wait or sign.doubt):
                 yield (meaning,), "an entry has wait or doubt", "Use those under unavailable only."
             if meaning != "misconfigured" and sign.tenant:
@@ -305,7 +279,7 @@ def _field_faults(table: DefinitionTable) -> Iterator[Fault]:
 
 
 def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:
-    used = used_variables(table.token_url, table.revoke_url, *table.params.values())
+    used = used_variables(table.token_url, *consent_urls(table), *table.params.values())
     for name in sorted(used - table.variables.keys()):
         yield ("variables", name), "is used in a URL but not declared", "Add it with its pattern."
     for name, variable in table.variables.items():

@@ -24,7 +24,16 @@ from daemon.runtime.config.secret_sources import SecretContext, SecretText, is_u
 _UNKNOWN = {"token_url": "https://unknown.invalid/", "client_auth": "post"}
 _URL_KEYS = (
     "token_url",
+    "authorize_url",
+    "device_url",
+    "manage_url",
     "revoke_url",
+    "revoke",
+    "scopes",
+    "scope_separator",
+    "authorize_params",
+    "exchange_params",
+    "grant",
     "variables",
     "domains",
     "params",

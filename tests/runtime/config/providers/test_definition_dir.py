@@ -86,6 +86,30 @@ def test_a_token_url_of_ones_own_drops_the_variables_that_it_does_not_use(folder
     assert folder.configured("microsoft").definition.variables == {}
 
 
+def test_a_token_url_of_ones_own_drops_the_addresses_of_the_shipped_server(folder: Folder):
+    """Its pages belong to another server, and a revocation there would show it this server's refresh token."""
+    folder.define("gitlab.toml", 'token_url = "https://git.example.com/oauth/token"\n')
+    found = folder.configured("gitlab").definition
+    shown = (found.authorize_url, found.device_url, found.manage_url, found.revoke_url, found.revoke)
+    assert shown == (None, None, None, None, None)
+
+
+def test_the_addresses_of_ones_own_server_are_those_of_the_file(folder: Folder):
+    """What the file says about its server stays, and how a revocation is sent with it."""
+    folder.define("acme.toml", ACME + 'revoke = { url = "https://acme.example/r", token = "access" }\n')
+    own = 'token_url = "https://own.example/token"\nrevoke_url = "https://own.example/r"\n'
+    found = folder.configured("acme", CLIENT + own).definition
+    assert found.revoke_url == "https://own.example/r"
+    assert found.revoke is not None
+    assert (found.revoke.url, found.revoke.token) == (None, "access")
+
+
+def test_a_token_url_that_repeats_the_shipped_one_changes_nothing(folder: Folder):
+    """It is the same server."""
+    folder.define("gitlab.toml", f'token_url = "{shipped()["gitlab"].token_url}"\n')
+    assert folder.configured("gitlab").definition.revoke_url == shipped()["gitlab"].revoke_url
+
+
 def test_every_file_is_checked_even_where_no_provider_is_configured(folder: Folder):
     """Each problem is named by its file and key, all of them at once, beside those of the configuration."""
     folder.define("acme.toml", ACME + 'grace = "soon"\nrotaton = "never"\n')

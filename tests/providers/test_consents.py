@@ -1,0 +1,181 @@
+"""The facts about consents of each shipped definition: complete, or left out for a reason; each from a page or from code."""
+
+import re
+from importlib import resources
+from urllib.parse import urlsplit
+
+import pytest
+
+from daemon.domain.provider import Definition, Grant, Pkce
+from daemon.domain.revocation import PresentedToken, Revocation, RevocationAuth, RevocationEnds
+from daemon.runtime.config.providers.definitions import shipped
+
+ALL = sorted(shipped())
+
+NO_PAGE = {
+    "amazon-selling-partner": "the page and its callback have parameters of their own",
+    "bigcommerce": "the store starts it, and the exchange repeats parameters of the callback",
+    "ebay": "a RuName stands in the place of the redirect address",
+    "generic": "each server has its own",
+    "zoom-server": "nobody consents to the client's own grant",
+}
+NO_ACCOUNT = {
+    "airtable": "the reply names none",
+    "amazon-selling-partner": "the callback names the seller",
+    "atlassian": "the reply names none",
+    "bigcommerce": "no consent by refreshd",
+    "box": "the reply names none",
+    "docusign": "userinfo names it",
+    "ebay": "the reply names none",
+    "facebook": "the reply names none",
+    "generic": "each server has its own",
+    "github-app-oauth": "the reply names none",
+    "gitlab": "only with the scope openid, which an application may lack",
+    "intercom": "the reply names none",
+    "linear": "the reply names none",
+    "linkedin": "only with the scope openid, which an application may lack",
+    "mailchimp": "the metadata endpoint names it",
+    "pipedrive": "the reply names the company's host only",
+    "quickbooks": "the callback names the company",
+    "reddit": "the reply names none",
+    "shopify": "the variable shop is the account",
+    "spotify": "the reply names none",
+    "twitch": "only with the scope openid, which an application may lack",
+    "twitter-v2": "the reply names none",
+    "zoho": "the reply names none",
+    "zoom": "the reply names none",
+    "zoom-server": "nobody consents to the client's own grant",
+}
+NO_REVOCATION = {
+    "airtable": "no page names one",
+    "amazon-selling-partner": "the seller disables the app",
+    "atlassian": "no page names one",
+    "bigcommerce": "the store uninstalls the app",
+    "docusign": "no page names one",
+    "ebay": "no page names one",
+    "generic": "each server has its own",
+    "intercom": "the workspace uninstalls the app",
+    "linkedin": "no page names one",
+    "mailchimp": "no page names one",
+    "microsoft": "there is none",
+    "shopify": "the shop uninstalls the app",
+    "slack": "it is for access tokens, and the fate of the refresh token is not known",
+    "spotify": "no page names one",
+    "stripe": "it needs stripe_user_id",
+    "stripe-apps": "no page names one",
+    "twitch": "it is for access tokens, and the fate of the refresh token is not known",
+    "zoom": "it is for access tokens, and the fate of the refresh token is not known",
+    "zoom-server": "nobody consents to the client's own grant",
+}
+OTHER_HOSTS = {  # whose pages have another domain than their token endpoint
+    "dropbox": "dropbox.com",
+    "google": "google.com",
+    "hubspot": "hubspot.com",
+    "intercom": "intercom.com",
+}
+OFFLINE = {  # what makes these providers send a refresh token
+    "atlassian": "offline_access",
+    "auth0": "offline_access",
+    "dropbox": "token_access_type=offline",
+    "google": "access_type=offline prompt=consent",
+    "keycloak": "offline_access",
+    "microsoft": "offline_access",
+    "okta": "offline_access",
+    "reddit": "duration=permanent",
+    "salesforce": "refresh_token",
+    "sandbox": "offline_access",
+    "shopify": "expiring=1",
+    "twitter-v2": "offline.access",
+    "xero": "offline_access",
+    "zoho": "access_type=offline prompt=consent",
+}
+
+
+def revocation_url(known: Definition) -> str | None:
+    return (known.revoke.url if known.revoke else None) or known.revoke_url
+
+
+def domain(url: str) -> str:
+    """The last two labels of the host, which is no variable in a shipped definition."""
+    return ".".join(urlsplit(url).netloc.split(".")[-2:])
+
+
+def test_each_definition_has_a_page_or_a_reason_for_none() -> None:
+    """And no reason outlives the fact that it stands for."""
+    assert {name for name in ALL if shipped()[name].authorize_url is None} == set(NO_PAGE)
+
+
+def test_each_definition_identifies_the_account_or_has_a_reason() -> None:
+    """Without it, refreshd can't see that another account has consented."""
+    assert {name for name in ALL if shipped()[name].account_from is None} == set(NO_ACCOUNT)
+
+
+def test_each_definition_can_be_revoked_or_has_a_reason() -> None:
+    """A guess would report a grant as ended that is alive."""
+    assert {name for name in ALL if revocation_url(shipped()[name]) is None} == set(NO_REVOCATION)
+
+
+@pytest.mark.parametrize("name", sorted(set(ALL) - set(NO_PAGE)))
+def test_a_page_is_the_providers_own(name: str) -> None:
+    """Or of a domain that is known to be the provider's."""
+    known = shipped()[name]
+    assert known.authorize_url
+    assert domain(known.authorize_url) == OTHER_HOSTS.get(name, domain(known.token_url))
+    assert name == "sandbox" or known.authorize_url.startswith(("https://", "${"))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_identifier_in_an_id_token_comes_with_the_scope_for_one(name: str) -> None:
+    """Without openid there is no ID token (OpenID Connect Core §3.1.2.1)."""
+    known = shipped()[name]
+    if (known.account_from or "").startswith("id_token."):
+        assert "openid" in known.scopes
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_a_consent_asks_for_a_refresh_token(name: str) -> None:
+    """By scope or by parameter, and the hint repeats it for operators who have replaced it."""
+    known = shipped()[name]
+    params = [f"{key}={value}" for key, value in (known.authorize_params | known.exchange_params).items()]
+    assert set(OFFLINE[name].split()) <= {*known.scopes, *params}
+    assert known.consent_hint
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_revocation_ends_what_a_renewal_would_present(name: str) -> None:
+    """Those that take an access token end its refresh token, too: each is known for it."""
+    known = shipped()[name]
+    revoke = known.revoke or Revocation()
+    if revocation_url(known) and known.grant is Grant.REFRESH_TOKEN and revoke.token is PresentedToken.ACCESS:
+        assert name in {"dropbox", "github-app-oauth", "strava"}
+        assert revoke.ends is RevocationEnds.GRANT
+
+
+def test_secrets_of_the_client_go_to_the_token_endpoints_domain_only() -> None:
+    """A revocation at another domain has the token, and nothing of the client."""
+    elsewhere = {
+        name
+        for name in ALL
+        if (url := revocation_url(known := shipped()[name]))
+        and domain(url) != domain(known.token_url)
+        and not isinstance((known.revoke or Revocation()).auth, RevocationAuth)
+    }
+    assert elsewhere == set()
+
+
+def test_pkce_is_left_out_only_where_it_is_known_to_be() -> None:
+    """Elsewhere public clients send it, and X refuses a consent without it."""
+    assert {name for name in ALL if shipped()[name].pkce is Pkce.NONE} == {
+        "linear", "linkedin", "pipedrive", "slack", "stripe-apps",
+    }  # fmt: skip
+    assert {name for name in ALL if shipped()[name].pkce is Pkce.REQUIRED} == {"twitter-v2"}
+
+
+@pytest.mark.parametrize("name", sorted(set(ALL) - set(NO_PAGE) - {"sandbox"}))
+def test_the_facts_have_a_source_and_a_date(name: str) -> None:
+    """The comment above them names a page or a repository, and when it said so."""
+    text = (resources.files("daemon.providers") / f"{name}.toml").read_text("utf-8")
+    comment = re.search(r"((?:^#.*\n)+)^authorize_url = ", text, flags=re.MULTILINE)
+    assert comment
+    assert re.search(r"https://|[\w-]+/[\w-]+@[0-9a-f]{7}", comment[1])
+    assert re.search(r"\b20\d\d-\d\d-\d\d\b", comment[1])
