@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from daemon.sandbox.accents import ConsentTerms, DeviceTerms, RevocationTerms
 from daemon.sandbox.demands import Demands
 from daemon.sandbox.grants import Pair
 from daemon.sandbox.terms import Terms
@@ -25,6 +26,7 @@ class Dialect:
     granted         a token response; `first` holds what only the response to a consent has
     form_by_default whether a client that does not ask for JSON gets a form
     refusals        for each complaint the wordings that were seen, the usual one first
+    device          None: the provider has no device flow; `revocation` likewise
     """
 
     name: str
@@ -36,12 +38,23 @@ class Dialect:
     first: Mapping[str, object]
     form_by_default: bool
     refusals: Mapping[Complaint, tuple[Answer, ...]]
+    consent: ConsentTerms
+    device: DeviceTerms | None
+    revocation: RevocationTerms | None
 
     @property
     def path(self) -> str:
-        return self.paths[0].format(**self.variables)
+        return self.shown(self.paths[0])
 
-    def grant(self, pair: Pair, *, now: datetime, first: bool = False) -> dict[str, Any]:
+    def shown(self, path: str) -> str:
+        """A path as a client is shown it: with its variables filled in, and the place of a token as it is."""
+        for name, value in self.variables.items():
+            path = path.replace(f"{{{name}}}", value)
+        return path
+
+    def grant(
+        self, pair: Pair, *, now: datetime, first: bool = False, id_token: str | None = None
+    ) -> dict[str, Any]:
         """The members of a successful answer (RFC 6749, section 5.1). `first`: at the consent."""
         shape = {**self.granted, **self.first} if first else self.granted
         issued_at = int(now.timestamp())
@@ -55,9 +68,22 @@ class Dialect:
                 "refresh_expires_in": _seconds_left(pair.refresh_expires_at, now),
                 "issued_at": issued_at,
                 "issued_at_ms": f"{issued_at}000",
+                "account": pair.account,
+                "id_token": id_token,
             },
         )
-        return dict(members) if isinstance(members, dict) else {}
+        return self._scoped(dict(members), pair.scopes) if isinstance(members, dict) else {}
+
+    def _scoped(self, members: dict[str, Any], scopes: tuple[str, ...] | None) -> dict[str, Any]:
+        """With the granted scopes in the place of the recorded ones, if the provider reports scopes."""
+        match members.get("scope"):
+            case str(recorded) if scopes is not None and recorded:
+                members["scope"] = self.consent.separator.join(scopes)
+            case list() if scopes is not None:
+                members["scope"] = list(scopes)
+            case _:
+                pass
+        return members
 
     def refuse(self, refusal: Refusal, *, wording: int = 0) -> Reply:
         """An error answer (RFC 6749, section 5.2, or what this provider makes of it)."""

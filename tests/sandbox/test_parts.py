@@ -113,6 +113,7 @@ def test_every_kind_of_fault_can_be_asked_for_by_name_alone(kind: str) -> None:
     fault = read_fault({"kind": kind})
     assert (fault.share, fault.count, fault.retry_after) == (1.0, None, None)
     carries = {"garbage", "cut", "slow", "huge", "wrong_type", "withhold"}
+    carries |= {"no_refresh_token", "wrong_state", "wrong_issuer"}
     assert fault.after_processing == (kind in carries)
 
 
