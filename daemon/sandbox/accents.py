@@ -26,10 +26,12 @@ class ConsentTerms:
     client, scope  the parameters that hold the client's ID and the scopes; `separator` stands between two scopes
     demands        parameters that must be there with this value; an empty value takes any
     pkce           "optional": checked if the request has a challenge; "ignored": neither read nor checked
-    offline        parameters, and `offline_scope` the scope, without which no refresh token is issued
+    offline        parameters, and `offline_scopes` the scopes (one is enough), without which no refresh token is issued
     again          if not empty: an account's second consent has a refresh token only with these parameters
     fewer          whether the owner may leave scopes out
-    code           the redirect's parameter for the code; `returns`: more parameters, with `"{account}"` filled in
+    code           the redirect's parameter for the code; `returns`: more parameters, whose places
+                   `{account}`, `{scope}` (the granted ones) and `{issuer}` (this sandbox) are filled in
+    account        the member of a token response that names the account, as `team.id`; "": none does
     issuer         whether the redirect has `iss` (RFC 9207)
     grant_type     whether a code is refused without `grant_type=authorization_code`
     most           live grants of one account; one more ends the oldest
@@ -42,11 +44,12 @@ class ConsentTerms:
     demands: Mapping[str, str] = field(default_factory=lambda: {"response_type": "code"})
     pkce: Pkce = "optional"
     offline: Mapping[str, str] = field(default_factory=dict)
-    offline_scope: str = ""
+    offline_scopes: tuple[str, ...] = ()
     again: Mapping[str, str] = field(default_factory=dict)
     fewer: bool = True
     code: str = "code"
     returns: Mapping[str, str] = field(default_factory=dict)
+    account: str = ""
     issuer: bool = False
     grant_type: GrantType = "required"
     code_lifetime: timedelta = timedelta(minutes=10)
@@ -63,12 +66,14 @@ class DeviceTerms:
 
     page    where the owner enters the code
     body    the shape of the response
+    scope   the parameter that holds the scopes
     client  whether the client's secret is demanded too
     """
 
     paths: tuple[str, ...]
     page: str
     body: Mapping[str, object]
+    scope: str
     client: Literal["id", "secret"]
     lifetime: timedelta
     interval: timedelta

@@ -108,8 +108,7 @@ class AuthorizationEndpoint:
             ends=now + self.terms.code_lifetime,
         )
         if decision.approved:
-            returns = filled(dict(self.terms.returns), {"account": decision.account})
-            answer = {self.terms.code: code, **(returns if isinstance(returns, dict) else {})}
+            answer = {self.terms.code: code, **self._returns(asked.wish, decision, issuer)}
         else:
             answer = {"error": "access_denied", "error_description": "the owner has denied the request"}
         match fault and fault.kind:
@@ -120,6 +119,14 @@ class AuthorizationEndpoint:
             case _:
                 pass
         return self._redirect(asked.redirect_uri, answer, state=state, issuer=issuer)
+
+    def _returns(self, wish: Wish, decision: Decision, issuer: str) -> dict[str, str]:
+        """What else this provider puts into the redirect."""
+        chosen = decision.of(wish, fewer=self.terms.fewer)
+        scope = self.terms.separator.join(scope for scope in wish.scopes if scope in chosen)
+        values = {"account": decision.account, "scope": scope, "issuer": issuer}
+        returns = filled(dict(self.terms.returns), values)
+        return returns if isinstance(returns, dict) else {}
 
     def _is_registered(self, uri: str) -> bool:
         if self.redirect_uris:
@@ -157,7 +164,7 @@ class AuthorizationEndpoint:
         return Wish(
             scopes=scopes,
             offline=_has(parameters, terms.offline)
-            and (not terms.offline_scope or terms.offline_scope in scopes),
+            and (not terms.offline_scopes or any(scope in terms.offline_scopes for scope in scopes)),
             again=_has(parameters, terms.again),
             redirect_uri=redirect_uri,
             challenge=None if terms.pkce == "ignored" else parameters.get("code_challenge"),

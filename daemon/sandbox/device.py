@@ -28,6 +28,7 @@ class DeviceEndpoint:
         if fault is not None and not fault.after_processing:
             return spoil(reply_in_place(fault, self.dialect), fault, self.dialect)
         reply = self._begin(asked, page, now)
+        reply = self.dialect.as_asked(reply, asked.headers.get("Accept", ""))
         return reply if fault is None else spoil(reply, fault, self.dialect)
 
     def _begin(self, asked: Asked, page: str, now: datetime) -> Reply:
@@ -36,9 +37,9 @@ class DeviceEndpoint:
             return self.dialect.refuse(form)
         if (refusal := self._refuses(asked, form)) is not None:
             return self.dialect.refuse(refusal)
-        consent = self.dialect.consent
+        scopes = self.dialect.consent.scopes(form.get(self.terms.scope, ""))
         device_code, user_code = self.consents.begin_device(
-            Wish(scopes=consent.scopes(form.get(consent.scope, ""))),
+            Wish(scopes=scopes),
             ends=now + self.terms.lifetime,
             interval=self.terms.interval,
         )

@@ -72,17 +72,25 @@ class Dialect:
                 "id_token": id_token,
             },
         )
-        return self._scoped(dict(members), pair.scopes) if isinstance(members, dict) else {}
+        return self._of_page(dict(members), pair) if isinstance(members, dict) else {}
 
-    def _scoped(self, members: dict[str, Any], scopes: tuple[str, ...] | None) -> dict[str, Any]:
-        """With the granted scopes in the place of the recorded ones, if the provider reports scopes."""
+    def _of_page(self, members: dict[str, Any], pair: Pair) -> dict[str, Any]:
+        """With what the owner chose on a page in the place of what was recorded: the scopes and the account."""
+        if pair.scopes is None:
+            return members
         match members.get("scope"):
-            case str(recorded) if scopes is not None and recorded:
-                members["scope"] = self.consent.separator.join(scopes)
-            case list() if scopes is not None:
-                members["scope"] = list(scopes)
+            case str(recorded) if recorded:
+                members["scope"] = ("," if "," in recorded else " ").join(pair.scopes)
+            case list():
+                members["scope"] = list(pair.scopes)
             case _:
                 pass
+        *path, last = self.consent.account.split(".")
+        holder: Any = members
+        for step in path:
+            holder = holder.get(step) if isinstance(holder, dict) else None
+        if isinstance(holder, dict) and last in holder:
+            holder[last] = _renamed(holder[last], pair.account)
         return members
 
     def refuse(self, refusal: Refusal, *, wording: int = 0) -> Reply:
@@ -102,3 +110,14 @@ class Dialect:
 
 def _seconds_left(end: datetime | None, now: datetime) -> int | None:
     return None if end is None else int((end - now).total_seconds())
+
+
+def _renamed(recorded: object, account: str) -> object:
+    """`account` in the shape of the recorded name: as a number, or as the last step of an address."""
+    match recorded:
+        case int() if account.isascii() and account.isdigit():
+            return int(account)
+        case str() if "/" in recorded:
+            return f"{recorded.rpartition('/')[0]}/{account}"
+        case _:
+            return account

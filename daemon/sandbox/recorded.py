@@ -139,11 +139,12 @@ def _consent(table: dict[str, Any]) -> ConsentTerms:
     said = dict(table)
     _one(said.get("pkce", "optional"), get_args(Pkce))
     _one(said.get("grant_type", "required"), get_args(GrantType))
-    if "paths" in said:
-        said["paths"] = tuple(said["paths"])
+    for key in ("paths", "offline_scopes"):
+        if key in said:
+            said[key] = tuple(said[key])
     if "code_lifetime" in said:
         said["code_lifetime"] = _duration(said["code_lifetime"])
-    _only(_places(said.get("returns", {})), {"account"})
+    _only(_places(said.get("returns", {})), {"account", "scope", "issuer"})
     return ConsentTerms(**said)
 
 
@@ -153,6 +154,7 @@ def _device(table: dict[str, Any]) -> DeviceTerms:
         paths=tuple(table["paths"]),
         page=table.get("page", "/device"),
         body=_shape(table["body"]),
+        scope=table.get("scope", "scope"),
         client=_one(table.get("client", "id"), ("id", "secret")),
         lifetime=_duration(table.get("lifetime", "15m")),
         interval=_duration(table.get("interval", "5s")),

@@ -62,7 +62,7 @@ class RevocationEndpoint:
                     parameters = read_form(FORM, asked.query.encode())
                 case "json" if asked.content_type == JSON:
                     parameters = read_json(asked.body)
-                case "form" if asked.body:
+                case "form" if asked.body and (asked.content_type == FORM or "json" not in self.terms.place):
                     parameters = read_form(asked.content_type, asked.body)
                 case _:
                     continue
