@@ -59,6 +59,10 @@ class ConsentTerms:
         """The scopes of a request, each once. Spaces separate too, as browsers make them of `+`."""
         return tuple(dict.fromkeys(text.replace(self.separator, " ").split()))
 
+    def is_offline(self, scopes: tuple[str, ...]) -> bool:
+        """Whether these scopes are enough for a refresh token."""
+        return not self.offline_scopes or any(scope in self.offline_scopes for scope in scopes)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceTerms:

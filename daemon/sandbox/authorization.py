@@ -163,8 +163,7 @@ class AuthorizationEndpoint:
         scopes = terms.scopes(parameters.get(terms.scope, ""))
         return Wish(
             scopes=scopes,
-            offline=_has(parameters, terms.offline)
-            and (not terms.offline_scopes or any(scope in terms.offline_scopes for scope in scopes)),
+            offline=_has(parameters, terms.offline) and terms.is_offline(scopes),
             again=_has(parameters, terms.again),
             redirect_uri=redirect_uri,
             challenge=None if terms.pkce == "ignored" else parameters.get("code_challenge"),

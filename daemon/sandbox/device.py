@@ -37,9 +37,10 @@ class DeviceEndpoint:
             return self.dialect.refuse(form)
         if (refusal := self._refuses(asked, form)) is not None:
             return self.dialect.refuse(refusal)
-        scopes = self.dialect.consent.scopes(form.get(self.terms.scope, ""))
+        consent = self.dialect.consent
+        scopes = consent.scopes(form.get(self.terms.scope, ""))
         device_code, user_code = self.consents.begin_device(
-            Wish(scopes=scopes),
+            Wish(scopes=scopes, offline=consent.is_offline(scopes)),
             ends=now + self.terms.lifetime,
             interval=self.terms.interval,
         )

@@ -104,10 +104,9 @@ async def test_another_sites_form_decides_nothing(page: Tab) -> None:
     """A page on another port sends the sandbox's form in the owner's name."""
     async with Sandbox() as sandbox, client() as (redirect_uri, got):
         await page.go(redirect_uri)
-        target = request(sandbox, redirect_uri).replace("'", "")
         await page.value(
-            f"document.body.innerHTML = '<form method=post><button name=decision value=approve></form>';"
-            f"document.forms[0].action = '{target}'"
+            "document.body.innerHTML = '<form method=post><button name=decision value=approve></form>';"
+            f"document.forms[0].action = '{request(sandbox, redirect_uri)}'"
         )
         await page.press("button")
         assert "another site" in await page.value("document.body.innerText")
@@ -117,6 +116,7 @@ async def test_another_sites_form_decides_nothing(page: Tab) -> None:
 
 async def test_no_page_can_be_framed(page: Tab) -> None:
     """A button that is not seen can't be trusted."""
+    await page.show(width=390, height=844, dark=False)
     async with Sandbox() as sandbox, client() as (redirect_uri, _):
         await page.go(redirect_uri)
         await page.value(
