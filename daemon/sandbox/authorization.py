@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from daemon.sandbox.accents import ConsentTerms
 from daemon.sandbox.consents import Consents, Wish
@@ -15,7 +15,7 @@ from daemon.sandbox.faults import Fault
 from daemon.sandbox.wording import filled
 
 _MOST_PARAMETERS = 64
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")  # the whole of host and port
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 WRONG_STATE = "a-state-of-another-flow"
 WRONG_ISSUER = "https://another-issuer.example"
@@ -74,7 +74,7 @@ class AuthorizationEndpoint:
         """The request in `query`, checked as the provider checks it."""
         parameters = _read(query)
         if parameters is None:
-            return Wrong(detail="a parameter was sent more than once, or the query is no UTF-8")
+            return Wrong(detail="a parameter was sent more than once, or the query is not UTF-8")
         if parameters.get(self.terms.client) != self.client_id:
             return Wrong(detail=f"{self.terms.client} is unknown")
         redirect_uri = parameters.get("redirect_uri", "")
@@ -95,7 +95,7 @@ class AuthorizationEndpoint:
     def decide(
         self, asked: Asked, decision: Decision, *, issuer: str, fault: Fault | None, now: datetime
     ) -> Redirect:
-        """Take the owner's decision. The redirect tells the client (RFC 6749, section 4.1.2)."""
+        """Take the owner's decision, which the redirect carries to the client (RFC 6749, section 4.1.2)."""
         state = asked.state
         if fault is not None and fault.kind == "error_redirect":
             answer = {"error": fault.error, "error_description": "a fault says so"}
@@ -131,14 +131,13 @@ class AuthorizationEndpoint:
     def _is_registered(self, uri: str) -> bool:
         if self.redirect_uris:
             return uri in self.redirect_uris
-        parts = _split(uri)
-        return (
-            parts is not None
-            and parts.scheme == "http"
-            and parts.hostname in _LOOPBACK
-            and not parts.fragment
-            and parts.username is None
-        )
+        if "#" in uri or " " in uri or not uri.isascii() or not uri.isprintable():
+            return False
+        try:
+            parts = urlsplit(uri)
+        except ValueError:
+            return False
+        return parts.scheme == "http" and _LOOPBACK.fullmatch(parts.netloc) is not None
 
     def _fault_of(self, parameters: Mapping[str, str]) -> tuple[str, str] | None:
         """The error of RFC 6749, section 4.1.2.1, and a sentence."""
@@ -187,7 +186,7 @@ def _fault_of_challenge(challenge: str | None, method: str | None, *, required: 
         return None if method is None else "code_challenge_method without a code_challenge"
     if method != "S256":
         return "code_challenge_method must be S256"
-    return None if _CHALLENGE.fullmatch(challenge) else "code_challenge is no S256 challenge"
+    return None if _CHALLENGE.fullmatch(challenge) else "code_challenge is not an S256 challenge"
 
 
 def origin_of(uri: str) -> str:
@@ -208,15 +207,6 @@ def _read(query: str) -> dict[str, str] | None:
     if len(parameters) != len(pairs):
         return None
     return {name: value for name, value in parameters.items() if value}
-
-
-def _split(uri: str) -> SplitResult | None:
-    try:
-        parts = urlsplit(uri)
-        _ = parts.port  # raises ValueError too
-    except ValueError:
-        return None
-    return parts if uri.isascii() and uri.isprintable() and " " not in uri else None
 
 
 def _has(parameters: Mapping[str, str], wanted: Mapping[str, str]) -> bool:

@@ -25,7 +25,7 @@ DEFAULT_ACCOUNT = "me"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Browser:
-    """The pages of one sandbox. They have no login and no session: whoever sees one may decide."""
+    """The pages of one sandbox. They have neither a login nor a session."""
 
     authorization: AuthorizationEndpoint
     consents: Consents

@@ -22,7 +22,7 @@ stays too. Where the access token itself is exchanged (Facebook), it takes the r
 works until its own end.
 
 **Revocation.** A token that is alive ends as much as the provider's `Ends` says. A spent refresh token ends nothing, since
-its successor is another value: whoever revokes the predecessor leaves the grant alive, and the ledger shows it.
+its successor is another value. A client that revokes the predecessor leaves the grant alive, and the ledger shows it.
 """
 
 from collections import Counter, OrderedDict

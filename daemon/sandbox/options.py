@@ -115,6 +115,4 @@ def _is_redirect_uri(uri: str) -> bool:
         parts = urlsplit(uri)
     except ValueError:
         return False
-    return (
-        bool(parts.scheme) and not parts.fragment and uri.isascii() and uri.isprintable() and " " not in uri
-    )
+    return bool(parts.scheme) and uri.isascii() and uri.isprintable() and not {"#", " "} & set(uri)
