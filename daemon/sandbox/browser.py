@@ -35,7 +35,7 @@ class Browser:
 
     async def show_consent(self, request: web.Request) -> web.StreamResponse:
         """The page of an authorization request."""
-        asked = self.authorization.read(request.query_string, issuer=self.issuer())
+        asked = self.authorization.read(request.rel_url.raw_query_string, issuer=self.issuer())
         if not isinstance(asked, Asked):
             return _refused(asked)
         return _page(
@@ -51,7 +51,7 @@ class Browser:
 
     async def decide(self, request: web.Request) -> web.StreamResponse:
         """The owner's button."""
-        asked = self.authorization.read(request.query_string, issuer=self.issuer())
+        asked = self.authorization.read(request.rel_url.raw_query_string, issuer=self.issuer())
         if not isinstance(asked, Asked):
             return _refused(asked)
         decision = await self._decision(request)

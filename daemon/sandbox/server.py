@@ -261,7 +261,7 @@ class Sandbox:
         asked = Asked(
             content_type=request.content_type,
             body=body,
-            query=request.query_string,
+            query=request.rel_url.raw_query_string,
             headers=request.headers,
         )
         return asked, self._faults.strike(at)

@@ -38,6 +38,12 @@ async def test_from_the_page_to_a_renewed_token(owner: Owner) -> None:
     assert answer["code"] not in json.dumps([grant, consent])
 
 
+@pytest.mark.parametrize("state", ["%41", "a&b=c;d", "+ %2B", "é\u2028", "s" * 2000])
+async def test_a_state_comes_back_to_the_byte(owner: Owner, state: str) -> None:
+    """It is the client's, whatever it holds."""
+    assert (await owner.answer(state=state))["state"] == state
+
+
 async def test_the_page_shows_what_is_asked_and_changes_nothing(owner: Owner) -> None:
     """A GET is only looked at; its policy lets the form lead to the client and nowhere else."""
     status, text, headers = await page(owner, owner.address(scope="read <b>", login_hint='a"b'))
