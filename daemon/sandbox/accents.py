@@ -32,6 +32,7 @@ class ConsentTerms:
     code           the redirect's parameter for the code; `returns`: more parameters, whose places
                    `{account}`, `{scope}` (the granted ones) and `{issuer}` (this sandbox) are filled in
     account        the member of a token response that names the account, as `team.id`; "": none does
+    denied         the error in the redirect if the owner denies
     issuer         whether the redirect has `iss` (RFC 9207)
     grant_type     whether a code is refused without `grant_type=authorization_code`
     most           live grants of one account; one more ends the oldest
@@ -50,6 +51,7 @@ class ConsentTerms:
     code: str = "code"
     returns: Mapping[str, str] = field(default_factory=dict)
     account: str = ""
+    denied: str = "access_denied"
     issuer: bool = False
     grant_type: GrantType = "required"
     code_lifetime: timedelta = timedelta(minutes=10)

@@ -110,7 +110,7 @@ class AuthorizationEndpoint:
         if decision.approved:
             answer = {self.terms.code: code, **self._returns(asked.wish, decision, issuer)}
         else:
-            answer = {"error": "access_denied", "error_description": "the owner has denied the request"}
+            answer = {"error": self.terms.denied, "error_description": "the owner has denied the request"}
         match fault and fault.kind:
             case "wrong_state":
                 state = WRONG_STATE

@@ -164,7 +164,12 @@ class Consents:
                 return self._grant(consent, now), consent.note(code, "granted", now=now, fault=fault)
             case _:
                 complaint = "authorization_pending"
-        return _refusal(complaint, _DETAILS[complaint]), consent.note(code, complaint, now=now, fault=fault)
+        refusal = Refusal(
+            complaint=complaint,
+            detail=_DETAILS[complaint],
+            interval=int(consent.interval.total_seconds()),
+        )
+        return refusal, consent.note(code, complaint, now=now, fault=fault)
 
     def note(self, code: str, outcome: str, *, now: datetime, fault: str | None) -> Presentation | None:
         """Write down a presentation that had no effect; None if the code is unknown."""

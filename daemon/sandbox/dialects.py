@@ -95,7 +95,9 @@ class Dialect:
 
     def refuse(self, refusal: Refusal, *, wording: int = 0) -> Reply:
         """An error answer (RFC 6749, section 5.2, or what this provider makes of it)."""
-        reply = self.refusals[refusal.complaint][wording].reply({"detail": refusal.detail})
+        reply = self.refusals[refusal.complaint][wording].reply(
+            {"detail": refusal.detail, "interval": refusal.interval}
+        )
         if not refusal.challenge:
             return reply
         challenge = f'Basic realm="{self.name}", charset="UTF-8"'

@@ -47,11 +47,15 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A complaint, and for a person what to do about it. `challenge`: the client had tried HTTP Basic."""
+    """A complaint, and for a person what to do about it.
+
+    `challenge`: the client had tried HTTP Basic; `interval`: the seconds between two polls from now on.
+    """
 
     complaint: Complaint
     detail: str
     challenge: bool = False
+    interval: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

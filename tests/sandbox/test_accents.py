@@ -76,11 +76,11 @@ ASKED = {
     "gitlab": asked("/oauth/authorize", needs="response_type"),
     "google": asked(
         "/o/oauth2/v2/auth", sent={"access_type": "offline", "prompt": "consent"}, needs="response_type scope",
-        online={"access_type": None}, fewer=True,
+        online={"access_type": None}, fewer=True, returns="scope authuser prompt",
     ),
     "hubspot": asked("/oauth/authorize", sent=BARE, needs="scope", pkce="ignored"),
     "intercom": asked("/oauth", sent=BARE, pkce="ignored"),
-    "keycloak": asked("/realms/example/protocol/openid-connect/auth", needs="response_type", returns="iss"),
+    "keycloak": asked("/realms/example/protocol/openid-connect/auth", needs="response_type", returns="iss session_state"),
     "linear": asked("/oauth/authorize", needs="response_type"),
     "linkedin": asked("/oauth/v2/authorization", needs="response_type", pkce="ignored"),
     "mailchimp": asked("/oauth2/authorize", needs="response_type", pkce="ignored"),
@@ -121,7 +121,10 @@ ASKED = {
         "/i/oauth2/authorize", sent={"scope": "users.read offline.access"},
         needs="response_type state scope code_challenge", online={"scope": "users.read"}, pkce="required",
     ),
-    "xero": asked("/identity/connect/authorize", sent=OFFLINE, needs="response_type scope", online=NO_OFFLINE),
+    "xero": asked(
+        "/identity/connect/authorize", sent=OFFLINE, needs="response_type scope", online=NO_OFFLINE,
+        returns="scope session_state",
+    ),
     "zoho": asked(
         "/oauth/v2/auth", sent={"access_type": "offline", "prompt": "consent"}, needs="response_type scope",
         online={"access_type": None}, returns="location accounts-server",
@@ -387,6 +390,27 @@ async def test_scopes_are_separated_as_the_provider_does(start: Any, name: str, 
     assert grant["scopes"] == scope.replace(",", " ").split()
     if name == "slack":
         assert tokens["scope"] == scope
+
+
+@pytest.mark.parametrize("name", ASKED)
+async def test_a_denied_request_is_worded_as_there(start: Any, name: str) -> None:
+    """LinkedIn has an error of its own."""
+    owner = await start(name)
+    answer = await owner.answer({"decision": "deny"}, **owner.request())
+    assert answer["error"] == ("user_cancelled_authorize" if name == "linkedin" else "access_denied")
+    assert answer["state"] == "s+t/a=te"
+    assert await owner.grants() == []
+
+
+async def test_github_names_the_interval_that_holds_from_now_on(start: Any) -> None:
+    """Five seconds more each time; the usual error has only the word."""
+    owner = await start("github-app-oauth")
+    form, headers = {"client_id": owner.sandbox.client_id}, {"Accept": "application/json"}
+    async with owner.peer.session.post(owner.sandbox.device_url, data=form, headers=headers) as reply:
+        code = (await reply.json())["device_code"]
+    told = [(await owner.speaker.ask("", grant_type=DEVICE_CODE, device_code=code))[1] for _ in range(3)]
+    assert [answer["error"] for answer in told] == ["authorization_pending", "slow_down", "slow_down"]
+    assert [answer.get("interval") for answer in told] == [None, 10, 15]
 
 
 async def test_zohos_redirect_names_the_place_of_the_account(start: Any) -> None:
