@@ -35,6 +35,7 @@ class ConsentTerms:
     denied         the error in the redirect if the owner denies
     issuer         whether the redirect has `iss` (RFC 9207)
     grant_type     whether a code is refused without `grant_type=authorization_code`
+    expiring       parameters of the code's exchange without which the access token has no end, and no refresh token
     most           live grants of one account; one more ends the oldest
     """
 
@@ -54,6 +55,7 @@ class ConsentTerms:
     denied: str = "access_denied"
     issuer: bool = False
     grant_type: GrantType = "required"
+    expiring: Mapping[str, str] = field(default_factory=dict)
     code_lifetime: timedelta = timedelta(minutes=10)
     most: int | None = None
 

@@ -59,7 +59,7 @@ class TokenEndpoint:
         if refusal is not None:
             return self.dialect.refuse(refusal), self._note(form, refusal.complaint, fault, now)
         if (redemption := self._redeem(form, fault, now)) is not None:
-            return self._first_tokens(redemption, fault, now)
+            return self._first_tokens(redemption, form, fault, now)
         grant_type = form.get("grant_type", "")
         presented = form.get(demands.presents)
         match demands.grants.get(grant_type):
@@ -95,11 +95,16 @@ class TokenEndpoint:
             case _:
                 return None
 
-    def _first_tokens(self, redemption: Redemption, fault: str | None, now: datetime) -> Outcome:
+    def _first_tokens(
+        self, redemption: Redemption, form: dict[str, str], fault: str | None, now: datetime
+    ) -> Outcome:
         granted, presentation = redemption
         if isinstance(granted, Refusal):
             return self.dialect.refuse(granted), presentation
-        return self._grant(granted.pair, fault, now, first=True, nonce=granted.nonce), presentation
+        pair = granted.pair
+        if any(form.get(name) != value for name, value in self.dialect.consent.expiring.items()):
+            pair = replace(pair, refresh_token=None, expires_at=None, refresh_expires_at=None)
+        return self._grant(pair, fault, now, first=True, nonce=granted.nonce), presentation
 
     def _note(
         self, form: dict[str, str] | Refusal, outcome: str, fault: str | None, now: datetime

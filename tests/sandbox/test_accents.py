@@ -27,6 +27,7 @@ class Asked:
     returns  what the redirect has beside code and state
     pkce     optional, required or ignored
     fewer    whether the owner may leave a scope out
+    brings   parameters of the exchange
     """
 
     path: str
@@ -38,6 +39,7 @@ class Asked:
     pkce: str = "optional"
     fewer: bool = False
     account: str = ""
+    brings: dict[str, str] = field(default_factory=dict)
 
 
 def asked(path: str, **more: Any) -> Asked:
@@ -107,7 +109,9 @@ ASKED = {
         "/services/oauth2/authorize", sent={"scope": "api offline_access"}, needs="response_type",
         online={"scope": "api"}, account="id",
     ),
-    "shopify": asked("/admin/oauth/authorize", sent=BARE, needs="scope", returns="shop", pkce="ignored"),
+    "shopify": asked(
+        "/admin/oauth/authorize", sent=BARE, needs="scope", returns="shop", pkce="ignored", brings={"expiring": "1"}
+    ),
     "slack": asked("/oauth/v2/authorize", sent=BARE, account="team.id"),
     "spotify": asked("/authorize", needs="response_type"),
     "strava": asked(
@@ -238,7 +242,7 @@ class Accented(Owner):
     async def bring(self, answer: dict[str, str], **changed: str) -> tuple[int, Any, Any]:
         """Exchange the redirect's code, in the way in which this provider is asked for a refresh."""
         verifier = {} if self.known.pkce == "ignored" else {"code_verifier": VERIFIER}
-        sent = {"code": answer[self.known.code], "redirect_uri": CALLBACK, **verifier, **changed}
+        sent = {"code": answer[self.known.code], "redirect_uri": CALLBACK, **verifier, **self.known.brings, **changed}
         return await self.speaker.ask("", **{"grant_type": "authorization_code", **sent})
 
     async def tokens(self, form: Any = None, **changed: str | None) -> Any:
@@ -411,6 +415,13 @@ async def test_github_names_the_interval_that_holds_from_now_on(start: Any) -> N
     told = [(await owner.speaker.ask("", grant_type=DEVICE_CODE, device_code=code))[1] for _ in range(3)]
     assert [answer["error"] for answer in told] == ["authorization_pending", "slow_down", "slow_down"]
     assert [answer.get("interval") for answer in told] == [None, 10, 15]
+
+
+async def test_shopifys_token_has_an_end_only_if_that_is_asked_for(start: Any) -> None:
+    """Without the parameter it is one of the older kind."""
+    owner = await start("shopify")
+    _, tokens, _ = await owner.bring(await owner.answer(**owner.request()), expiring="0")
+    assert set(tokens) == {"access_token", "scope"}
 
 
 async def test_zohos_redirect_names_the_place_of_the_account(start: Any) -> None:
