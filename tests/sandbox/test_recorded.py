@@ -134,11 +134,18 @@ def test_the_command_line_speaks_as_a_provider_and_lists_the_known_ones() -> Non
     assert ran.returncode == 2
     assert "airtable, " in ran.stderr
     assert "zoom" in ran.stderr
-    with subprocess.Popen([*command, "zoho"], stdout=subprocess.PIPE, text=True) as process:
+    ran = subprocess.run(
+        [*command, "xero", "--redirect-uri", "/cb"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ran.returncode, "a redirect URI is an absolute one" in ran.stderr) == (2, True)
+    consent = ["--redirect-uri", "https://app.example/cb", "--pkce", "required", "--device-interval", "0s"]
+    with subprocess.Popen([*command, "zoho", *consent], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             told = json.loads(process.stdout.readline())
             assert told["token_url"] == told["url"] + "/oauth/v2/token"
+            assert told["authorize_url"] == told["url"] + "/oauth/v2/auth"
+            assert (told["revoke_url"], told["device_url"]) == (told["url"] + "/oauth/v2/token/revoke", None)
         finally:
             os.kill(process.pid, signal.SIGTERM)
         assert process.wait(30) == 0
