@@ -90,7 +90,7 @@ class TokenEndpoint:
                     now=now,
                     fault=fault,
                 )
-            case _ if grant_type in self._at_consent() and "device_code" in form:
+            case _ if grant_type == DEVICE_CODE and self.dialect.device is not None and "device_code" in form:
                 return self.consents.poll(form["device_code"], now=now, fault=fault)
             case _:
                 return None
