@@ -52,7 +52,7 @@ async def test_a_consent_by_hand() -> None:
 @pytest.mark.parametrize("number", [0, 1])
 async def test_the_faults_that_are_shown_can_be_had(number: int) -> None:
     """One at the redirect, one at the revocation."""
-    command = commands("$ curl -s -X PUT http://127.0.0.1:9466/faults -d '{\"kind\": \"wrong_state\"")[number]
+    command = commands('$ curl -s -X PUT http://127.0.0.1:9466/faults -d \'{"kind": "wrong_state"')[number]
     async with Sandbox() as sandbox:
         fault = json.loads(await shell(command, sandbox))
     assert (fault["at"], fault["count"]) == (("authorize", 1), ("revoke", 1))[number]

@@ -63,7 +63,10 @@ async def test_an_owner_leaves_a_scope_out_and_is_another_account(page: Tab) -> 
         await page.go(request(sandbox, redirect_uri))
         assert await page.value("document.documentElement.scrollWidth") <= 390
         boxes = "[...document.querySelectorAll('[name=scope]')]"
-        assert await page.value(f"{boxes}.map(e => [e.value, e.checked])") == [["read", True], ["<write>", True]]
+        assert await page.value(f"{boxes}.map(e => [e.value, e.checked])") == [
+            ["read", True],
+            ["<write>", True],
+        ]
         await page.value(f"{boxes}[1].click()")
         await page.value("document.querySelector('[name=account]').value = 'you'")
         await page.press("[value=approve]")
@@ -86,7 +89,10 @@ async def test_an_owner_denies(page: Tab) -> None:
 
 async def test_an_owner_types_the_code_of_a_device(page: Tab) -> None:
     """From the empty page to the last one."""
-    async with Sandbox(SandboxOptions(device_interval=timedelta())) as sandbox, aiohttp.ClientSession() as session:
+    async with (
+        Sandbox(SandboxOptions(device_interval=timedelta())) as sandbox,
+        aiohttp.ClientSession() as session,
+    ):
         form = {"client_id": sandbox.client_id, "scope": "read"}
         async with session.post(str(sandbox.device_url), data=form) as reply:
             told: Any = await reply.json()

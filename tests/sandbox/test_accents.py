@@ -222,7 +222,12 @@ DEVICES = {  # the endpoint, the owner's page, and the status and the word of a 
     "github-app-oauth": ("/login/device/code", "/login/device", 200, "authorization_pending"),
     "gitlab": ("/oauth/authorize_device", "/oauth/device", 400, "authorization_pending"),
     "google": ("/device/code", "/device", 428, "authorization_pending"),
-    "keycloak": ("/realms/example/protocol/openid-connect/auth/device", "/device", 400, "authorization_pending"),
+    "keycloak": (
+        "/realms/example/protocol/openid-connect/auth/device",
+        "/device",
+        400,
+        "authorization_pending",
+    ),
     "microsoft": ("/common/oauth2/v2.0/devicecode", "/devicelogin", 400, "authorization_pending"),
     "okta": ("/oauth2/v1/device/authorize", "/activate", 400, "authorization_pending"),
     "twitch": ("/oauth2/device", "/activate", 400, "authorization_pending"),
@@ -242,7 +247,13 @@ class Accented(Owner):
     async def bring(self, answer: dict[str, str], **changed: str) -> tuple[int, Any, Any]:
         """Exchange the redirect's code, in the way in which this provider is asked for a refresh."""
         verifier = {} if self.known.pkce == "ignored" else {"code_verifier": VERIFIER}
-        sent = {"code": answer[self.known.code], "redirect_uri": CALLBACK, **verifier, **self.known.brings, **changed}
+        sent = {
+            "code": answer[self.known.code],
+            "redirect_uri": CALLBACK,
+            **verifier,
+            **self.known.brings,
+            **changed,
+        }
         return await self.speaker.ask("", **{"grant_type": "authorization_code", **sent})
 
     async def tokens(self, form: Any = None, **changed: str | None) -> Any:
@@ -316,7 +327,9 @@ async def test_a_right_request_brings_tokens(start: Any, name: str) -> None:
     assert "access_token" not in refused[1]
 
 
-@pytest.mark.parametrize(("name", "needed"), [(name, needed) for name in ASKED for needed in ASKED[name].needs.split()])
+@pytest.mark.parametrize(
+    ("name", "needed"), [(name, needed) for name in ASKED for needed in ASKED[name].needs.split()]
+)
 async def test_what_is_demanded_of_a_request_is_demanded(start: Any, name: str, needed: str) -> None:
     """An error for the client, and no code."""
     owner = await start(name)
@@ -385,7 +398,9 @@ async def test_the_response_names_the_account_as_the_provider_does(start: Any, n
     assert all(str(one).endswith(end) for one, end in zip(told, ("12", "13"), strict=True))
 
 
-@pytest.mark.parametrize(("name", "scope"), [("slack", "chat:write,users:read"), ("zoho", "A.x,B.y"), ("google", "a b")])
+@pytest.mark.parametrize(
+    ("name", "scope"), [("slack", "chat:write,users:read"), ("zoho", "A.x,B.y"), ("google", "a b")]
+)
 async def test_scopes_are_separated_as_the_provider_does(start: Any, name: str, scope: str) -> None:
     """In the request; the response has them in its own recorded way."""
     owner = await start(name)
@@ -451,7 +466,9 @@ async def test_stravas_redirect_alone_says_what_was_granted(start: Any) -> None:
         ("google", 400, "invalid_grant"),
     ],
 )
-async def test_a_wrong_code_is_told_in_the_providers_words(start: Any, name: str, status: int, word: str) -> None:
+async def test_a_wrong_code_is_told_in_the_providers_words(
+    start: Any, name: str, status: int, word: str
+) -> None:
     """They differ from those for a dead refresh token."""
     owner = await start(name)
     said = await owner.bring({owner.known.code: "4/unknown"})
@@ -479,7 +496,9 @@ async def test_a_token_is_revoked_in_the_providers_own_way(start: Any, name: str
         assert await owner.speaker.is_granted(first["refresh_token"])
 
 
-@pytest.mark.parametrize("name", [name for name in REVOKED if REVOKED[name].client in ("basic", "post", "id")])
+@pytest.mark.parametrize(
+    "name", [name for name in REVOKED if REVOKED[name].client in ("basic", "post", "id")]
+)
 async def test_a_revocation_without_its_client_is_refused(start: Any, name: str) -> None:
     """Nothing ends."""
     owner = await start(name)
@@ -520,7 +539,10 @@ async def test_a_device_is_connected_in_the_providers_way(start: Any, name: str)
     endpoint, page, status, word = DEVICES[name]
     sandbox = owner.sandbox
     assert sandbox.describe()["device_url"] == sandbox.url + endpoint
-    form = {"client_id": sandbox.client_id, ("scopes" if name == "twitch" else "scope"): "read offline_access"}
+    form = {
+        "client_id": sandbox.client_id,
+        ("scopes" if name == "twitch" else "scope"): "read offline_access",
+    }
     if name == "keycloak":
         form["client_secret"] = sandbox.client_secret
     headers = {"Accept": "application/json"}
@@ -528,7 +550,9 @@ async def test_a_device_is_connected_in_the_providers_way(start: Any, name: str)
         told = await reply.json()
     place = told.get("verification_uri") or told["verification_url"]
     assert place.split("?")[0] == sandbox.url + page
-    assert ("verification_uri_complete" in told) == (name not in ("github-app-oauth", "google", "microsoft", "twitch"))
+    assert ("verification_uri_complete" in told) == (
+        name not in ("github-app-oauth", "google", "microsoft", "twitch")
+    )
 
     async def poll() -> Any:
         said = await owner.speaker.ask("", grant_type=DEVICE_CODE, device_code=told["device_code"])

@@ -16,7 +16,9 @@ NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 ISSUER = "http://127.0.0.1:9466"
 REGISTERED = "https://app.example/cb?tenant=1"
 HOSTS = st.sampled_from(["127.0.0.1", "localhost", "[::1]", "evil.example", "127.0.0.1.evil.example", ""])
-MARKS = st.sampled_from(["", "@", "\\", "/", "\\@", ":80", ":x", "#", "?", "%", "\t", "\n", " ", ".", "é", "[", ";"])
+MARKS = st.sampled_from(
+    ["", "@", "\\", "/", "\\@", ":80", ":x", "#", "?", "%", "\t", "\n", " ", ".", "é", "[", ";"]
+)
 SCHEMES = st.sampled_from(["http", "HTTP", "https", "javascript", "", "data", "//"])
 URIS = st.one_of(
     st.builds("{}://{}{}{}{}".format, SCHEMES, HOSTS, MARKS, HOSTS, MARKS),

@@ -23,9 +23,7 @@ class Stage:
         self.consents = Consents(self.grants, most=most)
 
     def approve(self, wish: Wish = WISH, account: str = "me") -> str:
-        return self.consents.decide(
-            wish, approved=True, account=account, scopes=wish.scopes, ends=NOW + TEN
-        )
+        return self.consents.decide(wish, approved=True, account=account, scopes=wish.scopes, ends=NOW + TEN)
 
     def redeem(self, code: str, *, after: timedelta = timedelta()) -> Redemption:
         return self.consents.redeem(
@@ -162,5 +160,7 @@ def test_a_second_consent_may_bring_no_refresh_token() -> None:
 def test_without_an_offline_wish_there_is_no_refresh_token() -> None:
     """An access token alone."""
     stage = Stage()
-    pair = granted(stage.redeem(stage.approve(Wish(scopes=(), offline=False, redirect_uri=WISH.redirect_uri)))).pair
+    pair = granted(
+        stage.redeem(stage.approve(Wish(scopes=(), offline=False, redirect_uri=WISH.redirect_uri)))
+    ).pair
     assert (bool(pair.access_token), pair.refresh_token, pair.refresh_expires_at) == (True, None, None)
