@@ -19,7 +19,7 @@ async def revoke(peer: Any, token: str | None, **form: str) -> tuple[int, str]:
     client = {"client_id": peer.sandbox.client_id, "client_secret": peer.sandbox.client_secret}
     sent = client | ({} if token is None else {"token": token}) | form
     async with peer.session.post(peer.sandbox.describe()["revoke_url"], data=sent) as reply:
-        return reply.status, await reply.text()
+        return reply.status, await reply.text(errors="replace")
 
 
 async def grant(peer: Any) -> Any:
