@@ -60,11 +60,33 @@ def sandbox(
             parser=read_duration, metavar="DURATION", help="The delay before each response. Default: 0ms."
         ),
     ] = None,
+    redirect_uri: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URI",
+            help="A redirect URI of the client; repeatable. Default: any http URI on the loopback interface.",
+        ),
+    ] = None,
+    pkce: Annotated[
+        Literal["optional", "required"] | None,
+        typer.Option(
+            help="Whether a consent without PKCE is refused (required) or accepted (optional). Default: as at the"
+            " provider."
+        ),
+    ] = None,
+    device_interval: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=read_duration,
+            metavar="DURATION",
+            help="The shortest time between two polls of a device. Default: as at the provider.",
+        ),
+    ] = None,
 ) -> int:
     """Run a local OAuth server that rotates refresh tokens and fails on request.
 
-    It listens on 127.0.0.1 until SIGTERM or Ctrl-C. When it is ready, it prints one line of JSON with its URL and the
-    client's ID and secret.
+    It listens on 127.0.0.1 until SIGTERM or Ctrl-C. When it is ready, it prints one line of JSON with its URLs and the
+    client's ID and secret. Its consent page has no login: approve or deny, choose the scopes and the account.
     """
     say_unused(ctx, "config", "env_file")
     try:
@@ -75,6 +97,9 @@ def sandbox(
             grace=grace,
             reuse=reuse,
             latency=_LATENCY if latency is None else latency,
+            redirect_uris=tuple(redirect_uri or ()),
+            pkce=pkce,
+            device_interval=device_interval,
         )
     except ValueError as why:
         raise Failed(

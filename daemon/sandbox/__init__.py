@@ -4,6 +4,9 @@ It is a stranger on purpose: were it built from the daemon's own parts, a daemon
 with itself and every test would be green. `options` says what it is told, `grants` holds the truth by a provider's
 `terms`, `demands` and `clients` say who may ask and how, `dialects` how the truth is worded (`recorded` reads them from
 `fixtures/`), `faults` when it misbehaves, `misbehaviour` how, `server` the routes.
+
+A consent has a record of its own, `consents`. `accents` says how a provider's consent differs, `authorization` and
+`device` take the requests, `pages` and `browser` show the owner's side, `revocation` takes tokens back.
 """
 
 from daemon.sandbox.options import SandboxOptions

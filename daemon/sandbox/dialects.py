@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from daemon.sandbox.accents import ConsentTerms, DeviceTerms, RevocationTerms
 from daemon.sandbox.demands import Demands
 from daemon.sandbox.grants import Pair
 from daemon.sandbox.terms import Terms
@@ -25,6 +26,7 @@ class Dialect:
     granted         a token response; `first` holds what only the response to a consent has
     form_by_default whether a client that does not ask for JSON gets a form
     refusals        for each complaint the wordings that were seen, the usual one first
+    device          None: the provider has no device flow; `revocation` likewise
     """
 
     name: str
@@ -36,12 +38,23 @@ class Dialect:
     first: Mapping[str, object]
     form_by_default: bool
     refusals: Mapping[Complaint, tuple[Answer, ...]]
+    consent: ConsentTerms
+    device: DeviceTerms | None
+    revocation: RevocationTerms | None
 
     @property
     def path(self) -> str:
-        return self.paths[0].format(**self.variables)
+        return self.shown(self.paths[0])
 
-    def grant(self, pair: Pair, *, now: datetime, first: bool = False) -> dict[str, Any]:
+    def shown(self, path: str) -> str:
+        """A path as a client is shown it: with its variables filled in, and the place of a token as it is."""
+        for name, value in self.variables.items():
+            path = path.replace(f"{{{name}}}", value)
+        return path
+
+    def grant(
+        self, pair: Pair, *, now: datetime, first: bool = False, id_token: str | None = None
+    ) -> dict[str, Any]:
         """The members of a successful answer (RFC 6749, section 5.1). `first`: at the consent."""
         shape = {**self.granted, **self.first} if first else self.granted
         issued_at = int(now.timestamp())
@@ -55,13 +68,36 @@ class Dialect:
                 "refresh_expires_in": _seconds_left(pair.refresh_expires_at, now),
                 "issued_at": issued_at,
                 "issued_at_ms": f"{issued_at}000",
+                "account": pair.account,
+                "id_token": id_token,
             },
         )
-        return dict(members) if isinstance(members, dict) else {}
+        return self._of_page(dict(members), pair) if isinstance(members, dict) else {}
+
+    def _of_page(self, members: dict[str, Any], pair: Pair) -> dict[str, Any]:
+        """With what the owner chose on a page in the place of what was recorded: the scopes and the account."""
+        if pair.scopes is None:
+            return members
+        match members.get("scope"):
+            case str(recorded) if recorded:
+                members["scope"] = ("," if "," in recorded else " ").join(pair.scopes)
+            case list():
+                members["scope"] = list(pair.scopes)
+            case _:
+                pass
+        *path, last = self.consent.account.split(".")
+        holder: Any = members
+        for step in path:
+            holder = holder.get(step) if isinstance(holder, dict) else None
+        if isinstance(holder, dict) and last in holder:
+            holder[last] = _renamed(holder[last], pair.account)
+        return members
 
     def refuse(self, refusal: Refusal, *, wording: int = 0) -> Reply:
         """An error answer (RFC 6749, section 5.2, or what this provider makes of it)."""
-        reply = self.refusals[refusal.complaint][wording].reply({"detail": refusal.detail})
+        reply = self.refusals[refusal.complaint][wording].reply(
+            {"detail": refusal.detail, "interval": refusal.interval}
+        )
         if not refusal.challenge:
             return reply
         challenge = f'Basic realm="{self.name}", charset="UTF-8"'
@@ -76,3 +112,14 @@ class Dialect:
 
 def _seconds_left(end: datetime | None, now: datetime) -> int | None:
     return None if end is None else int((end - now).total_seconds())
+
+
+def _renamed(recorded: object, account: str) -> object:
+    """`account` in the shape of the recorded name: as a number, or as the last step of an address."""
+    match recorded:
+        case int() if account.isascii() and account.isdigit():
+            return int(account)
+        case str() if "/" in recorded:
+            return f"{recorded.rpartition('/')[0]}/{account}"
+        case _:
+            return account

@@ -1,12 +1,15 @@
-"""The token endpoint without its wire: one request in, its effect on the grants, one reply out.
+"""The token endpoint without its wire: one request in, its effect on grants and consents, one reply out.
 
 Everything happens in one call, at once, so the order of the ledger is the order of arrival.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from daemon.sandbox import minting
 from daemon.sandbox.clients import Client
+from daemon.sandbox.consents import Consents, Redemption
 from daemon.sandbox.demands import Asked
 from daemon.sandbox.dialects import Dialect
 from daemon.sandbox.faults import Fault
@@ -15,6 +18,8 @@ from daemon.sandbox.ledger import Presentation
 from daemon.sandbox.misbehaviour import reply_in_place, spoil
 from daemon.sandbox.wording import Refusal, Reply, encode
 
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
+_CODE = "authorization_code"
 _DEAD = Refusal(complaint="invalid_grant", detail="the refresh token is unknown, spent, expired or revoked")
 
 Outcome = tuple[Reply, Presentation | None]
@@ -22,14 +27,16 @@ Outcome = tuple[Reply, Presentation | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenEndpoint:
-    """What one sandbox says to token requests."""
+    """What one sandbox says to token requests. `issuer` gives its URL, which is known once it listens."""
 
     grants: Grants
+    consents: Consents
     client: Client
     dialect: Dialect
+    issuer: Callable[[], str]
 
     def take_effect(self, asked: Asked, *, fault: Fault | None, now: datetime) -> Outcome:
-        """The reply to send, and the ledger's line about the presented token if it is one of ours."""
+        """The reply to send, and the ledger's line about the presented token or code if it is one of ours."""
         form = self.dialect.demands.read(asked)
         if fault is None or fault.after_processing:
             kind = None if fault is None else fault.kind
@@ -51,29 +58,92 @@ class TokenEndpoint:
         )
         if refusal is not None:
             return self.dialect.refuse(refusal), self._note(form, refusal.complaint, fault, now)
+        if (redemption := self._redeem(form, fault, now)) is not None:
+            return self._first_tokens(redemption, form, fault, now)
         grant_type = form.get("grant_type", "")
         presented = form.get(demands.presents)
         match demands.grants.get(grant_type):
             case "present" if presented is not None:
                 pair, presentation = self.grants.present(presented, now=now, fault=fault)
-                return self.dialect.refuse(_DEAD) if pair is None else self._grant(pair, now), presentation
+                if pair is None:
+                    return self.dialect.refuse(_DEAD), presentation
+                return self._grant(pair, fault, now), presentation
             case "reissue" if form.keys() >= set(demands.needs.get(grant_type, ())):
-                return self._grant(self.grants.client_credentials(now=now), now), None
-            case None if grant_type:
+                return self._grant(self.grants.client_credentials(now=now), fault, now), None
+            case None if grant_type not in ("", *self._at_consent()):
                 return self.dialect.refuse(self._unsupported()), None
             case _:
                 return self.dialect.refuse(self._incomplete(grant_type)), None
 
+    def _redeem(self, form: dict[str, str], fault: str | None, now: datetime) -> Redemption | None:
+        """What becomes of the code in this request; None: it has none."""
+        grant_type = form.get("grant_type")
+        if grant_type is None and self.dialect.consent.grant_type == "optional" and "code" in form:
+            grant_type = _CODE
+        match grant_type:
+            case "authorization_code" if "code" in form:
+                ignored = self.dialect.consent.pkce == "ignored"
+                return self.consents.redeem(
+                    form["code"],
+                    redirect_uri=form.get("redirect_uri"),
+                    verifier=None if ignored else form.get("code_verifier"),
+                    now=now,
+                    fault=fault,
+                )
+            case _ if grant_type == DEVICE_CODE and self.dialect.device is not None and "device_code" in form:
+                return self.consents.poll(form["device_code"], now=now, fault=fault)
+            case _:
+                return None
+
+    def _first_tokens(
+        self, redemption: Redemption, form: dict[str, str], fault: str | None, now: datetime
+    ) -> Outcome:
+        granted, presentation = redemption
+        if isinstance(granted, Refusal):
+            return self.dialect.refuse(granted), presentation
+        pair = granted.pair
+        if any(form.get(name) != value for name, value in self.dialect.consent.expiring.items()):
+            pair = replace(pair, refresh_token=None, expires_at=None, refresh_expires_at=None)
+        return self._grant(pair, fault, now, first=True, nonce=granted.nonce), presentation
+
     def _note(
         self, form: dict[str, str] | Refusal, outcome: str, fault: str | None, now: datetime
     ) -> Presentation | None:
-        presents = self.dialect.demands.presents
-        if isinstance(form, Refusal) or presents not in form:
+        if isinstance(form, Refusal):
             return None
-        return self.grants.note(form[presents], outcome=outcome, now=now, fault=fault)
+        if (presented := form.get(self.dialect.demands.presents)) is not None:
+            return self.grants.note(presented, outcome=outcome, now=now, fault=fault)
+        if (code := form.get("code") or form.get("device_code")) is not None:
+            return self.consents.note(code, outcome, now=now, fault=fault)
+        return None
 
-    def _grant(self, pair: Pair, now: datetime) -> Reply:
-        return Reply(status=200, body=encode(self.dialect.grant(pair, now=now)))
+    def _grant(
+        self, pair: Pair, fault: str | None, now: datetime, *, first: bool = False, nonce: str | None = None
+    ) -> Reply:
+        if fault == "no_refresh_token":
+            pair = replace(pair, refresh_token=None)
+        id_token = self._id_token(pair, nonce, now)
+        members = self.dialect.grant(pair, now=now, first=first, id_token=id_token)
+        return Reply(status=200, body=encode(members))
+
+    def _id_token(self, pair: Pair, nonce: str | None, now: datetime) -> str | None:
+        if pair.scopes is None or "openid" not in pair.scopes:
+            return None
+        issued_at = int(now.timestamp())
+        claims: dict[str, object] = {
+            "iss": self.issuer(),
+            "sub": pair.account,
+            "aud": self.client.id,
+            "iat": issued_at,
+            "exp": issued_at + 3600,
+        }
+        if nonce is not None:
+            claims["nonce"] = nonce
+        return minting.id_token(claims, secret=self.client.secret)
+
+    def _at_consent(self) -> tuple[str, ...]:
+        """The words for grant_type that bring a code."""
+        return (_CODE,) if self.dialect.device is None else (_CODE, DEVICE_CODE)
 
     def _unsupported(self) -> Refusal:
         known = " or ".join(self.dialect.demands.grants)
@@ -81,5 +151,8 @@ class TokenEndpoint:
         return Refusal(complaint="unsupported_grant_type", detail=detail)
 
     def _incomplete(self, grant_type: str) -> Refusal:
-        needed = self.dialect.demands.needs.get(grant_type) or [self.dialect.demands.presents]
+        at_consent = {_CODE: ["code"], DEVICE_CODE: ["device_code"]}
+        needed = self.dialect.demands.needs.get(grant_type) or at_consent.get(
+            grant_type, [self.dialect.demands.presents]
+        )
         return Refusal(complaint="invalid_request", detail=f"grant_type or {' or '.join(needed)} is missing")

@@ -16,6 +16,13 @@ chooses where a choice exists:
     page                                      always false       200 and a maintenance page of 100 KB
     withhold                                  always true        the real reply, once the fault is deleted
 
+    no_refresh_token                          always true        the real reply without its refresh token
+    error_redirect                            always false       the redirect with `error` (server_error)
+    wrong_state, wrong_issuer                 always true        the redirect with another state; with another `iss`
+
+`at` is the endpoint that it strikes: "token" (the default), "device" or "revoke". The last three kinds strike the
+redirect of the authorization endpoint ("authorize") only, no_refresh_token the token endpoint only.
+
 The first word of the middle column is the default. `cut`, `slow`, `huge` and `wrong_type` set to false have no real
 reply to spoil and spoil a 503 instead.
 
@@ -32,12 +39,21 @@ from typing import Literal, cast, get_args
 Kind = Literal[
     "hang", "reset", "throttle", "error", "outage", "garbage", "cut", "slow", "huge", "wrong_type",
     "dead_grant", "wrong_client", "page", "withhold",
+    "no_refresh_token", "error_redirect", "wrong_state", "wrong_issuer",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_NEVER_PROCESSED = {"throttle", "dead_grant", "wrong_client", "page"}
-_PROCESSED_BY_DEFAULT = {"garbage", "cut", "slow", "huge", "wrong_type", "withhold"}
+At = Literal["token", "device", "revoke", "authorize"]
+_NEVER_PROCESSED = {"throttle", "dead_grant", "wrong_client", "page", "error_redirect"}
+_CHANGES_THE_REPLY = {"no_refresh_token", "wrong_state", "wrong_issuer"}
+_PROCESSED_BY_DEFAULT = {"garbage", "cut", "slow", "huge", "wrong_type", "withhold"} | _CHANGES_THE_REPLY
+_ONLY_AT: dict[Kind, At] = {
+    "no_refresh_token": "token",
+    "error_redirect": "authorize",
+    "wrong_state": "authorize",
+    "wrong_issuer": "authorize",
+}
 _WITH_RETRY_AFTER = {"throttle", "outage"}
-_KEYS = {"kind", "share", "count", "retry_after", "after_processing", "seconds", "wording"}
+_KEYS = {"kind", "share", "count", "retry_after", "after_processing", "seconds", "wording", "at", "error"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +65,8 @@ class Fault:
     retry_after  the header's text, seconds or an HTTP date; None: no header
     seconds      `slow` only: how long the whole body takes
     wording      which of the provider's wordings, if it has several
+    at           the endpoint that it strikes
+    error        `error_redirect` only: the code in the redirect
     """
 
     kind: Kind
@@ -58,6 +76,8 @@ class Fault:
     after_processing: bool
     seconds: float
     wording: int = 0
+    at: At = "token"
+    error: str = "server_error"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -78,6 +98,8 @@ class Standing:
             "after_processing": fault.after_processing,
             "seconds": fault.seconds,
             "wording": fault.wording,
+            "at": fault.at,
+            "error": fault.error,
             "struck": self.struck,
         }
 
@@ -101,9 +123,11 @@ class FaultBoard:
             standing.deleted.set()
         return len(deleted)
 
-    def strike(self) -> Standing | None:
-        """The fault that meets the next request, counted as having struck."""
+    def strike(self, at: At = "token") -> Standing | None:
+        """The fault that meets the next request of this endpoint, counted as having struck."""
         for standing in self._standing:
+            if standing.fault.at != at:
+                continue
             used_up = standing.fault.count is not None and standing.struck >= standing.fault.count
             if not used_up and self._random.random() < standing.fault.share:
                 standing.struck += 1
@@ -131,6 +155,8 @@ def read_fault(wish: object) -> Fault:
         after_processing=_after_processing(kind, wish.get("after_processing")),
         seconds=_number(wish, "seconds", default=5.0, most=3600.0),
         wording=_wording(wish.get("wording", 0)),
+        at=_at(kind, wish.get("at")),
+        error=_error(kind, wish.get("error")),
     )
 
 
@@ -157,6 +183,26 @@ def _wording(value: object) -> int:
     return value
 
 
+def _at(kind: Kind, value: object) -> At:
+    only = _ONLY_AT.get(kind)
+    if value is None:
+        return only or "token"
+    allowed = (only,) if only else ("token", "device", "revoke")
+    if value not in allowed:
+        raise ValueError(f"{kind} strikes at {' or '.join(allowed)}, not at {value!r}")
+    return cast("At", value)
+
+
+def _error(kind: Kind, value: object) -> str:
+    if value is None:
+        return "server_error"
+    if kind != "error_redirect":
+        raise ValueError(f"error goes with error_redirect, not with {kind}")
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
+        raise ValueError(f"error must be a line of ASCII text such as access_denied, not {value!r}")
+    return value
+
+
 def _retry_after(kind: Kind, value: object) -> str | None:
     if value is None:
         return None
@@ -179,4 +225,6 @@ def _after_processing(kind: Kind, value: object) -> bool:
         raise ValueError(
             "withhold holds back a reply, so the request has taken effect: leave after_processing out"
         )
+    if not value and kind in _CHANGES_THE_REPLY:
+        raise ValueError(f"{kind} changes an answer that has taken effect: leave after_processing out")
     return value

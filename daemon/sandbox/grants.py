@@ -20,6 +20,9 @@ generation are listed as `live`.
 **Other terms** (`terms.Terms`). A refresh token may stay as it is for some refreshes or for ever; then the generation
 stays too. Where the access token itself is exchanged (Facebook), it takes the refresh token's place in the ledger, and
 works until its own end.
+
+**Revocation.** A token that is alive ends as much as the provider's `Ends` says. A spent refresh token ends nothing, since
+its successor is another value. A client that revokes the predecessor leaves the grant alive, and the ledger shows it.
 """
 
 from collections import Counter, OrderedDict
@@ -29,7 +32,8 @@ from datetime import datetime
 from typing import Literal, assert_never
 
 from daemon.sandbox import minting
-from daemon.sandbox.ledger import Grant, Presentation, fingerprint
+from daemon.sandbox.accents import Ends, TokenKind
+from daemon.sandbox.ledger import Grant, Presentation, Revocation, RevokedBy, fingerprint
 from daemon.sandbox.terms import Terms
 
 Standing = Literal["live", "retry", "reused", "refused"]
@@ -44,6 +48,8 @@ class Pair:
     expires_at: datetime | None
     refresh_token: str | None = None
     refresh_expires_at: datetime | None = None
+    account: str = ""
+    scopes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +75,30 @@ class Grants:
         self._access: OrderedDict[str, _Access] = OrderedDict()  # oldest first: all live equally long
         self._outcomes: Counter[str] = Counter()
 
-    def consent(self, *, now: datetime) -> Pair:
-        """A new grant and its first tokens."""
-        grant = Grant(id=f"g{len(self._grants) + 1}", consented_at=now)
+    def consent(
+        self,
+        *,
+        now: datetime,
+        account: str = "",
+        scopes: tuple[str, ...] | None = None,
+        offline: bool = True,
+        most: int | None = None,
+    ) -> Pair:
+        """A new grant and its first tokens. Without an account it is its own.
+
+        `most` is the number of live grants that an account may have: the oldest ones above it end.
+        """
+        name = f"g{len(self._grants) + 1}"
+        grant = Grant(id=name, consented_at=now, account=account or name, scopes=scopes, offline=offline)
         self._grants[grant.id] = grant
+        if most is not None and account:
+            for crowded in self.alive(grant.account)[:-most]:
+                crowded.revoke("crowded")
         return self._issue(grant, now)
+
+    def alive(self, account: str) -> list[Grant]:
+        """The grants of this account that nothing has ended, oldest first."""
+        return [grant for grant in self if grant.account == account and grant.revoked_by is None]
 
     def client_credentials(self, *, now: datetime) -> Pair:
         """An access token of the client's own (RFC 6749, section 4.4): no grant, no refresh token."""
@@ -125,6 +150,35 @@ class Grants:
             grant.revoke("owner")
         return grant
 
+    def revoke(
+        self, value: str, *, takes: tuple[TokenKind, ...], ends: Ends, now: datetime, fault: str | None = None
+    ) -> str:
+        """Take back a token for the client: "revoked", or why there was nothing to revoke."""
+        name = fingerprint(value)
+        if (issued := self._issued.get(name)) is not None and "refresh_token" in takes:
+            grant: Grant | None = issued.grant
+            kind: TokenKind = "refresh_token"
+            alive = grant is not None and name in self._acceptable(grant)
+        elif (access := self._access.get(value)) is not None and "access_token" in takes:
+            grant, kind, alive = access.grant, "access_token", self.accepts(value, now=now)
+        else:
+            return "unknown"
+        outcome = "revoked" if alive else "gone"
+        if alive:
+            self._end(grant, value, kind, ends)
+        if grant is not None:
+            grant.record_revocation(Revocation(at=now, sha256=name, kind=kind, outcome=outcome, fault=fault))
+        return outcome
+
+    def note_revocation(self, value: str, *, outcome: str, now: datetime, fault: str | None) -> None:
+        """Write down a request for revocation that had no effect, if the token is known."""
+        name = fingerprint(value)
+        issued, access = self._issued.get(name), self._access.get(value)
+        grant = issued.grant if issued is not None else access.grant if access is not None else None
+        if grant is not None:
+            kind = "refresh_token" if issued is not None else "access_token"
+            grant.record_revocation(Revocation(at=now, sha256=name, kind=kind, outcome=outcome, fault=fault))
+
     def find(self, grant_id: str) -> Grant | None:
         return self._grants.get(grant_id)
 
@@ -147,6 +201,28 @@ class Grants:
             "refused": self._outcomes["refused"],
             "unknown": self._outcomes["unknown"],
         }
+
+    def _acceptable(self, grant: Grant) -> list[str]:
+        """The refresh tokens that renew this grant, whatever their end."""
+        if grant.revoked_by is not None:
+            return []
+        return grant.values if self._terms.reuse == "keep" else grant.live
+
+    def _end(self, grant: Grant | None, value: str, kind: TokenKind, ends: Ends) -> None:
+        by: RevokedBy = "client"
+        match ends:
+            case "account" if grant is not None:
+                for other in self.alive(grant.account):
+                    other.revoke(by)
+            case "grant" if grant is not None:
+                grant.revoke(by)
+            case _ if kind == "refresh_token":
+                name = fingerprint(value)
+                issued = self._issued.pop(name)
+                issued.grant.live = [live for live in issued.grant.live if live != name]
+                issued.grant.values = [known for known in issued.grant.values if known != name]
+            case _:
+                del self._access[value]
 
     def _standing(self, issued: _Issued, now: datetime) -> Standing:
         grant = issued.grant
@@ -185,17 +261,28 @@ class Grants:
             expires_at=expires_at,
             refresh_token=value if self._terms.repeats else None,
             refresh_expires_at=ends,
+            account=issued.grant.account,
+            scopes=issued.grant.scopes,
         )
 
     def _issue(self, grant: Grant, now: datetime) -> Pair:
         access_token, expires_at = self._issue_access(grant, now)
+        bare = Pair(
+            grant=grant.id,
+            access_token=access_token,
+            expires_at=expires_at,
+            account=grant.account,
+            scopes=grant.scopes,
+        )
         match self._terms.renewable:
+            case "refresh_token" if not grant.offline:
+                return bare
             case "refresh_token":
                 value, ends = minting.refresh_token(), self._refresh_end(grant, now)
             case "access_token":
                 value, ends = access_token, expires_at
             case "nothing":
-                return Pair(grant=grant.id, access_token=access_token, expires_at=expires_at)
+                return bare
             case never:
                 assert_never(never)
         name = fingerprint(value)
@@ -203,13 +290,7 @@ class Grants:
         if forgotten := grant.issued(name):
             del self._issued[forgotten]
         told = value if value is not access_token else None
-        return Pair(
-            grant=grant.id,
-            access_token=access_token,
-            expires_at=expires_at,
-            refresh_token=told,
-            refresh_expires_at=ends if told else None,
-        )
+        return replace(bare, refresh_token=told, refresh_expires_at=ends if told else None)
 
     def _refresh_end(self, grant: Grant, now: datetime) -> datetime | None:
         lifetime = self._terms.refresh_lifetime

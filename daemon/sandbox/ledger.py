@@ -12,7 +12,8 @@ from typing import Literal
 # some hundred times per grant.
 REMEMBERED = 10_000
 
-RevokedBy = Literal["reuse", "owner"]
+# reuse: of a spent refresh token; code_reuse: of a code; client: by the revocation endpoint; crowded: a newer consent
+RevokedBy = Literal["reuse", "owner", "client", "code_reuse", "crowded"]
 
 
 def fingerprint(value: str) -> str:
@@ -41,11 +42,34 @@ class Presentation:
 
 
 @dataclass(slots=True, kw_only=True)
+class Revocation:
+    """One time that a token of this grant was presented for revocation."""
+
+    at: datetime
+    sha256: str
+    kind: str
+    outcome: str
+    fault: str | None = None
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "at": self.at.timestamp(),
+            "sha256": self.sha256,
+            "kind": self.kind,
+            "outcome": self.outcome,
+            "fault": self.fault,
+        }
+
+
+@dataclass(slots=True, kw_only=True)
 class Grant:
     """One consent and its line of refresh tokens. `live` holds the values of the generation it stands on."""
 
     id: str
     consented_at: datetime
+    account: str = ""
+    scopes: tuple[str, ...] | None = None  # None: those of the recorded response
+    offline: bool = True  # whether it has refresh tokens
     refreshes: int = 0  # that gave a new access token
     generation: int = 0
     left_at: datetime | None = None  # when the generation before this one was first spent
@@ -54,6 +78,7 @@ class Grant:
     live: list[str] = field(default_factory=list)
     values: list[str] = field(default_factory=list)  # all issued, live or spent, oldest first
     presented: list[Presentation] = field(default_factory=list)
+    revocations: list[Revocation] = field(default_factory=list)
     access_token: str = field(default="", repr=False)  # the latest; never shown
     access_ends: datetime | None = None
 
@@ -73,6 +98,10 @@ class Grant:
         self.presented.append(presentation)
         del self.presented[:-REMEMBERED]
 
+    def record_revocation(self, revocation: Revocation) -> None:
+        self.revocations.append(revocation)
+        del self.revocations[:-REMEMBERED]
+
     def revoke(self, by: RevokedBy) -> None:
         self.revoked_by = self.revoked_by or by
         self.live.clear()
@@ -85,4 +114,7 @@ class Grant:
             "live": list(self.live),
             "presented": [presentation.as_json() for presentation in self.presented],
             "revoked_by": self.revoked_by,
+            "account": self.account,
+            "scopes": None if self.scopes is None else list(self.scopes),
+            "revocations": [revocation.as_json() for revocation in self.revocations],
         }

@@ -3,11 +3,14 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal, get_args
+from urllib.parse import urlsplit
 
 from daemon.sandbox import recorded
+from daemon.sandbox.accents import ConsentTerms, DeviceTerms
 from daemon.sandbox.terms import Terms
 
 Reuse = Literal["revoke", "refuse"]
+PkceDemand = Literal["optional", "required"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,10 @@ class SandboxOptions:
     refresh_lifetime  of a refresh token; None: as that provider says
     client_secret     None draws one
     seed              makes the faults' `share` repeatable; never used for tokens
+    redirect_uris     the registered ones, compared as texts; none: any http URI on loopback
+    pkce              whether a consent without a code challenge is refused; None: as that provider does
+    code_lifetime     of an authorization code; None: as that provider says
+    device_lifetime   of a device code, and `device_interval` between two polls; likewise
     """
 
     port: int = 0
@@ -35,6 +42,11 @@ class SandboxOptions:
     client_id: str = "sandbox-client"
     client_secret: str | None = None
     seed: int | None = None
+    redirect_uris: tuple[str, ...] = ()
+    pkce: PkceDemand | None = None
+    code_lifetime: timedelta | None = None
+    device_lifetime: timedelta | None = None
+    device_interval: timedelta | None = None
 
     def __post_init__(self) -> None:
         if self.name not in recorded.names():
@@ -53,6 +65,22 @@ class SandboxOptions:
             raise ValueError("lifetime and refresh_lifetime must be at least one second")
         if min(self.grace or timedelta(), self.latency) < timedelta():
             raise ValueError("grace and latency must not be negative")
+        self._check_consent()
+
+    def _check_consent(self) -> None:
+        if self.pkce not in (None, *get_args(PkceDemand)):
+            raise ValueError(f"pkce must be 'optional' or 'required', not {self.pkce!r}")
+        for uri in self.redirect_uris:
+            if not _is_redirect_uri(uri):
+                raise ValueError(
+                    f"a redirect URI is an absolute one of printable ASCII without a fragment, not {uri!r}"
+                )
+        shortest = timedelta(seconds=1)
+        lifetimes = [life for life in (self.code_lifetime, self.device_lifetime) if life is not None]
+        if any(life < shortest for life in lifetimes):
+            raise ValueError("code_lifetime and device_lifetime must be at least one second")
+        if (self.device_interval or timedelta()) < timedelta():
+            raise ValueError("device_interval must not be negative")
 
     def terms(self) -> Terms:
         """The provider's own terms, but for what was asked for otherwise."""
@@ -64,3 +92,27 @@ class SandboxOptions:
             reuse=self.reuse or own.reuse,
             refresh_lifetime=self.refresh_lifetime or own.refresh_lifetime,
         )
+
+    def consent(self) -> ConsentTerms:
+        """The provider's own authorization endpoint, but for what was asked for otherwise."""
+        own = recorded.dialect(self.name).consent
+        return replace(own, pkce=self.pkce or own.pkce, code_lifetime=self.code_lifetime or own.code_lifetime)
+
+    def device(self) -> DeviceTerms | None:
+        """The provider's own device flow, but for what was asked for otherwise; None: it has none."""
+        own = recorded.dialect(self.name).device
+        if own is None:
+            return None
+        return replace(
+            own,
+            lifetime=self.device_lifetime or own.lifetime,
+            interval=own.interval if self.device_interval is None else self.device_interval,
+        )
+
+
+def _is_redirect_uri(uri: str) -> bool:
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return False
+    return bool(parts.scheme) and uri.isascii() and uri.isprintable() and not {"#", " "} & set(uri)

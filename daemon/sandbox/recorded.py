@@ -6,7 +6,12 @@ paths = ["/oauth/token"]      of the token endpoint; `[variables]` fills in `{na
 [tokens]                      `terms.Terms`; durations as "30m", `endless = true`: no end of the access token
 [granted]                     body, first (JSON in a text), form_by_default
 [[refusals.COMPLAINT]]        status, body, and perhaps type and headers; the first is the usual wording.
-                              A complaint that is not listed is worded as in `sandbox.toml`, so as the RFC has it
+                              A complaint that is not listed is worded as in `sandbox.toml`, so as the RFC has it;
+                              invalid_code, which is not listed, as the provider's invalid_grant
+[consent]                     `accents.ConsentTerms`; scopes and codes of the authorization endpoint
+[device]                      `accents.DeviceTerms`, paths must be said; no table: no device flow
+[revocation]                  `accents.RevocationTerms`, paths must be said; done and unknown are answers as above.
+                              No table: nothing can be revoked
 """
 
 import json
@@ -18,6 +23,16 @@ from importlib import resources
 from tomllib import loads
 from typing import Any, cast, get_args
 
+from daemon.sandbox.accents import (
+    ConsentTerms,
+    DeviceTerms,
+    Ends,
+    GrantType,
+    Pkce,
+    Place,
+    RevocationTerms,
+    TokenKind,
+)
 from daemon.sandbox.clients import ClientWay
 from daemon.sandbox.demands import BodyWay, Demands, HeaderDemand, Kind, Method
 from daemon.sandbox.dialects import Dialect
@@ -26,6 +41,7 @@ from daemon.sandbox.wording import JSON, PLACES, Answer, Complaint, place
 
 STANDARD = "sandbox"  # RFC 6749 as written
 _FIXTURES = resources.files("daemon.sandbox") / "fixtures"
+_REVOKING_CLIENTS = (*get_args(ClientWay), "id", "none")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -58,7 +74,10 @@ def _tables(name: str) -> dict[str, Any]:
 
 
 def _dialect(name: str, tables: dict[str, Any]) -> Dialect:
-    _only(tables, {"paths", "variables", "request", "tokens", "granted", "refusals"})
+    _only(
+        tables,
+        {"paths", "variables", "request", "tokens", "granted", "refusals", "consent", "device", "revocation"},
+    )
     granted = tables["granted"]
     _only(granted, {"body", "first", "form_by_default"})
     return Dialect(
@@ -71,6 +90,9 @@ def _dialect(name: str, tables: dict[str, Any]) -> Dialect:
         first=_shape(granted.get("first", "{}")),
         form_by_default=granted.get("form_by_default", False),
         refusals=_refusals(name, tables.get("refusals", {})),
+        consent=_consent(tables.get("consent", {})),
+        device=_device(tables["device"]) if "device" in tables else None,
+        revocation=_revocation(tables["revocation"]) if "revocation" in tables else None,
     )
 
 
@@ -108,7 +130,52 @@ def _terms(table: dict[str, Any]) -> Terms:
 def _refusals(name: str, table: dict[str, Any]) -> Mapping[Complaint, tuple[Answer, ...]]:
     _only(table, get_args(Complaint))
     said = {cast("Complaint", key): tuple(map(_answer, wordings)) for key, wordings in table.items()}
-    return said if name == STANDARD else {**dialect(STANDARD).refusals, **said}
+    worded = said if name == STANDARD else {**dialect(STANDARD).refusals, **said}
+    return {**worded, "invalid_code": said.get("invalid_code", worded["invalid_grant"])}
+
+
+def _consent(table: dict[str, Any]) -> ConsentTerms:
+    _only(table, set(ConsentTerms.__slots__))
+    said = dict(table)
+    _one(said.get("pkce", "optional"), get_args(Pkce))
+    _one(said.get("grant_type", "required"), get_args(GrantType))
+    for key in ("paths", "offline_scopes"):
+        if key in said:
+            said[key] = tuple(said[key])
+    if "code_lifetime" in said:
+        said["code_lifetime"] = _duration(said["code_lifetime"])
+    _only(_places(said.get("returns", {})), {"account", "scope", "issuer"})
+    return ConsentTerms(**said)
+
+
+def _device(table: dict[str, Any]) -> DeviceTerms:
+    _only(table, set(DeviceTerms.__slots__))
+    return DeviceTerms(
+        paths=tuple(table["paths"]),
+        page=table.get("page", "/device"),
+        body=_shape(table["body"]),
+        scope=table.get("scope", "scope"),
+        client=_one(table.get("client", "id"), ("id", "secret")),
+        lifetime=_duration(table.get("lifetime", "15m")),
+        interval=_duration(table.get("interval", "5s")),
+    )
+
+
+def _revocation(table: dict[str, Any]) -> RevocationTerms:
+    _only(table, set(RevocationTerms.__slots__))
+    done = _answer(table.get("done", {"status": 200, "body": "", "type": "text/plain"}))
+    kinds = get_args(TokenKind)
+    return RevocationTerms(
+        method=_one(table.get("method", "POST"), ("POST", "GET", "DELETE")),
+        paths=tuple(table["paths"]),
+        parameter=table.get("parameter", "token"),
+        place=tuple(_one(place, get_args(Place)) for place in table.get("place", ["form"])),
+        client=tuple(_one(way, _REVOKING_CLIENTS) for way in table["client"]),
+        takes=tuple(_one(kind, kinds) for kind in table.get("takes", kinds)),
+        ends=_one(table.get("ends", "grant"), get_args(Ends)),
+        done=done,
+        unknown=_answer(table["unknown"]) if "unknown" in table else done,
+    )
 
 
 def _answer(table: dict[str, Any]) -> Answer:

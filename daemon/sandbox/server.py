@@ -3,9 +3,16 @@
     POST   /token                  refresh_token and client_credentials; also at that provider's own path
     GET    /resource               200 while the bearer's access token is live, else 401
     POST   /grants?n=10            new consents: a list of token responses, each with its `grant` id
-    DELETE /grants/{id}            the owner withdraws the consent
+    DELETE /grants/{id}            the owner withdraws the consent; `POST /grants?account=me` names the account
     GET    /ledger[?grant=ID]      the truth, of all grants or one; `?summary=1` counts
+    GET    /consents               what was asked of owners, and what became of each code
     PUT    /faults                 one more fault; GET lists them, DELETE ends them all
+
+    GET    /authorize              the consent page; POST with `decision=approve` or `deny`, and perhaps `account` and
+                                   `scope`, answers it
+    POST   /device_authorization   a device begins (RFC 8628); GET and POST /device is the owner's page
+    POST   /revoke                 revocation (RFC 7009); these too also at that provider's own paths and in its ways,
+                                   and only if the provider has them
 
 A request takes effect the moment it was read, before `latency` and before any fault of the reply: the order of the
 ledger is the order of arrival, and a client that gave up early has spent its token all the same.
@@ -13,19 +20,26 @@ ledger is the order of arrival, and a client that gave up early has spent its to
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Self
 
 from aiohttp import hdrs, web
 
 from daemon.sandbox import minting, recorded
+from daemon.sandbox.authorization import AuthorizationEndpoint
+from daemon.sandbox.browser import LONGEST_ACCOUNT, Browser
 from daemon.sandbox.clients import Client
+from daemon.sandbox.consents import Consents
 from daemon.sandbox.demands import Asked
+from daemon.sandbox.device import DeviceEndpoint
 from daemon.sandbox.endpoint import TokenEndpoint
-from daemon.sandbox.faults import FaultBoard, read_fault
+from daemon.sandbox.faults import At, FaultBoard, Standing, read_fault
 from daemon.sandbox.grants import Grants
 from daemon.sandbox.misbehaviour import deliver, send, wordings
 from daemon.sandbox.options import SandboxOptions
+from daemon.sandbox.revocation import RevocationEndpoint
+from daemon.sandbox.wording import Reply
 
 _HOST = "127.0.0.1"  # never anything else: whoever reaches it can mint and revoke
 _LARGEST_REQUEST = 64 * 1024
@@ -46,12 +60,40 @@ class Sandbox:
         self.client_id = self.options.client_id
         self.client_secret = self.options.client_secret or minting.client_secret()
         self._faults = FaultBoard(seed=self.options.seed)
-        self._dialect = recorded.dialect(self.options.name)
+        self._dialect = replace(
+            recorded.dialect(self.options.name), consent=self.options.consent(), device=self.options.device()
+        )
         self._grants = Grants(self.options.terms())
+        self._consents = Consents(self._grants, most=self._dialect.consent.most)
+        client = Client(id=self.client_id, secret=self.client_secret, ways=self._dialect.demands.client)
         self._endpoint = TokenEndpoint(
             grants=self._grants,
-            client=Client(id=self.client_id, secret=self.client_secret, ways=self._dialect.demands.client),
+            consents=self._consents,
+            client=client,
             dialect=self._dialect,
+            issuer=lambda: self.url,
+        )
+        self._device: DeviceEndpoint | None = None
+        if (device := self._dialect.device) is not None:
+            self._device = DeviceEndpoint(
+                consents=self._consents, client=client, dialect=self._dialect, terms=device
+            )
+        self._revocation: RevocationEndpoint | None = None
+        if (revocation := self._dialect.revocation) is not None:
+            self._revocation = RevocationEndpoint(
+                grants=self._grants, client=client, dialect=self._dialect, terms=revocation
+            )
+        self._browser = Browser(
+            authorization=AuthorizationEndpoint(
+                consents=self._consents,
+                client_id=self.client_id,
+                terms=self._dialect.consent,
+                redirect_uris=self.options.redirect_uris,
+            ),
+            consents=self._consents,
+            faults=self._faults,
+            dialect=self._dialect,
+            issuer=lambda: self.url,
         )
         self._port = self.options.port
         self._runner: web.AppRunner | None = None
@@ -66,11 +108,31 @@ class Sandbox:
         """As that provider's, but for the host; `/token` is the same."""
         return self.url + self._dialect.path
 
-    def describe(self) -> dict[str, str]:
+    @property
+    def authorize_url(self) -> str:
+        """As that provider's, but for the host; `/authorize` is the same."""
+        return self.url + self._dialect.shown(self._dialect.consent.paths[0])
+
+    @property
+    def device_url(self) -> str | None:
+        """None: that provider has no device flow."""
+        device = self._dialect.device
+        return None if device is None else self.url + self._dialect.shown(device.paths[0])
+
+    @property
+    def revoke_url(self) -> str | None:
+        """None: nothing can be revoked at that provider. `{token}` stands for the token."""
+        revocation = self._dialect.revocation
+        return None if revocation is None else self.url + self._dialect.shown(revocation.paths[0])
+
+    def describe(self) -> dict[str, str | None]:
         """What a client needs to know: the line that `refreshd sandbox` prints."""
         return {
             "url": self.url,
             "token_url": self.token_url,
+            "authorize_url": self.authorize_url,
+            "device_url": self.device_url,
+            "revoke_url": self.revoke_url,
             "client_id": self.client_id,
             "client_secret": self.client_secret,
         }
@@ -100,15 +162,22 @@ class Sandbox:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    def consent(self, count: int = 1) -> list[dict[str, object]]:
-        """New grants: a token response for each, with the ledger's id under `grant`."""
+    def consent(self, count: int = 1, *, account: str = "") -> list[dict[str, object]]:
+        """New grants: a token response for each, with the ledger's id under `grant`. No page is asked.
+
+        Without an `account`, each has one of its own.
+        """
         now = _now()
-        pairs = [self._grants.consent(now=now) for _ in range(count)]
+        pairs = [self._grants.consent(now=now, account=account) for _ in range(count)]
         return [{**self._dialect.grant(pair, now=now, first=True), "grant": pair.grant} for pair in pairs]
 
     def ledger(self) -> list[dict[str, object]]:
         """The truth about every grant."""
         return [grant.as_json() for grant in self._grants]
+
+    def consents(self) -> list[dict[str, object]]:
+        """What was asked of owners, and what became of it."""
+        return [consent.as_json() for consent in self._consents]
 
     def add_fault(self, wish: object) -> dict[str, object]:
         """Misbehave as the JSON of `PUT /faults` says. Raises ValueError with a sentence (`faults.read_fault`)."""
@@ -131,38 +200,82 @@ class Sandbox:
                 web.post("/grants", self._post_grants),
                 web.delete("/grants/{id}", self._delete_grant),
                 web.get("/ledger", self._get_ledger),
+                web.get("/consents", self._get_consents),
                 web.put("/faults", self._put_fault),
                 web.get("/faults", self._get_faults),
                 web.delete("/faults", self._delete_faults),
             ]
         )
+        self._add_consent_routes(app.router)
         return app
 
+    def _add_consent_routes(self, router: web.UrlDispatcher) -> None:
+        dialect, browser = self._dialect, self._browser
+        for path in dict.fromkeys([*dialect.consent.paths, "/authorize"]):
+            router.add_route("GET", path, browser.show_consent)
+            router.add_route("POST", path, browser.decide)
+        if dialect.device is not None:
+            for path in dict.fromkeys([*dialect.device.paths, "/device_authorization"]):
+                router.add_route("POST", path, self._begin_device)
+            for path in dict.fromkeys([dialect.device.page, "/device"]):
+                router.add_route("GET", path, browser.show_device)
+                router.add_route("POST", path, browser.decide_device)
+        if dialect.revocation is not None:
+            for path in dict.fromkeys([*dialect.revocation.paths, "/revoke"]):
+                route = path.replace("{token}", "{token:.+}")
+                router.add_route(dialect.revocation.method, route, self._revoke)
+
     async def _token(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        standing = self._faults.strike()
+        asked, standing = await self._take(request, "token")
         fault = None if standing is None else standing.fault
-        reply, presentation = self._endpoint.take_effect(
-            Asked(
-                content_type=request.content_type,
-                body=body,
-                query=request.query_string,
-                headers=request.headers,
-            ),
-            fault=fault,
-            now=_now(),
-        )
-        if self.options.latency:
-            await asyncio.sleep(self.options.latency.total_seconds())
-        try:
-            response = await (send(request, reply) if standing is None else deliver(request, reply, standing))
-        except ConnectionError:  # the client has gone: nobody was answered
-            response = None
+        reply, presentation = self._endpoint.take_effect(asked, fault=fault, now=_now())
+        response = await self._answer(request, reply, standing)
         if response is None:
             return web.Response()  # goes nowhere
         if presentation is not None:
             presentation.replied_at = _now()
         return response
+
+    async def _begin_device(self, request: web.Request) -> web.StreamResponse:
+        asked, standing = await self._take(request, "device")
+        if self._device is None:
+            return _complain(404, "this provider has no device flow")
+        fault = None if standing is None else standing.fault
+        reply = self._device.take_effect(
+            asked, page=self.url + self._device.terms.page, fault=fault, now=_now()
+        )
+        return await self._answer(request, reply, standing) or web.Response()
+
+    async def _revoke(self, request: web.Request) -> web.StreamResponse:
+        asked, standing = await self._take(request, "revoke")
+        if self._revocation is None:
+            return _complain(404, "nothing can be revoked at this provider")
+        fault = None if standing is None else standing.fault
+        in_path = request.match_info.get("token")
+        reply = self._revocation.take_effect(asked, in_path=in_path, fault=fault, now=_now())
+        return await self._answer(request, reply, standing) or web.Response()
+
+    async def _take(self, request: web.Request, at: At) -> tuple[Asked, Standing | None]:
+        """The request, and the fault that meets it. Nothing is awaited between the fault and the effect."""
+        body = await request.read()
+        asked = Asked(
+            content_type=request.content_type,
+            body=body,
+            query=request.rel_url.raw_query_string,
+            headers=request.headers,
+        )
+        return asked, self._faults.strike(at)
+
+    async def _answer(
+        self, request: web.Request, reply: Reply, standing: Standing | None
+    ) -> web.StreamResponse | None:
+        """Send the reply after the latency. None: the client has gone, or a fault leaves it unanswered."""
+        if self.options.latency:
+            await asyncio.sleep(self.options.latency.total_seconds())
+        try:
+            return await (send(request, reply) if standing is None else deliver(request, reply, standing))
+        except ConnectionError:
+            return None
 
     async def _resource(self, request: web.Request) -> web.Response:
         scheme, _, bearer = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
@@ -178,7 +291,13 @@ class Sandbox:
             return _complain(
                 400, f"n must be a whole number from 1 to {_MOST_GRANTS_AT_ONCE}, not {text[:20]!r}"
             )
-        return web.json_response(self.consent(count))
+        account = request.query.get("account", "")
+        if len(account) > LONGEST_ACCOUNT:
+            return _complain(400, f"account must have at most {LONGEST_ACCOUNT} characters")
+        return web.json_response(self.consent(count, account=account))
+
+    async def _get_consents(self, _: web.Request) -> web.Response:
+        return web.json_response(self.consents())
 
     async def _delete_grant(self, request: web.Request) -> web.Response:
         grant = self._grants.withdraw(request.match_info["id"])

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 Complaint = Literal[
-    "invalid_request", "invalid_client", "invalid_grant", "unsupported_grant_type", "throttled", "broken", "down"
+    "invalid_request", "invalid_client", "invalid_grant", "unsupported_grant_type", "throttled", "broken", "down",
+    "invalid_code", "authorization_pending", "slow_down", "access_denied", "expired_token",
 ]  # fmt: skip
 JSON: Final = "application/json"
 FORM: Final = "application/x-www-form-urlencoded"
@@ -21,6 +22,14 @@ PLACES: Final = frozenset(
         "issued_at",  # now, in seconds since 1970
         "issued_at_ms",  # ... and in milliseconds, as a text
         "detail",  # what a person should do about a refusal
+        "account",  # whose consent it is
+        "id_token",  # present if the scope `openid` was granted
+        "device_code",
+        "user_code",
+        "verification_uri",  # where the owner enters the user code; `..._complete`: with the code in it
+        "verification_uri_complete",
+        "interval",  # seconds between two polls
+        "token",  # the one that was revoked
     }
 )
 _LEFT_OUT = object()
@@ -38,11 +47,15 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A complaint, and for a person what to do about it. `challenge`: the client had tried HTTP Basic."""
+    """A complaint, and for a person what to do about it.
+
+    `challenge`: the client had tried HTTP Basic; `interval`: the seconds between two polls from now on.
+    """
 
     complaint: Complaint
     detail: str
     challenge: bool = False
+    interval: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -285,7 +285,8 @@ def test_the_sandbox_tells_where_it_is_and_stops_at_a_signal(cli):
     process = cli.process("sandbox", "--lifetime", "5s", "--grace", "1s", "--reuse", "refuse")
     try:
         told = json.loads(process.stdout.readline())
-        assert set(told) == {"url", "token_url", "client_id", "client_secret"}
+        endpoints = {"token_url", "authorize_url", "device_url", "revoke_url"}
+        assert set(told) == {"url", "client_id", "client_secret", *endpoints}
         request = urllib.request.Request(f"{told['url']}/grants?n=2", method="POST")
         with urllib.request.urlopen(request, timeout=10) as reply:
             assert [grant["expires_in"] for grant in json.load(reply)] == [5, 5]

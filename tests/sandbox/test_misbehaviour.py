@@ -199,7 +199,7 @@ async def test_faults_are_listed_with_how_often_they_struck(peer: Any) -> None:
     added = await peer.fault(kind="error", share=1, count=5)
     assert added == {
         "kind": "error", "share": 1.0, "count": 5, "retry_after": None,
-        "after_processing": False, "seconds": 5.0, "wording": 0, "struck": 0,
+        "after_processing": False, "seconds": 5.0, "wording": 0, "at": "token", "error": "server_error", "struck": 0,
     }  # fmt: skip
     await peer.refresh("x")
     answer = await peer.call("PUT", "/faults", json={"kind": "sulk"}, status=400)

@@ -35,6 +35,15 @@ def basic(name: str, secret: str) -> str:
         ({"latency": timedelta(seconds=-1)}, "latency"),
         ({"client_secret": ""}, "client_secret"),
         ({"client_id": ""}, "client_id"),
+        ({"pkce": "plain"}, "pkce must be 'optional' or 'required'"),
+        ({"redirect_uris": ("/callback",)}, "a redirect URI is an absolute one"),
+        ({"redirect_uris": ("https://app.example/cb#f",)}, "a redirect URI"),
+        ({"redirect_uris": ("https://app.example/c b",)}, "a redirect URI"),
+        ({"redirect_uris": ("https://[::1/cb",)}, "a redirect URI"),
+        ({"redirect_uris": ("https://app.example/é",)}, "a redirect URI"),
+        ({"code_lifetime": timedelta()}, "code_lifetime"),
+        ({"device_lifetime": timedelta(milliseconds=1)}, "device_lifetime"),
+        ({"device_interval": timedelta(seconds=-1)}, "device_interval"),
     ],
 )
 def test_impossible_options_are_refused_with_a_sentence(options: dict[str, Any], sentence: str) -> None:
@@ -113,6 +122,7 @@ def test_every_kind_of_fault_can_be_asked_for_by_name_alone(kind: str) -> None:
     fault = read_fault({"kind": kind})
     assert (fault.share, fault.count, fault.retry_after) == (1.0, None, None)
     carries = {"garbage", "cut", "slow", "huge", "wrong_type", "withhold"}
+    carries |= {"no_refresh_token", "wrong_state", "wrong_issuer"}
     assert fault.after_processing == (kind in carries)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from daemon.sandbox import Sandbox, SandboxOptions, recorded
+from tests.sandbox.owner import CALLBACK, VERIFIER, Owner
 
 MINIMAL = """
 paths = ["/o/{zone}/token"]
@@ -54,9 +55,71 @@ async def test_one_file_makes_a_provider(folder: Path, start_sandbox: Any) -> No
         assert answer.get("error") == (None if status == 200 else "invalid_grant")
 
 
+async def test_one_file_makes_a_consent_and_a_revocation(folder: Path, start_sandbox: Any) -> None:
+    """Revocation by GET, whose answer repeats the token; a code of another name; all without code."""
+    revocation = """
+[consent]
+paths = ["/o/{zone}/ask"]
+code = "ticket"
+[revocation]
+method = "GET"
+paths = ["/o/{zone}/end"]
+place = ["query"]
+parameter = "old"
+client = ["id"]
+done = { status = 201, body = '{"ended": "{token}"}' }
+"""
+    (folder / "acme.toml").write_text(MINIMAL + revocation)
+    peer = await start_sandbox(name="acme")
+    sandbox = peer.sandbox
+    told = sandbox.describe()
+    assert told["authorize_url"] == sandbox.url + "/o/eu/ask"
+    assert (told["revoke_url"], told["device_url"]) == (sandbox.url + "/o/eu/end", None)
+    owner = Owner(peer)
+    answer = await owner.answer()
+    client = {"client_id": sandbox.client_id, "client_secret": sandbox.client_secret}
+    form = {"grant_type": "authorization_code", "code": answer["ticket"], "redirect_uri": CALLBACK}
+    async with peer.session.post(
+        sandbox.token_url, json={**form, "code_verifier": VERIFIER, **client}
+    ) as reply:
+        token = (await reply.json())["data"]["again"]
+    for parameters, status in (({}, 401), ({"client_id": sandbox.client_id}, 201)):
+        async with peer.session.get(told["revoke_url"], params={"old": token, **parameters}) as reply:
+            assert reply.status == status
+            assert (await reply.json()).get("ended") == (token if status == 201 else None)
+    [grant] = await owner.grants()
+    assert grant["revoked_by"] == "client"
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
+        (MINIMAL + "[consent]\npages = []", "unknown: pages"),
+        (MINIMAL + "[consent]\npkce = 'plain'", "'plain' is none of optional, required, ignored"),
+        (MINIMAL + "[consent]\nreturns = { realm = '{token}' }", "unknown: token"),
+        (MINIMAL + "[consent]\ncode_lifetime = '1 hour'", "'1 hour' is not a duration"),
+        (MINIMAL + "[consent]\ngrant_type = 'never'", "'never' is none of required, optional"),
+        (MINIMAL + "[device]\nbody = '{}'", "paths"),
+        (
+            MINIMAL + "[device]\npaths = ['/d']\nbody = '{}'\nclient = 'basic'",
+            "'basic' is none of id, secret",
+        ),
+        (MINIMAL + "[device]\npaths = ['/d']\nbody = '[]'", "a JSON object was expected"),
+        (MINIMAL + "[revocation]\npaths = ['/r']", "client"),
+        (MINIMAL + "[revocation]\npaths = ['/r']\nclient = ['mtls']", "'mtls' is none of basic, post"),
+        (
+            MINIMAL + "[revocation]\npaths = ['/r']\nclient = ['none']\nmethod = 'PUT'",
+            "'PUT' is none of POST",
+        ),
+        (
+            MINIMAL + "[revocation]\npaths = ['/r']\nclient = ['none']\nplace = ['header']",
+            "'header' is none of",
+        ),
+        (
+            MINIMAL + "[revocation]\npaths = ['/r']\nclient = ['none']\nends = 'all'",
+            "'all' is none of account",
+        ),
+        (MINIMAL + "[revocation]\npaths = ['/r']\nclient = ['none']\ntakes = ['code']", "'code' is none of"),
         ("colour = 'red'\n" + MINIMAL, "unknown: colour"),
         (MINIMAL.replace('["post"]', '["mtls"]'), "'mtls' is none of basic, post"),
         (MINIMAL.replace("{expires_in}", "{lifetime}"), "unknown: lifetime"),
@@ -83,11 +146,18 @@ def test_the_command_line_speaks_as_a_provider_and_lists_the_known_ones() -> Non
     assert ran.returncode == 2
     assert "airtable, " in ran.stderr
     assert "zoom" in ran.stderr
-    with subprocess.Popen([*command, "zoho"], stdout=subprocess.PIPE, text=True) as process:
+    ran = subprocess.run(
+        [*command, "xero", "--redirect-uri", "/cb"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ran.returncode, "a redirect URI is an absolute one" in ran.stderr) == (2, True)
+    consent = ["--redirect-uri", "https://app.example/cb", "--pkce", "required", "--device-interval", "0s"]
+    with subprocess.Popen([*command, "zoho", *consent], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             told = json.loads(process.stdout.readline())
             assert told["token_url"] == told["url"] + "/oauth/v2/token"
+            assert told["authorize_url"] == told["url"] + "/oauth/v2/auth"
+            assert (told["revoke_url"], told["device_url"]) == (told["url"] + "/oauth/v2/token/revoke", None)
         finally:
             os.kill(process.pid, signal.SIGTERM)
         assert process.wait(30) == 0

@@ -183,13 +183,17 @@ async def test_latency_delays_the_answer_but_not_the_effect(start_sandbox: Any) 
     assert (await peer.ledger(grant))["presented"][0]["replied_at"] is not None
 
 
-async def test_it_describes_itself_in_the_four_words_of_the_contract() -> None:
+async def test_it_describes_itself_in_the_words_of_the_contract() -> None:
     """And draws a secret where none was given."""
     async with Sandbox() as sandbox:
         told = sandbox.describe()
-    assert set(told) == {"url", "token_url", "client_id", "client_secret"}
+    endpoints = {"token_url": "/token", "authorize_url": "/authorize", "revoke_url": "/revoke"}
+    endpoints["device_url"] = "/device_authorization"
+    assert set(told) == {"url", "client_id", "client_secret", *endpoints}
+    assert {name: told[name] for name in endpoints} == {
+        name: f"{told['url']}{path}" for name, path in endpoints.items()
+    }
     assert told["url"].startswith("http://127.0.0.1:")
-    assert told["token_url"] == told["url"] + "/token"
     assert (told["client_id"], told["client_secret"]) == ("sandbox-client", sandbox.client_secret)
     assert len(told["client_secret"]) >= 32
     assert Sandbox().client_secret != Sandbox().client_secret
