@@ -65,6 +65,14 @@ class Method(StrEnum):
     GET = "GET"
 
 
+class Pkce(StrEnum):
+    """Whether the authorization code is bound to its request (RFC 7636)."""
+
+    S256 = "S256"
+    NONE = "none"  # the provider refuses the parameters
+    REQUIRED = "required"  # S256, and nothing is granted without it
+
+
 class VariableKind(StrEnum):
     """What a variable stands for."""
 
@@ -186,6 +194,12 @@ class Definition:
     unavailable: tuple[ErrorPattern, ...] = ()
     keep: tuple[str, ...] = ()  # reply fields that applications need
     revoke_url: str | None = None
+    authorize_url: str | None = None  # RFC 6749 §3.1, perhaps with variables
+    scopes: tuple[str, ...] = ()  # asked for if the consent names none
+    scope_separator: str = " "
+    authorize_params: Mapping[str, str] = field(default_factory=dict)  # more of the authorization request
+    pkce: Pkce = Pkce.S256
+    account_from: str | None = None  # the path of the account's id in a token response, or `id_token.CLAIM`
     notes: tuple[str, ...] = ()
 
     def allows(self, stored: str) -> bool:
