@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 from daemon.domain.secret import Secret
 from daemon.domain.token import token_id
@@ -121,3 +121,42 @@ class ConsentProgress:
     state: ConsentState
     failure: ConsentFailure | None = None
     result: ConsentResult | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A consent request that waits for a daemon, or that this instance has asked for."""
+
+    id: str
+    provider: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Malformed:
+    """A consent request that was taken, but can't be read. `message`: a clause for operators."""
+
+    id: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """What is stored beside the token of a consent. `asked_at`: when its code was presented. `account`: the provider's
+    name for the account. `replace`: the grant of another account may be replaced.
+    """
+
+    consent: str
+    asked_at: datetime
+    account: str | None = None
+    missing_scopes: tuple[str, ...] = ()
+    subject: str | None = None
+    meta: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, object] = field(default_factory=dict)
+    replace: bool = False
+
+
+class Bound(Enum):
+    """The outcome of storing a grant."""
+
+    STORED = "stored"  # now, or by an earlier attempt of the same consent
+    SUPERSEDED = "superseded"  # a newer consent was stored first

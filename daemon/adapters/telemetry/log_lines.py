@@ -132,6 +132,13 @@ WISHES_LOST = LogLine(
 )
 WISHES_BACK = LogLine("wishes.back", "info")
 
+CONNECT_REFUSED = LogLine(
+    "connect.refused",
+    "warning",
+    "give refreshd's MongoDB user find, insert, update and createIndex on the collection of consents; until then"
+    " `refreshd connect` has no effect",
+)
+
 COUNT_FAILED = LogLine(
     "count.failed",
     "warning",

@@ -132,7 +132,11 @@ class Consents:
             revision = next_revision(stored)
             note = partial(self._audit.note, "add", token.id, revision, audit_id=audit_id)
             await note()
-            fields = consent_fields(self._mongo, self._keyring, token) | {"revision": revision}
+            now = self._mongo.clock.now()
+            fields = consent_fields(self._mongo, self._keyring, token) | {
+                "revision": revision,
+                "consented_at": now,
+            }
             more = {"vars": token.vars, "extra": extra or {}, "meta": meta or {}}
             try:
                 done = await self._write(token, stored, fields, more, laying)
