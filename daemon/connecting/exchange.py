@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from daemon.connecting.ports import Clock, Consents, Endpoint, Journal, Lanes, Tokens
-from daemon.domain.claim import Claim, StoreLost
+from daemon.domain.claim import Claim, StoreLost, Unusable
 from daemon.domain.code_reply import CodeGrant, read_code_reply
 from daemon.domain.consent_request import (
     LEASE,
@@ -21,6 +21,7 @@ from daemon.domain.consent_request import (
     ConsentFailureKind,
     ConsentRequest,
     ConsentResult,
+    ConsentState,
     Malformed,
 )
 from daemon.domain.due import Timing
@@ -38,6 +39,7 @@ _INTERRUPTED = ConsentFailure(
     kind=ConsentFailureKind.INTERRUPTED,
     message="refreshd ended while it exchanged the code, which may have been used: start again",
 )
+_GONE = ConsentFailure(kind=ConsentFailureKind.INTERRUPTED, message="the request is stored no longer")
 _SUPERSEDED = ConsentFailure(
     kind=ConsentFailureKind.SUPERSEDED, message="a newer consent of this account was stored first"
 )
@@ -107,10 +109,16 @@ class CodeExchange:
         consent = consent_of(entry.claim) or ""
         if consent in self._running:
             return None
+        progress = await self._consents.progress(consent)
+        if progress is None:
+            return self._drop(entry, _GONE)
+        if progress.state is ConsentState.DONE:
+            return self._drop(entry, None)
+        if progress.state.is_final:
+            return self._drop(entry, progress.failure or _GONE)
         request = await self._consents.recall(consent)
-        if request is None:  # it has ended without this reply
-            self._journal.park(entry, EntryState.SUPERSEDED)
-            return ReplayResult.SUPERSEDED
+        if request is None:
+            raise Unusable("the request of its consent can't be read")
         return await self._conclude(request, entry)
 
     async def _run(self, consent: str, provider: str) -> None:
@@ -163,15 +171,17 @@ class CodeExchange:
 
     async def _conclude(self, request: ConsentRequest, entry: Entry) -> ReplayResult:
         """Process a kept reply to its end. Raises StoreLost or Unusable; the journal still has the reply then."""
-        end = await self._settle(request, entry.reply)
-        if end is None:
-            self._journal.forget(entry)
-            return ReplayResult.RECORDED
-        match end.kind:
+        return self._drop(entry, await self._settle(request, entry.reply))
+
+    def _drop(self, entry: Entry, failure: ConsentFailure | None) -> ReplayResult:
+        """Forget a reply whose consent has ended, or park it if operators may still need it. `failure`: why nothing was
+        stored, or None if it was.
+        """
+        match None if failure is None else failure.kind:
             case ConsentFailureKind.UNPARSED | ConsentFailureKind.UNUSABLE:
                 self._journal.park(entry, EntryState.UNPARSED)
                 return ReplayResult.UNPARSED
-            case ConsentFailureKind.SUPERSEDED:
+            case ConsentFailureKind.SUPERSEDED | ConsentFailureKind.INTERRUPTED:
                 self._journal.park(entry, EntryState.SUPERSEDED)
                 return ReplayResult.SUPERSEDED
             case _:
