@@ -30,7 +30,7 @@ from daemon.domain.token import Token
 ACCOUNT = "provider_account"  # the provider's name for the account
 _READ = (
     *("state", "paused_by", "refresh_token", "revision", "vars", "extra", "meta", "origin.key"),
-    *("consent", "consented_at", ACCOUNT),
+    *("consent", "connected_at", ACCOUNT),
 )
 
 
@@ -101,7 +101,7 @@ def _laid(token: Token, binding: Binding, stored: Document | None) -> Laying:
     """Return how the grant is laid over `stored`. Raises _Stored, _Superseded or _NotBound."""
     fields: dict[str, object] = {
         "consent": binding.consent,
-        "consented_at": binding.asked_at,
+        "connected_at": binding.asked_at,
         "missing_scopes": list(binding.missing_scopes),
         ACCOUNT: binding.account,
     }
@@ -133,8 +133,8 @@ def _laid(token: Token, binding: Binding, stored: Document | None) -> Laying:
 
 def _is_newer(stored: Mapping[str, object], asked_at: datetime) -> bool:
     """Return whether a consent that was given later is stored. A renewal of the former grant is none."""
-    consented_at = stored.get("consented_at")
-    return isinstance(consented_at, datetime) and consented_at > asked_at
+    connected_at = stored.get("connected_at")
+    return isinstance(connected_at, datetime) and connected_at > asked_at
 
 
 def _check_account(token: Token, binding: Binding, stored: Mapping[str, object]) -> None:

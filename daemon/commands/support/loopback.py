@@ -62,22 +62,30 @@ class CallbackListener:
         self._read = read
         self._hosts = frozenset({f"{HOST}:{port}", f"localhost:{port}"})
         self._clients = asyncio.Semaphore(_MOST_CLIENTS)
+        self._found: Code | Denied | None = None
         self.answer: asyncio.Future[Code | Denied] = asyncio.get_running_loop().create_future()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request and close its connection. Never raises for a client's fault."""
-        with suppress(OSError, TimeoutError):
-            async with self._clients, asyncio.timeout(_PATIENCE.total_seconds()):
-                try:
-                    head = await reader.readuntil(b"\r\n\r\n")
-                    page = self._page_for(head.decode("ascii"))
-                except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, UnicodeDecodeError):
-                    page = _BAD
-                writer.write(_response(page))
-                await writer.drain()
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
+        """Answer one request and close its connection. Never raises for a client's fault. The wait ends after the owner's
+        page was sent.
+        """
+        try:
+            with suppress(OSError, TimeoutError):
+                async with self._clients, asyncio.timeout(_PATIENCE.total_seconds()):
+                    await self._answer_one(reader, writer)
+        finally:
+            if self._found is not None and not self.answer.done():
+                self.answer.set_result(self._found)
+            writer.close()
+
+    async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            page = self._page_for(head.decode("ascii"))
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, UnicodeDecodeError):
+            page = _BAD
+        writer.write(_response(page))
+        await writer.drain()
 
     def _page_for(self, head: str) -> _Page:
         request, *lines = head.split("\r\n")
@@ -104,9 +112,9 @@ class CallbackListener:
             answer = self._read(query)
         except NotThisConsent:
             return _ELSEWHERE
-        if self.answer.done():
+        if self._found is not None:
             return _OVER
-        self.answer.set_result(answer)
+        self._found = answer
         return _REFUSED if isinstance(answer, Denied) else _RECEIVED
 
 
@@ -114,9 +122,21 @@ class CallbackListener:
 async def listening(read: Callable[[str], Code | Denied], port: int) -> AsyncIterator[CallbackListener]:
     """Listen on this machine. Raises OSError if the port is taken."""
     listener = CallbackListener(read, port)
-    server = await asyncio.start_server(listener.serve, HOST, port, limit=_LARGEST_HEAD)
-    async with server:
+    serving: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(listener.serve(reader, writer))
+        serving.add(task)
+        task.add_done_callback(serving.discard)
+
+    server = await asyncio.start_server(accept, HOST, port, limit=_LARGEST_HEAD)
+    try:
         yield listener
+    finally:
+        server.close()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
 
 def _response(page: _Page) -> bytes:

@@ -228,7 +228,7 @@ async def test_a_grant_is_stored_with_what_belongs_to_it(bench: Bench) -> None:
     assert document["refresh_token"].startswith("v1.")
     assert (document["provider_account"], document["consent"]) == ("T1", "c1")
     assert (document["missing_scopes"], document["subject"]) == (["write"], "u1")
-    assert document["consented_at"] == NOON
+    assert document["connected_at"] == NOON
     assert bench.audit.noted == [("connected", "acme:7")]
 
 

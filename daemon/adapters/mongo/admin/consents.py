@@ -135,7 +135,7 @@ class Consents:
             now = self._mongo.clock.now()
             fields = consent_fields(self._mongo, self._keyring, token) | {
                 "revision": revision,
-                "consented_at": now,
+                "connected_at": now,
             }
             more = {"vars": token.vars, "extra": extra or {}, "meta": meta or {}}
             try:
