@@ -6,10 +6,11 @@ failed, and the owner starts again.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
-from daemon.connecting.ports import Clock, Consents, Endpoint, Journal, Lanes, Tokens
+from daemon.connecting.ports import Clock, Consents, Endpoint, Journal, Lanes, Observe, Tokens
 from daemon.domain.claim import Claim, StoreLost, Unusable
 from daemon.domain.code_reply import CodeGrant, read_code_reply
 from daemon.domain.consent_request import (
@@ -25,6 +26,7 @@ from daemon.domain.consent_request import (
     Malformed,
 )
 from daemon.domain.due import Timing
+from daemon.domain.event import ConsentFailed, InternalError, TokenConnected
 from daemon.domain.journal_entry import Entry, EntryState, ReplayResult, consent_claim, consent_of
 from daemon.domain.new_token import new_token
 from daemon.domain.provider import Provider
@@ -33,7 +35,9 @@ from daemon.domain.request import Request, code_request
 from daemon.domain.token import State, Token
 from daemon.domain.token_url import NotSendable
 
-MOST_TOGETHER = 32  # exchanges of one instance; the others wait in the store
+MOST_OF_ONE = (
+    8  # exchanges of one provider in this instance; its others wait in the store, and hold up no other's
+)
 
 _INTERRUPTED = ConsentFailure(
     kind=ConsentFailureKind.INTERRUPTED,
@@ -46,7 +50,7 @@ _SUPERSEDED = ConsentFailure(
 
 
 class CodeExchange:
-    """Exchanges the codes of stored consent requests. `failed` receives an unexpected error with the consent's id."""
+    """Exchanges the codes of stored consent requests."""
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class CodeExchange:
         clock: Clock,
         chance: Callable[[], float],
         timing: Timing,
-        failed: Callable[[str, Exception], None],
+        observe: Observe,
     ) -> None:
         self._providers = dict(providers)
         self._lanes = lanes
@@ -71,8 +75,9 @@ class CodeExchange:
         self._clock = clock
         self._chance = chance
         self._timing = timing
-        self._failed = failed
+        self._observe = observe
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._of_one: Counter[str] = Counter()  # the running ones, by provider
 
     def configure(self, providers: Mapping[str, Provider]) -> None:
         """Use these providers from now on. Earlier ones remain, because their replies may still be processed."""
@@ -85,16 +90,20 @@ class CodeExchange:
         """
         await self._give_up_interrupted()
         begun = 0
-        for waiting in await self._consents.waiting(providers.keys()):
-            if len(self._running) >= MOST_TOGETHER:
-                break
-            if waiting.id not in self._running:
-                task = asyncio.create_task(
-                    self._run(waiting.id, waiting.provider), name=f"consent {waiting.id}"
-                )
-                self._running[waiting.id] = task
+        able = [name for name in providers if self._has_room(name)]
+        for waiting in await self._consents.waiting(able) if able else ():
+            if waiting.id not in self._running and self._has_room(waiting.provider):
+                self._begin(waiting.id, waiting.provider)
                 begun += 1
         return begun
+
+    def _has_room(self, provider: str) -> bool:
+        lane = self._lanes(provider)
+        return lane is not None and lane.may_present() and self._of_one[provider] < MOST_OF_ONE
+
+    def _begin(self, consent: str, provider: str) -> None:
+        self._of_one[provider] += 1
+        self._running[consent] = asyncio.create_task(self._run(consent, provider), name=f"consent {consent}")
 
     async def ended(self) -> None:
         """Wait until no exchange is running."""
@@ -130,9 +139,10 @@ class CodeExchange:
         except StoreLost:
             pass  # it has reported itself; a kept reply is replayed, and the rest is given up by a later look
         except Exception as error:  # noqa: BLE001  one consent's bug must not reach the others
-            self._failed(consent, error)
+            self._observe(InternalError(where="connect", provider=provider, error=error))
         finally:
             del self._running[consent]
+            self._of_one[provider] -= 1
 
     async def _exchange(self, consent: str) -> None:
         request = await self._consents.take(consent)
@@ -140,7 +150,7 @@ class CodeExchange:
             return
         if isinstance(request, Malformed):
             await self._consents.failed(request.id, _unreadable(request.message))
-            return
+            return  # of such a request not even the token is known
         reply = await self._ask(request)
         if isinstance(reply, NoReply):
             await self._settle(request, reply)
@@ -209,11 +219,13 @@ class CodeExchange:
                     scope=token.scope, missing_scopes=found.missing_scopes, expires_at=token.expires_at
                 )
                 await self._consents.done(request.id, result)
+                self._observe(_connected(request, found))
                 return None
             failure = _SUPERSEDED if isinstance(bound, Bound) else bound
         else:
             failure = found
         await self._consents.failed(request.id, failure)
+        self._observe(_not_connected(request, failure))
         return failure
 
     async def _give_up_interrupted(self) -> None:
@@ -258,6 +270,26 @@ def _binding(request: ConsentRequest, grant: CodeGrant, reply: Reply | NoReply) 
         meta=request.meta,
         extra=grant.consent.extra,
         replace=request.replace,
+    )
+
+
+def _connected(request: ConsentRequest, grant: CodeGrant) -> TokenConnected:
+    return TokenConnected(
+        token=request.token,
+        provider=request.provider,
+        consent=request.id,
+        missing_scopes=grant.missing_scopes,
+    )
+
+
+def _not_connected(request: ConsentRequest, failure: ConsentFailure) -> ConsentFailed:
+    return ConsentFailed(
+        token=request.token,
+        provider=request.provider,
+        consent=request.id,
+        kind=failure.kind.value,
+        code=failure.named,
+        message=failure.message,
     )
 
 

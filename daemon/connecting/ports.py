@@ -15,6 +15,7 @@ from daemon.domain.consent_request import (
     Malformed,
     Waiting,
 )
+from daemon.domain.event import Event
 from daemon.domain.journal_entry import Entry, EntryState
 from daemon.domain.locked import Locked
 from daemon.domain.provider import Provider
@@ -106,10 +107,14 @@ class Lane(Protocol):
     def provider(self) -> Provider:
         """The provider with its current client."""
 
+    def may_present(self) -> bool:
+        """Return whether something may be sent to the provider now."""
+
     async def present(self, work: Callable[[], Awaitable[None]]) -> bool:
         """Run `work`, which presents one secret, within the provider's limits. Returns False if nothing may be sent to
         the provider now; nothing has begun then.
         """
 
 
+Observe = Callable[[Event], None]
 Lanes = Callable[[str], Lane | None]  # by the provider's name

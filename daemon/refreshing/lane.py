@@ -140,11 +140,11 @@ class Lane:
         False if nothing may be sent to the provider now; nothing has begun then.
         """
         async with self._codes:
-            if not self._may_present():
+            if not self.may_present():
                 return False
             async with self._claiming:  # one wait for the rate at a time
                 await self._rate.ready(goes_on=self._works)
-                if not self._may_present():
+                if not self.may_present():
                     return False
                 await self._rate.acquire(1)
             task = asyncio.ensure_future(work())
@@ -204,7 +204,8 @@ class Lane:
         has_client = self.provider.lacking is None
         return has_client and not self._stopping and not self._lost and self._journal.writable
 
-    def _may_present(self) -> bool:
+    def may_present(self) -> bool:
+        """Return whether something that no claim covers may be sent to the provider now."""
         return self._serves_wishes() and not self.health.breaker.is_open
 
     def _serves_wishes(self) -> bool:

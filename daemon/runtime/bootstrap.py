@@ -30,7 +30,7 @@ from daemon.adapters.token_endpoint.rate_limiter import LeakyBucket
 from daemon.connecting.exchange import CodeExchange
 from daemon.domain.claim import Claim
 from daemon.domain.due import Timing
-from daemon.domain.event import Event, InternalError
+from daemon.domain.event import Event
 from daemon.domain.journal_entry import Entry, ReplayResult
 from daemon.domain.mirrored import Shown
 from daemon.domain.provider import Provider
@@ -158,10 +158,6 @@ def code_exchange(
     audit: Notes,
 ) -> CodeExchange:
     """Build what exchanges authorization codes, and let the sweep replay their replies with it."""
-
-    def failed(_consent: str, error: Exception) -> None:
-        parts.observe(InternalError(where="connect", error=error))
-
     exchange = CodeExchange(
         providers=providers,
         lanes=parts.sweeper.lanes.get,
@@ -172,7 +168,7 @@ def code_exchange(
         clock=parts.clock,
         chance=random.random,
         timing=Timing(window=settings.refresh.window, jitter=settings.refresh.jitter),
-        failed=failed,
+        observe=parts.observe,
     )
     parts.sweeper.conclude_consents(exchange.replay)
     return exchange
@@ -240,7 +236,7 @@ def salvager(
         clock=clock,
         chance=random.random,
         timing=Timing(window=settings.refresh.window, jitter=settings.refresh.jitter),
-        failed=lambda _consent, _error: None,
+        observe=lambda _event: None,
     )
 
     async def conclude(claim: Claim, entry: Entry) -> Outcome:

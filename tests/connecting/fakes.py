@@ -20,6 +20,7 @@ from daemon.domain.consent_request import (
     Waiting,
 )
 from daemon.domain.due import Timing
+from daemon.domain.event import Event, InternalError
 from daemon.domain.journal_entry import Entry, EntryState
 from daemon.domain.locked import Locked
 from daemon.domain.provider import Definition, Provider
@@ -71,6 +72,7 @@ class World:
     """
 
     clock: SetClock = field(default_factory=lambda: SetClock(NOON))
+    gate: asyncio.Event | None = None  # the provider answers once it is set
     rows: dict[str, Row] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
     bindings: dict[str, Binding] = field(default_factory=dict)
@@ -81,14 +83,14 @@ class World:
     kill: tuple[str, str] | None = None
     lost: set[str] = field(default_factory=set)
     diary: list[str] = field(default_factory=list)
-    bugs: list[Exception] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     malformed: bool = False
 
-    def add(self, name: str = "c1", *, account: str = "7") -> str:
+    def add(self, name: str = "c1", *, account: str = "7", provider: str = "acme") -> str:
         self.rows[name] = Row(
             ConsentRequest(
                 id=name,
-                provider="acme",
+                provider=provider,
                 account=account,
                 code=Secret(f"code-{name}"),
                 code_verifier=Secret("verifier"),
@@ -113,8 +115,8 @@ class World:
     def process(self, owner: str = "me", *, lane: "OpenLane | None" = None) -> CodeExchange:
         """A process that has just started."""
         return CodeExchange(
-            providers={"acme": ACME},
-            lanes={"acme": lane or OpenLane()}.get,
+            providers={"acme": ACME, "other": ACME},
+            lanes={"acme": lane or OpenLane(), "other": OpenLane()}.get,
             consents=MemoryConsents(self, owner),
             tokens=MemoryTokens(self),
             journal=MemoryJournal(self),
@@ -122,15 +124,19 @@ class World:
             clock=self.clock,
             chance=lambda: 0.5,
             timing=Timing(),
-            failed=lambda _consent, error: self.bugs.append(error),
+            observe=self.events.append,
         )
+
+    @property
+    def bugs(self) -> list[BaseException]:
+        return [event.error for event in self.events if isinstance(event, InternalError)]
 
     async def run(self, exchange: CodeExchange) -> None:
         """Replay, then look once, and wait until everything has ended."""
         for entry, state in list(self.disk.values()):
             if state is EntryState.WAITING:
                 await exchange.replay(entry)
-        await exchange.look({"acme": None})
+        await exchange.look({"acme": None, "other": None})
         await exchange.ended()
 
 
@@ -140,6 +146,9 @@ class OpenLane:
     def __init__(self, *, is_open: bool = True) -> None:
         self.is_open = is_open
         self.provider = ACME
+
+    def may_present(self) -> bool:
+        return self.is_open
 
     async def present(self, work: Callable[[], Awaitable[None]]) -> bool:
         if self.is_open:
@@ -270,6 +279,8 @@ class MemoryEndpoint:
         self._world.before("send")
         self._world.sent.append(request)
         await asyncio.sleep(0)
+        if self._world.gate is not None:
+            await self._world.gate.wait()
         self._world.after("send")
         return self._world.reply
 

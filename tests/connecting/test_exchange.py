@@ -5,7 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from daemon.connecting.exchange import MOST_OF_ONE
 from daemon.domain.consent_request import ConsentFailure, ConsentFailureKind, ConsentState
+from daemon.domain.event import ConsentFailed, TokenConnected
 from daemon.domain.journal_entry import EntryKind, EntryState, ReplayResult
 from daemon.domain.reply import NoReply
 from tests.connecting.fakes import NOON, Killed, OpenLane, World, answered, states
@@ -227,6 +229,45 @@ async def test_a_reply_without_a_grant_is_not_read_again_after_a_crash(moment: s
     assert failure.kind is ConsentFailureKind.REFUSED
     assert not world.disk
     assert len(world.sent) == 1
+
+
+async def test_a_provider_that_hangs_holds_up_its_own_consents_only() -> None:
+    """It has as many as are allowed for one; another's is exchanged in the next look."""
+    world = World(gate=asyncio.Event())
+    for number in range(MOST_OF_ONE + 3):
+        world.add(f"c{number}", account=str(number))
+    exchange = world.process()
+    assert await exchange.look({"acme": None, "other": None}) == MOST_OF_ONE
+    world.add("o1", account="1", provider="other")
+    assert await exchange.look({"acme": None, "other": None}) == 1
+    assert await exchange.look({"acme": None, "other": None}) == 0
+    assert world.gate is not None
+    world.gate.set()
+    await exchange.ended()
+    assert states(world)["o1"] is ConsentState.DONE
+    await world.run(exchange)
+    assert set(states(world).values()) == {ConsentState.DONE}
+
+
+async def test_an_end_is_reported_once() -> None:
+    """With the reason, for the log."""
+    world = World()
+    world.add("c1")
+    await world.run(world.process())
+    world.reply = answered({"error": "invalid_grant"}, status=400)
+    world.add("c2", account="8")
+    await world.run(world.process())
+    assert world.events == [
+        TokenConnected(token="acme:7", provider="acme", consent="c1"),
+        ConsentFailed(
+            token="acme:8",
+            provider="acme",
+            consent="c2",
+            kind="refused",
+            code="invalid_grant",
+            message="invalid_grant",
+        ),
+    ]
 
 
 async def test_one_consents_bug_does_not_reach_the_others() -> None:

@@ -337,11 +337,11 @@ USE_TOKEN_INDEX = IndexModel(
 
 # A consent that has ended is kept for a day, for the process that waits for it.
 CONSENT_END_INDEX = IndexModel([("expires_at", ASCENDING)], name="expires_at", expireAfterSeconds=86_400)
-# Each daemon looks for these two states every second.
+# Each daemon looks every second for the consents that have a code: few, whatever the number of those that have ended.
 CONSENT_STATE_INDEX = IndexModel(
     [("state", ASCENDING)],
     name="state",
-    partialFilterExpression={"state": {"$in": ["waiting", "asked"]}},
+    partialFilterExpression={"code": {"$type": "string"}},
 )
 
 

@@ -155,6 +155,7 @@ class MongoConsents:
         before = self._mongo.clock.now() - ABANDONED_AFTER
         query = {
             "state": ConsentState.ASKED.value,
+            "code": {"$type": "string"},
             "_id": {"$type": "string"},
             "$or": [{"lease.owner": self._owner}, {"asked_at": {"$not": {"$gt": before}}}],
         }

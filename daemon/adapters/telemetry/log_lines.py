@@ -64,6 +64,7 @@ SWEEP_IDLE = LogLine("sweep.finished", "debug")
 SWEEP_FAILED = LogLine("sweep.failed", "error")
 
 TOKEN_RENEWED = LogLine("token.renewed", "info")
+TOKEN_CONNECTED = LogLine("token.connected", "info")
 TOKEN_POSTPONED = LogLine("token.postponed", "warning")
 TOKEN_NEEDS_REAUTH = LogLine("token.needs_reauth", "error")
 TOKEN_SUPERSEDED = LogLine("token.superseded", "warning")
@@ -132,6 +133,7 @@ WISHES_LOST = LogLine(
 )
 WISHES_BACK = LogLine("wishes.back", "info")
 
+CONNECT_FAILED = LogLine("connect.failed", "warning")
 CONNECT_REFUSED = LogLine(
     "connect.refused",
     "warning",
