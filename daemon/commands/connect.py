@@ -44,7 +44,7 @@ from daemon.domain.authorization import (
     read_callback,
     state_hash,
 )
-from daemon.domain.consent_request import WAITS_FOR, ConsentRequest, ConsentResult
+from daemon.domain.consent_request import WAITS_FOR, ConsentRequest, ConsentResult, identified
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.subject import fault_of_subject
@@ -179,7 +179,7 @@ async def _connect(settings: Settings, options: Options, wish: _Wish) -> None:
         await access.audit.note("connect", name)
         code = _code_of(name, await _answer(wish, authorization, url, output))
         request = ConsentRequest(
-            id=uuid4().hex,
+            id=uuid4().hex,  # the beginning of it
             provider=wish.provider.name,
             account=name.partition(":")[2],
             code=code,
@@ -196,7 +196,7 @@ async def _connect(settings: Settings, options: Options, wish: _Wish) -> None:
         )
         consents = MongoConsents(access.mongo, owner="command", keyring=lambda: access.ring)
         hashed = state_hash(authorization.state.reveal())
-        _print(output, name, await hand_over(consents, request, state_hash=hashed))
+        _print(output, name, await hand_over(consents, identified(request), state_hash=hashed))
 
 
 async def _stored_variables(access: Access, name: str) -> Mapping[str, str]:

@@ -35,9 +35,8 @@ from daemon.domain.request import Request, code_request
 from daemon.domain.token import State, Token
 from daemon.domain.token_url import NotSendable
 
-MOST_OF_ONE = (
-    8  # exchanges of one provider in this instance; its others wait in the store, and hold up no other's
-)
+# Exchanges of one provider in this instance. Its others wait in the store, and hold up no other provider's.
+MOST_OF_ONE = 8
 
 _INTERRUPTED = ConsentFailure(
     kind=ConsentFailureKind.INTERRUPTED,
@@ -136,8 +135,8 @@ class CodeExchange:
             lane = self._lanes(provider)
             if lane is not None:
                 await lane.present(lambda: self._exchange(consent))
-        except StoreLost:
-            pass  # it has reported itself; a kept reply is replayed, and the rest is given up by a later look
+        except (StoreLost, Unusable):
+            pass  # a kept reply is replayed, and anything else is given up by a later look
         except Exception as error:  # noqa: BLE001  one consent's bug must not reach the others
             self._observe(InternalError(where="connect", provider=provider, error=error))
         finally:

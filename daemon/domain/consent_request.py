@@ -3,10 +3,13 @@
 `consent` has the other half: the token response to which a code leads.
 """
 
+import json
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
+from hashlib import sha256
 
 from daemon.domain.secret import Secret
 from daemon.domain.token import token_id
@@ -103,6 +106,34 @@ class ConsentRequest:
     def token(self) -> str:
         """The id of the token to which the consent leads."""
         return token_id(self.provider, self.account)
+
+
+def identified(request: ConsentRequest) -> ConsentRequest:
+    """Return `request` with the id that belongs to its fields. Its id so far, a random text, is the beginning of it.
+
+    The code is sealed for this id. So whoever can write to the database, but has no key, can't let an owner's consent
+    end at another account: the id would be another one, for which the code doesn't open.
+    """
+    fields = (
+        request.provider,
+        request.account,
+        request.nonce,
+        request.issuer,
+        request.redirect_uri,
+        request.scopes,
+        sorted(request.vars.items()),
+        request.subject,
+        sorted(request.meta.items()),
+        request.replace,
+    )
+    digest = sha256(json.dumps([request.id, *fields]).encode()).digest()
+    return replace(request, id=f"{request.id}.{urlsafe_b64encode(digest).rstrip(b'=').decode()}")
+
+
+def is_identified(request: ConsentRequest) -> bool:
+    """Return whether the id of `request` belongs to its fields."""
+    beginning = request.id.partition(".")[0]
+    return identified(replace(request, id=beginning)).id == request.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from daemon.domain.consent_request import (
     ConsentProgress,
     ConsentRequest,
     ConsentState,
+    identified,
 )
 from daemon.domain.secret import Secret
 from daemon.runtime.clock import Clock
@@ -91,18 +92,22 @@ class Scene:
         self.mongo = mongo
         self.consents = MongoConsents(mongo, owner="test", keyring=lambda: place.keyring)
 
-    async def hand_over(self, name: str) -> None:
+    async def hand_over(self, code: str, verifier: Secret = VERIFIER) -> str:
+        """Store a code, as `refreshd connect` does. Returns the id of its request."""
         await self.mongo.hello()
-        request = ConsentRequest(
-            id=name,
-            provider="acme",
-            account="7",
-            code=Secret(f"code-{name}"),
-            code_verifier=VERIFIER,
-            redirect_uri="http://127.0.0.1:8917/callback",
-            expires_at=self.mongo.clock.now() + timedelta(minutes=15),
+        request = identified(
+            ConsentRequest(
+                id=code,
+                provider="acme",
+                account="7",
+                code=Secret(code),
+                code_verifier=verifier,
+                redirect_uri="http://127.0.0.1:8917/callback",
+                expires_at=self.mongo.clock.now() + timedelta(minutes=15),
+            )
         )
         await self.consents.insert(request, state_hash="h")
+        return request.id
 
     async def ended(self, name: str) -> ConsentProgress:
         async with asyncio.timeout(PATIENCE.total_seconds()):
@@ -157,17 +162,17 @@ async def scene(stage: MakeStage, mongod: str, database_name: str, tmp_path: Pat
 )
 async def test_a_crash_leaves_a_whole_grant_or_none(scene: Scene, point: str) -> None:
     """The next start finishes the consent, or says that the owner has to start again; then the owner does."""
-    await scene.hand_over("c1")
+    first = await scene.hand_over("code-1")
     async with scene.stage.running(scene.place, point) as daemon:
         assert await daemon.ended(within=PATIENCE) == CRASHED, daemon.logs
     async with scene.stage.running(scene.place) as daemon:
-        progress = await scene.ended("c1")
+        progress = await scene.ended(first)
         if point in FAILED:
             assert progress.failure is not None
             assert progress.failure.kind is ConsentFailureKind.INTERRUPTED
             assert await scene.refresh_token() is None
-            await scene.hand_over("c2")
-            assert (await scene.ended("c2")).state is ConsentState.DONE
+            again = await scene.ended(await scene.hand_over("code-2"))
+            assert again.state is ConsentState.DONE
         else:
             assert progress.state is ConsentState.DONE
         assert await daemon.stop() == 0, daemon.logs
@@ -180,8 +185,7 @@ async def test_a_consent_is_exchanged_and_then_renewed(scene: Scene) -> None:
     """Without any crash: within seconds, and the grant stays alive."""
     async with scene.stage.running(scene.place) as daemon:
         await daemon.ready()
-        await scene.hand_over("c1")
-        progress = await scene.ended("c1")
+        progress = await scene.ended(await scene.hand_over("code-1"))
         assert progress.state is ConsentState.DONE
         first = await scene.refresh_token()
         await scene.stage.tokens.update_one({}, {"$set": {"due_at": scene.mongo.clock.now()}})
@@ -195,18 +199,7 @@ async def test_a_wrong_verifier_is_refused_and_stores_nothing(scene: Scene) -> N
     """A code that was injected into another's consent."""
     async with scene.stage.running(scene.place) as daemon:
         await daemon.ready()
-        await scene.mongo.hello()
-        injected = ConsentRequest(
-            id="c1",
-            provider="acme",
-            account="7",
-            code=Secret("code-stolen"),
-            code_verifier=Secret("w" * 43),
-            redirect_uri="http://127.0.0.1:8917/callback",
-            expires_at=scene.mongo.clock.now() + timedelta(minutes=15),
-        )
-        await scene.consents.insert(injected, state_hash="h")
-        progress = await scene.ended("c1")
+        progress = await scene.ended(await scene.hand_over("code-stolen", Secret("w" * 43)))
         assert progress.failure is not None
         assert progress.failure.kind is ConsentFailureKind.REFUSED
         assert "code-stolen" not in daemon.logs

@@ -30,7 +30,7 @@ from daemon.domain.token import Token
 ACCOUNT = "provider_account"  # the provider's name for the account
 _READ = (
     *("state", "paused_by", "refresh_token", "revision", "vars", "extra", "meta", "origin.key"),
-    *("consent", "connected_at", ACCOUNT),
+    *("consent", "connected_at", "missing_scopes", ACCOUNT),
 )
 
 
@@ -127,7 +127,7 @@ def _laid(token: Token, binding: Binding, stored: Document | None) -> Laying:
             f"{token.id} holds a refresh token and this response has none, so it was not changed",
         )
     if binding.account is None:
-        del fields[ACCOUNT]  # what was known before still holds
+        fields[ACCOUNT] = stored.get(ACCOUNT)  # what was known before still holds
     return Laying(condition=state, fields=fields)
 
 

@@ -23,6 +23,7 @@ from daemon.domain.consent_request import (
     ConsentState,
     Malformed,
     Waiting,
+    is_identified,
 )
 from daemon.domain.secret import Secret
 from daemon.domain.subject import fault_of_subject
@@ -255,6 +256,8 @@ def _request_of(document: Document, code: Secret | None, verifier: Secret | None
         token_id(request.provider, request.account)
     except ValueError:
         raise _Wrong("provider or account is not valid") from None
+    if not is_identified(request):
+        raise _Wrong("its fields do not belong to its id: they were changed after it was stored")
     return request
 
 

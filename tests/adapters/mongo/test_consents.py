@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from daemon.adapters.mongo.admin.consents import Consents
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.consented_tokens import ConsentedTokens
 from daemon.adapters.mongo.consents import MongoConsents
@@ -21,6 +22,7 @@ from daemon.domain.consent_request import (
     ConsentResult,
     ConsentState,
     Malformed,
+    identified,
 )
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
@@ -79,16 +81,21 @@ class Bench:
         self.consents = client[database]["tokens_consents"]
         self.stored = client[database]["tokens"]
         self.audit = Silent()
+        self.ids: dict[str, str] = {}  # by their beginnings
         self.tokens = ConsentedTokens(self.mongo, lambda: RING, self.audit)
 
     def of(self, owner: str = "me", ring: Any = RING) -> MongoConsents:
         return MongoConsents(self.mongo, owner=owner, keyring=lambda: ring)
 
-    async def add(self, **changes: Any) -> None:
-        await self.of().insert(replace(REQUEST, **changes), state_hash="h")
+    async def add(self, name: str = "c1", **changes: Any) -> ConsentRequest:
+        """Store a request whose id begins with `name`."""
+        request = identified(replace(REQUEST, id=name, **changes))
+        await self.of().insert(request, state_hash="h")
+        self.ids[name] = request.id
+        return request
 
     def document(self, name: str = "c1") -> dict[str, Any]:
-        found = self.consents.find_one({"_id": name})
+        found = self.consents.find_one({"_id": self.ids[name]})
         assert found is not None
         return found
 
@@ -107,59 +114,59 @@ async def bench(mongod: str, database_name: str, mongo_client: Any) -> AsyncIter
 
 async def test_a_request_comes_back_as_it_was_stored_and_its_code_is_sealed(bench: Bench) -> None:
     """Bound to the request's own id."""
-    await bench.add()
+    request = await bench.add()
     document = bench.document()
     assert "4711" not in str(document)
     assert "4712" not in str(document)
-    assert RING.open(document["code"], token_id="c1", field="code") == "code-4711"
-    assert await bench.of().take("c1") == REQUEST
+    assert RING.open(document["code"], token_id=bench.ids["c1"], field="code") == "code-4711"
+    assert await bench.of().take(request.id) == request
 
 
 async def test_of_many_instances_one_takes_a_request(bench: Bench) -> None:
     """The others get nothing, and a second attempt too."""
-    await bench.add()
-    taken = await asyncio.gather(*(bench.of(f"i{one}").take("c1") for one in range(8)))
-    assert [one for one in taken if one is not None] == [REQUEST]
-    assert await bench.of().take("c1") is None
+    request = await bench.add()
+    taken = await asyncio.gather(*(bench.of(f"i{one}").take(bench.ids["c1"]) for one in range(8)))
+    assert [one for one in taken if one is not None] == [request]
+    assert await bench.of().take(bench.ids["c1"]) is None
     assert bench.document()["state"] == "asked"
 
 
 async def test_only_requests_with_a_code_that_have_not_expired_wait(bench: Bench) -> None:
     """Of the providers that this instance has, and the soonest to expire first."""
     await bench.add()
-    await bench.add(id="c0", expires_at=NOON + timedelta(minutes=1))
-    await bench.add(id="c2", code=None)
-    await bench.add(id="c3", expires_at=NOON)
-    await bench.add(id="c4", provider="other")
-    assert [one.id for one in await bench.of().waiting(["acme"])] == ["c0", "c1"]
-    assert await bench.of().take("c2") is None
-    assert await bench.of().take("c3") is None
+    await bench.add("c0", expires_at=NOON + timedelta(minutes=1))
+    await bench.add("c2", code=None)
+    await bench.add("c3", expires_at=NOON)
+    await bench.add("c4", provider="other")
+    assert [one.id for one in await bench.of().waiting(["acme"])] == [bench.ids["c0"], bench.ids["c1"]]
+    assert await bench.of().take(bench.ids["c2"]) is None
+    assert await bench.of().take(bench.ids["c3"]) is None
 
 
 async def test_an_end_removes_the_code_and_comes_once(bench: Bench) -> None:
     """Whatever is reported later changes nothing."""
     await bench.add()
-    await bench.of().done("c1", ConsentResult(scope="x", missing_scopes=(), expires_at=None))
+    await bench.of().done(bench.ids["c1"], ConsentResult(scope="x", missing_scopes=(), expires_at=None))
     assert bench.document()["state"] == "waiting"
-    await bench.of().take("c1")
-    await bench.of().failed("c1", FAILURE)
-    await bench.of().done("c1", ConsentResult(scope="x", missing_scopes=(), expires_at=None))
+    await bench.of().take(bench.ids["c1"])
+    await bench.of().failed(bench.ids["c1"], FAILURE)
+    await bench.of().done(bench.ids["c1"], ConsentResult(scope="x", missing_scopes=(), expires_at=None))
     document = bench.document()
     assert (document["state"], document["code"], document["code_verifier"]) == ("failed", None, None)
-    progress = await bench.of().progress("c1")
+    progress = await bench.of().progress(bench.ids["c1"])
     assert progress is not None
     assert (progress.state, progress.failure, progress.result) == (ConsentState.FAILED, FAILURE, None)
-    assert await bench.of().recall("c1") is None
+    assert await bench.of().recall(bench.ids["c1"]) is None
     assert await bench.of().progress("c9") is None
 
 
 async def test_a_result_is_there_for_the_process_that_waits(bench: Bench) -> None:
     """With the scopes that are missing."""
     await bench.add()
-    await bench.of().take("c1")
+    await bench.of().take(bench.ids["c1"])
     result = ConsentResult(scope="read", missing_scopes=("write",), expires_at=NOON)
-    await bench.of().done("c1", result)
-    progress = await bench.of().progress("c1")
+    await bench.of().done(bench.ids["c1"], result)
+    progress = await bench.of().progress(bench.ids["c1"])
     assert progress is not None
     assert (progress.state, progress.result) == (ConsentState.DONE, result)
 
@@ -167,21 +174,21 @@ async def test_a_result_is_there_for_the_process_that_waits(bench: Bench) -> Non
 async def test_a_request_that_no_daemon_takes_is_withdrawn(bench: Bench) -> None:
     """After that none can take it; one that was taken can't be withdrawn."""
     await bench.add()
-    assert await bench.of().withdraw("c1", FAILURE)
-    assert await bench.of().take("c1") is None
-    await bench.add(id="c2")
-    await bench.of().take("c2")
-    assert not await bench.of().withdraw("c2", FAILURE)
+    assert await bench.of().withdraw(bench.ids["c1"], FAILURE)
+    assert await bench.of().take(bench.ids["c1"]) is None
+    await bench.add("c2")
+    await bench.of().take(bench.ids["c2"])
+    assert not await bench.of().withdraw(bench.ids["c2"], FAILURE)
 
 
 async def test_what_an_instance_asked_is_its_own_until_it_has_been_away_for_long(bench: Bench) -> None:
     """It may restart, and conclude the replies in its journal."""
     await bench.add()
-    await bench.of("one").take("c1")
-    assert [one.id for one in await bench.of("one").asked()] == ["c1"]
+    await bench.of("one").take(bench.ids["c1"])
+    assert [one.id for one in await bench.of("one").asked()] == [bench.ids["c1"]]
     assert await bench.of("two").asked() == []
     bench.clock.passed = ABANDONED_AFTER
-    assert [one.id for one in await bench.of("two").asked()] == ["c1"]
+    assert [one.id for one in await bench.of("two").asked()] == [bench.ids["c1"]]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +207,6 @@ async def test_what_an_instance_asked_is_its_own_until_it_has_been_away_for_long
         {"code_verifier": "v1.a.xxxx"},
         {"code_verifier": 5},
         {"code": "plain"},
-        {"expires_at": None, "code": "moved"},
     ],
 )
 async def test_a_malformed_request_is_reported_and_not_presented(
@@ -208,17 +214,57 @@ async def test_a_malformed_request_is_reported_and_not_presented(
 ) -> None:
     """Other processes write here."""
     await bench.add()
-    bench.consents.update_one({"_id": "c1"}, {"$set": fields})
-    assert isinstance(await bench.of().take("c1"), Malformed | None)
+    bench.consents.update_one({"_id": bench.ids["c1"]}, {"$set": fields})
+    found = await bench.of().take(bench.ids["c1"])
+    assert isinstance(found, Malformed)
+    assert "4711" not in found.message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"account": "8"},
+        {"provider": "other"},
+        {"redirect_uri": "https://evil.test/"},
+        {"scopes": ["read", "write"]},
+        {"vars": {"shop": "evil"}},
+        {"meta": {}},
+        {"subject": "u2"},
+        {"subject": None},
+        {"nonce": "n"},
+        {"issuer": "https://evil.test"},
+        {"replace": True},
+    ],
+)
+async def test_a_database_writer_can_not_change_what_an_owner_consented_to(
+    bench: Bench, fields: dict[str, Any]
+) -> None:
+    """Such as let the grant end at another account. The code is bound to the id, and the id to the fields."""
+    await bench.add()
+    bench.consents.update_one({"_id": bench.ids["c1"]}, {"$set": fields})
+    found = await bench.of().take(bench.ids["c1"])
+    assert isinstance(found, Malformed)
+    assert "changed" in found.message
+
+
+async def test_a_code_does_not_open_under_the_id_of_other_fields(bench: Bench) -> None:
+    """Even if the database writer computes that id."""
+    request = await bench.add()
+    other = identified(replace(request, id="c1", account="8"))
+    document = bench.document() | {"_id": other.id, "account": "8"}
+    bench.consents.insert_one(document)
+    found = await bench.of().take(other.id)
+    assert isinstance(found, Malformed)
+    assert "code" in found.message
 
 
 async def test_a_code_of_another_ring_or_request_does_not_open(bench: Bench) -> None:
     """Sealed texts can't be moved between requests."""
     await bench.add()
-    await bench.add(id="c2")
-    bench.consents.update_one({"_id": "c2"}, {"$set": {"code": bench.document()["code"]}})
-    assert isinstance(await bench.of(ring=STRANGE).take("c1"), Malformed)
-    assert isinstance(await bench.of().take("c2"), Malformed)
+    await bench.add("c2")
+    bench.consents.update_one({"_id": bench.ids["c2"]}, {"$set": {"code": bench.document()["code"]}})
+    assert isinstance(await bench.of(ring=STRANGE).take(bench.ids["c1"]), Malformed)
+    assert isinstance(await bench.of().take(bench.ids["c2"]), Malformed)
 
 
 async def test_a_grant_is_stored_with_what_belongs_to_it(bench: Bench) -> None:
@@ -291,3 +337,16 @@ async def test_a_token_that_is_being_revoked_takes_no_grant(bench: Bench) -> Non
     refused = await bench.tokens.bind(TOKEN, BINDING)
     assert isinstance(refused, ConsentFailure)
     assert refused.kind is ConsentFailureKind.REVOKING
+
+
+async def test_a_consent_by_another_way_makes_what_was_known_unknown(bench: Bench) -> None:
+    """An operator may have added another account's tokens, with all scopes."""
+    await bench.tokens.bind(TOKEN, BINDING)
+    added = replace(TOKEN, refresh_token=Secret("refresh-2"))
+    bench.clock.passed = timedelta(minutes=1)
+    await Consents(bench.mongo, RING, bench.audit).add(added)
+    document = bench.token()
+    assert (document["provider_account"], document["missing_scopes"]) == (None, [])
+    assert document["connected_at"] == NOON + timedelta(minutes=1)
+    late = replace(BINDING, consent="c2", asked_at=NOON + timedelta(seconds=30))
+    assert await bench.tokens.bind(TOKEN, late) is Bound.SUPERSEDED

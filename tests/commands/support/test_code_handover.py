@@ -10,9 +10,16 @@ import pytest
 from daemon.adapters.mongo.consents import MongoConsents
 from daemon.commands.support.code_handover import hand_over
 from daemon.commands.support.failure import Exit, Failed
-from daemon.domain.consent_request import ConsentFailure, ConsentFailureKind, ConsentResult
+from daemon.domain.consent_request import (
+    ConsentFailure,
+    ConsentFailureKind,
+    ConsentResult,
+    identified,
+)
 from tests.adapters.mongo.test_consents import REQUEST, Bench
 
+OURS = identified(REQUEST)
+ID = OURS.id
 SHORT = timedelta(milliseconds=300)
 RESULT = ConsentResult(scope="read", missing_scopes=("write",), expires_at=None)
 
@@ -29,18 +36,20 @@ async def taken(bench: Bench) -> MongoConsents:
     daemon = bench.of("daemon")
     while not await daemon.waiting(["acme"]):
         await asyncio.sleep(0.02)
-    assert await daemon.take("c1") is not None
+    (waiting,) = await daemon.waiting(["acme"])
+    bench.ids["c1"] = waiting.id
+    assert await daemon.take(waiting.id) is not None
     return daemon
 
 
 async def handed(bench: Bench, **limits: timedelta) -> ConsentResult:
-    return await hand_over(bench.of("command"), REQUEST, state_hash="h", **limits)
+    return await hand_over(bench.of("command"), OURS, state_hash="h", **limits)
 
 
 async def test_the_result_of_the_daemon_is_returned(bench: Bench) -> None:
     """With the scopes that were not granted."""
     waiting = asyncio.create_task(handed(bench))
-    await (await taken(bench)).done("c1", RESULT)
+    await (await taken(bench)).done(ID, RESULT)
     assert await waiting == RESULT
 
 
@@ -55,7 +64,7 @@ async def test_the_result_of_the_daemon_is_returned(bench: Bench) -> None:
 async def test_a_failure_of_the_daemon_is_raised(bench: Bench, kind: ConsentFailureKind, code: Exit) -> None:
     """In its words."""
     waiting = asyncio.create_task(handed(bench))
-    await (await taken(bench)).failed("c1", ConsentFailure(kind=kind, message="because"))
+    await (await taken(bench)).failed(ID, ConsentFailure(kind=kind, message="because"))
     with pytest.raises(Failed, match=r"because") as raised:
         await waiting
     assert raised.value.code is code
@@ -66,10 +75,11 @@ async def test_without_a_daemon_the_code_is_withdrawn(bench: Bench) -> None:
     with pytest.raises(Failed, match="no daemon has taken") as raised:
         await handed(bench, taken_within=SHORT)
     assert raised.value.code is Exit.UNAVAILABLE
+    bench.ids["c1"] = ID
     document = bench.document()
     assert (document["state"], document["code"], document["code_verifier"]) == ("failed", None, None)
     assert document["failure"]["kind"] == "expired"
-    assert await bench.of("daemon").take("c1") is None
+    assert await bench.of("daemon").take(ID) is None
 
 
 async def test_a_daemon_that_does_not_finish_is_named(bench: Bench) -> None:
