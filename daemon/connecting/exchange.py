@@ -37,6 +37,7 @@ from daemon.domain.token_url import NotSendable
 
 # Exchanges of one provider in this instance. Its others wait in the store, and hold up no other provider's.
 MOST_OF_ONE = 8
+EXPIRE_EVERY = timedelta(minutes=1)
 
 _INTERRUPTED = ConsentFailure(
     kind=ConsentFailureKind.INTERRUPTED,
@@ -75,6 +76,7 @@ class CodeExchange:
         self._chance = chance
         self._timing = timing
         self._observe = observe
+        self._expired_at = clock.boot() - EXPIRE_EVERY
         self._running: dict[str, asyncio.Task[None]] = {}
         self._of_one: Counter[str] = Counter()  # the running ones, by provider
 
@@ -88,6 +90,9 @@ class CodeExchange:
         Raises StoreLost.
         """
         await self._give_up_interrupted()
+        if self._clock.boot() - self._expired_at >= EXPIRE_EVERY:
+            await self._consents.expire()
+            self._expired_at = self._clock.boot()
         begun = 0
         able = [name for name in providers if self._has_room(name)]
         for waiting in await self._consents.waiting(able) if able else ():

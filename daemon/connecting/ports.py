@@ -59,6 +59,9 @@ class Consents(Protocol):
         in ABANDONED_AFTER.
         """
 
+    async def expire(self) -> None:
+        """End the waiting requests whose time is over. Their codes are removed."""
+
     async def progress(self, consent: str) -> ConsentProgress | None:
         """Return the state of a request, or None if it is gone."""
 

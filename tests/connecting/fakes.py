@@ -82,6 +82,7 @@ class World:
     refusal: ConsentFailure | None = None
     kill: tuple[str, str] | None = None
     lost: set[str] = field(default_factory=set)
+    expiries: int = 0
     diary: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     malformed: bool = False
@@ -205,6 +206,9 @@ class MemoryConsents:
             for name, row in self._world.rows.items()
             if row.state is ConsentState.ASKED and row.owner == self._owner
         ]
+
+    async def expire(self) -> None:
+        self._world.expiries += 1
 
     async def progress(self, consent: str) -> ConsentProgress | None:
         row = self._world.rows.get(consent)

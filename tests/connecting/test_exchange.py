@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.connecting.exchange import MOST_OF_ONE
+from daemon.connecting.exchange import EXPIRE_EVERY, MOST_OF_ONE
 from daemon.domain.consent_request import ConsentFailure, ConsentFailureKind, ConsentState
 from daemon.domain.event import ConsentFailed, TokenConnected
 from daemon.domain.journal_entry import EntryKind, EntryState, ReplayResult
@@ -247,6 +247,18 @@ async def test_a_provider_that_hangs_holds_up_its_own_consents_only() -> None:
     assert states(world)["o1"] is ConsentState.DONE
     await world.run(exchange)
     assert set(states(world).values()) == {ConsentState.DONE}
+
+
+async def test_expired_requests_are_ended_once_a_minute() -> None:
+    """Their codes are not to lie there for long."""
+    world = World()
+    exchange = world.process()
+    await world.run(exchange)
+    await world.run(exchange)
+    assert world.expiries == 1
+    world.clock.passed = EXPIRE_EVERY
+    await world.run(exchange)
+    assert world.expiries == 2
 
 
 async def test_an_end_is_reported_once() -> None:

@@ -29,6 +29,7 @@ from daemon.domain.secret import Secret
 from daemon.domain.subject import fault_of_subject
 from daemon.domain.token import token_id
 
+EXPIRED = ConsentFailure(kind=ConsentFailureKind.EXPIRED, message="no daemon took the code in time")
 MOST_WAITING = 256  # requests of one look
 _LARGEST = 64 * 1024  # bytes of one document
 _LONGEST_ID = 200  # characters
@@ -163,6 +164,17 @@ class MongoConsents:
         found = self._mongo.consents.find(query, {"provider": 1}).limit(MOST_WAITING)
         return _named(await self._tried(found.to_list()))
 
+    async def expire(self) -> None:
+        now = self._mongo.clock.now()
+        query = {
+            "state": ConsentState.WAITING.value,
+            "code": {"$type": "string"},
+            "expires_at": {"$lte": now},
+        }
+        failure = {**_failure_fields(EXPIRED), "at": now}
+        fields = {**_ended(ConsentState.FAILED, now), "failure": failure}
+        await self._tried(self._mongo.consents.update_many(query, {"$set": fields}))
+
     # ----------------------------------------------------------------
 
     async def _end(
@@ -177,18 +189,10 @@ class MongoConsents:
         """Leave the state `before`, and remove the code. Returns False if the request was in another state."""
         if not before.may_become(after):
             raise ValueError(f"{before} is not followed by {after}")
-        fields: dict[str, object] = {
-            "state": after.value,
-            **dict.fromkeys(_CODES),
-            "result": result,
-            "ended_at": self._mongo.clock.now(),
-        }
+        now = self._mongo.clock.now()
+        fields = {**_ended(after, now), "result": result}
         if failure is not None:
-            fields["failure"] = {
-                "kind": failure.kind.value,
-                "code": failure.named,
-                "message": failure.message[:_LONGEST_MESSAGE],
-            }
+            fields["failure"] = {**_failure_fields(failure), "at": now}
         query = {"_id": consent, "state": before.value}
         done = await self._tried(self._mongo.consents.update_one(query, {"$set": fields}))
         return done.matched_count == 1
@@ -219,6 +223,19 @@ class MongoConsents:
             return _request_of(document, code, verifier)
         except (_Wrong, DecryptionError) as why:
             return Malformed(id=name, message=str(why))
+
+
+def _ended(state: ConsentState, now: datetime) -> dict[str, object]:
+    """Return the fields of a request that has ended. It needs its code no longer."""
+    return {"state": state.value, **dict.fromkeys(_CODES), "ended_at": now}
+
+
+def _failure_fields(failure: ConsentFailure) -> dict[str, object]:
+    return {
+        "kind": failure.kind.value,
+        "code": failure.named,
+        "message": failure.message[:_LONGEST_MESSAGE],
+    }
 
 
 class _Wrong(ValueError):

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from daemon.adapters.mongo.consents import ConsentsRefused, MongoConsents
+from daemon.adapters.mongo.consents import EXPIRED, ConsentsRefused, MongoConsents
 from daemon.commands.support.failure import Exit, Failed
 from daemon.domain.consent_request import (
     ConsentFailure,
@@ -16,8 +16,6 @@ from daemon.domain.consent_request import (
 LOOK_EVERY = timedelta(milliseconds=200)
 TAKEN_WITHIN = timedelta(seconds=10)
 ENDED_WITHIN = timedelta(minutes=5)  # with the provider's time limit, and a loss of the store in between
-
-_NOT_TAKEN = ConsentFailure(kind=ConsentFailureKind.EXPIRED, message="no daemon took the code in time")
 
 
 async def hand_over(
@@ -41,7 +39,7 @@ async def hand_over(
             taken = await _left(consents, request, {ConsentState.WAITING})
     except TimeoutError:
         taken = None
-    if taken is None and await consents.withdraw(request.id, _NOT_TAKEN):
+    if taken is None and await consents.withdraw(request.id, EXPIRED):
         raise Failed(
             f"no daemon has taken the consent within {taken_within.total_seconds():.0f} seconds. Check that the daemon runs"
             f" and that {request.provider} is configured and not paused: `refreshd status`. Then start again",

@@ -191,6 +191,18 @@ async def test_what_an_instance_asked_is_its_own_until_it_has_been_away_for_long
     assert [one.id for one in await bench.of("two").asked()] == [bench.ids["c1"]]
 
 
+async def test_a_request_whose_time_is_over_loses_its_code(bench: Bench) -> None:
+    """Others, and those without a code, stay as they are."""
+    await bench.add()
+    await bench.add("c2", expires_at=NOON)
+    await bench.add("c3", expires_at=NOON, code=None)
+    await bench.of().expire()
+    assert [bench.document(name)["state"] for name in ("c1", "c2", "c3")] == ["waiting", "failed", "waiting"]
+    assert bench.document("c2")["code"] is None
+    assert bench.document("c2")["failure"]["kind"] == "expired"
+    assert bench.document("c1")["code"] is not None
+
+
 @pytest.mark.parametrize(
     "fields",
     [
