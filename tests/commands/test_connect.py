@@ -17,7 +17,7 @@ from daemon.commands import connect
 from daemon.commands.support import code_handover
 from tests.support import wall_clock
 
-STATE = "A" * 43  # of random bytes that are all zero
+STATE = "A" * 43  # of 32 zero bytes
 
 
 def free_port() -> int:
@@ -48,7 +48,8 @@ class Scene:
             return replace(found, providers={**found.providers, "xero": replace(xero, definition=definition)})
 
         def begun(provider: Any, *, random: bytes, **more: Any) -> Any:
-            return beginning(provider, random=bytes(len(random)), **more)
+            fixed = bytes(32) + bytes([1]) * (len(random) - 32)
+            return beginning(provider, random=fixed, **more)
 
         monkeypatch.setattr(connect, "read_settings", settings)
         monkeypatch.setattr(connect, "new_authorization", begun)
