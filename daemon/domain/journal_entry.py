@@ -35,6 +35,10 @@ def consent_of(claim: str) -> str | None:
     return claim.removeprefix(_CONSENT_CLAIM) if claim.startswith(_CONSENT_CLAIM) else None
 
 
+def kind_of(claim: str) -> EntryKind:
+    return EntryKind.REFRESH if consent_of(claim) is None else EntryKind.CONSENT
+
+
 class ReplayResult(StrEnum):
     """The result of replaying an entry. The values label metrics and log lines."""
 
@@ -60,4 +64,4 @@ class Entry:
 
     @property
     def kind(self) -> EntryKind:
-        return EntryKind.REFRESH if consent_of(self.claim) is None else EntryKind.CONSENT
+        return kind_of(self.claim)
