@@ -246,7 +246,7 @@ def test_reveal_prints_the_reply_as_it_came_once_it_is_audited(cli, database, jo
 def test_the_reply_to_a_code_is_salvaged_if_its_consent_still_waits(
     cli, database, journal_file, state, result
 ):
-    """Otherwise its owner was told to start again, or the consent is gone."""
+    """Otherwise its owner has started again, or the consent is gone."""
     request = identified(
         ConsentRequest(
             id="c1",
