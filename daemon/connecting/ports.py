@@ -18,7 +18,6 @@ from daemon.domain.consent_request import (
 from daemon.domain.event import Event
 from daemon.domain.journal_entry import Entry, EntryState
 from daemon.domain.locked import Locked
-from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.token import Token
@@ -105,10 +104,6 @@ class Endpoint(Protocol):
 
 class Lane(Protocol):
     """The work of one provider."""
-
-    @property
-    def provider(self) -> Provider:
-        """The provider with its current client."""
 
     def may_present(self) -> bool:
         """Return whether something may be sent to the provider now."""

@@ -146,7 +146,6 @@ class OpenLane:
 
     def __init__(self, *, is_open: bool = True) -> None:
         self.is_open = is_open
-        self.provider = ACME
 
     def may_present(self) -> bool:
         return self.is_open
