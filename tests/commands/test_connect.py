@@ -128,7 +128,7 @@ def test_an_owner_consents_and_the_daemon_stores_the_token(scene: Scene) -> None
         "state": "done",
         "scope": "openid",
         "missing_scopes": ["accounting"],
-        "expires_at": "2026-12-01T00:00:00Z",
+        "expires_at": "2026-12-01T00:00:00.000Z",
     }
     assert asked["url"]["redirect_uri"] == [f"http://127.0.0.1:{scene.port}/callback"]
     assert asked["url"]["scope"] == ["openid accounting"]
