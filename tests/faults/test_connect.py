@@ -49,8 +49,8 @@ DONE = [
     "forget.before",
     "forget.after",
 ]
-# These are in every run, the others on demand: the same steps are tested in memory.
-SHORT = ["ask.after", "keep.durable", "bind.after"]
+# This one is in every run, the others on demand: the same steps are tested in memory.
+SHORT = ["keep.durable"]
 
 
 class CodeServer:
@@ -141,6 +141,7 @@ async def scene(stage: MakeStage, mongod: str, database_name: str, tmp_path: Pat
                     "token_url": str(running.make_url("/token")),
                     "client_id": "me",
                     "client_secret": "s",
+                    "client_auth": "post",
                 }
             },
             refresh={"sweep_every": "1s", "request_timeout": "2s", "lease": "24s", "drain": "10s"},
@@ -195,6 +196,7 @@ async def test_a_consent_is_exchanged_and_then_renewed(scene: Scene) -> None:
     assert await scene.refresh_token() in scene.server.current
 
 
+@pytest.mark.long
 async def test_a_wrong_verifier_is_refused_and_stores_nothing(scene: Scene) -> None:
     """A code that was injected into another's consent."""
     async with scene.stage.running(scene.place) as daemon:
