@@ -3,9 +3,8 @@
 import asyncio
 import json
 import random
-import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated
@@ -16,18 +15,18 @@ from daemon.adapters.mongo.admin.consents import Added, Refused
 from daemon.adapters.mongo.admin.tokens import NoSuchToken
 from daemon.commands.support.access import (
     Access,
-    known_providers,
+    configured_provider,
     open_store,
     read_settings,
     refuse_to_store,
     stored_id,
-    unknown_provider,
 )
 from daemon.commands.support.arguments import provider_names
 from daemon.commands.support.command import Audited
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output, moment
+from daemon.commands.support.pairs import read_pairs
 from daemon.commands.support.terminal import say
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
 from daemon.domain.due import Timing
@@ -41,7 +40,6 @@ from daemon.domain.visible import typed
 from daemon.runtime.config.settings import Settings
 
 LARGEST_INPUT = 1 << 20  # bytes; a token response has some thousand
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _EXAMPLE = 'like {"access_token": "...", "refresh_token": "...", "expires_in": 3600}'
 
 app = typer.Typer()
@@ -107,12 +105,12 @@ def add(
     """
     options = given(ctx)
     settings = read_settings(options)
-    configured = _configured(settings, provider)
+    configured = configured_provider(settings, provider)
     try:
         name = token_id(provider, account)
     except ValueError as why:
         raise Failed(str(why), Exit.USAGE) from None
-    variables = _pairs(var or [], "--var")
+    variables = read_pairs(var or [], "--var")
     for unknown in variables.keys() - configured.definition.variables.keys():
         fitting = ", ".join(configured.definition.variables) or "none"
         raise Failed(
@@ -126,7 +124,7 @@ def add(
         provider=configured,
         account=account,
         variables=variables,
-        meta=_pairs(meta or [], "--meta"),
+        meta=read_pairs(meta or [], "--meta"),
         subject=typed(subject) if subject is not None else None,
         received_at=received_at,
         body=_standard_input(),
@@ -167,18 +165,6 @@ async def _add(settings: Settings, options: Options, request: _AddRequest) -> No
         except Refused as why:
             raise Failed(str(why)) from None
         _print(Output(as_json=options.json), added, token, consent, now=now)
-
-
-def _configured(settings: Settings, name: str) -> Provider:
-    if (found := settings.providers.get(name)) is not None:
-        return found
-    if name not in known_providers(settings):
-        raise unknown_provider(name, settings)
-    raise Failed(
-        f"provider {name!r} is not configured: without a client, its tokens can't be refreshed. Add a"
-        f" section [providers.{name}] to the configuration; `refreshd providers {name}` shows how",
-        Exit.USAGE,
-    )
 
 
 async def _check_variables(access: Access, request: _AddRequest) -> None:
@@ -223,21 +209,6 @@ def _when(token: Token, *, now: datetime) -> str:
     if token.expires_at is not None and token.expires_at <= now:
         return f"Its access token ended {moment(token.expires_at, now=now)}, so it is renewed now."
     return "The response doesn't say clearly when its access token ends, so it is renewed now."
-
-
-def _pairs(pairs: Sequence[str], option: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not _NAME.fullmatch(name):
-            raise Failed(
-                f"{option}: the value is not NAME=VALUE. Write a name of letters, digits, '_' and '-'",
-                Exit.USAGE,
-            )
-        if name in found:
-            raise Failed(f"{option}: {name} is given twice. Give it once", Exit.USAGE)
-        found[name] = value
-    return found
 
 
 def _received(text: str | None, now: datetime) -> datetime:

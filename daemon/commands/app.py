@@ -38,6 +38,9 @@ COMMANDS = {
         "status", "Show whether the daemon on this machine is ready, and what needs attention."
     ),
     "add": Command("add", "Store the token response on standard input as an account's token."),
+    "connect": Command(
+        "connect", "Connect an account: its owner consents in a browser, and the daemon stores the token."
+    ),
     "list": Command("list", "List the stored tokens, without their secrets."),
     "show": Command("show", "Show one token. Secrets stay hidden unless you pass --reveal."),
     "refresh": Command("refresh", "Ask the daemon to refresh tokens now."),

@@ -217,6 +217,28 @@ class JournalReplayed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenConnected:
+    """The grant of a consent is stored. `missing_scopes`: asked for and not granted."""
+
+    token: str
+    provider: str
+    consent: str
+    missing_scopes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentFailed:
+    """A consent has ended without a stored grant. `kind` and `code` say why, `message` is masked."""
+
+    token: str
+    provider: str
+    consent: str
+    kind: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MirrorFailed:
     """A mirror could not read or write its place, or the store. It is tried again."""
 
@@ -286,6 +308,8 @@ Event = (
     | LaneFailed
     | InternalError
     | JournalReplayed
+    | TokenConnected
+    | ConsentFailed
     | MirrorFailed
     | MirrorBack
     | MirrorRefused

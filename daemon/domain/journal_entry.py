@@ -15,6 +15,30 @@ class EntryState(StrEnum):
     UNUSABLE = "unusable"  # can't be replayed now; blocks its token and is tried again
 
 
+class EntryKind(StrEnum):
+    """What the reply answers."""
+
+    REFRESH = "refresh"
+    CONSENT = "consent"  # an authorization code
+
+
+_CONSENT_CLAIM = "consent:"  # of a consent, this and its id are the claim
+
+
+def consent_claim(consent: str) -> str:
+    """Return the claim under which the code of a consent is presented."""
+    return f"{_CONSENT_CLAIM}{consent}"
+
+
+def consent_of(claim: str) -> str | None:
+    """Return the id of the consent whose code was presented under `claim`, or None if it was a refresh token."""
+    return claim.removeprefix(_CONSENT_CLAIM) if claim.startswith(_CONSENT_CLAIM) else None
+
+
+def kind_of(claim: str) -> EntryKind:
+    return EntryKind.REFRESH if consent_of(claim) is None else EntryKind.CONSENT
+
+
 class ReplayResult(StrEnum):
     """The result of replaying an entry. The values label metrics and log lines."""
 
@@ -37,3 +61,7 @@ class Entry:
     spent: str | None
     spent_field: str = "refresh_token"
     reply: Reply
+
+    @property
+    def kind(self) -> EntryKind:
+        return kind_of(self.claim)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from daemon.domain.journal_entry import consent_of
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Locked:
@@ -36,8 +38,11 @@ def is_overtaken(locked: Locked, standing: Standing | None) -> bool:
     Both signs are needed. A different sealed text alone may be the spent value, sealed again under a new key.
     A later `issued_at` alone may come from a renewal that kept the refresh token, which the locked reply may
     have replaced. If no stored secret was presented, no refresh token depends on the reply, and the later
-    tokens are enough.
+    tokens are enough. The reply to the code of a consent is never overtaken: its document may not exist yet, and
+    a renewal of the former grant says nothing about the new one.
     """
+    if consent_of(locked.claim) is not None:
+        return False
     if standing is None:
         return True
     if locked.asked_at is None or standing.issued_at is None or standing.issued_at <= locked.asked_at:

@@ -8,6 +8,7 @@ from datetime import datetime
 from urllib.parse import quote_plus
 
 from daemon.domain.provider import BodyFormat, ClientAuth, Grant, Provider
+from daemon.domain.secret import Secret
 from daemon.domain.token import Token
 from daemon.domain.token_url import NotSendable, filled, fills_host, is_allowed, token_url
 
@@ -33,16 +34,51 @@ def refresh_request(provider: Provider, token: Token, *, now: datetime) -> Reque
 
     Raises NotSendable if the URL can't be completed safely, or nothing can be presented.
     """
+    presented = _presented(provider.definition.grant_of(token.grant), token)
+    return _request(provider, presented, token.vars, now=now)
+
+
+def code_request(
+    provider: Provider,
+    *,
+    code: Secret,
+    code_verifier: Secret | None,
+    redirect_uri: str,
+    variables: Mapping[str, str],
+    now: datetime,
+) -> Request:
+    """Return the request that exchanges an authorization code for tokens (RFC 6749 §4.1.3, RFC 7636 §4.5).
+
+    Raises NotSendable if the URL can't be completed safely.
+    """
+    presented = {
+        "grant_type": "authorization_code",
+        "code": code.reveal(),
+        "redirect_uri": redirect_uri,
+    }
+    if code_verifier is not None:
+        presented["code_verifier"] = code_verifier.reveal()
+    # The definition's parameters are those of a refresh: they must not replace the grant type.
+    return _request(provider, presented, variables, now=now, fixed=frozenset(presented))
+
+
+def _request(
+    provider: Provider,
+    presented: Mapping[str, str],
+    variables: Mapping[str, str],
+    *,
+    now: datetime,
+    fixed: frozenset[str] = frozenset(),
+) -> Request:
+    """Return the request that presents these fields. The definition's parameters replace none that is `fixed`."""
     definition = provider.definition
-    url = token_url(provider, token.vars)
+    url = token_url(provider, variables)
     names = definition.names
-    ours = _presented(definition.grant_of(token.grant), token) | _client_fields(
-        provider, audience=url, now=now
-    )
+    ours = {**presented, **_client_fields(provider, audience=url, now=now)}
     fields = {names.get(name, name): value for name, value in ours.items()}
     for name, value in definition.params.items():
-        if name not in _CLIENT_FIELDS:
-            fields[name] = filled(provider, value, token.vars) if "${" in value else value
+        if name not in _CLIENT_FIELDS and name not in fixed:
+            fields[name] = filled(provider, value, variables) if "${" in value else value
     headers = _headers(provider)
     outside = fills_host(definition.token_url) and not is_allowed(provider, url)
     if definition.body is BodyFormat.QUERY:

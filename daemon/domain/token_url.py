@@ -36,13 +36,22 @@ def token_url(provider: Provider, variables: Mapping[str, str]) -> str:
     allows or lie inside the definition's domains; where none does, the host stays what it is. A URL without variables
     is the operator's word. Raises NotSendable.
     """
-    definition = provider.definition
-    if "${" not in definition.token_url:
-        return definition.token_url
-    url = filled(provider, definition.token_url, variables)
-    if fills_host(definition.token_url):
-        _check_host(provider, url)
-    _check_path(url)
+    return completed_url(provider, provider.definition.token_url, variables)
+
+
+def completed_url(
+    provider: Provider, template: str, variables: Mapping[str, str], *, name: str = "token URL"
+) -> str:
+    """Return a URL of the definition with its variables filled in, under the rules of `token_url`. `name`: for people.
+
+    Raises NotSendable.
+    """
+    if "${" not in template:
+        return template
+    url = filled(provider, template, variables)
+    if fills_host(template):
+        _check_host(provider, url, name)
+    _check_path(url, name)
     return url
 
 
@@ -65,7 +74,7 @@ def _value(provider: Provider, name: str, variables: Mapping[str, str]) -> str:
     return value.rstrip("/") if rule.kind is VariableKind.BASE else value
 
 
-def _check_host(provider: Provider, url: str) -> None:
+def _check_host(provider: Provider, url: str, name: str) -> None:
     if is_allowed(provider, url):
         return
     parts = urlsplit(url)
@@ -73,7 +82,7 @@ def _check_host(provider: Provider, url: str) -> None:
     inside = any(host == domain or host.endswith("." + domain) for domain in provider.definition.domains)
     if not inside or parts.scheme != "https" or not _HOST.fullmatch(host) or _is_address(host):
         allowed = " or ".join(map(repr, provider.definition.domains)) or "the allowed_hosts"
-        raise NotSendable(f"the token URL would lead outside of {allowed} once its variables are filled in")
+        raise NotSendable(f"the {name} would lead outside of {allowed} once its variables are filled in")
 
 
 def is_allowed(provider: Provider, url: str) -> bool:
@@ -115,11 +124,11 @@ def redirect_target(
     return Redirected(place=host + parts.path, host=host, is_known=inside)
 
 
-def _check_path(url: str) -> None:
+def _check_path(url: str, name: str) -> None:
     """Refuse dot segments, which would leave the path that the definition gives."""
     path = url.partition("?")[0].lower().replace("\\", "/").replace("%2e", ".")
     if {".", ".."} & set(path.split("/")):
-        raise NotSendable("the token URL would lead to another path once its variables are filled in")
+        raise NotSendable(f"the {name} would lead to another path once its variables are filled in")
 
 
 def _is_address(host: str) -> bool:

@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from daemon.domain.claim import Claim, StoreLost
-from daemon.domain.journal_entry import Entry, EntryState, ReplayResult
+from daemon.domain.claim import Claim, StoreLost, Unusable
+from daemon.domain.journal_entry import Entry, EntryKind, EntryState, ReplayResult
 from daemon.refreshing.ports import Journal, Store
 from daemon.refreshing.refresher import Outcome
 
 TOKENS_TOGETHER = 256
 
 Conclude = Callable[[Claim, Entry], Awaitable[Outcome]]
+# Concludes the reply to a code. None: its exchange is still running here.
+ConcludeConsent = Callable[[Entry], Awaitable[ReplayResult | None]]
 
 
 class Replayer:
-    """Takes journal entries through `conclude`. `report` receives each entry with its result (recorded,
+    """Takes journal entries through `conclude`, and those of consents through `consent`. `report` receives each entry with its result (recorded,
     superseded or unparsed), or with the error that makes the entry unusable.
     """
 
@@ -25,11 +27,13 @@ class Replayer:
         journal: Journal,
         conclude: Conclude,
         report: Callable[[Entry, ReplayResult | Exception], None],
+        consent: ConcludeConsent | None = None,
     ) -> None:
         self._store = store
         self._journal = journal
         self._conclude = conclude
         self._report = report
+        self.consent = consent
 
     async def replay(self, entries: Iterable[Entry]) -> None:
         """Replay `entries`. Those of one token are replayed in their order, oldest first, because each may
@@ -59,9 +63,15 @@ class Replayer:
                 self._journal.park(entry, EntryState.UNUSABLE)
                 self._report(entry, error)
             else:
-                self._report(entry, result)
+                if result is not None:
+                    self._report(entry, result)
 
-    async def _result_of(self, entry: Entry) -> ReplayResult:
+    async def _result_of(self, entry: Entry) -> ReplayResult | None:
+        """Return the result of an entry, or None if it is processed elsewhere. Raises StoreLost or Unusable."""
+        if entry.kind is EntryKind.CONSENT:
+            if self.consent is None:
+                raise Unusable("it answers an authorization code, which nothing exchanges here")
+            return await self.consent(entry)
         claim = await self._store.recall(entry)
         if claim is None:  # the document is gone
             self._journal.park(entry, EntryState.SUPERSEDED)

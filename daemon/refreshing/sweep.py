@@ -34,7 +34,7 @@ from daemon.domain.secret import masked
 from daemon.refreshing.lane import Lane
 from daemon.refreshing.ports import Clock, Journal, Observe, Store
 from daemon.refreshing.refresher import Outcome, Refresher
-from daemon.refreshing.replay import Replayer
+from daemon.refreshing.replay import ConcludeConsent, Replayer
 from daemon.refreshing.reporting import report, unexpected
 
 STUCK_AFTER = timedelta(seconds=30)  # a command of MongoDB's has ended by then, if only by its timeout
@@ -109,6 +109,10 @@ class Sweeper:
         self.paused: Mapping[str, Pause] = {}
         self._beginning = asyncio.Lock()  # sweeps may overlap, their replays must not
         self._begun = False  # a sweep has found which providers are paused
+
+    def conclude_consents(self, consent: ConcludeConsent) -> None:
+        """Replay the replies to authorization codes with `consent`."""
+        self._replayer.consent = consent
 
     def configure(self, providers: Mapping[str, Provider], make: Callable[[Provider], Lane]) -> None:
         """Use these providers from now on. The lane of a removed provider finishes its requests in flight and

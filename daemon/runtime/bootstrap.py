@@ -10,8 +10,11 @@ from daemon.adapters.foreign.cipher import AesGcm
 from daemon.adapters.foreign.mirror_memory import MirrorMemory
 from daemon.adapters.journal.journal import SqliteJournal
 from daemon.adapters.keyring import KeyRing
+from daemon.adapters.mongo.admin.consents import Notes
 from daemon.adapters.mongo.admin.stored_tokens import StoredTokens
 from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.consented_tokens import ConsentedTokens
+from daemon.adapters.mongo.consents import MongoConsents
 from daemon.adapters.mongo.counter import Counter
 from daemon.adapters.mongo.mirror_leases import MirrorLease
 from daemon.adapters.mongo.pauses import MongoPauses
@@ -24,6 +27,7 @@ from daemon.adapters.telemetry.log_sampling import SampledLog
 from daemon.adapters.telemetry.metrics import Metrics
 from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
 from daemon.adapters.token_endpoint.rate_limiter import LeakyBucket
+from daemon.connecting.exchange import CodeExchange
 from daemon.domain.claim import Claim
 from daemon.domain.due import Timing
 from daemon.domain.event import Event
@@ -146,6 +150,30 @@ def assemble(
     )
 
 
+def code_exchange(
+    settings: Settings,
+    parts: Parts,
+    instance: Instance,
+    providers: Mapping[str, Provider],
+    audit: Notes,
+) -> CodeExchange:
+    """Build what exchanges authorization codes, and let the sweep replay their replies with it."""
+    exchange = CodeExchange(
+        providers=providers,
+        lanes=parts.sweeper.lanes.get,
+        consents=MongoConsents(parts.mongo, owner=instance.id, keyring=parts.keys),
+        tokens=ConsentedTokens(parts.mongo, parts.keys, audit),
+        journal=parts.journal,
+        endpoint=parts.endpoint,
+        clock=parts.clock,
+        chance=random.random,
+        timing=Timing(window=settings.refresh.window, jitter=settings.refresh.jitter),
+        observe=parts.observe,
+    )
+    parts.sweeper.conclude_consents(exchange.replay)
+    return exchange
+
+
 async def mirrors(
     settings: Settings, parts: Parts, instance: Instance, closing: AsyncExitStack
 ) -> Sequence[MirrorRunner]:
@@ -184,6 +212,7 @@ def salvager(
     *,
     keys: KeyRing,
     clock: Clock,
+    audit: Notes,
     before: Callable[[Entry], Awaitable[None]],
     report: Callable[[Entry, ReplayResult | Exception], None],
 ) -> Replayer:
@@ -197,12 +226,28 @@ def salvager(
         hold=lambda _provider: settings.refresh.adopt_after,
     )
     refresher = _refresher(settings, providers, store, journal, _NoEndpoint(), clock, lambda _event: None)
+    exchange = CodeExchange(
+        providers=providers,
+        lanes=lambda _name: None,
+        consents=MongoConsents(mongo, owner="salvage", keyring=lambda: keys),
+        tokens=ConsentedTokens(mongo, lambda: keys, audit),
+        journal=journal,
+        endpoint=_NoEndpoint(),
+        clock=clock,
+        chance=random.random,
+        timing=Timing(window=settings.refresh.window, jitter=settings.refresh.jitter),
+        observe=lambda _event: None,
+    )
 
     async def conclude(claim: Claim, entry: Entry) -> Outcome:
         await before(entry)
         return await refresher.conclude(claim, entry)
 
-    return Replayer(store=store, journal=journal, conclude=conclude, report=report)
+    async def conclude_consent(entry: Entry) -> ReplayResult | None:
+        await before(entry)
+        return await exchange.replay(entry)
+
+    return Replayer(store=store, journal=journal, conclude=conclude, report=report, consent=conclude_consent)
 
 
 class _NoEndpoint:

@@ -35,7 +35,7 @@ from daemon.domain.secret import Secret
 from daemon.domain.statistics import Statistics
 from daemon.domain.store_event import StoreLost as StoreLostEvent
 from daemon.runtime.awaiting_secrets import retry_after
-from daemon.runtime.bootstrap import assemble, key_ring, mirrors
+from daemon.runtime.bootstrap import assemble, code_exchange, key_ring, mirrors
 from daemon.runtime.client_secrets import ClientSecrets
 from daemon.runtime.clock import Clock
 from daemon.runtime.config.fields import format_duration
@@ -44,6 +44,7 @@ from daemon.runtime.config.providers.provider_settings import most_in_flight
 from daemon.runtime.config.reload import moved_token_urls, needs_restart, secrets_of
 from daemon.runtime.config.secret_reading import SecretReader
 from daemon.runtime.config.settings import Settings, SettingsInvalid
+from daemon.runtime.consents import ConsentFollower
 from daemon.runtime.demo import Demo
 from daemon.runtime.demo_access import DemoAccess
 from daemon.runtime.key_check import KeyCheck
@@ -158,6 +159,7 @@ class Daemon:
         asyncio.get_running_loop().set_exception_handler(loop_errors(parts.observe))
         self._key_check = KeyCheck(parts.keys, parts.mongo, self._log)
         self._audit = Audit(parts.mongo, who=who(os.environ), log=self._log_record)
+        self._exchange = code_exchange(settings, parts, self._instance, providers, self._audit)
         self._own_row = OwnRow(parts.mongo, parts.keys, parts.journal, self._instance, self._log)
         closing.push_async_callback(parts.mongo.close)
         closing.callback(parts.counter.close)
@@ -205,6 +207,7 @@ class Daemon:
             task = asyncio.create_task(mirror.run(self._is_ready), name=f"mirror {mirror.name}")
             closing.callback(task.cancel)
         closing.push_async_callback(end, asyncio.create_task(self._follow_wishes(), name="wishes"))
+        closing.push_async_callback(end, asyncio.create_task(self._follow_consents(), name="consents"))
         self._view.sweep_begins()  # counted from now, so that a first sweep which never starts is noticed too
         pings = self._manager.feed_watchdog(self._view.liveness, starved=self._starved)
         closing.callback(asyncio.create_task(pings, name="watchdog").cancel)
@@ -395,6 +398,11 @@ class Daemon:
         )
         await follower.run(self._is_ready)
 
+    async def _follow_consents(self) -> None:
+        """Exchange the authorization codes that wait, until cancelled."""
+        follower = ConsentFollower(self._exchange, log=self._log, observe=self._parts.observe)
+        await follower.run(self._is_ready, lambda: self._parts.sweeper.lanes)
+
     def _renew(self, tokens: Collection[str]) -> None:
         if self._is_ready():
             self._parts.sweeper.wish(tokens)
@@ -577,6 +585,7 @@ class Daemon:
         self._parts.journal.allow(most)
         self._parts.endpoint.allow(most)
         self._parts.refresher.configure(providers)
+        self._exchange.configure(providers)
         self._parts.spare.guarantee(providers.values())
         self._parts.sweeper.configure(providers, self._parts.lane)
         self._parts.metrics.set_providers(providers)
@@ -598,12 +607,16 @@ class Daemon:
         a second signal.
         """
         self._schedule.stop()
-        drain = asyncio.create_task(self._parts.sweeper.drain(), name="drain")
+        drain = asyncio.create_task(self._drained(), name="drain")
         force = asyncio.create_task(self._force.wait(), name="force")
         limit = self._settings.refresh.drain.total_seconds()
         await asyncio.wait({drain, force}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         force.cancel()
         return drain.done()
+
+    async def _drained(self) -> None:
+        await self._parts.sweeper.drain()
+        await self._exchange.ended()
 
 
 def _client_place(provider: Provider) -> tuple[str, str, str]:

@@ -15,6 +15,7 @@ from daemon.domain.event import (
     MirrorBack,
     MirrorFailed,
     MirrorRefused,
+    TokenConnected,
     TokenNeedsReauth,
     TokenRenewed,
 )
@@ -52,7 +53,9 @@ class MirrorRunner:
         self._refused: dict[str, str] = {}
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, TokenRenewed | TokenNeedsReauth) and self._mirror.follows(event.provider):
+        if isinstance(event, TokenRenewed | TokenConnected | TokenNeedsReauth) and self._mirror.follows(
+            event.provider
+        ):
             self._changed.setdefault(event.token, self._clock.boot())
             self._wake.set()
 

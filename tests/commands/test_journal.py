@@ -13,7 +13,8 @@ from daemon.adapters.journal.journal import SqliteJournal
 from daemon.adapters.keyring import KeyRing
 from daemon.commands.support.state_directory import without_daemon
 from daemon.domain.claim import Claim
-from daemon.domain.journal_entry import EntryState
+from daemon.domain.consent_request import ConsentRequest, identified
+from daemon.domain.journal_entry import EntryState, consent_claim
 from daemon.domain.reply import Reply
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
@@ -30,7 +31,7 @@ def journal_file(cli):
     return cli.home / "state" / "journal.db"
 
 
-def keep(path, ring, *kept, state=EntryState.WAITING):
+def keep(path, ring, *kept, state=EntryState.WAITING, claim_id="dead-claim"):
     """Write replies into a journal as a daemon does: (token's id, what was spent, body, status)."""
 
     async def write():
@@ -47,7 +48,7 @@ def keep(path, ring, *kept, state=EntryState.WAITING):
                 whole=True,
                 asked_at=wall_clock.now() - timedelta(minutes=5),
             )
-            claim = Claim(token=token, id="dead-claim", spent=spent, deadline=timedelta(0))
+            claim = Claim(token=token, id=claim_id, spent=spent, deadline=timedelta(0))
             entry = await journal.keep(claim, reply)
             if state != EntryState.WAITING:
                 journal.park(entry, EntryState(state))
@@ -237,6 +238,45 @@ def test_reveal_prints_the_reply_as_it_came_once_it_is_audited(cli, database, jo
         "bytes",
     } < ran.json().keys()
     assert states(journal_file) == [(1, "unparsed")]
+
+
+@pytest.mark.parametrize(
+    ("state", "result"), [("asked", "recorded"), ("failed", "superseded"), (None, "superseded")]
+)
+def test_the_reply_to_a_code_is_salvaged_if_its_consent_still_waits(
+    cli, database, journal_file, state, result
+):
+    """Otherwise its owner has started again, or the consent is gone."""
+    request = identified(
+        ConsentRequest(
+            id="c1",
+            provider="xero",
+            account="a",
+            redirect_uri="http://127.0.0.1:8917/callback",
+            expires_at=wall_clock.now(),
+        )
+    )
+    stored = {
+        "_id": request.id,
+        "state": state,
+        "provider": "xero",
+        "account": "a",
+        "code": None,
+        "redirect_uri": request.redirect_uri,
+        "scopes": [],
+        "replace": False,
+        "failure": {"kind": "interrupted", "code": "interrupted", "message": "start again"},
+        "expires_at": request.expires_at,
+    }
+    if state is not None:
+        database.tokens_consents.insert_one(stored)
+    keep(journal_file, cli.ring, ("xero:a", None, GRANT, 200), claim_id=consent_claim(request.id))
+    assert [one["kind"] for one in cli.run("journal", "list", "--json").lines()] == ["consent"]
+    ran = cli.run("journal", "replay", str(journal_file), "--json")
+    assert (ran.code, ran.json()[result]) == (0, 1)
+    assert database.tokens.count_documents({"_id": "xero:a", "consent": request.id}) == (state == "asked")
+    if state == "asked":
+        assert database.tokens_consents.find_one()["state"] == "done"
 
 
 def test_reveal_lets_no_reply_steer_the_terminal(cli, database, journal_file):

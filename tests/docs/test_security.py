@@ -156,7 +156,10 @@ async def test_a_role_without_the_newest_rights_stops_no_renewal(
             assert "tokens_instances" in told["message"]
             told = await daemon.event("wishes.lost")
             assert told["message"] == "the user lacks the privilege changeStream on the tokens"
+            told = await daemon.event("connect.refused")
+            assert "tokens_consents" in told["message"]
             checked = await place.refreshd("--json", "check")
+            assert len(daemon.seen("connect.refused")) == 1
             assert len(daemon.seen("store.refused")) == len(daemon.seen("wishes.lost")) == 1
             assert not daemon.seen("store.lost")
             assert not daemon.seen("sweep.failed")

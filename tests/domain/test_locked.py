@@ -1,9 +1,11 @@
 """A locked reply stops blocking its token only when a later grant is stored: both signs are needed."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from daemon.domain.journal_entry import consent_claim
 from daemon.domain.locked import Locked, Standing, is_overtaken
 
 ASKED = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -49,3 +51,11 @@ def test_a_row_without_a_date_goes_on_blocking():
     """It was altered: nothing can be said of it."""
     standing = Standing(refresh_token="another", access_token=None, issued_at=LATER)
     assert not is_overtaken(locked(asked_at=None), standing)
+
+
+def test_the_reply_to_a_code_blocks_its_token_until_it_opens():
+    """Its token may not be stored yet, and a renewal of the former grant says nothing about the new one."""
+    standing = Standing(refresh_token="another", access_token="another", issued_at=LATER)
+    consent = replace(locked(spent=None), claim=consent_claim("c1"))
+    assert not is_overtaken(consent, None)
+    assert not is_overtaken(consent, standing)

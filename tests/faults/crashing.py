@@ -28,6 +28,8 @@ from daemon.adapters.journal.database import Database
 from daemon.adapters.journal.journal import SqliteJournal
 from daemon.adapters.journal.sql import KEEP, Statement
 from daemon.adapters.mongo.bulk import Updated
+from daemon.adapters.mongo.consented_tokens import ConsentedTokens
+from daemon.adapters.mongo.consents import MongoConsents
 from daemon.adapters.mongo.due import Look
 from daemon.adapters.mongo.store import MongoStore
 from daemon.adapters.token_endpoint import endpoint as token_endpoint
@@ -35,10 +37,19 @@ from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
 from daemon.adapters.token_endpoint.exchange import Exchange
 from daemon.domain.change import Change
 from daemon.domain.claim import Batch, Claim, Recorded
+from daemon.domain.consent_request import (
+    Binding,
+    Bound,
+    ConsentFailure,
+    ConsentRequest,
+    ConsentResult,
+    Malformed,
+)
 from daemon.domain.journal_entry import Entry
 from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
+from daemon.domain.token import Token
 from daemon.runtime import bootstrap
 from daemon.runtime.config import settings
 
@@ -136,6 +147,33 @@ def store_class(fuse: Fuse) -> type[MongoStore]:
     return Store
 
 
+def consents_class(fuse: Fuse) -> type[MongoConsents]:
+    class Consents(MongoConsents):
+        async def take(self, consent: str) -> ConsentRequest | Malformed | None:
+            fuse("take.before")
+            taken = await super().take(consent)
+            fuse("take.after")
+            return taken
+
+        async def done(self, consent: str, result: ConsentResult) -> None:
+            fuse("done.before")
+            await super().done(consent, result)
+            fuse("done.after")
+
+    return Consents
+
+
+def consented_class(fuse: Fuse) -> type[ConsentedTokens]:
+    class Consented(ConsentedTokens):
+        async def bind(self, token: Token, binding: Binding) -> Bound | ConsentFailure:
+            fuse("bind.before")
+            bound = await super().bind(token, binding)
+            fuse("bind.after")
+            return bound
+
+    return Consented
+
+
 def endpoint_class(fuse: Fuse) -> type[TokenEndpoint]:
     class Endpoint(TokenEndpoint):
         async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:
@@ -230,6 +268,8 @@ if __name__ == "__main__":
         MongoStore=store_class(fuse),
         TokenEndpoint=endpoint_class(fuse),
         SqliteJournal=journal_class(fuse, note_of(note)),
+        MongoConsents=consents_class(fuse),
+        ConsentedTokens=consented_class(fuse),
     )
     vars(sqlite_journal).update(Database=database_class(fuse))
     vars(token_endpoint).update(Exchange=exchange_class(fuse, note))

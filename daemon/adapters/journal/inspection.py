@@ -18,7 +18,7 @@ from daemon.adapters.journal.row import Row, entry_of
 from daemon.adapters.journal.sql import UNPARSED_BEFORE
 from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.state_files import JOURNAL
-from daemon.domain.journal_entry import EntryState
+from daemon.domain.journal_entry import EntryKind, EntryState, kind_of
 from daemon.domain.reply import Reply
 
 _BUSY = 5  # seconds: a daemon that opens or closes its journal has it to itself for a moment
@@ -35,6 +35,7 @@ class Listed:
     asked_at: str  # RFC 3339
     bytes: int  # of the sealed reply
     status: int | None
+    kind: EntryKind = EntryKind.REFRESH
 
 
 def listed(path: Path, keyring: KeyRing) -> Sequence[Listed]:
@@ -129,4 +130,5 @@ def _listed(row: Row, keyring: KeyRing) -> Listed:
         asked_at=row.asked_at,
         bytes=len(row.sealed),
         status=status,
+        kind=kind_of(row.claim),
     )

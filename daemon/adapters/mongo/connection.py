@@ -68,8 +68,8 @@ class StoreClock(Protocol):
 
 
 class Mongo:
-    """The process's client. `tokens`, `providers`, `audit`, `keys`, `access`, `access_use`, `instances` and `mirrors` are
-    its collections.
+    """The process's client. `tokens`, `providers`, `audit`, `keys`, `access`, `access_use`, `instances`, `mirrors` and
+    `consents` are its collections.
     """
 
     def __init__(
@@ -131,6 +131,7 @@ class Mongo:
         self.access_use: Collection = database[f"{self._collection}_access_use"]
         self.instances: Collection = database[f"{self._collection}_instances"]
         self.mirrors: Collection = database[f"{self._collection}_mirrors"]
+        self.consents: Collection = database[f"{self._collection}_consents"]
         return client
 
     async def close(self) -> None:
@@ -177,6 +178,8 @@ class Mongo:
             (self.access_use, USE_TOKEN_INDEX),
             (self.audit, AUDIT_TIME_INDEX),
             (self.audit, AUDIT_TOKEN_INDEX),
+            (self.consents, CONSENT_END_INDEX),
+            (self.consents, CONSENT_STATE_INDEX),
         ):
             with suppress(Refusal):
                 await self.tried(collection.create_indexes([index]))
@@ -330,6 +333,15 @@ USE_TOKEN_INDEX = IndexModel(
     [("token", ASCENDING)],
     name="token",
     partialFilterExpression={"token": {"$type": "string"}},
+)
+
+# A consent that has ended is kept for a day, for the process that waits for it.
+CONSENT_END_INDEX = IndexModel([("expires_at", ASCENDING)], name="expires_at", expireAfterSeconds=86_400)
+# Each daemon looks every second for the consents that have a code: few, whatever the number of those that have ended.
+CONSENT_STATE_INDEX = IndexModel(
+    [("state", ASCENDING)],
+    name="state",
+    partialFilterExpression={"code": {"$type": "string"}},
 )
 
 

@@ -131,7 +131,7 @@ def with_key(name: str, key_id: str) -> dict[str, object]:
 
 def consents_of(mongo: Mongo) -> Collection:
     """Return the collection of consents that wait for their code or their confirmation. It need not exist."""
-    return mongo.tokens.database[f"{mongo.tokens.name}_consents"]
+    return mongo.consents
 
 
 async def check_value_dates(mongo: Mongo) -> Mapping[str, datetime]:

@@ -52,6 +52,7 @@ _FIELDS: Mapping[str, object] = {
     "grant_fingerprint": short_text("$grant_fingerprint"),
     "refresh_expires_at": date_or_null("$refresh_expires_at"),
     "vars": bounded("$vars", "object", _LARGEST_PART),
+    "provider_account": short_text("$provider_account"),
     "paused_by": bounded("$paused_by", "object", 2048),
     "origin": {
         "$cond": [

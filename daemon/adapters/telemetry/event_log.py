@@ -23,6 +23,7 @@ from daemon.adapters.telemetry.log_lines import Level, LogLine
 from daemon.adapters.telemetry.redaction import Redaction, rfc3339
 from daemon.domain.event import (
     AnomalyDetected,
+    ConsentFailed,
     Event,
     InFlight,
     InternalError,
@@ -37,6 +38,7 @@ from daemon.domain.event import (
     ProviderThrottled,
     SweepFailed,
     SweepFinished,
+    TokenConnected,
     TokenEnding,
     TokenHeld,
     TokenInDoubt,
@@ -255,6 +257,11 @@ def _described(event: Event) -> tuple[LogLine, Mapping[str, object]] | None:  # 
             return log_lines.INTERNAL_ERROR, _bug(event)
         case JournalReplayed():
             return log_lines.JOURNAL_REPLAYED, {"token": event.token, "result": event.result}
+        case TokenConnected():
+            consent = {"consent": event.consent, "missing_scopes": list(event.missing_scopes)}
+            return log_lines.TOKEN_CONNECTED, {"token": event.token, "provider": event.provider, **consent}
+        case ConsentFailed():
+            return log_lines.CONNECT_FAILED, _not_connected(event)
         case MirrorFailed():
             return log_lines.MIRROR_FAILED, {"mirror": event.mirror, "message": event.message}
         case MirrorBack():
@@ -322,6 +329,17 @@ def _bug(event: InternalError) -> dict[str, object]:
         **{name: value for name, value in concerned.items() if value is not None},
         "error": event.error,
         "exc_info": event.error,
+    }
+
+
+def _not_connected(event: ConsentFailed) -> dict[str, object]:
+    return {
+        "token": event.token,
+        "provider": event.provider,
+        "consent": event.consent,
+        "kind": event.kind,
+        "code": event.code,
+        "message": event.message,
     }
 
 

@@ -64,6 +64,7 @@ SWEEP_IDLE = LogLine("sweep.finished", "debug")
 SWEEP_FAILED = LogLine("sweep.failed", "error")
 
 TOKEN_RENEWED = LogLine("token.renewed", "info")
+TOKEN_CONNECTED = LogLine("token.connected", "info")
 TOKEN_POSTPONED = LogLine("token.postponed", "warning")
 TOKEN_NEEDS_REAUTH = LogLine("token.needs_reauth", "error")
 TOKEN_SUPERSEDED = LogLine("token.superseded", "warning")
@@ -131,6 +132,14 @@ WISHES_LOST = LogLine(
     " next sweep",
 )
 WISHES_BACK = LogLine("wishes.back", "info")
+
+CONNECT_FAILED = LogLine("connect.failed", "warning")
+CONNECT_REFUSED = LogLine(
+    "connect.refused",
+    "warning",
+    "give refreshd's MongoDB user find, insert, update and createIndex on the collection of consents; until then"
+    " `refreshd connect` has no effect",
+)
 
 COUNT_FAILED = LogLine(
     "count.failed",

@@ -32,6 +32,7 @@ from daemon.domain.anomaly import OF_DAEMON
 from daemon.domain.circuit_breaker import Reason
 from daemon.domain.event import (
     AnomalyDetected,
+    ConsentFailed,
     Event,
     InFlight,
     InternalError,
@@ -46,6 +47,7 @@ from daemon.domain.event import (
     ProviderThrottled,
     SweepFailed,
     SweepFinished,
+    TokenConnected,
     TokenEnding,
     TokenHeld,
     TokenInDoubt,
@@ -265,6 +267,8 @@ class Metrics(Collector):
                 self._mirror_refused[event.mirror] += 1
             case AnomalyDetected():
                 self._anomalies[event.kind] += 1
+            case TokenConnected() | ConsentFailed():
+                pass  # each is a line of the log
             case MirrorBack():
                 pass
             case StoreLost():

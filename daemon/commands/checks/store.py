@@ -8,6 +8,7 @@ from daemon.adapters.mongo.admin.preflight import (
     CHOOSE_DATABASE,
     harmful_indexes,
     may_follow_wishes,
+    missing_consent_rights,
     missing_rights,
     needless_rights,
     own_indexes,
@@ -110,6 +111,9 @@ async def _check_rights(access: Access, report: Report) -> None:
         report.passed("store.uri", "this login has every right that is needed")
     if not await may_follow_wishes(access.mongo):
         what = f"this login may not changeStream on {access.mongo.tokens.full_name}, so requested renewals wait for a sweep"
+        report.warn("store.uri", what, "Grant it. The role readWrite is enough.")
+    if lacking := await missing_consent_rights(access.mongo):
+        what = f"this login may not {', '.join(lacking)}, so `refreshd connect` has no effect"
         report.warn("store.uri", what, "Grant it. The role readWrite is enough.")
 
 

@@ -17,7 +17,7 @@ from daemon.commands.support.audit_log import SYSLOG, AuditLog
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.open_mongo import open_mongo
 from daemon.commands.support.options import Options
-from daemon.domain.provider import Definition
+from daemon.domain.provider import Definition, Provider
 from daemon.domain.visible import typed
 from daemon.runtime.clock import Clock
 from daemon.runtime.config.problems import SecretsAway
@@ -117,6 +117,19 @@ def known_providers(settings: Settings | None) -> dict[str, Definition]:
         return dict(shipped())
     configured = {name: provider.definition for name, provider in settings.providers.items()}
     return dict(sorted({**settings.definitions, **configured}.items()))
+
+
+def configured_provider(settings: Settings, name: str) -> Provider:
+    """Return the provider with its client. Raises Failed."""
+    if (found := settings.providers.get(name)) is not None:
+        return found
+    if name not in known_providers(settings):
+        raise unknown_provider(name, settings)
+    raise Failed(
+        f"provider {name!r} is not configured: without a client, its tokens can't be refreshed. Add a"
+        f" section [providers.{name}] to the configuration; `refreshd providers {name}` shows how",
+        Exit.USAGE,
+    )
 
 
 def unknown_provider(name: str, settings: Settings | None) -> Failed:

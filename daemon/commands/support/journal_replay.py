@@ -58,7 +58,14 @@ async def _replay(
                 await access.audit.note("replay", entry.token)
 
             salvage = salvager(
-                settings, access.mongo, journal, keys=ring, clock=access.clock, before=audited, report=report
+                settings,
+                access.mongo,
+                journal,
+                keys=ring,
+                clock=access.clock,
+                audit=access.audit,
+                before=audited,
+                report=report,
             )
             entries = journal.entries()
             for entry in entries:

@@ -28,6 +28,7 @@ from daemon.adapters.telemetry.log_lines import Level, LogLine
 from daemon.domain.anomaly import AnomalyKind
 from daemon.domain.event import (
     AnomalyDetected,
+    ConsentFailed,
     Event,
     InFlight,
     InternalError,
@@ -38,6 +39,7 @@ from daemon.domain.event import (
     ProviderResumed,
     SweepFailed,
     SweepFinished,
+    TokenConnected,
     TokenHeld,
     TokenInDoubt,
     TokenNeedsReauth,
@@ -167,6 +169,8 @@ LINES: list[tuple[Event, Level, str, dict[str, Any]]] = [
     (anomaly(name="billing", token="xero:acme"), "warning", "anomaly.detected", {"kind": "read_burst", "key": KEY_ID, "name": "billing", "token": "xero:acme", "count": 101, "message": "much"}),
     (SweepFailed(message="no primary"), "error", "sweep.failed", {"message": "no primary"}),
     (JournalReplayed(token="xero:acme", result="recorded"), "info", "journal.replayed", {"token": "xero:acme", "result": "recorded"}),
+    (TokenConnected(token="xero:acme", provider="xero", consent="c1", missing_scopes=("write",)), "info", "token.connected", {"token": "xero:acme", "provider": "xero", "consent": "c1", "missing_scopes": ["write"]}),
+    (ConsentFailed(token="xero:acme", provider="xero", consent="c1", kind="refused", code="invalid_grant", message="spent"), "warning", "connect.failed", {"token": "xero:acme", "provider": "xero", "consent": "c1", "kind": "refused", "code": "invalid_grant", "message": "spent"}),
     (StoreLost(message="no primary"), "error", "store.lost", {"message": "no primary"}),
     (StoreBack(), "info", "store.back", {}),
 ]  # fmt: skip

@@ -87,7 +87,18 @@ class Laying:
 
 
 Decide = Callable[[Document | None], Laying]
-_READ = ("state", "paused_by", "refresh_token", "revision", "vars", "extra", "meta", "origin.key")
+_READ = (
+    "state",
+    "paused_by",
+    "refresh_token",
+    "revision",
+    "vars",
+    "extra",
+    "meta",
+    "origin.key",
+    "missing_scopes",
+    "provider_account",
+)
 
 
 class Consents:
@@ -132,7 +143,11 @@ class Consents:
             revision = next_revision(stored)
             note = partial(self._audit.note, "add", token.id, revision, audit_id=audit_id)
             await note()
-            fields = consent_fields(self._mongo, self._keyring, token) | {"revision": revision}
+            now = self._mongo.clock.now()
+            fields = consent_fields(self._mongo, self._keyring, token) | {
+                "revision": revision,
+                "connected_at": now,
+            }
             more = {"vars": token.vars, "extra": extra or {}, "meta": meta or {}}
             try:
                 done = await self._write(token, stored, fields, more, laying)
@@ -158,7 +173,13 @@ class Consents:
             if laying.anew:
                 update = _in_its_place({**new_document(token, fields, more), **laying.fields})
             else:
-                over = fields | laid_over(stored, more) | _in_use(stored, fields) | _no_pause(stored)
+                over = (
+                    fields
+                    | laid_over(stored, more)
+                    | _in_use(stored, fields)
+                    | _no_pause(stored)
+                    | _unknown(stored)
+                )
                 update = {"$set": {**over, **laying.fields}}
             return (await self._mongo.tokens.update_one(unchanged, update)).matched_count == 1
         document = {**new_document(token, fields, more), **laying.fields}
@@ -272,6 +293,12 @@ def _in_use(stored: Document, fields: Fields) -> Fields:
 
 def _no_pause(stored: Document) -> Fields:
     return {} if stored.get("paused_by") is None else {"paused_by": None}
+
+
+def _unknown(stored: Document) -> Fields:
+    """Return the marks of a consent of `refreshd connect` that say nothing about another grant."""
+    marks: Fields = {"missing_scopes": [], "provider_account": None}
+    return {name: empty for name, empty in marks.items() if stored.get(name)}
 
 
 def same(stored: Document, *fields: str) -> Fields:

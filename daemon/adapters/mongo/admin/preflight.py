@@ -185,6 +185,11 @@ async def missing_service_rights(mongo: Mongo, *, writes: bool) -> list[str]:
     )
 
 
+async def missing_consent_rights(mongo: Mongo) -> list[str]:
+    """Return the privileges without which no consent of `refreshd connect` is exchanged."""
+    return await _missing(mongo, (mongo.consents, (*_READ_WRITE, "createIndex")))
+
+
 async def missing_access_key_rights(mongo: Mongo) -> list[str]:
     """Return the privileges that `refreshd access` with this login lacks."""
     return await _missing(mongo, (mongo.access, (*_READ_WRITE, "createIndex")))

@@ -11,6 +11,7 @@ from daemon.adapters.mongo.admin.consents import Contended, Refused
 from daemon.adapters.mongo.admin.preflight import (
     may_follow_wishes,
     missing_access_key_rights,
+    missing_consent_rights,
     missing_rights,
     missing_service_rights,
     missing_streams,
@@ -219,6 +220,7 @@ async def test_missing_rights_are_named(mongod, database_name, tmp_path):
                 *(f"service: {one}" for one in await missing_service_rights(store, writes=True)),
                 *(f"reading service: {one}" for one in await missing_service_rights(store, writes=False)),
                 *(f"stream: {one}" for one in await missing_streams(store)),
+                *(f"consents: {one}" for one in await missing_consent_rights(store)),
                 *(f"keys: {one}" for one in await missing_access_key_rights(store)),
             ]
         finally:
@@ -242,6 +244,7 @@ async def test_missing_rights_are_named(mongod, database_name, tmp_path):
         assert "no stream" in found
         assert f"stream: changeStream on {database_name}.tokens_access" in found
         assert f"service: find on {database_name}.tokens_keys" in found
+        assert f"consents: insert on {database_name}.tokens_consents" in found
         told = await missing(f"mongodb://reader:pw@{address}/?authSource=admin")
     finally:
         await embedded.stop()

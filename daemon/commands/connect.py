@@ -1,0 +1,304 @@
+"""`refreshd connect`: an owner's consent in a browser, which the daemon exchanges for a token."""
+
+import asyncio
+import os
+import secrets
+import sys
+import webbrowser
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+
+from daemon.adapters.mongo.admin.tokens import NoSuchToken
+from daemon.adapters.mongo.consents import MongoConsents
+from daemon.commands.support.access import (
+    Access,
+    configured_provider,
+    open_store,
+    read_settings,
+    refuse_to_store,
+    stored_id,
+)
+from daemon.commands.support.arguments import provider_names
+from daemon.commands.support.code_handover import hand_over
+from daemon.commands.support.command import Audited
+from daemon.commands.support.failure import Exit, Failed
+from daemon.commands.support.loopback import listening, redirect_uri
+from daemon.commands.support.options import Options, given
+from daemon.commands.support.output import Output
+from daemon.commands.support.pairs import read_pairs
+from daemon.commands.support.stdin_lines import Lines
+from daemon.domain.authorization import (
+    SECRET_BYTES,
+    Authorization,
+    Code,
+    Denied,
+    NotThisConsent,
+    authorization_url,
+    new_authorization,
+    query_of,
+    read_callback,
+    state_hash,
+)
+from daemon.domain.consent_request import WAITS_FOR, ConsentRequest, ConsentResult, identified
+from daemon.domain.provider import Provider
+from daemon.domain.secret import Secret
+from daemon.domain.subject import fault_of_subject
+from daemon.domain.token import token_id
+from daemon.domain.token_url import NotSendable, token_url
+from daemon.domain.visible import typed
+from daemon.runtime.config.settings import Settings
+
+DEFAULT_PORT = 8917
+_TRIES = 5  # wrong addresses in a row
+
+app = typer.Typer()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """The consent that is asked for, from the command line."""
+
+    id: str
+    provider: Provider
+    scopes: tuple[str, ...]
+    variables: Mapping[str, str]
+    meta: Mapping[str, str]
+    subject: str | None
+    replace: bool
+    port: int
+    paste: bool
+
+
+@app.command(cls=Audited, epilog="refreshd connect google anna@example.com --scope https://mail.google.com/")
+def connect(
+    ctx: typer.Context,
+    *,
+    provider: Annotated[
+        str,
+        typer.Argument(metavar="PROVIDER", autocompletion=provider_names, help="A configured provider."),
+    ],
+    account: Annotated[
+        str,
+        typer.Argument(
+            metavar="ACCOUNT", help="Your name for the account. The token's ID is PROVIDER:ACCOUNT."
+        ),
+    ],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCOPE", help="A scope to ask for. Repeatable. Default: those of the definition."
+        ),
+    ] = None,
+    var: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A variable of the provider's URLs. Repeatable."),
+    ] = None,
+    meta: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A note that is stored for your application. Repeatable."),
+    ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="The user or customer to whom the token belongs, as your application names them.",
+        ),
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Allow another account at the provider than the one connected before."
+        ),
+    ] = False,
+    port: Annotated[
+        int,
+        typer.Option(metavar="PORT", min=1, max=65_535, help="The port of the callback, on this machine."),
+    ] = DEFAULT_PORT,
+    paste: Annotated[
+        bool,
+        typer.Option(
+            "--paste",
+            help="Read the address on which the browser ended from standard input, in place of a callback.",
+        ),
+    ] = False,
+) -> int:
+    """Connect an account: its owner consents in a browser, and the daemon stores the token.
+
+    The provider sends the browser to http://127.0.0.1:8917/callback, which has to be registered there as a redirect URI.
+    The token's ID is printed.
+    """
+    options = given(ctx)
+    settings = read_settings(options)
+    configured = configured_provider(settings, provider)
+    try:
+        name = token_id(provider, account)
+    except ValueError as why:
+        raise Failed(str(why), Exit.USAGE) from None
+    if configured.definition.authorize_url is None:
+        raise Failed(
+            f"the definition of {provider} has no authorize_url, so refreshd can't ask for a consent there. Store a token"
+            " response with `refreshd add`",
+            Exit.CONFIG,
+        )
+    variables = read_pairs(var or [], "--var")
+    for unknown in variables.keys() - configured.definition.variables.keys():
+        fitting = ", ".join(configured.definition.variables) or "none"
+        raise Failed(
+            f"--var {unknown}: {provider} has no such variable. Its variables: {fitting}", Exit.USAGE
+        )
+    if subject is not None and (fault := fault_of_subject(typed(subject))):
+        raise Failed(f"--subject: the value {fault}", Exit.USAGE)
+    wish = _Wish(
+        id=name,
+        provider=configured,
+        scopes=tuple(scope or ()),
+        variables=variables,
+        meta=read_pairs(meta or [], "--meta"),
+        subject=typed(subject) if subject is not None else None,
+        replace=replace,
+        port=port,
+        paste=paste,
+    )
+    asyncio.run(_connect(settings, options, wish))
+    return Exit.DONE
+
+
+async def _connect(settings: Settings, options: Options, wish: _Wish) -> None:
+    output = Output(as_json=options.json)
+    async with open_store(settings, reason=options.reason) as access:
+        name = await stored_id(access, wish.id)
+        await refuse_to_store(access)
+        variables = {**await _stored_variables(access, name), **wish.variables}
+        authorization, url = _begun(wish, variables)
+        # Before the owner is asked: without this record, the consent would be in vain.
+        await access.audit.note("connect", name)
+        code = _code_of(name, await _answer(wish, authorization, url, output))
+        request = ConsentRequest(
+            id=uuid4().hex,  # the beginning of it
+            provider=wish.provider.name,
+            account=name.partition(":")[2],
+            code=code,
+            code_verifier=authorization.code_verifier,
+            nonce=authorization.nonce,
+            issuer=authorization.issuer,
+            redirect_uri=authorization.redirect_uri,
+            scopes=authorization.scopes,
+            vars=variables,
+            subject=wish.subject,
+            meta=wish.meta,
+            replace=wish.replace,
+            expires_at=access.clock.now() + WAITS_FOR,
+        )
+        consents = MongoConsents(access.mongo, owner="command", keyring=lambda: access.ring)
+        hashed = state_hash(authorization.state.reveal())
+        _print(output, name, await hand_over(consents, identified(request), state_hash=hashed))
+
+
+async def _stored_variables(access: Access, name: str) -> Mapping[str, str]:
+    """Return the variables of the stored token, which a new consent keeps. Raises StoreLost."""
+    try:
+        stored = (await access.admin.get(name)).get("vars")
+    except NoSuchToken:
+        return {}
+    return {k: v for k, v in stored.items() if isinstance(v, str)} if isinstance(stored, Mapping) else {}
+
+
+def _begun(wish: _Wish, variables: Mapping[str, str]) -> tuple[Authorization, str]:
+    """Return a new authorization request and its URL. Raises Failed."""
+    try:
+        token_url(wish.provider, variables)
+        authorization = new_authorization(
+            wish.provider,
+            random=secrets.token_bytes(3 * SECRET_BYTES),
+            redirect_uri=redirect_uri(wish.port),
+            scopes=wish.scopes,
+        )
+        return authorization, authorization_url(wish.provider, authorization, variables)
+    except NotSendable as why:
+        remedy = (
+            "Give it with --var NAME=VALUE" if "variable" in str(why) else "Correct --scope or the definition"
+        )
+        raise Failed(f"{why}. {remedy}", Exit.USAGE) from None
+
+
+async def _answer(wish: _Wish, authorization: Authorization, url: str, output: Output) -> Code | Denied:
+    """Return the owner's answer. Raises Failed if there is none in time."""
+    try:
+        async with asyncio.timeout(WAITS_FOR.total_seconds()):
+            if wish.paste:
+                return await _pasted(authorization, url, output)
+            return await _called_back(wish, authorization, url, output)
+    except TimeoutError:
+        minutes = WAITS_FOR.total_seconds() / 60
+        raise Failed(f"no consent within {minutes:.0f} minutes. Start again") from None
+
+
+async def _called_back(wish: _Wish, authorization: Authorization, url: str, output: Output) -> Code | Denied:
+    async with AsyncExitStack() as closing:
+        try:
+            listener = await closing.enter_async_context(
+                listening(lambda query: read_callback(query, authorization), wish.port)
+            )
+        except OSError as why:
+            raise Failed(
+                f"port {wish.port} can't be used ({why.strerror}). Choose another with --port, and register"
+                f" {redirect_uri(wish.port)} with that port at the provider",
+                Exit.HELD,
+            ) from None
+        output.note("Open this address in the owner's browser, and consent there:", url)
+        await asyncio.to_thread(open_browser, url)
+        return await listener.answer
+
+
+async def _pasted(authorization: Authorization, url: str, output: Output) -> Code | Denied:
+    """Read addresses from standard input until one belongs to this consent. Raises Failed."""
+    output.note(
+        "Open this address in the owner's browser, and consent there:",
+        url,
+        f"The browser ends on an address that begins with {authorization.redirect_uri} and may show an error. Paste that"
+        " address here:",
+    )
+    lines = Lines()
+    for _ in range(_TRIES):
+        line = await lines.next()
+        if not line:
+            raise Failed("standard input ended before the address came. Start again, and paste it")
+        try:
+            return read_callback(query_of(line, authorization.redirect_uri), authorization)
+        except NotThisConsent as why:
+            output.note(f"refreshd: {why}. Paste the whole address on which the browser ended:")
+    raise Failed("none of the addresses belongs to this consent. Start again")
+
+
+def open_browser(url: str) -> None:
+    """Open the owner's browser if this machine has one with windows. Otherwise the printed address has to do."""
+    windows = sys.platform in ("darwin", "win32")
+    if windows or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")):
+        webbrowser.open(url)
+
+
+def _code_of(name: str, answer: Code | Denied) -> Secret:
+    if isinstance(answer, Code):
+        return answer.code
+    words = f": {answer.message}" if answer.message else ""
+    raise Failed(f"{name} was not connected ({answer.code}){words}. Start again if the owner agrees")
+
+
+def _print(output: Output, name: str, result: ConsentResult) -> None:
+    record = {
+        "id": name,
+        "state": "done",
+        "scope": result.scope,
+        "missing_scopes": list(result.missing_scopes),
+        "expires_at": result.expires_at,
+    }
+    output.exact(record, name)
+    if result.missing_scopes:
+        output.note(f"refreshd: the owner has not granted {', '.join(result.missing_scopes)}")
+    if not output.as_json:
+        output.note("Connected.")

@@ -1,0 +1,1 @@
+"""Consent: an authorization code is exchanged once, and its grant is stored."""

@@ -1,0 +1,301 @@
+"""The life of a consent: take, ask, keep, read, bind, record, forget.
+
+Taking is the point of no return: a code is presented by the instance that took it, once. If the process ends
+afterwards, the journal decides. With a kept reply, the next start binds its grant. Without one, the consent has
+failed, and the owner starts again.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+from daemon.connecting.ports import Clock, Consents, Endpoint, Journal, Lanes, Observe, Tokens
+from daemon.domain.claim import Claim, StoreLost, Unusable
+from daemon.domain.code_reply import CodeGrant, read_code_reply
+from daemon.domain.consent_request import (
+    LEASE,
+    PRESENTED_FIELD,
+    Binding,
+    Bound,
+    ConsentFailure,
+    ConsentFailureKind,
+    ConsentRequest,
+    ConsentResult,
+    ConsentState,
+    Malformed,
+)
+from daemon.domain.due import Timing
+from daemon.domain.event import ConsentFailed, InternalError, TokenConnected
+from daemon.domain.journal_entry import Entry, EntryState, ReplayResult, consent_claim, consent_of
+from daemon.domain.new_token import new_token
+from daemon.domain.provider import Provider
+from daemon.domain.reply import NoReply, Reply
+from daemon.domain.request import Request, code_request
+from daemon.domain.token import State, Token
+from daemon.domain.token_url import NotSendable
+
+# Exchanges of one provider in this instance. Its others wait in the store, and hold up no other provider's.
+MOST_OF_ONE = 8
+EXPIRE_EVERY = timedelta(minutes=1)
+
+_INTERRUPTED = ConsentFailure(
+    kind=ConsentFailureKind.INTERRUPTED,
+    message="refreshd ended while it exchanged the code, which may have been used: start again",
+)
+_GONE = ConsentFailure(kind=ConsentFailureKind.INTERRUPTED, message="the request is stored no longer")
+_SUPERSEDED = ConsentFailure(
+    kind=ConsentFailureKind.SUPERSEDED, message="a newer consent of this account was stored first"
+)
+
+
+class CodeExchange:
+    """Exchanges the codes of stored consent requests."""
+
+    def __init__(
+        self,
+        *,
+        providers: Mapping[str, Provider],
+        lanes: Lanes,
+        consents: Consents,
+        tokens: Tokens,
+        journal: Journal,
+        endpoint: Endpoint,
+        clock: Clock,
+        chance: Callable[[], float],
+        timing: Timing,
+        observe: Observe,
+    ) -> None:
+        self._providers = dict(providers)
+        self._lanes = lanes
+        self._consents = consents
+        self._tokens = tokens
+        self._journal = journal
+        self._endpoint = endpoint
+        self._clock = clock
+        self._chance = chance
+        self._timing = timing
+        self._observe = observe
+        self._expired_at = clock.boot() - EXPIRE_EVERY
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._of_one: Counter[str] = Counter()  # the running ones, by provider
+
+    def configure(self, providers: Mapping[str, Provider]) -> None:
+        """Use these providers from now on. Earlier ones remain, because their replies may still be processed."""
+        self._providers |= providers
+
+    async def look(self, providers: Mapping[str, object]) -> int:
+        """Give up exchanges that were interrupted, and begin those that wait. Returns how many were begun.
+
+        Raises StoreLost.
+        """
+        await self._give_up_interrupted()
+        if self._clock.boot() - self._expired_at >= EXPIRE_EVERY:
+            await self._consents.expire()
+            self._expired_at = self._clock.boot()
+        begun = 0
+        able = [name for name in providers if self._has_room(name)]
+        for waiting in await self._consents.waiting(able) if able else ():
+            if waiting.id not in self._running and self._has_room(waiting.provider):
+                self._begin(waiting.id, waiting.provider)
+                begun += 1
+        return begun
+
+    def _has_room(self, provider: str) -> bool:
+        lane = self._lanes(provider)
+        return lane is not None and lane.may_present() and self._of_one[provider] < MOST_OF_ONE
+
+    def _begin(self, consent: str, provider: str) -> None:
+        self._of_one[provider] += 1
+        self._running[consent] = asyncio.create_task(self._run(consent, provider), name=f"consent {consent}")
+
+    async def ended(self) -> None:
+        """Wait until no exchange is running."""
+        while self._running:
+            await asyncio.wait(self._running.values())
+
+    async def replay(self, entry: Entry) -> ReplayResult | None:
+        """Conclude a reply that outlived a crash or a loss of the store. Returns None while its exchange is running.
+
+        Raises StoreLost or Unusable.
+        """
+        consent = consent_of(entry.claim) or ""
+        if consent in self._running:
+            return None
+        progress = await self._consents.progress(consent)
+        if progress is None:
+            return self._drop(entry, _GONE)
+        if progress.state is ConsentState.DONE:
+            return self._drop(entry, None)
+        if progress.state.is_final:
+            return self._drop(entry, progress.failure or _GONE)
+        request = await self._consents.recall(consent)
+        if request is None:
+            raise Unusable("the request of its consent can't be read")
+        return await self._conclude(request, entry)
+
+    async def _run(self, consent: str, provider: str) -> None:
+        """Exchange one code. An error must not reach the other exchanges."""
+        try:
+            lane = self._lanes(provider)
+            if lane is not None:
+                await lane.present(lambda: self._exchange(consent))
+        except (StoreLost, Unusable):
+            pass  # a kept reply is replayed, and anything else is given up by a later look
+        except Exception as error:  # noqa: BLE001  one consent's bug must not reach the others
+            self._observe(InternalError(where="connect", provider=provider, error=error))
+        finally:
+            del self._running[consent]
+            self._of_one[provider] -= 1
+
+    async def _exchange(self, consent: str) -> None:
+        request = await self._consents.take(consent)
+        if request is None:
+            return
+        if isinstance(request, Malformed):
+            await self._consents.failed(request.id, _unreadable(request.message))
+            return  # of such a request not even the token is known
+        reply = await self._ask(request)
+        if isinstance(reply, NoReply):
+            await self._settle(request, reply)
+            return
+        entry = await self._journal.keep(_claim_of(request), reply)
+        await self._conclude(request, entry)
+
+    async def _ask(self, request: ConsentRequest) -> Reply | NoReply:
+        deadline = self._clock.boot() + LEASE
+        try:
+            asked = self._request_of(request)
+        except NotSendable as why:
+            return NoReply(code="not_sendable", message=str(why), sent=False, asked_at=self._clock.now())
+        return await self._endpoint.send(asked, deadline=deadline)
+
+    def _request_of(self, request: ConsentRequest) -> Request:
+        """Return the request that presents the code. Raises NotSendable."""
+        if request.code is None:
+            raise NotSendable("the consent has no code")
+        return code_request(
+            self._providers[request.provider],
+            code=request.code,
+            code_verifier=request.code_verifier,
+            redirect_uri=request.redirect_uri,
+            variables=request.vars,
+            now=self._clock.now(),
+        )
+
+    async def _conclude(self, request: ConsentRequest, entry: Entry) -> ReplayResult:
+        """Process a kept reply to its end. Raises StoreLost or Unusable; the journal still has the reply then."""
+        return self._drop(entry, await self._settle(request, entry.reply))
+
+    def _drop(self, entry: Entry, failure: ConsentFailure | None) -> ReplayResult:
+        """Forget a reply whose consent has ended, or park it if operators may still need it. `failure`: why nothing was
+        stored, or None if it was.
+        """
+        match None if failure is None else failure.kind:
+            case ConsentFailureKind.UNPARSED | ConsentFailureKind.UNUSABLE:
+                self._journal.park(entry, EntryState.UNPARSED)
+                return ReplayResult.UNPARSED
+            case ConsentFailureKind.SUPERSEDED | ConsentFailureKind.INTERRUPTED:
+                self._journal.park(entry, EntryState.SUPERSEDED)
+                return ReplayResult.SUPERSEDED
+            case _:
+                self._journal.forget(entry)
+                return ReplayResult.RECORDED
+
+    async def _settle(self, request: ConsentRequest, reply: Reply | NoReply) -> ConsentFailure | None:
+        """Bind the grant in `reply` and end the request. Returns why nothing was stored, or None if it was."""
+        provider = self._providers[request.provider]
+        now = self._clock.now()
+        found = read_code_reply(provider, request, reply, now=now)
+        if isinstance(found, CodeGrant):
+            token = new_token(
+                request.token,
+                provider,
+                found.consent,
+                variables=request.vars,
+                now=now,
+                chance=self._chance(),
+                timing=self._timing,
+            )
+            bound = await self._tokens.bind(token, _binding(request, found, reply))
+            if bound is Bound.STORED:
+                result = ConsentResult(
+                    scope=token.scope, missing_scopes=found.missing_scopes, expires_at=token.expires_at
+                )
+                await self._consents.done(request.id, result)
+                self._observe(_connected(request, found))
+                return None
+            failure = _SUPERSEDED if isinstance(bound, Bound) else bound
+        else:
+            failure = found
+        await self._consents.failed(request.id, failure)
+        self._observe(_not_connected(request, failure))
+        return failure
+
+    async def _give_up_interrupted(self) -> None:
+        """End the requests whose code was perhaps presented, and whose reply is not here."""
+        for one in await self._consents.asked():
+            if one.id not in self._running and not self._is_kept(one.id):
+                await self._consents.failed(one.id, _INTERRUPTED)
+
+    def _is_kept(self, consent: str) -> bool:
+        """Return whether the journal has the reply of a consent, whether or not it can be opened now."""
+        claim = consent_claim(consent)
+        claims = {one.claim for one in self._journal.entries()} | {one.claim for one in self._journal.locked}
+        return claim in claims
+
+
+def _claim_of(request: ConsentRequest) -> Claim:
+    """Return the claim under which the journal keeps the reply. It blocks the token until the reply is processed."""
+    token = Token(
+        id=request.token,
+        provider=request.provider,
+        account=request.account,
+        state=State.ACTIVE,
+        refresh_token=None,
+        vars=request.vars,
+    )
+    return Claim(
+        token=token,
+        id=consent_claim(request.id),
+        spent=None,
+        spent_field=PRESENTED_FIELD,
+        deadline=timedelta(0),
+    )
+
+
+def _binding(request: ConsentRequest, grant: CodeGrant, reply: Reply | NoReply) -> Binding:
+    return Binding(
+        consent=request.id,
+        asked_at=reply.asked_at,
+        account=grant.account,
+        missing_scopes=grant.missing_scopes,
+        subject=request.subject,
+        meta=request.meta,
+        extra=grant.consent.extra,
+        replace=request.replace,
+    )
+
+
+def _connected(request: ConsentRequest, grant: CodeGrant) -> TokenConnected:
+    return TokenConnected(
+        token=request.token,
+        provider=request.provider,
+        consent=request.id,
+        missing_scopes=grant.missing_scopes,
+    )
+
+
+def _not_connected(request: ConsentRequest, failure: ConsentFailure) -> ConsentFailed:
+    return ConsentFailed(
+        token=request.token,
+        provider=request.provider,
+        consent=request.id,
+        kind=failure.kind.value,
+        code=failure.named,
+        message=failure.message,
+    )
+
+
+def _unreadable(message: str) -> ConsentFailure:
+    return ConsentFailure(kind=ConsentFailureKind.UNREADABLE, message=message[:300])

@@ -1,0 +1,364 @@
+"""Consent requests in the real MongoDB: one instance takes each, and its grant is stored once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from daemon.adapters.mongo.admin.consents import Consents
+from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.consented_tokens import ConsentedTokens
+from daemon.adapters.mongo.consents import MongoConsents
+from daemon.domain.consent_request import (
+    ABANDONED_AFTER,
+    Binding,
+    Bound,
+    ConsentFailure,
+    ConsentFailureKind,
+    ConsentRequest,
+    ConsentResult,
+    ConsentState,
+    Malformed,
+    identified,
+)
+from daemon.domain.secret import Secret
+from daemon.domain.token import State, Token
+from tests.adapters.mongo.mongo_bench import RING, STRANGE
+from tests.support.clocks import SetClock
+
+NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
+REQUEST = ConsentRequest(
+    id="c1",
+    provider="acme",
+    account="7",
+    code=Secret("code-4711"),
+    code_verifier=Secret("verifier-4712"),
+    redirect_uri="http://127.0.0.1:8917/callback",
+    scopes=("read",),
+    vars={"shop": "blue"},
+    subject="u1",
+    meta={"tenant": "t1"},
+    expires_at=NOON + timedelta(minutes=15),
+)
+TOKEN = Token(
+    id="acme:7",
+    provider="acme",
+    account="7",
+    state=State.ACTIVE,
+    access_token=Secret("access-1"),
+    refresh_token=Secret("refresh-1"),
+    issued_at=NOON,
+    expires_at=NOON + timedelta(hours=1),
+    due_at=NOON + timedelta(minutes=50),
+)
+BINDING = Binding(consent="c1", asked_at=NOON, account="T1", missing_scopes=("write",), subject="u1")
+FAILURE = ConsentFailure(kind=ConsentFailureKind.REFUSED, code="invalid_grant", message="no")
+
+
+class Silent:
+    """An audit that remembers the actions."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[str, str]] = []
+
+    async def note(self, action: str, target: str, revision: object = None, *, audit_id: Any = None) -> None:
+        self.noted.append((action, target))
+
+
+class Bench:
+    def __init__(self, uri: str, database: str, client: Any) -> None:
+        self.clock = SetClock(NOON)
+        self.mongo = Mongo(
+            uri=Secret(uri),
+            database=database,
+            collection="tokens",
+            clock=self.clock,
+            observe=lambda _event: None,
+        )
+        self.consents = client[database]["tokens_consents"]
+        self.stored = client[database]["tokens"]
+        self.audit = Silent()
+        self.ids: dict[str, str] = {}  # by their beginnings
+        self.tokens = ConsentedTokens(self.mongo, lambda: RING, self.audit)
+
+    def of(self, owner: str = "me", ring: Any = RING) -> MongoConsents:
+        return MongoConsents(self.mongo, owner=owner, keyring=lambda: ring)
+
+    async def add(self, name: str = "c1", **changes: Any) -> ConsentRequest:
+        """Store a request whose id begins with `name`."""
+        request = identified(replace(REQUEST, id=name, **changes))
+        await self.of().insert(request, state_hash="h")
+        self.ids[name] = request.id
+        return request
+
+    def document(self, name: str = "c1") -> dict[str, Any]:
+        found = self.consents.find_one({"_id": self.ids[name]})
+        assert found is not None
+        return found
+
+    def token(self) -> dict[str, Any]:
+        found = self.stored.find_one({"_id": "acme:7"})
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+async def bench(mongod: str, database_name: str, mongo_client: Any) -> AsyncIterator[Bench]:
+    found = Bench(mongod, database_name, mongo_client)
+    yield found
+    await found.mongo.close()
+
+
+async def test_a_request_comes_back_as_it_was_stored_and_its_code_is_sealed(bench: Bench) -> None:
+    """Bound to the request's own id."""
+    request = await bench.add()
+    document = bench.document()
+    assert "4711" not in str(document)
+    assert "4712" not in str(document)
+    assert RING.open(document["code"], token_id=bench.ids["c1"], field="code") == "code-4711"
+    assert await bench.of().take(request.id) == request
+
+
+async def test_of_many_instances_one_takes_a_request(bench: Bench) -> None:
+    """The others get nothing, and a second attempt too."""
+    request = await bench.add()
+    taken = await asyncio.gather(*(bench.of(f"i{one}").take(bench.ids["c1"]) for one in range(8)))
+    assert [one for one in taken if one is not None] == [request]
+    assert await bench.of().take(bench.ids["c1"]) is None
+    assert bench.document()["state"] == "asked"
+
+
+async def test_only_requests_with_a_code_that_have_not_expired_wait(bench: Bench) -> None:
+    """Of the providers that this instance has, and the soonest to expire first."""
+    await bench.add()
+    await bench.add("c0", expires_at=NOON + timedelta(minutes=1))
+    await bench.add("c2", code=None)
+    await bench.add("c3", expires_at=NOON)
+    await bench.add("c4", provider="other")
+    assert [one.id for one in await bench.of().waiting(["acme"])] == [bench.ids["c0"], bench.ids["c1"]]
+    assert await bench.of().take(bench.ids["c2"]) is None
+    assert await bench.of().take(bench.ids["c3"]) is None
+
+
+async def test_an_end_removes_the_code_and_comes_once(bench: Bench) -> None:
+    """Whatever is reported later changes nothing."""
+    await bench.add()
+    await bench.of().done(bench.ids["c1"], ConsentResult(scope="x", missing_scopes=(), expires_at=None))
+    assert bench.document()["state"] == "waiting"
+    await bench.of().take(bench.ids["c1"])
+    await bench.of().failed(bench.ids["c1"], FAILURE)
+    await bench.of().done(bench.ids["c1"], ConsentResult(scope="x", missing_scopes=(), expires_at=None))
+    document = bench.document()
+    assert (document["state"], document["code"], document["code_verifier"]) == ("failed", None, None)
+    progress = await bench.of().progress(bench.ids["c1"])
+    assert progress is not None
+    assert (progress.state, progress.failure, progress.result) == (ConsentState.FAILED, FAILURE, None)
+    assert await bench.of().recall(bench.ids["c1"]) is None
+    assert await bench.of().progress("c9") is None
+
+
+async def test_a_result_is_there_for_the_process_that_waits(bench: Bench) -> None:
+    """With the scopes that are missing."""
+    await bench.add()
+    await bench.of().take(bench.ids["c1"])
+    result = ConsentResult(scope="read", missing_scopes=("write",), expires_at=NOON)
+    await bench.of().done(bench.ids["c1"], result)
+    progress = await bench.of().progress(bench.ids["c1"])
+    assert progress is not None
+    assert (progress.state, progress.result) == (ConsentState.DONE, result)
+
+
+async def test_a_request_that_no_daemon_takes_is_withdrawn(bench: Bench) -> None:
+    """After that none can take it; one that was taken can't be withdrawn."""
+    await bench.add()
+    assert await bench.of().withdraw(bench.ids["c1"], FAILURE)
+    assert await bench.of().take(bench.ids["c1"]) is None
+    await bench.add("c2")
+    await bench.of().take(bench.ids["c2"])
+    assert not await bench.of().withdraw(bench.ids["c2"], FAILURE)
+
+
+async def test_what_an_instance_asked_is_its_own_until_it_has_been_away_for_long(bench: Bench) -> None:
+    """It may restart, and conclude the replies in its journal."""
+    await bench.add()
+    await bench.of("one").take(bench.ids["c1"])
+    assert [one.id for one in await bench.of("one").asked()] == [bench.ids["c1"]]
+    assert await bench.of("two").asked() == []
+    bench.clock.passed = ABANDONED_AFTER
+    assert [one.id for one in await bench.of("two").asked()] == [bench.ids["c1"]]
+
+
+async def test_a_request_whose_time_is_over_loses_its_code(bench: Bench) -> None:
+    """Others, and those without a code, stay as they are."""
+    await bench.add()
+    await bench.add("c2", expires_at=NOON)
+    await bench.add("c3", expires_at=NOON, code=None)
+    await bench.of().expire()
+    assert [bench.document(name)["state"] for name in ("c1", "c2", "c3")] == ["waiting", "failed", "waiting"]
+    assert bench.document("c2")["code"] is None
+    assert bench.document("c2")["failure"]["kind"] == "expired"
+    assert bench.document("c1")["code"] is not None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"account": 7},
+        {"account": ""},
+        {"provider": "A B"},
+        {"redirect_uri": None},
+        {"scopes": "read"},
+        {"scopes": [1]},
+        {"vars": {"shop": 1}},
+        {"meta": []},
+        {"subject": ""},
+        {"nonce": 3},
+        {"code_verifier": "v1.a.xxxx"},
+        {"code_verifier": 5},
+        {"code": "plain"},
+    ],
+)
+async def test_a_malformed_request_is_reported_and_not_presented(
+    bench: Bench, fields: dict[str, Any]
+) -> None:
+    """Other processes write here."""
+    await bench.add()
+    bench.consents.update_one({"_id": bench.ids["c1"]}, {"$set": fields})
+    found = await bench.of().take(bench.ids["c1"])
+    assert isinstance(found, Malformed)
+    assert "4711" not in found.message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"account": "8"},
+        {"provider": "other"},
+        {"redirect_uri": "https://evil.test/"},
+        {"scopes": ["read", "write"]},
+        {"vars": {"shop": "evil"}},
+        {"meta": {}},
+        {"subject": "u2"},
+        {"subject": None},
+        {"nonce": "n"},
+        {"issuer": "https://evil.test"},
+        {"replace": True},
+    ],
+)
+async def test_a_database_writer_can_not_change_what_an_owner_consented_to(
+    bench: Bench, fields: dict[str, Any]
+) -> None:
+    """Such as let the grant end at another account. The code is bound to the id, and the id to the fields."""
+    await bench.add()
+    bench.consents.update_one({"_id": bench.ids["c1"]}, {"$set": fields})
+    found = await bench.of().take(bench.ids["c1"])
+    assert isinstance(found, Malformed)
+    assert "changed" in found.message
+
+
+async def test_a_code_does_not_open_under_the_id_of_other_fields(bench: Bench) -> None:
+    """Even if the database writer computes that id."""
+    request = await bench.add()
+    other = identified(replace(request, id="c1", account="8"))
+    document = bench.document() | {"_id": other.id, "account": "8"}
+    bench.consents.insert_one(document)
+    found = await bench.of().take(other.id)
+    assert isinstance(found, Malformed)
+    assert "code" in found.message
+
+
+async def test_a_code_of_another_ring_or_request_does_not_open(bench: Bench) -> None:
+    """Sealed texts can't be moved between requests."""
+    await bench.add()
+    await bench.add("c2")
+    bench.consents.update_one({"_id": bench.ids["c2"]}, {"$set": {"code": bench.document()["code"]}})
+    assert isinstance(await bench.of(ring=STRANGE).take(bench.ids["c1"]), Malformed)
+    assert isinstance(await bench.of().take(bench.ids["c2"]), Malformed)
+
+
+async def test_a_grant_is_stored_with_what_belongs_to_it(bench: Bench) -> None:
+    """Sealed as `v1.`, with its account, consent and missing scopes."""
+    assert await bench.tokens.bind(TOKEN, BINDING) is Bound.STORED
+    document = bench.token()
+    assert document["refresh_token"].startswith("v1.")
+    assert (document["provider_account"], document["consent"]) == ("T1", "c1")
+    assert (document["missing_scopes"], document["subject"]) == (["write"], "u1")
+    assert document["connected_at"] == NOON
+    assert bench.audit.noted == [("connected", "acme:7")]
+
+
+async def test_a_second_attempt_puts_no_spent_refresh_token_back(bench: Bench) -> None:
+    """Another instance may have rotated it after the first."""
+    await bench.tokens.bind(TOKEN, BINDING)
+    bench.stored.update_one(
+        {"_id": "acme:7"}, {"$set": {"refresh_token": "rotated"}, "$inc": {"revision": 1}}
+    )
+    assert await bench.tokens.bind(TOKEN, BINDING) is Bound.STORED
+    assert bench.token()["refresh_token"] == "rotated"
+
+
+async def test_the_newest_consent_stands_and_a_renewal_is_none(bench: Bench) -> None:
+    """A consent of before does not replace it, however late its reply is processed."""
+    await bench.tokens.bind(TOKEN, BINDING)
+    bench.stored.update_one({"_id": "acme:7"}, {"$set": {"issued_at": NOON + timedelta(hours=9)}})
+    newer = replace(BINDING, consent="c2", asked_at=NOON + timedelta(minutes=1))
+    again = replace(TOKEN, refresh_token=Secret("refresh-2"))
+    assert await bench.tokens.bind(again, newer) is Bound.STORED
+    late = replace(BINDING, consent="c3", asked_at=NOON + timedelta(seconds=1))
+    assert await bench.tokens.bind(replace(TOKEN, refresh_token=Secret("r3")), late) is Bound.SUPERSEDED
+    assert bench.token()["consent"] == "c2"
+
+
+async def test_another_account_is_refused_unless_it_may_replace(bench: Bench) -> None:
+    """The stored token stays as it is."""
+    await bench.tokens.bind(TOKEN, BINDING)
+    before = bench.token()
+    other = replace(BINDING, consent="c2", asked_at=NOON + timedelta(minutes=1), account="T2")
+    again = replace(TOKEN, refresh_token=Secret("refresh-2"))
+    refused = await bench.tokens.bind(again, other)
+    assert isinstance(refused, ConsentFailure)
+    assert refused.kind is ConsentFailureKind.OTHER_ACCOUNT
+    assert bench.token() == before
+    assert await bench.tokens.bind(again, replace(other, replace=True)) is Bound.STORED
+    assert bench.token()["provider_account"] == "T2"
+
+
+async def test_a_grant_that_another_token_holds_is_refused(bench: Bench) -> None:
+    """Two tokens would spend it."""
+    await bench.tokens.bind(TOKEN, BINDING)
+    other = replace(TOKEN, id="acme:8", account="8")
+    refused = await bench.tokens.bind(other, replace(BINDING, consent="c2"))
+    assert isinstance(refused, ConsentFailure)
+    assert refused.kind is ConsentFailureKind.DUPLICATE
+
+
+@pytest.mark.parametrize("state", ["revoked", "removed"])
+async def test_a_grant_takes_the_place_of_a_tombstone(bench: Bench, state: str) -> None:
+    """Nothing of it stays."""
+    bench.stored.insert_one({"_id": "acme:7", "state": state, "provider_account": "T9", "meta": {"a": "b"}})
+    assert await bench.tokens.bind(TOKEN, BINDING) is Bound.STORED
+    assert (bench.token()["state"], bench.token()["meta"]) == ("active", {})
+
+
+async def test_a_token_that_is_being_revoked_takes_no_grant(bench: Bench) -> None:
+    """The owner has just ended it."""
+    bench.stored.insert_one({"_id": "acme:7", "state": "revoking"})
+    refused = await bench.tokens.bind(TOKEN, BINDING)
+    assert isinstance(refused, ConsentFailure)
+    assert refused.kind is ConsentFailureKind.REVOKING
+
+
+async def test_a_consent_by_another_way_makes_what_was_known_unknown(bench: Bench) -> None:
+    """An operator may have added another account's tokens, with all scopes."""
+    await bench.tokens.bind(TOKEN, BINDING)
+    added = replace(TOKEN, refresh_token=Secret("refresh-2"))
+    bench.clock.passed = timedelta(minutes=1)
+    await Consents(bench.mongo, RING, bench.audit).add(added)
+    document = bench.token()
+    assert (document["provider_account"], document["missing_scopes"]) == (None, [])
+    assert document["connected_at"] == NOON + timedelta(minutes=1)
+    late = replace(BINDING, consent="c2", asked_at=NOON + timedelta(seconds=30))
+    assert await bench.tokens.bind(TOKEN, late) is Bound.SUPERSEDED
