@@ -7,8 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from daemon.domain.secret import Secret
+
+if TYPE_CHECKING:
+    from daemon.domain.revocation import Revocation
 
 Assertion = Callable[[str, datetime], Secret]  # (audience, now) -> a signed client assertion, used once
 
@@ -185,7 +189,9 @@ class Definition:
     misconfigured: tuple[ErrorPattern, ...] = ()
     unavailable: tuple[ErrorPattern, ...] = ()
     keep: tuple[str, ...] = ()  # reply fields that applications need
+    manage_url: str | None = None  # the page of the provider where an owner ends a consent
     revoke_url: str | None = None
+    revoke: "Revocation | None" = None  # the form of the revocation, if it isn't RFC 7009's
     notes: tuple[str, ...] = ()
 
     def allows(self, stored: str) -> bool:

@@ -36,11 +36,17 @@ def token_url(provider: Provider, variables: Mapping[str, str]) -> str:
     allows or lie inside the definition's domains; where none does, the host stays what it is. A URL without variables
     is the operator's word. Raises NotSendable.
     """
-    definition = provider.definition
-    if "${" not in definition.token_url:
-        return definition.token_url
-    url = filled(provider, definition.token_url, variables)
-    if fills_host(definition.token_url):
+    return checked_url(provider, provider.definition.token_url, variables)
+
+
+def checked_url(provider: Provider, template: str, variables: Mapping[str, str]) -> str:
+    """Return `template`, a URL of the definition, with its variables filled in under the rules of `token_url`. Raises
+    NotSendable.
+    """
+    if "${" not in template:
+        return template
+    url = filled(provider, template, variables)
+    if fills_host(template):
         _check_host(provider, url)
     _check_path(url)
     return url
