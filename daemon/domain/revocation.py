@@ -11,7 +11,7 @@ from enum import StrEnum
 from urllib.parse import quote, urlsplit
 
 from daemon.domain.change import Change, Retired, RevocationPostponed, Revoked
-from daemon.domain.provider import BodyFormat, ClientAuth, ErrorPattern, Provider
+from daemon.domain.provider import BodyFormat, ClientAuth, Definition, ErrorPattern, Provider
 from daemon.domain.refusal import refusal_of
 from daemon.domain.reply import NoReply, Reply, retry_after
 from daemon.domain.reply_body import Body, parse
@@ -90,9 +90,8 @@ class Presented:
     kind: PresentedToken
 
 
-def revocation_of(provider: Provider) -> Revocation | None:
-    """Return how `provider` revokes, or None if it has no revocation."""
-    definition = provider.definition
+def revocation_of(definition: Definition) -> Revocation | None:
+    """Return how the provider revokes, or None if it has no revocation."""
     revocation = definition.revoke or Revocation()
     return None if (revocation.url or definition.revoke_url) is None else revocation
 
@@ -114,7 +113,7 @@ def is_settled(token: Token, *, now: datetime) -> bool:
 
 def presented(provider: Provider, token: Token) -> Sequence[Presented]:
     """Return the tokens to revoke, in their order. Raises NotSendable if there is none, or no revocation."""
-    revocation = revocation_of(provider)
+    revocation = revocation_of(provider.definition)
     if revocation is None:
         raise NotSendable(f"{provider.name} has no revocation, so the grant stays valid there")
     return to_present(revocation, refresh=token.refresh_token, access=token.access_token)
@@ -141,7 +140,7 @@ def revocation_request(
     provider: Provider, presented: Presented, variables: Mapping[str, str], *, now: datetime
 ) -> Request:
     """Return the request that revokes `presented`. Raises NotSendable if it can't be completed safely."""
-    revocation, definition = revocation_of(provider), provider.definition
+    revocation, definition = revocation_of(provider.definition), provider.definition
     template = None if revocation is None else revocation.url or definition.revoke_url
     if revocation is None or template is None:
         raise NotSendable(f"{provider.name} has no revocation")
@@ -227,7 +226,7 @@ def outcome_of(provider: Provider, token: Token, reply: Reply | NoReply) -> Outc
     if isinstance(reply, NoReply):
         kind = Again if reply.concerns is None else Cannot
         return kind(code=reply.code, message=reply.message)
-    revocation = revocation_of(provider) or Revocation()
+    revocation = revocation_of(provider.definition) or Revocation()
     parsed = parse(reply.body, content_type=reply.content_type, whole=reply.whole)
     bodies: Sequence[Body] = parsed.objects or ({},)
     refused = refusal_of(provider, token, reply.status, parsed, bodies[0])

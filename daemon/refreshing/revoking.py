@@ -84,7 +84,7 @@ class Revoker:
         if now < self._late.get(entry.key, now):
             raise LateReplyAlive(f"the tokens of a late reply for {entry.token} wait for their revocation")
         provider = self._provider(entry.provider)
-        revocation = revocation_of(provider)
+        revocation = revocation_of(provider.definition)
         if revocation is None or not isinstance(answer, Granted):
             return False
         found = to_present(revocation, refresh=answer.refresh_token, access=answer.access_token)

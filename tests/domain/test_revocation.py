@@ -207,8 +207,8 @@ def test_nothing_to_present_is_said():
 def test_a_provider_without_a_revocation_is_said():
     with pytest.raises(NotSendable, match="has no revocation"):
         presented(provider(url=None), token())
-    assert revocation_of(provider(url=None)) is None
-    assert revocation_of(provider(Revocation(url=URL), url=None)) is not None
+    assert revocation_of(provider(url=None).definition) is None
+    assert revocation_of(provider(Revocation(url=URL), url=None).definition) is not None
 
 
 # ---------------------------------------------------------------- the reply
