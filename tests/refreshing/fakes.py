@@ -219,7 +219,8 @@ class MemoryStore:
             waits = isinstance(change, Scheduled | Postponed | RevocationPostponed)
             keeps = waits and claim.token.state is State.REVOKING
             due_at = stored.token.due_at if keeps else self._clock.now()
-            stored.token = replace(stored.token, state=State.REVOKING, due_at=due_at)
+            doubt = None if isinstance(change, Withheld) else stored.token.doubt
+            stored.token = replace(stored.token, state=State.REVOKING, due_at=due_at, doubt=doubt)
         if successor is not None:
             stored.sealed = self._sealed(successor)
         if ours:

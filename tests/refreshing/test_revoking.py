@@ -245,6 +245,18 @@ async def test_a_rejection_while_a_doubt_is_settled_asks_no_owner_for_a_consent(
     assert state_of(revoking) is State.REVOKED
 
 
+async def test_an_unparsed_reply_while_a_doubt_is_settled_holds_nothing_up(revoking):
+    """It is kept for operators, and the revocation is next, not another refresh."""
+    revoking.store.put("1", doubt=Doubt(since=NOON, tries=1))
+    revoking.store.revoke("acme:1")
+    revoking.endpoint.answer = lambda request: answered({"inner": {"refresh_token": "refresh-elsewhere"}})
+    await revoking.refresher.refresh(await revoking.claim())
+    assert list(revoking.journal.parked.values()) == [EntryState.UNPARSED]
+    revoking.endpoint.answer = Authority()
+    await revoking.refresher.refresh(await revoking.claim())
+    assert state_of(revoking) is State.REVOKED
+
+
 async def test_a_lost_store_leaves_the_order_and_the_revocation_is_repeated(revoking):
     """The provider has revoked, and the store was lost. The lease that remains is a doubt, which a refresh settles. Its
     rejection is no evidence about the provider.

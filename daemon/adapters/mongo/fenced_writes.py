@@ -322,12 +322,14 @@ def _allowed(write: _Write, state: object) -> Mapping[str, object]:
 
 def _due_for_revocation(write: _Write) -> dict[str, object]:
     """Make the token due now, because its newest refresh token is stored. A date that was decided for a token which was
-    being revoked already stays: it is a wait for the provider.
+    being revoked already stays: it is a wait for the provider. A withheld reply settles no doubt, and ends it: another
+    refresh would not help.
     """
     waits = isinstance(write.change, Scheduled | Postponed | RevocationPostponed)
     if waits and write.claim.token.state is State.REVOKING:
         return {}
-    return {"due_at": write.written.fields["updated_at"]}
+    settled = {"doubt": None} if isinstance(write.change, Withheld) else {}
+    return {"due_at": write.written.fields["updated_at"], **settled}
 
 
 def _update(write: _Write, fields: Mapping[str, object]) -> dict[str, object] | list[Mapping[str, object]]:

@@ -212,7 +212,8 @@ class TokenAdmin:
         """
         await self._audit.note("refresh withheld" if withheld else "refresh", target)
         due_now = {"$set": {"due_at": self._mongo.clock.now()}}
-        return (await update_where(self._mongo, _selection(target, withheld=withheld), due_now)).matched
+        query = {"$and": [_selection(target, withheld=withheld), {"state": {"$ne": REVOKING}}]}
+        return (await update_where(self._mongo, query, due_now)).matched
 
     async def _progress(self, query: Fields) -> Mapping[str, Progress]:
         fields = {"state": 1, "refreshed_at": 1, "last_failure": 1}
@@ -393,7 +394,7 @@ def _selection(target: str, *, withheld: bool) -> Fields:
         unparsed = {"last_failure.kind": {"$in": UNPARSED_STORED}, "due_at": None}
         return {**of_target, "state": State.ACTIVE.value, **unparsed}
     if ":" in target:
-        return {**of_target, "state": {"$nin": [*sorted(GONE), REVOKING]}}
+        return {**of_target, "state": {"$nin": sorted(GONE)}}
     return {**of_target, "state": State.ACTIVE.value, "due_at": {"$gt": EPOCH}}
 
 
