@@ -450,6 +450,7 @@ class ScriptedEndpoint:
     def __init__(self, diary: list[str]) -> None:
         self.answer: Callable[[Request], Reply | NoReply] = lambda request: granted("refresh-1")
         self.hanging: dict[str, asyncio.Event] = {}  # a part of the URL -> what ends the waiting
+        self.slow = False  # a request is processed, and its reply takes some turns of the loop
         self.in_flight = 0
         self.most_in_flight = 0
         self.asked: list[Request] = []
@@ -468,7 +469,10 @@ class ScriptedEndpoint:
             for part, gate in self.hanging.items():
                 if part in request.url:
                     await gate.wait()
-            return self.answer(request)
+            answer = self.answer(request)
+            for _ in range(20 if self.slow else 0):
+                await asyncio.sleep(0)
+            return answer
         finally:
             self.in_flight -= 1
 
@@ -497,6 +501,10 @@ class World:
         self.pauses = MemoryPauses(self.store, self.clock, self.diary)
         self.journal = MemoryJournal(self.diary)
         self.endpoint = ScriptedEndpoint(self.diary)
+        self.start()
+
+    def start(self) -> None:
+        """Start a process: with the store and the journal as an earlier one has left them, and nothing else of it."""
         self.refresher = Refresher(
             providers={one.name: one for one in self.providers},
             store=self.store,

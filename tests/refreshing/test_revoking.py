@@ -364,3 +364,47 @@ async def test_races_of_revocations_and_refreshes_leave_nothing_alive(complaints
         assert state_of(world) is State.REVOKED, seed
         assert not authority(world).alive, seed
         assert world.journal.kept == {}, seed
+
+
+async def killed(world: World) -> None:
+    """What runs ends where it is, as by SIGKILL. The store, the journal and the provider stay as they are."""
+    mine = asyncio.current_task()
+    running = [task for task in asyncio.all_tasks() if task is not mine]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    world.endpoint.slow = False
+
+
+async def test_a_kill_at_any_step_leaves_nothing_alive(complaints):
+    """Of a refresh and the revocation behind it. The process that is started afterwards finishes both. In a third of all runs
+    the provider is slow: it processes the request, and its reply is lost with the process.
+    """
+    for seed in seeds():
+        chance = Random(seed)
+        world = World(providers=[revoking_provider()])
+        world.endpoint.answer = Authority()
+        if chance.random() < 0.3:
+            world.endpoint.slow = True
+        world.store.put("1")
+        sweep = asyncio.create_task(world.sweeper.sweep())
+        ordered = False
+        for _ in range(chance.randrange(90)):
+            if not ordered and chance.random() < 0.1:
+                world.store.revoke("acme:1")
+                ordered = True
+            if sweep.done():
+                sweep = asyncio.create_task(world.sweeper.sweep())
+            await asyncio.sleep(0)
+        await killed(world)
+        world.start()
+        if not ordered:
+            world.store.revoke("acme:1")
+        for _ in range(12):
+            if state_of(world) is State.REVOKED and not world.journal.kept:
+                break
+            world.clock.passed += timedelta(minutes=5)
+            await world.sweeper.sweep()
+        assert state_of(world) is State.REVOKED, seed
+        assert not authority(world).alive, seed
+        assert world.journal.kept == {}, seed
