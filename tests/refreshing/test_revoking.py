@@ -1,6 +1,7 @@
 """Revocations: what is presented when, and that nothing alive is left at the provider."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -21,7 +22,7 @@ from daemon.domain.event import (
     TokenUnreadable,
 )
 from daemon.domain.journal_entry import EntryState
-from daemon.domain.provider import Definition, Provider
+from daemon.domain.provider import Definition, Provider, Variable
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.revocation import FAILED_AFTER
@@ -327,6 +328,23 @@ async def test_a_late_reply_that_can_not_be_revoked_now_stays_in_the_journal(rev
 async def test_a_late_reply_is_kept_for_operators_where_the_provider_revokes_nothing(world):
     await late_reply(world)
     await world.sweeper.replay()
+    assert list(world.journal.parked.values()) == [EntryState.SUPERSEDED]
+
+
+async def test_a_late_reply_is_kept_where_its_url_needs_what_the_tombstone_has_not(world_of):
+    """A tombstone has no variables, so the request can't be addressed: nothing is sent."""
+    definition = Definition(
+        name="acme",
+        title="Acme",
+        token_url="https://acme.example/token",
+        revoke_url="https://acme.example/${tenant}/revoke",
+        variables={"tenant": Variable(pattern=re.compile("[a-z]+"))},
+    )
+    world = world_of(provider(definition=definition))
+    await late_reply(world)
+    asked = len(world.endpoint.asked)
+    await world.sweeper.replay()
+    assert len(world.endpoint.asked) == asked
     assert list(world.journal.parked.values()) == [EntryState.SUPERSEDED]
 
 
