@@ -26,7 +26,8 @@ from daemon.commands.support.options import Options, given, say_unused
 from daemon.commands.support.output import Output, moment, span
 from daemon.domain.access_key import is_field
 from daemon.domain.provider import Definition
-from daemon.domain.revocation import MANY, UNDO_WITHIN, revocation_of
+from daemon.domain.revocation_outcome import MANY, UNDO_WITHIN
+from daemon.domain.revocation_request import revocation_of
 from daemon.domain.stored_grant import REVOKED, REVOKING
 from daemon.domain.token import FailureKind
 from daemon.domain.visible import typed

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from daemon.domain.secret import Secret
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it is made of the terms below
     from daemon.domain.revocation import Revocation
 
 Assertion = Callable[[str, datetime], Secret]  # (audience, now) -> a signed client assertion, used once
@@ -189,9 +189,9 @@ class Definition:
     misconfigured: tuple[ErrorPattern, ...] = ()
     unavailable: tuple[ErrorPattern, ...] = ()
     keep: tuple[str, ...] = ()  # reply fields that applications need
-    manage_url: str | None = None  # the page of the provider where an owner ends a consent
     revoke_url: str | None = None
-    revoke: "Revocation | None" = None  # the form of the revocation, if it isn't RFC 7009's
+    manage_url: str | None = None  # the page on which an owner withdraws the consent
+    revoke: "Revocation | None" = None  # None: RFC 7009 at `revoke_url`, or no revocation without one
     notes: tuple[str, ...] = ()
 
     def allows(self, stored: str) -> bool:

@@ -18,7 +18,7 @@ from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import refresh_request
 from daemon.domain.reuse import Presented
-from daemon.domain.revocation import is_settled, of_revoking
+from daemon.domain.revocation_outcome import is_settled, of_revoking
 from daemon.domain.token import State, Token
 from daemon.domain.token_url import NotSendable
 from daemon.refreshing.ports import Chance, Clients, Clock, Endpoint, Journal, Observe, Store, Weigh

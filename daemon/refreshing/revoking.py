@@ -13,14 +13,9 @@ from daemon.domain.claim import Claim, Recorded, Unusable
 from daemon.domain.event import LateReplyRevoked, ProviderAnswered, TokenScheduled
 from daemon.domain.journal_entry import Entry
 from daemon.domain.provider import Provider
-from daemon.domain.revocation import (
-    Again,
-    Cannot,
-    Done,
-    Outcome,
+from daemon.domain.revocation_outcome import Again, Cannot, Done, Outcome, decided, outcome_of
+from daemon.domain.revocation_request import (
     Presented,
-    decided,
-    outcome_of,
     presented,
     revocation_of,
     revocation_request,

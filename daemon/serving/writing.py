@@ -12,7 +12,7 @@ from daemon.domain.device import is_other_device
 from daemon.domain.due import Timing, first_due
 from daemon.domain.new_token import new_token
 from daemon.domain.provider import Provider
-from daemon.domain.revocation import revocation_of
+from daemon.domain.revocation_request import revocation_of
 from daemon.domain.secret import Secret
 from daemon.domain.served_token import ServedToken
 from daemon.domain.stored_grant import (

@@ -13,6 +13,13 @@ from daemon.domain.change import Postponed, Retired, RevocationPostponed, Revoke
 from daemon.domain.provider import BodyFormat, ClientAuth, Definition, ErrorPattern, Provider, Variable
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.revocation import (
+    PresentedToken,
+    Revocation,
+    RevocationAuth,
+    RevocationEnds,
+    RevocationMethod,
+)
+from daemon.domain.revocation_outcome import (
     FAILED_AFTER,
     LONGEST_RETRY,
     RETRY_AFTER_FAILURE,
@@ -21,20 +28,12 @@ from daemon.domain.revocation import (
     Again,
     Cannot,
     Done,
-    Presented,
-    PresentedToken,
-    Revocation,
-    RevocationAuth,
-    RevocationEnds,
-    RevocationMethod,
     decided,
     is_settled,
     of_revoking,
     outcome_of,
-    presented,
-    revocation_of,
-    revocation_request,
 )
+from daemon.domain.revocation_request import Presented, presented, revocation_of, revocation_request
 from daemon.domain.secret import Secret
 from daemon.domain.token import Doubt, Failure, FailureKind, RevocationOrder, State, Token
 from daemon.domain.token_url import NotSendable

@@ -25,7 +25,7 @@ from daemon.domain.journal_entry import EntryState
 from daemon.domain.provider import Definition, Provider, Variable
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
-from daemon.domain.revocation import FAILED_AFTER
+from daemon.domain.revocation_outcome import FAILED_AFTER
 from daemon.domain.token import Doubt, State
 from tests.refreshing.fakes import NOON, World, answered, granted, provider, unanswered
 
