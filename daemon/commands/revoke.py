@@ -149,7 +149,8 @@ def _selection(
         name, separator, text = one.partition("=")
         if not separator or not is_field(name) or name in properties:
             raise Failed(
-                f"--where {one!r} is not a condition. Write meta.NAME=TEXT or subject=TEXT, each name once", Exit.USAGE
+                f"--where {one!r} is not a condition. Write meta.NAME=TEXT or subject=TEXT, each name once",
+                Exit.USAGE,
             )
         properties[name] = typed(text)
     if subject is not None and "subject" in properties:
@@ -197,7 +198,9 @@ async def _revoke(settings: Settings, options: Options, wish: _Wish) -> int:
             return _report(output, results, settings)
         waiting = [name for name, result in results.items() if result == REVOKING]
         late = await _wait(access, output, revocations, waiting, results, wish.limit)
-        return Exit.UNAVAILABLE if late and _code(results) is Exit.DONE else _report(output, results, settings)
+        return (
+            Exit.UNAVAILABLE if late and _code(results) is Exit.DONE else _report(output, results, settings)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,9 +316,7 @@ def _not_yet(name: str, one: Ending | None, now: datetime, limit: timedelta) -> 
 # ---------------------------------------------------------------- results
 
 
-def _report(
-    output: Output, results: Mapping[str, str], settings: Settings, *, dry_run: bool = False
-) -> int:
+def _report(output: Output, results: Mapping[str, str], settings: Settings, *, dry_run: bool = False) -> int:
     """Print each result, or for people the numbers of many."""
     definitions = known_providers(settings)
     counts: Counter[tuple[str, str]] = Counter()

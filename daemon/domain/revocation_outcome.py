@@ -84,7 +84,9 @@ def outcome_of(provider: Provider, token: Token, reply: Reply | NoReply) -> Outc
     bodies: Sequence[Body] = parsed.objects or ({},)
     refused = refusal_of(provider, token, reply.status, parsed, bodies[0])
     success = 200 <= reply.status < 300
-    other = parsed.is_page or refused.name or bodies[0].get("error")  # a page may stand before an endpoint that is down
+    other = (
+        parsed.is_page or refused.name or bodies[0].get("error")
+    )  # a page may stand before an endpoint that is down
     fine = success and not _names_success(revocation) and not other
     if fine or any(shown(revocation.success, reply.status, body) is not None for body in bodies):
         return Done()

@@ -196,7 +196,9 @@ def salvager(
         lease=settings.refresh.lease,
         hold=lambda _provider: settings.refresh.adopt_after,
     )
-    refresher = _refresher(settings, providers, store, journal, _NoEndpoint(clock), clock, lambda _event: None)
+    refresher = _refresher(
+        settings, providers, store, journal, _NoEndpoint(clock), clock, lambda _event: None
+    )
 
     async def conclude(claim: Claim, entry: Entry) -> Outcome:
         await before(entry)

@@ -97,7 +97,12 @@ def revoking(
     its texts stay until the provider has confirmed.
     """
     token = _permitted(stored, Verb.REVOKE, key, if_match)
-    order = {"since": now, "not_before": None, "tries": 0, "was": {"state": token.token.state, "due_at": None}}
+    order = {
+        "since": now,
+        "not_before": None,
+        "tries": 0,
+        "was": {"state": token.token.state, "due_at": None},
+    }
     return token, Edit(fields={"state": REVOKING, "due_at": now, "revocation": order})
 
 

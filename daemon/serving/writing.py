@@ -156,9 +156,7 @@ class Writing:
             self._device_changed(caller, name)
         return Stored(token=token)
 
-    async def remove(
-        self, caller: Caller, name: str, *, revoke: bool, if_match: IfMatch = None
-    ) -> str:
+    async def remove(self, caller: Caller, name: str, *, revoke: bool, if_match: IfMatch = None) -> str:
         """Take the token out of use. From now on it is not served. Return what became of it: "revoking" if the daemon ends
         its grant at the provider, or "removed" if the grant stays valid and the daemon deletes the token.
         """

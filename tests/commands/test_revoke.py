@@ -11,7 +11,9 @@ from tests.commands.conftest import RESPONSE
 def tokens(cli, database):
     """Two tokens at a provider that revokes, and one at a provider that does not."""
     for number, name in enumerate(("xero:1", "xero:2")):
-        cli.add(name, {**RESPONSE, "refresh_token": f"{RESPONSE['refresh_token']}{number}"}, "--subject", "ann")
+        cli.add(
+            name, {**RESPONSE, "refresh_token": f"{RESPONSE['refresh_token']}{number}"}, "--subject", "ann"
+        )
     cli.add("acme:1", {**RESPONSE, "refresh_token": "another"}, "--subject", "ann", "--var", "company=a")
     return database.tokens
 
@@ -105,7 +107,9 @@ def test_a_wrong_use_is_refused_and_writes_nothing(cli, tokens, arguments):
 def test_it_asks_before_it_revokes(cli, tokens, monkeypatch):
     assert cli.run("revoke", "xero:1").code == 2  # nobody to ask
     asked = []
-    monkeypatch.setattr("daemon.commands.revoke.confirmation", lambda *, yes: lambda text: asked.append(text) or False)
+    monkeypatch.setattr(
+        "daemon.commands.revoke.confirmation", lambda *, yes: lambda text: asked.append(text) or False
+    )
     ran = cli.run("revoke", "--provider", "xero")
     assert (ran.code, states(tokens)["xero:1"]) == (1, "active")
     assert asked == ["Revoke 2 tokens for good? The owners have to consent again to come back."]

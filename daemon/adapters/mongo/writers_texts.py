@@ -52,7 +52,8 @@ class WritersTexts:
         await self._store(resealed, claim_id)
         stored = await self._stored(resealed)
         duplicates = await self.pause_duplicates(
-            [one for name, one in resealed.items() if name in stored and not _is_revoking(one.document)], claim_id
+            [one for name, one in resealed.items() if name in stored and not _is_revoking(one.document)],
+            claim_id,
         )
         taken: list[Document] = []
         for document in documents:

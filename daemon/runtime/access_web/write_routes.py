@@ -44,7 +44,11 @@ class WriteRoutes:
         """`DELETE`: the daemon revokes the grant. With `?revoke=false`, it stays valid at the provider."""
         revoke = _revokes(asked.query(("id", "revoke")))
         await self._writing.remove(caller, name, revoke=revoke, if_match=_if_match(asked))
-        return json_answer({"id": name, "state": REVOKING}, status=ACCEPTED) if revoke else web.Response(status=204)
+        return (
+            json_answer({"id": name, "state": REVOKING}, status=ACCEPTED)
+            if revoke
+            else web.Response(status=204)
+        )
 
     async def remove_all(self, asked: Asked, caller: Caller) -> web.Response:
         """`DELETE /v1/subjects/{subject}/tokens`."""

@@ -74,7 +74,11 @@ async def test_an_order_keeps_all_that_the_revocation_needs(bench: Bench):
     assert document.pop("updated_at") == NOW
     assert document == {**before, "state": "revoking", "due_at": NOW, "revision": 8}
     records = list(bench.database["tokens_audit"].find({"token": "acme:1"}))
-    assert [(one["action"], one["actor"], one["revision"]) for one in records][-1] == ("revoke", "ann@host", 7)
+    assert [(one["action"], one["actor"], one["revision"]) for one in records][-1] == (
+        "revoke",
+        "ann@host",
+        7,
+    )
 
 
 @pytest.mark.parametrize("state", ["active", "paused", "needs_reauth"])
@@ -186,7 +190,9 @@ async def test_a_document_without_a_revision_becomes_a_tombstone_too(bench: Benc
     assert "vars" not in bench.document()
 
 
-@pytest.mark.parametrize("stored", [None, "text", {}, {"since": "x", "not_before": 3, "tries": "y"}, {"tries": -4}])
+@pytest.mark.parametrize(
+    "stored", [None, "text", {}, {"since": "x", "not_before": 3, "tries": "y"}, {"tries": -4}]
+)
 async def test_an_order_that_can_not_be_read_is_carried_out(bench: Bench, stored: object):
     """An application may write anything. A strange order must not keep a grant alive."""
     bench.insert(state="revoking", revocation=stored)
@@ -339,7 +345,9 @@ async def test_an_order_that_waits_can_be_undone(bench: Bench):
         document = bench.document(name)
         assert document.pop("updated_at") == NOW
         assert document == {**was, "revision": 9}
-    actions = [one["action"] for one in bench.database["tokens_audit"].find({"token": "acme:2"}).sort("_id", -1)]
+    actions = [
+        one["action"] for one in bench.database["tokens_audit"].find({"token": "acme:2"}).sort("_id", -1)
+    ]
     assert actions[:2] == ["revoke undo", "revoke"]
 
 

@@ -111,7 +111,9 @@ class Revocations:
             "updated_at": now,
             "revision": _NEXT_REVISION,
         }
-        left = await self._changed(UNDO, found, unsent, [{"$set": fields}, {"$unset": "revocation"}], REVOKING)
+        left = await self._changed(
+            UNDO, found, unsent, [{"$set": fields}, {"$unset": "revocation"}], REVOKING
+        )
         return {one.id for one in found} - set(left)
 
     async def _changed(
