@@ -49,6 +49,7 @@ COMMANDS = {
         "pause", "Make paused or rejected tokens active and due now, or end a provider's pause."
     ),
     "remove": Command("remove", "Delete tokens for good. Their grants stay valid at the providers."),
+    "revoke": Command("revoke", "End grants at their providers, for good."),
     "cleanup": Command("cleanup", "Delete tokens that died, or were last used, long ago."),
     "import": Command("import_tokens", "Store the tokens of an application's own store as paused tokens."),
     "export": Command(

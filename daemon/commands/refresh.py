@@ -164,6 +164,8 @@ def _print(output: Output, waiting: dict[str, Progress], name: str, outcome: Out
 def _inactive(state: str) -> str:
     if state == State.NEEDS_REAUTH.value:
         return "needs_reauth: its owner must consent again, and `refreshd add` stores that"
+    if state == State.REVOKING.value:
+        return f"{state}: it is not refreshed any more"
     return f"{state}: `refreshd resume` reactivates it"
 
 

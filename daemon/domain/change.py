@@ -62,4 +62,22 @@ class Scheduled:
     due_at: datetime | None
 
 
-Change = Renewed | Postponed | Retired | Withheld | Scheduled
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoked:
+    """The provider has ended the grant. Only a tombstone remains, until `forget_at`."""
+
+    revoked_at: datetime
+    forget_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationPostponed:
+    """The grant may still be valid: the revocation is tried again at `due_at`. `failed`: an operator must act."""
+
+    failure: Failure
+    tries: int
+    due_at: datetime
+    failed: bool = False
+
+
+Change = Renewed | Postponed | Retired | Withheld | Scheduled | Revoked | RevocationPostponed

@@ -126,6 +126,48 @@ class TokenEnding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRevoked:
+    """The provider has ended the grant, and the stored token is a tombstone."""
+
+    token: str
+    provider: str
+    revision: int | None
+    tries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRevocationPostponed:
+    """A revocation did not succeed. It is tried again."""
+
+    token: str
+    provider: str
+    failure: Failure
+    tries: int
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRevocationFailed:
+    """The grant of a token is still valid at its provider, and an operator must act: the provider refuses the revocation,
+    or it has not succeeded for days. It is tried once a day.
+    """
+
+    token: str
+    provider: str
+    failure: Failure
+    tries: int
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateReplyRevoked:
+    """A reply arrived after its token had been revoked. The tokens in the reply have been revoked too."""
+
+    token: str
+    provider: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderAnswered:
     """A provider's endpoint answered (or failed to) after `duration`."""
 
@@ -298,6 +340,10 @@ Event = (
     | TokenInDoubt
     | TokenHeld
     | TokenEnding
+    | TokenRevoked
+    | TokenRevocationPostponed
+    | TokenRevocationFailed
+    | LateReplyRevoked
     | ProviderAnswered
     | ProviderThrottled
     | InFlight

@@ -35,7 +35,7 @@ def refresh_request(provider: Provider, token: Token, *, now: datetime) -> Reque
     Raises NotSendable if the URL can't be completed safely, or nothing can be presented.
     """
     presented = _presented(provider.definition.grant_of(token.grant), token)
-    return _request(provider, presented, token.vars, now=now)
+    return _token_request(provider, presented, token.vars, now=now)
 
 
 def code_request(
@@ -55,14 +55,15 @@ def code_request(
         "grant_type": "authorization_code",
         "code": code.reveal(),
         "redirect_uri": redirect_uri,
+        **provider.definition.exchange_params,
     }
     if code_verifier is not None:
         presented["code_verifier"] = code_verifier.reveal()
     # The definition's parameters are those of a refresh: they must not replace the grant type.
-    return _request(provider, presented, variables, now=now, fixed=frozenset(presented))
+    return _token_request(provider, presented, variables, now=now, fixed=frozenset(presented))
 
 
-def _request(
+def _token_request(
     provider: Provider,
     presented: Mapping[str, str],
     variables: Mapping[str, str],
@@ -70,7 +71,9 @@ def _request(
     now: datetime,
     fixed: frozenset[str] = frozenset(),
 ) -> Request:
-    """Return the request that presents these fields. The definition's parameters replace none that is `fixed`."""
+    """Return the request to the token endpoint that presents these fields. The definition's parameters replace none
+    that is `fixed`.
+    """
     definition = provider.definition
     url = token_url(provider, variables)
     names = definition.names
@@ -79,21 +82,64 @@ def _request(
     for name, value in definition.params.items():
         if name not in _CLIENT_FIELDS and name not in fixed:
             fields[name] = filled(provider, value, variables) if "${" in value else value
-    headers = _headers(provider)
     outside = fills_host(definition.token_url) and not is_allowed(provider, url)
-    if definition.body is BodyFormat.QUERY:
-        url, body = f"{url}{'&' if '?' in url else '?'}{form_encoded(fields)}", b""
-    elif definition.body is BodyFormat.JSON:
+    return _request(
+        definition.method.value,
+        url,
+        headers=_headers(provider),
+        fields=fields,
+        body_format=definition.body,
+        public_only=outside and not provider.allow_private,
+    )
+
+
+def client_request(
+    provider: Provider,
+    *,
+    method: str,
+    url: str,
+    fields: Mapping[str, str],
+    more_headers: Mapping[str, str],
+    with_client: bool,
+    body_format: BodyFormat,
+    public_only: bool,
+    now: datetime,
+) -> Request:
+    """Return a request of the client to another endpoint of `provider`, such as its revocation. `url` is complete.
+    `with_client`: the client authenticates as the definition says. Raises NotSendable.
+    """
+    names = provider.definition.names
+    client = _client_fields(provider, audience=url, now=now) if with_client else {}
+    return _request(
+        method,
+        url,
+        headers={**_headers(provider, with_client=with_client), **more_headers},
+        fields=dict(fields) | {names.get(name, name): value for name, value in client.items()},
+        body_format=body_format,
+        public_only=public_only,
+    )
+
+
+def _request(
+    method: str,
+    url: str,
+    *,
+    headers: dict[str, str],
+    fields: Mapping[str, str],
+    body_format: BodyFormat,
+    public_only: bool,
+) -> Request:
+    """Return the request with `fields` where `body_format` puts them."""
+    body = b""
+    if not fields:
+        pass
+    elif body_format is BodyFormat.QUERY:
+        url = f"{url}{'&' if '?' in url else '?'}{form_encoded(fields)}"
+    elif body_format is BodyFormat.JSON:
         headers["Content-Type"], body = "application/json", json.dumps(fields).encode()
     else:
         headers["Content-Type"], body = "application/x-www-form-urlencoded", form_encoded(fields).encode()
-    return Request(
-        method=definition.method.value,
-        url=url,
-        headers=headers,
-        body=body,
-        public_only=outside and not provider.allow_private,
-    )
+    return Request(method=method, url=url, headers=headers, body=body, public_only=public_only)
 
 
 def _presented(grant: Grant, token: Token) -> dict[str, str]:
@@ -129,13 +175,13 @@ def _client_fields(provider: Provider, *, audience: str, now: datetime) -> dict[
             return client | {"client_assertion_type": _ASSERTION_TYPE, "client_assertion": signed}
 
 
-def _headers(provider: Provider) -> dict[str, str]:
+def _headers(provider: Provider, *, with_client: bool = True) -> dict[str, str]:
     """Return the headers. The definition's value replaces refreshd's, in any spelling of the name, because
     two values would contradict each other.
     """
     own = provider.definition.headers
     accept = {} if any(name.lower() == "accept" for name in own) else {"Accept": "application/json"}
-    return {**accept, **_client_headers(provider), **own}
+    return {**accept, **(_client_headers(provider) if with_client else {}), **own}
 
 
 def _client_headers(provider: Provider) -> dict[str, str]:

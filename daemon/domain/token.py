@@ -16,11 +16,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class State(StrEnum):
-    """The required action of the token's owner or operator: none, consent again, or resume."""
+    """The required action of the token's owner or operator: none, consent again, or resume. A revoked token needs a new
+    consent to come back.
+    """
 
     ACTIVE = "active"
     NEEDS_REAUTH = "needs_reauth"
     PAUSED = "paused"
+    REVOKING = "revoking"  # never served; the daemon ends its grant at the provider
+    REVOKED = "revoked"  # the tombstone of a token whose grant was ended
 
 
 class FailureKind(StrEnum):
@@ -68,6 +72,17 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationOrder:
+    """The order to end a token's grant at its provider. `not_before`: no request is sent earlier. `tries`: the requests
+    so far.
+    """
+
+    since: datetime
+    not_before: datetime | None = None
+    tries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
     """One grant, as it was read from the store. Instants are by the store's clock."""
 
@@ -90,6 +105,7 @@ class Token:
     failures: int = 0
     last_failure: Failure | None = None
     doubt: Doubt | None = None
+    revocation: RevocationOrder | None = None
     vars: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from daemon.domain.answer import Answer, Concern, Misconfigured
-from daemon.domain.change import Change, Scheduled, Withheld
+from daemon.domain.change import Change, Renewed, Scheduled, Withheld
 from daemon.domain.claim import Claim, Recorded, Unusable
 from daemon.domain.dialect import read
 from daemon.domain.due import Timing, first_look, window_of
@@ -18,10 +18,12 @@ from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import refresh_request
 from daemon.domain.reuse import Presented
-from daemon.domain.token import Token
+from daemon.domain.revocation_outcome import is_settled, of_revoking
+from daemon.domain.token import State, Token
 from daemon.domain.token_url import NotSendable
 from daemon.refreshing.ports import Chance, Clients, Clock, Endpoint, Journal, Observe, Store, Weigh
 from daemon.refreshing.reporting import brings_successor, event_for, reuse_refused
+from daemon.refreshing.revoking import Revoker
 
 LARGE_REPLY = 16 * 1024  # bytes: reading 256 KB may take 50 ms
 
@@ -71,6 +73,14 @@ class Refresher:
         self._timing = timing
         self._observe = observe
         self._clients = clients
+        self._revoker = Revoker(
+            provider=lambda name: self._providers[name],
+            store=store,
+            endpoint=endpoint,
+            clock=clock,
+            chance=chance,
+            observe=observe,
+        )
         self._large_replies = asyncio.Lock()
         self._presented = Presented()
 
@@ -81,9 +91,14 @@ class Refresher:
     async def refresh(self, claim: Claim, weigh: Weigh = believe) -> Answer | None:
         """Renew the claimed token, or store why that failed and when to try again.
 
-        Returns the provider's answer, or None if no request was sent. `weigh` judges each answer before it
+        A token that is to be revoked is revoked. Returns the provider's answer, or None if no refresh was sent. `weigh` judges each answer before it
         takes effect.
         """
+        if claim.token.state is State.REVOKING:
+            if is_settled(claim.token, now=self._clock.now()):
+                await self._revoker.revoke(claim)
+                return None
+            weigh = believe  # a rejection is expected, and says nothing about the provider
         if (planned := self._planned(claim)) is not None:
             await self._store.record(claim, planned)
             self._observe(TokenScheduled(token=claim.token.id, provider=claim.token.provider))
@@ -132,13 +147,33 @@ class Refresher:
         settled = await self._settle(claim, entry.reply, answer, weigh)
         if isinstance(settled.change, Withheld):
             self._journal.park(entry, EntryState.UNPARSED)
-        elif settled.recorded is Recorded.SUPERSEDED and brings_successor(settled.change):
-            self._journal.park(entry, EntryState.SUPERSEDED)
+        elif settled.recorded is Recorded.SUPERSEDED and isinstance(settled.change, Renewed):
+            await self._end_late(entry, settled)
         else:
             self._journal.forget(entry)
         return settled
 
+    async def _end_late(self, entry: Entry, settled: Outcome) -> None:
+        """Finish with a grant that came too late: revoke it if its token is revoked. Otherwise its successor is kept for
+        operators. Raises StoreLost or Unusable.
+        """
+        now = await self._store.recall(entry)
+        if (
+            now is not None
+            and now.token.state in {State.REVOKING, State.REVOKED}
+            and await self._revoker.revoke_late(now, entry, settled.answer)
+        ) or not brings_successor(settled.change):
+            self._journal.forget(entry)
+        else:
+            self._journal.park(entry, EntryState.SUPERSEDED)
+
+    def _is_first(self, token: Token) -> bool:
+        """Return whether this process has not presented the refresh token of a token in use before."""
+        return token.state is not State.REVOKING and token not in self._presented
+
     def _planned(self, claim: Claim) -> Scheduled | None:
+        if claim.token.state is State.REVOKING:
+            return None  # its doubt is settled by one more refresh
         return first_look(
             self._providers[claim.token.provider],
             claim.token,
@@ -185,9 +220,10 @@ class Refresher:
             timing=self._timing,
             doubted=(doubted := weigh(token, answer)),
         )
+        change = of_revoking(token, change, now=self._clock.now())
         recorded = await self._store.record(claim, change)
         anomaly = None
-        if recorded is Recorded.STORED and not doubted and token not in self._presented:
+        if recorded is Recorded.STORED and not doubted and self._is_first(token):
             anomaly = reuse_refused(token, answer, now=self._clock.now())
         self._presented.add(token)
         lived = token.lifetime

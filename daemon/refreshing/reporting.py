@@ -5,7 +5,16 @@ from typing import assert_never
 
 from daemon.domain.anomaly import AnomalyKind
 from daemon.domain.answer import Answer, Rejected
-from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
+from daemon.domain.change import (
+    Change,
+    Postponed,
+    Renewed,
+    Retired,
+    RevocationPostponed,
+    Revoked,
+    Scheduled,
+    Withheld,
+)
 from daemon.domain.claim import Recorded, SetAside, Unusable
 from daemon.domain.event import (
     AnomalyDetected,
@@ -15,6 +24,9 @@ from daemon.domain.event import (
     TokenNeedsReauth,
     TokenPostponed,
     TokenRenewed,
+    TokenRevocationFailed,
+    TokenRevocationPostponed,
+    TokenRevoked,
     TokenStuck,
     TokenSuperseded,
     TokenUnparsed,
@@ -69,10 +81,31 @@ def event_for(
             return TokenNeedsReauth(token=name, provider=provider, failure=failure, failures=change.failures)
         case Withheld(failure=failure):
             return TokenUnparsed(token=name, provider=provider, failure=failure)
+        case Revoked() | RevocationPostponed():
+            return revocation_event(token, change)
         case Scheduled():
             raise ValueError("a token that was only scheduled is not reported")
         case _:
             assert_never(change)
+
+
+def revocation_event(token: Token, change: Revoked | RevocationPostponed) -> Event:
+    """Return the event of a revocation that is done, or not yet."""
+    tries = token.revocation.tries if token.revocation else 0
+    if isinstance(change, Revoked):
+        return TokenRevoked(
+            token=token.id,
+            provider=token.provider,
+            revision=(token.revision or 0) + 1,
+            tries=tries + 1,
+        )
+    return (TokenRevocationFailed if change.failed else TokenRevocationPostponed)(
+        token=token.id,
+        provider=token.provider,
+        failure=change.failure,
+        tries=change.tries,
+        due_at=change.due_at,
+    )
 
 
 def reuse_refused(token: Token, answer: Answer, *, now: datetime) -> Event | None:

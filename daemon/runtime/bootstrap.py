@@ -225,14 +225,16 @@ def salvager(
         lease=settings.refresh.lease,
         hold=lambda _provider: settings.refresh.adopt_after,
     )
-    refresher = _refresher(settings, providers, store, journal, _NoEndpoint(), clock, lambda _event: None)
+    refresher = _refresher(
+        settings, providers, store, journal, _NoEndpoint(clock), clock, lambda _event: None
+    )
     exchange = CodeExchange(
         providers=providers,
         lanes=lambda _name: None,
         consents=MongoConsents(mongo, owner="salvage", keyring=lambda: keys),
         tokens=ConsentedTokens(mongo, lambda: keys, audit),
         journal=journal,
-        endpoint=_NoEndpoint(),
+        endpoint=_NoEndpoint(clock),
         clock=clock,
         chance=random.random,
         timing=Timing(window=settings.refresh.window, jitter=settings.refresh.jitter),
@@ -251,10 +253,21 @@ def salvager(
 
 
 class _NoEndpoint:
-    """Fits `refreshing.ports.Endpoint`: a salvage presents nothing."""
+    """Fits `refreshing.ports.Endpoint`: a salvage sends nothing. Only the tokens of a late reply for a revoked token would
+    be presented, and that is the daemon's work.
+    """
 
-    async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:
-        raise AssertionError(f"a salvage presents nothing: {request!r}, {deadline}")
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:  # noqa: ARG002
+        return NoReply(
+            code="salvage",
+            message="only a daemon with this journal in its state directory revokes them",
+            sent=False,
+            ours=True,
+            asked_at=self._clock.now(),
+        )
 
 
 def _refresher(

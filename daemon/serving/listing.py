@@ -37,7 +37,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removed:
-    """What became of one token. `result`: "removed", or the name of a problem."""
+    """What became of one token. `result`: "revoking", "removed", or the name of a problem."""
 
     id: str
     result: str
@@ -73,7 +73,9 @@ class Listing:
     async def remove_all(
         self, caller: Caller, subject: str, *, revoke: bool, after: str | None = None
     ) -> RemovedPage:
-        """Remove tokens of `subject` that the key may revoke, by id, at most USUAL at a time. Each has its own result."""
+        """Revoke or remove tokens of `subject` that the key may revoke, by id, at most USUAL at a time. Each has its own
+        result.
+        """
         _require(caller, Verb.REVOKE)
         selection = _selection(caller, Wish(where={"subject": subject}, after=after))
         found = await self._lists.tokens(selection, limit=USUAL + 1)
@@ -82,12 +84,10 @@ class Listing:
 
     async def _removed(self, caller: Caller, name: str, *, revoke: bool) -> Removed:
         try:
-            await self._writing.remove(caller, name, revoke=revoke)
+            result = await self._writing.remove(caller, name, revoke=revoke)
         except Problem as problem:
-            if problem.name == "not-implemented":
-                raise
-            return Removed(id=name, result=problem.name)
-        return Removed(id=name, result="removed")
+            result = problem.name
+        return Removed(id=name, result=result)
 
     async def records(
         self,

@@ -14,6 +14,7 @@ STATUS: Mapping[str, int] = {
     "duplicate-grant": 409,
     "needs-reauth": 409,
     "paused": 409,
+    "no-revocation": 409,
     "refused-again": 409,
     "revoking": 409,
     "precondition-failed": 412,

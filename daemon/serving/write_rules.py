@@ -90,6 +90,22 @@ def removed(stored: StoredGrant | None, *, key: AccessKey, now: datetime, if_mat
     return Edit(fields={"state": REMOVED, "removed_at": now, **gone})
 
 
+def revoking(
+    stored: StoredGrant | None, *, key: AccessKey, now: datetime, if_match: IfMatch = None
+) -> tuple[StoredGrant, Edit]:
+    """Return the token, and the order by which the daemon ends its grant at the provider. Nothing of it is served any more;
+    its texts stay until the provider has confirmed.
+    """
+    token = _permitted(stored, Verb.REVOKE, key, if_match)
+    order = {
+        "since": now,
+        "not_before": None,
+        "tries": 0,
+        "was": {"state": token.token.state, "due_at": None},
+    }
+    return token, Edit(fields={"state": REVOKING, "due_at": now, "revocation": order})
+
+
 # ---------------------------------------------------------------- may they
 
 

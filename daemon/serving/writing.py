@@ -1,4 +1,4 @@
-"""Writes of an application: a new grant stored, fields changed, a token paused, resumed or removed."""
+"""Writes of an application: a new grant stored, fields changed, a token paused, resumed, removed or revoked."""
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,9 +12,12 @@ from daemon.domain.device import is_other_device
 from daemon.domain.due import Timing, first_due
 from daemon.domain.new_token import new_token
 from daemon.domain.provider import Provider
+from daemon.domain.revocation_request import revocation_of
 from daemon.domain.secret import Secret
 from daemon.domain.served_token import ServedToken
 from daemon.domain.stored_grant import (
+    REMOVED,
+    REVOKING,
     Author,
     DuplicateGrant,
     Edit,
@@ -28,7 +31,7 @@ from daemon.serving.doorkeeper import Caller
 from daemon.serving.grant_request import Faults, Offer, Patch
 from daemon.serving.ports import Clock, Writes
 from daemon.serving.problems import Invalid, Problem, not_found
-from daemon.serving.write_rules import IfMatch, filled_in, laid, patched, removed
+from daemon.serving.write_rules import IfMatch, filled_in, laid, patched, removed, revoking
 
 OLDEST_RESPONSE = timedelta(hours=1)
 CLOCKS_DIFFER = timedelta(seconds=30)  # by as much, an application's clock may be ahead
@@ -153,22 +156,36 @@ class Writing:
             self._device_changed(caller, name)
         return Stored(token=token)
 
-    async def remove(self, caller: Caller, name: str, *, revoke: bool, if_match: IfMatch = None) -> None:
-        """Mark the token as removed: from now on it is unknown, and the daemon deletes it. Its grant stays valid."""
+    async def remove(self, caller: Caller, name: str, *, revoke: bool, if_match: IfMatch = None) -> str:
+        """Take the token out of use. From now on it is not served. Return what became of it: "revoking" if the daemon ends
+        its grant at the provider, or "removed" if the grant stays valid and the daemon deletes the token.
+        """
         self.require(caller, Verb.REVOKE, name)
         now = self._clock.now()
 
-        def decide(stored: StoredGrant | None) -> tuple[str, Edit]:
-            edit = removed(stored, key=caller.key, now=now, if_match=if_match)
-            if revoke:
-                raise Problem(
-                    "not-implemented",
-                    "refreshd does not revoke grants at the provider yet. With ?revoke=false, the token is removed here"
-                    " and its grant stays valid.",
-                )
-            return "remove", edit
+        def ordered(stored: StoredGrant | None) -> tuple[str, Edit]:
+            token, edit = revoking(stored, key=caller.key, now=now, if_match=if_match)
+            self._require_revocation(token.token.provider)
+            return "revoke", edit
 
-        await self._done(self._writes.edit(_author(caller), caller.key.where, name, decide))
+        def marked(stored: StoredGrant | None) -> tuple[str, Edit]:
+            return "remove", removed(stored, key=caller.key, now=now, if_match=if_match)
+
+        write = self._writes.edit(_author(caller), caller.key.where, name, ordered if revoke else marked)
+        await self._done(write)
+        return REVOKING if revoke else REMOVED
+
+    def _require_revocation(self, name: str) -> None:
+        provider = self._providers().get(name)
+        if provider is not None and revocation_of(provider.definition) is not None:
+            return
+        page = provider.definition.manage_url if provider is not None else None
+        raise Problem(
+            "no-revocation",
+            "refreshd can't end this grant at the provider. With ?revoke=false, the token is removed here and its grant"
+            " stays valid." + (" Its owner can end it at manage_url." if page else ""),
+            fields={"manage_url": page} if page else {},
+        )
 
     async def _done(self, write: Awaitable[Result]) -> Result:
         try:

@@ -378,6 +378,28 @@ def test_replay_never_beats_a_newer_consent(cli, database, tmp_path):
     assert database.tokens.find_one() == {**document, "lease": None}
 
 
+def test_replay_leaves_a_revocation_to_the_daemon(cli, database, tmp_path):
+    """A token that is being revoked gets the successor, and stays revoking. For one that is revoked, the reply's tokens may
+    be alive: the command sends nothing, and says so.
+    """
+    spent = stored(cli, database)
+    file = tmp_path / "x.db"
+    keep(file, cli.ring, ("xero:a", spent, GRANT, 200))
+    order = {"state": "revoking", "revocation": {"since": wall_clock.now(), "tries": 0}}
+    database.tokens.update_one({"_id": "xero:a"}, {"$set": order})
+    ran = cli.run("journal", "replay", str(file), "--json")
+    assert (ran.code, ran.json()["recorded"]) == (0, 1)
+    document = database.tokens.find_one()
+    assert (document["state"], document["refresh_token"] == spent) == ("revoking", False)
+    assert document["due_at"] <= wall_clock.now()
+    tombstone = {"_id": "xero:a", "provider": "xero", "account": "a", "state": "revoked", "revision": 9}
+    database.tokens.replace_one({"_id": "xero:a"}, tombstone)
+    ran = cli.run("journal", "replay", str(file), "--json")
+    assert (ran.code, ran.json()["unusable"]) == (1, 1)
+    assert "only a daemon with this journal in its state directory revokes them" in ran.err
+    assert database.tokens.find_one() == tombstone
+
+
 def test_replay_counts_what_it_cannot_use_and_says_why(cli, database, tmp_path):
     """A provider without a client, a key that is not on the ring: each is named, the others are recorded, exit 1."""
     spent = stored(cli, database)

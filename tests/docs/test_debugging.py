@@ -17,7 +17,9 @@ ADDRESS = "127.0.0.1:9466"
 def commands(beginning: str) -> list[str]:
     """The commands of the one console block that begins so, without what they print."""
     (block,) = [block for block in blocks(PAGE, "console") if block.startswith(beginning)]
-    return [command.removeprefix("$ ") for command in re.findall(r"^\$ .*(?:(?<=\\)\n.*)*", block, re.MULTILINE)]
+    return [
+        command.removeprefix("$ ") for command in re.findall(r"^\$ .*(?:(?<=\\)\n.*)*", block, re.MULTILINE)
+    ]
 
 
 async def shell(script: str, sandbox: Sandbox) -> str:

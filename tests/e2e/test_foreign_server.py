@@ -160,3 +160,31 @@ async def test_a_refresh_token_that_was_spent_elsewhere_needs_its_owner_and_dist
     families = server.families()
     assert families[_person(0)].working == frozenset()
     assert len(families[_person(1)].working) == 1
+
+
+async def test_revocations_beside_renewals_leave_no_refresh_token_alive(
+    install: Install, foreign_server: StartServer, mongod: str, database_name: str
+) -> None:
+    """By RFC 7009, while each token is renewed every few seconds. A neighbour's grant lives on."""
+    people = 6
+    server = await foreign_server(lifetime=timedelta(seconds=4), consents=people)
+    provider = {**server.provider, "revoke_url": server.token_url.replace("/token/", "/revoke_token/")}
+    place = install({"foreign": provider})
+    leaving = [f"foreign:{_person(index)}" for index in range(people - 1)]
+    with MongoClient[dict[str, Any]](mongod) as client:
+        tokens = client[database_name]["tokens"]
+        for index in range(people):
+            await _write(place, server, tokens, index)
+        async with place.running() as daemon:
+            await asyncio.gather(*(daemon.event("token.renewed", token=name) for name in leaving))
+            done = await place.refreshd("revoke", *leaving, "--yes", "--wait", "--json")
+            assert done.code == 0, done
+            await daemon.event("token.renewed", token=f"foreign:{_person(people - 1)}", count=2)
+            assert await daemon.stop() == 0, daemon.logs
+        states = {document["_id"]: document["state"] for document in tokens.find()}
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert results == [{"id": name, "result": "revoked"} for name in leaving]
+    assert states == {**dict.fromkeys(leaving, "revoked"), f"foreign:{_person(people - 1)}": "active"}
+    families = server.families()
+    assert [families[_person(index)].working for index in range(people - 1)] == [frozenset()] * (people - 1)
+    assert len(families[_person(people - 1)].working) == 1

@@ -10,7 +10,16 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
+from daemon.domain.change import (
+    Change,
+    Postponed,
+    Renewed,
+    Retired,
+    RevocationPostponed,
+    Revoked,
+    Scheduled,
+    Withheld,
+)
 from daemon.domain.circuit_breaker import Circuit, Pause, Reason, is_proven, probe_after
 from daemon.domain.claim import Batch, Claim, Recorded, SetAside, StoreLost, Survey, Unusable
 from daemon.domain.due import Timing
@@ -21,7 +30,7 @@ from daemon.domain.provider import Definition, Provider
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret
-from daemon.domain.token import State, Token
+from daemon.domain.token import Doubt, RevocationOrder, State, Token
 from daemon.refreshing.lane import Lane
 from daemon.refreshing.ports import Clients
 from daemon.refreshing.refresher import Refresher
@@ -119,6 +128,13 @@ class MemoryStore:
             due_at=NOON - timedelta(seconds=1),
         )
 
+    def revoke(self, name: str, *, not_before: datetime | None = None) -> None:
+        """An order to revoke the grant."""
+        stored = self.documents[name]
+        order = RevocationOrder(since=self._clock.now(), not_before=not_before)
+        due_at = not_before or self._clock.now()
+        stored.token = replace(stored.token, state=State.REVOKING, due_at=due_at, revocation=order)
+
     def refresh_token(self, name: str) -> str:
         secret = self.documents[name].token.refresh_token
         assert secret is not None
@@ -172,6 +188,9 @@ class MemoryStore:
         claim_id = f"claim-{next(self._numbers)}"
         items = []
         for stored in due:
+            if stored.claim is not None:  # taken over: whether it was presented under that claim is unknown
+                doubt = stored.token.doubt or Doubt(since=self._clock.now(), tries=0)
+                stored.token = replace(stored.token, doubt=replace(doubt, tries=doubt.tries + 1))
             stored.owner, stored.claim = self.owner, claim_id
             deadline = self._clock.boot() + LEASE
             items.append(Claim(token=stored.token, id=claim_id, spent=stored.sealed, deadline=deadline))
@@ -192,10 +211,16 @@ class MemoryStore:
             if ours:
                 stored.owner = stored.claim = None
             return Recorded.SUPERSEDED
-        paused = stored.token.state is State.PAUSED
+        before = stored.token
         stored.token = _changed(stored.token, change)
-        if paused:
+        if before.state is State.PAUSED:
             stored.token = replace(stored.token, state=State.PAUSED, due_at=None)
+        if before.state is State.REVOKING and not isinstance(change, Revoked):
+            waits = isinstance(change, Scheduled | Postponed | RevocationPostponed)
+            keeps = waits and claim.token.state is State.REVOKING
+            due_at = stored.token.due_at if keeps else self._clock.now()
+            doubt = None if isinstance(change, Withheld) else stored.token.doubt
+            stored.token = replace(stored.token, state=State.REVOKING, due_at=due_at, doubt=doubt)
         if successor is not None:
             stored.sealed = self._sealed(successor)
         if ours:
@@ -289,6 +314,24 @@ def _changed(token: Token, change: Change) -> Token:
             return replace(revised, due_at=None, last_failure=change.failure)
         case Scheduled():
             return replace(revised, due_at=change.due_at)
+        case Revoked():
+            return Token(
+                id=token.id,
+                provider=token.provider,
+                account=token.account,
+                state=State.REVOKED,
+                refresh_token=None,
+                revision=revised.revision,
+            )
+        case RevocationPostponed():
+            order = token.revocation
+            return replace(
+                revised,
+                due_at=change.due_at,
+                last_failure=change.failure,
+                doubt=None,
+                revocation=replace(order, tries=change.tries) if order else None,
+            )
 
 
 class MemoryPauses:
@@ -407,6 +450,7 @@ class ScriptedEndpoint:
     def __init__(self, diary: list[str]) -> None:
         self.answer: Callable[[Request], Reply | NoReply] = lambda request: granted("refresh-1")
         self.hanging: dict[str, asyncio.Event] = {}  # a part of the URL -> what ends the waiting
+        self.slow = False  # a request is processed, and its reply takes some turns of the loop
         self.in_flight = 0
         self.most_in_flight = 0
         self.asked: list[Request] = []
@@ -425,7 +469,10 @@ class ScriptedEndpoint:
             for part, gate in self.hanging.items():
                 if part in request.url:
                     await gate.wait()
-            return self.answer(request)
+            answer = self.answer(request)
+            for _ in range(20 if self.slow else 0):
+                await asyncio.sleep(0)
+            return answer
         finally:
             self.in_flight -= 1
 
@@ -454,6 +501,10 @@ class World:
         self.pauses = MemoryPauses(self.store, self.clock, self.diary)
         self.journal = MemoryJournal(self.diary)
         self.endpoint = ScriptedEndpoint(self.diary)
+        self.start()
+
+    def start(self) -> None:
+        """Start a process: with the store and the journal as an earlier one has left them, and nothing else of it."""
         self.refresher = Refresher(
             providers={one.name: one for one in self.providers},
             store=self.store,

@@ -40,6 +40,7 @@ SHOP = Provider(
         name="shop",
         title="Shop",
         token_url="https://${shop}.shop.example/token",
+        revoke_url="https://${shop}.shop.example/revoke",
         domains=("shop.example",),
         variables={"shop": Variable(pattern=re.compile("[a-z0-9-]+"))},
     ),

@@ -104,11 +104,28 @@ async def test_all_tokens_of_a_subject_are_removed_and_each_has_a_result(bench: 
     bench.insert("acme:3", subject="bob")
     bench.insert("shop:1", subject="ann")
     who = caller("acme:*", can=(Verb.REVOKE,))
-    assert (await bench.problem(bench.listing.remove_all(who, "ann", revoke=True))).name == "not-implemented"
     removed = await bench.listing.remove_all(who, "ann", revoke=False)
     assert removed.next is None
     assert [(one.id, one.result) for one in removed.items] == [("acme:1", "removed"), ("acme:2", "revoking")]
     assert bench.document("acme:3")["state"] == bench.document("shop:1")["state"] == "active"
+
+
+async def test_all_tokens_of_a_subject_are_revoked_and_each_has_a_result(bench: AccessBench):
+    """A provider without a revocation keeps none of the others from theirs."""
+    for name in ("acme:1", "shop:1", "shop:2"):
+        bench.insert(name, subject="ann")
+    bench.insert("shop:3", subject="bob")
+    done = await bench.listing.remove_all(caller("*", can=(Verb.REVOKE,)), "ann", revoke=True)
+    assert [(one.id, one.result) for one in done.items] == [
+        ("acme:1", "no-revocation"),
+        ("shop:1", "revoking"),
+        ("shop:2", "revoking"),
+    ]
+    assert [bench.document(name)["state"] for name in ("acme:1", "shop:1", "shop:3")] == [
+        "active",
+        "revoking",
+        "active",
+    ]
 
 
 # ---------------------------------------------------------------- the audit

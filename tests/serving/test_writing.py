@@ -401,6 +401,7 @@ async def test_a_revoking_token_is_left_alone(bench: AccessBench):
         bench.put(caller()),
         bench.patch(caller(), subject="x"),
         bench.writing.remove(caller(), "acme:1", revoke=False),
+        bench.writing.remove(caller(), "acme:1", revoke=True),
     ):
         assert (await bench.problem(work)).name == "revoking"
 
@@ -428,12 +429,39 @@ async def test_a_removed_token_is_gone_for_every_route_and_then_deleted(bench: A
     assert [one["action"] for one in bench.records()] == ["remove"]
 
 
-async def test_revocation_at_the_provider_is_not_done_yet(bench: AccessBench):
+async def test_a_token_to_be_revoked_keeps_its_texts_and_is_served_no_more(bench: AccessBench):
+    """The daemon presents them. A running request keeps its lease, and finds its state."""
+    lease = {"claim": "c", "until": NOON + MINUTE}
+    bench.insert("shop:1", lease=lease)
+    before = bench.document("shop:1")
+    who = caller("shop:*")
+    assert await bench.writing.remove(who, "shop:1", revoke=True) == "revoking"
+    document = bench.document("shop:1")
+    assert (document["state"], document["due_at"]) == ("revoking", document["revocation"]["since"])
+    assert document["revocation"]["was"]["state"] == "active"
+    for field in ("refresh_token", "access_token", "lease", "grant_fingerprint"):
+        assert document[field] == before[field]
+    assert document["revision"] == before["revision"] + 1
+    assert [one["action"] for one in bench.records()] == ["revoke"]
+
+
+async def test_a_token_is_not_revoked_where_the_provider_has_no_revocation(bench: AccessBench):
+    """Nothing is written, and the answer says what is possible."""
     bench.insert()
     problem = await bench.problem(bench.writing.remove(caller(), "acme:1", revoke=True))
-    assert problem.name == "not-implemented"
+    assert (problem.name, problem.status) == ("no-revocation", 409)
     assert (await bench.problem(bench.writing.remove(caller(), "acme:2", revoke=True))).name == "not-found"
     assert bench.document()["revision"] == 7
+    bench.insert("other:1")
+    strangers = bench.writing.remove(caller("other:*"), "other:1", revoke=True)
+    assert (await bench.problem(strangers)).name == "no-revocation"
+
+
+async def test_who_may_not_revoke_learns_nothing_about_the_provider(bench: AccessBench):
+    bench.insert(meta={"tenant": "b"})
+    for who in (caller(can=(Verb.WRITE,)), caller(where={"meta.tenant": "a"}), caller("shop:*")):
+        work = bench.writing.remove(who, "acme:1", revoke=True)
+        assert (await bench.problem(work)).name == "not-found"
 
 
 async def test_nothing_but_marked_tokens_is_deleted(bench: AccessBench):

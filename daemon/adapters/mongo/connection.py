@@ -173,6 +173,7 @@ class Mongo:
         for collection, index in (
             (self.tokens, SUBJECT_INDEX),
             (self.tokens, REMOVED_INDEX),
+            (self.tokens, FORGET_INDEX),
             (self.access_use, USE_INDEX),
             (self.access_use, USE_TIME_INDEX),
             (self.access_use, USE_TOKEN_INDEX),
@@ -312,6 +313,13 @@ REMOVED_INDEX = IndexModel(
     [("removed_at", ASCENDING)],
     name="removed_at",
     partialFilterExpression={"removed_at": {"$gt": EPOCH}},
+)
+# Tombstones of revoked tokens. MongoDB deletes nothing in any other state.
+FORGET_INDEX = IndexModel(
+    [("forget_at", ASCENDING)],
+    name="forget_at",
+    expireAfterSeconds=0,
+    partialFilterExpression={"state": "revoked"},
 )
 # Each record states its own end, so that another retention needs no other index.
 USE_INDEX = IndexModel(

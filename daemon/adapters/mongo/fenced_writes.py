@@ -20,7 +20,7 @@ from daemon.adapters.mongo.bulk import refusals
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.document_limits import LARGE, READABLE
 from daemon.adapters.mongo.token_document import Document, Written, written
-from daemon.domain.change import Change, Renewed, Withheld
+from daemon.domain.change import Change, Postponed, Renewed, RevocationPostponed, Revoked, Scheduled, Withheld
 from daemon.domain.claim import Claim, Recorded, StoreLost, Unusable
 from daemon.domain.secret import Secret
 from daemon.domain.token import State
@@ -54,7 +54,11 @@ _FILL = [
 
 WriteOutcome = Recorded | StoreLost | Unusable
 
-_RESTING = [State.NEEDS_REAUTH.value, State.PAUSED.value]  # fields that a record respects
+_RESTING = [
+    State.NEEDS_REAUTH.value,
+    State.PAUSED.value,
+    State.REVOKING.value,
+]  # states that a record respects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +92,7 @@ class _Write:
 
     def operations(self) -> list[UpdateOne]:
         """Return the operations for an unchanged document. Each must match."""
-        if self.claim.token.revision is None:
+        if self.claim.token.revision is None and not isinstance(self.change, Revoked):
             return [self._fast(), UpdateOne({"_id": self.claim.token.id}, _FILL)]
         return [self._fast()]
 
@@ -100,7 +104,7 @@ class _Write:
             "state": state,
             "lease.claim": self.claim.id,
         }
-        return UpdateOne(conditions, _update(_allowed(self.written.fields, state, self.change)))
+        return UpdateOne(conditions, _update(self, _allowed(self, state)))
 
 
 class MongoRecords:
@@ -225,6 +229,8 @@ class MongoRecords:
         same record.
         """
         ours = write.written
+        if isinstance(write.change, Revoked):
+            return document.get("state") == State.REVOKED.value
         if write.successor is not None:
             return document.get("refresh_token") == ours.refresh_token or self._holds(
                 document, write, "refresh_token", write.successor
@@ -278,7 +284,7 @@ def _swap(document: Document, write: _Write) -> UpdateOne:
     fields forbid.
     """
     state = document.get("state")
-    fields = dict(_allowed(write.written.fields, state, write.change))
+    fields = dict(_allowed(write, state))
     field = write.claim.spent_field
     unchanged: dict[str, object] = {
         field: {"$eq": document.get(field)},
@@ -292,15 +298,20 @@ def _swap(document: Document, write: _Write) -> UpdateOne:
         kept = {name: fields.pop(name) for name in list(fields) if name.startswith("extra.")}
         if kept:
             fields["extra"] = {name.removeprefix("extra."): value for name, value in kept.items()}
-    return UpdateOne({"_id": write.claim.token.id, **unchanged}, _update(fields))
+    return UpdateOne({"_id": write.claim.token.id, **unchanged}, _update(write, fields))
 
 
-def _allowed(fields: Mapping[str, object], state: object, change: Change) -> Mapping[str, object]:
-    """Return the fields that may be set in this `state`: an operator's pause stays, and only a success
-    reactivates a rejected token.
+def _allowed(write: _Write, state: object) -> Mapping[str, object]:
+    """Return the fields that may be set in this `state`: an operator's pause stays, an order to revoke stays, and only a
+    success reactivates a rejected token.
     """
+    fields, change = write.written.fields, write.change
+    if isinstance(change, Revoked):
+        return fields
     if state == State.PAUSED.value:
         return {name: value for name, value in fields.items() if name != "state"} | {"due_at": None}
+    if state == State.REVOKING.value:
+        return {name: value for name, value in fields.items() if name != "state"} | _due_for_revocation(write)
     if state == State.NEEDS_REAUTH.value:
         return {
             **fields,
@@ -309,8 +320,32 @@ def _allowed(fields: Mapping[str, object], state: object, change: Change) -> Map
     return fields
 
 
-def _update(fields: Mapping[str, object]) -> dict[str, object]:
-    return {"$set": fields, "$inc": {"revision": 1}}
+def _due_for_revocation(write: _Write) -> dict[str, object]:
+    """Make the token due now, because its newest refresh token is stored. A date that was decided for a token which was
+    being revoked already stays: it is a wait for the provider. A withheld reply settles no doubt, and ends it: another
+    refresh would not help.
+    """
+    waits = isinstance(write.change, Scheduled | Postponed | RevocationPostponed)
+    if waits and write.claim.token.state is State.REVOKING:
+        return {}
+    settled = {"doubt": None} if isinstance(write.change, Withheld) else {}
+    return {"due_at": write.written.fields["updated_at"], **settled}
+
+
+def _update(write: _Write, fields: Mapping[str, object]) -> dict[str, object] | list[Mapping[str, object]]:
+    """Return the update. A tombstone replaces the whole document, and takes its revision over."""
+    if not isinstance(write.change, Revoked):
+        return {"$set": fields, "$inc": {"revision": 1}}
+    revision = {"$cond": [{"$isNumber": "$revision"}, {"$add": ["$revision", 1]}, 1]}
+    return [
+        {
+            "$replaceWith": {
+                "_id": "$_id",
+                **{n: {"$literal": v} for n, v in fields.items()},
+                "revision": revision,
+            }
+        }
+    ]
 
 
 def _is_under_our_claim(document: Document, write: _Write) -> bool:

@@ -37,7 +37,8 @@ from daemon.domain.claim import Batch, Claim, Recorded, SetAside, StoreLost, Sur
 from daemon.domain.journal_entry import Entry
 from daemon.domain.locked import Standing
 from daemon.domain.provider import Grant, Provider
-from daemon.domain.stored_grant import GONE
+from daemon.domain.stored_grant import REMOVED
+from daemon.domain.token import State
 
 NOTHING = Batch(items=(), more=False)
 
@@ -287,7 +288,7 @@ class MongoStore:
     async def recall(self, entry: Entry) -> Claim | None:
         """Return the token as it is stored now, but with the value that the entry's request presented.
 
-        None: it is stored no longer, or an application has removed it.
+        None: it is stored no longer, or an application has removed it. Of a revoked token only the tombstone is left.
         """
         tokens, guarded = self._mongo.tokens, self._mongo.guarded
         query = {"_id": entry.token, "$expr": READABLE}
@@ -296,7 +297,7 @@ class MongoStore:
             if await guarded(tokens.find_one({"_id": entry.token}, {"_id": 1})) is None:
                 return None
             raise Unusable(TOO_LARGE)
-        if document.get("state") in GONE:
+        if document.get("state") == REMOVED:
             return None
         try:
             token = token_of({**document, entry.spent_field: entry.spent}, self._keyring())
@@ -311,9 +312,14 @@ class MongoStore:
         )
 
 
-def _fields_of(provider: Provider) -> Mapping[str, int]:
-    """Return the fields that a claim needs of a document. The access token is one only if it is presented."""
-    return CLAIMED_FIELDS | ({"access_token": 1} if provider.definition.grant is Grant.EXCHANGE else {})
+def _fields_of(provider: Provider) -> Mapping[str, object]:
+    """Return the fields that a claim needs of a document. The access token is one only if it is presented: for an
+    exchange, or for its revocation.
+    """
+    if provider.definition.grant is Grant.EXCHANGE:
+        return {**CLAIMED_FIELDS, "access_token": 1}
+    revoking = {"$eq": ["$state", State.REVOKING.value]}
+    return {**CLAIMED_FIELDS, "access_token": {"$cond": [revoking, "$access_token", "$$REMOVE"]}}
 
 
 def _unfit(document: Document, claim_id: str, why: str) -> Unfit:

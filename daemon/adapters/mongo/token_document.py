@@ -11,11 +11,29 @@ from typing import TypeGuard, TypeVar, assert_never
 from bson.int64 import Int64
 
 from daemon.adapters.keyring import KeyRing
-from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
+from daemon.domain.change import (
+    Change,
+    Postponed,
+    Renewed,
+    Retired,
+    RevocationPostponed,
+    Revoked,
+    Scheduled,
+    Withheld,
+)
 from daemon.domain.locked import Standing
 from daemon.domain.provider import Grant, Provider
 from daemon.domain.secret import Secret
-from daemon.domain.token import UNPARSED_BEFORE, Doubt, Failure, FailureKind, State, Token, token_id
+from daemon.domain.token import (
+    UNPARSED_BEFORE,
+    Doubt,
+    Failure,
+    FailureKind,
+    RevocationOrder,
+    State,
+    Token,
+    token_id,
+)
 
 Document = Mapping[str, object]
 T = TypeVar("T")
@@ -47,6 +65,7 @@ CLAIMED_FIELDS = dict.fromkeys(
         "failures",
         "last_failure",
         "vars",
+        "revocation",
     ],
     1,
 )
@@ -96,7 +115,7 @@ def token_of(document: Document, keyring: KeyRing) -> Token:
     sealed = _optional(document, "refresh_token", str)
     state = _optional(document, "state", str)
     if state not in _STATES:
-        raise InvalidDocument("state is not one of active, needs_reauth and paused")
+        raise InvalidDocument("state is not one of active, needs_reauth, paused, revoking and revoked")
     return Token(
         id=name,
         provider=provider,
@@ -117,6 +136,7 @@ def token_of(document: Document, keyring: KeyRing) -> Token:
         failures=max(_whole(document, "failures") or 0, 0),
         last_failure=failure_of(document),
         doubt=doubt_of(document),
+        revocation=_revocation(document) if state == State.REVOKING else None,
         vars=_vars(document),
     )
 
@@ -188,11 +208,40 @@ def written(token: Token, change: Change, keyring: KeyRing, *, now: datetime) ->
                     "lease": None,
                 }
             )
+        case Revoked():
+            return Written(fields=_tombstone(token, change, keyring, now=now))
+        case RevocationPostponed():
+            return Written(
+                fields={
+                    "due_at": change.due_at,
+                    "revocation.tries": change.tries,
+                    "last_failure": failure_document(change.failure),
+                    "updated_at": now,
+                    "doubt": None,
+                    "lease": None,
+                }
+            )
         case Scheduled():
             fields = {"due_at": change.due_at, "updated_at": now, "lease": None}
             return Written(fields=_first_sight(token, keyring, now=now) | fields)
         case _:
             assert_never(change)
+
+
+def _tombstone(token: Token, change: Revoked, keyring: KeyRing, *, now: datetime) -> dict[str, object]:
+    """Return the whole document that remains of a revoked token, but for its revision. It contains no secret, and nothing
+    of its owner. The fingerprints show a copy of the grant that comes back.
+    """
+    secret = token.refresh_token
+    return {
+        "provider": token.provider,
+        "account": token.account,
+        "state": State.REVOKED.value,
+        "revoked_at": as_stored(change.revoked_at),
+        "forget_at": as_stored(change.forget_at),
+        "fingerprints": [] if secret is None else [keyring.fingerprint(secret.reveal())],
+        "updated_at": now,
+    }
 
 
 def _kept_in_doubt(doubt: Doubt | None) -> dict[str, object]:
@@ -242,6 +291,20 @@ def _first_sight(token: Token, keyring: KeyRing, *, now: datetime) -> dict[str, 
     if token.refresh_token is not None:
         fields["grant_fingerprint"] = keyring.fingerprint(token.refresh_token.reveal())
     return fields
+
+
+def _revocation(document: Document) -> RevocationOrder:
+    """Return the order to revoke the token. An order that can't be read is as old as the calendar, so that the token is
+    revoked anyway, and a failure is reported.
+    """
+    stored = document.get("revocation")
+    order = stored if isinstance(stored, Mapping) else {}
+    since, not_before, tries = (order.get(name) for name in ("since", "not_before", "tries"))
+    return RevocationOrder(
+        since=_usable(since) if _is(since, datetime) else _FIRST,
+        not_before=_usable(not_before) if _is(not_before, datetime) else None,
+        tries=max(tries, 0) if _is(tries, int) else 0,
+    )
 
 
 def _typed(document: Document, name: str, kind: type[T]) -> T:

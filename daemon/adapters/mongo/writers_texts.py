@@ -52,7 +52,8 @@ class WritersTexts:
         await self._store(resealed, claim_id)
         stored = await self._stored(resealed)
         duplicates = await self.pause_duplicates(
-            [one for name, one in resealed.items() if name in stored], claim_id
+            [one for name, one in resealed.items() if name in stored and not _is_revoking(one.document)],
+            claim_id,
         )
         taken: list[Document] = []
         for document in documents:
@@ -134,6 +135,11 @@ class WritersTexts:
         change = {"$set": {**fields, "last_failure": failure_document(failure)}}
         paused = Update(ids=[str(document["_id"])], condition=free, change=change)
         return (await update_each(self._mongo, [paused])).matched == 1
+
+
+def _is_revoking(document: Document) -> bool:
+    """Return whether the document is claimed for a revocation, which ends the grant of both duplicates."""
+    return document.get("state") == State.REVOKING.value
 
 
 def _is_writers(document: Document) -> bool:

@@ -29,6 +29,7 @@ from daemon.domain.event import (
     InternalError,
     JournalReplayed,
     LaneFailed,
+    LateReplyRevoked,
     MirrorBack,
     MirrorFailed,
     MirrorRefused,
@@ -45,6 +46,9 @@ from daemon.domain.event import (
     TokenNeedsReauth,
     TokenPostponed,
     TokenRenewed,
+    TokenRevocationFailed,
+    TokenRevocationPostponed,
+    TokenRevoked,
     TokenScheduled,
     TokenStuck,
     TokenSuperseded,
@@ -234,6 +238,14 @@ def _described(event: Event) -> tuple[LogLine, Mapping[str, object]] | None:  # 
             return log_lines.TOKEN_IN_DOUBT, _failed(event, tries=event.tries, due_at=due_at)
         case TokenEnding():
             return log_lines.TOKEN_ENDING, _about(event, ends_at=rfc3339(event.ends_at))
+        case TokenRevoked():
+            return log_lines.TOKEN_REVOKED, _about(event, revision=event.revision, tries=event.tries)
+        case TokenRevocationPostponed() | TokenRevocationFailed():
+            failed = isinstance(event, TokenRevocationFailed)
+            line = log_lines.TOKEN_REVOCATION_FAILED if failed else log_lines.TOKEN_REVOCATION_POSTPONED
+            return line, _failed(event, tries=event.tries, due_at=rfc3339(event.due_at))
+        case LateReplyRevoked():
+            return log_lines.TOKEN_LATE_REPLY_REVOKED, _about(event)
         case TokenHeld():
             return log_lines.TOKEN_HELD, _about(event, owner=event.owner, hold=rfc3339(event.hold))
         case ProviderPaused():
@@ -294,7 +306,13 @@ def _renewed(event: TokenRenewed) -> dict[str, object]:
 
 
 def _failed(
-    event: TokenPostponed | TokenNeedsReauth | TokenUnparsed | TokenStuck | TokenInDoubt,
+    event: TokenPostponed
+    | TokenNeedsReauth
+    | TokenUnparsed
+    | TokenStuck
+    | TokenInDoubt
+    | TokenRevocationPostponed
+    | TokenRevocationFailed,
     *,
     with_kind: bool = False,
     **more: object,
@@ -313,7 +331,11 @@ def _about(
     | TokenStuck
     | TokenInDoubt
     | TokenHeld
-    | TokenEnding,
+    | TokenEnding
+    | TokenRevoked
+    | TokenRevocationPostponed
+    | TokenRevocationFailed
+    | LateReplyRevoked,
     **more: object,
 ) -> dict[str, object]:
     return {"token": event.token, "provider": event.provider, **more}

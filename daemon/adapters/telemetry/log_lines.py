@@ -77,6 +77,14 @@ TOKEN_IN_DOUBT = LogLine("token.in_doubt", "warning")
 TOKEN_HELD = LogLine("token.held", "warning")
 TOKEN_ENDING = LogLine("token.ending", "warning")
 TOKEN_REMOVED = LogLine("token.removed", "info")
+TOKEN_REVOKED = LogLine("token.revoked", "info")
+TOKEN_REVOCATION_POSTPONED = LogLine("token.revocation_postponed", "warning")
+TOKEN_REVOCATION_FAILED = LogLine(
+    "token.revocation_failed",
+    "error",
+    "the grant is still valid: correct the cause, or let its owner end it at the provider and remove the token",
+)
+TOKEN_LATE_REPLY_REVOKED = LogLine("token.late_reply_revoked", "warning")
 TOKEN_UNDATED = LogLine(
     "token.undated",
     "warning",

@@ -38,6 +38,7 @@ from daemon.domain.event import (
     InternalError,
     JournalReplayed,
     LaneFailed,
+    LateReplyRevoked,
     MirrorBack,
     MirrorFailed,
     MirrorRefused,
@@ -54,6 +55,9 @@ from daemon.domain.event import (
     TokenNeedsReauth,
     TokenPostponed,
     TokenRenewed,
+    TokenRevocationFailed,
+    TokenRevocationPostponed,
+    TokenRevoked,
     TokenScheduled,
     TokenStuck,
     TokenSuperseded,
@@ -66,6 +70,7 @@ from daemon.domain.store_event import StoreBack, StoreLost
 from daemon.domain.token import FailureKind
 
 OUTCOMES = ("renewed", "unparsed", "rejected", "misconfigured", "unavailable", "superseded", "unreadable")
+REVOCATION_OUTCOMES = ("revoked", "postponed", "failed", "late_reply")
 PAUSE_REASONS = tuple(reason.value for reason in Reason)
 REPLAY_RESULTS = (ReplayResult.RECORDED, ReplayResult.SUPERSEDED, ReplayResult.UNPARSED)
 WHERES = (
@@ -118,11 +123,13 @@ class _Tally:
         "narrow",
         "outcomes",
         "passes_failed",
+        "revocations",
         "throttled",
     )
 
     def __init__(self) -> None:
         self.outcomes = dict.fromkeys(OUTCOMES, 0)
+        self.revocations = dict.fromkeys(REVOCATION_OUTCOMES, 0)
         self.late = 0
         self.narrow = 0
         self.in_doubt = 0
@@ -242,6 +249,14 @@ class Metrics(Collector):
             case TokenInDoubt():
                 self._tallies.get(event.provider, self._unknown).in_doubt += 1
                 self._ended(event.provider, "unavailable")
+            case TokenRevoked():
+                self._revocation(event.provider, "revoked")
+            case TokenRevocationPostponed():
+                self._revocation(event.provider, "postponed")
+            case TokenRevocationFailed():
+                self._revocation(event.provider, "failed")
+            case LateReplyRevoked():
+                self._revocation(event.provider, "late_reply")
             case TokenHeld() | TokenEnding() | TokenScheduled():
                 pass  # counted over the whole store, by the statistics
             case ProviderPaused():
@@ -277,6 +292,9 @@ class Metrics(Collector):
                 self._store_up = True
             case _:
                 assert_never(event)
+
+    def _revocation(self, provider: str, outcome: str) -> None:
+        self._tallies.get(provider, self._unknown).revocations[outcome] += 1
 
     def _renewed(self, event: TokenRenewed) -> None:
         tally = self._tallies.get(event.provider, self._unknown)
@@ -340,6 +358,12 @@ class Metrics(Collector):
             "Refreshes, by outcome.",
             ["provider", "outcome"],
             {(name, outcome): n for name, tally in every for outcome, n in tally.outcomes.items()},
+        )
+        yield counter(
+            "revocations",
+            "Revocations of grants, by outcome. A failed one needs an operator.",
+            ["provider", "outcome"],
+            {(name, outcome): n for name, tally in every for outcome, n in tally.revocations.items()},
         )
         yield counter(
             "late_renewals",

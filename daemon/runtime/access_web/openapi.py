@@ -99,6 +99,7 @@ _SCHEMAS: Mapping[str, Schema] = {
         },
         optional=("meta", "subject", "state"),
     ),
+    "Revoking": _object({"id": _TEXT, "state": {"const": "revoking"}}),
     "Removed": _object(
         {
             "items": {"type": "array", "items": _object({"id": _TEXT, "result": _TEXT})},
@@ -265,8 +266,13 @@ def _of_one(place: Sequence[object], suffix: str) -> dict[str, object]:
         ),
         "delete": _operation(
             f"deleteToken{suffix}",
-            "Remove the token. With revoke=false, its grant stays valid at the provider.",
-            _answers({"204": ("It is removed.", None)}),
+            "Revoke the grant at the provider. With revoke=false, only remove the token: its grant stays valid.",
+            _answers(
+                {
+                    "202": ("The daemon revokes the grant.", _json(_ref("Revoking"))),
+                    "204": ("It is removed.", None),
+                }
+            ),
             parameters=(*place, _query("revoke", {"type": "boolean", "default": True}), _header("If-Match")),
         ),
     }
@@ -342,7 +348,7 @@ def document(base: str) -> dict[str, object]:
             ),
             "delete": _operation(
                 "deleteSubject",
-                "Remove one subject's tokens, by id, at most 100 of them. `next` says that more are left.",
+                "Revoke or remove one subject's tokens, by id, at most 100 of them. `next` says that more are left.",
                 _answers({"200": ("What became of each.", _json(_ref("Removed")))}),
                 parameters=(subject, _query("revoke", {"type": "boolean", "default": True}), paging[0]),
             ),

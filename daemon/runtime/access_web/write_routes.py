@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from daemon.domain.access_key import Verb
+from daemon.domain.stored_grant import REVOKING
 from daemon.runtime.access_web.answers import item_of, json_answer
 from daemon.runtime.access_web.asked import Asked
 from daemon.serving.doorkeeper import Caller
@@ -14,7 +15,7 @@ from daemon.serving.writing import Stored, Writing
 
 JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
 GRANT = "application/vnd.refreshd.grant+json"
-CREATED = 201
+CREATED, ACCEPTED = 201, 202
 
 
 class WriteRoutes:
@@ -40,10 +41,14 @@ class WriteRoutes:
         return _answer(await self._writing.patch(caller, name, patch, _if_match(asked)))
 
     async def remove(self, asked: Asked, caller: Caller, name: str) -> web.Response:
-        """`DELETE`: with `?revoke=false`, the grant stays valid at the provider."""
+        """`DELETE`: the daemon revokes the grant. With `?revoke=false`, it stays valid at the provider."""
         revoke = _revokes(asked.query(("id", "revoke")))
         await self._writing.remove(caller, name, revoke=revoke, if_match=_if_match(asked))
-        return web.Response(status=204)
+        return (
+            json_answer({"id": name, "state": REVOKING}, status=ACCEPTED)
+            if revoke
+            else web.Response(status=204)
+        )
 
     async def remove_all(self, asked: Asked, caller: Caller) -> web.Response:
         """`DELETE /v1/subjects/{subject}/tokens`."""

@@ -1,7 +1,7 @@
 """A bench for tests of the store: one database, the stores of several owners on it, an application, and MongoDB's faults."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -241,3 +241,32 @@ def adopted(bench: Bench) -> None:
     bench.set(
         "acme:1", lease={"owner": "other", "claim": "theirs", "since": NOON, "until": NOON, "hold": NOON}
     )
+
+
+class Meddled:
+    """The tokens collection, with something that happens right before the n-th command or right after the last."""
+
+    def __init__(self, collection: Any, *, before: int, meddle: Callable[[], object]) -> None:
+        self._collection = collection
+        self._left = before
+        self._meddle = meddle
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._collection, name)
+        if name == "find":
+            return lambda *arguments, **more: _Found(method(*arguments, **more), self._counted)
+        return lambda *arguments, **more: self._counted(lambda: method(*arguments, **more))
+
+    async def _counted(self, command: Callable[[], Awaitable[Any]]) -> Any:
+        if self._left == 0:
+            self._meddle()
+        self._left -= 1
+        return await command()
+
+
+class _Found:
+    def __init__(self, cursor: Any, counted: Callable[..., Awaitable[Any]]) -> None:
+        self._cursor, self._counted = cursor, counted
+
+    def to_list(self) -> Awaitable[Any]:
+        return self._counted(self._cursor.to_list)

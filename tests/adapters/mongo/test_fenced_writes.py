@@ -1,12 +1,10 @@
 """Records, fenced on what was presented, on a real MongoDB with its faults."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
 from itertools import product
-from typing import Any
 
 import pytest
 
@@ -29,6 +27,7 @@ from tests.adapters.mongo.mongo_bench import (
     STRANGE,
     WITHHELD,
     Bench,
+    Meddled,
     Wish,
     adopted,
     claim_one,
@@ -384,35 +383,6 @@ async def test_a_store_that_is_away_is_lost_for_all_at_once(bench):
     assert [type(event).__name__ for event in bench.events] == ["StoreLost"]
     assert await store.record(claims[0], renewed()) is Recorded.STORED
     assert [type(event).__name__ for event in bench.events] == ["StoreLost", "StoreBack"]
-
-
-class Meddled:
-    """The tokens collection, with something that happens right before the n-th command or right after the last."""
-
-    def __init__(self, collection: Any, *, before: int, meddle: Callable[[], object]) -> None:
-        self._collection = collection
-        self._left = before
-        self._meddle = meddle
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._collection, name)
-        if name == "find":
-            return lambda *arguments, **more: _Found(method(*arguments, **more), self._counted)
-        return lambda *arguments, **more: self._counted(lambda: method(*arguments, **more))
-
-    async def _counted(self, command: Callable[[], Awaitable[Any]]) -> Any:
-        if self._left == 0:
-            self._meddle()
-        self._left -= 1
-        return await command()
-
-
-class _Found:
-    def __init__(self, cursor: Any, counted: Callable[..., Awaitable[Any]]) -> None:
-        self._cursor, self._counted = cursor, counted
-
-    def to_list(self) -> Awaitable[Any]:
-        return self._counted(self._cursor.to_list)
 
 
 def as_read(bench: Bench) -> None:

@@ -17,7 +17,7 @@ from daemon.adapters.mongo.removals import ended
 from daemon.adapters.mongo.token_document import Document
 from daemon.domain.access_key import SUBJECT
 from daemon.domain.claim import StoreLost
-from daemon.domain.stored_grant import GONE
+from daemon.domain.stored_grant import GONE, REVOKING
 from daemon.domain.token import Token
 
 SWAPS = 5  # how often a write is swapped onto a document that keeps changing under it
@@ -231,6 +231,10 @@ class Consents:
 
 
 def _laid_by_operator(token: Token, stored: Document | None, subject: str | None) -> Laying:
+    if stored and stored.get("state") == REVOKING:
+        raise Refused(
+            f"{token.id} is being revoked, so nothing was stored: wait until `refreshd show` says that it is revoked"
+        )
     if stored and token.refresh_token is None and stored.get("refresh_token") is not None:
         raise Refused(
             f"{token.id} holds a refresh token and this response has none, so it was not changed: let the"

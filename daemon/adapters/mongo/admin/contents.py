@@ -23,6 +23,7 @@ from daemon.adapters.mongo.token_document import (
 )
 from daemon.domain.provider import Grant, Provider
 from daemon.domain.stored_grant import GONE
+from daemon.domain.token import State
 
 LIMIT = timedelta(seconds=30)  # for queries that read every document
 MOST_DUPLICATES = 100
@@ -41,7 +42,7 @@ _DATES = (
 _NUMBER = {"bsonType": ["int", "long", "double", "null"], "multipleOf": 1}
 _SCHEMA = {
     "properties": {
-        "state": {"enum": ["active", "needs_reauth", "paused"]},
+        "state": {"enum": [state.value for state in State]},
         "grant": {"bsonType": ["string", "null"]},
         "access_token": {"bsonType": ["string", "null"]},
         "refresh_token": {"bsonType": ["string", "null"]},

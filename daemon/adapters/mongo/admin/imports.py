@@ -142,7 +142,8 @@ class MongoImports:
             and isinstance(read_at, datetime)
             and refreshed_at > read_at,
             later=_is_later(candidate.token.expires_at, document.get("expires_at")),
-            in_use=origin.get("activated") is not None or document.get("state") == State.ACTIVE.value,
+            in_use=origin.get("activated") is not None
+            or document.get("state") in {State.ACTIVE, State.REVOKING},
             version=document,
         )
 

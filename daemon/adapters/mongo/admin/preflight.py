@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from daemon.adapters.mongo.connection import (
     DUE_INDEX,
+    FORGET_INDEX,
     GRANT_INDEX,
     ORIGIN_INDEX,
     Collection,
@@ -101,6 +102,8 @@ async def harmful_indexes(mongo: Mongo) -> list[HarmfulIndex]:
     for name, index in found.items():
         fields = [str(field) for field, _ in index.get("key", ())]
         on = " and ".join(fields)
+        if _forgets_tombstones(index):
+            continue
         if "expireAfterSeconds" in index:
             why = f"by its index {name!r} on {on} MongoDB deletes tokens"
             harms.append(HarmfulIndex(name=name, why=why))
@@ -108,6 +111,14 @@ async def harmful_indexes(mongo: Mongo) -> list[HarmfulIndex]:
             why = f"by its unique index {name!r} on {on} MongoDB may refuse to store a renewed token"
             harms.append(HarmfulIndex(name=name, why=why))
     return harms
+
+
+def _forgets_tombstones(index: Mapping[str, object]) -> bool:
+    """Return whether the index deletes nothing but refreshd's own tombstones of revoked tokens, at their own date."""
+    wanted = FORGET_INDEX.document
+    same_condition = index.get("partialFilterExpression") == wanted["partialFilterExpression"]
+    at_its_date = index.get("expireAfterSeconds") == wanted["expireAfterSeconds"]
+    return same_condition and at_its_date and index.get("key") == list(wanted["key"].items())
 
 
 def _constrains(fields: Sequence[str]) -> bool:

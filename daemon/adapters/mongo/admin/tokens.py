@@ -32,7 +32,7 @@ from daemon.adapters.mongo.pauses import pause_of
 from daemon.adapters.mongo.resting import resting
 from daemon.adapters.mongo.token_document import Document, failure_of
 from daemon.domain.circuit_breaker import Reason
-from daemon.domain.stored_grant import GONE, PausedBy
+from daemon.domain.stored_grant import GONE, REVOKING, PausedBy
 from daemon.domain.token import UNPARSED_STORED, Failure, FailureKind, State, Token
 
 LISTED_FIELDS = (
@@ -74,7 +74,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSelection:
-    """A selection of tokens. `failing`: their last attempt failed; `expired`: active and past their
+    """A selection of tokens. Without a `state`, tombstones of revoked tokens are left out. `failing`: their last attempt failed; `expired`: active and past their
     expiry.
     """
 
@@ -154,6 +154,8 @@ class TokenAdmin:
     def _query(self, selection: TokenSelection) -> Fields:
         exact = {"provider": selection.provider, "account": selection.account, "state": selection.state}
         query: Fields = {name: value for name, value in exact.items() if value is not None}
+        if selection.state is None:
+            query["state"] = {"$ne": State.REVOKED.value}  # tombstones
         if selection.subject is not None:
             # The type lets MongoDB use the index, which is partial.
             query["subject"] = {"$eq": selection.subject, "$type": "string"}
@@ -210,7 +212,8 @@ class TokenAdmin:
         """
         await self._audit.note("refresh withheld" if withheld else "refresh", target)
         due_now = {"$set": {"due_at": self._mongo.clock.now()}}
-        return (await update_where(self._mongo, _selection(target, withheld=withheld), due_now)).matched
+        query = {"$and": [_selection(target, withheld=withheld), {"state": {"$ne": REVOKING}}]}
+        return (await update_where(self._mongo, query, due_now)).matched
 
     async def _progress(self, query: Fields) -> Mapping[str, Progress]:
         fields = {"state": 1, "refreshed_at": 1, "last_failure": 1}
@@ -237,8 +240,7 @@ class TokenAdmin:
         def paused(stored: Document) -> Fields | None:
             if stored.get("state") == State.NEEDS_REAUTH.value:
                 raise Refused(f"{name} is already inactive: it needs a new consent")
-            if stored.get("state") in GONE:
-                raise NoSuchToken(name)
+            _refuse_ended(name, stored)
             if stored.get("state") == State.PAUSED.value:
                 if _awaits_activation(stored):
                     return {"origin.held": now}
@@ -258,8 +260,7 @@ class TokenAdmin:
         def resumed(stored: Document) -> Fields | None:
             if stored.get("state") == State.ACTIVE.value:
                 return None
-            if stored.get("state") in GONE:
-                raise NoSuchToken(name)
+            _refuse_ended(name, stored)
             now = self._mongo.clock.now()
             in_use = {"origin.activated": now, "origin.held": None} if _is_imported(stored) else {}
             return {
@@ -393,8 +394,16 @@ def _selection(target: str, *, withheld: bool) -> Fields:
         unparsed = {"last_failure.kind": {"$in": UNPARSED_STORED}, "due_at": None}
         return {**of_target, "state": State.ACTIVE.value, **unparsed}
     if ":" in target:
-        return of_target
+        return {**of_target, "state": {"$nin": sorted(GONE)}}
     return {**of_target, "state": State.ACTIVE.value, "due_at": {"$gt": EPOCH}}
+
+
+def _refuse_ended(name: str, stored: Document) -> None:
+    """Raise NoSuchToken for a token that is gone, and Refused for one that is being revoked."""
+    if stored.get("state") in GONE:
+        raise NoSuchToken(name)
+    if stored.get("state") == REVOKING:
+        raise Refused(f"{name} is being revoked, so its state can't be changed")
 
 
 def _is_imported(stored: Document) -> bool:

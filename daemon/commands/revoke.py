@@ -1,0 +1,368 @@
+"""`refreshd revoke`: end grants at their providers. The daemon sends the requests; each order is audited."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from daemon.adapters.mongo.admin.revocations import Ending, Revocations, RevocationSelection
+from daemon.commands.support.access import (
+    Access,
+    known_providers,
+    open_store,
+    read_settings,
+    stored_id,
+    unknown_provider,
+)
+from daemon.commands.support.arguments import Yes, confirmation, ids, provider_names
+from daemon.commands.support.command import Audited
+from daemon.commands.support.durations import read_duration
+from daemon.commands.support.failure import Exit, Failed
+from daemon.commands.support.options import Options, given, say_unused
+from daemon.commands.support.output import Output, moment, span
+from daemon.domain.access_key import is_field
+from daemon.domain.provider import Definition
+from daemon.domain.revocation_outcome import MANY, UNDO_WITHIN
+from daemon.domain.revocation_request import revocation_of
+from daemon.domain.stored_grant import REVOKED, REVOKING
+from daemon.domain.token import FailureKind
+from daemon.domain.visible import typed
+from daemon.runtime.config.settings import Settings
+
+NO_REVOCATION, UNKNOWN, UNDONE = "no_revocation", "unknown", "undone"
+_TIMEOUT = timedelta(seconds=60)
+_LOOK_EVERY = timedelta(milliseconds=500)
+_LOOKED_AT_ONCE = 1000
+_EXAMPLES = 5
+
+app = typer.Typer()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    selection: RevocationSelection
+    dry_run: bool
+    undo: bool
+    expect: int | None
+    confirm: Callable[[str], bool] | None
+    limit: timedelta | None  # of the wait; None: no wait
+
+
+@app.command(cls=Audited, epilog="refreshd revoke --subject user-17 --wait")
+def revoke(
+    ctx: typer.Context,
+    *,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID", help="The tokens' IDs, PROVIDER:ACCOUNT.", autocompletion=ids),
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Revoke the tokens of this subject instead.")
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", autocompletion=provider_names, help="Revoke this provider's tokens instead."
+        ),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=TEXT",
+            help="Revoke the tokens with this property instead, like meta.tenant=acme. Repeatable. Several conditions"
+            " must all be met.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be revoked. Nothing is written.")
+    ] = False,
+    undo: Annotated[
+        bool,
+        typer.Option(
+            "--undo",
+            help="Take back orders that wait for their first request, which they do if more than 100 tokens were"
+            " revoked together.",
+        ),
+    ] = False,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait", help="Wait for the outcome. Exit code 0: all revoked, 1: not possible, 69: not yet."
+        ),
+    ] = False,
+    timeout: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=read_duration, metavar="DURATION", help="The time limit of --wait. Default: 60s."
+        ),
+    ] = None,
+    yes: Yes = False,
+    expect: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Revoke nothing unless exactly N tokens would be revoked."),
+    ] = None,
+) -> int:
+    """End grants at their providers, for good.
+
+    From now on the tokens are not handed out. A running daemon asks the providers. If more than 100 tokens are revoked
+    together, it waits ten minutes first, and --undo takes the orders back.
+    """
+    options = given(ctx)
+    selection = _selection(names or [], subject, provider, where or [])
+    if dry_run:
+        say_unused(ctx, "reason", effect="has no effect with --dry-run")
+    wish = _Wish(
+        selection=selection,
+        dry_run=dry_run,
+        undo=undo,
+        expect=expect,
+        confirm=None if dry_run or undo else confirmation(yes=yes),
+        limit=(timeout or _TIMEOUT) if wait and not dry_run and not undo else None,
+    )
+    settings = read_settings(options)
+    if selection.provider is not None and selection.provider not in known_providers(settings):
+        raise unknown_provider(selection.provider, settings)
+    return asyncio.run(_revoke(settings, options, wish))
+
+
+def _selection(
+    names: list[str], subject: str | None, provider: str | None, where: list[str]
+) -> RevocationSelection:
+    """Raises Failed."""
+    conditions = subject is not None or provider is not None or bool(where)
+    if bool(names) == conditions:
+        raise Failed(
+            "refreshd revoke: which tokens to revoke is not clear. Give IDs, or --subject, --provider or --where",
+            Exit.USAGE,
+        )
+    for name in names:
+        if ":" not in name:
+            raise Failed(f"{name!r} is not a token's ID. Write it as PROVIDER:ACCOUNT", Exit.USAGE)
+    if subject == "":
+        raise Failed("--subject: the text is empty. Give the subject of the tokens", Exit.USAGE)
+    properties: dict[str, str] = {}
+    for one in where:
+        name, separator, text = one.partition("=")
+        if not separator or not is_field(name) or name in properties:
+            raise Failed(
+                f"--where {one!r} is not a condition. Write meta.NAME=TEXT or subject=TEXT, each name once",
+                Exit.USAGE,
+            )
+        properties[name] = typed(text)
+    if subject is not None and "subject" in properties:
+        raise Failed("--subject and --where subject=… exclude each other. Give one of them", Exit.USAGE)
+    return RevocationSelection(
+        ids=names, subject=None if subject is None else typed(subject), provider=provider, where=properties
+    )
+
+
+async def _revoke(settings: Settings, options: Options, wish: _Wish) -> int:
+    output = Output(as_json=options.json)
+    async with open_store(settings, reason=options.reason) as access:
+        revocations = Revocations(access.mongo, access.audit)
+        names = [await stored_id(access, name) for name in wish.selection.ids]
+        selection = RevocationSelection(
+            ids=list(dict.fromkeys(names)),
+            subject=wish.selection.subject,
+            provider=wish.selection.provider,
+            where=wish.selection.where,
+        )
+        found = await revocations.find(selection)
+        unknown = [name for name in selection.ids if name not in {one.id for one in found}]
+        results = dict.fromkeys(unknown, UNKNOWN)
+        if wish.undo:
+            return await _undo(output, revocations, found, results)
+        plan = _Plan.of(found, settings)
+        results |= plan.results
+        if wish.expect is not None and len(plan.new) != wish.expect:
+            raise Failed(
+                f"{_tokens(len(plan.new))} would be revoked, and not {wish.expect:,}, so nothing was revoked. Look at"
+                " them with --dry-run"
+            )
+        if wish.dry_run:
+            results |= {one.id: REVOKING for one in plan.new}
+            return _report(output, results, settings, dry_run=True)
+        if plan.new:
+            _confirm(output, wish, plan.new)
+            not_before = access.clock.now() + UNDO_WITHIN if len(plan.new) > MANY else None
+            ordered = await revocations.order(plan.new, not_before=not_before)
+            results |= {one.id: REVOKING if one.id in ordered else UNKNOWN for one in plan.new}
+            if not_before is not None:
+                until = moment(not_before, now=access.clock.now())
+                output.note(f"The first request is sent {until}. Until then, --undo takes the orders back.")
+        if wish.limit is None:
+            return _report(output, results, settings)
+        waiting = [name for name, result in results.items() if result == REVOKING]
+        late = await _wait(access, output, revocations, waiting, results, wish.limit)
+        return (
+            Exit.UNAVAILABLE if late and _code(results) is Exit.DONE else _report(output, results, settings)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """`new`: tokens to order the revocation of. `results`: of the others, by id."""
+
+    new: Sequence[Ending]
+    results: Mapping[str, str]
+
+    @classmethod
+    def of(cls, found: Sequence[Ending], settings: Settings) -> "_Plan":
+        new: list[Ending] = []
+        results: dict[str, str] = {}
+        for one in found:
+            if one.state in (REVOKED, REVOKING):
+                results[one.id] = one.state
+            elif not _revokes(one.provider, settings):
+                results[one.id] = NO_REVOCATION
+            else:
+                new.append(one)
+        return cls(new=new, results=results)
+
+
+def _revokes(provider: str, settings: Settings) -> bool:
+    """Return whether the daemon can revoke there: the provider is configured, and has a revocation."""
+    configured = settings.providers.get(provider)
+    return configured is not None and revocation_of(configured.definition) is not None
+
+
+def _confirm(output: Output, wish: _Wish, new: Sequence[Ending]) -> None:
+    """Show what would be revoked, and ask. Raises Failed."""
+    if wish.confirm is None:
+        return
+    counts = Counter(one.provider for one in new)
+    for provider, count in sorted(counts.items()):
+        output.note(f"{provider}: {_tokens(count)}")
+    which = new[0].id if len(new) == 1 else _tokens(len(new))
+    if not wish.confirm(f"Revoke {which} for good? The owners have to consent again to come back."):
+        raise Failed("the confirmation was declined, so nothing was revoked")
+
+
+async def _undo(
+    output: Output, revocations: Revocations, found: Sequence[Ending], results: dict[str, str]
+) -> int:
+    """Take the orders back. Tokens that are not being revoked are no result."""
+    orders = [one for one in found if one.state == REVOKING]
+    undone = await revocations.undo(orders)
+    for one in orders:
+        results[one.id] = UNDONE if one.id in undone else REVOKING
+    results |= {one.id: REVOKED for one in found if one.state == REVOKED}
+    for name, result in sorted(results.items()):
+        text = "its first request may have been sent, so the order stays" if result == REVOKING else result
+        output.result({"id": name, "result": result}, f"{name}: {text}")
+    if not results:
+        output.note("None of these tokens is being revoked.")
+    return Exit.FAILED if set(results.values()) - {UNDONE} else Exit.DONE
+
+
+# ---------------------------------------------------------------- wait
+
+
+async def _wait(
+    access: Access,
+    output: Output,
+    revocations: Revocations,
+    waiting: Sequence[str],
+    results: dict[str, str],
+    limit: timedelta,
+) -> bool:
+    """Wait until the tokens are revoked, and note the results. Returns whether some are left after the time limit."""
+    left = dict.fromkeys(waiting)
+    last: dict[str, Ending] = {}
+    until = access.clock.boot() + limit
+    while left and access.clock.boot() < until:
+        some = [*left][:_LOOKED_AT_ONCE]
+        now = await revocations.progress(some)
+        for name in some:
+            result = _result(now.get(name))
+            if result is None:
+                last[name] = now[name]
+                del left[name]  # behind the others
+                left[name] = None
+            else:
+                results[name] = result
+                del left[name]
+        await asyncio.sleep(_LOOK_EVERY.total_seconds() if left else 0)
+    for name in left:
+        output.failed(_not_yet(name, last.get(name), access.clock.now(), limit), Exit.UNAVAILABLE)
+    return bool(left)
+
+
+def _result(one: Ending | None) -> str | None:
+    """Return the result of an order, or None if it is not there yet."""
+    if one is None or one.state == REVOKED:  # removed in the meantime, or the tombstone
+        return REVOKED if one is not None else UNKNOWN
+    if one.state != REVOKING:
+        return UNDONE
+    refused = one.tries > 0 and one.failure is not None and one.failure.kind is FailureKind.MISCONFIGURED
+    return NO_REVOCATION if refused else None
+
+
+def _not_yet(name: str, one: Ending | None, now: datetime, limit: timedelta) -> str:
+    if one is not None and one.not_before is not None and one.not_before > now:
+        return f"{name}: the first request is sent {moment(one.not_before, now=now)}"
+    if one is not None and one.tries and one.failure is not None:
+        return f"{name}: not revoked yet: {one.failure.message}. The daemon tries again"
+    return (
+        f"{name}: no outcome within {span(limit)}. Check that the daemon runs and that the provider is not paused:"
+        " `refreshd status`"
+    )
+
+
+# ---------------------------------------------------------------- results
+
+
+def _report(output: Output, results: Mapping[str, str], settings: Settings, *, dry_run: bool = False) -> int:
+    """Print each result, or for people the numbers of many."""
+    definitions = known_providers(settings)
+    counts: Counter[tuple[str, str]] = Counter()
+    for name, result in sorted(results.items()):
+        provider = name.partition(":")[0]
+        counts[provider, result] += 1
+        if output.as_json or counts[provider, result] <= _EXAMPLES:
+            record = {"id": name, "result": result, **_manage(result, definitions.get(provider))}
+            if dry_run:
+                record["dry_run"] = True
+            output.result(record, f"{name}: {_sentence(result, definitions.get(provider), dry_run=dry_run)}")
+    for line in _more(counts):
+        output.note(line)
+    if not results:
+        output.note("No token matches, so nothing is revoked.")
+    return _code(results)
+
+
+def _more(counts: Mapping[tuple[str, str], int]) -> Iterator[str]:
+    for (provider, result), count in sorted(counts.items()):
+        if count > _EXAMPLES:
+            yield f"{provider}: {_tokens(count)} in all: {result.replace('_', ' ')}"
+
+
+def _code(results: Mapping[str, str]) -> Exit:
+    return Exit.FAILED if {NO_REVOCATION, UNKNOWN} & set(results.values()) else Exit.DONE
+
+
+def _manage(result: str, definition: Definition | None) -> dict[str, object]:
+    known = result == NO_REVOCATION and definition is not None
+    return {"manage_url": definition.manage_url} if known and definition is not None else {}
+
+
+def _sentence(result: str, definition: Definition | None, *, dry_run: bool) -> str:
+    match result:
+        case "unknown":
+            return "no such token is stored. `refreshd list` shows the stored IDs"
+        case "no_revocation":
+            page = definition.manage_url if definition is not None else None
+            where = f" Its owner can end it at {page}." if page else ""
+            return f"refreshd can't revoke it there, so the grant stays valid.{where}"
+        case "revoking":
+            return "would be revoked" if dry_run else "is being revoked"
+        case _:
+            return result
+
+
+def _tokens(count: int) -> str:
+    return f"{count:,} token{'s' * (count != 1)}"

@@ -1,0 +1,214 @@
+"""`refreshd revoke`, against the real MongoDB. The daemon's part is played by the test."""
+
+import pytest
+
+from daemon.adapters.mongo.admin.revocations import Revocations
+from daemon.domain.provider import Definition
+from tests.commands.conftest import RESPONSE
+
+
+@pytest.fixture
+def tokens(cli, database):
+    """Two tokens at a provider that revokes, and one at a provider that does not."""
+    for number, name in enumerate(("xero:1", "xero:2")):
+        cli.add(
+            name, {**RESPONSE, "refresh_token": f"{RESPONSE['refresh_token']}{number}"}, "--subject", "ann"
+        )
+    cli.add("acme:1", {**RESPONSE, "refresh_token": "another"}, "--subject", "ann", "--var", "company=a")
+    return database.tokens
+
+
+def states(tokens):
+    return {one["_id"]: one["state"] for one in tokens.find()}
+
+
+def test_a_revocation_is_ordered_and_audited(cli, database, tokens):
+    ran = cli.run("revoke", "xero:1", "--yes", "--reason", "ticket 7", "--json")
+    assert (ran.code, ran.json()) == (0, {"id": "xero:1", "result": "revoking"})
+    assert states(tokens) == {"xero:1": "revoking", "xero:2": "active", "acme:1": "active"}
+    record = database.tokens_audit.find_one({"action": "revoke"})
+    assert (record["token"], record["by"]["reason"]) == ("xero:1", "ticket 7")
+    again = cli.run("revoke", "xero:1", "--yes", "--json")
+    assert (again.code, again.json()["result"]) == (0, "revoking")
+    assert database.tokens_audit.count_documents({"action": "revoke"}) == 1
+
+
+def test_each_token_of_a_subject_has_a_result(cli, tokens):
+    """A provider without a revocation keeps none of the others from theirs, and makes the exit code 1."""
+    ran = cli.run("revoke", "--subject", "ann", "--yes", "--json")
+    assert ran.code == 1
+    assert [(one["id"], one["result"]) for one in ran.lines()] == [
+        ("acme:1", "no_revocation"),
+        ("xero:1", "revoking"),
+        ("xero:2", "revoking"),
+    ]
+    assert states(tokens)["acme:1"] == "active"
+
+
+def test_the_text_says_what_happens(cli, tokens):
+    ran = cli.run("revoke", "xero:1", "acme:1", "xero:none", "--yes")
+    assert ran.code == 1
+    assert ran.out.splitlines() == [
+        "acme:1: refreshd can't revoke it there, so the grant stays valid.",
+        "xero:1: is being revoked",
+        "xero:none: no such token is stored. `refreshd list` shows the stored IDs",
+    ]
+
+
+def test_a_dry_run_writes_nothing(cli, database, tokens):
+    before = database.tokens_audit.count_documents({})
+    ran = cli.run("revoke", "--provider", "xero", "--dry-run", "--json")
+    assert ran.code == 0
+    assert ran.lines() == [
+        {"id": name, "result": "revoking", "dry_run": True} for name in ("xero:1", "xero:2")
+    ]
+    assert "would be revoked" in cli.run("revoke", "xero:1", "--dry-run").out
+    assert set(states(tokens).values()) == {"active"}
+    assert database.tokens_audit.count_documents({}) == before
+
+
+@pytest.mark.parametrize(("expected", "code"), [("2", 0), ("3", 1), ("0", 1)])
+def test_nothing_is_revoked_unless_as_many_are_found(cli, tokens, expected, code):
+    ran = cli.run("revoke", "--provider", "xero", "--yes", "--expect", expected)
+    assert ran.code == code
+    assert (states(tokens)["xero:1"] == "revoking") is (code == 0)
+
+
+def test_a_condition_selects_by_properties(cli, tokens):
+    tokens.update_one({"_id": "xero:2"}, {"$set": {"meta.tenant": "a=b"}})
+    ran = cli.run("revoke", "--where", "meta.tenant=a=b", "--where", "subject=ann", "--yes", "--json")
+    assert (ran.code, ran.json()["id"]) == (0, "xero:2")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("xero",),
+        ("xero:1", "--subject", "ann"),
+        ("xero:1", "--provider", "xero"),
+        ("--subject", ""),
+        ("--provider", "xerox"),
+        ("--where", "tenant=a"),
+        ("--where", "meta.tenant"),
+        ("--where", "meta.$ne=a"),
+        ("--where", "meta.a=1", "--where", "meta.a=2"),
+        ("--subject", "ann", "--where", "subject=ann"),
+        ("--provider", "xero", "--expect", "-1"),
+        ("xero:1", "--timeout", "soon"),
+    ],
+)
+def test_a_wrong_use_is_refused_and_writes_nothing(cli, tokens, arguments):
+    ran = cli.run("revoke", *arguments, "--yes")
+    assert ran.code == 2
+    assert set(states(tokens).values()) == {"active"}
+
+
+def test_it_asks_before_it_revokes(cli, tokens, monkeypatch):
+    assert cli.run("revoke", "xero:1").code == 2  # nobody to ask
+    asked = []
+    monkeypatch.setattr(
+        "daemon.commands.revoke.confirmation", lambda *, yes: lambda text: asked.append(text) or False
+    )
+    ran = cli.run("revoke", "--provider", "xero")
+    assert (ran.code, states(tokens)["xero:1"]) == (1, "active")
+    assert asked == ["Revoke 2 tokens for good? The owners have to consent again to come back."]
+    assert "xero: 2 tokens" in ran.err
+
+
+def test_no_match_is_said(cli, tokens):
+    ran = cli.run("revoke", "--subject", "bob", "--yes")
+    assert (ran.code, ran.out) == (0, "")
+    assert "No token matches" in ran.err
+
+
+# ---------------------------------------------------------------- many
+
+
+@pytest.fixture
+def many(database):
+    """A hundred and one tokens."""
+    fields = {"provider": "xero", "state": "active", "refresh_token": "v1.one.x", "revision": 1}
+    rows = [{"_id": f"xero:{n:03}", "account": f"{n:03}", **fields} for n in range(101)]
+    database.tokens.insert_many(rows)
+    return database.tokens
+
+
+def test_more_than_a_hundred_wait_ten_minutes_and_can_be_undone(cli, many):
+    ran = cli.run("revoke", "--provider", "xero", "--yes")
+    assert ran.code == 0
+    assert len(ran.out.splitlines()) == 5
+    assert "xero: 101 tokens in all: revoking" in ran.err
+    assert "--undo takes the orders back" in ran.err
+    for one in many.find():
+        waits = one["revocation"]["not_before"] - one["revocation"]["since"]
+        assert abs(waits.total_seconds() - 600) < 5
+        assert one["due_at"] == one["revocation"]["not_before"]
+    many.update_one({"_id": "xero:007"}, {"$set": {"revocation.not_before": None}})
+    undone = cli.run("revoke", "--provider", "xero", "--undo", "--json")
+    assert undone.code == 1
+    results = {one["id"]: one["result"] for one in undone.lines()}
+    assert results.pop("xero:007") == "revoking"
+    assert set(results.values()) == {"undone"}
+    assert len(results) == 100
+    assert states(many)["xero:000"] == "active"
+
+
+def test_a_hundred_do_not_wait(cli, many):
+    many.delete_one({"_id": "xero:100"})
+    cli.run("revoke", "--provider", "xero", "--yes")
+    assert many.count_documents({"state": "revoking", "revocation.not_before": None}) == 100
+
+
+def test_there_may_be_nothing_to_undo(cli, tokens):
+    ran = cli.run("revoke", "xero:1", "--undo")
+    assert ran.code == 0
+    assert "None of these tokens is being revoked" in ran.err
+
+
+# ---------------------------------------------------------------- wait
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "result"),
+    [
+        ({"state": "revoked"}, 0, "revoked"),
+        (
+            {"state": "revoking", "revocation.tries": 1, "last_failure.kind": "misconfigured"},
+            1,
+            "no_revocation",
+        ),
+    ],
+)
+def test_the_outcome_is_waited_for(cli, tokens, monkeypatch, fields, code, result):
+    """The daemon's work is done while the command looks."""
+    genuine = Revocations.progress
+
+    async def progress(self, ids):
+        failure = {"kind": "unavailable", "code": "x", "message": "no", "at": tokens.find_one()["updated_at"]}
+        tokens.update_one({"_id": "xero:1"}, {"$set": {"last_failure": failure}})
+        tokens.update_one({"_id": "xero:1"}, {"$set": fields})
+        return await genuine(self, ids)
+
+    cli.run("revoke", "xero:1", "--yes")
+    monkeypatch.setattr("daemon.commands.revoke.Revocations.progress", progress)
+    ran = cli.run("revoke", "xero:1", "--yes", "--wait", "--json")
+    assert (ran.code, ran.json()["result"]) == (code, result)
+
+
+def test_a_wait_ends(cli, tokens):
+    """With code 69, and the reason if there is one."""
+    ran = cli.run("revoke", "xero:1", "--yes", "--wait", "--timeout", "0s")
+    assert ran.code == 69
+    assert "no outcome within" in ran.err
+    assert states(tokens)["xero:1"] == "revoking"
+
+
+def test_a_page_for_the_owner_is_shown_if_the_definition_has_one(cli, tokens, monkeypatch):
+    """In the text and in the record."""
+    page = "https://acme.example/apps"
+    known = {"acme": Definition(name="acme", title="Acme", token_url="https://acme.example", manage_url=page)}
+    monkeypatch.setattr("daemon.commands.revoke.known_providers", lambda settings: known)
+    ran = cli.run("revoke", "acme:1", "--yes", "--json")
+    assert ran.json() == {"id": "acme:1", "result": "no_revocation", "manage_url": page}
+    assert page in cli.run("revoke", "acme:1", "--yes").out
