@@ -15,7 +15,7 @@ def is_other_device(stored: Mapping[str, object], written: Mapping[str, object])
 
 
 def _place(name: str, meta: Mapping[str, object]) -> str | None:
-    """Return the device, or the network of the address. A text that is no address stands for itself."""
+    """Return the device, or the network of the address. Another text stands for itself."""
     text = meta.get(name)
     if not isinstance(text, str):
         return None

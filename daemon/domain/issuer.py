@@ -61,7 +61,7 @@ class Issuer:
 
 
 def workload_id(issuer: str, subject: str | None) -> str:
-    """Return what stands for a workload where an access key has its id. It is no id of an access key."""
+    """Return what stands for a workload where an access key has its id. It differs from every id of an access key."""
     both = "\x00".join((issuer, subject or ""))
     return f"jwt-{hashlib.sha256(both.encode()).hexdigest()[:32]}"
 

@@ -58,6 +58,9 @@ class Fault(StrEnum):
     NETWORK = "network"
 
 
+KEYS_UNAVAILABLE = "keys_unavailable"  # beside the faults: no JWT of the issuer can be judged now
+
+
 class NotAccepted(Exception):
     """The JWT proves nothing."""
 

@@ -185,7 +185,8 @@ class AccessService:
         access = self._settings.access
         admin = AdminRoutes(self, bearer_token=access.bearer_token)
         public = [*table, *admin.public()]
-        self._metrics = AccessMetrics({one.name for one in public}, version=__version__)
+        rules = [one.name for one in self._settings.issuers.rules]
+        self._metrics = AccessMetrics({one.name for one in public}, version=__version__, rules=rules)
         self._server = AccessServer(
             Routes(public, doorkeeper, observe=self._answered, refused=self._refused, failed=self._failed),
             host=access.host,

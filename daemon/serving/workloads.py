@@ -6,14 +6,13 @@ from datetime import timedelta
 
 from daemon.domain.access_key import AccessKey
 from daemon.domain.issuer import Issuer
-from daemon.domain.jwt import Fault, Jwt, KeysAway, NotAccepted, check_times, parse_jwt
+from daemon.domain.jwt import KEYS_UNAVAILABLE, Fault, Jwt, KeysAway, NotAccepted, check_times, parse_jwt
 from daemon.domain.provider import Rate
 from daemon.domain.use import Workload
 from daemon.serving.doorkeeper import Caller, RateLimit, WrongGuesses, put
 from daemon.serving.ports import Clock, IssuerKeys
 from daemon.serving.problems import Problem
 
-KEYS_UNAVAILABLE = "keys_unavailable"  # a reason like those in Fault
 UNKNOWN = "unknown"  # for the name of a rule, if none is about the JWT's issuer
 
 Refused = Callable[[str, str, str], None]

@@ -4,9 +4,8 @@ import re
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from daemon.domain.jwt import ALGORITHMS, LEEWAY, LONGEST, LONGEST_LIFE, Fault
+from daemon.domain.jwt import ALGORITHMS, KEYS_UNAVAILABLE, LEEWAY, LONGEST, LONGEST_LIFE, Fault
 from daemon.runtime.config.issuers import IssuerTable
-from daemon.serving.workloads import KEYS_UNAVAILABLE
 from tests.runtime.test_issuer_settings import loaded
 
 DOCUMENT = "workloads.md"

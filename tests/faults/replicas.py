@@ -141,6 +141,11 @@ async def taken_over(scene: Stage, *dead: Dead, within: timedelta) -> float:
     return wall_clock.timestamp()
 
 
+async def left(scene: Stage, owner: str) -> None:
+    """Wait until `owner` holds nothing. What it holds at its end, even in doubt, is its own until the hold is over."""
+    await scene.settled(lambda one: (one["lease"] or {}).get("owner") != owner, within=SETTLING)
+
+
 async def unclaimed(scene: Stage) -> None:
     """Wait until nothing is claimed or due."""
     await scene.settled(lambda one: one.get("revision", 0) > 0 and one["lease"] is None, within=SETTLING)

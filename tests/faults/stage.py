@@ -42,6 +42,7 @@ class Stage:
         self._client: AsyncMongoClient[Document] = AsyncMongoClient(uri, tz_aware=True)
         self.tokens = self._client[database]["tokens"]
         self.places: list[Installation] = []
+        self.daemons: list[DaemonProcess] = []
 
     async def close(self) -> None:
         await self._client.close()
@@ -87,6 +88,7 @@ class Stage:
             limit=LONGEST_LINE,
         )
         daemon = DaemonProcess(process)
+        self.daemons.append(daemon)
         try:
             yield daemon
         finally:
@@ -249,6 +251,13 @@ class Stage:
         """How long each request took from the check of its claim's deadline to its being written."""
         notes = map(str.split, self.kept_file.read_text().splitlines())
         return sorted(timedelta(seconds=float(took)) for _, what, took in notes if what == "check")
+
+    def in_doubt(self) -> set[str]:
+        """The grants whose provider had not answered in time, as a daemon reports. On a busy machine that happens, and
+        each allows a second presentation.
+        """
+        unanswered = (line for daemon in self.daemons for line in daemon.seen("token.in_doubt"))
+        return {str(line["token"]).partition(":")[2] for line in unanswered}
 
     def presented_twice(self) -> set[str]:
         """The grants of which one value was presented more than once."""

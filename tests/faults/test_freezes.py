@@ -60,8 +60,8 @@ async def test_a_freeze_past_the_lease_costs_nothing_at_any_step(
         print(f"\nfrozen past the lease {outcome(scene, told)}")
     for point in set(NOT_ASKED) & set(points):
         assert told[point]["token.postponed too_late"] > 0
-    assert scene.revoked() == []
-    assert scene.presented_twice() == set()
+    assert {str(grant["id"]) for grant in scene.revoked()} <= scene.in_doubt()
+    assert scene.presented_twice() <= scene.in_doubt()
     assert await scene.differing() == []
 
 
@@ -83,7 +83,10 @@ async def test_a_freeze_past_the_hold_costs_nothing_before_the_one_step(
             f"\nfrozen past the hold {outcome(scene, told)}; from check to write p50 {checks[len(checks) // 2]:.0f} "
             f"p99 {checks[len(checks) * 99 // 100]:.0f} max {checks[-1]:.0f} microseconds over {len(checks)} requests"
         )
-    assert len(scene.presented_twice()) == len(scene.revoked()) == int(THE_ONE_STEP in points)
+    unanswered = scene.in_doubt()
+    revoked = {str(grant["id"]) for grant in scene.revoked()} - unanswered
+    assert scene.presented_twice() - unanswered == revoked
+    assert len(revoked) == int(THE_ONE_STEP in points)
     assert await scene.differing() == []
 
 

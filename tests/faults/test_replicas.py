@@ -21,6 +21,7 @@ from tests.faults.replicas import (
     buried,
     instance,
     killed,
+    left,
     others,
     presented,
     taken_over,
@@ -44,7 +45,8 @@ ONE_OF_EACH = ["claim.taken", "keep.durable", "record.before"]
 @pytest.mark.slow
 async def test_two_replicas_share_the_work_and_present_nothing_twice(stage, capsys):
     """300 tokens, made due again and again while both replicas work on them, at a provider that revokes on reuse."""
-    scene = await stage(sweep_every="500ms")
+    # On a busy machine an answer may take long, and a request without an answer allows a second presentation.
+    scene = await stage(sweep_every="500ms", request_timeout="20s", lease="60s", drain="25s")
     places = [scene.install(concurrency=32), scene.install(concurrency=32)]
     await scene.consent(TOKENS)
     async with scene.running(places[0]) as one, scene.running(places[1]) as other:
@@ -114,8 +116,9 @@ async def test_without_grace_a_dead_replica_costs_at_most_what_it_had_in_flight(
         )
     assert dead.claims
     assert adopted <= (form.lease + ADOPT_AFTER + form.sweep + SLACK).total_seconds()
-    assert revoked <= dead.spent
-    assert scene.presented_twice() == revoked
+    unanswered = scene.in_doubt()
+    assert revoked - unanswered <= dead.spent
+    assert scene.presented_twice() - unanswered == revoked - unanswered
     assert presented(scene, dead, until=earliest - 0.05) == set()
     assert await scene.differing() == []
 
@@ -138,6 +141,7 @@ async def test_a_replica_that_was_killed_and_comes_back_takes_its_claims_at_once
         async with scene.running(place) as daemon:
             taken = await taken_over(scene, dead, within=timedelta(seconds=30)) - back
             await daemon.event("sweep.finished", count=2)
+            await left(scene, instance(daemon))
             assert await daemon.stop() == 0
     revoked = {str(grant["id"]) for grant in scene.revoked()}
     with capsys.disabled():
@@ -147,8 +151,9 @@ async def test_a_replica_that_was_killed_and_comes_back_takes_its_claims_at_once
             f"in flight, {len(revoked - dead.spent) + len(revoked & journaled)} else"
         )
     assert untouched == set()
-    assert revoked <= dead.spent - journaled
-    assert scene.presented_twice() == revoked
+    unanswered = scene.in_doubt()
+    assert revoked - unanswered <= dead.spent - journaled
+    assert scene.presented_twice() - unanswered == revoked - unanswered
     assert await scene.differing() == []
 
 

@@ -1,5 +1,6 @@
 """The shipped rules, by Prometheus' own tools: well formed, tested in both directions, on metrics that there are."""
 
+import json
 import subprocess
 from collections import defaultdict
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.e2e.service import placed
 from tests.operations.exposition import exposed, exposition
 from tests.operations.expressions import metrics_in
 from tests.operations.monitoring import SHIPPED, rules, shipped
+from tests.support.jwts import SigningKey, key_set
 
 pytestmark = pytest.mark.operations
 
@@ -76,7 +78,10 @@ async def test_the_metrics_are_well_formed_and_hold_all_that_the_rules_ask_for(
     mongod: str, database_name: str, tmp_path: Path, promtool: str
 ):
     """`promtool check metrics` on what a running daemon exposes; and no rule asks for what is not there."""
-    provider = {"client_id": "c", "client_secret": "s"}
+    program = tmp_path / "secret"
+    program.write_text("#!/bin/sh\necho s\n")
+    program.chmod(0o700)
+    provider = {"client_id": "c", "client_secret": {"command": [str(program)]}}
     place = Installation(tmp_path / "place", uri=mongod, database=database_name, providers={"xero": provider})
     with place.config.open("a") as config:
         config.write('[[mirrors]]\nlayout = "token-files"\npath = "tokens.json"\nprovider = "xero"\n')
@@ -98,7 +103,16 @@ async def test_the_access_service_has_the_metrics_that_the_rules_ask_for(
     mongod: str, tmp_path: Path, promtool: str
 ):
     async with placed(mongod, tmp_path / "place") as place:
-        access = {"bearer_token": "a-token-for-operators"}
+        jwks = tmp_path / "jwks.json"
+        jwks.write_text(json.dumps(key_set(SigningKey("one", "EdDSA"))))
+        issuer = {
+            "issuer": "https://ci.example.com",
+            "audience": "https://tokens.example.com",
+            "jwks": {"file": str(jwks)},
+            "claims": {"sub": "job"},
+            "tokens": ["xero:*"],
+        }
+        access = {"bearer_token": "a-token-for-operators", "issuers": [issuer]}
         async with place.serving(await place.key(), access=access) as service:
             text = (await service.get("/metrics", key=access["bearer_token"])).text
     run(promtool, "check", "metrics", stdin=text)

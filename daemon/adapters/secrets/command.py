@@ -100,7 +100,8 @@ async def _run(reference: Command) -> tuple[bytes, int]:
         limit = reference.timeout.total_seconds()
         raise SecretAway(f"{program} did not end within {limit:g} s, and was ended") from None
     finally:
-        _end_group(process.pid)  # before the program is reaped, so that its number is no other group's
+        # Before the program is reaped, its number can't belong to another group.
+        _end_group(process.pid)
         process.wait()
         while len(output) <= _TOO_LONG and (chunk := _available(pipe)):
             output += chunk

@@ -15,6 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from daemon.adapters.telemetry.metric_families import ANOMALIES, UNKNOWN, label_value
 from daemon.domain.anomaly import OF_ACCESS
 from daemon.domain.event import AnomalyDetected, Event, InternalError
+from daemon.domain.jwt import KEYS_UNAVAILABLE, Fault
 from daemon.domain.store_event import StoreBack, StoreLost
 
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -24,7 +25,8 @@ AUTH_FAILURES = ("unauthorized", "rate-limited")
 class AccessMetrics:
     """`routes`: the names of the routes. An unknown one counts as `unknown`."""
 
-    def __init__(self, routes: Collection[str], *, version: str) -> None:
+    def __init__(self, routes: Collection[str], *, version: str, rules: Collection[str] = ()) -> None:
+        """`routes`: the names of the routes. An unknown one counts as `unknown`. `rules`: the names of the rules for JWTs."""
         self._registry = CollectorRegistry()
         self._routes = frozenset(routes)
         ProcessCollector(registry=self._registry)
@@ -64,6 +66,10 @@ class AccessMetrics:
             self._duration.labels(route)
         for reason in AUTH_FAILURES:
             self._failures.labels(reason)
+        # Prometheus sees no increase in a series that begins with its first count.
+        for rule in (*rules, UNKNOWN) if rules else ():
+            for reason in (*Fault, KEYS_UNAVAILABLE):
+                self._refused_jwts.labels(rule, reason)
         for kind in OF_ACCESS:
             self._anomalies.labels(kind.value)
         self._bugs.labels("access")

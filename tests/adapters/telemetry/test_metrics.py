@@ -42,6 +42,7 @@ from daemon.domain.event import (
     TokenUnparsed,
     TokenUnreadable,
 )
+from daemon.domain.jwt import Fault
 from daemon.domain.statistics import Statistics
 from daemon.domain.store_event import StoreBack, StoreLost
 from daemon.domain.token import Failure, FailureKind
@@ -556,6 +557,20 @@ def test_the_access_service_counts_its_own_kinds_and_names_nobody():
     found = {one.labels["kind"]: one.value for one in samples(text, "refreshd_anomalies_total")}
     assert found == dict.fromkeys(OF_ACCESS, 2.0)
     assert CANARY.encode() not in text
+
+
+def test_refused_jwts_are_counted_from_zero():
+    """Prometheus sees no increase from nothing to one."""
+    name = "refreshd_access_exchange_failures_total"
+    made = AccessMetrics(["token"], version="1", rules=["ci"])
+    before = samples(made.exposition("")[0], name)
+    assert {one.value for one in before} == {0.0}
+    assert {one.labels["issuer"] for one in before} == {"ci", "unknown"}
+    made.refused_jwt("ci", Fault.AUDIENCE)
+    after = samples(made.exposition("")[0], name)
+    assert len(after) == len(before)
+    assert [one.labels["reason"] for one in after if one.value] == ["audience"]
+    assert samples(AccessMetrics(["token"], version="1").exposition("")[0], name) == []
 
 
 def samples(text: bytes, name: str) -> list[Sample]:

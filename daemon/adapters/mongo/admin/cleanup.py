@@ -153,7 +153,7 @@ def _unchanged(document: Document) -> Fields:
 
 
 def _standing(document: Document) -> Standing | None:
-    """Return the token in `document`; None if it is no token of refreshd's, or a field has an unexpected type."""
+    """Return the token in `document`; None if the document is not a token of refreshd's, or a field has an unexpected type."""
     name, provider, account = (document.get(field) for field in ("_id", "provider", "account"))
     if not (isinstance(name, str) and isinstance(provider, str) and isinstance(account, str)):
         return None

@@ -24,7 +24,7 @@ from daemon.adapters.mongo.writers_texts import Resealed, WritersTexts
 from daemon.domain.token import State
 
 AT_ONCE = 50
-LARGEST = 1 << 20  # bytes of a document; a larger one is no token
+LARGEST = 1 << 20  # bytes of a document; a larger one is not a token
 ROUNDS = 3  # for documents that were under a lease, or changed in between
 _ROUND_EVERY = timedelta(seconds=2)
 _MOST_AGAIN = 10_000
