@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from urllib.parse import parse_qsl
 
-from daemon.domain.provider import Pkce, Provider
+from daemon.domain.provider import Definition, Pkce, Provider
 from daemon.domain.request import form_encoded
 from daemon.domain.secret import Secret
 from daemon.domain.token_url import NotSendable, completed_url, filled
@@ -80,12 +80,7 @@ def new_authorization(
     state, verifier, nonce = (
         _text(random[at : at + SECRET_BYTES]) for at in (0, SECRET_BYTES, 2 * SECRET_BYTES)
     )
-    chosen = tuple(dict.fromkeys(scopes or provider.definition.scopes))
-    for scope in chosen:
-        if not _SCOPE.fullmatch(scope):
-            raise NotSendable(
-                f"the scope {scope[:100]!r} contains a space, a quote, a backslash, a control character or a non-ASCII character"
-            )
+    chosen = chosen_scopes(provider.definition, scopes)
     return Authorization(
         state=Secret(state),
         redirect_uri=redirect_uri,
@@ -94,6 +89,17 @@ def new_authorization(
         scopes=chosen,
         issuer=issuer,
     )
+
+
+def chosen_scopes(definition: Definition, scopes: Sequence[str]) -> tuple[str, ...]:
+    """Return the scopes to ask for, each once: `scopes`, or the definition's. Raises NotSendable."""
+    chosen = tuple(dict.fromkeys(scopes or definition.scopes))
+    for scope in chosen:
+        if not _SCOPE.fullmatch(scope):
+            raise NotSendable(
+                f"the scope {scope[:100]!r} contains a space, a quote, a backslash, a control character or a non-ASCII character"
+            )
+    return chosen
 
 
 def authorization_url(provider: Provider, authorization: Authorization, variables: Mapping[str, str]) -> str:
