@@ -255,19 +255,25 @@ async def _by_device(settings: Settings, access: Access, wish: _Wish, asked: _As
         expires_at=access.clock.now() + found.code.life,
     )
     unused = state_hash(secrets.token_urlsafe(SECRET_BYTES))  # no callback belongs to this request
-    result = await follow_device(
-        _consents(access), identified(request), state_hash=unused, life=found.code.life
-    )
-    await _confirmed(access, wish, asked)
+    stored = identified(request)
+    result = await follow_device(_consents(access), stored, state_hash=unused, life=found.code.life)
+    await _confirmed(access, wish, asked, stored.id)
     return result
 
 
-async def _confirmed(access: Access, wish: _Wish, asked: _Asked) -> None:
+async def _confirmed(access: Access, wish: _Wish, asked: _Asked, consent: str) -> None:
     """Ask whether the right account was connected, and remove the token if not. Raises Failed."""
-    stored = await access.admin.get(asked.name)
-    text = question(token=asked.name, provider=wish.provider.name, account=stored.get("provider_account"))
-    if wish.confirm is None or await asyncio.to_thread(wish.confirm, text):
+    if wish.confirm is None:
         return
+    _, account = await _consent_of(access, asked.name)
+    text = question(token=asked.name, provider=wish.provider.name, account=account)
+    if await asyncio.to_thread(wish.confirm, text):
+        return
+    present, _ = await _consent_of(access, asked.name)
+    if present != consent:
+        raise Failed(
+            f"the account was declined, but {asked.name} has a newer consent by now, so nothing was removed"
+        )
     await access.admin.remove(asked.name)
     page = wish.provider.definition.manage_url
     where = f", at {page}" if page else ""
@@ -275,6 +281,14 @@ async def _confirmed(access: Access, wish: _Wish, asked: _Asked) -> None:
         f"the account was declined, so {asked.name} was removed. Its grant stays valid at {wish.provider.name} until its"
         f" owner withdraws it{where}"
     )
+
+
+async def _consent_of(access: Access, name: str) -> tuple[object, object]:
+    """Return the consent of a token and the provider's name for its account, or nothing if the token is gone."""
+    try:
+        return await access.admin.consent_of(name)
+    except NoSuchToken:
+        return None, None
 
 
 def _request(access: Access, wish: _Wish, asked: _Asked) -> ConsentRequest:

@@ -5,7 +5,6 @@ import queue
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ from daemon.commands.support import code_handover
 from tests.support import wall_clock
 
 STATE = "A" * 43  # of 32 zero bytes
+XERO = ('authorize_url = "https://login.xero.test/authorize"', 'scopes = ["openid", "accounting"]')
 
 
 def free_port() -> int:
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 
 class Scene:
-    """The command line, and a definition of xero that has an authorization endpoint."""
+    """The command line, with another authorization endpoint of xero."""
 
     def __init__(self, cli: Any, database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.cli, self.database = cli, database
@@ -35,25 +35,24 @@ class Scene:
         self.opened: queue.Queue[str] = queue.Queue()
         self.pages: list[int] = []
         self._monkeypatch = monkeypatch
-        reading, beginning = connect.read_settings, connect.new_authorization
-
-        def settings(options: Any) -> Any:
-            found = reading(options)
-            xero = found.providers["xero"]
-            definition = replace(
-                xero.definition,
-                authorize_url="https://login.xero.test/authorize",
-                scopes=("openid", "accounting"),
-            )
-            return replace(found, providers={**found.providers, "xero": replace(xero, definition=definition)})
+        self.configure(*XERO)
+        beginning = connect.new_authorization
 
         def begun(provider: Any, *, random: bytes, **more: Any) -> Any:
             fixed = bytes(32) + bytes([1]) * (len(random) - 32)
             return beginning(provider, random=fixed, **more)
 
-        monkeypatch.setattr(connect, "read_settings", settings)
         monkeypatch.setattr(connect, "new_authorization", begun)
         monkeypatch.setattr(connect, "open_browser", self.opened.put)
+
+    def configure(self, *keys: str, more: str = "") -> None:
+        """Set keys of xero, and `more` tables."""
+        text = self.cli.config.read_text()
+        old, _, rest = text.partition("[providers.xero]\n")
+        _, _, rest = rest.partition("[providers.acme]")
+        client = ('client_id = "client"', 'client_secret = { env = "TEST_CLIENT_SECRET" }')
+        lines = "\n".join((*client, *keys))
+        self.cli.write(f"{old}[providers.xero]\n{lines}\n[providers.acme]{rest}{more}")
 
     def within(self, limit: timedelta) -> None:
         """Wait only so long for a daemon."""
@@ -90,13 +89,18 @@ class Scene:
         connection.close()
         return parse_qs(urlsplit(url).query)
 
-    def daemon(self, **end: Any) -> dict[str, Any]:
-        """A daemon that takes the request, and ends it like this. Returns the request."""
+    def request(self) -> dict[str, Any]:
+        """Wait for the stored request, and return it."""
         limit = wall_clock.now() + timedelta(seconds=10)
         while (found := self.database.tokens_consents.find_one({"state": "waiting"})) is None:
             assert wall_clock.now() < limit
-        self.database.tokens_consents.update_one({"_id": found["_id"]}, {"$set": end})
         return dict(found)
+
+    def daemon(self, **end: Any) -> dict[str, Any]:
+        """A daemon that takes the request, and ends it like this. Returns the request."""
+        found = self.request()
+        self.database.tokens_consents.update_one({"_id": found["_id"]}, {"$set": end})
+        return found
 
 
 DONE = {
