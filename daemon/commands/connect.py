@@ -32,6 +32,7 @@ from daemon.commands.support.loopback import DEFAULT_PORT, listening, redirect_u
 from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output
 from daemon.commands.support.pairs import read_pairs
+from daemon.commands.support.provider_requests import push
 from daemon.commands.support.stdin_lines import Lines
 from daemon.domain.authorization import (
     SECRET_BYTES,
@@ -39,6 +40,7 @@ from daemon.domain.authorization import (
     Code,
     Denied,
     NotThisConsent,
+    authorization_fields,
     authorization_url,
     new_authorization,
     query_of,
@@ -47,7 +49,6 @@ from daemon.domain.authorization import (
 )
 from daemon.domain.consent_request import WAITS_FOR, ConsentKind, ConsentRequest, ConsentResult, identified
 from daemon.domain.provider import Provider
-from daemon.domain.secret import Secret
 from daemon.domain.subject import fault_of_subject
 from daemon.domain.token import token_id
 from daemon.domain.token_url import NotSendable, token_url
@@ -55,6 +56,10 @@ from daemon.domain.visible import typed
 from daemon.runtime.config.secret_places import STORE_ONLY, Use
 from daemon.runtime.config.settings import Settings
 
+_ASKING = STORE_ONLY | {
+    Use.CLIENTS,
+    Use.REQUESTS,
+}  # where this process itself sends a request to the provider
 _TRIES = 5  # wrong addresses in a row
 
 app = typer.Typer()
@@ -148,8 +153,11 @@ def connect(
     if device and paste:
         raise Failed("--device and --paste exclude each other. Give one of them", Exit.USAGE)
     confirm = confirmation(yes=yes) if device else None
-    settings = read_settings(options, STORE_ONLY | {Use.CLIENTS, Use.REQUESTS} if device else STORE_ONLY)
+    settings = read_settings(options, _ASKING if device else STORE_ONLY)
     configured = configured_provider(settings, provider)
+    if configured.definition.par_url is not None and not device:
+        settings = read_settings(options, _ASKING)
+        configured = configured_provider(settings, provider)
     try:
         name = token_id(provider, account)
     except ValueError as why:
@@ -221,14 +229,18 @@ class _Asked:
 
 async def _by_browser(settings: Settings, access: Access, wish: _Wish, asked: _Asked) -> ConsentResult:
     """Ask for the consent in a browser, and hand the code over. Raises Failed."""
-    del settings
-    authorization, url = _begun(wish, asked.variables)
+    authorization = _begun(wish, asked.variables)
     # Before the owner is asked: without this record, the consent would be in vain.
     await access.audit.note("connect", asked.name)
-    code = _code_of(asked.name, await _answer(wish, authorization, url, asked.output))
+    pushed = await push(settings, access, wish.provider, authorization, asked.variables)
+    url = authorization_url(wish.provider, authorization, asked.variables, request_uri=pushed)
+    answer = _consented(asked.name, await _answer(wish, authorization, url, asked.output))
+    variables = {**asked.variables, **answer.variables}
+    _check_url(wish.provider, variables)
     request = replace(
         _request(access, wish, asked),
-        code=code,
+        code=answer.code,
+        vars=variables,
         code_verifier=authorization.code_verifier,
         nonce=authorization.nonce,
         issuer=authorization.issuer,
@@ -319,8 +331,8 @@ async def _stored_variables(access: Access, name: str) -> Mapping[str, str]:
     return {k: v for k, v in stored.items() if isinstance(v, str)} if isinstance(stored, Mapping) else {}
 
 
-def _begun(wish: _Wish, variables: Mapping[str, str]) -> tuple[Authorization, str]:
-    """Return a new authorization request and its URL. Raises Failed."""
+def _begun(wish: _Wish, variables: Mapping[str, str]) -> Authorization:
+    """Return a new authorization request, all of whose URLs can be completed. Raises Failed."""
     try:
         token_url(wish.provider, variables)
         authorization = new_authorization(
@@ -329,12 +341,26 @@ def _begun(wish: _Wish, variables: Mapping[str, str]) -> tuple[Authorization, st
             redirect_uri=redirect_uri(wish.port),
             scopes=wish.scopes,
         )
-        return authorization, authorization_url(wish.provider, authorization, variables)
+        # Whether it is pushed or not, the same addresses and values have to be sendable.
+        authorization_url(wish.provider, authorization, variables, request_uri="urn:none")
+        authorization_fields(wish.provider, authorization, variables)
     except NotSendable as why:
         remedy = (
             "Give it with --var NAME=VALUE" if "variable" in str(why) else "Correct --scope or the definition"
         )
         raise Failed(f"{why}. {remedy}", Exit.USAGE) from None
+    else:
+        return authorization
+
+
+def _check_url(provider: Provider, variables: Mapping[str, str]) -> None:
+    """Refuse variables of a callback that lead elsewhere. Raises Failed."""
+    try:
+        token_url(provider, variables)
+    except NotSendable as why:
+        raise Failed(
+            f"the callback's variables can't be used: {why}. Nothing was exchanged. Start again"
+        ) from None
 
 
 async def _answer(wish: _Wish, authorization: Authorization, url: str, output: Output) -> Code | Denied:
@@ -393,9 +419,10 @@ def open_browser(url: str) -> None:
         webbrowser.open(url)
 
 
-def _code_of(name: str, answer: Code | Denied) -> Secret:
+def _consented(name: str, answer: Code | Denied) -> Code:
+    """Return the owner's consent. Raises Failed."""
     if isinstance(answer, Code):
-        return answer.code
+        return answer
     words = f": {answer.message}" if answer.message else ""
     raise Failed(f"{name} was not connected ({answer.code}){words}. Start again if the owner agrees")
 

@@ -257,6 +257,7 @@ def _consent_rows(definition: Definition) -> list[tuple[str, str]]:
     return [
         ("Consent page", page or ""),
         ("Redirect address to register", redirect_uri() if page else ""),
+        ("Requests are pushed to", definition.par_url or ""),
         ("Device flow", definition.device_url or ""),
         ("Scopes of a consent", " ".join(definition.scopes) or "none, unless you set scopes"),
         ("Scope separator", f'"{definition.scope_separator}"' if definition.scope_separator != " " else ""),
@@ -264,6 +265,7 @@ def _consent_rows(definition: Definition) -> list[tuple[str, str]]:
         ("Parameters with the code", sent),
         ("PKCE", _PKCE[definition.pkce]),
         ("Account identified by", definition.account_from or "nothing that is known"),
+        ("Variables from the callback", ", ".join(definition.callback_variables)),
         ("If no refresh token comes", definition.consent_hint),
     ]
 

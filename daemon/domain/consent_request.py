@@ -41,10 +41,8 @@ class ConsentState(StrEnum):
 
 _NEXT: Mapping[ConsentState, frozenset[ConsentState]] = {
     ConsentState.WAITING: frozenset({ConsentState.ASKED, ConsentState.FAILED, ConsentState.ABANDONED}),
-    # WAITING again: a device's owner has not answered yet.
-    ConsentState.ASKED: frozenset(
-        {ConsentState.WAITING, ConsentState.DONE, ConsentState.FAILED, ConsentState.ABANDONED}
-    ),
+    # A device code's request waits again after a poll without an answer: that is no step of its life.
+    ConsentState.ASKED: frozenset({ConsentState.DONE, ConsentState.FAILED, ConsentState.ABANDONED}),
     ConsentState.DONE: frozenset(),
     ConsentState.FAILED: frozenset(),
     ConsentState.ABANDONED: frozenset(),

@@ -1,18 +1,15 @@
 """`refreshd connect --device`: here the test plays the provider's device endpoint, the daemon and the operator."""
 
-import http.server
 import json
-import threading
-from collections.abc import Iterator
 from datetime import UTC, timedelta
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs
 
 import pytest
 
 from daemon.commands import connect
 from daemon.commands.support import code_handover
+from tests.commands.canned_endpoint import Endpoint
 from tests.commands.test_connect import DONE, Scene
 from tests.support import wall_clock
 
@@ -26,47 +23,14 @@ ANSWER = {
 }
 
 
-class DeviceEndpoint:
-    """Answers each request alike."""
-
-    def __init__(self) -> None:
-        self.status, self.body = 200, json.dumps(ANSWER).encode()
-        self.asked: list[tuple[str, dict[str, list[str]]]] = []
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                form = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                outer.asked.append((self.headers.get("Authorization", ""), parse_qs(form)))
-                self.send_response(outer.status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(outer.body)))
-                self.end_headers()
-                self.wfile.write(outer.body)
-
-            def log_message(self, *_more: object) -> None:
-                """Silent."""
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/device"
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+@pytest.fixture
+def provider(endpoint: Endpoint) -> Endpoint:
+    endpoint.body = json.dumps(ANSWER).encode()
+    return endpoint
 
 
 @pytest.fixture
-def provider() -> Iterator[DeviceEndpoint]:
-    found = DeviceEndpoint()
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def scene(cli: Any, database: Any, monkeypatch: pytest.MonkeyPatch, provider: DeviceEndpoint) -> Scene:
+def scene(cli: Any, database: Any, monkeypatch: pytest.MonkeyPatch, provider: Endpoint) -> Scene:
     found = Scene(cli, database, monkeypatch)
     found.configure(f'device_url = "{provider.url}"', 'scopes = ["accounting"]')
     found.cli.add("xero:7")
@@ -93,7 +57,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: bool) -> list[str]:
     return questions
 
 
-def test_an_owner_enters_a_code_and_the_daemon_polls(scene: Scene, provider: DeviceEndpoint) -> None:
+def test_an_owner_enters_a_code_and_the_daemon_polls(scene: Scene, provider: Endpoint) -> None:
     """The command asks for the code and hands it over, sealed."""
     asked: dict[str, Any] = {}
     ran = scene.run(
@@ -177,7 +141,7 @@ def provider_url(scene: Scene) -> str:
     ],
 )
 def test_without_a_device_code_nothing_is_stored(
-    scene: Scene, provider: DeviceEndpoint, status: int, body: object, words: str
+    scene: Scene, provider: Endpoint, status: int, body: object, words: str
 ) -> None:
     """The provider's words are shown, and none of its control characters."""
     provider.status, provider.body = status, json.dumps(body).encode()
@@ -188,7 +152,7 @@ def test_without_a_device_code_nothing_is_stored(
     assert scene.database.tokens_consents.count_documents({}) == 0
 
 
-def test_a_provider_that_is_away_is_unavailable(scene: Scene, provider: DeviceEndpoint) -> None:
+def test_a_provider_that_is_away_is_unavailable(scene: Scene, provider: Endpoint) -> None:
     """69, as where a daemon finds it away."""
     scene.configure('device_url = "http://127.0.0.1:1/device"')
     ran = scene.run("--device", "--yes")
@@ -230,7 +194,7 @@ def test_without_a_daemon_the_code_is_withdrawn(scene: Scene, monkeypatch: pytes
     ],
 )
 def test_a_wrong_combination_is_explained(
-    scene: Scene, provider: DeviceEndpoint, options: tuple[str, ...], code: int, words: str
+    scene: Scene, provider: Endpoint, options: tuple[str, ...], code: int, words: str
 ) -> None:
     """Before the provider is asked."""
     ran = scene.run(*options)

@@ -3,22 +3,18 @@
 The command needs the client's secret for that one request. The daemon presents the code.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
-from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
 from daemon.commands.support.access import Access
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.output import Output, span
+from daemon.commands.support.provider_requests import send
 from daemon.domain.device_flow import DeviceCode, NoDeviceCode, device_code_request, read_device_code
 from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply
 from daemon.domain.token_url import NotSendable
 from daemon.runtime.config.settings import Settings
-
-_SLACK = timedelta(seconds=5)  # beyond the time limit of a request, before it is given up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +40,7 @@ async def ask_for_code(
         )
     except NotSendable as why:
         raise Failed(f"{why}. Correct --scope, --var or the definition", Exit.USAGE) from None
-    async with provider_endpoint(settings, access) as endpoint:
-        deadline = access.clock.boot() + settings.refresh.request_timeout + _SLACK
-        reply = await endpoint.send(request, deadline=deadline)
+    reply = await send(settings, access, request)
     found = read_device_code(provider, reply)
     if isinstance(found, NoDeviceCode):
         raise Failed(
@@ -55,22 +49,6 @@ async def ask_for_code(
             Exit.UNAVAILABLE if isinstance(reply, NoReply) else Exit.FAILED,
         )
     return DeviceAuthorization(code=found, scopes=chosen)
-
-
-@asynccontextmanager
-async def provider_endpoint(settings: Settings, access: Access) -> AsyncIterator[TokenEndpoint]:
-    """Yield an endpoint for one request of this process, under the daemon's rules."""
-    endpoint = TokenEndpoint(
-        clock=access.clock,
-        timeout=settings.refresh.request_timeout,
-        connections=1,
-        may_start=lambda: True,
-        proxy=settings.refresh.proxy,
-    )
-    try:
-        yield endpoint
-    finally:
-        await endpoint.close()
 
 
 def show_code(output: Output, code: DeviceCode, *, token: str, provider: str) -> None:
