@@ -10,7 +10,7 @@ from daemon.commands.checks.access import check_access, check_service
 from daemon.commands.checks.keys import check_ages, check_ring
 from daemon.commands.checks.machine import check_state
 from daemon.commands.checks.mirrors import check_mirrors
-from daemon.commands.checks.providers import check_providers, check_token_urls
+from daemon.commands.checks.providers import check_providers, check_scopes, check_token_urls
 from daemon.commands.checks.report import Report, show
 from daemon.commands.checks.secrets import check_secrets, check_sources, report_waiting
 from daemon.commands.checks.store import check_store
@@ -56,6 +56,7 @@ def _check_daemon(options: Options, outline: AccessOutline | None, report: Repor
         check_ages(settings, report, datetime.now(UTC))
         check_secrets(settings, report)
         check_providers(settings, report)
+        check_scopes(settings, report)
         check_token_urls(settings, report)
         check_state(settings, report)
         asyncio.run(check_store(settings, report, access_keys=outline is not None))

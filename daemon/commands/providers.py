@@ -13,6 +13,7 @@ from daemon.commands.support.arguments import provider_names
 from daemon.commands.support.column import Column
 from daemon.commands.support.command import Command
 from daemon.commands.support.failure import Exit
+from daemon.commands.support.loopback import redirect_uri
 from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output, span
 from daemon.domain.provider import (
@@ -57,8 +58,6 @@ _PKCE = {
     Pkce.REQUIRED: "S256: the provider refuses a consent without it",
     Pkce.NONE: "not used: the provider does not take it",
 }
-# Where `refreshd connect` waits for the owner's browser (RFC 8252 §7.3). Operators register it at providers.
-_LOOPBACK_REDIRECT = "http://127.0.0.1:8917/callback"
 _SIGNS = ("rejected", "misconfigured", "unavailable")  # of use to the daemon only
 
 
@@ -142,7 +141,7 @@ def _record(definition: Definition, configured: Mapping[str, Provider]) -> dict[
     return {
         **values,
         "revoke": definition.revoke and _revocation_record(definition.revoke),
-        "redirect_uri": _LOOPBACK_REDIRECT if definition.authorize_url else None,
+        "redirect_uri": redirect_uri() if definition.authorize_url else None,
         "as_of": definition.as_of and definition.as_of.isoformat(),
         "rate": definition.rate and f"{definition.rate.count}/{span(definition.rate.per)}",
         "variables": {
@@ -257,7 +256,8 @@ def _consent_rows(definition: Definition) -> list[tuple[str, str]]:
     sent = ", ".join(f"{name}={value}" for name, value in definition.exchange_params.items())
     return [
         ("Consent page", page or ""),
-        ("Redirect address to register", _LOOPBACK_REDIRECT if page else ""),
+        ("Redirect address to register", redirect_uri() if page else ""),
+        ("Requests are pushed to", definition.par_url or ""),
         ("Device flow", definition.device_url or ""),
         ("Scopes of a consent", " ".join(definition.scopes) or "none, unless you set scopes"),
         ("Scope separator", f'"{definition.scope_separator}"' if definition.scope_separator != " " else ""),
@@ -265,6 +265,7 @@ def _consent_rows(definition: Definition) -> list[tuple[str, str]]:
         ("Parameters with the code", sent),
         ("PKCE", _PKCE[definition.pkce]),
         ("Account identified by", definition.account_from or "nothing that is known"),
+        ("Variables from the callback", ", ".join(definition.callback_variables)),
         ("If no refresh token comes", definition.consent_hint),
     ]
 

@@ -3,6 +3,9 @@
 Taking is the point of no return: a code is presented by the instance that took it, once. If the process ends
 afterwards, the journal decides. With a kept reply, the next start binds its grant. Without one, the consent has
 failed, and the owner starts again.
+
+A device code takes the same path once for each poll (RFC 8628 §3.4). While its owner has not answered, the request
+waits again. A poll whose reply was lost is repeated.
 """
 
 import asyncio
@@ -20,24 +23,27 @@ from daemon.domain.consent_request import (
     Bound,
     ConsentFailure,
     ConsentFailureKind,
+    ConsentKind,
     ConsentRequest,
     ConsentResult,
     ConsentState,
     Malformed,
 )
+from daemon.domain.device_flow import answer_of, poll_again
 from daemon.domain.due import Timing
 from daemon.domain.event import ConsentFailed, InternalError, TokenConnected
 from daemon.domain.journal_entry import Entry, EntryState, ReplayResult, consent_claim, consent_of
 from daemon.domain.new_token import new_token
 from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply, Reply
-from daemon.domain.request import Request, code_request
+from daemon.domain.request import Request, code_request, device_request
 from daemon.domain.token import State, Token
 from daemon.domain.token_url import NotSendable
 
 # Exchanges of one provider in this instance. Its others wait in the store, and hold up no other provider's.
 MOST_OF_ONE = 8
 EXPIRE_EVERY = timedelta(minutes=1)
+NOT_SENDABLE = "not_sendable"
 
 _INTERRUPTED = ConsentFailure(
     kind=ConsentFailureKind.INTERRUPTED,
@@ -129,6 +135,9 @@ class CodeExchange:
             return self._drop(entry, None)
         if progress.state.is_final:
             return self._drop(entry, progress.failure or _GONE)
+        if progress.state is ConsentState.WAITING:  # a poll that was postponed before the end of the process
+            pending = poll_again(self._providers[entry.provider].definition, entry.reply, timedelta(0))
+            return self._drop(entry, _GONE if pending is None else None)
         request = await self._consents.recall(consent)
         if request is None:
             raise Unusable("the request of its consent can't be read")
@@ -157,7 +166,8 @@ class CodeExchange:
             return  # of such a request not even the token is known
         reply = await self._ask(request)
         if isinstance(reply, NoReply):
-            await self._settle(request, reply)
+            if not await self._postponed(request, reply):
+                await self._settle(request, reply)
             return
         entry = await self._journal.keep(_claim_of(request), reply)
         await self._conclude(request, entry)
@@ -167,13 +177,20 @@ class CodeExchange:
         try:
             asked = self._request_of(request)
         except NotSendable as why:
-            return NoReply(code="not_sendable", message=str(why), sent=False, asked_at=self._clock.now())
+            return NoReply(code=NOT_SENDABLE, message=str(why), sent=False, asked_at=self._clock.now())
         return await self._endpoint.send(asked, deadline=deadline)
 
     def _request_of(self, request: ConsentRequest) -> Request:
         """Return the request that presents the code. Raises NotSendable."""
         if request.code is None:
             raise NotSendable("the consent has no code")
+        if request.kind is ConsentKind.DEVICE:
+            return device_request(
+                self._providers[request.provider],
+                device_code=request.code,
+                variables=request.vars,
+                now=self._clock.now(),
+            )
         return code_request(
             self._providers[request.provider],
             code=request.code,
@@ -185,7 +202,20 @@ class CodeExchange:
 
     async def _conclude(self, request: ConsentRequest, entry: Entry) -> ReplayResult:
         """Process a kept reply to its end. Raises StoreLost or Unusable; the journal still has the reply then."""
+        if await self._postponed(request, entry.reply):
+            return self._drop(entry, None)
         return self._drop(entry, await self._settle(request, entry.reply))
+
+    async def _postponed(self, request: ConsentRequest, reply: Reply | NoReply) -> bool:
+        """Let the request wait again if `reply` is no answer of a device's owner. Returns whether it waits."""
+        if request.kind is not ConsentKind.DEVICE or (
+            isinstance(reply, NoReply) and reply.code == NOT_SENDABLE
+        ):
+            return False
+        interval = poll_again(self._providers[request.provider].definition, reply, request.interval)
+        if interval is not None:
+            await self._consents.postpone(request.id, interval)
+        return interval is not None
 
     def _drop(self, entry: Entry, failure: ConsentFailure | None) -> ReplayResult:
         """Forget a reply whose consent has ended, or park it if operators may still need it. `failure`: why nothing was
@@ -227,15 +257,21 @@ class CodeExchange:
                 return None
             failure = _SUPERSEDED if isinstance(bound, Bound) else bound
         else:
-            failure = found
+            failure = answer_of(found) if request.kind is ConsentKind.DEVICE else found
         await self._consents.failed(request.id, failure)
         self._observe(_not_connected(request, failure))
         return failure
 
     async def _give_up_interrupted(self) -> None:
-        """End the requests whose code was perhaps presented, and whose reply is not here."""
+        """End the requests whose code was perhaps presented, and whose reply is not here. Device codes are presented
+        again.
+        """
         for one in await self._consents.asked():
-            if one.id not in self._running and not self._is_kept(one.id):
+            if one.id in self._running or self._is_kept(one.id):
+                continue
+            if one.repeatable:
+                await self._consents.postpone(one.id, None)
+            else:
                 await self._consents.failed(one.id, _INTERRUPTED)
 
     def _is_kept(self, consent: str) -> bool:

@@ -53,6 +53,9 @@ class Consents(Protocol):
     async def failed(self, consent: str, failure: ConsentFailure) -> None:
         """End an asked request without a grant. Its code is removed."""
 
+    async def postpone(self, consent: str, interval: timedelta | None) -> None:
+        """Let an asked device code wait again, at least for its interval, which becomes `interval` unless that is None."""
+
     async def asked(self) -> Sequence[Waiting]:
         """Return the requests that this instance has asked for, and those of instances that have not concluded theirs
         in ABANDONED_AFTER.

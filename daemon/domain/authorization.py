@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from urllib.parse import parse_qsl
 
-from daemon.domain.provider import Pkce, Provider
+from daemon.domain.provider import Definition, Pkce, Provider
 from daemon.domain.request import form_encoded
 from daemon.domain.secret import Secret
 from daemon.domain.token_url import NotSendable, completed_url, filled
@@ -46,13 +46,17 @@ class Authorization:
     nonce: str | None = None
     scopes: tuple[str, ...] = ()
     issuer: str | None = None
+    callback_variables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """The owner has consented."""
+    """The owner has consented. `variables`: those whose values the callback brings. They are checked where a URL is
+    completed with them.
+    """
 
     code: Secret
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +84,7 @@ def new_authorization(
     state, verifier, nonce = (
         _text(random[at : at + SECRET_BYTES]) for at in (0, SECRET_BYTES, 2 * SECRET_BYTES)
     )
-    chosen = tuple(dict.fromkeys(scopes or provider.definition.scopes))
-    for scope in chosen:
-        if not _SCOPE.fullmatch(scope):
-            raise NotSendable(
-                f"the scope {scope[:100]!r} contains a space, a quote, a backslash, a control character or a non-ASCII character"
-            )
+    chosen = chosen_scopes(provider.definition, scopes)
     return Authorization(
         state=Secret(state),
         redirect_uri=redirect_uri,
@@ -93,15 +92,50 @@ def new_authorization(
         nonce=nonce if "openid" in chosen else None,
         scopes=chosen,
         issuer=issuer,
+        callback_variables=provider.definition.callback_variables,
     )
 
 
-def authorization_url(provider: Provider, authorization: Authorization, variables: Mapping[str, str]) -> str:
-    """Return the URL at which the owner consents. Raises NotSendable."""
+def chosen_scopes(definition: Definition, scopes: Sequence[str]) -> tuple[str, ...]:
+    """Return the scopes to ask for, each once: `scopes`, or the definition's. Raises NotSendable."""
+    chosen = tuple(dict.fromkeys(scopes or definition.scopes))
+    for scope in chosen:
+        if not _SCOPE.fullmatch(scope):
+            raise NotSendable(
+                f"the scope {scope[:100]!r} contains a space, a quote, a backslash, a control character or a non-ASCII character"
+            )
+    return chosen
+
+
+def authorization_url(
+    provider: Provider,
+    authorization: Authorization,
+    variables: Mapping[str, str],
+    *,
+    request_uri: str | None = None,
+) -> str:
+    """Return the URL at which the owner consents. `request_uri`: of the request that was pushed, if the definition has
+    a par_url (RFC 9126 §4). Raises NotSendable.
+    """
     definition = provider.definition
     if definition.authorize_url is None:
         raise NotSendable(f"the definition of {provider.name} has no authorize_url")
     url = completed_url(provider, definition.authorize_url, variables, name="authorization URL")
+    if request_uri is not None:
+        client = definition.names.get("client_id", "client_id")
+        named = {client: provider.client_id, "request_uri": request_uri}
+    elif definition.par_url is not None:
+        raise NotSendable(f"{provider.name} takes pushed authorization requests only: use `refreshd connect`")
+    else:
+        named = authorization_fields(provider, authorization, variables)
+    return f"{url}{'&' if '?' in url else '?'}{form_encoded(named)}"
+
+
+def authorization_fields(
+    provider: Provider, authorization: Authorization, variables: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the parameters of an authorization request under the provider's names for them. Raises NotSendable."""
+    definition = provider.definition
     fields = {
         "response_type": "code",
         "client_id": provider.client_id,
@@ -118,8 +152,7 @@ def authorization_url(provider: Provider, authorization: Authorization, variable
     for name, value in definition.authorize_params.items():
         if name not in _RESERVED:
             fields[name] = filled(provider, value, variables) if "${" in value else value
-    named = {definition.names.get(name, name): value for name, value in fields.items()}
-    return f"{url}{'&' if '?' in url else '?'}{form_encoded(named)}"
+    return {definition.names.get(name, name): value for name, value in fields.items()}
 
 
 def code_challenge(code_verifier: Secret) -> str:
@@ -145,7 +178,9 @@ def read_callback(query: str, authorization: Authorization) -> Code | Denied:
         raise NotThisConsent("the callback has no state, or several")
     if not hmac.compare_digest(state_hash(states[0]), expected):
         raise NotThisConsent("the callback belongs to another consent")
-    if twice := [name for name in _ONCE if len(fields.get(name, [])) > 1]:
+    if twice := [
+        name for name in (*_ONCE, *authorization.callback_variables) if len(fields.get(name, [])) > 1
+    ]:
         return Denied(code="invalid_callback", message=f"the callback has {twice[0]} twice")
     values = {name: fields[name][0] for name in _ONCE if name in fields}
     issuer = values.get("iss")
@@ -159,7 +194,8 @@ def read_callback(query: str, authorization: Authorization) -> Code | Denied:
         return Denied(code="invalid_callback", message="the callback has neither a code nor an error")
     if len(code) > _LONGEST_CODE or not _CODE.fullmatch(code):
         return Denied(code="invalid_callback", message="the code of the callback can't be sent")
-    return Code(code=Secret(code))
+    brought = {name: fields[name][0] for name in authorization.callback_variables if name in fields}
+    return Code(code=Secret(code), variables={name: value for name, value in brought.items() if value})
 
 
 def query_of(pasted: str, redirect_uri: str) -> str:

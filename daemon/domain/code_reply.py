@@ -104,11 +104,7 @@ def _bound(
     except ConsentInvalid as why:
         return _failed(ConsentFailureKind.UNUSABLE, str(why))
     if consent.refresh_token is None and _expects_refresh_token(definition, consent):
-        message = (
-            "the provider has sent no refresh token: ask for offline access, or withdraw the former consent"
-            " at the provider and start again"
-        )
-        return _failed(ConsentFailureKind.NO_REFRESH_TOKEN, message)
+        return _failed(ConsentFailureKind.NO_REFRESH_TOKEN, _no_refresh_token(definition))
     return CodeGrant(
         consent=consent,
         account=account_of(definition, body, claims),
@@ -162,6 +158,13 @@ def _claims_of(id_token: str) -> Mapping[str, object] | None:
 
 def _failed(kind: ConsentFailureKind, message: str, *, code: str = "") -> ConsentFailure:
     return ConsentFailure(kind=kind, message=message[:300], code=code)
+
+
+def _no_refresh_token(definition: Definition) -> str:
+    """Return what to change, in the definition's words if it has any, and where the owner withdraws a former consent."""
+    hint = definition.consent_hint or "Ask for offline access."
+    page = f" ({definition.manage_url})" if definition.manage_url else ""
+    return f"the provider has sent no refresh token. {hint} Withdraw a former consent there{page}, and start again"
 
 
 def _start_again(reply: NoReply) -> str:

@@ -41,11 +41,19 @@ class ConsentState(StrEnum):
 
 _NEXT: Mapping[ConsentState, frozenset[ConsentState]] = {
     ConsentState.WAITING: frozenset({ConsentState.ASKED, ConsentState.FAILED, ConsentState.ABANDONED}),
+    # A device code's request waits again after a poll without an answer: that is no step of its life.
     ConsentState.ASKED: frozenset({ConsentState.DONE, ConsentState.FAILED, ConsentState.ABANDONED}),
     ConsentState.DONE: frozenset(),
     ConsentState.FAILED: frozenset(),
     ConsentState.ABANDONED: frozenset(),
 }
+
+
+class ConsentKind(StrEnum):
+    """What the provider has issued. The values are stored."""
+
+    CODE = "code"  # an authorization code, which is presented once
+    DEVICE = "device"  # a device code, which is presented until its owner has answered (RFC 8628 §3.4)
 
 
 class ConsentFailureKind(StrEnum):
@@ -84,10 +92,11 @@ class ConsentFailure:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsentRequest:
     """One stored consent request. `code` and `code_verifier` are None once it was asked. `replace`: the grant of another
-    account may be replaced.
+    account may be replaced. `interval`: between two polls for a device code.
     """
 
     id: str
+    kind: ConsentKind = ConsentKind.CODE
     provider: str
     account: str
     code: Secret | None = None
@@ -100,6 +109,7 @@ class ConsentRequest:
     subject: str | None = None
     meta: Mapping[str, str] = field(default_factory=dict)
     replace: bool = False
+    interval: timedelta = timedelta(0)
     expires_at: datetime
 
     @property
@@ -125,6 +135,7 @@ def identified(request: ConsentRequest) -> ConsentRequest:
         request.subject,
         sorted(request.meta.items()),
         request.replace,
+        request.kind,
     )
     digest = sha256(json.dumps([request.id, *fields]).encode()).digest()
     return replace(request, id=f"{request.id}.{urlsafe_b64encode(digest).rstrip(b'=').decode()}")
@@ -147,19 +158,25 @@ class ConsentResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsentProgress:
-    """The state of a stored consent request, for the process that waits for it."""
+    """The state of a stored consent request, for the process that waits for it. `asked_before`: a daemon has asked the
+    provider at least once.
+    """
 
     state: ConsentState
+    asked_before: bool = False
     failure: ConsentFailure | None = None
     result: ConsentResult | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """A consent request that waits for a daemon, or that this instance has asked for."""
+    """A consent request that waits for a daemon, or that this instance has asked for. `repeatable`: it may be asked for
+    again, because its device code is presented more than once anyway.
+    """
 
     id: str
     provider: str
+    repeatable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

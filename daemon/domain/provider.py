@@ -199,6 +199,7 @@ class Definition:
     keep: tuple[str, ...] = ()  # reply fields that applications need
     revoke_url: str | None = None
     authorize_url: str | None = None  # the page on which the owner consents (RFC 6749 §3.1)
+    par_url: str | None = None  # where an authorization request is sent first (RFC 9126 §2)
     device_url: str | None = None  # where a device's code is asked for (RFC 8628 §3.1)
     scopes: tuple[str, ...] = ()  # asked for unless the operator or the application names others
     scope_separator: str = " "  # RFC 6749 §3.3 has a blank
@@ -206,6 +207,7 @@ class Definition:
     exchange_params: Mapping[str, str] = field(default_factory=dict)  # sent with the code alone
     pkce: Pkce = Pkce.S256
     account_from: str | None = None  # the account's identifier: a path in the reply, or "id_token.CLAIM"
+    callback_variables: tuple[str, ...] = ()  # variables whose values the callback brings
     consent_hint: str = ""  # what to change if a consent brought no refresh token
     manage_url: str | None = None  # the page on which an owner withdraws the consent
     revoke: "Revocation | None" = None  # None: RFC 7009 at `revoke_url`, or no revocation without one

@@ -14,6 +14,7 @@ from daemon.domain.token_url import NotSendable, filled, fills_host, is_allowed,
 
 _SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
 _ASCII = {code: "+" if chr(code) == " " else f"%{code:02X}" for code in range(128) if chr(code) not in _SAFE}
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"  # RFC 8628 §3.4
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 §2.2
 _CLIENT_FIELDS = frozenset({"client_id", "client_secret", "client_assertion", "client_assertion_type"})
 
@@ -60,6 +61,17 @@ def code_request(
     if code_verifier is not None:
         presented["code_verifier"] = code_verifier.reveal()
     # The definition's parameters are those of a refresh: they must not replace the grant type.
+    return _token_request(provider, presented, variables, now=now, fixed=frozenset(presented))
+
+
+def device_request(
+    provider: Provider, *, device_code: Secret, variables: Mapping[str, str], now: datetime
+) -> Request:
+    """Return the request that polls for the tokens of a device code (RFC 8628 §3.4).
+
+    Raises NotSendable if the URL can't be completed safely.
+    """
+    presented = {"grant_type": DEVICE_GRANT, "device_code": device_code.reveal()}
     return _token_request(provider, presented, variables, now=now, fixed=frozenset(presented))
 
 

@@ -41,7 +41,7 @@ from daemon.runtime.clock import Clock
 from daemon.runtime.config.fields import format_duration
 from daemon.runtime.config.problems import SecretsAway
 from daemon.runtime.config.providers.provider_settings import most_in_flight
-from daemon.runtime.config.reload import moved_token_urls, needs_restart, secrets_of
+from daemon.runtime.config.reload import Moved, moved_urls, needs_restart, secrets_of
 from daemon.runtime.config.secret_reading import SecretReader
 from daemon.runtime.config.settings import Settings, SettingsInvalid
 from daemon.runtime.consents import ConsentFollower
@@ -476,7 +476,7 @@ class Daemon:
         if self._prepared:
             with suppress(StoreLost):  # it has reported itself, and the row is written every minute
                 await self._own_row.write()
-        await self._note_moved(moved_token_urls(self._settings.providers, fresh.providers))
+        await self._note_moved(moved_urls(self._settings.providers, fresh.providers))
         self._log.log(log_lines.RELOAD_DONE, restart_needed_for=needs_restart(self._settings, fresh))
         self._settings = replace(
             self._settings,
@@ -552,26 +552,18 @@ class Daemon:
         self._log.register_secrets(secrets_of(self._settings, None))
         self._use(providers)
 
-    async def _note_moved(self, changes: Mapping[str, tuple[str, str]]) -> None:
-        """Log and audit the new URLs of tokens and client secrets. Without MongoDB there is no audit record,
+    async def _note_moved(self, changes: Sequence[Moved]) -> None:
+        """Log and audit the new URLs of tokens, client secrets and owners. Without MongoDB there is no audit record,
         but no reload waits.
         """
-        for provider, (former, now) in changes.items():
-            self._log.log(
-                log_lines.PROVIDER_MOVED,
-                provider=provider,
-                token_url=now,
-                former_token_url=former,
-            )
-            change = f"token_url changed from {former} to {now}"
+        for moved in changes:
+            urls = {moved.key: moved.now, f"former_{moved.key}": moved.former}
+            self._log.log(log_lines.PROVIDER_MOVED, provider=moved.provider, **urls)
+            change = f"{moved.key} changed from {moved.former or 'none'} to {moved.now or 'none'}"
             try:
-                await self._audit.note("reload", provider, result=change)
+                await self._audit.note("reload", moved.provider, result=change)
             except StoreLost:
-                self._log.log(
-                    log_lines.AUDIT_LOST,
-                    provider=provider,
-                    result=change,
-                )
+                self._log.log(log_lines.AUDIT_LOST, provider=moved.provider, result=change)
 
     def _read(self) -> Settings:
         """Read the current configuration. The log masks its secrets before anything of it is used."""

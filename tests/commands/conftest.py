@@ -21,6 +21,7 @@ from pymongo.database import Database
 
 from daemon.__main__ import main
 from daemon.adapters.keyring import KeyRing
+from tests.commands.canned_endpoint import Endpoint
 
 CLIENT_SECRET = "canary-client-secret-9f2c"
 ACCESS = "canary-access-token-71aa"
@@ -170,3 +171,11 @@ def cli(
 def database(mongo_client: MongoClient[dict[str, Any]], database_name: str) -> Database[dict[str, Any]]:
     """The same database, as another program sees it."""
     return mongo_client[database_name]
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """A provider's endpoint with one answer."""
+    found = Endpoint()
+    yield found
+    found.close()

@@ -5,7 +5,6 @@ import queue
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -15,9 +14,11 @@ import pytest
 
 from daemon.commands import connect
 from daemon.commands.support import code_handover
+from tests.commands.canned_endpoint import Endpoint
 from tests.support import wall_clock
 
 STATE = "A" * 43  # of 32 zero bytes
+XERO = ('authorize_url = "https://login.xero.test/authorize"', 'scopes = ["openid", "accounting"]')
 
 
 def free_port() -> int:
@@ -27,7 +28,7 @@ def free_port() -> int:
 
 
 class Scene:
-    """The command line, and a definition of xero that has an authorization endpoint."""
+    """The command line, with another authorization endpoint of xero."""
 
     def __init__(self, cli: Any, database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.cli, self.database = cli, database
@@ -35,32 +36,37 @@ class Scene:
         self.opened: queue.Queue[str] = queue.Queue()
         self.pages: list[int] = []
         self._monkeypatch = monkeypatch
-        reading, beginning = connect.read_settings, connect.new_authorization
-
-        def settings(options: Any) -> Any:
-            found = reading(options)
-            xero = found.providers["xero"]
-            definition = replace(
-                xero.definition,
-                authorize_url="https://login.xero.test/authorize",
-                scopes=("openid", "accounting"),
-            )
-            return replace(found, providers={**found.providers, "xero": replace(xero, definition=definition)})
+        self.configure(*XERO)
+        beginning = connect.new_authorization
 
         def begun(provider: Any, *, random: bytes, **more: Any) -> Any:
             fixed = bytes(32) + bytes([1]) * (len(random) - 32)
             return beginning(provider, random=fixed, **more)
 
-        monkeypatch.setattr(connect, "read_settings", settings)
         monkeypatch.setattr(connect, "new_authorization", begun)
         monkeypatch.setattr(connect, "open_browser", self.opened.put)
+
+    def configure(self, *keys: str, more: str = "") -> None:
+        """Set keys of xero, and `more` tables."""
+        text = self.cli.config.read_text()
+        old, _, rest = text.partition("[providers.xero]\n")
+        _, _, rest = rest.partition("[providers.acme]")
+        client = ('client_id = "client"', 'client_secret = { env = "TEST_CLIENT_SECRET" }')
+        lines = "\n".join((*client, *keys))
+        self.cli.write(f"{old}[providers.xero]\n{lines}\n[providers.acme]{rest}{more}")
 
     def within(self, limit: timedelta) -> None:
         """Wait only so long for a daemon."""
         short = partial(code_handover.hand_over, taken_within=limit)
         self._monkeypatch.setattr(connect, "hand_over", short)
 
-    def run(self, *options: str, meanwhile: Callable[[], None] = lambda: None, stdin: str = "") -> Any:
+    def run(
+        self,
+        *options: str,
+        meanwhile: Callable[[], None] = lambda: None,
+        stdin: str = "",
+        provider: str = "xero",
+    ) -> Any:
         errors: list[BaseException] = []
 
         def act() -> None:
@@ -71,14 +77,14 @@ class Scene:
 
         thread = threading.Thread(target=act)
         thread.start()
-        ran = self.cli.run("connect", "xero", "7", *options, stdin=stdin)
+        ran = self.cli.run("connect", provider, "7", *options, stdin=stdin)
         thread.join(timeout=20)
         if errors:
             raise errors[0]
         return ran
 
-    def listened(self, *options: str, meanwhile: Callable[[], None]) -> Any:
-        return self.run("--port", str(self.port), *options, meanwhile=meanwhile)
+    def listened(self, *options: str, meanwhile: Callable[[], None], provider: str = "xero") -> Any:
+        return self.run("--port", str(self.port), *options, meanwhile=meanwhile, provider=provider)
 
     def answer(self, **fields: str) -> dict[str, list[str]]:
         """The owner's browser: it opens the address, and is sent back with these fields. Returns what was asked."""
@@ -90,13 +96,18 @@ class Scene:
         connection.close()
         return parse_qs(urlsplit(url).query)
 
-    def daemon(self, **end: Any) -> dict[str, Any]:
-        """A daemon that takes the request, and ends it like this. Returns the request."""
+    def request(self) -> dict[str, Any]:
+        """Wait for the stored request, and return it."""
         limit = wall_clock.now() + timedelta(seconds=10)
         while (found := self.database.tokens_consents.find_one({"state": "waiting"})) is None:
             assert wall_clock.now() < limit
-        self.database.tokens_consents.update_one({"_id": found["_id"]}, {"$set": end})
         return dict(found)
+
+    def daemon(self, **end: Any) -> dict[str, Any]:
+        """A daemon that takes the request, and ends it like this. Returns the request."""
+        found = self.request()
+        self.database.tokens_consents.update_one({"_id": found["_id"]}, {"$set": end})
+        return found
 
 
 DONE = {
@@ -282,3 +293,96 @@ def test_the_variables_of_the_stored_token_are_kept(scene: Scene) -> None:
 
     scene.listened(meanwhile=meanwhile)
     assert asked["vars"] == {"shop": "blue"}
+
+
+ZOHO = """
+[providers.zoho]
+client_id = "client"
+client_secret = { env = "TEST_CLIENT_SECRET" }
+scopes = ["ZohoCRM.modules.ALL"]
+"""
+
+
+def zoho(scene: Scene, server: str) -> Any:
+    """Connect an account whose callback names this accounts server."""
+    scene.configure(more=ZOHO)
+    asked: dict[str, Any] = {}
+
+    def meanwhile() -> None:
+        scene.answer(state=STATE, code="c", **{"accounts-server": server})
+        if "zoho.eu" in server:
+            asked.update(scene.daemon(**DONE))
+
+    ran = scene.listened(provider="zoho", meanwhile=meanwhile)
+    return ran, asked
+
+
+def test_the_callback_of_zoho_names_the_server_that_exchanges_the_code(scene: Scene) -> None:
+    """The token keeps it as a variable, for its renewals."""
+    ran, asked = zoho(scene, "https%3A%2F%2Faccounts.zoho.eu")
+    assert ran.code == 0
+    assert asked["vars"] == {"accounts-server": "https://accounts.zoho.eu"}
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        "https%3A%2F%2Fevil.test",
+        "http%3A%2F%2Faccounts.zoho.com",
+        "https%3A%2F%2Faccounts.zoho.com.evil.test",
+        "x",
+    ],
+)
+def test_a_callback_can_not_lead_the_code_and_the_secret_elsewhere(scene: Scene, server: str) -> None:
+    """Only into the definition's domains."""
+    ran, _ = zoho(scene, server)
+    assert ran.code == 1
+    assert "callback" in ran.err
+    assert scene.database.tokens_consents.count_documents({}) == 0
+
+
+def test_a_client_without_an_id_can_not_ask_for_a_consent(scene: Scene) -> None:
+    """Stripe's apps renew with the secret alone."""
+    scene.configure(more='\n[providers.stripe-apps]\nclient_secret = { env = "TEST_CLIENT_SECRET" }\n')
+    ran = scene.cli.run("connect", "stripe-apps", "7")
+    assert ran.code == 78
+    assert "providers.stripe-apps.client_id" in ran.err
+
+
+PAR = """
+[providers.pushing]
+token_url = "https://acme.example/token"
+authorize_url = "https://acme.example/authorize"
+par_url = "{url}"
+client_auth = "post"
+client_id = "client"
+client_secret = {{ env = "TEST_CLIENT_SECRET" }}
+"""
+
+
+def test_a_request_is_pushed_before_the_browser_opens(scene: Scene, endpoint: Endpoint) -> None:
+    """RFC 9126: the browser carries the reference alone."""
+    endpoint.status, endpoint.body = 201, b'{"request_uri": "urn:r:1", "expires_in": 60}'
+    scene.configure(more=PAR.format(url=endpoint.url))
+    asked: dict[str, Any] = {}
+
+    def meanwhile() -> None:
+        asked.update(scene.answer(state=STATE, code="c"))
+        scene.daemon(**DONE)
+
+    ran = scene.listened(provider="pushing", meanwhile=meanwhile)
+    assert ran.code == 0, ran
+    assert asked == {"client_id": ["client"], "request_uri": ["urn:r:1"]}
+    ((_, form),) = endpoint.asked
+    assert (form["state"], form["code_challenge_method"]) == ([STATE], ["S256"])
+    assert form["redirect_uri"] == [f"http://127.0.0.1:{scene.port}/callback"]
+
+
+def test_a_request_that_the_provider_does_not_take_is_explained(scene: Scene, endpoint: Endpoint) -> None:
+    """Nobody is sent to a page then."""
+    endpoint.status, endpoint.body = 400, b'{"error": "invalid_request", "error_description": "redirect_uri"}'
+    scene.configure(more=PAR.format(url=endpoint.url))
+    ran = scene.listened(provider="pushing", meanwhile=lambda: None)
+    assert ran.code == 1
+    assert "invalid_request" in ran.err
+    assert scene.opened.empty()

@@ -12,6 +12,7 @@ from daemon.domain.consent_request import (
     Binding,
     Bound,
     ConsentFailure,
+    ConsentKind,
     ConsentProgress,
     ConsentRequest,
     ConsentResult,
@@ -63,6 +64,7 @@ class Row:
     owner: str | None = None
     failure: ConsentFailure | None = None
     result: ConsentResult | None = None
+    poll_at: datetime | None = None
 
 
 @dataclass
@@ -79,6 +81,7 @@ class World:
     disk: dict[int, tuple[Entry, EntryState]] = field(default_factory=dict)
     sent: list[Request] = field(default_factory=list)
     reply: Reply | NoReply = GRANT
+    replies: list[Reply | NoReply] = field(default_factory=list)  # these come first
     refusal: ConsentFailure | None = None
     kill: tuple[str, str] | None = None
     lost: set[str] = field(default_factory=set)
@@ -87,12 +90,21 @@ class World:
     events: list[Event] = field(default_factory=list)
     malformed: bool = False
 
-    def add(self, name: str = "c1", *, account: str = "7", provider: str = "acme") -> str:
+    def add(
+        self,
+        name: str = "c1",
+        *,
+        account: str = "7",
+        provider: str = "acme",
+        kind: ConsentKind = ConsentKind.CODE,
+    ) -> str:
         self.rows[name] = Row(
             ConsentRequest(
                 id=name,
                 provider=provider,
                 account=account,
+                kind=kind,
+                interval=timedelta(seconds=5),
                 code=Secret(f"code-{name}"),
                 code_verifier=Secret("verifier"),
                 redirect_uri="http://127.0.0.1:8917/callback",
@@ -165,7 +177,9 @@ class MemoryConsents:
         return [
             Waiting(id=name, provider=row.request.provider)
             for name, row in self._world.rows.items()
-            if row.state is ConsentState.WAITING and row.request.provider in providers
+            if row.state is ConsentState.WAITING
+            and row.request.provider in providers
+            and (row.poll_at is None or row.poll_at <= self._world.clock.now())
         ]
 
     async def take(self, consent: str) -> ConsentRequest | Malformed | None:
@@ -199,9 +213,22 @@ class MemoryConsents:
             row.state, row.failure = ConsentState.FAILED, failure
         self._world.after("failed")
 
+    async def postpone(self, consent: str, interval: timedelta | None) -> None:
+        self._world.before("postpone")
+        row = self._world.rows[consent]
+        if row.state is ConsentState.ASKED:
+            wait = row.request.interval if interval is None else interval
+            row.state, row.poll_at = ConsentState.WAITING, self._world.clock.now() + wait
+            row.request = replace(row.request, interval=wait)
+        self._world.after("postpone")
+
     async def asked(self) -> Sequence[Waiting]:
         return [
-            Waiting(id=name, provider=row.request.provider)
+            Waiting(
+                id=name,
+                provider=row.request.provider,
+                repeatable=row.request.kind is ConsentKind.DEVICE and row.owner == self._owner,
+            )
             for name, row in self._world.rows.items()
             if row.state is ConsentState.ASKED and row.owner == self._owner
         ]
@@ -285,7 +312,7 @@ class MemoryEndpoint:
         if self._world.gate is not None:
             await self._world.gate.wait()
         self._world.after("send")
-        return self._world.reply
+        return self._world.replies.pop(0) if self._world.replies else self._world.reply
 
 
 def states(world: World) -> Mapping[str, ConsentState]:

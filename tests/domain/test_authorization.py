@@ -25,7 +25,7 @@ from daemon.domain.authorization import (
     read_callback,
     state_hash,
 )
-from daemon.domain.provider import Definition, Pkce, Provider, Variable
+from daemon.domain.provider import Definition, Pkce, Provider, Variable, VariableKind
 from daemon.domain.secret import Secret
 from daemon.domain.token_url import NotSendable
 
@@ -264,3 +264,46 @@ def test_the_secrets_are_not_printed() -> None:
     """Neither by repr nor in an error."""
     assert STATE not in repr(started())
     assert "4711" not in repr(read_callback(f"state={STATE}&code=4711", OURS))
+
+
+PARTED = replace(
+    ACME,
+    token_url="${server}/token",
+    domains=("acme.test", "acme.example"),
+    variables={
+        "server": Variable(pattern=re.compile(""), kind=VariableKind.BASE, default="https://eu.acme.test")
+    },
+    callback_variables=("server",),
+)
+
+
+def test_a_callback_brings_the_variables_that_the_definition_names() -> None:
+    """And no others. They are not checked here."""
+    begun = started(PARTED)
+    answer = read_callback(f"state={STATE}&code=c&server=https%3A%2F%2Fin.acme.test&shop=x", begun)
+    assert isinstance(answer, Code)
+    assert answer.variables == {"server": "https://in.acme.test"}
+    for query in (f"state={STATE}&code=c", f"state={STATE}&code=c&server="):
+        plain = read_callback(query, begun)
+        assert isinstance(plain, Code)
+        assert plain.variables == {}
+    other = read_callback(f"state={STATE}&code=c&server=https://in.acme.test", started(ACME))
+    assert isinstance(other, Code)
+    assert other.variables == {}
+
+
+def test_a_variable_that_comes_twice_makes_no_callback() -> None:
+    """Another reader may take the other one."""
+    answer = read_callback(f"state={STATE}&code=c&server=a&server=b", started(PARTED))
+    assert isinstance(answer, Denied)
+    assert "server" in answer.message
+
+
+def test_a_pushed_request_is_referred_to() -> None:
+    """RFC 9126 §4: the client and the reference alone. Without a reference nothing is sent to such a provider."""
+    pushing = replace(PROVIDER, definition=replace(ACME, par_url="https://login.acme.test/par"))
+    begun = started(pushing.definition)
+    url = authorization_url(pushing, begun, {}, request_uri="urn:x:1 2")
+    assert url == "https://login.acme.test/authorize?client_id=cli+ent&request_uri=urn%3Ax%3A1+2"
+    with pytest.raises(NotSendable, match="pushed"):
+        authorization_url(pushing, begun, {})

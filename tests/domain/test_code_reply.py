@@ -146,6 +146,18 @@ def test_a_grant_that_ends_and_can_not_be_renewed_is_not_stored() -> None:
     granted(read(without, definition=replace(ACME, grant=Grant.NONE)))
 
 
+def test_what_to_change_for_a_refresh_token_is_in_the_definitions_words() -> None:
+    """With the page on which the owner withdraws a former consent, whole in spite of the message's limit."""
+    page = "https://acme.example/account/apps-and-services/connected"
+    hint = "The app must have the grant type Refresh Token, and the scopes of the consent offline_access and email."
+    definition = replace(ACME, consent_hint=hint, manage_url=page)
+    message = failure(read({"access_token": "at-1", "expires_in": 3600}, definition=definition)).message
+    assert hint in message
+    assert f"withdraw a former consent there ({page})" in message.lower()
+    assert message.endswith("start again")
+    assert "offline access" in failure(read({"access_token": "at-1", "expires_in": 3600})).message
+
+
 @pytest.mark.parametrize(
     ("body", "status", "kind", "code"),
     [

@@ -37,10 +37,10 @@ async def foreign_server(tmp_path: Path) -> AsyncIterator[StartServer]:
     """Starts django-oauth-toolkit: `await foreign_server(lifetime=..., consents=...)`."""
     async with AsyncExitStack() as running:
 
-        async def start(*, lifetime: timedelta, consents: int) -> ForeignServer:
+        async def start(*, lifetime: timedelta, consents: int, redirect_uri: str = "") -> ForeignServer:
             directory = tmp_path / "server"
             directory.mkdir()
-            server = ForeignServer(directory, lifetime=lifetime, consents=consents)
+            server = ForeignServer(directory, lifetime=lifetime, consents=consents, redirect_uri=redirect_uri)
             return await running.enter_async_context(server)
 
         yield start

@@ -101,6 +101,16 @@ class Installation:
         return Finished(process.returncode, out.decode(), err.decode())
 
     @asynccontextmanager
+    async def asking(self, *arguments: str, **environment: str) -> AsyncIterator["Dialogue"]:
+        """A command that shows something on standard error and waits, as long as the block lasts."""
+        stdin = asyncio.subprocess.PIPE
+        process = await self._spawn(*arguments, stdin=stdin, environment=environment)
+        try:
+            yield Dialogue(process)
+        finally:
+            await _kill(process)
+
+    @asynccontextmanager
     async def running(self, *arguments: str, **environment: str) -> AsyncIterator["DaemonProcess"]:
         """`refreshd run` as long as the block lasts. `arguments` come after `run`."""
         stdin = asyncio.subprocess.DEVNULL
@@ -139,6 +149,36 @@ class Installation:
             start_new_session=True,
             limit=LONGEST_LINE,
         )
+
+
+class Dialogue:
+    """A command in conversation with the test."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def line(self, start: str) -> str:
+        """The next line of standard error that begins so."""
+        assert self._process.stderr is not None
+        said = []
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            while raw := await self._process.stderr.readline():
+                said.append(raw.decode())
+                if said[-1].startswith(start):
+                    return said[-1].rstrip("\n")
+        raise AssertionError(f"no line begins with {start!r}: {''.join(said)}")
+
+    async def following(self, line: str) -> str:
+        """The line behind the one that begins so."""
+        await self.line(line)
+        return await self.line("")
+
+    async def ended(self, *, stdin: str = "") -> Finished:
+        """Send the rest of standard input, and wait for the end."""
+        limit = PATIENCE.total_seconds()
+        out, err = await asyncio.wait_for(self._process.communicate(stdin.encode()), limit)
+        assert self._process.returncode is not None
+        return Finished(self._process.returncode, out.decode(), err.decode())
 
 
 class Install(Protocol):

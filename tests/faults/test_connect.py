@@ -60,6 +60,7 @@ class CodeServer:
         self.presented: Counter[str] = Counter()
         self.current: dict[str, str] = {}  # refresh token -> code of its grant
         self.ended: set[str] = set()
+        self.issued = 0
 
     async def token(self, request: web.Request) -> web.Response:
         form = await request.post()
@@ -79,7 +80,8 @@ class CodeServer:
         return web.json_response(self._granted(code))
 
     def _granted(self, code: str) -> dict[str, Any]:
-        successor = f"refresh-{len(self.presented)}-{code}-{len(self.current)}"
+        self.issued += 1
+        successor = f"refresh-{self.issued}-{code}"
         self.current[successor] = code
         return {"access_token": f"access-{code}", "refresh_token": successor, "expires_in": 3600}
 

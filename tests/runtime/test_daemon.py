@@ -26,7 +26,7 @@ from daemon.domain.provider import Definition, Provider
 from daemon.domain.secret import Secret
 from daemon.domain.token import Failure, FailureKind
 from daemon.runtime.clock import Clock
-from daemon.runtime.config.reload import moved_token_urls
+from daemon.runtime.config.reload import Moved, moved_urls
 from daemon.runtime.config.sections import DemoSettings
 from daemon.runtime.config.settings import RefreshSettings, Settings, SettingsInvalid
 from daemon.runtime.daemon import Daemon
@@ -220,8 +220,12 @@ async def test_a_reload_that_sends_refresh_tokens_elsewhere_is_recorded(
     old = {"acme": Provider(definition=definition, client_id="me")}
     moved_to = replace(definition, token_url="https://new.acme.test/token")
     fresh = {"acme": replace(old["acme"], definition=moved_to)}
-    changes = moved_token_urls(old, fresh)
-    assert (moved_token_urls(old, old), list(changes)) == ({}, ["acme"])
+    changes = moved_urls(old, fresh)
+    former, now = "https://old.acme.test/token", "https://new.acme.test/token"
+    assert (moved_urls(old, old), changes) == (
+        [],
+        [Moved(provider="acme", key="token_url", former=former, now=now)],
+    )
     said = io.StringIO()
     daemon._log = configure(format="json", level="info", stream=said)
     mongo = Mongo(
@@ -248,3 +252,16 @@ async def test_a_reload_that_sends_refresh_tokens_elsewhere_is_recorded(
     moved = ["provider.moved", "audit.recorded", "provider.moved", "audit.lost"]
     assert [line["event"] for line in lines] == moved
     assert [line["result"] for line in lines if "result" in line] == [change, change]
+    assert (lines[0]["token_url"], lines[0]["former_token_url"]) == (now, former)
+
+
+@pytest.mark.parametrize("key", ["authorize_url", "par_url", "device_url", "revoke_url"])
+def test_the_other_addresses_that_lead_tokens_secrets_or_owners_elsewhere_count_as_moved(key: str):
+    """One that came, one that went, and one that changed."""
+    definition = Definition(name="acme", title="Acme", token_url="https://acme.test/token")
+    one, two = (
+        {"acme": Provider(definition=replace(definition, **{key: url}), client_id="me")}
+        for url in (None, "u")
+    )
+    assert moved_urls(one, two) == [Moved(provider="acme", key=key, former=None, now="u")]
+    assert moved_urls(two, one) == [Moved(provider="acme", key=key, former="u", now=None)]

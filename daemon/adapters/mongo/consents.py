@@ -4,8 +4,9 @@ Each state is left by one conditional update, so a code is presented by one inst
 documents too, so no type is assumed. A user without the rights on this collection has no consents, and all else goes on.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from pymongo import ASCENDING, ReturnDocument
@@ -17,6 +18,7 @@ from daemon.domain.consent_request import (
     ABANDONED_AFTER,
     ConsentFailure,
     ConsentFailureKind,
+    ConsentKind,
     ConsentProgress,
     ConsentRequest,
     ConsentResult,
@@ -25,11 +27,13 @@ from daemon.domain.consent_request import (
     Waiting,
     is_identified,
 )
+from daemon.domain.device_flow import LONGEST_INTERVAL
 from daemon.domain.secret import Secret
 from daemon.domain.subject import fault_of_subject
 from daemon.domain.token import token_id
 
 EXPIRED = ConsentFailure(kind=ConsentFailureKind.EXPIRED, message="no daemon took the code in time")
+UNANSWERED = ConsentFailure(kind=ConsentFailureKind.EXPIRED, message="the owner gave no answer in time")
 MOST_WAITING = 256  # requests of one look
 _LARGEST = 64 * 1024  # bytes of one document
 _LONGEST_ID = 200  # characters
@@ -65,6 +69,7 @@ class MongoConsents:
         document: dict[str, object] = {
             "_id": request.id,
             "state": ConsentState.WAITING.value,
+            "kind": request.kind.value,
             "provider": request.provider,
             "account": request.account,
             **sealed,
@@ -77,6 +82,8 @@ class MongoConsents:
             "subject": request.subject,
             "meta": dict(request.meta),
             "replace": request.replace,
+            "interval": request.interval.total_seconds(),
+            "poll_at": None,
             "binding": None,
             "lease": None,
             "asked_at": None,
@@ -88,7 +95,7 @@ class MongoConsents:
         await self._tried(self._mongo.consents.insert_one(document))
 
     async def progress(self, consent: str) -> ConsentProgress | None:
-        fields = {"state": 1, "failure": 1, "result": 1}
+        fields = {"state": 1, "failure": 1, "result": 1, "asked_at": 1}
         query = {"_id": consent, **_SMALL}
         found = await self._tried(self._mongo.consents.find_one(query, fields))
         return None if found is None else _progress_of(found)
@@ -100,11 +107,13 @@ class MongoConsents:
     # ---------------------------------------------------------------- of the daemon that exchanges it
 
     async def waiting(self, providers: Collection[str]) -> Sequence[Waiting]:
+        now = self._mongo.clock.now()
         query = {
             "state": ConsentState.WAITING.value,
             "provider": {"$in": list(providers)},
             "code": {"$type": "string"},
-            "expires_at": {"$gt": self._mongo.clock.now()},
+            "expires_at": {"$gt": now},
+            "poll_at": {"$not": {"$gt": now}},
             "_id": {"$type": "string"},
         }
         found = (
@@ -121,6 +130,7 @@ class MongoConsents:
             "state": ConsentState.WAITING.value,
             "code": {"$type": "string"},
             "expires_at": {"$gt": now},
+            "poll_at": {"$not": {"$gt": now}},
         }
         taken = {
             "state": ConsentState.ASKED.value,
@@ -153,6 +163,20 @@ class MongoConsents:
     async def failed(self, consent: str, failure: ConsentFailure) -> None:
         await self._end(consent, ConsentState.ASKED, ConsentState.FAILED, failure=failure)
 
+    async def postpone(self, consent: str, interval: timedelta | None) -> None:
+        query = {"_id": consent, "state": ConsentState.ASKED.value, "kind": ConsentKind.DEVICE.value}
+        document = await self._tried(self._mongo.consents.find_one(query, {"interval": 1}))
+        if document is None:
+            return
+        wait = _interval_of(document) if interval is None else interval
+        fields: dict[str, object] = {
+            "state": ConsentState.WAITING.value,
+            "lease": None,
+            "interval": wait.total_seconds(),
+            "poll_at": self._mongo.clock.now() + wait,
+        }
+        await self._tried(self._mongo.consents.update_one(query, {"$set": fields}))
+
     async def asked(self) -> Sequence[Waiting]:
         before = self._mongo.clock.now() - ABANDONED_AFTER
         query = {
@@ -161,8 +185,9 @@ class MongoConsents:
             "_id": {"$type": "string"},
             "$or": [{"lease.owner": self._owner}, {"asked_at": {"$not": {"$gt": before}}}],
         }
-        found = self._mongo.consents.find(query, {"provider": 1}).limit(MOST_WAITING)
-        return _named(await self._tried(found.to_list()))
+        fields = {"provider": 1, "kind": 1, "lease.owner": 1}
+        found = self._mongo.consents.find(query, fields).limit(MOST_WAITING)
+        return _named(await self._tried(found.to_list()), owner=self._owner)
 
     async def expire(self) -> None:
         now = self._mongo.clock.now()
@@ -171,9 +196,10 @@ class MongoConsents:
             "code": {"$type": "string"},
             "expires_at": {"$lte": now},
         }
-        failure = {**_failure_fields(EXPIRED), "at": now}
-        fields = {**_ended(ConsentState.FAILED, now), "failure": failure}
-        await self._tried(self._mongo.consents.update_many(query, {"$set": fields}))
+        polled = {"kind": ConsentKind.DEVICE.value, "asked_at": {"$type": "date"}}
+        for condition, why in ((polled, UNANSWERED), ({"$nor": [polled]}, EXPIRED)):
+            fields = {**_ended(ConsentState.FAILED, now), "failure": {**_failure_fields(why), "at": now}}
+            await self._tried(self._mongo.consents.update_many(query | condition, {"$set": fields}))
 
     # ----------------------------------------------------------------
 
@@ -267,6 +293,8 @@ def _request_of(document: Document, code: Secret | None, verifier: Secret | None
         subject=subject,
         meta=_texts(document, "meta"),
         replace=document.get("replace") is True,
+        kind=_kind_of(document),
+        interval=_interval_of(document),
         expires_at=expires_at,
     )
     try:
@@ -298,12 +326,35 @@ def _texts(document: Document, name: str) -> Mapping[str, str]:
     return {key: _text(value, key) for key in value}
 
 
-def _named(documents: Sequence[Document]) -> Sequence[Waiting]:
+def _kind_of(document: Document) -> ConsentKind:
+    """Return the kind of a request. The id contains it, so another value than the first one is found out."""
+    return ConsentKind.DEVICE if document.get("kind") == ConsentKind.DEVICE.value else ConsentKind.CODE
+
+
+def _interval_of(document: Document) -> timedelta:
+    """Return the seconds between two polls, within bounds whatever is stored."""
+    stored = document.get("interval")
+    able = isinstance(stored, int | float) and math.isfinite(stored)
+    seconds = float(stored) if able else 0.0  # type: ignore[arg-type]
+    return min(max(timedelta(seconds=min(seconds, 1e6)), timedelta(0)), LONGEST_INTERVAL)
+
+
+def _named(documents: Sequence[Document], *, owner: str | None = None) -> Sequence[Waiting]:
+    """Return the requests. `owner`: the instance that may repeat its own polls."""
     return [
-        Waiting(id=str(one["_id"]), provider=str(one.get("provider")))
+        Waiting(
+            id=str(one["_id"]),
+            provider=str(one.get("provider")),
+            repeatable=_kind_of(one) is ConsentKind.DEVICE and owner is not None and _owner_of(one) == owner,
+        )
         for one in documents
         if len(str(one["_id"])) <= _LONGEST_ID
     ]
+
+
+def _owner_of(document: Document) -> object:
+    lease = document.get("lease")
+    return lease.get("owner") if isinstance(lease, Mapping) else None
 
 
 def _progress_of(document: Document) -> ConsentProgress | None:
@@ -313,7 +364,10 @@ def _progress_of(document: Document) -> ConsentProgress | None:
     except ValueError:
         return None
     return ConsentProgress(
-        state=state, failure=_failure_of(document.get("failure")), result=_result_of(document.get("result"))
+        state=state,
+        asked_before=state is not ConsentState.WAITING or isinstance(document.get("asked_at"), datetime),
+        failure=_failure_of(document.get("failure")),
+        result=_result_of(document.get("result")),
     )
 
 

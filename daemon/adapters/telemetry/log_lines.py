@@ -96,7 +96,7 @@ PROVIDER_RESUMED = LogLine("provider.resumed", "info")
 PROVIDER_MOVED = LogLine(
     "provider.moved",
     "warning",
-    "if this was not intended, restore the former token_url: tokens and secrets are sent to the new one",
+    "if this was not intended, restore the former URL: tokens, secrets or owners are sent to the new one",
 )
 
 LANE_FAILED = LogLine(

@@ -12,6 +12,10 @@ from daemon.runtime.config.providers.provider_settings import overcommitted
 from daemon.runtime.config.settings import Settings
 
 WITHIN = timedelta(seconds=10)  # for all token URLs together
+_OFFLINE = frozenset(
+    {"offline_access", "offline.access", "refresh_token"}
+)  # scopes that bring a refresh token
+_OPENID, _ID_TOKEN = "openid", "id_token."
 
 
 def check_providers(settings: Settings, report: Report) -> None:
@@ -31,6 +35,20 @@ def check_providers(settings: Settings, report: Report) -> None:
         report.warn(
             "refresh.concurrency", too_much, "Raise refresh.concurrency, or lower the providers' concurrency."
         )
+
+
+def check_scopes(settings: Settings, report: Report) -> None:
+    """Compare the operator's scopes with those of the definition that renewals and the account's name depend on."""
+    for name, provider in settings.providers.items():
+        base = settings.definitions.get(provider.like or name)
+        lacking = set(base.scopes) - set(provider.definition.scopes) if base is not None else set()
+        where, account_from = f"providers.{name}.scopes", provider.definition.account_from or ""
+        for scope in sorted(lacking & _OFFLINE):
+            what = f"they lack {scope}, without which {name} sends no refresh token to a new consent"
+            report.warn(where, what, f"Add {scope}, or pass it to `refreshd connect` with --scope.")
+        if _OPENID in lacking and account_from.startswith(_ID_TOKEN):
+            what = f"they lack {_OPENID}, without which a new consent doesn't show whose account it is"
+            report.warn(where, what, f"Add {_OPENID}.")
 
 
 def check_token_urls(settings: Settings, report: Report) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from daemon.domain.authorization import Code, Denied, NotThisConsent
 
+DEFAULT_PORT = 8917
 HOST, PATH = "127.0.0.1", "/callback"
 _LARGEST_HEAD = 32 * 1024  # bytes of a request without its body
 _PATIENCE = timedelta(seconds=10)  # for a whole request
@@ -50,8 +51,8 @@ _MISDIRECTED = _Page("421 Misdirected Request", "Other host", "This address belo
 _BAD = _Page("400 Bad Request", "Bad request", "The request can't be read.")
 
 
-def redirect_uri(port: int) -> str:
-    """Return the redirect URI that has to be registered at the provider."""
+def redirect_uri(port: int = DEFAULT_PORT) -> str:
+    """Return the redirect URI that operators register at the provider."""
     return f"http://{HOST}:{port}{PATH}"
 
 

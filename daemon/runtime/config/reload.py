@@ -2,12 +2,15 @@
 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.runtime.config.mirrors import mirror_secrets
 from daemon.runtime.config.settings import Settings
+
+_URLS = ("token_url", "authorize_url", "par_url", "device_url", "revoke_url")
 
 
 def needs_restart(old: Settings, new: Settings) -> list[str]:
@@ -24,15 +27,24 @@ def needs_restart(old: Settings, new: Settings) -> list[str]:
     return [name for name, differs in changed.items() if differs]
 
 
-def moved_token_urls(old: Mapping[str, Provider], new: Mapping[str, Provider]) -> dict[str, tuple[str, str]]:
-    """Return the providers whose tokens and client secrets now go to another URL, with the former and the new
-    URL.
-    """
-    return {
-        name: (old[name].definition.token_url, new[name].definition.token_url)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """A URL that a reload has changed. `key`: the definition's. None: there was no such URL, or there is none now."""
+
+    provider: str
+    key: str
+    former: str | None
+    now: str | None
+
+
+def moved_urls(old: Mapping[str, Provider], new: Mapping[str, Provider]) -> list[Moved]:
+    """Return the changed URLs to which tokens, client secrets or owners are sent."""
+    return [
+        Moved(provider=name, key=key, former=former, now=now)
         for name in sorted(old.keys() & new.keys())
-        if old[name].definition.token_url != new[name].definition.token_url
-    }
+        for key in _URLS
+        if (former := getattr(old[name].definition, key)) != (now := getattr(new[name].definition, key))
+    ]
 
 
 def secrets_of(settings: Settings, uri: Secret | None) -> list[Secret]:

@@ -11,13 +11,14 @@ import pytest
 from daemon.adapters.mongo.admin.consents import Consents
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.consented_tokens import ConsentedTokens
-from daemon.adapters.mongo.consents import MongoConsents
+from daemon.adapters.mongo.consents import EXPIRED, UNANSWERED, MongoConsents
 from daemon.domain.consent_request import (
     ABANDONED_AFTER,
     Binding,
     Bound,
     ConsentFailure,
     ConsentFailureKind,
+    ConsentKind,
     ConsentRequest,
     ConsentResult,
     ConsentState,
@@ -362,3 +363,85 @@ async def test_a_consent_by_another_way_makes_what_was_known_unknown(bench: Benc
     assert document["connected_at"] == NOON + timedelta(minutes=1)
     late = replace(BINDING, consent="c2", asked_at=NOON + timedelta(seconds=30))
     assert await bench.tokens.bind(TOKEN, late) is Bound.SUPERSEDED
+
+
+DEVICE: dict[str, Any] = {"kind": ConsentKind.DEVICE, "interval": timedelta(seconds=5), "redirect_uri": ""}
+
+
+async def test_a_device_code_waits_again_for_its_interval(bench: Bench) -> None:
+    """Its code stays sealed in the request, and the request comes back whole."""
+    request = await bench.add(**DEVICE)
+    me = bench.of()
+    progress = await me.progress(request.id)
+    assert progress is not None
+    assert not progress.asked_before
+    assert await me.take(request.id) == request
+    await me.postpone(request.id, timedelta(seconds=10))
+    progress = await me.progress(request.id)
+    assert progress is not None
+    assert (progress.state, progress.asked_before) == (ConsentState.WAITING, True)
+    bench.clock.passed = timedelta(seconds=9)
+    assert await me.waiting(["acme"]) == []
+    assert await me.take(request.id) is None
+    bench.clock.passed = timedelta(seconds=10)
+    assert [one.id for one in await me.waiting(["acme"])] == [request.id]
+    assert await me.take(request.id) == replace(request, interval=timedelta(seconds=10))
+    assert "4711" not in str(bench.document())
+
+
+async def test_only_an_asked_device_code_waits_again(bench: Bench) -> None:
+    """An authorization code that was presented never does."""
+    code, device = await bench.add(), await bench.add("c2", **DEVICE)
+    await bench.of().take(code.id)
+    await bench.of().postpone(code.id, timedelta(seconds=5))
+    await bench.of().postpone(device.id, timedelta(seconds=5))
+    assert bench.document()["state"] == "asked"
+    assert bench.document("c2")["poll_at"] is None
+    await bench.of().take(device.id)
+    await bench.of().failed(device.id, FAILURE)
+    await bench.of().postpone(device.id, None)
+    assert bench.document("c2")["state"] == "failed"
+
+
+async def test_an_instance_may_repeat_its_own_polls_only(bench: Bench) -> None:
+    """And no code of another kind."""
+    device, code = await bench.add("c1", **DEVICE), await bench.add("c2")
+    await bench.of("one").take(device.id)
+    await bench.of("one").take(code.id)
+    assert {one.id: one.repeatable for one in await bench.of("one").asked()} == {
+        device.id: True,
+        code.id: False,
+    }
+    bench.clock.passed = ABANDONED_AFTER
+    assert {one.repeatable for one in await bench.of("two").asked()} == {False}
+
+
+@pytest.mark.parametrize("stored", [None, "soon", -5, float("nan"), float("inf"), 1e300, True])
+async def test_a_strange_interval_is_a_bounded_one(bench: Bench, stored: object) -> None:
+    """Whatever another process wrote."""
+    request = await bench.add(**DEVICE)
+    bench.consents.update_one({"_id": request.id}, {"$set": {"interval": stored}})
+    taken = await bench.of().take(request.id)
+    assert isinstance(taken, ConsentRequest)
+    assert timedelta(0) <= taken.interval <= timedelta(minutes=1)
+    await bench.of().postpone(request.id, None)
+    assert bench.document()["poll_at"] <= NOON + timedelta(minutes=1)
+
+
+async def test_a_request_of_another_kind_than_it_was_stored_with_is_malformed(bench: Bench) -> None:
+    """Its id doesn't belong to it any more, so a writer can't turn a code into one that is presented repeatedly."""
+    request = await bench.add()
+    bench.consents.update_one({"_id": request.id}, {"$set": {"kind": "device"}})
+    assert isinstance(await bench.of().take(request.id), Malformed)
+
+
+async def test_the_end_of_a_device_code_says_whether_it_was_polled_for(bench: Bench) -> None:
+    """The owner was too late, or no daemon was there."""
+    polled, unseen = await bench.add(**DEVICE), await bench.add("c2", **DEVICE)
+    await bench.of().take(polled.id)
+    await bench.of().postpone(polled.id, None)
+    bench.clock.passed = timedelta(minutes=15)
+    await bench.of().expire()
+    messages = [bench.document(name)["failure"]["message"] for name in ("c1", "c2")]
+    assert messages == [UNANSWERED.message, EXPIRED.message]
+    assert bench.document("c2")["_id"] == unseen.id

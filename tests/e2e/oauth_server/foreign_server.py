@@ -32,9 +32,12 @@ class Family:
 class ForeignServer:
     """A running server. Entered as a context, it is stopped at the end however that comes."""
 
-    def __init__(self, directory: Path, *, lifetime: timedelta, consents: int) -> None:
+    def __init__(
+        self, directory: Path, *, lifetime: timedelta, consents: int, redirect_uri: str = ""
+    ) -> None:
         self._directory = directory
         self._options = ["--lifetime", str(int(lifetime.total_seconds())), "--consents", str(consents)]
+        self._options += ["--redirect-uri", redirect_uri] if redirect_uri else []
         self.token_url = ""
         self.client_id = ""
         self.client_secret = ""
@@ -127,7 +130,9 @@ class ForeignServer:
 class StartServer(Protocol):
     """The fixture `foreign_server`."""
 
-    async def __call__(self, *, lifetime: timedelta, consents: int) -> ForeignServer: ...
+    async def __call__(
+        self, *, lifetime: timedelta, consents: int, redirect_uri: str = ""
+    ) -> ForeignServer: ...
 
 
 def digest(refresh_token: str) -> str:

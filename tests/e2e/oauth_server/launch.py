@@ -1,8 +1,9 @@
 """Starts the server on a free loopback port, and prints one JSON line when it listens.
 
-    python launch.py DIRECTORY --lifetime SECONDS --consents N
+    python launch.py DIRECTORY --lifetime SECONDS --consents N [--redirect-uri URI]
 
-It runs until its standard input ends, so it can't outlive the test that started it.
+With a redirect URI, its consent pages are there too: for the device client of its own, and for `person-0` and so on,
+who sign in with their names as passwords. It runs until its standard input ends, so it can't outlive the test that started it.
 """
 
 # mypy: disable-error-code="import-untyped, misc"
@@ -25,10 +26,11 @@ from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 from django.core.wsgi import get_wsgi_application
 from django.db import transaction
 from django.utils import timezone
-from settings import server_settings
+from settings import page_settings, server_settings
 
 REDIRECT_URI = "https://app.example/callback"
 CLIENT_ID = "a client"
+DEVICE_CLIENT_ID = "a-device"
 CLIENT_SECRET = "s p+c/i:a%l"  # survives only where RFC 6749 section 2.3.1 is followed to the letter
 
 
@@ -38,13 +40,19 @@ class Server(ThreadedWSGIServer):
 
 def main() -> None:
     options = _options()
-    settings.configure(**server_settings(options.directory, lifetime=timedelta(seconds=options.lifetime)))
+    own = server_settings(options.directory, lifetime=timedelta(seconds=options.lifetime))
+    settings.configure(**(own | page_settings() if options.redirect_uri else own))
     django.setup()
+    from oauth2_provider.settings import oauth2_settings
+
     call_command("migrate", verbosity=0)
     consents = _consents(options.consents)
+    if options.redirect_uri:
+        _people_and_clients(options.consents, options.redirect_uri)
     server = Server(("127.0.0.1", 0), WSGIRequestHandler)
     server.set_app(get_wsgi_application())
     url = f"http://127.0.0.1:{server.server_port}/o/token/"
+    oauth2_settings.OAUTH_DEVICE_VERIFICATION_URI = url.replace("/token/", "/device/")
     known = {"token_url": url, "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "consents": consents}
     print(json.dumps(known), flush=True)
     Thread(target=server.serve_forever, daemon=True).start()
@@ -85,11 +93,31 @@ def _consents(number: int) -> list[dict[str, str]]:
         return [{**redeeming, "code": grant.code} for grant in Grant.objects.order_by("pk")]
 
 
+def _people_and_clients(number: int, redirect_uri: str) -> None:
+    """Let the people sign in, and the client ask for their consent by a browser. Devices have a client of their own."""
+    from django.contrib.auth.models import User
+    from oauth2_provider.models import Application
+
+    with transaction.atomic():
+        for index in range(number):
+            person = User.objects.get(username=f"person-{index}")
+            person.set_password(person.username)
+            person.save()
+        Application.objects.filter(client_id=CLIENT_ID).update(redirect_uris=redirect_uri, name="refreshd")
+        Application.objects.create(
+            name="a device",
+            client_id=DEVICE_CLIENT_ID,
+            client_type=Application.CLIENT_PUBLIC,
+            authorization_grant_type=Application.GRANT_DEVICE_CODE,
+        )
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("directory", type=Path)
     parser.add_argument("--lifetime", type=int, required=True)
     parser.add_argument("--consents", type=int, required=True)
+    parser.add_argument("--redirect-uri", default="")
     return parser.parse_args()
 
 

@@ -8,6 +8,43 @@ DATABASE = "server.sqlite3"
 ANSWERS = "answers.jsonl"
 
 
+LOGIN = """<form method="post">{% csrf_token %}{{ form.as_p }}<button type="submit">Sign in</button></form>"""
+BASE = "{% block content %}{% endblock %}"
+_AUTH = "django.contrib.auth.context_processors.auth"
+
+
+def page_settings() -> dict[str, Any]:
+    """Return what the server's consent pages need beside `server_settings`: sessions, a sign-in page, templates."""
+    templates = {"registration/login.html": LOGIN, "oauth2_provider/base.html": BASE}
+    loaders = [
+        ("django.template.loaders.locmem.Loader", templates),
+        "django.template.loaders.app_directories.Loader",
+    ]
+    return {
+        "INSTALLED_APPS": [
+            "django.contrib.auth",
+            "django.contrib.contenttypes",
+            "django.contrib.sessions",
+            "oauth2_provider",
+        ],
+        "MIDDLEWARE": [
+            "answers.WrittenDown",
+            "django.contrib.sessions.middleware.SessionMiddleware",
+            "django.middleware.common.CommonMiddleware",
+            "django.middleware.csrf.CsrfViewMiddleware",
+            "django.contrib.auth.middleware.AuthenticationMiddleware",
+        ],
+        "TEMPLATES": [
+            {
+                "BACKEND": "django.template.backends.django.DjangoTemplates",
+                "OPTIONS": {"loaders": loaders, "context_processors": [_AUTH]},
+            }
+        ],
+        "LOGIN_URL": "/accounts/login/",
+        "PASSWORD_HASHERS": ["django.contrib.auth.hashers.MD5PasswordHasher"],  # fast
+    }
+
+
 def server_settings(directory: Path, *, lifetime: timedelta) -> dict[str, Any]:
     """The Django settings. Access tokens live for `lifetime`; a refresh token works once, and reuse ends its family."""
     return {
@@ -26,6 +63,7 @@ def server_settings(directory: Path, *, lifetime: timedelta) -> dict[str, Any]:
             "ROTATE_REFRESH_TOKEN": True,
             "REFRESH_TOKEN_REUSE_PROTECTION": True,
             "REFRESH_TOKEN_GRACE_PERIOD_SECONDS": 0,
+            "DEVICE_FLOW_INTERVAL": 1,
         },
         "ROOT_URLCONF": "addresses",
         "USE_TZ": True,

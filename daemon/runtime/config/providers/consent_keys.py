@@ -65,6 +65,7 @@ _SECRET_PARAMS = frozenset(
         "refresh_token",
     }
 )
+_OWN_CALLBACK = frozenset({"state", "code", "error", "error_description", "iss"})
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
 _SEPARATOR = re.compile(r"[ !-/:-@\[-`{-~]")
 _PATH = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
@@ -153,6 +154,7 @@ class ConsentTable:
     __pydantic_config__: ClassVar = STRICT
 
     authorize_url: Text | None = None
+    par_url: Text | None = None
     device_url: Text | None = None
     scopes: Scopes = ()
     scope_separator: Separator = " "
@@ -160,6 +162,7 @@ class ConsentTable:
     exchange_params: dict[str, Text] = field(default_factory=dict)
     pkce: Annotated[Pkce, Read(one_of(Pkce))] = Pkce.S256
     account_from: AccountPath | None = None
+    callback_variables: Annotated[tuple[Text, ...], ARRAY] = ()
     consent_hint: Text = ""
     manage_url: Text | None = None
     revoke_url: Text | None = None
@@ -169,17 +172,24 @@ class ConsentTable:
 def consent_urls(table: ConsentTable) -> tuple[str | None, ...]:
     """Return the URLs whose variables have to be declared."""
     url = table.revoke.url if table.revoke is not None else None
-    return table.authorize_url, table.device_url, table.revoke_url, _without_places(url) if url else None
+    own = table.authorize_url, table.par_url, table.device_url, table.revoke_url
+    return *own, _without_places(url) if url else None
 
 
 def consent_faults(
-    table: ConsentTable, *, grant: Grant, domains: Sequence[str], bases: Collection[str]
+    table: ConsentTable,
+    *,
+    grant: Grant,
+    domains: Sequence[str],
+    bases: Collection[str],
+    variables: Collection[str],
 ) -> Iterator[Fault]:
-    """Yield problems of the keys about consents. `bases`: the variables that may only begin a URL."""
-    for key in ("authorize_url", "device_url", "revoke_url"):
+    """Yield problems of the keys about consents. `bases`: those of the `variables` that may only begin a URL."""
+    for key in ("authorize_url", "par_url", "device_url", "revoke_url"):
         if (url := getattr(table, key)) is not None:
             yield from url_faults((key,), url, domains, bases)
     yield from _page_faults(table)
+    yield from _callback_faults(table, variables)
     yield from _grant_faults(table, grant)
     yield from _scope_faults(table)
     yield from _param_faults(table)
@@ -198,6 +208,19 @@ def _page_faults(table: ConsentTable) -> Iterator[Fault]:
         yield ("manage_url",), "has a variable", do
     elif table.manage_url is not None:  # only people open it, so it may have a fragment
         yield from url_faults(("manage_url",), table.manage_url.partition("#")[0], (), ())
+
+
+def _callback_faults(table: ConsentTable, variables: Collection[str]) -> Iterator[Fault]:
+    """Check what belongs to an authorization endpoint."""
+    for key in ("par_url", "callback_variables"):
+        if getattr(table, key) and table.authorize_url is None:
+            yield (key,), "is set without authorize_url", "Add authorize_url, or remove it."
+    for name in table.callback_variables:
+        if name in _OWN_CALLBACK:
+            yield ("callback_variables",), f"contain {name}, which every callback has", "Remove it."
+        elif name not in variables:
+            do = "Declare it under variables, where its pattern or kind limits what a callback may bring."
+            yield ("callback_variables",), f"contain {name}, which is no variable", do
 
 
 def _grant_faults(table: ConsentTable, grant: Grant) -> Iterator[Fault]:

@@ -215,7 +215,9 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
     bases = {name for name, row in table.variables.items() if row.kind is VariableKind.BASE}
     about_urls = (
         *url_faults(("token_url",), table.token_url, table.domains, bases),
-        *consent_faults(table, grant=table.grant, domains=table.domains, bases=bases),
+        *consent_faults(
+            table, grant=table.grant, domains=table.domains, bases=bases, variables=table.variables
+        ),
     )
     yield from dict.fromkeys(about_urls)  # several URLs can lack the same domains
     yield from _variable_faults(table)

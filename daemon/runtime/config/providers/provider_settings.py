@@ -25,6 +25,7 @@ _UNKNOWN = {"token_url": "https://unknown.invalid/", "client_auth": "post"}
 _URL_KEYS = (
     "token_url",
     "authorize_url",
+    "par_url",
     "device_url",
     "manage_url",
     "revoke_url",

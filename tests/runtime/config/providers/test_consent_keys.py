@@ -42,6 +42,7 @@ def test_every_key_becomes_the_domains_own_term() -> None:
         PLAIN
         + """
         authorize_url = "https://example.com/authorize?filter=3.1"
+        par_url = "https://example.com/par"
         device_url = "https://example.com/device"
         scopes = ["read", "offline_access"]
         scope_separator = ","
@@ -64,6 +65,7 @@ def test_every_key_becomes_the_domains_own_term() -> None:
         ends = "token"
         """
     )
+    assert known.par_url == "https://example.com/par"
     assert (known.authorize_url, known.device_url) == (
         "https://example.com/authorize?filter=3.1",
         "https://example.com/device",
@@ -92,6 +94,7 @@ def test_what_a_file_leaves_out_is_the_standard_or_unknown() -> None:
     """RFC 7636 and RFC 7009; no page, no scope and no account that anybody has confirmed."""
     known = read(PLAIN)
     assert (known.authorize_url, known.device_url, known.manage_url) == (None, None, None)
+    assert (known.par_url, known.callback_variables) == (None, ())
     assert (known.scopes, known.scope_separator, known.authorize_params) == ((), " ", {})
     assert (known.pkce, known.account_from, known.revoke) == (Pkce.S256, None, None)
     assert read(PLAIN + REVOKED + "revoke = {}").revoke == Revocation()
@@ -166,6 +169,21 @@ REFUSALS: dict[str, tuple[str, str, str]] = {
     "a page outside of the domains": (
         PLAIN + "authorize_url = 'https://${b}.example.org/a'\nvariables.b.pattern = 'b'\ndomains = ['example.com']",
         "authorize_url", "outside",
+    ),
+    "a plain HTTP address for pushed requests": (
+        PLAIN + "authorize_url = 'https://example.com/a'\npar_url = 'http://example.com/p'", "par_url", "https://"
+    ),
+    "pushed requests without a page": (PLAIN + "par_url = 'https://example.com/p'", "par_url", "authorize_url"),
+    "callback variables without a page": (
+        HOST + "domains = ['example.com']\ncallback_variables = ['shop']", "callback_variables", "authorize_url"
+    ),
+    "a callback variable that is none": (
+        PLAIN + "authorize_url = 'https://example.com/a'\ncallback_variables = ['shop']",
+        "callback_variables", "no variable",
+    ),
+    "a callback variable that every callback has": (
+        PLAIN + "authorize_url = 'https://example.com/a'\ncallback_variables = ['code']",
+        "callback_variables", "every callback",
     ),
     "a plain HTTP device address": (PLAIN + "device_url = 'http://example.com/d'", "device_url", "https://"),
     "a device address outside of the domains": (

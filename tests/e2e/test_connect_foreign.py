@@ -1,0 +1,112 @@
+"""`refreshd connect` with django-oauth-toolkit, through its own sign-in, consent and device pages."""
+
+import asyncio
+import json
+import socket
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from tests.e2e import connecting
+from tests.e2e.daemon_process import Install
+from tests.e2e.oauth_server.foreign_server import StartServer, digest
+from tests.e2e.owner_browser import owner
+
+pytestmark = pytest.mark.alone
+
+WAYS = ("loopback", "paste", "device")
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+async def test_an_account_is_connected_in_each_way_and_renewed_for_generations(
+    install: Install, foreign_server: StartServer, mongod: str, database_name: str
+) -> None:
+    """Each grant is one family of the server, whose last refresh token is the stored one."""
+    port = free_port()
+    server = await foreign_server(
+        lifetime=timedelta(hours=1), consents=len(WAYS), redirect_uri=connecting.callback(port)
+    )
+    base = server.token_url.removesuffix("/token/")
+    browsing = {**server.provider, "authorize_url": f"{base}/authorize/", "scopes": ["read", "write"]}
+    device = {
+        **{key: value for key, value in server.provider.items() if key != "client_secret"},
+        "client_auth": "none",
+        "client_id": "a-device",
+        "device_url": f"{base}/device-authorization/",
+        "scopes": ["read"],
+    }
+    place = install({"foreign": browsing, "appliance": device})
+    names = ["foreign:loopback", "foreign:paste", "appliance:device"]
+    with MongoClient[dict[str, Any]](mongod) as client:
+        tokens = client[database_name]["tokens"]
+        async with place.running() as daemon:
+            await daemon.ready()
+            async with owner(username="person-0", password="person-0") as first:
+                one = await connecting.by_loopback(place, "foreign", "loopback", first, port=port)
+            async with owner(username="person-1", password="person-1") as second:
+                two = await connecting.by_paste(place, "foreign", "paste", second, port=port)
+            answers = {"username": "person-2", "password": "person-2"}
+            async with owner() as third:
+                third.answers = answers
+                three = await connecting.by_device(
+                    place, "appliance", "device", third, answers, ("action", "accept")
+                )
+            for done, name in zip((one, two, three), names, strict=True):
+                assert done.code == 0, (done, daemon.logs)
+                assert json.loads(done.stdout)["id"] == name
+            await connecting.renewed(daemon, tokens, names)
+            assert await daemon.stop() == 0, daemon.logs
+        documents = list(tokens.find())
+    assert [line["event"] for line in daemon.lines if line["level"] in ("warning", "error")] == []
+    assert {one["_id"]: one["state"] for one in documents} == dict.fromkeys(names, "active")
+    families = server.families()
+    for person, name in enumerate(names):
+        (document,) = (one for one in documents if one["_id"] == name)
+        stored = place.keyring.open(document["refresh_token"], token_id=name, field="refresh_token")
+        family = families[f"person-{person}"]
+        assert (family.issued, family.working) == (1 + connecting.GENERATIONS, {digest(stored)})
+
+
+async def test_an_owner_who_refuses_connects_nothing(
+    install: Install, foreign_server: StartServer, mongod: str, database_name: str
+) -> None:
+    """By the button of the consent page, and by the one of the device page."""
+    port = free_port()
+    server = await foreign_server(
+        lifetime=timedelta(hours=1), consents=1, redirect_uri=connecting.callback(port)
+    )
+    base = server.token_url.removesuffix("/token/")
+    place = install(
+        {
+            "foreign": {**server.provider, "authorize_url": f"{base}/authorize/", "scopes": ["read"]},
+            "appliance": {
+                "token_url": server.token_url,
+                "client_auth": "none",
+                "client_id": "a-device",
+                "device_url": f"{base}/device-authorization/",
+                "scopes": ["read"],
+            },
+        }
+    )
+    async with place.running() as daemon:
+        await daemon.ready()
+        answers = {"username": "person-0", "password": "person-0"}
+        async with owner() as browser:
+            browser.answers = answers
+            page, device = await asyncio.gather(
+                connecting.by_loopback(place, "foreign", "me", browser, port=port, press=None),
+                connecting.by_device(place, "appliance", "me", browser, answers, ("action", "deny")),
+            )
+        assert await daemon.stop() == 0
+    for done in (page, device):
+        assert done.code == 1
+        assert "access_denied" in done.stderr
+    with MongoClient[dict[str, Any]](mongod) as client:
+        assert client[database_name]["tokens"].count_documents({}) == 0
