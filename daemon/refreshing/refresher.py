@@ -18,7 +18,7 @@ from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import refresh_request
 from daemon.domain.reuse import Presented
-from daemon.domain.revocation_outcome import is_settled, of_revoking
+from daemon.domain.revocation_outcome import is_ready, of_revoking
 from daemon.domain.token import State, Token
 from daemon.domain.token_url import NotSendable
 from daemon.refreshing.ports import Chance, Clients, Clock, Endpoint, Journal, Observe, Store, Weigh
@@ -91,11 +91,11 @@ class Refresher:
     async def refresh(self, claim: Claim, weigh: Weigh = believe) -> Answer | None:
         """Renew the claimed token, or store why that failed and when to try again.
 
-        A token that is to be revoked is revoked. Returns the provider's answer, or None if no refresh was sent. `weigh` judges each answer before it
-        takes effect.
+        A token that is to be revoked is revoked. Returns the provider's answer, or None if no refresh was sent. `weigh`
+        judges each answer before it takes effect.
         """
         if claim.token.state is State.REVOKING:
-            if is_settled(claim.token, now=self._clock.now()):
+            if is_ready(self._providers[claim.token.provider], claim.token, now=self._clock.now()):
                 await self._revoker.revoke(claim)
                 return None
             weigh = believe  # a rejection is expected, and says nothing about the provider
@@ -173,7 +173,7 @@ class Refresher:
 
     def _planned(self, claim: Claim) -> Scheduled | None:
         if claim.token.state is State.REVOKING:
-            return None  # its doubt is settled by one more refresh
+            return None  # it is refreshed only because its revocation needs that
         return first_look(
             self._providers[claim.token.provider],
             claim.token,

@@ -25,7 +25,9 @@ from daemon.domain.journal_entry import EntryState
 from daemon.domain.provider import Definition, Provider, Variable
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
+from daemon.domain.revocation import PresentedToken, Revocation
 from daemon.domain.revocation_outcome import FAILED_AFTER
+from daemon.domain.secret import Secret
 from daemon.domain.token import Doubt, State
 from tests.refreshing.fakes import NOON, World, answered, granted, provider, unanswered
 
@@ -278,6 +280,82 @@ async def test_a_lost_store_leaves_the_order_and_the_revocation_is_repeated(revo
     assert state_of(revoking) is State.REVOKED
     assert weighed == []
     assert revoking.observed(AnomalyDetected) == []
+
+
+# ---------------------------------------------------------------- access tokens that are revoked
+
+
+class ByAccess(Authority):
+    """A provider that ends a grant by its living access token only. It calls any other token unknown."""
+
+    access = "access-0"
+
+    def __call__(self, request: Request) -> Reply | NoReply:
+        if not request.url.endswith("/revoke"):
+            reply = super().__call__(request)
+            if not isinstance(reply, Reply) or reply.status != 200:
+                return reply
+            self.access = f"access-{self.generation}"
+            return granted(f"refresh-{self.generation}", access=self.access)
+        if self.revocation is not None:
+            return self.revocation
+        if not self.alive or f"token={self.access}&" not in f"{request.body.decode()}&":
+            return answered({"error": "invalid_token"}, status=401)
+        self.alive = False
+        return answered({})
+
+
+@pytest.fixture
+def by_access(world_of) -> World:
+    world = world_of(revoking_provider(revoke=Revocation(token=PresentedToken.ACCESS)))
+    world.endpoint.answer = ByAccess()
+    return world
+
+
+def paths(world: World) -> list[str]:
+    return [one.url.rpartition("/")[2] for one in world.endpoint.asked]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"expires_at": NOON, "access_token": Secret("access-0")},
+        {"access_token": None},
+        {"expires_at": None, "access_token": Secret("access-elsewhere")},
+    ],
+    ids=["over", "none", "replaced elsewhere"],
+)
+async def test_no_grant_is_reported_as_revoked_for_an_access_token_that_is_over(by_access, fields):
+    """The provider calls it unknown, and the refresh token is alive: a refresh brings the token that is revoked."""
+    by_access.store.put("1", **fields)
+    by_access.store.revoke("acme:1")
+    for _ in range(3):
+        if state_of(by_access) is State.REVOKED:
+            break
+        assert authority(by_access).alive
+        by_access.clock.passed += timedelta(minutes=1)
+        await by_access.refresher.refresh(await by_access.claim())
+    assert state_of(by_access) is State.REVOKED
+    assert not authority(by_access).alive
+    assert paths(by_access)[-2:] == ["token", "revoke"]
+
+
+async def test_a_living_access_token_is_revoked_without_a_refresh(by_access):
+    by_access.store.put("1", access_token=Secret("access-0"))
+    by_access.store.revoke("acme:1")
+    await by_access.refresher.refresh(await by_access.claim())
+    assert (state_of(by_access), paths(by_access)) == (State.REVOKED, ["revoke"])
+    assert not authority(by_access).alive
+
+
+async def test_an_unknown_access_token_behind_a_rejected_refresh_token_ends_the_order(by_access):
+    """The owner has withdrawn the consent: the refresh token is rejected, and nothing else is left to revoke."""
+    by_access.store.put("1", access_token=Secret("access-0"), expires_at=NOON)
+    by_access.store.revoke("acme:1")
+    authority(by_access).alive = False
+    for _ in range(2):
+        await by_access.refresher.refresh(await by_access.claim())
+    assert (state_of(by_access), paths(by_access)) == (State.REVOKED, ["token", "revoke"])
 
 
 # ---------------------------------------------------------------- late replies
