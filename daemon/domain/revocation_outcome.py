@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from daemon.domain.answer import Answer, Granted
 from daemon.domain.change import Change, Postponed, Retired, RevocationPostponed, Revoked
 from daemon.domain.provider import Grant, Provider
 from daemon.domain.refusal import refusal_of
@@ -79,6 +80,17 @@ def proves_the_end(provider: Provider, token: Token) -> bool:
     """
     rejected = token.last_failure is not None and token.last_failure.kind is FailureKind.REJECTED
     return rejected or not _has_grant_beside(provider, token)
+
+
+def is_new_grant(token: Token, answer: Answer) -> bool:
+    """Return whether a reply for a removed token has brought what the removal did not leave: a successor of the presented
+    secret, which nothing else holds.
+    """
+    if not isinstance(answer, Granted):
+        return False
+    if token.refresh_token is None:
+        return answer.access_token != token.access_token
+    return answer.refresh_token is not None and answer.refresh_token != token.refresh_token
 
 
 def _has_grant_beside(provider: Provider, token: Token) -> bool:

@@ -25,7 +25,7 @@ from daemon.domain.journal_entry import EntryState
 from daemon.domain.provider import Definition, Provider, Variable
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
-from daemon.domain.revocation import PresentedToken, Revocation
+from daemon.domain.revocation import PresentedToken, Revocation, RevocationEnds
 from daemon.domain.revocation_outcome import FAILED_AFTER
 from daemon.domain.secret import Secret
 from daemon.domain.token import Doubt, State
@@ -424,6 +424,95 @@ async def test_a_late_reply_is_kept_where_its_url_needs_what_the_tombstone_has_n
     await world.sweeper.replay()
     assert len(world.endpoint.asked) == asked
     assert list(world.journal.parked.values()) == [EntryState.SUPERSEDED]
+
+
+@pytest.fixture
+async def removed(revoking: World) -> World:
+    """A reply is in the journal, and its token was removed by an operator."""
+    await late_reply(revoking)
+    revoking.store.remove("acme:1")
+    return revoking
+
+
+async def test_a_late_reply_of_a_removed_token_is_revoked_and_forgotten(removed):
+    """Its successor is held by nothing else, so it would outlive the removal unseen."""
+    await removed.sweeper.replay()
+    assert not authority(removed).alive
+    assert removed.journal.kept == {}
+    assert removed.observed(LateReplyRevoked) == [LateReplyRevoked(token="acme:1", provider="acme")]
+
+
+async def test_a_removal_beside_a_running_request_leaves_no_successor_alive(revoking):
+    revoking.store.put("1")
+    claim = await revoking.claim()
+    revoking.store.remove("acme:1")
+    await revoking.refresher.refresh(claim)
+    assert not authority(revoking).alive
+    assert revoking.journal.kept == {}
+
+
+async def test_a_late_reply_of_a_removed_token_stays_until_it_is_revoked(removed):
+    authority(removed).revocation = answered({}, status=503)
+    await removed.sweeper.replay()
+    assert list(removed.journal.parked.values()) == [EntryState.UNUSABLE]
+    authority(removed).revocation = None
+    removed.clock.passed += timedelta(minutes=5)
+    await removed.sweeper.replay()
+    assert not authority(removed).alive
+    assert removed.journal.kept == {}
+
+
+async def is_kept_for_operators(world: World) -> bool:
+    """Replay, and return whether the grant is alive and its reply parked. No revocation was asked for."""
+    await world.sweeper.replay()
+    parked = list(world.journal.parked.values()) == [EntryState.SUPERSEDED]
+    return parked and authority(world).alive and "revoke" not in paths(world)
+
+
+async def test_a_lost_document_is_no_removed_one(revoking):
+    """The store may be a restored or a wrong one, and then the reply holds the only living refresh token."""
+    await late_reply(revoking)
+    del revoking.store.documents["acme:1"]
+    assert await is_kept_for_operators(revoking)
+
+
+async def test_a_removed_token_is_left_where_a_revocation_could_end_another_ones_grant(removed):
+    """At this provider it ends every token of the account and client, and no account is known."""
+    removed.store.put("2", refresh_token=Secret("refresh-elsewhere"), due_at=None)
+    assert await is_kept_for_operators(removed)
+
+
+async def test_elsewhere_another_token_does_not_matter(world_of):
+    """The provider ends only what is presented."""
+    world = world_of(revoking_provider(revoke=Revocation(ends=RevocationEnds.TOKEN)))
+    world.endpoint.answer = Authority()
+    await late_reply(world)
+    world.store.remove("acme:1")
+    world.store.put("2", refresh_token=Secret("refresh-elsewhere"), due_at=None)
+    await world.sweeper.replay()
+    assert not authority(world).alive
+    assert world.journal.kept == {}
+
+
+async def test_a_grant_that_another_token_holds_is_never_revoked_for_a_removed_one(world_of):
+    """The token was stored under another id."""
+    world = world_of(revoking_provider(revoke=Revocation(ends=RevocationEnds.TOKEN)))
+    world.endpoint.answer = Authority()
+    await late_reply(world)
+    world.store.remove("acme:1")
+    world.store.put("2", refresh_token=Secret("refresh-0"), due_at=None)
+    assert await is_kept_for_operators(world)
+
+
+async def test_a_removal_leaves_the_grant_as_it_was(revoking):
+    """The reply has brought no new refresh token, so nothing has to be ended."""
+    revoking.endpoint.answer = lambda request: granted()
+    await late_reply(revoking)
+    revoking.store.remove("acme:1")
+    asked = len(revoking.endpoint.asked)
+    await revoking.sweeper.replay()
+    assert len(revoking.endpoint.asked) == asked
+    assert list(revoking.journal.parked.values()) == [EntryState.SUPERSEDED]
 
 
 # ---------------------------------------------------------------- races
