@@ -109,7 +109,8 @@ def revoke(
     """End grants at their providers, for good.
 
     From now on the tokens are not handed out. A running daemon asks the providers. If more than 100 tokens are revoked
-    together, it waits ten minutes first, and --undo takes the orders back.
+    together, it waits ten minutes first, and --undo takes the orders back. --subject also ends the subject's unfinished
+    consents, for good.
     """
     options = given(ctx)
     selection = _selection(names or [], subject, provider, where or [])
@@ -184,10 +185,13 @@ async def _revoke(settings: Settings, options: Options, wish: _Wish) -> int:
                 " them with --dry-run"
             )
         if wish.dry_run:
+            await _end_consents(output, revocations, wish)
             results |= {one.id: REVOKING for one in plan.new}
             return _report(output, results, settings, dry_run=True)
         if plan.new:
             _confirm(output, wish, plan.new)
+        await _end_consents(output, revocations, wish)
+        if plan.new:
             not_before = access.clock.now() + UNDO_WITHIN if len(plan.new) > MANY else None
             ordered = await revocations.order(plan.new, not_before=not_before)
             results |= {one.id: REVOKING if one.id in ordered else UNKNOWN for one in plan.new}
@@ -240,6 +244,17 @@ def _confirm(output: Output, wish: _Wish, new: Sequence[Ending]) -> None:
     which = new[0].id if len(new) == 1 else _tokens(len(new))
     if not wish.confirm(f"Revoke {which} for good? The owners have to consent again to come back."):
         raise Failed("the confirmation was declined, so nothing was revoked")
+
+
+async def _end_consents(output: Output, revocations: Revocations, wish: _Wish) -> None:
+    """End the subject's unfinished consents before its tokens, so that none of them stores a grant afterwards."""
+    if wish.selection.subject is None:
+        return
+    count = await revocations.end_consents(wish.selection.subject, dry_run=wish.dry_run)
+    if count:
+        noun = f"{count:,} unfinished consent{'s' * (count != 1)} of this subject"
+        done = "was ended" if count == 1 else "were ended"
+        output.note(f"{noun} {'would be ended' if wish.dry_run else done}.")
 
 
 async def _undo(

@@ -92,12 +92,14 @@ class Stored:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """What the store holds that concerns a candidate. `row_holder`: the id under which its row is stored already.
-    `grant_holder`: another id that stores its refresh token.
+    `grant_holder`: another id that stores its refresh token. `revoked`: the id of the tombstone that has this id, or the
+    fingerprint of its refresh token.
     """
 
     stored: Stored | None = None
     row_holder: str | None = None
     grant_holder: str | None = None
+    revoked: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,21 +156,16 @@ def step_for(candidate: Candidate, standing: Standing) -> Step:
     a newer refresh token than it did then: the one that it held is spent.
     """
     name = candidate.token.id
+    if standing.revoked is not None:
+        raise Refused(f"the grant of {standing.revoked} was revoked; let the owner consent again")
     if candidate.shows_a_stand_in:
         if standing.stored is None:
             raise Refused(
                 "a mirror has written this row, and its refresh token is held by refreshd elsewhere"
             )
         return Step.LEAVE
-    if standing.row_holder is not None:
-        raise Refused(
-            f"this row is stored as {standing.row_holder} already; remove that token first if it is to become {name}"
-        )
+    _refuse_second_copy(name, standing)
     stored = standing.stored
-    if standing.grant_holder is not None and (stored is None or not stored.same_grant):
-        raise Refused(
-            f"{standing.grant_holder} already stores this refresh token, and two tokens would spend it; keep one of them"
-        )
     if stored is None:
         return Step.INSERT
     if not stored.ours:
@@ -185,6 +182,17 @@ def step_for(candidate: Candidate, standing: Standing) -> Step:
             " let the owner consent again"
         )
     return Step.UPDATE
+
+
+def _refuse_second_copy(name: str, standing: Standing) -> None:
+    if standing.row_holder is not None:
+        raise Refused(
+            f"this row is stored as {standing.row_holder} already; remove that token first if it is to become {name}"
+        )
+    if standing.grant_holder is not None and (standing.stored is None or not standing.stored.same_grant):
+        raise Refused(
+            f"{standing.grant_holder} already stores this refresh token, and two tokens would spend it; keep one of them"
+        )
 
 
 def activation_due(

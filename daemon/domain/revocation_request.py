@@ -48,7 +48,11 @@ def presented(provider: Provider, token: Token) -> Sequence[Presented]:
 def to_present(
     revocation: Revocation, *, refresh: Secret | None, access: Secret | None
 ) -> Sequence[Presented]:
-    """Return those of a grant's tokens that the provider has to revoke. Raises NotSendable if there is none."""
+    """Return those of a grant's tokens that the provider has to revoke. Raises NotSendable if there is none.
+
+    A refresh token never stands in for an access token: a provider that takes access tokens only calls it unknown, and
+    the grant lives on. The other way round, no refresh token is left to live on.
+    """
     found = [
         Presented(secret=secret, kind=kind)
         for secret, kind in ((refresh, PresentedToken.REFRESH), (access, PresentedToken.ACCESS))
@@ -56,10 +60,12 @@ def to_present(
     ]
     if not found:
         raise NotSendable("no token is stored, so refreshd has nothing to revoke")
-    if revocation.ends is RevocationEnds.TOKEN:
-        return found
-    wanted = [one for one in found if one.kind is revocation.token]
-    return (wanted or found)[:1]
+    if revocation.token is PresentedToken.ACCESS and access is None:
+        raise NotSendable("no access token is stored, and this provider revokes by access tokens only")
+    if revocation.token is PresentedToken.ACCESS:
+        return found[-1:]
+    both = revocation.ends is RevocationEnds.TOKEN and revocation.auth is not RevocationAuth.BEARER
+    return found if both else found[:1]
 
 
 def revocation_request(

@@ -81,6 +81,10 @@ class DuplicateGrant(Exception):
     """Another token holds the same refresh token."""
 
 
+class GrantOver(Exception):
+    """The refresh token is one that was revoked."""
+
+
 class KeepsChanging(Exception):
     """The token changed during each of several attempts, so nothing was written."""
 

@@ -56,6 +56,11 @@ class RestoreTarget(Protocol):
     async def holders(self, tokens: Sequence[ArchivedToken]) -> Mapping[str, str]:
         """Return the ids of documents that hold a refresh token of these, by fingerprint."""
 
+    async def ended(self, tokens: Sequence[ArchivedToken], *, since: datetime) -> Mapping[str, str]:
+        """Return those of `tokens`, by id, whose grants were revoked, with the ids under which they were: tombstones show
+        that, and for tokens that are not stored, orders in the audit after `since` that were not taken back.
+        """
+
     async def write(self, writes: Sequence[Write]) -> Mapping[int, str | None]:
         """Store the documents. Return the places of those that were not, with the reason for which MongoDB refuses
         them, or None if the store got another content meanwhile.

@@ -218,20 +218,25 @@ class _Restore:
 
     async def _tokens(self, archived: Sequence[Archived]) -> None:
         standing = await self._target.stored(archived)
+        tokens = [one.token for one in archived if one.token is not None]
+        revoked = await self._target.ended(tokens, since=self._manifest.created_at)
         writes = [
             self._write(one, stored)
             for one, stored in zip(archived, standing, strict=True)
-            if self._is_wanted(one, stored)
+            if self._is_wanted(one, stored, revoked)
         ]
         await self._store(await self._without_duplicates(writes))
 
-    def _is_wanted(self, one: Archived, stored: Stored) -> bool:
+    def _is_wanted(self, one: Archived, stored: Stored, revoked: Mapping[str, str]) -> bool:
         """Count what is not to be written."""
         report = self.report
         if one.token is not None and is_ended(one.token, self._wishes.ended):
             report.skipped.append(Named(id=one.id, why=Skipped.ENDED))
             return False
         match stored.standing:
+            case Standing.MISSING | Standing.OLDER if one.id in revoked:
+                detail = revoked[one.id] if revoked[one.id] != one.id else ""
+                report.skipped.append(Named(id=one.id, why=Skipped.ENDED, detail=detail))
             case Standing.MISSING | Standing.OLDER:
                 return True
             case Standing.EQUAL:

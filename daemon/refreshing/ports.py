@@ -85,6 +85,13 @@ class Store(Protocol):
         gone. Raises Unusable if the document or the presented secret can't be read.
         """
 
+    async def removed(self, entry: Entry, *, alone: bool) -> Claim | None:
+        """Return the claim of a journal entry whose document was removed on purpose after the request, or None.
+
+        None also if another document holds the grant, or with `alone`, if any other token of the provider is stored.
+        The token has no variables. Raises Unusable if the presented secret can't be read.
+        """
+
     async def standings(self, tokens: Collection[str]) -> Mapping[str, Standing]:
         """Return the current sealed content of these documents. Missing documents are left out."""
 

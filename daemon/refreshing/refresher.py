@@ -18,7 +18,9 @@ from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import refresh_request
 from daemon.domain.reuse import Presented
-from daemon.domain.revocation_outcome import is_settled, of_revoking
+from daemon.domain.revocation import RevocationEnds
+from daemon.domain.revocation_outcome import is_new_grant, is_ready, of_revoking
+from daemon.domain.revocation_request import revocation_of
 from daemon.domain.token import State, Token
 from daemon.domain.token_url import NotSendable
 from daemon.refreshing.ports import Chance, Clients, Clock, Endpoint, Journal, Observe, Store, Weigh
@@ -91,11 +93,11 @@ class Refresher:
     async def refresh(self, claim: Claim, weigh: Weigh = believe) -> Answer | None:
         """Renew the claimed token, or store why that failed and when to try again.
 
-        A token that is to be revoked is revoked. Returns the provider's answer, or None if no refresh was sent. `weigh` judges each answer before it
-        takes effect.
+        A token that is to be revoked is revoked. Returns the provider's answer, or None if no refresh was sent. `weigh`
+        judges each answer before it takes effect.
         """
         if claim.token.state is State.REVOKING:
-            if is_settled(claim.token, now=self._clock.now()):
+            if is_ready(self._providers[claim.token.provider], claim.token, now=self._clock.now()):
                 await self._revoker.revoke(claim)
                 return None
             weigh = believe  # a rejection is expected, and says nothing about the provider
@@ -158,14 +160,31 @@ class Refresher:
         operators. Raises StoreLost or Unusable.
         """
         now = await self._store.recall(entry)
-        if (
-            now is not None
-            and now.token.state in {State.REVOKING, State.REVOKED}
+        if now is None:
+            await self.conclude_removed(entry)
+        elif (
+            now.token.state in {State.REVOKING, State.REVOKED}
             and await self._revoker.revoke_late(now, entry, settled.answer)
         ) or not brings_successor(settled.change):
             self._journal.forget(entry)
         else:
             self._journal.park(entry, EntryState.SUPERSEDED)
+
+    async def conclude_removed(self, entry: Entry) -> ReplayResult:
+        """Finish with the reply for a token whose document is gone. A grant that it has brought is revoked if that can't end
+        the grant of a stored token. Otherwise it is kept for operators. Raises StoreLost or Unusable.
+        """
+        provider = self._providers[entry.provider]
+        revocation = revocation_of(provider.definition)
+        alone = revocation is None or revocation.ends is RevocationEnds.GRANT
+        claim = None if revocation is None else await self._store.removed(entry, alone=alone)
+        if claim is not None:
+            answer = await self._read(provider, claim.token, entry.reply)
+            if is_new_grant(claim.token, answer) and await self._revoker.revoke_late(claim, entry, answer):
+                self._journal.forget(entry)
+                return ReplayResult.SUPERSEDED
+        self._journal.park(entry, EntryState.SUPERSEDED)
+        return ReplayResult.SUPERSEDED
 
     def _is_first(self, token: Token) -> bool:
         """Return whether this process has not presented the refresh token of a token in use before."""
@@ -173,7 +192,7 @@ class Refresher:
 
     def _planned(self, claim: Claim) -> Scheduled | None:
         if claim.token.state is State.REVOKING:
-            return None  # its doubt is settled by one more refresh
+            return None  # it is refreshed only because its revocation needs that
         return first_look(
             self._providers[claim.token.provider],
             claim.token,

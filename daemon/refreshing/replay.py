@@ -12,12 +12,14 @@ TOKENS_TOGETHER = 256
 
 Conclude = Callable[[Claim, Entry], Awaitable[Outcome]]
 # Concludes the reply to a code. None: its exchange is still running here.
+ConcludeRemoved = Callable[[Entry], Awaitable[ReplayResult]]
 ConcludeConsent = Callable[[Entry], Awaitable[ReplayResult | None]]
 
 
 class Replayer:
     """Takes journal entries through `conclude`, and those of consents through `consent`. `report` receives each entry with its result (recorded,
-    superseded or unparsed), or with the error that makes the entry unusable.
+    superseded or unparsed), or with the error that makes the entry unusable. `removed` concludes a reply whose document is
+    gone; without it, such a reply is kept for operators.
     """
 
     def __init__(
@@ -28,11 +30,13 @@ class Replayer:
         conclude: Conclude,
         report: Callable[[Entry, ReplayResult | Exception], None],
         consent: ConcludeConsent | None = None,
+        removed: ConcludeRemoved | None = None,
     ) -> None:
         self._store = store
         self._journal = journal
         self._conclude = conclude
         self._report = report
+        self._removed = removed
         self.consent = consent
 
     async def replay(self, entries: Iterable[Entry]) -> None:
@@ -73,6 +77,8 @@ class Replayer:
                 raise Unusable("it answers an authorization code, which nothing exchanges here")
             return await self.consent(entry)
         claim = await self._store.recall(entry)
+        if claim is None and self._removed is not None:
+            return await self._removed(entry)
         if claim is None:  # the document is gone
             self._journal.park(entry, EntryState.SUPERSEDED)
             return ReplayResult.SUPERSEDED

@@ -13,7 +13,17 @@ from daemon.domain.claim import Claim, Recorded, Unusable
 from daemon.domain.event import LateReplyRevoked, ProviderAnswered, TokenScheduled
 from daemon.domain.journal_entry import Entry
 from daemon.domain.provider import Provider
-from daemon.domain.revocation_outcome import Again, Cannot, Done, Outcome, decided, outcome_of
+from daemon.domain.revocation_outcome import (
+    UNKNOWN_ACCESS,
+    Again,
+    Cannot,
+    Done,
+    Outcome,
+    decided,
+    is_early,
+    outcome_of,
+    proves_the_end,
+)
 from daemon.domain.revocation_request import (
     Presented,
     presented,
@@ -59,9 +69,8 @@ class Revoker:
 
     async def revoke(self, claim: Claim) -> None:
         """Revoke the claimed token, or store why that failed and when to try again. Raises StoreLost."""
-        token, now = claim.token, self._clock.now()
-        order = token.revocation
-        if order is not None and order.not_before is not None and now < order.not_before:
+        token, order = claim.token, claim.token.revocation
+        if order is not None and is_early(token, now=self._clock.now()):
             await self._store.record(claim, Scheduled(due_at=order.not_before))
             self._observe(TokenScheduled(token=token.id, provider=token.provider))
             return
@@ -83,8 +92,10 @@ class Revoker:
         if revocation is None or not isinstance(answer, Granted):
             return False
         found = to_present(revocation, refresh=answer.refresh_token, access=answer.access_token)
-        outcome = await self._all_asked(claim.token, provider, found, deadline=now + LATE_TIME)
-        if isinstance(outcome, Again):
+        end = answer.expires_at
+        lives = end is None or self._clock.now() < end
+        outcome = await self._all_asked(claim.token, provider, found, deadline=now + LATE_TIME, proof=lives)
+        if isinstance(outcome, Again) and outcome.code != UNKNOWN_ACCESS:
             self._late[entry.key] = now + LATE_RETRY
             raise LateReplyAlive(f"the tokens of a late reply for {entry.token} are alive: {outcome.message}")
         self._late.pop(entry.key, None)
@@ -98,20 +109,27 @@ class Revoker:
             found = presented(provider, token)
         except NotSendable as why:
             return Cannot(code="no_revocation", message=str(why))
-        return await self._all_asked(token, provider, found, deadline=deadline)
+        proof = proves_the_end(provider, token)
+        return await self._all_asked(token, provider, found, deadline=deadline, proof=proof)
 
     async def _all_asked(
-        self, token: Token, provider: Provider, found: Sequence[Presented], *, deadline: timedelta
+        self,
+        token: Token,
+        provider: Provider,
+        found: Sequence[Presented],
+        *,
+        deadline: timedelta,
+        proof: bool,
     ) -> Outcome:
         """Present all of `found`, one after the other. The first failure is the outcome."""
         for one in found:
-            outcome = await self._asked_once(token, provider, one, deadline=deadline)
+            outcome = await self._asked_once(token, provider, one, deadline=deadline, proof=proof)
             if not isinstance(outcome, Done):
                 return outcome
         return Done()
 
     async def _asked_once(
-        self, token: Token, provider: Provider, one: Presented, *, deadline: timedelta
+        self, token: Token, provider: Provider, one: Presented, *, deadline: timedelta, proof: bool
     ) -> Outcome:
         started = self._clock.boot()
         try:
@@ -120,4 +138,4 @@ class Revoker:
             return Cannot(code="not_sendable", message=str(why))
         reply = await self._endpoint.send(request, deadline=deadline)
         self._observe(ProviderAnswered(provider=provider.name, duration=self._clock.boot() - started))
-        return outcome_of(provider, token, reply)
+        return outcome_of(provider, token, reply, proof=proof)

@@ -103,7 +103,11 @@ class Sweeper:
         )  # in a row, of each lane: passes that raised, sweeps that found it stuck
         self._stuck_since: dict[str, timedelta] = {}  # by the boot clock: lanes with nothing to wait for
         self._replayer = Replayer(
-            store=store, journal=journal, conclude=self._conclude, report=self._report_replay
+            store=store,
+            journal=journal,
+            conclude=self._conclude,
+            report=self._report_replay,
+            removed=refresher.conclude_removed,
         )
         self._unusable: set[int] = set()  # the entries that were reported to be so
         self.paused: Mapping[str, Pause] = {}

@@ -67,7 +67,9 @@ class Writes(Protocol):
         meta: Mapping[str, str],
         decide: Callable[[StoredGrant | None], Edit],
     ) -> tuple[bool, ServedToken]:
-        """Store a consent. Return whether the id is new, and the token as it is stored now. Raises DuplicateGrant."""
+        """Store a consent. Return whether the id is new, and the token as it is stored now. Raises DuplicateGrant
+        and GrantOver.
+        """
 
     async def edit(
         self,

@@ -21,6 +21,7 @@ from daemon.domain.stored_grant import (
     Author,
     DuplicateGrant,
     Edit,
+    GrantOver,
     KeepsChanging,
     StoredGrant,
     Unclear,
@@ -193,6 +194,10 @@ class Writing:
         except DuplicateGrant:
             raise Problem(
                 "duplicate-grant", "Another token holds this refresh token. Store each grant only once."
+            ) from None
+        except GrantOver:
+            raise Problem(
+                "conflict", "This refresh token was revoked, so it is of no use. Let the owner consent again."
             ) from None
         except KeepsChanging:
             raise Problem(

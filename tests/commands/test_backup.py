@@ -269,6 +269,38 @@ def test_what_has_ended_or_is_stored_under_another_id_stays_out(cli, database, b
     assert {one["_id"] for one in database.tokens.find()} == {"xero:elsewhere", "xero:fine"}
 
 
+def test_what_was_revoked_since_the_backup_does_not_come_back(cli, database, backups: Path):
+    """Neither beside its tombstone nor under another id, nor after the tombstone. An empty store shows nothing of it."""
+    for name in ("buried", "copied", "forgotten", "going"):
+        cli.add(
+            f"xero:{name}", {"access_token": f"a-{name}", "refresh_token": f"r-{name}", "expires_in": 3600}
+        )
+    prints = [database.tokens.find_one({"_id": "xero:copied"})["grant_fingerprint"]]
+    assert cli.run("revoke", "xero:going", "--yes").code == 0
+    file = created(cli, backups, "--unencrypted")["file"]
+    assert cli.run("revoke", "xero:buried", "xero:forgotten", "--yes").code == 0
+    later = wall_clock.now() + HOUR
+    tombstone = {"provider": "xero", "state": "revoked", "forget_at": later, "updated_at": later}
+    for name, fingerprints in (("buried", []), ("elsewhere", prints)):
+        database.tokens.replace_one(
+            {"_id": f"xero:{name}"},
+            {**tombstone, "account": name, "revision": 3, "fingerprints": fingerprints},
+            upsert=True,
+        )
+    database.tokens.delete_many({"_id": {"$in": ["xero:copied", "xero:forgotten", "xero:going"]}})
+    report = restored(cli, file)
+    assert {one["id"]: (one["why"], one.get("detail", "")) for one in report["skipped"]} == {
+        "xero:copied": ("ended", "xero:elsewhere"),
+        "xero:forgotten": ("ended", ""),
+    }
+    assert report["newer_kept"] == 1
+    states = {one["_id"]: one["state"] for one in database.tokens.find()}
+    assert states == {"xero:buried": "revoked", "xero:elsewhere": "revoked", "xero:going": "revoking"}
+    lose(database)
+    assert restored(cli, file, "--lost-at", "0s")["restored"] == 4
+    assert database.tokens.count_documents({"state": "active"}) == 3
+
+
 def test_an_empty_store_needs_the_time_of_its_loss(cli, database, backups: Path):
     """And one that can be right."""
     cli.add("xero:a")

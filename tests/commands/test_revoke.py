@@ -1,5 +1,7 @@
 """`refreshd revoke`, against the real MongoDB. The daemon's part is played by the test."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from daemon.adapters.mongo.admin.revocations import Revocations
@@ -43,6 +45,57 @@ def test_each_token_of_a_subject_has_a_result(cli, tokens):
         ("xero:2", "revoking"),
     ]
     assert states(tokens)["acme:1"] == "active"
+
+
+def consents(database, *, subject="ann"):
+    """One of each kind: it waits, it is held for its application, its code is being exchanged, it is done."""
+    held = {"code_challenge": "c", "completed_at": None, "connect_code_hash": "h"}
+    until = datetime(2099, 1, 1, tzinfo=UTC)
+    database.tokens_consents.insert_many(
+        [
+            {"_id": "waits", "subject": subject, "state": "waiting", "code": "v1.a.b", "link_hash": "l"},
+            {"_id": "held", "subject": subject, "state": "asked", "held_until": until, **held},
+            {"_id": "asked", "subject": subject, "state": "asked", "held_until": None, **held},
+            {"_id": "unbound", "subject": subject, "state": "asked"},
+            {"_id": "done", "subject": subject, "state": "done"},
+            {"_id": "other", "subject": "bob", "state": "waiting", "code": "v1.a.b"},
+        ]
+    )
+    return {one["_id"]: one for one in database.tokens_consents.find()}
+
+
+def test_the_unfinished_consents_of_a_subject_end_first(cli, database, tokens):
+    """The code is gone, and no completion is accepted. What is stored already, or is another's, stays."""
+    before = consents(database)
+    ran = cli.run("revoke", "--subject", "ann", "--dry-run")
+    assert "3 unfinished consents of this subject would be ended." in ran.err
+    assert {one["_id"]: one for one in database.tokens_consents.find()} == before
+    ran = cli.run("revoke", "--subject", "ann", "--yes")
+    assert "3 unfinished consents of this subject were ended." in ran.err
+    after = {one["_id"]: one for one in database.tokens_consents.find()}
+    assert (after["waits"]["state"], after["waits"]["failure"]["kind"]) == ("failed", "revoking")
+    assert after["waits"]["code"] is after["waits"]["link_hash"] is None
+    assert after["held"]["held_until"] == after["held"]["grant_due_at"] < before["held"]["held_until"]
+    assert after["held"]["connect_code_hash"] is after["asked"]["connect_code_hash"] is None
+    assert (after["asked"]["state"], after["asked"]["held_until"]) == ("asked", None)
+    assert {name: after[name] for name in ("unbound", "done", "other")} == {
+        name: before[name] for name in ("unbound", "done", "other")
+    }
+
+
+def test_consents_end_even_if_no_token_is_stored_yet(cli, database):
+    consents(database)
+    ran = cli.run("revoke", "--subject", "ann", "--yes")
+    assert ran.code == 0
+    assert "No token matches" in ran.err
+    assert database.tokens_consents.find_one({"_id": "waits"})["state"] == "failed"
+
+
+def test_a_declined_or_counted_revocation_ends_no_consent(cli, database, tokens, monkeypatch):
+    consents(database)
+    assert cli.run("revoke", "--subject", "ann", "--yes", "--expect", "9").code == 1
+    assert cli.run("revoke", "--provider", "xero", "--yes").code == 0
+    assert database.tokens_consents.find_one({"_id": "waits"})["state"] == "waiting"
 
 
 def test_the_text_says_what_happens(cli, tokens):

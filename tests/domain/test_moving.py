@@ -90,6 +90,8 @@ def test_the_step_follows_what_is_stored(standing, step):
         (stored(renewed=True), "have both renewed xero:1"),
         (Standing(row_holder="gmail:1"), "stored as gmail:1 already"),
         (Standing(grant_holder="xero:2"), "xero:2 already stores this refresh token"),
+        (Standing(revoked="xero:2"), "the grant of xero:2 was revoked"),
+        (replace(stored(same_row=True), revoked="xero:1"), "the grant of xero:1 was revoked"),
     ],
 )
 def test_what_an_operator_must_decide_is_refused(standing, why):

@@ -10,7 +10,7 @@ import pytest
 
 from daemon.domain.answer import Concern
 from daemon.domain.change import Postponed, Retired, RevocationPostponed, Revoked
-from daemon.domain.provider import BodyFormat, ClientAuth, Definition, ErrorPattern, Provider, Variable
+from daemon.domain.provider import BodyFormat, ClientAuth, Definition, ErrorPattern, Grant, Provider, Variable
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.revocation import (
     PresentedToken,
@@ -25,13 +25,16 @@ from daemon.domain.revocation_outcome import (
     RETRY_AFTER_FAILURE,
     SETTLED_WITHIN,
     TOMBSTONE_LIFETIME,
+    UNKNOWN_ACCESS,
     Again,
     Cannot,
     Done,
     decided,
+    is_ready,
     is_settled,
     of_revoking,
     outcome_of,
+    proves_the_end,
 )
 from daemon.domain.revocation_request import Presented, presented, revocation_of, revocation_request
 from daemon.domain.secret import Secret
@@ -187,9 +190,12 @@ def test_a_missing_variable_prevents_the_request():
         (None, {}, ["r/1"]),
         (None, {"refresh_token": None}, ["a-1"]),
         (Revocation(token=PresentedToken.ACCESS), {}, ["a-1"]),
-        (Revocation(token=PresentedToken.ACCESS), {"access_token": None}, ["r/1"]),
+        (Revocation(token=PresentedToken.ACCESS), {"refresh_token": None}, ["a-1"]),
         (Revocation(ends=RevocationEnds.TOKEN), {}, ["r/1", "a-1"]),
         (Revocation(ends=RevocationEnds.TOKEN), {"access_token": None}, ["r/1"]),
+        (Revocation(ends=RevocationEnds.TOKEN), {"refresh_token": None}, ["a-1"]),
+        (Revocation(ends=RevocationEnds.TOKEN, auth=RevocationAuth.BEARER), {}, ["r/1"]),
+        (Revocation(ends=RevocationEnds.TOKEN, token=PresentedToken.ACCESS), {}, ["a-1"]),
     ],
 )
 def test_the_refresh_token_is_presented_first(revocation, fields, expected):
@@ -201,6 +207,12 @@ def test_the_refresh_token_is_presented_first(revocation, fields, expected):
 def test_nothing_to_present_is_said():
     with pytest.raises(NotSendable, match="nothing to revoke"):
         presented(provider(), token(refresh_token=None, access_token=None))
+
+
+def test_a_refresh_token_does_not_stand_in_for_an_access_token():
+    """The provider would call it unknown, and the grant would live on as a revoked one."""
+    with pytest.raises(NotSendable, match="by access tokens only"):
+        presented(provider(Revocation(token=PresentedToken.ACCESS)), token(access_token=None))
 
 
 def test_a_provider_without_a_revocation_is_said():
@@ -279,6 +291,70 @@ def test_the_message_quotes_no_token():
     outcome = outcome_of(provider(), token(), answer)
     assert isinstance(outcome, Again)
     assert not re.search("r/1|a-1|s/s", outcome.message)
+
+
+# ---------------------------------------------------------------- access tokens that are revoked
+
+BY_ACCESS = Revocation(token=PresentedToken.ACCESS)
+LATER = NOON + timedelta(hours=1)
+
+
+def failed(kind: FailureKind, code: str = "x") -> Failure:
+    return Failure(kind=kind, code=code, message="-", at=NOON)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"expires_at": LATER}, True),
+        ({"expires_at": None}, True),
+        ({"expires_at": NOON}, False),
+        ({"expires_at": NOON + timedelta(seconds=59)}, False),
+        ({"access_token": None, "expires_at": LATER}, False),
+        ({"expires_at": LATER, "last_failure": failed(FailureKind.UNAVAILABLE, UNKNOWN_ACCESS)}, False),
+        ({"expires_at": LATER, "last_failure": failed(FailureKind.UNAVAILABLE)}, True),
+        ({"expires_at": NOON, "last_failure": failed(FailureKind.REJECTED)}, True),
+        ({"expires_at": NOON, "last_failure": failed(FailureKind.UNPARSED)}, True),
+        ({"expires_at": NOON, "refresh_token": None}, True),
+        ({"expires_at": NOON, "doubt": Doubt(since=NOON, tries=2)}, True),
+        ({"expires_at": LATER, "doubt": Doubt(since=NOON, tries=1)}, False),
+        ({"expires_at": NOON, "revocation": RevocationOrder(since=NOON, not_before=LATER)}, True),
+    ],
+)
+def test_a_provider_that_revokes_by_access_tokens_gets_a_living_one(fields, expected):
+    """A refresh comes first if the stored one is over, unless it would bring nothing."""
+    assert is_ready(provider(BY_ACCESS), token(**fields), now=NOON) is expected
+
+
+def test_elsewhere_the_access_token_does_not_matter():
+    assert is_ready(provider(), token(access_token=None), now=NOON)
+    assert is_ready(provider(BY_ACCESS, grant=Grant.EXCHANGE), token(expires_at=NOON), now=NOON)
+
+
+@pytest.mark.parametrize(
+    ("revocation", "fields", "expected"),
+    [
+        (None, {}, True),
+        (BY_ACCESS, {}, False),
+        (BY_ACCESS, {"refresh_token": None}, True),
+        (BY_ACCESS, {"last_failure": failed(FailureKind.REJECTED)}, True),
+        (BY_ACCESS, {"last_failure": failed(FailureKind.UNAVAILABLE)}, False),
+    ],
+)
+def test_an_unknown_access_token_proves_nothing_about_its_refresh_token(revocation, fields, expected):
+    assert proves_the_end(provider(revocation), token(**fields)) is expected
+    unknown = reply({"error": "invalid_token"}, status=401)
+    outcome = outcome_of(provider(revocation), token(**fields), unknown, proof=expected)
+    assert isinstance(outcome, Done if expected else Again)
+
+
+def test_a_refresh_that_brings_nothing_for_seven_days_is_a_failed_revocation():
+    """Before that it is only postponed, as any refresh."""
+    postponed = Postponed(failure=failed(FailureKind.UNAVAILABLE), failures=3, due_at=NOON)
+    assert of_revoking(token(), postponed, now=NOON + FAILED_AFTER - timedelta(seconds=1)) is postponed
+    late = of_revoking(token(), postponed, now=NOON + FAILED_AFTER)
+    assert isinstance(late, RevocationPostponed)
+    assert (late.failed, late.due_at) == (True, NOON + FAILED_AFTER + RETRY_AFTER_FAILURE)
 
 
 # ---------------------------------------------------------------- the effect

@@ -85,6 +85,7 @@ class MemoryStore:
         self.owner = owner
         self.documents: dict[str, Stored] = {}
         self.paused: dict[str, Pause] = {}
+        self.removed_tokens: set[str] = set()  # on purpose; any other missing document was lost
         self.set_aside: list[SetAside] = []
         self.away: set[str] = set()  # the methods that lose the store
         self.broken: dict[str, Exception] = {}  # what recording a token raises
@@ -134,6 +135,11 @@ class MemoryStore:
         order = RevocationOrder(since=self._clock.now(), not_before=not_before)
         due_at = not_before or self._clock.now()
         stored.token = replace(stored.token, state=State.REVOKING, due_at=due_at, revocation=order)
+
+    def remove(self, name: str) -> None:
+        """A removal by an operator."""
+        del self.documents[name]
+        self.removed_tokens.add(name)
 
     def refresh_token(self, name: str) -> str:
         secret = self.documents[name].token.refresh_token
@@ -237,6 +243,25 @@ class MemoryStore:
         if entry.spent not in self._values:
             raise Unusable("what was spent can't be opened")
         token = replace(stored.token, refresh_token=self._values[entry.spent])
+        return Claim(token=token, id=entry.claim, spent=entry.spent, deadline=timedelta(0))
+
+    async def removed(self, entry: Entry, *, alone: bool) -> Claim | None:
+        self._step("removed", entry.token)
+        others = [one.token for name, one in self.documents.items() if name != entry.token]
+        spent = self._values[entry.spent]
+        needed = any(
+            one.provider == entry.provider if alone else one.refresh_token == spent for one in others
+        )
+        if entry.token not in self.removed_tokens or needed:
+            return None
+        account = entry.token.partition(":")[2]
+        token = Token(
+            id=entry.token,
+            provider=entry.provider,
+            account=account,
+            state=State.REVOKED,
+            refresh_token=spent,
+        )
         return Claim(token=token, id=entry.claim, spent=entry.spent, deadline=timedelta(0))
 
     async def standings(self, tokens: Collection[str]) -> Mapping[str, Standing]:

@@ -25,7 +25,9 @@ from daemon.domain.journal_entry import EntryState
 from daemon.domain.provider import Definition, Provider, Variable
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
+from daemon.domain.revocation import PresentedToken, Revocation, RevocationEnds
 from daemon.domain.revocation_outcome import FAILED_AFTER
+from daemon.domain.secret import Secret
 from daemon.domain.token import Doubt, State
 from tests.refreshing.fakes import NOON, World, answered, granted, provider, unanswered
 
@@ -280,6 +282,82 @@ async def test_a_lost_store_leaves_the_order_and_the_revocation_is_repeated(revo
     assert revoking.observed(AnomalyDetected) == []
 
 
+# ---------------------------------------------------------------- access tokens that are revoked
+
+
+class ByAccess(Authority):
+    """A provider that ends a grant by its living access token only. It calls any other token unknown."""
+
+    access = "access-0"
+
+    def __call__(self, request: Request) -> Reply | NoReply:
+        if not request.url.endswith("/revoke"):
+            reply = super().__call__(request)
+            if not isinstance(reply, Reply) or reply.status != 200:
+                return reply
+            self.access = f"access-{self.generation}"
+            return granted(f"refresh-{self.generation}", access=self.access)
+        if self.revocation is not None:
+            return self.revocation
+        if not self.alive or f"token={self.access}&" not in f"{request.body.decode()}&":
+            return answered({"error": "invalid_token"}, status=401)
+        self.alive = False
+        return answered({})
+
+
+@pytest.fixture
+def by_access(world_of) -> World:
+    world = world_of(revoking_provider(revoke=Revocation(token=PresentedToken.ACCESS)))
+    world.endpoint.answer = ByAccess()
+    return world
+
+
+def paths(world: World) -> list[str]:
+    return [one.url.rpartition("/")[2] for one in world.endpoint.asked]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"expires_at": NOON, "access_token": Secret("access-0")},
+        {"access_token": None},
+        {"expires_at": None, "access_token": Secret("access-elsewhere")},
+    ],
+    ids=["over", "none", "replaced elsewhere"],
+)
+async def test_no_grant_is_reported_as_revoked_for_an_access_token_that_is_over(by_access, fields):
+    """The provider calls it unknown, and the refresh token is alive: a refresh brings the token that is revoked."""
+    by_access.store.put("1", **fields)
+    by_access.store.revoke("acme:1")
+    for _ in range(3):
+        if state_of(by_access) is State.REVOKED:
+            break
+        assert authority(by_access).alive
+        by_access.clock.passed += timedelta(minutes=1)
+        await by_access.refresher.refresh(await by_access.claim())
+    assert state_of(by_access) is State.REVOKED
+    assert not authority(by_access).alive
+    assert paths(by_access)[-2:] == ["token", "revoke"]
+
+
+async def test_a_living_access_token_is_revoked_without_a_refresh(by_access):
+    by_access.store.put("1", access_token=Secret("access-0"))
+    by_access.store.revoke("acme:1")
+    await by_access.refresher.refresh(await by_access.claim())
+    assert (state_of(by_access), paths(by_access)) == (State.REVOKED, ["revoke"])
+    assert not authority(by_access).alive
+
+
+async def test_an_unknown_access_token_behind_a_rejected_refresh_token_ends_the_order(by_access):
+    """The owner has withdrawn the consent: the refresh token is rejected, and nothing else is left to revoke."""
+    by_access.store.put("1", access_token=Secret("access-0"), expires_at=NOON)
+    by_access.store.revoke("acme:1")
+    authority(by_access).alive = False
+    for _ in range(2):
+        await by_access.refresher.refresh(await by_access.claim())
+    assert (state_of(by_access), paths(by_access)) == (State.REVOKED, ["token", "revoke"])
+
+
 # ---------------------------------------------------------------- late replies
 
 
@@ -346,6 +424,95 @@ async def test_a_late_reply_is_kept_where_its_url_needs_what_the_tombstone_has_n
     await world.sweeper.replay()
     assert len(world.endpoint.asked) == asked
     assert list(world.journal.parked.values()) == [EntryState.SUPERSEDED]
+
+
+@pytest.fixture
+async def removed(revoking: World) -> World:
+    """A reply is in the journal, and its token was removed by an operator."""
+    await late_reply(revoking)
+    revoking.store.remove("acme:1")
+    return revoking
+
+
+async def test_a_late_reply_of_a_removed_token_is_revoked_and_forgotten(removed):
+    """Its successor is held by nothing else, so it would outlive the removal unseen."""
+    await removed.sweeper.replay()
+    assert not authority(removed).alive
+    assert removed.journal.kept == {}
+    assert removed.observed(LateReplyRevoked) == [LateReplyRevoked(token="acme:1", provider="acme")]
+
+
+async def test_a_removal_beside_a_running_request_leaves_no_successor_alive(revoking):
+    revoking.store.put("1")
+    claim = await revoking.claim()
+    revoking.store.remove("acme:1")
+    await revoking.refresher.refresh(claim)
+    assert not authority(revoking).alive
+    assert revoking.journal.kept == {}
+
+
+async def test_a_late_reply_of_a_removed_token_stays_until_it_is_revoked(removed):
+    authority(removed).revocation = answered({}, status=503)
+    await removed.sweeper.replay()
+    assert list(removed.journal.parked.values()) == [EntryState.UNUSABLE]
+    authority(removed).revocation = None
+    removed.clock.passed += timedelta(minutes=5)
+    await removed.sweeper.replay()
+    assert not authority(removed).alive
+    assert removed.journal.kept == {}
+
+
+async def is_kept_for_operators(world: World) -> bool:
+    """Replay, and return whether the grant is alive and its reply parked. No revocation was asked for."""
+    await world.sweeper.replay()
+    parked = list(world.journal.parked.values()) == [EntryState.SUPERSEDED]
+    return parked and authority(world).alive and "revoke" not in paths(world)
+
+
+async def test_a_lost_document_is_no_removed_one(revoking):
+    """The store may be a restored or a wrong one, and then the reply holds the only living refresh token."""
+    await late_reply(revoking)
+    del revoking.store.documents["acme:1"]
+    assert await is_kept_for_operators(revoking)
+
+
+async def test_a_removed_token_is_left_where_a_revocation_could_end_another_ones_grant(removed):
+    """At this provider it ends every token of the account and client, and no account is known."""
+    removed.store.put("2", refresh_token=Secret("refresh-elsewhere"), due_at=None)
+    assert await is_kept_for_operators(removed)
+
+
+async def test_elsewhere_another_token_does_not_matter(world_of):
+    """The provider ends only what is presented."""
+    world = world_of(revoking_provider(revoke=Revocation(ends=RevocationEnds.TOKEN)))
+    world.endpoint.answer = Authority()
+    await late_reply(world)
+    world.store.remove("acme:1")
+    world.store.put("2", refresh_token=Secret("refresh-elsewhere"), due_at=None)
+    await world.sweeper.replay()
+    assert not authority(world).alive
+    assert world.journal.kept == {}
+
+
+async def test_a_grant_that_another_token_holds_is_never_revoked_for_a_removed_one(world_of):
+    """The token was stored under another id."""
+    world = world_of(revoking_provider(revoke=Revocation(ends=RevocationEnds.TOKEN)))
+    world.endpoint.answer = Authority()
+    await late_reply(world)
+    world.store.remove("acme:1")
+    world.store.put("2", refresh_token=Secret("refresh-0"), due_at=None)
+    assert await is_kept_for_operators(world)
+
+
+async def test_a_removal_leaves_the_grant_as_it_was(revoking):
+    """The reply has brought no new refresh token, so nothing has to be ended."""
+    revoking.endpoint.answer = lambda request: granted()
+    await late_reply(revoking)
+    revoking.store.remove("acme:1")
+    asked = len(revoking.endpoint.asked)
+    await revoking.sweeper.replay()
+    assert len(revoking.endpoint.asked) == asked
+    assert list(revoking.journal.parked.values()) == [EntryState.SUPERSEDED]
 
 
 # ---------------------------------------------------------------- races

@@ -140,6 +140,21 @@ async def test_every_fault_of_a_grant_is_named(bench: AccessBench):
     ]
 
 
+async def test_a_revoked_grant_is_not_stored_again(bench: AccessBench):
+    """Under no id. The answer names no other token."""
+    bench.insert(
+        "acme:1",
+        state="revoked",
+        forget_at=NOON + MINUTE,
+        grant_fingerprint=None,
+        fingerprints=RING.fingerprints("refresh-1"),
+    )
+    for name in ("acme:1", "acme:2"):
+        problem = await bench.problem(bench.put(caller(), name, 1))
+        assert (problem.name, "was revoked" in problem.detail) == ("conflict", True)
+        assert "acme:1" not in problem.detail
+
+
 async def test_one_grant_is_stored_once(bench: AccessBench):
     """And the answer names no other token."""
     bench.insert("acme:1")

@@ -74,7 +74,7 @@ class ConsentedTokens:
         def laying(stored: Document | None) -> Laying:
             return _laid(token, binding, stored)
 
-        consents = Consents(self._mongo, self._keyring(), self._notes, read=_READ)
+        consents = Consents(self._mongo, self._keyring(), self._notes, read=_READ, fresh=True)
         try:
             await consents.add(token, extra=binding.extra, meta=binding.meta, decide=laying)
         except _Stored:

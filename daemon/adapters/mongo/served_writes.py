@@ -16,6 +16,7 @@ from daemon.adapters.mongo.admin.consents import (
     Ambiguous,
     Consents,
     Contended,
+    GrantRevoked,
     Laying,
     SecondCopy,
     next_revision,
@@ -35,6 +36,7 @@ from daemon.domain.stored_grant import (
     Author,
     DuplicateGrant,
     Edit,
+    GrantOver,
     KeepsChanging,
     PausedBy,
     StoredGrant,
@@ -109,6 +111,8 @@ class ServedWrites:
             added = await consents.add(token, extra=extra, meta=meta, decide=laying)
         except SecondCopy:
             raise DuplicateGrant from None
+        except GrantRevoked:
+            raise GrantOver from None
         except Contended:
             raise KeepsChanging from None
         except Ambiguous:

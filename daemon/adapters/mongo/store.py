@@ -19,6 +19,7 @@ from daemon.adapters.mongo.due import DueTokens, Look
 from daemon.adapters.mongo.fenced_writes import MongoRecords
 from daemon.adapters.mongo.keys import openable
 from daemon.adapters.mongo.leases import HELD, UNHELD, taken_over
+from daemon.adapters.mongo.removals import removed_claim
 from daemon.adapters.mongo.resting import pause_of_one, resting
 from daemon.adapters.mongo.set_aside import TOO_LARGE, MongoSetAside, Unfit
 from daemon.adapters.mongo.token_document import (
@@ -284,6 +285,14 @@ class MongoStore:
         if recorded is Recorded.SUPERSEDED:
             await self.release([claim])
         return recorded
+
+    async def removed(self, entry: Entry, *, alone: bool) -> Claim | None:
+        """Return the claim of an entry whose document was removed on purpose. The mark of a removal shows that, or the audit:
+        documents are missing from a restored or a wrong database, too.
+        """
+        return await removed_claim(
+            self._mongo, entry, keyring=self._keyring(), since=entry.reply.asked_at - self._lease, alone=alone
+        )
 
     async def recall(self, entry: Entry) -> Claim | None:
         """Return the token as it is stored now, but with the value that the entry's request presented.

@@ -58,6 +58,7 @@ CONTRACT = {
     "refreshd_late_renewals": ("counter", {"provider"}),
     "refreshd_narrow_renewals": ("counter", {"provider"}),
     "refreshd_throttled": ("counter", {"provider"}),
+    "refreshd_revocations": ("counter", {"provider", "outcome"}),
     "refreshd_tokens": ("gauge", {"provider", "state"}),
     "refreshd_expired_tokens": ("gauge", {"provider"}),
     "refreshd_stuck_tokens": ("gauge", {"provider"}),

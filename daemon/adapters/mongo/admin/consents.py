@@ -15,6 +15,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.removals import ended
 from daemon.adapters.mongo.token_document import Document
+from daemon.adapters.mongo.tombstones import revoked_grants
 from daemon.domain.access_key import SUBJECT
 from daemon.domain.claim import StoreLost
 from daemon.domain.stored_grant import GONE, REVOKING
@@ -31,6 +32,10 @@ class Refused(ValueError):
 
 class SecondCopy(Refused):
     """Another token holds the same refresh token."""
+
+
+class GrantRevoked(Refused):
+    """The grant was revoked, so its refresh token is of no use."""
 
 
 class Contended(Refused):
@@ -103,7 +108,7 @@ _READ = (
 
 class Consents:
     """Adds tokens. Every write compares and swaps against the content that was read; leases are never
-    touched. `read`: the projection for what `decide` needs.
+    touched. `read`: the projection for what `decide` needs. `fresh`: the tokens come from the provider, just now.
     """
 
     def __init__(
@@ -113,10 +118,12 @@ class Consents:
         audit: Notes,
         *,
         read: Mapping[str, object] | Collection[str] = _READ,
+        fresh: bool = False,
     ) -> None:
         self._mongo = mongo
         self._keyring = keyring
         self._audit = audit
+        self._fresh = fresh
         self._read = dict(read) if isinstance(read, Mapping) else dict.fromkeys(read, 1)
 
     async def add(
@@ -132,8 +139,8 @@ class Consents:
         whatever its state was, unless `decide` sets another one. `decide` may raise to write nothing. `subject` is the
         operator's, and of no effect beside `decide`.
 
-        Raises SecondCopy if another document holds its refresh token, and Refused if it has none and the stored token
-        has one, which would be lost.
+        Raises SecondCopy if another document holds its refresh token, GrantRevoked if a tombstone has its fingerprint, and
+        Refused if it has none and the stored token has one, which would be lost.
         """
         audit_id = ObjectId()
         for _ in range(SWAPS):
@@ -224,6 +231,11 @@ class Consents:
             raise SecondCopy(
                 f"{found['_id']} already stores this refresh token. Store each grant only once, or two tokens would spend"
                 " it. Use that token, or remove it first"
+            )
+        if not self._fresh and (revoked := await revoked_grants(self._mongo, prints)):
+            raise GrantRevoked(
+                f"this refresh token was revoked as {min(revoked.values())}, so nothing was stored. Let the owner consent"
+                " again"
             )
 
     async def _find(self, name: str) -> Document | None:

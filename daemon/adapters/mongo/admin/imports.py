@@ -23,6 +23,7 @@ from daemon.adapters.mongo.bulk import Update, refusals, update_each, update_whe
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.document_limits import NAMED
 from daemon.adapters.mongo.token_document import CLAIMED_FIELDS, Document, InvalidDocument, token_of
+from daemon.adapters.mongo.tombstones import revoked_grants
 from daemon.domain.claim import StoreLost
 from daemon.domain.moving import Candidate, Due, InFlight, Origin, Standing, Stored, Waiting
 from daemon.domain.token import State
@@ -81,9 +82,13 @@ class MongoImports:
         by_id = {str(one["_id"]): one for one in await self._with_ids(candidates)}
         by_row = {_origin_of(one).get("key"): str(one["_id"]) for one in await self._with_rows(candidates)}
         prints = {one.token.id: self._fingerprints(one) for one in candidates}
-        by_grant = await self._with_grants([text for texts in prints.values() for text in texts])
+        every = [text for texts in prints.values() for text in texts]
+        by_grant, revoked = await self._with_grants(every), await revoked_grants(self._mongo, every)
         return {
-            one.token.id: self._standing(one, by_id.get(one.token.id), by_row, by_grant, prints[one.token.id])
+            one.token.id: replace(
+                self._standing(one, by_id.get(one.token.id), by_row, by_grant, prints[one.token.id]),
+                revoked=_tombstone_of(by_id.get(one.token.id), revoked, prints[one.token.id]),
+            )
             for one in candidates
         }
 
@@ -410,6 +415,12 @@ def _version(standing: Standing) -> Document:
 def _origin_of(document: Document) -> Document:
     origin = document.get("origin")
     return origin if isinstance(origin, Mapping) else {}
+
+
+def _tombstone_of(document: Document | None, revoked: Mapping[str, str], prints: Sequence[str]) -> str | None:
+    if document is not None and document.get("state") == State.REVOKED:
+        return str(document["_id"])
+    return next((revoked[one] for one in prints if one in revoked), None)
 
 
 def _is_from(stored: Document, origin: Origin) -> bool:

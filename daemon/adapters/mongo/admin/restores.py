@@ -14,10 +14,12 @@ from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.mongo.admin.access_keys import as_restored
 from daemon.adapters.mongo.admin.backups import beside
 from daemon.adapters.mongo.admin.contents import shown
+from daemon.adapters.mongo.admin.revocations import ORDER, UNDO
 from daemon.adapters.mongo.bulk import refusals
 from daemon.adapters.mongo.connection import EPOCH, Mongo, Refusal
 from daemon.adapters.mongo.document_lines import RAW, Document, document_of, encoded
 from daemon.adapters.mongo.token_document import doubt_of, failure_document, failure_of
+from daemon.adapters.mongo.tombstones import revoked_grants
 from daemon.domain.backup import (
     MAYBE_SPENT,
     Archived,
@@ -84,6 +86,29 @@ class MongoRestoreTarget:
         query = {"grant_fingerprint": {"$in": prints, "$type": "string"}}
         rows = await self._mongo.guarded(self._mongo.tokens.find(query, {"grant_fingerprint": 1}).to_list())
         return {str(row["grant_fingerprint"]): shown(row["_id"]) for row in rows}
+
+    async def ended(self, tokens: Sequence[ArchivedToken], *, since: datetime) -> Mapping[str, str]:
+        prints = [print_ for token in tokens for print_ in token.fingerprints]
+        tombstones = await revoked_grants(self._mongo, prints)
+        ended = {
+            token.id: tombstones[print_]
+            for token in tokens
+            for print_ in token.fingerprints
+            if print_ in tombstones
+        }
+        ids = [token.id for token in tokens if token.state != State.REVOKED]
+        rows = await self._mongo.guarded(self._mongo.tokens.find({"_id": {"$in": ids}}, {"_id": 1}).to_list())
+        missing = sorted(set(ids) - {str(row["_id"]) for row in rows})
+        for name in await self._ordered(missing, since=since):
+            ended.setdefault(name, name)
+        return ended
+
+    async def _ordered(self, ids: Sequence[str], *, since: datetime) -> Sequence[str]:
+        """Return those of `ids` with an order to revoke them after `since` that was not taken back."""
+        query = {"token": {"$in": list(ids)}, "action": {"$in": [ORDER, UNDO]}, "at": {"$gte": since}}
+        records = self._mongo.audit.find(query, {"token": 1, "action": 1}).sort("at", ASCENDING)
+        last = {str(row["token"]): row["action"] for row in await self._mongo.guarded(records.to_list())}
+        return [name for name, action in last.items() if action == ORDER]
 
     async def write(self, writes: Sequence[Write]) -> Mapping[int, str | None]:
         operations = [self._operation(one) for one in writes]

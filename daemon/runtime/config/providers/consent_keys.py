@@ -277,6 +277,11 @@ def _presented_faults(revoke: RevocationTable, grant: Grant) -> Iterator[Fault]:
     if grant is not Grant.REFRESH_TOKEN and revoke.token is PresentedToken.REFRESH:
         what = f'is "refresh", but with grant = "{grant}" there is no refresh token'
         yield ("revoke", "token"), what, 'Write token = "access".'
+    alone = revoke.ends is RevocationEnds.TOKEN and revoke.token is PresentedToken.ACCESS
+    if alone and grant is Grant.REFRESH_TOKEN:
+        what = 'is "token" with token = "access", so the refresh token would live on after a revocation'
+        do = 'Write token = "refresh". If the provider ends the whole grant by an access token, write ends = "grant".'
+        yield ("revoke", "ends"), what, do
     carrier = _carrier(revoke)
     if carrier == "auth" and TOKEN_PLACE in used_variables(revoke.url):
         yield ("revoke", "auth"), "and url both carry the token", "Use one of the two."

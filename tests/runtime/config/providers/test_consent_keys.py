@@ -62,7 +62,6 @@ def test_every_key_becomes_the_domains_own_term() -> None:
         auth = "basic"
         token = "access"
         success = [{ field = "error", values = ["gone"], status = [404] }]
-        ends = "token"
         """
     )
     assert known.par_url == "https://example.com/par"
@@ -86,8 +85,18 @@ def test_every_key_becomes_the_domains_own_term() -> None:
         auth=ClientAuth.BASIC,
         token=PresentedToken.ACCESS,
         success=(ErrorPattern(field="error", values=frozenset({"gone"}), status=frozenset({404})),),
-        ends=RevocationEnds.TOKEN,
     )
+
+
+@pytest.mark.parametrize(
+    "keys",
+    ["revoke = { ends = 'token' }", "grant = 'exchange'\nrevoke = { token = 'access', ends = 'token' }"],
+)
+def test_a_revocation_may_end_the_tokens_of_one_consent(keys: str) -> None:
+    """By the refresh token, or by an access token that no refresh token stands behind."""
+    revoke = read(PLAIN + REVOKED + keys).revoke
+    assert revoke is not None
+    assert revoke.ends is RevocationEnds.TOKEN
 
 
 def test_what_a_file_leaves_out_is_the_standard_or_unknown() -> None:
@@ -261,6 +270,12 @@ REFUSALS: dict[str, tuple[str, str, str]] = {
     "a revocation with an unknown auth": (PLAIN + REVOKED + "revoke.auth = 'digest'", "revoke.auth", "bearer"),
     "a revocation of another token": (PLAIN + REVOKED + "revoke.token = 'id'", "revoke.token", "access"),
     "a revocation that ends something else": (PLAIN + REVOKED + "revoke.ends = 'all'", "revoke.ends", "grant"),
+    "a refresh token that would live on": (
+        PLAIN + REVOKED + "revoke = { token = 'access', ends = 'token' }", "revoke.ends", "live on",
+    ),
+    "a refresh token that would live on behind a bearer": (
+        PLAIN + REVOKED + "revoke = { token = 'access', ends = 'token', auth = 'bearer' }", "revoke.ends", "live on",
+    ),
     "a parameter that is none": (PLAIN + REVOKED + "revoke.parameter = 'a b'", "revoke.parameter", "name"),
     "a refresh token that is not there": (
         PLAIN + REVOKED + "grant = 'none'\nrevoke.hint = false", "revoke.token", "no refresh token",
