@@ -60,7 +60,7 @@ def test_the_names_of_commands_are_completed_without_importing_what_they_need():
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment
     )
-    assert done.stdout.split() == ["refresh", "resume", "remove", "heavy", "set()"]
+    assert done.stdout.split() == ["refresh", "resume", "remove", "revoke", "heavy", "set()"]
 
 
 @pytest.mark.parametrize(
