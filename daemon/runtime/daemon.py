@@ -94,7 +94,9 @@ class Daemon:
         self._view = DaemonStatus(settings, instance=instance.id)
         self._schedule = Schedule(failed=self._failed_unexpectedly)
         self._demo = (
-            Demo(settings.demo, share=settings.refresh.concurrency) if settings.demo.enabled else None
+            Demo(settings.demo, directory=instance.directory, share=settings.refresh.concurrency)
+            if settings.demo.enabled
+            else None
         )
         self._demo_access = (
             DemoAccess(serve, directory=instance.directory, log=log, ready=greet_access)

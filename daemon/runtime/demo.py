@@ -7,47 +7,42 @@ new consent for the same accounts.
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.connection import Mongo
 from daemon.domain.provider import Provider
-from daemon.domain.secret import Secret
-from daemon.runtime.config.providers.definitions import shipped
 from daemon.runtime.config.settings import DemoSettings
+from daemon.runtime.demo_provider import PROVIDER, forget_sandbox, provider_of, write_sandbox
 from daemon.sandbox import Sandbox, SandboxOptions
 
-PROVIDER = "sandbox"
 GRACE = timedelta(seconds=60)
 
 
 class Demo:
-    """Runs from `start()` to `stop()`."""
+    """Runs from `start()` to `stop()`. `directory`: the state directory, where commands look for the sandbox."""
 
-    def __init__(self, settings: DemoSettings, *, share: int) -> None:
+    def __init__(self, settings: DemoSettings, *, directory: Path, share: int) -> None:
         self._settings = settings
+        self._directory = directory
         self._share = share
         self.filled = asyncio.Event()
         self._sandbox = Sandbox(SandboxOptions(lifetime=settings.lifetime, grace=GRACE))
 
     async def start(self) -> None:
+        """Raises OSError."""
         await self._sandbox.start()
+        write_sandbox(self._directory, self._sandbox.describe())
 
     async def stop(self) -> None:
+        forget_sandbox(self._directory)
         await self._sandbox.stop()
 
     @property
     def providers(self) -> Mapping[str, Provider]:
         """Return the sandbox as a configured provider."""
-        return {
-            PROVIDER: Provider(
-                definition=replace(shipped()[PROVIDER], token_url=self._sandbox.token_url),
-                client_id=self._sandbox.client_id,
-                client_secret=Secret(self._sandbox.client_secret),
-                share=self._share,
-            )
-        }
+        return {PROVIDER: provider_of(self._sandbox.describe(), share=self._share)}
 
     async def fill(self, mongo: Mongo, keyring: KeyRing) -> None:
         """Store one token per demo account, due after half of its first lifetime. Raises StoreLost."""

@@ -24,7 +24,7 @@ from daemon.adapters.trusted_files import Untrusted, read_own, write_own
 from daemon.domain.access_key import AccessKey, Verb, parse_key, secret_hash
 from daemon.domain.claim import StoreLost
 from daemon.runtime.confinement import forgetting
-from daemon.runtime.demo import PROVIDER
+from daemon.runtime.demo_provider import PROVIDER
 from daemon.runtime.service_manager import URL_FIELD
 from daemon.runtime.tasks import end
 

@@ -13,7 +13,7 @@ from daemon.sandbox.wording import Answer
 
 Pkce = Literal["optional", "required", "ignored"]
 GrantType = Literal["required", "optional"]
-Ends = Literal["account", "grant", "token"]
+Ends = Literal["account", "grant", "family", "token"]
 Place = Literal["form", "json", "query", "path", "bearer"]
 TokenKind = Literal["refresh_token", "access_token"]
 RevokingClient = Literal[ClientWay, "id", "none"]
@@ -95,7 +95,8 @@ class RevocationTerms:
     place      all places that are read, the usual one first
     client     ways to authenticate, any of them; "id": the ID alone; "none": not asked for
     takes      the kinds of token that are revoked; any other token is unknown here
-    ends       "account": all grants of the account; "grant": this one; "token": this token alone
+    ends       "account": all grants of the account; "grant": this one; "family": this one if the token is a refresh
+               token, else the access token alone; "token": this token alone
     done       the answer to a token that was revoked; `unknown`: to one that is not alive here
     """
 

@@ -78,13 +78,14 @@ class Dialect:
         """With what the owner chose on a page in the place of what was recorded: the scopes and the account."""
         if pair.scopes is None:
             return members
-        match members.get("scope"):
-            case str(recorded) if recorded:
-                members["scope"] = ("," if "," in recorded else " ").join(pair.scopes)
-            case list():
-                members["scope"] = list(pair.scopes)
-            case _:
-                pass
+        for name in ("scope", "scopes"):
+            match members.get(name):
+                case str(recorded) if recorded:
+                    members[name] = ("," if "," in recorded else " ").join(pair.scopes)
+                case list():
+                    members[name] = list(pair.scopes)
+                case _:
+                    pass
         *path, last = self.consent.account.split(".")
         holder: Any = members
         for step in path:

@@ -216,6 +216,8 @@ class Grants:
                     other.revoke(by)
             case "grant" if grant is not None:
                 grant.revoke(by)
+            case "family" if grant is not None and kind == "refresh_token":
+                grant.revoke(by)
             case _ if kind == "refresh_token":
                 name = fingerprint(value)
                 issued = self._issued.pop(name)

@@ -5,8 +5,10 @@ from html import escape
 
 _STYLE = (
     ":root{color-scheme:light dark}body{font:1rem/1.5 system-ui,sans-serif;max-width:32rem;margin:3rem auto;"
-    "padding:0 1rem}fieldset{border:1px solid #8888;margin:1rem 0}label{display:block}"
-    "button{font:inherit;padding:.4rem 1.2rem;margin-right:.5rem}"
+    "padding:0 1rem;overflow-wrap:anywhere}h1{font-size:1.6rem}"
+    "fieldset{border:1px solid #8888;margin:1rem 0;min-width:0}label{display:block}"
+    "fieldset label{display:flex;gap:.4rem;align-items:baseline}input{font:inherit;max-width:100%}"
+    "button{font:inherit;padding:.4rem 1.2rem;margin:.5rem .5rem 0 0}"
 )
 
 

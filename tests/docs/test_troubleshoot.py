@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -35,10 +35,14 @@ OFFLINE = re.compile(r"Consent must .*no refresh token")
 Blocks = Callable[[str, str], list[str]]
 
 
-def table(head: str) -> list[list[str]]:
-    """The rows of the one table whose first line is `head`, without backticks."""
+def table(head: str, *, strip: str = "`") -> list[list[str]]:
+    """The rows of the one table whose first line is `head`, without backticks around a cell."""
     (found,) = re.findall(rf"^{re.escape(head)}\n\|[-|]+\n((?:\|.+\n)+)", TEXT, flags=re.MULTILINE)
-    return [[cell.strip().strip("`") for cell in row.strip("|").split(" | ")] for row in found.splitlines()]
+    return [[cell.strip().strip(strip) for cell in cells(row)] for row in found.splitlines()]
+
+
+def cells(row: str) -> list[str]:
+    return re.split(r"(?<= )\|(?= |$)", row.removeprefix("|").removesuffix("|"))
 
 
 def kind_of(answer: Answer) -> FailureKind | None:
@@ -102,6 +106,30 @@ def test_what_a_consent_must_ask_for_is_what_the_definitions_note():
     assert sorted(rows) == sorted(noted)
     for name, cell in rows.items():
         assert all(word in noted[name] for word in re.findall(r"[\w.]+(?:=\w+)?", cell.replace(" and ", " ")))
+
+
+def test_what_goes_wrong_at_a_consent_is_what_the_definitions_note():
+    """A cell has words if the definition has a note or a hint for its column, and each word of code stands in there."""
+    head = "| provider | unregistered redirect URI | no refresh token | another consent | who can consent |"
+    rows = {row[0].strip("| `"): row[1:] for row in table(head, strip="")}
+    for name, known in shipped().items():
+        said = [
+            noted(known.notes, r"redirect URI that is not registered:"),
+            "" if name == "sandbox" else known.consent_hint,
+            noted(known.notes, r"ends the oldest|refresh tokens live per|the earlier .* dead"),
+            noted(known.notes, r"can consent|approved partners|has to consent first|for development only"),
+        ]
+        cells = rows.pop(name, [""] * len(said))
+        assert [bool(cell) for cell in cells] == [bool(text) for text in said], name
+        for cell, text in zip(cells, said, strict=True):
+            words = re.findall(r"`([^`]+)`", cell)
+            assert all(word in text for word in words), (name, cell, text)
+            assert words or not cell, (name, cell)
+    assert rows == {}
+
+
+def noted(notes: Iterable[str], pattern: str) -> str:
+    return " ".join(note for note in notes if re.search(pattern, note))
 
 
 def test_every_code_of_a_request_that_had_no_answer_is_explained():

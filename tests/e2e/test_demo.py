@@ -2,25 +2,30 @@
 
 import asyncio
 import json
+import re
 import shlex
 import shutil
 import signal
 import socket
 import stat
+import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from daemon.runtime.demo_provider import SANDBOX_FILE
 from tests.e2e.daemon_process import POLL_EVERY, Installation
 from tests.support.waiting import until
 
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 LIFETIME = "20s"
 STARTED = timedelta(seconds=90)  # two programs, after a MongoDB
 
 
-def demo(directory: Path, **access: object) -> Installation:
+def demo(directory: Path, *, lifetime: str = LIFETIME, **access: object) -> Installation:
     """An installation like config.example.toml, with free ports."""
     ring = {"demo": {"file": "state/demo.key", "create": True}}
     return Installation(
@@ -29,7 +34,7 @@ def demo(directory: Path, **access: object) -> Installation:
         database="refreshd",
         providers={},
         keys={"active": "demo", "ring": ring},
-        demo={"enabled": True, "tokens": 2, "lifetime": LIFETIME},
+        demo={"enabled": True, "tokens": 2, "lifetime": lifetime},
         access={"port": 0, **access},
     )
 
@@ -39,6 +44,16 @@ async def typed(line: str) -> tuple[int, Mapping[str, object]]:
     process = await asyncio.create_subprocess_shell(line + " --silent", stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
     return process.returncode or 0, json.loads(out or "{}")
+
+
+async def curl(*arguments: str) -> str:
+    """What curl prints."""
+    process = await asyncio.create_subprocess_exec(
+        "curl", "--silent", "--show-error", *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    return out.decode()
 
 
 def children(pid: int) -> set[int]:
@@ -58,11 +73,30 @@ def serving(pids: set[int]) -> list[int]:
     return [pid for pid in pids if "serve" in command_of(pid)]
 
 
-async def test_the_printed_curl_line_gets_a_token_and_nothing_outlives_the_demo(tmp_path: Path):
-    """It works as it is printed. The key is in a file of its owner alone, and in no process's arguments or environment. A
-    demo that is killed takes its access service with it.
+async def connect(line: str, directory: Path) -> None:
+    """Type a line that connects an account. In place of a browser, curl opens the address and presses Approve."""
+    command = await asyncio.create_subprocess_shell(
+        line, cwd=directory, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert command.stderr is not None
+    async with asyncio.timeout(STARTED.total_seconds()):
+        while not (address := (await command.stderr.readline()).decode().strip()).startswith("http"):
+            assert not command.stderr.at_eof(), "no address was printed"
+    assert "Approve" in await curl(address)
+    assert "Consent received" in await curl("--location", "--data", "decision=approve", address)
+    out, _ = await command.communicate()
+    assert (command.returncode, out.decode().split()) == (0, ["sandbox:me"])
+
+
+async def test_the_readmes_lines_work_and_nothing_outlives_the_demo(tmp_path: Path):
+    """They work as they are printed, and as they stand in the README. The key is in a file of its owner alone, and in no
+    process's arguments or environment. A demo that is killed takes its access service with it.
     """
-    async with demo(tmp_path).running() as daemon:
+    place = demo(tmp_path, lifetime="8s")
+    shutil.copy2(place.config, tmp_path / "config.example.toml")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (readmes_line,) = re.findall(r"^\.venv/bin/refreshd .* connect .*$", README, flags=re.MULTILINE)
+    async with place.running() as daemon:
         line = str((await daemon.event("demo.access_ready", within=STARTED))["curl"])
         code, answer = await typed(line)
         assert (code, answer["id"]) == (0, "sandbox:demo-1")
@@ -78,6 +112,8 @@ async def test_the_printed_curl_line_gets_a_token_and_nothing_outlives_the_demo(
         assert "REFRESHD_KEYS__RING" not in environment
         assert not daemon.seen("access.with_ring")
         assert key not in daemon.logs
+        await connect(readmes_line, tmp_path)
+        assert (await daemon.event("token.renewed", token="sandbox:me"))["rotated"]
         daemon.send_signal(signal.SIGKILL)
         await daemon.ended()
         await until(lambda: not command_of(child), every=POLL_EVERY)
@@ -96,6 +132,7 @@ async def test_the_next_start_has_the_same_key_and_a_stop_drains(tmp_path: Path)
             assert await daemon.stop() == 0
             assert not command_of(child)
             assert daemon.seen("access.stopped", drained=True)
+            assert not (tmp_path / "state" / SANDBOX_FILE).exists()
             assert not daemon.seen("demo.access_failed")
     assert len(keys) == 1
 

@@ -164,7 +164,7 @@ row(
     says={"dead grant": ["Rejected invalid_grant"] * 2},
 )  # fmt: skip
 row(
-    "hubspot", every=0,
+    "hubspot", every=0, keeps={"hub_id": 62515},
     says={  # `status` decides, whatever stands under `error`
         "dead grant": ["Rejected invalid_grant", "Rejected invalid_request", "Rejected access_denied"],
         "wrong client": ["Misconfigured BAD_CLIENT_SECRET (client)", "Misconfigured BAD_CLIENT_ID (client)"],

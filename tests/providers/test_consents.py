@@ -166,9 +166,9 @@ def test_secrets_of_the_client_go_to_the_token_endpoints_domain_only() -> None:
 def test_pkce_is_left_out_only_where_it_is_known_to_be() -> None:
     """Elsewhere public clients send it, and X refuses a consent without it."""
     assert {name for name in ALL if shipped()[name].pkce is Pkce.NONE} == {
-        "linear", "linkedin", "pipedrive", "slack", "stripe-apps",
+        "linkedin", "pipedrive", "slack", "stripe-apps",
     }  # fmt: skip
-    assert {name for name in ALL if shipped()[name].pkce is Pkce.REQUIRED} == {"twitter-v2"}
+    assert {name for name in ALL if shipped()[name].pkce is Pkce.REQUIRED} == {"airtable", "twitter-v2"}
 
 
 @pytest.mark.parametrize("name", sorted(set(ALL) - set(NO_PAGE) - {"sandbox"}))

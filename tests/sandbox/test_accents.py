@@ -80,7 +80,7 @@ ASKED = {
         "/o/oauth2/v2/auth", sent={"access_type": "offline", "prompt": "consent"}, needs="response_type scope",
         online={"access_type": None}, fewer=True, returns="scope authuser prompt",
     ),
-    "hubspot": asked("/oauth/authorize", sent=BARE, needs="scope", pkce="ignored"),
+    "hubspot": asked("/oauth/authorize", sent=BARE, needs="scope", account="hub_id"),
     "intercom": asked("/oauth", sent=BARE, pkce="ignored"),
     "keycloak": asked("/realms/example/protocol/openid-connect/auth", needs="response_type", returns="iss session_state"),
     "linear": asked("/oauth/authorize", needs="response_type"),
@@ -112,7 +112,7 @@ ASKED = {
     "shopify": asked(
         "/admin/oauth/authorize", sent=BARE, needs="scope", returns="shop", pkce="ignored", brings={"expiring": "1"}
     ),
-    "slack": asked("/oauth/v2/authorize", sent=BARE, account="team.id"),
+    "slack": asked("/oauth/v2/authorize", sent=BARE, pkce="ignored", account="team.id"),
     "spotify": asked("/authorize", needs="response_type"),
     "strava": asked(
         "/oauth/authorize", needs="response_type scope", returns="scope", pkce="ignored", fewer=True,
@@ -183,7 +183,7 @@ REVOKED = {
         parameter="access_token",
     ),
     "github-app-oauth": revoked(
-        "DELETE /applications/sandbox-client/token", "json basic access", "token", (204, ""), (422, "Validation"),
+        "DELETE /applications/sandbox-client/grant", "json basic access", "account", (204, ""), (422, "Validation"),
         parameter="access_token",
     ),
     "gitlab": revoked("POST /oauth/revoke", "form post refresh", "grant", (200, "{}")),
@@ -192,7 +192,9 @@ REVOKED = {
         "DELETE /oauth/v1/refresh-tokens/{token}", "path none refresh", "grant", (204, ""), (404, "not found")
     ),
     "keycloak": revoked("POST /realms/example/protocol/openid-connect/revoke", "form post refresh", "grant", EMPTY),
-    "linear": revoked("POST /oauth/revoke", "form none refresh", "grant", EMPTY, (400, "")),
+    "linear": revoked(
+        "POST /oauth/revoke", "form none refresh", "grant", EMPTY, (400, ""), parameter="refresh_token"
+    ),
     "notion": revoked("POST /v1/oauth/revoke", "json basic access", "grant", (200, "request_id")),
     "okta": revoked("POST /oauth2/v1/revoke", "form basic refresh", "grant", EMPTY),
     "okta-rotating": revoked("POST /oauth2/v1/revoke", "form post access", "grant", EMPTY),
@@ -201,7 +203,7 @@ REVOKED = {
     "reddit": revoked("POST /api/v1/revoke_token", "form basic refresh", "grant", (204, "")),
     "salesforce": revoked("POST /services/oauth2/revoke", "form none refresh", "grant", EMPTY, (400, "invalid_token")),
     "salesforce-rotating": revoked(
-        "POST /services/oauth2/revoke", "query none access", "grant", EMPTY, (400, "invalid_token")
+        "POST /services/oauth2/revoke", "query none access", "token", EMPTY, (400, "invalid_token")
     ),
     "slack": revoked(
         "POST /api/auth.revoke", "bearer none access", "grant", (200, '"revoked":true'), (200, "token_revoked")

@@ -82,7 +82,7 @@ FACTS = {
         (400, {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}),
     ),
     "hubspot": fact(
-        "/oauth/v1/token", "post", "form", RETOLD, PAIR, (400, {"status": "BAD_REFRESH_TOKEN"}),
+        "/oauth/v1/token", "post", "form", RETOLD, f"{PAIR} hub_id scopes", (400, {"status": "BAD_REFRESH_TOKEN"}),
         client=(400, {"status": "BAD_CLIENT_SECRET"}),
     ),
     "intercom": fact("/auth/eagle/token", "post", "form", NONE, "access_token token token_type", GONE),

@@ -103,6 +103,8 @@ async def test_a_revocation_fails_on_request(peer: Any, kind: str, effect: str |
         ("refresh_token", "account", ["client", "client"], False, False),
         ("access_token", "account", ["client", "client"], False, False),
         ("refresh_token", "grant", ["client", None], False, False),
+        ("refresh_token", "family", ["client", None], False, False),
+        ("access_token", "family", [None, None], True, False),
         ("refresh_token", "token", [None, None], False, True),
         ("access_token", "token", [None, None], True, False),
     ],
@@ -110,7 +112,7 @@ async def test_a_revocation_fails_on_request(peer: Any, kind: str, effect: str |
 def test_how_much_ends_is_the_providers_choice(
     kind: str, ends: Any, ended: Any, renews: bool, reads: bool
 ) -> None:
-    """All of the account, this grant, or this token alone."""
+    """All of the account, this grant, this token with those that were issued for it, or this token alone."""
     grants = Grants(Terms())
     one, _ = (grants.consent(now=NOW, account="me") for _ in range(2))
     assert one.refresh_token is not None

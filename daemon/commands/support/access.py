@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from difflib import get_close_matches
 
@@ -25,6 +25,8 @@ from daemon.runtime.config.providers.definitions import shipped
 from daemon.runtime.config.secret_places import STORE_ONLY, Use
 from daemon.runtime.config.settings import Settings, load
 from daemon.runtime.confinement import confine
+from daemon.runtime.demo_provider import PROVIDER as DEMO_PROVIDER
+from daemon.runtime.demo_provider import running_sandbox
 from daemon.runtime.who import who
 
 LOOK = timedelta(seconds=5)  # for stored texts, where a key has no check value yet
@@ -49,7 +51,15 @@ def read_settings(options: Options, uses: Collection[Use] = STORE_ONLY) -> Setti
     settings = load(options.config, os.environ, options.env_file, uses=uses)
     if settings.lacking:
         raise SecretsAway(settings.lacking, log=settings.log, settings=settings)
-    return settings
+    return _with_demo(settings) if settings.demo.enabled else settings
+
+
+def _with_demo(settings: Settings) -> Settings:
+    """Return the settings with the provider of the demo that is running, as its daemon has it."""
+    demo = running_sandbox(settings.state_dir, share=settings.refresh.concurrency)
+    return (
+        settings if demo is None else replace(settings, providers={**settings.providers, DEMO_PROVIDER: demo})
+    )
 
 
 @asynccontextmanager
