@@ -213,7 +213,7 @@ class MemoryConsents:
             row.state, row.failure = ConsentState.FAILED, failure
         self._world.after("failed")
 
-    async def postpone(self, consent: str, interval: timedelta | None) -> None:
+    async def poll_later(self, consent: str, interval: timedelta | None) -> None:
         self._world.before("postpone")
         row = self._world.rows[consent]
         if row.state is ConsentState.ASKED:

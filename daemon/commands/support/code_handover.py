@@ -4,7 +4,9 @@ import asyncio
 from contextlib import suppress
 from datetime import timedelta
 
-from daemon.adapters.mongo.consents import EXPIRED, ConsentsRefused, MongoConsents
+from daemon.adapters.mongo.consent_documents import EXPIRED
+from daemon.adapters.mongo.consent_requests import ConsentsRefused
+from daemon.adapters.mongo.consents import MongoConsents
 from daemon.commands.support.failure import Exit, Failed
 from daemon.domain.consent_request import (
     ConsentFailure,
@@ -76,7 +78,7 @@ async def follow_device(
 async def _withdrawn(consents: MongoConsents, request: ConsentRequest) -> None:
     """End a request between two polls. A poll lasts a moment, unless it brings the token."""
     for _ in range(_WITHDRAWALS):
-        if await consents.withdraw(request.id, WITHDRAWN):
+        if await consents.refuse(request.id, WITHDRAWN):
             return
         await asyncio.sleep(LOOK_EVERY.total_seconds())
 
@@ -102,7 +104,7 @@ async def _taken(consents: MongoConsents, request: ConsentRequest, within: timed
                 await asyncio.sleep(LOOK_EVERY.total_seconds())
     if (await _progress(consents, request)).asked_before:
         return
-    if await consents.withdraw(request.id, EXPIRED):
+    if await consents.refuse(request.id, EXPIRED):
         raise Failed(
             f"no daemon has taken the consent within {within.total_seconds():.0f} seconds. Check that the daemon runs"
             f" and that {request.provider} is configured and not paused: `refreshd status`. Then start again",

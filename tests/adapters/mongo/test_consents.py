@@ -3,18 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from daemon.adapters.mongo.admin.consents import Consents
-from daemon.adapters.mongo.connection import Mongo
-from daemon.adapters.mongo.consented_tokens import ConsentedTokens
-from daemon.adapters.mongo.consents import EXPIRED, UNANSWERED, MongoConsents
+from daemon.adapters.mongo.consent_documents import EXPIRED, UNANSWERED
 from daemon.domain.consent_request import (
     ABANDONED_AFTER,
-    Binding,
     Bound,
     ConsentFailure,
     ConsentFailureKind,
@@ -26,91 +23,14 @@ from daemon.domain.consent_request import (
     identified,
 )
 from daemon.domain.secret import Secret
-from daemon.domain.token import State, Token
+from tests.adapters.mongo.consent_bench import BINDING, FAILURE, NOON, TOKEN, Bench, opened
 from tests.adapters.mongo.mongo_bench import RING, STRANGE
-from tests.support.clocks import SetClock
-
-NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
-REQUEST = ConsentRequest(
-    id="c1",
-    provider="acme",
-    account="7",
-    code=Secret("code-4711"),
-    code_verifier=Secret("verifier-4712"),
-    redirect_uri="http://127.0.0.1:8917/callback",
-    scopes=("read",),
-    vars={"shop": "blue"},
-    subject="u1",
-    meta={"tenant": "t1"},
-    expires_at=NOON + timedelta(minutes=15),
-)
-TOKEN = Token(
-    id="acme:7",
-    provider="acme",
-    account="7",
-    state=State.ACTIVE,
-    access_token=Secret("access-1"),
-    refresh_token=Secret("refresh-1"),
-    issued_at=NOON,
-    expires_at=NOON + timedelta(hours=1),
-    due_at=NOON + timedelta(minutes=50),
-)
-BINDING = Binding(consent="c1", asked_at=NOON, account="T1", missing_scopes=("write",), subject="u1")
-FAILURE = ConsentFailure(kind=ConsentFailureKind.REFUSED, code="invalid_grant", message="no")
-
-
-class Silent:
-    """An audit that remembers the actions."""
-
-    def __init__(self) -> None:
-        self.noted: list[tuple[str, str]] = []
-
-    async def note(self, action: str, target: str, revision: object = None, *, audit_id: Any = None) -> None:
-        self.noted.append((action, target))
-
-
-class Bench:
-    def __init__(self, uri: str, database: str, client: Any) -> None:
-        self.clock = SetClock(NOON)
-        self.mongo = Mongo(
-            uri=Secret(uri),
-            database=database,
-            collection="tokens",
-            clock=self.clock,
-            observe=lambda _event: None,
-        )
-        self.consents = client[database]["tokens_consents"]
-        self.stored = client[database]["tokens"]
-        self.audit = Silent()
-        self.ids: dict[str, str] = {}  # by their beginnings
-        self.tokens = ConsentedTokens(self.mongo, lambda: RING, self.audit)
-
-    def of(self, owner: str = "me", ring: Any = RING) -> MongoConsents:
-        return MongoConsents(self.mongo, owner=owner, keyring=lambda: ring)
-
-    async def add(self, name: str = "c1", **changes: Any) -> ConsentRequest:
-        """Store a request whose id begins with `name`."""
-        request = identified(replace(REQUEST, id=name, **changes))
-        await self.of().insert(request, state_hash="h")
-        self.ids[name] = request.id
-        return request
-
-    def document(self, name: str = "c1") -> dict[str, Any]:
-        found = self.consents.find_one({"_id": self.ids[name]})
-        assert found is not None
-        return found
-
-    def token(self) -> dict[str, Any]:
-        found = self.stored.find_one({"_id": "acme:7"})
-        assert found is not None
-        return found
 
 
 @pytest.fixture
 async def bench(mongod: str, database_name: str, mongo_client: Any) -> AsyncIterator[Bench]:
-    found = Bench(mongod, database_name, mongo_client)
-    yield found
-    await found.mongo.close()
+    async with opened(mongod, database_name, mongo_client) as found:
+        yield found
 
 
 async def test_a_request_comes_back_as_it_was_stored_and_its_code_is_sealed(bench: Bench) -> None:
@@ -175,11 +95,11 @@ async def test_a_result_is_there_for_the_process_that_waits(bench: Bench) -> Non
 async def test_a_request_that_no_daemon_takes_is_withdrawn(bench: Bench) -> None:
     """After that none can take it; one that was taken can't be withdrawn."""
     await bench.add()
-    assert await bench.of().withdraw(bench.ids["c1"], FAILURE)
+    assert await bench.of().refuse(bench.ids["c1"], FAILURE)
     assert await bench.of().take(bench.ids["c1"]) is None
     await bench.add("c2")
     await bench.of().take(bench.ids["c2"])
-    assert not await bench.of().withdraw(bench.ids["c2"], FAILURE)
+    assert not await bench.of().refuse(bench.ids["c2"], FAILURE)
 
 
 async def test_what_an_instance_asked_is_its_own_until_it_has_been_away_for_long(bench: Bench) -> None:
@@ -376,7 +296,7 @@ async def test_a_device_code_waits_again_for_its_interval(bench: Bench) -> None:
     assert progress is not None
     assert not progress.asked_before
     assert await me.take(request.id) == request
-    await me.postpone(request.id, timedelta(seconds=10))
+    await me.poll_later(request.id, timedelta(seconds=10))
     progress = await me.progress(request.id)
     assert progress is not None
     assert (progress.state, progress.asked_before) == (ConsentState.WAITING, True)
@@ -393,13 +313,13 @@ async def test_only_an_asked_device_code_waits_again(bench: Bench) -> None:
     """An authorization code that was presented never does."""
     code, device = await bench.add(), await bench.add("c2", **DEVICE)
     await bench.of().take(code.id)
-    await bench.of().postpone(code.id, timedelta(seconds=5))
-    await bench.of().postpone(device.id, timedelta(seconds=5))
+    await bench.of().poll_later(code.id, timedelta(seconds=5))
+    await bench.of().poll_later(device.id, timedelta(seconds=5))
     assert bench.document()["state"] == "asked"
     assert bench.document("c2")["poll_at"] is None
     await bench.of().take(device.id)
     await bench.of().failed(device.id, FAILURE)
-    await bench.of().postpone(device.id, None)
+    await bench.of().poll_later(device.id, None)
     assert bench.document("c2")["state"] == "failed"
 
 
@@ -424,7 +344,7 @@ async def test_a_strange_interval_is_a_bounded_one(bench: Bench, stored: object)
     taken = await bench.of().take(request.id)
     assert isinstance(taken, ConsentRequest)
     assert timedelta(0) <= taken.interval <= timedelta(minutes=1)
-    await bench.of().postpone(request.id, None)
+    await bench.of().poll_later(request.id, None)
     assert bench.document()["poll_at"] <= NOON + timedelta(minutes=1)
 
 
@@ -439,7 +359,7 @@ async def test_the_end_of_a_device_code_says_whether_it_was_polled_for(bench: Be
     """The owner was too late, or no daemon was there."""
     polled, unseen = await bench.add(**DEVICE), await bench.add("c2", **DEVICE)
     await bench.of().take(polled.id)
-    await bench.of().postpone(polled.id, None)
+    await bench.of().poll_later(polled.id, None)
     bench.clock.passed = timedelta(minutes=15)
     await bench.of().expire()
     messages = [bench.document(name)["failure"]["message"] for name in ("c1", "c2")]
