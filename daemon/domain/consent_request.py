@@ -66,6 +66,7 @@ class ConsentFailureKind(StrEnum):
     SUPERSEDED = "superseded"  # a newer consent was stored first
     REVOKING = "revoking"
     UNREADABLE = "unreadable"  # the stored request is malformed, or its code can't be opened
+    MIXED_UP = "mixed_up"  # the callback came from another browser, or to another provider's address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,9 @@ class ConsentRequest:
     subject: str | None = None
     meta: Mapping[str, str] = field(default_factory=dict)
     replace: bool = False
+    code_challenge: str | None = None
+    key: str | None = None
+    return_url: str | None = None
     expires_at: datetime
 
     @property
@@ -125,6 +129,9 @@ def identified(request: ConsentRequest) -> ConsentRequest:
         request.subject,
         sorted(request.meta.items()),
         request.replace,
+        request.code_challenge,
+        request.key,
+        request.return_url,
     )
     digest = sha256(json.dumps([request.id, *fields]).encode()).digest()
     return replace(request, id=f"{request.id}.{urlsafe_b64encode(digest).rstrip(b'=').decode()}")
@@ -152,6 +159,18 @@ class ConsentProgress:
     state: ConsentState
     failure: ConsentFailure | None = None
     result: ConsentResult | None = None
+    held: bool = False
+    key: str | None = None
+    return_url: str | None = None
+
+
+class Completion(StrEnum):
+    """The outcome of an attempt to complete a consent."""
+
+    TAKEN = "taken"
+    WRONG = "wrong"
+    OVER = "over"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
