@@ -212,13 +212,9 @@ class Links:
             progress = await self._followed(consent) or progress
         if progress.state.is_final:
             raise _ended(progress)
-        request = await self._consents.recall(consent) if progress.held else None
+        request = await self._consents.recall(consent)
         if request is None:
-            raise Problem(
-                "conflict",
-                "The owner has not consented yet, or the consent was just completed.",
-                retry_after=SOON,
-            )
+            raise Problem("conflict", "The owner has not consented yet.", retry_after=SOON)
         self._require_allowed(caller.key, request.token, await self._writes.stored(request.token), request)
         author = _author(caller.key, caller.address, caller.peer)
         await self._deeds.note(author, "connect_complete", request.token, subject=request.subject)

@@ -28,6 +28,7 @@ class Row:
     connect_code_hash: str | None = None
     code: Secret | None = None
     tries: int = 0
+    completed: bool = False
     held: bool = False
     failure: ConsentFailure | None = None
     result: ConsentResult | None = None
@@ -111,14 +112,16 @@ class FakeConsents:
         row = self.rows.get(consent)
         if row is None or row.request.key != key:
             return Completion.UNKNOWN
-        if not row.held:
+        if row.state is not ConsentState.ASKED or row.completed:
             return Completion.OVER
         if (connect_code_hash, challenge) != (row.connect_code_hash, row.request.code_challenge):
             row.tries += 1
             if row.tries >= MOST_TRIES:
                 row.state, row.held = ConsentState.ABANDONED, False
             return Completion.WRONG
-        self._bind(row)
+        row.completed = True
+        if row.held:
+            self._bind(row)
         return Completion.TAKEN
 
     def exchange(self, row: Row) -> None:

@@ -19,7 +19,7 @@ from daemon.runtime.access_web.connect_page.page import Page
 from daemon.runtime.access_web.routes import Route, route
 from daemon.serving.doorkeeper import Caller
 from daemon.serving.grant_request import read_proof, read_wish
-from daemon.serving.links import Answered, Ended, Links
+from daemon.serving.links import Answered, Links
 from daemon.serving.problems import Problem
 
 JSON = "application/json"
@@ -105,7 +105,7 @@ class ConnectRoutes:
             return _shown(page.away())
         if pressed is None:
             return _shown(page.link_gone())
-        answer = _see(pressed.url)
+        answer = _sent_on(asked, pressed.url)
         self._set_cookie(answer, pressed.cookie, pressed.value.reveal(), WAITS_FOR)
         return answer
 
@@ -116,9 +116,10 @@ class ConnectRoutes:
             answered = await asyncio.shield(self._answered(asked))
             if answered is None:
                 return _shown(page.not_here())
-            answer = _end(await self._links.ended(answered))
+            end = await self._links.ended(answered)
         except StoreLost:
             return _shown(page.away())
+        answer = _sent_on(asked, end.url) if end.url is not None else _shown(page.ended(end))
         self._set_cookie(answer, answered.cookie, "", timedelta(0))  # removes it
         return answer
 
@@ -194,12 +195,15 @@ def _failure(progress: ConsentProgress) -> dict[str, object] | None:
     return {"kind": failure.kind.value, "code": failure.named} if failure else None
 
 
-def _end(end: Ended) -> web.Response:
-    return _see(end.url) if end.url is not None else _shown(page.ended(end))
+def _sent_on(asked: Asked, url: str) -> web.Response:
+    """Send a browser to another site.
 
-
-def _see(url: str) -> web.Response:
-    """Return 303: the browser follows by GET and sends the form nowhere else (RFC 9700 §4.12)."""
+    Chromium holds every redirect after a form to the `form-action` of the page with that form, also to that of the
+    provider's page (CSP 3 §4.2.6). A redirect on to the application, or of the provider to its sign-in, would be
+    blocked. So a browser gets a page that leads on, which ends the chain, and any other client a redirect.
+    """
+    if asked.request.headers.get("Sec-Fetch-Mode") == "navigate":
+        return _shown(page.onward(url))
     return web.Response(status=SEE_OTHER, headers={"Location": url})
 
 

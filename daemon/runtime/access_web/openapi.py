@@ -357,6 +357,7 @@ def _connect() -> dict[str, object]:
                 _answers(
                     {
                         "303": ("To the provider, with a cookie.", None),
+                        "200": ("The same for browsers: a page that leads on.", html),
                         **dict.fromkeys(("403", "404", "503"), other),
                     }
                 ),
@@ -371,8 +372,10 @@ def _connect() -> dict[str, object]:
                 _answers(
                     {
                         "303": ("To return_url.", None),
-                        "200": ("A page, if there is no return_url.", html),
-                        **dict.fromkeys(("400", "503"), ("A page that says why nothing was connected.", html)),
+                        "200": ("The same for browsers, or a page if there is no return_url.", html),
+                        **dict.fromkeys(
+                            ("400", "503"), ("A page that says why nothing was connected.", html)
+                        ),
                     }
                 ),
                 parameters=(_ACCOUNT[0],),

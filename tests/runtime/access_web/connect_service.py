@@ -120,7 +120,17 @@ class Browser:
 
 
 class Service:
-    def __init__(self, *, public: str = PUBLIC, unbound: bool = False, can_seal: bool = True) -> None:
+    """`public`: the URL under which browsers reach it. None: that of its listener."""
+
+    def __init__(
+        self,
+        *,
+        public: str | None = PUBLIC,
+        unbound: bool = False,
+        can_seal: bool = True,
+        providers: tuple[Provider, ...] = (ACME, EVIL, SHOP, SILENT, NAMELESS),
+        return_urls: tuple[str, ...] = (RETURN, f"{APP}/back/"),
+    ) -> None:
         self.public = public
         self.world = World()
         self.consents, self.writes, self.deeds = FakeConsents(), FakeWrites(), FakeDeeds()
@@ -132,13 +142,17 @@ class Service:
             Keys(self.world),
             self.deeds,
             self.world.clock,
-            providers=lambda: {one.name: one for one in (ACME, EVIL, SHOP, SILENT, NAMELESS)},
-            return_urls=(RETURN, f"{APP}/back/"),
+            providers=lambda: {one.name: one for one in providers},
+            return_urls=return_urls,
             unbound=unbound,
             can_seal=can_seal,
             pause=self._pause,
         )
-        routes = ConnectRoutes(self.links, public_url=lambda: self.public or None, note=lambda *_: None)
+        routes = ConnectRoutes(
+            self.links,
+            public_url=lambda: self.server.url if self.public is None else self.public or None,
+            note=lambda *_: None,
+        )
         doorkeeper = Doorkeeper(
             Keys(self.world), self.world.clock, rate=Rate(count=100_000, per=timedelta(seconds=1))
         )

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from html import escape
 
 from daemon.domain.consent_request import ConsentFailure, ConsentFailureKind
+from daemon.domain.return_url import origin_of
 from daemon.runtime.access_web.connect_page.style import STYLE, STYLE_SOURCE
 from daemon.runtime.web.status_page.parts import mark, text
 from daemon.serving.links import Asking, Ended
@@ -96,6 +98,14 @@ def asking(asked: Asking) -> Page:
     return Page(html=html, leads_to=asked.leads_to, has_form=True)
 
 
+def onward(url: str) -> Page:
+    """Return the page that leads to `url`: without a script, and with a link for browsers that stay on pages."""
+    host = text(_host(origin_of(url)))
+    content = f'<p><a href="{escape(url)}">Continue to {host}</a></p>'
+    refresh = f'<meta http-equiv="refresh" content="0;url={escape(url)}">'
+    return Page(html=_whole("One moment", content, head=refresh))
+
+
 def link_gone() -> Page:
     return _end(*_LINK_GONE, status=404)
 
@@ -153,11 +163,11 @@ def _page(title: str, weight: Weight, word: str, content: str, *, status: int = 
     return Page(html=_whole(title, content, mark(word, weight.value)), status=status)
 
 
-def _whole(title: str, content: str, before: str = "") -> str:
+def _whole(title: str, content: str, before: str = "", *, head: str = "") -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="robots" content="noindex">'
-        f"<title>{text(title)}</title><style>{STYLE}</style></head><body><main>{before}"
+        f"{head}<title>{text(title)}</title><style>{STYLE}</style></head><body><main>{before}"
         f"<h1>{text(title)}</h1>{content}</main></body></html>\n"
     )
 

@@ -22,6 +22,7 @@ border-top:1px solid var(--line);border-bottom:1px solid var(--line)}
 dt{color:var(--soft)}
 dd{font-weight:600}
 dd small{display:block;font-weight:400;color:var(--soft);font-size:.875rem}
+a{color:inherit;text-underline-offset:.15em}
 .note{border-radius:.5rem;padding:.6rem .8rem}
 .mark{display:inline-block;padding:.1rem .65rem;border-radius:1rem;font-weight:600;font-size:.875rem;margin-bottom:.75rem}
 .good{color:var(--good);background:var(--good-bg)}
