@@ -18,6 +18,14 @@ WAITS_FOR = timedelta(minutes=15)  # after this long the code is not exchanged a
 LEASE = timedelta(minutes=2)  # no exchange starts later than this after it was taken
 # An instance that restarts concludes its replies. Other instances give up on its exchanges after this long.
 ABANDONED_AFTER = timedelta(minutes=10)
+HELD_FOR = timedelta(
+    minutes=10
+)  # within it, the application completes a consent that it has bound to a session
+CODE_LIVES = timedelta(
+    minutes=2
+)  # a daemon may take a code for as long, however late its owner has consented
+DISCARDED_WITHIN = timedelta(days=7)  # after it, a grant that is not stored is left alive at its provider
+MOST_TRIES = 5  # of wrong completions; then the consent is abandoned
 PRESENTED_FIELD = "code"  # the journal's name for a reply that answers a code
 
 
@@ -25,7 +33,7 @@ class ConsentState(StrEnum):
     """The state of a consent request. The values are stored."""
 
     WAITING = "waiting"  # for the owner, or with a code for a daemon
-    ASKED = "asked"  # a daemon exchanges its code: that happens once
+    ASKED = "asked"  # a daemon exchanges its code, which happens once, or holds its grant
     DONE = "done"
     FAILED = "failed"
     ABANDONED = "abandoned"  # it was not completed in time
@@ -67,6 +75,7 @@ class ConsentFailureKind(StrEnum):
     REVOKING = "revoking"
     UNREADABLE = "unreadable"  # the stored request is malformed, or its code can't be opened
     MIXED_UP = "mixed_up"  # the callback came from another browser, or to another provider's address
+    ABANDONED = "abandoned"  # the application did not complete it in time, or tried it too often
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +95,10 @@ class ConsentFailure:
 class ConsentRequest:
     """One stored consent request. `code` and `code_verifier` are None once it was asked. `replace`: the grant of another
     account may be replaced.
+
+    `key`: the id of the access key that began it, or None for an operator. `return_url`: the address to which the
+    owner's browser goes in the end. `code_challenge`: the application's (S256), which binds the consent to a session
+    of the application. Without it, the grant is stored as soon as it is there.
     """
 
     id: str
@@ -154,7 +167,9 @@ class ConsentResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsentProgress:
-    """The state of a stored consent request, for the process that waits for it."""
+    """The state of a stored consent request, for the process that waits for it. `held`: the grant is there, and waits for
+    its completion or, after that, for a daemon.
+    """
 
     state: ConsentState
     failure: ConsentFailure | None = None
@@ -167,10 +182,10 @@ class ConsentProgress:
 class Completion(StrEnum):
     """The outcome of an attempt to complete a consent."""
 
-    TAKEN = "taken"
+    TAKEN = "taken"  # a daemon stores the grant within a second or so
     WRONG = "wrong"
-    OVER = "over"
-    UNKNOWN = "unknown"
+    OVER = "over"  # it has ended, was completed before, or was tried too often
+    UNKNOWN = "unknown"  # or another key has begun it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

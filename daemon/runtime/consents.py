@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
-from daemon.adapters.mongo.consents import ConsentsRefused
+from daemon.adapters.mongo.consent_requests import ConsentsRefused
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog
 from daemon.connecting.exchange import CodeExchange

@@ -181,6 +181,9 @@ class Mongo:
             (self.audit, AUDIT_TOKEN_INDEX),
             (self.consents, CONSENT_END_INDEX),
             (self.consents, CONSENT_STATE_INDEX),
+            (self.consents, CONSENT_LINK_INDEX),
+            (self.consents, CONSENT_CALLBACK_INDEX),
+            (self.consents, CONSENT_GRANT_INDEX),
         ):
             with suppress(Refusal):
                 await self.tried(collection.create_indexes([index]))
@@ -350,6 +353,23 @@ CONSENT_STATE_INDEX = IndexModel(
     [("state", ASCENDING)],
     name="state",
     partialFilterExpression={"code": {"$type": "string"}},
+)
+# Anyone may try a link or a callback, so neither reads more than one document.
+CONSENT_LINK_INDEX = IndexModel(
+    [("link_hash", ASCENDING)],
+    name="link_hash",
+    partialFilterExpression={"link_hash": {"$type": "string"}},
+)
+CONSENT_CALLBACK_INDEX = IndexModel(
+    [("state_hash", ASCENDING)],
+    name="state_hash",
+    partialFilterExpression={"state_hash": {"$type": "string"}},
+)
+# Each daemon also looks every second for the grants that are not stored: for those that can be stored or given up now.
+CONSENT_GRANT_INDEX = IndexModel(
+    [("grant_due_at", ASCENDING)],
+    name="grant_due_at",
+    partialFilterExpression={"grant": {"$type": "string"}},
 )
 
 

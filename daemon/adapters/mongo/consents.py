@@ -1,103 +1,53 @@
-"""Consent requests: authorization codes that wait for a daemon, in a collection of their own.
+"""Consent requests, for the daemon: authorization codes that wait for it, in a collection of their own.
 
 Each state is left by one conditional update, so a code is presented by one instance only. Other processes write these
 documents too, so no type is assumed. A user without the rights on this collection has no consents, and all else goes on.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
-from typing import TypeVar
 
 from pymongo import ASCENDING, ReturnDocument
 
 from daemon.adapters.keyring import DecryptionError, KeyRing
-from daemon.adapters.mongo.connection import Mongo, Refusal
-from daemon.domain.claim import StoreLost
+from daemon.adapters.mongo.connection import EPOCH, Mongo
+from daemon.adapters.mongo.consent_documents import (
+    CODES,
+    EXPIRED,
+    LONGEST_ID,
+    NO_GRANT,
+    SMALL,
+    ended,
+    failure_fields,
+    named,
+)
+from daemon.adapters.mongo.consent_requests import ConsentRequests
+from daemon.adapters.mongo.token_document import Document
 from daemon.domain.consent_request import (
     ABANDONED_AFTER,
+    DISCARDED_WITHIN,
+    HELD_FOR,
+    LEASE,
+    MOST_TRIES,
     ConsentFailure,
-    ConsentFailureKind,
-    ConsentProgress,
     ConsentRequest,
     ConsentResult,
     ConsentState,
     Malformed,
     Waiting,
-    is_identified,
 )
+from daemon.domain.held_grant import DueGrant, TakenGrant
 from daemon.domain.secret import Secret
-from daemon.domain.subject import fault_of_subject
-from daemon.domain.token import token_id
 
-EXPIRED = ConsentFailure(kind=ConsentFailureKind.EXPIRED, message="no daemon took the code in time")
 MOST_WAITING = 256  # requests of one look
-_LARGEST = 64 * 1024  # bytes of one document
-_LONGEST_ID = 200  # characters
-_LONGEST_MESSAGE = 300
-_CODES = ("code", "code_verifier")
-# What other processes write is bounded before it is fetched.
-_SMALL = {"$expr": {"$lte": [{"$bsonSize": "$$ROOT"}, _LARGEST]}}
-
-Document = Mapping[str, object]
-Result = TypeVar("Result")
 
 
-class ConsentsRefused(StoreLost):
-    """MongoDB answers, but refuses the use of this collection."""
-
-
-class MongoConsents:
+class MongoConsents(ConsentRequests):
     """Implements `connecting.ports.Consents` for the instance `owner`. Every method raises StoreLost."""
 
     def __init__(self, mongo: Mongo, *, owner: str, keyring: Callable[[], KeyRing]) -> None:
-        self._mongo = mongo
+        super().__init__(mongo, keyring=keyring)
         self._owner = owner
-        self._keyring = keyring
-
-    # ---------------------------------------------------------------- of the process that has the code
-
-    async def insert(self, request: ConsentRequest, *, state_hash: str) -> None:
-        """Store a request that waits, with its code sealed."""
-        sealed = {
-            field: None if secret is None else self._seal(secret, request.id, field)
-            for field, secret in (("code", request.code), ("code_verifier", request.code_verifier))
-        }
-        document: dict[str, object] = {
-            "_id": request.id,
-            "state": ConsentState.WAITING.value,
-            "provider": request.provider,
-            "account": request.account,
-            **sealed,
-            "nonce": request.nonce,
-            "state_hash": state_hash,
-            "issuer": request.issuer,
-            "redirect_uri": request.redirect_uri,
-            "scopes": list(request.scopes),
-            "vars": dict(request.vars),
-            "subject": request.subject,
-            "meta": dict(request.meta),
-            "replace": request.replace,
-            "binding": None,
-            "lease": None,
-            "asked_at": None,
-            "failure": None,
-            "result": None,
-            "created_at": self._mongo.clock.now(),
-            "expires_at": request.expires_at,
-        }
-        await self._tried(self._mongo.consents.insert_one(document))
-
-    async def progress(self, consent: str) -> ConsentProgress | None:
-        fields = {"state": 1, "failure": 1, "result": 1}
-        query = {"_id": consent, **_SMALL}
-        found = await self._tried(self._mongo.consents.find_one(query, fields))
-        return None if found is None else _progress_of(found)
-
-    async def withdraw(self, consent: str, failure: ConsentFailure) -> bool:
-        """End a request that no daemon has taken. Returns False if one has."""
-        return await self._end(consent, ConsentState.WAITING, ConsentState.FAILED, failure=failure)
-
-    # ---------------------------------------------------------------- of the daemon that exchanges it
 
     async def waiting(self, providers: Collection[str]) -> Sequence[Waiting]:
         query = {
@@ -112,7 +62,7 @@ class MongoConsents:
             .sort([("expires_at", ASCENDING)])
             .limit(MOST_WAITING)
         )
-        return _named(await self._tried(found.to_list()))
+        return named(await self._tried(found.to_list()))
 
     async def take(self, consent: str) -> ConsentRequest | Malformed | None:
         now = self._mongo.clock.now()
@@ -134,24 +84,28 @@ class MongoConsents:
         )
         return None if document is None else self._read(document, with_code=True)
 
-    async def recall(self, consent: str) -> ConsentRequest | None:
-        query = {"_id": consent, "state": ConsentState.ASKED.value}
-        document = await self._tried(self._mongo.consents.find_one(query))
-        if document is None:
-            return None
-        request = self._read(document, with_code=False)
-        return None if isinstance(request, Malformed) else request
-
     async def done(self, consent: str, result: ConsentResult) -> None:
         fields = {
             "scope": result.scope,
             "missing_scopes": list(result.missing_scopes),
             "expires_at": result.expires_at,
         }
-        await self._end(consent, ConsentState.ASKED, ConsentState.DONE, result=fields)
+        await self._end(consent, ConsentState.ASKED, ConsentState.DONE, more={"result": fields})
 
-    async def failed(self, consent: str, failure: ConsentFailure) -> None:
-        await self._end(consent, ConsentState.ASKED, ConsentState.FAILED, failure=failure)
+    async def failed(
+        self,
+        consent: str,
+        failure: ConsentFailure,
+        *,
+        grant: Secret | None = None,
+        account: str | None = None,
+    ) -> None:
+        now = self._mongo.clock.now()
+        fields = {**ended(ConsentState.FAILED, now), "failure": failure_fields(failure, now)}
+        if grant is not None:
+            fields |= self._to_discard(consent, grant, account, now)
+        query = {"_id": consent, "state": ConsentState.ASKED.value, "code": {"$type": "string"}}
+        await self._tried(self._mongo.consents.update_one(query, {"$set": fields}))
 
     async def asked(self) -> Sequence[Waiting]:
         before = self._mongo.clock.now() - ABANDONED_AFTER
@@ -162,7 +116,7 @@ class MongoConsents:
             "$or": [{"lease.owner": self._owner}, {"asked_at": {"$not": {"$gt": before}}}],
         }
         found = self._mongo.consents.find(query, {"provider": 1}).limit(MOST_WAITING)
-        return _named(await self._tried(found.to_list()))
+        return named(await self._tried(found.to_list()))
 
     async def expire(self) -> None:
         now = self._mongo.clock.now()
@@ -171,172 +125,146 @@ class MongoConsents:
             "code": {"$type": "string"},
             "expires_at": {"$lte": now},
         }
-        failure = {**_failure_fields(EXPIRED), "at": now}
-        fields = {**_ended(ConsentState.FAILED, now), "failure": failure}
+        fields = {**ended(ConsentState.FAILED, now), "failure": failure_fields(EXPIRED, now)}
         await self._tried(self._mongo.consents.update_many(query, {"$set": fields}))
 
-    # ----------------------------------------------------------------
+    # ---------------------------------------------------------------- grants that are not stored
 
-    async def _end(
-        self,
-        consent: str,
-        before: ConsentState,
-        after: ConsentState,
-        *,
-        failure: ConsentFailure | None = None,
-        result: Mapping[str, object] | None = None,
-    ) -> bool:
-        """Leave the state `before`, and remove the code. Returns False if the request was in another state."""
-        if not before.may_become(after):
-            raise ValueError(f"{before} is not followed by {after}")
+    async def hold(self, consent: str, grant: Secret, *, account: str | None) -> bool:
         now = self._mongo.clock.now()
-        fields = {**_ended(after, now), "result": result}
-        if failure is not None:
-            fields["failure"] = {**_failure_fields(failure), "at": now}
-        query = {"_id": consent, "state": before.value}
+        held_until = now + HELD_FOR
+        is_over = {"$or": [{"$gt": ["$completed_at", None]}, {"$gte": ["$tries", MOST_TRIES]}]}
+        fields = {
+            "grant": {"$literal": self._seal(grant, consent, "grant")},
+            "provider_account": {"$literal": account},
+            "held_until": held_until,
+            "grant_due_at": {"$cond": [is_over, now, held_until]},
+            "lease": None,
+            **dict.fromkeys(CODES),
+        }
+        query = {"_id": consent, "state": ConsentState.ASKED.value, "code": {"$type": "string"}}
+        done = await self._tried(self._mongo.consents.update_one(query, [{"$set": fields}]))
+        return done.matched_count == 1
+
+    async def discard(self, consent: str, grant: Secret, *, account: str | None) -> bool:
+        now = self._mongo.clock.now()
+        final = [one.value for one in ConsentState if one.is_final and one is not ConsentState.DONE]
+        query = {"_id": consent, "state": {"$in": final}, "grant": {"$not": {"$type": "string"}}}
+        fields = self._to_discard(consent, grant, account, now)
         done = await self._tried(self._mongo.consents.update_one(query, {"$set": fields}))
         return done.matched_count == 1
 
-    async def _tried(self, work: Awaitable[Result]) -> Result:
-        """Return the result of `work`. Raises StoreLost, and ConsentsRefused without reporting a loss of the store."""
-        try:
-            return await self._mongo.tried(work)
-        except Refusal as why:
-            raise ConsentsRefused(str(why)) from None
+    async def release(self) -> None:
+        query = {"grant": {"$type": "string"}, "grant_due_at": {"$gt": EPOCH}, "lease.owner": self._owner}
+        freed = {"grant_due_at": self._mongo.clock.now(), "lease": None}
+        await self._tried(self._mongo.consents.update_many(query, {"$set": freed}))
 
-    def _seal(self, secret: Secret, consent: str, field: str) -> str:
-        return self._keyring().seal(secret.reveal(), token_id=consent, field=field)
+    async def due_grants(self, providers: Collection[str]) -> Sequence[DueGrant]:
+        query = {
+            **self._due(),
+            "provider": {"$in": list(providers)},
+            "_id": {"$type": "string"},
+            "state": {"$in": list(ConsentState)},
+        }
+        fields = {"provider": 1, "state": 1, "completed_at": 1}
+        found = self._mongo.consents.find(query, fields).sort([("grant_due_at", ASCENDING)])
+        documents = await self._tried(found.limit(MOST_WAITING).to_list())
+        return [_due_grant(one) for one in documents if len(str(one["_id"])) <= LONGEST_ID]
 
-    def _opened(self, document: Document, field: str) -> Secret | None:
-        """Return a sealed secret. Raises DecryptionError."""
-        sealed = document.get(field)
-        if sealed is None:
-            return None
-        return Secret(self._keyring().open(sealed, token_id=str(document["_id"]), field=field))
-
-    def _read(self, document: Document, *, with_code: bool) -> ConsentRequest | Malformed:
-        name = str(document["_id"])
-        try:
-            code, verifier = (
-                (self._opened(document, field) for field in _CODES) if with_code else (None, None)
+    async def take_grant(self, consent: str) -> TakenGrant | None:
+        now = self._mongo.clock.now()
+        lease = {"grant_due_at": now + LEASE, "lease": {"owner": self._owner, "since": now}}
+        document = await self._tried(
+            self._mongo.consents.find_one_and_update(
+                {"_id": consent, "state": {"$in": list(ConsentState)}, **self._due(), **SMALL},
+                {"$set": lease},
+                return_document=ReturnDocument.AFTER,
             )
-            return _request_of(document, code, verifier)
-        except (_Wrong, DecryptionError) as why:
-            return Malformed(id=name, message=str(why))
+        )
+        if document is None:
+            return None
+        try:
+            text = self._opened(document, "grant")
+        except DecryptionError:
+            text = None
+        until, tries = document.get("discard_until"), document.get("discard_tries")
+        return TakenGrant(
+            due=_due_grant(document),
+            request=self._read(document, with_code=False),
+            text=text,
+            until=until if isinstance(until, datetime) else None,
+            tries=tries if isinstance(tries, int) else 0,
+        )
+
+    async def give_up(self, consent: str, state: ConsentState, failure: ConsentFailure) -> bool:
+        now = self._mongo.clock.now()
+        query: dict[str, object] = {
+            "_id": consent,
+            "state": ConsentState.ASKED.value,
+            "grant": {"$type": "string"},
+        }
+        if state is ConsentState.ABANDONED:
+            query["completed_at"] = None
+        fields = {
+            "state": state.value,
+            "ended_at": now,
+            "failure": failure_fields(failure, now),
+            **_waits_for_discarding(now),
+        }
+        done = await self._tried(self._mongo.consents.update_one(query, {"$set": fields}))
+        return done.matched_count == 1
+
+    async def postpone(self, consent: str, *, due_at: datetime, tries: int) -> None:
+        fields = {"grant_due_at": due_at, "discard_tries": tries, "lease": None}
+        query = {"_id": consent, "lease.owner": self._owner, "grant": {"$type": "string"}}
+        await self._tried(self._mongo.consents.update_one(query, {"$set": fields}))
+
+    async def forget_grant(self, consent: str) -> None:
+        query = {"_id": consent, "state": {"$in": [one.value for one in ConsentState if one.is_final]}}
+        await self._tried(self._mongo.consents.update_one(query, {"$set": NO_GRANT}))
+
+    async def holds_account(self, consent: str, providers: Collection[str], account: str | None) -> bool:
+        query: dict[str, object] = {
+            "_id": {"$ne": consent},
+            "provider": {"$in": list(providers)},
+            "state": ConsentState.ASKED.value,
+            "grant": {"$type": "string"},
+            "grant_due_at": {"$gt": EPOCH},
+        }
+        if account is not None:
+            query["provider_account"] = {"$in": [account, None]}
+        return await self._tried(self._mongo.consents.find_one(query, {"_id": 1})) is not None
+
+    def _due(self) -> dict[str, object]:
+        """Return the condition for grants whose time has come. The types let MongoDB use the index."""
+        return {
+            "grant": {"$type": "string"},
+            "grant_due_at": {"$gt": EPOCH, "$lte": self._mongo.clock.now()},
+        }
+
+    def _to_discard(
+        self, consent: str, grant: Secret, account: str | None, now: datetime
+    ) -> dict[str, object]:
+        sealed = self._seal(grant, consent, "grant")
+        return {"grant": sealed, "provider_account": account, **_waits_for_discarding(now)}
 
 
-def _ended(state: ConsentState, now: datetime) -> dict[str, object]:
-    """Return the fields of a request that has ended. It needs its code no longer."""
-    return {"state": state.value, **dict.fromkeys(_CODES), "ended_at": now}
-
-
-def _failure_fields(failure: ConsentFailure) -> dict[str, object]:
+def _waits_for_discarding(now: datetime) -> dict[str, object]:
+    """Return the fields of a grant that has to be discarded. MongoDB deletes the document after that."""
+    until = now + DISCARDED_WITHIN
     return {
-        "kind": failure.kind.value,
-        "code": failure.named,
-        "message": failure.message[:_LONGEST_MESSAGE],
+        "grant_due_at": now,
+        "discard_until": until,
+        "discard_tries": 0,
+        "expires_at": until,
+        "lease": None,
     }
 
 
-class _Wrong(ValueError):
-    """A field has a value that no writer of this version gives it. The text contains no value."""
-
-
-def _request_of(document: Document, code: Secret | None, verifier: Secret | None) -> ConsentRequest:
-    """Return the request in `document`. Raises _Wrong."""
-    subject = _text_or_none(document, "subject")
-    if subject is not None and fault_of_subject(subject):
-        raise _Wrong("subject is not valid")
-    scopes = document.get("scopes")
-    if not isinstance(scopes, list) or not all(isinstance(one, str) for one in scopes):
-        raise _Wrong("scopes is not a list of texts")
-    expires_at = document.get("expires_at")
-    if not isinstance(expires_at, datetime):
-        raise _Wrong("expires_at is not a date")
-    request = ConsentRequest(
+def _due_grant(document: Document) -> DueGrant:
+    return DueGrant(
         id=str(document["_id"]),
-        provider=_text(document, "provider"),
-        account=_text(document, "account"),
-        code=code,
-        code_verifier=verifier,
-        nonce=_text_or_none(document, "nonce"),
-        issuer=_text_or_none(document, "issuer"),
-        redirect_uri=_text(document, "redirect_uri"),
-        scopes=tuple(scopes),
-        vars=_texts(document, "vars"),
-        subject=subject,
-        meta=_texts(document, "meta"),
-        replace=document.get("replace") is True,
-        expires_at=expires_at,
-    )
-    try:
-        token_id(request.provider, request.account)
-    except ValueError:
-        raise _Wrong("provider or account is not valid") from None
-    if not is_identified(request):
-        raise _Wrong("its fields do not belong to its id: they were changed after it was stored")
-    return request
-
-
-def _text(document: Document, name: str) -> str:
-    value = document.get(name)
-    if not isinstance(value, str) or "\ufffd" in value:
-        raise _Wrong(f"{name} is not a text")
-    return value
-
-
-def _text_or_none(document: Document, name: str) -> str | None:
-    return None if document.get(name) is None else _text(document, name)
-
-
-def _texts(document: Document, name: str) -> Mapping[str, str]:
-    value = document.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise _Wrong(f"{name} is not an object")
-    return {key: _text(value, key) for key in value}
-
-
-def _named(documents: Sequence[Document]) -> Sequence[Waiting]:
-    return [
-        Waiting(id=str(one["_id"]), provider=str(one.get("provider")))
-        for one in documents
-        if len(str(one["_id"])) <= _LONGEST_ID
-    ]
-
-
-def _progress_of(document: Document) -> ConsentProgress | None:
-    """Return the state of a request. An unknown state counts as gone."""
-    try:
-        state = ConsentState(str(document.get("state")))
-    except ValueError:
-        return None
-    return ConsentProgress(
-        state=state, failure=_failure_of(document.get("failure")), result=_result_of(document.get("result"))
-    )
-
-
-def _failure_of(stored: object) -> ConsentFailure | None:
-    if not isinstance(stored, Mapping):
-        return None
-    kind, code, message = (str(stored.get(name) or "") for name in ("kind", "code", "message"))
-    known = kind in frozenset(ConsentFailureKind)
-    return ConsentFailure(
-        kind=ConsentFailureKind(kind) if known else ConsentFailureKind.UNREADABLE,
-        code=code[:_LONGEST_MESSAGE],
-        message=message[:_LONGEST_MESSAGE],
-    )
-
-
-def _result_of(stored: object) -> ConsentResult | None:
-    if not isinstance(stored, Mapping):
-        return None
-    scope, missing, expires_at = (stored.get(name) for name in ("scope", "missing_scopes", "expires_at"))
-    return ConsentResult(
-        scope=scope if isinstance(scope, str) else None,
-        missing_scopes=tuple(one for one in missing if isinstance(one, str))
-        if isinstance(missing, list)
-        else (),
-        expires_at=expires_at if isinstance(expires_at, datetime) else None,
+        provider=str(document.get("provider")),
+        state=ConsentState(str(document.get("state"))),
+        completed=isinstance(document.get("completed_at"), datetime),
     )

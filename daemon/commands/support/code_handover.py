@@ -3,7 +3,9 @@
 import asyncio
 from datetime import timedelta
 
-from daemon.adapters.mongo.consents import EXPIRED, ConsentsRefused, MongoConsents
+from daemon.adapters.mongo.consent_documents import EXPIRED
+from daemon.adapters.mongo.consent_requests import ConsentsRefused
+from daemon.adapters.mongo.consents import MongoConsents
 from daemon.commands.support.failure import Exit, Failed
 from daemon.domain.consent_request import (
     ConsentFailure,
@@ -39,7 +41,7 @@ async def hand_over(
             taken = await _left(consents, request, {ConsentState.WAITING})
     except TimeoutError:
         taken = None
-    if taken is None and await consents.withdraw(request.id, EXPIRED):
+    if taken is None and await consents.refuse(request.id, EXPIRED):
         raise Failed(
             f"no daemon has taken the consent within {taken_within.total_seconds():.0f} seconds. Check that the daemon runs"
             f" and that {request.provider} is configured and not paused: `refreshd status`. Then start again",

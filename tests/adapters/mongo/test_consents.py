@@ -3,113 +3,31 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from daemon.adapters.mongo.admin.consents import Consents
-from daemon.adapters.mongo.connection import Mongo
-from daemon.adapters.mongo.consented_tokens import ConsentedTokens
-from daemon.adapters.mongo.consents import MongoConsents
 from daemon.domain.consent_request import (
     ABANDONED_AFTER,
-    Binding,
     Bound,
     ConsentFailure,
     ConsentFailureKind,
-    ConsentRequest,
     ConsentResult,
     ConsentState,
     Malformed,
     identified,
 )
 from daemon.domain.secret import Secret
-from daemon.domain.token import State, Token
+from tests.adapters.mongo.consent_bench import BINDING, FAILURE, NOON, TOKEN, Bench, opened
 from tests.adapters.mongo.mongo_bench import RING, STRANGE
-from tests.support.clocks import SetClock
-
-NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
-REQUEST = ConsentRequest(
-    id="c1",
-    provider="acme",
-    account="7",
-    code=Secret("code-4711"),
-    code_verifier=Secret("verifier-4712"),
-    redirect_uri="http://127.0.0.1:8917/callback",
-    scopes=("read",),
-    vars={"shop": "blue"},
-    subject="u1",
-    meta={"tenant": "t1"},
-    expires_at=NOON + timedelta(minutes=15),
-)
-TOKEN = Token(
-    id="acme:7",
-    provider="acme",
-    account="7",
-    state=State.ACTIVE,
-    access_token=Secret("access-1"),
-    refresh_token=Secret("refresh-1"),
-    issued_at=NOON,
-    expires_at=NOON + timedelta(hours=1),
-    due_at=NOON + timedelta(minutes=50),
-)
-BINDING = Binding(consent="c1", asked_at=NOON, account="T1", missing_scopes=("write",), subject="u1")
-FAILURE = ConsentFailure(kind=ConsentFailureKind.REFUSED, code="invalid_grant", message="no")
-
-
-class Silent:
-    """An audit that remembers the actions."""
-
-    def __init__(self) -> None:
-        self.noted: list[tuple[str, str]] = []
-
-    async def note(self, action: str, target: str, revision: object = None, *, audit_id: Any = None) -> None:
-        self.noted.append((action, target))
-
-
-class Bench:
-    def __init__(self, uri: str, database: str, client: Any) -> None:
-        self.clock = SetClock(NOON)
-        self.mongo = Mongo(
-            uri=Secret(uri),
-            database=database,
-            collection="tokens",
-            clock=self.clock,
-            observe=lambda _event: None,
-        )
-        self.consents = client[database]["tokens_consents"]
-        self.stored = client[database]["tokens"]
-        self.audit = Silent()
-        self.ids: dict[str, str] = {}  # by their beginnings
-        self.tokens = ConsentedTokens(self.mongo, lambda: RING, self.audit)
-
-    def of(self, owner: str = "me", ring: Any = RING) -> MongoConsents:
-        return MongoConsents(self.mongo, owner=owner, keyring=lambda: ring)
-
-    async def add(self, name: str = "c1", **changes: Any) -> ConsentRequest:
-        """Store a request whose id begins with `name`."""
-        request = identified(replace(REQUEST, id=name, **changes))
-        await self.of().insert(request, state_hash="h")
-        self.ids[name] = request.id
-        return request
-
-    def document(self, name: str = "c1") -> dict[str, Any]:
-        found = self.consents.find_one({"_id": self.ids[name]})
-        assert found is not None
-        return found
-
-    def token(self) -> dict[str, Any]:
-        found = self.stored.find_one({"_id": "acme:7"})
-        assert found is not None
-        return found
 
 
 @pytest.fixture
 async def bench(mongod: str, database_name: str, mongo_client: Any) -> AsyncIterator[Bench]:
-    found = Bench(mongod, database_name, mongo_client)
-    yield found
-    await found.mongo.close()
+    async with opened(mongod, database_name, mongo_client) as found:
+        yield found
 
 
 async def test_a_request_comes_back_as_it_was_stored_and_its_code_is_sealed(bench: Bench) -> None:
@@ -174,11 +92,11 @@ async def test_a_result_is_there_for_the_process_that_waits(bench: Bench) -> Non
 async def test_a_request_that_no_daemon_takes_is_withdrawn(bench: Bench) -> None:
     """After that none can take it; one that was taken can't be withdrawn."""
     await bench.add()
-    assert await bench.of().withdraw(bench.ids["c1"], FAILURE)
+    assert await bench.of().refuse(bench.ids["c1"], FAILURE)
     assert await bench.of().take(bench.ids["c1"]) is None
     await bench.add("c2")
     await bench.of().take(bench.ids["c2"])
-    assert not await bench.of().withdraw(bench.ids["c2"], FAILURE)
+    assert not await bench.of().refuse(bench.ids["c2"], FAILURE)
 
 
 async def test_what_an_instance_asked_is_its_own_until_it_has_been_away_for_long(bench: Bench) -> None:
