@@ -15,7 +15,7 @@ from daemon import __version__
 from daemon.adapters.mongo.access_audit import AccessDeeds
 from daemon.adapters.mongo.audit import Record
 from daemon.adapters.mongo.connection import Mongo, Refusal
-from daemon.adapters.mongo.consents import MongoConsents
+from daemon.adapters.mongo.consent_requests import ConsentRequests
 from daemon.adapters.mongo.embedded_mongod import running_uri
 from daemon.adapters.mongo.instances import InstanceRow, report_instance
 from daemon.adapters.mongo.key_proof import wrong_keys
@@ -258,7 +258,7 @@ class AccessService:
     def _connecting_table(self, keys: ServedKeys, tokens: ServedTokens) -> list[Route]:
         settings = self._settings
         links = Links(
-            MongoConsents(self._mongo, owner=self._id, keyring=lambda: settings.keys),
+            ConsentRequests(self._mongo, keyring=lambda: settings.keys),
             ServedWrites(self._mongo, settings.keys, log=self._log_record, changed=tokens.forget),
             keys,
             AccessDeeds(self._mongo, log=self._log_record),

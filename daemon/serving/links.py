@@ -297,7 +297,7 @@ class Links:
         cookie = state_hash(state)[:_COOKIE]
         browser = hashed(Secret(cookies(cookie)))
         request = await self._consents.called_back(provider, state_hash(state), browser)
-        if request is None:
+        if request is None or not self._is_allowed(request):
             return None
         key = (await self._keys.find(request.key or "")).value
         known = self._providers().get(provider)
@@ -379,7 +379,19 @@ class Links:
         provider = self._providers().get(request.provider)
         if request.expires_at <= now or key is None or provider is None or not key.is_valid(now):
             return None
+        if not self._is_allowed(request):
+            return None
         return (request, provider, key) if Verb.CONNECT in key.can and key.names(request.token) else None
+
+    def _is_allowed(self, request: ConsentRequest) -> bool:
+        """Return whether this service would begin the consent now. The configuration may have changed, and the document may
+        have another author.
+        """
+        if request.code_challenge is None and not self._unbound:
+            return False
+        return (
+            request.return_url is None or fault_of_return_url(request.return_url, self._return_urls) is None
+        )
 
     def _wished(self, caller: Caller, wish: Wish) -> tuple[str, Provider]:
         """Return the token's id and its provider. Raises Problem unless they can be connected."""

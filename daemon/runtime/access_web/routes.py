@@ -99,8 +99,9 @@ class Routes:
     def _found(self, asked: Asked) -> Route:
         method = "GET" if asked.request.method == "HEAD" else asked.request.method
         allow: set[str] = set()
-        named, unnamed = _beginning(asked.segments), (len(asked.segments), asked.segments[0], None)
-        for path, methods in (*self._routes.get(named, ()), *self._routes.get(unnamed, ())):
+        named = _beginning(asked.segments)
+        unnamed = (*named[:2], None)
+        for path, methods in [*self._routes.get(named, []), *self._routes.get(unnamed, [])]:
             if _fits(path, asked.segments):
                 if (one := methods.get(method)) is not None:
                     return one
