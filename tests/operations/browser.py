@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import json
 import shutil
 import signal
 import subprocess
@@ -107,12 +106,6 @@ class Tab:
     async def go(self, url: str) -> None:
         self._loaded.clear()
         await self("Page.navigate", url=url)
-        await asyncio.wait_for(self._loaded.wait(), LIMIT)
-
-    async def press(self, selector: str) -> None:
-        """Click, and wait for the page that follows."""
-        self._loaded.clear()
-        await self.value(f"document.querySelector({json.dumps(selector)}).click()")
         await asyncio.wait_for(self._loaded.wait(), LIMIT)
 
     async def value(self, expression: str) -> Any:
