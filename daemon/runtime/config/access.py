@@ -215,6 +215,11 @@ class AccessSettings:
         Answered, ...
     ] = ()  # which source gave a secret, for those outside this machine and lists
 
+    @property
+    def connects(self) -> bool:
+        """Return whether applications are to connect accounts."""
+        return bool(self.access.return_urls) or self.access.unbound_connect
+
     def beside(self, path: str) -> Path:
         return self.directory / path
 
