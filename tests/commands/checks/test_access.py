@@ -318,7 +318,7 @@ def test_a_store_that_is_away_is_69(cli):
             "warning",
             "no redirect URI can be made",
         ),
-        ("unbound_connect = true", "access.unbound_connect", "warning", "whoever opens such a link"),
+        ("unbound_connect = true", "access.unbound_connect", "warning", "a person who gets such a link"),
     ],
 )
 def test_it_says_whether_applications_can_connect_accounts(
