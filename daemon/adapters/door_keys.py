@@ -1,5 +1,5 @@
-"""The keys of the access service: reader keys open and seal access tokens, writer keys seal refresh tokens. None of
-them opens a refresh token.
+"""The keys of the access service: reader keys open and seal access tokens, writer keys seal refresh tokens and the codes
+of consents. None of them opens a refresh token or a code.
 """
 
 import hmac
@@ -36,11 +36,20 @@ class LinesInvalid(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WriterKey:
-    """What seals the refresh tokens of one key id."""
+class FieldSeal:
+    """The seal of one field, without the key that opens it."""
 
     public_key: bytes
     mac_key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriterKey:
+    """One key id's writer key. `seals`: by field. The refresh token's is always there; the keys of earlier versions may
+    lack the others.
+    """
+
+    seals: Mapping[str, FieldSeal]
     fingerprint_key: bytes = field(repr=False)
 
 
@@ -73,10 +82,12 @@ class DoorKeys:
         """Return the reader and writer keys of a key ring."""
         writers = {}
         for key_id in ring.ids:
-            seal = ring.writer_seal(REFRESH, key_id)
+            seals = {one: ring.writer_seal(one, key_id) for one in FIELDS}
             writers[key_id] = WriterKey(
-                public_key=seal.public_key,
-                mac_key=seal.mac_key,
+                seals={
+                    one: FieldSeal(public_key=seal.public_key, mac_key=seal.mac_key)
+                    for one, seal in seals.items()
+                },
                 fingerprint_key=ring.field_key(FINGERPRINT, key_id),
             )
         readers = {key_id: ring.field_key(ACCESS, key_id) for key_id in ring.ids}
@@ -93,7 +104,12 @@ class DoorKeys:
     def public_key(self, key_id: str) -> bytes | None:
         """Return the public key that writers of this key seal with, if it is there."""
         writer = self._writers.get(key_id)
-        return writer.public_key if writer else None
+        return writer.seals[REFRESH].public_key if writer else None
+
+    @property
+    def seals_codes(self) -> bool:
+        """Return whether a writer key seals the codes of consents and their verifiers."""
+        return self.writer is not None and self._writers[self.writer].seals.keys() >= set(FIELDS)
 
     def open(self, token: ServedToken) -> Secret | None:
         """Return the access token, or None if no reader key opens it."""
@@ -115,17 +131,20 @@ class DoorKeys:
             raise DecryptionError(f"{ACCESS} can't be opened with the reader key of {key_id!r}") from None
 
     def seal(self, text: str, *, token_id: str, field: str) -> str:
-        """Seal `text` for `field` of `token_id`: an access token as `v1.`, a refresh token as `w1.`"""
+        """Seal `text` for `field` of `token_id`: an access token as `v1.`, a refresh token or a code as `w1.`"""
         if field == ACCESS:
             nonce = os.urandom(NONCE_BYTES)
             cipher = AESGCM(_token_key(self._halves[self.reader], token_id))
             sealed = nonce + cipher.encrypt(nonce, text.encode(), place_of(token_id, ACCESS))
             return f"v1.{self.reader}.{_base64(sealed)}"
         key_id, writer = self._writing()
+        seal = writer.seals.get(field)
+        if seal is None:
+            raise LookupError(f"there is no writer key for {field}")
         info = info_of(token_id, field)
-        public_key = X25519PublicKey.from_public_bytes(writer.public_key)
+        public_key = X25519PublicKey.from_public_bytes(seal.public_key)
         message = SUITE.encrypt(text.encode(), public_key, info)
-        mac = hmac.digest(writer.mac_key, info + b"\n" + message, "sha256")
+        mac = hmac.digest(seal.mac_key, info + b"\n" + message, "sha256")
         return f"w1.{key_id}.{_base64(message + mac)}"
 
     def fingerprint(self, text: str) -> str:
@@ -180,19 +199,24 @@ def parse_readers(text: str) -> dict[str, bytes]:
 
 
 def parse_writers(text: str) -> dict[str, WriterKey]:
-    """Return the writer keys of refresh tokens by key id, in the order of the lines. Raises LinesInvalid."""
-    writers = {
-        _key_id(line): WriterKey(
-            public_key=_key(line, "public_key"),
-            mac_key=_key(line, "mac_key"),
-            fingerprint_key=_key(line, "fingerprint_key"),
-        )
-        for line in _lines(text)
-        if line.get("field") == REFRESH
-    }
-    if not writers:
+    """Return the writer keys by key id, in the order of the lines. Raises LinesInvalid."""
+    seals: dict[str, dict[str, FieldSeal]] = {}
+    fingerprint_keys = {}
+    for line in _lines(text):
+        name = line.get("field")
+        if name not in FIELDS:
+            continue
+        key_id = _key_id(line)
+        seal = FieldSeal(public_key=_key(line, "public_key"), mac_key=_key(line, "mac_key"))
+        seals.setdefault(key_id, {})[str(name)] = seal
+        if name == REFRESH:
+            fingerprint_keys[key_id] = _key(line, "fingerprint_key")
+    if not fingerprint_keys:
         raise LinesInvalid('no line has the field "refresh_token"')
-    return writers
+    return {
+        key_id: WriterKey(seals=seals[key_id], fingerprint_key=key)
+        for key_id, key in fingerprint_keys.items()
+    }
 
 
 def _lines(text: str) -> list[Mapping[str, object]]:

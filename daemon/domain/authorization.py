@@ -165,19 +165,24 @@ def state_hash(state: str) -> str:
     return _text(sha256(state.encode()).digest())
 
 
+def state_in(query: str) -> str:
+    """Return the state of a callback. Raises NotThisConsent unless it has one, in the form of ours."""
+    states = _fields(query).get("state", [])
+    if len(states) != 1 or not _STATES.fullmatch(states[0]):
+        raise NotThisConsent("the callback has no state, or several")
+    return states[0]
+
+
 def read_callback(query: str, authorization: Authorization) -> Code | Denied:
     """Return the meaning of a callback's query.
 
     Raises NotThisConsent unless it has the state of `authorization`. An answer with that state ends the
     authorization, even if it can't be used: it is Denied then.
     """
-    fields = _fields(query)
-    states = fields.get("state", [])
     expected = state_hash(authorization.state.reveal())
-    if len(states) != 1 or not _STATES.fullmatch(states[0]):
-        raise NotThisConsent("the callback has no state, or several")
-    if not hmac.compare_digest(state_hash(states[0]), expected):
+    if not hmac.compare_digest(state_hash(state_in(query)), expected):
         raise NotThisConsent("the callback belongs to another consent")
+    fields = _fields(query)
     if twice := [
         name for name in (*_ONCE, *authorization.callback_variables) if len(fields.get(name, [])) > 1
     ]:

@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from daemon import __version__
+from daemon.adapters.mongo.access_audit import AccessDeeds
 from daemon.adapters.mongo.audit import Record
 from daemon.adapters.mongo.connection import Mongo, Refusal
+from daemon.adapters.mongo.consent_requests import ConsentRequests
 from daemon.adapters.mongo.embedded_mongod import running_uri
 from daemon.adapters.mongo.instances import InstanceRow, report_instance
 from daemon.adapters.mongo.key_proof import wrong_keys
@@ -32,6 +34,7 @@ from daemon.domain.event import Event, InternalError
 from daemon.domain.secret import Secret
 from daemon.runtime.access_web.admin_routes import AdminRoutes
 from daemon.runtime.access_web.asked import Asked
+from daemon.runtime.access_web.connect_routes import ConnectRoutes
 from daemon.runtime.access_web.list_routes import ListRoutes
 from daemon.runtime.access_web.routes import Route, Routes, token_table, write_table
 from daemon.runtime.access_web.server import AccessServer
@@ -47,6 +50,7 @@ from daemon.runtime.tasks import end
 from daemon.runtime.web.hosts import is_loopback
 from daemon.serving.anomalies import Anomalies
 from daemon.serving.doorkeeper import Caller, Doorkeeper
+from daemon.serving.links import Links
 from daemon.serving.listing import Listing
 from daemon.serving.reading import Reading
 from daemon.serving.usage import Usage
@@ -156,7 +160,11 @@ class AccessService:
             exchange=await self._exchange(reading, closing),
             refused=lambda problem: self._refused(problem, None),
         )
-        table = [*self._reading_table(reading, endpoint), *self._writing_table(tokens)]
+        table = [
+            *self._reading_table(reading, endpoint),
+            *self._writing_table(tokens),
+            *self._connecting_table(keys, tokens),
+        ]
         server = await self._listening(table, doorkeeper, closing)
         self._keep_running(tokens, keys, closing)
         return server, reading
@@ -247,6 +255,28 @@ class AccessService:
         listing = Listing(ServedLists(self._mongo), writing)
         routes = WriteRoutes(writing, listing, self._clock)
         return write_table(routes, ListRoutes(listing, self._clock), note=self._note)
+
+    def _connecting_table(self, keys: ServedKeys, tokens: ServedTokens) -> list[Route]:
+        settings = self._settings
+        links = Links(
+            ConsentRequests(self._mongo, keyring=lambda: settings.keys),
+            ServedWrites(self._mongo, settings.keys, log=self._log_record, changed=tokens.forget),
+            keys,
+            AccessDeeds(self._mongo, log=self._log_record),
+            self._clock,
+            providers=lambda: settings.providers,
+            return_urls=settings.access.return_urls,
+            unbound=settings.access.unbound_connect,
+            can_seal=settings.keys.seals_codes,
+            pause=lambda span: asyncio.sleep(span.total_seconds()),
+        )
+        return ConnectRoutes(links, public_url=self._public_url, note=self._note).table()
+
+    def _public_url(self) -> str | None:
+        """Return the URL under which browsers reach the service, or None if it is unknown."""
+        access = self._settings.access
+        local = self._settings.socket is None and is_loopback(access.host)
+        return access.public_url or (self._server.url if local else None)
 
     def _log_record(self, record: Record) -> None:
         self._log.log(log_lines.AUDIT_RECORDED, **record)

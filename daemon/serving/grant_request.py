@@ -1,4 +1,4 @@
-"""What an application sends to store a grant or to change a token, parsed. Every fault is named."""
+"""What an application sends to store a grant, to change a token or to connect an account, parsed. Every fault is named."""
 
 import re
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from datetime import datetime
 
 from daemon.domain.access_key import META, SUBJECT, is_field
 from daemon.domain.expiry import end_of
+from daemon.domain.secret import Secret
 from daemon.domain.subject import fault_of_subject
 from daemon.domain.token import State
 from daemon.serving.problems import Invalid
@@ -15,7 +16,15 @@ LONGEST_TEXT = 1024  # bytes, of one value in `meta` or `vars`
 MOST_NAMES = 50  # in `meta` or `vars`
 _GRANT = ("response", "received_at", "consented_at", "vars", "meta", "subject")
 _PATCH = ("meta", "subject", "state")
+_CONNECT = (
+    *("provider", "account", "scopes", "vars", "subject", "meta", "return_url", "code_challenge"),
+    "replace",
+)
+_COMPLETE = ("connect_code", "code_verifier")
+MOST_SCOPES = 100
 _VARIABLE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SECRET = re.compile(r"[A-Za-z0-9_-]{43}")  # 256 bits, and an S256 challenge (RFC 7636 §4.2)
+_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636 §4.1
 
 Body = Mapping[str, object]
 Faults = list[tuple[str, str]]
@@ -53,6 +62,31 @@ class Patch:
         """Return `meta` after the changes."""
         merged = {**({} if self.clears_meta else meta), **self.meta}
         return {name: text for name, text in merged.items() if text is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """An account to connect. `code_challenge`: of the application's session (S256). `replace`: another account at the
+    provider than the one connected before is allowed.
+    """
+
+    provider: str
+    account: str
+    scopes: tuple[str, ...] = ()
+    vars: Mapping[str, str] = field(default_factory=dict)
+    meta: Mapping[str, str] = field(default_factory=dict)
+    subject: str | None = None
+    return_url: str | None = None
+    code_challenge: str | None = None
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """The application's proof that the browser which has consented is that of its own session."""
+
+    connect_code: Secret
+    code_verifier: Secret
 
 
 def read_offer(body: Body, *, now: datetime) -> Offer:
@@ -98,6 +132,54 @@ def read_patch(body: Body) -> Patch:
     return patch
 
 
+def read_wish(body: Body) -> Wish:
+    """Return the account to connect. Raises Invalid."""
+    faults = _unknown(body, _CONNECT)
+    scopes = body.get("scopes")
+    if scopes is None:
+        scopes = []
+    if not isinstance(scopes, list) or not all(isinstance(one, str) and one for one in scopes):
+        faults.append(("scopes", "must be a list of texts"))
+        scopes = []
+    elif len(scopes) > MOST_SCOPES or any(len(one.encode()) > LONGEST_TEXT for one in scopes):
+        faults.append(("scopes", f"has more than {MOST_SCOPES} scopes, or a scope that is too long"))
+    challenge = _text(body, "code_challenge", faults)
+    if challenge is not None and not _SECRET.fullmatch(challenge):
+        faults.append(("code_challenge", "must be an S256 challenge: 43 characters in base64url"))
+    if body.get("replace") not in (None, True, False):
+        faults.append(("replace", "must be true or false"))
+    wish = Wish(
+        provider=_text(body, "provider", faults, required=True) or "",
+        account=_text(body, "account", faults, required=True) or "",
+        scopes=tuple(scopes),
+        vars=_texts(body, "vars", faults),
+        meta=_texts(body, "meta", faults),
+        subject=_subject(body, faults),
+        return_url=_text(body, "return_url", faults),
+        code_challenge=challenge,
+        replace=body.get("replace") is True,
+    )
+    if faults:
+        raise Invalid(*faults)
+    return wish
+
+
+def read_proof(body: Body) -> Proof:
+    """Return the proof that completes a consent. Raises Invalid."""
+    faults = _unknown(body, _COMPLETE)
+    code = _text(body, "connect_code", faults, required=True) or ""
+    verifier = _text(body, "code_verifier", faults, required=True) or ""
+    if code and not _SECRET.fullmatch(code):
+        faults.append(("connect_code", "must have the 43 characters in base64url that return_url got"))
+    if verifier and not _VERIFIER.fullmatch(verifier):
+        faults.append(
+            ("code_verifier", "must have 43 to 128 characters of A-Z, a-z, 0-9, '-', '.', '_', '~'")
+        )
+    if faults:
+        raise Invalid(*faults)
+    return Proof(connect_code=Secret(code), code_verifier=Secret(verifier))
+
+
 def read_if_match(headers: list[str]) -> frozenset[str] | None:
     """Return the versions in `If-Match` (RFC 9110 §13.1.1), or None for any. Weak tags match nothing."""
     if not headers:
@@ -118,6 +200,16 @@ def read_subject(text: str) -> str:
 def _unknown(body: Body, known: tuple[str, ...]) -> Faults:
     """Return a fault for unknown members. Their names are not repeated: they may hold anything."""
     return [("body", f"has a member other than {', '.join(known)}")] if body.keys() - set(known) else []
+
+
+def _text(body: Body, name: str, faults: Faults, *, required: bool = False) -> str | None:
+    value = body.get(name)
+    if value is None and not required:
+        return None
+    if not isinstance(value, str) or not value:
+        faults.append((name, "must be a text"))
+        return None
+    return value
 
 
 def _instant(body: Body, name: str, now: datetime, faults: Faults) -> datetime | None:

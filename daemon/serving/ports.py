@@ -7,6 +7,7 @@ from typing import Protocol
 
 from daemon.domain.access_key import AccessKey
 from daemon.domain.anomaly import AnomalyKind
+from daemon.domain.consent_request import Completion, ConsentFailure, ConsentProgress, ConsentRequest
 from daemon.domain.habit import Habit, Seen
 from daemon.domain.jwt import Fault, Jwt
 from daemon.domain.known import Known
@@ -83,6 +84,59 @@ class Writes(Protocol):
         """Change a token as decided; the text is what the audit calls it. None: nothing is changed. Return the token as
         it is stored now. `alone`: raise DuplicateGrant if another active token holds the same refresh token.
         """
+
+    async def stored(self, name: str) -> StoredGrant | None:
+        """Return the token as it is stored now, or None."""
+
+
+class Consents(Protocol):
+    """Consent requests that applications have begun. Every method raises StoreLost."""
+
+    async def insert(self, request: ConsentRequest, *, state_hash: str | None, link_hash: str | None) -> None:
+        """Store a request that has a link and no code yet."""
+
+    async def by_link(self, link_hash: str) -> ConsentRequest | None:
+        """Return the request of a link that can still be used. Nothing is changed."""
+
+    async def spend_link(
+        self, link_hash: str, *, browser_hash: str, state_hash: str, code_verifier: Secret | None
+    ) -> ConsentRequest | None:
+        """Use a link, which happens once: from now on, a callback with this state and from this browser is expected."""
+
+    async def called_back(self, provider: str, state_hash: str, browser_hash: str) -> ConsentRequest | None:
+        """Use a state, which happens once. None: there is no such state, or its browser or provider is another one; the
+        consent has failed then.
+        """
+
+    async def give_code(self, consent: str, *, code: Secret, connect_code_hash: str | None) -> bool:
+        """Give the code to a daemon. Returns False if the consent has ended."""
+
+    async def refuse(self, consent: str, failure: ConsentFailure) -> bool:
+        """End a consent that no daemon has taken. Returns False if one has."""
+
+    async def progress(self, consent: str) -> ConsentProgress | None:
+        """Return the state of a consent, or None if it is gone."""
+
+    async def recall(self, consent: str) -> ConsentRequest | None:
+        """Return a consent whose code a daemon has taken, without the code."""
+
+    async def complete(self, consent: str, *, key: str, connect_code_hash: str, challenge: str) -> Completion:
+        """Let a daemon bind a held grant, if code and challenge are those of the consent, and the key too."""
+
+
+class Deeds(Protocol):
+    """The audit of what access keys and browsers do."""
+
+    async def note(
+        self,
+        author: Author,
+        action: str,
+        token: str,
+        *,
+        result: str | None = None,
+        subject: str | None = None,
+    ) -> None:
+        """Record a deed before it is done. Raises StoreLost."""
 
 
 class Lists(Protocol):

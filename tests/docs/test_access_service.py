@@ -31,7 +31,7 @@ def test_every_setting_is_listed_with_its_default() -> None:
         if isinstance(value, timedelta):
             assert duration(text) == value, name
         elif isinstance(value, int | str):
-            assert text == str(value), name
+            assert text == (str(value).lower() if isinstance(value, bool) else str(value)), name
     assert rows["rate"] == f'`"{table.rate.count}/1m"`'
 
 
@@ -45,7 +45,7 @@ def test_the_example_shows_the_same_defaults() -> None:
         if isinstance(value, timedelta):
             assert duration(text) == value, name
         elif isinstance(value, int | str):
-            assert text == str(value), name
+            assert text == (str(value).lower() if isinstance(value, bool) else str(value)), name
 
 
 def test_every_problem_is_listed_with_its_status() -> None:

@@ -33,7 +33,11 @@ NAME = "tokens.example.com"
 CALLER = "127.0.0.2"
 LIMIT = timedelta(seconds=30)
 SLOW = timedelta(milliseconds=600)
-PATHS = ("/v1/tokens/acme/a%2Fb%3Ac?fresh_for=5m", "/.well-known/oauth-authorization-server/v1/oauth/acme")
+PATHS = (
+    "/v1/tokens/acme/a%2Fb%3Ac?fresh_for=5m",
+    "/connect/callback/acme?state=a%2Fb&code=c",
+    "/.well-known/oauth-authorization-server/v1/oauth/acme",
+)
 
 
 def block(language: str) -> str:

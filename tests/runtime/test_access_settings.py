@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.adapters.keyring import KeyRing
+from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.domain.provider import Rate
 from daemon.runtime.config.access import load_access
 from daemon.runtime.config.settings import SettingsInvalid, load
@@ -31,18 +31,19 @@ def reader_lines(*key_ids: str) -> str:
     )
 
 
-def writer_lines(*key_ids: str) -> str:
+def writer_lines(*key_ids: str, fields: tuple[str, ...] = ("refresh_token",)) -> str:
     return "\n".join(
         json.dumps(
             {
-                "field": "refresh_token",
+                "field": field,
                 "key_id": one,
-                "public_key": b64encode(RING.writer_seal("refresh_token", one).public_key).decode(),
-                "mac_key": b64encode(RING.writer_seal("refresh_token", one).mac_key).decode(),
+                "public_key": b64encode(RING.writer_seal(field, one).public_key).decode(),
+                "mac_key": b64encode(RING.writer_seal(field, one).mac_key).decode(),
                 "fingerprint_key": b64encode(RING.field_key("grant_fingerprint", one)).decode(),
             }
         )
         for one in key_ids
+        for field in fields
     )
 
 
@@ -128,6 +129,17 @@ def test_one_file_serves_the_daemon_too(tmp_path: Path, keys: Mapping[str, str])
         ),
         (DOOR + '[access]\ntrusted_proxies = ["10.0.0.1/8"]\n', "trusted_proxies"),
         (DOOR + '[access]\naudit_reads_retention = "1h"\n', "audit_reads_retention: is shorter than a day"),
+        *(
+            (DOOR + f'[access]\nreturn_urls = ["{url}"]\n', words)
+            for url, words in (
+                ("http://app.example.com/", "is not an https URL"),
+                ("app.example.com", "is not an https URL"),
+                ("https://me@app.example.com/", "is not a URL that a browser can be sent to"),
+                ("https://app.example.com/#x", "is not an https URL"),
+                ("https://app.example.com/?error=1", "is not a URL that a browser can be sent to"),
+            )
+        ),
+        (DOOR + '[access]\nunbound_connect = "yes"\n', "unbound_connect"),
         (DOOR + '[access]\nrate = "fast"\n', "rate: is not a rate"),
         (DOOR + '[access]\nrate_per_caller = "often"\n', "rate_per_caller: is not a rate"),
         (DOOR + '[access]\nrate_per_caller = "0/1m"\n', "rate_per_caller: is not a rate"),
@@ -153,3 +165,36 @@ def test_zero_offline_means_never(tmp_path: Path, keys: Mapping[str, str]):
     for zero in ("0", '"0s"'):
         settings = load_access(written(tmp_path, DOOR + f"[access]\noffline_for = {zero}\n"), keys)
         assert settings.access.offline_for.total_seconds() == 0
+
+
+def test_consents_of_applications_are_off_until_they_are_configured(tmp_path: Path, keys: Mapping[str, str]):
+    settings = load_access(written(tmp_path, DOOR), keys)
+    assert (settings.access.return_urls, settings.access.unbound_connect) == ((), False)
+    assert not settings.connects
+    urls = '["https://app.example.com", "http://localhost:3000/back/"]'
+    settings = load_access(written(tmp_path, DOOR + f"[access]\nreturn_urls = {urls}\n"), keys)
+    assert settings.access.return_urls == ("https://app.example.com", "http://localhost:3000/back/")
+    assert settings.connects
+
+
+def test_the_client_is_known_by_its_id_alone(tmp_path: Path, keys: Mapping[str, str]):
+    text = '[providers.xero]\nclient_id = "x"\nclient_secret = { env = "NOT_SET" }\n'
+    provider = load_access(written(tmp_path, DOOR + text), keys).providers["xero"]
+    assert (provider.client_id, provider.client_secret) == ("x", None)
+
+
+def test_a_writer_key_seals_codes_for_the_ring(tmp_path: Path, keys: Mapping[str, str]):
+    assert not load_access(written(tmp_path, DOOR), keys).keys.seals_codes  # the file of an earlier version
+    lines = writer_lines("a", fields=("refresh_token", "code", "code_verifier"))
+    door = load_access(written(tmp_path, DOOR), {**keys, "WRITER": lines}).keys
+    assert door.seals_codes
+    sealed = {field: door.seal("text", token_id="c1", field=field) for field in ("code", "code_verifier")}
+    for field, text in sealed.items():
+        assert text.startswith("w1.")
+        assert RING.open(text, token_id="c1", field=field) == "text"
+        with pytest.raises(DecryptionError):
+            RING.open(text, token_id="c2", field=field)
+    with pytest.raises(DecryptionError):
+        RING.open(sealed["code"], token_id="c1", field="code_verifier")
+    with pytest.raises(LookupError):
+        load_access(written(tmp_path, DOOR), keys).keys.seal("text", token_id="c1", field="code")

@@ -4,6 +4,7 @@ import json
 from unittest.mock import Mock
 
 from daemon.runtime.access_web.admin_routes import AdminRoutes
+from daemon.runtime.access_web.connect_routes import ConnectRoutes
 from daemon.runtime.access_web.openapi import document
 from daemon.runtime.access_web.routes import Route, token_table, write_table
 
@@ -17,6 +18,7 @@ def routes() -> list[Route]:
     return [
         *token_table(nothing, nothing, base=nothing, note=nothing),
         *write_table(nothing, nothing, note=nothing),
+        *ConnectRoutes(nothing, public_url=nothing, note=nothing).table(),
         *(one for one in admin.public() if one.name != "metrics"),
     ]
 

@@ -21,9 +21,16 @@ class AccessAudit:
         self._log = log
 
     async def note(
-        self, action: str, target: str, revision: object = None, *, audit_id: ObjectId | None = None
+        self,
+        action: str,
+        target: str,
+        revision: object = None,
+        *,
+        audit_id: ObjectId | None = None,
+        result: str | None = None,
+        subject: str | None = None,
     ) -> None:
-        """Write one record about the token `target`. Raises StoreLost.
+        """Write one record about the token `target`. `subject`: to whom a consent is to belong. Raises StoreLost.
 
         An operation that is tried again, with the same `audit_id`, gets another record of the same attempt.
         """
@@ -35,12 +42,33 @@ class AccessAudit:
             "actor": author.name,
             "by": {"key": author.key, "name": author.name, "ip": author.ip, "peer": author.peer},
             "kind": ACCESS,
-            "result": None,
+            "result": result,
             "count": None,
             "revision": revision,
+            **({} if subject is None else {"subject": subject}),
         }
         try:
             await self._mongo.tried(self._mongo.audit.insert_one({"_id": audit_id or ObjectId(), **record}))
         except DuplicateKeyError:
             await self._mongo.guarded(self._mongo.audit.insert_one({"_id": ObjectId(), **record}))
         self._log(record)
+
+
+class AccessDeeds:
+    """Implements `serving.ports.Deeds`."""
+
+    def __init__(self, mongo: Mongo, *, log: Callable[[Record], None]) -> None:
+        self._mongo = mongo
+        self._log = log
+
+    async def note(
+        self,
+        author: Author,
+        action: str,
+        token: str,
+        *,
+        result: str | None = None,
+        subject: str | None = None,
+    ) -> None:
+        audit = AccessAudit(self._mongo, author=author, log=self._log)
+        await audit.note(action, token, result=result, subject=subject)

@@ -6,14 +6,12 @@ Secrets of the browser and of the application are stored as hashes.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pymongo import ReturnDocument
 
-from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.mongo.connection import Mongo, Refusal
 from daemon.adapters.mongo.consent_documents import (
-    CODES,
     PROGRESS,
     SMALL,
     Wrong,
@@ -49,12 +47,20 @@ class ConsentsRefused(StoreLost):
     """MongoDB answers, but refuses the use of this collection."""
 
 
+class Sealer(Protocol):
+    """A key ring, or a writer key."""
+
+    def seal(self, text: str, *, token_id: str, field: str) -> str:
+        """Return `text` sealed for a field of the document `token_id`."""
+
+
 class ConsentRequests:
     """Every method raises StoreLost. Methods that return a request return it without its code."""
 
-    def __init__(self, mongo: Mongo, *, keyring: Callable[[], KeyRing]) -> None:
+    def __init__(self, mongo: Mongo, *, keyring: Callable[[], Sealer]) -> None:
+        """`keyring` seals codes. It need not open any."""
         self._mongo = mongo
-        self._keyring = keyring
+        self._sealer = keyring
 
     async def insert(
         self, request: ConsentRequest, *, state_hash: str | None, link_hash: str | None = None
@@ -262,23 +268,15 @@ class ConsentRequests:
             raise ConsentsRefused(str(why)) from None
 
     def _seal(self, secret: Secret, consent: str, field: str) -> str:
-        return self._keyring().seal(secret.reveal(), token_id=consent, field=field)
-
-    def _opened(self, document: Document, field: str) -> Secret | None:
-        """Return a sealed secret. Raises DecryptionError."""
-        sealed = document.get(field)
-        if sealed is None:
-            return None
-        return Secret(self._keyring().open(sealed, token_id=str(document["_id"]), field=field))
+        return self._sealer().seal(secret.reveal(), token_id=consent, field=field)
 
     def _usable(self, document: Document | None) -> ConsentRequest | None:
-        request = None if document is None else self._read(document, with_code=False)
+        request = None if document is None else self._read(document)
         return None if isinstance(request, Malformed) else request
 
-    def _read(self, document: Document, *, with_code: bool) -> ConsentRequest | Malformed:
-        name = str(document["_id"])
+    def _read(self, document: Document) -> ConsentRequest | Malformed:
+        """Return the request in `document`, without its code."""
         try:
-            code, verifier = (self._opened(document, field) for field in CODES) if with_code else (None, None)
-            return request_of(document, code, verifier)
-        except (Wrong, DecryptionError) as why:
-            return Malformed(id=name, message=str(why))
+            return request_of(document, None, None)
+        except Wrong as why:
+            return Malformed(id=str(document["_id"]), message=str(why))

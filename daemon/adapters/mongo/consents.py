@@ -18,10 +18,12 @@ from daemon.adapters.mongo.consent_documents import (
     NO_GRANT,
     SMALL,
     UNANSWERED,
+    Wrong,
     ended,
     failure_fields,
     interval_of,
     named,
+    request_of,
 )
 from daemon.adapters.mongo.consent_requests import ConsentRequests
 from daemon.adapters.mongo.token_document import Document
@@ -50,6 +52,7 @@ class MongoConsents(ConsentRequests):
 
     def __init__(self, mongo: Mongo, *, owner: str, keyring: Callable[[], KeyRing]) -> None:
         super().__init__(mongo, keyring=keyring)
+        self._keyring = keyring
         self._owner = owner
 
     async def waiting(self, providers: Collection[str]) -> Sequence[Waiting]:
@@ -88,7 +91,21 @@ class MongoConsents(ConsentRequests):
                 query, {"$set": taken}, return_document=ReturnDocument.AFTER
             )
         )
-        return None if document is None else self._read(document, with_code=True)
+        return None if document is None else self._with_code(document)
+
+    def _with_code(self, document: Document) -> ConsentRequest | Malformed:
+        try:
+            code, verifier = (self._opened(document, field) for field in CODES)
+            return request_of(document, code, verifier)
+        except (Wrong, DecryptionError) as why:
+            return Malformed(id=str(document["_id"]), message=str(why))
+
+    def _opened(self, document: Document, field: str) -> Secret | None:
+        """Return a sealed secret. Raises DecryptionError."""
+        sealed = document.get(field)
+        if sealed is None:
+            return None
+        return Secret(self._keyring().open(sealed, token_id=str(document["_id"]), field=field))
 
     async def done(self, consent: str, result: ConsentResult) -> None:
         fields = {
@@ -213,7 +230,7 @@ class MongoConsents(ConsentRequests):
         until, tries = document.get("discard_until"), document.get("discard_tries")
         return TakenGrant(
             due=_due_grant(document),
-            request=self._read(document, with_code=False),
+            request=self._read(document),
             text=text,
             until=until if isinstance(until, datetime) else None,
             tries=tries if isinstance(tries, int) else 0,

@@ -132,8 +132,7 @@ class ServedWrites:
     ) -> ServedToken:
         audit, audit_id = self._audit(author), ObjectId()
         for _ in range(SWAPS):
-            found = self._mongo.tokens.find_one({"_id": {"$eq": name}}, _FIELDS)
-            document = await self._mongo.guarded(found)
+            document = await self._found(name)
             stored = _stored_grant(document, name)
             decided = decide(stored)
             assert document is not None  # noqa: S101  a decision about nothing raises
@@ -148,6 +147,12 @@ class ServedWrites:
             if await self._swapped(document, where, edit, revision):
                 return await self._as_stored(name)
         raise KeepsChanging
+
+    async def stored(self, name: str) -> StoredGrant | None:
+        return _stored_grant(await self._found(name), name)
+
+    async def _found(self, name: str) -> Document | None:
+        return await self._mongo.guarded(self._mongo.tokens.find_one({"_id": {"$eq": name}}, _FIELDS))
 
     def _audit(self, author: Author) -> AccessAudit:
         return AccessAudit(self._mongo, author=author, log=self._log)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from daemon.adapters.mongo.admin.preflight import (
     missing_access_key_rights,
+    missing_connect_rights,
     missing_service_rights,
     missing_streams,
     needless_rights,
@@ -106,6 +107,10 @@ def _check_keys(settings: AccessSettings, report: Report) -> None:
         report.passed("keys.writer", "there is none, so applications can't store tokens")
     else:
         report.passed("keys.writer", f"it seals refresh tokens with {keys.writer}, and opens none")
+        if settings.connects and not keys.seals_codes:
+            report.warn(
+                "keys.writer", "it has no key for codes, so applications can't connect accounts", _PRINT_AGAIN
+            )
 
 
 async def _check_store(settings: AccessSettings, mongo: Mongo, report: Report) -> None:
@@ -118,6 +123,9 @@ async def _check_store(settings: AccessSettings, mongo: Mongo, report: Report) -
         report.problem("store.uri", f"this login may not {right}", _GRANT)
     if not missing:
         report.passed("store.uri", "this login has every right that the service needs")
+    if settings.connects and (missing := await missing_connect_rights(mongo)):
+        what = f"this login may not {', '.join(missing)}, so applications can't connect accounts"
+        report.warn("store.uri", what, _GRANT)
     for stream in await missing_streams(mongo):
         what = f"this login may not {stream}, so each token and key is read again after two seconds"
         report.warn("store.uri", what, _GRANT)
@@ -143,8 +151,35 @@ def _check_weak_points(outline: AccessOutline, access: AccessTable, report: Repo
         report.skipped(
             "access", "its metrics are off: set access.admin_port or access.bearer_token for the alerts"
         )
+    _check_connect(outline, access, report, say)
     for key, file in outline.secret_files.items():
         _check_file(key, file, report, say)
+
+
+def _check_connect(outline: AccessOutline, access: AccessTable, report: Report, say: Say) -> None:
+    """Check the settings of consents that applications begin."""
+    if access.unbound_connect:
+        say(
+            "access.unbound_connect",
+            "applications may leave the session binding out, so a person who gets such a link can connect an account of"
+            " their own in the place of the owner's",
+            "Remove it, and let applications send a code_challenge: docs/connect.md.",
+        )
+    if not access.return_urls and not access.unbound_connect:
+        return
+    if access.public_url is None and (outline.socket is not None or not is_loopback(access.host)):
+        say(
+            "access.public_url",
+            "there is none, so applications can't connect accounts: no redirect URI can be made",
+            "Set it to the https URL under which browsers reach the service.",
+        )
+    elif access.public_url is None:
+        report.skipped(
+            "access.public_url", "there is none, so only browsers on this machine can connect accounts"
+        )
+    else:
+        url = access.public_url.rstrip("/")
+        report.passed("access.public_url", f"redirect URIs for providers: {url}/connect/callback/NAME")
 
 
 def _check_file(key: str, file: Path, report: Report, say: Say) -> None:

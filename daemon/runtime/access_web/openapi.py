@@ -132,6 +132,39 @@ _SCHEMAS: Mapping[str, Schema] = {
             "revision": {"type": ["integer", "null"]},
         }
     ),
+    "ConnectWish": _object(
+        {
+            "provider": _TEXT,
+            "account": _TEXT,
+            "scopes": {"type": "array", "items": _TEXT, "maxItems": 100},
+            "vars": _TEXTS,
+            "meta": _TEXTS,
+            "subject": {"type": ["string", "null"], "maxLength": 512},
+            "return_url": {"type": "string", "maxLength": 2048},
+            "code_challenge": {"type": "string", "pattern": "^[A-Za-z0-9_-]{43}$"},
+            "replace": {"type": "boolean"},
+        },
+        optional=("scopes", "vars", "meta", "subject", "return_url", "code_challenge", "replace"),
+    ),
+    "ConnectLink": _object({"id": _TEXT, "connect_url": _TEXT, "expires_at": _INSTANT}),
+    "ConnectProof": _object(
+        {
+            "connect_code": {"type": "string", "pattern": "^[A-Za-z0-9_-]{43}$"},
+            "code_verifier": {"type": "string", "pattern": "^[A-Za-z0-9._~-]{43,128}$"},
+        }
+    ),
+    "Connect": _object(
+        {
+            "id": _TEXT,
+            "state": {"enum": ["waiting", "asked", "done", "failed", "abandoned"]},
+            "held": {"type": "boolean", "description": "The grant waits for its completion."},
+            "scope": _TEXT_OR_NULL,
+            "missing_scopes": {"type": "array", "items": _TEXT},
+            "expires_at": _INSTANT_OR_NULL,
+            "failure": _object({"kind": _TEXT, "code": _TEXT}),
+        },
+        optional=("failure",),
+    ),
     "Problem": _object(
         {
             "type": {"enum": [f"urn:refreshd:problem:{name}" for name in STATUS]},
@@ -278,6 +311,80 @@ def _of_one(place: Sequence[object], suffix: str) -> dict[str, object]:
     }
 
 
+def _connect() -> dict[str, object]:
+    """Return the paths of consents that an application begins."""
+    consent = ({"name": "id", "in": "path", "required": True, "schema": _TEXT},)
+    secret = ({"name": "secret", "in": "path", "required": True, "schema": _TEXT},)
+    state, html = _json(_ref("Connect")), _json(_TEXT, "text/html")
+    other = ("A page that says why the link can't be used.", html)
+    return {
+        "/v1/connect": {
+            "post": _operation(
+                "connect",
+                "Begin to connect an account: make a link for its owner, which works once, for 15 minutes.",
+                _answers({"201": ("The link.", _json(_ref("ConnectLink")))}),
+                body=_json(_ref("ConnectWish")),
+            )
+        },
+        "/v1/connect/{id}": {
+            "get": _operation(
+                "getConnect",
+                "Return the state of a consent that this key has begun.",
+                _answers({"200": ("The state.", state)}),
+                parameters=consent,
+            )
+        },
+        "/v1/connect/{id}/complete": {
+            "post": _operation(
+                "completeConnect",
+                "Prove that the browser that came to return_url belongs to the session that began the consent.",
+                _answers({"200": ("The token is stored.", state), "202": ("It is being stored.", state)}),
+                parameters=consent,
+                body=_json(_ref("ConnectProof")),
+            )
+        },
+        "/connect/{secret}": {
+            "get": _operation(
+                "showConnect",
+                "The page for the account's owner. It changes nothing.",
+                _answers({"200": ("The page.", html), **dict.fromkeys(("404", "503"), other)}),
+                parameters=secret,
+                guarded=False,
+            ),
+            "post": _operation(
+                "pressConnect",
+                "The page's button, for browsers only: it spends the link and leads to the provider.",
+                _answers(
+                    {
+                        "303": ("To the provider, with a cookie.", None),
+                        "200": ("The same for browsers: a page that leads on.", html),
+                        **dict.fromkeys(("403", "404", "503"), other),
+                    }
+                ),
+                parameters=secret,
+                guarded=False,
+            ),
+        },
+        "/connect/callback/{provider}": {
+            "get": _operation(
+                "callBack",
+                "The redirect URI at the provider. It leads the owner's browser to return_url.",
+                _answers(
+                    {
+                        "303": ("To return_url.", None),
+                        "200": ("The same for browsers, or a page if there is no return_url.", html),
+                        **dict.fromkeys(
+                            ("400", "503"), ("A page that says why nothing was connected.", html)
+                        ),
+                    }
+                ),
+                parameters=(_ACCOUNT[0],),
+                guarded=False,
+            )
+        },
+    }
+
+
 def document(base: str) -> dict[str, object]:
     """Return the description of the service that is reached under `base`."""
     page = _answers({"200": ("A page of tokens, by id.", _json(_ref("Page")))})
@@ -410,6 +517,7 @@ def document(base: str) -> dict[str, object]:
                 guarded=False,
             )
         },
+        **_connect(),
         "/openapi.json": {
             "get": _operation(
                 "getDescription",

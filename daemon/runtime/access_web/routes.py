@@ -99,7 +99,9 @@ class Routes:
     def _found(self, asked: Asked) -> Route:
         method = "GET" if asked.request.method == "HEAD" else asked.request.method
         allow: set[str] = set()
-        for path, methods in self._routes.get(_beginning(asked.segments), ()):
+        named = _beginning(asked.segments)
+        unnamed = (*named[:2], None)
+        for path, methods in [*self._routes.get(named, []), *self._routes.get(unnamed, [])]:
             if _fits(path, asked.segments):
                 if (one := methods.get(method)) is not None:
                     return one
@@ -110,8 +112,8 @@ class Routes:
 
 
 def _beginning(path: Sequence[str]) -> tuple[object, ...]:
-    """Return what distinguishes most paths: the number of segments and the first two, which are never placeholders."""
-    return (len(path), *path[:2])
+    """Return what distinguishes most paths: the number of segments and the first two. A placeholder counts as None."""
+    return (len(path), *(None if step.startswith("{") else step for step in path[:2]))
 
 
 def _fits(path: Sequence[str], segments: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import ipaddress
+import logging
 import os
 import socket
 import ssl
@@ -16,6 +17,7 @@ from pathlib import Path
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
@@ -38,6 +40,10 @@ LIMITS = Limits(
     each=timedelta(0),  # access keys have their own rates
     request_bytes=LARGEST_BODY + 32 * 1024,
 )
+
+_LOG = logging.getLogger("aiohttp.server.access")
+# A malformed request is answered with 400. Its line may hold the secret of a link, so it is not logged.
+_LOG.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
 
 Handle = Callable[[Asked], Awaitable[web.Response]]
 
@@ -82,6 +88,7 @@ class AccessServer:
             probes=PROBES,
             limits=self._limits,
             request_factory=_request,
+            logger=_LOG,
         )
         runner = web.ServerRunner(server, shutdown_timeout=0.0)
         await runner.setup()

@@ -11,12 +11,14 @@ from urllib.parse import urlsplit
 from daemon.adapters.door_keys import DoorKeys, LinesInvalid, parse_readers, parse_writers
 from daemon.domain.due import Timing
 from daemon.domain.provider import Definition, Provider, Rate
+from daemon.domain.return_url import fault_of_return_url
 from daemon.domain.token import PROVIDER_NAME
 from daemon.runtime.config.fields import (
     ARRAY,
     STRICT,
     Context,
     Duration,
+    Flag,
     Read,
     Span,
     Text,
@@ -84,6 +86,18 @@ def web_url(value: object) -> str:
     return text(value)
 
 
+def return_url(value: object) -> str:
+    """Read a URL of an application, or the beginning of its URLs."""
+    url = web_url(value)
+    beginning = f"{url}/" if "/" not in url.partition("://")[2] else url
+    if fault_of_return_url(beginning, [beginning]) is not None:
+        raise InvalidValue(
+            "is not a URL that a browser can be sent to",
+            'Write it like "https://app.example.com/connected", without user, fragment or query parameters of refreshd.',
+        )
+    return url
+
+
 def page_with_id(value: object) -> str:
     if "{id}" not in web_url(value):
         raise InvalidValue(
@@ -141,7 +155,8 @@ class AccessTable:
     tls: TlsTable | None = None
     trusted_proxies: Annotated[tuple[Annotated[IPv4Network | IPv6Network, Read(network)], ...], ARRAY] = ()
     public_url: Annotated[str, Read(web_url)] | None = None
-    return_urls: Annotated[tuple[Annotated[str, Read(web_url)], ...], ARRAY] = ()
+    return_urls: Annotated[tuple[Annotated[str, Read(return_url)], ...], ARRAY] = ()
+    unbound_connect: Flag = False
     reconnect_url: Annotated[str, Read(page_with_id)] | None = None
     max_wait: Duration = timedelta(seconds=30)
     fresh_for: Duration = timedelta(seconds=60)
@@ -155,8 +170,11 @@ class AccessTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedProviderTable(DefinitionTable):
-    """The keys of a provider that the access service reads: its definition, and the hosts to which variables may lead."""
+    """The keys of a provider that the access service reads: its definition, the client's id for the page on which owners
+    consent, and the hosts to which variables may lead.
+    """
 
+    client_id: Text | None = None
     allowed_hosts: Annotated[frozenset[AllowedHost], ARRAY] = frozenset()
 
 
@@ -189,13 +207,18 @@ class AccessSettings:
     keys: DoorKeys = field(repr=False)
     with_ring: bool
     log: LogSettings
-    providers: Mapping[str, Provider]  # the configured ones, without their clients
+    providers: Mapping[str, Provider]  # the configured ones, without their clients' secrets
     definitions: Mapping[str, Definition]  # of these
     timing: Timing
     directory: Path  # that relative paths start from
     answered: tuple[
         Answered, ...
     ] = ()  # which source gave a secret, for those outside this machine and lists
+
+    @property
+    def connects(self) -> bool:
+        """Return whether applications are to connect accounts."""
+        return bool(self.access.return_urls) or self.access.unbound_connect
 
     def beside(self, path: str) -> Path:
         return self.directory / path
@@ -395,7 +418,7 @@ def _door_keys(table: object, findings: Findings, around: SecretContext) -> tupl
 def _providers(
     configured: object, known: Known, findings: Findings, around: SecretContext
 ) -> dict[str, Provider]:
-    """Return the configured providers. Their clients are not read."""
+    """Return the configured providers. Their clients' secrets are not read."""
     found = {}
     for name, table in whole_tables(configured, known).items():
         place = ("providers", name)
@@ -409,7 +432,7 @@ def _providers(
         for inner, what, do in faults(row):
             findings.add((*place, *inner), what, do)
         found[name] = Provider(
-            definition=definition(name, row), client_id="", allowed_hosts=row.allowed_hosts
+            definition=definition(name, row), client_id=row.client_id or "", allowed_hosts=row.allowed_hosts
         )
     return found
 

@@ -299,3 +299,32 @@ def test_a_store_that_is_away_is_69(cli):
     ran = cli.real("check", "--json")
     assert ran.code == 69
     assert "canary-password" not in ran.out + ran.err
+
+
+@pytest.mark.parametrize(
+    ("access", "where", "result", "words"),
+    [
+        ("", "access.public_url", None, ""),
+        ('return_urls = ["https://a.example/"]', "access.public_url", "not tried", "on this machine"),
+        (
+            'return_urls = ["https://a.example/"]\npublic_url = "https://t.example/"',
+            "access.public_url",
+            "ok",
+            "https://t.example/connect/callback/NAME",
+        ),
+        (
+            'socket = "s"\nreturn_urls = ["https://a.example/"]',
+            "access.public_url",
+            "warning",
+            "no redirect URI can be made",
+        ),
+        ("unbound_connect = true", "access.unbound_connect", "warning", "a person who gets such a link"),
+    ],
+)
+def test_it_says_whether_applications_can_connect_accounts(
+    cli, access: str, where: str, result: str | None, words: str
+):
+    configure(cli, f"port = 0\n{access}")
+    ran = cli.run("check", "--json")
+    assert [outcome for outcome, _ in said(ran, where)] == ([result] if result else [])
+    assert all(words in what for _, what in said(ran, where))

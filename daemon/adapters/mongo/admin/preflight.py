@@ -201,6 +201,11 @@ async def missing_consent_rights(mongo: Mongo) -> list[str]:
     return await _missing(mongo, (mongo.consents, (*_READ_WRITE, "createIndex")))
 
 
+async def missing_connect_rights(mongo: Mongo) -> list[str]:
+    """Return the privileges without which an access service with this login can't begin consents."""
+    return await _missing(mongo, (mongo.consents, _READ_WRITE))
+
+
 async def missing_access_key_rights(mongo: Mongo) -> list[str]:
     """Return the privileges that `refreshd access` with this login lacks."""
     return await _missing(mongo, (mongo.access, (*_READ_WRITE, "createIndex")))
