@@ -16,6 +16,11 @@ COMMAND = [sys.executable, "-m", "daemon"]
 WAYS = pytest.mark.parametrize("start", [prepared.REAL, subprocess.Popen], ids=["started", "copied"])
 
 
+pytestmark = pytest.mark.skipif(
+    not prepared.POSSIBLE, reason="copies are made on Linux on x86-64, without LD_PRELOAD"
+)
+
+
 def test_the_tests_start_copies():
     """Else all of this would prove nothing."""
     assert subprocess.Popen is not prepared.REAL

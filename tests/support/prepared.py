@@ -1,14 +1,13 @@
-"""Processes of refreshd that start in a tenth of the time: forked from one that has imported the program already.
+"""Processes of refreshd that start in a tenth of the time: copies of one that has imported the program.
 
     prepared.install()  # from here on, subprocess and asyncio start `python -m daemon ...` in this way
 
-A start of Python with refreshd's modules takes a second of CPU, and the tests make several hundred. Here a process per
-session imports them once, and each start is a copy of it. The copy is a process like any other: with its own id, a child
-of the test's process, with the descriptors, environment and directory that the test gives it; it runs the same `main`.
+Python takes about a second of CPU to import refreshd, and the tests start it several hundred times. One process for each
+session imports it, and each start is a copy of that process. A copy has its own process id and is a child of the test's
+process. It has the descriptors, environment, directory and session that the test gives it, and runs the same `main`.
 
-What is not the same is the start of the interpreter. A test that is about that uses `REAL`, `python -c` or a script. A
-command in an environment of its own that the interpreter, its libraries or the loader read at their start gets a real
-start, too.
+Only the start of the interpreter differs. A test of that start uses `REAL`, `python -c` or a script. Python also starts
+as usual if the test changes a variable that the interpreter, its libraries or the loader read at their start.
 """
 
 import array
@@ -40,10 +39,13 @@ _READ_AT_START = (
 )
 _SYS_CLONE, _CLONE_PARENT = 56, 0x8000  # of x86_64; linux/sched.h
 
+# libfaketime, for one, works from the start of a process.
+POSSIBLE = sys.platform == "linux" and platform.machine() == "x86_64" and "LD_PRELOAD" not in os.environ
+
 
 def install() -> None:
-    """Let this process start refreshd from a copy, on a machine on which that is possible."""
-    if sys.platform == "linux" and platform.machine() == "x86_64" and "LD_PRELOAD" not in os.environ:
+    """Let this process start refreshd as a copy, if that is possible."""
+    if POSSIBLE:
         subprocess.Popen = _Popen  # type: ignore[misc]
 
 

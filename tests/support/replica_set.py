@@ -53,9 +53,10 @@ def _in_memory() -> Path | None:
     """
     if not os.access(MEMORY, os.W_OK):
         return None
-    for left in MEMORY.glob(f"{_PREFIX}*"):
+    ours = f"{_PREFIX}{Path('/proc/self/ns/pid').stat().st_ino}-"  # process ids mean nothing in another namespace
+    for left in MEMORY.glob(f"{ours}*"):
         if not Path("/proc", left.name.split("-")[-2]).exists():
             shutil.rmtree(left, ignore_errors=True)
     if shutil.disk_usage(MEMORY).free < _ENOUGH:
         return None
-    return MEMORY / f"{_PREFIX}{os.getpid()}-{uuid4().hex[:8]}"
+    return MEMORY / f"{ours}{os.getpid()}-{uuid4().hex[:8]}"
