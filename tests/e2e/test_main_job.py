@@ -215,7 +215,7 @@ async def test_without_grace_a_lost_reply_is_counted_as_in_doubt(place, store, s
 
 async def test_a_stop_with_200_requests_in_flight_records_every_answer(place, store, sandbox):
     """SIGTERM while 200 requests wait for the provider: every reply is recorded, exit 0, within the drain limit."""
-    provider = await sandbox(latency=timedelta(seconds=4))
+    provider = await sandbox(latency=timedelta(seconds=1.5))
     installation = place(provider)
     await store.insert(provider.consent(200))
     async with installation.running() as daemon:
