@@ -40,7 +40,7 @@ PAIRED = -m "not long and not alone" --numprocesses 2 --dist worksteal $(HERE)
 
 test: $(VENV)/.dev  ## every test that needs nothing but Python, against a real MongoDB
 	$(PYTEST) $(PAIRED)
-	$(PYTEST) -m "alone and not long" $(HERE)
+	$(PYTEST) -m "alone and not long" $$(grep -rl --include='*.py' 'mark[.]alone' tests)
 
 operations: $(VENV)/.dev  ## the tests beside foreign programs: Prometheus, Chromium, PM2, systemd, proxies
 	$(PYTEST) tests/operations
@@ -72,8 +72,11 @@ audit: $(VENV)/.dev  ## compare the locked packages with requirements/advisories
 fuzz: $(VENV)/.dev  ## made-up replies, streams and documents; SECONDS=3600 for an hour, SEED=7 for the same ones again
 	$(BIN)/python -m tests.fuzz.hunt --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
-check: SEED = 1
-check: lint types audit fuzz operations test  ## lint, types, audit, a minute of fuzz, operations, test
+# What uses one core and no clock goes in pairs.
+check:  ## lint, types, audit, a minute of fuzz, operations, test
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync SEED=$(or $(SEED),1) fuzz lint types audit
+	@$(MAKE) --no-print-directory operations
+	@$(MAKE) --no-print-directory test
 
 faults: $(VENV)/.dev  ## the long form of the fault tests
 	$(BIN)/python -m pytest -m long -o addopts="--strict-markers --import-mode=importlib" -v tests/faults

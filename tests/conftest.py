@@ -7,7 +7,10 @@ from uuid import uuid4
 import pytest
 from pymongo import MongoClient
 
+from tests.support import prepared
 from tests.support.replica_set import replica_set
+
+prepared.install()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@ called, completed or explained: the list of commands and the completion of their
 """
 
 import gc
+import sys
 from importlib import import_module
 from types import ModuleType
 from typing import Annotated, Any, NamedTuple
@@ -98,7 +99,7 @@ def _imported(name: str) -> ModuleType:
     """Import a command. Whatever modules create lasts until the process ends, so the garbage collector does not look
     at it: neither during the import, nor later, nor at the end. That saves a fifth of a short command's time.
     """
-    if gc.get_freeze_count():  # once in a process: tests run many commands in theirs
+    if name in sys.modules or gc.get_freeze_count():  # once in a process: tests run many commands in theirs
         return import_module(name)
     gc.disable()
     try:

@@ -16,6 +16,7 @@ from daemon.domain.word import is_readable
 
 MASK = "•••"
 _ESCAPE = re.compile(r"%[0-9A-F]{2}")
+_PLAIN = re.compile(r"[A-Za-z0-9._~-]+")  # nothing that a notation writes otherwise
 _TOKEN_RUN = re.compile(r"[A-Za-z0-9._~+/=%-]{20,}")
 _LAST_RUN = re.compile(r"(?<![A-Za-z0-9._~+/=%-])[A-Za-z0-9._~+/=%-]+\Z")
 _LOOKED_AT = 2000  # characters of a text that is masked
@@ -113,7 +114,10 @@ def _spellings(text: str) -> Iterator[str]:
     """Return `text` as it is, in lower and upper case, percent-encoded, and quoted by JSON, PHP, HTML and
     Python.
     """
-    yield from (text, text.lower(), text.upper(), html.escape(text), repr(text)[1:-1])
+    yield from (text, text.lower(), text.upper())
+    if _PLAIN.fullmatch(text):
+        return  # each of the others is the text itself
+    yield from (html.escape(text), repr(text)[1:-1])
     for encoded in (quote(text, safe="", errors="replace"), quote_plus(text, errors="replace")):
         yield encoded
         yield _ESCAPE.sub(lambda escape: escape[0].lower(), encoded)

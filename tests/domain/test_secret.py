@@ -1,16 +1,18 @@
 """Secrets don't print themselves, and what providers say is masked before anybody sees it."""
 
 import copy
+import html
 import json
 import pickle
 import traceback
 from dataclasses import dataclass
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.domain.secret import MASK, Secret, masked
+from daemon.domain.secret import MASK, Secret, masked, spellings
 
 CANARY = "canary-7f3a"
 
@@ -113,6 +115,23 @@ def test_no_message_gives_a_known_secret_away(before, secret, after):
     assert secret not in shown or secret in (before + MASK + after)
     assert all(character.isprintable() for character in shown)
     shown.encode()
+
+
+@given(st.text("aB7.~-_%+/ &<\"'\\é\n", min_size=1, max_size=5))
+def test_a_secret_is_known_in_every_notation(text):
+    """Also one of letters and digits alone, which most notations write as it is."""
+    notations = {
+        text,
+        text.lower(),
+        text.upper(),
+        html.escape(text),
+        json.dumps(text)[1:-1],
+        repr(text)[1:-1],
+    }
+    assert notations <= set(spellings([text]))
+    assert {quote(text, safe="", errors="replace"), quote_plus(text, errors="replace")} <= set(
+        spellings([text])
+    )
 
 
 @pytest.mark.parametrize("size", [4, 8, 17])

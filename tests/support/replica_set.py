@@ -1,24 +1,31 @@
 """A real mongod as a replica set of one member."""
 
+import os
 import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from pymongo import MongoClient
 
 from daemon.adapters.mongo.embedded_mongod import HOST, OPTIONS, REPLICA_SET, spawn_mongod
 
+MEMORY = Path("/dev/shm")  # a file system in memory on every Linux, in containers often of 64 MB
+_PREFIX = "refreshd-tests-"
+_ENOUGH = 2 << 30  # bytes: two workers, and what grows
+
 
 @contextmanager
 def replica_set(home: Path) -> Iterator[str]:
     """The URI (with a query string) of a replica set in `home`: no authentication, fail points allowed."""
-    Path(home, "db").mkdir()
+    data = _in_memory() or home / "db"
+    data.mkdir(mode=0o700)
     with socket.create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
-    options = ["--dbpath", str(home / "db"), "--port", str(port), "--setParameter", "enableTestCommands=1"]
+    options = ["--dbpath", str(data), "--port", str(port), "--setParameter", "enableTestCommands=1"]
     # A write of majority, as tests make them, and each dropped database wait for the journal: 100 ms by default.
     options += ["--journalCommitInterval", "10"]
     child = spawn_mongod([*OPTIONS, *options], log=home / "mongod.log")
@@ -35,4 +42,21 @@ def replica_set(home: Path) -> Iterator[str]:
     finally:
         child.kill()
         child.wait()
-        shutil.rmtree(home)  # 300 MB
+        shutil.rmtree(home)
+        shutil.rmtree(data, ignore_errors=True)  # 300 MB
+
+
+def _in_memory() -> Path | None:
+    """A name for a directory in memory, where mongod waits for no disk: its own durability is not what tests are about.
+
+    None where there is little memory. What a killed process has left there is removed.
+    """
+    if not os.access(MEMORY, os.W_OK):
+        return None
+    ours = f"{_PREFIX}{Path('/proc/self/ns/pid').stat().st_ino}-"  # process ids mean nothing in another namespace
+    for left in MEMORY.glob(f"{ours}*"):
+        if not Path("/proc", left.name.split("-")[-2]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    if shutil.disk_usage(MEMORY).free < _ENOUGH:
+        return None
+    return MEMORY / f"{ours}{os.getpid()}-{uuid4().hex[:8]}"
