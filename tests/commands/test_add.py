@@ -16,7 +16,7 @@ FIELDS = set(
         r"\w+",
         "_id provider account state grant access_token refresh_token token_type scope expires_at refresh_expires_at"
         " due_at lease doubt consent_ends_at grant_fingerprint revision failures last_failure created_at updated_at issued_at"
-        " refreshed_at last_used_at vars extra meta",
+        " refreshed_at last_used_at connected_at vars extra meta",
     )
 )
 
