@@ -4,6 +4,8 @@ import asyncio
 import errno
 import json
 import signal
+import sys
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -17,6 +19,7 @@ from daemon.runtime.web.port_holder import port_holder
 from daemon.sandbox import Sandbox, SandboxOptions
 
 _LIFETIME, _LATENCY = timedelta(seconds=60), timedelta(0)
+_ROTATING = "-rotating"  # of a provider's other setting, which has the same definition
 
 app = typer.Typer()
 
@@ -86,7 +89,8 @@ def sandbox(
     """Run a local OAuth server that rotates refresh tokens and fails on request.
 
     It listens on 127.0.0.1 until SIGTERM or Ctrl-C. When it is ready, it prints one line of JSON with its URLs and the
-    client's ID and secret. Its consent page has no login: approve or deny, choose the scopes and the account.
+    client's ID and secret, and on a terminal the section for a configuration. Its consent page has no login: approve or
+    deny, choose the scopes and the account.
     """
     say_unused(ctx, "config", "env_file")
     try:
@@ -119,9 +123,28 @@ async def _serve(server: Sandbox) -> None:
         raise _refused(server.options.port, why) from None
     try:
         print(json.dumps(server.describe()), flush=True)
+        if sys.stderr.isatty():
+            print(f"\n{section_of(server.options.name, server.describe())}", file=sys.stderr, flush=True)
         await stop.wait()
     finally:
         await server.stop()
+
+
+def section_of(name: str, line: Mapping[str, str | None]) -> str:
+    """Return the section of a configuration that makes the sandbox this provider. `line`: the line that it prints.
+
+    All of its URLs are there: a token_url of the operator's own replaces the definition's other URLs too.
+    """
+    values = [
+        (key, line[key]) for key in ("client_id", "client_secret", "token_url", "authorize_url", "device_url")
+    ]
+    if revoke_url := line["revoke_url"]:
+        in_path = "{token}" in revoke_url
+        values.append(("revoke.url" if in_path else "revoke_url", revoke_url.replace("{token}", "${token}")))
+    definition = name.removesuffix(_ROTATING)
+    like = [] if definition == name else [("like", definition)]
+    lines = [f"{key} = {json.dumps(value)}" for key, value in (*like, *values) if value is not None]
+    return "\n".join([f"[providers.{name}]", *lines]) + "\n"
 
 
 def _refused(port: int, why: OSError) -> Failed:

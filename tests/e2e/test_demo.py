@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import shlex
 import shutil
@@ -76,15 +77,24 @@ def serving(pids: set[int]) -> list[int]:
 async def connect(line: str, directory: Path) -> None:
     """Type a line that connects an account. In place of a browser, curl opens the address and presses Approve."""
     command = await asyncio.create_subprocess_shell(
-        line, cwd=directory, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        f"exec {line}",
+        cwd=directory,
+        env={"PATH": os.environ["PATH"], "HOME": str(directory)},  # without a display, no browser opens
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     assert command.stderr is not None
-    async with asyncio.timeout(STARTED.total_seconds()):
-        while not (address := (await command.stderr.readline()).decode().strip()).startswith("http"):
-            assert not command.stderr.at_eof(), "no address was printed"
-    assert "Approve" in await curl(address)
-    assert "Consent received" in await curl("--location", "--data", "decision=approve", address)
-    out, _ = await command.communicate()
+    try:
+        async with asyncio.timeout(STARTED.total_seconds()):
+            while not (address := (await command.stderr.readline()).decode().strip()).startswith("http"):
+                assert not command.stderr.at_eof(), "no address was printed"
+            assert "Approve" in await curl(address)
+            assert "Consent received" in await curl("--location", "--data", "decision=approve", address)
+            out, _ = await command.communicate()
+    finally:
+        if command.returncode is None:
+            command.kill()
+            await command.wait()
     assert (command.returncode, out.decode().split()) == (0, ["sandbox:me"])
 
 

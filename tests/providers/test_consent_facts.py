@@ -123,9 +123,11 @@ def test_the_parameters_of_the_page_are_the_same(both: Both) -> None:
 def test_scopes_are_separated_alike(both: Both) -> None:
     """Two scopes are two at the provider."""
     client = Connecting(Row(definition=both.name, sandbox=both.name, every=1))
-    assert both.definition.scope_separator == both.fixture.consent.separator
-    asked = client.asked(client.authorization("first", "second"))
-    assert asked.wish.scopes == ("first", "second")
+    terms, authorization = both.fixture.consent, client.authorization("first", "second")
+    assert both.definition.scope_separator == terms.separator
+    url = authorization_url(client.provider, authorization, client.variables)
+    assert parse_qs(urlsplit(url).query)[terms.scope] == [f"first{terms.separator}second"]
+    assert client.asked(authorization).wish.scopes == ("first", "second")
 
 
 @pytest.mark.parametrize("name", PAGES)

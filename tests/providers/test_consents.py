@@ -164,7 +164,7 @@ def test_secrets_of_the_client_go_to_the_token_endpoints_domain_only() -> None:
 
 
 def test_pkce_is_left_out_only_where_it_is_known_to_be() -> None:
-    """Elsewhere public clients send it, and X refuses a consent without it."""
+    """Elsewhere public clients send it, and two refuse a consent without it."""
     assert {name for name in ALL if shipped()[name].pkce is Pkce.NONE} == {
         "linkedin", "pipedrive", "slack", "stripe-apps",
     }  # fmt: skip

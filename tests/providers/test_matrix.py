@@ -80,7 +80,7 @@ async def test_a_success_is_read_whole(speaker: Speaker) -> None:
     assert isinstance(seen.change, Renewed)
     assert isinstance(seen.reply, Reply)
     body = json.loads(seen.reply.body)
-    scope = body.get("scope")
+    scope = body.get("scope", body.get("scopes"))  # the latter is HubSpot's
     assert seen.answer.access_token.reveal() == issued
     assert seen.opened("access_token", token) == issued
     assert seen.answer.scope == (" ".join(scope) if isinstance(scope, list) else scope or None)
