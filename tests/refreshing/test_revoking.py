@@ -12,6 +12,7 @@ import pytest
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import (
     AnomalyDetected,
+    InternalError,
     LateReplyRevoked,
     TokenNeedsReauth,
     TokenRenewed,
@@ -447,6 +448,25 @@ async def test_a_removal_beside_a_running_request_leaves_no_successor_alive(revo
     claim = await revoking.claim()
     revoking.store.remove("acme:1")
     await revoking.refresher.refresh(claim)
+    assert not authority(revoking).alive
+    assert revoking.journal.kept == {}
+
+
+async def test_a_successor_that_can_not_be_revoked_yet_waits_in_the_journal(revoking):
+    """The token was removed beside the running request, and the provider is away. That is no internal error."""
+    revoking.store.put("1")
+    authority(revoking).revocation = answered({}, status=503)
+    gate = revoking.endpoint.hanging["/token"] = asyncio.Event()
+    sweep = asyncio.create_task(revoking.sweeper.sweep())
+    await revoking.endpoint.was_asked.wait()
+    revoking.store.remove("acme:1")
+    gate.set()
+    await sweep
+    assert revoking.observed(InternalError) == []
+    assert len(revoking.journal.kept) == 1
+    authority(revoking).revocation = None
+    revoking.clock.passed += timedelta(minutes=5)
+    await revoking.sweeper.replay()
     assert not authority(revoking).alive
     assert revoking.journal.kept == {}
 
