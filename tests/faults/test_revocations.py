@@ -203,7 +203,7 @@ def states_of(documents: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("count", [20, 1000])
+@pytest.mark.parametrize("count", [20, 200])
 @pytest.mark.parametrize("deeds", [("order", "consent")], ids=" and ".join)
 async def test_races_leave_nothing_alive_and_the_newest_consent(
     stage, mongod, database_name, deeds, count, capsys
