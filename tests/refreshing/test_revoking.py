@@ -229,8 +229,19 @@ async def test_a_doubt_is_settled_before_the_revocation(revoking):
     assert [one.url.rpartition("/")[2] for one in revoking.endpoint.asked] == ["token", "token", "revoke"]
 
 
-async def test_a_doubt_that_is_not_settled_by_one_retry_does_not_hold_the_revocation_up(revoking):
+async def test_a_doubt_of_several_crashes_is_settled_too(revoking):
+    """The retry was claimed, and the process died before it was sent."""
     revoking.store.put("1", doubt=Doubt(since=NOON, tries=2))
+    authority(revoking).generation = 1
+    revoking.store.revoke("acme:1")
+    for _ in range(2):
+        await revoking.refresher.refresh(await revoking.claim())
+    assert state_of(revoking) is State.REVOKED
+    assert not authority(revoking).alive
+
+
+async def test_a_doubt_that_several_retries_do_not_settle_does_not_hold_the_revocation_up(revoking):
+    revoking.store.put("1", doubt=Doubt(since=NOON, tries=6))
     revoking.store.revoke("acme:1")
     await revoking.refresher.refresh(await revoking.claim())
     assert state_of(revoking) is State.REVOKED
