@@ -21,8 +21,8 @@ from daemon.domain.token import Failure, FailureKind, Token
 # A grant that is not revoked after this time needs an operator. refreshd goes on trying, once a day.
 FAILED_AFTER = timedelta(days=7)
 FIRST_RETRY, LONGEST_RETRY, RETRY_AFTER_FAILURE = timedelta(seconds=30), timedelta(hours=6), timedelta(days=1)
-# A doubt is settled before the revocation, but not longer than this.
-SETTLED_WITHIN = timedelta(days=1)
+# A doubt is settled before the revocation, but not longer than this, and not with more requests.
+SETTLED_WITHIN, MOST_TRIES = timedelta(days=1), 5
 # An access token that is presented lives at least this much longer.
 ACCESS_MARGIN = timedelta(minutes=1)
 TOMBSTONE_LIFETIME = timedelta(days=30)
@@ -41,11 +41,12 @@ UNKNOWN_ACCESS = "access_token_unknown"  # the code of a failure
 def is_settled(token: Token, *, now: datetime) -> bool:
     """Return whether no successor of the stored refresh token may exist, as far as one more refresh could show it.
 
-    After a request without a reply, the provider may hold a successor. The retry that any token has (I5) brings it, and
-    then the successor is revoked.
+    After a request without a reply, the provider may hold a successor. A retry brings it, and then the successor is
+    revoked. A crash may come before a retry was sent, so that one is not always enough: the count is of claims. One too
+    many does no harm, since a provider that takes it for reuse ends the grant.
     """
     doubt, order = token.doubt, token.revocation
-    if doubt is None or doubt.tries > 1 or token.refresh_token is None:
+    if doubt is None or doubt.tries > MOST_TRIES or token.refresh_token is None:
         return True
     return order is None or now >= order.since + SETTLED_WITHIN
 

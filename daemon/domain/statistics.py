@@ -33,6 +33,7 @@ class Whole:
     expired: Mapping[str, int] = field(default_factory=dict)
     expired_undue: Mapping[str, int] = field(default_factory=dict)  # of these, the ones that were not due
     stuck: Mapping[str, int] = field(default_factory=dict)
+    revocation_failed: Mapping[str, int] = field(default_factory=dict)
     set_aside: Mapping[str, int] = field(default_factory=dict)
     held: Mapping[str, int] = field(default_factory=dict)
     ending: Mapping[str, int] = field(default_factory=dict)
@@ -84,6 +85,7 @@ class Statistics:
     states: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # provider -> state -> tokens
     expired: Mapping[str, int] = field(default_factory=dict)  # active, and past their expiry
     stuck: Mapping[str, int] = field(default_factory=dict)  # past their expiry, and refused for hours
+    revocation_failed: Mapping[str, int] = field(default_factory=dict)  # and so still valid at the provider
     set_aside: Mapping[str, int] = field(default_factory=dict)  # unreadable, ill-typed or unconfigured
     held: Mapping[str, int] = field(default_factory=dict)  # due, but perhaps spent by another instance
     ending: Mapping[str, int] = field(default_factory=dict)  # active, and their grant ends within ENDING
@@ -115,6 +117,7 @@ def combined(whole: Whole, due: Due, upcoming: Upcoming) -> Statistics:
         states=whole.states,
         expired=whole.expired if due.expired is None else _sum(whole.expired_undue, due.expired),
         stuck=whole.stuck,
+        revocation_failed=whole.revocation_failed,
         set_aside=whole.set_aside,
         held=whole.held if due.held is None else due.held,
         ending=whole.ending,

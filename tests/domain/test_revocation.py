@@ -316,7 +316,7 @@ def failed(kind: FailureKind, code: str = "x") -> Failure:
         ({"expires_at": NOON, "last_failure": failed(FailureKind.REJECTED)}, True),
         ({"expires_at": NOON, "last_failure": failed(FailureKind.UNPARSED)}, True),
         ({"expires_at": NOON, "refresh_token": None}, True),
-        ({"expires_at": NOON, "doubt": Doubt(since=NOON, tries=2)}, True),
+        ({"expires_at": NOON, "doubt": Doubt(since=NOON, tries=6)}, True),
         ({"expires_at": LATER, "doubt": Doubt(since=NOON, tries=1)}, False),
         ({"expires_at": NOON, "revocation": RevocationOrder(since=NOON, not_before=LATER)}, True),
     ],
@@ -413,12 +413,13 @@ def test_what_the_provider_does_not_allow_has_failed_from_the_first_try():
     [
         ({}, NOON, True),
         ({"doubt": Doubt(since=NOON, tries=1)}, NOON, False),
-        ({"doubt": Doubt(since=NOON, tries=2)}, NOON, True),
+        ({"doubt": Doubt(since=NOON, tries=5)}, NOON, False),
+        ({"doubt": Doubt(since=NOON, tries=6)}, NOON, True),
         ({"doubt": Doubt(since=NOON, tries=1)}, NOON + SETTLED_WITHIN, True),
         ({"doubt": Doubt(since=NOON, tries=1), "refresh_token": None}, NOON, True),
     ],
 )
-def test_a_doubt_is_settled_by_one_more_refresh(fields, at, settled):
+def test_a_doubt_is_settled_by_a_few_more_refreshes(fields, at, settled):
     assert is_settled(token(**fields), now=at) is settled
 
 

@@ -9,6 +9,7 @@ import asyncio
 import signal
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -81,14 +82,19 @@ async def all_revoked(scene: Stage) -> None:
             await asyncio.sleep(0.1)
 
 
+def is_running(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:1]
+    except FileNotFoundError:
+        return False
+
+
 async def crash(scene: Stage, place: Installation, point: str, occurrence: int, *, ordered: bool) -> None:
     """Let the daemon die at that step. The orders come while its first requests are running, or before."""
     before = scene.refreshes()
     async with scene.running(place, point, occurrence) as daemon:
         if not ordered:
-            await scene.until(
-                lambda: scene.refreshes() > before or daemon.process.returncode is not None, of=daemon
-            )
+            await scene.until(lambda: scene.refreshes() > before or not is_running(daemon.pid), of=daemon)
             await order_all(scene)
         assert await daemon.ended(within=timedelta(seconds=30)) in (CRASHED, -signal.SIGKILL), daemon.logs
     assert await reported_and_alive(scene) == set()
@@ -101,6 +107,10 @@ async def crashed(
     await scene.consent(TOKENS)
     if ordered:
         await order_all(scene)
+    if point.startswith(
+        ("claim.", "keep.", "forget.")
+    ):  # a claim takes several tokens, a revocation no reply
+        occurrences = (1,)
     for occurrence in occurrences:
         await crash(scene, place, point, occurrence, ordered=ordered or occurrence > 1)
     await order_all(scene)
@@ -195,7 +205,7 @@ def states_of(documents: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("count", [20, 1000])
+@pytest.mark.parametrize("count", [20, 200])
 @pytest.mark.parametrize("deeds", [("order", "consent")], ids=" and ".join)
 async def test_races_leave_nothing_alive_and_the_newest_consent(
     stage, mongod, database_name, deeds, count, capsys

@@ -12,6 +12,7 @@ import pytest
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import (
     AnomalyDetected,
+    InternalError,
     LateReplyRevoked,
     TokenNeedsReauth,
     TokenRenewed,
@@ -228,8 +229,19 @@ async def test_a_doubt_is_settled_before_the_revocation(revoking):
     assert [one.url.rpartition("/")[2] for one in revoking.endpoint.asked] == ["token", "token", "revoke"]
 
 
-async def test_a_doubt_that_is_not_settled_by_one_retry_does_not_hold_the_revocation_up(revoking):
+async def test_a_doubt_of_several_crashes_is_settled_too(revoking):
+    """The retry was claimed, and the process died before it was sent."""
     revoking.store.put("1", doubt=Doubt(since=NOON, tries=2))
+    authority(revoking).generation = 1
+    revoking.store.revoke("acme:1")
+    for _ in range(2):
+        await revoking.refresher.refresh(await revoking.claim())
+    assert state_of(revoking) is State.REVOKED
+    assert not authority(revoking).alive
+
+
+async def test_a_doubt_that_several_retries_do_not_settle_does_not_hold_the_revocation_up(revoking):
+    revoking.store.put("1", doubt=Doubt(since=NOON, tries=6))
     revoking.store.revoke("acme:1")
     await revoking.refresher.refresh(await revoking.claim())
     assert state_of(revoking) is State.REVOKED
@@ -447,6 +459,25 @@ async def test_a_removal_beside_a_running_request_leaves_no_successor_alive(revo
     claim = await revoking.claim()
     revoking.store.remove("acme:1")
     await revoking.refresher.refresh(claim)
+    assert not authority(revoking).alive
+    assert revoking.journal.kept == {}
+
+
+async def test_a_successor_that_can_not_be_revoked_yet_waits_in_the_journal(revoking):
+    """The token was removed beside the running request, and the provider is away. That is no internal error."""
+    revoking.store.put("1")
+    authority(revoking).revocation = answered({}, status=503)
+    gate = revoking.endpoint.hanging["/token"] = asyncio.Event()
+    sweep = asyncio.create_task(revoking.sweeper.sweep())
+    await revoking.endpoint.was_asked.wait()
+    revoking.store.remove("acme:1")
+    gate.set()
+    await sweep
+    assert revoking.observed(InternalError) == []
+    assert len(revoking.journal.kept) == 1
+    authority(revoking).revocation = None
+    revoking.clock.passed += timedelta(minutes=5)
+    await revoking.sweeper.replay()
     assert not authority(revoking).alive
     assert revoking.journal.kept == {}
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from daemon.adapters.mongo.connection import EPOCH, due
 from daemon.adapters.mongo.document_limits import SHORT_FAILURE, SHORT_ID, date_or_null, short_text
 from daemon.adapters.mongo.set_aside import ANY
+from daemon.domain.revocation_outcome import FAILED_AFTER
 from daemon.domain.statistics import ENDING
 from daemon.domain.token import FailureKind, State
 
@@ -22,7 +23,7 @@ LONGEST_NAME = 100  # bytes, of a provider
 UNKNOWN = "unknown"  # replaces a provider or state that is not a text, and providers beyond those named
 
 Row = Mapping[str, object]
-_FLAGS = ("expired", "expired_undue", "stuck", "set_aside", "held")
+_FLAGS = ("expired", "expired_undue", "stuck", "revocation_failed", "set_aside", "held")
 
 
 def by_provider_and_state(now: datetime, configured: Collection[str]) -> list[Row]:
@@ -109,6 +110,7 @@ def _typed(now: datetime) -> Row:
         "expired": expired,
         "expired_undue": {"$and": [expired, {"$not": [is_due]}]},
         "stuck": stuck,
+        "revocation_failed": _has_failed_revocation(now),
         "set_aside": {"$in": [kind, [FailureKind.UNREADABLE.value, FailureKind.UNCONFIGURED.value]]},
         "ends_at": _end_for_good(now),
         "held": _is_held(now),
@@ -177,6 +179,16 @@ def _end_for_good(now: datetime) -> Row:
 
 def _is_stuck(active: Row) -> Row:
     return {"$and": [active, {"$eq": ["$last_failure.kind", FailureKind.STUCK.value]}]}
+
+
+def _has_failed_revocation(now: datetime) -> Row:
+    """Return the condition for a token whose revocation needs an operator: the provider or the configuration does not
+    allow it, or it has not succeeded in time. A failure from before the order says nothing.
+    """
+    asked = {"$and": [{"$isNumber": "$revocation.tries"}, {"$gt": ["$revocation.tries", 0]}]}
+    refused = {"$and": [asked, {"$eq": ["$last_failure.kind", FailureKind.MISCONFIGURED.value]}]}
+    late = {"$not": [{"$gt": [date_or_null("$revocation.since"), now - FAILED_AFTER]}]}
+    return {"$and": [{"$eq": ["$state", State.REVOKING.value]}, {"$or": [refused, late]}]}
 
 
 def _is_held(now: datetime) -> Row:

@@ -55,6 +55,7 @@ async def whole_store(mongo: Mongo, *, configured: Collection[str]) -> Whole:
         expired=_sums(rows, "expired"),
         expired_undue=_sums(rows, "expired_undue"),
         stuck=_sums(rows, "stuck"),
+        revocation_failed=_sums(rows, "revocation_failed"),
         set_aside=_sums(rows, "set_aside"),
         held=_sums(rows, "held"),
         ending=_sums(rows, "ending"),

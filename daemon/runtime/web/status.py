@@ -271,6 +271,7 @@ class DaemonStatus:
                 "states": dict(statistics.states.get(name, {})),
                 "expired": statistics.expired.get(name, 0),
                 "stuck": statistics.stuck.get(name, 0),
+                "revocation_failed": statistics.revocation_failed.get(name, 0),
                 "set_aside": statistics.set_aside.get(name, 0),
                 "held": statistics.held.get(name, 0),
                 "ending": statistics.ending.get(name, 0),

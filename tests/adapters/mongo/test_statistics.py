@@ -202,6 +202,28 @@ async def test_the_stuck_are_counted_apart_from_the_expired(mongo):
     assert (counted.expired, counted.stuck) == ({"a": 1}, {"a": 1, "b": 1})
 
 
+async def test_a_failed_revocation_is_counted(mongo):
+    """Refused, or without success for a week. A failure from before the order, and one that is retried, is none."""
+    new, old = {"since": NOW, "tries": 1}, {"since": NOW - timedelta(days=7), "tries": 9}
+    refused, away = failure("misconfigured", NOW), failure("unavailable", NOW)
+    rows = [
+        ({"revocation": new, "last_failure": refused}, True),
+        ({"revocation": {**new, "tries": 0}, "last_failure": refused}, False),
+        ({"revocation": {**new, "tries": "x"}, "last_failure": refused}, False),
+        ({"revocation": new, "last_failure": away}, False),
+        ({"revocation": old, "last_failure": away}, True),
+        ({"revocation": "no order"}, True),
+        ({"revocation": old, "last_failure": refused, "state": "paused"}, False),
+    ]
+    await mongo.tokens.insert_many(
+        [
+            {"_id": f"{failed}:{number}", "provider": str(failed), "state": "revoking", **fields}
+            for number, (fields, failed) in enumerate(rows)
+        ]
+    )
+    assert (await statistics(mongo)).revocation_failed == {"True": 3}
+
+
 @pytest.mark.parametrize("size", [2_000, 4_000_000])
 async def test_failures_of_any_size_are_counted_and_cut_off(mongo, size):
     """Twenty-one of them, 80 MB in all: each is reported in a few words, and the count succeeds."""

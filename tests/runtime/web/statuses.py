@@ -26,6 +26,7 @@ def provider(active: int, dead: int = 0, **more: object) -> dict[str, object]:
         "next_probe_at": None,
         "expired": 0,
         "stuck": 0,
+        "revocation_failed": 0,
         "in_flight": 0,
     }
     return {**usual, "states": states, **more}

@@ -123,6 +123,7 @@ def test_a_failure_of_an_unknown_kind_is_shown_all_the_same() -> None:
         ({"paused": "operator"}, "calm", "1 needs you"),
         ({"expired": 2}, "bad", "1 needs you"),
         ({"stuck": 2}, "warn", "1 needs you"),
+        ({"revocation_failed": 2}, "warn", "1 needs you"),
         ({"set_aside": 1}, "warn", "1 needs you"),
         ({"held": 1}, "warn", "1 needs time"),
         ({"ending": 1}, "calm", "1 needs its owner"),

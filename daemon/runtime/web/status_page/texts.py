@@ -107,6 +107,13 @@ COUNTED = {
         "tokens are stuck",
         "They have expired, and the provider has refused to renew them for hours. They are retried less and less often. The last failures show the reason.",
     ),
+    "revocation_failed": Counted(
+        "warn",
+        YOU,
+        "grant could not be revoked",
+        "grants could not be revoked",
+        "They are still valid at the provider, and are not handed out. <code>token.revocation_failed</code> in the log lists them with the reason.",
+    ),
     "set_aside": Counted(
         "warn",
         YOU,
