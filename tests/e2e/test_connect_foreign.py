@@ -26,6 +26,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+@pytest.mark.slow
 async def test_an_account_is_connected_in_each_way_and_renewed_for_generations(
     install: Install, foreign_server: StartServer, mongod: str, database_name: str
 ) -> None:
@@ -49,13 +50,17 @@ async def test_an_account_is_connected_in_each_way_and_renewed_for_generations(
         tokens = client[database_name]["tokens"]
         async with place.running() as daemon:
             await daemon.ready()
-            async with owner(username="person-0", password="person-0") as first:
-                one = await connecting.by_loopback(place, "foreign", "loopback", first, port=port)
-            async with owner(username="person-1", password="person-1") as second:
-                two = await connecting.by_paste(place, "foreign", "paste", second, port=port)
-            async with owner(username="person-2", password="person-2") as third:
-                three = await connecting.by_device(place, "appliance", "device", third, press=ACCEPT)
-            for done, name in zip((one, two, three), names, strict=True):
+            async with (
+                owner(username="person-0", password="person-0") as first,
+                owner(username="person-1", password="person-1") as second,
+                owner(username="person-2", password="person-2") as third,
+            ):
+                ended = await asyncio.gather(
+                    connecting.by_loopback(place, "foreign", "loopback", first, port=port),
+                    connecting.by_paste(place, "foreign", "paste", second, port=port),
+                    connecting.by_device(place, "appliance", "device", third, press=ACCEPT),
+                )
+            for done, name in zip(ended, names, strict=True):
                 assert done.code == 0, (done, daemon.logs)
                 assert json.loads(done.stdout)["id"] == name
             await connecting.renewed(daemon, tokens, names)
@@ -71,6 +76,7 @@ async def test_an_account_is_connected_in_each_way_and_renewed_for_generations(
         assert (family.issued, family.working) == (1 + connecting.GENERATIONS, {digest(stored)})
 
 
+@pytest.mark.long  # the same steps are tested without the real server
 async def test_an_owner_who_refuses_connects_nothing(
     install: Install, foreign_server: StartServer, mongod: str, database_name: str
 ) -> None:

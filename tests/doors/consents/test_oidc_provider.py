@@ -79,14 +79,16 @@ async def test_an_account_is_connected_in_each_way_and_renewed_for_generations(
             tokens = client[database_name]["tokens"]
             async with place.running() as daemon:
                 await daemon.ready()
-                ended = []
-                async with owner(login="ann", password="any") as first:
-                    ended.append(await connecting.by_loopback(place, "web", "loopback", first, port=port))
-                async with owner(login="bob", password="any") as second:
-                    ended.append(await connecting.by_paste(place, "web", "paste", second, port=port))
-                async with owner(login="cy", password="any") as third:
-                    done = await connecting.by_device(place, "device", "device", third)
-                    ended.append(done)
+                async with (
+                    owner(login="ann", password="any") as first,
+                    owner(login="bob", password="any") as second,
+                    owner(login="cy", password="any") as third,
+                ):
+                    ended = await asyncio.gather(
+                        connecting.by_loopback(place, "web", "loopback", first, port=port),
+                        connecting.by_paste(place, "web", "paste", second, port=port),
+                        connecting.by_device(place, "device", "device", third),
+                    )
                 for one, name in zip(ended, names, strict=True):
                     assert one.code == 0, (one, daemon.logs)
                     assert json.loads(one.stdout)["missing_scopes"] == []
