@@ -4,7 +4,6 @@ Each state is left by one conditional update, so a code is presented by one inst
 documents too, so no type is assumed. A user without the rights on this collection has no consents, and all else goes on.
 """
 
-import math
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -13,6 +12,15 @@ from pymongo import ASCENDING, ReturnDocument
 
 from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.mongo.connection import Mongo, Refusal
+from daemon.adapters.mongo.device_codes import (
+    POLLED,
+    UNANSWERED,
+    interval_of,
+    is_repeatable,
+    kind_of,
+    polled_before,
+    waiting_again,
+)
 from daemon.domain.claim import StoreLost
 from daemon.domain.consent_request import (
     ABANDONED_AFTER,
@@ -27,13 +35,11 @@ from daemon.domain.consent_request import (
     Waiting,
     is_identified,
 )
-from daemon.domain.device_flow import LONGEST_INTERVAL
 from daemon.domain.secret import Secret
 from daemon.domain.subject import fault_of_subject
 from daemon.domain.token import token_id
 
 EXPIRED = ConsentFailure(kind=ConsentFailureKind.EXPIRED, message="no daemon took the code in time")
-UNANSWERED = ConsentFailure(kind=ConsentFailureKind.EXPIRED, message="the owner gave no answer in time")
 MOST_WAITING = 256  # requests of one look
 _LARGEST = 64 * 1024  # bytes of one document
 _LONGEST_ID = 200  # characters
@@ -113,7 +119,7 @@ class MongoConsents:
             "provider": {"$in": list(providers)},
             "code": {"$type": "string"},
             "expires_at": {"$gt": now},
-            "poll_at": {"$not": {"$gt": now}},
+            **polled_before(now),
             "_id": {"$type": "string"},
         }
         found = (
@@ -130,7 +136,7 @@ class MongoConsents:
             "state": ConsentState.WAITING.value,
             "code": {"$type": "string"},
             "expires_at": {"$gt": now},
-            "poll_at": {"$not": {"$gt": now}},
+            **polled_before(now),
         }
         taken = {
             "state": ConsentState.ASKED.value,
@@ -163,18 +169,13 @@ class MongoConsents:
     async def failed(self, consent: str, failure: ConsentFailure) -> None:
         await self._end(consent, ConsentState.ASKED, ConsentState.FAILED, failure=failure)
 
-    async def postpone(self, consent: str, interval: timedelta | None) -> None:
+    async def wait_again(self, consent: str, interval: timedelta | None) -> None:
         query = {"_id": consent, "state": ConsentState.ASKED.value, "kind": ConsentKind.DEVICE.value}
         document = await self._tried(self._mongo.consents.find_one(query, {"interval": 1}))
         if document is None:
             return
-        wait = _interval_of(document) if interval is None else interval
-        fields: dict[str, object] = {
-            "state": ConsentState.WAITING.value,
-            "lease": None,
-            "interval": wait.total_seconds(),
-            "poll_at": self._mongo.clock.now() + wait,
-        }
+        wait = interval_of(document) if interval is None else interval
+        fields = waiting_again(wait, self._mongo.clock.now())
         await self._tried(self._mongo.consents.update_one(query, {"$set": fields}))
 
     async def asked(self) -> Sequence[Waiting]:
@@ -196,10 +197,11 @@ class MongoConsents:
             "code": {"$type": "string"},
             "expires_at": {"$lte": now},
         }
-        polled = {"kind": ConsentKind.DEVICE.value, "asked_at": {"$type": "date"}}
-        for condition, why in ((polled, UNANSWERED), ({"$nor": [polled]}, EXPIRED)):
+        conditions: tuple[tuple[Mapping[str, object], ConsentFailure], ...]
+        conditions = ((POLLED, UNANSWERED), ({"$nor": [POLLED]}, EXPIRED))
+        for condition, why in conditions:
             fields = {**_ended(ConsentState.FAILED, now), "failure": {**_failure_fields(why), "at": now}}
-            await self._tried(self._mongo.consents.update_many(query | condition, {"$set": fields}))
+            await self._tried(self._mongo.consents.update_many({**query, **condition}, {"$set": fields}))
 
     # ----------------------------------------------------------------
 
@@ -293,8 +295,8 @@ def _request_of(document: Document, code: Secret | None, verifier: Secret | None
         subject=subject,
         meta=_texts(document, "meta"),
         replace=document.get("replace") is True,
-        kind=_kind_of(document),
-        interval=_interval_of(document),
+        kind=kind_of(document),
+        interval=interval_of(document),
         expires_at=expires_at,
     )
     try:
@@ -326,35 +328,17 @@ def _texts(document: Document, name: str) -> Mapping[str, str]:
     return {key: _text(value, key) for key in value}
 
 
-def _kind_of(document: Document) -> ConsentKind:
-    """Return the kind of a request. The id contains it, so another value than the first one is found out."""
-    return ConsentKind.DEVICE if document.get("kind") == ConsentKind.DEVICE.value else ConsentKind.CODE
-
-
-def _interval_of(document: Document) -> timedelta:
-    """Return the seconds between two polls, within bounds whatever is stored."""
-    stored = document.get("interval")
-    able = isinstance(stored, int | float) and math.isfinite(stored)
-    seconds = float(stored) if able else 0.0  # type: ignore[arg-type]
-    return min(max(timedelta(seconds=min(seconds, 1e6)), timedelta(0)), LONGEST_INTERVAL)
-
-
 def _named(documents: Sequence[Document], *, owner: str | None = None) -> Sequence[Waiting]:
     """Return the requests. `owner`: the instance that may repeat its own polls."""
     return [
         Waiting(
             id=str(one["_id"]),
             provider=str(one.get("provider")),
-            repeatable=_kind_of(one) is ConsentKind.DEVICE and owner is not None and _owner_of(one) == owner,
+            repeatable=owner is not None and is_repeatable(one, owner),
         )
         for one in documents
         if len(str(one["_id"])) <= _LONGEST_ID
     ]
-
-
-def _owner_of(document: Document) -> object:
-    lease = document.get("lease")
-    return lease.get("owner") if isinstance(lease, Mapping) else None
 
 
 def _progress_of(document: Document) -> ConsentProgress | None:
