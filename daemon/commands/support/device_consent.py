@@ -62,7 +62,7 @@ def show_code(output: Output, code: DeviceCode, *, token: str, provider: str) ->
     if code.complete_page is not None:
         output.note("The same page with the code filled in:", code.complete_page)
     output.note(
-        f"The code is valid for {span(code.life)}. Whoever enters it connects their own account: send it to the owner only."
+        f"The code is valid for {span(code.life)}. The person who enters it connects their own account: send it to the owner only."
     )
 
 
