@@ -5,7 +5,7 @@ import os
 import secrets
 import sys
 import webbrowser
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -79,7 +79,7 @@ class _Wish:
     port: int
     paste: bool
     device: bool
-    confirm: Callable[[str], bool] | None  # asks whether a device's owner was the right one; None: unasked
+    asks: bool  # whether a device's owner was the right one
 
 
 @app.command(cls=Audited, epilog="refreshd connect google anna@example.com --scope https://mail.google.com/")
@@ -152,7 +152,7 @@ def connect(
     options = given(ctx)
     if device and paste:
         raise Failed("--device and --paste exclude each other. Give one of them", Exit.USAGE)
-    confirm = confirmation(yes=yes) if device else None
+    asks = device and confirmation(yes=yes) is not None
     settings = read_settings(options, _ASKING if device else STORE_ONLY)
     configured = configured_provider(settings, provider)
     if configured.definition.par_url is not None and not device:
@@ -182,7 +182,7 @@ def connect(
         port=port,
         paste=paste,
         device=device,
-        confirm=confirm,
+        asks=asks,
     )
     asyncio.run(_connect(settings, options, wish))
     return Exit.DONE
@@ -274,22 +274,32 @@ async def _by_device(settings: Settings, access: Access, wish: _Wish, asked: _As
 
 
 async def _confirmed(access: Access, wish: _Wish, asked: _Asked, consent: str) -> None:
-    """Ask whether the right account was connected, and remove the token if not. Raises Failed."""
-    if wish.confirm is None:
+    """Ask whether the right account was connected, and remove the token unless the operator says so. Raises Failed."""
+    if not wish.asks:
         return
     _, account = await _consent_of(access, asked.name)
     text = question(token=asked.name, provider=wish.provider.name, account=account)
-    if await asyncio.to_thread(wish.confirm, text):
-        return
+    asked.output.note(f"{text} [y/N]")
+    try:
+        answer = await Lines().next()
+    except asyncio.CancelledError:
+        await asyncio.shield(_declined(access, wish, asked, consent))
+        raise
+    if answer.strip().lower() not in ("y", "yes"):
+        raise await _declined(access, wish, asked, consent)
+
+
+async def _declined(access: Access, wish: _Wish, asked: _Asked, consent: str) -> Failed:
+    """Remove the token of this consent, and return the failure to raise."""
     present, _ = await _consent_of(access, asked.name)
     if present != consent:
-        raise Failed(
+        return Failed(
             f"the account was declined, but {asked.name} has a newer consent by now, so nothing was removed"
         )
     await access.admin.remove(asked.name)
     page = wish.provider.definition.manage_url
     where = f", at {page}" if page else ""
-    raise Failed(
+    return Failed(
         f"the account was declined, so {asked.name} was removed. Its grant stays valid at {wish.provider.name} until its"
         f" owner withdraws it{where}"
     )
