@@ -48,7 +48,7 @@ operations: $(VENV)/.dev  ## the tests beside foreign programs: Prometheus, Chro
 migration: $(VENV)/.dev  ## the tests of moving and backups beside PostgreSQL, Node and age, all of which must be installed
 	REFRESHD_TEST_MIGRATION=1 $(PYTEST) -m "not long" --numprocesses 2 --dist loadfile tests/migration
 
-doors: $(VENV)/.dev $(VENV)/doors/.done  ## the tests of the readers and of sealing beside programs in JavaScript; first: npm ci --ignore-scripts in tests/doors
+doors: $(VENV)/.dev $(VENV)/doors/.done  ## the tests of the readers, of sealing and of connect beside programs in JavaScript; first: npm ci --ignore-scripts in tests/doors
 	REFRESHD_TEST_DOORS=1 $(PYTEST) -m "not long" --numprocesses 2 --dist worksteal tests/doors
 
 clouds: $(VENV)/.dev $(VENV)/clouds/.done  ## the tests of secrets in AWS beside a server that imitates it

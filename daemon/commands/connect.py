@@ -1,12 +1,8 @@
 """`refreshd connect`: an owner's consent in a browser, which the daemon exchanges for a token."""
 
 import asyncio
-import os
 import secrets
-import sys
-import webbrowser
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated
 from uuid import uuid4
@@ -24,27 +20,24 @@ from daemon.commands.support.access import (
     stored_id,
 )
 from daemon.commands.support.arguments import Yes, confirmation, provider_names
+from daemon.commands.support.browser_consent import owners_answer
 from daemon.commands.support.code_handover import follow_device, hand_over
 from daemon.commands.support.command import Audited
-from daemon.commands.support.device_consent import ask_for_code, question, show_code
+from daemon.commands.support.device_consent import ask_for_code, confirm_account, show_code
 from daemon.commands.support.failure import Exit, Failed
-from daemon.commands.support.loopback import DEFAULT_PORT, listening, redirect_uri
+from daemon.commands.support.loopback import DEFAULT_PORT, redirect_uri
 from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output
 from daemon.commands.support.pairs import read_pairs
 from daemon.commands.support.provider_requests import push
-from daemon.commands.support.stdin_lines import Lines
 from daemon.domain.authorization import (
     SECRET_BYTES,
     Authorization,
     Code,
     Denied,
-    NotThisConsent,
     authorization_fields,
     authorization_url,
     new_authorization,
-    query_of,
-    read_callback,
     state_hash,
 )
 from daemon.domain.consent_request import WAITS_FOR, ConsentKind, ConsentRequest, ConsentResult, identified
@@ -60,7 +53,6 @@ _ASKING = STORE_ONLY | {
     Use.CLIENTS,
     Use.REQUESTS,
 }  # where this process itself sends a request to the provider
-_TRIES = 5  # wrong addresses in a row
 
 app = typer.Typer()
 
@@ -79,7 +71,7 @@ class _Wish:
     port: int
     paste: bool
     device: bool
-    confirm: Callable[[str], bool] | None  # asks whether a device's owner was the right one; None: unasked
+    asks: bool  # whether a device's owner was the right one
 
 
 @app.command(cls=Audited, epilog="refreshd connect google anna@example.com --scope https://mail.google.com/")
@@ -152,7 +144,7 @@ def connect(
     options = given(ctx)
     if device and paste:
         raise Failed("--device and --paste exclude each other. Give one of them", Exit.USAGE)
-    confirm = confirmation(yes=yes) if device else None
+    asks = device and confirmation(yes=yes) is not None
     settings = read_settings(options, _ASKING if device else STORE_ONLY)
     configured = configured_provider(settings, provider)
     if configured.definition.par_url is not None and not device:
@@ -182,7 +174,7 @@ def connect(
         port=port,
         paste=paste,
         device=device,
-        confirm=confirm,
+        asks=asks,
     )
     asyncio.run(_connect(settings, options, wish))
     return Exit.DONE
@@ -234,7 +226,9 @@ async def _by_browser(settings: Settings, access: Access, wish: _Wish, asked: _A
     await access.audit.note("connect", asked.name)
     pushed = await push(settings, access, wish.provider, authorization, asked.variables)
     url = authorization_url(wish.provider, authorization, asked.variables, request_uri=pushed)
-    answer = _consented(asked.name, await _answer(wish, authorization, url, asked.output))
+    answer = _consented(
+        asked.name, await owners_answer(authorization, url, asked.output, port=wish.port, paste=wish.paste)
+    )
     variables = {**asked.variables, **answer.variables}
     _check_url(wish.provider, variables)
     request = replace(
@@ -269,38 +263,9 @@ async def _by_device(settings: Settings, access: Access, wish: _Wish, asked: _As
     unused = state_hash(secrets.token_urlsafe(SECRET_BYTES))  # no callback belongs to this request
     stored = identified(request)
     result = await follow_device(_consents(access), stored, state_hash=unused, life=found.code.life)
-    await _confirmed(access, wish, asked, stored.id)
+    if wish.asks:
+        await confirm_account(access, asked.output, wish.provider, asked.name, consent=stored.id)
     return result
-
-
-async def _confirmed(access: Access, wish: _Wish, asked: _Asked, consent: str) -> None:
-    """Ask whether the right account was connected, and remove the token if not. Raises Failed."""
-    if wish.confirm is None:
-        return
-    _, account = await _consent_of(access, asked.name)
-    text = question(token=asked.name, provider=wish.provider.name, account=account)
-    if await asyncio.to_thread(wish.confirm, text):
-        return
-    present, _ = await _consent_of(access, asked.name)
-    if present != consent:
-        raise Failed(
-            f"the account was declined, but {asked.name} has a newer consent by now, so nothing was removed"
-        )
-    await access.admin.remove(asked.name)
-    page = wish.provider.definition.manage_url
-    where = f", at {page}" if page else ""
-    raise Failed(
-        f"the account was declined, so {asked.name} was removed. Its grant stays valid at {wish.provider.name} until its"
-        f" owner withdraws it{where}"
-    )
-
-
-async def _consent_of(access: Access, name: str) -> tuple[object, object]:
-    """Return the consent of a token and the provider's name for its account, or nothing if the token is gone."""
-    try:
-        return await access.admin.consent_of(name)
-    except NoSuchToken:
-        return None, None
 
 
 def _request(access: Access, wish: _Wish, asked: _Asked) -> ConsentRequest:
@@ -361,62 +326,6 @@ def _check_url(provider: Provider, variables: Mapping[str, str]) -> None:
         raise Failed(
             f"the callback's variables can't be used: {why}. Nothing was exchanged. Start again"
         ) from None
-
-
-async def _answer(wish: _Wish, authorization: Authorization, url: str, output: Output) -> Code | Denied:
-    """Return the owner's answer. Raises Failed if there is none in time."""
-    try:
-        async with asyncio.timeout(WAITS_FOR.total_seconds()):
-            if wish.paste:
-                return await _pasted(authorization, url, output)
-            return await _called_back(wish, authorization, url, output)
-    except TimeoutError:
-        minutes = WAITS_FOR.total_seconds() / 60
-        raise Failed(f"no consent within {minutes:.0f} minutes. Start again") from None
-
-
-async def _called_back(wish: _Wish, authorization: Authorization, url: str, output: Output) -> Code | Denied:
-    async with AsyncExitStack() as closing:
-        try:
-            listener = await closing.enter_async_context(
-                listening(lambda query: read_callback(query, authorization), wish.port)
-            )
-        except OSError as why:
-            raise Failed(
-                f"port {wish.port} can't be used ({why.strerror}). Choose another with --port, and register"
-                f" {redirect_uri(wish.port)} with that port at the provider",
-                Exit.HELD,
-            ) from None
-        output.note("Open this address in the owner's browser, and consent there:", url)
-        await asyncio.to_thread(open_browser, url)
-        return await listener.answer
-
-
-async def _pasted(authorization: Authorization, url: str, output: Output) -> Code | Denied:
-    """Read addresses from standard input until one belongs to this consent. Raises Failed."""
-    output.note(
-        "Open this address in the owner's browser, and consent there:",
-        url,
-        f"The browser ends on an address that begins with {authorization.redirect_uri} and may show an error. Paste that"
-        " address here:",
-    )
-    lines = Lines()
-    for _ in range(_TRIES):
-        line = await lines.next()
-        if not line:
-            raise Failed("standard input ended before the address came. Start again, and paste it")
-        try:
-            return read_callback(query_of(line, authorization.redirect_uri), authorization)
-        except NotThisConsent as why:
-            output.note(f"refreshd: {why}. Paste the whole address on which the browser ended:")
-    raise Failed("none of the addresses belongs to this consent. Start again")
-
-
-def open_browser(url: str) -> None:
-    """Open the owner's browser if this machine has one with windows. Otherwise the printed address has to do."""
-    windows = sys.platform in ("darwin", "win32")
-    if windows or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")):
-        webbrowser.open(url)
 
 
 def _consented(name: str, answer: Code | Denied) -> Code:

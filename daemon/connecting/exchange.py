@@ -214,7 +214,7 @@ class CodeExchange:
             return False
         interval = poll_again(self._providers[request.provider].definition, reply, request.interval)
         if interval is not None:
-            await self._consents.poll_later(request.id, interval)
+            await self._consents.wait_again(request.id, interval)
         return interval is not None
 
     def _drop(self, entry: Entry, failure: ConsentFailure | None) -> ReplayResult:
@@ -270,7 +270,7 @@ class CodeExchange:
             if one.id in self._running or self._is_kept(one.id):
                 continue
             if one.repeatable:
-                await self._consents.poll_later(one.id, None)
+                await self._consents.wait_again(one.id, None)
             else:
                 await self._consents.failed(one.id, _INTERRUPTED)
 

@@ -53,7 +53,7 @@ class Consents(Protocol):
     async def failed(self, consent: str, failure: ConsentFailure) -> None:
         """End an asked request without a grant. Its code is removed."""
 
-    async def poll_later(self, consent: str, interval: timedelta | None) -> None:
+    async def wait_again(self, consent: str, interval: timedelta | None) -> None:
         """Let an asked device code wait again, at least for its interval, which becomes `interval` unless that is None."""
 
     async def asked(self) -> Sequence[Waiting]:

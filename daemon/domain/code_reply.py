@@ -21,6 +21,8 @@ from daemon.domain.token_response import at_path, first_text, text
 
 ID_TOKEN = "id_token"  # noqa: S105  a name
 LONGEST_ACCOUNT = 512  # characters of a provider's name for an account
+_OF_CLIENT = frozenset({"invalid_client", "unauthorized_client"})  # RFC 6749 §5.2
+_CHECK_CLIENT = "The provider refuses this client: check its ID, its secret and its allowed flows"
 _LONGEST_ID_TOKEN = 64 * 1024
 
 
@@ -76,7 +78,8 @@ def _refused(provider: Provider, request: ConsentRequest, reply: Reply, parsed: 
     refusal = refusal_of(provider, _presented(provider, request), reply.status, parsed, body)
     success = 200 <= reply.status < 300
     kind = ConsentFailureKind.UNPARSED if success and not errors else ConsentFailureKind.REFUSED
-    return _failed(kind, refusal.message, code=refusal.code)
+    message = f"{refusal.message[:200]}. {_CHECK_CLIENT}" if refusal.name in _OF_CLIENT else refusal.message
+    return _failed(kind, message, code=refusal.code)
 
 
 def _presented(provider: Provider, request: ConsentRequest) -> Token:

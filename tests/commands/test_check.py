@@ -389,3 +389,24 @@ def test_tokens_in_another_database_than_the_uris_are_found(cli, reachable, data
         assert (refused.code, told in refused.err) == (1, True)
         assert cli.add("xero:b").code == 0
         assert client[database_name]["test_misplaced"].count_documents({}) == 1
+
+
+@pytest.mark.parametrize(
+    ("scopes", "lacking"),
+    [
+        ('["openid", "offline_access", "accounting"]', []),
+        ('["accounting", "openid"]', ["offline_access"]),
+        ('["accounting"]', ["offline_access", "openid"]),
+        ("[]", ["offline_access", "openid"]),
+    ],
+)
+def test_scopes_without_those_that_renewals_need_are_a_warning(cli, reachable, scopes, lacking):
+    """The definition's others may be left out."""
+    text = cli.config.read_text()
+    keys = f'[providers.xero]\nscopes = {scopes}\naccount_from = "id_token.sub"'
+    cli.write(text.replace("[providers.xero]", keys))
+    ran = cli.run("check", "--json")
+    assert ran.code == 0
+    found = [one.partition(" lack ")[2].partition(",")[0] for one in warned(ran) if ".scopes: " in one]
+    assert found == lacking
+    assert all("providers.xero.scopes" in one for one in warned(ran))

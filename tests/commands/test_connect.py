@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from daemon.commands import connect
-from daemon.commands.support import code_handover
+from daemon.commands.support import browser_consent, code_handover
 from tests.commands.canned_endpoint import Endpoint
 from tests.support import wall_clock
 
@@ -44,7 +44,7 @@ class Scene:
             return beginning(provider, random=fixed, **more)
 
         monkeypatch.setattr(connect, "new_authorization", begun)
-        monkeypatch.setattr(connect, "open_browser", self.opened.put)
+        monkeypatch.setattr(browser_consent, "open_browser", self.opened.put)
 
     def configure(self, *keys: str, more: str = "") -> None:
         """Set keys of xero, and `more` tables."""

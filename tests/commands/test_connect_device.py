@@ -45,16 +45,10 @@ def stored(scene: Scene, account: str | None = "T1") -> dict[str, Any]:
     return scene.daemon(**DONE)
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, answer: bool) -> list[str]:
-    """Play an operator at a terminal. Returns the questions."""
-    questions: list[str] = []
-
-    def ask(text: str) -> bool:
-        questions.append(text)
-        return answer
-
-    monkeypatch.setattr(connect, "confirmation", lambda *, yes: None if yes else ask)
-    return questions
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard input counts as a terminal."""
+    monkeypatch.setattr(connect, "confirmation", lambda *, yes: None if yes else bool)
 
 
 def test_an_owner_enters_a_code_and_the_daemon_polls(scene: Scene, provider: Endpoint) -> None:
@@ -84,41 +78,42 @@ def test_an_owner_enters_a_code_and_the_daemon_polls(scene: Scene, provider: End
     assert scene.database.tokens_audit.find_one({"action": "connect"})["token"] == "xero:7"
 
 
-def test_the_operator_is_asked_for_the_account_that_was_connected(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize("answer", ["y\n", " Yes \n"])
+def test_the_operator_is_asked_for_the_account_that_was_connected(scene: Scene, answer: str) -> None:
     """By the provider's name for it."""
-    questions = answering(monkeypatch, answer=True)
-    ran = scene.run("--device", meanwhile=lambda: stored(scene) and None)
+    ran = scene.run("--device", meanwhile=lambda: stored(scene) and None, stdin=answer)
     assert ran.code == 0
-    (question,) = questions
-    assert "T1" in question
-    assert "xero:7" in question
+    assert (
+        "xero names the account of xero:7: T1. Is that the account that you want to connect? [y/N]" in ran.err
+    )
+    assert scene.database.tokens.find_one({"_id": "xero:7"}) is not None
 
 
-def test_a_wrong_account_is_removed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the page on which its owner ends the grant is named."""
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize("answer", ["n\n", "\n", "maybe\n", ""])
+def test_a_wrong_account_is_removed(scene: Scene, answer: str) -> None:
+    """An answer other than yes counts as no. And the page on which its owner ends the grant is named."""
     scene.configure(
         f'device_url = "{provider_url(scene)}"', 'manage_url = "https://apps.xero.test/connected"'
     )
-    questions = answering(monkeypatch, answer=False)
-    ran = scene.run("--device", meanwhile=lambda: stored(scene, None) and None)
+    ran = scene.run("--device", meanwhile=lambda: stored(scene, None) and None, stdin=answer)
     assert ran.code == 1
     assert "removed" in ran.err
     assert "https://apps.xero.test/connected" in ran.err
     assert scene.database.tokens.find_one({"_id": "xero:7"}) is None
-    assert "doesn't name the account" in questions[0]
+    assert "doesn't name the account" in ran.err
 
 
-def test_a_newer_consent_is_left_alone(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("terminal")
+def test_a_newer_consent_is_left_alone(scene: Scene) -> None:
     """The operator declined the account of this one."""
-    answering(monkeypatch, answer=False)
 
     def meanwhile() -> None:
         stored(scene)
         scene.database.tokens.update_one({"_id": "xero:7"}, {"$set": {"consent": "newer"}})
 
-    ran = scene.run("--device", meanwhile=meanwhile)
+    ran = scene.run("--device", meanwhile=meanwhile, stdin="n\n")
     assert ran.code == 1
     assert "newer consent" in ran.err
     assert scene.database.tokens.find_one({"_id": "xero:7"}) is not None

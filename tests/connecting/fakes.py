@@ -213,14 +213,14 @@ class MemoryConsents:
             row.state, row.failure = ConsentState.FAILED, failure
         self._world.after("failed")
 
-    async def poll_later(self, consent: str, interval: timedelta | None) -> None:
-        self._world.before("postpone")
+    async def wait_again(self, consent: str, interval: timedelta | None) -> None:
+        self._world.before("wait_again")
         row = self._world.rows[consent]
         if row.state is ConsentState.ASKED:
             wait = row.request.interval if interval is None else interval
             row.state, row.poll_at = ConsentState.WAITING, self._world.clock.now() + wait
             row.request = replace(row.request, interval=wait)
-        self._world.after("postpone")
+        self._world.after("wait_again")
 
     async def asked(self) -> Sequence[Waiting]:
         return [

@@ -13,7 +13,7 @@ from tests.connecting.fakes import GRANT, NOON, Killed, World, answered, states
 PENDING = answered({"error": "authorization_pending"}, status=400)
 SLOW_DOWN = answered({"error": "slow_down"}, status=400)
 LOST = NoReply(code="timeout", message="no response in time", sent=True, asked_at=NOON)
-STEPS = ["take", "send", "keep", "postpone", "forget"]
+STEPS = ["take", "send", "keep", "wait_again", "forget"]
 
 
 def device_world(*replies: object) -> World:

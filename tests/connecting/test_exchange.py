@@ -301,3 +301,19 @@ async def test_one_consents_bug_does_not_reach_the_others() -> None:
     assert [type(one) for one in world.bugs] == [ValueError]
     assert states(world) == {"c1": ConsentState.ASKED, "c2": ConsentState.DONE}
     assert len(world.disk) == 1
+
+
+@pytest.mark.parametrize("code", ["invalid_client", "unauthorized_client"])
+async def test_a_refused_client_is_reported_as_such(code: str) -> None:
+    """To the waiting process and in the log. Its provider isn't paused for one code."""
+    world = World(reply=answered({"error": code, "error_description": "nope"}, status=401))
+    world.add()
+    await world.run(world.process())
+    failure = world.rows["c1"].failure
+    assert failure is not None
+    assert (failure.kind, failure.code) == (ConsentFailureKind.REFUSED, code)
+    assert "nope" in failure.message
+    assert "check its ID, its secret" in failure.message
+    (event,) = world.events
+    assert isinstance(event, ConsentFailed)
+    assert (event.code, event.message) == (code, failure.message)

@@ -49,13 +49,13 @@ async def by_device(
     provider: str,
     account: str,
     browser: OwnerBrowser,
-    answers: dict[str, str],
-    press: Any,
+    *,
+    press: Any = None,
 ) -> Finished:
-    """The owner enters the code that the command shows. `answers` are the browser's."""
+    """The owner enters the code that the command shows."""
     async with place.asking("connect", provider, account, "--device", "--yes", "--json") as dialogue:
         page = await dialogue.following("This consent becomes")
-        answers["user_code"] = await dialogue.following("and enter this code")
+        browser.answers["user_code"] = await dialogue.following("and enter this code")
         await browser.walk(page, press=press)
         return await dialogue.ended()
 

@@ -1,6 +1,6 @@
 """An owner's browser without scripts: it follows redirects, keeps cookies, and fills in the first form of each page."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from html.parser import HTMLParser
 from urllib.parse import urljoin
@@ -39,7 +39,7 @@ class Form(HTMLParser):
 class OwnerBrowser:
     """A session at one provider. `answers`: what the owner types, by the fields' names."""
 
-    def __init__(self, session: aiohttp.ClientSession, answers: Mapping[str, str]) -> None:
+    def __init__(self, session: aiohttp.ClientSession, answers: dict[str, str]) -> None:
         self._session = session
         self.answers = answers
         self.pages: list[str] = []

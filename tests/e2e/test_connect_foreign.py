@@ -16,6 +16,7 @@ from tests.e2e.owner_browser import owner
 
 pytestmark = pytest.mark.alone
 
+ACCEPT, DENY = ("action", "accept"), ("action", "deny")
 WAYS = ("loopback", "paste", "device")
 
 
@@ -25,6 +26,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+@pytest.mark.slow
 async def test_an_account_is_connected_in_each_way_and_renewed_for_generations(
     install: Install, foreign_server: StartServer, mongod: str, database_name: str
 ) -> None:
@@ -48,17 +50,17 @@ async def test_an_account_is_connected_in_each_way_and_renewed_for_generations(
         tokens = client[database_name]["tokens"]
         async with place.running() as daemon:
             await daemon.ready()
-            async with owner(username="person-0", password="person-0") as first:
-                one = await connecting.by_loopback(place, "foreign", "loopback", first, port=port)
-            async with owner(username="person-1", password="person-1") as second:
-                two = await connecting.by_paste(place, "foreign", "paste", second, port=port)
-            answers = {"username": "person-2", "password": "person-2"}
-            async with owner() as third:
-                third.answers = answers
-                three = await connecting.by_device(
-                    place, "appliance", "device", third, answers, ("action", "accept")
+            async with (
+                owner(username="person-0", password="person-0") as first,
+                owner(username="person-1", password="person-1") as second,
+                owner(username="person-2", password="person-2") as third,
+            ):
+                ended = await asyncio.gather(
+                    connecting.by_loopback(place, "foreign", "loopback", first, port=port),
+                    connecting.by_paste(place, "foreign", "paste", second, port=port),
+                    connecting.by_device(place, "appliance", "device", third, press=ACCEPT),
                 )
-            for done, name in zip((one, two, three), names, strict=True):
+            for done, name in zip(ended, names, strict=True):
                 assert done.code == 0, (done, daemon.logs)
                 assert json.loads(done.stdout)["id"] == name
             await connecting.renewed(daemon, tokens, names)
@@ -74,6 +76,7 @@ async def test_an_account_is_connected_in_each_way_and_renewed_for_generations(
         assert (family.issued, family.working) == (1 + connecting.GENERATIONS, {digest(stored)})
 
 
+@pytest.mark.long  # the same steps are tested without the real server
 async def test_an_owner_who_refuses_connects_nothing(
     install: Install, foreign_server: StartServer, mongod: str, database_name: str
 ) -> None:
@@ -97,12 +100,10 @@ async def test_an_owner_who_refuses_connects_nothing(
     )
     async with place.running() as daemon:
         await daemon.ready()
-        answers = {"username": "person-0", "password": "person-0"}
-        async with owner() as browser:
-            browser.answers = answers
+        async with owner(username="person-0", password="person-0") as browser:
             page, device = await asyncio.gather(
                 connecting.by_loopback(place, "foreign", "me", browser, port=port, press=None),
-                connecting.by_device(place, "appliance", "me", browser, answers, ("action", "deny")),
+                connecting.by_device(place, "appliance", "me", browser, press=DENY),
             )
         assert await daemon.stop() == 0
     for done in (page, device):

@@ -3,15 +3,14 @@
 Other processes write these documents too, so no type is assumed.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from daemon.adapters.mongo.device_codes import interval_of, is_repeatable, kind_of
 from daemon.adapters.mongo.token_document import Document
 from daemon.domain.consent_request import (
     ConsentFailure,
     ConsentFailureKind,
-    ConsentKind,
     ConsentProgress,
     ConsentRequest,
     ConsentResult,
@@ -19,13 +18,11 @@ from daemon.domain.consent_request import (
     Waiting,
     is_identified,
 )
-from daemon.domain.device_flow import LONGEST_INTERVAL
 from daemon.domain.secret import Secret
 from daemon.domain.subject import fault_of_subject
 from daemon.domain.token import token_id
 
 EXPIRED = ConsentFailure(kind=ConsentFailureKind.EXPIRED, message="no daemon took the code in time")
-UNANSWERED = ConsentFailure(kind=ConsentFailureKind.EXPIRED, message="the owner gave no answer in time")
 NOT_GIVEN = ConsentFailure(
     kind=ConsentFailureKind.EXPIRED, message="the owner has not consented in time: begin again"
 )
@@ -88,7 +85,7 @@ def request_of(document: Document, code: Secret | None, verifier: Secret | None)
         code_challenge=_text_or_none(document, "code_challenge"),
         key=_text_or_none(document, "key"),
         return_url=_text_or_none(document, "return_url"),
-        kind=_kind_of(document),
+        kind=kind_of(document),
         interval=interval_of(document),
         expires_at=expires_at,
     )
@@ -121,35 +118,17 @@ def _texts(document: Document, name: str) -> Mapping[str, str]:
     return {key: _text(value, key) for key in value}
 
 
-def _kind_of(document: Document) -> ConsentKind:
-    """Return the kind of a request. The id contains it, so another value than the first one is found out."""
-    return ConsentKind.DEVICE if document.get("kind") == ConsentKind.DEVICE.value else ConsentKind.CODE
-
-
-def interval_of(document: Document) -> timedelta:
-    """Return the seconds between two polls, within bounds whatever is stored."""
-    stored = document.get("interval")
-    able = isinstance(stored, int | float) and math.isfinite(stored)
-    seconds = float(stored) if able else 0.0  # type: ignore[arg-type]
-    return min(max(timedelta(seconds=min(seconds, 1e6)), timedelta(0)), LONGEST_INTERVAL)
-
-
 def named(documents: Sequence[Document], *, owner: str | None = None) -> Sequence[Waiting]:
     """Return the requests. `owner`: the instance that may repeat its own polls."""
     return [
         Waiting(
             id=str(one["_id"]),
             provider=str(one.get("provider")),
-            repeatable=_kind_of(one) is ConsentKind.DEVICE and owner is not None and _owner_of(one) == owner,
+            repeatable=owner is not None and is_repeatable(one, owner),
         )
         for one in documents
         if len(str(one["_id"])) <= LONGEST_ID
     ]
-
-
-def _owner_of(document: Document) -> object:
-    lease = document.get("lease")
-    return lease.get("owner") if isinstance(lease, Mapping) else None
 
 
 def progress_of(document: Document, now: datetime) -> ConsentProgress | None:

@@ -4,7 +4,7 @@ Each state is left by one conditional update, so a code is presented by one inst
 documents too, so no type is assumed. A user without the rights on this collection has no consents, and all else goes on.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from pymongo import ASCENDING, ReturnDocument
@@ -17,15 +17,20 @@ from daemon.adapters.mongo.consent_documents import (
     LONGEST_ID,
     NO_GRANT,
     SMALL,
-    UNANSWERED,
     Wrong,
     ended,
     failure_fields,
-    interval_of,
     named,
     request_of,
 )
 from daemon.adapters.mongo.consent_requests import ConsentRequests
+from daemon.adapters.mongo.device_codes import (
+    POLLED,
+    UNANSWERED,
+    interval_of,
+    polled_before,
+    waiting_again,
+)
 from daemon.adapters.mongo.token_document import Document
 from daemon.domain.consent_request import (
     ABANDONED_AFTER,
@@ -62,7 +67,7 @@ class MongoConsents(ConsentRequests):
             "provider": {"$in": list(providers)},
             "code": {"$type": "string"},
             "expires_at": {"$gt": now},
-            "poll_at": {"$not": {"$gt": now}},
+            **polled_before(now),
             "_id": {"$type": "string"},
         }
         found = (
@@ -79,7 +84,7 @@ class MongoConsents(ConsentRequests):
             "state": ConsentState.WAITING.value,
             "code": {"$type": "string"},
             "expires_at": {"$gt": now},
-            "poll_at": {"$not": {"$gt": now}},
+            **polled_before(now),
         }
         taken = {
             "state": ConsentState.ASKED.value,
@@ -130,18 +135,13 @@ class MongoConsents(ConsentRequests):
         query = {"_id": consent, "state": ConsentState.ASKED.value, "code": {"$type": "string"}}
         await self._tried(self._mongo.consents.update_one(query, {"$set": fields}))
 
-    async def poll_later(self, consent: str, interval: timedelta | None) -> None:
+    async def wait_again(self, consent: str, interval: timedelta | None) -> None:
         query = {"_id": consent, "state": ConsentState.ASKED.value, "kind": ConsentKind.DEVICE.value}
         document = await self._tried(self._mongo.consents.find_one(query, {"interval": 1}))
         if document is None:
             return
         wait = interval_of(document) if interval is None else interval
-        fields: dict[str, object] = {
-            "state": ConsentState.WAITING.value,
-            "lease": None,
-            "interval": wait.total_seconds(),
-            "poll_at": self._mongo.clock.now() + wait,
-        }
+        fields = waiting_again(wait, self._mongo.clock.now())
         await self._tried(self._mongo.consents.update_one(query, {"$set": fields}))
 
     async def asked(self) -> Sequence[Waiting]:
@@ -163,10 +163,11 @@ class MongoConsents(ConsentRequests):
             "code": {"$type": "string"},
             "expires_at": {"$lte": now},
         }
-        polled = {"kind": ConsentKind.DEVICE.value, "asked_at": {"$type": "date"}}
-        for condition, why in ((polled, UNANSWERED), ({"$nor": [polled]}, EXPIRED)):
+        conditions: tuple[tuple[Mapping[str, object], ConsentFailure], ...]
+        conditions = ((POLLED, UNANSWERED), ({"$nor": [POLLED]}, EXPIRED))
+        for condition, why in conditions:
             fields = {**ended(ConsentState.FAILED, now), "failure": failure_fields(why, now)}
-            await self._tried(self._mongo.consents.update_many(query | condition, {"$set": fields}))
+            await self._tried(self._mongo.consents.update_many({**query, **condition}, {"$set": fields}))
 
     # ---------------------------------------------------------------- grants that are not stored
 

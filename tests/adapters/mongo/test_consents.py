@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from daemon.adapters.mongo.admin.consents import Consents
-from daemon.adapters.mongo.consent_documents import EXPIRED, UNANSWERED
+from daemon.adapters.mongo.consent_documents import EXPIRED
+from daemon.adapters.mongo.device_codes import UNANSWERED
 from daemon.domain.consent_request import (
     ABANDONED_AFTER,
     Bound,
@@ -296,7 +297,7 @@ async def test_a_device_code_waits_again_for_its_interval(bench: Bench) -> None:
     assert progress is not None
     assert not progress.asked_before
     assert await me.take(request.id) == request
-    await me.poll_later(request.id, timedelta(seconds=10))
+    await me.wait_again(request.id, timedelta(seconds=10))
     progress = await me.progress(request.id)
     assert progress is not None
     assert (progress.state, progress.asked_before) == (ConsentState.WAITING, True)
@@ -313,13 +314,13 @@ async def test_only_an_asked_device_code_waits_again(bench: Bench) -> None:
     """An authorization code that was presented never does."""
     code, device = await bench.add(), await bench.add("c2", **DEVICE)
     await bench.of().take(code.id)
-    await bench.of().poll_later(code.id, timedelta(seconds=5))
-    await bench.of().poll_later(device.id, timedelta(seconds=5))
+    await bench.of().wait_again(code.id, timedelta(seconds=5))
+    await bench.of().wait_again(device.id, timedelta(seconds=5))
     assert bench.document()["state"] == "asked"
     assert bench.document("c2")["poll_at"] is None
     await bench.of().take(device.id)
     await bench.of().failed(device.id, FAILURE)
-    await bench.of().poll_later(device.id, None)
+    await bench.of().wait_again(device.id, None)
     assert bench.document("c2")["state"] == "failed"
 
 
@@ -344,7 +345,7 @@ async def test_a_strange_interval_is_a_bounded_one(bench: Bench, stored: object)
     taken = await bench.of().take(request.id)
     assert isinstance(taken, ConsentRequest)
     assert timedelta(0) <= taken.interval <= timedelta(minutes=1)
-    await bench.of().poll_later(request.id, None)
+    await bench.of().wait_again(request.id, None)
     assert bench.document()["poll_at"] <= NOON + timedelta(minutes=1)
 
 
@@ -359,7 +360,7 @@ async def test_the_end_of_a_device_code_says_whether_it_was_polled_for(bench: Be
     """The owner was too late, or no daemon was there."""
     polled, unseen = await bench.add(**DEVICE), await bench.add("c2", **DEVICE)
     await bench.of().take(polled.id)
-    await bench.of().poll_later(polled.id, None)
+    await bench.of().wait_again(polled.id, None)
     bench.clock.passed = timedelta(minutes=15)
     await bench.of().expire()
     messages = [bench.document(name)["failure"]["message"] for name in ("c1", "c2")]

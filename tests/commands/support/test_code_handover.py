@@ -2,17 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from daemon.adapters.mongo.consents import MongoConsents
-from daemon.commands.support.code_handover import hand_over
+from daemon.commands.support.code_handover import follow_device, hand_over
 from daemon.commands.support.failure import Exit, Failed
 from daemon.domain.consent_request import (
     ConsentFailure,
     ConsentFailureKind,
+    ConsentKind,
     ConsentResult,
     identified,
 )
@@ -99,3 +101,40 @@ async def test_a_request_that_vanishes_is_an_end(bench: Bench) -> None:
     bench.consents.delete_many({})
     with pytest.raises(Failed, match="no longer"):
         await waiting
+
+
+DEVICE = identified(
+    replace(REQUEST, kind=ConsentKind.DEVICE, code_verifier=None, redirect_uri="", interval=timedelta(0))
+)
+
+
+async def followed(bench: Bench) -> ConsentResult:
+    return await follow_device(bench.of("command"), DEVICE, state_hash="h", life=timedelta(minutes=15))
+
+
+async def test_a_device_code_is_followed_through_its_polls(bench: Bench) -> None:
+    """Each of them leaves the request waiting, and the last one ends it."""
+    waiting = asyncio.create_task(followed(bench))
+    daemon = await taken(bench)
+    for _ in range(2):
+        await daemon.wait_again(DEVICE.id, None)
+        assert await daemon.take(DEVICE.id) is not None
+    assert not waiting.done()
+    await daemon.done(DEVICE.id, RESULT)
+    assert await waiting == RESULT
+
+
+async def test_a_command_that_is_ended_ends_the_polls(bench: Bench) -> None:
+    """Also if it is ended in the middle of one."""
+    waiting = asyncio.create_task(followed(bench))
+    daemon = await taken(bench)
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.sleep(0.05)
+    await daemon.wait_again(DEVICE.id, None)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    bench.ids["c1"] = DEVICE.id
+    document = bench.document()
+    assert (document["state"], document["code"]) == ("failed", None)
+    assert await daemon.waiting(["acme"]) == []

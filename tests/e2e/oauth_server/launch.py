@@ -49,6 +49,7 @@ def main() -> None:
     consents = _consents(options.consents)
     if options.redirect_uri:
         _people_and_clients(options.consents, options.redirect_uri)
+        _expect_scope()
     server = Server(("127.0.0.1", 0), WSGIRequestHandler)
     server.set_app(get_wsgi_application())
     url = f"http://127.0.0.1:{server.server_port}/o/token/"
@@ -110,6 +111,21 @@ def _people_and_clients(number: int, redirect_uri: str) -> None:
             client_type=Application.CLIENT_PUBLIC,
             authorization_grant_type=Application.GRANT_DEVICE_CODE,
         )
+
+
+def _expect_scope() -> None:
+    """Let the device endpoint take a response with a scope, which oauthlib 4.0.1 sends and django-oauth-toolkit 3.4.1
+    doesn't expect.
+    """
+    from oauth2_provider.views import device
+
+    plain = device.DeviceCodeResponse
+
+    def without_scope(*, scope: str = "", **fields: object) -> object:
+        del scope
+        return plain(**fields)
+
+    device.DeviceCodeResponse = without_scope
 
 
 def _options() -> argparse.Namespace:

@@ -64,6 +64,7 @@ def server_settings(directory: Path, *, lifetime: timedelta) -> dict[str, Any]:
             "REFRESH_TOKEN_REUSE_PROTECTION": True,
             "REFRESH_TOKEN_GRACE_PERIOD_SECONDS": 0,
             "DEVICE_FLOW_INTERVAL": 1,
+            "OAUTH2_VALIDATOR_CLASS": "validator.DeviceValidator",
         },
         "ROOT_URLCONF": "addresses",
         "USE_TZ": True,

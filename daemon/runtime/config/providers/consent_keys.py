@@ -220,7 +220,7 @@ def _callback_faults(table: ConsentTable, variables: Collection[str]) -> Iterato
             yield ("callback_variables",), f"contain {name}, which every callback has", "Remove it."
         elif name not in variables:
             do = "Declare it under variables, where its pattern or kind limits what a callback may bring."
-            yield ("callback_variables",), f"contain {name}, which is no variable", do
+            yield ("callback_variables",), f"contain {name}, which is not declared", do
 
 
 def _grant_faults(table: ConsentTable, grant: Grant) -> Iterator[Fault]:

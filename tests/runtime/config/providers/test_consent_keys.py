@@ -188,7 +188,7 @@ REFUSALS: dict[str, tuple[str, str, str]] = {
     ),
     "a callback variable that is none": (
         PLAIN + "authorize_url = 'https://example.com/a'\ncallback_variables = ['shop']",
-        "callback_variables", "no variable",
+        "callback_variables", "not declared",
     ),
     "a callback variable that every callback has": (
         PLAIN + "authorize_url = 'https://example.com/a'\ncallback_variables = ['code']",
