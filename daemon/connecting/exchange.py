@@ -1,8 +1,8 @@
-"""The life of a consent: take, ask, keep, read, bind, record, forget.
+"""The life of a consent: take, ask, keep, read, bind or hold, record, forget.
 
 Taking is the point of no return: a code is presented by the instance that took it, once. If the process ends
 afterwards, the journal decides. With a kept reply, the next start binds its grant. Without one, the consent has
-failed, and the owner starts again.
+failed, and the owner starts again. A grant that is bound to a session of an application is held, not bound.
 """
 
 import asyncio
@@ -10,25 +10,25 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
-from daemon.connecting.ports import Clock, Consents, Endpoint, Journal, Lanes, Observe, Tokens
+from daemon.connecting.binding import Binder, not_connected
+from daemon.connecting.discarding import Discarder
+from daemon.connecting.held_grants import HeldGrants
+from daemon.connecting.ports import Clock, Consents, Deeds, Endpoint, Journal, Lanes, Observe, Tokens
 from daemon.domain.claim import Claim, StoreLost, Unusable
-from daemon.domain.code_reply import CodeGrant, read_code_reply
+from daemon.domain.code_reply import grant_in, read_code_reply
 from daemon.domain.consent_request import (
     LEASE,
     PRESENTED_FIELD,
-    Binding,
-    Bound,
     ConsentFailure,
     ConsentFailureKind,
     ConsentRequest,
-    ConsentResult,
     ConsentState,
     Malformed,
 )
 from daemon.domain.due import Timing
-from daemon.domain.event import ConsentFailed, InternalError, TokenConnected
+from daemon.domain.event import InternalError
+from daemon.domain.held_grant import HeldGrant, discarded_text, held_text
 from daemon.domain.journal_entry import Entry, EntryState, ReplayResult, consent_claim, consent_of
-from daemon.domain.new_token import new_token
 from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request, code_request
@@ -44,9 +44,8 @@ _INTERRUPTED = ConsentFailure(
     message="refreshd ended while it exchanged the code, which may have been used: start again",
 )
 _GONE = ConsentFailure(kind=ConsentFailureKind.INTERRUPTED, message="the request is stored no longer")
-_SUPERSEDED = ConsentFailure(
-    kind=ConsentFailureKind.SUPERSEDED, message="a newer consent of this account was stored first"
-)
+# The journal keeps their replies.
+_FOR_OPERATORS = frozenset({ConsentFailureKind.UNPARSED, ConsentFailureKind.UNUSABLE})
 
 
 class CodeExchange:
@@ -60,6 +59,7 @@ class CodeExchange:
         consents: Consents,
         tokens: Tokens,
         journal: Journal,
+        deeds: Deeds,
         endpoint: Endpoint,
         clock: Clock,
         chance: Callable[[], float],
@@ -69,13 +69,37 @@ class CodeExchange:
         self._providers = dict(providers)
         self._lanes = lanes
         self._consents = consents
-        self._tokens = tokens
         self._journal = journal
         self._endpoint = endpoint
         self._clock = clock
-        self._chance = chance
-        self._timing = timing
         self._observe = observe
+        self._binder = Binder(
+            provider=self._providers.__getitem__,
+            consents=consents,
+            tokens=tokens,
+            clock=clock,
+            chance=chance,
+            timing=timing,
+            observe=observe,
+        )
+        self._held = HeldGrants(
+            providers=self._providers,
+            lanes=lanes,
+            consents=consents,
+            binder=self._binder,
+            discarder=Discarder(
+                providers=self._providers,
+                consents=consents,
+                tokens=tokens,
+                deeds=deeds,
+                endpoint=endpoint,
+                clock=clock,
+                chance=chance,
+                observe=observe,
+            ),
+            clock=clock,
+            observe=observe,
+        )
         self._expired_at = clock.boot() - EXPIRE_EVERY
         self._running: dict[str, asyncio.Task[None]] = {}
         self._of_one: Counter[str] = Counter()  # the running ones, by provider
@@ -85,7 +109,8 @@ class CodeExchange:
         self._providers |= providers
 
     async def look(self, providers: Mapping[str, object]) -> int:
-        """Give up exchanges that were interrupted, and begin those that wait. Returns how many were begun.
+        """Give up exchanges that were interrupted, and begin those that wait. Store or give up held grants. Returns how many
+        exchanges were begun.
 
         Raises StoreLost.
         """
@@ -99,6 +124,7 @@ class CodeExchange:
             if waiting.id not in self._running and self._has_room(waiting.provider):
                 self._begin(waiting.id, waiting.provider)
                 begun += 1
+        await self._held.look()
         return begun
 
     def _has_room(self, provider: str) -> bool:
@@ -110,9 +136,10 @@ class CodeExchange:
         self._running[consent] = asyncio.create_task(self._run(consent, provider), name=f"consent {consent}")
 
     async def ended(self) -> None:
-        """Wait until no exchange is running."""
+        """Wait until no exchange is running, and no held grant is being processed."""
         while self._running:
             await asyncio.wait(self._running.values())
+        await self._held.ended()
 
     async def replay(self, entry: Entry) -> ReplayResult | None:
         """Conclude a reply that outlived a crash or a loss of the store. Returns None while its exchange is running.
@@ -125,10 +152,10 @@ class CodeExchange:
         progress = await self._consents.progress(consent)
         if progress is None:
             return self._drop(entry, _GONE)
-        if progress.state is ConsentState.DONE:
+        if progress.state is ConsentState.DONE or progress.held:
             return self._drop(entry, None)
         if progress.state.is_final:
-            return self._drop(entry, progress.failure or _GONE)
+            return await self._drop_late(entry, progress.failure or _GONE)
         request = await self._consents.recall(consent)
         if request is None:
             raise Unusable("the request of its consent can't be read")
@@ -187,6 +214,20 @@ class CodeExchange:
         """Process a kept reply to its end. Raises StoreLost or Unusable; the journal still has the reply then."""
         return self._drop(entry, await self._settle(request, entry.reply))
 
+    async def _drop_late(self, entry: Entry, failure: ConsentFailure) -> ReplayResult:
+        """Process a reply whose consent has ended without a token: its grant is not stored."""
+        provider = self._providers.get(entry.provider)
+        grant = (
+            None if provider is None or failure.kind in _FOR_OPERATORS else grant_in(provider, entry.reply)
+        )
+        consent = consent_of(entry.claim) or ""
+        if grant is not None and await self._consents.discard(
+            consent, discarded_text(grant), account=grant.account
+        ):
+            self._journal.forget(entry)
+            return ReplayResult.SUPERSEDED
+        return self._drop(entry, failure)
+
     def _drop(self, entry: Entry, failure: ConsentFailure | None) -> ReplayResult:
         """Forget a reply whose consent has ended, or park it if operators may still need it. `failure`: why nothing was
         stored, or None if it was.
@@ -195,7 +236,7 @@ class CodeExchange:
             case ConsentFailureKind.UNPARSED | ConsentFailureKind.UNUSABLE:
                 self._journal.park(entry, EntryState.UNPARSED)
                 return ReplayResult.UNPARSED
-            case ConsentFailureKind.SUPERSEDED | ConsentFailureKind.INTERRUPTED:
+            case ConsentFailureKind.INTERRUPTED:
                 self._journal.park(entry, EntryState.SUPERSEDED)
                 return ReplayResult.SUPERSEDED
             case _:
@@ -203,34 +244,38 @@ class CodeExchange:
                 return ReplayResult.RECORDED
 
     async def _settle(self, request: ConsentRequest, reply: Reply | NoReply) -> ConsentFailure | None:
-        """Bind the grant in `reply` and end the request. Returns why nothing was stored, or None if it was."""
+        """Store or hold the grant in `reply`, or end the request. Returns why nothing was stored, or None."""
         provider = self._providers[request.provider]
-        now = self._clock.now()
-        found = read_code_reply(provider, request, reply, now=now)
-        if isinstance(found, CodeGrant):
-            token = new_token(
-                request.token,
-                provider,
-                found.consent,
-                variables=request.vars,
-                now=now,
-                chance=self._chance(),
-                timing=self._timing,
-            )
-            bound = await self._tokens.bind(token, _binding(request, found, reply))
-            if bound is Bound.STORED:
-                result = ConsentResult(
-                    scope=token.scope, missing_scopes=found.missing_scopes, expires_at=token.expires_at
-                )
-                await self._consents.done(request.id, result)
-                self._observe(_connected(request, found))
-                return None
-            failure = _SUPERSEDED if isinstance(bound, Bound) else bound
-        else:
+        found = read_code_reply(provider, request, reply, now=self._clock.now())
+        if isinstance(found, ConsentFailure):
             failure = found
-        await self._consents.failed(request.id, failure)
-        self._observe(_not_connected(request, failure))
+        else:
+            grant = HeldGrant(
+                consent=found.consent,
+                account=found.account,
+                missing_scopes=found.missing_scopes,
+                asked_at=reply.asked_at,
+            )
+            if request.code_challenge is not None:
+                await self._hold(request, grant)
+                return None
+            bound = await self._binder.bind(request, grant)
+            if bound is None:
+                return None
+            failure = bound
+        discarded = None if failure.kind in _FOR_OPERATORS else grant_in(provider, reply)
+        if discarded is None:
+            await self._consents.failed(request.id, failure)
+        else:
+            text = discarded_text(discarded)
+            await self._consents.failed(request.id, failure, grant=text, account=discarded.account)
+        self._observe(not_connected(request, failure))
         return failure
+
+    async def _hold(self, request: ConsentRequest, grant: HeldGrant) -> None:
+        """Let the grant wait for its completion. Raises Unusable if the request has just ended: a replay comes then."""
+        if not await self._consents.hold(request.id, held_text(grant), account=grant.account):
+            raise Unusable("its consent has just been changed")
 
     async def _give_up_interrupted(self) -> None:
         """End the requests whose code was perhaps presented, and whose reply is not here."""
@@ -261,39 +306,6 @@ def _claim_of(request: ConsentRequest) -> Claim:
         spent=None,
         spent_field=PRESENTED_FIELD,
         deadline=timedelta(0),
-    )
-
-
-def _binding(request: ConsentRequest, grant: CodeGrant, reply: Reply | NoReply) -> Binding:
-    return Binding(
-        consent=request.id,
-        asked_at=reply.asked_at,
-        account=grant.account,
-        missing_scopes=grant.missing_scopes,
-        subject=request.subject,
-        meta=request.meta,
-        extra=grant.consent.extra,
-        replace=request.replace,
-    )
-
-
-def _connected(request: ConsentRequest, grant: CodeGrant) -> TokenConnected:
-    return TokenConnected(
-        token=request.token,
-        provider=request.provider,
-        consent=request.id,
-        missing_scopes=grant.missing_scopes,
-    )
-
-
-def _not_connected(request: ConsentRequest, failure: ConsentFailure) -> ConsentFailed:
-    return ConsentFailed(
-        token=request.token,
-        provider=request.provider,
-        consent=request.id,
-        kind=failure.kind.value,
-        code=failure.named,
-        message=failure.message,
     )
 
 

@@ -12,14 +12,18 @@ from daemon.domain.consent_request import (
     ConsentProgress,
     ConsentRequest,
     ConsentResult,
+    ConsentState,
     Malformed,
     Waiting,
 )
+from daemon.domain.discard import Harm
 from daemon.domain.event import Event
+from daemon.domain.held_grant import DiscardedGrant, DueGrant, TakenGrant
 from daemon.domain.journal_entry import Entry, EntryState
 from daemon.domain.locked import Locked
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
+from daemon.domain.secret import Secret
 from daemon.domain.token import Token
 
 
@@ -47,11 +51,23 @@ class Consents(Protocol):
     async def recall(self, consent: str) -> ConsentRequest | None:
         """Return a request that is asked, without its code, or None if it has ended or is gone."""
 
-    async def done(self, consent: str, result: ConsentResult) -> None:
-        """End an asked request. Its code is removed."""
+    async def hold(self, consent: str, grant: Secret, *, account: str | None) -> bool:
+        """Seal the grant of an asked request into it, where it waits HELD_FOR for its completion. Its code is removed.
+        Returns False if the request has ended or holds a grant.
+        """
 
-    async def failed(self, consent: str, failure: ConsentFailure) -> None:
-        """End an asked request without a grant. Its code is removed."""
+    async def done(self, consent: str, result: ConsentResult) -> None:
+        """End an asked request. Its code and its held grant are removed."""
+
+    async def failed(
+        self,
+        consent: str,
+        failure: ConsentFailure,
+        *,
+        grant: Secret | None = None,
+        account: str | None = None,
+    ) -> None:
+        """End an asked request that holds no grant. Its code is removed. `grant`: to be discarded."""
 
     async def asked(self) -> Sequence[Waiting]:
         """Return the requests that this instance has asked for, and those of instances that have not concluded theirs
@@ -64,6 +80,34 @@ class Consents(Protocol):
     async def progress(self, consent: str) -> ConsentProgress | None:
         """Return the state of a request, or None if it is gone."""
 
+    async def discard(self, consent: str, grant: Secret, *, account: str | None) -> bool:
+        """Seal a grant that is to be discarded into a request that has ended, unless one is there. Returns False if the
+        request is gone, or has not ended without a token.
+        """
+
+    async def release(self) -> None:
+        """Give back the grants that this instance has taken."""
+
+    async def due_grants(self, providers: Collection[str]) -> Sequence[DueGrant]:
+        """Return the sealed grants of `providers` that are to be stored or given up now."""
+
+    async def take_grant(self, consent: str) -> TakenGrant | None:
+        """Take a due grant for LEASE. Returns None if another instance was faster."""
+
+    async def give_up(self, consent: str, state: ConsentState, failure: ConsentFailure) -> bool:
+        """End a request that holds a grant, which is to be discarded. Returns False if the request has ended or, for
+        ABANDONED, was completed.
+        """
+
+    async def postpone(self, consent: str, *, due_at: datetime, tries: int) -> None:
+        """Give back a grant that this instance has taken, until `due_at`."""
+
+    async def forget_grant(self, consent: str) -> None:
+        """Remove the grant of a request that has ended."""
+
+    async def holds_account(self, consent: str, providers: Collection[str], account: str | None) -> bool:
+        """Return whether another request of `providers` holds a grant that may be of this account."""
+
 
 class Tokens(Protocol):
     """The stored tokens."""
@@ -72,6 +116,21 @@ class Tokens(Protocol):
         """Store the token of a consent, unless a newer consent is stored. It wins over renewals of the former grant.
 
         Repeating it changes nothing. Raises StoreLost, or Unusable if the stored document can't be changed.
+        """
+
+    async def harm(self, providers: Collection[str], grant: DiscardedGrant) -> Harm:
+        """Return the worst effect of a revocation of `grant` on the stored tokens of `providers`. Raises StoreLost."""
+
+
+class Deeds(Protocol):
+    """The audit of grants that are not stored. Its methods raise StoreLost, and a repetition is the same record."""
+
+    async def revoking(self, token: str, consent: str) -> None:
+        """Record that the grant of a consent is about to be revoked."""
+
+    async def left_alive(self, token: str, consent: str, *, why: str, manage_url: str | None) -> None:
+        """Record that the grant of a consent stays valid at its provider. `manage_url`: the page on which its owner can
+        end it.
         """
 
 

@@ -11,10 +11,12 @@ from datetime import datetime
 
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
 from daemon.domain.consent_request import ConsentFailure, ConsentFailureKind, ConsentRequest
+from daemon.domain.held_grant import DiscardedGrant
 from daemon.domain.provider import Definition, Grant, Provider
 from daemon.domain.refusal import is_error, refusal_of
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.reply_body import Body, Parsed, parse
+from daemon.domain.secret import Secret
 from daemon.domain.sign import any_shown
 from daemon.domain.token import State, Token
 from daemon.domain.token_response import at_path, first_text, text
@@ -54,6 +56,23 @@ def read_code_reply(
     if not found:
         return _refused(provider, request, reply, parsed)
     return _bound(provider.definition, request, found[0], reply, now=now)
+
+
+def grant_in(provider: Provider, reply: Reply | NoReply) -> DiscardedGrant | None:
+    """Return the tokens in `reply`, whether or not they can be stored, or None if there are none or several grants."""
+    if isinstance(reply, NoReply):
+        return None
+    parsed = parse(reply.body, content_type=reply.content_type, whole=reply.whole)
+    found = _grants(provider.definition, reply, parsed)
+    if len(found) != 1 or parsed.cut:
+        return None
+    body, shape = found[0], provider.definition.reply
+    refresh = first_text(body, shape.refresh_token)
+    return DiscardedGrant(
+        access_token=Secret(first_text(body, shape.access_token)),
+        refresh_token=Secret(refresh) if refresh else None,
+        account=account_of(provider.definition, body, _claims_of(first_text(body, (ID_TOKEN,)))),
+    )
 
 
 def _grants(definition: Definition, reply: Reply, parsed: Parsed) -> list[Body]:

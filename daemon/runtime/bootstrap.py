@@ -10,12 +10,13 @@ from daemon.adapters.foreign.cipher import AesGcm
 from daemon.adapters.foreign.mirror_memory import MirrorMemory
 from daemon.adapters.journal.journal import SqliteJournal
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.mongo.admin.consents import Notes
 from daemon.adapters.mongo.admin.stored_tokens import StoredTokens
+from daemon.adapters.mongo.audit import Audit
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.consented_tokens import ConsentedTokens
 from daemon.adapters.mongo.consents import MongoConsents
 from daemon.adapters.mongo.counter import Counter
+from daemon.adapters.mongo.discard_audit import DiscardAudit
 from daemon.adapters.mongo.mirror_leases import MirrorLease
 from daemon.adapters.mongo.pauses import MongoPauses
 from daemon.adapters.mongo.store import MongoStore
@@ -155,7 +156,7 @@ def code_exchange(
     parts: Parts,
     instance: Instance,
     providers: Mapping[str, Provider],
-    audit: Notes,
+    audit: Audit,
 ) -> CodeExchange:
     """Build what exchanges authorization codes, and let the sweep replay their replies with it."""
     exchange = CodeExchange(
@@ -164,6 +165,7 @@ def code_exchange(
         consents=MongoConsents(parts.mongo, owner=instance.id, keyring=parts.keys),
         tokens=ConsentedTokens(parts.mongo, parts.keys, audit),
         journal=parts.journal,
+        deeds=DiscardAudit(audit),
         endpoint=parts.endpoint,
         clock=parts.clock,
         chance=random.random,
@@ -212,7 +214,7 @@ def salvager(
     *,
     keys: KeyRing,
     clock: Clock,
-    audit: Notes,
+    audit: Audit,
     before: Callable[[Entry], Awaitable[None]],
     report: Callable[[Entry, ReplayResult | Exception], None],
 ) -> Replayer:
@@ -234,6 +236,7 @@ def salvager(
         consents=MongoConsents(mongo, owner="salvage", keyring=lambda: keys),
         tokens=ConsentedTokens(mongo, lambda: keys, audit),
         journal=journal,
+        deeds=DiscardAudit(audit),
         endpoint=_NoEndpoint(clock),
         clock=clock,
         chance=random.random,

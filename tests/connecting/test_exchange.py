@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.connecting.exchange import EXPIRE_EVERY, MOST_OF_ONE
+from daemon.connecting.exchange import EXPIRE_EVERY, MOST_OF_ONE, CodeExchange
 from daemon.domain.consent_request import ConsentFailure, ConsentFailureKind, ConsentState
 from daemon.domain.event import ConsentFailed, TokenConnected
-from daemon.domain.journal_entry import EntryKind, EntryState, ReplayResult
+from daemon.domain.journal_entry import Entry, EntryKind, EntryState, ReplayResult
 from daemon.domain.reply import NoReply
 from tests.connecting.fakes import NOON, Killed, OpenLane, World, answered, states
 
@@ -203,17 +203,37 @@ async def test_a_grant_that_must_not_be_stored_fails_the_consent() -> None:
     assert not world.disk
 
 
-async def test_a_reply_whose_request_has_ended_is_kept_for_operators() -> None:
-    """Another instance gave it up, or MongoDB has deleted it."""
-    world = World(lost={"bind"})
+async def _late(world: World, exchange: CodeExchange) -> Entry:
+    """Return the entry of a reply that could not be bound yet."""
+    world.lost = {"bind"}
     world.add()
-    exchange = world.process()
     await exchange.look({"acme": None})
     await exchange.ended()
     ((entry, _),) = world.disk.values()
-    world.rows["c1"].state = ConsentState.ABANDONED
+    return entry
+
+
+async def test_a_reply_whose_request_is_gone_is_kept_for_operators() -> None:
+    """MongoDB has deleted it."""
+    world = World()
+    exchange = world.process()
+    entry = await _late(world, exchange)
+    del world.rows["c1"]
     assert await exchange.replay(entry) is ReplayResult.SUPERSEDED
     assert world.disk[entry.key][1] is EntryState.SUPERSEDED
+    assert not world.tokens
+
+
+async def test_the_grant_of_a_request_that_has_ended_is_discarded() -> None:
+    """Another instance gave it up in between: nobody could use the grant any more."""
+    world = World()
+    exchange = world.process()
+    entry = await _late(world, exchange)
+    world.rows["c1"].state = ConsentState.FAILED
+    assert await exchange.replay(entry) is ReplayResult.SUPERSEDED
+    assert not world.disk
+    await world.run(exchange)
+    assert world.revoked == ["rt-1"]
     assert not world.tokens
 
 
@@ -288,14 +308,14 @@ async def test_one_consents_bug_does_not_reach_the_others() -> None:
     world.add("c1")
     world.add("c2", account="8")
     exchange = world.process()
-    binding = exchange._tokens.bind
+    binding = exchange._binder._tokens.bind
 
     async def bind(token, consent):  # type: ignore[no-untyped-def]
         if token.id == "acme:7":
             raise ValueError("a bug")
         return await binding(token, consent)
 
-    exchange._tokens.bind = bind  # type: ignore[method-assign]
+    exchange._binder._tokens.bind = bind  # type: ignore[method-assign]
     await exchange.look({"acme": None})
     await exchange.ended()
     assert [type(one) for one in world.bugs] == [ValueError]

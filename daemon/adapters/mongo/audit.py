@@ -70,13 +70,17 @@ class Audit:
         result: str | None = None,
         count: int | None = None,
         audit_id: ObjectId | None = None,
+        manage_url: str | None = None,
     ) -> None:
-        """Write one record about `target`: a token's id, a provider, a key or an instance.
+        """Write one record about `target`: a token's id, a provider, a key or an instance. `manage_url`: the provider's page
+        for the owner of a grant that stays valid there.
 
         If an `audit_id` is used again, the last record counts: an operation that was tried twice is one
         operation. Raises StoreLost.
         """
         record = self._record(action, target, revision, result=result, count=count)
+        if manage_url is not None:
+            record = {**record, "manage_url": manage_url}
         key = audit_id or ObjectId()
         written = self._mongo.audit.replace_one({"_id": key}, record, upsert=True)
         await self._mongo.guarded(written)

@@ -4,7 +4,7 @@ The newest consent is stored, and wins over renewals of the former grant. A cons
 after a crash, must not put a refresh token back that was rotated in between.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
 from bson import ObjectId
@@ -24,6 +24,9 @@ from daemon.adapters.mongo.token_document import Document
 from daemon.domain.access_key import SUBJECT
 from daemon.domain.claim import StoreLost, Unusable
 from daemon.domain.consent_request import Binding, Bound, ConsentFailure, ConsentFailureKind
+from daemon.domain.discard import Harm
+from daemon.domain.held_grant import DiscardedGrant
+from daemon.domain.secret import Secret
 from daemon.domain.stored_grant import GONE, REVOKING
 from daemon.domain.token import Token
 
@@ -95,6 +98,26 @@ class ConsentedTokens:
         except Ambiguous as lost:
             raise StoreLost(str(lost)) from None
         return Bound.STORED
+
+    async def harm(self, providers: Collection[str], grant: DiscardedGrant) -> Harm:
+        there: dict[str, object] = {"provider": {"$in": list(providers)}, "state": {"$nin": list(GONE)}}
+        # Without a name on one of the two sides, the accounts may be the same.
+        same: dict[str, object] = {} if grant.account is None else {ACCOUNT: {"$in": [grant.account, None]}}
+        if grant.refresh_token is not None and await self._is_stored(grant.refresh_token, there | same):
+            return Harm.SAME_TOKEN
+        if await self._finds({**there, **same, "state": {"$nin": [*GONE, REVOKING]}}):
+            return Harm.SAME_ACCOUNT
+        return Harm.SOON if await self._finds({**there, **same, "state": REVOKING}) else Harm.NONE
+
+    async def _is_stored(self, refresh: Secret, there: Mapping[str, object]) -> bool:
+        """Return whether a token holds this refresh token, or may hold it, since its writer has stored no fingerprint."""
+        prints = self._keyring().fingerprints(refresh.reveal())
+        known = {"grant_fingerprint": {"$in": prints, "$type": "string"}, "state": {"$nin": list(GONE)}}
+        unknown = {**there, "refresh_token": {"$type": "string"}, "grant_fingerprint": None}
+        return await self._finds(known) or await self._finds(unknown)
+
+    async def _finds(self, query: Mapping[str, object]) -> bool:
+        return await self._mongo.guarded(self._mongo.tokens.find_one(query, {"_id": 1})) is not None
 
 
 def _laid(token: Token, binding: Binding, stored: Document | None) -> Laying:

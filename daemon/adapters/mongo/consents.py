@@ -166,10 +166,13 @@ class MongoConsents(ConsentRequests):
     async def discard(self, consent: str, grant: Secret, *, account: str | None) -> bool:
         now = self._mongo.clock.now()
         final = [one.value for one in ConsentState if one.is_final and one is not ConsentState.DONE]
-        query = {"_id": consent, "state": {"$in": final}, "grant": {"$not": {"$type": "string"}}}
+        query = {"_id": consent, "state": {"$in": final}}
+        without = {**query, "grant": {"$not": {"$type": "string"}}}
         fields = self._to_discard(consent, grant, account, now)
-        done = await self._tried(self._mongo.consents.update_one(query, {"$set": fields}))
-        return done.matched_count == 1
+        done = await self._tried(self._mongo.consents.update_one(without, {"$set": fields}))
+        if done.matched_count:
+            return True
+        return await self._tried(self._mongo.consents.find_one(query, {"_id": 1})) is not None
 
     async def release(self) -> None:
         query = {"grant": {"$type": "string"}, "grant_due_at": {"$gt": EPOCH}, "lease.owner": self._owner}

@@ -71,6 +71,7 @@ class Bench:
             observe=lambda _event: None,
         )
         self.consents = client[database]["tokens_consents"]
+        self.audited = client[database]["tokens_audit"]
         self.stored = client[database]["tokens"]
         self.audit = Silent()
         self.ids: dict[str, str] = {}  # by their beginnings

@@ -9,16 +9,24 @@ from typing import Any
 import pytest
 
 from daemon.adapters.mongo.admin.consents import Consents
+from daemon.adapters.mongo.audit import Audit, Who
+from daemon.adapters.mongo.discard_audit import DiscardAudit
 from daemon.domain.consent_request import (
     ABANDONED_AFTER,
+    DISCARDED_WITHIN,
+    HELD_FOR,
+    LEASE,
     Bound,
     ConsentFailure,
     ConsentFailureKind,
+    ConsentRequest,
     ConsentResult,
     ConsentState,
     Malformed,
     identified,
 )
+from daemon.domain.discard import Harm
+from daemon.domain.held_grant import DiscardedGrant, DueGrant
 from daemon.domain.secret import Secret
 from tests.adapters.mongo.consent_bench import BINDING, FAILURE, NOON, TOKEN, Bench, opened
 from tests.adapters.mongo.mongo_bench import RING, STRANGE
@@ -280,3 +288,230 @@ async def test_a_consent_by_another_way_makes_what_was_known_unknown(bench: Benc
     assert document["connected_at"] == NOON + timedelta(minutes=1)
     late = replace(BINDING, consent="c2", asked_at=NOON + timedelta(seconds=30))
     assert await bench.tokens.bind(TOKEN, late) is Bound.SUPERSEDED
+
+
+# ---------------------------------------------------------------- grants that are not stored
+
+
+async def asked(bench: Bench, name: str = "c1", **changes: Any) -> str:
+    request = await bench.add(name, **changes)
+    assert await bench.of().take(request.id) is not None
+    return request.id
+
+
+async def held(bench: Bench, name: str = "c1", account: str | None = "T1", **changes: Any) -> str:
+    consent = await asked(bench, name, **changes)
+    assert await bench.of().hold(consent, Secret("grant-4713"), account=account)
+    return consent
+
+
+async def test_a_grant_is_sealed_for_its_consent_and_the_code_is_gone(bench: Bench) -> None:
+    """It is held once."""
+    consent = await held(bench)
+    document = bench.document()
+    assert "4713" not in str(document)
+    assert RING.open(document["grant"], token_id=consent, field="grant") == "grant-4713"
+    assert (document["state"], document["code"], document["code_verifier"]) == ("asked", None, None)
+    assert document["held_until"] == document["grant_due_at"] == NOON + HELD_FOR
+    assert not await bench.of().hold(consent, Secret("other"), account=None)
+    assert bench.document() == document
+
+
+async def test_a_held_grant_is_neither_interrupted_nor_lost_to_a_late_failure(bench: Bench) -> None:
+    """Another instance may believe for ten minutes that its exchange is still running."""
+    consent = await held(bench)
+    bench.clock.passed = ABANDONED_AFTER
+    assert await bench.of().asked() == []
+    assert await bench.of("two").asked() == []
+    await bench.of("two").failed(consent, FAILURE)
+    assert bench.document()["state"] == "asked"
+
+
+async def test_a_grant_is_due_at_its_time_and_taken_once(bench: Bench) -> None:
+    """By one instance, until its lease is over."""
+    consent = await held(bench)
+    assert await bench.of().due_grants(["acme"]) == []
+    assert await bench.of().take_grant(consent) is None
+    bench.clock.passed = HELD_FOR
+    assert await bench.of().due_grants(["other"]) == []
+    (due,) = await bench.of().due_grants(["acme"])
+    assert due == DueGrant(id=consent, provider="acme", state=ConsentState.ASKED, completed=False)
+    taken = await asyncio.gather(*(bench.of(f"i{one}").take_grant(consent) for one in range(8)))
+    (one,) = [one for one in taken if one is not None]
+    assert (one.due, one.text) == (due, Secret("grant-4713"))
+    assert isinstance(one.request, ConsentRequest)
+    assert one.request.token == "acme:7"
+    assert await bench.of().due_grants(["acme"]) == []
+    bench.clock.passed = HELD_FOR + LEASE
+    assert await bench.of().take_grant(consent) is not None
+
+
+async def test_an_instance_that_restarts_gives_back_its_own_grants(bench: Bench) -> None:
+    """Not those of others."""
+    one, two = await held(bench, "c1"), await held(bench, "c2", account="T2")
+    bench.clock.passed = HELD_FOR
+    await bench.of("one").take_grant(one)
+    await bench.of("two").take_grant(two)
+    await bench.of("one").release()
+    assert [found.id for found in await bench.of().due_grants(["acme"])] == [one]
+
+
+async def test_a_consent_is_abandoned_unless_it_was_completed(bench: Bench) -> None:
+    """Its grant stays until it is discarded, and MongoDB keeps the document as long."""
+    consent = await held(bench)
+    bench.consents.update_one({"_id": consent}, {"$set": {"completed_at": NOON}})
+    assert not await bench.of().give_up(consent, ConsentState.ABANDONED, FAILURE)
+    bench.consents.update_one({"_id": consent}, {"$unset": {"completed_at": ""}})
+    assert await bench.of().give_up(consent, ConsentState.ABANDONED, FAILURE)
+    assert not await bench.of().give_up(consent, ConsentState.FAILED, FAILURE)
+    document = bench.document()
+    assert (document["state"], document["expires_at"]) == ("abandoned", NOON + DISCARDED_WITHIN)
+    (due,) = await bench.of().due_grants(["acme"])
+    assert due.state is ConsentState.ABANDONED
+    taken = await bench.of().take_grant(consent)
+    assert taken is not None
+    assert (taken.until, taken.tries) == (NOON + DISCARDED_WITHIN, 0)
+    await bench.of().postpone(consent, due_at=NOON + timedelta(hours=1), tries=3)
+    assert await bench.of().due_grants(["acme"]) == []
+    bench.clock.passed = timedelta(hours=1)
+    again = await bench.of().take_grant(consent)
+    assert again is not None
+    assert again.tries == 3
+    await bench.of("two").postpone(consent, due_at=NOON, tries=9)
+    assert bench.document()["discard_tries"] == 3
+    await bench.of().forget_grant(consent)
+    assert bench.document()["grant"] is None
+    assert await bench.of().due_grants(["acme"]) == []
+
+
+async def test_a_stored_grant_leaves_its_consent(bench: Bench) -> None:
+    """With its end; a held one can't be forgotten."""
+    consent = await held(bench)
+    await bench.of().forget_grant(consent)
+    assert bench.document()["grant"] is not None
+    await bench.of().done(consent, ConsentResult(scope=None, missing_scopes=(), expires_at=None))
+    assert (bench.document()["state"], bench.document()["grant"]) == ("done", None)
+
+
+async def test_a_failure_may_leave_a_grant_to_discard(bench: Bench) -> None:
+    """In the same write."""
+    consent = await asked(bench)
+    await bench.of().failed(consent, FAILURE, grant=Secret("grant-4713"), account="T1")
+    document = bench.document()
+    assert (document["state"], document["code"]) == ("failed", None)
+    assert RING.open(document["grant"], token_id=consent, field="grant") == "grant-4713"
+    assert [found.id for found in await bench.of().due_grants(["acme"])] == [consent]
+
+
+async def test_a_late_grant_is_left_to_a_consent_that_has_ended(bench: Bench) -> None:
+    """Once, and never to one whose token is stored."""
+    consent = await asked(bench)
+    assert not await bench.of().discard(consent, Secret("late"), account=None)
+    await bench.of().failed(consent, FAILURE)
+    assert await bench.of().discard(consent, Secret("late"), account=None)
+    before = bench.document()
+    assert await bench.of().discard(consent, Secret("again"), account=None)
+    assert bench.document() == before
+    done = await asked(bench, "c2")
+    await bench.of().done(done, ConsentResult(scope=None, missing_scopes=(), expires_at=None))
+    assert not await bench.of().discard(done, Secret("late"), account=None)
+    assert not await bench.of().discard("c9", Secret("late"), account=None)
+
+
+async def test_a_grant_of_another_consent_does_not_open(bench: Bench) -> None:
+    """A database writer can't let one owner's grant end at another's account."""
+    one, two = await held(bench, "c1"), await held(bench, "c2", account="8")
+    bench.consents.update_one({"_id": two}, {"$set": {"grant": bench.document("c1")["grant"]}})
+    bench.clock.passed = HELD_FOR
+    for consent, text in ((one, Secret("grant-4713")), (two, None)):
+        taken = await bench.of().take_grant(consent)
+        assert taken is not None
+        assert taken.text == text
+    strange = await held(bench, "c3")
+    bench.clock.passed = 2 * HELD_FOR
+    taken = await bench.of(ring=STRANGE).take_grant(strange)
+    assert taken is not None
+    assert taken.text is None
+
+
+@pytest.mark.parametrize(
+    ("other", "account", "holds"),
+    [("T1", "T1", True), ("T2", "T1", False), (None, "T1", True), ("T2", None, True)],
+)
+async def test_another_held_grant_may_be_of_the_same_account(
+    bench: Bench, other: str | None, account: str | None, holds: bool
+) -> None:
+    """It is, unless both accounts are known."""
+    consent = await held(bench, "c1", account=account)
+    await held(bench, "c2", account=other)
+    assert await bench.of().holds_account(consent, ["acme"], account) is holds
+    assert not await bench.of().holds_account(consent, ["other"], account)
+
+
+# ---------------------------------------------------------------- harm
+
+
+GRANT = DiscardedGrant(access_token=Secret("a"), refresh_token=Secret("refresh-2"), account="T1")
+
+
+async def test_without_a_stored_token_nothing_is_harmed(bench: Bench) -> None:
+    """Nor by another provider's or account's, nor by a tombstone."""
+    assert await bench.tokens.harm(["acme"], GRANT) is Harm.NONE
+    await bench.tokens.bind(TOKEN, replace(BINDING, account="T2"))
+    assert await bench.tokens.harm(["acme"], GRANT) is Harm.NONE
+    bench.stored.update_one({}, {"$set": {"provider_account": "T1"}})
+    assert await bench.tokens.harm(["other"], GRANT) is Harm.NONE
+    for state in ("revoked", "removed"):
+        bench.stored.update_one({}, {"$set": {"state": state}})
+        assert await bench.tokens.harm(["acme"], GRANT) is Harm.NONE
+
+
+@pytest.mark.parametrize("stored", ["T1", None])
+@pytest.mark.parametrize("mine", ["T1", None])
+async def test_a_stored_token_of_the_same_account_is_harmed(
+    bench: Bench, stored: str | None, mine: str | None
+) -> None:
+    """Also if one of the two accounts is not known."""
+    await bench.tokens.bind(TOKEN, replace(BINDING, account=stored))
+    assert await bench.tokens.harm(["acme"], replace(GRANT, account=mine)) is Harm.SAME_ACCOUNT
+
+
+async def test_a_token_that_is_being_revoked_is_waited_for(bench: Bench) -> None:
+    """Unless another one is harmed."""
+    await bench.tokens.bind(TOKEN, BINDING)
+    bench.stored.update_one({}, {"$set": {"state": "revoking"}})
+    assert await bench.tokens.harm(["acme"], GRANT) is Harm.SOON
+    await bench.tokens.bind(
+        replace(TOKEN, id="acme:8", refresh_token=Secret("refresh-8")), replace(BINDING, consent="c8")
+    )
+    assert await bench.tokens.harm(["acme"], GRANT) is Harm.SAME_ACCOUNT
+
+
+async def test_a_stored_refresh_token_is_recognized(bench: Bench) -> None:
+    """Wherever it is stored; and one that a writer has sealed may be it."""
+    await bench.tokens.bind(TOKEN, replace(BINDING, account="T2"))
+    same = replace(GRANT, refresh_token=TOKEN.refresh_token)
+    assert await bench.tokens.harm(["other"], same) is Harm.SAME_TOKEN
+    bench.stored.update_one(
+        {}, {"$set": {"refresh_token": "w1.a.xxx", "grant_fingerprint": None, "provider_account": None}}
+    )
+    assert await bench.tokens.harm(["acme"], GRANT) is Harm.SAME_TOKEN
+    assert await bench.tokens.harm(["other"], GRANT) is Harm.NONE
+
+
+async def test_the_audit_has_one_record_of_a_grant_that_is_left_alive(bench: Bench) -> None:
+    """However often it is written; with the page on which its owner can end it."""
+    lines: list[Any] = []
+    deeds = DiscardAudit(Audit(bench.mongo, who=Who(actor="me@here"), log=lines.append))
+    for _ in range(2):
+        await deeds.revoking("acme:7", "c1")
+        await deeds.left_alive("acme:7", "c1", why="same_account", manage_url="https://acme.example/apps")
+    await deeds.left_alive("acme:7", "c2", why="no_revocation", manage_url=None)
+    found = list(bench.audited.find({}, {"_id": 0}).sort("action", 1))
+    assert [(one["action"], one["result"], one.get("manage_url")) for one in found] == [
+        ("left_alive", "same_account", "https://acme.example/apps"),
+        ("left_alive", "no_revocation", None),
+        ("revoke_discarded", None, None),
+    ]
+    assert {one["token"] for one in found} == {"acme:7"}
+    assert len(lines) == 5
