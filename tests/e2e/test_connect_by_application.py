@@ -2,26 +2,21 @@
 place of a browser.
 """
 
-import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
 import pytest
-from pymongo import MongoClient
-from pymongo.collection import Collection
 
 from daemon.domain.authorization import code_challenge
 from daemon.domain.secret import Secret
 from tests.e2e.daemon_process import DaemonProcess
 from tests.e2e.service import Place, Reply, Service, placed
-from tests.support import wall_clock
 
 RETURN = "https://app.example.com/connected"
 
@@ -112,13 +107,6 @@ async def place(mongod: str, tmp_path: Path) -> AsyncIterator[Place]:
         yield one
 
 
-@pytest.fixture
-def collection(place: Place) -> Iterator[Collection[dict[str, Any]]]:
-    table = place.installation.tables["store"]
-    with MongoClient[dict[str, Any]](str(table["uri"]), tz_aware=True) as client:
-        yield client[str(table["database"])]["tokens"]
-
-
 async def test_an_application_connects_an_account(place: Place):
     """The token is stored after the completion and not before, and no secret on the way is logged or audited."""
     async with connecting(place) as (service, daemon):
@@ -155,75 +143,8 @@ async def test_an_application_connects_an_account(place: Place):
             ("connect", "acme:third", "unbound"),
         ):
             assert record in seen, record
-        said = json.dumps(audit) + service.process.logs() + daemon.logs()
+        said = json.dumps(audit) + service.process.logs + daemon.logs
         used = [*session.secrets, *denied.secrets, *unbound.secrets]
         assert len(used) > 15
         assert [one for one in used if one in said] == []
         assert not service.process.seen("internal.error")
-
-
-async def forwarded(service: Service, number: int) -> str:
-    """An attacker begins a consent for the account that they have at the application, and a victim goes its way. The
-    application completes with what the victim's own session has, if the victim is connecting an account too. Return the
-    last outcome.
-    """
-    account = f"user-{number}"
-    attacker, victim = Session(service), Session(service)
-    begun = await attacker.begin(account, subject=account)
-    if number % 2:
-        own = await victim.begin(f"victim-{number}", subject=f"victim-{number}")
-        assert own["id"] != begun["id"]
-    back = await victim.consent(begun)
-    assert set(back) == {"connect", "connect_code"}
-    tries = [await victim.complete(begun["id"], back["connect_code"])]
-    if number % 2:
-        tries.append(await victim.complete(own["id"], back["connect_code"]))
-    tries.append(await attacker.complete(begun["id"], secrets.token_urlsafe(32)))
-    assert {answer.status for answer in tries} <= {400, 409}, tries
-    state: str = (await service.get(f"/v1/connect/{begun['id']}")).json["state"]
-    return state
-
-
-@pytest.mark.parametrize("links", [50, pytest.param(1000, marks=pytest.mark.long)])
-async def test_forwarded_links_bind_nothing(place: Place, collection: Collection[dict[str, Any]], links: int):
-    """No account goes to the wrong user, and no stored grant is touched."""
-    async with connecting(place) as (service, _):
-        collection.insert_many([stored(place, f"user-{number}") for number in range(links)])
-        before = {one["_id"]: one for one in collection.find()}
-        crowd = asyncio.Semaphore(16)
-
-        async def one(number: int) -> str:
-            async with crowd:
-                return await forwarded(service, number)
-
-        states = await asyncio.gather(*map(one, range(links)))
-        assert set(states) == {"asked"}
-        assert len(place.sandbox.consents()) == links  # each victim has consented
-        after = {one["_id"]: one for one in collection.find()}
-        assert after == before
-        done = collection.database["tokens_consents"].count_documents({"state": "done"})
-        assert done == 0
-
-
-def stored(place: Place, account: str) -> dict[str, Any]:
-    """A stored token of the account, which is due in a long time."""
-    name = f"acme:{account}"
-    now = wall_clock.now().replace(microsecond=0)
-    ring = place.installation.keyring
-    return {
-        "_id": name,
-        "provider": "acme",
-        "account": account,
-        "subject": account,
-        "state": "active",
-        "grant": "refresh_token",
-        "issued_at": now,
-        "expires_at": now + timedelta(days=1),
-        "due_at": now + timedelta(hours=20),
-        "failures": 0,
-        "revision": 1,
-        **{
-            field: ring.seal(f"{field} of {account}", token_id=name, field=field)
-            for field in ("access_token", "refresh_token")
-        },
-    }
