@@ -118,7 +118,9 @@ class Stage:
 
 @pytest.fixture
 async def stage(bench: AccessBench) -> AsyncIterator[Stage]:
-    bench.clock.start = bench.clock.start.replace(year=2100)  # MongoDB removes what has ended by its own clock
+    bench.clock.start = bench.clock.start.replace(
+        year=2100
+    )  # MongoDB removes what has ended by its own clock
     one = Stage(bench)
     await one.service.start()
     yield one
