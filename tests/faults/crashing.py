@@ -43,12 +43,15 @@ from daemon.domain.consent_request import (
     ConsentFailure,
     ConsentRequest,
     ConsentResult,
+    ConsentState,
     Malformed,
 )
+from daemon.domain.held_grant import TakenGrant
 from daemon.domain.journal_entry import Entry
 from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
+from daemon.domain.secret import Secret
 from daemon.domain.token import Token
 from daemon.runtime import bootstrap
 from daemon.runtime.config import settings
@@ -154,6 +157,29 @@ def consents_class(fuse: Fuse) -> type[MongoConsents]:
             taken = await super().take(consent)
             fuse("take.after")
             return taken
+
+        async def hold(self, consent: str, grant: Secret, *, account: str | None) -> bool:
+            fuse("hold.before")
+            held = await super().hold(consent, grant, account=account)
+            fuse("hold.after")
+            return held
+
+        async def take_grant(self, consent: str) -> TakenGrant | None:
+            fuse("take_grant.before")
+            taken = await super().take_grant(consent)
+            fuse("take_grant.after")
+            return taken
+
+        async def give_up(self, consent: str, state: ConsentState, failure: ConsentFailure) -> bool:
+            fuse("give_up.before")
+            ended = await super().give_up(consent, state, failure)
+            fuse("give_up.after")
+            return ended
+
+        async def forget_grant(self, consent: str) -> None:
+            fuse("forget_grant.before")
+            await super().forget_grant(consent)
+            fuse("forget_grant.after")
 
         async def done(self, consent: str, result: ConsentResult) -> None:
             fuse("done.before")

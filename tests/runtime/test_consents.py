@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.adapters.mongo.consents import ConsentsRefused
+from daemon.adapters.mongo.consent_requests import ConsentsRefused
 from daemon.adapters.telemetry.event_log import configure
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import Event, InternalError

@@ -16,7 +16,7 @@ from daemon.domain.consent_request import (
     ConsentResult,
     identified,
 )
-from tests.adapters.mongo.test_consents import REQUEST, Bench
+from tests.adapters.mongo.consent_bench import REQUEST, Bench
 
 OURS = identified(REQUEST)
 ID = OURS.id

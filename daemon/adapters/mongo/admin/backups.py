@@ -15,7 +15,9 @@ from daemon.domain.backup import (
 
 READ_AT_ONCE = 1000  # documents
 MOST_READ = 4 << 20  # bytes, of the documents that are yielded together
-NOT_BACKED_UP = "_instances"  # rows of running processes
+# Rows of running processes; and consents, which live for minutes: by the time of a restore, their codes are spent, and
+# their grants were stored or revoked.
+NOT_BACKED_UP = frozenset({"_instances", "_consents"})
 
 # SnapshotTooOld, SnapshotUnavailable; InvalidOptions, IllegalOperation, NotImplemented: there are no snapshots.
 _NO_SNAPSHOT = frozenset({239, 246, 72, 20, 238})
@@ -46,7 +48,7 @@ class MongoBackupSource:
         rows: list[dict[str, Any]] = await self._mongo.guarded(cursor.to_list())
         names = [str(row["name"]) for row in rows if row.get("type") == "collection"]
         found = [name.removeprefix(tokens.name) for name in names if name.startswith(f"{tokens.name}_")]
-        return [*sorted(one for one in found if one != NOT_BACKED_UP), ""]
+        return [*sorted(one for one in found if one not in NOT_BACKED_UP), ""]
 
     async def documents(self, suffix: str) -> AsyncIterator[Sequence[bytes]]:
         """Yield the documents of a collection, by id. Raises SnapshotLost, StoreLost."""

@@ -186,7 +186,7 @@ async def test_a_run_continues_where_another_one_was_ended(bench):
 
 
 async def test_waiting_consents_are_sealed_again(bench):
-    fields = {"code": "code-1", "code_verifier": "verifier-1", "access_token": "access-1"}
+    fields = {"code": "code-1", "code_verifier": "verifier-1", "grant": "{}", "access_token": "access-1"}
     texts = {field: seal("c-1", text, field) for field, text in fields.items()}
     texts["refresh_token"] = w1("c-1", "refresh-1")
     bench.database["tokens_consents"].insert_one({"_id": "c-1", **texts, "state": 5})
