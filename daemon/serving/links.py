@@ -208,7 +208,7 @@ class Links:
     async def complete(self, caller: Caller, consent: str, proof: Proof) -> ConsentProgress:
         """Let the daemon bind the grant to the account, if the proof is right. Return the state at most ten seconds later."""
         progress = await self.progress(caller, consent)
-        if not progress.state.is_final and not progress.held:
+        if progress.state is ConsentState.ASKED and not progress.held:
             progress = await self._followed(consent) or progress
         if progress.state.is_final:
             raise _ended(progress)

@@ -17,6 +17,8 @@ from aiohttp import web
 
 from daemon.domain.provider import Definition, Provider
 from daemon.sandbox import Sandbox
+from tests.e2e.connected_application import Session, connecting
+from tests.e2e.service import placed
 from tests.operations.browser import CHROMIUM, Tab, chromium, tab
 from tests.runtime.access_web.connect_service import Service
 
@@ -118,6 +120,27 @@ async def test_an_owner_connects_an_account(page: Tab) -> None:
         assert await page.value("document.cookie") == ""
     assert bound == "acme:me"
     assert [one for one in page.complaints if "404" not in one] == []
+
+
+async def test_an_application_gets_a_token_by_way_of_a_browser(
+    page: Tab, mongod: str, tmp_path: Path
+) -> None:
+    """With the real service, the real daemon and MongoDB: link, button, consent, callback, return_url, completion."""
+    async with (
+        placed(mongod, tmp_path / "place") as place,
+        application() as (return_url, got),
+        connecting(place, return_url) as (service, _),
+    ):
+        session = Session(service)
+        begun = await session.begin(return_url=return_url)
+        await page.go(begun["connect_url"])
+        await press(page, "button", until=CONSENT)
+        await press(page, "[value=approve]", until=BACK)
+        [answer] = got
+        done = await session.complete(answer["connect"], answer["connect_code"])
+        assert (done.status, done.json["state"]) == (200, "done")
+        assert (await service.get("/v1/tokens/acme/new")).json["subject"] == "user-17"
+    assert page.complaints == []
 
 
 async def test_an_owner_denies(page: Tab) -> None:

@@ -79,7 +79,7 @@ class FakeConsents:
 
     async def give_code(self, consent: str, *, code: Secret, connect_code_hash: str | None) -> bool:
         row = self.rows[consent]
-        if row.state is not ConsentState.WAITING:
+        if row.state is not ConsentState.WAITING or row.code is not None or row.state_hash is not None:
             return False
         row.code, row.connect_code_hash = code, connect_code_hash
         assert self.daemon is not None

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -22,6 +22,7 @@ from daemon.serving.doorkeeper import Doorkeeper
 from daemon.serving.links import Links
 from tests.serving.fake_consents import FakeConsents, FakeDeeds, FakeWrites
 from tests.serving.fakes import Keys, World
+from tests.support.clocks import SetClock
 
 PUBLIC, APP = "https://tokens.example.com", "https://app.example.com"
 RETURN = f"{APP}/connected"
@@ -119,6 +120,17 @@ class Browser:
         return await self.get(f"{urlsplit(redirect_uri).path}?{urlencode(parameters)}")
 
 
+@dataclass
+class Stores:
+    """What the service stores, and the clock. `pause`: what happens while it waits for a daemon."""
+
+    consents: Any
+    writes: Any
+    deeds: Any
+    clock: SetClock
+    pause: Callable[[timedelta], Awaitable[None]]
+
+
 class Service:
     """`public`: the URL under which browsers reach it. None: that of its listener."""
 
@@ -130,23 +142,27 @@ class Service:
         can_seal: bool = True,
         providers: tuple[Provider, ...] = (ACME, EVIL, SHOP, SILENT, NAMELESS),
         return_urls: tuple[str, ...] = (RETURN, f"{APP}/back/"),
+        stores: Stores | None = None,
     ) -> None:
         self.public = public
         self.world = World()
         self.consents, self.writes, self.deeds = FakeConsents(), FakeWrites(), FakeDeeds()
+        if stores is not None:
+            self.world.clock = stores.clock
+        used = stores or Stores(self.consents, self.writes, self.deeds, self.world.clock, self._pause)
         self.log: list[str] = []
         self.key_text, self.key = self.world.key("acme:*", "evil:*", "shop:*", "silent:*", "nameless:*")
         self.links = Links(
-            self.consents,
-            self.writes,  # type: ignore[arg-type]
+            used.consents,
+            used.writes,
             Keys(self.world),
-            self.deeds,
+            used.deeds,
             self.world.clock,
             providers=lambda: {one.name: one for one in providers},
             return_urls=return_urls,
             unbound=unbound,
             can_seal=can_seal,
-            pause=self._pause,
+            pause=used.pause,
         )
         routes = ConnectRoutes(
             self.links,

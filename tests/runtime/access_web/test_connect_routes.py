@@ -337,6 +337,23 @@ async def test_the_link_of_a_revoked_key_leads_nowhere(service: Service):
     assert (await service.browser().press(path)).status == 404
 
 
+async def test_what_the_configuration_no_longer_allows_is_not_used(unbound: Service):
+    """Neither a link nor a callback: its document may be older than the configuration, or somebody else's."""
+    begun, opened, moved = [
+        await unbound.begin(code_challenge=None, return_url=None),
+        await unbound.begin(code_challenge=None, return_url=None),
+        await unbound.begin(),
+    ]
+    browser = unbound.browser()
+    asked = await browser.open(opened)
+    unbound.links._unbound = False
+    unbound.links._return_urls = ()
+    for one in (begun, moved):
+        assert (await browser.press(urlsplit(one["connect_url"]).path)).status == 404
+    assert (await browser.consent(asked)).status == 400
+    assert unbound.bound == []
+
+
 async def test_a_link_that_is_only_looked_at_stays_good(service: Service):
     begun = await service.begin()
     path = urlsplit(begun["connect_url"]).path
