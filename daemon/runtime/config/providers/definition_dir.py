@@ -69,8 +69,9 @@ def laid_over(shipped: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
         used = used_variables(*urls, revoke, *map(str, params.values()))
         if isinstance(shipped.get("variables"), Mapping):
             shipped["variables"] = {name: row for name, row in shipped["variables"].items() if name in used}
-        if isinstance(shipped.get("callback_variables"), list):
-            shipped["callback_variables"] = [name for name in shipped["callback_variables"] if name in used]
+        brought = shipped.pop("callback_variables", ())
+        if "authorize_url" in own and (left := [name for name in brought if name in used]):
+            shipped["callback_variables"] = left
     merged: dict[str, Any] = {**shipped, **own}
     for key in shipped.keys() & own.keys():
         if isinstance(shipped[key], Mapping) and isinstance(own[key], Mapping):

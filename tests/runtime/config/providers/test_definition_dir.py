@@ -94,6 +94,14 @@ def test_a_token_url_of_ones_own_drops_the_addresses_of_the_shipped_server(folde
     assert shown == (None, None, None, None, None)
 
 
+@pytest.mark.parametrize("page", ["", 'authorize_url = "https://own.example/authorize"\n'])
+def test_a_token_url_of_ones_own_drops_what_the_shipped_servers_callback_brings(folder: Folder, page: str):
+    """A variable that is gone can't come with a callback, with or without a page of the own server."""
+    folder.define("zoho.toml", f'token_url = "https://own.example/token"\n{page}')
+    assert shipped()["zoho"].callback_variables
+    assert folder.configured("zoho").definition.callback_variables == ()
+
+
 def test_the_addresses_of_ones_own_server_are_those_of_the_file(folder: Folder):
     """What the file says about its server stays, and how a revocation is sent with it."""
     folder.define("acme.toml", ACME + 'revoke = { url = "https://acme.example/r", token = "access" }\n')
