@@ -19,6 +19,7 @@ _ESCAPE = re.compile(r"%[0-9A-F]{2}")
 _PLAIN = re.compile(r"[A-Za-z0-9._~-]+")  # nothing that a notation writes otherwise
 _TOKEN_RUN = re.compile(r"[A-Za-z0-9._~+/=%-]{20,}")
 _LAST_RUN = re.compile(r"(?<![A-Za-z0-9._~+/=%-])[A-Za-z0-9._~+/=%-]+\Z")
+_HALF = "\ufffd"  # what a decoder makes of an incomplete character
 _LOOKED_AT = 2000  # characters of a text that is masked
 _TELLING = 4  # characters of a secret: fewer give nothing away
 
@@ -91,7 +92,10 @@ def masked(
 
 
 def _without_loose_end(text: str, forms: Iterable[str]) -> str:
-    """Return the truncated `text` without a possible beginning of a secret at its end."""
+    """Return the truncated `text` without a possible beginning of a secret at its end, where half a character
+    may stand behind it.
+    """
+    text = text.rstrip(_HALF)
     for spelling in forms:
         begins = spelling[:_TELLING]
         at = text.find(begins, max(0, len(text) - len(spelling)))

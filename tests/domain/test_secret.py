@@ -146,6 +146,15 @@ def test_the_beginning_of_a_secret_at_a_cut_is_masked(cut, size):
     assert "word" in shown
 
 
+@pytest.mark.parametrize("end", ["\ufffd", "\ufffd\ufffd"])
+def test_half_a_character_behind_a_cut_hides_no_beginning_of_a_secret(end):
+    """As a decoder leaves it where a text of two or four bytes a character was cut."""
+    assert masked(f"the token is Nw7Access9Kq{end}", cut=True) == f"the token is {MASK}"
+    secret = Secret("see you at the station")
+    assert masked(f"the token is see you at{end}", [secret], cut=True) == f"the token is {MASK}"
+    assert masked(f"the token is not val{end}", cut=True) == "the token is not val"
+
+
 def test_the_beginning_of_a_token_at_a_cut_is_masked_and_words_are_not():
     """Of 20 characters, perhaps only some came."""
     assert masked("the token is Nw7Access9Kq", cut=True) == f"the token is {MASK}"
