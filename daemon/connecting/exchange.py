@@ -234,7 +234,7 @@ class CodeExchange:
         return self._drop(entry, await self._settle(request, entry.reply))
 
     async def _postponed(self, request: ConsentRequest, reply: Reply | NoReply) -> bool:
-        """Let the request wait again if `reply` is no answer of a device's owner. Returns whether it waits."""
+        """Let the request wait again if `reply` is not the answer of a device's owner. Returns whether it waits."""
         if request.kind is not ConsentKind.DEVICE or (
             isinstance(reply, NoReply) and reply.code == NOT_SENDABLE
         ):

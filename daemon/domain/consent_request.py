@@ -49,7 +49,7 @@ class ConsentState(StrEnum):
 
 _NEXT: Mapping[ConsentState, frozenset[ConsentState]] = {
     ConsentState.WAITING: frozenset({ConsentState.ASKED, ConsentState.FAILED, ConsentState.ABANDONED}),
-    # A device code's request waits again after a poll without an answer: that is no step of its life.
+    # A device code's request waits again after a poll without an answer. That doesn't count as a transition.
     ConsentState.ASKED: frozenset({ConsentState.DONE, ConsentState.FAILED, ConsentState.ABANDONED}),
     ConsentState.DONE: frozenset(),
     ConsentState.FAILED: frozenset(),
@@ -138,8 +138,8 @@ class ConsentRequest:
 def identified(request: ConsentRequest) -> ConsentRequest:
     """Return `request` with the id that belongs to its fields. Its id so far, a random text, is the beginning of it.
 
-    The code is sealed for this id. So whoever can write to the database, but has no key, can't let an owner's consent
-    end at another account: the id would be another one, for which the code doesn't open.
+    The code is sealed for this id. So an attacker with write access to the database, but without a key, can't let an
+    owner's consent end at another account: the id would be another one, for which the code doesn't open.
     """
     fields = (
         request.provider,
