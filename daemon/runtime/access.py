@@ -50,8 +50,11 @@ from daemon.runtime.tasks import end
 from daemon.runtime.web.hosts import is_loopback
 from daemon.serving.anomalies import Anomalies
 from daemon.serving.doorkeeper import Caller, Doorkeeper
+from daemon.serving.following import Following
+from daemon.serving.link_rules import LinkRules
 from daemon.serving.links import Links
 from daemon.serving.listing import Listing
+from daemon.serving.owner_browser import OwnerBrowser
 from daemon.serving.reading import Reading
 from daemon.serving.usage import Usage
 from daemon.serving.writing import Writing
@@ -258,19 +261,30 @@ class AccessService:
 
     def _connecting_table(self, keys: ServedKeys, tokens: ServedTokens) -> list[Route]:
         settings = self._settings
+        consents = ConsentRequests(self._mongo, keyring=lambda: settings.keys)
+        deeds = AccessDeeds(self._mongo, log=self._log_record)
+        rules = LinkRules(return_urls=settings.access.return_urls, unbound=settings.access.unbound_connect)
+        following = Following(consents, self._clock, pause=lambda span: asyncio.sleep(span.total_seconds()))
         links = Links(
-            ConsentRequests(self._mongo, keyring=lambda: settings.keys),
+            consents,
             ServedWrites(self._mongo, settings.keys, log=self._log_record, changed=tokens.forget),
-            keys,
-            AccessDeeds(self._mongo, log=self._log_record),
+            deeds,
             self._clock,
+            rules=rules,
+            following=following,
             providers=lambda: settings.providers,
-            return_urls=settings.access.return_urls,
-            unbound=settings.access.unbound_connect,
             can_seal=settings.keys.seals_codes,
-            pause=lambda span: asyncio.sleep(span.total_seconds()),
         )
-        return ConnectRoutes(links, public_url=self._public_url, note=self._note).table()
+        browser = OwnerBrowser(
+            consents,
+            keys,
+            deeds,
+            self._clock,
+            rules=rules,
+            following=following,
+            providers=lambda: settings.providers,
+        )
+        return ConnectRoutes(links, browser, public_url=self._public_url, note=self._note).table()
 
     def _public_url(self) -> str | None:
         """Return the URL under which browsers reach the service, or None if it is unknown."""

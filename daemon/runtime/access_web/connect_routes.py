@@ -19,7 +19,8 @@ from daemon.runtime.access_web.connect_page.page import Page
 from daemon.runtime.access_web.routes import Route, route
 from daemon.serving.doorkeeper import Caller
 from daemon.serving.grant_request import read_proof, read_wish
-from daemon.serving.links import Answered, Links
+from daemon.serving.links import Links
+from daemon.serving.owner_browser import Answered, OwnerBrowser
 from daemon.serving.problems import Problem
 
 JSON = "application/json"
@@ -33,8 +34,11 @@ Note = Callable[[Caller, str | None, str], None]
 class ConnectRoutes:
     """`public_url`: under which browsers reach the service, or None if it is unknown. `note` receives each use."""
 
-    def __init__(self, links: Links, *, public_url: Callable[[], str | None], note: Note) -> None:
+    def __init__(
+        self, links: Links, browser: OwnerBrowser, *, public_url: Callable[[], str | None], note: Note
+    ) -> None:
         self._links = links
+        self._browser = browser
         self._public_url = public_url
         self._note = note
 
@@ -90,7 +94,7 @@ class ConnectRoutes:
         it.
         """
         try:
-            found = await self._links.asking(asked.segments[1])
+            found = await self._browser.asking(asked.segments[1])
         except StoreLost:
             return _shown(page.away())
         return _shown(page.asking(found) if found else page.link_gone())
@@ -100,7 +104,7 @@ class ConnectRoutes:
         if not self._is_own(asked):
             return _shown(page.other_site())
         try:
-            pressed = await self._links.press(asked.segments[1])
+            pressed = await self._browser.press(asked.segments[1])
         except StoreLost:
             return _shown(page.away())
         if pressed is None:
@@ -116,7 +120,7 @@ class ConnectRoutes:
             answered = await asyncio.shield(self._answered(asked))
             if answered is None:
                 return _shown(page.not_here())
-            end = await self._links.ended(answered)
+            end = await self._browser.ended(answered)
         except StoreLost:
             return _shown(page.away())
         answer = _sent_on(asked, end.url) if end.url is not None else _shown(page.ended(end))
@@ -125,7 +129,7 @@ class ConnectRoutes:
 
     async def _answered(self, asked: Asked) -> Answered | None:
         cookies = asked.request.cookies
-        return await self._links.answer(
+        return await self._browser.answer(
             asked.segments[2],
             asked.request.rel_url.raw_query_string,
             lambda name: cookies.get(self._cookie(name), ""),

@@ -19,7 +19,10 @@ from daemon.runtime.access_web.connect_routes import ConnectRoutes
 from daemon.runtime.access_web.routes import Routes
 from daemon.runtime.access_web.server import AccessServer
 from daemon.serving.doorkeeper import Doorkeeper
+from daemon.serving.following import Following
+from daemon.serving.link_rules import LinkRules
 from daemon.serving.links import Links
+from daemon.serving.owner_browser import OwnerBrowser
 from tests.serving.fake_consents import FakeConsents, FakeDeeds, FakeWrites
 from tests.serving.fakes import Keys, World
 from tests.support.clocks import SetClock
@@ -152,20 +155,31 @@ class Service:
         used = stores or Stores(self.consents, self.writes, self.deeds, self.world.clock, self._pause)
         self.log: list[str] = []
         self.key_text, self.key = self.world.key("acme:*", "evil:*", "shop:*", "silent:*", "nameless:*")
-        self.links = Links(
+        rules = LinkRules(return_urls=return_urls, unbound=unbound)
+        following = Following(used.consents, self.world.clock, pause=used.pause)
+        configured = {one.name: one for one in providers}
+        links = Links(
             used.consents,
             used.writes,
+            used.deeds,
+            self.world.clock,
+            rules=rules,
+            following=following,
+            providers=lambda: configured,
+            can_seal=can_seal,
+        )
+        self.owner_browser = OwnerBrowser(
+            used.consents,
             Keys(self.world),
             used.deeds,
             self.world.clock,
-            providers=lambda: {one.name: one for one in providers},
-            return_urls=return_urls,
-            unbound=unbound,
-            can_seal=can_seal,
-            pause=used.pause,
+            rules=rules,
+            following=following,
+            providers=lambda: configured,
         )
         routes = ConnectRoutes(
-            self.links,
+            links,
+            self.owner_browser,
             public_url=lambda: self.server.url if self.public is None else self.public or None,
             note=lambda *_: None,
         )

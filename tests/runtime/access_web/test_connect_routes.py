@@ -11,7 +11,8 @@ import pytest
 from daemon.domain.access_key import Verb
 from daemon.domain.consent_request import ConsentFailureKind, ConsentState, is_identified
 from daemon.domain.stored_grant import StoredGrant
-from daemon.serving.links import FOLLOWED_FOR
+from daemon.serving.following import FOLLOWED_FOR
+from daemon.serving.link_rules import LinkRules
 from tests.runtime.access_web.connect_service import (
     APP,
     PUBLIC,
@@ -346,8 +347,7 @@ async def test_what_the_configuration_no_longer_allows_is_not_used(unbound: Serv
     ]
     browser = unbound.browser()
     asked = await browser.open(opened)
-    unbound.links._unbound = False
-    unbound.links._return_urls = ()
+    unbound.owner_browser._rules = LinkRules(return_urls=(), unbound=False)
     for one in (begun, moved):
         assert (await browser.press(urlsplit(one["connect_url"]).path)).status == 404
     assert (await browser.consent(asked)).status == 400

@@ -9,7 +9,7 @@ from daemon.domain.consent_request import ConsentFailure, ConsentFailureKind
 from daemon.domain.return_url import origin_of
 from daemon.runtime.access_web.connect_page.style import STYLE, STYLE_SOURCE
 from daemon.runtime.web.status_page.parts import mark, text
-from daemon.serving.links import Asking, Ended
+from daemon.serving.owner_browser import Asking, Ended
 
 
 class Weight(StrEnum):
