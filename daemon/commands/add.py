@@ -5,14 +5,13 @@ import json
 import random
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from daemon.adapters.mongo.admin.consents import Added, Refused
-from daemon.adapters.mongo.admin.tokens import NoSuchToken
 from daemon.commands.support.access import (
     Access,
     configured_provider,
@@ -21,22 +20,28 @@ from daemon.commands.support.access import (
     refuse_to_store,
     stored_id,
 )
-from daemon.commands.support.arguments import provider_names
+from daemon.commands.support.account import (
+    AccountName,
+    AccountNotes,
+    Meta,
+    ProviderName,
+    Subject,
+    Variables,
+    read_account,
+    stored_variables,
+)
 from daemon.commands.support.command import Audited
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output, moment
-from daemon.commands.support.pairs import read_pairs
 from daemon.commands.support.terminal import say
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
 from daemon.domain.due import Timing
 from daemon.domain.expiry import end_of
 from daemon.domain.new_token import new_token
 from daemon.domain.provider import Provider
-from daemon.domain.subject import fault_of_subject
-from daemon.domain.token import Token, token_id
+from daemon.domain.token import Token
 from daemon.domain.token_url import NotSendable, token_url
-from daemon.domain.visible import typed
 from daemon.runtime.config.settings import Settings
 
 LARGEST_INPUT = 1 << 20  # bytes; a token response has some thousand
@@ -49,30 +54,18 @@ app = typer.Typer()
 class _AddRequest:
     """The token to add, from the command line and standard input."""
 
-    id: str
+    notes: AccountNotes
     provider: Provider
-    account: str
     body: Mapping[str, object] = field(repr=False)
     received_at: str | None
-    variables: Mapping[str, str]
-    meta: Mapping[str, str]
-    subject: str | None
 
 
 @app.command(cls=Audited, epilog="refreshd add xero company-7 < response.json")
 def add(
     ctx: typer.Context,
     *,
-    provider: Annotated[
-        str,
-        typer.Argument(metavar="PROVIDER", autocompletion=provider_names, help="A configured provider."),
-    ],
-    account: Annotated[
-        str,
-        typer.Argument(
-            metavar="ACCOUNT", help="Your name for the account. The token's ID is PROVIDER:ACCOUNT."
-        ),
-    ],
+    provider: ProviderName,
+    account: AccountName,
     received_at: Annotated[
         str | None,
         typer.Option(
@@ -80,21 +73,9 @@ def add(
             help="The time at which the provider sent the response, like 2026-01-31T12:00:00Z. Default: now.",
         ),
     ] = None,
-    var: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A variable of the token URL. Repeatable."),
-    ] = None,
-    meta: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A note that is stored for your application. Repeatable."),
-    ] = None,
-    subject: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="The user or customer to whom the token belongs, as your application names them.",
-        ),
-    ] = None,
+    var: Variables = None,
+    meta: Meta = None,
+    subject: Subject = None,
 ) -> int:
     """Store the token response on standard input as an account's token.
 
@@ -106,38 +87,16 @@ def add(
     options = given(ctx)
     settings = read_settings(options)
     configured = configured_provider(settings, provider)
-    try:
-        name = token_id(provider, account)
-    except ValueError as why:
-        raise Failed(str(why), Exit.USAGE) from None
-    variables = read_pairs(var or [], "--var")
-    for unknown in variables.keys() - configured.definition.variables.keys():
-        fitting = ", ".join(configured.definition.variables) or "none"
-        raise Failed(
-            f"--var {unknown}: {provider} has no such variable. Its variables: {fitting}",
-            Exit.USAGE,
-        )
-    if subject is not None and (fault := fault_of_subject(typed(subject))):
-        raise Failed(f"--subject: the value {fault}", Exit.USAGE)
-    request = _AddRequest(
-        id=name,
-        provider=configured,
-        account=account,
-        variables=variables,
-        meta=read_pairs(meta or [], "--meta"),
-        subject=typed(subject) if subject is not None else None,
-        received_at=received_at,
-        body=_standard_input(),
-    )
+    notes = read_account(configured, account, variables=var, meta=meta, subject=subject)
+    request = _AddRequest(notes=notes, provider=configured, received_at=received_at, body=_standard_input())
     asyncio.run(_add(settings, options, request))
     return Exit.DONE
 
 
 async def _add(settings: Settings, options: Options, request: _AddRequest) -> None:
     async with open_store(settings, reason=options.reason) as access:
-        name = await stored_id(access, request.id)
-        request = replace(request, id=name, account=name.partition(":")[2])
-        await _check_variables(access, request)
+        name = await stored_id(access, request.notes.id)
+        await _check_variables(access, name, request)
         await refuse_to_store(access)
         await access.mongo.index_grants()
         now = access.clock.now()
@@ -150,32 +109,27 @@ async def _add(settings: Settings, options: Options, request: _AddRequest) -> No
             raise Failed(f"standard input: {why}") from None
         timing = Timing(window=settings.refresh.window, jitter=settings.refresh.jitter)
         token = new_token(
-            request.id,
+            name,
             request.provider,
             consent,
-            variables=request.variables,
+            variables=request.notes.variables,
             now=now,
             chance=random.random(),
             timing=timing,
         )
         try:
             added = await access.admin.add(
-                token, extra=consent.extra, meta=request.meta, subject=request.subject
+                token, extra=consent.extra, meta=request.notes.meta, subject=request.notes.subject
             )
         except Refused as why:
             raise Failed(str(why)) from None
         _print(Output(as_json=options.json), added, token, consent, now=now)
 
 
-async def _check_variables(access: Access, request: _AddRequest) -> None:
+async def _check_variables(access: Access, name: str, request: _AddRequest) -> None:
     """Check that the token URL is complete. At a re-consent, the stored variables are used too. Raises Failed."""
     try:
-        stored = (await access.admin.get(request.id)).get("vars")
-    except NoSuchToken:
-        stored = None
-    variables = {k: v for k, v in stored.items() if isinstance(v, str)} if isinstance(stored, Mapping) else {}
-    try:
-        token_url(request.provider, {**variables, **request.variables})
+        token_url(request.provider, {**await stored_variables(access, name), **request.notes.variables})
     except NotSendable as why:
         raise Failed(f"{why}. Give it with --var NAME=VALUE", Exit.USAGE) from None
 

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import typer
 
-from daemon.adapters.mongo.admin.tokens import NoSuchToken
 from daemon.adapters.mongo.consents import MongoConsents
 from daemon.commands.support.access import (
     Access,
@@ -19,7 +18,17 @@ from daemon.commands.support.access import (
     refuse_to_store,
     stored_id,
 )
-from daemon.commands.support.arguments import Yes, confirmation, provider_names
+from daemon.commands.support.account import (
+    AccountName,
+    AccountNotes,
+    Meta,
+    ProviderName,
+    Subject,
+    Variables,
+    read_account,
+    stored_variables,
+)
+from daemon.commands.support.arguments import Yes, confirmation
 from daemon.commands.support.browser_consent import owners_answer
 from daemon.commands.support.code_handover import follow_device, hand_over
 from daemon.commands.support.command import Audited
@@ -28,7 +37,6 @@ from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.loopback import DEFAULT_PORT, redirect_uri
 from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output
-from daemon.commands.support.pairs import read_pairs
 from daemon.commands.support.provider_requests import push
 from daemon.domain.authorization import (
     SECRET_BYTES,
@@ -42,10 +50,7 @@ from daemon.domain.authorization import (
 )
 from daemon.domain.consent_request import WAITS_FOR, ConsentKind, ConsentRequest, ConsentResult, identified
 from daemon.domain.provider import Provider
-from daemon.domain.subject import fault_of_subject
-from daemon.domain.token import token_id
 from daemon.domain.token_url import NotSendable, token_url
-from daemon.domain.visible import typed
 from daemon.runtime.config.secret_places import STORE_ONLY, Use
 from daemon.runtime.config.settings import Settings
 
@@ -61,12 +66,9 @@ app = typer.Typer()
 class _Wish:
     """The consent that is asked for, from the command line."""
 
-    id: str
+    notes: AccountNotes
     provider: Provider
     scopes: tuple[str, ...]
-    variables: Mapping[str, str]
-    meta: Mapping[str, str]
-    subject: str | None
     replace: bool
     port: int
     paste: bool
@@ -78,37 +80,17 @@ class _Wish:
 def connect(
     ctx: typer.Context,
     *,
-    provider: Annotated[
-        str,
-        typer.Argument(metavar="PROVIDER", autocompletion=provider_names, help="A configured provider."),
-    ],
-    account: Annotated[
-        str,
-        typer.Argument(
-            metavar="ACCOUNT", help="Your name for the account. The token's ID is PROVIDER:ACCOUNT."
-        ),
-    ],
+    provider: ProviderName,
+    account: AccountName,
     scope: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SCOPE", help="A scope to ask for. Repeatable. Default: those of the definition."
         ),
     ] = None,
-    var: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A variable of the provider's URLs. Repeatable."),
-    ] = None,
-    meta: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A note that is stored for your application. Repeatable."),
-    ] = None,
-    subject: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="The user or customer to whom the token belongs, as your application names them.",
-        ),
-    ] = None,
+    var: Variables = None,
+    meta: Meta = None,
+    subject: Subject = None,
     replace: Annotated[
         bool,
         typer.Option(
@@ -150,26 +132,11 @@ def connect(
     if configured.definition.par_url is not None and not device:
         settings = read_settings(options, _ASKING)
         configured = configured_provider(settings, provider)
-    try:
-        name = token_id(provider, account)
-    except ValueError as why:
-        raise Failed(str(why), Exit.USAGE) from None
     _refuse_impossible(configured, device=device)
-    variables = read_pairs(var or [], "--var")
-    for unknown in variables.keys() - configured.definition.variables.keys():
-        fitting = ", ".join(configured.definition.variables) or "none"
-        raise Failed(
-            f"--var {unknown}: {provider} has no such variable. Its variables: {fitting}", Exit.USAGE
-        )
-    if subject is not None and (fault := fault_of_subject(typed(subject))):
-        raise Failed(f"--subject: the value {fault}", Exit.USAGE)
     wish = _Wish(
-        id=name,
+        notes=read_account(configured, account, variables=var, meta=meta, subject=subject),
         provider=configured,
         scopes=tuple(scope or ()),
-        variables=variables,
-        meta=read_pairs(meta or [], "--meta"),
-        subject=typed(subject) if subject is not None else None,
         replace=replace,
         port=port,
         paste=paste,
@@ -202,9 +169,9 @@ def _refuse_impossible(provider: Provider, *, device: bool) -> None:
 async def _connect(settings: Settings, options: Options, wish: _Wish) -> None:
     output = Output(as_json=options.json)
     async with open_store(settings, reason=options.reason) as access:
-        name = await stored_id(access, wish.id)
+        name = await stored_id(access, wish.notes.id)
         await refuse_to_store(access)
-        variables = {**await _stored_variables(access, name), **wish.variables}
+        variables = {**await stored_variables(access, name), **wish.notes.variables}
         connected = _by_device if wish.device else _by_browser
         result = await connected(settings, access, wish, _Asked(output, name, variables))
         _print(output, name, result)
@@ -276,8 +243,8 @@ def _request(access: Access, wish: _Wish, asked: _Asked) -> ConsentRequest:
         account=asked.name.partition(":")[2],
         redirect_uri="",
         vars=asked.variables,
-        subject=wish.subject,
-        meta=wish.meta,
+        subject=wish.notes.subject,
+        meta=wish.notes.meta,
         replace=wish.replace,
         expires_at=access.clock.now() + WAITS_FOR,
     )
@@ -285,15 +252,6 @@ def _request(access: Access, wish: _Wish, asked: _Asked) -> ConsentRequest:
 
 def _consents(access: Access) -> MongoConsents:
     return MongoConsents(access.mongo, owner="command", keyring=lambda: access.ring)
-
-
-async def _stored_variables(access: Access, name: str) -> Mapping[str, str]:
-    """Return the variables of the stored token, which a new consent keeps. Raises StoreLost."""
-    try:
-        stored = (await access.admin.get(name)).get("vars")
-    except NoSuchToken:
-        return {}
-    return {k: v for k, v in stored.items() if isinstance(v, str)} if isinstance(stored, Mapping) else {}
 
 
 def _begun(wish: _Wish, variables: Mapping[str, str]) -> Authorization:
