@@ -1,7 +1,7 @@
 """The stage of consents that an application begins: real service, real daemon, the sandbox, and a browser in plain HTTP."""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -11,6 +11,7 @@ import aiohttp
 from daemon.domain.authorization import code_challenge
 from daemon.domain.secret import Secret
 from tests.e2e.daemon_process import DaemonProcess
+from tests.e2e.owner_browser import OwnerBrowser
 from tests.e2e.service import Place, Reply, Service
 
 RETURN = "https://app.example.com/connected"
@@ -74,23 +75,40 @@ class Session:
             self.secrets += [value] if len(value) > 2 else []
         return answer
 
+    async def connect(self, provider: str, account: str, browser: OwnerBrowser, **buttons: Any) -> None:
+        """Connect an account by the provider's own pages."""
+        begun = await self.begin(account, provider=provider)
+        back = await browser.walk(begun["connect_url"], until=RETURN, **buttons)
+        found = dict(parse_qsl(urlsplit(back).query))
+        assert set(found) == {"connect", "connect_code"}, back
+        done = await self.complete(found["connect"], found["connect_code"])
+        assert (done.status, done.json["state"]) == (200, "done"), done
+
 
 @asynccontextmanager
-async def connecting(place: Place, return_url: str = RETURN) -> AsyncIterator[tuple[Service, DaemonProcess]]:
-    """The service and a daemon, and a provider that both know."""
-    table = place.installation.tables["providers.acme"]
-    place.installation.configure(
-        {
-            **place.installation.tables,
-            "providers.acme": {**table, "authorize_url": place.sandbox.authorize_url},
-        }
-    )
-    provider = {"authorize_url": place.sandbox.authorize_url, "client_id": place.sandbox.client_id}
-    key = await place.key()
-    access = {"return_urls": [return_url], "unbound_connect": True}
+async def connecting(
+    place: Place,
+    return_url: str = RETURN,
+    *,
+    port: int = 0,
+    others: Mapping[str, Mapping[str, object]] | None = None,
+) -> AsyncIterator[tuple[Service, DaemonProcess]]:
+    """The service and a daemon, and the providers that both know: `acme`, which is the sandbox, and `others`. `port`: the
+    service's.
+    """
+    acme = {**place.installation.tables["providers.acme"], "authorize_url": place.sandbox.authorize_url}
+    providers = {"acme": acme, **(others or {})}
+    sections = {f"providers.{name}": table for name, table in providers.items()}
+    place.installation.configure({**place.installation.tables, **sections})
+    without_secrets = {
+        name: {key: value for key, value in table.items() if key not in ("client_secret", "like")}
+        for name, table in sections.items()
+    }
+    key = await place.key(tokens="*")
+    access = {"return_urls": [return_url], "unbound_connect": True, "port": port}
     async with (
         place.installation.running() as daemon,
-        place.serving(key, access=access, **{"providers.acme": provider}) as service,
+        place.serving(key, access=access, **without_secrets) as service,
     ):
         await daemon.ready()
         yield service, daemon

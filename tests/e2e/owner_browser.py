@@ -49,13 +49,15 @@ class OwnerBrowser:
         that address; or until a page has no form, and return its text. `press`: the button to use where there is one
         of this name, else the first one.
         """
-        method, data = "GET", None
+        method, data, headers = "GET", None, {}
         for _ in range(LONGEST_WAY):
-            async with self._session.request(method, url, data=data, allow_redirects=False) as reply:
+            async with self._session.request(
+                method, url, data=data, headers=headers, allow_redirects=False
+            ) as reply:
                 text = await reply.text()
                 assert reply.status < 400, (url, reply.status, text[:2000])
                 if 300 <= reply.status < 400:
-                    url, method, data = urljoin(url, reply.headers["Location"]), "GET", None
+                    url, method, data, headers = urljoin(url, reply.headers["Location"]), "GET", None, {}
                     if until and url.startswith(until):
                         return url
                     continue
@@ -67,6 +69,7 @@ class OwnerBrowser:
             fields = {name: self.answers.get(name, value) for name, value in form.fields.items()}
             if press is not None and any(name == press[0] for name, _ in form.buttons):
                 fields[press[0]] = press[1]
+            headers = {"Origin": str(aiohttp.client.URL(url).origin())}
             url, method, data = urljoin(url, form.action or url), "POST", fields
         raise AssertionError(f"the way has no end: {self.pages[-1][:2000]}")
 

@@ -4,15 +4,19 @@ import asyncio
 import json
 import socket
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pymongo import MongoClient
 
 from tests.e2e import connecting
+from tests.e2e.connected_application import Session
+from tests.e2e.connected_application import connecting as connecting_service
 from tests.e2e.daemon_process import Install
 from tests.e2e.oauth_server.foreign_server import StartServer, digest
 from tests.e2e.owner_browser import owner
+from tests.e2e.service import placed
 
 pytestmark = pytest.mark.alone
 
@@ -74,6 +78,37 @@ async def test_an_account_is_connected_in_each_way_and_renewed_for_generations(
         stored = place.keyring.open(document["refresh_token"], token_id=name, field="refresh_token")
         family = families[f"person-{person}"]
         assert (family.issued, family.working) == (1 + connecting.GENERATIONS, {digest(stored)})
+
+
+@pytest.mark.slow
+async def test_an_application_connects_an_account_that_is_renewed_for_generations(
+    foreign_server: StartServer, mongod: str, tmp_path: Path
+) -> None:
+    """By the link, the button, the server's own sign-in and consent, the callback and the completion."""
+    port = free_port()
+    server = await foreign_server(
+        lifetime=timedelta(hours=1),
+        consents=1,
+        redirect_uri=f"http://127.0.0.1:{port}/connect/callback/foreign",
+    )
+    base = server.token_url.removesuffix("/token/")
+    foreign = {**server.provider, "authorize_url": f"{base}/authorize/", "scopes": ["read", "write"]}
+    async with (
+        placed(mongod, tmp_path / "place") as place,
+        connecting_service(place, port=port, others={"foreign": foreign}) as (service, daemon),
+        owner(username="person-0", password="person-0") as browser,
+    ):
+        await Session(service).connect("foreign", "hosted", browser, press=connecting.ALLOW)
+        assert (await service.get("/v1/tokens/foreign/hosted")).json["scope"] == "read write"
+        with MongoClient[dict[str, Any]](mongod) as client:
+            tokens = client[str(place.installation.tables["store"]["database"])]["tokens"]
+            await connecting.renewed(daemon, tokens, ["foreign:hosted"])
+            (stored,) = tokens.find()
+    working = place.installation.keyring.open(
+        stored["refresh_token"], token_id="foreign:hosted", field="refresh_token"
+    )
+    family = server.families()["person-0"]
+    assert (family.issued, family.working) == (1 + connecting.GENERATIONS, {digest(working)})
 
 
 @pytest.mark.long  # the same steps are tested without the real server

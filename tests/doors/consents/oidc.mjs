@@ -1,25 +1,35 @@
-// oidc-provider on a free port of this machine, with its own sign-in, consent and device pages. It takes pushed
-// authorization requests only, rotates refresh tokens, and ends a grant whose spent refresh token comes again.
+// oidc-provider on a free port of this machine, with its own sign-in, consent and device pages. It takes the
+// client `web` by pushed authorization requests only, rotates refresh tokens, and ends a grant whose spent refresh token comes again.
 //
-//     node oidc.mjs REDIRECT_URI
+//     node oidc.mjs REDIRECT_URI [REDIRECT_URI of the client `hosted`]
 //
 // It prints one JSON line when it listens, and runs until its standard input ends.
 import { createServer } from 'node:http'
 import { Provider } from 'oidc-provider'
 
-const [redirectUri] = process.argv.slice(2)
+const [redirectUri, hostedUri] = process.argv.slice(2)
 const server = createServer()
 await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
 const issuer = `http://127.0.0.1:${server.address().port}`
+const secret = 's p+c/i:a%l-and-long-enough-for-every-algorithm'
 const refreshing = { grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'] }
 const provider = new Provider(issuer, {
   clients: [
     {
       ...refreshing,
       client_id: 'web',
-      client_secret: 's p+c/i:a%l-and-long-enough-for-every-algorithm',
+      client_secret: secret,
       application_type: 'native', // allows the loopback address
       redirect_uris: [redirectUri],
+      token_endpoint_auth_method: 'client_secret_basic',
+      require_pushed_authorization_requests: true,
+    },
+    {
+      ...refreshing,
+      client_id: 'hosted',
+      client_secret: secret,
+      application_type: 'native',
+      redirect_uris: [hostedUri ?? redirectUri],
       token_endpoint_auth_method: 'client_secret_basic',
     },
     {
@@ -34,7 +44,7 @@ const provider = new Provider(issuer, {
   features: {
     devInteractions: { enabled: true },
     deviceFlow: { enabled: true },
-    pushedAuthorizationRequests: { enabled: true, requirePushedAuthorizationRequests: true },
+    pushedAuthorizationRequests: { enabled: true },
     revocation: { enabled: true },
   },
   rotateRefreshToken: true,

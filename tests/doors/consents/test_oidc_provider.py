@@ -13,8 +13,11 @@ from pymongo import MongoClient
 
 from tests.doors.readers.conftest import PACKAGES, missing
 from tests.e2e import connecting
+from tests.e2e.connected_application import Session
+from tests.e2e.connected_application import connecting as connecting_service
 from tests.e2e.daemon_process import Installation
 from tests.e2e.owner_browser import owner
+from tests.e2e.service import placed
 from tests.e2e.test_connect_foreign import free_port
 
 HERE = Path(__file__).parent
@@ -23,15 +26,15 @@ START_LIMIT = 30
 
 
 @asynccontextmanager
-async def oidc_provider(redirect_uri: str) -> AsyncIterator[str]:
-    """The server as long as the block lasts. Yields its issuer."""
+async def oidc_provider(*redirect_uris: str) -> AsyncIterator[str]:
+    """The server as long as the block lasts, with the redirect URIs of its clients. Yields its issuer."""
     node = shutil.which("node")
     if node is None or not (PACKAGES / "oidc-provider").exists():
         missing("node, or npm packages (npm ci in tests/doors)")
     process = await asyncio.create_subprocess_exec(
         node,
         str(HERE / "oidc.mjs"),
-        redirect_uri,
+        *redirect_uris,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -103,3 +106,34 @@ async def test_an_account_is_connected_in_each_way_and_renewed_for_generations(
     }
     assert refused <= {"authorization_pending"}
     assert [line["event"] for line in daemon.lines if line["level"] in ("warning", "error")] == []
+
+
+async def test_an_application_connects_an_account_that_is_renewed_for_generations(
+    mongod: str, tmp_path: Path
+) -> None:
+    """By the link, the button, the server's own sign-in and consent, the callback and the completion."""
+    port = free_port()
+    callback = f"http://127.0.0.1:{port}/connect/callback/hosted"
+    async with oidc_provider(callback, callback) as issuer, placed(mongod, tmp_path / "place") as place:
+        hosted = {
+            "token_url": f"{issuer}/token",
+            "authorize_url": f"{issuer}/auth",
+            "scopes": ["openid", "offline_access"],
+            "account_from": "id_token.sub",
+            "authorize_params": {"prompt": "consent"},
+            "rotation": "always",
+            "client_auth": "basic",
+            "client_id": "hosted",
+            "client_secret": SECRET,
+        }
+        async with (
+            connecting_service(place, port=port, others={"hosted": hosted}) as (service, daemon),
+            owner(login="ann", password="any") as browser,
+        ):
+            await Session(service).connect("hosted", "new", browser)
+            with MongoClient[dict[str, Any]](mongod) as client:
+                tokens = client[str(place.installation.tables["store"]["database"])]["tokens"]
+                await connecting.renewed(daemon, tokens, ["hosted:new"])
+                (stored,) = tokens.find()
+            assert (await service.get("/v1/tokens/hosted/new")).status == 200
+    assert (stored["state"], stored["provider_account"], stored["subject"]) == ("active", "ann", "user-17")
