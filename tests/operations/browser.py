@@ -129,14 +129,15 @@ class Tab:
 
 @asynccontextmanager
 async def tab(address: str) -> AsyncIterator[Tab]:
-    """A fresh tab that notes all from its first request on."""
+    """A fresh tab with cookies of its own, which notes all from its first request on."""
     async with (
         aiohttp.ClientSession() as client,
         client.ws_connect(address, max_msg_size=0) as socket,
     ):
         one = Tab(socket)
         listening = asyncio.create_task(one.listen())
-        target = (await one("Target.createTarget", url="about:blank"))["targetId"]
+        context = (await one("Target.createBrowserContext"))["browserContextId"]
+        target = (await one("Target.createTarget", url="about:blank", browserContextId=context))["targetId"]
         one.session = (await one("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
         for domain in ("Page", "Network", "Log", "Runtime"):
             await one(f"{domain}.enable")
@@ -144,5 +145,5 @@ async def tab(address: str) -> AsyncIterator[Tab]:
             yield one
         finally:
             one.session = None
-            await one("Target.closeTarget", targetId=target)
+            await one("Target.disposeBrowserContext", browserContextId=context)  # and its tab
             listening.cancel()

@@ -1,9 +1,11 @@
 """The parts that are not Python, where this machine has them; a test that needs one which is absent is skipped."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+
+from tests.operations.browser import chromium
 
 FindPart = Callable[..., str]
 
@@ -42,3 +44,10 @@ def alertmanager(find_part: FindPart) -> str:
 @pytest.fixture(scope="session")
 def amtool(find_part: FindPart) -> str:
     return find_part("amtool", of="prometheus-alertmanager")
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Chromium's debugging socket."""
+    with chromium(tmp_path_factory.mktemp("chromium")) as socket:
+        yield socket

@@ -5,7 +5,7 @@ With REFRESHD_PICTURES=DIRECTORY the screenshots are written there.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import product
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from daemon.domain.provider import Definition, Provider
 from daemon.sandbox import Sandbox
 from tests.e2e.connected_application import Session, connecting
 from tests.e2e.service import placed
-from tests.operations.browser import CHROMIUM, Tab, chromium, tab
+from tests.operations.browser import CHROMIUM, Tab, tab
+from tests.operations.owner_pages import BACK, application
 from tests.runtime.access_web.connect_service import Service
 
 pytestmark = [
@@ -30,38 +30,11 @@ LIMIT = 30  # seconds
 SIZES = {"wide": (1280, 900), "phone": (390, 844), "narrow": (320, 568)}
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with chromium(tmp_path_factory.mktemp("chromium")) as socket:
-        yield socket
-
-
 @pytest.fixture
 async def page(address: str) -> AsyncIterator[Tab]:
     async with tab(address) as one:
         await one.show(width=390, height=844, dark=False, scripts=False)
         yield one
-
-
-@asynccontextmanager
-async def application() -> AsyncIterator[tuple[str, list[dict[str, str]]]]:
-    """An application's return_url on another port, and the queries that it got."""
-    got: list[dict[str, str]] = []
-
-    async def connected(request: web.Request) -> web.Response:
-        got.append(dict(request.query))
-        text = '<link rel="icon" href="data:,"><title>back</title>'  # no browser asks for /favicon.ico
-        return web.Response(text=text, content_type="text/html")
-
-    app = web.Application()
-    app.router.add_get("/connected", connected)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/connected", got
-    finally:
-        await runner.cleanup()
 
 
 async def press(page: Tab, selector: str, *, until: str) -> None:
@@ -77,7 +50,7 @@ async def press(page: Tab, selector: str, *, until: str) -> None:
 
 
 HEADING = "document.querySelector('h1')?.innerText"
-CONSENT, BACK = "!!document.querySelector('[value=approve]')", "document.title === 'back'"
+CONSENT = "!!document.querySelector('[value=approve]')"
 
 
 def provider(sandbox: Sandbox) -> Provider:

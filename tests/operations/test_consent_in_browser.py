@@ -1,17 +1,16 @@
 """The sandbox's consent in a browser: pages without a script, whose buttons lead where they must and nowhere else."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from daemon.sandbox import Sandbox, SandboxOptions
-from tests.operations.browser import CHROMIUM, Tab, chromium, tab
+from tests.operations.browser import CHROMIUM, Tab, tab
+from tests.operations.owner_pages import application
 
 pytestmark = [
     pytest.mark.operations,
@@ -22,38 +21,11 @@ pytestmark = [
 LONG = "https://www.example.com/auth/<calendar>.events.public.readonly"
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with chromium(tmp_path_factory.mktemp("chromium")) as socket:
-        yield socket
-
-
 @pytest.fixture
 async def page(address: str) -> AsyncIterator[Tab]:
     async with tab(address) as one:
         await one.show(width=390, height=844, dark=True, scripts=False)
         yield one
-
-
-@asynccontextmanager
-async def client() -> AsyncIterator[tuple[str, list[dict[str, str]]]]:
-    """A redirect URI on another port, and the queries that it got."""
-    got: list[dict[str, str]] = []
-
-    async def callback(request: web.Request) -> web.Response:
-        got.append(dict(request.query))
-        icon = '<link rel="icon" href="data:,">'  # else the browser asks for one, now and then in time to complain
-        return web.Response(text=f"<title>back</title>{icon}", content_type="text/html")
-
-    app = web.Application()
-    app.router.add_get("/callback", callback)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/callback", got
-    finally:
-        await runner.cleanup()
 
 
 def request(sandbox: Sandbox, redirect_uri: str) -> str:
@@ -63,7 +35,7 @@ def request(sandbox: Sandbox, redirect_uri: str) -> str:
 
 async def test_an_owner_leaves_a_scope_out_and_is_another_account(page: Tab) -> None:
     """The policy lets the button's redirect through to the client, and the console stays silent."""
-    async with Sandbox() as sandbox, client() as (redirect_uri, got):
+    async with Sandbox() as sandbox, application("/callback") as (redirect_uri, got):
         await page.go(request(sandbox, redirect_uri))
         assert await page.value("document.documentElement.scrollWidth") <= 390
         boxes = "[...document.querySelectorAll('[name=scope]')]"
@@ -84,7 +56,7 @@ async def test_an_owner_leaves_a_scope_out_and_is_another_account(page: Tab) -> 
 
 async def test_an_owner_denies(page: Tab) -> None:
     """The client gets the error."""
-    async with Sandbox() as sandbox, client() as (redirect_uri, got):
+    async with Sandbox() as sandbox, application("/callback") as (redirect_uri, got):
         await page.go(request(sandbox, redirect_uri))
         await page.press("[value=deny]")
     assert [(answer["error"], answer["state"]) for answer in got] == [("access_denied", "s1")]
@@ -112,7 +84,7 @@ async def test_an_owner_types_the_code_of_a_device(page: Tab) -> None:
 
 async def test_another_sites_form_decides_nothing(page: Tab) -> None:
     """A page on another port sends the sandbox's form in the owner's name."""
-    async with Sandbox() as sandbox, client() as (redirect_uri, got):
+    async with Sandbox() as sandbox, application("/callback") as (redirect_uri, got):
         await page.go(redirect_uri)
         await page.value(
             "document.body.innerHTML = '<form method=post><button name=decision value=approve></form>';"
@@ -127,7 +99,7 @@ async def test_another_sites_form_decides_nothing(page: Tab) -> None:
 async def test_no_page_can_be_framed(page: Tab) -> None:
     """A button that is not seen can't be trusted."""
     await page.show(width=390, height=844, dark=False)
-    async with Sandbox() as sandbox, client() as (redirect_uri, _):
+    async with Sandbox() as sandbox, application("/callback") as (redirect_uri, _):
         await page.go(redirect_uri)
         await page.value(
             "new Promise(done => { const frame = document.createElement('iframe');"

@@ -5,7 +5,7 @@ With REFRESHD_DOCS_IMAGES=1 the screenshots are written to docs/images.
 
 import os
 import zlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import product
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from daemon.runtime.web.server import HealthServer
-from tests.operations.browser import CHROMIUM, Tab, chromium, tab
+from tests.operations.browser import CHROMIUM, Tab, tab
 from tests.operations.pictures import squeezed
 from tests.runtime.web.statuses import FAILING, HEALTHY, ILL, WELL
 
@@ -45,12 +45,6 @@ class Source:
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
         return b"", "text/plain"
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with chromium(tmp_path_factory.mktemp("chromium")) as socket:
-        yield socket
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ def routes() -> list[Route]:
     return [
         *token_table(nothing, nothing, base=nothing, note=nothing),
         *write_table(nothing, nothing, note=nothing),
-        *ConnectRoutes(nothing, public_url=nothing, note=nothing).table(),
+        *ConnectRoutes(nothing, nothing, public_url=nothing, note=nothing).table(),
         *(one for one in admin.public() if one.name != "metrics"),
     ]
 

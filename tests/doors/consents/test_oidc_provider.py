@@ -47,6 +47,21 @@ async def oidc_provider(*redirect_uris: str) -> AsyncIterator[str]:
         await process.communicate()
 
 
+def hosted(issuer: str) -> dict[str, object]:
+    """The section of the client that takes no pushed requests."""
+    return {
+        "token_url": f"{issuer}/token",
+        "authorize_url": f"{issuer}/auth",
+        "scopes": ["openid", "offline_access"],
+        "account_from": "id_token.sub",
+        "authorize_params": {"prompt": "consent"},
+        "rotation": "always",
+        "client_auth": "basic",
+        "client_id": "hosted",
+        "client_secret": SECRET,
+    }
+
+
 async def test_an_account_is_connected_in_each_way_and_renewed_for_generations(
     mongod: str, database_name: str, tmp_path: Path
 ) -> None:
@@ -114,26 +129,16 @@ async def test_an_application_connects_an_account_that_is_renewed_for_generation
     """By the link, the button, the server's own sign-in and consent, the callback and the completion."""
     port = free_port()
     callback = f"http://127.0.0.1:{port}/connect/callback/hosted"
-    async with oidc_provider(callback, callback) as issuer, placed(mongod, tmp_path / "place") as place:
-        hosted = {
-            "token_url": f"{issuer}/token",
-            "authorize_url": f"{issuer}/auth",
-            "scopes": ["openid", "offline_access"],
-            "account_from": "id_token.sub",
-            "authorize_params": {"prompt": "consent"},
-            "rotation": "always",
-            "client_auth": "basic",
-            "client_id": "hosted",
-            "client_secret": SECRET,
-        }
-        async with (
-            connecting_service(place, port=port, others={"hosted": hosted}) as (service, daemon),
-            owner(login="ann", password="any") as browser,
-        ):
-            await Session(service).connect("hosted", "new", browser)
-            with MongoClient[dict[str, Any]](mongod) as client:
-                tokens = client[str(place.installation.tables["store"]["database"])]["tokens"]
-                await connecting.renewed(daemon, tokens, ["hosted:new"])
-                (stored,) = tokens.find()
-            assert (await service.get("/v1/tokens/hosted/new")).status == 200
+    async with (
+        oidc_provider(callback, callback) as issuer,
+        placed(mongod, tmp_path / "place") as place,
+        connecting_service(place, port=port, others={"hosted": hosted(issuer)}) as (service, daemon),
+        owner(login="ann", password="any") as browser,
+    ):
+        await Session(service).connect("hosted", "new", browser)
+        with MongoClient[dict[str, Any]](mongod) as client:
+            tokens = client[str(place.installation.tables["store"]["database"])]["tokens"]
+            await connecting.renewed(daemon, tokens, ["hosted:new"])
+            (stored,) = tokens.find()
+        assert (await service.get("/v1/tokens/hosted/new")).status == 200
     assert (stored["state"], stored["provider_account"], stored["subject"]) == ("active", "ann", "user-17")
