@@ -5,7 +5,7 @@ from unittest.mock import Mock
 
 from daemon.runtime.access_web.admin_routes import AdminRoutes
 from daemon.runtime.access_web.connect_routes import ConnectRoutes
-from daemon.runtime.access_web.openapi import document
+from daemon.runtime.access_web.openapi.document import document
 from daemon.runtime.access_web.routes import Route, token_table, write_table
 
 BASE = "https://tokens.example.com"

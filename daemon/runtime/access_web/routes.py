@@ -10,7 +10,7 @@ from daemon.domain.claim import StoreLost
 from daemon.runtime.access_web.answers import json_answer, problem_answer
 from daemon.runtime.access_web.asked import Asked, pairs
 from daemon.runtime.access_web.list_routes import ListRoutes
-from daemon.runtime.access_web.openapi import document
+from daemon.runtime.access_web.openapi.document import document
 from daemon.runtime.access_web.token_endpoint import TokenEndpoint, metadata
 from daemon.runtime.access_web.token_routes import TokenRoutes, name_in
 from daemon.runtime.access_web.write_routes import WriteRoutes

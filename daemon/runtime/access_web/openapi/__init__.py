@@ -1,0 +1,1 @@
+"""The description of the access service in OpenAPI 3.1."""
