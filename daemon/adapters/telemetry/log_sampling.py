@@ -1,6 +1,7 @@
-"""Sampling of `token.renewed` lines: a large store would write more lines than operators read or pay for.
+"""Sampling of the lines whose number others decide: renewals in a large store, and documents that can't be read, of which
+whoever may write to the database can store any number.
 
-No other line is ever left out, and the metrics count every renewal.
+No other line is ever left out. The metrics count every renewal, and `refreshd check` names the documents.
 """
 
 from collections.abc import Callable
@@ -8,10 +9,12 @@ from datetime import timedelta
 
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog
-from daemon.domain.event import Event, TokenRenewed
+from daemon.domain.event import Event, TokenRenewed, TokenUnreadable
 
 LINES_A_SECOND = 100
 AT_ONCE = 1000  # a small store that is due as a whole is logged as a whole
+
+_SAMPLED = {TokenRenewed: log_lines.TOKEN_RENEWED, TokenUnreadable: log_lines.TOKEN_UNREADABLE}
 
 
 class SampledLog:
@@ -21,28 +24,37 @@ class SampledLog:
 
     def __init__(self, log: EventLog, *, boot: Callable[[], timedelta]) -> None:
         self._log = log
-        self._boot = boot
-        self._at = boot()
-        self._credit = float(AT_ONCE)
-        self._left_out = 0
+        self._samples = {event: _Sample(boot) for event in _SAMPLED}
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, TokenRenewed) and not self._log.is_verbose and not self._has_credit():
-            self._left_out += 1
-        else:
+        sample = self._samples.get(type(event))
+        if sample is None or self._log.is_verbose or sample.takes():
             self._log(event)
 
     def tell(self) -> None:
         """Log how many lines were left out since the last call, if any."""
-        if self._left_out:
-            self._log.log(log_lines.LOG_LEFT_OUT, of=log_lines.TOKEN_RENEWED.event, count=self._left_out)
-            self._left_out = 0
+        for event, sample in self._samples.items():
+            if sample.left_out:
+                self._log.log(log_lines.LOG_LEFT_OUT, of=_SAMPLED[event].event, count=sample.left_out)
+                sample.left_out = 0
 
-    def _has_credit(self) -> bool:
+
+class _Sample:
+    """A token bucket."""
+
+    def __init__(self, boot: Callable[[], timedelta]) -> None:
+        self._boot = boot
+        self._at = boot()
+        self._credit = float(AT_ONCE)
+        self.left_out = 0
+
+    def takes(self) -> bool:
+        """Return whether one more line is logged. It is counted if not."""
         now = self._boot()
         self._credit = min(AT_ONCE, self._credit + (now - self._at).total_seconds() * LINES_A_SECOND)
         self._at = now
         if self._credit < 1:
+            self.left_out += 1
             return False
         self._credit -= 1
         return True

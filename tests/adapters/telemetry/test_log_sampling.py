@@ -1,4 +1,4 @@
-"""A large store's renewals are told in a sample; every trouble has its line."""
+"""A large store's renewals are told in a sample, and so are documents that no one can read; other trouble has its line."""
 
 import io
 import json
@@ -8,7 +8,8 @@ import pytest
 
 from daemon.adapters.telemetry.event_log import configure
 from daemon.adapters.telemetry.log_sampling import AT_ONCE, LINES_A_SECOND, SampledLog
-from daemon.domain.event import Event, TokenHeld, TokenRenewed
+from daemon.domain.event import Event, TokenHeld, TokenRenewed, TokenUnreadable
+from daemon.domain.token import FailureKind
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -50,6 +51,16 @@ def renewed(number: int) -> Event:
     )
 
 
+def unreadable(number: int) -> Event:
+    return TokenUnreadable(
+        token=f"invented-{number}:1",
+        provider=f"invented-{number}",
+        kind=FailureKind.UNCONFIGURED,
+        code="unknown_provider",
+        message="its provider is not configured",
+    )
+
+
 def test_few_renewals_are_told_one_by_one(told):
     """A herd of a small store, and as many a second as the log takes for good."""
     told.renew(AT_ONCE)
@@ -87,6 +98,20 @@ def test_trouble_is_never_left_out(told):
     for number in range(100):
         told.log(TokenHeld(token=f"acme:{number}", provider="acme", owner="me", hold=NOW))
     assert told.count("token.held") == 100
+
+
+def test_whoever_writes_odd_documents_does_not_write_the_log(told):
+    """30,000 documents of invented providers, beside as many renewals as the log takes."""
+    told.renew(AT_ONCE)
+    for number in range(30_000):
+        told.log(unreadable(number))
+    told.boot += timedelta(seconds=1)
+    told.renew(LINES_A_SECOND)
+    told.log.tell()
+    assert told.count("token.renewed") == AT_ONCE + LINES_A_SECOND
+    assert told.count("token.unreadable") == AT_ONCE
+    [left_out] = [line for line in told.lines if line["event"] == "log.left_out"]
+    assert (left_out["of"], left_out["count"]) == ("token.unreadable", 29_000)
 
 
 def test_at_level_debug_every_renewal_is_told():
