@@ -408,6 +408,32 @@ async def test_the_recipe_in_the_document_ends_in_a_running_service(mongod, data
         assert json.loads(checked.said)["ok"] is True
         replica = await machine.run("env", "REFRESHD_UNIT=refreshd@b", "refreshd", "journal", "list")
         assert replica.code == 0
+        response = json.dumps({"access_token": "a-token-of-xero", "refresh_token": "r-1", "expires_in": 1800})
+        await machine.run("refreshd", "add", "xero", "company-7", stdin=response)
+        await answers_applications(machine, document, uri=pasted["mongodb-uri"])
+
+
+async def answers_applications(machine: Machine, document: str, *, uri: str) -> None:
+    """Type the part about the access service as it stands. Its last line prints a token."""
+    (part,) = re.findall(r"^## The access service\n(.*?)^### Under PM2$", document, re.MULTILINE | re.DOTALL)
+    (config,) = re.findall(r"^```toml\n(.*?)^```$", part, re.MULTILINE | re.DOTALL)
+    ports = {"9465": str(free_port()), "9467": str(free_port())}
+    said = ""
+    for block in re.findall(r"^```console\n(.*?)^```$", part, re.MULTILINE | re.DOTALL):
+        step = re.sub(r"^\$ ", "", block, flags=re.MULTILINE)
+        step = re.sub(r"\b946[57]\b", lambda port: ports[port[0]], step)
+        if "enable --now" in step:
+            moved = config.replace("9467", f"{ports['9467']}\nport = {ports['9465']}")
+            written = "cat > /etc/refreshd-access/config.toml && chmod 644 /etc/refreshd-access/config.toml"
+            await machine.run("sh", "-c", written, stdin=moved)
+        typed = ("bash", "-euo", "pipefail", "-c", f"{SUDO}cd /tmp\n{step}")
+        said = (await machine.run(*typed, stdin=uri if "mongodb-uri" in step else "")).said
+    assert json.loads(said[said.index("{") :])["access_token"] == "a-token-of-xero"
+    assert await machine.shows(ACCESS, "StatusText") == "serving"
+    user = (
+        await machine.run("sh", "-c", f"ps -o user= -p $(systemctl show -p MainPID --value {ACCESS})")
+    ).said
+    assert user.split() == ["refreshd-access"]
 
 
 def free_port() -> int:
