@@ -17,12 +17,16 @@ from daemon.commands.support.loopback import redirect_uri
 from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output, span
 from daemon.domain.provider import (
+    AssertionAudience,
     ClientAuth,
+    Condition,
     Definition,
     ErrorPattern,
     Grant,
+    IdleFrom,
     Pkce,
     Provider,
+    Reach,
     Rotation,
     VariableKind,
 )
@@ -53,12 +57,24 @@ _SHORT = {
     Grant.CLIENT_CREDENTIALS: "none: reissued",
     Grant.NONE: "none: watched",
 }
+_CLIENT_AUTH = {
+    ClientAuth.OMITTED: "omitted: nothing names the client in a refresh; a code is sent with post"
+}
+_AUDIENCES = {AssertionAudience.TOKEN_URL: "token URL", AssertionAudience.ISSUER: "issuer"}
+_WARY = "no request until `refreshd resume` or another client, because even a refused call spends the refresh token"
+_PREVIOUS = "ends immediately with a renewal: applications must read the new one (docs/reading-tokens.md)"
 _PKCE = {
     Pkce.S256: "S256",
     Pkce.REQUIRED: "S256: the provider refuses a consent without it",
     Pkce.NONE: "not used: the provider does not take it",
 }
-_SIGNS = ("rejected", "misconfigured", "unavailable")  # of use to the daemon only
+_REACH = {
+    None: "",
+    Reach.TOKEN: " (for that token only: the others go on)",
+    Reach.TENANT: " (for that tenant only: the others go on)",
+    Reach.PROVIDER: " (for all, if several fail alike)",
+}
+_SIGNS = ("rejected", "misconfigured", "unavailable", "success")  # of use to the daemon only
 
 
 app = typer.Typer()
@@ -108,6 +124,8 @@ def to_configure(definition: Definition) -> str:
     lines = [f"[providers.{definition.name}]"]
     if definition.grant is Grant.NONE:
         return lines[0]
+    if definition.client_auth is ClientAuth.OMITTED and not definition.authorize_url:
+        return lines[0]
     if definition.client_auth is not ClientAuth.SECRET_AS_USER:
         lines.append('client_id = "..."')
     if definition.client_auth is ClientAuth.PRIVATE_KEY_JWT:
@@ -136,14 +154,17 @@ def _record(definition: Definition, configured: Mapping[str, Provider]) -> dict[
     values = {
         field.name: getattr(definition, field.name)
         for field in fields(definition)
-        if field.name not in (*_SIGNS, "variables", "as_of", "reply", "rate", "revoke")
+        if field.name not in (*_SIGNS, "variables", "as_of", "retires", "reply", "rates", "revoke")
     }
+    rates = [f"{rate.count}/{span(rate.per)}" for rate in definition.rates]
     return {
         **values,
         "revoke": definition.revoke and _revocation_record(definition.revoke),
         "redirect_uri": redirect_uri() if definition.authorize_url else None,
         "as_of": definition.as_of and definition.as_of.isoformat(),
-        "rate": definition.rate and f"{definition.rate.count}/{span(definition.rate.per)}",
+        "retires": definition.retires and definition.retires.isoformat(),
+        "rate": rates[0] if len(rates) == 1 else rates or None,
+        "grants": sorted(definition.grants),
         "variables": {
             name: {"kind": variable.kind, "pattern": variable.pattern.pattern, "default": variable.default}
             for name, variable in definition.variables.items()
@@ -199,31 +220,47 @@ def _request_rows(definition: Definition) -> list[tuple[str, str]]:
     return [
         ("Renewed with", _GRANTS[definition.grant]),
         ("Request", f"{definition.method} {definition.token_url}, parameters as {definition.body}"),
+        ("Repetition", "harmless, by the provider's word" if definition.repeatable else ""),
+        ("Sent back from the last reply", ", ".join(definition.echo)),
+        ("Left out", ", ".join(definition.omit)),
         ("Variables", variables),
         (
             "Allowed domains",
             ", ".join(definition.domains) or ("the allowed_hosts" if _has_base(definition) else ""),
         ),
-        ("Client authentication", definition.client_auth.value),
+        ("Client authentication", _CLIENT_AUTH.get(definition.client_auth, definition.client_auth.value)),
+        ("Issuer", definition.issuer or ""),
+        ("Signed", _signed(definition)),
         ("Rate limit", _limits(definition)),
     ]
+
+
+def _signed(definition: Definition) -> str:
+    if definition.client_auth is not ClientAuth.PRIVATE_KEY_JWT:
+        return ""
+    algorithms = " or ".join(definition.assertion_algorithms) or "as the key's type has it"
+    return f"{algorithms}, for the {_AUDIENCES[definition.assertion_audience]}"
 
 
 def _life_rows(definition: Definition) -> list[tuple[str, str]]:
     if definition.grant is Grant.NONE:
         return []
+    every = f"at an age of {span(definition.renew_every)}" if definition.renew_every else ""
     early = (
         definition.earliest
         and f"at most {span(definition.earliest)} before the expiry: an earlier request returns the same token"
     )
     return [
         ("Access token lifetime", _span(definition.access_lifetime) or "as the reply says, else 1 h"),
-        ("Renewal", early or ""),
+        ("Renewal", early or every),
+        ("Previous access token", _PREVIOUS if definition.ends_previous else ""),
         ("Refresh token", _ROTATION[definition.rotation] if definition.grant is Grant.REFRESH_TOKEN else ""),
         ("Grace period", _grace(definition)),
-        ("Refresh token idle limit", _span(definition.refresh_idle)),
+        ("Refresh token idle limit", _idle(definition)),
         ("Consent lifetime", _span(definition.refresh_lifetime)),
-        ("Stored reply fields", ", ".join(definition.keep)),
+        ("Live tokens", _live(definition)),
+        ("Retires", f"on {definition.retires}: 410 from then on is the end" if definition.retires else ""),
+        ("Stored reply fields", ", ".join(definition.keep + definition.echo)),
     ]
 
 
@@ -233,6 +270,7 @@ def _meaning_rows(definition: Definition) -> list[tuple[str, str]]:
         return []
     confirmed = f", confirmed {span(definition.confirm_after)} later," if definition.confirm_after else ""
     return [
+        ("A grant has", _condition(definition.success) if definition.success else ""),
         (
             "Rejected grant",
             f"{_signs(definition.rejected, 'invalid_grant')}{confirmed}: the token waits for a new consent",
@@ -241,6 +279,7 @@ def _meaning_rows(definition: Definition) -> list[tuple[str, str]]:
             "Refused client",
             f"{_signs(definition.misconfigured, 'invalid_client')}: no token is given up, and the provider is paused",
         ),
+        ("After a refused client", _WARY if definition.spends_on_refusal else ""),
         (
             "Temporary failure",
             f"{_signs(definition.unavailable, '429, 5xx, no answer, any unknown error')}: refreshd retries with backoff",
@@ -256,6 +295,7 @@ def _consent_rows(definition: Definition) -> list[tuple[str, str]]:
     sent = ", ".join(f"{name}={value}" for name, value in definition.exchange_params.items())
     return [
         ("Consent page", page or ""),
+        ("Codes are exchanged at", definition.exchange_url or ""),
         ("Redirect address to register", redirect_uri() if page else ""),
         ("Requests are pushed to", definition.par_url or ""),
         ("Device flow", definition.device_url or ""),
@@ -300,24 +340,43 @@ def _presents_refresh(definition: Definition, revoke: Revocation) -> bool:
 
 def _signs(signs: Sequence[ErrorPattern], standard: str) -> str:
     own = [
-        f"{sign.field} = {' | '.join(sorted(sign.values)) or (sign.pattern and sign.pattern.pattern)}"
+        (_condition(sign) if sign.field else "any error")
+        + (f" and {_condition(sign.also)}" if sign.also else "")
         + (f" with status {' or '.join(map(str, sorted(sign.status)))}" if sign.status else "")
         + (f" (wait {span(sign.wait)})" if sign.wait else "")
         + (" (perhaps processed: asked once more)" if sign.doubt else "")
-        + (" (for that tenant only: the others go on)" if sign.tenant else "")
+        + _REACH[sign.reach]
         for sign in signs
     ]
     return "; ".join([*own, standard])
 
 
+def _condition(condition: Condition | ErrorPattern) -> str:
+    texts = " | ".join(sorted(condition.values)) or (condition.pattern and condition.pattern.pattern)
+    return f"{condition.field} = {texts}"
+
+
 def _grace(definition: Definition) -> str:
     if definition.grant is not Grant.REFRESH_TOKEN or definition.rotation is Rotation.NEVER:
         return ""
+    if definition.grace_until_used:
+        longest = f", at most {span(definition.grace)}" if definition.grace else ""
+        return f"until a new token is used{longest}"
     return span(definition.grace) if definition.grace else "none that is known"
 
 
+def _idle(definition: Definition) -> str:
+    late = definition.refresh_idle_from is IdleFrom.REPLACEMENT
+    return _span(definition.refresh_idle) + (", extended only by a replacement" if late else "")
+
+
+def _live(definition: Definition) -> str:
+    most = definition.live_tokens
+    return f"at most {most} for one account and client: one more ends the oldest" if most else ""
+
+
 def _limits(definition: Definition) -> str:
-    rate = f"{definition.rate.count} times in {span(definition.rate.per)}" if definition.rate else ""
+    rate = " and ".join(f"{rate.count} times in {span(rate.per)}" for rate in definition.rates)
     token = f"once in {span(definition.min_interval)} for one token" if definition.min_interval else ""
     return ", ".join(filter(None, (rate, token)))
 

@@ -11,7 +11,8 @@ from typing import assert_never
 from daemon.domain.answer import Answer, Cause, Granted, Misconfigured, Rejected, Unavailable, Unparsed
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Withheld
 from daemon.domain.due import Timing, before_the_end, due_at
-from daemon.domain.provider import Definition, Grant, Provider
+from daemon.domain.expiry import jwt_end
+from daemon.domain.provider import Definition, Grant, IdleFrom, Provider
 from daemon.domain.token import Doubt, Failure, FailureKind, Token
 
 BACKOFF_FIRST = timedelta(seconds=5)
@@ -145,13 +146,18 @@ def _consent_end(definition: Definition, token: Token) -> datetime | None:
     An application that writes a new consent does not set refreshd's field. A token that was issued after
     refreshd's last renewal shows that there is a new consent.
     """
-    renewed = token.refreshed_at
-    reconsented = renewed is not None and token.issued_at is not None and token.issued_at > renewed
+    renewed, reconsented = token.refreshed_at, _is_reconsented(token)
     if definition.refresh_lifetime is None:
         return None if reconsented else token.consent_ends_at
     if renewed is None or reconsented:
         return token.issued_at + definition.refresh_lifetime if token.issued_at else token.refresh_expires_at
     return token.consent_ends_at or token.refresh_expires_at
+
+
+def _is_reconsented(token: Token) -> bool:
+    """Return whether an application has written a new consent since refreshd's last renewal."""
+    renewed = token.refreshed_at
+    return renewed is not None and token.issued_at is not None and token.issued_at > renewed
 
 
 def _refresh_end(
@@ -162,13 +168,32 @@ def _refresh_end(
     *,
     asked_at: datetime,
 ) -> datetime | None:
-    """Return the end of the refresh token: as the reply states it, else the earlier one of the ends that
-    idleness and the consent allow, else the end that is stored.
+    """Return the end of the refresh token: as the reply states it, else the earliest one of the ends that
+    idleness, the consent and the token itself (NetSuite's is a JWT) allow, else the end that is stored.
     """
     if granted.refresh_expires_at is not None:
         return min(filter(None, (granted.refresh_expires_at, granted.consent_ends_at)))
-    idle = asked_at + definition.refresh_idle if definition.refresh_idle is not None else None
-    return min(filter(None, (idle, consent_ends)), default=token.refresh_expires_at)
+    idle = _idle_end(definition, token, granted, asked_at=asked_at)
+    refresh = granted.refresh_token or token.refresh_token
+    own = None if refresh is None else jwt_end(refresh.reveal())
+    own = own if own is not None and own > asked_at else None  # one that is over contradicts the grant
+    return min(filter(None, (idle, consent_ends, own)), default=token.refresh_expires_at)
+
+
+def _idle_end(
+    definition: Definition, token: Token, granted: Granted, *, asked_at: datetime
+) -> datetime | None:
+    """Return the end that idleness allows. If only a replacement extends it, a renewal without one leaves the end that is
+    stored, or the one that counts from the consent.
+    """
+    if definition.refresh_idle is None:
+        return None
+    stays = granted.refresh_token in (None, token.refresh_token)
+    if definition.refresh_idle_from is IdleFrom.USE or not stays:
+        return asked_at + definition.refresh_idle
+    if token.refresh_expires_at is not None and not _is_reconsented(token):
+        return token.refresh_expires_at
+    return (token.issued_at or asked_at) + definition.refresh_idle
 
 
 def _rejected(

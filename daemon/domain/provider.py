@@ -14,6 +14,7 @@ from daemon.domain.secret import Secret
 if TYPE_CHECKING:  # it is made of the terms below
     from daemon.domain.revocation import Revocation
 
+Parameter = str | bool | int | float | tuple[str, ...]  # only JSON carries what is no text
 Assertion = Callable[[str, datetime], Secret]  # (audience, now) -> a signed client assertion, used once
 
 
@@ -34,7 +35,26 @@ class ClientAuth(StrEnum):
     POST = "post"
     SECRET_AS_USER = "secret_as_user"  # noqa: S105  Basic, with the secret in the user's place and no password
     PRIVATE_KEY_JWT = "private_key_jwt"  # a signed assertion (RFC 7523 §2.2)
-    NONE = "none"
+    NONE = "none"  # a public client: its id alone
+    OMITTED = "omitted"  # nothing names the client in a refresh; a code is exchanged as with `post`
+
+
+class AssertionAlgorithm(StrEnum):
+    """How an assertion is signed (RFC 7518 §3.1, RFC 8037 §3.1). The type of the key decides which of them fit."""
+
+    RS256 = "RS256"
+    RS384 = "RS384"
+    PS256 = "PS256"
+    ES256 = "ES256"
+    ES384 = "ES384"
+    EDDSA = "EdDSA"
+
+
+class AssertionAudience(StrEnum):
+    """Whom an assertion is for."""
+
+    TOKEN_URL = "token_url"  # noqa: S105  a name; the address that it is sent to (RFC 7523 §3)
+    ISSUER = "issuer"  # the authorization server (FAPI 2.0 Security Profile §5.3.3.1)
 
 
 class BodyFormat(StrEnum):
@@ -53,6 +73,15 @@ class Rotation(StrEnum):
     ALWAYS = "always"
 
 
+class IdleFrom(StrEnum):
+    """From when on an unused refresh token grows old."""
+
+    USE = "use"  # each renewal extends it
+    REPLACEMENT = (
+        "replacement"  # only another refresh token lives longer: a renewal without one extends nothing
+    )
+
+
 class ExpiryUnit(StrEnum):
     """The unit of the number in `expires_in`."""
 
@@ -61,8 +90,8 @@ class ExpiryUnit(StrEnum):
 
 
 class Method(StrEnum):
-    """The request's method. GET is only for grants that don't rotate, because proxies and browsers may repeat
-    it.
+    """The request's method. Proxies and clients may repeat GET, so a refresh token is sent by it only if the provider
+    says that a repetition is harmless.
     """
 
     POST = "POST"
@@ -81,6 +110,7 @@ class VariableKind(StrEnum):
     """What a variable stands for."""
 
     NAME = "name"  # a part of the host or of the path
+    VALUE = "value"  # a parameter or a header, never a part of a URL
     BASE = "base"  # where the URL begins: scheme, host and perhaps a path
 
 
@@ -105,22 +135,43 @@ class Rate:
     per: timedelta
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorPattern:
-    """One error in a reply: the text at `field` (a dotted path in the body) is one of `values`, or matches
-    `pattern`. If `status` is not empty, the status must also be one of them.
+class Reach(StrEnum):
+    """Whom the refusal of a client concerns. Without one, it is the client: all tokens, unless one has just succeeded."""
 
-    `wait` and `doubt` are for temporary failures: the least wait, and whether the request may have been
-    processed. `tenant` is for a client that is refused in one customer's tenant only.
+    TOKEN = "token"  # noqa: S105  this token alone: it belongs to another app, or is of the wrong kind
+    TENANT = "tenant"  # the tokens of this customer, or of this server
+    PROVIDER = "provider"  # perhaps all of the provider's: several that fail alike will tell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """A condition on a reply: the text at `field` (a dotted path in the body) is one of `values`, or matches
+    `pattern`.
     """
 
     field: str
     values: frozenset[str] = frozenset()
     pattern: re.Pattern[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorPattern:
+    """One error in a reply: the text at `field` (a dotted path in the body) is one of `values`, or matches
+    `pattern`. If `status` is not empty, the status must also be one of them. If `field` is empty, the status
+    alone decides. `also`: a second condition that must hold, too.
+
+    `wait` and `doubt` are for temporary failures: the least wait, and whether the request may have been
+    processed. `reach` is for a client that is refused.
+    """
+
+    field: str = ""
+    values: frozenset[str] = frozenset()
+    pattern: re.Pattern[str] | None = None
     status: frozenset[int] = frozenset()
+    also: Condition | None = None
     wait: timedelta | None = None
     doubt: bool = False
-    tenant: bool = False
+    reach: Reach | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +212,7 @@ class Definition:
     name: str
     title: str
     token_url: str
+    exchange_url: str | None = None  # where a code is exchanged, if not at the token URL
     verified: bool = False
     docs: str = ""
     as_of: date | None = None
@@ -172,31 +224,51 @@ class Definition:
     )  # what stored tokens may name beside `grant`: the operator allows it
     method: Method = Method.POST
     client_auth: ClientAuth = ClientAuth.POST
+    assertion_algorithms: tuple[
+        AssertionAlgorithm, ...
+    ] = ()  # the first that fits the key; none: the usual one
+    assertion_audience: AssertionAudience = AssertionAudience.TOKEN_URL
+    issuer: str | None = None  # the authorization server's identifier (RFC 8414 §2)
     body: BodyFormat = BodyFormat.FORM
+    repeatable: bool = False  # the provider says that a repeated refresh is harmless
     names: Mapping[str, str] = field(
         default_factory=dict
     )  # the standard's parameter -> what it is called here
-    params: Mapping[str, str] = field(default_factory=dict)  # more of them, perhaps with variables
-    headers: Mapping[str, str] = field(default_factory=dict)
+    omit: tuple[str, ...] = ()  # parameters of the standard that are not sent
+    params: Mapping[str, Parameter] = field(default_factory=dict)  # more of them, perhaps with variables
+    headers: Mapping[str, str] = field(default_factory=dict)  # perhaps with variables
     reply: ReplyFields = ReplyFields()
+    success: Condition | None = None  # a reply whose field has another value is an error
     access_lifetime: timedelta | None = None  # documented; used where the reply tells none
     expires_in_unit: ExpiryUnit = ExpiryUnit.SECONDS
     refresh_idle: timedelta | None = None  # the refresh token dies when unused for this long
     refresh_lifetime: timedelta | None = None  # ... and this long after the consent, whatever happens
     rotation: Rotation = Rotation.SOMETIMES
+    refresh_idle_from: IdleFrom = IdleFrom.USE
     grace: timedelta = timedelta(0)  # for this long a spent refresh token still works (documented; else none)
+    grace_until_used: bool = (
+        False  # ... or until a new token is used, whatever `grace` is; zero: no other end
+    )
+    ends_previous: bool = False  # a renewal ends the previous access token at once
+    live_tokens: int | None = (
+        None  # so many live at once for one account and client; one more ends the oldest
+    )
+    retires: date | None = None  # from this day on the provider is off
     reuse_refused: bool = False  # reuse of a spent refresh token is merely refused and harms nothing else
     window: timedelta | None = None
+    renew_every: timedelta | None = None  # renewed at this age, even if its end is far
     earliest: timedelta | None = None  # asked earlier than this before the end, it gives nothing new
     min_interval: timedelta | None = None  # between two requests for one token
-    rate: Rate | None = None
+    rates: tuple[Rate, ...] = ()  # each of them holds
     confirm_after: timedelta | None = (
         None  # a rejection must be repeated this much later before the grant is dead
     )
     rejected: tuple[ErrorPattern, ...] = ()
     misconfigured: tuple[ErrorPattern, ...] = ()
     unavailable: tuple[ErrorPattern, ...] = ()
+    spends_on_refusal: bool = False  # any call spends the refresh token, even a refused one
     keep: tuple[str, ...] = ()  # reply fields that applications need
+    echo: tuple[str, ...] = ()  # reply fields that are stored, and sent back with the next refresh
     revoke_url: str | None = None
     authorize_url: str | None = None  # the page on which the owner consents (RFC 6749 §3.1)
     par_url: str | None = None  # where an authorization request is sent first (RFC 9126 §2)
@@ -204,7 +276,7 @@ class Definition:
     scopes: tuple[str, ...] = ()  # asked for unless the operator or the application names others
     scope_separator: str = " "  # RFC 6749 §3.3 has a blank
     authorize_params: Mapping[str, str] = field(default_factory=dict)  # more of them, without variables
-    exchange_params: Mapping[str, str] = field(default_factory=dict)  # sent with the code alone
+    exchange_params: Mapping[str, Parameter] = field(default_factory=dict)  # sent with the code alone
     pkce: Pkce = Pkce.S256
     account_from: str | None = None  # the account's identifier: a path in the reply, or "id_token.CLAIM"
     callback_variables: tuple[str, ...] = ()  # variables whose values the callback brings
@@ -261,7 +333,7 @@ class Provider:
         """Return how long after a lease's end another instance must still wait before it presents the same
         value.
 
-        There is no wait if presenting it again is harmless: it does not rotate, reuse is merely refused, or
+        There is no wait if presenting it again is harmless: it does not rotate, reuse is merely refused or repeatable, or
         the retry (at latest `retry_within` after the lease) still falls inside a documented grace. Otherwise
         it is `adopt_after`, because a spent value can make the provider revoke the successor that a dead
         host's journal still holds.
@@ -270,6 +342,10 @@ class Provider:
         harmless = (
             definition.rotation is Rotation.NEVER
             or definition.reuse_refused
+            or definition.repeatable
             or definition.grant is not Grant.REFRESH_TOKEN
         )
-        return timedelta(0) if harmless or definition.grace >= lease + retry_within else adopt_after
+        endless = definition.grace_until_used and not definition.grace
+        return (
+            timedelta(0) if harmless or endless or definition.grace >= lease + retry_within else adopt_after
+        )

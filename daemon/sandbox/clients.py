@@ -3,14 +3,17 @@
 import base64
 import binascii
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import unquote_plus
 
 from daemon.sandbox.wording import Refusal
 
 # `post`: among the parameters, wherever those stand. `secret_as_user`: Basic, the secret as user, no password.
-ClientWay = Literal["basic", "post", "secret_as_user"]
+# `id`: a public client. `nobody`: a refresh that names a client at all is
+# refused; a code is exchanged by `post`.
+ClientWay = Literal["basic", "post", "secret_as_user", "id", "nobody"]
+_NAMES = frozenset({"client_id", "client_secret", "client_assertion"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,11 @@ class Client:
     def refuses(self, authorization: str | None, form: dict[str, str]) -> Refusal | None:
         """Why this request is not from our client; None: it is."""
         basic = authorization is not None
+        if self.ways == ("nobody",):
+            if "code" in form:
+                return replace(self, ways=("post",)).refuses(authorization, form)
+            named = basic or _NAMES & form.keys()
+            return Refusal(complaint="invalid_request", detail="name no client here") if named else None
         if not (self._proven_by_basic(authorization) if authorization is not None else self._proven_by(form)):
             return Refusal(complaint="invalid_client", detail=self._advice(), challenge=basic)
         if basic and ("client_secret" in form or form.get("client_id", self.id) != self.id):
@@ -31,11 +39,10 @@ class Client:
         return None
 
     def _proven_by(self, form: dict[str, str]) -> bool:
-        return (
-            "post" in self.ways
-            and _same(form.get("client_id", ""), self.id)
-            and _same(form.get("client_secret", ""), self.secret)
-        )
+        ours = _same(form.get("client_id", ""), self.id)
+        if "id" in self.ways and ours and "client_secret" not in form:
+            return True
+        return "post" in self.ways and ours and _same(form.get("client_secret", ""), self.secret)
 
     def _proven_by_basic(self, authorization: str) -> bool:
         if (given := _from_basic(authorization)) is None:

@@ -13,13 +13,14 @@ from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 from daemon.domain.provider import (
+    AssertionAlgorithm,
+    AssertionAudience,
     BodyFormat,
     ClientAuth,
     Definition,
     ExpiryUnit,
     Grant,
     Method,
-    Rate,
     ReplyFields,
     Rotation,
     Variable,
@@ -37,20 +38,36 @@ from daemon.runtime.config.fields import (
     Span,
     Text,
     checked,
-    duration,
     one_of,
     text,
 )
-from daemon.runtime.config.problems import Findings, InvalidValue, SettingsInvalid
+from daemon.runtime.config.problems import Findings, SettingsInvalid
 from daemon.runtime.config.providers.consent_keys import (
     ConsentTable,
     consent_faults,
     consent_urls,
     revocation,
 )
+from daemon.runtime.config.providers.life_keys import LifeTable, Rates, life_faults, lives
+from daemon.runtime.config.providers.request_keys import (
+    Parameters,
+    echo_faults,
+    header_value,
+    method_faults,
+    omission_faults,
+    parameter_faults,
+    variable_pattern,
+)
 from daemon.runtime.config.providers.shipped_tables import shipped_tables
-from daemon.runtime.config.providers.sign_table import Signs, empty_sign_faults, error_pattern
-from daemon.runtime.config.providers.url_rules import Fault, safe_pattern, url_faults, used_variables
+from daemon.runtime.config.providers.sign_table import (
+    ConditionTable,
+    Signs,
+    condition,
+    condition_faults,
+    error_pattern,
+    sign_faults,
+)
+from daemon.runtime.config.providers.url_rules import Fault, url_faults, used_variables
 
 # Long enough for a restart or a fail-over at the provider, and short enough to come before the access token's end.
 UNVERIFIED_CONFIRMATION = timedelta(minutes=1)
@@ -68,7 +85,6 @@ _OWN_PARAMS = frozenset(
     }
 )
 _NAMED = frozenset({"grant_type", *_OWN_PARAMS})
-_RATE = re.compile(r"([0-9]{1,7})/([0-9]{0,6}(?:ms|s|m|h|d))")
 _OWN_HEADERS = frozenset(
     {
         "accept-encoding",
@@ -86,32 +102,17 @@ _OWN_HEADERS = frozenset(
 )
 
 
-def header_value(value: object) -> str:
-    if not text(value).isprintable() or not text(value).isascii():
-        raise InvalidValue(
-            "contains characters that are not allowed in a header", "Use visible ASCII characters and spaces."
-        )
-    return text(value)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariableTable:
     __pydantic_config__: ClassVar = STRICT
 
-    pattern: Annotated[re.Pattern[str], Read(safe_pattern)] | None = None
     kind: Annotated[VariableKind, Read(one_of(VariableKind))] = VariableKind.NAME
+    pattern: Annotated[re.Pattern[str], Read(variable_pattern)] | None = None
     default: Text | None = None
 
 
-def rate_of(value: object) -> Rate:
-    """Parse a rate like "10/10m" or "5/s". Raises InvalidValue."""
-    found = _RATE.fullmatch(value) if isinstance(value, str) else None
-    if found is None or not int(found[1]):
-        raise InvalidValue("is not a rate", 'Write a number of requests and a time, like "10/10m" or "5/s".')
-    per = duration(found[2] if found[2][0].isdigit() else f"1{found[2]}")
-    if not per:
-        raise InvalidValue("is not a rate", "The time must be greater than zero.")
-    return Rate(count=int(found[1]), per=per)
+def values_of(variables: Mapping[str, VariableTable]) -> set[str]:
+    return {name for name, row in variables.items() if row.kind is VariableKind.VALUE}
 
 
 def paths(value: object) -> tuple[str, ...]:
@@ -139,7 +140,7 @@ class ShapeTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DefinitionTable(ConsentTable):
+class DefinitionTable(ConsentTable, LifeTable):
     """The keys of a definition file; `domain.provider.Definition` explains each."""
 
     __pydantic_config__: ClassVar = STRICT
@@ -149,6 +150,13 @@ class DefinitionTable(ConsentTable):
     grant: Annotated[Grant, Read(one_of(Grant))] = Grant.REFRESH_TOKEN
     grants: Annotated[frozenset[Annotated[Grant, Read(one_of(Grant))]], ARRAY] = frozenset()
     method: Annotated[Method, Read(one_of(Method))] = Method.POST
+    assertion_algorithms: Annotated[
+        tuple[Annotated[AssertionAlgorithm, Read(one_of(AssertionAlgorithm))], ...], ARRAY
+    ] = ()
+    assertion_audience: Annotated[AssertionAudience, Read(one_of(AssertionAudience))] = (
+        AssertionAudience.TOKEN_URL
+    )
+    issuer: Text | None = None
     title: Text | None = None
     verified: Flag = False
     docs: Text = ""
@@ -156,26 +164,26 @@ class DefinitionTable(ConsentTable):
     variables: dict[str, VariableTable] = field(default_factory=dict)
     domains: Annotated[tuple[Text, ...], ARRAY] = ()
     body: Annotated[BodyFormat, Read(one_of(BodyFormat))] = BodyFormat.FORM
+    repeatable: Flag = False
     names: dict[str, Text] = field(default_factory=dict)
-    params: dict[str, Text] = field(default_factory=dict)
+    omit: Annotated[tuple[Text, ...], ARRAY] = ()
+    params: Parameters = field(default_factory=dict)
     headers: dict[str, Annotated[str, Read(header_value)]] = field(default_factory=dict)
     reply: ShapeTable = field(default_factory=ShapeTable)
+    success: ConditionTable | None = None
     access_lifetime: Span | None = None
     expires_in_unit: Annotated[ExpiryUnit, Read(one_of(ExpiryUnit))] = ExpiryUnit.SECONDS
-    refresh_idle: Span | None = None
-    refresh_lifetime: Span | None = None
     rotation: Annotated[Rotation, Read(one_of(Rotation))] = Rotation.SOMETIMES
-    grace: Duration = timedelta()
     reuse_refused: Flag = False
-    window: Span | None = None
-    earliest: Span | None = None
     min_interval: Span | None = None
-    rate: Annotated[Rate, Read(rate_of)] | None = None
+    rate: Rates = ()
     confirm_after: Duration | None = None
     rejected: Signs = ()
     misconfigured: Signs = ()
     unavailable: Signs = ()
+    spends_on_refusal: Flag = False
     keep: Annotated[tuple[Text, ...], ARRAY] = ()
+    echo: Annotated[tuple[Text, ...], ARRAY] = ()
     notes: Annotated[tuple[Text, ...], ARRAY] = ()
 
 
@@ -183,6 +191,8 @@ def definition(name: str, table: DefinitionTable) -> Definition:
     """Convert `table` into the domain's Definition."""
     values: dict[str, Any] = {field.name: getattr(table, field.name) for field in fields(DefinitionTable)}
     values["title"] = table.title or name
+    values["rates"] = values.pop("rate")
+    values |= lives(table)
     values["confirm_after"] = _confirmation(table)
     values["grants"] = table.grants - {table.grant}
     values["variables"] = {
@@ -194,6 +204,7 @@ def definition(name: str, table: DefinitionTable) -> Definition:
     )
     for meaning in ("rejected", "misconfigured", "unavailable"):
         values[meaning] = tuple(map(error_pattern, values[meaning]))
+    values["success"] = condition(table.success) if table.success is not None else None
     values["revoke"] = revocation(table.revoke) if table.revoke is not None else None
     return Definition(name=name, **values)
 
@@ -215,23 +226,31 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
     bases = {name for name, row in table.variables.items() if row.kind is VariableKind.BASE}
     about_urls = (
         *url_faults(("token_url",), table.token_url, table.domains, bases),
+        *(url_faults(("issuer",), table.issuer, table.domains, bases) if table.issuer is not None else ()),
         *consent_faults(
             table, grant=table.grant, domains=table.domains, bases=bases, variables=table.variables
         ),
     )
     yield from dict.fromkeys(about_urls)  # several URLs can lack the same domains
+    yield from _assertion_faults(table)
     yield from _variable_faults(table)
     yield from _sign_faults(table)
     if not all(map(_DOMAIN.fullmatch, table.domains)):
         do = 'Write each in lower case like "example.com", without a leading dot.'
         yield ("domains",), "contain an entry that is not a domain", do
-    if table.method is Method.GET and (
-        table.grant is Grant.REFRESH_TOKEN or table.body is not BodyFormat.QUERY
-    ):
-        do = 'Use POST. GET is only for body = "query" and a grant without a refresh token.'
-        yield ("method",), "is GET, which proxies and clients may repeat", do
+    yield from method_faults(table.method, table.grant, table.body, repeatable=table.repeatable)
+    yield from parameter_faults("params", table.params, table.body)
+    yield from parameter_faults("exchange_params", table.exchange_params, table.body)
+    yield from omission_faults(table.omit, table.params)
+    yield from life_faults(table, table.grant, table.rotation)
     yield from _grant_faults(table)
     yield from _field_faults(table)
+
+
+def _assertion_faults(table: DefinitionTable) -> Iterator[Fault]:
+    """Check the keys about signed requests. An operator may set another `client_auth`, so the keys alone are no fault."""
+    if table.assertion_audience is AssertionAudience.ISSUER and table.issuer is None:
+        yield ("assertion_audience",), 'is "issuer", but no issuer is known', "Add issuer."
 
 
 def _grant_faults(table: DefinitionTable) -> Iterator[Fault]:
@@ -251,12 +270,9 @@ def _grant_faults(table: DefinitionTable) -> Iterator[Fault]:
 
 def _sign_faults(table: DefinitionTable) -> Iterator[Fault]:
     for meaning in ("rejected", "misconfigured", "unavailable"):
-        yield from empty_sign_faults((meaning,), getattr(table, meaning))
-        for sign in getattr(table, meaning):
-            if meaning != "unavailable" and (sign.wait or sign.doubt):
-                yield (meaning,), "an entry has wait or doubt", "Use those under unavailable only."
-            if meaning != "misconfigured" and sign.tenant:
-                yield (meaning,), "an entry has tenant", "Use it under misconfigured only."
+        yield from sign_faults(meaning, getattr(table, meaning))
+    if table.success is not None:
+        yield from condition_faults(("success",), table.success)
 
 
 def _field_faults(table: DefinitionTable) -> Iterator[Fault]:
@@ -272,25 +288,33 @@ def _field_faults(table: DefinitionTable) -> Iterator[Fault]:
     for name in table.headers:
         if name.lower() in _OWN_HEADERS or not _HEADER.fullmatch(name):
             yield ("headers", name), "can't be set here", "Remove it."
-    if any(map(looks_secret, table.keep)):
-        yield (
-            ("keep",),
-            "lists a secret field, which would be stored in plain text",
-            "Remove fields whose names suggest a secret.",
-        )
+    for key in ("keep", "echo"):
+        if any(map(looks_secret, getattr(table, key))):
+            yield (
+                (key,),
+                "lists a secret field, which would be stored in plain text",
+                "Remove fields whose names suggest a secret.",
+            )
+    yield from echo_faults(table.echo, {*table.params, *_NAMED, *table.names.values()})
+    if table.spends_on_refusal and table.grant is not Grant.REFRESH_TOKEN:
+        yield ("spends_on_refusal",), "is set, but no refresh token is presented", "Remove it."
 
 
 def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:
-    used = used_variables(table.token_url, *consent_urls(table), *table.params.values())
+    urls = used_variables(table.token_url, table.issuer, *consent_urls(table))
+    used = urls | used_variables(*map(str, table.params.values()), *table.headers.values())
+    for name in sorted(urls & values_of(table.variables)):
+        yield ("variables", name, "kind"), 'is "value", but a URL uses it', 'Write kind = "name".'
     for name in sorted(used - table.variables.keys()):
         yield ("variables", name), "is used in a URL but not declared", "Add it with its pattern."
     for name, variable in table.variables.items():
         if name not in used:
-            yield ("variables", name), "is declared but not used in a URL or a parameter", "Remove it."
-        if (variable.pattern is None) is (variable.kind is VariableKind.NAME):
+            what = "is declared but not used in a URL, a parameter or a header"
+            yield ("variables", name), what, "Remove it."
+        if (variable.pattern is None) is not (variable.kind is VariableKind.BASE):
             yield (
                 ("variables", name, "pattern"),
-                "belongs to kind = 'name', which requires it",
+                "belongs to kind = 'name' or 'value', which requires it",
                 "Add or remove it.",
             )
         shape = BASE if variable.kind is VariableKind.BASE else variable.pattern

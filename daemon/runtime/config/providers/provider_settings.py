@@ -24,7 +24,10 @@ from daemon.runtime.config.secret_sources import SecretContext, SecretText, is_u
 _UNKNOWN = {"token_url": "https://unknown.invalid/", "client_auth": "post"}
 _URL_KEYS = (
     "token_url",
+    "assertion_audience",
+    "issuer",
     "authorize_url",
+    "exchange_url",
     "par_url",
     "device_url",
     "manage_url",
@@ -40,6 +43,8 @@ _URL_KEYS = (
     "params",
     "headers",
     "names",
+    "omit",
+    "repeatable",
     "method",
     "body",
 )
@@ -210,7 +215,7 @@ def _row(
         for inner, what, do in faults(row):
             findings.add((*place, *inner), what, do)
     unread = isinstance(table, Mapping) and is_unread(table.get("client_key", ""), surroundings)
-    for key, what, do in _client_faults(row):
+    for key, what, do in (*_client_faults(row), *_key_faults(row)):
         if key == "client_key" and unread and row.client_auth is ClientAuth.PRIVATE_KEY_JWT:
             continue
         if not findings.broken((*place, key), (*place, "client_auth"), (*place, "like")):
@@ -268,13 +273,17 @@ def _check_is_defined(name: str, table: Mapping[str, Any], definitions: Tables, 
 def _assertion(row: ProviderTable) -> ClientAssertion | None:
     if row.client_key is None or row.client_id is None:
         return None
-    return ClientAssertion(key=row.client_key, client_id=row.client_id, key_id=row.client_key_id)
+    try:
+        key = row.client_key.restricted(row.assertion_algorithms)
+    except KeyUnusable:
+        return None  # `_client_faults` reports that
+    return ClientAssertion(key=key, client_id=row.client_id, key_id=row.client_key_id)
 
 
 def _client_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
     if {row.grant, *row.grants} == {Grant.NONE}:
         return  # nothing is ever asked
-    if row.client_id is None and row.client_auth is not ClientAuth.SECRET_AS_USER:
+    if row.client_id is None and row.client_auth not in (ClientAuth.SECRET_AS_USER, ClientAuth.OMITTED):
         yield "client_id", "is required", "Add it: the provider assigned it to your app."
     if not row.allowed_hosts and not row.domains and _begins_with_a_base(row):
         do = 'Add them, like allowed_hosts = ["sso.example.com"].'
@@ -299,6 +308,16 @@ def _client_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
         if value is not None and not signs:
             do = 'Remove it, or set client_auth = "private_key_jwt".'
             yield key, f'is not used with client_auth = "{row.client_auth}"', do
+
+
+def _key_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
+    """Check that the key fits one of the algorithms that the provider takes."""
+    if row.client_key is None or row.client_auth is not ClientAuth.PRIVATE_KEY_JWT:
+        return
+    try:
+        row.client_key.restricted(row.assertion_algorithms)
+    except KeyUnusable as unusable:
+        yield "client_key", str(unusable), "Make a key of a type that the provider takes."
 
 
 def _begins_with_a_base(row: ProviderTable) -> bool:
