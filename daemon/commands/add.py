@@ -28,11 +28,12 @@ from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output, moment
 from daemon.commands.support.pairs import read_pairs
 from daemon.commands.support.terminal import say
+from daemon.domain.assertion import stated_claims
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
 from daemon.domain.due import Timing
 from daemon.domain.expiry import end_of
 from daemon.domain.new_token import new_token
-from daemon.domain.provider import Provider
+from daemon.domain.provider import Grant, Provider
 from daemon.domain.subject import fault_of_subject
 from daemon.domain.token import Token, token_id
 from daemon.domain.token_url import NotSendable, token_url
@@ -82,7 +83,14 @@ def add(
     ] = None,
     var: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A variable of the token URL. Repeatable."),
+        typer.Option(metavar="NAME=VALUE", help="A variable of the provider's definition. Repeatable."),
+    ] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="The end of a key that nothing renews, like 2026-12-31T12:00:00Z. Default: as the response says.",
+        ),
     ] = None,
     meta: Annotated[
         list[str] | None,
@@ -98,7 +106,8 @@ def add(
 ) -> int:
     """Store the token response on standard input as an account's token.
 
-    The response is the provider's JSON. The token's ID is printed.
+    The response is the provider's JSON. The token's ID is printed. For a provider whose tokens nothing renews, it may
+    also be the bare API key.
 
     If the ID is already stored, the response replaces its token, which becomes active again. A refresh token that is
     stored under another ID is refused.
@@ -127,7 +136,7 @@ def add(
         meta=read_pairs(meta or [], "--meta"),
         subject=typed(subject) if subject is not None else None,
         received_at=received_at,
-        body=_standard_input(),
+        body=_with_end(_standard_input(configured), expires, configured),
     )
     asyncio.run(_add(settings, options, request))
     return Exit.DONE
@@ -175,7 +184,10 @@ async def _check_variables(access: Access, request: _AddRequest) -> None:
         stored = None
     variables = {k: v for k, v in stored.items() if isinstance(v, str)} if isinstance(stored, Mapping) else {}
     try:
-        token_url(request.provider, {**variables, **request.variables})
+        complete = {**variables, **request.variables}
+        url = token_url(request.provider, complete)
+        if request.provider.definition.assertion is not None:
+            stated_claims(request.provider, complete, audience=url)
     except NotSendable as why:
         raise Failed(f"{why}. Give it with --var NAME=VALUE", Exit.USAGE) from None
 
@@ -223,7 +235,18 @@ def _received(text: str | None, now: datetime) -> datetime:
     return at
 
 
-def _standard_input() -> Mapping[str, object]:
+def _with_end(body: Mapping[str, object], expires: str | None, provider: Provider) -> Mapping[str, object]:
+    """Return the response with the end that the operator states."""
+    if expires is None:
+        return body
+    if provider.definition.grant is not Grant.NONE:
+        raise Failed(
+            f"--expires: {provider.name} renews its tokens, so the response says when they end", Exit.USAGE
+        )
+    return {**body, "expires_at": expires}
+
+
+def _standard_input(provider: Provider) -> Mapping[str, object]:
     """The object on standard input. No message quotes any of it."""
     if sys.stdin.isatty():
         say("Paste the provider's token response (JSON), then press Ctrl-D.")
@@ -234,6 +257,8 @@ def _standard_input() -> Mapping[str, object]:
         )
     if not content.strip():
         raise Failed(f"standard input: it is empty. Give the provider's token response, {_EXAMPLE}")
+    if provider.definition.grant is Grant.NONE and (key := _bare_key(content)) is not None:
+        return {"access_token": key}
     try:
         body = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError):
@@ -243,3 +268,12 @@ def _standard_input() -> Mapping[str, object]:
     if not isinstance(body, dict):
         raise Failed(f"standard input: it is not a JSON object. Give one token response, {_EXAMPLE}")
     return body
+
+
+def _bare_key(content: bytes) -> str | None:
+    """Return the key if it is on standard input alone: one word that is no JSON."""
+    try:
+        key = content.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        return None
+    return None if key.startswith(("{", "[", '"')) or len(key.split()) != 1 else key
