@@ -17,6 +17,7 @@ from daemon.commands.support.loopback import redirect_uri
 from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output, span
 from daemon.domain.provider import (
+    AssertionAudience,
     ClientAuth,
     Condition,
     Definition,
@@ -62,8 +63,9 @@ _CLIENT_AUTH = {
     ClientAuth.OMITTED: "omitted: nothing names the client in a refresh; a code is sent with post",
     ClientAuth.BEARER_JWT: "bearer_jwt: a JWT that the client signs, as bearer",
 }
+_AUDIENCES = {AssertionAudience.TOKEN_URL: "token URL", AssertionAudience.ISSUER: "issuer"}
 _WARY = "no request until `refreshd resume` or another client, because even a refused call spends the refresh token"
-_PREVIOUS = "ends at once with a renewal: applications must read the new one (docs/reading-tokens.md)"
+_PREVIOUS = "ends immediately with a renewal: applications must read the new one (docs/reading-tokens.md)"
 _PKCE = {
     Pkce.S256: "S256",
     Pkce.REQUIRED: "S256: the provider refuses a consent without it",
@@ -162,13 +164,15 @@ def _record(definition: Definition, configured: Mapping[str, Provider]) -> dict[
         for field in fields(definition)
         if field.name not in (*_SIGNS, "variables", "as_of", "retires", "reply", "rates", "revoke")
     }
+    rates = [f"{rate.count}/{span(rate.per)}" for rate in definition.rates]
     return {
         **values,
         "revoke": definition.revoke and _revocation_record(definition.revoke),
         "redirect_uri": redirect_uri() if definition.authorize_url else None,
         "as_of": definition.as_of and definition.as_of.isoformat(),
         "retires": definition.retires and definition.retires.isoformat(),
-        "rate": [f"{rate.count}/{span(rate.per)}" for rate in definition.rates],
+        "rate": rates[0] if len(rates) == 1 else rates or None,
+        "grants": sorted(definition.grants),
         "variables": {
             name: {"kind": variable.kind, "pattern": variable.pattern.pattern, "default": variable.default}
             for name, variable in definition.variables.items()
@@ -226,7 +230,7 @@ def _request_rows(definition: Definition) -> list[tuple[str, str]]:
         ("Request", _request(definition)),
         ("Repetition", "harmless, by the provider's word" if definition.repeatable else ""),
         ("Sent back from the last reply", ", ".join(definition.echo)),
-        ("Left out", ", ".join(sorted(definition.omit))),
+        ("Left out", ", ".join(definition.omit)),
         ("Variables", variables),
         ("Signed claims", _claims(definition)),
         (
@@ -234,6 +238,8 @@ def _request_rows(definition: Definition) -> list[tuple[str, str]]:
             ", ".join(definition.domains) or ("the allowed_hosts" if _has_base(definition) else ""),
         ),
         ("Client authentication", _CLIENT_AUTH.get(definition.client_auth, definition.client_auth.value)),
+        ("Issuer", definition.issuer or ""),
+        ("Signed", _signed(definition)),
         ("Rate limit", _limits(definition)),
     ]
 
@@ -249,6 +255,13 @@ def _claims(definition: Definition) -> str:
         return ""
     stated = ", ".join(f"{name}={value}" for name, value in terms.claims.items() if value)
     return f"{stated or 'iss and aud'}; valid for {span(terms.lifetime)}"
+
+
+def _signed(definition: Definition) -> str:
+    if definition.client_auth is not ClientAuth.PRIVATE_KEY_JWT:
+        return ""
+    algorithms = " or ".join(definition.assertion_algorithms) or "as the key's type has it"
+    return f"{algorithms}, for the {_AUDIENCES[definition.assertion_audience]}"
 
 
 def _life_rows(definition: Definition) -> list[tuple[str, str]]:

@@ -26,13 +26,14 @@ def read_key(content: Secret) -> Key:
 
 def with_key(provider: Provider, key: Key, *, key_id: str | None) -> Provider:
     """Return `provider` with this key. `key_id`: as the operator states it. A client id of the configuration counts before
-    the key's.
+    the key's. Raises KeyUnusable if the provider takes none of the key's algorithms.
     """
+    signing = key.signing.restricted(provider.definition.assertion_algorithms)
     client_id, key_id = provider.client_id or key.client_id or "", key_id or key.id
     return replace(
         provider,
         client_id=client_id,
-        client_assertion=ClientAssertion(key=key.signing, client_id=client_id, key_id=key_id),
-        sign_claims=JwtSigner(key=key.signing, key_id=key_id),
+        client_assertion=ClientAssertion(key=signing, client_id=client_id, key_id=key_id),
+        sign_claims=JwtSigner(key=signing, key_id=key_id),
         client_fingerprint=key.signing.fingerprint,
     )

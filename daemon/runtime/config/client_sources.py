@@ -28,10 +28,10 @@ class ClientSource:
         if self.key == "client_secret":
             return replace(provider, client_secret=text, lacking=None)
         try:
-            key = read_key(text)
+            fresh = with_key(provider, read_key(text), key_id=self.key_id)
         except KeyUnusable as unusable:
             raise InvalidValue(str(unusable), "Store a private key there.") from None
-        return replace(with_key(provider, key, key_id=self.key_id), lacking=None)
+        return replace(fresh, lacking=None)
 
 
 def client_sources(table: Mapping[str, Any], local: FromMachine) -> Iterator[ClientSource]:

@@ -13,6 +13,8 @@ from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 from daemon.domain.provider import (
+    AssertionAlgorithm,
+    AssertionAudience,
     BodyFormat,
     ClientAuth,
     Definition,
@@ -156,6 +158,13 @@ class DefinitionTable(ConsentTable, LifeTable):
     grants: Annotated[frozenset[Annotated[Grant, Read(one_of(Grant))]], ARRAY] = frozenset()
     assertion: AssertionTable | None = None
     method: Annotated[Method, Read(one_of(Method))] = Method.POST
+    assertion_algorithms: Annotated[
+        tuple[Annotated[AssertionAlgorithm, Read(one_of(AssertionAlgorithm))], ...], ARRAY
+    ] = ()
+    assertion_audience: Annotated[AssertionAudience, Read(one_of(AssertionAudience))] = (
+        AssertionAudience.TOKEN_URL
+    )
+    issuer: Text | None = None
     title: Text | None = None
     verified: Flag = False
     docs: Text = ""
@@ -165,7 +174,7 @@ class DefinitionTable(ConsentTable, LifeTable):
     body: Annotated[BodyFormat, Read(one_of(BodyFormat))] = BodyFormat.FORM
     repeatable: Flag = False
     names: dict[str, Text] = field(default_factory=dict)
-    omit: Annotated[frozenset[Text], ARRAY] = frozenset()
+    omit: Annotated[tuple[Text, ...], ARRAY] = ()
     params: Parameters = field(default_factory=dict)
     headers: dict[str, Annotated[str, Read(header_value)]] = field(default_factory=dict)
     reply: ShapeTable = field(default_factory=ShapeTable)
@@ -226,6 +235,7 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
     bases = {name for name, row in table.variables.items() if row.kind is VariableKind.BASE}
     about_urls = (
         *(url_faults(("token_url",), table.token_url, table.domains, bases) if table.token_url else ()),
+        *(url_faults(("issuer",), table.issuer, table.domains, bases) if table.issuer is not None else ()),
         *consent_faults(
             table, grant=table.grant, domains=table.domains, bases=bases, variables=table.variables
         ),
@@ -233,6 +243,7 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
     if not table.token_url and (table.grant is not Grant.NONE or table.authorize_url is not None):
         yield ("token_url",), "is required", "Add it."
     yield from dict.fromkeys(about_urls)  # several URLs can lack the same domains
+    yield from _assertion_faults(table)
     yield from _variable_faults(table)
     yield from _sign_faults(table)
     if not all(map(_DOMAIN.fullmatch, table.domains)):
@@ -246,6 +257,12 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
     yield from assertion_faults(table.assertion, table.grant, table.client_auth)
     yield from _grant_faults(table)
     yield from _field_faults(table)
+
+
+def _assertion_faults(table: DefinitionTable) -> Iterator[Fault]:
+    """Check the keys about signed requests. An operator may set another `client_auth`, so the keys alone are no fault."""
+    if table.assertion_audience is AssertionAudience.ISSUER and table.issuer is None:
+        yield ("assertion_audience",), 'is "issuer", but no issuer is known', "Add issuer."
 
 
 def _grant_faults(table: DefinitionTable) -> Iterator[Fault]:
@@ -296,7 +313,7 @@ def _field_faults(table: DefinitionTable) -> Iterator[Fault]:
 
 
 def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:
-    urls = used_variables(table.token_url, *consent_urls(table))
+    urls = used_variables(table.token_url, table.issuer, *consent_urls(table))
     used = urls | used_variables(*map(str, table.params.values()), *table.headers.values())
     used |= claim_variables(table.assertion)
     for name in sorted(urls & values_of(table.variables)):

@@ -23,6 +23,8 @@ from daemon.runtime.config.secret_sources import SecretContext, SecretText, is_u
 _UNKNOWN = {"token_url": "https://unknown.invalid/", "client_auth": "post"}
 _URL_KEYS = (
     "token_url",
+    "assertion_audience",
+    "issuer",
     "authorize_url",
     "exchange_url",
     "par_url",
@@ -201,8 +203,10 @@ def _provider(name: str, row: ProviderTable, configured: object, even: int) -> P
         allowed_hosts=row.allowed_hosts,
         allow_private=row.allow_private,
     )
-    key = row.client_key
-    return provider if key is None else with_key(provider, key, key_id=row.client_key_id)
+    try:
+        return with_key(provider, row.client_key, key_id=row.client_key_id) if row.client_key else provider
+    except KeyUnusable:
+        return provider  # `_algorithm_faults` reports that
 
 
 def _row(
@@ -223,7 +227,7 @@ def _row(
         for inner, what, do in faults(row):
             findings.add((*place, *inner), what, do)
     unread = isinstance(table, Mapping) and is_unread(table.get("client_key", ""), surroundings)
-    for key, what, do in _client_faults(row):
+    for key, what, do in (*_client_faults(row), *_algorithm_faults(row)):
         # Its file may also name the client.
         if key in ("client_key", "client_id") and unread and _signs(row):
             continue
@@ -326,6 +330,16 @@ def _key_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
         if value is not None and not _signs(row):
             do = 'Remove it, or set client_auth = "private_key_jwt".'
             yield key, f'is not used with client_auth = "{row.client_auth}"', do
+
+
+def _algorithm_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
+    """Check that the key fits one of the algorithms that the provider takes."""
+    if row.client_key is None or not _signs(row):
+        return
+    try:
+        row.client_key.signing.restricted(row.assertion_algorithms)
+    except KeyUnusable as unusable:
+        yield "client_key", str(unusable), "Make a key of a type that the provider takes."
 
 
 def _begins_with_a_base(row: ProviderTable) -> bool:
