@@ -35,11 +35,12 @@ from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output, moment
 from daemon.commands.support.terminal import say
+from daemon.domain.assertion import stated_claims
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
 from daemon.domain.due import Timing
 from daemon.domain.expiry import end_of
 from daemon.domain.new_token import new_token
-from daemon.domain.provider import Provider
+from daemon.domain.provider import Grant, Provider
 from daemon.domain.token import Token
 from daemon.domain.token_url import NotSendable, token_url
 from daemon.runtime.config.settings import Settings
@@ -74,12 +75,20 @@ def add(
         ),
     ] = None,
     var: Variables = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="The end of a key that nothing renews, like 2026-12-31T12:00:00Z. Default: as the response says.",
+        ),
+    ] = None,
     meta: Meta = None,
     subject: Subject = None,
 ) -> int:
     """Store the token response on standard input as an account's token.
 
-    The response is the provider's JSON. The token's ID is printed.
+    The response is the provider's JSON. The token's ID is printed. For a provider whose tokens nothing renews, it may
+    also be the bare API key.
 
     If the ID is already stored, the response replaces its token, which becomes active again. A refresh token that is
     stored under another ID is refused.
@@ -88,7 +97,12 @@ def add(
     settings = read_settings(options)
     configured = configured_provider(settings, provider)
     notes = read_account(configured, account, variables=var, meta=meta, subject=subject)
-    request = _AddRequest(notes=notes, provider=configured, received_at=received_at, body=_standard_input())
+    request = _AddRequest(
+        notes=notes,
+        provider=configured,
+        received_at=received_at,
+        body=_with_end(_standard_input(configured), expires, configured),
+    )
     asyncio.run(_add(settings, options, request))
     return Exit.DONE
 
@@ -129,7 +143,10 @@ async def _add(settings: Settings, options: Options, request: _AddRequest) -> No
 async def _check_variables(access: Access, name: str, request: _AddRequest) -> None:
     """Check that the token URL is complete. At a re-consent, the stored variables are used too. Raises Failed."""
     try:
-        token_url(request.provider, {**await stored_variables(access, name), **request.notes.variables})
+        complete = {**await stored_variables(access, name), **request.notes.variables}
+        url = token_url(request.provider, complete)
+        if request.provider.definition.assertion is not None:
+            stated_claims(request.provider, complete, audience=url)
     except NotSendable as why:
         raise Failed(f"{why}. Give it with --var NAME=VALUE", Exit.USAGE) from None
 
@@ -177,7 +194,18 @@ def _received(text: str | None, now: datetime) -> datetime:
     return at
 
 
-def _standard_input() -> Mapping[str, object]:
+def _with_end(body: Mapping[str, object], expires: str | None, provider: Provider) -> Mapping[str, object]:
+    """Return the response with the end that the operator states."""
+    if expires is None:
+        return body
+    if provider.definition.grant is not Grant.NONE:
+        raise Failed(
+            f"--expires: {provider.name} renews its tokens, so the response says when they end", Exit.USAGE
+        )
+    return {**body, "expires_at": expires}
+
+
+def _standard_input(provider: Provider) -> Mapping[str, object]:
     """The object on standard input. No message quotes any of it."""
     if sys.stdin.isatty():
         say("Paste the provider's token response (JSON), then press Ctrl-D.")
@@ -188,6 +216,8 @@ def _standard_input() -> Mapping[str, object]:
         )
     if not content.strip():
         raise Failed(f"standard input: it is empty. Give the provider's token response, {_EXAMPLE}")
+    if provider.definition.grant is Grant.NONE and (key := _bare_key(content)) is not None:
+        return {"access_token": key}
     try:
         body = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError):
@@ -197,3 +227,12 @@ def _standard_input() -> Mapping[str, object]:
     if not isinstance(body, dict):
         raise Failed(f"standard input: it is not a JSON object. Give one token response, {_EXAMPLE}")
     return body
+
+
+def _bare_key(content: bytes) -> str | None:
+    """Return the key if it is on standard input alone: one word that is no JSON."""
+    try:
+        key = content.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        return None
+    return None if key.startswith(("{", "[", '"')) or len(key.split()) != 1 else key

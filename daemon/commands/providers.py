@@ -50,15 +50,18 @@ _GRANTS = {
     Grant.REFRESH_TOKEN: "its refresh token",
     Grant.EXCHANGE: "the access token: it is exchanged for a new one before it expires",
     Grant.CLIENT_CREDENTIALS: "the client's credentials: a new token is issued each time",
+    Grant.JWT_BEARER: "an assertion that the client signs: a new token is issued each time",
     Grant.NONE: "nothing: refreshd only watches it, and its owner must consent again",
 }
 _SHORT = {
     Grant.EXCHANGE: "none: exchanged",
     Grant.CLIENT_CREDENTIALS: "none: reissued",
+    Grant.JWT_BEARER: "none: reissued",
     Grant.NONE: "none: watched",
 }
 _CLIENT_AUTH = {
-    ClientAuth.OMITTED: "omitted: nothing names the client in a refresh; a code is sent with post"
+    ClientAuth.OMITTED: "omitted: nothing names the client in a refresh; a code is sent with post",
+    ClientAuth.BEARER_JWT: "bearer_jwt: a JWT that the client signs, as bearer",
 }
 _AUDIENCES = {AssertionAudience.TOKEN_URL: "token URL", AssertionAudience.ISSUER: "issuer"}
 _WARY = "no request until `refreshd resume` or another client, because even a refused call spends the refresh token"
@@ -124,17 +127,22 @@ def to_configure(definition: Definition) -> str:
     lines = [f"[providers.{definition.name}]"]
     if definition.grant is Grant.NONE:
         return lines[0]
-    if definition.client_auth is ClientAuth.OMITTED and not definition.authorize_url:
+    signed = definition.grant is Grant.JWT_BEARER or definition.client_auth is ClientAuth.BEARER_JWT
+    unnamed = definition.client_auth is ClientAuth.OMITTED
+    if unnamed and not signed and not definition.authorize_url:
         return lines[0]
     if definition.client_auth is not ClientAuth.SECRET_AS_USER:
         lines.append('client_id = "..."')
-    if definition.client_auth is ClientAuth.PRIVATE_KEY_JWT:
+    if signed or definition.client_auth is ClientAuth.PRIVATE_KEY_JWT:
         lines.append('client_key = { file = "..." }')
-    elif definition.client_auth is not ClientAuth.NONE:
+    secret_less = (ClientAuth.PRIVATE_KEY_JWT, ClientAuth.BEARER_JWT, ClientAuth.NONE)
+    if definition.client_auth not in secret_less and not (signed and unnamed):
         variable = definition.name.upper().replace("-", "_")
         lines.append(f'client_secret = {{ env = "{variable}_CLIENT_SECRET" }}')
     if _has_base(definition) and not definition.domains:
         lines.append('allowed_hosts = ["..."]')
+    if definition.assertion is not None and definition.assertion.chooses_subject:
+        lines.append("subjects = ['...']")
     return "\n".join(lines)
 
 
@@ -219,11 +227,12 @@ def _request_rows(definition: Definition) -> list[tuple[str, str]]:
     )
     return [
         ("Renewed with", _GRANTS[definition.grant]),
-        ("Request", f"{definition.method} {definition.token_url}, parameters as {definition.body}"),
+        ("Request", _request(definition)),
         ("Repetition", "harmless, by the provider's word" if definition.repeatable else ""),
         ("Sent back from the last reply", ", ".join(definition.echo)),
         ("Left out", ", ".join(definition.omit)),
         ("Variables", variables),
+        ("Signed claims", _claims(definition)),
         (
             "Allowed domains",
             ", ".join(definition.domains) or ("the allowed_hosts" if _has_base(definition) else ""),
@@ -235,6 +244,19 @@ def _request_rows(definition: Definition) -> list[tuple[str, str]]:
     ]
 
 
+def _request(definition: Definition) -> str:
+    url = definition.token_url
+    return f"{definition.method} {url}, parameters as {definition.body}" if url else ""
+
+
+def _claims(definition: Definition) -> str:
+    """Return the claims that the client signs, with their lifetime."""
+    if (terms := definition.assertion) is None:
+        return ""
+    stated = ", ".join(f"{name}={value}" for name, value in terms.claims.items() if value)
+    return f"{stated or 'iss and aud'}; valid for {span(terms.lifetime)}"
+
+
 def _signed(definition: Definition) -> str:
     if definition.client_auth is not ClientAuth.PRIVATE_KEY_JWT:
         return ""
@@ -244,7 +266,7 @@ def _signed(definition: Definition) -> str:
 
 def _life_rows(definition: Definition) -> list[tuple[str, str]]:
     if definition.grant is Grant.NONE:
-        return []
+        return [("To be replaced at an age of", _span(definition.max_age) or "")]
     every = f"at an age of {span(definition.renew_every)}" if definition.renew_every else ""
     early = (
         definition.earliest
@@ -312,7 +334,7 @@ def _consent_rows(definition: Definition) -> list[tuple[str, str]]:
 
 def _revocation_rows(definition: Definition) -> list[tuple[str, str]]:
     """Return the ways in which a grant ends at the provider."""
-    if definition.grant is Grant.CLIENT_CREDENTIALS:
+    if definition.grant.issues_anew:
         return []
     return [
         ("Revocation", _revocation(definition)),

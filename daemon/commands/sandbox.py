@@ -19,6 +19,8 @@ from daemon.runtime.web.port_holder import port_holder
 from daemon.sandbox import Sandbox, SandboxOptions
 
 _LIFETIME, _LATENCY = timedelta(seconds=60), timedelta(0)
+_PAGES = ("authorize_url", "device_url")
+_CLIENT = ("client_id", "client_secret", "client_key", "client_key_id")
 _ROTATING = "-rotating"  # of a provider's other setting, which has the same definition
 
 app = typer.Typer()
@@ -77,6 +79,13 @@ def sandbox(
             " provider."
         ),
     ] = None,
+    user: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A user whom a client's assertion may name, if the provider takes any; repeatable. Default: anybody.",
+        ),
+    ] = None,
     device_interval: Annotated[
         timedelta | None,
         typer.Option(
@@ -103,6 +112,7 @@ def sandbox(
             latency=_LATENCY if latency is None else latency,
             redirect_uris=tuple(redirect_uri or ()),
             pkce=pkce,
+            users=tuple(user or ()),
             device_interval=device_interval,
         )
     except ValueError as why:
@@ -135,9 +145,8 @@ def section_of(name: str, line: Mapping[str, str | None]) -> str:
 
     All of its URLs are there: a token_url of the operator's own replaces the definition's other URLs too.
     """
-    values = [
-        (key, line[key]) for key in ("client_id", "client_secret", "token_url", "authorize_url", "device_url")
-    ]
+    pages = () if "client_key" in line else _PAGES  # nobody consents where the client signs
+    values = [(key, line.get(key)) for key in (*_CLIENT, "token_url", *pages)]
     if revoke_url := line["revoke_url"]:
         in_path = "{token}" in revoke_url
         values.append(("revoke.url" if in_path else "revoke_url", revoke_url.replace("{token}", "${token}")))

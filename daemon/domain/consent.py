@@ -89,7 +89,7 @@ def read_consent(
             "the tokens are bound to a key (DPoP, a client certificate or the like): refreshd can't prove possession of"
             " that key, so renew them on the system that holds it"
         )
-    if access is None and refresh is None and definition.grant is not Grant.CLIENT_CREDENTIALS:
+    if access is None and refresh is None and not definition.grant.issues_anew:
         raise ConsentInvalid(
             "'access_token' and 'refresh_token' are both missing: give the provider's whole token response"
         )
@@ -113,7 +113,7 @@ def read_consent(
         refresh_expires_at=ends.refresh or _refresh_end(definition, refresh, ends.born_at, consented_at)
         if refresh
         else None,
-        consent_ends_at=ends.consent or _consent_end(definition, consented_at) if refresh else None,
+        consent_ends_at=_final_end(definition, ends, consented_at, renews=refresh is not None),
         end_is_known=access is None or ends.access is not None or not renewable,
         unclear=ends.unclear,
         extra=kept(definition, body),
@@ -179,6 +179,18 @@ def _refresh_end(
 def _consent_end(definition: Definition, consented_at: datetime) -> datetime | None:
     """When the owner must consent again, however often the token is renewed: as documented."""
     return consented_at + definition.refresh_lifetime if definition.refresh_lifetime else None
+
+
+def _final_end(
+    definition: Definition, ends: Ends, consented_at: datetime, *, renews: bool
+) -> datetime | None:
+    """When the owner must bring another grant. What nothing renews, such as an API key, must be replaced at the age that
+    the definition or the operator sets.
+    """
+    if renews:
+        return ends.consent or _consent_end(definition, consented_at)
+    oldest = definition.max_age if definition.grant is Grant.NONE else None
+    return ends.born_at + oldest if oldest else None
 
 
 def _quoted(names: Sequence[str]) -> str:

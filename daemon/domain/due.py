@@ -72,7 +72,7 @@ def _is_presentable(definition: Definition, token: Token) -> bool:
             return token.refresh_token is not None
         case Grant.EXCHANGE:
             return token.access_token is not None
-        case Grant.CLIENT_CREDENTIALS:
+        case Grant.CLIENT_CREDENTIALS | Grant.JWT_BEARER:
             return True
         case Grant.NONE:
             return False

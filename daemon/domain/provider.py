@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from daemon.domain.secret import Secret
 
-if TYPE_CHECKING:  # it is made of the terms below
+if TYPE_CHECKING:  # they are made of the terms below
+    from daemon.domain.assertion import AssertionTerms, ClaimsSigner
     from daemon.domain.revocation import Revocation
 
 Parameter = str | bool | int | float | tuple[str, ...]  # only JSON carries what is no text
@@ -24,7 +25,13 @@ class Grant(StrEnum):
     REFRESH_TOKEN = "refresh_token"  # noqa: S105  a name
     EXCHANGE = "exchange"  # the access token itself, as long as it lives
     CLIENT_CREDENTIALS = "client_credentials"  # nothing but the client (RFC 6749 §4.4): it is issued anew
+    JWT_BEARER = "jwt_bearer"  # an assertion that the client signs for each token (RFC 7523 §2.1)
     NONE = "none"  # nothing renews it: it is watched
+
+    @property
+    def issues_anew(self) -> bool:
+        """Whether the client alone is enough, so that nothing has to be stored for the first access token."""
+        return self in (Grant.CLIENT_CREDENTIALS, Grant.JWT_BEARER)
 
 
 class ClientAuth(StrEnum):
@@ -35,6 +42,7 @@ class ClientAuth(StrEnum):
     POST = "post"
     SECRET_AS_USER = "secret_as_user"  # noqa: S105  Basic, with the secret in the user's place and no password
     PRIVATE_KEY_JWT = "private_key_jwt"  # a signed assertion (RFC 7523 §2.2)
+    BEARER_JWT = "bearer_jwt"  # a JWT that the client signs, in the header Authorization
     NONE = "none"  # a public client: its id alone
     OMITTED = "omitted"  # nothing names the client in a refresh; a code is exchanged as with `post`
 
@@ -224,6 +232,7 @@ class Definition:
     )  # what stored tokens may name beside `grant`: the operator allows it
     method: Method = Method.POST
     client_auth: ClientAuth = ClientAuth.POST
+    assertion: "AssertionTerms | None" = None  # what the client signs in a JWT of its own
     assertion_algorithms: tuple[
         AssertionAlgorithm, ...
     ] = ()  # the first that fits the key; none: the usual one
@@ -257,6 +266,7 @@ class Definition:
     reuse_refused: bool = False  # reuse of a spent refresh token is merely refused and harms nothing else
     window: timedelta | None = None
     renew_every: timedelta | None = None  # renewed at this age, even if its end is far
+    max_age: timedelta | None = None  # a token that nothing renews must be replaced at this age
     earliest: timedelta | None = None  # asked earlier than this before the end, it gives nothing new
     min_interval: timedelta | None = None  # between two requests for one token
     rates: tuple[Rate, ...] = ()  # each of them holds
@@ -312,6 +322,8 @@ class Provider:
     client_secret: Secret | None = None
     client_secret_created: date | None = None  # as the operator states it
     client_assertion: Assertion | None = None
+    sign_claims: "ClaimsSigner | None" = None
+    subjects: tuple[re.Pattern[str], ...] = ()  # the operator's word: a token may act for these users
     client_fingerprint: str = ""  # of what the assertion is signed with, so that a changed key is seen
     share: int = 256
     # A hard limit that the operator set. None: only what is free to be lent limits it.

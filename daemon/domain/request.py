@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from urllib.parse import quote_plus
 
+from daemon.domain.assertion import JWT_BEARER_GRANT, signed_assertion
 from daemon.domain.provider import AssertionAudience, BodyFormat, ClientAuth, Grant, Parameter, Provider
 from daemon.domain.secret import Secret
 from daemon.domain.token import Token
@@ -36,7 +37,8 @@ def refresh_request(provider: Provider, token: Token, *, now: datetime) -> Reque
     Raises NotSendable if the URL can't be completed safely, or nothing can be presented.
     """
     definition = provider.definition
-    presented = _presented(definition.grant_of(token.grant), token)
+    grant = definition.grant_of(token.grant)
+    presented = _asserted(provider, token, now=now) if grant is Grant.JWT_BEARER else _presented(grant, token)
     for name in definition.omit:
         presented.pop(name, None)
     for name in definition.echo:
@@ -119,7 +121,7 @@ def _token_request(
     return _request(
         definition.method.value,
         url,
-        headers=_headers(provider, variables),
+        headers=_headers(provider, variables) | _bearer(provider, variables, audience=url, now=now),
         fields=fields,
         body_format=definition.body,
         public_only=outside and not provider.allow_private,
@@ -176,6 +178,12 @@ def _request(
     return Request(method=method, url=url, headers=headers, body=body, public_only=public_only)
 
 
+def _asserted(provider: Provider, token: Token, *, now: datetime) -> dict[str, Parameter]:
+    url = completed_url(provider, provider.definition.token_url, token.vars)
+    signed = signed_assertion(provider, token.vars, audience=url, now=now)
+    return {"grant_type": JWT_BEARER_GRANT, "assertion": signed.reveal()}
+
+
 def _presented(grant: Grant, token: Token) -> dict[str, Parameter]:
     match grant:
         case Grant.REFRESH_TOKEN if token.refresh_token is not None:
@@ -197,7 +205,9 @@ def _client_fields(
 ) -> dict[str, str]:
     client = {"client_id": provider.client_id}
     match provider.definition.client_auth:
-        case ClientAuth.BASIC | ClientAuth.BASIC_PLAIN | ClientAuth.SECRET_AS_USER | ClientAuth.OMITTED:
+        case ClientAuth.BASIC | ClientAuth.BASIC_PLAIN | ClientAuth.SECRET_AS_USER:
+            return {}
+        case ClientAuth.OMITTED | ClientAuth.BEARER_JWT:
             return {}
         case ClientAuth.NONE:
             return client
@@ -247,6 +257,17 @@ def _client_headers(provider: Provider) -> dict[str, str]:
         case _:
             return {}
     return {"Authorization": "Basic " + b64encode(pair.encode()).decode()}
+
+
+def _bearer(
+    provider: Provider, variables: Mapping[str, str], *, audience: str, now: datetime
+) -> dict[str, str]:
+    """Return the header with the client's own JWT, if the definition wants one."""
+    if provider.definition.client_auth is not ClientAuth.BEARER_JWT:
+        return {}
+    return {
+        "Authorization": f"Bearer {signed_assertion(provider, variables, audience=audience, now=now).reveal()}"
+    }
 
 
 def form_encoded(fields: Mapping[str, Parameter]) -> str:

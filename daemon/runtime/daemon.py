@@ -494,7 +494,9 @@ class Daemon:
         kept = {
             name: replace(
                 one,
+                client_id=one.client_id or former.client_id,
                 client_secret=former.client_secret,
+                sign_claims=former.sign_claims,
                 client_assertion=former.client_assertion,
                 client_fingerprint=former.client_fingerprint,
                 lacking=None,

@@ -12,7 +12,8 @@ from daemon.sandbox.wording import Refusal
 # `post`: among the parameters, wherever those stand. `secret_as_user`: Basic, the secret as user, no password.
 # `id`: a public client. `nobody`: a refresh that names a client at all is
 # refused; a code is exchanged by `post`.
-ClientWay = Literal["basic", "post", "secret_as_user", "id", "nobody"]
+# `jwt`: as the bearer, which `assertions` checks.
+ClientWay = Literal["basic", "post", "secret_as_user", "id", "nobody", "jwt"]
 _NAMES = frozenset({"client_id", "client_secret", "client_assertion"})
 
 
@@ -31,6 +32,9 @@ class Client:
             if "code" in form:
                 return replace(self, ways=("post",)).refuses(authorization, form)
             named = basic or _NAMES & form.keys()
+            return Refusal(complaint="invalid_request", detail="name no client here") if named else None
+        if self.ways == ("jwt",):
+            named = _NAMES & form.keys()
             return Refusal(complaint="invalid_request", detail="name no client here") if named else None
         if not (self._proven_by_basic(authorization) if authorization is not None else self._proven_by(form)):
             return Refusal(complaint="invalid_client", detail=self._advice(), challenge=basic)

@@ -7,7 +7,7 @@ and not in production.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qsl
 
@@ -15,7 +15,9 @@ from daemon.sandbox.clients import ClientWay
 from daemon.sandbox.wording import FORM, JSON, Complaint, Refusal
 
 BodyWay = Literal["form", "json", "query"]
-Kind = Literal["present", "reissue"]  # a token is presented, or nothing but the client
+Kind = Literal[
+    "present", "reissue", "assert"
+]  # a token is presented, nothing but the client, or what it signs
 Method = Literal["POST", "GET"]
 _MOST_PARAMETERS = 32
 
@@ -37,6 +39,8 @@ class Asked:
     body: bytes
     query: str
     headers: Mapping[str, str]
+    path: str = ""
+    place: Mapping[str, str] = field(default_factory=dict)  # the variables of the path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,8 @@ class Demands:
         """The request's parameters."""
         if "query" in self.body and not asked.body:
             return read_form(FORM, asked.query.encode())
+        if "json" in self.body and not asked.body:
+            return {}
         if "json" in self.body and asked.content_type == JSON:
             return read_json(asked.body)
         if "form" in self.body:

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from daemon.sandbox.accents import ConsentTerms, DeviceTerms, RevocationTerms
+from daemon.sandbox.assertions import AssertionTerms
 from daemon.sandbox.demands import Demands
 from daemon.sandbox.grants import Pair
 from daemon.sandbox.terms import Terms
@@ -23,9 +24,10 @@ class Dialect:
     """One provider: where it listens, what it demands, how it treats its tokens, and its words.
 
     paths           of the token endpoint, the first is the one to tell; `variables` fills it in
-    granted         a token response; `first` holds what only the response to a consent has
+    granted         a token response, with `status`; `first` holds what only the response to a consent has
     form_by_default whether a client that does not ask for JSON gets a form
     refusals        for each complaint the wordings that were seen, the usual one first
+    assertion       how what the client signs is checked; None: nothing is signed
     device          None: the provider has no device flow; `revocation` likewise
     """
 
@@ -36,9 +38,11 @@ class Dialect:
     terms: Terms
     granted: Mapping[str, object]
     first: Mapping[str, object]
+    status: int
     form_by_default: bool
     refusals: Mapping[Complaint, tuple[Answer, ...]]
     consent: ConsentTerms
+    assertion: AssertionTerms | None
     device: DeviceTerms | None
     revocation: RevocationTerms | None
 
@@ -65,6 +69,7 @@ class Dialect:
                 "refresh_token": pair.refresh_token,
                 "expires_in": _seconds_left(pair.expires_at, now),
                 "expires_at": pair.expires_at and int(pair.expires_at.timestamp()),
+                "expires_at_iso": pair.expires_at and f"{pair.expires_at:%Y-%m-%dT%H:%M:%SZ}",
                 "refresh_expires_in": _seconds_left(pair.refresh_expires_at, now),
                 "issued_at": issued_at,
                 "issued_at_ms": f"{issued_at}000",

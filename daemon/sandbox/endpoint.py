@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from daemon.sandbox import minting
+from daemon.sandbox.assertions import AssertionDesk
 from daemon.sandbox.clients import Client
 from daemon.sandbox.consents import Consents, Redemption
 from daemon.sandbox.demands import Asked
@@ -34,6 +35,7 @@ class TokenEndpoint:
     client: Client
     dialect: Dialect
     issuer: Callable[[], str]
+    desk: AssertionDesk | None = None
 
     def take_effect(self, asked: Asked, *, fault: Fault | None, now: datetime) -> Outcome:
         """The reply to send, and the ledger's line about the presented token or code if it is one of ours."""
@@ -62,6 +64,12 @@ class TokenEndpoint:
             return self.dialect.refuse(refusal), noted
         if (redemption := self._redeem(form, fault, now)) is not None:
             return self._first_tokens(redemption, form, fault, now)
+        if self.desk is not None and demands.grants.get(form.get("grant_type", "")) == "assert":
+            return self._assert(self.desk, asked, form, fault, now), None
+        return self._renew(form, fault, now)
+
+    def _renew(self, form: dict[str, str], fault: str | None, now: datetime) -> Outcome:
+        demands = self.dialect.demands
         grant_type = form.get("grant_type", "")
         presented = form.get(demands.presents)
         match demands.grants.get(grant_type):
@@ -76,6 +84,20 @@ class TokenEndpoint:
                 return self.dialect.refuse(self._unsupported()), None
             case _:
                 return self.dialect.refuse(self._incomplete(grant_type)), None
+
+    def _assert(
+        self, desk: AssertionDesk, asked: Asked, form: dict[str, str], fault: str | None, now: datetime
+    ) -> Reply:
+        scheme, _, bearer = asked.headers.get("Authorization", "").partition(" ")
+        signed = form.get("assertion") if desk.terms.place == "assertion" else bearer.strip()
+        if desk.terms.place == "bearer" and scheme.lower() != "bearer":
+            signed = None
+        token_url = self.issuer() + asked.path
+        refused = desk.refuses(signed, place=asked.place, token_url=token_url, now=now)
+        if refused is not None:
+            refusal, wording = refused
+            return self.dialect.refuse(refusal, wording=wording)
+        return self._grant(self.grants.client_credentials(now=now), fault, now)
 
     def _redeem(self, form: dict[str, str], fault: str | None, now: datetime) -> Redemption | None:
         """What becomes of the code in this request; None: it has none."""
@@ -126,7 +148,7 @@ class TokenEndpoint:
             pair = replace(pair, refresh_token=None)
         id_token = self._id_token(pair, nonce, now)
         members = self.dialect.grant(pair, now=now, first=first, id_token=id_token)
-        return Reply(status=200, body=encode(members))
+        return Reply(status=self.dialect.status, body=encode(members))
 
     def _id_token(self, pair: Pair, nonce: str | None, now: datetime) -> str | None:
         if pair.scopes is None or "openid" not in pair.scopes:

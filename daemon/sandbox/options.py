@@ -29,6 +29,8 @@ class SandboxOptions:
     redirect_uris     the registered ones, compared as texts; none: any http URI on loopback
     pkce              whether a consent without a code challenge is refused; None: as that provider does
     code_lifetime     of an authorization code; None: as that provider says
+    users             that an assertion may name; none: anybody
+    clock_ahead       how far this provider's clock is ahead of the machine's, for assertions; may be negative
     device_lifetime   of a device code, and `device_interval` between two polls; likewise
     """
 
@@ -45,6 +47,8 @@ class SandboxOptions:
     redirect_uris: tuple[str, ...] = ()
     pkce: PkceDemand | None = None
     code_lifetime: timedelta | None = None
+    users: tuple[str, ...] = ()
+    clock_ahead: timedelta = timedelta()
     device_lifetime: timedelta | None = None
     device_interval: timedelta | None = None
 

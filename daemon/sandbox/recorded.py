@@ -4,10 +4,11 @@ like = "okta"                 all of another fixture's, but for what stands here
 paths = ["/oauth/token"]      of the token endpoint; `[variables]` fills in `{name}` where a path is told
 [request]                     `demands.Demands`; client, body and grants must be said
 [tokens]                      `terms.Terms`; durations as "30m", `endless = true`: no end of the access token
-[granted]                     body, first (JSON in a text), form_by_default
+[granted]                     body, first (JSON in a text), status, form_by_default
 [[refusals.COMPLAINT]]        status, body, and perhaps type and headers; the first is the usual wording.
                               A complaint that is not listed is worded as in `sandbox.toml`, so as the RFC has it;
                               invalid_code, which is not listed, as the provider's invalid_grant
+[assertion]                   `assertions.AssertionTerms`; `says` as { signature = "invalid_client 1" }
 [consent]                     `accents.ConsentTerms`; scopes and codes of the authorization endpoint
 [device]                      `accents.DeviceTerms`, paths must be said; no table: no device flow
 [revocation]                  `accents.RevocationTerms`, paths must be said; done and unknown are answers as above.
@@ -33,6 +34,9 @@ from daemon.sandbox.accents import (
     RevocationTerms,
     TokenKind,
 )
+from daemon.sandbox.assertions import AssertionTerms
+from daemon.sandbox.assertions import Fault as AssertionFault
+from daemon.sandbox.assertions import Place as AssertionPlace
 from daemon.sandbox.clients import ClientWay
 from daemon.sandbox.demands import BodyWay, Demands, HeaderDemand, Kind, Method
 from daemon.sandbox.dialects import Dialect
@@ -76,10 +80,21 @@ def _tables(name: str) -> dict[str, Any]:
 def _dialect(name: str, tables: dict[str, Any]) -> Dialect:
     _only(
         tables,
-        {"paths", "variables", "request", "tokens", "granted", "refusals", "consent", "device", "revocation"},
+        {
+            "paths",
+            "variables",
+            "request",
+            "tokens",
+            "granted",
+            "refusals",
+            "assertion",
+            "consent",
+            "device",
+            "revocation",
+        },
     )
     granted = tables["granted"]
-    _only(granted, {"body", "first", "form_by_default"})
+    _only(granted, {"body", "first", "status", "form_by_default"})
     return Dialect(
         name=name,
         paths=tuple(tables["paths"]),
@@ -88,8 +103,10 @@ def _dialect(name: str, tables: dict[str, Any]) -> Dialect:
         terms=_terms(tables.get("tokens", {})),
         granted=_shape(granted["body"]),
         first=_shape(granted.get("first", "{}")),
+        status=granted.get("status", 200),
         form_by_default=granted.get("form_by_default", False),
         refusals=_refusals(name, tables.get("refusals", {})),
+        assertion=_assertion(tables["assertion"]) if "assertion" in tables else None,
         consent=_consent(tables.get("consent", {})),
         device=_device(tables["device"]) if "device" in tables else None,
         revocation=_revocation(tables["revocation"]) if "revocation" in tables else None,
@@ -132,6 +149,22 @@ def _refusals(name: str, table: dict[str, Any]) -> Mapping[Complaint, tuple[Answ
     said = {cast("Complaint", key): tuple(map(_answer, wordings)) for key, wordings in table.items()}
     worded = said if name == STANDARD else {**dialect(STANDARD).refusals, **said}
     return {**worded, "invalid_code": said.get("invalid_code", worded["invalid_grant"])}
+
+
+def _assertion(table: dict[str, Any]) -> AssertionTerms:
+    _only(table, set(AssertionTerms.__slots__))
+    _only(table.get("says", {}), get_args(AssertionFault))
+    said = dict(table) | {key: tuple(table[key]) for key in ("audiences", "requires") if key in table}
+    if "longest" in said:
+        said["longest"] = _duration(said["longest"])
+    _one(said.get("place", "assertion"), get_args(AssertionPlace))
+    said["says"] = {fault: _worded(text) for fault, text in table.get("says", {}).items()}
+    return AssertionTerms(**said)
+
+
+def _worded(text: str) -> tuple[Complaint, int]:
+    complaint, _, number = text.partition(" ")
+    return _one(complaint, get_args(Complaint)), int(number or 0)
 
 
 def _consent(table: dict[str, Any]) -> ConsentTerms:

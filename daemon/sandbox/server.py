@@ -6,6 +6,8 @@
     DELETE /grants/{id}            the owner withdraws the consent; `POST /grants?account=me` names the account
     GET    /ledger[?grant=ID]      the truth, of all grants or one; `?summary=1` counts
     GET    /consents               what was asked of owners, and what became of each code
+    GET    /assertions             what clients have signed, and what became of it; only where they sign. There,
+    POST   /keys                   draws another key, and DELETE takes back all keys
     PUT    /faults                 one more fault; GET lists them, DELETE ends them all
 
     GET    /authorize              the consent page; POST with `decision=approve` or `deny`, and perhaps `account` and
@@ -27,6 +29,7 @@ from typing import Self
 from aiohttp import hdrs, web
 
 from daemon.sandbox import minting, recorded
+from daemon.sandbox.assertions import AssertionDesk
 from daemon.sandbox.authorization import AuthorizationEndpoint
 from daemon.sandbox.browser import LONGEST_ACCOUNT, Browser
 from daemon.sandbox.clients import Client
@@ -66,12 +69,21 @@ class Sandbox:
         self._grants = Grants(self.options.terms())
         self._consents = Consents(self._grants, most=self._dialect.consent.most)
         client = Client(id=self.client_id, secret=self.client_secret, ways=self._dialect.demands.client)
+        self.desk: AssertionDesk | None = None
+        self._key: dict[str, str] = {}
+        if (assertion := self._dialect.assertion) is not None:
+            options = self.options
+            self.desk = AssertionDesk(
+                assertion, client_id=self.client_id, users=options.users, ahead=options.clock_ahead
+            )
+            self._key = self.desk.draw_key()
         self._endpoint = TokenEndpoint(
             grants=self._grants,
             consents=self._consents,
             client=client,
             dialect=self._dialect,
             issuer=lambda: self.url,
+            desk=self.desk,
         )
         self._device: DeviceEndpoint | None = None
         if (device := self._dialect.device) is not None:
@@ -97,6 +109,15 @@ class Sandbox:
         )
         self._port = self.options.port
         self._runner: web.AppRunner | None = None
+
+    @property
+    def _takes_secret(self) -> bool:
+        return self.desk is None or "post" in self._dialect.demands.client
+
+    @property
+    def client_key(self) -> str | None:
+        """The private key that was handed out at first, in PEM. None: the client signs nothing."""
+        return self._key.get("client_key")
 
     @property
     def url(self) -> str:
@@ -134,7 +155,8 @@ class Sandbox:
             "device_url": self.device_url,
             "revoke_url": self.revoke_url,
             "client_id": self.client_id,
-            "client_secret": self.client_secret,
+            "client_secret": self.client_secret if self._takes_secret else None,
+            **self._key,
         }
 
     async def start(self) -> None:
@@ -206,6 +228,10 @@ class Sandbox:
                 web.delete("/faults", self._delete_faults),
             ]
         )
+        if self.desk is not None:
+            app.router.add_get("/assertions", self._get_assertions)
+            app.router.add_post("/keys", self._post_key)
+            app.router.add_delete("/keys", self._delete_keys)
         self._add_consent_routes(app.router)
         return app
 
@@ -263,6 +289,8 @@ class Sandbox:
             body=body,
             query=request.rel_url.raw_query_string,
             headers=request.headers,
+            path=request.rel_url.raw_path,
+            place=request.match_info,
         )
         return asked, self._faults.strike(at)
 
@@ -320,6 +348,20 @@ class Sandbox:
         except (ValueError, RecursionError) as error:
             return _complain(400, str(error))
         return web.json_response(added)
+
+    async def _get_assertions(self, _: web.Request) -> web.Response:
+        return web.json_response([one.as_json() for one in self._desk().presented])
+
+    async def _post_key(self, _: web.Request) -> web.Response:
+        return web.json_response(self._desk().draw_key())
+
+    async def _delete_keys(self, _: web.Request) -> web.Response:
+        return web.json_response({"deleted": self._desk().revoke_keys()})
+
+    def _desk(self) -> AssertionDesk:
+        if self.desk is None:
+            raise web.HTTPNotFound
+        return self.desk
 
     async def _get_faults(self, _: web.Request) -> web.Response:
         return web.json_response([standing.as_json() for standing in self._faults])

@@ -18,6 +18,7 @@ PLACES: Final = frozenset(
         "refresh_token",
         "expires_in",  # seconds left; `expires_at`: the same end in seconds since 1970
         "expires_at",
+        "expires_at_iso",  # ... and as a date
         "refresh_expires_in",
         "issued_at",  # now, in seconds since 1970
         "issued_at_ms",  # ... and in milliseconds, as a text

@@ -71,7 +71,6 @@ class ClientAssertion:
         """Return the signed assertion for the token endpoint at `audience` (RFC 7523 §3), valid for five
         minutes from `now`.
         """
-        header = {"alg": self.key.algorithm, "typ": "JWT"} | ({"kid": self.key_id} if self.key_id else {})
         claims: dict[str, str | int] = {
             "iss": self.client_id,
             "sub": self.client_id,
@@ -80,8 +79,14 @@ class ClientAssertion:
             "iat": int(now.timestamp()),
             "exp": int((now + LIFETIME).timestamp()),
         }
-        signed = f"{_part(header)}.{_part(claims)}"
-        return Secret(f"{signed}.{_base64url(self.key.sign(signed.encode()))}")
+        return signed_jwt(self.key, claims, key_id=self.key_id)
+
+
+def signed_jwt(key: SigningKey, claims: Mapping[str, str | int], *, key_id: str | None) -> Secret:
+    """Return the claims as a signed JWT in the compact form (RFC 7515 §7.1)."""
+    header = {"alg": key.algorithm, "typ": "JWT"} | ({"kid": key_id} if key_id else {})
+    signed = f"{_part(header)}.{_part(claims)}"
+    return Secret(f"{signed}.{_base64url(key.sign(signed.encode()))}")
 
 
 def signing_key(pem: Secret) -> SigningKey:

@@ -79,6 +79,8 @@ def _urls(settings: Settings, report: Report) -> Iterator[tuple[str, Address]]:
         yield "refresh.proxy", _address(proxy.reveal())
     for name, provider in settings.providers.items():
         where = f"providers.{name}.token_url"
+        if not provider.definition.token_url:
+            continue  # its tokens are only watched
         if (url := _complete(provider)) is None:
             report.skipped(where, "it depends on the token's variables")
         elif proxy is not None and not is_loopback(url):

@@ -25,7 +25,7 @@ AccountName = Annotated[
 ]
 Variables = Annotated[
     list[str] | None,
-    typer.Option("--var", metavar="NAME=VALUE", help="A variable of the provider's URLs. Repeatable."),
+    typer.Option("--var", metavar="NAME=VALUE", help="A variable of the provider's definition. Repeatable."),
 ]
 Meta = Annotated[
     list[str] | None,

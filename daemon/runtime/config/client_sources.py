@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from daemon.adapters.token_endpoint.client_assertion import ClientAssertion, KeyUnusable, signing_key
+from daemon.adapters.token_endpoint.client_assertion import KeyUnusable
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
+from daemon.runtime.config.client_key import read_key, with_key
 from daemon.runtime.config.problems import InvalidValue
 from daemon.runtime.config.secret_chains import Chain, chain_of
 from daemon.runtime.config.secret_reading import FromMachine
@@ -27,11 +28,10 @@ class ClientSource:
         if self.key == "client_secret":
             return replace(provider, client_secret=text, lacking=None)
         try:
-            key = signing_key(text).restricted(provider.definition.assertion_algorithms)
+            fresh = with_key(provider, read_key(text), key_id=self.key_id)
         except KeyUnusable as unusable:
             raise InvalidValue(str(unusable), "Store a private key there.") from None
-        assertion = ClientAssertion(key=key, client_id=provider.client_id, key_id=self.key_id)
-        return replace(provider, client_assertion=assertion, client_fingerprint=key.fingerprint, lacking=None)
+        return replace(fresh, lacking=None)
 
 
 def client_sources(table: Mapping[str, Any], local: FromMachine) -> Iterator[ClientSource]:

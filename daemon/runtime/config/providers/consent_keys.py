@@ -229,7 +229,7 @@ def _callback_faults(table: ConsentTable, variables: Collection[str]) -> Iterato
 
 def _grant_faults(table: ConsentTable, grant: Grant) -> Iterator[Fault]:
     for key in ("authorize_url", "device_url", "account_from"):
-        if grant is Grant.CLIENT_CREDENTIALS and getattr(table, key) is not None:
+        if grant.issues_anew and getattr(table, key) is not None:
             do = "Remove it, or set another grant."
             yield (key,), "is set, but no owner consents to the client's own grant", do
 

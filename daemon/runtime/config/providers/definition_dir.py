@@ -74,7 +74,8 @@ def laid_over(shipped: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
         urls = (str(own.get(key, shipped.get(key, ""))) for key in ("token_url", *_SERVER_KEYS))
         params = [*_laid(shipped, own, "params").values(), *_laid(shipped, own, "headers").values()]
         revoke = str(_table(own, "revoke").get("url", ""))
-        used = used_variables(*urls, revoke, *map(str, params))
+        claims = _laid(_table(shipped, "assertion"), _table(own, "assertion"), "claims").values()
+        used = used_variables(*urls, revoke, *map(str, params), *map(str, claims))
         if isinstance(shipped.get("variables"), Mapping):
             shipped["variables"] = {name: row for name, row in shipped["variables"].items() if name in used}
         brought = shipped.pop("callback_variables", ())

@@ -42,6 +42,12 @@ from daemon.runtime.config.fields import (
     text,
 )
 from daemon.runtime.config.problems import Findings, SettingsInvalid
+from daemon.runtime.config.providers.assertion_keys import (
+    AssertionTable,
+    assertion_faults,
+    assertion_terms,
+    claim_variables,
+)
 from daemon.runtime.config.providers.consent_keys import (
     ConsentTable,
     consent_faults,
@@ -78,6 +84,7 @@ _OWN_PARAMS = frozenset(
     {
         "refresh_token",
         "access_token",
+        "assertion",
         "client_id",
         "client_secret",
         "client_assertion",
@@ -145,10 +152,11 @@ class DefinitionTable(ConsentTable, LifeTable):
 
     __pydantic_config__: ClassVar = STRICT
 
-    token_url: Text
+    token_url: Annotated[str, Read(text)] = ""  # required unless nothing is ever asked: see `faults`
     client_auth: Annotated[ClientAuth, Read(one_of(ClientAuth))]
     grant: Annotated[Grant, Read(one_of(Grant))] = Grant.REFRESH_TOKEN
     grants: Annotated[frozenset[Annotated[Grant, Read(one_of(Grant))]], ARRAY] = frozenset()
+    assertion: AssertionTable | None = None
     method: Annotated[Method, Read(one_of(Method))] = Method.POST
     assertion_algorithms: Annotated[
         tuple[Annotated[AssertionAlgorithm, Read(one_of(AssertionAlgorithm))], ...], ARRAY
@@ -204,6 +212,7 @@ def definition(name: str, table: DefinitionTable) -> Definition:
     )
     for meaning in ("rejected", "misconfigured", "unavailable"):
         values[meaning] = tuple(map(error_pattern, values[meaning]))
+    values["assertion"] = assertion_terms(table.assertion) if table.assertion is not None else None
     values["success"] = condition(table.success) if table.success is not None else None
     values["revoke"] = revocation(table.revoke) if table.revoke is not None else None
     return Definition(name=name, **values)
@@ -215,7 +224,7 @@ def _confirmation(table: DefinitionTable) -> timedelta | None:
     """
     if table.confirm_after is not None:
         return table.confirm_after or None
-    presents = table.grant in (Grant.REFRESH_TOKEN, Grant.EXCHANGE)
+    presents = table.grant in (Grant.REFRESH_TOKEN, Grant.EXCHANGE, Grant.JWT_BEARER)
     return None if table.verified or not presents else UNVERIFIED_CONFIRMATION
 
 
@@ -225,12 +234,14 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
     """
     bases = {name for name, row in table.variables.items() if row.kind is VariableKind.BASE}
     about_urls = (
-        *url_faults(("token_url",), table.token_url, table.domains, bases),
+        *(url_faults(("token_url",), table.token_url, table.domains, bases) if table.token_url else ()),
         *(url_faults(("issuer",), table.issuer, table.domains, bases) if table.issuer is not None else ()),
         *consent_faults(
             table, grant=table.grant, domains=table.domains, bases=bases, variables=table.variables
         ),
     )
+    if not table.token_url and (table.grant is not Grant.NONE or table.authorize_url is not None):
+        yield ("token_url",), "is required", "Add it."
     yield from dict.fromkeys(about_urls)  # several URLs can lack the same domains
     yield from _assertion_faults(table)
     yield from _variable_faults(table)
@@ -243,6 +254,7 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
     yield from parameter_faults("exchange_params", table.exchange_params, table.body)
     yield from omission_faults(table.omit, table.params)
     yield from life_faults(table, table.grant, table.rotation)
+    yield from assertion_faults(table.assertion, table.grant, table.client_auth)
     yield from _grant_faults(table)
     yield from _field_faults(table)
 
@@ -303,13 +315,14 @@ def _field_faults(table: DefinitionTable) -> Iterator[Fault]:
 def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:
     urls = used_variables(table.token_url, table.issuer, *consent_urls(table))
     used = urls | used_variables(*map(str, table.params.values()), *table.headers.values())
+    used |= claim_variables(table.assertion)
     for name in sorted(urls & values_of(table.variables)):
         yield ("variables", name, "kind"), 'is "value", but a URL uses it', 'Write kind = "name".'
     for name in sorted(used - table.variables.keys()):
         yield ("variables", name), "is used in a URL but not declared", "Add it with its pattern."
     for name, variable in table.variables.items():
         if name not in used:
-            what = "is declared but not used in a URL, a parameter or a header"
+            what = "is declared but not used in a URL, a parameter, a header or a claim"
             yield ("variables", name), what, "Remove it."
         if (variable.pattern is None) is not (variable.kind is VariableKind.BASE):
             yield (

@@ -79,6 +79,7 @@ class LifeTable:
     retires: Day | None = None
     window: Span | None = None
     renew_every: Span | None = None
+    max_age: Span | None = None
     earliest: Span | None = None
 
 
@@ -96,6 +97,9 @@ def life_faults(table: LifeTable, grant: Grant, rotation: Rotation) -> Iterator[
     if table.renew_every is not None and table.earliest is not None:
         what = "is set beside earliest, before which the provider issues nothing new"
         yield ("renew_every",), what, "Remove one of the two."
+    if table.max_age is not None and grant is not Grant.NONE:
+        do = 'Remove it, or write renew_every: max_age is for grant = "none".'
+        yield ("max_age",), "is set, but these tokens are renewed", do
     if grant is Grant.NONE:
         for key in ("renew_every", "ends_previous"):
             if getattr(table, key):

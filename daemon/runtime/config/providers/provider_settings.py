@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any
 
-from daemon.adapters.token_endpoint.client_assertion import (
-    ClientAssertion,
-    KeyUnusable,
-    SigningKey,
-    signing_key,
-)
+from daemon.adapters.token_endpoint.client_assertion import KeyUnusable
 from daemon.domain.provider import ClientAuth, Grant, Provider, VariableKind
 from daemon.domain.token import PROVIDER_NAME
-from daemon.runtime.config.fields import ARRAY, Context, Day, Flag, Read, Text, checked, text, whole
+from daemon.domain.token_url import LONGEST_VALUE
+from daemon.runtime.config.client_key import Key, read_key, with_key
+from daemon.runtime.config.fields import ARRAY, Context, Day, Flag, Read, Text, checked, pattern, text, whole
 from daemon.runtime.config.problems import Findings, InvalidValue
+from daemon.runtime.config.providers.assertion_keys import assertion_terms, is_signed
 from daemon.runtime.config.providers.definition_dir import Known, Tables, laid_over
 from daemon.runtime.config.providers.definitions import DefinitionTable, definition, faults
+from daemon.runtime.config.providers.pattern_cost import check_cost
 from daemon.runtime.config.secret_sources import SecretContext, SecretText, is_unread, secret
 
 # Stand-ins for a provider without a definition, so that its other keys are still checked.
@@ -38,6 +37,7 @@ _URL_KEYS = (
     "authorize_params",
     "exchange_params",
     "grant",
+    "assertion",
     "variables",
     "domains",
     "params",
@@ -66,20 +66,28 @@ def allowed_host(value: object) -> str:
     return text(value)
 
 
-def client_key(value: object, info: Context) -> SigningKey | None:
+def client_key(value: object, info: Context) -> Key | None:
     """Return the key, or None if its source has not answered."""
-    pem = secret(value, info)
-    if not pem:
+    content = secret(value, info)
+    if not content:
         return None
     try:
-        return signing_key(pem)
+        return read_key(content)
     except KeyUnusable as unusable:
         do = "Make one with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`."
         raise InvalidValue(str(unusable), do) from None
 
 
+def subject_pattern(value: object) -> re.Pattern[str]:
+    """Read the pattern of the users for whom tokens may act."""
+    found = pattern(value)
+    check_cost(found.pattern, longest=LONGEST_VALUE)
+    return found
+
+
 AllowedHost = Annotated[str, Read(allowed_host)]
-ClientKey = Annotated[SigningKey, Read(client_key)]
+ClientKey = Annotated[Key, Read(client_key)]
+Subject = Annotated[re.Pattern[str], Read(subject_pattern)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +100,7 @@ class ProviderTable(DefinitionTable):
     client_secret_created: Day | None = None
     client_key: ClientKey | None = None
     client_key_id: Text | None = None
+    subjects: Annotated[tuple[Subject, ...], ARRAY] = ()
     concurrency: Annotated[int | None, Read(whole(1, 100_000))] = None
     allowed_hosts: Annotated[frozenset[AllowedHost], ARRAY] = frozenset()
     allow_private: Flag = False
@@ -181,20 +190,23 @@ def overcommitted(providers: Iterable[Provider], concurrency: int) -> str | None
 
 def _provider(name: str, row: ProviderTable, configured: object, even: int) -> Provider:
     own_window = isinstance(configured, Mapping) and "window" in configured
-    return Provider(
+    provider = Provider(
         definition=definition(name, row),
         like=row.like,
         client_id=row.client_id or "",
         client_secret=row.client_secret,
         client_secret_created=row.client_secret_created,
-        client_assertion=_assertion(row),
-        client_fingerprint=row.client_key.fingerprint if row.client_key else "",
+        subjects=row.subjects,
         share=row.concurrency or even,
         most=row.concurrency,
         window=row.window if own_window else None,
         allowed_hosts=row.allowed_hosts,
         allow_private=row.allow_private,
     )
+    try:
+        return with_key(provider, row.client_key, key_id=row.client_key_id) if row.client_key else provider
+    except KeyUnusable:
+        return provider  # `_algorithm_faults` reports that
 
 
 def _row(
@@ -215,8 +227,9 @@ def _row(
         for inner, what, do in faults(row):
             findings.add((*place, *inner), what, do)
     unread = isinstance(table, Mapping) and is_unread(table.get("client_key", ""), surroundings)
-    for key, what, do in (*_client_faults(row), *_key_faults(row)):
-        if key == "client_key" and unread and row.client_auth is ClientAuth.PRIVATE_KEY_JWT:
+    for key, what, do in (*_client_faults(row), *_algorithm_faults(row)):
+        # Its file may also name the client.
+        if key in ("client_key", "client_id") and unread and _signs(row):
             continue
         if not findings.broken((*place, key), (*place, "client_auth"), (*place, "like")):
             findings.add((*place, key), what, do)
@@ -270,21 +283,16 @@ def _check_is_defined(name: str, table: Mapping[str, Any], definitions: Tables, 
         findings.add((*place, "client_auth"), "is required", f"Add it, one of: {', '.join(ClientAuth)}.")
 
 
-def _assertion(row: ProviderTable) -> ClientAssertion | None:
-    if row.client_key is None or row.client_id is None:
-        return None
-    try:
-        key = row.client_key.restricted(row.assertion_algorithms)
-    except KeyUnusable:
-        return None  # `_client_faults` reports that
-    return ClientAssertion(key=key, client_id=row.client_id, key_id=row.client_key_id)
-
-
 def _client_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
     if {row.grant, *row.grants} == {Grant.NONE}:
         return  # nothing is ever asked
-    if row.client_id is None and row.client_auth not in (ClientAuth.SECRET_AS_USER, ClientAuth.OMITTED):
+    signed, named = is_signed(row.grant, row.client_auth), (ClientAuth.SECRET_AS_USER, ClientAuth.OMITTED)
+    known = row.client_id or (row.client_key and row.client_key.client_id)
+    if known is None and (signed or row.client_auth not in named):
         yield "client_id", "is required", "Add it: the provider assigned it to your app."
+    if row.assertion is not None and assertion_terms(row.assertion).chooses_subject and not row.subjects:
+        do = r"List patterns, like subjects = ['.+@acme\.example']: whoever may insert tokens names a user."
+        yield "subjects", "are required because each token names the user to act for", do
     if not row.allowed_hosts and not row.domains and _begins_with_a_base(row):
         do = 'Add them, like allowed_hosts = ["sso.example.com"].'
         yield "allowed_hosts", "are required because each token specifies its own server", do
@@ -294,28 +302,42 @@ def _client_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
             "contains a colon, which ends the user name in plain Basic",
             'Set client_auth = "basic".',
         )
-    signs = row.client_auth is ClientAuth.PRIVATE_KEY_JWT
-    if row.client_secret is not None and (signs or row.client_auth is ClientAuth.NONE):
+    yield from _secret_faults(row)
+    yield from _key_faults(row)
+
+
+def _signs(row: ProviderTable) -> bool:
+    return row.client_auth is ClientAuth.PRIVATE_KEY_JWT or is_signed(row.grant, row.client_auth)
+
+
+def _secret_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
+    keyed = row.client_auth in (ClientAuth.PRIVATE_KEY_JWT, ClientAuth.BEARER_JWT, ClientAuth.NONE)
+    if row.client_secret is not None and (keyed or (_signs(row) and row.client_auth not in _SECRETIVE)):
         do = f"Remove it, or set client_auth to one of: {', '.join(_SECRETIVE)}."
         yield "client_secret", f'is never sent with client_auth = "{row.client_auth}"', do
     if row.client_secret is None and row.client_auth in _SECRETIVE:
         do = 'Add it, like client_secret = { env = "NAME" }; for a public client set client_auth = "none".'
         yield "client_secret", "is required", do
-    if row.client_key is None and signs:
+
+
+def _key_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
+    own = row.client_auth in (ClientAuth.PRIVATE_KEY_JWT, ClientAuth.BEARER_JWT)
+    why = f'client_auth = "{row.client_auth}"' if own else f'grant = "{row.grant}"'
+    if row.client_key is None and _signs(row):
         do = 'Add it, like client_key = { file = "PATH" }, with the private key in PEM format.'
-        yield "client_key", 'is required with client_auth = "private_key_jwt"', do
+        yield "client_key", f"is required with {why}", do
     for key, value in (("client_key", row.client_key), ("client_key_id", row.client_key_id)):
-        if value is not None and not signs:
+        if value is not None and not _signs(row):
             do = 'Remove it, or set client_auth = "private_key_jwt".'
             yield key, f'is not used with client_auth = "{row.client_auth}"', do
 
 
-def _key_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
+def _algorithm_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
     """Check that the key fits one of the algorithms that the provider takes."""
-    if row.client_key is None or row.client_auth is not ClientAuth.PRIVATE_KEY_JWT:
+    if row.client_key is None or not _signs(row):
         return
     try:
-        row.client_key.restricted(row.assertion_algorithms)
+        row.client_key.signing.restricted(row.assertion_algorithms)
     except KeyUnusable as unusable:
         yield "client_key", str(unusable), "Make a key of a type that the provider takes."
 
