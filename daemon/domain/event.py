@@ -305,6 +305,17 @@ class MirrorRefused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerEventsLost:
+    """Events of a token that no hook gets. `malformed`: another program stored them. `pushed_out`: by newer ones, while
+    nothing could be put into the outbox.
+    """
+
+    token: str
+    malformed: int
+    pushed_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnomalyDetected:
     """Access that a person should look at. `key`: the id of the access key, the address or the token that it concerns.
     `count`: how many of what the rule counts. `message`: a sentence about it. `name`: the access key's.
@@ -359,6 +370,7 @@ Event = (
     | MirrorFailed
     | MirrorBack
     | MirrorRefused
+    | OwnerEventsLost
     | AnomalyDetected
     | StoreLost
     | StoreBack

@@ -14,9 +14,11 @@ from daemon.adapters.mongo.admin.preflight import CHOOSE_DATABASE, harmful_index
 from daemon.adapters.mongo.audit import Audit, Record
 from daemon.adapters.mongo.connection import Refusal
 from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod, MongodFailed
+from daemon.adapters.mongo.outbox import MongoOutbox
 from daemon.adapters.mongo.removals import delete_removed
 from daemon.adapters.mongo.statistics import repair_undated
 from daemon.adapters.mongo.time_limit import TooSlow
+from daemon.adapters.mongo.waiting_events import MongoTokenEvents
 from daemon.adapters.state_files import MONGODB, MONGODB_URI
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog, loop_errors
@@ -30,10 +32,12 @@ from daemon.domain.event import (
     TokenHeld,
     TokenInDoubt,
 )
+from daemon.domain.hook import Route
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.statistics import Statistics
 from daemon.domain.store_event import StoreLost as StoreLostEvent
+from daemon.notifying.relay import Relay
 from daemon.runtime.awaiting_secrets import retry_after
 from daemon.runtime.bootstrap import assemble, code_exchange, key_ring, mirrors
 from daemon.runtime.client_secrets import ClientSecrets
@@ -50,6 +54,7 @@ from daemon.runtime.demo_access import DemoAccess
 from daemon.runtime.key_check import KeyCheck
 from daemon.runtime.mirrors import MirrorRunner
 from daemon.runtime.own_row import OwnRow
+from daemon.runtime.owner_events import EventFollower
 from daemon.runtime.parts import Parts
 from daemon.runtime.schedule import Schedule
 from daemon.runtime.service_manager import ServiceManager
@@ -162,6 +167,9 @@ class Daemon:
         self._key_check = KeyCheck(parts.keys, parts.mongo, self._log)
         self._audit = Audit(parts.mongo, who=who(os.environ), log=self._log_record)
         self._exchange = code_exchange(settings, parts, self._instance, providers, self._audit)
+        outbox = MongoOutbox(parts.mongo, routes=self._routes)
+        relay = Relay(MongoTokenEvents(parts.mongo), outbox, observe=parts.observe)
+        self._events = EventFollower(relay, log=self._log, observe=parts.observe)
         self._own_row = OwnRow(parts.mongo, parts.keys, parts.journal, self._instance, self._log)
         closing.push_async_callback(parts.mongo.close)
         closing.callback(parts.counter.close)
@@ -210,9 +218,14 @@ class Daemon:
             closing.callback(task.cancel)
         closing.push_async_callback(end, asyncio.create_task(self._follow_wishes(), name="wishes"))
         closing.push_async_callback(end, asyncio.create_task(self._follow_consents(), name="consents"))
+        closing.push_async_callback(end, asyncio.create_task(self._follow_events(), name="events"))
         self._view.sweep_begins()  # counted from now, so that a first sweep which never starts is noticed too
         pings = self._manager.feed_watchdog(self._view.liveness, starved=self._starved)
         closing.callback(asyncio.create_task(pings, name="watchdog").cancel)
+
+    def _routes(self) -> Sequence[Route]:
+        """Return the filters of the configured hooks."""
+        return ()
 
     def _log_record(self, record: Record) -> None:
         self._log.log(log_lines.AUDIT_RECORDED, **record)
@@ -370,6 +383,7 @@ class Daemon:
         """Delete the tokens that applications have marked as removed. Every replica may: each deletion happens once."""
         try:
             if self._prepared:
+                await self._events.look()  # a token whose event waits is not deleted
                 for token in await delete_removed(self._parts.mongo):
                     self._log.log(log_lines.TOKEN_REMOVED, token=token)
         finally:
@@ -404,6 +418,10 @@ class Daemon:
         """Exchange the authorization codes that wait, until cancelled."""
         follower = ConsentFollower(self._exchange, log=self._log, observe=self._parts.observe)
         await follower.run(self._is_ready, lambda: self._parts.sweeper.lanes)
+
+    async def _follow_events(self) -> None:
+        """Relay the events of tokens into the outbox, until cancelled."""
+        await self._events.run(self._is_ready)
 
     def _renew(self, tokens: Collection[str]) -> None:
         if self._is_ready():

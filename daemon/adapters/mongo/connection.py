@@ -176,6 +176,7 @@ class Mongo:
             (self.tokens, SUBJECT_INDEX),
             (self.tokens, REMOVED_INDEX),
             (self.tokens, FORGET_INDEX),
+            (self.tokens, EVENTS_INDEX),
             (self.access_use, USE_INDEX),
             (self.access_use, USE_TIME_INDEX),
             (self.access_use, USE_TOKEN_INDEX),
@@ -327,6 +328,12 @@ FORGET_INDEX = IndexModel(
     name="forget_at",
     expireAfterSeconds=0,
     partialFilterExpression={"state": "revoked"},
+)
+# Tokens whose events wait for the relay: hardly ever one.
+EVENTS_INDEX = IndexModel(
+    [("updated_at", ASCENDING)],
+    name="events",
+    partialFilterExpression={"events.0": {"$exists": True}},
 )
 # Each record states its own end, so that another retention needs no other index.
 USE_INDEX = IndexModel(

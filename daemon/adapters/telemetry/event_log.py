@@ -33,6 +33,7 @@ from daemon.domain.event import (
     MirrorBack,
     MirrorFailed,
     MirrorRefused,
+    OwnerEventsLost,
     ProviderAnswered,
     ProviderPaused,
     ProviderResumed,
@@ -281,6 +282,9 @@ def _described(event: Event) -> tuple[LogLine, Mapping[str, object]] | None:  # 
         case MirrorRefused():
             row = {"mirror": event.mirror, "token": event.token, "message": event.message}
             return log_lines.MIRROR_REFUSED, row
+        case OwnerEventsLost():
+            lost = {"malformed": event.malformed, "pushed_out": event.pushed_out}
+            return log_lines.EVENTS_LOST, {"token": event.token, **lost}
         case AnomalyDetected(repeated=True):
             return None
         case AnomalyDetected():

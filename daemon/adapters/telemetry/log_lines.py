@@ -113,6 +113,17 @@ INTERNAL_ERROR = LogLine(
 JOURNAL_REPLAYED = LogLine("journal.replayed", "info")
 JOURNAL_UNUSABLE = LogLine("journal.unusable", "error")
 
+EVENTS_LOST = LogLine(
+    "events.lost",
+    "error",
+    "compare the receiver's data with `refreshd show ID`; if they were malformed, find the program that writes to the field"
+    " `events` of tokens",
+)
+EVENTS_REFUSED = LogLine(
+    "events.refused",
+    "error",
+    "give the daemon's MongoDB user insert on the outbox collection, and drop other programs' validators and indexes there",
+)
 MIRROR_FAILED = LogLine("mirror.failed", "error")
 MIRROR_BACK = LogLine("mirror.back", "info")
 MIRROR_REFUSED = LogLine(

@@ -42,6 +42,7 @@ from daemon.domain.event import (
     MirrorBack,
     MirrorFailed,
     MirrorRefused,
+    OwnerEventsLost,
     ProviderAnswered,
     ProviderPaused,
     ProviderResumed,
@@ -86,6 +87,7 @@ WHERES = (
     "reload",
     "mirror",
     "wishes",
+    "events",
     "mongod",
     "http",
     "loop",
@@ -284,7 +286,7 @@ class Metrics(Collector):
                 self._anomalies[event.kind] += 1
             case TokenConnected() | ConsentFailed():
                 pass  # each is a line of the log
-            case MirrorBack():
+            case MirrorBack() | OwnerEventsLost():
                 pass
             case StoreLost():
                 self._store_up = False
