@@ -49,6 +49,7 @@ from daemon.runtime.demo import Demo
 from daemon.runtime.demo_access import DemoAccess
 from daemon.runtime.key_check import KeyCheck
 from daemon.runtime.mirrors import MirrorRunner
+from daemon.runtime.notifying import Notifying
 from daemon.runtime.own_row import OwnRow
 from daemon.runtime.parts import Parts
 from daemon.runtime.schedule import Schedule
@@ -205,6 +206,9 @@ class Daemon:
         if self._mongod is not None:
             watcher = asyncio.create_task(self._revive(self._mongod), name="mongod")
             closing.callback(watcher.cancel)
+        self._notifying = self._view.notifying = Notifying(self._parts, log=self._log, ready=self._is_ready)
+        closing.push_async_callback(self._notifying.close)
+        self._notifying.configure(self._settings.hooks)
         for mirror in self._mirrors:
             task = asyncio.create_task(mirror.run(self._is_ready), name=f"mirror {mirror.name}")
             closing.callback(task.cancel)
@@ -474,6 +478,7 @@ class Daemon:
             return  # a lane that ends must not go on
         self._settings = replace(self._settings, clients=fresh.clients)
         self._use(fresh.providers)
+        self._notifying.configure(fresh.hooks)
         self._view.keys = fresh.keys
         if self._prepared:
             with suppress(StoreLost):  # it has reported itself, and the row is written every minute
@@ -483,6 +488,7 @@ class Daemon:
         self._settings = replace(
             self._settings,
             providers=fresh.providers,
+            hooks=fresh.hooks,
             log=fresh.log,
             keys=fresh.keys,
             clients=fresh.clients,

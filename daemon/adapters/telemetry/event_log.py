@@ -25,6 +25,9 @@ from daemon.domain.event import (
     AnomalyDetected,
     ConsentFailed,
     Event,
+    HookBack,
+    HookCounted,
+    HookDisabled,
     InFlight,
     InternalError,
     JournalReplayed,
@@ -55,6 +58,7 @@ from daemon.domain.event import (
     TokenUnparsed,
     TokenUnreadable,
 )
+from daemon.domain.hook import Outcome
 from daemon.domain.secret import Secret, masked
 from daemon.domain.store_event import StoreBack, StoreLost
 
@@ -281,6 +285,8 @@ def _described(event: Event) -> tuple[LogLine, Mapping[str, object]] | None:  # 
         case MirrorRefused():
             row = {"mirror": event.mirror, "token": event.token, "message": event.message}
             return log_lines.MIRROR_REFUSED, row
+        case HookCounted() | HookBack() | HookDisabled():
+            return _hook(event)
         case AnomalyDetected(repeated=True):
             return None
         case AnomalyDetected():
@@ -291,6 +297,29 @@ def _described(event: Event) -> tuple[LogLine, Mapping[str, object]] | None:  # 
             return log_lines.STORE_BACK, {}
         case _:
             assert_never(event)
+
+
+def _hook(event: HookCounted | HookBack | HookDisabled) -> tuple[LogLine, dict[str, object]] | None:
+    """Return the line about a hook. Of failures in a row, only the first one has a line."""
+    match event:
+        case HookBack():
+            return log_lines.HOOK_BACK, {"hook": event.hook, "failures": event.failures}
+        case HookDisabled():
+            return log_lines.HOOK_DISABLED, {"hook": event.hook}
+        case HookCounted(outcome=Outcome.DELIVERED):
+            return log_lines.HOOK_DELIVERED, {"hook": event.hook, "status": event.status}
+        case HookCounted(outcome=Outcome.DROPPED):
+            return log_lines.HOOK_DROPPED, {"hook": event.hook, "count": event.count}
+        case HookCounted(outcome=Outcome.MALFORMED):
+            return log_lines.HOOK_MALFORMED, {"hook": event.hook, "count": event.count}
+        case HookCounted(failures=failures) if failures > 1:
+            return None
+    failed: dict[str, object] = {
+        "hook": event.hook,
+        "outcome": event.outcome.value,
+        "status": event.status,
+    }
+    return log_lines.HOOK_FAILED, failed
 
 
 def _renewed(event: TokenRenewed) -> dict[str, object]:
