@@ -71,10 +71,6 @@ class Courier:
         finally:
             await self._give_up()
 
-    async def test(self, event: OwnerEvent) -> Attempt:
-        """Send `event` once, beside everything that waits."""
-        return await self._sender.send(self._message(event))
-
     async def _begin(self) -> timedelta | None:
         """Begin as many requests as may be on their way. Returns how long to wait if no other can begin now, even if none
         was on its way.
@@ -120,7 +116,7 @@ class Courier:
 
     async def _deliver(self, delivery: Delivery) -> None:
         sent_at = self._clock.now()
-        attempt = await self._sender.send(self._message(delivery.event))
+        attempt = await self._sender.send(request_to(self.to, delivery.event, sent_at=sent_at))
         now, chance = self._clock.now(), self._chance()
         if attempt.outcome is Outcome.DELIVERED:
             await self._deliveries.delivered(delivery, status=attempt.status)
@@ -150,8 +146,10 @@ class Courier:
         if after.disabled_at is not None:
             self._observe(HookDisabled(hook=self.to.name))
 
-    def _message(self, event: OwnerEvent) -> Message:
-        return message(event, form=self.to.format, keys=self.to.keys, sent_at=self._clock.now())
+
+def request_to(to: Addressee, event: OwnerEvent, *, sent_at: datetime) -> Message:
+    """Return the request that tells `to` of `event`."""
+    return message(event, form=to.format, keys=to.keys, sent_at=sent_at)
 
 
 def _disabled(hook: str, health: Health) -> OwnerEvent:

@@ -5,7 +5,6 @@ Without a hook nothing is asked of MongoDB. A hook delays no renewal: each couri
 
 import asyncio
 import random
-import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from datetime import datetime, timedelta
 
 from daemon.adapters.egress.names import Names
 from daemon.adapters.egress.tls import client_context
-from daemon.adapters.hooks.sender import HookSender
 from daemon.adapters.mongo.deliveries import MongoDeliveries
 from daemon.adapters.mongo.outbox import MongoOutbox, OutboxRefused
 from daemon.adapters.telemetry import log_lines
@@ -22,9 +20,10 @@ from daemon.domain.claim import StoreLost
 from daemon.domain.event import HookCounted, InternalError
 from daemon.domain.hook import Outcome, Route
 from daemon.domain.owner_event import OwnerEvent
-from daemon.notifying.courier import IN_FLIGHT, Addressee, Courier
+from daemon.notifying.courier import Courier
 from daemon.runtime.config.hooks import HookSettings
 from daemon.runtime.parts import Parts
+from daemon.runtime.receivers import addressee, hook_sender
 from daemon.runtime.tasks import end
 
 READY_EVERY = timedelta(milliseconds=500)  # until MongoDB was found
@@ -185,12 +184,3 @@ class Notifying:
             for name in self._hooks
         ]
         return COUNT_EVERY
-
-
-def addressee(hook: HookSettings) -> Addressee:
-    return Addressee(name=hook.name, format=hook.format, keys=hook.keys, configuration=hook.configuration)
-
-
-def hook_sender(hook: HookSettings, names: Names, tls: ssl.SSLContext) -> HookSender:
-    """Return what sends to one hook. Close it."""
-    return HookSender(hook.url, names=names, tls=tls, allow_private=hook.allow_private, connections=IN_FLIGHT)

@@ -17,7 +17,7 @@ from daemon.runtime.config.fields import ARRAY, STRICT, Context, Flag, Read, Tex
 from daemon.runtime.config.problems import Findings, InvalidValue, Place
 from daemon.runtime.config.secret_sources import SecretContext, secret
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_NAME = re.compile(r"(?!unknown$)[A-Za-z0-9_.-]{1,64}")  # metrics call others so
 _VISIBLE = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # no backslash, which some read as a slash
 _MAKE_SECRET = f'Make one with `echo "{PREFIX}$(openssl rand -base64 32)"`.'
 _MOST_SECRETS = 2
@@ -28,10 +28,7 @@ def hook_secrets(value: object, info: Context) -> tuple[Secret, ...]:
     """Read a secret, or a list of two while it changes. One whose source has not answered is an empty text."""
     each = value if isinstance(value, list) else [value]
     if not 1 <= len(each) <= _MOST_SECRETS:
-        raise InvalidValue(
-            "is a list of other than two secrets",
-            "Write the former one and the new one, or one without a list.",
-        )
+        raise InvalidValue(f"has {len(each)} secrets", "Write one, or a list of two while it changes.")
     return tuple(_hook_secret(one, info) for one in each)
 
 
