@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from daemon.domain.anomaly import AnomalyKind
+from daemon.domain.hook import Outcome
 from daemon.domain.journal_entry import ReplayResult
 from daemon.domain.store_event import StoreBack, StoreLost
 from daemon.domain.token import Failure, FailureKind
@@ -316,6 +317,34 @@ class OwnerEventsLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HookCounted:
+    """So many deliveries of a hook have had this outcome. `status`: the receiver's, if it answered. `failures`: in a row,
+    with these.
+    """
+
+    hook: str
+    outcome: Outcome
+    count: int = 1
+    status: int | None = None
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookBack:
+    """A receiver takes events again, after `failures` in a row."""
+
+    hook: str
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookDisabled:
+    """A receiver said for an hour that it is gone. It gets nothing more until its configuration changes."""
+
+    hook: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnomalyDetected:
     """Access that a person should look at. `key`: the id of the access key, the address or the token that it concerns.
     `count`: how many of what the rule counts. `message`: a sentence about it. `name`: the access key's.
@@ -371,6 +400,9 @@ Event = (
     | MirrorBack
     | MirrorRefused
     | OwnerEventsLost
+    | HookCounted
+    | HookBack
+    | HookDisabled
     | AnomalyDetected
     | StoreLost
     | StoreBack

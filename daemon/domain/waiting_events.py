@@ -13,7 +13,7 @@ _TYPES, _ACTORS = frozenset(OwnerEventType), frozenset(Actor)
 
 
 class EventRefused(StoreLost):
-    """MongoDB answers, and refuses to store an event. It has stored the others of the same call."""
+    """MongoDB answers, and refuses the outbox, or an event. It has stored the other events of the same call then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

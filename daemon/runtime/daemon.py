@@ -14,7 +14,6 @@ from daemon.adapters.mongo.admin.preflight import CHOOSE_DATABASE, harmful_index
 from daemon.adapters.mongo.audit import Audit, Record
 from daemon.adapters.mongo.connection import Refusal
 from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod, MongodFailed
-from daemon.adapters.mongo.outbox import MongoOutbox
 from daemon.adapters.mongo.removals import delete_removed
 from daemon.adapters.mongo.statistics import repair_undated
 from daemon.adapters.mongo.time_limit import TooSlow
@@ -32,7 +31,6 @@ from daemon.domain.event import (
     TokenHeld,
     TokenInDoubt,
 )
-from daemon.domain.hook import Route
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.statistics import Statistics
@@ -53,6 +51,7 @@ from daemon.runtime.demo import Demo
 from daemon.runtime.demo_access import DemoAccess
 from daemon.runtime.key_check import KeyCheck
 from daemon.runtime.mirrors import MirrorRunner
+from daemon.runtime.notifying import Notifying
 from daemon.runtime.own_row import OwnRow
 from daemon.runtime.owner_events import EventFollower
 from daemon.runtime.parts import Parts
@@ -167,9 +166,6 @@ class Daemon:
         self._key_check = KeyCheck(parts.keys, parts.mongo, self._log)
         self._audit = Audit(parts.mongo, who=who(os.environ), log=self._log_record)
         self._exchange = code_exchange(settings, parts, self._instance, providers, self._audit)
-        outbox = MongoOutbox(parts.mongo, routes=self._routes)
-        relay = Relay(MongoTokenEvents(parts.mongo), outbox, observe=parts.observe)
-        self._events = EventFollower(relay, log=self._log, observe=parts.observe)
         self._own_row = OwnRow(parts.mongo, parts.keys, parts.journal, self._instance, self._log)
         closing.push_async_callback(parts.mongo.close)
         closing.callback(parts.counter.close)
@@ -213,6 +209,11 @@ class Daemon:
         if self._mongod is not None:
             watcher = asyncio.create_task(self._revive(self._mongod), name="mongod")
             closing.callback(watcher.cancel)
+        self._notifying = self._view.notifying = Notifying(self._parts, log=self._log, ready=self._is_ready)
+        closing.push_async_callback(self._notifying.close)
+        self._notifying.configure(self._settings.hooks)
+        relay = Relay(MongoTokenEvents(self._parts.mongo), self._notifying, observe=self._parts.observe)
+        self._events = EventFollower(relay, log=self._log, observe=self._parts.observe)
         for mirror in self._mirrors:
             task = asyncio.create_task(mirror.run(self._is_ready), name=f"mirror {mirror.name}")
             closing.callback(task.cancel)
@@ -222,10 +223,6 @@ class Daemon:
         self._view.sweep_begins()  # counted from now, so that a first sweep which never starts is noticed too
         pings = self._manager.feed_watchdog(self._view.liveness, starved=self._starved)
         closing.callback(asyncio.create_task(pings, name="watchdog").cancel)
-
-    def _routes(self) -> Sequence[Route]:
-        """Return the filters of the configured hooks."""
-        return ()
 
     def _log_record(self, record: Record) -> None:
         self._log.log(log_lines.AUDIT_RECORDED, **record)
@@ -492,6 +489,7 @@ class Daemon:
             return  # a lane that ends must not go on
         self._settings = replace(self._settings, clients=fresh.clients)
         self._use(fresh.providers)
+        self._notifying.configure(fresh.hooks)
         self._view.keys = fresh.keys
         if self._prepared:
             with suppress(StoreLost):  # it has reported itself, and the row is written every minute
@@ -501,6 +499,7 @@ class Daemon:
         self._settings = replace(
             self._settings,
             providers=fresh.providers,
+            hooks=fresh.hooks,
             log=fresh.log,
             keys=fresh.keys,
             clients=fresh.clients,

@@ -383,13 +383,14 @@ CONSENT_GRANT_INDEX = IndexModel(
     partialFilterExpression={"grant": {"$type": "string"}},
 )
 
-# What waits for a hook, those that are due first. A delivery that has ended has no due date, and costs nothing here.
+# What waits for a hook, those that are due first. A delivery that has ended has no due date, and costs nothing here. With
+# `added_at` the index alone answers how many wait, and for how long.
 OUTBOX_DUE_INDEX = IndexModel(
-    [("hook", ASCENDING), ("held", ASCENDING), ("due_at", ASCENDING)],
+    [("hook", ASCENDING), ("held", ASCENDING), ("due_at", ASCENDING), ("added_at", ASCENDING)],
     name="due",
     partialFilterExpression={"due_at": {"$gt": EPOCH}},
 )
-# Deliveries that have ended. One that waits has no `ends_at`: the daemon drops it, and reports that.
+# MongoDB deletes what has ended long ago, and what no daemon has dropped.
 OUTBOX_END_INDEX = IndexModel(
     [("ends_at", ASCENDING)],
     name="ends_at",

@@ -9,24 +9,29 @@ An event that is over stays for `KEPT`: a second report of it finds its document
 replay` can send it again. The documents hold no secret.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import TypeVar
 
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError
 
-from daemon.adapters.mongo.connection import Mongo
-from daemon.domain.claim import StoreLost
+from daemon.adapters.mongo.connection import Mongo, Refusal
 from daemon.domain.hook import Route
 from daemon.domain.owner_event import OwnerEvent
+from daemon.domain.waiting_events import EventRefused
 
 KEPT = timedelta(days=30)  # an event that waits is dropped then, and one that is over is forgotten
+LEFT_OVER = timedelta(
+    days=7
+)  # later MongoDB deletes what no daemon has dropped, since it has no hook any more
 _SEPARATOR = "\n"  # in no name of a hook
+Result = TypeVar("Result")
 _DUPLICATE = 11000
 _AT_ONCE = 500
 
 
-class OutboxRefused(StoreLost):
-    """MongoDB answers, but does not take an event."""
+class OutboxRefused(EventRefused):
+    """MongoDB answers, but refuses the use of this collection, or an event."""
 
 
 class MongoOutbox:
@@ -51,17 +56,21 @@ class MongoOutbox:
             await self._insert(documents[start : start + _AT_ONCE])
 
     async def _insert(self, documents: Sequence[Mapping[str, object]]) -> None:
+        if others := {
+            _name(one) for one in await tried(self._mongo, self._errors(documents)) if not _is_stored(one)
+        }:
+            raise OutboxRefused(f"MongoDB does not take an event: {', '.join(sorted(others))}")
+
+    async def _errors(self, documents: Sequence[Mapping[str, object]]) -> Sequence[Mapping[str, object]]:
+        """Insert, and return the errors of single documents. All others are stored then."""
         try:
             await self._mongo.outbox.insert_many([dict(one) for one in documents], ordered=False)
-        except PyMongoError as error:
-            errors = _write_errors(error)
-            if errors is None:
+        except BulkWriteError as error:
+            errors: Sequence[Mapping[str, object]] = error.details.get("writeErrors") or ()
+            if error.details.get("writeConcernErrors") or not errors:  # it is not certain what is stored
                 raise self._mongo.lost(error) from None
-            self._mongo.seen()
-            if others := {_name(one) for one in errors if not _is_stored(one)}:
-                raise OutboxRefused(f"MongoDB does not take an event: {', '.join(sorted(others))}") from None
-        else:
-            self._mongo.seen()
+            return errors
+        return ()
 
 
 def delivery_id(event_id: str, hook: str) -> str:
@@ -91,15 +100,16 @@ def delivery_document(event: OwnerEvent, hook: str, now: datetime) -> dict[str, 
         "last": None,
         "added_at": now,
         "due_at": now,
+        "ends_at": now + KEPT + LEFT_OVER,
     }
 
 
-def _write_errors(error: PyMongoError) -> Sequence[Mapping[str, object]] | None:
-    """Return the documents' own errors. None: it is not certain what was stored."""
-    if not isinstance(error, BulkWriteError) or error.details.get("writeConcernErrors"):
-        return None
-    errors: Sequence[Mapping[str, object]] = error.details.get("writeErrors") or ()
-    return errors or None
+async def tried(mongo: Mongo, work: Awaitable[Result]) -> Result:
+    """Return the result of `work`. Raises StoreLost, and OutboxRefused without reporting a loss of the store."""
+    try:
+        return await mongo.tried(work)
+    except Refusal as why:
+        raise OutboxRefused(str(why)) from None
 
 
 def _is_stored(error: Mapping[str, object]) -> bool:

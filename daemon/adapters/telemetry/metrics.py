@@ -17,6 +17,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from daemon.adapters.telemetry.hook_metrics import HookMetrics
 from daemon.adapters.telemetry.metric_families import (
     UNKNOWN,
     Distribution,
@@ -34,6 +35,9 @@ from daemon.domain.event import (
     AnomalyDetected,
     ConsentFailed,
     Event,
+    HookBack,
+    HookCounted,
+    HookDisabled,
     InFlight,
     InternalError,
     JournalReplayed,
@@ -86,6 +90,7 @@ WHERES = (
     "report",
     "reload",
     "mirror",
+    "hook",
     "wishes",
     "events",
     "mongod",
@@ -149,6 +154,7 @@ class Metrics(Collector):
 
     def __init__(self, *, providers: Iterable[str], version: str) -> None:
         self._version = version
+        self.hooks = HookMetrics()
         self._tallies: dict[str, _Tally] = {}
         self._sweeps = {"ok": 0, "failed": 0}
         self._replayed = dict.fromkeys(REPLAY_RESULTS, 0)
@@ -284,6 +290,8 @@ class Metrics(Collector):
                 self._mirror_refused[event.mirror] += 1
             case AnomalyDetected():
                 self._anomalies[event.kind] += 1
+            case HookCounted() | HookBack() | HookDisabled():
+                self.hooks(event)
             case TokenConnected() | ConsentFailed():
                 pass  # each is a line of the log
             case MirrorBack() | OwnerEventsLost():
@@ -321,6 +329,7 @@ class Metrics(Collector):
         yield from self._happened()
         yield from self._stands()
         yield from self._mirrors()
+        yield from self.hooks.collect()
         yield from self._ages()
         yield self._pauses()
         yield from self._counted()
