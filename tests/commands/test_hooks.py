@@ -191,7 +191,7 @@ def test_release_lets_go_what_a_restore_holds_and_enables(cli, hooks, database):
     assert released["held"] is None
     assert wall_clock.now() - released["added_at"] < timedelta(minutes=1)  # else it would be dropped at once
     assert database.tokens_outbox.find_one({"event": "e2"})["held"] is True
-    assert database.tokens_hooks.find_one() is None
+    assert database.tokens_hooks.find_one()["disabled_at"] is None
     assert database.tokens_audit.find_one({"action": "release_hook"})["token"] == "crm"
 
 

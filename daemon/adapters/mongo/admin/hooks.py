@@ -92,7 +92,7 @@ class HookAdmin:
         held = {"hook": hook, "held": {"$ne": None}, "due_at": _WAITS}
         count = await tried(self._mongo, self._mongo.outbox.count_documents(held))
         await self._audit.note(RELEASE, hook, count=count)
-        await tried(self._mongo, self._mongo.hooks.delete_one({"_id": hook}))
+        await MongoDeliveries(self._mongo).save_health(hook, Health())
         return await self._due_now(held)
 
     async def _due_now(self, query: Mapping[str, object]) -> int:
