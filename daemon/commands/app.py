@@ -72,6 +72,7 @@ COMMANDS = {
     ),
     "access": Command("access", "Create, list, rotate and revoke the keys by which applications get tokens."),
     "backup": Command("backup", "Write, list, verify, restore and prune backups of the store."),
+    "hooks": Command("hooks", "Show the receivers of events, test one, and send events again."),
     "journal": Command("journal", "Inspect provider replies that MongoDB has not confirmed yet."),
     "help": Command("help", "Show the help of refreshd or of one command."),
     "version": Command("version", "Show the version of refreshd."),

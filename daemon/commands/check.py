@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import typer
 
 from daemon.commands.checks.access import check_access, check_service
+from daemon.commands.checks.hooks import check_hooks
 from daemon.commands.checks.keys import check_ages, check_ring
 from daemon.commands.checks.machine import check_state
 from daemon.commands.checks.mirrors import check_mirrors
@@ -67,5 +68,6 @@ def _check_daemon(options: Options, outline: AccessOutline | None, report: Repor
         check_state(settings, report)
         asyncio.run(check_store(settings, report, access_keys=outline is not None))
         asyncio.run(check_mirrors(settings, report))
+        check_hooks(settings, report)
     if outline is not None:
         check_access(outline, report)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from daemon.domain.anomaly import AnomalyKind
+from daemon.domain.hook import Outcome
 from daemon.domain.journal_entry import ReplayResult
 from daemon.domain.store_event import StoreBack, StoreLost
 from daemon.domain.token import Failure, FailureKind
@@ -305,6 +306,45 @@ class MirrorRefused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerEventsLost:
+    """Events of a token that no hook gets. `malformed`: another program stored them. `pushed_out`: by newer ones, while
+    nothing could be put into the outbox.
+    """
+
+    token: str
+    malformed: int
+    pushed_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookCounted:
+    """So many deliveries of a hook have had this outcome. `status`: the receiver's, if it answered. `failures`: in a row,
+    with these.
+    """
+
+    hook: str
+    outcome: Outcome
+    count: int = 1
+    status: int | None = None
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookBack:
+    """A receiver takes events again, after `failures` in a row."""
+
+    hook: str
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookDisabled:
+    """A receiver said for an hour that it is gone. It gets nothing more until its configuration changes."""
+
+    hook: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnomalyDetected:
     """Access that a person should look at. `key`: the id of the access key, the address or the token that it concerns.
     `count`: how many of what the rule counts. `message`: a sentence about it. `name`: the access key's.
@@ -359,6 +399,10 @@ Event = (
     | MirrorFailed
     | MirrorBack
     | MirrorRefused
+    | OwnerEventsLost
+    | HookCounted
+    | HookBack
+    | HookDisabled
     | AnomalyDetected
     | StoreLost
     | StoreBack

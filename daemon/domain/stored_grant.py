@@ -11,6 +11,13 @@ from daemon.domain.served_token import ServedToken
 REMOVED, REVOKED, REVOKING = "removed", "revoked", "revoking"  # values of `state`
 GONE = frozenset({REMOVED, REVOKED})  # unknown to every route; a new consent takes the document's place
 
+_SEALED = ("access_token", "refresh_token", "due_at", "paused_by", "last_failure")
+
+
+def removed_fields(now: datetime) -> dict[str, object]:
+    """Return the mark by which the daemon deletes a token. Its sealed texts go at once."""
+    return {"state": REMOVED, "removed_at": now, **dict.fromkeys(_SEALED)}
+
 
 class PausedBy(StrEnum):
     """The author of a pause, who alone ends it."""

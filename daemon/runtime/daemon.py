@@ -17,6 +17,7 @@ from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod, MongodFailed
 from daemon.adapters.mongo.removals import delete_removed
 from daemon.adapters.mongo.statistics import repair_undated
 from daemon.adapters.mongo.time_limit import TooSlow
+from daemon.adapters.mongo.waiting_events import MongoTokenEvents
 from daemon.adapters.state_files import MONGODB, MONGODB_URI
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog, loop_errors
@@ -34,6 +35,7 @@ from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.statistics import Statistics
 from daemon.domain.store_event import StoreLost as StoreLostEvent
+from daemon.notifying.relay import Relay
 from daemon.runtime.awaiting_secrets import retry_after
 from daemon.runtime.bootstrap import assemble, code_exchange, key_ring, mirrors
 from daemon.runtime.client_secrets import ClientSecrets
@@ -49,7 +51,9 @@ from daemon.runtime.demo import Demo
 from daemon.runtime.demo_access import DemoAccess
 from daemon.runtime.key_check import KeyCheck
 from daemon.runtime.mirrors import MirrorRunner
+from daemon.runtime.notifying import Notifying
 from daemon.runtime.own_row import OwnRow
+from daemon.runtime.owner_events import EventFollower
 from daemon.runtime.parts import Parts
 from daemon.runtime.schedule import Schedule
 from daemon.runtime.service_manager import ServiceManager
@@ -205,11 +209,17 @@ class Daemon:
         if self._mongod is not None:
             watcher = asyncio.create_task(self._revive(self._mongod), name="mongod")
             closing.callback(watcher.cancel)
+        self._notifying = self._view.notifying = Notifying(self._parts, log=self._log, ready=self._is_ready)
+        closing.push_async_callback(self._notifying.close)
+        self._notifying.configure(self._settings.hooks)
+        relay = Relay(MongoTokenEvents(self._parts.mongo), self._notifying, observe=self._parts.observe)
+        self._events = EventFollower(relay, log=self._log, observe=self._parts.observe)
         for mirror in self._mirrors:
             task = asyncio.create_task(mirror.run(self._is_ready), name=f"mirror {mirror.name}")
             closing.callback(task.cancel)
         closing.push_async_callback(end, asyncio.create_task(self._follow_wishes(), name="wishes"))
         closing.push_async_callback(end, asyncio.create_task(self._follow_consents(), name="consents"))
+        closing.push_async_callback(end, asyncio.create_task(self._follow_events(), name="events"))
         self._view.sweep_begins()  # counted from now, so that a first sweep which never starts is noticed too
         pings = self._manager.feed_watchdog(self._view.liveness, starved=self._starved)
         closing.callback(asyncio.create_task(pings, name="watchdog").cancel)
@@ -370,6 +380,7 @@ class Daemon:
         """Delete the tokens that applications have marked as removed. Every replica may: each deletion happens once."""
         try:
             if self._prepared:
+                await self._events.look()  # a token whose event waits is not deleted
                 for token in await delete_removed(self._parts.mongo):
                     self._log.log(log_lines.TOKEN_REMOVED, token=token)
         finally:
@@ -404,6 +415,10 @@ class Daemon:
         """Exchange the authorization codes that wait, until cancelled."""
         follower = ConsentFollower(self._exchange, log=self._log, observe=self._parts.observe)
         await follower.run(self._is_ready, lambda: self._parts.sweeper.lanes)
+
+    async def _follow_events(self) -> None:
+        """Relay the events of tokens into the outbox, until cancelled."""
+        await self._events.run(self._is_ready)
 
     def _renew(self, tokens: Collection[str]) -> None:
         if self._is_ready():
@@ -474,6 +489,7 @@ class Daemon:
             return  # a lane that ends must not go on
         self._settings = replace(self._settings, clients=fresh.clients)
         self._use(fresh.providers)
+        self._notifying.configure(fresh.hooks)
         self._view.keys = fresh.keys
         if self._prepared:
             with suppress(StoreLost):  # it has reported itself, and the row is written every minute
@@ -483,6 +499,7 @@ class Daemon:
         self._settings = replace(
             self._settings,
             providers=fresh.providers,
+            hooks=fresh.hooks,
             log=fresh.log,
             keys=fresh.keys,
             clients=fresh.clients,

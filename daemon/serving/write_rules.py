@@ -10,7 +10,7 @@ from datetime import datetime
 
 from daemon.domain.access_key import META, SUBJECT, AccessKey, Stored, Verb
 from daemon.domain.served_token import ServedToken
-from daemon.domain.stored_grant import REMOVED, REVOKING, Author, Edit, PausedBy, StoredGrant
+from daemon.domain.stored_grant import REVOKING, Author, Edit, PausedBy, StoredGrant, removed_fields
 from daemon.domain.token import State
 from daemon.serving.grant_request import Offer, Patch
 from daemon.serving.problems import Invalid, Problem, not_found
@@ -86,8 +86,7 @@ def patched(
 def removed(stored: StoredGrant | None, *, key: AccessKey, now: datetime, if_match: IfMatch = None) -> Edit:
     """Return the mark by which the daemon deletes the token. Its sealed texts go now."""
     _permitted(stored, Verb.REVOKE, key, if_match)
-    gone = dict.fromkeys(("access_token", "refresh_token", "due_at", "paused_by", "last_failure"))
-    return Edit(fields={"state": REMOVED, "removed_at": now, **gone})
+    return Edit(fields=removed_fields(now))
 
 
 def revoking(

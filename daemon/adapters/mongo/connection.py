@@ -68,8 +68,8 @@ class StoreClock(Protocol):
 
 
 class Mongo:
-    """The process's client. `tokens`, `providers`, `audit`, `keys`, `access`, `access_use`, `instances`, `mirrors` and
-    `consents` are its collections.
+    """The process's client. `tokens`, `providers`, `audit`, `keys`, `access`, `access_use`, `instances`, `mirrors`,
+    `consents`, `outbox` and `hooks` are its collections.
     """
 
     def __init__(
@@ -132,6 +132,8 @@ class Mongo:
         self.instances: Collection = database[f"{self._collection}_instances"]
         self.mirrors: Collection = database[f"{self._collection}_mirrors"]
         self.consents: Collection = database[f"{self._collection}_consents"]
+        self.outbox: Collection = database[f"{self._collection}_outbox"]
+        self.hooks: Collection = database[f"{self._collection}_hooks"]
         return client
 
     async def close(self) -> None:
@@ -174,6 +176,7 @@ class Mongo:
             (self.tokens, SUBJECT_INDEX),
             (self.tokens, REMOVED_INDEX),
             (self.tokens, FORGET_INDEX),
+            (self.tokens, EVENTS_INDEX),
             (self.access_use, USE_INDEX),
             (self.access_use, USE_TIME_INDEX),
             (self.access_use, USE_TOKEN_INDEX),
@@ -184,6 +187,8 @@ class Mongo:
             (self.consents, CONSENT_LINK_INDEX),
             (self.consents, CONSENT_CALLBACK_INDEX),
             (self.consents, CONSENT_GRANT_INDEX),
+            (self.outbox, OUTBOX_DUE_INDEX),
+            (self.outbox, OUTBOX_END_INDEX),
         ):
             with suppress(Refusal):
                 await self.tried(collection.create_indexes([index]))
@@ -324,6 +329,12 @@ FORGET_INDEX = IndexModel(
     expireAfterSeconds=0,
     partialFilterExpression={"state": "revoked"},
 )
+# Tokens whose events wait for the relay: hardly ever one.
+EVENTS_INDEX = IndexModel(
+    [("updated_at", ASCENDING)],
+    name="events",
+    partialFilterExpression={"events.0": {"$exists": True}},
+)
 # Each record states its own end, so that another retention needs no other index.
 USE_INDEX = IndexModel(
     [("ends_at", ASCENDING)],
@@ -370,6 +381,21 @@ CONSENT_GRANT_INDEX = IndexModel(
     [("grant_due_at", ASCENDING)],
     name="grant_due_at",
     partialFilterExpression={"grant": {"$type": "string"}},
+)
+
+# What waits for a hook, those that are due first. A delivery that has ended has no due date, and costs nothing here. With
+# `added_at` the index alone answers how many wait, and for how long.
+OUTBOX_DUE_INDEX = IndexModel(
+    [("hook", ASCENDING), ("held", ASCENDING), ("due_at", ASCENDING), ("added_at", ASCENDING)],
+    name="due",
+    partialFilterExpression={"due_at": {"$gt": EPOCH}},
+)
+# MongoDB deletes what has ended long ago, and what no daemon has dropped.
+OUTBOX_END_INDEX = IndexModel(
+    [("ends_at", ASCENDING)],
+    name="ends_at",
+    expireAfterSeconds=0,
+    partialFilterExpression={"ends_at": {"$gt": EPOCH}},
 )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import bson
+from bson import ObjectId
 from bson.errors import BSONError
 from pymongo import UpdateOne
 from pymongo.errors import ConnectionFailure, PyMongoError
@@ -19,11 +20,13 @@ from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.mongo.bulk import refusals
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.document_limits import LARGE, READABLE
-from daemon.adapters.mongo.token_document import Document, Written, written
+from daemon.adapters.mongo.token_document import Document, Written, failure_of, written
+from daemon.adapters.mongo.token_events import NEXT_REVISION, appended, reporting
 from daemon.domain.change import Change, Postponed, Renewed, RevocationPostponed, Revoked, Scheduled, Withheld
 from daemon.domain.claim import Claim, Recorded, StoreLost, Unusable
 from daemon.domain.secret import Secret
-from daemon.domain.token import State
+from daemon.domain.token import Failure, State
+from daemon.domain.transition import transition_of
 
 RECORDED_AT_ONCE = 500
 APART = timedelta(
@@ -68,6 +71,7 @@ class _Write:
     claim: Claim
     change: Change
     written: Written = field(repr=False)
+    event: ObjectId = field(default_factory=ObjectId)  # the id of the event that the change is, if it is one
 
     @property
     def successor(self) -> Secret | None:
@@ -104,7 +108,8 @@ class _Write:
             "state": state,
             "lease.claim": self.claim.id,
         }
-        return UpdateOne(conditions, _update(self, _allowed(self, state)))
+        failure = self.claim.token.last_failure
+        return UpdateOne(conditions, _update(self, _allowed(self, state), state=state, failure=failure))
 
 
 class MongoRecords:
@@ -298,7 +303,8 @@ def _swap(document: Document, write: _Write) -> UpdateOne:
         kept = {name: fields.pop(name) for name in list(fields) if name.startswith("extra.")}
         if kept:
             fields["extra"] = {name.removeprefix("extra."): value for name, value in kept.items()}
-    return UpdateOne({"_id": write.claim.token.id, **unchanged}, _update(write, fields))
+    update = _update(write, fields, state=state, failure=failure_of(document))
+    return UpdateOne({"_id": write.claim.token.id, **unchanged}, update)
 
 
 def _allowed(write: _Write, state: object) -> Mapping[str, object]:
@@ -332,20 +338,21 @@ def _due_for_revocation(write: _Write) -> dict[str, object]:
     return {"due_at": write.written.fields["updated_at"], **settled}
 
 
-def _update(write: _Write, fields: Mapping[str, object]) -> dict[str, object] | list[Mapping[str, object]]:
-    """Return the update. A tombstone replaces the whole document, and takes its revision over."""
-    if not isinstance(write.change, Revoked):
-        return {"$set": fields, "$inc": {"revision": 1}}
-    revision = {"$cond": [{"$isNumber": "$revision"}, {"$add": ["$revision", 1]}, 1]}
-    return [
-        {
-            "$replaceWith": {
-                "_id": "$_id",
-                **{n: {"$literal": v} for n, v in fields.items()},
-                "revision": revision,
-            }
-        }
-    ]
+def _update(
+    write: _Write, fields: Mapping[str, object], *, state: object, failure: Failure | None
+) -> dict[str, object] | list[Mapping[str, object]]:
+    """Return the update, with the event that it is. A tombstone replaces the whole document, and takes its revision over.
+
+    `state` and `failure`: as stored before.
+    """
+    token, now = write.claim.token, write.written.fields["updated_at"]
+    event = transition_of(write.change, state=state, failure=failure, order=token.revocation)
+    events = [] if event is None else [(write.event, event)]
+    if isinstance(write.change, Revoked):
+        whole = {"_id": "$_id", **{name: {"$literal": value} for name, value in fields.items()}}
+        left = {"revision": NEXT_REVISION, "events": appended(events, now=now)}
+        return [{"$replaceWith": {**whole, **left}}]
+    return reporting(fields, events, now=now) if events else {"$set": fields, "$inc": {"revision": 1}}
 
 
 def _is_under_our_claim(document: Document, write: _Write) -> bool:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.mongo.connection import Mongo, due
 from daemon.adapters.mongo.document_limits import NAMED
+from daemon.adapters.mongo.token_events import NONE_WAITING
 from daemon.domain.claim import Claim, Unusable
 from daemon.domain.journal_entry import Entry
 from daemon.domain.secret import Secret
@@ -33,9 +34,10 @@ def ended(now: datetime) -> dict[str, object]:
 async def delete_removed(mongo: Mongo, *, limit: int = AT_ONCE) -> Sequence[str]:
     """Delete at most `limit` of the marked tokens for which no request is running. Returns their ids.
 
-    A token that an application or an import has stored again in the meantime has no mark. Raises StoreLost.
+    A token that an application or an import has stored again in the meantime has no mark. One with an event stays until
+    the relay has taken it. Raises StoreLost.
     """
-    condition = ended(mongo.clock.now())
+    condition = {**ended(mongo.clock.now()), **NONE_WAITING}
     found = mongo.tokens.find({**condition, **NAMED}, {"_id": 1}).limit(limit)
     names = [str(row["_id"]) for row in await mongo.guarded(found.to_list())]
     if not names:

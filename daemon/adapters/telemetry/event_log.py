@@ -25,6 +25,9 @@ from daemon.domain.event import (
     AnomalyDetected,
     ConsentFailed,
     Event,
+    HookBack,
+    HookCounted,
+    HookDisabled,
     InFlight,
     InternalError,
     JournalReplayed,
@@ -33,6 +36,7 @@ from daemon.domain.event import (
     MirrorBack,
     MirrorFailed,
     MirrorRefused,
+    OwnerEventsLost,
     ProviderAnswered,
     ProviderPaused,
     ProviderResumed,
@@ -55,6 +59,7 @@ from daemon.domain.event import (
     TokenUnparsed,
     TokenUnreadable,
 )
+from daemon.domain.hook import Outcome
 from daemon.domain.secret import Secret, masked
 from daemon.domain.store_event import StoreBack, StoreLost
 
@@ -281,6 +286,8 @@ def _described(event: Event) -> tuple[LogLine, Mapping[str, object]] | None:  # 
         case MirrorRefused():
             row = {"mirror": event.mirror, "token": event.token, "message": event.message}
             return log_lines.MIRROR_REFUSED, row
+        case HookCounted() | HookBack() | HookDisabled() | OwnerEventsLost():
+            return _hook(event)
         case AnomalyDetected(repeated=True):
             return None
         case AnomalyDetected():
@@ -291,6 +298,34 @@ def _described(event: Event) -> tuple[LogLine, Mapping[str, object]] | None:  # 
             return log_lines.STORE_BACK, {}
         case _:
             assert_never(event)
+
+
+def _hook(
+    event: HookCounted | HookBack | HookDisabled | OwnerEventsLost,
+) -> tuple[LogLine, dict[str, object]] | None:
+    """Return the line about a hook, or about events that no hook gets. Of failures in a row, only the first one has a line."""
+    match event:
+        case OwnerEventsLost():
+            lost = {"malformed": event.malformed, "pushed_out": event.pushed_out}
+            return log_lines.EVENTS_LOST, {"token": event.token, **lost}
+        case HookBack():
+            return log_lines.HOOK_BACK, {"hook": event.hook, "failures": event.failures}
+        case HookDisabled():
+            return log_lines.HOOK_DISABLED, {"hook": event.hook}
+        case HookCounted(outcome=Outcome.DELIVERED):
+            return log_lines.HOOK_DELIVERED, {"hook": event.hook, "status": event.status}
+        case HookCounted(outcome=Outcome.DROPPED):
+            return log_lines.HOOK_DROPPED, {"hook": event.hook, "count": event.count}
+        case HookCounted(outcome=Outcome.MALFORMED):
+            return log_lines.HOOK_MALFORMED, {"hook": event.hook, "count": event.count}
+        case HookCounted(failures=failures) if failures > 1:
+            return None
+    failed: dict[str, object] = {
+        "hook": event.hook,
+        "outcome": event.outcome.value,
+        "status": event.status,
+    }
+    return log_lines.HOOK_FAILED, failed
 
 
 def _renewed(event: TokenRenewed) -> dict[str, object]:

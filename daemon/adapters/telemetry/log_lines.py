@@ -113,6 +113,44 @@ INTERNAL_ERROR = LogLine(
 JOURNAL_REPLAYED = LogLine("journal.replayed", "info")
 JOURNAL_UNUSABLE = LogLine("journal.unusable", "error")
 
+EVENTS_LOST = LogLine(
+    "events.lost",
+    "error",
+    "compare the receiver's data with `refreshd show ID`; if they were malformed, find the program that writes to the field"
+    " `events` of tokens",
+)
+EVENTS_REFUSED = LogLine(
+    "events.refused",
+    "error",
+    "give the daemon's MongoDB user insert on the outbox collection, and drop other programs' validators and indexes there",
+)
+HOOK_DELIVERED = LogLine("hook.delivered", "debug")
+HOOK_FAILED = LogLine(
+    "hook.failed",
+    "warning",
+    "see what the receiver answers with `refreshd hooks test NAME`; its events wait, and are sent again for 30 days",
+)
+HOOK_BACK = LogLine("hook.back", "info")
+HOOK_DISABLED = LogLine(
+    "hook.disabled",
+    "error",
+    "the receiver says that it is gone: correct its section [[hooks]] and reload, or run `refreshd hooks release NAME`",
+)
+HOOK_DROPPED = LogLine(
+    "hook.dropped",
+    "error",
+    "these events are 30 days old and will not be sent; compare the receiver's data with `refreshd list --state needs_reauth`",
+)
+HOOK_MALFORMED = LogLine(
+    "hook.malformed",
+    "warning",
+    "another program writes to the outbox collection: find it, and take its right to write away",
+)
+HOOK_REFUSED = LogLine(
+    "hook.refused",
+    "error",
+    "give the daemon's MongoDB user its rights on the outbox and hooks collections; docs/install.md lists them",
+)
 MIRROR_FAILED = LogLine("mirror.failed", "error")
 MIRROR_BACK = LogLine("mirror.back", "info")
 MIRROR_REFUSED = LogLine(

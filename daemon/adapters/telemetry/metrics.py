@@ -17,6 +17,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from daemon.adapters.telemetry.hook_metrics import HookMetrics
 from daemon.adapters.telemetry.metric_families import (
     UNKNOWN,
     Distribution,
@@ -34,6 +35,9 @@ from daemon.domain.event import (
     AnomalyDetected,
     ConsentFailed,
     Event,
+    HookBack,
+    HookCounted,
+    HookDisabled,
     InFlight,
     InternalError,
     JournalReplayed,
@@ -42,6 +46,7 @@ from daemon.domain.event import (
     MirrorBack,
     MirrorFailed,
     MirrorRefused,
+    OwnerEventsLost,
     ProviderAnswered,
     ProviderPaused,
     ProviderResumed,
@@ -85,7 +90,9 @@ WHERES = (
     "report",
     "reload",
     "mirror",
+    "hook",
     "wishes",
+    "events",
     "mongod",
     "http",
     "loop",
@@ -147,6 +154,7 @@ class Metrics(Collector):
 
     def __init__(self, *, providers: Iterable[str], version: str) -> None:
         self._version = version
+        self.hooks = HookMetrics()
         self._tallies: dict[str, _Tally] = {}
         self._sweeps = {"ok": 0, "failed": 0}
         self._replayed = dict.fromkeys(REPLAY_RESULTS, 0)
@@ -282,9 +290,11 @@ class Metrics(Collector):
                 self._mirror_refused[event.mirror] += 1
             case AnomalyDetected():
                 self._anomalies[event.kind] += 1
+            case HookCounted() | HookBack() | HookDisabled():
+                self.hooks(event)
             case TokenConnected() | ConsentFailed():
                 pass  # each is a line of the log
-            case MirrorBack():
+            case MirrorBack() | OwnerEventsLost():
                 pass
             case StoreLost():
                 self._store_up = False
@@ -319,6 +329,7 @@ class Metrics(Collector):
         yield from self._happened()
         yield from self._stands()
         yield from self._mirrors()
+        yield from self.hooks.collect()
         yield from self._ages()
         yield self._pauses()
         yield from self._counted()

@@ -18,6 +18,11 @@ def ids(ctx: typer.Context, incomplete: str) -> list[str]:
     return completion.ids(given(ctx).config, incomplete)
 
 
+def hook_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a configured hook."""
+    return completion.hooks(given(ctx).config, incomplete)
+
+
 def provider_names() -> Iterator[str]:
     """Complete the name of a shipped provider."""
     yield from sorted(shipped_tables())

@@ -1,4 +1,4 @@
-"""Ids for a shell's completion: quick, and silent whatever happens. It neither starts a MongoDB nor waits for one."""
+"""Ids and names for a shell's completion: quick, and silent whatever happens. It neither starts a MongoDB nor waits for one."""
 
 import asyncio
 from contextlib import suppress
@@ -22,6 +22,14 @@ def ids(config: Path | None, incomplete: str) -> list[str]:
         settings = read_settings(Options(config=config))
         if isinstance(settings.store.uri, Secret) or (settings.state_dir / MONGODB_URI).exists():
             return asyncio.run(_ids(settings, typed(incomplete)))
+    return []
+
+
+def hooks(config: Path | None, incomplete: str) -> list[str]:
+    """The names of hooks that begin with `incomplete`."""
+    with suppress(Exception):
+        names = (one.name for one in read_settings(Options(config=config)).hooks)
+        return [name for name in names if name.startswith(incomplete)]
     return []
 
 

@@ -40,6 +40,7 @@ def _inline(layer: Mapping[str, Any], token_urls: Mapping[str, object]) -> Itera
         if isinstance(key.get("value") if isinstance(key, Mapping) else key, str):
             yield ("keys", "ring", name)
     yield from _inline_in_mirrors(layer.get("mirrors"))
+    yield from _inline_in_hooks(layer.get("hooks"))
     for name in _table(layer, "providers"):
         for key in ("client_secret", "client_key"):
             inline = isinstance(_table(layer, "providers", name).get(key), str)
@@ -55,6 +56,13 @@ def _inline_in_mirrors(mirrors: object) -> Iterator[Place]:
             yield ("mirrors", str(number), "key")
         if isinstance(row.get("uri"), str) and holds_password(row["uri"]):
             yield ("mirrors", str(number), "uri")
+
+
+def _inline_in_hooks(hooks: object) -> Iterator[Place]:
+    for number, row in enumerate(hooks if isinstance(hooks, list) else ()):
+        value = row.get("secret") if isinstance(row, Mapping) else None
+        if any(isinstance(one, str) for one in (value if isinstance(value, list) else [value])):
+            yield ("hooks", str(number), "secret")
 
 
 def _table(layer: Mapping[str, Any], *steps: str) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
+from daemon.runtime.config.hooks import secrets_of_hooks
 from daemon.runtime.config.mirrors import mirror_secrets
 from daemon.runtime.config.settings import Settings
 
@@ -60,6 +61,7 @@ def _secrets(settings: Settings, uri: Secret | None) -> Iterator[Secret]:
             yield Secret(password)
             yield Secret(unquote(password))
     yield from mirror_secrets(settings.mirrors)
+    yield from secrets_of_hooks(settings.hooks)
     for entry in settings.keys.ring.values():
         yield Secret(entry.key.hex())
         yield Secret(b64encode(entry.key).decode())

@@ -20,6 +20,7 @@ class Use(Enum):
     REQUESTS = "requests"  # the proxy
     CLIENTS = "clients"  # at the providers
     MIRRORS = "mirrors"
+    HOOKS = "hooks"
     ACCESS = "access"  # the access service: its listener, readers and writer
 
 
@@ -76,6 +77,7 @@ def _values(table: Mapping[str, Any]) -> Iterator[tuple[Place, object, Use]]:
             if key in (own := _table(table, "providers", name)):
                 yield ("providers", name, key), own[key], Use.CLIENTS
     yield from _mirrors(table.get("mirrors"))
+    yield from _hooks(table.get("hooks"))
 
 
 def _mirrors(mirrors: object) -> Iterator[tuple[Place, object, Use]]:
@@ -83,6 +85,14 @@ def _mirrors(mirrors: object) -> Iterator[tuple[Place, object, Use]]:
         for key in ("uri", "key"):
             if isinstance(row, Mapping) and key in row:
                 yield ("mirrors", str(number), key), row[key], Use.MIRRORS
+
+
+def _hooks(hooks: object) -> Iterator[tuple[Place, object, Use]]:
+    """Yield the secrets of hooks. A list there is no chain: each of its secrets is used."""
+    for number, row in enumerate(hooks if isinstance(hooks, list) else ()):
+        value = row.get("secret") if isinstance(row, Mapping) else None
+        for one in value if isinstance(value, list) else () if value is None else (value,):
+            yield ("hooks", str(number), "secret"), one, Use.HOOKS
 
 
 def _table(table: Mapping[str, Any], *steps: str) -> Mapping[str, Any]:

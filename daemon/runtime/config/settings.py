@@ -18,6 +18,7 @@ from daemon.domain.secret import Secret
 from daemon.runtime.config.client_sources import ClientSource, client_sources
 from daemon.runtime.config.exposed_secrets import find_exposed_secrets
 from daemon.runtime.config.fields import checked, did_you_mean, format_duration
+from daemon.runtime.config.hooks import HookSettings, read_hooks
 from daemon.runtime.config.layouts import read_layouts
 from daemon.runtime.config.lazy_mapping import LazyMapping
 from daemon.runtime.config.mirrors import MirrorSettings, read_mirrors
@@ -86,6 +87,7 @@ class Settings:
     providers: Mapping[str, Provider]
     layouts: Mapping[str, Layout]
     mirrors: tuple[MirrorSettings, ...] = ()  # those of this host
+    hooks: tuple[HookSettings, ...] = ()
     loose: tuple[Problem, ...] = ()  # secrets that more users can read than need to
     clients: Mapping[str, ClientSource] = field(default_factory=dict)  # that can be read again, by provider
     answered: tuple[
@@ -111,6 +113,7 @@ SECTIONS = (
     "providers",
     "layouts",
     "mirrors",
+    "hooks",
     "access",  # of `refreshd serve`, which reads it
 )
 
@@ -163,6 +166,7 @@ def _checked(document: Document, uses: Collection[Use], secrets: Resolution) -> 
     providers = read_providers(configured, known, findings, around, concurrency=most)
     layouts = _layouts(document)
     mirrors = read_mirrors(table.get("mirrors", []), layouts, providers, findings, around)
+    hooks = read_hooks(table.get("hooks", []), providers, findings, around)
 
     find_exposed_secrets(document, _token_urls(configured, known), findings)
     _check_demo(demo, store, findings)
@@ -190,6 +194,7 @@ def _checked(document: Document, uses: Collection[Use], secrets: Resolution) -> 
         },
         layouts=layouts,
         mirrors=mirrors,
+        hooks=hooks,
         loose=tuple(dict.fromkeys(around.loose)),
         clients={one.provider: one for one in client_sources(configured, around.local)},
         answered=tuple(secrets.answered()),

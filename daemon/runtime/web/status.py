@@ -17,6 +17,7 @@ from daemon.domain.provider import Provider
 from daemon.domain.statistics import FailedToken, Statistics
 from daemon.runtime.config.settings import Settings
 from daemon.runtime.mirrors import MirrorRunner
+from daemon.runtime.notifying import Notifying
 from daemon.runtime.parts import Parts
 
 VERSIONS = {"python": python_version()} | {n: version(n) for n in ("aiohttp", "cryptography", "pymongo")}
@@ -36,6 +37,7 @@ class DaemonStatus:
     def __init__(self, settings: Settings, *, instance: str) -> None:
         self.parts: Parts | None = None
         self.mirrors: Sequence[MirrorRunner] = ()
+        self.notifying: Notifying | None = None
         self.services: Sequence[SeenService] = ()
         self.providers: Mapping[str, Provider] = {}
         self.draining = False

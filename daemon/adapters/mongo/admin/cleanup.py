@@ -16,6 +16,7 @@ from daemon.adapters.mongo.connection import Mongo, Refusal
 from daemon.adapters.mongo.document_limits import NAMED
 from daemon.adapters.mongo.served_uses import OF_KEY
 from daemon.adapters.mongo.token_document import Document
+from daemon.adapters.mongo.token_events import NONE_WAITING
 from daemon.domain.long_over import Criteria, LongOver, Standing, Why, long_over
 from daemon.domain.token import State, token_id
 
@@ -146,10 +147,10 @@ class Cleanup:
 
 
 def _unchanged(document: Document) -> Fields:
-    """Return the condition that everything that decides is still as it was read."""
+    """Return the condition that everything that decides is still as it was read, and that no event waits for the relay."""
     origin = document.get("origin")
     activated = origin.get("activated") if isinstance(origin, dict) else None
-    return {**same(document, *_DECISIVE), "origin.activated": {"$eq": activated}}
+    return {**same(document, *_DECISIVE), "origin.activated": {"$eq": activated}, **NONE_WAITING}
 
 
 def _standing(document: Document) -> Standing | None:

@@ -15,12 +15,22 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.removals import ended
 from daemon.adapters.mongo.token_document import Document
+from daemon.adapters.mongo.token_events import (
+    STORED_SUBJECT,
+    Pipeline,
+    appended,
+    first_events,
+    new_ids,
+    reporting,
+)
 from daemon.adapters.mongo.tombstones import revoked_grants
 from daemon.domain.access_key import SUBJECT
 from daemon.domain.claim import StoreLost
 from daemon.domain.stored_grant import GONE, REVOKING
 from daemon.domain.token import Token
+from daemon.domain.transition import connected
 
+MOST_EVENTS = 2  # of one consent: it is stored, and scopes are missing
 SWAPS = 5  # how often a write is swapped onto a document that keeps changing under it
 
 Fields = dict[str, object]
@@ -142,7 +152,7 @@ class Consents:
         Raises SecondCopy if another document holds its refresh token, GrantRevoked if a tombstone has its fingerprint, and
         Refused if it has none and the stored token has one, which would be lost.
         """
-        audit_id = ObjectId()
+        audit_id, names = ObjectId(), new_ids(MOST_EVENTS)
         for _ in range(SWAPS):
             stored = await self._find(token.id)
             laying = decide(stored) if decide is not None else _laid_by_operator(token, stored, subject)
@@ -157,7 +167,7 @@ class Consents:
             }
             more = {"vars": token.vars, "extra": extra or {}, "meta": meta or {}}
             try:
-                done = await self._write(token, stored, fields, more, laying)
+                done = await self._write(token, stored, fields, more, laying, names)
             except PyMongoError as error:
                 await self._settle(token.id, fields, error, barrier=note)
                 done = True
@@ -172,13 +182,17 @@ class Consents:
         fields: Fields,
         more: Mapping[str, Mapping[str, object]],
         laying: Laying,
+        names: Sequence[ObjectId],
     ) -> bool:
         """Write the consent. Returns False if another writer was faster. Raises PyMongoError."""
+        events = list(zip(names, connected(laying.fields.get("missing_scopes")), strict=False))
+        now, revision, subject = fields["updated_at"], fields["revision"], laying.fields.get(SUBJECT)
         if stored is not None:
             unchanged = {**same(stored, "refresh_token", "revision"), **laying.condition}
-            update: Fields | list[Fields]
+            update: Pipeline
             if laying.anew:
-                update = _in_its_place({**new_document(token, fields, more), **laying.fields})
+                left = appended(events, now=now, revision=revision, subject={"$literal": subject})
+                update = _in_its_place({**new_document(token, fields, more), **laying.fields}, left)
             else:
                 over = (
                     fields
@@ -187,9 +201,13 @@ class Consents:
                     | _no_pause(stored)
                     | _unknown(stored)
                 )
-                update = {"$set": {**over, **laying.fields}}
+                laid = {**over, **laying.fields}
+                del laid["revision"]
+                heard = STORED_SUBJECT if subject is None else {"$literal": subject}
+                update = reporting(laid, events, now=now, revision=revision, subject=heard)
             return (await self._mongo.tokens.update_one(unchanged, update)).matched_count == 1
         document = {**new_document(token, fields, more), **laying.fields}
+        document["events"] = first_events(events, now=now, revision=revision, subject=subject)
         try:
             await self._mongo.tokens.insert_one(document)
         except DuplicateKeyError:
@@ -256,9 +274,12 @@ def _laid_by_operator(token: Token, stored: Document | None, subject: str | None
     return Laying(fields=fields, anew=stored is not None and stored.get("state") in GONE)
 
 
-def _in_its_place(document: Fields) -> list[Fields]:
-    """Return the update that replaces a document, apart from its lease: a request may be running under it."""
-    return [{"$replaceWith": {"$mergeObjects": [{"$literal": document}, {"lease": "$lease"}]}}]
+def _in_its_place(document: Fields, events: Mapping[str, object]) -> Pipeline:
+    """Return the update that replaces a document, apart from its lease: a request may be running under it. `events`: the
+    expression of those that stay, and of the new ones.
+    """
+    kept = {"lease": "$lease", "events": events}
+    return [{"$replaceWith": {"$mergeObjects": [{"$literal": document}, kept]}}]
 
 
 def consent_fields(mongo: Mongo, keyring: Seals, token: Token) -> Fields:

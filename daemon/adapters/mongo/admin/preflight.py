@@ -54,6 +54,7 @@ _OWN_FIELDS = frozenset(
         "refreshed_at",
         "vars",
         "extra",
+        "events",
     }
 )
 

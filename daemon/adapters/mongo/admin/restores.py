@@ -19,6 +19,7 @@ from daemon.adapters.mongo.bulk import refusals
 from daemon.adapters.mongo.connection import EPOCH, Mongo, Refusal
 from daemon.adapters.mongo.document_lines import RAW, Document, document_of, encoded
 from daemon.adapters.mongo.token_document import doubt_of, failure_document, failure_of
+from daemon.adapters.mongo.token_events import NONE_WAITING
 from daemon.adapters.mongo.tombstones import revoked_grants
 from daemon.domain.backup import (
     MAYBE_SPENT,
@@ -199,7 +200,8 @@ class MongoRestoreTarget:
         if one.over is None:
             return InsertOne(document)
         unchanged = {"revision": one.over.revision, "updated_at": one.over.updated_at}
-        conditions = {name: {"$eq": value} for name, value in unchanged.items()}
+        # A replacement would lose the events that wait, and bookkeeping of events changes no revision.
+        conditions = {**{name: {"$eq": value} for name, value in unchanged.items()}, **NONE_WAITING}
         return ReplaceOne({"_id": {"$eq": document["_id"]}, **conditions}, document)
 
 

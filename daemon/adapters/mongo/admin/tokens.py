@@ -31,9 +31,18 @@ from daemon.adapters.mongo.document_limits import NAMED
 from daemon.adapters.mongo.pauses import pause_of
 from daemon.adapters.mongo.resting import resting
 from daemon.adapters.mongo.token_document import Document, failure_of
+from daemon.adapters.mongo.token_events import (
+    NEXT_REVISION,
+    NONE_WAITING,
+    WAITING,
+    Pipeline,
+    new_ids,
+    reporting,
+)
 from daemon.domain.circuit_breaker import Reason
-from daemon.domain.stored_grant import GONE, REVOKING, PausedBy
+from daemon.domain.stored_grant import GONE, REVOKING, PausedBy, removed_fields
 from daemon.domain.token import UNPARSED_STORED, Failure, FailureKind, State, Token
+from daemon.domain.transition import RECOVERED, resumed
 
 LISTED_FIELDS = (
     "provider",
@@ -302,16 +311,35 @@ class TokenAdmin:
         for start in range(0, len(ids), AT_ONCE):
             now = self._mongo.clock.now()
             fields = {"state": State.ACTIVE.value, "due_at": now, "failures": 0, "updated_at": now}
-            change = {"$set": fields, "$inc": {"revision": 1}}
-            some = Update(ids=ids[start : start + AT_ONCE], condition=rejected, change=change)
-            refused += len((await update_each(self._mongo, [some])).refused)
+            some = ids[start : start + AT_ONCE]
+            updates = [
+                Update(
+                    ids=[name], condition=rejected, change=reporting(fields, [(event, RECOVERED)], now=now)
+                )
+                for name, event in zip(some, new_ids(len(some)), strict=True)
+            ]
+            refused += len((await update_each(self._mongo, updates)).refused)
         return len(ids) - refused
 
     async def remove(self, name: str) -> None:
-        """Delete the token. Its grant remains valid at the provider. Raises NoSuchToken."""
+        """Delete the token. Its grant remains valid at the provider. One with an event that waits is marked, and the daemon
+        deletes it when the event is in the outbox. Raises NoSuchToken.
+        """
         stored = await self._stored(name, "revision")
         await self._audit.note("remove", name, stored.get("revision"))
-        await self._mongo.guarded(self._mongo.tokens.delete_one({"_id": name}))
+        tokens, wanted = self._mongo.tokens, {"_id": {"$eq": name}}
+        for _ in range(SWAPS):
+            if (await self._mongo.guarded(tokens.delete_one({**wanted, **NONE_WAITING}))).deleted_count:
+                return
+            mark = {
+                name: {"$literal": value} for name, value in removed_fields(self._mongo.clock.now()).items()
+            }
+            marked = [{"$set": {**mark, "revision": NEXT_REVISION}}]
+            if (await self._mongo.guarded(tokens.update_one({**wanted, **WAITING}, marked))).matched_count:
+                return
+            if await self._mongo.guarded(tokens.find_one(wanted, {"_id": 1})) is None:
+                return
+        raise Contended(name)
 
     async def pause_provider(self, provider: str) -> bool:
         """Pause a provider. Returns whether the operator had not paused it before. A pause for another reason
@@ -351,7 +379,7 @@ class TokenAdmin:
 
     async def _change(self, name: str, action: str, decide: Callable[[Document], Fields | None]) -> bool:
         """Set the fields that `decide` derives from the current document. None: no change is needed."""
-        audit_id = ObjectId()
+        audit_id, names = ObjectId(), new_ids()
         for _ in range(SWAPS):
             stored = await self._stored(
                 name, "state", "revision", "origin.activated", "origin.held", "paused_by.kind"
@@ -361,7 +389,12 @@ class TokenAdmin:
                 return False
             revision = next_revision(stored)
             await self._audit.note(action, name, revision, audit_id=audit_id)
-            update = {"$set": {**fields, "revision": revision, "updated_at": self._mongo.clock.now()}}
+            now = self._mongo.clock.now()
+            update: Fields | Pipeline = {"$set": {**fields, "revision": revision, "updated_at": now}}
+            is_resumed = fields.get("state") == State.ACTIVE.value
+            if is_resumed and (event := resumed(stored.get("state"))) is not None:
+                events = list(zip(names, [event], strict=True))
+                update = reporting({**fields, "updated_at": now}, events, now=now, revision=revision)
             result = await self._mongo.guarded(
                 self._mongo.tokens.update_one(same(stored, "state", "revision"), update)
             )
