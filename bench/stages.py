@@ -39,7 +39,7 @@ from daemon.domain.provider import Provider
 from daemon.domain.reply import Reply
 from daemon.domain.request import Request, refresh_request
 from daemon.domain.secret import Secret
-from daemon.refreshing.reporting import told
+from daemon.refreshing.reporting import event_for
 from daemon.runtime.clock import Clock
 from daemon.runtime.config.providers.definitions import read_definition
 
@@ -166,7 +166,7 @@ class Stages:
     async def _tell(self) -> None:
         now = self._clock.now()
         for claim, change in zip(self._claims, self._changes, strict=True):
-            event = told(
+            event = event_for(
                 claim.token, change, Recorded.STORED, asked_at=now, now=now, window=timedelta(minutes=5)
             )
             self._metrics(event)

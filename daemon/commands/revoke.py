@@ -342,7 +342,7 @@ def _report(output: Output, results: Mapping[str, str], settings: Settings, *, d
             record = {"id": name, "result": result, **_manage(result, definitions.get(provider))}
             if dry_run:
                 record["dry_run"] = True
-            output.result(record, f"{name}: {_sentence(result, definitions.get(provider), dry_run=dry_run)}")
+            output.result(record, f"{name}: {_sentence(name, result, settings, dry_run=dry_run)}")
     for line in _more(counts):
         output.note(line)
     if not results:
@@ -365,18 +365,29 @@ def _manage(result: str, definition: Definition | None) -> dict[str, object]:
     return {"manage_url": definition.manage_url} if known and definition is not None else {}
 
 
-def _sentence(result: str, definition: Definition | None, *, dry_run: bool) -> str:
+def _sentence(name: str, result: str, settings: Settings, *, dry_run: bool) -> str:
     match result:
         case "unknown":
             return "no such token is stored. `refreshd list` shows the stored IDs"
         case "no_revocation":
-            page = definition.manage_url if definition is not None else None
-            where = f" Its owner can end it at {page}." if page else ""
-            return f"refreshd can't revoke it there, so the grant stays valid.{where}"
+            return f"the grant stays valid, because {_obstacle(name, settings)}"
         case "revoking":
             return "would be revoked" if dry_run else "is being revoked"
         case _:
             return result
+
+
+def _obstacle(name: str, settings: Settings) -> str:
+    """Return why refreshd can't revoke a token, and who can."""
+    provider = name.partition(":")[0]
+    definition = known_providers(settings).get(provider)
+    page = definition.manage_url if definition is not None else None
+    where = f". Its owner can end it at {page}" if page else ""
+    if definition is not None and revocation_of(definition) is None:
+        return f"the definition of {provider} has no revocation{where}"
+    if provider not in settings.providers:
+        return f"no provider {provider} is configured{where}"
+    return f"its revocation is refused; `refreshd show {name}` has the reason{where}"
 
 
 def _tokens(count: int) -> str:

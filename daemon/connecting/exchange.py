@@ -118,8 +118,11 @@ class CodeExchange:
         """Give up exchanges that were interrupted, and begin those that wait. Store or give up held grants. Returns how many
         exchanges were begun.
 
-        Raises StoreLost.
+        Most looks find nothing, and ask the store one question only. Raises StoreLost.
         """
+        await self._held.release_once()
+        if not await self._consents.pending():
+            return 0
         await self._give_up_interrupted()
         if self._clock.boot() - self._expired_at >= EXPIRE_EVERY:
             await self._consents.expire()

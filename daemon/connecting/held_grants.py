@@ -55,11 +55,14 @@ class HeldGrants:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._of_one: Counter[str] = Counter()
 
-    async def look(self) -> None:
-        """Begin with the grants whose time has come. Raises StoreLost."""
-        if not self._released:  # those that this instance had when it last ended
+    async def release_once(self) -> None:
+        """Give back, at the first call, the grants that this instance had when it last ended. Raises StoreLost."""
+        if not self._released:
             await self._consents.release()
             self._released = True
+
+    async def look(self) -> None:
+        """Begin with the grants whose time has come. Raises StoreLost."""
         for due in await self._consents.due_grants(list(self._providers)):
             if due.id not in self._running and self._may_begin(due):
                 self._of_one[due.provider] += 1

@@ -40,6 +40,11 @@ class Clock(Protocol):
 class Consents(Protocol):
     """The stored consent requests. Every method raises StoreLost."""
 
+    async def pending(self) -> bool:
+        """Return whether a daemon may have something to do, with one query: a code that is not exchanged, or a grant that
+        is to be stored or given up.
+        """
+
     async def waiting(self, providers: Collection[str]) -> Sequence[Waiting]:
         """Return requests of `providers` that have a code and wait for a daemon, oldest first."""
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from hashlib import sha256
 
+from daemon.domain.access_key import Stored
 from daemon.domain.secret import Secret
 from daemon.domain.token import token_id
 
@@ -209,6 +210,14 @@ class Waiting:
     id: str
     provider: str
     repeatable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnfinishedConsent:
+    """A consent that stores nothing yet, and the properties of the token to which it leads."""
+
+    id: str
+    token: Stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,10 +31,15 @@ class Presented:
     kind: PresentedToken
 
 
+def revocation_url(definition: Definition) -> str | None:
+    """Return the URL of revocations, with its places, or None if the provider has no revocation."""
+    own = None if definition.revoke is None else definition.revoke.url
+    return own or definition.revoke_url
+
+
 def revocation_of(definition: Definition) -> Revocation | None:
     """Return how the provider revokes, or None if it has no revocation."""
-    revocation = definition.revoke or Revocation()
-    return None if (revocation.url or definition.revoke_url) is None else revocation
+    return None if revocation_url(definition) is None else definition.revoke or Revocation()
 
 
 def presented(provider: Provider, token: Token) -> Sequence[Presented]:
@@ -73,7 +78,7 @@ def revocation_request(
 ) -> Request:
     """Return the request that revokes `presented`. Raises NotSendable if it can't be completed safely."""
     revocation, definition = revocation_of(provider.definition), provider.definition
-    template = None if revocation is None else revocation.url or definition.revoke_url
+    template = revocation_url(definition)
     if revocation is None or template is None:
         raise NotSendable(f"{provider.name} has no revocation")
     url = _url(provider, template, presented.secret, variables)

@@ -239,7 +239,8 @@ class Refresher:
             timing=self._timing,
             doubted=(doubted := weigh(token, answer)),
         )
-        change = of_revoking(token, change, now=self._clock.now())
+        if token.state is State.REVOKING:
+            change = of_revoking(token, change, now=self._clock.now())
         recorded = await self._store.record(claim, change)
         anomaly = None
         if recorded is Recorded.STORED and not doubted and self._is_first(token):

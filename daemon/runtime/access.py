@@ -25,6 +25,7 @@ from daemon.adapters.mongo.served_lists import ServedLists
 from daemon.adapters.mongo.served_tokens import ServedTokens
 from daemon.adapters.mongo.served_uses import ServedUses
 from daemon.adapters.mongo.served_writes import ServedWrites
+from daemon.adapters.mongo.unfinished_consents import UnfinishedConsents
 from daemon.adapters.state_files import MONGODB, MONGODB_URI
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.access_metrics import AccessMetrics
@@ -255,7 +256,7 @@ class AccessService:
             can_seal=settings.keys.writer is not None,
             device_changed=self._anomalies.device_changed,
         )
-        listing = Listing(ServedLists(self._mongo), writing)
+        listing = Listing(ServedLists(self._mongo), writing, UnfinishedConsents(self._mongo))
         routes = WriteRoutes(writing, listing, self._clock)
         return write_table(routes, ListRoutes(listing, self._clock), note=self._note)
 

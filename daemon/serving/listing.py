@@ -8,7 +8,7 @@ from daemon.domain.access_key import Verb
 from daemon.domain.audit_position import Position
 from daemon.domain.selection import Counted, Listed, RecordPage, RecordSelection, Selection
 from daemon.serving.doorkeeper import Caller
-from daemon.serving.ports import Lists
+from daemon.serving.ports import Lists, Unfinished
 from daemon.serving.problems import Problem, not_found
 from daemon.serving.writing import Writing
 
@@ -54,9 +54,10 @@ class RemovedPage:
 class Listing:
     """Every method raises Problem, StoreLost."""
 
-    def __init__(self, lists: Lists, writing: Writing) -> None:
+    def __init__(self, lists: Lists, writing: Writing, unfinished: Unfinished) -> None:
         self._lists = lists
         self._writing = writing
+        self._unfinished = unfinished
 
     async def tokens(self, caller: Caller, wish: Wish) -> Page:
         """Return a page of the tokens that the key may see, by id."""
@@ -74,9 +75,15 @@ class Listing:
         self, caller: Caller, subject: str, *, revoke: bool, after: str | None = None
     ) -> RemovedPage:
         """Revoke or remove tokens of `subject` that the key may revoke, by id, at most USUAL at a time. Each has its own
-        result.
+        result. Its consents that the key may revoke and that store nothing yet end first, so that none of them stores a
+        token afterwards.
         """
         _require(caller, Verb.REVOKE)
+        mine = [
+            one.id for one in await self._unfinished.of(subject) if caller.key.may(Verb.REVOKE, one.token)
+        ]
+        if mine:
+            await self._unfinished.end(mine)
         selection = _selection(caller, Wish(where={"subject": subject}, after=after))
         found = await self._lists.tokens(selection, limit=USUAL + 1)
         items = [await self._removed(caller, one.token.id, revoke=revoke) for one in found[:USUAL]]

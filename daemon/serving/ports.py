@@ -7,7 +7,13 @@ from typing import Protocol
 
 from daemon.domain.access_key import AccessKey
 from daemon.domain.anomaly import AnomalyKind
-from daemon.domain.consent_request import Completion, ConsentFailure, ConsentProgress, ConsentRequest
+from daemon.domain.consent_request import (
+    Completion,
+    ConsentFailure,
+    ConsentProgress,
+    ConsentRequest,
+    UnfinishedConsent,
+)
 from daemon.domain.habit import Habit, Seen
 from daemon.domain.jwt import Fault, Jwt
 from daemon.domain.known import Known
@@ -122,6 +128,16 @@ class Consents(Protocol):
 
     async def complete(self, consent: str, *, key: str, connect_code_hash: str, challenge: str) -> Completion:
         """Let a daemon bind a held grant, if code and challenge are those of the consent, and the key too."""
+
+
+class Unfinished(Protocol):
+    """Consents that store nothing yet. Every method raises StoreLost."""
+
+    async def of(self, subject: str) -> Sequence[UnfinishedConsent]:
+        """Return the unfinished consents of a subject."""
+
+    async def end(self, consents: Collection[str]) -> int:
+        """End those of these consents that are unfinished. Returns their number."""
 
 
 class Deeds(Protocol):

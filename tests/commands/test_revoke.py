@@ -102,7 +102,7 @@ def test_the_text_says_what_happens(cli, tokens):
     ran = cli.run("revoke", "xero:1", "acme:1", "xero:none", "--yes")
     assert ran.code == 1
     assert ran.out.splitlines() == [
-        "acme:1: refreshd can't revoke it there, so the grant stays valid.",
+        "acme:1: the grant stays valid, because the definition of acme has no revocation",
         "xero:1: is being revoked",
         "xero:none: no such token is stored. `refreshd list` shows the stored IDs",
     ]
@@ -247,6 +247,20 @@ def test_the_outcome_is_waited_for(cli, tokens, monkeypatch, fields, code, resul
     monkeypatch.setattr("daemon.commands.revoke.Revocations.progress", progress)
     ran = cli.run("revoke", "xero:1", "--yes", "--wait", "--json")
     assert (ran.code, ran.json()["result"]) == (code, result)
+    if result == "no_revocation":
+        ran = cli.run("revoke", "xero:1", "--yes", "--wait")
+        assert "because its revocation is refused; `refreshd show xero:1` has the reason" in ran.out
+
+
+def test_a_token_of_a_provider_that_is_not_configured_names_that_reason(cli, tokens):
+    """Its definition may well have a revocation."""
+    stored = tokens.find_one({"_id": "xero:1"})
+    tokens.insert_one(
+        {**stored, "_id": "google:1", "provider": "google", "account": "1", "grant_fingerprint": None}
+    )
+    ran = cli.run("revoke", "google:1", "--yes")
+    assert ran.code == 1
+    assert "google:1: the grant stays valid, because no provider google is configured" in ran.out
 
 
 def test_a_wait_ends(cli, tokens):

@@ -119,6 +119,8 @@ class World:
     kill: tuple[str, str] | None = None
     lost: set[str] = field(default_factory=set)
     expiries: int = 0
+    looks: int = 0  # questions whether anything is to be done
+    searches: int = 0  # questions what that is
     diary: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     malformed: bool = False
@@ -222,6 +224,14 @@ class MemoryConsents:
         self._world = world
         self._owner = owner
 
+    async def pending(self) -> bool:
+        self._world.looks += 1
+        unfinished = {ConsentState.WAITING, ConsentState.ASKED}
+        return any(
+            (row.state in unfinished and row.grant is None) or self._is_due(row)
+            for row in self._world.rows.values()
+        )
+
     async def waiting(self, providers: Collection[str]) -> Sequence[Waiting]:
         return [
             Waiting(id=name, provider=row.request.provider)
@@ -283,6 +293,7 @@ class MemoryConsents:
         self._world.after("wait_again")
 
     async def asked(self) -> Sequence[Waiting]:
+        self._world.searches += 1
         return [
             Waiting(
                 id=name,

@@ -269,10 +269,25 @@ async def test_a_provider_that_hangs_holds_up_its_own_consents_only() -> None:
     assert set(states(world).values()) == {ConsentState.DONE}
 
 
+async def test_a_look_that_finds_nothing_asks_one_question() -> None:
+    """Each replica looks every second, for years, and consents are rare."""
+    world = World()
+    exchange = world.process()
+    for _ in range(3):
+        await world.run(exchange)
+    assert (world.looks, world.searches) == (3, 0)
+    world.add()
+    await world.run(exchange)
+    assert states(world)["c1"] is ConsentState.DONE
+    await world.run(exchange)
+    assert (world.looks, world.searches) == (5, 1)
+
+
 async def test_expired_requests_are_ended_once_a_minute() -> None:
     """Their codes are not to lie there for long."""
     world = World()
-    exchange = world.process()
+    world.add()
+    exchange = world.process(lane=OpenLane(is_open=False))
     await world.run(exchange)
     await world.run(exchange)
     assert world.expiries == 1

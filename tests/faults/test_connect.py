@@ -169,6 +169,7 @@ async def test_a_crash_leaves_a_whole_grant_or_none(scene: Scene, point: str) ->
     async with scene.stage.running(scene.place, point) as daemon:
         assert await daemon.ended(within=PATIENCE) == CRASHED, daemon.logs
     async with scene.stage.running(scene.place) as daemon:
+        await daemon.ready()  # some consents are done before this start
         progress = await scene.ended(first)
         if point in FAILED:
             assert progress.failure is not None
@@ -179,6 +180,7 @@ async def test_a_crash_leaves_a_whole_grant_or_none(scene: Scene, point: str) ->
         else:
             assert progress.state is ConsentState.DONE
         assert await daemon.stop() == 0, daemon.logs
+    assert scene.stage.journal(scene.place) == set()
     assert await scene.refresh_token() in scene.server.current
     assert max(scene.server.presented.values()) == 1
     assert not scene.server.ended

@@ -204,6 +204,7 @@ async def test_a_crash_after_a_completion_stores_the_grant_once(scene: Scene, po
         assert await scene.complete(consent) is Completion.TAKEN
         assert await daemon.ended(within=PATIENCE) == CRASHED, daemon.logs
     async with scene.stage.running(scene.place) as daemon:
+        await daemon.ready()  # some consents are done before this start
         assert (await scene.reached(consent)).state is ConsentState.DONE
         assert await daemon.stop() == 0, daemon.logs
     assert await scene.refresh_token() == "refresh-code-1"
@@ -222,6 +223,7 @@ async def test_a_crash_after_an_abandonment_leaves_nothing_alive(scene: Scene, p
     async with scene.stage.running(scene.place, point) as daemon:
         assert await daemon.ended(within=PATIENCE) == CRASHED, daemon.logs
     async with scene.stage.running(scene.place) as daemon:
+        await daemon.ready()  # some grants are gone before this start
         assert (await scene.reached(consent)).state is ConsentState.ABANDONED
         await scene.has_no_grant(consent)
         assert await daemon.stop() == 0, daemon.logs

@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from datetime import timedelta
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,11 @@ async def page(address: str) -> AsyncIterator[Tab]:
 async def press(page: Tab, selector: str, *, until: str) -> None:
     """Click, and wait for the page on which the expression `until` is true. Pages that only lead on lie between."""
     await page.value(f"document.querySelector({selector!r}).click()")
+    await led_to(page, until)
 
+
+async def led_to(page: Tab, until: str) -> None:
+    """Wait for the page on which the expression `until` is true."""
     async with asyncio.timeout(LIMIT):
         while True:
             with suppress(AssertionError):  # the page that was asked has just gone
@@ -93,6 +98,18 @@ async def test_an_owner_connects_an_account(page: Tab) -> None:
         assert await page.value("document.cookie") == ""
     assert bound == "acme:me"
     assert [one for one in page.complaints if "404" not in one] == []
+
+
+async def test_a_double_click_uses_the_link_once(page: Tab) -> None:
+    """A second request would find the link used, and the browser shows the answer to the last one."""
+    async with world() as (service, return_url, _):
+        service.consents.takes = timedelta(seconds=1)
+        begun = await service.begin(return_url=return_url, subject="user-17")
+        await page.go(begun["connect_url"])
+        await page.double_click("button")
+        await led_to(page, f"({CONSENT}) || {HEADING} === 'This link does not work'")
+        assert await page.value(CONSENT)
+    assert [one for one in page.requests if one == begun["connect_url"]] == [begun["connect_url"]] * 2
 
 
 async def test_an_application_gets_a_token_by_way_of_a_browser(

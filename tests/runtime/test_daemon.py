@@ -23,6 +23,7 @@ from daemon.adapters.telemetry.event_log import configure
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import Event, InternalError, TokenInDoubt
 from daemon.domain.provider import Definition, Provider
+from daemon.domain.revocation import Revocation
 from daemon.domain.secret import Secret
 from daemon.domain.token import Failure, FailureKind
 from daemon.runtime.clock import Clock
@@ -265,3 +266,23 @@ def test_the_other_addresses_that_lead_tokens_secrets_or_owners_elsewhere_count_
     )
     assert moved_urls(one, two) == [Moved(provider="acme", key=key, former=None, now="u")]
     assert moved_urls(two, one) == [Moved(provider="acme", key=key, former="u", now=None)]
+
+
+def test_the_revocations_own_url_is_the_one_that_counts_as_moved():
+    """Refresh tokens and the client's secret are sent there. The `revoke_url` behind it is not used."""
+    definition = Definition(
+        name="acme", title="Acme", token_url="https://acme.test/token", revoke_url="https://acme.test/revoke"
+    )
+    one, two, three = (
+        {"acme": Provider(definition=replace(definition, revoke=Revocation(url=url)), client_id="me")}
+        for url in (None, "https://acme.test/end", "https://evil.test/end")
+    )
+    moved = Moved(
+        provider="acme", key="revoke_url", former="https://acme.test/revoke", now="https://acme.test/end"
+    )
+    assert moved_urls(one, two) == [moved]
+    assert moved_urls(two, three) == [
+        Moved(provider="acme", key="revoke_url", former="https://acme.test/end", now="https://evil.test/end")
+    ]
+    behind = replace(definition, revoke=Revocation(url="https://acme.test/end"), revoke_url=None)
+    assert moved_urls(two, {"acme": Provider(definition=behind, client_id="me")}) == []

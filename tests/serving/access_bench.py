@@ -16,6 +16,7 @@ from daemon.adapters.mongo.audit import Record
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.served_lists import ServedLists
 from daemon.adapters.mongo.served_writes import ServedWrites
+from daemon.adapters.mongo.unfinished_consents import UnfinishedConsents
 from daemon.domain.access_key import AccessKey, Verb
 from daemon.domain.due import Timing
 from daemon.domain.provider import Definition, Provider, Variable
@@ -84,7 +85,7 @@ class AccessBench:
             chance=lambda: 0.0,
         )
         self.lists = ServedLists(self.mongo)
-        self.listing = Listing(self.lists, self.writing)
+        self.listing = Listing(self.lists, self.writing, UnfinishedConsents(self.mongo))
 
     async def close(self) -> None:
         await self.mongo.close()

@@ -1,7 +1,9 @@
 """The stored consents in memory, as the adapter for MongoDB keeps them, with a daemon that answers each code."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from daemon.domain.consent_request import (
     Completion,
@@ -41,11 +43,14 @@ class Row:
 
 @dataclass
 class FakeConsents:
-    """`daemon`: what happens to a row once it has a code; by default, the grant is held or stored."""
+    """`daemon`: what happens to a row once it has a code; by default, the grant is held or stored. `takes`: how long the
+    answer to the use of a link is under way.
+    """
 
     rows: dict[str, Row] = field(default_factory=dict)
     bound: list[tuple[str, str]] = field(default_factory=list)  # token, code
     daemon: Callable[[Row], None] | None = None
+    takes: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
         self.daemon = self.daemon or self.exchange
@@ -65,6 +70,7 @@ class FakeConsents:
             return None
         row.link_hash, row.browser_hash, row.state_hash = None, browser_hash, state_hash
         row.request = replace(row.request, code_verifier=code_verifier)
+        await asyncio.sleep(self.takes.total_seconds())
         return row.request
 
     async def called_back(self, provider: str, state_hash: str, browser_hash: str) -> ConsentRequest | None:

@@ -128,6 +128,51 @@ async def test_all_tokens_of_a_subject_are_revoked_and_each_has_a_result(bench: 
     ]
 
 
+def consents(bench: AccessBench) -> dict[str, Any]:
+    """Consents of ann at two providers, and one of bob. The last ones of ann hold a grant, or are stored already."""
+    until = NOON + timedelta(days=9999)
+    held = {"state": "asked", "code_challenge": "c", "completed_at": None, "connect_code_hash": "h"}
+    rows: list[dict[str, Any]] = [
+        {"_id": "waits", "provider": "acme", "meta": {"tenant": "a"}},
+        {"_id": "tenant-b", "provider": "acme", "meta": {"tenant": "b"}},
+        {"_id": "elsewhere", "provider": "shop", "meta": {"tenant": "a"}},
+        {"_id": "held", "provider": "acme", "meta": {"tenant": "a"}, **held, "held_until": until},
+        {"_id": "stored", "provider": "acme", "meta": {"tenant": "a"}, "state": "done"},
+        {"_id": "bobs", "provider": "acme", "meta": {"tenant": "a"}, "subject": "bob"},
+    ]
+    usual = {"account": "9", "state": "waiting", "subject": "ann", "code": "w1.a.b", "link_hash": "l"}
+    bench.database["tokens_consents"].insert_many([{**usual, **row} for row in rows])
+    return stored_consents(bench)
+
+
+def stored_consents(bench: AccessBench) -> dict[str, Any]:
+    return {one["_id"]: one for one in bench.database["tokens_consents"].find()}
+
+
+@pytest.mark.parametrize("revoke", [True, False])
+async def test_the_unfinished_consents_of_a_subject_end_with_its_tokens(bench: AccessBench, revoke: bool):
+    """Otherwise the account of a user who has left would be connected a minute later. What the key may not revoke stays."""
+    before = consents(bench)
+    who = caller("acme:*", can=(Verb.REVOKE,), where={"meta.tenant": "a"})
+    assert (await bench.listing.remove_all(who, "ann", revoke=revoke)).items == []
+    after = stored_consents(bench)
+    assert (after["waits"]["state"], after["waits"]["failure"]["kind"]) == ("failed", "revoking")
+    assert after["waits"]["code"] is after["waits"]["link_hash"] is None
+    assert after["held"]["held_until"] == after["held"]["grant_due_at"] == NOON
+    assert after["held"]["connect_code_hash"] is None
+    others = ("tenant-b", "elsewhere", "stored", "bobs")
+    assert [after[name] for name in others] == [before[name] for name in others]
+
+
+async def test_a_key_that_may_not_revoke_ends_no_consent(bench: AccessBench):
+    """Nor does an unknown subject."""
+    before = consents(bench)
+    who = caller(can=tuple(one for one in Verb if one is not Verb.REVOKE))
+    assert (await bench.problem(bench.listing.remove_all(who, "ann", revoke=True))).name == "not-found"
+    await bench.listing.remove_all(caller(can=(Verb.REVOKE,)), "nobody", revoke=True)
+    assert stored_consents(bench) == before
+
+
 # ---------------------------------------------------------------- the audit
 
 

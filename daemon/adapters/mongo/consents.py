@@ -60,6 +60,12 @@ class MongoConsents(ConsentRequests):
         self._keyring = keyring
         self._owner = owner
 
+    async def pending(self) -> bool:
+        unfinished = [ConsentState.WAITING.value, ConsentState.ASKED.value]
+        has_code = {"state": {"$in": unfinished}, "code": {"$type": "string"}}
+        query = {"$or": [has_code, self._due()]}
+        return await self._tried(self._mongo.consents.find_one(query, {"_id": 1})) is not None
+
     async def waiting(self, providers: Collection[str]) -> Sequence[Waiting]:
         now = self._mongo.clock.now()
         query = {

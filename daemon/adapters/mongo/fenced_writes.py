@@ -57,6 +57,7 @@ _FILL = [
 
 WriteOutcome = Recorded | StoreLost | Unusable
 
+_ACTIVE = State.ACTIVE.value
 _RESTING = [
     State.NEEDS_REAUTH.value,
     State.PAUSED.value,
@@ -312,7 +313,7 @@ def _allowed(write: _Write, state: object) -> Mapping[str, object]:
     success reactivates a rejected token.
     """
     fields, change = write.written.fields, write.change
-    if isinstance(change, Revoked):
+    if state == _ACTIVE or isinstance(change, Revoked):
         return fields
     if state == State.PAUSED.value:
         return {name: value for name, value in fields.items() if name != "state"} | {"due_at": None}

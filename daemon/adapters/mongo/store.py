@@ -42,6 +42,7 @@ from daemon.domain.stored_grant import REMOVED
 from daemon.domain.token import State
 
 NOTHING = Batch(items=(), more=False)
+_REVOKING = State.REVOKING.value
 
 
 class MongoStore:
@@ -198,8 +199,7 @@ class MongoStore:
         given back.
         """
         ours = {"_id": {"$in": list(names)}, "lease.claim": claim_id, "$expr": READABLE}
-        found = self._mongo.tokens.find(ours, _fields_of(look.provider)).batch_size(len(names) + 1)
-        claimed = await self._mongo.guarded(found.to_list())
+        claimed = await self._documents(ours, look.provider, len(names))
         documents, duplicates = await self._writers_texts.take_in(claimed, claim_id)
         claims: list[Claim] = []
         unfit: list[Unfit] = []
@@ -216,6 +216,24 @@ class MongoStore:
             await self._release(claim_id, [name for name in names if name not in usable])
         self._set_aside.quarantine.release(usable)
         return [*claims, *aside, *duplicates]
+
+    async def _documents(
+        self, query: Mapping[str, object], provider: Provider, most: int
+    ) -> Sequence[Document]:
+        """Read the fields that a claim needs. The access token is one only if it is presented: for an exchange, or for a
+        revocation. Those to be revoked are read again, because a condition in the projection would slow every claim.
+        """
+        tokens, guarded = self._mongo.tokens, self._mongo.guarded
+        fields = _fields_of(provider)
+        with_access = {**fields, "access_token": 1}
+        exchange = provider.definition.grant is Grant.EXCHANGE
+        found = tokens.find(query, with_access if exchange else fields).batch_size(most + 1)
+        claimed: list[dict[str, object]] = await guarded(found.to_list())
+        revoking = [one["_id"] for one in claimed if one.get("state") == _REVOKING]
+        if exchange or not revoking:
+            return claimed
+        again = tokens.find({**query, "_id": {"$in": revoking}}, with_access)
+        return [one for one in claimed if one.get("state") != _REVOKING] + await guarded(again.to_list())
 
     def _opened(self, look: Look, document: Document, claim_id: str) -> Claim:
         token = allowed_token(document, self._keyring(), look.provider)
@@ -322,16 +340,9 @@ class MongoStore:
 
 
 def _fields_of(provider: Provider) -> Mapping[str, object]:
-    """Return the fields that a claim needs of a document. The access token is one only if it is presented: for an
-    exchange, or for its revocation.
-    """
-    definition = provider.definition
-    echoed = {name: echoed_text(f"$extra.{name}") for name in definition.echo}
-    fields = {**CLAIMED_FIELDS, "extra": echoed} if echoed else CLAIMED_FIELDS
-    if definition.grant is Grant.EXCHANGE:
-        return {**fields, "access_token": 1}
-    revoking = {"$eq": ["$state", State.REVOKING.value]}
-    return {**fields, "access_token": {"$cond": [revoking, "$access_token", "$$REMOVE"]}}
+    """Return the fields that a claim needs of a document, but for the access token."""
+    echoed = {name: echoed_text(f"$extra.{name}") for name in provider.definition.echo}
+    return {**CLAIMED_FIELDS, "extra": echoed} if echoed else CLAIMED_FIELDS
 
 
 def _unfit(document: Document, claim_id: str, why: str) -> Unfit:

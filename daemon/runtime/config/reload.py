@@ -1,17 +1,24 @@
 """Parts of the configuration that a reload can't change, and the texts that the log must never show."""
 
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from daemon.domain.provider import Provider
+from daemon.domain.provider import Definition, Provider
+from daemon.domain.revocation_request import revocation_url
 from daemon.domain.secret import Secret
 from daemon.runtime.config.hooks import secrets_of_hooks
 from daemon.runtime.config.mirrors import mirror_secrets
 from daemon.runtime.config.settings import Settings
 
-_URLS = ("token_url", "authorize_url", "par_url", "device_url", "revoke_url")
+_URLS: Mapping[str, Callable[[Definition], str | None]] = {
+    "token_url": lambda definition: definition.token_url,
+    "authorize_url": lambda definition: definition.authorize_url,
+    "par_url": lambda definition: definition.par_url,
+    "device_url": lambda definition: definition.device_url,
+    "revoke_url": revocation_url,  # that of the table `revoke` comes first
+}
 
 
 def needs_restart(old: Settings, new: Settings) -> list[str]:
@@ -43,8 +50,8 @@ def moved_urls(old: Mapping[str, Provider], new: Mapping[str, Provider]) -> list
     return [
         Moved(provider=name, key=key, former=former, now=now)
         for name in sorted(old.keys() & new.keys())
-        for key in _URLS
-        if (former := getattr(old[name].definition, key)) != (now := getattr(new[name].definition, key))
+        for key, url in _URLS.items()
+        if (former := url(old[name].definition)) != (now := url(new[name].definition))
     ]
 
 

@@ -72,6 +72,45 @@ async def test_only_requests_with_a_code_that_have_not_expired_wait(bench: Bench
     assert await bench.of().take(bench.ids["c3"]) is None
 
 
+async def test_a_code_is_pending_until_it_is_exchanged(bench: Bench) -> None:
+    """Also if its time is over, or another instance has it, which may not come back."""
+    assert not await bench.of().pending()
+    await bench.add("c1", code=None)
+    assert not await bench.of().pending()
+    await bench.add("c2", expires_at=NOON, provider="other")
+    assert await bench.of().pending()
+    await bench.of().expire()
+    assert not await bench.of().pending()
+    await bench.add("c3")
+    await bench.of("two").take(bench.ids["c3"])
+    assert await bench.of().pending()
+    await bench.of("two").failed(bench.ids["c3"], FAILURE)
+    assert not await bench.of().pending()
+
+
+async def test_a_grant_is_pending_when_its_time_comes(bench: Bench) -> None:
+    """Until then it waits for its application."""
+    await held(bench)
+    assert not await bench.of().pending()
+    bench.clock.passed = HELD_FOR
+    assert await bench.of().pending()
+
+
+async def test_the_question_for_pending_consents_reads_no_document_of_the_others(bench: Bench) -> None:
+    """Consents that have ended or wait for their owner stay for a day, and each replica asks every second."""
+    await bench.mongo.prepare()
+    for one in range(40):
+        await bench.add(f"c{one}", code=None)
+    await held(bench, "held")
+    database = bench.mongo.consents.database
+    await database.command("profile", 2)
+    assert not await bench.of().pending()
+    await database.command("profile", 0)
+    query = {"ns": f"{database.name}.tokens_consents", "op": {"$in": ["query", "command"]}}
+    (asked,) = await database["system.profile"].find(query).to_list()
+    assert (asked["docsExamined"], "IXSCAN" in asked["planSummary"]) == (0, True)
+
+
 async def test_an_end_removes_the_code_and_comes_once(bench: Bench) -> None:
     """Whatever is reported later changes nothing."""
     await bench.add()

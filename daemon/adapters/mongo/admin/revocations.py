@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 
 from daemon.adapters.mongo.audit import Audit
 from daemon.adapters.mongo.bulk import AT_ONCE, Update, update_each
-from daemon.adapters.mongo.connection import EPOCH, Mongo, Refusal
+from daemon.adapters.mongo.connection import EPOCH, Mongo
 from daemon.adapters.mongo.document_limits import NAMED
 from daemon.adapters.mongo.selected_tokens import SIMPLE, matching
 from daemon.adapters.mongo.token_document import Document, failure_of
-from daemon.domain.consent_request import ConsentFailureKind, ConsentState
+from daemon.adapters.mongo.unfinished_consents import UnfinishedConsents
 from daemon.domain.stored_grant import GONE, REVOKED, REVOKING
 from daemon.domain.token import Failure, State
 
@@ -71,31 +71,12 @@ class Revocations:
         return sorted(map(_ending, await self._mongo.guarded(found.to_list())), key=lambda one: one.id)
 
     async def end_consents(self, subject: str, *, dry_run: bool = False) -> int:
-        """End the consents of this subject that store nothing yet, and return their number: those that wait, and those that
-        an application has not completed. A daemon gives up the grants of the latter. A login without the rights on
+        """End the consents of this subject that store nothing yet, and return their number. A login without the rights on
         consents has none.
         """
-        mine = {"subject": {"$eq": subject, "$type": "string"}}
-        waiting = {**mine, "state": ConsentState.WAITING.value}
-        bound = {
-            "state": ConsentState.ASKED.value,
-            "completed_at": None,
-            "code_challenge": {"$type": "string"},
-        }
-        try:
-            if dry_run:
-                either = {"$or": [waiting, {**mine, **bound}]}
-                return await self._mongo.tried(self._mongo.consents.count_documents(either))
-            now = self._mongo.clock.now()
-            ended = await self._mongo.tried(
-                self._mongo.consents.update_many(waiting, {"$set": _ended_consent(now)})
-            )
-            held = await self._mongo.tried(
-                self._mongo.consents.update_many({**mine, **bound}, [{"$set": _given_up(now)}])
-            )
-        except Refusal:
-            return 0
-        return ended.matched_count + held.matched_count
+        consents = UnfinishedConsents(self._mongo)
+        found = await consents.of(subject)
+        return len(found) if dry_run else await consents.end([one.id for one in found])
 
     async def progress(self, ids: Collection[str]) -> Mapping[str, Ending]:
         """Return the present state of these tokens. Removed ones are missing."""
@@ -162,33 +143,6 @@ class Revocations:
             now = await self.progress(ids)
             reached |= {name for name, one in now.items() if one.state == state}
         return reached
-
-
-def _ended_consent(now: datetime) -> dict[str, object]:
-    """Return the fields of a consent that is over before a daemon took its code."""
-    secrets = ("code", "code_verifier", "link_hash", "connect_code_hash")
-    failure = {
-        "kind": ConsentFailureKind.REVOKING.value,
-        "code": ConsentFailureKind.REVOKING.value,
-        "message": "the tokens of its subject were revoked before it was completed",
-        "at": now,
-    }
-    return {
-        "state": ConsentState.FAILED.value,
-        **dict.fromkeys(secrets),
-        "ended_at": now,
-        "failure": failure,
-    }
-
-
-def _given_up(now: datetime) -> dict[str, object]:
-    """Return the fields by which a daemon abandons a grant now that waits for its completion."""
-    held = {"$eq": [{"$type": "$held_until"}, "date"]}
-    return {
-        "connect_code_hash": None,
-        "held_until": {"$cond": [held, {"$min": ["$held_until", now]}, None]},
-        "grant_due_at": now,
-    }
 
 
 def _ending(document: Document) -> Ending:

@@ -31,6 +31,7 @@ a{color:inherit;text-underline-offset:.15em}
 form{margin:1.25rem 0 1rem}
 button{width:100%;min-height:3rem;padding:.6rem 1rem;border:0;border-radius:.5rem;font:600 1rem/1.4 system-ui,sans-serif;
 color:var(--on-button);background:var(--button);cursor:pointer;overflow-wrap:anywhere}
+button:focus:not(:focus-visible):not(:active){pointer-events:none}
 :focus-visible{outline:3px solid var(--ink);outline-offset:2px}
 .quiet{color:var(--soft);font-size:.875rem}
 @media(max-width:30rem){body{padding:.75rem}main{padding:1.25rem;margin-top:0}dl{grid-template-columns:1fr;gap:0 1rem}dd+dt{margin-top:.6rem}}
