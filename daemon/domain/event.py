@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from daemon.domain.anomaly import AnomalyKind
+from daemon.domain.deviation import DriftKind
 from daemon.domain.journal_entry import ReplayResult
 from daemon.domain.store_event import StoreBack, StoreLost
 from daemon.domain.token import Failure, FailureKind
@@ -183,6 +184,18 @@ class ProviderThrottled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderDrifted:
+    """A provider's behaviour differs from its definition. `change`: the line of the definition that fits it, or an empty
+    text.
+    """
+
+    provider: str
+    kind: DriftKind
+    message: str
+    change: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InFlight:
     """The new number of requests in flight to a provider from this process. Changes in one turn of the loop
     are reported once.
@@ -346,6 +359,7 @@ Event = (
     | LateReplyRevoked
     | ProviderAnswered
     | ProviderThrottled
+    | ProviderDrifted
     | InFlight
     | ProviderPaused
     | ProviderResumed

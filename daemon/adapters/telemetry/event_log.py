@@ -34,6 +34,7 @@ from daemon.domain.event import (
     MirrorFailed,
     MirrorRefused,
     ProviderAnswered,
+    ProviderDrifted,
     ProviderPaused,
     ProviderResumed,
     ProviderThrottled,
@@ -254,6 +255,9 @@ def _described(event: Event) -> tuple[LogLine, Mapping[str, object]] | None:  # 
             return log_lines.PROVIDER_PAUSED, pause
         case ProviderResumed():
             return log_lines.PROVIDER_RESUMED, {"provider": event.provider}
+        case ProviderDrifted():
+            drift = {"provider": event.provider, "kind": event.kind.value, "message": event.message}
+            return log_lines.PROVIDER_DRIFTED, {**drift, "change": event.change}
         case SweepFinished():
             swept = _swept(event)
             idle = not any(count for name, count in swept.items() if name != "duration_ms")
