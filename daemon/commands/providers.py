@@ -10,12 +10,12 @@ import typer
 
 from daemon.commands.support.access import known_providers, read_settings, unknown_provider
 from daemon.commands.support.arguments import provider_names
-from daemon.commands.support.column import Column
 from daemon.commands.support.command import Command
-from daemon.commands.support.failure import Exit
+from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.loopback import redirect_uri
 from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output, span
+from daemon.commands.support.provider_listing import Consent, Kind, Wanted, table, terminal_width
 from daemon.domain.provider import (
     AssertionAudience,
     ClientAuth,
@@ -34,13 +34,6 @@ from daemon.domain.revocation import PresentedToken, Revocation, RevocationAuth,
 from daemon.runtime.config.providers.definitions import shipped
 from daemon.runtime.config.settings import Settings, config_path
 
-_COLUMNS = (
-    Column("Name"),
-    Column("Client"),
-    Column("Facts"),
-    Column("Refresh token"),
-    Column("Provider"),
-)
 _ROTATION = {
     Rotation.NEVER: "never replaced",
     Rotation.SOMETIMES: "replaced if one comes",
@@ -52,12 +45,6 @@ _GRANTS = {
     Grant.CLIENT_CREDENTIALS: "the client's credentials: a new token is issued each time",
     Grant.JWT_BEARER: "an assertion that the client signs: a new token is issued each time",
     Grant.NONE: "nothing: refreshd only watches it, and its owner must consent again",
-}
-_SHORT = {
-    Grant.EXCHANGE: "none: exchanged",
-    Grant.CLIENT_CREDENTIALS: "none: reissued",
-    Grant.JWT_BEARER: "none: reissued",
-    Grant.NONE: "none: watched",
 }
 _CLIENT_AUTH = {
     ClientAuth.OMITTED: "omitted: nothing names the client in a refresh; a code is sent with post",
@@ -91,6 +78,24 @@ def providers(
         str | None,
         typer.Argument(metavar="NAME", autocompletion=provider_names, help="The provider to explain."),
     ] = None,
+    search: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help="List only providers whose name, title or host has these words."),
+    ] = "",
+    verified: Annotated[
+        bool | None,
+        typer.Option("--verified/--experimental", help="List only providers with this confidence."),
+    ] = None,
+    only_configured: Annotated[
+        bool, typer.Option("--configured", help="List only providers that you have configured.")
+    ] = False,
+    kind: Annotated[
+        Kind | None,
+        typer.Option(help="List only providers whose tokens are renewed like this."),
+    ] = None,
+    consent: Annotated[
+        Consent | None, typer.Option(help="List only providers whose owners can consent like this.")
+    ] = None,
 ) -> int:
     """List the shipped and configured providers, or explain one."""
     options = given(ctx)
@@ -98,19 +103,31 @@ def providers(
     configured = settings.providers if settings is not None else {}
     output = Output(as_json=options.json)
     found = known_providers(settings)
+    wanted = Wanted(search=search, verified=verified, configured=only_configured, kind=kind, consent=consent)
     if name is not None:
+        if not wanted.is_all:
+            raise Failed("NAME explains one provider, so it can't be combined with a filter", Exit.USAGE)
         if name not in found:
             raise unknown_provider(name, settings)
         _explain(output, found[name], configured)
-    elif output.as_json:
-        for definition in found.values():
-            output.record(_record(definition, configured))
     else:
-        output.table(_COLUMNS, [_row(definition, configured) for definition in found.values()])
-        output.note(
-            f"{len(found)} providers, {len(configured)} configured. `refreshd providers NAME` explains one."
-        )
+        _list(output, found, configured, wanted)
     return Exit.DONE
+
+
+def _list(
+    output: Output, known: Mapping[str, Definition], configured: Mapping[str, Provider], wanted: Wanted
+) -> None:
+    found = [definition for definition in known.values() if wanted.includes(definition, configured)]
+    if output.as_json:
+        for definition in found:
+            output.record(_record(definition, configured))
+        return
+    if found:
+        output.table(*table(found, configured, width=terminal_width()))
+    ready = sum(definition.name in configured for definition in found)
+    number = f"{len(found)} providers" if wanted.is_all else f"{len(found)} of {len(known)} providers"
+    output.note(f"{number}, {ready} configured. `refreshd providers NAME` explains one.")
 
 
 def _settings(options: Options) -> Settings | None:
@@ -144,17 +161,6 @@ def to_configure(definition: Definition) -> str:
     if definition.assertion is not None and definition.assertion.chooses_subject:
         lines.append("subjects = ['...']")
     return "\n".join(lines)
-
-
-def _row(definition: Definition, configured: Mapping[str, Provider]) -> list[str]:
-    answer = "configured" if definition.name in configured else "-"
-    facts = "verified" if definition.verified else "experimental"
-    token = (
-        _ROTATION[definition.rotation]
-        if definition.grant is Grant.REFRESH_TOKEN
-        else _SHORT[definition.grant]
-    )
-    return [definition.name, answer, facts, token, definition.title]
 
 
 def _record(definition: Definition, configured: Mapping[str, Provider]) -> dict[str, object]:

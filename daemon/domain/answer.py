@@ -22,6 +22,7 @@ class Granted:
     refresh_expires_at: datetime | None = None
     consent_ends_at: datetime | None = None  # the owner's consent itself, however often the token is renewed
     extra: Mapping[str, object] = field(default_factory=dict)
+    fields: tuple[str, ...] = field(default=(), compare=False, repr=False)  # the names in the reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,6 +80,7 @@ _GONE = 410  # RFC 9110 §15.5.11
 _VERDICTS = frozenset({400, 401})
 # Codes of refreshd\'s own trouble: nothing was sent.
 OURS = frozenset({"not_kept", "too_late"})
+_MOST_FIELDS = 64  # of a reply that are compared with those of others
 # After an error that comes as a success: asking sooner can prolong a lock-out.
 REFUSAL_WAIT = timedelta(minutes=2)
 
@@ -283,6 +284,7 @@ def _grant(definition: Definition, body: Body, *, rotates: bool, asked_at: datet
         refresh_expires_at=refresh_end(definition, body, asked_at=asked_at) if rotates else None,
         consent_ends_at=consent_end(definition, body, asked_at=asked_at) if rotates else None,
         extra=kept(definition, body),
+        fields=tuple(body) if len(body) <= _MOST_FIELDS else (),
     )
     if is_sender_constrained(granted.token_type):
         return Unparsed(

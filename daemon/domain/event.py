@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from daemon.domain.anomaly import AnomalyKind
+from daemon.domain.deviation import DriftKind
 from daemon.domain.hook import Outcome
 from daemon.domain.journal_entry import ReplayResult
 from daemon.domain.store_event import StoreBack, StoreLost
@@ -181,6 +182,18 @@ class ProviderThrottled:
     """A provider asked refreshd to slow down."""
 
     provider: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderDrifted:
+    """A provider's behaviour differs from its definition. `change`: the line of the definition that fits it, or an empty
+    text.
+    """
+
+    provider: str
+    kind: DriftKind
+    message: str
+    change: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,6 +399,7 @@ Event = (
     | LateReplyRevoked
     | ProviderAnswered
     | ProviderThrottled
+    | ProviderDrifted
     | InFlight
     | ProviderPaused
     | ProviderResumed

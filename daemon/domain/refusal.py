@@ -95,6 +95,11 @@ def refusal_of(provider: Provider, token: Token, status: int, parsed: Parsed, bo
     return Refusal(name=name, code=label or f"http_{status}", message=message, words=searched)
 
 
+def is_known_code(code: str, definition: Definition) -> bool:
+    """Return whether the standard or the definition gives `code` a meaning."""
+    return code in _STANDARD or code in _TEMPORARY or is_known_value(code, definition)
+
+
 def is_error(definition: Definition, status: int, body: Body) -> bool:
     """Return whether `body` names an error, according to the standard or the definition."""
     return bool(code_of(definition, body)) or any_shown(definition, status, body)

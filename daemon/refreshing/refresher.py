@@ -10,6 +10,7 @@ from daemon.domain.answer import Answer, Concern, Misconfigured
 from daemon.domain.change import Change, Renewed, Scheduled, Withheld
 from daemon.domain.claim import Claim, Recorded, Unusable
 from daemon.domain.dialect import read
+from daemon.domain.drift import DriftWatch
 from daemon.domain.due import Timing, first_look, window_of
 from daemon.domain.event import ProviderAnswered, TokenScheduled
 from daemon.domain.journal_entry import Entry, EntryState, ReplayResult
@@ -24,7 +25,7 @@ from daemon.domain.revocation_request import revocation_of
 from daemon.domain.token import State, Token
 from daemon.domain.token_url import NotSendable
 from daemon.refreshing.ports import Chance, Clients, Clock, Endpoint, Journal, Observe, Store, Weigh
-from daemon.refreshing.reporting import brings_successor, event_for, reuse_refused
+from daemon.refreshing.reporting import brings_successor, drifted, event_for, reuse_refused
 from daemon.refreshing.revoking import Revoker
 
 LARGE_REPLY = 16 * 1024  # bytes: reading 256 KB may take 50 ms
@@ -85,6 +86,7 @@ class Refresher:
         )
         self._large_replies = asyncio.Lock()
         self._presented = Presented()
+        self._drift = DriftWatch()
 
     def configure(self, providers: Mapping[str, Provider]) -> None:
         """Use these providers from now on. Earlier ones remain, because their replies may still be processed."""
@@ -253,4 +255,7 @@ class Refresher:
         )
         if anomaly is not None:
             self._observe(anomaly)
+        if not doubted and token.state is not State.REVOKING:
+            for one in self._drift.weigh(provider.definition, token, reply, answer):
+                self._observe(drifted(token.provider, one))
         return Outcome(answer=answer, change=change, recorded=recorded)

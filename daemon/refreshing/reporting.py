@@ -16,10 +16,12 @@ from daemon.domain.change import (
     Withheld,
 )
 from daemon.domain.claim import Recorded, SetAside, Unusable
+from daemon.domain.deviation import Deviation
 from daemon.domain.event import (
     AnomalyDetected,
     Event,
     InternalError,
+    ProviderDrifted,
     TokenInDoubt,
     TokenNeedsReauth,
     TokenPostponed,
@@ -121,6 +123,11 @@ def reuse_refused(token: Token, answer: Answer, *, now: datetime) -> Event | Non
         at=now,
         message="the provider says that the refresh token was used before, and refreshd has presented it only once",
     )
+
+
+def drifted(provider: str, found: Deviation) -> Event:
+    """Return the event of a provider whose behaviour has left its definition."""
+    return ProviderDrifted(provider=provider, kind=found.kind, message=found.message, change=found.change)
 
 
 def unexpected(where: str, token: str, provider: str, error: Exception) -> Event:

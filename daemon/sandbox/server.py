@@ -9,6 +9,7 @@
     GET    /assertions             what clients have signed, and what became of it; only where they sign. There,
     POST   /keys                   draws another key, and DELETE takes back all keys
     PUT    /faults                 one more fault; GET lists them, DELETE ends them all
+    PUT    /behaviour              the provider changes: lifetimes, rotation, error codes, fields (`behaviour.py`)
 
     GET    /authorize              the consent page; POST with `decision=approve` or `deny`, and perhaps `account` and
                                    `scope`, answers it
@@ -22,6 +23,7 @@ ledger is the order of arrival, and a client that gave up early has spent its to
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Self
@@ -31,6 +33,7 @@ from aiohttp import hdrs, web
 from daemon.sandbox import minting, recorded
 from daemon.sandbox.assertions import AssertionDesk
 from daemon.sandbox.authorization import AuthorizationEndpoint
+from daemon.sandbox.behaviour import Behaviour, changed
 from daemon.sandbox.browser import LONGEST_ACCOUNT, Browser
 from daemon.sandbox.clients import Client
 from daemon.sandbox.consents import Consents
@@ -66,6 +69,7 @@ class Sandbox:
         self._dialect = replace(
             recorded.dialect(self.options.name), consent=self.options.consent(), device=self.options.device()
         )
+        self._behaviour = Behaviour()
         self._grants = Grants(self.options.terms())
         self._consents = Consents(self._grants, most=self._dialect.consent.most)
         client = Client(id=self.client_id, secret=self.client_secret, ways=self._dialect.demands.client)
@@ -212,6 +216,10 @@ class Sandbox:
         """Behave again, and answer whoever waits for a withheld reply; how many faults there were."""
         return self._faults.clear()
 
+    def change(self, wish: object) -> None:
+        """Behave from now on as the JSON of `PUT /behaviour` says. Raises ValueError with a sentence."""
+        self._behaviour, self._grants.terms = changed(self._behaviour, self._grants.terms, wish)
+
     def _application(self) -> web.Application:
         app = web.Application(client_max_size=_LARGEST_REQUEST)
         for path in dict.fromkeys([*self._dialect.paths, "/token"]):
@@ -226,6 +234,7 @@ class Sandbox:
                 web.put("/faults", self._put_fault),
                 web.get("/faults", self._get_faults),
                 web.delete("/faults", self._delete_faults),
+                web.put("/behaviour", self._put_behaviour),
             ]
         )
         if self.desk is not None:
@@ -255,6 +264,8 @@ class Sandbox:
         asked, standing = await self._take(request, "token")
         fault = None if standing is None else standing.fault
         reply, presentation = self._endpoint.take_effect(asked, fault=fault, now=_now())
+        if fault is None:
+            reply = self._behaviour.applied(reply)
         response = await self._answer(request, reply, standing)
         if response is None:
             return web.Response()  # goes nowhere
@@ -340,14 +351,10 @@ class Sandbox:
         return _complain(404, "no such grant") if grant is None else web.json_response(grant.as_json())
 
     async def _put_fault(self, request: web.Request) -> web.Response:
-        body = await request.read()
-        try:
-            added = self.add_fault(json.loads(body))
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            return _complain(400, 'the body is not JSON; send for example {"kind": "reset", "share": 0.1}')
-        except (ValueError, RecursionError) as error:
-            return _complain(400, str(error))
-        return web.json_response(added)
+        return await _obey(request, self.add_fault, example='{"kind": "reset", "share": 0.1}')
+
+    async def _put_behaviour(self, request: web.Request) -> web.Response:
+        return await _obey(request, self.change, example='{"lifetime": 7200}')
 
     async def _get_assertions(self, _: web.Request) -> web.Response:
         return web.json_response([one.as_json() for one in self._desk().presented])
@@ -368,6 +375,17 @@ class Sandbox:
 
     async def _delete_faults(self, _: web.Request) -> web.Response:
         return web.json_response({"deleted": self.clear_faults()})
+
+
+async def _obey(request: web.Request, do: Callable[[object], object], *, example: str) -> web.Response:
+    """Do what the request's JSON says, and answer with the result."""
+    body = await request.read()
+    try:
+        return web.json_response(do(json.loads(body)))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return _complain(400, f"the body is not JSON; send for example {example}")
+    except (ValueError, RecursionError) as error:
+        return _complain(400, str(error))
 
 
 def _complain(status: int, sentence: str) -> web.Response:

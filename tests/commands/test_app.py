@@ -14,6 +14,7 @@ import pytest
 
 from daemon.adapters.keyring import KeyRing
 from daemon.commands import keys, run
+from daemon.runtime.config.providers.definitions import shipped
 from tests.support import wall_clock, writer
 
 MASTER = hashlib.sha256(b"for these tests").digest()
@@ -221,6 +222,22 @@ def test_providers_are_listed_and_explained(cli, monkeypatch):
     assert "[providers.microsoft]" in ran.err
     assert cli.run("providers", "xero", "--json").json()["grace"] == 1800
     assert cli.run("providers", "nope").code == 2
+
+
+def test_providers_are_searched_and_filtered(cli):
+    """In a list of a hundred one looks for a few; the note says of how many."""
+    assert [row["name"] for row in cli.run("providers", "--search", "intuit", "--json").lines()] == [
+        "quickbooks"
+    ]
+    ran = cli.run("providers", "--configured", "--verified")
+    assert "Xero" in ran.out
+    assert "Google" not in ran.out
+    assert f"1 of {len(shipped()) + 1} providers, 1 configured" in ran.err
+    assert cli.run("providers", "--kind", "exchange", "--consent", "browser").code == 0
+    nothing = cli.run("providers", "--search", "no-such-provider")
+    assert (nothing.code, nothing.out) == (0, "")
+    assert cli.run("providers", "xero", "--verified").code == 2
+    assert cli.run("providers", "--kind", "nope").code == 2
 
 
 def test_a_providers_consent_is_explained(cli):

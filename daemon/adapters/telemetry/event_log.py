@@ -38,6 +38,7 @@ from daemon.domain.event import (
     MirrorRefused,
     OwnerEventsLost,
     ProviderAnswered,
+    ProviderDrifted,
     ProviderPaused,
     ProviderResumed,
     ProviderThrottled,
@@ -216,7 +217,7 @@ def _console(*, colors: bool) -> Processor:
     return lambda _logger, _level, line: rendered(line, colors=colors)
 
 
-def _described(event: Event) -> tuple[LogLine, Mapping[str, object]] | None:  # noqa: C901, PLR0911, PLR0912  one case per event; mypy checks that
+def _described(event: Event) -> tuple[LogLine, Mapping[str, object]] | None:  # noqa: C901, PLR0911, PLR0912, PLR0915  one case per event; mypy checks that
     """Return the line of an event and its fields. None: the metrics count it, and the line of the token shows the rest."""
     match event:
         case InFlight() | ProviderAnswered() | ProviderThrottled() | TokenScheduled():
@@ -259,6 +260,9 @@ def _described(event: Event) -> tuple[LogLine, Mapping[str, object]] | None:  # 
             return log_lines.PROVIDER_PAUSED, pause
         case ProviderResumed():
             return log_lines.PROVIDER_RESUMED, {"provider": event.provider}
+        case ProviderDrifted():
+            drift = {"provider": event.provider, "kind": event.kind.value, "message": event.message}
+            return log_lines.PROVIDER_DRIFTED, {**drift, "change": event.change}
         case SweepFinished():
             swept = _swept(event)
             idle = not any(count for name, count in swept.items() if name != "duration_ms")

@@ -98,6 +98,11 @@ PROVIDER_MOVED = LogLine(
     "warning",
     "if this was not intended, restore the former URL: tokens, secrets or owners are sent to the new one",
 )
+PROVIDER_DRIFTED = LogLine(
+    "provider.drifted",
+    "warning",
+    "compare the provider's page with its definition, and correct the definition: docs/how-a-definition-is-proven.md",
+)
 
 LANE_FAILED = LogLine(
     "lane.failed",

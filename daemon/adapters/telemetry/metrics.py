@@ -31,6 +31,7 @@ from daemon.adapters.telemetry.metric_families import (
 from daemon.adapters.telemetry.store_gauges import StoreGauges
 from daemon.domain.anomaly import OF_DAEMON
 from daemon.domain.circuit_breaker import Reason
+from daemon.domain.deviation import DriftKind
 from daemon.domain.event import (
     AnomalyDetected,
     ConsentFailed,
@@ -48,6 +49,7 @@ from daemon.domain.event import (
     MirrorRefused,
     OwnerEventsLost,
     ProviderAnswered,
+    ProviderDrifted,
     ProviderPaused,
     ProviderResumed,
     ProviderThrottled,
@@ -122,6 +124,7 @@ class _Tally:
     """Counts of one provider since the start."""
 
     __slots__ = (
+        "drift",
         "duration",
         "in_doubt",
         "in_flight",
@@ -137,6 +140,7 @@ class _Tally:
     def __init__(self) -> None:
         self.outcomes = dict.fromkeys(OUTCOMES, 0)
         self.revocations = dict.fromkeys(REVOCATION_OUTCOMES, 0)
+        self.drift = dict.fromkeys(DriftKind, 0)
         self.late = 0
         self.narrow = 0
         self.in_doubt = 0
@@ -246,6 +250,8 @@ class Metrics(Collector):
                 tally.duration.add(event.duration.total_seconds())
             case ProviderThrottled():
                 self._tallies.get(event.provider, self._unknown).throttled += 1
+            case ProviderDrifted():
+                self._tallies.get(event.provider, self._unknown).drift[event.kind] += 1
             case TokenRenewed():
                 self._renewed(event)
             case TokenPostponed() | TokenStuck() | TokenUnparsed() | TokenNeedsReauth():
@@ -393,6 +399,12 @@ class Metrics(Collector):
             "Responses in which the provider asked to slow down (HTTP 429 or equivalent).",
             ["provider"],
             {(name,): tally.throttled for name, tally in every},
+        )
+        yield counter(
+            "provider_drift",
+            "Differences found between a provider's behaviour and its definition, by kind.",
+            ["provider", "kind"],
+            {(name, kind.value): n for name, tally in every for kind, n in tally.drift.items()},
         )
         yield counter(
             "in_doubt",

@@ -26,6 +26,7 @@ from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog, Format, configure, loop_errors
 from daemon.adapters.telemetry.log_lines import Level, LogLine
 from daemon.domain.anomaly import AnomalyKind
+from daemon.domain.deviation import DriftKind
 from daemon.domain.event import (
     AnomalyDetected,
     ConsentFailed,
@@ -36,6 +37,7 @@ from daemon.domain.event import (
     LaneFailed,
     LateReplyRevoked,
     ProviderAnswered,
+    ProviderDrifted,
     ProviderPaused,
     ProviderResumed,
     SweepFailed,
@@ -140,6 +142,7 @@ def sweep(**counts: int) -> SweepFinished:
 
 ADVISED = {
     "lane.failed",
+    "provider.drifted",
     "internal.error",
     "token.stuck",
     "token.revocation_failed",
@@ -164,6 +167,7 @@ LINES: list[tuple[Event, Level, str, dict[str, Any]]] = [
     (LateReplyRevoked(**WHO), "warning", "token.late_reply_revoked", WHO),
     (TokenHeld(**WHO, owner="i-2", hold=NOW), "warning", "token.held", {**WHO, "owner": "i-2", "hold": THEN}),
     (ProviderPaused(provider="xero", reason="wrong_client", next_probe_at=NOW), "error", "provider.paused", {"provider": "xero", "reason": "wrong_client", "next_probe_at": THEN}),
+    (ProviderDrifted(provider="xero", kind=DriftKind.LIFETIME, message="new access tokens live 1h", change='access_lifetime = "1h"'), "warning", "provider.drifted", {"provider": "xero", "kind": "lifetime", "message": "new access tokens live 1h", "change": 'access_lifetime = "1h"'}),
     (ProviderPaused(provider="xero", reason="operator", next_probe_at=None), "error", "provider.paused", {"provider": "xero", "reason": "operator", "next_probe_at": None}),
     (ProviderResumed(provider="xero"), "info", "provider.resumed", {"provider": "xero"}),
     (sweep(claimed=3, scheduled=2, in_doubt=1), "info", "sweep.finished", {**IDLE, "claimed": 3, "scheduled": 2, "in_doubt": 1}),

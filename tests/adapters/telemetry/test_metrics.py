@@ -19,6 +19,7 @@ from daemon.adapters.telemetry.metrics import (
     Metrics,
 )
 from daemon.domain.anomaly import OF_ACCESS, OF_DAEMON, AnomalyKind
+from daemon.domain.deviation import DriftKind
 from daemon.domain.event import (
     AnomalyDetected,
     Event,
@@ -27,6 +28,7 @@ from daemon.domain.event import (
     JournalReplayed,
     LaneFailed,
     ProviderAnswered,
+    ProviderDrifted,
     ProviderPaused,
     ProviderResumed,
     ProviderThrottled,
@@ -58,6 +60,7 @@ CONTRACT = {
     "refreshd_late_renewals": ("counter", {"provider"}),
     "refreshd_narrow_renewals": ("counter", {"provider"}),
     "refreshd_throttled": ("counter", {"provider"}),
+    "refreshd_provider_drift": ("counter", {"provider", "kind"}),
     "refreshd_revocations": ("counter", {"provider", "outcome"}),
     "refreshd_tokens": ("gauge", {"provider", "state"}),
     "refreshd_expired_tokens": ("gauge", {"provider"}),
@@ -170,6 +173,7 @@ def every_event(provider: str = "xero") -> Iterable[Event]:
     yield TokenHeld(**who, owner=CANARY, hold=NOW)
     yield ProviderAnswered(provider=provider, duration=timedelta(seconds=0.2))
     yield ProviderThrottled(provider=provider)
+    yield ProviderDrifted(provider=provider, kind=DriftKind.LIFETIME, message=CANARY, change=CANARY)
     yield InFlight(provider=provider, count=1)
     yield ProviderPaused(provider=provider, reason=CANARY, next_probe_at=NOW)
     yield ProviderResumed(provider="google")
