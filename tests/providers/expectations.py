@@ -21,7 +21,8 @@ TOLD = timedelta(seconds=3000)  # of the sandbox's access tokens here: no provid
 _HOURS = {
     5 / 60: "keycloak",
     0.5: "hubspot xero",
-    1: "airtable amazon-selling-partner asana atlassian box google okta pipedrive quickbooks shopify spotify zoho zoom",
+    1: "airtable amazon-selling-partner asana atlassian box google okta pipedrive quickbooks shopify spotify zoho zoom"
+    " box-jwt docusign-jwt github-app google-delegation google-service-account",
     2: "calendly ebay gitlab twitter-v2",
     4: "dropbox twitch",
     6: "strava",
@@ -73,6 +74,7 @@ class Row:
     every          each nth refresh brings another refresh token; 0: none does
     told           whether a reply repeats a refresh token that stays as it is
     always         whether a reply without a refresh token must alarm somebody
+    dated          whether a reply tells the end as a date, in whole seconds
     lives          the access token, where no reply tells; see `DOCUMENTED`
     refresh_ends   the refresh token, after the consent
     keeps          what applications need of the reply; `first`: what only the consent's reply holds of it
@@ -86,6 +88,7 @@ class Row:
     every: int
     told: bool = True
     always: bool = False
+    dated: bool = False
     lives: timedelta = TOLD
     refresh_ends: timedelta | None = None
     keeps: Mapping[str, object] = field(default_factory=dict)
@@ -305,5 +308,53 @@ row(
     says={
         "dead grant": ["Unavailable invalid_request"] * 2 + ["Rejected invalid_grant"] * 2,
         "server error": [*STANDARD["server error"], "Unavailable invalid_request"],
+    },
+)  # fmt: skip
+
+# What a client signs. A refused signature is the client's trouble, whatever code it comes with: no user is to blame.
+row(
+    "google-service-account", every=0, told=False, unsettled=SECOND_HAND,
+    says={"dead grant": STANDARD["dead grant"], "wrong client": ["Misconfigured invalid_grant (client)"] * 3},
+)  # fmt: skip
+row(
+    "google-delegation", every=0, told=False, unsettled=SECOND_HAND,
+    says={"dead grant": STANDARD["dead grant"], "wrong client": ["Misconfigured invalid_grant (client)"] * 3},
+)  # fmt: skip
+row(
+    "salesforce-jwt", every=0, told=False, lives=timedelta(hours=1), unsettled=SECOND_HAND,
+    keeps={
+        "instance_url": "https://example.my.salesforce.com",
+        "id": "https://login.salesforce.com/id/00D000000000000EAA/005000000000000AAA",
+    },
+    says={
+        "dead grant": ["Rejected invalid_grant", "Rejected invalid_app_access"],
+        "wrong client": [
+            *["Misconfigured invalid_grant (client)"] * 2, "Misconfigured invalid_client_id (client)",
+        ],
+    },
+)  # fmt: skip
+row(
+    "docusign-jwt", every=0, told=False, unsettled=SECOND_HAND,
+    says={
+        "dead grant": ["Rejected invalid_grant", "Rejected consent_required"],
+        "wrong client": ["Misconfigured invalid_grant (client)"] * 3,
+    },
+)  # fmt: skip
+row(
+    "box-jwt", every=0, told=False, unsettled=UNSHOWN,
+    says={
+        "dead grant": STANDARD["dead grant"],
+        "wrong client": ["Misconfigured invalid_client (client)", *["Misconfigured invalid_grant (client)"] * 5],
+    },
+)  # fmt: skip
+row(
+    "github-app", every=0, told=False, dated=True, unsettled=SECOND_HAND, keeps={"repository_selection": "selected"},
+    says={
+        "dead grant": ["Rejected Not Found"],
+        "wrong client": ["Misconfigured http_401 (client)"] * 6,
+        "throttle": ["Unavailable http_403"],
+        "throttle, Retry-After: 7": ["Unavailable http_403, wait 7 s"],
+        "server error": ["Unavailable http_500, in doubt"],
+        "outage": ["Unavailable http_503, in doubt"],
     },
 )  # fmt: skip

@@ -2,12 +2,18 @@
 for each definition with variables a place that is not its default.
 """
 
+import json
+import re
 from typing import Any
 
+from daemon.adapters.token_endpoint.claims_signer import JwtSigner
+from daemon.adapters.token_endpoint.client_assertion import signing_key
+from daemon.domain.assertion import Claims
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
 from daemon.runtime.config.providers.definitions import shipped
+from tests.providers.wire import CLOCK
 
 CLIENT_ID = "app/7+a:b c"
 CLIENT_SECRET = "s/e+c:r e%t&=?"
@@ -17,12 +23,17 @@ REFRESH_TOKEN = "1//r+t:o k%e=n&?"
 VARIABLES = {
     "amazon-selling-partner": {"host": "api.amazon.co.jp"},
     "auth0": {"subdomain": "acme.eu"},
+    "box-jwt": {"subject": "31415926", "subject_type": "enterprise"},
     "docusign": {"host": "account-d"},
+    "docusign-jwt": {"host": "account-d", "subject": "3af994a5-0000-4abc-8def-adf23dce0cd3"},
     "generic": {"endpoint": "https://sso.example.com/token"},
+    "github-app": {"installation_id": "52718281"},
+    "google-delegation": {"subject": "jane+books@acme.example"},
     "keycloak": {"base": "https://sso.example.com", "realm": "acme"},
     "microsoft": {"tenant": "acme.onmicrosoft.com"},
     "okta": {"subdomain": "acme"},
     "salesforce": {"host": "acme.my.salesforce.com"},
+    "salesforce-jwt": {"host": "test", "subject": "jane@acme.example.sandbox"},
     "shopify": {"shop": "acme"},
     "zoho": {"accounts-server": "https://accounts.zoho.eu"},
     "zoom-server": {"account_id": "a1B2_c3-D4"},
@@ -37,7 +48,21 @@ def provider(name: str, *, client_id: str = CLIENT_ID, client_secret: str = CLIE
         client_id=client_id,
         client_secret=Secret(client_secret),
         allowed_hosts=ALLOWED_HOSTS.get(name, frozenset()),
+        sign_claims=readable,
+        subjects=(re.compile(".+"),),
     )
+
+
+def readable(claims: Claims) -> Secret:
+    """Sign nothing: the claims as they are, with times as seconds from now. A person can read them in a golden file."""
+    now = CLOCK.now().timestamp()
+    times = {name: round((int(claims[name]) - now) / 10) * 10 for name in ("iat", "exp")}
+    return Secret(f"<signed {json.dumps({**claims, **times})}>")
+
+
+def signer(key: dict[str, str]) -> JwtSigner:
+    """A signer with a key as the sandbox hands it out."""
+    return JwtSigner(key=signing_key(Secret(key["client_key"])), key_id=key["client_key_id"])
 
 
 def token(name: str, **fields: Any) -> Token:

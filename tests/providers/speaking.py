@@ -15,12 +15,12 @@ from daemon.domain.consent import read_consent
 from daemon.domain.dialect import read
 from daemon.domain.due import Timing
 from daemon.domain.policy import decide
-from daemon.domain.provider import Grant, Provider
+from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import refresh_request
 from daemon.domain.secret import Secret
 from daemon.domain.token import Token
-from daemon.sandbox import Sandbox
+from daemon.sandbox import Sandbox, SandboxOptions
 from tests.providers import samples
 from tests.providers.expectations import Row
 from tests.providers.wire import CLOCK, send
@@ -55,11 +55,16 @@ class Speaker:
     def __init__(self, row: Row, sandbox: Sandbox, through: TokenEndpoint) -> None:
         self.row, self.sandbox, self._through = row, sandbox, through
         self.provider = samples.provider(row.definition)
+        if sandbox.desk is not None:
+            scoped = replace(self.provider.definition, scopes=self.provider.definition.scopes or ("read",))
+            self.provider = replace(
+                self.provider, definition=scoped, sign_claims=samples.signer(sandbox.desk.draw_key())
+            )
 
     @property
     def issues_anew(self) -> bool:
         """Whether there is no grant that a token stands for: the client speaks for itself."""
-        return self.provider.definition.grant is Grant.CLIENT_CREDENTIALS
+        return self.provider.definition.grant.issues_anew
 
     def consent(self) -> tuple[Token, str]:
         """A grant that has just been given, as `refreshd add` reads it, and its name in the ledger."""
@@ -120,4 +125,9 @@ class Speaker:
 
     def wrong(self) -> Provider:
         """Our client with another's secret."""
-        return replace(self.provider, client_secret=Secret("of-another-app"))
+        wrong = replace(self.provider, client_secret=Secret("of-another-app"))
+        if self.sandbox.desk is None:
+            return wrong
+        stranger = Sandbox(SandboxOptions(name=self.row.sandbox)).desk
+        assert stranger is not None
+        return replace(wrong, sign_claims=samples.signer(stranger.draw_key()))

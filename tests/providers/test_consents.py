@@ -67,6 +67,12 @@ NO_REVOCATION = {
     "zoom": "it is for access tokens, and the fate of the refresh token is not known",
     "zoom-server": "nobody consents to the client's own grant",
 }
+SIGNED = (
+    "box-jwt", "docusign-jwt", "github-app", "google-delegation", "google-service-account", "salesforce-jwt",
+)  # fmt: skip
+NOBODY_CONSENTS = dict.fromkeys(SIGNED, "the client signs for itself") | {"api-key": "people copy it"}
+for _reasons in (NO_PAGE, NO_ACCOUNT, NO_REVOCATION):
+    _reasons.update(NOBODY_CONSENTS)
 OTHER_HOSTS = {  # whose pages have another domain than their token endpoint
     "dropbox": "dropbox.com",
     "google": "google.com",
