@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from daemon.domain.provider import Definition, Grant
+from daemon.domain.reply import Reply
+from daemon.sandbox import recorded
+from tests.refreshing.fakes import NOON
 from tests.refreshing.simulation import BAD, HOUR, MINUTE, Population, Spell
 
 AT_ONE_TIME = timedelta(seconds=30)
@@ -60,12 +63,39 @@ POPULATIONS: Mapping[str, Population] = {
 }
 
 
-def of_definition(definition: Definition, variables: Mapping[str, str]) -> Population:
-    """A small provider of this kind, with a 400 of three kinds for its bad tokens. Where every token presents the same
-    client and nothing else, none can be told from the others.
+def of_definition(
+    definition: Definition, variables: Mapping[str, str], dead: Mapping[str, Reply] | None = None
+) -> Population:
+    """A small provider of this kind, with a 400 of three kinds for its bad tokens, and a dead token for each of its own
+    wordings. Where every token presents the same client and nothing else, none can be told from the others.
     """
     alike = definition.grant in {Grant.CLIENT_CREDENTIALS, Grant.NONE}
-    bad = {} if alike else {"unauthorized client": 3, "own words": 3, "invalid request": 3}
+    bad = {"unauthorized client": 3, "own words": 3, "invalid request": 3, **dict.fromkeys(dead or {}, 1)}
     return Population(
-        good=20, bad=bad, definition=definition, variables=variables, lasts=4 * HOUR, lifetime=HOUR
+        good=20,
+        bad={} if alike else bad,
+        says=dead or {},
+        definition=definition,
+        variables=variables,
+        lasts=4 * HOUR,
+        lifetime=HOUR,
     )
+
+
+def dead_words(name: str) -> Mapping[str, Reply]:
+    """How the provider `name` refuses a dead grant, in each of its wordings, as the sandbox has them."""
+    wordings = recorded.dialect(name).refusals.get("invalid_grant", ())
+    said = [
+        one.reply({"detail": "the refresh token is unknown, spent, expired or revoked"}) for one in wordings
+    ]
+    return {
+        f"dead, wording {number}": Reply(
+            status=one.status,
+            body=one.body,
+            content_type=one.content_type,
+            retry_after=one.headers.get("Retry-After"),
+            whole=True,
+            asked_at=NOON,
+        )
+        for number, one in enumerate(said)
+    }

@@ -101,7 +101,9 @@ class Spell:
 
 @dataclass(frozen=True, kw_only=True)
 class Population:
-    """`bad`: how many of each kind in BAD. They turn bad at `turns` (None: they never were good), together."""
+    """`bad`: how many of each kind in BAD or in `says`, the provider's own words. They turn bad at `turns` (None: they
+    never were good), together.
+    """
 
     good: int
     bad: Mapping[str, int] = field(default_factory=dict)
@@ -115,6 +117,7 @@ class Population:
     spells: Sequence[Spell] = ()
     definition: Definition | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+    says: Mapping[str, Reply | NoReply] = field(default_factory=dict)
     lasts: timedelta = DAY
 
 
@@ -126,6 +129,7 @@ class Figures:
     late: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     condemned: list[str] = field(default_factory=list)
+    dead: dict[str, list[str]] = field(default_factory=dict)  # by kind: the code with which each was reported
     vain: Counter[str] = field(default_factory=Counter)  # requests by kind of bad token
     asked_in_trouble: int = 0
     pauses: Counter[str] = field(default_factory=Counter)
@@ -298,7 +302,10 @@ class Day:
     def _put(self, account: str) -> None:
         population = self.population
         bad = account in self._kinds and population.turns is None
-        age = timedelta(days=3) if bad and self.chance.random() < 0.5 else timedelta(0)
+        old = (
+            bad and self._kinds[account] not in population.says
+        )  # a dead grant is found at its first renewal
+        age = timedelta(days=3) if old and self.chance.random() < 0.5 else timedelta(0)
         window = min(timedelta(minutes=5), population.lifetime / 3)
         due = NOON + self.chance.random() * population.spread
         expires = due + window
@@ -358,7 +365,9 @@ class Day:
             if spell.begins <= self.clock.passed < spell.ends and self.chance.random() < spell.share:
                 self.figures.asked_in_trouble += 1
                 return TROUBLE[spell.kind]
-        return BAD[kind] if kind is not None and turned else self._granted(account)
+        if kind is not None and turned:
+            return self.population.says.get(kind) or BAD[kind]
+        return self._granted(account)
 
     def _granted(self, account: str) -> Reply:
         shape, number = self.provider.definition.reply, next(self._numbers)
@@ -425,8 +434,9 @@ class Day:
                     self.figures.late.append(f"{name} {-lead} late at {self.clock.passed}")
             case ProviderPaused(reason=reason):
                 self.figures.pauses[str(reason)] += 1
-            case TokenNeedsReauth():
-                pass
+            case TokenNeedsReauth(token=name, failure=why):
+                kind = self._kinds.get(name.partition(":")[2], "good")
+                self.figures.dead.setdefault(kind, []).append(why.code)
             case _:
                 pass
 

@@ -6,8 +6,9 @@ One seed runs with every test run. `bench/simulated_day.py --seeds 1000` runs as
 import pytest
 
 from daemon.runtime.config.providers.definitions import shipped
+from tests.providers.expectations import ROWS
 from tests.providers.samples import VARIABLES
-from tests.refreshing.populations import POPULATIONS, of_definition
+from tests.refreshing.populations import POPULATIONS, dead_words, of_definition
 from tests.refreshing.simulation import HOUR, MINUTE, Day, Figures, Population, Spell
 
 SEEDS = (1,)
@@ -34,8 +35,22 @@ def test_no_good_token_comes_late_beside_bad_ones(name, seed):
 
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_no_good_token_comes_late_at_any_shipped_provider(name):
-    """Three dead ones of each of three kinds, beside twenty."""
-    check(Day(of_definition(shipped()[name], VARIABLES.get(name, {}))).run())
+    """Three refused ones of each of three kinds, and dead ones, beside twenty. The dead ones are reported with the
+    provider's own code, in each of its wordings.
+    """
+    known, row = shipped()[name], ROWS.get(name)
+    dead = dead_words(row.sandbox) if row is not None else {}
+    population = of_definition(known, VARIABLES.get(name, {}), dead)
+    figures = Day(population).run()
+    check(figures)
+    if not population.bad:
+        return
+    assert row is not None
+    expected = row.expects("dead grant")
+    assert len(dead) >= len(expected) >= 1
+    for kind, verdict in zip(dead, expected * (len(dead) // len(expected)), strict=True):
+        meaning, _, code = verdict.partition(",")[0].partition(" ")
+        assert figures.dead.get(kind, []) == ([code] if meaning == "Rejected" else []), kind
 
 
 @pytest.mark.parametrize(
