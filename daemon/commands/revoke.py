@@ -122,7 +122,7 @@ def revoke(
         undo=undo,
         expect=expect,
         confirm=None if dry_run or undo else confirmation(yes=yes),
-        limit=(timeout or _TIMEOUT) if wait and not dry_run and not undo else None,
+        limit=(_TIMEOUT if timeout is None else timeout) if wait and not dry_run and not undo else None,
     )
     settings = read_settings(options)
     if selection.provider is not None and selection.provider not in known_providers(settings):

@@ -267,7 +267,7 @@ def test_a_wait_ends(cli, tokens):
     """With code 69, and the reason if there is one."""
     ran = cli.run("revoke", "xero:1", "--yes", "--wait", "--timeout", "0s")
     assert ran.code == 69
-    assert "no outcome within" in ran.err
+    assert "no outcome within 0 s" in ran.err
     assert states(tokens)["xero:1"] == "revoking"
 
 
