@@ -19,6 +19,7 @@ from daemon.adapters.mongo.consent_requests import ConsentRequests
 from daemon.adapters.mongo.embedded_mongod import running_uri
 from daemon.adapters.mongo.instances import InstanceRow, report_instance
 from daemon.adapters.mongo.key_proof import wrong_keys
+from daemon.adapters.mongo.outbox import MongoOutbox
 from daemon.adapters.mongo.served_habits import ServedHabits
 from daemon.adapters.mongo.served_keys import ServedKeys
 from daemon.adapters.mongo.served_lists import ServedLists
@@ -31,8 +32,10 @@ from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.access_metrics import AccessMetrics
 from daemon.adapters.telemetry.event_log import EventLog
 from daemon.domain.claim import StoreLost
-from daemon.domain.event import Event, InternalError
+from daemon.domain.event import AnomalyDetected, Event, InternalError
 from daemon.domain.secret import Secret
+from daemon.domain.waiting_events import EventRefused
+from daemon.notifying.announcer import Announcer
 from daemon.runtime.access_web.admin_routes import AdminRoutes
 from daemon.runtime.access_web.asked import Asked
 from daemon.runtime.access_web.connect_routes import ConnectRoutes
@@ -81,6 +84,7 @@ class AccessService:
         self._prepared = False
         self._wrong: list[str] = []
         self._polling = False
+        self._refused_events = False
         self._id = f"serve-{socket.gethostname()}-{uuid4().hex[:12]}"
         self._clock = Clock()
         self._started: datetime | None = None
@@ -107,6 +111,7 @@ class AccessService:
             with suppress(StoreLost):
                 await self._usage.store()
                 await self._anomalies.store()
+                await self._announcer.run()
             self._log.log(log_lines.ACCESS_STOPPED, drained=drained)
             return 0 if drained else 1
 
@@ -134,6 +139,8 @@ class AccessService:
             observe=self._observe,
         )
         closing.push_async_callback(self._mongo.close)
+        outbox = MongoOutbox(self._mongo, routes=lambda: settings.hooks)
+        self._announcer = Announcer(outbox, self._clock)
         tokens = ServedTokens(self._mongo, offline_for=access.offline_for, refused=self._without_streams)
         keys = ServedKeys(self._mongo, offline_for=access.offline_for, refused=self._without_streams)
         self._usage = Usage(ServedUses(self._mongo, retention=access.audit_reads_retention), self._clock)
@@ -376,9 +383,18 @@ class AccessService:
         """Store what was counted, every few seconds."""
         while True:
             await asyncio.sleep(STORE_USES_EVERY.total_seconds())
-            for where, store in (("uses", self._usage.store), ("anomalies", self._anomalies.store)):
+            jobs = (
+                ("uses", self._usage.store),
+                ("anomalies", self._anomalies.store),
+                ("events", self._announcer.run),
+            )
+            for where, store in jobs:
                 try:
                     await store()
+                except EventRefused as why:
+                    if not self._refused_events:
+                        self._log.log(log_lines.EVENTS_REFUSED, message=str(why))
+                    self._refused_events = True
                 except StoreLost:
                     pass  # it has reported itself, and the counts are still there
                 except Exception as error:  # noqa: BLE001  the next time must come
@@ -404,6 +420,8 @@ class AccessService:
     def _observe(self, event: Event) -> None:
         self._log(event)
         self._metrics(event)
+        if isinstance(event, AnomalyDetected):
+            self._announcer(event)
 
     def _failed(self, where: str, error: Exception) -> None:
         self._observe(InternalError(where=where, error=error))

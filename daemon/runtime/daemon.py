@@ -14,6 +14,7 @@ from daemon.adapters.mongo.admin.preflight import CHOOSE_DATABASE, harmful_index
 from daemon.adapters.mongo.audit import Audit, Record
 from daemon.adapters.mongo.connection import Refusal
 from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod, MongodFailed
+from daemon.adapters.mongo.pause_events import PauseEvents
 from daemon.adapters.mongo.removals import delete_removed
 from daemon.adapters.mongo.statistics import repair_undated
 from daemon.adapters.mongo.time_limit import TooSlow
@@ -35,6 +36,7 @@ from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
 from daemon.domain.statistics import Statistics
 from daemon.domain.store_event import StoreLost as StoreLostEvent
+from daemon.notifying.announcer import Announcer
 from daemon.notifying.relay import Relay
 from daemon.runtime.awaiting_secrets import retry_after
 from daemon.runtime.bootstrap import assemble, code_exchange, key_ring, mirrors
@@ -114,6 +116,7 @@ class Daemon:
         self._mongod: EmbeddedMongod | None = None
         self._reloading = asyncio.Lock()
         self._failed = 0  # sweeps in a row
+        self._announcer: Announcer | None = None  # once the daemon has begun
         self._told: set[TokenHeld | TokenEnding] = set()
         self._mirrors: Sequence[MirrorRunner] = ()
         self._reader = reader or SecretReader()
@@ -213,7 +216,9 @@ class Daemon:
         closing.push_async_callback(self._notifying.close)
         self._notifying.configure(self._settings.hooks)
         relay = Relay(MongoTokenEvents(self._parts.mongo), self._notifying, observe=self._parts.observe)
-        self._events = EventFollower(relay, log=self._log, observe=self._parts.observe)
+        pauses = PauseEvents(self._parts.mongo)
+        self._announcer = Announcer(self._notifying, self._parts.clock, pauses=pauses)
+        self._events = EventFollower(relay, self._announcer, log=self._log, observe=self._parts.observe)
         for mirror in self._mirrors:
             task = asyncio.create_task(mirror.run(self._is_ready), name=f"mirror {mirror.name}")
             closing.callback(task.cancel)
@@ -431,6 +436,8 @@ class Daemon:
     def _watch(self, event: Event) -> None:
         """Plan a sweep after an event that may also come while none runs, or long before a running one ends."""
         self._view(event)
+        if self._announcer is not None:
+            self._announcer(event)
         for mirror in self._mirrors:
             mirror(event)
         if isinstance(event, TokenInDoubt):

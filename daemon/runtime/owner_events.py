@@ -9,18 +9,22 @@ from daemon.adapters.telemetry.event_log import EventLog
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import InternalError
 from daemon.domain.waiting_events import EventRefused
+from daemon.notifying.announcer import Announcer
 from daemon.notifying.relay import Relay
 from daemon.refreshing.ports import Observe
 
 # Commands and the access service store events too, so every daemon looks: one query of an index that is nearly empty.
 LOOK_EVERY = timedelta(seconds=1)
+ANNOUNCED_EVERY = 5  # looks
 
 
 class EventFollower:
     """Relays until cancelled. It logs a refusal once."""
 
-    def __init__(self, relay: Relay, *, log: EventLog, observe: Observe) -> None:
+    def __init__(self, relay: Relay, announcer: Announcer, *, log: EventLog, observe: Observe) -> None:
         self._relay = relay
+        self._announcer = announcer
+        self._looks = 0
         self._log = log
         self._observe = observe
         self._refused: str | None = None
@@ -34,8 +38,11 @@ class EventFollower:
 
     async def look(self) -> None:
         """Relay what waits now. Raises nothing."""
+        self._looks += 1
         try:
             await self._relay.run()
+            if self._looks % ANNOUNCED_EVERY == 1:
+                await self._announcer.run()
         except EventRefused as why:
             if str(why) != self._refused:
                 self._refused = str(why)

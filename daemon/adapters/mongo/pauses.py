@@ -9,6 +9,7 @@ from datetime import datetime
 
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.pause_events import resumed
 from daemon.domain.circuit_breaker import Pause, Reason, is_probed, probe_after
 from daemon.domain.provider import Provider
 
@@ -65,7 +66,7 @@ class MongoPauses:
     async def resume(self, provider: Provider) -> None:
         """End the pause, unless it is an operator's."""
         ours = {"_id": provider.name, "paused.reason": {"$ne": Reason.OPERATOR.value}}
-        await self._mongo.guarded(self._mongo.providers.update_one(ours, {"$set": {"paused": None}}))
+        await self._mongo.guarded(self._mongo.providers.update_one(ours, resumed(self._mongo.clock.now())))
 
     def client_of(self, provider: Provider) -> str:
         """Return a value that differs between clients and shows nothing about the secret."""

@@ -9,6 +9,7 @@ from daemon.adapters.mongo.admin.preflight import (
     harmful_indexes,
     may_follow_wishes,
     missing_consent_rights,
+    missing_hook_rights,
     missing_rights,
     needless_rights,
     own_indexes,
@@ -35,6 +36,8 @@ async def check_store(settings: Settings, report: Report, *, access_keys: bool =
     steps: tuple[Step, ...] = (*_STEPS, partial(check_claims, settings.providers))
     if access_keys:
         steps = (*steps, check_access_key_rights)
+    if settings.hooks:
+        steps = (*steps, _check_hook_rights)
     if not settings.store.embedded:  # whose login refreshd makes
         steps = (*steps, _check_needless_rights)
     try:
@@ -115,6 +118,12 @@ async def _check_rights(access: Access, report: Report) -> None:
     if lacking := await missing_consent_rights(access.mongo):
         what = f"this login may not {', '.join(lacking)}, so `refreshd connect` has no effect"
         report.warn("store.uri", what, "Grant it. The role readWrite is enough.")
+
+
+async def _check_hook_rights(access: Access, report: Report) -> None:
+    if lacking := await missing_hook_rights(access.mongo):
+        what = f"this login may not {', '.join(lacking)}, so no hook gets an event"
+        report.problem("store.uri", what, "Grant it. The role readWrite is enough.")
 
 
 async def _check_needless_rights(access: Access, report: Report) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from daemon.adapters.door_keys import DoorKeys, LinesInvalid, parse_readers, parse_writers
 from daemon.domain.due import Timing
+from daemon.domain.hook import Route
 from daemon.domain.provider import Definition, Provider, Rate
 from daemon.domain.return_url import fault_of_return_url
 from daemon.domain.token import PROVIDER_NAME
@@ -28,6 +29,7 @@ from daemon.runtime.config.fields import (
     text,
     whole,
 )
+from daemon.runtime.config.hooks import read_routes
 from daemon.runtime.config.issuers import NO_ISSUERS, Issuers, network, read_issuers
 from daemon.runtime.config.problems import Findings, InvalidValue, Problem, SecretsAway, SettingsInvalid
 from daemon.runtime.config.providers.definition_dir import Known
@@ -212,6 +214,7 @@ class AccessSettings:
     definitions: Mapping[str, Definition]  # of these
     timing: Timing
     directory: Path  # that relative paths start from
+    hooks: tuple[Route, ...] = ()  # who is told of anomalies
     answered: tuple[
         Answered, ...
     ] = ()  # which source gave a secret, for those outside this machine and lists
@@ -280,6 +283,7 @@ def _checked(document: Document, secrets: Resolution) -> AccessSettings:
         definitions={name: one.definition for name, one in providers.items()},
         timing=timing,
         directory=base_directory(document.file),
+        hooks=read_routes(table.get("hooks", [])),
         answered=tuple(secrets.answered()),
     )
 

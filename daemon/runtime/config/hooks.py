@@ -136,6 +136,23 @@ def read_hooks(
     return tuple(found)
 
 
+def read_routes(tables: object) -> tuple[Route, ...]:
+    """Return the names and filters of the hooks for a process that stores events and sends none, so it needs no secret.
+
+    What is invalid is left out: the daemon reports it.
+    """
+    rows = [one for one in tables if isinstance(one, Mapping)] if isinstance(tables, list) else []
+    return tuple(
+        Route(name=name, events=_texts(one.get("events")), providers=_texts(one.get("providers")))
+        for one in rows
+        if isinstance(name := one.get("name"), str) and _NAME.fullmatch(name)
+    )
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else ()
+
+
 def _faults(row: HookTable, providers: Mapping[str, object]) -> Iterator[Fault]:
     if not _NAME.fullmatch(row.name):
         yield "name", "is not a valid name", "Use 1 to 64 letters, digits, '_', '-' and '.'."

@@ -17,7 +17,7 @@ from daemon.domain.provider import Provider
 from daemon.domain.statistics import FailedToken, Statistics
 from daemon.runtime.config.settings import Settings
 from daemon.runtime.mirrors import MirrorRunner
-from daemon.runtime.notifying import Notifying
+from daemon.runtime.notifying import Notifying, Waiting
 from daemon.runtime.parts import Parts
 
 VERSIONS = {"python": python_version()} | {n: version(n) for n in ("aiohttp", "cryptography", "pymongo")}
@@ -122,6 +122,7 @@ class DaemonStatus:
             "overdue": statistics.overdue if statistics else None,
             "due_next_hour": list(statistics.due_soon) if statistics else None,  # every five minutes
             "access_services": [_service(one) for one in self.services],
+            "hooks": [_hook(one) for one in self.notifying.waiting] if self.notifying else [],
             "last_hour": _hour(self.parts.last_hour.snapshot()) if self.parts else None,
         }
 
@@ -310,6 +311,15 @@ def _service(one: SeenService) -> Mapping[str, object]:
         "seen_at": _text(one.seen_at),
         "reader_keys": list(one.reader_ids),
         "writer_keys": list(one.writer_ids),
+    }
+
+
+def _hook(one: Waiting) -> Mapping[str, object]:
+    return {
+        "name": one.hook,
+        "waiting": one.events,
+        "oldest_at": _text(one.oldest),
+        "disabled": one.disabled,
     }
 
 

@@ -8,6 +8,7 @@ from bson import Code
 
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.pause_events import PauseEvents
 from daemon.adapters.mongo.pauses import MongoPauses, pause_of
 from daemon.adapters.mongo.resting import pause_of_one, resting
 from daemon.domain.circuit_breaker import Pause, Reason, probe_after
@@ -163,3 +164,28 @@ async def test_a_pause_that_probes_would_prolong_names_no_probe(mongo):
     await pauses.resume(spending)
     await pauses.pause(spending, Reason.OUTAGE)
     assert (await stored(mongo)).next_probe_at is not None
+
+
+async def test_a_pause_and_its_end_are_events_whoever_reads_them(mongo):
+    """The document keeps the last pause that is over. What another program has stored is no event."""
+    pauses = MongoPauses(mongo, keyring=lambda: RING)
+    await pauses.resume(ACME)
+    assert await PauseEvents(mongo).events() == []
+    await pauses.pause(ACME, Reason.WRONG_CLIENT)
+    since = (await stored(mongo)).since
+    [paused] = await PauseEvents(mongo).events()
+    assert (paused.type, paused.provider, paused.at, paused.kind) == (
+        "provider.paused",
+        "acme",
+        since,
+        Reason.WRONG_CLIENT.value,
+    )
+    await pauses.resume(ACME)
+    await pauses.resume(ACME)
+    [resumed] = await PauseEvents(mongo).events()
+    assert (resumed.type, resumed.id.partition(":")[2]) == ("provider.resumed", paused.id.partition(":")[2])
+    for value in ("text", [], {"since": "x"}, Code("x()"), 7):
+        await mongo.providers.update_one({"_id": "acme"}, {"$set": {"paused": value, "resumed": value}})
+        assert await PauseEvents(mongo).events() == []
+    await pauses.resume(ACME)
+    assert await PauseEvents(mongo).events() == []

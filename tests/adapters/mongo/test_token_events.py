@@ -9,7 +9,9 @@ import pytest
 from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from bson.raw_bson import RawBSONDocument
 
+from daemon.adapters.mongo.admin.backups import MongoBackupSource
 from daemon.adapters.mongo.admin.cleanup import Cleanup
+from daemon.adapters.mongo.admin.restores import MongoRestoreTarget
 from daemon.adapters.mongo.admin.revocations import Revocations, RevocationSelection
 from daemon.adapters.mongo.admin.tokens import NoSuchToken, TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
@@ -18,6 +20,7 @@ from daemon.adapters.mongo.outbox import MongoOutbox
 from daemon.adapters.mongo.removals import delete_removed
 from daemon.adapters.mongo.token_events import KEPT
 from daemon.adapters.mongo.waiting_events import MongoTokenEvents
+from daemon.domain.backup import Write
 from daemon.domain.change import Change, RevocationPostponed, Revoked
 from daemon.domain.claim import Recorded
 from daemon.domain.consent_request import Bound
@@ -478,3 +481,40 @@ async def test_a_cleanup_leaves_a_token_whose_event_waits(bench: Bench) -> None:
     assert [batch async for batch in cleanup.remove(found)] == [[]]
     await relay(bench).run()
     assert [batch async for batch in cleanup.remove(found)] == [["acme:1"]]
+
+
+# ---------------------------------------------------------------- backups
+
+
+async def test_a_restored_outbox_is_held(bench: Bench) -> None:
+    """Its events may have been sent since the backup. An operator lets them go."""
+    await admin(bench).add(consent())
+    await relay(bench).run()
+    mongo = bench.mongos[0]
+    async with MongoBackupSource(mongo, snapshot=False) as source:
+        assert "_outbox" in await source.suffixes()
+        lines = [line async for some in source.documents("_outbox") for line in some]
+    [before] = outbox(bench)
+    bench.database["tokens_outbox"].delete_many({})
+    assert await MongoRestoreTarget(mongo, RING).add_missing("_outbox", lines, dry_run=False) == 1
+    [after] = outbox(bench)
+    assert (before["held"], after["held"]) == (None, NOW)
+    assert {**after, "held": None} == before
+
+
+async def test_a_restore_replaces_no_document_whose_event_waits(bench: Bench) -> None:
+    """It would take the event away with the older content."""
+    bench.insert(revision=3)
+    mongo = bench.mongos[0]
+    target = MongoRestoreTarget(mongo, RING)
+    async with MongoBackupSource(mongo, snapshot=False) as source:
+        lines = [line async for some in source.documents("") for line in some]
+    bench.set("acme:1", revision=2, events=[{"n": ObjectId()}])
+    [archived] = target.read(lines)
+    [stored] = await target.stored([archived])
+    write = Write(archived=archived, over=stored.version, rest=None)
+    assert list(await target.write([write])) == [0]
+    assert bench.document()["revision"] == 2
+    await relay(bench).run()
+    assert await target.write([write]) == {}
+    assert bench.document()["revision"] == 3

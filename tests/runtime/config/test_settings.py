@@ -132,8 +132,10 @@ def test_everything_that_the_example_shows_in_comments_is_valid(folder: Folder):
         for name in ("XERO", "XERO_UK", "MICROSOFT", "INTRANET")
     }
 
+    secrets["HOOK_SECRET"] = f"whsec_{'c2VjcmV0' * 4}"
     settings = folder.load(text, REFRESHD_KEY=KEY, MONGODB_URI="mongodb://db.example.com/", **secrets)
 
+    assert [one.name for one in settings.hooks] == ["crm"]
     assert set(settings.providers) == {"xero", "xero-uk", "microsoft", "intranet"}
     tenant = settings.providers["microsoft"].definition.variables["tenant"]
     assert tenant.default == "YOUR-TENANT.onmicrosoft.com"

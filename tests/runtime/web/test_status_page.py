@@ -301,3 +301,27 @@ def test_a_moment_is_told_by_its_distance() -> None:
     assert re.sub("<.*?>", "", moment("2026-11-20T03:12:40Z", AT)) == "1 d ago 2026-11-20 03:12:40"
     assert moment("<soon>", AT) == "&lt;soon&gt;"
     assert number(1234567) == "1\u2009234\u2009567"
+
+
+HOOKS = [
+    {"name": "crm", "waiting": 0, "oldest_at": None, "disabled": False},
+    {"name": "mail", "waiting": 1200, "oldest_at": text(AT - timedelta(hours=3)), "disabled": False},
+    {"name": "gone", "waiting": 2, "oldest_at": text(AT - timedelta(hours=3)), "disabled": True},
+]
+
+
+def test_a_hook_that_needs_its_operator_is_a_thing_to_know() -> None:
+    """A disabled one, and one whose events wait. Without hooks there is no such section."""
+    page = Page(render({**HEALTHY, "hooks": HOOKS}, WELL))
+    assert "The hook gone is disabled" in page.words
+    assert "The hook mail: its oldest event is from 3 h ago" in page.words
+    assert "2 need you" in page.words
+    assert page.words.count("✓ working") == Page(render(HEALTHY, WELL)).words.count("✓ working") + 1
+    assert "hooks" in page.named("id")
+    assert "hooks" not in Page(render(HEALTHY, WELL)).named("id")
+
+
+def test_a_hooks_name_is_text() -> None:
+    """It is checked at the start, and escaped all the same."""
+    page = render({**HEALTHY, "hooks": [{**HOOKS[2], "name": "<script>"}]}, WELL)
+    assert "script" not in Page(page).tags

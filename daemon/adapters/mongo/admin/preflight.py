@@ -202,6 +202,11 @@ async def missing_consent_rights(mongo: Mongo) -> list[str]:
     return await _missing(mongo, (mongo.consents, (*_READ_WRITE, "createIndex")))
 
 
+async def missing_hook_rights(mongo: Mongo) -> list[str]:
+    """Return the privileges without which no hook gets an event."""
+    return await _missing(mongo, (mongo.outbox, (*_READ_WRITE, "createIndex")), (mongo.hooks, _READ_WRITE))
+
+
 async def missing_connect_rights(mongo: Mongo) -> list[str]:
     """Return the privileges without which an access service with this login can't begin consents."""
     return await _missing(mongo, (mongo.consents, _READ_WRITE))

@@ -28,6 +28,7 @@ from daemon.adapters.mongo.audit import Audit
 from daemon.adapters.mongo.bulk import AT_ONCE, Update, update_each, update_where
 from daemon.adapters.mongo.connection import EPOCH, Mongo
 from daemon.adapters.mongo.document_limits import NAMED
+from daemon.adapters.mongo.pause_events import resumed as pause_is_over
 from daemon.adapters.mongo.pauses import pause_of
 from daemon.adapters.mongo.resting import resting
 from daemon.adapters.mongo.token_document import Document, failure_of
@@ -367,7 +368,7 @@ class TokenAdmin:
             return False
         await self._audit.note("resume", provider)
         await self._mongo.guarded(
-            self._mongo.providers.update_one({"_id": provider}, {"$set": {"paused": None}})
+            self._mongo.providers.update_one({"_id": provider}, pause_is_over(self._mongo.clock.now()))
         )
         return True
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
+from daemon.runtime.web.status_page.hooks import unheard
 from daemon.runtime.web.status_page.parts import ids, mark, moment, number, section, spaced, span, text
 from daemon.runtime.web.status_page.snapshot import Facts, Fields, count, expired, states
 from daemon.runtime.web.status_page.texts import CHECKS, COUNTED, OWNER, PAUSES, TIME, YOU
@@ -120,6 +121,8 @@ def _waiting(facts: Facts) -> Iterator[Thing]:
 def _warned(facts: Facts) -> Iterator[Thing]:
     for warning in facts.warnings:
         yield Thing("warn", YOU, f"{text(warning[:1].upper())}{text(warning[1:])}.")
+    for said in unheard(facts):
+        yield Thing("warn", YOU, said)
 
 
 def _each(counts: Mapping[str, int]) -> str:

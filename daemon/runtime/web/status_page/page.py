@@ -6,6 +6,7 @@ from typing import cast
 
 from daemon.runtime.web.status_page.attention import Readiness, attention, needs, probed, things
 from daemon.runtime.web.status_page.failures import failures
+from daemon.runtime.web.status_page.hooks import hooks
 from daemon.runtime.web.status_page.hours import last_hour, next_hour
 from daemon.runtime.web.status_page.parts import (
     instant,
@@ -44,7 +45,7 @@ def render(status: Mapping[str, object], readiness: Readiness, *, draining: bool
         f"<header><h1>refreshd</h1>{mark(word, gravest)}<strong>{need}</strong><p>{_as_of(facts)}"
         '<a href="/">Reload</a></p></header><main>'
         f"{attention(found)}{_tokens(facts)}{next_hour(facts)}{last_hour(facts)}{_providers(facts)}"
-        f"{failures(facts)}{_checks(readiness)}</main>{_footer(status)}</body></html>\n"
+        f"{hooks(facts)}{failures(facts)}{_checks(readiness)}</main>{_footer(status)}</body></html>\n"
     )
 
 

@@ -25,6 +25,7 @@ class Facts:
         self.journal = cast(int, status.get("journal_entries") or 0)
         self.due_next_hour = cast(Sequence[int], status.get("due_next_hour") or ())
         self.oldest_due_age = cast(float, status.get("oldest_due_age_seconds") or 0)
+        self.hooks = cast(Sequence[Fields], status.get("hooks") or ())
         hour = cast(Fields, status.get("last_hour") or {})
         self.outcomes = cast(Mapping[str, Sequence[int]], hour.get("outcomes") or {})
         self.shortest_lead = cast(Sequence[float | None], hour.get("shortest_lead_seconds") or ())

@@ -12,6 +12,7 @@ from daemon.adapters.mongo.admin.preflight import (
     may_follow_wishes,
     missing_access_key_rights,
     missing_consent_rights,
+    missing_hook_rights,
     missing_rights,
     missing_service_rights,
     missing_streams,
@@ -221,6 +222,7 @@ async def test_missing_rights_are_named(mongod, database_name, tmp_path):
                 *(f"reading service: {one}" for one in await missing_service_rights(store, writes=False)),
                 *(f"stream: {one}" for one in await missing_streams(store)),
                 *(f"consents: {one}" for one in await missing_consent_rights(store)),
+                *(f"hooks: {one}" for one in await missing_hook_rights(store)),
                 *(f"keys: {one}" for one in await missing_access_key_rights(store)),
             ]
         finally:
@@ -244,6 +246,8 @@ async def test_missing_rights_are_named(mongod, database_name, tmp_path):
         assert "no stream" in found
         assert f"stream: changeStream on {database_name}.tokens_access" in found
         assert f"service: find on {database_name}.tokens_keys" in found
+        assert f"hooks: createIndex on {database_name}.tokens_outbox" in found
+        assert f"hooks: find on {database_name}.tokens_hooks" in found
         assert f"consents: insert on {database_name}.tokens_consents" in found
         told = await missing(f"mongodb://reader:pw@{address}/?authSource=admin")
     finally:
