@@ -16,7 +16,6 @@ GrantType = Literal["required", "optional"]
 Ends = Literal["account", "grant", "family", "token"]
 Place = Literal["form", "json", "query", "path", "bearer"]
 TokenKind = Literal["refresh_token", "access_token"]
-RevokingClient = Literal[ClientWay, "id", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +103,7 @@ class RevocationTerms:
     paths: tuple[str, ...]
     parameter: str
     place: tuple[Place, ...]
-    client: tuple[RevokingClient, ...]
+    client: tuple[ClientWay, ...]
     takes: tuple[TokenKind, ...]
     ends: Ends
     done: Answer

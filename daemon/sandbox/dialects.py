@@ -25,6 +25,7 @@ class Dialect:
     paths           of the token endpoint, the first is the one to tell; `variables` fills it in
     granted         a token response; `first` holds what only the response to a consent has
     form_by_default whether a client that does not ask for JSON gets a form
+    granted_status  of a token response
     refusals        for each complaint the wordings that were seen, the usual one first
     device          None: the provider has no device flow; `revocation` likewise
     """
@@ -37,6 +38,7 @@ class Dialect:
     granted: Mapping[str, object]
     first: Mapping[str, object]
     form_by_default: bool
+    granted_status: int
     refusals: Mapping[Complaint, tuple[Answer, ...]]
     consent: ConsentTerms
     device: DeviceTerms | None
@@ -65,7 +67,9 @@ class Dialect:
                 "refresh_token": pair.refresh_token,
                 "expires_in": _seconds_left(pair.expires_at, now),
                 "expires_at": pair.expires_at and int(pair.expires_at.timestamp()),
+                "expires_at_iso": pair.expires_at and f"{pair.expires_at:%Y-%m-%dT%H:%M:%SZ}",
                 "refresh_expires_in": _seconds_left(pair.refresh_expires_at, now),
+                "refresh_expires_at": pair.refresh_expires_at and int(pair.refresh_expires_at.timestamp()),
                 "issued_at": issued_at,
                 "issued_at_ms": f"{issued_at}000",
                 "account": pair.account,

@@ -4,7 +4,7 @@ like = "okta"                 all of another fixture's, but for what stands here
 paths = ["/oauth/token"]      of the token endpoint; `[variables]` fills in `{name}` where a path is told
 [request]                     `demands.Demands`; client, body and grants must be said
 [tokens]                      `terms.Terms`; durations as "30m", `endless = true`: no end of the access token
-[granted]                     body, first (JSON in a text), form_by_default
+[granted]                     body, first (JSON in a text), form_by_default, and a status other than 200
 [[refusals.COMPLAINT]]        status, body, and perhaps type and headers; the first is the usual wording.
                               A complaint that is not listed is worded as in `sandbox.toml`, so as the RFC has it;
                               invalid_code, which is not listed, as the provider's invalid_grant
@@ -41,7 +41,6 @@ from daemon.sandbox.wording import JSON, PLACES, Answer, Complaint, place
 
 STANDARD = "sandbox"  # RFC 6749 as written
 _FIXTURES = resources.files("daemon.sandbox") / "fixtures"
-_REVOKING_CLIENTS = (*get_args(ClientWay), "id", "none")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -79,7 +78,7 @@ def _dialect(name: str, tables: dict[str, Any]) -> Dialect:
         {"paths", "variables", "request", "tokens", "granted", "refusals", "consent", "device", "revocation"},
     )
     granted = tables["granted"]
-    _only(granted, {"body", "first", "form_by_default"})
+    _only(granted, {"body", "first", "form_by_default", "status"})
     return Dialect(
         name=name,
         paths=tuple(tables["paths"]),
@@ -89,6 +88,7 @@ def _dialect(name: str, tables: dict[str, Any]) -> Dialect:
         granted=_shape(granted["body"]),
         first=_shape(granted.get("first", "{}")),
         form_by_default=granted.get("form_by_default", False),
+        granted_status=int(granted.get("status", 200)),
         refusals=_refusals(name, tables.get("refusals", {})),
         consent=_consent(tables.get("consent", {})),
         device=_device(tables["device"]) if "device" in tables else None,
@@ -97,7 +97,7 @@ def _dialect(name: str, tables: dict[str, Any]) -> Dialect:
 
 
 def _demands(table: dict[str, Any]) -> Demands:
-    _only(table, {"method", "client", "body", "grants", "needs", "presents", "headers"})
+    _only(table, {"method", "client", "body", "grants", "needs", "presents", "names", "headers"})
     return Demands(
         method=_one(table.get("method", "POST"), get_args(Method)),
         client=tuple(_one(way, get_args(ClientWay)) for way in table["client"]),
@@ -105,6 +105,7 @@ def _demands(table: dict[str, Any]) -> Demands:
         grants={word: _one(kind, get_args(Kind)) for word, kind in table["grants"].items()},
         needs={word: tuple(needed) for word, needed in table.get("needs", {}).items()},
         presents=table.get("presents", "refresh_token"),
+        names=table.get("names", {}),
         headers=tuple(
             HeaderDemand(
                 name=header,
@@ -170,7 +171,7 @@ def _revocation(table: dict[str, Any]) -> RevocationTerms:
         paths=tuple(table["paths"]),
         parameter=table.get("parameter", "token"),
         place=tuple(_one(place, get_args(Place)) for place in table.get("place", ["form"])),
-        client=tuple(_one(way, _REVOKING_CLIENTS) for way in table["client"]),
+        client=tuple(_one(way, get_args(ClientWay)) for way in table["client"]),
         takes=tuple(_one(kind, kinds) for kind in table.get("takes", kinds)),
         ends=_one(table.get("ends", "grant"), get_args(Ends)),
         done=done,

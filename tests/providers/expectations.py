@@ -6,15 +6,11 @@ words (`told`); where a provider has several wordings for one situation, there i
 order.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, assert_never
+from typing import Any
 
-from daemon.domain.answer import Answer, Granted, Misconfigured, Rejected, Unavailable, Unparsed
-
-DAY = timedelta(days=1)
-TOLD = timedelta(seconds=3000)  # of the sandbox's access tokens here: no provider's documented lifetime
+from tests.providers import row as rows
+from tests.providers.row import DAY, HOUR, SECOND_HAND, STANDARD, UNSHOWN, Rows
 
 # How many hours an access token lives by the provider's own word, which counts where a reply tells no end. For the
 # others an hour is safe to assume.
@@ -32,87 +28,14 @@ _HOURS = {
 }
 DOCUMENTED = {name: timedelta(hours=hours) for hours, names in _HOURS.items() for name in names.split()}
 
-STANDARD: Mapping[str, list[str]] = {
-    "dead grant": ["Rejected invalid_grant"],
-    "wrong client": ["Misconfigured invalid_client (client)"],
-    "throttle": ["Unavailable slow_down"],
-    "throttle, Retry-After: 7": ["Unavailable slow_down, wait 7 s"],
-    "server error": ["Unavailable server_error, in doubt"],
-    "outage": ["Unavailable temporarily_unavailable, in doubt", "Unavailable http_502, in doubt"],
-    "words nobody knows": ["Unavailable never_heard_of"],
-    "hang": ["Unavailable timeout, in doubt"],
-    "reset": ["Unavailable connection, in doubt"],
-    "garbage": ["Unavailable page, in doubt"],
-    "truncated": ["Unavailable cut_short, in doubt"],
-    "2 MB": ["Granted"],  # the tokens stand at its beginning
-}
+
+ROWS: Rows = {}
 
 
-def told(answer: Answer) -> str:
-    """An answer in words: its kind, its code, and what follows from it."""
-    match answer:
-        case Granted():
-            return "Granted"
-        case Unparsed():
-            return f"Unparsed {answer.code}"
-        case Rejected():
-            return f"Rejected {answer.code}"
-        case Misconfigured():
-            return f"Misconfigured {answer.code} ({answer.concerns.value})"
-        case Unavailable():
-            wait = f", wait {answer.retry_after.total_seconds():.0f} s" if answer.retry_after else ""
-            return f"Unavailable {answer.code}{wait}{', in doubt' if answer.in_doubt else ''}"
-        case _:
-            assert_never(answer)
+def row(definition: str, **more: Any) -> None:
+    more.setdefault("documented", DOCUMENTED.get(definition, HOUR))
+    ROWS.update(rows.row(definition, **more))
 
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One definition, spoken to as one of the sandbox's providers.
-
-    every          each nth refresh brings another refresh token; 0: none does
-    told           whether a reply repeats a refresh token that stays as it is
-    always         whether a reply without a refresh token must alarm somebody
-    lives          the access token, where no reply tells; see `DOCUMENTED`
-    refresh_ends   the refresh token, after the consent
-    keeps          what applications need of the reply; `first`: what only the consent's reply holds of it
-    confirmed      how much later a rejection must be repeated before the grant is dead
-    unsettled      why an experimental provider's dead grant is not settled; what it says in words that nobody knows
-                   is then only Unavailable, which condemns nothing
-    """
-
-    definition: str
-    sandbox: str
-    every: int
-    told: bool = True
-    always: bool = False
-    lives: timedelta = TOLD
-    refresh_ends: timedelta | None = None
-    keeps: Mapping[str, object] = field(default_factory=dict)
-    first: Mapping[str, object] = field(default_factory=dict)
-    confirmed: timedelta | None = None
-    unsettled: str = ""
-    says: Mapping[str, list[str]] = field(default_factory=dict)
-
-    def expects(self, situation: str) -> list[str]:
-        if situation == "2 MB" and not (self.told or self.every == 1):
-            situation = "truncated"  # a refresh token may have stood in what is missing
-        return self.says.get(situation, STANDARD[situation])
-
-
-ROWS: dict[str, Row] = {}
-
-
-def row(definition: str, *, sandbox: str | None = None, **more: Any) -> None:
-    spoken = sandbox or definition
-    name = definition if sandbox in (None, "sandbox", "zoom") else sandbox
-    if "unsettled" in more and definition != "zoom-server":  # that one presents nothing
-        more.setdefault("confirmed", timedelta(minutes=1))
-    ROWS[name] = Row(definition=definition, sandbox=spoken, **more)
-
-
-UNSHOWN = "no page shows one, so the standard's word is expected"
-SECOND_HAND = "only others report it"
 
 row("airtable", every=1, always=True, refresh_ends=60 * DAY, unsettled=SECOND_HAND)
 row("amazon-selling-partner", every=3, refresh_ends=365 * DAY, unsettled=UNSHOWN)

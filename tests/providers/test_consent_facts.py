@@ -27,7 +27,7 @@ from daemon.sandbox.accents import RevocationTerms
 from daemon.sandbox.dialects import Dialect
 from tests.providers import samples
 from tests.providers.connecting import Connecting, is_among
-from tests.providers.expectations import Row
+from tests.providers.row import Row
 from tests.providers.test_consents import NO_PAGE, OFFLINE, revocation_url
 
 BOTH = sorted(set(shipped()) & set(recorded.names()))

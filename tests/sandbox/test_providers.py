@@ -5,7 +5,6 @@ that a slip in a fixture is seen here.
 """
 
 import json
-from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -15,42 +14,32 @@ import aiohttp
 import pytest
 
 from daemon.sandbox import recorded
+from tests.sandbox.facts import (
+    ALWAYS,
+    DAILY,
+    EVERY,
+    GONE,
+    NONE,
+    PAIR,
+    PLAIN,
+    RETOLD,
+    RTE,
+    SCOPED,
+    THIRD,
+    THIRD_UNTOLD,
+    UNTOLD,
+    Fact,
+    fact,
+)
 
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 AGENT = "linux:example.refresher:v1 (by /u/example)"
 
-ALWAYS, RETOLD, UNTOLD, THIRD, THIRD_UNTOLD, DAILY, NONE = "always retold untold 1/3 1/3- 1/24 none".split()  # noqa: SIM905
-EVERY = {ALWAYS: 1, RETOLD: 0, UNTOLD: 0, THIRD: 3, THIRD_UNTOLD: 3, DAILY: 24}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fact:
-    """How to ask one provider, what a refresh answers, and how it says that a grant is dead."""
-
-    path: str
-    auth: str  # all accepted ways, the one to use first
-    body: str
-    keys: str  # of the reply to the first refresh
-    turn: str  # whether the refresh token changes
-    dead: tuple[int, dict[str, Any]]
-    client: tuple[int, dict[str, Any]] = (401, {"error": "invalid_client"})
-    throttle: tuple[int, dict[str, Any]] = (429, {})
-
-
-def fact(path: str, auth: str, body: str, turn: str, keys: str, dead: Any, **more: Any) -> Fact:
-    return Fact(path=path, auth=auth, body=body, turn=turn, keys=keys, dead=dead, **more)
-
-
-GONE = (400, {"error": "invalid_grant"})
-PLAIN = "access_token expires_in token_type"
-PAIR = f"{PLAIN} refresh_token"
-SCOPED = f"{PAIR} scope"
-RTE = "refresh_token_expires_in"
 AUTH0_DEAD = (403, {"error": "invalid_grant", "error_description": "Unknown or invalid refresh token."})
 DENIED = (401, {"error": "access_denied"})
 
-FACTS = {
+FACTS: dict[str, Fact] = {
     "airtable": fact("/oauth2/v1/token", "basic", "form", ALWAYS, f"{SCOPED} refresh_expires_in", GONE),
     "amazon-selling-partner": fact("/auth/o2/token", "post", "form", THIRD, PAIR, GONE),
     "asana": fact("/-/oauth_token", "post", "form", UNTOLD, f"{PLAIN} data", GONE),
@@ -70,7 +59,8 @@ FACTS = {
     "facebook": fact(
         "/v22.0/oauth/access_token", "post", "query", NONE, PLAIN,
         (400, {"error.code": 190, "error.type": "OAuthException"}),
-        client=(400, {"error.type": "OAuthException"}), throttle=(400, {"error.code": 4}),
+        client=(400, {"error.type": "OAuthException"}), throttle=(400, {"error.code": 4}), method="GET",
+        grant="fb_exchange_token", presents="fb_exchange_token", exchange=True,
     ),
     "github-app-oauth": fact(
         "/login/oauth/access_token", "post", "form query", ALWAYS, f"{SCOPED} {RTE}",
@@ -137,7 +127,7 @@ FACTS = {
         f"{SCOPED} ok bot_user_id app_id team enterprise is_enterprise_install",
         (200, {"ok": False, "error": "invalid_refresh_token"}),
         client=(200, {"ok": False, "error": "bad_client_secret"}),
-        throttle=(429, {"ok": False, "error": "ratelimited"}),
+        throttle=(429, {"ok": False, "error": "ratelimited"}), broken=200,
     ),
     "spotify": fact(
         "/api/token", "basic", "form", THIRD_UNTOLD, f"{PLAIN} scope", GONE, client=(400, {"error": "invalid_client"})
@@ -177,7 +167,7 @@ FACTS = {
         (401, {"reason": "Invalid Token!", "error": "invalid_request"}),
     ),
 }  # fmt: skip
-RENEWED = [name for name, known in FACTS.items() if known.turn != NONE or name == "facebook"]
+RENEWED = [name for name, known in FACTS.items() if known.turn != NONE or known.exchange]
 WATCHED = sorted(set(FACTS) - set(RENEWED))
 
 
@@ -185,41 +175,45 @@ class Speaker:
     """One provider's sandbox, and a client that asks as the table says, or otherwise where a test wants that."""
 
     def __init__(self, peer: Any, name: str) -> None:
-        self.peer, self.known, self.exchange = peer, FACTS[name], name == "facebook"
+        self.peer, self.known = peer, FACTS[name]
 
     async def consent(self) -> Any:
         [answer] = await self.peer.call("POST", "/grants")
-        return answer, answer["access_token" if self.exchange else "refresh_token"]
+        tokens = self.known.tokens(answer)
+        return answer, tokens["access_token" if self.known.exchange else "refresh_token"]
 
     async def ask(
         self, token: str, *, auth: str | None = None, body: str | None = None, method: str | None = None,
-        url: str | None = None, headers: dict[str, str] | None = None, secret: str | None = None, **more: str,
+        url: str | None = None, headers: dict[str, str] | None = None, client: str | None = None, secret: str | None = None,
+        **more: str,
     ) -> tuple[int, Any, Any]:  # fmt: skip
         """The status, the body (JSON where it is) and the headers of one reply."""
-        sandbox = self.peer.sandbox
-        secret = secret or sandbox.client_secret
-        word = "fb_exchange_token" if self.exchange else "refresh_token"
-        fields = {"grant_type": word, word: token} | more
+        sandbox, known = self.peer.sandbox, self.known
+        client, secret = client or sandbox.client_id, secret or sandbox.client_secret
+        word = {"grant_type": known.grant} if known.grant else {}
+        fields = {**word, known.presents: token, **known.sent, **more}
         sent = {"Accept": JSON, "Notion-Version": "2025-09-03", "User-Agent": AGENT} | (headers or {})
         match auth or self.known.auth.split()[0]:
             case "post":
-                fields |= {"client_id": sandbox.client_id, "client_secret": secret}
+                fields |= {"client_id": client, "client_secret": secret}
+            case "id":
+                fields |= {"client_id": client}
             case "basic":
-                pair = (quote_plus(sandbox.client_id), quote_plus(secret))
+                pair = (quote_plus(client), quote_plus(secret))
                 sent["Authorization"] = aiohttp.encode_basic_auth(*pair)
             case "secret_as_user":
                 sent["Authorization"] = aiohttp.encode_basic_auth(quote_plus(secret), "")
         way = {"form": "data", "json": "json", "query": "params"}[body or self.known.body.split()[0]]
-        method = method or ("GET" if self.exchange else "POST")
+        fields = {known.called.get(name, name): value for name, value in fields.items()}
         async with self.peer.session.request(
-            method, url or sandbox.token_url, headers=sent, **{way: fields}
+            method or known.method, url or sandbox.token_url, headers=sent, **{way: fields}
         ) as reply:
             text = await reply.text()
             return reply.status, json.loads(text) if reply.content_type == JSON else text, reply.headers
 
     async def is_granted(self, token: str, **wishes: Any) -> bool:
         status, body, _ = await self.ask(token, **wishes)
-        return status == 200 and "access_token" in body
+        return status == self.known.status and "access_token" in self.known.tokens(body)
 
 
 @pytest.fixture
@@ -261,12 +255,13 @@ async def test_a_right_request_is_granted_in_the_providers_shape(speak: Any, nam
             for body in known.body.split():
                 answer, token = await speaker.consent()
                 status, reply, headers = await speaker.ask(token, url=url, auth=auth, body=body)
-                assert (status, set(reply)) == (200, set(known.keys.split()))
+                tokens = known.tokens(reply)
+                assert (status, set(tokens)) == (known.status, set(known.keys.split()))
                 assert headers["Cache-Control"] == "no-store"
-                bearer = {"Authorization": f"Bearer {reply['access_token']}"}
+                bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
                 await speaker.peer.call("GET", "/resource", headers=bearer)
-                assert reply["access_token"] != answer["access_token"]
-                assert reply.get("expires_in", 60) == 60
+                assert tokens["access_token"] != known.tokens(answer)["access_token"]
+                assert tokens.get("expires_in", 60) in (60, "60")
 
 
 @pytest.mark.parametrize("name", RENEWED)
@@ -275,15 +270,18 @@ async def test_a_request_that_it_does_not_want_is_refused_and_spends_nothing(spe
     speaker = await speak(name)
     known = speaker.known
     answer, token = await speaker.consent()
-    for auth in {"basic", "post", "secret_as_user", "none"} - set(known.auth.split()):
+    for auth in {"basic", "post", "secret_as_user", "id", "none"} - set(known.auth.split()):
         says(await speaker.ask(token, auth=auth), known.client)
     for body in {"form", "json", "query"} - set(known.body.split()):
-        if not (speaker.exchange and body != "query"):
+        if not (known.method == "GET" and body != "query"):
             assert not await speaker.is_granted(token, body=body)
     for method in ("GET", "POST", "PUT"):
-        if method != ("GET" if speaker.exchange else "POST"):
+        if method != known.method:
             assert (await speaker.ask(token, method=method))[0] == 405
-    says(await speaker.ask(token, secret="wrong"), known.client)
+    if known.has_secret:
+        says(await speaker.ask(token, secret="wrong"), known.client)
+    elif known.auth == "id":
+        says(await speaker.ask(token, client="of-another-app"), known.client)
     truth = await speaker.peer.ledger(answer["grant"])
     assert truth["live"] == [digest(token)]
     assert not any(line["outcome"].startswith("granted") for line in truth["presented"])
@@ -313,7 +311,7 @@ async def test_faults_speak_in_the_providers_words(speak: Any, name: str) -> Non
         "wrong_client": (speaker.known.client, words["invalid_client"]),
         "throttle": (speaker.known.throttle, words["throttled"]),
         "outage": ((503, {}), words["down"]),
-        "error": ((200 if name == "slack" else 500, {}), words["broken"]),
+        "error": ((speaker.known.broken, {}), words["broken"]),
     }
     for kind, (first, wordings) in expected.items():
         for number, wording in enumerate(wordings):
@@ -340,14 +338,15 @@ async def test_a_throttle_carries_the_retry_after_that_was_asked_for(speak: Any,
     assert headers["Retry-After"] == "7"
 
 
-@pytest.mark.parametrize("name", sorted(set(RENEWED) - {"facebook"}))
+@pytest.mark.parametrize("name", sorted(name for name in RENEWED if not FACTS[name].exchange))
 async def test_the_refresh_token_changes_as_stated_and_the_ledger_agrees(speak: Any, name: str) -> None:
     """Always, never or now and then; told again or left out where it stays."""
     speaker = await speak(name)
-    turn, (answer, token) = speaker.known.turn, await speaker.consent()
+    known, (answer, token) = speaker.known, await speaker.consent()
+    turn = known.turn
     every, changes = EVERY[turn], 0
     for number in range(1, 25):
-        _, reply, _ = await speaker.ask(token)
+        reply = known.tokens((await speaker.ask(token))[1])
         changed = bool(every) and number % every == 0
         changes += changed
         if not changed and turn in (UNTOLD, THIRD_UNTOLD):
@@ -361,7 +360,7 @@ async def test_the_refresh_token_changes_as_stated_and_the_ledger_agrees(speak: 
 
 
 KEPT = {"microsoft", "keycloak"}  # a spent one is as good as ever
-IN_GRACE = {"xero", "atlassian", "shopify", "okta-rotating"}
+IN_GRACE = {"xero", "atlassian", "shopify", "okta-rotating"} | {n for n, f in FACTS.items() if f.in_grace}
 
 
 @pytest.mark.parametrize("name", sorted(name for name in RENEWED if FACTS[name].turn == ALWAYS))
@@ -372,7 +371,7 @@ async def test_a_spent_token_works_only_where_that_is_documented(speak: Any, nam
     _, reply, _ = await speaker.ask(first)
     assert await speaker.is_granted(first) == (name in KEPT | IN_GRACE)
     if name in KEPT | IN_GRACE:
-        assert await speaker.is_granted(reply["refresh_token"])
+        assert await speaker.is_granted(speaker.known.tokens(reply)["refresh_token"])
         assert await speaker.is_granted(first) == (name in KEPT)
     truth = await speaker.peer.ledger(answer["grant"])
     assert truth["revoked_by"] == (None if name in KEPT else "reuse")
