@@ -18,11 +18,13 @@ from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output, span
 from daemon.domain.provider import (
     ClientAuth,
+    Condition,
     Definition,
     ErrorPattern,
     Grant,
     Pkce,
     Provider,
+    Reach,
     Rotation,
     VariableKind,
 )
@@ -58,7 +60,13 @@ _PKCE = {
     Pkce.REQUIRED: "S256: the provider refuses a consent without it",
     Pkce.NONE: "not used: the provider does not take it",
 }
-_SIGNS = ("rejected", "misconfigured", "unavailable")  # of use to the daemon only
+_REACH = {
+    None: "",
+    Reach.TOKEN: " (for that token only: the others go on)",
+    Reach.TENANT: " (for that tenant only: the others go on)",
+    Reach.PROVIDER: " (for all, if several fail alike)",
+}
+_SIGNS = ("rejected", "misconfigured", "unavailable", "success")  # of use to the daemon only
 
 
 app = typer.Typer()
@@ -233,6 +241,7 @@ def _meaning_rows(definition: Definition) -> list[tuple[str, str]]:
         return []
     confirmed = f", confirmed {span(definition.confirm_after)} later," if definition.confirm_after else ""
     return [
+        ("A grant has", _condition(definition.success) if definition.success else ""),
         (
             "Rejected grant",
             f"{_signs(definition.rejected, 'invalid_grant')}{confirmed}: the token waits for a new consent",
@@ -300,14 +309,20 @@ def _presents_refresh(definition: Definition, revoke: Revocation) -> bool:
 
 def _signs(signs: Sequence[ErrorPattern], standard: str) -> str:
     own = [
-        f"{sign.field} = {' | '.join(sorted(sign.values)) or (sign.pattern and sign.pattern.pattern)}"
+        (_condition(sign) if sign.field else "any error")
+        + (f" and {_condition(sign.also)}" if sign.also else "")
         + (f" with status {' or '.join(map(str, sorted(sign.status)))}" if sign.status else "")
         + (f" (wait {span(sign.wait)})" if sign.wait else "")
         + (" (perhaps processed: asked once more)" if sign.doubt else "")
-        + (" (for that tenant only: the others go on)" if sign.tenant else "")
+        + _REACH[sign.reach]
         for sign in signs
     ]
     return "; ".join([*own, standard])
+
+
+def _condition(condition: Condition | ErrorPattern) -> str:
+    texts = " | ".join(sorted(condition.values)) or (condition.pattern and condition.pattern.pattern)
+    return f"{condition.field} = {texts}"
 
 
 def _grace(definition: Definition) -> str:

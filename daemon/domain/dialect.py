@@ -2,7 +2,8 @@
 
 The body decides first, in this order:
 
-1. A sign of the definition: temporary, then a wrong client, then a dead grant.
+1. A sign of the definition: temporary, then a wrong client, then a dead grant. A value that contradicts the
+   definition's `success` is an error, too.
 2. An access token makes a grant, whatever the status and the notation. Two different ones are withheld.
 3. A redirect is not followed. The operator must correct the URL.
 4. `invalid_grant` is a verdict with status 400 or 401 only, and only if nothing in the reply mentions waiting.
@@ -27,7 +28,7 @@ from daemon.domain.answer import (
     Unavailable,
     Unparsed,
 )
-from daemon.domain.provider import Definition, ErrorPattern, Grant, Provider, Rotation
+from daemon.domain.provider import Definition, ErrorPattern, Grant, Provider, Reach, Rotation
 from daemon.domain.refusal import (
     Refusal,
     asks_to_slow_down,
@@ -65,6 +66,15 @@ _REACH = {
     "unsupported_grant_type": Concern.PROVIDER,
     "invalid_scope": Concern.TOKEN,
 }
+# Whom the sign of a wrong client concerns.
+_CONCERNS = {
+    None: Concern.CLIENT,
+    Reach.TOKEN: Concern.TOKEN,
+    Reach.TENANT: Concern.TOKEN,
+    Reach.PROVIDER: Concern.PROVIDER,
+}
+# Errors that are no dead grant, whatever a status alone says.
+_OTHERS = frozenset({*_REACH, "temporarily_unavailable", "server_error", "slow_down"})
 # With any other status invalid_grant is no verdict, unless a definition has a sign for it.
 _VERDICTS = frozenset({400, 401})
 # Codes of refreshd\'s own trouble: nothing was sent.
@@ -136,8 +146,7 @@ def _refused(
     if (sign := shown(definition.unavailable, reply.status, body)) is not None:
         return _temporary(later, sign)
     if (sign := shown(definition.misconfigured, reply.status, body)) is not None:
-        reach = Concern.TOKEN if sign.tenant else Concern.CLIENT
-        return Misconfigured(code=error.code, message=error.message, concerns=reach)
+        return Misconfigured(code=error.code, message=error.message, concerns=_CONCERNS[sign.reach])
     if 300 <= reply.status < 400:
         return _moved(provider, token, reply)
     if _is_verdict(definition, reply, body, error):
@@ -180,6 +189,10 @@ def _is_verdict(definition: Definition, reply: Reply, body: Body, error: Refusal
     the standard requires (RFC 6749 §5.2). Neither counts if the reply mentions waiting.
     """
     sign = shown(definition.rejected, reply.status, body)
+    if sign is not None and not sign.field and (not body or error.name in _OTHERS):
+        sign = (
+            None  # a page with that status comes from a server in between, and a name says more than a status
+        )
     if sign is None and not (error.name in _DEAD and reply.status in _VERDICTS):
         return False
     if sign is not None and reply.status in sign.status:
@@ -193,7 +206,7 @@ def _no_grant(reply: Reply, parsed: Parsed, body: Body, later: Unavailable) -> U
     the provider behind it may have processed the request.
     """
     if body:
-        return replace(later, rest=REFUSAL_WAIT, cause=Cause.REFUSAL)
+        return replace(later, rest=REFUSAL_WAIT)
     words = f": {later.message}" if later.message != _status(reply) else ""
     message = f"{_status(reply)} with {_kind(parsed)} instead of tokens{words}"[:300]
     return Unavailable(

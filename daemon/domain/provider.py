@@ -105,22 +105,43 @@ class Rate:
     per: timedelta
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorPattern:
-    """One error in a reply: the text at `field` (a dotted path in the body) is one of `values`, or matches
-    `pattern`. If `status` is not empty, the status must also be one of them.
+class Reach(StrEnum):
+    """Whom the refusal of a client concerns. Without one, it is the client: all tokens, unless one has just succeeded."""
 
-    `wait` and `doubt` are for temporary failures: the least wait, and whether the request may have been
-    processed. `tenant` is for a client that is refused in one customer's tenant only.
+    TOKEN = "token"  # noqa: S105  this token alone: it belongs to another app, or is of the wrong kind
+    TENANT = "tenant"  # the tokens of this customer, or of this server
+    PROVIDER = "provider"  # perhaps all of the provider's: several that fail alike will tell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """A condition on a reply: the text at `field` (a dotted path in the body) is one of `values`, or matches
+    `pattern`.
     """
 
     field: str
     values: frozenset[str] = frozenset()
     pattern: re.Pattern[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorPattern:
+    """One error in a reply: the text at `field` (a dotted path in the body) is one of `values`, or matches
+    `pattern`. If `status` is not empty, the status must also be one of them. If `field` is empty, the status
+    alone decides. `also`: a second condition that must hold, too.
+
+    `wait` and `doubt` are for temporary failures: the least wait, and whether the request may have been
+    processed. `reach` is for a client that is refused.
+    """
+
+    field: str = ""
+    values: frozenset[str] = frozenset()
+    pattern: re.Pattern[str] | None = None
     status: frozenset[int] = frozenset()
+    also: Condition | None = None
     wait: timedelta | None = None
     doubt: bool = False
-    tenant: bool = False
+    reach: Reach | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +200,7 @@ class Definition:
     params: Mapping[str, str] = field(default_factory=dict)  # more of them, perhaps with variables
     headers: Mapping[str, str] = field(default_factory=dict)
     reply: ReplyFields = ReplyFields()
+    success: Condition | None = None  # a reply whose field has another value is an error
     access_lifetime: timedelta | None = None  # documented; used where the reply tells none
     expires_in_unit: ExpiryUnit = ExpiryUnit.SECONDS
     refresh_idle: timedelta | None = None  # the refresh token dies when unused for this long

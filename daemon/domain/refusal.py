@@ -133,13 +133,19 @@ def _code_elsewhere(body: Body, status: int) -> str:
 def _words_in(definition: Definition, body: Body) -> str:
     """Return the provider's own text about the error."""
     for path in definition.reply.error_message:
-        if isinstance(value := at_path(body, path), str) and value.strip():
-            return value
+        for text in _texts_of(at_path(body, path)):
+            return text
     for value in _ranked(body, _WORD_NAMES):
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and text.strip():
-                return text
+        for text in _texts_of(value):
+            return text
     return ""
+
+
+def _texts_of(value: object) -> Iterator[str]:
+    """Yield the texts in a value that is a text or a list."""
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str) and text.strip():
+            yield text
 
 
 def _words_of_text(parsed: Parsed) -> tuple[str, bool]:

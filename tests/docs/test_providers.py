@@ -161,6 +161,8 @@ LISTS = {
     "A variable's key": (VariableTable, "[variables.region]\n"),
     "A key of `reply`": (ShapeTable, "[reply]\n"),
 }
+# Keys of signs that stand in another list than the other examples.
+APART = {"alone": "rejected", "reach": "misconfigured", "tenant": "misconfigured"}
 PLAIN = (
     'token_url = "https://${region}.acme.example/token"\nclient_auth = "post"\ndomains = ["acme.example"]\n'
 )
@@ -186,13 +188,14 @@ def test_the_examples_of_each_list_are_one_sound_piece_of_a_definition(title: st
     examples = listed(title)
     for key, example in examples.items():
         assert list(tomllib.loads(example)) == [key]
-    tenant = examples.pop("tenant", None)  # in a list of its own: what refuses a client is not temporary
+    elsewhere = {key: examples.pop(key) for key in APART if table is SignTable}
     whole = "\n".join(examples.values())
     if table is not DefinitionTable:
         plain = PLAIN if table is VariableTable else PLAIN.replace("${region}", "eu")
         whole = f"{plain}{header}{whole}\n"
-    if tenant is not None:
-        whole += f"[[misconfigured]]\n{examples['field']}\n{examples['values']}\n{tenant}\n"
+    for key, example in elsewhere.items():
+        test = examples["status"] if key == "alone" else f"{examples['field']}\n{examples['values']}"
+        whole += f"[[{APART[key]}]]\n{test}\n{example}\n"
     assert read_definition("acme", tomllib.loads(whole))
 
 

@@ -267,9 +267,9 @@ def _revocation_faults(
     elif revoke.url is not None:
         yield from url_faults(("revoke", "url"), _without_places(revoke.url), domains, bases)
     yield from empty_sign_faults(("revoke", "success"), revoke.success)
-    if any(sign.wait or sign.doubt or sign.tenant for sign in revoke.success):
+    if any(sign.wait or sign.doubt or sign.tenant or sign.reach or sign.alone for sign in revoke.success):
         do = "Remove it: such a sign only shows that the grant is over."
-        yield ("revoke", "success"), "an entry has wait, doubt or tenant", do
+        yield ("revoke", "success"), "an entry has wait, doubt, tenant, reach or alone", do
 
 
 def _presented_faults(revoke: RevocationTable, grant: Grant) -> Iterator[Fault]:

@@ -49,7 +49,14 @@ from daemon.runtime.config.providers.consent_keys import (
     revocation,
 )
 from daemon.runtime.config.providers.shipped_tables import shipped_tables
-from daemon.runtime.config.providers.sign_table import Signs, empty_sign_faults, error_pattern
+from daemon.runtime.config.providers.sign_table import (
+    ConditionTable,
+    Signs,
+    condition,
+    condition_faults,
+    error_pattern,
+    sign_faults,
+)
 from daemon.runtime.config.providers.url_rules import Fault, safe_pattern, url_faults, used_variables
 
 # Long enough for a restart or a fail-over at the provider, and short enough to come before the access token's end.
@@ -160,6 +167,7 @@ class DefinitionTable(ConsentTable):
     params: dict[str, Text] = field(default_factory=dict)
     headers: dict[str, Annotated[str, Read(header_value)]] = field(default_factory=dict)
     reply: ShapeTable = field(default_factory=ShapeTable)
+    success: ConditionTable | None = None
     access_lifetime: Span | None = None
     expires_in_unit: Annotated[ExpiryUnit, Read(one_of(ExpiryUnit))] = ExpiryUnit.SECONDS
     refresh_idle: Span | None = None
@@ -194,6 +202,7 @@ def definition(name: str, table: DefinitionTable) -> Definition:
     )
     for meaning in ("rejected", "misconfigured", "unavailable"):
         values[meaning] = tuple(map(error_pattern, values[meaning]))
+    values["success"] = condition(table.success) if table.success is not None else None
     values["revoke"] = revocation(table.revoke) if table.revoke is not None else None
     return Definition(name=name, **values)
 
@@ -251,12 +260,9 @@ def _grant_faults(table: DefinitionTable) -> Iterator[Fault]:
 
 def _sign_faults(table: DefinitionTable) -> Iterator[Fault]:
     for meaning in ("rejected", "misconfigured", "unavailable"):
-        yield from empty_sign_faults((meaning,), getattr(table, meaning))
-        for sign in getattr(table, meaning):
-            if meaning != "unavailable" and (sign.wait or sign.doubt):
-                yield (meaning,), "an entry has wait or doubt", "Use those under unavailable only."
-            if meaning != "misconfigured" and sign.tenant:
-                yield (meaning,), "an entry has tenant", "Use it under misconfigured only."
+        yield from sign_faults(meaning, getattr(table, meaning))
+    if table.success is not None:
+        yield from condition_faults(("success",), table.success)
 
 
 def _field_faults(table: DefinitionTable) -> Iterator[Fault]:

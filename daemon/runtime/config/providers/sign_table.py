@@ -2,16 +2,17 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from daemon.domain.provider import ErrorPattern
+from daemon.domain.provider import Condition, ErrorPattern, Reach
 from daemon.domain.sign import LONGEST_TEXT
-from daemon.runtime.config.fields import ARRAY, STRICT, Flag, Read, Span, Text, pattern, whole
+from daemon.runtime.config.fields import ARRAY, STRICT, Flag, Read, Span, Text, one_of, pattern, whole
 from daemon.runtime.config.problems import Place
 from daemon.runtime.config.providers.pattern_cost import check_cost
 from daemon.runtime.config.providers.url_rules import Fault
 
+_FIRST_ERROR = 400
 Status = Annotated[int, Read(whole(100, 599))]
 
 
@@ -22,30 +23,100 @@ def sign_pattern(value: object) -> re.Pattern[str]:
     return found
 
 
+SignPattern = Annotated[re.Pattern[str], Read(sign_pattern)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SignTable:
+class ConditionTable:
     __pydantic_config__: ClassVar = STRICT
 
     field: Text
     values: Annotated[frozenset[Text], ARRAY] = frozenset()
-    pattern: Annotated[re.Pattern[str], Read(sign_pattern)] | None = None
+    pattern: SignPattern | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignTable:
+    """The keys of a sign. `alone`: the definition's author knows that the status of a dead grant decides without its
+    body.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    field: Text = ""
+    values: Annotated[frozenset[Text], ARRAY] = frozenset()
+    pattern: SignPattern | None = None
     status: Annotated[frozenset[Status], ARRAY] = frozenset()
+    alone: Flag = False
+    also: ConditionTable | None = None
     wait: Span | None = None
     doubt: Flag = False
-    tenant: Flag = False
+    reach: Annotated[Reach, Read(one_of(Reach))] | None = None
+    tenant: Flag = False  # the former word for reach = "tenant"
 
 
 Signs = Annotated[tuple[SignTable, ...], ARRAY]
 
 
+def condition(table: ConditionTable) -> Condition:
+    """Convert `table` into the domain's term."""
+    return Condition(field=table.field, values=table.values, pattern=table.pattern)
+
+
 def error_pattern(table: SignTable) -> ErrorPattern:
     """Convert `table` into the domain's term."""
-    return ErrorPattern(**{field.name: getattr(table, field.name) for field in fields(SignTable)})
+    return ErrorPattern(
+        field=table.field,
+        values=table.values,
+        pattern=table.pattern,
+        status=table.status,
+        also=condition(table.also) if table.also is not None else None,
+        wait=table.wait,
+        doubt=table.doubt,
+        reach=Reach.TENANT if table.tenant else table.reach,
+    )
+
+
+def sign_faults(meaning: str, signs: tuple[SignTable, ...]) -> Iterator[Fault]:
+    """Yield the faults of the signs with one meaning: `rejected`, `misconfigured` or `unavailable`."""
+    yield from empty_sign_faults((meaning,), signs)
+    for sign in signs:
+        if meaning != "unavailable" and (sign.wait or sign.doubt):
+            yield (meaning,), "an entry has wait or doubt", "Use those under unavailable only."
+        if meaning != "misconfigured" and (sign.tenant or sign.reach):
+            yield (meaning,), "an entry has tenant or reach", "Use those under misconfigured only."
+        if sign.tenant and sign.reach:
+            yield (meaning,), "an entry has tenant and reach", 'Write reach = "tenant", and remove tenant.'
+        if meaning == "rejected" and _is_only_status(sign) and not sign.alone:
+            do = (
+                "Add the field that names the error. If the provider's replies have none, write alone = true."
+            )
+            yield (meaning,), "an entry is only a status, which other errors have, too", do
+        if sign.alone and (meaning != "rejected" or sign.field):
+            do = "Remove it: it is for an entry of rejected that is only a status."
+            yield (meaning,), "an entry has alone", do
+
+
+def _is_only_status(sign: SignTable) -> bool:
+    return bool(sign.status) and not (sign.field or sign.values or sign.pattern or sign.also)
 
 
 def empty_sign_faults(place: Place, signs: tuple[SignTable, ...]) -> Iterator[Fault]:
-    """Yield a fault for each sign that matches nothing."""
+    """Yield a fault for each sign that matches nothing, or that a grant could show."""
     for sign in signs:
-        if not sign.values and sign.pattern is None:
-            do = "Add values, or a pattern for the text of its field."
-            yield place, "an entry has neither values nor a pattern", do
+        if sign.field:
+            yield from condition_faults(place, sign)
+        elif sign.values or sign.pattern is not None or sign.also is not None:
+            yield place, "an entry has no field", "Name the field whose text decides."
+        elif not sign.status:
+            yield place, "an entry is empty", "Name a field with its values, or a status."
+        elif min(sign.status) < _FIRST_ERROR:
+            yield place, "an entry is only a status that is no error", "Name the field that shows the error."
+        if sign.also is not None:
+            yield from condition_faults(place, sign.also)
+
+
+def condition_faults(place: Place, table: ConditionTable | SignTable) -> Iterator[Fault]:
+    if not table.values and table.pattern is None:
+        do = "Add values, or a pattern for the text of its field."
+        yield place, "an entry has neither values nor a pattern", do

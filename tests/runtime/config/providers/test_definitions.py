@@ -332,7 +332,7 @@ REFUSALS: dict[str, tuple[str, str, str]] = {
     "a text for a table": (PLAIN + "params = 'x'", "params", "table"),
     "a text for a date": (PLAIN + "as_of = 'soon'", "as_of", "date"),
     "a bad status": (PLAIN + "rejected = [{ field = 'e', values = ['x'], status = [99] }]", "rejected.0.status.0", "100"),
-    "a sign without field": (PLAIN + "rejected = [{ values = ['x'] }]", "rejected.0.field", "required"),
+    "a sign without field": (PLAIN + "rejected = [{ values = ['x'] }]", "rejected", "no field"),
     "a sign that shows nothing": (PLAIN + "unavailable = [{ field = 'error' }]", "unavailable", "neither"),
     "a sign that is no pattern": (PLAIN + "rejected = [{ field = 'e', pattern = '(' }]", "rejected.0.pattern", "regular"),
     "a number of rejections": (PLAIN + "confirm_after = 1", "confirm_after", "duration"),
