@@ -61,9 +61,10 @@ class Demands:
     def read(self, asked: Asked) -> dict[str, str] | Refusal:
         """The request's parameters, under the standard's names."""
         form = self._read(asked)
-        return form if isinstance(form, Refusal) else self._standard(form)
+        return form if isinstance(form, Refusal) else self.standard(form)
 
-    def _standard(self, form: dict[str, str]) -> dict[str, str]:
+    def standard(self, form: dict[str, str]) -> dict[str, str]:
+        """The parameters under the standard's names."""
         known = {own: standard for standard, own in self.names.items()}
         return {known.get(name, name): value for name, value in form.items() if name not in self.names}
 

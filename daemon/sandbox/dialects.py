@@ -66,6 +66,7 @@ class Dialect:
                 "access_token": pair.access_token,
                 "refresh_token": pair.refresh_token,
                 "expires_in": _seconds_left(pair.expires_at, now),
+                "expires_in_text": pair.expires_at and f"{_seconds_left(pair.expires_at, now)}",
                 "expires_at": pair.expires_at and int(pair.expires_at.timestamp()),
                 "expires_at_iso": pair.expires_at and f"{pair.expires_at:%Y-%m-%dT%H:%M:%SZ}",
                 "refresh_expires_in": _seconds_left(pair.refresh_expires_at, now),

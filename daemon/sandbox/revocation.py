@@ -38,7 +38,8 @@ class RevocationEndpoint:
         if isinstance(read, Refusal):
             return self.dialect.refuse(read)
         token, parameters = read
-        refusal = self.dialect.demands.refuses(asked.headers) or self._refuses(asked, parameters)
+        demands = self.dialect.demands
+        refusal = demands.refuses(asked.headers) or self._refuses(asked, demands.standard(parameters))
         if refusal is not None:
             self.grants.note_revocation(token, outcome=refusal.complaint, now=now, fault=fault)
             return self.dialect.refuse(refusal)

@@ -16,7 +16,8 @@ PLACES: Final = frozenset(
     {
         "access_token",
         "refresh_token",
-        "expires_in",  # seconds left; `expires_at`: the same end in seconds since 1970; `..._iso`: as a text (ISO 8601)
+        "expires_in",  # seconds left, `..._text`: as a text; `expires_at`: the same end in seconds since 1970; `..._iso`: as a text (ISO 8601)
+        "expires_in_text",
         "expires_at",
         "expires_at_iso",
         "refresh_expires_in",

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from tests.providers import row as rows
+from tests.providers import rows_commerce, rows_devices, rows_platforms, rows_social
 from tests.providers.row import DAY, HOUR, SECOND_HAND, STANDARD, UNSHOWN, Rows
 
 # How many hours an access token lives by the provider's own word, which counts where a reply tells no end. For the
@@ -230,3 +231,5 @@ row(
         "server error": [*STANDARD["server error"], "Unavailable invalid_request"],
     },
 )  # fmt: skip
+
+ROWS |= rows_commerce.ROWS | rows_social.ROWS | rows_devices.ROWS | rows_platforms.ROWS

@@ -83,6 +83,11 @@ class Row:
             situation = "truncated"  # a refresh token may have stood in what is missing
         return self.says.get(situation, STANDARD[situation])
 
+    @property
+    def is_recognised(self) -> bool:
+        """Whether the usual words for a dead grant are known for what they are. If not, it is tried again and again."""
+        return self.expects("dead grant")[0].startswith("Rejected")
+
     def member(self, body: Mapping[str, Any], name: str) -> Any:
         """What the reply has under the standard's `name`."""
         members = body[self.inside] if self.inside else body

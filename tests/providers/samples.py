@@ -16,18 +16,28 @@ REFRESH_TOKEN = "1//r+t:o k%e=n&?"
 
 VARIABLES = {
     "amazon-selling-partner": {"host": "api.amazon.co.jp"},
+    "amazon-ads": {"host": "api.amazon.co.uk"},
     "auth0": {"subdomain": "acme.eu"},
+    "cognito": {"domain": "acme-login", "region": "eu-central-1"},
     "docusign": {"host": "account-d"},
     "generic": {"endpoint": "https://sso.example.com/token"},
     "keycloak": {"base": "https://sso.example.com", "realm": "acme"},
+    "mcp": {"token_endpoint": "https://sso.example.com/token", "resource": "https://mcp.example.com/mcp"},
+    "mercadolibre": {"site": "mercadolivre.com.br"},
     "microsoft": {"tenant": "acme.onmicrosoft.com"},
     "okta": {"subdomain": "acme"},
+    "ory": {"base": "https://sso.example.com"},
     "salesforce": {"host": "acme.my.salesforce.com"},
+    "sentry": {"installation": "0f6b6a0e-2f0c-4b55-9c52-6d1c9a3f1b7e"},
     "shopify": {"shop": "acme"},
+    "smart-on-fhir": {"token_endpoint": "https://sso.example.com/auth/token"},
     "zoho": {"accounts-server": "https://accounts.zoho.eu"},
     "zoom-server": {"account_id": "a1B2_c3-D4"},
 }
-ALLOWED_HOSTS = dict.fromkeys(["generic", "keycloak"], frozenset({"sso.example.com"}))
+ALLOWED_HOSTS = {
+    **dict.fromkeys(["generic", "keycloak", "ory", "smart-on-fhir"], frozenset({"sso.example.com"})),
+    "mcp": frozenset({"sso.example.com", "mcp.example.com"}),
+}
 
 
 def provider(name: str, *, client_id: str = CLIENT_ID, client_secret: str = CLIENT_SECRET) -> Provider:

@@ -231,7 +231,9 @@ async def test_a_hang_leaves_a_doubt(
 
 @rows
 async def test_a_withdrawn_grant_is_dead_once_it_was_said_often_enough(speaker: Speaker) -> None:
-    """At once, or only when it is repeated later where a first rejection has meant other things."""
+    """At once, or only when it is repeated later where a first rejection has meant other things. Words that nobody can tell
+    from another error's leave the token alone.
+    """
     if speaker.issues_anew:
         assert "dead grant" in speaker.row.says  # there is no consent that could be withdrawn
         return
@@ -239,6 +241,10 @@ async def test_a_withdrawn_grant_is_dead_once_it_was_said_often_enough(speaker: 
     speaker.sandbox._grants.withdraw(grant)
     seen = await speaker.ask(token)
     assert told(seen.answer) == row.expects("dead grant")[0]
+    if not row.is_recognised:
+        check_kept(seen)
+        assert isinstance(seen.change, Postponed)
+        return
     if row.confirmed is not None:
         check_kept(seen)
         assert isinstance(seen.change, Postponed)
@@ -248,7 +254,7 @@ async def test_a_withdrawn_grant_is_dead_once_it_was_said_often_enough(speaker: 
     assert seen.stored["state"] == State.NEEDS_REAUTH.value
 
 
-@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.confirmed])
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.confirmed and row.is_recognised])
 async def test_what_was_rejected_once_and_is_then_granted_is_as_good_as_ever(speaker: Speaker) -> None:
     """An outage can say that a grant is dead; the next answer decides."""
     token, _ = speaker.consent()

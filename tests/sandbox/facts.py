@@ -20,6 +20,7 @@ class Fact:
     sent      what a refresh must bring beside the standard's
     inside    the member of the reply that holds the tokens; `names`: what the tokens are called there
     broken    the status of an error of its own
+    wait      the Retry-After of its own throttle
     in_grace  whether a spent refresh token may be presented once more
     """
 
@@ -41,6 +42,7 @@ class Fact:
     status: int = 200
     inside: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
+    wait: str | None = None
     in_grace: bool = False
 
     @property
@@ -101,7 +103,9 @@ def asked(path: str, **more: Any) -> Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Revoked:
-    """How a token is taken back: the request, what it ends, and the status (and the body) of both answers."""
+    """How a token is taken back: the request, what it ends, and the status (and the body) of both answers. `client_id`: what
+    the provider calls it.
+    """
 
     method: str
     path: str
@@ -112,6 +116,7 @@ class Revoked:
     done: tuple[int, str]
     unknown: tuple[int, str]
     parameter: str = "token"
+    client_id: str = "client_id"
 
 
 def revoked(request: str, how: str, ends: str, done: Any, unknown: Any = None, **more: str) -> Revoked:

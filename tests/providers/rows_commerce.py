@@ -1,0 +1,33 @@
+"""Providers of commerce and payments."""
+
+from datetime import timedelta
+
+from tests.providers.row import DAY, HOUR, SECOND_HAND, UNSHOWN, Rows, row
+
+ROWS: Rows = (
+    row("amazon-ads", every=0, unsettled=UNSHOWN)
+    | row(
+        "coinbase", every=1, always=True, refresh_ends=547 * DAY,
+        unsettled="the status is known, the code is not",
+    )
+    | row(
+        "etsy", every=1, always=True, refresh_ends=90 * DAY, client="id", unsettled=SECOND_HAND,
+        says={"server error": ["Unavailable Server Error, in doubt"]},
+    )
+    | row(
+        "mercadolibre", every=1, always=True, refresh_ends=182 * DAY, documented=6 * HOUR,
+        keeps={"user_id": 8035443},
+        says={
+            "wrong client": ["Misconfigured bad_request (client)"],
+            "throttle": ["Unavailable local_rate_limited"],
+            "throttle, Retry-After: 7": ["Unavailable local_rate_limited, wait 7 s"],
+        },
+    )
+    | row("paypal", every=0, told=False, keeps={"app_id": "APP-80W284485P519543T"}, unsettled=UNSHOWN)
+    | row(
+        "square", every=0, names={"expires_at": "expires_at"}, documented=30 * DAY,
+        keeps={"merchant_id": "MLEXAMPLE123"}, unsettled=SECOND_HAND,
+        says={"dead grant": ["Rejected http_401"]},
+    )
+    | row("wise", every=0, refresh_ends=timedelta(days=3660), documented=12 * HOUR)
+)  # fmt: skip
