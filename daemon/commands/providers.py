@@ -55,6 +55,9 @@ _SHORT = {
     Grant.CLIENT_CREDENTIALS: "none: reissued",
     Grant.NONE: "none: watched",
 }
+_CLIENT_AUTH = {
+    ClientAuth.OMITTED: "omitted: nothing names the client in a refresh; a code is sent with post"
+}
 _PKCE = {
     Pkce.S256: "S256",
     Pkce.REQUIRED: "S256: the provider refuses a consent without it",
@@ -115,6 +118,8 @@ def to_configure(definition: Definition) -> str:
     """What the configuration needs for this provider, in TOML."""
     lines = [f"[providers.{definition.name}]"]
     if definition.grant is Grant.NONE:
+        return lines[0]
+    if definition.client_auth is ClientAuth.OMITTED and not definition.authorize_url:
         return lines[0]
     if definition.client_auth is not ClientAuth.SECRET_AS_USER:
         lines.append('client_id = "..."')
@@ -207,12 +212,14 @@ def _request_rows(definition: Definition) -> list[tuple[str, str]]:
     return [
         ("Renewed with", _GRANTS[definition.grant]),
         ("Request", f"{definition.method} {definition.token_url}, parameters as {definition.body}"),
+        ("Repetition", "harmless, by the provider's word" if definition.repeatable else ""),
+        ("Left out", ", ".join(sorted(definition.omit))),
         ("Variables", variables),
         (
             "Allowed domains",
             ", ".join(definition.domains) or ("the allowed_hosts" if _has_base(definition) else ""),
         ),
-        ("Client authentication", definition.client_auth.value),
+        ("Client authentication", _CLIENT_AUTH.get(definition.client_auth, definition.client_auth.value)),
         ("Rate limit", _limits(definition)),
     ]
 
@@ -265,6 +272,7 @@ def _consent_rows(definition: Definition) -> list[tuple[str, str]]:
     sent = ", ".join(f"{name}={value}" for name, value in definition.exchange_params.items())
     return [
         ("Consent page", page or ""),
+        ("Codes are exchanged at", definition.exchange_url or ""),
         ("Redirect address to register", redirect_uri() if page else ""),
         ("Requests are pushed to", definition.par_url or ""),
         ("Device flow", definition.device_url or ""),

@@ -84,6 +84,7 @@ def device_code_request(
         with_client=True,
         body_format=definition.body,
         public_only=outside and not provider.allow_private,
+        variables=variables,
         now=now,
     )
     return request, chosen

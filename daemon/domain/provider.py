@@ -14,6 +14,7 @@ from daemon.domain.secret import Secret
 if TYPE_CHECKING:  # it is made of the terms below
     from daemon.domain.revocation import Revocation
 
+Parameter = str | bool | int | float | tuple[str, ...]  # only JSON carries what is no text
 Assertion = Callable[[str, datetime], Secret]  # (audience, now) -> a signed client assertion, used once
 
 
@@ -34,7 +35,8 @@ class ClientAuth(StrEnum):
     POST = "post"
     SECRET_AS_USER = "secret_as_user"  # noqa: S105  Basic, with the secret in the user's place and no password
     PRIVATE_KEY_JWT = "private_key_jwt"  # a signed assertion (RFC 7523 §2.2)
-    NONE = "none"
+    NONE = "none"  # a public client: its id alone
+    OMITTED = "omitted"  # nothing names the client in a refresh; a code is exchanged as with `post`
 
 
 class BodyFormat(StrEnum):
@@ -61,8 +63,8 @@ class ExpiryUnit(StrEnum):
 
 
 class Method(StrEnum):
-    """The request's method. GET is only for grants that don't rotate, because proxies and browsers may repeat
-    it.
+    """The request's method. Proxies and clients may repeat GET, so a refresh token is sent by it only if the provider
+    says that a repetition is harmless.
     """
 
     POST = "POST"
@@ -81,6 +83,7 @@ class VariableKind(StrEnum):
     """What a variable stands for."""
 
     NAME = "name"  # a part of the host or of the path
+    VALUE = "value"  # a parameter or a header, never a part of a URL
     BASE = "base"  # where the URL begins: scheme, host and perhaps a path
 
 
@@ -182,6 +185,7 @@ class Definition:
     name: str
     title: str
     token_url: str
+    exchange_url: str | None = None  # where a code is exchanged, if not at the token URL
     verified: bool = False
     docs: str = ""
     as_of: date | None = None
@@ -194,11 +198,13 @@ class Definition:
     method: Method = Method.POST
     client_auth: ClientAuth = ClientAuth.POST
     body: BodyFormat = BodyFormat.FORM
+    repeatable: bool = False  # the provider says that a repeated refresh is harmless
     names: Mapping[str, str] = field(
         default_factory=dict
     )  # the standard's parameter -> what it is called here
-    params: Mapping[str, str] = field(default_factory=dict)  # more of them, perhaps with variables
-    headers: Mapping[str, str] = field(default_factory=dict)
+    omit: frozenset[str] = frozenset()  # parameters of the standard that are not sent
+    params: Mapping[str, Parameter] = field(default_factory=dict)  # more of them, perhaps with variables
+    headers: Mapping[str, str] = field(default_factory=dict)  # perhaps with variables
     reply: ReplyFields = ReplyFields()
     success: Condition | None = None  # a reply whose field has another value is an error
     access_lifetime: timedelta | None = None  # documented; used where the reply tells none
@@ -226,7 +232,7 @@ class Definition:
     scopes: tuple[str, ...] = ()  # asked for unless the operator or the application names others
     scope_separator: str = " "  # RFC 6749 §3.3 has a blank
     authorize_params: Mapping[str, str] = field(default_factory=dict)  # more of them, without variables
-    exchange_params: Mapping[str, str] = field(default_factory=dict)  # sent with the code alone
+    exchange_params: Mapping[str, Parameter] = field(default_factory=dict)  # sent with the code alone
     pkce: Pkce = Pkce.S256
     account_from: str | None = None  # the account's identifier: a path in the reply, or "id_token.CLAIM"
     callback_variables: tuple[str, ...] = ()  # variables whose values the callback brings
@@ -283,7 +289,7 @@ class Provider:
         """Return how long after a lease's end another instance must still wait before it presents the same
         value.
 
-        There is no wait if presenting it again is harmless: it does not rotate, reuse is merely refused, or
+        There is no wait if presenting it again is harmless: it does not rotate, reuse is merely refused or repeatable, or
         the retry (at latest `retry_within` after the lease) still falls inside a documented grace. Otherwise
         it is `adopt_after`, because a spent value can make the provider revoke the successor that a dead
         host's journal still holds.
@@ -292,6 +298,7 @@ class Provider:
         harmless = (
             definition.rotation is Rotation.NEVER
             or definition.reuse_refused
+            or definition.repeatable
             or definition.grant is not Grant.REFRESH_TOKEN
         )
         return timedelta(0) if harmless or definition.grace >= lease + retry_within else adopt_after

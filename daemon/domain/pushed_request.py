@@ -46,6 +46,7 @@ def pushed_request(
         with_client=True,
         body_format=BodyFormat.FORM,
         public_only=outside and not provider.allow_private,
+        variables=variables,
         now=now,
     )
 

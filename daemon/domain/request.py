@@ -3,14 +3,14 @@
 import json
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from urllib.parse import quote_plus
 
-from daemon.domain.provider import BodyFormat, ClientAuth, Grant, Provider
+from daemon.domain.provider import BodyFormat, ClientAuth, Grant, Parameter, Provider
 from daemon.domain.secret import Secret
 from daemon.domain.token import Token
-from daemon.domain.token_url import NotSendable, filled, fills_host, is_allowed, token_url
+from daemon.domain.token_url import NotSendable, completed_url, filled, fills_host, is_allowed
 
 _SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
 _ASCII = {code: "+" if chr(code) == " " else f"%{code:02X}" for code in range(128) if chr(code) not in _SAFE}
@@ -35,8 +35,11 @@ def refresh_request(provider: Provider, token: Token, *, now: datetime) -> Reque
 
     Raises NotSendable if the URL can't be completed safely, or nothing can be presented.
     """
-    presented = _presented(provider.definition.grant_of(token.grant), token)
-    return _token_request(provider, presented, token.vars, now=now)
+    definition = provider.definition
+    presented = _presented(definition.grant_of(token.grant), token)
+    for name in definition.omit:
+        presented.pop(name, None)
+    return _token_request(provider, definition.token_url, presented, token.vars, now=now)
 
 
 def code_request(
@@ -52,7 +55,7 @@ def code_request(
 
     Raises NotSendable if the URL can't be completed safely.
     """
-    presented = {
+    presented: dict[str, Parameter] = {
         "grant_type": "authorization_code",
         "code": code.reveal(),
         "redirect_uri": redirect_uri,
@@ -60,8 +63,7 @@ def code_request(
     }
     if code_verifier is not None:
         presented["code_verifier"] = code_verifier.reveal()
-    # The definition's parameters are those of a refresh: they must not replace the grant type.
-    return _token_request(provider, presented, variables, now=now, fixed=frozenset(presented))
+    return _consent_request(provider, presented, variables, now=now)
 
 
 def device_request(
@@ -72,33 +74,49 @@ def device_request(
     Raises NotSendable if the URL can't be completed safely.
     """
     presented = {"grant_type": DEVICE_GRANT, "device_code": device_code.reveal()}
-    return _token_request(provider, presented, variables, now=now, fixed=frozenset(presented))
+    return _consent_request(provider, presented, variables, now=now)
+
+
+def _consent_request(
+    provider: Provider, presented: Mapping[str, Parameter], variables: Mapping[str, str], *, now: datetime
+) -> Request:
+    """Return the request for the first tokens of a consent. It names the client even if a refresh does not.
+
+    The definition's parameters are those of a refresh: they must not replace the grant type.
+    """
+    definition = provider.definition
+    if definition.client_auth is ClientAuth.OMITTED:
+        provider = replace(provider, definition=replace(definition, client_auth=ClientAuth.POST))
+    url = definition.exchange_url or definition.token_url
+    return _token_request(provider, url, presented, variables, now=now, fixed=frozenset(presented))
 
 
 def _token_request(
     provider: Provider,
-    presented: Mapping[str, str],
+    template: str,
+    presented: Mapping[str, Parameter],
     variables: Mapping[str, str],
     *,
     now: datetime,
     fixed: frozenset[str] = frozenset(),
 ) -> Request:
-    """Return the request to the token endpoint that presents these fields. The definition's parameters replace none
-    that is `fixed`.
+    """Return the request to the token endpoint at `template` that presents these fields. The definition's parameters
+    replace none that is `fixed`.
     """
     definition = provider.definition
-    url = token_url(provider, variables)
+    url = completed_url(provider, template, variables)
     names = definition.names
-    ours = {**presented, **_client_fields(provider, audience=url, now=now)}
+    ours: dict[str, Parameter] = {**presented, **_client_fields(provider, audience=url, now=now)}
     fields = {names.get(name, name): value for name, value in ours.items()}
     for name, value in definition.params.items():
         if name not in _CLIENT_FIELDS and name not in fixed:
-            fields[name] = filled(provider, value, variables) if "${" in value else value
-    outside = fills_host(definition.token_url) and not is_allowed(provider, url)
+            varies = isinstance(value, str) and "${" in value
+            fields[name] = filled(provider, str(value), variables) if varies else value
+    outside = fills_host(template) and not is_allowed(provider, url)
     return _request(
         definition.method.value,
         url,
-        headers=_headers(provider),
+        headers=_headers(provider, variables),
         fields=fields,
         body_format=definition.body,
         public_only=outside and not provider.allow_private,
@@ -115,17 +133,18 @@ def client_request(
     with_client: bool,
     body_format: BodyFormat,
     public_only: bool,
+    variables: Mapping[str, str],
     now: datetime,
 ) -> Request:
     """Return a request of the client to another endpoint of `provider`, such as its revocation. `url` is complete.
-    `with_client`: the client authenticates as the definition says. Raises NotSendable.
+    `variables`: those of the headers. `with_client`: the client authenticates as the definition says. Raises NotSendable.
     """
     names = provider.definition.names
     client = _client_fields(provider, audience=url, now=now) if with_client else {}
     return _request(
         method,
         url,
-        headers={**_headers(provider, with_client=with_client), **more_headers},
+        headers={**_headers(provider, variables, with_client=with_client), **more_headers},
         fields=dict(fields) | {names.get(name, name): value for name, value in client.items()},
         body_format=body_format,
         public_only=public_only,
@@ -137,7 +156,7 @@ def _request(
     url: str,
     *,
     headers: dict[str, str],
-    fields: Mapping[str, str],
+    fields: Mapping[str, Parameter],
     body_format: BodyFormat,
     public_only: bool,
 ) -> Request:
@@ -154,7 +173,7 @@ def _request(
     return Request(method=method, url=url, headers=headers, body=body, public_only=public_only)
 
 
-def _presented(grant: Grant, token: Token) -> dict[str, str]:
+def _presented(grant: Grant, token: Token) -> dict[str, Parameter]:
     match grant:
         case Grant.REFRESH_TOKEN if token.refresh_token is not None:
             return {"grant_type": "refresh_token", "refresh_token": token.refresh_token.reveal()}
@@ -173,7 +192,7 @@ def _presented(grant: Grant, token: Token) -> dict[str, str]:
 def _client_fields(provider: Provider, *, audience: str, now: datetime) -> dict[str, str]:
     client = {"client_id": provider.client_id}
     match provider.definition.client_auth:
-        case ClientAuth.BASIC | ClientAuth.BASIC_PLAIN | ClientAuth.SECRET_AS_USER:
+        case ClientAuth.BASIC | ClientAuth.BASIC_PLAIN | ClientAuth.SECRET_AS_USER | ClientAuth.OMITTED:
             return {}
         case ClientAuth.NONE:
             return client
@@ -187,11 +206,14 @@ def _client_fields(provider: Provider, *, audience: str, now: datetime) -> dict[
             return client | {"client_assertion_type": _ASSERTION_TYPE, "client_assertion": signed}
 
 
-def _headers(provider: Provider, *, with_client: bool = True) -> dict[str, str]:
+def _headers(provider: Provider, variables: Mapping[str, str], *, with_client: bool = True) -> dict[str, str]:
     """Return the headers. The definition's value replaces refreshd's, in any spelling of the name, because
     two values would contradict each other.
     """
-    own = provider.definition.headers
+    own = {
+        name: filled(provider, value, variables) if "${" in value else value
+        for name, value in provider.definition.headers.items()
+    }
     accept = {} if any(name.lower() == "accept" for name in own) else {"Accept": "application/json"}
     return {**accept, **(_client_headers(provider) if with_client else {}), **own}
 
@@ -214,9 +236,9 @@ def _client_headers(provider: Provider) -> dict[str, str]:
     return {"Authorization": "Basic " + b64encode(pair.encode()).decode()}
 
 
-def form_encoded(fields: Mapping[str, str]) -> str:
+def form_encoded(fields: Mapping[str, Parameter]) -> str:
     """Return `fields` as application/x-www-form-urlencoded (WHATWG URL §5.2)."""
-    return "&".join(f"{form_value(name)}={form_value(value)}" for name, value in fields.items())
+    return "&".join(f"{form_value(name)}={form_value(str(value))}" for name, value in fields.items())
 
 
 def form_value(text: str) -> str:

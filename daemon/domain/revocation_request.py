@@ -96,6 +96,7 @@ def revocation_request(
         with_client=by_client,
         body_format=_body_format(revocation.body or definition.body, revocation.method),
         public_only=outside and not provider.allow_private,
+        variables=variables,
         now=now,
     )
 

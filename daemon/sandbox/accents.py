@@ -16,6 +16,7 @@ GrantType = Literal["required", "optional"]
 Ends = Literal["account", "grant", "family", "token"]
 Place = Literal["form", "json", "query", "path", "bearer"]
 TokenKind = Literal["refresh_token", "access_token"]
+RevokingClient = Literal[ClientWay, "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,7 @@ class RevocationTerms:
     paths: tuple[str, ...]
     parameter: str
     place: tuple[Place, ...]
-    client: tuple[ClientWay, ...]
+    client: tuple[RevokingClient, ...]
     takes: tuple[TokenKind, ...]
     ends: Ends
     done: Answer

@@ -5,15 +5,17 @@ client without a secret (section 2.1), or nobody.
 import base64
 import binascii
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import unquote_plus
 
 from daemon.sandbox.wording import Refusal
 
 # `post`: among the parameters, wherever those stand. `secret_as_user`: Basic, the secret as user, no password.
-# `id`: a public client, the id alone among the parameters. `none`: the token is all that is asked for.
-ClientWay = Literal["basic", "post", "secret_as_user", "id", "none"]
+# `id`: a public client, the id alone among the parameters. `nobody`: a refresh that names a client at all is refused; a code is
+# exchanged by `post`.
+ClientWay = Literal["basic", "post", "secret_as_user", "id", "nobody"]
+_NAMES = frozenset({"client_id", "client_secret", "client_assertion"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,11 @@ class Client:
     def refuses(self, authorization: str | None, form: dict[str, str]) -> Refusal | None:
         """Why this request is not from our client; None: it is."""
         basic = authorization is not None
+        if self.ways == ("nobody",):
+            if "code" in form:
+                return replace(self, ways=("post",)).refuses(authorization, form)
+            named = basic or _NAMES & form.keys()
+            return Refusal(complaint="invalid_request", detail="name no client here") if named else None
         if not (self._proven_by_basic(authorization) if authorization is not None else self._proven_by(form)):
             return Refusal(complaint="invalid_client", detail=self._advice(), challenge=basic)
         if basic and ("client_secret" in form or form.get("client_id", self.id) != self.id):
@@ -37,8 +44,6 @@ class Client:
         """Whether the parameters name our client. A secret where none belongs is refused: it would be in a place that
         the provider does not keep secret.
         """
-        if "client_secret" not in form and "none" in self.ways:
-            return "client_id" not in form
         if not _same(form.get("client_id", ""), self.id):
             return False
         if "client_secret" not in form:
@@ -63,8 +68,6 @@ class Client:
                 return "send the client's id and secret by HTTP Basic, both form-encoded first"
             case ("id",):
                 return "send the client's id among the parameters, and no secret"
-            case ("none",):
-                return "send the token, and nothing that names a client"
             case ("secret_as_user",):
                 return "send the client's secret by HTTP Basic, as the user and without a password"
             case _:

@@ -105,11 +105,12 @@ def read_form(content_type: str, body: bytes) -> dict[str, str] | Refusal:
 
 
 def read_json(body: bytes) -> dict[str, str] | Refusal:
-    """The same from a JSON object of texts."""
+    """The same from a JSON object. What is no text is shown as JSON writes it."""
     try:
         members = json.loads(body)
     except (ValueError, RecursionError):
         members = None
-    if not isinstance(members, dict) or not all(isinstance(value, str) for value in members.values()):
-        return Refusal(complaint="invalid_request", detail="the body is not a JSON object of texts")
-    return {name: value for name, value in members.items() if value}
+    if not isinstance(members, dict) or any(isinstance(value, dict) for value in members.values()):
+        return Refusal(complaint="invalid_request", detail="the body is not a JSON object of plain values")
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in members.items()}
+    return {name: value for name, value in texts.items() if value}

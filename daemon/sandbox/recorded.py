@@ -39,6 +39,7 @@ from daemon.sandbox.dialects import Dialect
 from daemon.sandbox.terms import Renewable, Spent, Terms
 from daemon.sandbox.wording import JSON, PLACES, Answer, Complaint, place
 
+_REVOKING_CLIENTS = (*get_args(ClientWay), "none")
 STANDARD = "sandbox"  # RFC 6749 as written
 _FIXTURES = resources.files("daemon.sandbox") / "fixtures"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -171,7 +172,7 @@ def _revocation(table: dict[str, Any]) -> RevocationTerms:
         paths=tuple(table["paths"]),
         parameter=table.get("parameter", "token"),
         place=tuple(_one(place, get_args(Place)) for place in table.get("place", ["form"])),
-        client=tuple(_one(way, get_args(ClientWay)) for way in table["client"]),
+        client=tuple(_one(way, _REVOKING_CLIENTS) for way in table["client"]),
         takes=tuple(_one(kind, kinds) for kind in table.get("takes", kinds)),
         ends=_one(table.get("ends", "grant"), get_args(Ends)),
         done=done,

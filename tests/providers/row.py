@@ -73,7 +73,7 @@ class Row:
     first: Mapping[str, object] = field(default_factory=dict)
     inside: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
-    client: Literal["secret", "id", "none"] = "secret"
+    client: Literal["secret", "id", "nobody"] = "secret"
     confirmed: timedelta | None = None
     unsettled: str = ""
     says: Mapping[str, list[str]] = field(default_factory=dict)

@@ -48,7 +48,7 @@ class Fact:
     @property
     def has_secret(self) -> bool:
         """Whether the client proves who it is."""
-        return self.auth.split()[0] not in ("id", "none")
+        return self.auth.split()[0] not in ("id", "nobody")
 
     def tokens(self, reply: Any) -> dict[str, Any]:
         """The members of a token response, under the standard's names."""

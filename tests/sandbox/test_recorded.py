@@ -124,14 +124,14 @@ async def test_one_file_makes_a_public_client_with_names_of_its_own(folder: Path
 
 async def test_a_client_can_be_nobody(folder: Path, start_sandbox: Any) -> None:
     """Then the token is all that is read, and whatever names a client is refused."""
-    (folder / "acme.toml").write_text(MINIMAL.replace('["post"]', '["none"]'))
+    (folder / "acme.toml").write_text(MINIMAL.replace('["post"]', '["nobody"]'))
     peer = await start_sandbox(name="acme")
     sandbox = peer.sandbox
     [consent] = sandbox.consent()
     asked = {"grant_type": "renew", "old": consent["data"]["again"]}
     for client, status in (
-        ({"client_id": sandbox.client_id}, 401),
-        ({"client_secret": sandbox.client_secret}, 401),
+        ({"client_id": sandbox.client_id}, 400),
+        ({"client_secret": sandbox.client_secret}, 400),
         ({}, 200),
     ):
         async with peer.session.post(sandbox.token_url, json=asked | client) as reply:

@@ -23,6 +23,7 @@ from daemon.domain.revocation import (
 from daemon.domain.token_response import looks_secret
 from daemon.runtime.config.fields import ARRAY, STRICT, Flag, Read, Text, one_of, text
 from daemon.runtime.config.problems import InvalidValue
+from daemon.runtime.config.providers.request_keys import Parameters
 from daemon.runtime.config.providers.sign_table import Signs, empty_sign_faults, error_pattern
 from daemon.runtime.config.providers.url_rules import Fault, url_faults, used_variables
 
@@ -154,12 +155,13 @@ class ConsentTable:
     __pydantic_config__: ClassVar = STRICT
 
     authorize_url: Text | None = None
+    exchange_url: Text | None = None
     par_url: Text | None = None
     device_url: Text | None = None
     scopes: Scopes = ()
     scope_separator: Separator = " "
     authorize_params: dict[str, Text] = field(default_factory=dict)
-    exchange_params: dict[str, Text] = field(default_factory=dict)
+    exchange_params: Parameters = field(default_factory=dict)
     pkce: Annotated[Pkce, Read(one_of(Pkce))] = Pkce.S256
     account_from: AccountPath | None = None
     callback_variables: Annotated[tuple[Text, ...], ARRAY] = ()
@@ -172,7 +174,7 @@ class ConsentTable:
 def consent_urls(table: ConsentTable) -> tuple[str | None, ...]:
     """Return the URLs whose variables have to be declared."""
     url = table.revoke.url if table.revoke is not None else None
-    own = table.authorize_url, table.par_url, table.device_url, table.revoke_url
+    own = table.authorize_url, table.exchange_url, table.par_url, table.device_url, table.revoke_url
     return *own, _without_places(url) if url else None
 
 
@@ -185,7 +187,7 @@ def consent_faults(
     variables: Collection[str],
 ) -> Iterator[Fault]:
     """Yield problems of the keys about consents. `bases`: those of the `variables` that may only begin a URL."""
-    for key in ("authorize_url", "par_url", "device_url", "revoke_url"):
+    for key in ("authorize_url", "exchange_url", "par_url", "device_url", "revoke_url"):
         if (url := getattr(table, key)) is not None:
             yield from url_faults((key,), url, domains, bases)
     yield from _page_faults(table)
@@ -212,6 +214,8 @@ def _page_faults(table: ConsentTable) -> Iterator[Fault]:
 
 def _callback_faults(table: ConsentTable, variables: Collection[str]) -> Iterator[Fault]:
     """Check what belongs to an authorization endpoint."""
+    if table.exchange_url is not None and table.authorize_url is None and table.device_url is None:
+        yield ("exchange_url",), "is set, but no consent brings a code", "Add authorize_url, or remove it."
     for key in ("par_url", "callback_variables"):
         if getattr(table, key) and table.authorize_url is None:
             yield (key,), "is set without authorize_url", "Add authorize_url, or remove it."
@@ -249,10 +253,10 @@ def _param_faults(table: ConsentTable) -> Iterator[Fault]:
             yield place, "puts the answer where refreshd can't read it", 'Remove it, or write "query".'
         elif "${" in value:
             yield place, "has a variable", "Write the value itself."
-    for name, value in table.exchange_params.items():
+    for name, sent in table.exchange_params.items():
         if name in _OWN_EXCHANGE_PARAMS:
             yield ("exchange_params", name), "is sent by refreshd itself", "Remove it."
-        elif "${" in value:
+        elif "${" in str(sent):
             yield ("exchange_params", name), "has a variable", "Write the value itself."
 
 

@@ -18,7 +18,7 @@ from daemon.runtime.config.providers.url_rules import used_variables
 from daemon.runtime.config.sources import operators_files, read_toml
 
 # The addresses that belong to the server of the token URL.
-_SERVER_KEYS = ("authorize_url", "par_url", "device_url", "manage_url", "revoke_url")
+_SERVER_KEYS = ("authorize_url", "exchange_url", "par_url", "device_url", "manage_url", "revoke_url")
 
 Tables = Mapping[str, Mapping[str, Any]]  # a definition's name -> its keys, as they were written
 
@@ -64,9 +64,9 @@ def laid_over(shipped: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
     if own.get("token_url", shipped.get("token_url")) != shipped.get("token_url"):
         shipped = _without_server(shipped, own)
         urls = (str(own.get(key, shipped.get(key, ""))) for key in ("token_url", *_SERVER_KEYS))
-        params = {**_table(shipped, "params"), **_table(own, "params")}
+        params = [*_laid(shipped, own, "params").values(), *_laid(shipped, own, "headers").values()]
         revoke = str(_table(own, "revoke").get("url", ""))
-        used = used_variables(*urls, revoke, *map(str, params.values()))
+        used = used_variables(*urls, revoke, *map(str, params))
         if isinstance(shipped.get("variables"), Mapping):
             shipped["variables"] = {name: row for name, row in shipped["variables"].items() if name in used}
         brought = shipped.pop("callback_variables", ())
@@ -92,6 +92,10 @@ def _without_server(shipped: Mapping[str, Any], own: Mapping[str, Any]) -> dict[
 def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     inner = table.get(key, {})
     return inner if isinstance(inner, Mapping) else {}
+
+
+def _laid(shipped: Mapping[str, Any], own: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    return {**_table(shipped, key), **_table(own, key)}
 
 
 def _check_name(file: Path) -> None:

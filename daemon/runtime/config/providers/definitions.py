@@ -48,6 +48,14 @@ from daemon.runtime.config.providers.consent_keys import (
     consent_urls,
     revocation,
 )
+from daemon.runtime.config.providers.request_keys import (
+    Parameters,
+    header_value,
+    method_faults,
+    omission_faults,
+    parameter_faults,
+    variable_pattern,
+)
 from daemon.runtime.config.providers.shipped_tables import shipped_tables
 from daemon.runtime.config.providers.sign_table import (
     ConditionTable,
@@ -57,7 +65,7 @@ from daemon.runtime.config.providers.sign_table import (
     error_pattern,
     sign_faults,
 )
-from daemon.runtime.config.providers.url_rules import Fault, safe_pattern, url_faults, used_variables
+from daemon.runtime.config.providers.url_rules import Fault, url_faults, used_variables
 
 # Long enough for a restart or a fail-over at the provider, and short enough to come before the access token's end.
 UNVERIFIED_CONFIRMATION = timedelta(minutes=1)
@@ -93,21 +101,17 @@ _OWN_HEADERS = frozenset(
 )
 
 
-def header_value(value: object) -> str:
-    if not text(value).isprintable() or not text(value).isascii():
-        raise InvalidValue(
-            "contains characters that are not allowed in a header", "Use visible ASCII characters and spaces."
-        )
-    return text(value)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariableTable:
     __pydantic_config__: ClassVar = STRICT
 
-    pattern: Annotated[re.Pattern[str], Read(safe_pattern)] | None = None
     kind: Annotated[VariableKind, Read(one_of(VariableKind))] = VariableKind.NAME
+    pattern: Annotated[re.Pattern[str], Read(variable_pattern)] | None = None
     default: Text | None = None
+
+
+def values_of(variables: Mapping[str, VariableTable]) -> set[str]:
+    return {name for name, row in variables.items() if row.kind is VariableKind.VALUE}
 
 
 def rate_of(value: object) -> Rate:
@@ -163,8 +167,10 @@ class DefinitionTable(ConsentTable):
     variables: dict[str, VariableTable] = field(default_factory=dict)
     domains: Annotated[tuple[Text, ...], ARRAY] = ()
     body: Annotated[BodyFormat, Read(one_of(BodyFormat))] = BodyFormat.FORM
+    repeatable: Flag = False
     names: dict[str, Text] = field(default_factory=dict)
-    params: dict[str, Text] = field(default_factory=dict)
+    omit: Annotated[frozenset[Text], ARRAY] = frozenset()
+    params: Parameters = field(default_factory=dict)
     headers: dict[str, Annotated[str, Read(header_value)]] = field(default_factory=dict)
     reply: ShapeTable = field(default_factory=ShapeTable)
     success: ConditionTable | None = None
@@ -234,11 +240,10 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
     if not all(map(_DOMAIN.fullmatch, table.domains)):
         do = 'Write each in lower case like "example.com", without a leading dot.'
         yield ("domains",), "contain an entry that is not a domain", do
-    if table.method is Method.GET and (
-        table.grant is Grant.REFRESH_TOKEN or table.body is not BodyFormat.QUERY
-    ):
-        do = 'Use POST. GET is only for body = "query" and a grant without a refresh token.'
-        yield ("method",), "is GET, which proxies and clients may repeat", do
+    yield from method_faults(table.method, table.grant, table.body, repeatable=table.repeatable)
+    yield from parameter_faults("params", table.params, table.body)
+    yield from parameter_faults("exchange_params", table.exchange_params, table.body)
+    yield from omission_faults(table.omit, table.params)
     yield from _grant_faults(table)
     yield from _field_faults(table)
 
@@ -287,16 +292,20 @@ def _field_faults(table: DefinitionTable) -> Iterator[Fault]:
 
 
 def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:
-    used = used_variables(table.token_url, *consent_urls(table), *table.params.values())
+    urls = used_variables(table.token_url, *consent_urls(table))
+    used = urls | used_variables(*map(str, table.params.values()), *table.headers.values())
+    for name in sorted(urls & values_of(table.variables)):
+        yield ("variables", name, "kind"), 'is "value", but a URL uses it', 'Write kind = "name".'
     for name in sorted(used - table.variables.keys()):
         yield ("variables", name), "is used in a URL but not declared", "Add it with its pattern."
     for name, variable in table.variables.items():
         if name not in used:
-            yield ("variables", name), "is declared but not used in a URL or a parameter", "Remove it."
-        if (variable.pattern is None) is (variable.kind is VariableKind.NAME):
+            what = "is declared but not used in a URL, a parameter or a header"
+            yield ("variables", name), what, "Remove it."
+        if (variable.pattern is None) is not (variable.kind is VariableKind.BASE):
             yield (
                 ("variables", name, "pattern"),
-                "belongs to kind = 'name', which requires it",
+                "belongs to kind = 'name' or 'value', which requires it",
                 "Add or remove it.",
             )
         shape = BASE if variable.kind is VariableKind.BASE else variable.pattern

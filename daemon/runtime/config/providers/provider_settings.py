@@ -25,6 +25,7 @@ _UNKNOWN = {"token_url": "https://unknown.invalid/", "client_auth": "post"}
 _URL_KEYS = (
     "token_url",
     "authorize_url",
+    "exchange_url",
     "par_url",
     "device_url",
     "manage_url",
@@ -40,6 +41,8 @@ _URL_KEYS = (
     "params",
     "headers",
     "names",
+    "omit",
+    "repeatable",
     "method",
     "body",
 )
@@ -274,7 +277,7 @@ def _assertion(row: ProviderTable) -> ClientAssertion | None:
 def _client_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
     if {row.grant, *row.grants} == {Grant.NONE}:
         return  # nothing is ever asked
-    if row.client_id is None and row.client_auth is not ClientAuth.SECRET_AS_USER:
+    if row.client_id is None and row.client_auth not in (ClientAuth.SECRET_AS_USER, ClientAuth.OMITTED):
         yield "client_id", "is required", "Add it: the provider assigned it to your app."
     if not row.allowed_hosts and not row.domains and _begins_with_a_base(row):
         do = 'Add them, like allowed_hosts = ["sso.example.com"].'

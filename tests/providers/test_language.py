@@ -1,0 +1,194 @@
+"""Requests that only some providers want, each as a definition of ours and as it leaves the machine.
+
+The definitions here are drafts of real providers. A shipped one has its golden file; these stand until it is shipped,
+and they show each key alone.
+"""
+
+import tomllib
+from collections.abc import AsyncIterator
+from textwrap import dedent
+
+import pytest
+
+from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
+from daemon.domain.provider import Provider
+from daemon.domain.request import code_request, refresh_request
+from daemon.domain.secret import Secret
+from daemon.domain.token import State, Token
+from daemon.runtime.config.providers.definitions import read_definition
+from tests.providers.golden import rendered
+from tests.providers.wire import CLOCK, endpoint, heard
+
+WECHAT = """
+    token_url = "https://api.weixin.qq.com/sns/oauth2/refresh_token"
+    client_auth = "none"
+    method = "GET"
+    body = "query"
+    repeatable = true
+    names.client_id = "appid"
+"""
+CLOVER = """
+    token_url = "https://api.clover.com/oauth/v2/refresh"
+    exchange_url = "https://api.clover.com/oauth/v2/token"
+    authorize_url = "https://www.clover.com/oauth/v2/authorize"
+    client_auth = "none"
+    body = "json"
+    omit = ["grant_type"]
+"""
+INSTAGRAM = """
+    token_url = "https://graph.instagram.com/refresh_access_token"
+    client_auth = "omitted"
+    grant = "exchange"
+    method = "GET"
+    body = "query"
+    params.grant_type = "ig_refresh_token"
+"""
+DIGITALOCEAN = """
+    token_url = "https://cloud.digitalocean.com/v1/oauth/refresh"
+    exchange_url = "https://cloud.digitalocean.com/v1/oauth/token"
+    authorize_url = "https://cloud.digitalocean.com/v1/oauth/authorize"
+    client_auth = "omitted"
+"""
+SQUARE = """
+    token_url = "https://connect.squareup.com/oauth2/token"
+    client_auth = "post"
+    body = "json"
+    params.short_lived = true
+    params.scopes = ["PAYMENTS_READ", "ORDERS_READ"]
+    params.lifetime = 300
+"""
+FORTNOX = """
+    token_url = "https://apps.fortnox.se/oauth-v1/token"
+    client_auth = "basic"
+    grant = "client_credentials"
+    headers.TenantId = "${tenant}"
+    params.username = "${user}"
+    variables.tenant.pattern = "[0-9]+"
+    variables.user = { kind = "value", pattern = '[^@]+@[^@]+' }
+"""
+FORM = "Content-Type: application/x-www-form-urlencoded"
+REFRESHES = {
+    "wechat": (
+        WECHAT,
+        """
+        GET https://api.weixin.qq.com/sns/oauth2/refresh_token
+            ? grant_type = refresh_token
+            ? refresh_token = r/t+1
+            ? appid = app
+        """,
+    ),
+    "clover": (
+        CLOVER,
+        """
+        POST https://api.clover.com/oauth/v2/refresh
+        {
+          "refresh_token": "r/t+1",
+          "client_id": "app"
+        }
+        """,
+    ),
+    "instagram": (
+        INSTAGRAM,
+        """
+        GET https://graph.instagram.com/refresh_access_token
+            ? grant_type = ig_refresh_token
+            ? access_token = a/t+1
+        """,
+    ),
+    "digitalocean": (
+        DIGITALOCEAN,
+        """
+        POST https://cloud.digitalocean.com/v1/oauth/refresh
+        grant_type = refresh_token
+        refresh_token = r/t+1
+        """,
+    ),
+    "square": (
+        SQUARE,
+        """
+        POST https://connect.squareup.com/oauth2/token
+        {
+          "grant_type": "refresh_token",
+          "refresh_token": "r/t+1",
+          "client_id": "app",
+          "client_secret": "s3cret",
+          "short_lived": true,
+          "scopes": [
+            "PAYMENTS_READ",
+            "ORDERS_READ"
+          ],
+          "lifetime": 300
+        }
+        """,
+    ),
+    "fortnox": (
+        FORTNOX,
+        """
+        POST https://apps.fortnox.se/oauth-v1/token
+        TenantId: 4711
+        grant_type = client_credentials
+        username = ann@acme.example
+        """,
+    ),
+}
+USUAL = ("Host:", "User-Agent:", "Accept", "Content-", "Authorization:", "    (")
+
+
+@pytest.fixture
+async def through() -> AsyncIterator[TokenEndpoint]:
+    async with endpoint() as opened:
+        yield opened
+
+
+def provider(text: str) -> Provider:
+    definition = read_definition("acme", tomllib.loads(text))
+    return Provider(definition=definition, client_id="app", client_secret=Secret("s3cret"))
+
+
+TOKEN = Token(
+    id="acme:1",
+    provider="acme",
+    account="1",
+    state=State.ACTIVE,
+    refresh_token=Secret("r/t+1"),
+    access_token=Secret("a/t+1"),
+    vars={"tenant": "4711", "user": "ann@acme.example"},
+)
+
+
+async def sent(through: TokenEndpoint, request) -> list[str]:
+    """The request as it came in, without the headers that every request has."""
+    lines = rendered(request, await heard(through, request)).splitlines()
+    return [line for line in lines if line and not line.startswith(USUAL)]
+
+
+@pytest.mark.parametrize(("text", "golden"), REFRESHES.values(), ids=REFRESHES)
+async def test_a_refresh_leaves_as_the_provider_wants_it(through: TokenEndpoint, text: str, golden: str):
+    """Byte by byte over a real socket."""
+    request = refresh_request(provider(text), TOKEN, now=CLOCK.now())
+    assert await sent(through, request) == dedent(golden).strip().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "client"),
+    [
+        (DIGITALOCEAN, "POST https://cloud.digitalocean.com/v1/oauth/token", "client_secret = s3cret"),
+        (CLOVER, "POST https://api.clover.com/oauth/v2/token", '  "client_id": "app"'),
+    ],
+)
+async def test_a_code_is_exchanged_at_its_own_address_and_names_the_client(
+    through: TokenEndpoint, text: str, first: str, client: str
+):
+    """Even if a refresh names none: without its client a code is worth nothing."""
+    request = code_request(
+        provider(text),
+        code=Secret("c0de"),
+        code_verifier=None,
+        redirect_uri="http://127.0.0.1/callback",
+        variables={},
+        now=CLOCK.now(),
+    )
+    lines = await sent(through, request)
+    assert lines[0] == first
+    assert client in lines
+    assert any("authorization_code" in line for line in lines)
