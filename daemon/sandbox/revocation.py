@@ -79,7 +79,7 @@ class RevocationEndpoint:
         authorization = asked.headers.get("Authorization")
         if "id" in ways and authorization is None and parameters.get("client_id") == self.client.id:
             return None
-        provable = tuple(way for way in ways if way != "none" and way != "id")
+        provable = tuple(way for way in ways if way != "none")
         return replace(self.client, ways=provable).refuses(authorization, parameters)
 
 

@@ -8,6 +8,13 @@ ROWS: Rows = (
     row("cognito", every=0, told=False, refresh_ends=30 * DAY, unsettled=UNSHOWN)
     | row("cognito", sandbox="cognito-rotating", every=1, refresh_ends=30 * DAY, unsettled=UNSHOWN)
     | row(
+        "digitalocean", every=1, always=True, client="nobody", documented=30 * DAY, unsettled=UNSHOWN,
+        keeps={
+            "info_uuid": "e028b1b918853eca7fba208a9d7e9d29a6e93c57",
+            "info_team_uuid": "d2a4c0c1b918853eca7fba208a9d7e9d29a6e93c",
+        },
+    )
+    | row(
         "mcp", every=1, client="id", unsettled=STANDARD_ONLY,
         says={  # of one server: the others' tokens go on
             "wrong client": ["Misconfigured invalid_client (token)"] * 2 + ["Misconfigured invalid_target (token)"],

@@ -18,6 +18,7 @@ VARIABLES = {
     "amazon-selling-partner": {"host": "api.amazon.co.jp"},
     "amazon-ads": {"host": "api.amazon.co.uk"},
     "auth0": {"subdomain": "acme.eu"},
+    "clover": {"host": "api.eu.clover.com"},
     "cognito": {"domain": "acme-login", "region": "eu-central-1"},
     "docusign": {"host": "account-d"},
     "generic": {"endpoint": "https://sso.example.com/token"},

@@ -19,6 +19,7 @@ AGAIN = "if that is meant: python -m tests.providers.golden, and look at the dif
 ELSEWHERE = {  # where a token without variables is renewed
     "amazon-ads": "https://api.amazon.com/auth/o2/token",
     "amazon-selling-partner": "https://api.amazon.com/auth/o2/token",
+    "clover": "https://api.clover.com/oauth/v2/refresh",
     "docusign": "https://account.docusign.com/oauth/token",
     "mercadolibre": "https://api.mercadolibre.com/oauth/token",
     "microsoft": "https://login.microsoftonline.com/common/oauth2/v2.0/token",

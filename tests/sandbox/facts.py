@@ -14,6 +14,7 @@ EVERY = {ALWAYS: 1, RETOLD: 0, UNTOLD: 0, THIRD: 3, THIRD_UNTOLD: 3, DAILY: 24}
 class Fact:
     """How to ask one provider, what a refresh answers, and how it says that a grant is dead.
 
+    named     the answer to a client in another way than the accepted ones, if not `client`
     grant     the word for grant_type; "": none is sent
     presents  the parameter for what is presented; `exchange`: that is the access token
     called    what the provider calls a standard parameter
@@ -31,6 +32,7 @@ class Fact:
     turn: str  # whether the refresh token changes
     dead: tuple[int, dict[str, Any]]
     client: tuple[int, dict[str, Any]] = (401, {"error": "invalid_client"})
+    named: tuple[int, dict[str, Any]] | None = None
     throttle: tuple[int, dict[str, Any]] = (429, {})
     broken: int = 500
     method: str = "POST"

@@ -26,6 +26,9 @@ INSTALLATION = "a8e5d37a-696c-4c54-adb5-b3f28d64c7de"
 FACTS: dict[str, Fact] = {
     "cognito": fact("/oauth2/token", "basic", "form", UNTOLD, PLAIN, GONE, client=BAD_CLIENT),
     "cognito-rotating": fact("/oauth2/token", "basic", "form", ALWAYS, PAIR, GONE, client=BAD_CLIENT),
+    "digitalocean": fact(
+        "/v1/oauth/refresh", "nobody", "query", ALWAYS, f"{SCOPED} info", GONE, named=(400, {"error": "invalid_request"})
+    ),
     "mcp": fact("/oauth/token", "id", "form", ALWAYS, SCOPED, GONE, sent={"resource": "https://mcp.example.com"}),
     "ory": fact("/oauth2/token", "basic", "form", ALWAYS, SCOPED, GONE),
     "pagerduty": fact("/oauth/token", "post", "form", ALWAYS, f"{SCOPED} client_info id_token", GONE),
@@ -44,6 +47,9 @@ FACTS: dict[str, Fact] = {
 ASKED: dict[str, Asked] = {
     "cognito": asked("/oauth2/authorize", needs="response_type"),
     "cognito-rotating": asked("/oauth2/authorize", needs="response_type"),
+    "digitalocean": asked(
+        "/v1/oauth/authorize", needs="response_type", pkce="ignored", fewer=True, account="info.uuid"
+    ),
     "mcp": asked(
         "/authorize",
         sent={"resource": "https://mcp.example.com"},
@@ -71,5 +77,6 @@ REVOKED: dict[str, Revoked] = {
     "cognito-rotating": revoked(
         "POST /oauth2/revoke", "form basic refresh", "grant", EMPTY, (400, "invalid_request")
     ),
+    "digitalocean": revoked("POST /v1/oauth/revoke", "query none access", "token", (200, "{}")),
     "ory": revoked("POST /oauth2/revoke", "form basic refresh", "grant", EMPTY),
 }

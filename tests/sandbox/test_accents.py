@@ -198,7 +198,8 @@ class Accented(Owner):
             **self.known.brings,
             **changed,
         }
-        return await self.speaker.ask("", **{"grant_type": "authorization_code", **sent})
+        auth = "post" if self.speaker.known.auth == "nobody" else None
+        return await self.speaker.ask("", auth=auth, **{"grant_type": "authorization_code", **sent})
 
     async def tokens(self, form: Any = None, **changed: str | None) -> Any:
         status, tokens, _ = await self.bring(await self.answer(form, **self.request(**changed)))

@@ -273,7 +273,7 @@ async def test_a_request_that_it_does_not_want_is_refused_and_spends_nothing(spe
     known = speaker.known
     answer, token = await speaker.consent()
     for auth in {"basic", "post", "secret_as_user", "id", "nobody"} - set(known.auth.split()):
-        says(await speaker.ask(token, auth=auth), known.client)
+        says(await speaker.ask(token, auth=auth), known.named or known.client)
     for body in {"form", "json", "query"} - set(known.body.split()):
         if not (known.method == "GET" and body != "query"):
             assert not await speaker.is_granted(token, body=body)
