@@ -45,5 +45,5 @@ ROWS: Rows = (
         "smart-on-fhir", every=3, keeps={"patient": "123"}, unsettled=STANDARD_ONLY
     )
     | row("supabase", every=1, unsettled=UNSHOWN)
-    | row("yandex", every=1, always=True, documented=90 * DAY, unsettled=UNSHOWN)
+    | row("yandex", every=1, always=True, unsettled=UNSHOWN)
 )  # fmt: skip

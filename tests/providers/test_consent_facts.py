@@ -35,15 +35,31 @@ PAGES = [name for name in BOTH if name not in NO_PAGE]
 
 # A provider that takes no notice of a challenge is asked with one: it costs nothing, and may be read one day.
 PKCE_IN_VAIN = {
-    "intercom", "mailchimp", "notion", "reddit", "shopify", "strava", "stripe", "twitch",
+    "amazon-ads", "digitalocean", "ecobee", "intercom", "mailchimp", "netatmo", "notion", "oura", "pinterest", "reddit",
+    "shopify", "smartthings", "strava", "stripe", "twitch", "whoop", "withings",
 }  # fmt: skip
-OPERATORS_NAME_SCOPES = {"airtable", "shopify", "zoho"}  # these demand some, and no scope suits everybody
+OPERATORS_NAME_SCOPES = {
+    "airtable",
+    "etsy",
+    "pinterest",
+    "shopify",
+    "webex",
+    "zoho",
+}  # these demand some, and no scope suits everybody
 OFFLINE_ANYWAY = {  # scopes that the definition asks for although the provider sends a refresh token without them
     "keycloak": "without it, the refresh token ends with the owner's session",
     "sandbox": "it shows how the scope is asked for",
 }
 EXTRA = {"atlassian": {"prompt"}, "linear": {"prompt"}}  # parameters that only change what the owner sees
-OF_ACCESS_TOKENS_ONLY = {"slack", "twitch", "zoom"}  # so the definition leaves the revocation out
+OF_ACCESS_TOKENS_ONLY = {
+    "coinbase",
+    "digitalocean",
+    "line",
+    "oura",
+    "slack",
+    "twitch",
+    "zoom",
+}  # so the definition leaves the revocation out
 DEVICE_LEFT_OUT = {
     "gitlab": "the reply that its page shows has no refresh token",
     "twitch": "the scopes have a parameter of their own",

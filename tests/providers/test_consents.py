@@ -15,77 +15,156 @@ ALL = sorted(shipped())
 NO_PAGE = {
     "amazon-selling-partner": "the page and its callback have parameters of their own",
     "bigcommerce": "the store starts it, and the exchange repeats parameters of the callback",
+    "clover": "the exchange of a code needs a secret, which a renewal must not have",
     "ebay": "a RuName stands in the place of the redirect address",
     "generic": "each server has its own",
+    "instagram": "a second request makes the first token long-lived",
+    "mcp": "each server has its own, and the resource stands in the request",
+    "sentry": "an installation brings the code, by webhook or redirect",
+    "smart-on-fhir": "each hospital has its own, and its FHIR base stands in the request",
+    "tesla": "the exchange of a code needs a secret, which a renewal must not have",
+    "threads": "a second request makes the first token long-lived",
+    "tiktok-business": "the exchange of a code has names of its own",
+    "tiktok-shop": "the page and the exchange have names of their own",
+    "wechat": "the exchange of a code needs a secret, which a renewal must not have",
     "zoom-server": "nobody consents to the client's own grant",
 }
 NO_ACCOUNT = {
     "airtable": "the reply names none",
+    "amazon-ads": "the reply names none",
     "amazon-selling-partner": "the callback names the seller",
     "atlassian": "the reply names none",
     "bigcommerce": "no consent by refreshd",
     "box": "the reply names none",
+    "clover": "the callback names the merchant",
+    "coinbase": "the reply names none",
+    "discord": "the reply names none",
     "docusign": "userinfo names it",
     "ebay": "the reply names none",
+    "ecobee": "the reply names none",
+    "etsy": "the access token begins with it",
     "facebook": "the reply names none",
+    "garmin": "the reply names none",
     "generic": "each server has its own",
     "github-app-oauth": "the reply names none",
     "gitlab": "only with the scope openid, which an application may lack",
+    "instagram": "no consent by refreshd",
     "intercom": "the reply names none",
+    "kakao": "the reply names none",
     "linear": "the reply names none",
     "linkedin": "only with the scope openid, which an application may lack",
     "mailchimp": "the metadata endpoint names it",
+    "mcp": "each server has its own",
+    "netatmo": "the reply names none",
+    "oura": "the reply names none",
+    "pagerduty": "the reply names none",
+    "paypal": "the reply names none",
+    "pinterest": "the reply names none",
     "pipedrive": "the reply names the company's host only",
     "quickbooks": "the callback names the company",
     "reddit": "the reply names none",
+    "sentry": "the variable installation is the account",
     "shopify": "the variable shop is the account",
+    "smart-on-fhir": "each server has its own",
+    "smartthings": "the reply names none",
+    "snapchat": "the reply names none",
     "spotify": "the reply names none",
+    "supabase": "the reply names none",
+    "tesla": "no consent by refreshd",
+    "threads": "no consent by refreshd",
+    "tiktok-business": "no consent by refreshd",
+    "tiktok-shop": "no consent by refreshd",
     "twitch": "only with the scope openid, which an application may lack",
     "twitter-v2": "the reply names none",
+    "webex": "the reply names none",
+    "wechat": "no consent by refreshd",
+    "whoop": "the reply names none",
+    "wise": "the reply names none",
+    "yandex": "the reply names none",
     "zoho": "the reply names none",
     "zoom": "the reply names none",
     "zoom-server": "nobody consents to the client's own grant",
 }
 NO_REVOCATION = {
     "airtable": "no page names one",
+    "amazon-ads": "no page names one",
     "amazon-selling-partner": "the seller disables the app",
     "atlassian": "no page names one",
     "bigcommerce": "the store uninstalls the app",
+    "clover": "the merchant uninstalls the app",
+    "coinbase": "it is for access tokens, and the fate of the refresh token is not known",
+    "digitalocean": "it is for access tokens, and the fate of the refresh token is not known",
     "docusign": "no page names one",
     "ebay": "no page names one",
+    "ecobee": "the owner removes the app",
+    "etsy": "no page names one",
     "generic": "each server has its own",
+    "instagram": "no page names one",
     "intercom": "the workspace uninstalls the app",
+    "kakao": "no page that was read says what unlinking leaves",
+    "line": "it is for access tokens, and the fate of the refresh token is not known",
     "linkedin": "no page names one",
     "mailchimp": "no page names one",
+    "mcp": "each server has its own",
+    "mercadolibre": "no page names one",
     "microsoft": "there is none",
+    "netatmo": "no page names one",
+    "oura": "it is for access tokens, and the fate of the refresh token is not known",
+    "pagerduty": "no page names one",
+    "paypal": "no page names one",
+    "pinterest": "no page names one",
+    "sentry": "the integration is uninstalled",
     "shopify": "the shop uninstalls the app",
     "slack": "it is for access tokens, and the fate of the refresh token is not known",
+    "smart-on-fhir": "each server has its own",
+    "smartthings": "no page names one",
+    "snapchat": "no page names one",
     "spotify": "no page names one",
+    "square": "it needs the secret in a header of its own",
     "stripe": "it needs stripe_user_id",
     "stripe-apps": "no page names one",
+    "supabase": "no page names one",
+    "tesla": "the owner removes the app",
+    "threads": "no page names one",
+    "tiktok-business": "how it is asked for was not read",
+    "tiktok-shop": "the seller removes the app",
     "twitch": "it is for access tokens, and the fate of the refresh token is not known",
+    "webex": "no page names one",
+    "wechat": "no page names one",
+    "wise": "no page names one",
+    "withings": "no page names one",
+    "yandex": "no page names one",
     "zoom": "it is for access tokens, and the fate of the refresh token is not known",
     "zoom-server": "nobody consents to the client's own grant",
 }
 OTHER_HOSTS = {  # whose pages have another domain than their token endpoint
+    "amazon-ads": "amazon.com",
     "dropbox": "dropbox.com",
     "google": "google.com",
     "hubspot": "hubspot.com",
     "intercom": "intercom.com",
+    "mercadolibre": "auth.${site}",
+    "tiktok": "tiktok.com",
+    "withings": "withings.com",
 }
 OFFLINE = {  # what makes these providers send a refresh token
     "atlassian": "offline_access",
     "auth0": "offline_access",
+    "coinbase": "offline_access",
     "dropbox": "token_access_type=offline",
     "google": "access_type=offline prompt=consent",
     "keycloak": "offline_access",
+    "mercadolibre": "offline_access",
     "microsoft": "offline_access",
     "okta": "offline_access",
+    "ory": "offline_access",
+    "pinterest": "continuous_refresh=true",
     "reddit": "duration=permanent",
     "salesforce": "refresh_token",
     "sandbox": "offline_access",
     "shopify": "expiring=1",
     "twitter-v2": "offline.access",
+    "whoop": "offline",
     "xero": "offline_access",
     "zoho": "access_type=offline prompt=consent",
 }
@@ -96,7 +175,7 @@ def revocation_url(known: Definition) -> str | None:
 
 
 def domain(url: str) -> str:
-    """The last two labels of the host, which is no variable in a shipped definition."""
+    """The last two labels of the host, as the definition writes them."""
     return ".".join(urlsplit(url).netloc.split(".")[-2:])
 
 
@@ -147,7 +226,7 @@ def test_a_revocation_ends_what_a_renewal_would_present(name: str) -> None:
     known = shipped()[name]
     revoke = known.revoke or Revocation()
     if revocation_url(known) and known.grant is Grant.REFRESH_TOKEN and revoke.token is PresentedToken.ACCESS:
-        assert name in {"dropbox", "github-app-oauth", "strava"}
+        assert name in {"dropbox", "garmin", "github-app-oauth", "strava", "whoop"}
         assert revoke.ends is RevocationEnds.GRANT
 
 
@@ -164,11 +243,13 @@ def test_secrets_of_the_client_go_to_the_token_endpoints_domain_only() -> None:
 
 
 def test_pkce_is_left_out_only_where_it_is_known_to_be() -> None:
-    """Elsewhere public clients send it, and two refuse a consent without it."""
+    """Elsewhere public clients send it, and some refuse a consent without it."""
     assert {name for name in ALL if shipped()[name].pkce is Pkce.NONE} == {
-        "linkedin", "pipedrive", "slack", "stripe-apps",
+        "linkedin", "pipedrive", "slack", "snapchat", "square", "stripe-apps", "tiktok",
     }  # fmt: skip
-    assert {name for name in ALL if shipped()[name].pkce is Pkce.REQUIRED} == {"airtable", "twitter-v2"}
+    assert {name for name in ALL if shipped()[name].pkce is Pkce.REQUIRED} == {
+        "airtable", "etsy", "garmin", "pagerduty", "twitter-v2",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(set(ALL) - set(NO_PAGE) - {"sandbox"}))

@@ -73,10 +73,8 @@ ASKED: dict[str, Asked] = {
 }
 
 REVOKED: dict[str, Revoked] = {
-    "cognito": revoked("POST /oauth2/revoke", "form basic refresh", "grant", EMPTY, (400, "invalid_request")),
-    "cognito-rotating": revoked(
-        "POST /oauth2/revoke", "form basic refresh", "grant", EMPTY, (400, "invalid_request")
-    ),
+    "cognito": revoked("POST /oauth2/revoke", "form basic refresh", "grant", EMPTY),
+    "cognito-rotating": revoked("POST /oauth2/revoke", "form basic refresh", "grant", EMPTY),
     "digitalocean": revoked("POST /v1/oauth/revoke", "query none access", "token", (200, "{}")),
     "ory": revoked("POST /oauth2/revoke", "form basic refresh", "grant", EMPTY),
 }
