@@ -59,6 +59,7 @@ _SHORT = {
 _CLIENT_AUTH = {
     ClientAuth.OMITTED: "omitted: nothing names the client in a refresh; a code is sent with post"
 }
+_WARY = "no request until `refreshd resume` or another client, because even a refused call spends the refresh token"
 _PREVIOUS = "ends at once with a renewal: applications must read the new one (docs/reading-tokens.md)"
 _PKCE = {
     Pkce.S256: "S256",
@@ -216,6 +217,7 @@ def _request_rows(definition: Definition) -> list[tuple[str, str]]:
         ("Renewed with", _GRANTS[definition.grant]),
         ("Request", f"{definition.method} {definition.token_url}, parameters as {definition.body}"),
         ("Repetition", "harmless, by the provider's word" if definition.repeatable else ""),
+        ("Sent back from the last reply", ", ".join(definition.echo)),
         ("Left out", ", ".join(sorted(definition.omit))),
         ("Variables", variables),
         (
@@ -245,7 +247,7 @@ def _life_rows(definition: Definition) -> list[tuple[str, str]]:
         ("Consent lifetime", _span(definition.refresh_lifetime)),
         ("Live tokens", _live(definition)),
         ("Retires", f"on {definition.retires}: 410 from then on is the end" if definition.retires else ""),
-        ("Stored reply fields", ", ".join(definition.keep)),
+        ("Stored reply fields", ", ".join(definition.keep + definition.echo)),
     ]
 
 
@@ -264,6 +266,7 @@ def _meaning_rows(definition: Definition) -> list[tuple[str, str]]:
             "Refused client",
             f"{_signs(definition.misconfigured, 'invalid_client')}: no token is given up, and the provider is paused",
         ),
+        ("After a refused client", _WARY if definition.spends_on_refusal else ""),
         (
             "Temporary failure",
             f"{_signs(definition.unavailable, '429, 5xx, no answer, any unknown error')}: refreshd retries with backoff",

@@ -243,7 +243,9 @@ class Definition:
     rejected: tuple[ErrorPattern, ...] = ()
     misconfigured: tuple[ErrorPattern, ...] = ()
     unavailable: tuple[ErrorPattern, ...] = ()
+    spends_on_refusal: bool = False  # any call spends the refresh token, even a refused one
     keep: tuple[str, ...] = ()  # reply fields that applications need
+    echo: tuple[str, ...] = ()  # reply fields that are stored, and sent back with the next refresh
     revoke_url: str | None = None
     authorize_url: str | None = None  # the page on which the owner consents (RFC 6749 §3.1)
     par_url: str | None = None  # where an authorization request is sent first (RFC 9126 §2)

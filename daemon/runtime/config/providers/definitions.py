@@ -49,6 +49,7 @@ from daemon.runtime.config.providers.consent_keys import (
 from daemon.runtime.config.providers.life_keys import LifeTable, Rates, life_faults, lives
 from daemon.runtime.config.providers.request_keys import (
     Parameters,
+    echo_faults,
     header_value,
     method_faults,
     omission_faults,
@@ -171,7 +172,9 @@ class DefinitionTable(ConsentTable, LifeTable):
     rejected: Signs = ()
     misconfigured: Signs = ()
     unavailable: Signs = ()
+    spends_on_refusal: Flag = False
     keep: Annotated[tuple[Text, ...], ARRAY] = ()
+    echo: Annotated[tuple[Text, ...], ARRAY] = ()
     notes: Annotated[tuple[Text, ...], ARRAY] = ()
 
 
@@ -268,12 +271,16 @@ def _field_faults(table: DefinitionTable) -> Iterator[Fault]:
     for name in table.headers:
         if name.lower() in _OWN_HEADERS or not _HEADER.fullmatch(name):
             yield ("headers", name), "can't be set here", "Remove it."
-    if any(map(looks_secret, table.keep)):
-        yield (
-            ("keep",),
-            "lists a secret field, which would be stored in plain text",
-            "Remove fields whose names suggest a secret.",
-        )
+    for key in ("keep", "echo"):
+        if any(map(looks_secret, getattr(table, key))):
+            yield (
+                (key,),
+                "lists a secret field, which would be stored in plain text",
+                "Remove fields whose names suggest a secret.",
+            )
+    yield from echo_faults(table.echo, {*table.params, *_NAMED, *table.names.values()})
+    if table.spends_on_refusal and table.grant is not Grant.REFRESH_TOKEN:
+        yield ("spends_on_refusal",), "is set, but no refresh token is presented", "Remove it."
 
 
 def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:
