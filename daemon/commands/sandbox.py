@@ -15,6 +15,8 @@ from daemon.commands.support.command import Command
 from daemon.commands.support.durations import read_duration
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import say_unused
+from daemon.domain.provider import ClientAuth
+from daemon.runtime.config.providers.definitions import shipped
 from daemon.runtime.web.port_holder import port_holder
 from daemon.sandbox import Sandbox, SandboxOptions
 
@@ -135,13 +137,13 @@ def section_of(name: str, line: Mapping[str, str | None]) -> str:
 
     All of its URLs are there: a token_url of the operator's own replaces the definition's other URLs too.
     """
-    values = [
-        (key, line[key]) for key in ("client_id", "client_secret", "token_url", "authorize_url", "device_url")
-    ]
+    definition = name.removesuffix(_ROTATING)
+    public = shipped()[definition].client_auth is ClientAuth.NONE  # whose secret would be refused
+    keys = ("client_id", "client_secret", "token_url", "authorize_url", "device_url")
+    values = [(key, line[key]) for key in keys if not (public and key == "client_secret")]
     if revoke_url := line["revoke_url"]:
         in_path = "{token}" in revoke_url
         values.append(("revoke.url" if in_path else "revoke_url", revoke_url.replace("{token}", "${token}")))
-    definition = name.removesuffix(_ROTATING)
     like = [] if definition == name else [("like", definition)]
     lines = [f"{key} = {json.dumps(value)}" for key, value in (*like, *values) if value is not None]
     return "\n".join([f"[providers.{name}]", *lines]) + "\n"
