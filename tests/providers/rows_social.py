@@ -18,7 +18,7 @@ ROWS: Rows = (
         },
     )
     | row(
-        "kakao", every=3, told=False, refresh_ends=60 * DAY, documented=6 * HOUR,
+        "kakao", every=0, told=False, refresh_ends=60 * DAY, documented=6 * HOUR,
         says={
             "throttle": ["Unavailable invalid_request"],
             "throttle, Retry-After: 7": ["Unavailable invalid_request, wait 7 s"],

@@ -9,7 +9,7 @@ from tests.sandbox.facts import (
     RETOLD,
     RTE,
     SCOPED,
-    THIRD_UNTOLD,
+    UNTOLD,
     Asked,
     Fact,
     Revoked,
@@ -27,7 +27,7 @@ FACTS: dict[str, Fact] = {
         exchange=True,
     ),
     "kakao": fact(
-        "/oauth/token", "post", "form", THIRD_UNTOLD, f"{PLAIN} scope",
+        "/oauth/token", "post", "form", UNTOLD, f"{PLAIN} scope",
         (400, {"error": "invalid_grant", "error_code": "KOE322"}), throttle=(400, {"error_code": "KOE237"}),
     ),
     "line": fact("/oauth2/v2.1/token", "post", "form", ALWAYS, SCOPED, GONE),
