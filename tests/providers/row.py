@@ -55,6 +55,7 @@ class Row:
     refresh_ends   the refresh token, after the consent
     keeps          what applications need of the reply; `first`: what only the consent's reply holds of it
     inside         the member of the reply that holds the tokens; `names`: what their members are called there
+    success        the member of a reply whose value says that it is a grant
     client         how the client is known to the provider: by a secret, by its id alone, or not at all
     confirmed      how much later a rejection must be repeated before the grant is dead
     unsettled      why an experimental provider's dead grant is not settled; what it says in words that nobody knows
@@ -73,6 +74,7 @@ class Row:
     first: Mapping[str, object] = field(default_factory=dict)
     inside: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
+    success: str = ""
     client: Literal["secret", "id", "nobody"] = "secret"
     confirmed: timedelta | None = None
     unsettled: str = ""

@@ -40,7 +40,7 @@ ROWS: Rows = (
         says={"dead grant": ["Rejected http_401"]},
     )
     | row(
-        "tiktok-shop", every=1, always=True, refresh_ends=365 * DAY, documented=DAY, inside="data",
+        "tiktok-shop", every=1, always=True, refresh_ends=365 * DAY, documented=DAY, inside="data", success="code",
         names={"expires_at": "access_token_expire_in", "scope": "granted_scopes"},
         keeps={
             "data_open_id": "7010736057180325637",

@@ -21,7 +21,7 @@ ROWS: Rows = (
     )
     | row("whoop", every=1, always=True, confirmed=timedelta(minutes=1))
     | row(
-        "withings", every=1, always=True, refresh_ends=365 * DAY, documented=3 * HOUR, inside="body",
+        "withings", every=1, always=True, refresh_ends=365 * DAY, documented=3 * HOUR, inside="body", success="status",
         keeps={"body_userid": "363"},
         says={  # all with status 200, and the words decide
             "dead grant": ["Rejected 503"],

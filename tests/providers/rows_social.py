@@ -50,7 +50,7 @@ ROWS: Rows = (
         keeps={"open_id": "afd97af1-b87b-48b9-ac98-410aghda5344"},
     )
     | row(
-        "tiktok-business", every=1, refresh_ends=365 * DAY, documented=DAY, inside="data", unsettled=UNSHOWN,
+        "tiktok-business", every=1, success="code", refresh_ends=365 * DAY, documented=DAY, inside="data", unsettled=UNSHOWN,
         keeps={"data_open_id": "723f24d7-e717-40f8-a2b6-cb8464cd23b4"},
         says={  # any number but 0, with status 200
             "dead grant": ["Unavailable 40105"],
@@ -68,7 +68,7 @@ ROWS: Rows = (
         },
     )
     | row(
-        "wechat", every=0, client="id", refresh_ends=30 * DAY, documented=2 * HOUR, unsettled=SECOND_HAND,
+        "wechat", every=0, success="errcode", client="id", refresh_ends=30 * DAY, documented=2 * HOUR, unsettled=SECOND_HAND,
         keeps={"openid": "o6_bmjrPTlm6_2sgVt7hMZOPfL2M"}, first={"unionid": "o6_bmasdasdsad6_2sgVt7hMZOPfL"},
         says={  # any number but 0, with status 200
             "dead grant": ["Rejected 40030", "Rejected 42002"],

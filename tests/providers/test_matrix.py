@@ -212,6 +212,20 @@ async def test_words_that_nobody_knows_condemn_nothing(speaker: Speaker) -> None
     check_kept(seen)
 
 
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.success])
+async def test_a_reply_that_does_not_call_itself_a_success_is_none(speaker: Speaker) -> None:
+    """Whatever it holds: the access token is not used, and a new refresh token is kept for an operator."""
+
+    def contradicted(reply: Reply) -> Reply:
+        return replace(reply, body=json.dumps(json.loads(reply.body) | {speaker.row.success: 7}).encode())
+
+    token, _ = speaker.consent()
+    seen = await speaker.ask(token, edit=contradicted)
+    assert isinstance(seen.answer, Unparsed if speaker.row.every else Unavailable)
+    assert "access_token" not in seen.stored
+    check_kept(seen)
+
+
 @rows
 async def test_a_hang_leaves_a_doubt(
     speaker: Speaker, hung: Mapping[str, tuple[Token, str, Outcome]], name: str
