@@ -31,6 +31,7 @@ DOCUMENTED = {name: timedelta(hours=hours) for hours, names in _HOURS.items() fo
 
 
 ROWS: Rows = {}
+MINUTE = timedelta(minutes=1)
 
 
 def row(definition: str, **more: Any) -> None:
@@ -39,7 +40,7 @@ def row(definition: str, **more: Any) -> None:
 
 
 row("airtable", every=1, always=True, refresh_ends=60 * DAY, unsettled=SECOND_HAND)
-row("amazon-selling-partner", every=3, refresh_ends=365 * DAY, unsettled=UNSHOWN)
+row("amazon-selling-partner", every=3, refresh_ends=365 * DAY, confirmed=MINUTE)
 row("asana", every=0, told=False, keeps={"data_gid": "4673218951"}, unsettled=UNSHOWN)
 row(
     "atlassian", every=1, always=True, refresh_ends=90 * DAY,
@@ -63,7 +64,7 @@ row(
     "dropbox", every=0, told=False, unsettled=UNSHOWN,
     first={"account_id": "dbid:AAAAexample", "uid": "12345"},
 )  # fmt: skip
-row("ebay", every=0, told=False, refresh_ends=547 * DAY, unsettled=UNSHOWN)
+row("ebay", every=0, told=False, refresh_ends=547 * DAY, confirmed=MINUTE)
 row(
     "facebook", every=0, told=False,
     says={
@@ -84,7 +85,7 @@ row(
 )  # fmt: skip
 row("gitlab", every=1, always=True)
 row(
-    "google", every=0, told=False, refresh_ends=182 * DAY, unsettled=SECOND_HAND,
+    "google", every=0, told=False, refresh_ends=182 * DAY, confirmed=MINUTE,
     says={"dead grant": ["Rejected invalid_grant"] * 2},
 )  # fmt: skip
 row(
@@ -95,7 +96,7 @@ row(
     },
 )  # fmt: skip
 row(
-    "keycloak", every=1, refresh_ends=timedelta(minutes=30), unsettled=SECOND_HAND,
+    "keycloak", every=1, refresh_ends=timedelta(minutes=30), confirmed=MINUTE,
     says={
         "dead grant": ["Rejected invalid_grant"] * 3,
         # RFC 6749 has invalid_client for this. Read by the standard: several that fail alike tell that it is us.
@@ -148,7 +149,7 @@ row(
 )  # fmt: skip
 SALESFORCE = {
     "lives": timedelta(hours=1),
-    "unsettled": SECOND_HAND,
+    "confirmed": MINUTE,
     "keeps": {
         "instance_url": "https://example.my.salesforce.com",
         "id": "https://login.salesforce.com/id/00D000000000000EAA/005000000000000AAA",

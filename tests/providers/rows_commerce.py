@@ -5,7 +5,7 @@ from datetime import timedelta
 from tests.providers.row import DAY, HOUR, SECOND_HAND, UNSHOWN, Rows, row
 
 ROWS: Rows = (
-    row("amazon-ads", every=0, unsettled=UNSHOWN)
+    row("amazon-ads", every=0, confirmed=timedelta(minutes=1))
     | row(
         "clover", every=1, always=True, refresh_ends=365 * DAY, client="id", unsettled=UNSHOWN,
         names={"expires_at": "access_token_expiration"},
