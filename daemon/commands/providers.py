@@ -62,7 +62,7 @@ _CLIENT_AUTH = {
 }
 _AUDIENCES = {AssertionAudience.TOKEN_URL: "token URL", AssertionAudience.ISSUER: "issuer"}
 _WARY = "no request until `refreshd resume` or another client, because even a refused call spends the refresh token"
-_PREVIOUS = "ends at once with a renewal: applications must read the new one (docs/reading-tokens.md)"
+_PREVIOUS = "ends immediately with a renewal: applications must read the new one (docs/reading-tokens.md)"
 _PKCE = {
     Pkce.S256: "S256",
     Pkce.REQUIRED: "S256: the provider refuses a consent without it",
@@ -156,13 +156,15 @@ def _record(definition: Definition, configured: Mapping[str, Provider]) -> dict[
         for field in fields(definition)
         if field.name not in (*_SIGNS, "variables", "as_of", "retires", "reply", "rates", "revoke")
     }
+    rates = [f"{rate.count}/{span(rate.per)}" for rate in definition.rates]
     return {
         **values,
         "revoke": definition.revoke and _revocation_record(definition.revoke),
         "redirect_uri": redirect_uri() if definition.authorize_url else None,
         "as_of": definition.as_of and definition.as_of.isoformat(),
         "retires": definition.retires and definition.retires.isoformat(),
-        "rate": [f"{rate.count}/{span(rate.per)}" for rate in definition.rates],
+        "rate": rates[0] if len(rates) == 1 else rates or None,
+        "grants": sorted(definition.grants),
         "variables": {
             name: {"kind": variable.kind, "pattern": variable.pattern.pattern, "default": variable.default}
             for name, variable in definition.variables.items()
@@ -220,7 +222,7 @@ def _request_rows(definition: Definition) -> list[tuple[str, str]]:
         ("Request", f"{definition.method} {definition.token_url}, parameters as {definition.body}"),
         ("Repetition", "harmless, by the provider's word" if definition.repeatable else ""),
         ("Sent back from the last reply", ", ".join(definition.echo)),
-        ("Left out", ", ".join(sorted(definition.omit))),
+        ("Left out", ", ".join(definition.omit)),
         ("Variables", variables),
         (
             "Allowed domains",

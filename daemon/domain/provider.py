@@ -234,7 +234,7 @@ class Definition:
     names: Mapping[str, str] = field(
         default_factory=dict
     )  # the standard's parameter -> what it is called here
-    omit: frozenset[str] = frozenset()  # parameters of the standard that are not sent
+    omit: tuple[str, ...] = ()  # parameters of the standard that are not sent
     params: Mapping[str, Parameter] = field(default_factory=dict)  # more of them, perhaps with variables
     headers: Mapping[str, str] = field(default_factory=dict)  # perhaps with variables
     reply: ReplyFields = ReplyFields()

@@ -166,7 +166,7 @@ class DefinitionTable(ConsentTable, LifeTable):
     body: Annotated[BodyFormat, Read(one_of(BodyFormat))] = BodyFormat.FORM
     repeatable: Flag = False
     names: dict[str, Text] = field(default_factory=dict)
-    omit: Annotated[frozenset[Text], ARRAY] = frozenset()
+    omit: Annotated[tuple[Text, ...], ARRAY] = ()
     params: Parameters = field(default_factory=dict)
     headers: dict[str, Annotated[str, Read(header_value)]] = field(default_factory=dict)
     reply: ShapeTable = field(default_factory=ShapeTable)
