@@ -35,9 +35,16 @@ PAGES = [name for name in BOTH if name not in NO_PAGE]
 
 # A provider that takes no notice of a challenge is asked with one: it costs nothing, and may be read one day.
 PKCE_IN_VAIN = {
-    "intercom", "mailchimp", "notion", "reddit", "shopify", "strava", "stripe", "twitch",
+    "bitbucket", "close", "deel", "exact-online", "fortnox", "freshbooks", "front", "gusto", "intercom", "mailchimp",
+    "miro", "myob", "notion", "outreach", "procore", "reddit", "sage-accounting", "salesloft", "shopify", "smartsheet",
+    "squarespace", "strava", "stripe", "twitch", "wrike",
 }  # fmt: skip
-OPERATORS_NAME_SCOPES = {"airtable", "shopify", "zoho"}  # these demand some, and no scope suits everybody
+OPERATORS_NAME_SCOPES = {
+    "airtable",
+    "canva",
+    "shopify",
+    "zoho",
+}  # these demand some, and no scope suits everybody
 OFFLINE_ANYWAY = {  # scopes that the definition asks for although the provider sends a refresh token without them
     "keycloak": "without it, the refresh token ends with the owner's session",
     "sandbox": "it shows how the scope is asked for",

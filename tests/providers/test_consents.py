@@ -17,31 +17,57 @@ NO_PAGE = {
     "bigcommerce": "the store starts it, and the exchange repeats parameters of the callback",
     "ebay": "a RuName stands in the place of the redirect address",
     "generic": "each server has its own",
+    "wix": "the installation of the app stands for it",
     "zoom-server": "nobody consents to the client's own grant",
 }
 NO_ACCOUNT = {
+    "adobe": "only with the scope openid, which an application may lack",
     "airtable": "the reply names none",
     "amazon-selling-partner": "the callback names the seller",
     "atlassian": "the reply names none",
+    "basecamp": "the authorization document names the accounts",
     "bigcommerce": "no consent by refreshd",
+    "bitbucket": "the reply names none",
     "box": "the reply names none",
+    "canva": "the reply names none",
+    "constant-contact": "the reply names none",
+    "databricks": "the variable host is the workspace, and the reply names no user",
+    "deel": "the reply names none",
     "docusign": "userinfo names it",
     "ebay": "the reply names none",
+    "exact-online": "the reply names none",
     "facebook": "the reply names none",
+    "figma": "not confirmed: the first reply may",
+    "fortnox": "the reply names none",
+    "freshbooks": "the reply names none",
+    "front": "the reply names none",
     "generic": "each server has its own",
     "github-app-oauth": "the reply names none",
     "gitlab": "only with the scope openid, which an application may lack",
+    "gong": "the reply names the customer's host only",
+    "gusto": "only those of a partner's companies do",
     "intercom": "the reply names none",
+    "klaviyo": "the reply names none",
     "linear": "the reply names none",
     "linkedin": "only with the scope openid, which an application may lack",
     "mailchimp": "the metadata endpoint names it",
+    "netsuite": "the variable account is the account",
+    "outreach": "the reply names none",
     "pipedrive": "the reply names the company's host only",
+    "procore": "the reply names none",
     "quickbooks": "the callback names the company",
     "reddit": "the reply names none",
+    "salesloft": "the reply names none",
+    "servicenow": "the variable instance is the account",
     "shopify": "the variable shop is the account",
+    "smartsheet": "the reply names none",
     "spotify": "the reply names none",
+    "squarespace": "not confirmed: some replies may",
     "twitch": "only with the scope openid, which an application may lack",
     "twitter-v2": "the reply names none",
+    "wix": "nobody consents to the client's own grant",
+    "wrike": "the reply names the account's host only",
+    "zendesk": "the variable subdomain is the account",
     "zoho": "the reply names none",
     "zoom": "the reply names none",
     "zoom-server": "nobody consents to the client's own grant",
@@ -50,20 +76,44 @@ NO_REVOCATION = {
     "airtable": "no page names one",
     "amazon-selling-partner": "the seller disables the app",
     "atlassian": "no page names one",
+    "basecamp": "no page names one",
     "bigcommerce": "the store uninstalls the app",
+    "bitbucket": "no page names one",
+    "close": "no page names one",
+    "constant-contact": "no page names one",
+    "databricks": "no page names one",
+    "deel": "no page names one",
     "docusign": "no page names one",
     "ebay": "no page names one",
+    "exact-online": "no page names one",
+    "figma": "no page names one",
+    "freshbooks": "no page names one",
+    "front": "there is none",
     "generic": "each server has its own",
+    "gong": "no page names one",
+    "gusto": "no page names one",
     "intercom": "the workspace uninstalls the app",
     "linkedin": "no page names one",
     "mailchimp": "no page names one",
     "microsoft": "there is none",
+    "miro": "the client has other names there",
+    "myob": "no page names one",
+    "netsuite": "no page names one",
+    "outreach": "no page names one",
+    "sage-accounting": "no page names one",
+    "salesloft": "no page names one",
     "shopify": "the shop uninstalls the app",
     "slack": "it is for access tokens, and the fate of the refresh token is not known",
+    "smartsheet": "it is for access tokens, and the fate of the refresh token is not known",
+    "snowflake": "an SQL command withdraws it",
     "spotify": "no page names one",
+    "squarespace": "no page names one",
     "stripe": "it needs stripe_user_id",
     "stripe-apps": "no page names one",
     "twitch": "it is for access tokens, and the fate of the refresh token is not known",
+    "wix": "nobody consents to the client's own grant",
+    "wrike": "no page names one",
+    "zendesk": "the address is not confirmed",
     "zoom": "it is for access tokens, and the fate of the refresh token is not known",
     "zoom-server": "nobody consents to the client's own grant",
 }
@@ -72,11 +122,18 @@ OTHER_HOSTS = {  # whose pages have another domain than their token endpoint
     "google": "google.com",
     "hubspot": "hubspot.com",
     "intercom": "intercom.com",
+    "sage-accounting": "sageone.com",
+    "smartsheet": "smartsheet.com",
 }
 OFFLINE = {  # what makes these providers send a refresh token
+    "adobe": "offline_access",
     "atlassian": "offline_access",
     "auth0": "offline_access",
+    "constant-contact": "offline_access",
+    "databricks": "offline_access",
     "dropbox": "token_access_type=offline",
+    "fortnox": "access_type=offline",
+    "gong": "access_type=offline",
     "google": "access_type=offline prompt=consent",
     "keycloak": "offline_access",
     "microsoft": "offline_access",
@@ -85,6 +142,8 @@ OFFLINE = {  # what makes these providers send a refresh token
     "salesforce": "refresh_token",
     "sandbox": "offline_access",
     "shopify": "expiring=1",
+    "snowflake": "refresh_token",
+    "squarespace": "access_type=offline",
     "twitter-v2": "offline.access",
     "xero": "offline_access",
     "zoho": "access_type=offline prompt=consent",
@@ -147,7 +206,7 @@ def test_a_revocation_ends_what_a_renewal_would_present(name: str) -> None:
     known = shipped()[name]
     revoke = known.revoke or Revocation()
     if revocation_url(known) and known.grant is Grant.REFRESH_TOKEN and revoke.token is PresentedToken.ACCESS:
-        assert name in {"dropbox", "github-app-oauth", "strava"}
+        assert name in {"dropbox", "github-app-oauth", "procore", "strava"}
         assert revoke.ends is RevocationEnds.GRANT
 
 
@@ -164,11 +223,13 @@ def test_secrets_of_the_client_go_to_the_token_endpoints_domain_only() -> None:
 
 
 def test_pkce_is_left_out_only_where_it_is_known_to_be() -> None:
-    """Elsewhere public clients send it, and two refuse a consent without it."""
+    """Elsewhere public clients send it, and five refuse a consent without it."""
     assert {name for name in ALL if shipped()[name].pkce is Pkce.NONE} == {
-        "linkedin", "pipedrive", "slack", "stripe-apps",
+        "gong", "linkedin", "pipedrive", "slack", "stripe-apps",
     }  # fmt: skip
-    assert {name for name in ALL if shipped()[name].pkce is Pkce.REQUIRED} == {"airtable", "twitter-v2"}
+    assert {name for name in ALL if shipped()[name].pkce is Pkce.REQUIRED} == {
+        "airtable", "canva", "databricks", "klaviyo", "twitter-v2",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(set(ALL) - set(NO_PAGE) - {"sandbox"}))
