@@ -10,7 +10,12 @@ from daemon.commands.checks.access import check_access, check_service
 from daemon.commands.checks.keys import check_ages, check_ring
 from daemon.commands.checks.machine import check_state
 from daemon.commands.checks.mirrors import check_mirrors
-from daemon.commands.checks.providers import check_providers, check_scopes, check_token_urls
+from daemon.commands.checks.providers import (
+    check_providers,
+    check_retirements,
+    check_scopes,
+    check_token_urls,
+)
 from daemon.commands.checks.report import Report, show
 from daemon.commands.checks.secrets import check_secrets, check_sources, report_waiting
 from daemon.commands.checks.store import check_store
@@ -57,6 +62,7 @@ def _check_daemon(options: Options, outline: AccessOutline | None, report: Repor
         check_secrets(settings, report)
         check_providers(settings, report)
         check_scopes(settings, report)
+        check_retirements(settings.providers.values(), report, datetime.now(UTC).date())
         check_token_urls(settings, report)
         check_state(settings, report)
         asyncio.run(check_store(settings, report, access_keys=outline is not None))

@@ -22,6 +22,7 @@ from daemon.domain.provider import (
     Definition,
     ErrorPattern,
     Grant,
+    IdleFrom,
     Pkce,
     Provider,
     Reach,
@@ -58,6 +59,8 @@ _SHORT = {
 _CLIENT_AUTH = {
     ClientAuth.OMITTED: "omitted: nothing names the client in a refresh; a code is sent with post"
 }
+_WARY = "no request until `refreshd resume` or another client, because even a refused call spends the refresh token"
+_PREVIOUS = "ends at once with a renewal: applications must read the new one (docs/reading-tokens.md)"
 _PKCE = {
     Pkce.S256: "S256",
     Pkce.REQUIRED: "S256: the provider refuses a consent without it",
@@ -149,14 +152,15 @@ def _record(definition: Definition, configured: Mapping[str, Provider]) -> dict[
     values = {
         field.name: getattr(definition, field.name)
         for field in fields(definition)
-        if field.name not in (*_SIGNS, "variables", "as_of", "reply", "rate", "revoke")
+        if field.name not in (*_SIGNS, "variables", "as_of", "retires", "reply", "rates", "revoke")
     }
     return {
         **values,
         "revoke": definition.revoke and _revocation_record(definition.revoke),
         "redirect_uri": redirect_uri() if definition.authorize_url else None,
         "as_of": definition.as_of and definition.as_of.isoformat(),
-        "rate": definition.rate and f"{definition.rate.count}/{span(definition.rate.per)}",
+        "retires": definition.retires and definition.retires.isoformat(),
+        "rate": [f"{rate.count}/{span(rate.per)}" for rate in definition.rates],
         "variables": {
             name: {"kind": variable.kind, "pattern": variable.pattern.pattern, "default": variable.default}
             for name, variable in definition.variables.items()
@@ -213,6 +217,7 @@ def _request_rows(definition: Definition) -> list[tuple[str, str]]:
         ("Renewed with", _GRANTS[definition.grant]),
         ("Request", f"{definition.method} {definition.token_url}, parameters as {definition.body}"),
         ("Repetition", "harmless, by the provider's word" if definition.repeatable else ""),
+        ("Sent back from the last reply", ", ".join(definition.echo)),
         ("Left out", ", ".join(sorted(definition.omit))),
         ("Variables", variables),
         (
@@ -227,18 +232,22 @@ def _request_rows(definition: Definition) -> list[tuple[str, str]]:
 def _life_rows(definition: Definition) -> list[tuple[str, str]]:
     if definition.grant is Grant.NONE:
         return []
+    every = f"at an age of {span(definition.renew_every)}" if definition.renew_every else ""
     early = (
         definition.earliest
         and f"at most {span(definition.earliest)} before the expiry: an earlier request returns the same token"
     )
     return [
         ("Access token lifetime", _span(definition.access_lifetime) or "as the reply says, else 1 h"),
-        ("Renewal", early or ""),
+        ("Renewal", early or every),
+        ("Previous access token", _PREVIOUS if definition.ends_previous else ""),
         ("Refresh token", _ROTATION[definition.rotation] if definition.grant is Grant.REFRESH_TOKEN else ""),
         ("Grace period", _grace(definition)),
-        ("Refresh token idle limit", _span(definition.refresh_idle)),
+        ("Refresh token idle limit", _idle(definition)),
         ("Consent lifetime", _span(definition.refresh_lifetime)),
-        ("Stored reply fields", ", ".join(definition.keep)),
+        ("Live tokens", _live(definition)),
+        ("Retires", f"on {definition.retires}: 410 from then on is the end" if definition.retires else ""),
+        ("Stored reply fields", ", ".join(definition.keep + definition.echo)),
     ]
 
 
@@ -257,6 +266,7 @@ def _meaning_rows(definition: Definition) -> list[tuple[str, str]]:
             "Refused client",
             f"{_signs(definition.misconfigured, 'invalid_client')}: no token is given up, and the provider is paused",
         ),
+        ("After a refused client", _WARY if definition.spends_on_refusal else ""),
         (
             "Temporary failure",
             f"{_signs(definition.unavailable, '429, 5xx, no answer, any unknown error')}: refreshd retries with backoff",
@@ -336,11 +346,24 @@ def _condition(condition: Condition | ErrorPattern) -> str:
 def _grace(definition: Definition) -> str:
     if definition.grant is not Grant.REFRESH_TOKEN or definition.rotation is Rotation.NEVER:
         return ""
+    if definition.grace_until_used:
+        longest = f", at most {span(definition.grace)}" if definition.grace else ""
+        return f"until a new token is used{longest}"
     return span(definition.grace) if definition.grace else "none that is known"
 
 
+def _idle(definition: Definition) -> str:
+    late = definition.refresh_idle_from is IdleFrom.REPLACEMENT
+    return _span(definition.refresh_idle) + (", extended only by a replacement" if late else "")
+
+
+def _live(definition: Definition) -> str:
+    most = definition.live_tokens
+    return f"at most {most} for one account and client: one more ends the oldest" if most else ""
+
+
 def _limits(definition: Definition) -> str:
-    rate = f"{definition.rate.count} times in {span(definition.rate.per)}" if definition.rate else ""
+    rate = " and ".join(f"{rate.count} times in {span(rate.per)}" for rate in definition.rates)
     token = f"once in {span(definition.min_interval)} for one token" if definition.min_interval else ""
     return ", ".join(filter(None, (rate, token)))
 

@@ -146,8 +146,8 @@ def may_be_spent(
     if not due and not token.undated and token.asked_at is None:
         return False
     first = min(filter(None, (token.due_at if due else None, token.asked_at)), default=None)
-    if definition is None or first is None:
-        return True
+    if definition is None or first is None or definition.grace_until_used:
+        return True  # what was renewed since the backup was also used
     return first + definition.grace <= now + GRACE_MARGIN
 
 

@@ -102,6 +102,7 @@ _FIRST_PROBES = {  # seconds until each of the first probes; the last interval i
     Reason.UNPARSED: (5, 15, 30, 60),
     Reason.OUTAGE: (15, 30, 60),
 }
+_OF_CLIENT = frozenset({Reason.WRONG_CLIENT, Reason.MISCONFIGURED})
 _WIDENING = frozenset({Reason.MISCONFIGURED, Reason.REJECTIONS})
 _PROBED = (1, 2, 4, 8, 16)
 
@@ -167,12 +168,22 @@ class _Trouble:
     code: str = ""  # of refusals and misconfigurations: two different ones are two troubles
 
 
+def is_probed(provider: Provider, reason: Reason) -> bool:
+    """Return whether probes end a pause. Only an operator ends his own, and that of a client whose refusals cost grants:
+    each probe would cost another one.
+    """
+    if reason is Reason.OPERATOR:
+        return False
+    return not provider.definition.spends_on_refusal or reason not in _OF_CLIENT
+
+
 @dataclass(slots=True, kw_only=True)
 class CircuitBreaker:
     """The evidence that one process has about one provider. Instants are boot times. `reason`: why the
-    circuit is open.
+    circuit is open. `wary`: a refused client costs a grant each time, so the first refusal opens it.
     """
 
+    wary: bool = False
     state: Circuit = Circuit.HALF_OPEN
     reason: Reason | None = None
     _since: timedelta = timedelta(0)
@@ -229,7 +240,9 @@ class CircuitBreaker:
 
     def without_evidence(self) -> "CircuitBreaker":
         """Return a new breaker that is as open as this one, for a provider whose configuration has changed."""
-        return CircuitBreaker(state=self.state, reason=self.reason) if self.is_open else CircuitBreaker()
+        if not self.is_open:
+            return CircuitBreaker(wary=self.wary)
+        return CircuitBreaker(wary=self.wary, state=self.state, reason=self.reason)
 
     def _close(self, now: timedelta) -> None:
         if self.reason is Reason.OPERATOR:
@@ -249,7 +262,7 @@ class CircuitBreaker:
             self._met[_MASS] = rejected
 
     def _threshold(self, trouble: _Trouble, now: timedelta) -> int:
-        if trouble.reason is Reason.WRONG_CLIENT and self.state is not Circuit.CLOSED:
+        if trouble.reason is Reason.WRONG_CLIENT and (self.wary or self.state is not Circuit.CLOSED):
             return 1
         disproof = self._disproofs.get(trouble.reason)
         lately = disproof.times if disproof is not None and now < disproof.until else 0

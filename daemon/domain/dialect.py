@@ -76,6 +76,7 @@ _CONCERNS = {
 # Errors that are no dead grant, whatever a status alone says.
 _OTHERS = frozenset({*_REACH, "temporarily_unavailable", "server_error", "slow_down"})
 # With any other status invalid_grant is no verdict, unless a definition has a sign for it.
+_GONE = 410  # RFC 9110 §15.5.11
 _VERDICTS = frozenset({400, 401})
 # Codes of refreshd\'s own trouble: nothing was sent.
 OURS = frozenset({"not_kept", "too_late"})
@@ -147,6 +148,11 @@ def _refused(
         return _temporary(later, sign)
     if (sign := shown(definition.misconfigured, reply.status, body)) is not None:
         return Misconfigured(code=error.code, message=error.message, concerns=_CONCERNS[sign.reach])
+    if reply.status == _GONE and definition.retires and definition.retires <= reply.asked_at.date():
+        message = (
+            f"{definition.title} was to retire on {definition.retires}: remove the provider, or set token_url"
+        )
+        return Misconfigured(code="retired", message=message, concerns=Concern.PROVIDER)
     if 300 <= reply.status < 400:
         return _moved(provider, token, reply)
     if _is_verdict(definition, reply, body, error):

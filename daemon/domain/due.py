@@ -14,6 +14,8 @@ MIN_RENEWAL_INTERVAL = timedelta(
     seconds=10
 )  # at least this between two renewals, but never more than half a lifetime
 SAME_MOMENT = timedelta(seconds=1)  # between an application's two looks at its clock
+# Renewed earlier, a provider that ends the previous access token would take it from its readers.
+ENDING_WINDOW = timedelta(minutes=1)
 RETRY_MARGIN = timedelta(minutes=1)  # a retry comes this long before the refresh token's own end
 
 
@@ -58,9 +60,10 @@ def first_due(
         return None
     if token.access_token is None:
         return now
-    return (
-        None if token.expires_at is None else _planned(provider, token, now=now, chance=chance, timing=timing)
-    )
+    if token.expires_at is None:
+        every = provider.definition.renew_every
+        return None if every is None else _born(token, now) + every
+    return _planned(provider, token, now=now, chance=chance, timing=timing)
 
 
 def _is_presentable(definition: Definition, token: Token) -> bool:
@@ -150,6 +153,8 @@ def due_at(
     before the definition's `earliest`, or within MIN_RENEWAL_INTERVAL of now (half the lifetime if that is
     shorter).
 
+    If the definition has `renew_every`, a token that reaches that age before is due then.
+
     A refresh token that ends first is used before it ends, so its end counts instead. That does not hold
     within MIN_RENEWAL_INTERVAL of its end, when repeated requests would gain nothing.
     """
@@ -162,12 +167,17 @@ def due_at(
     rest = min(MIN_RENEWAL_INTERVAL, lifetime / 2)
     if not lifetime:  # it came expired, and would otherwise be renewed without a pause
         rest = MIN_RENEWAL_INTERVAL
-    return max(expires_at - lead, issued_at + lifetime / 2, now + rest)
+    due = max(expires_at - lead, issued_at + lifetime / 2)
+    if (every := provider.definition.renew_every) is not None:
+        due = min(due, issued_at + every - chance * min(timing.jitter, every / 10))
+    return max(due, now + rest)
 
 
 def window_of(provider: Provider, lifetime: timedelta, *, timing: Timing) -> timedelta:
     """Return how long before its end a token with this lifetime is due, without jitter."""
-    return min(provider.window or provider.definition.window or timing.window, lifetime / 3)
+    definition = provider.definition
+    usual = min(timing.window, ENDING_WINDOW) if definition.ends_previous else timing.window
+    return min(provider.window or definition.window or usual, lifetime / 3)
 
 
 def before_the_end(definition: Definition, token: Token, due: datetime, *, now: datetime) -> datetime:

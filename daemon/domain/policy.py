@@ -11,7 +11,7 @@ from typing import assert_never
 from daemon.domain.answer import Answer, Cause, Granted, Misconfigured, Rejected, Unavailable, Unparsed
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Withheld
 from daemon.domain.due import Timing, before_the_end, due_at
-from daemon.domain.provider import Definition, Grant, Provider
+from daemon.domain.provider import Definition, Grant, IdleFrom, Provider
 from daemon.domain.token import Doubt, Failure, FailureKind, Token
 
 BACKOFF_FIRST = timedelta(seconds=5)
@@ -145,13 +145,18 @@ def _consent_end(definition: Definition, token: Token) -> datetime | None:
     An application that writes a new consent does not set refreshd's field. A token that was issued after
     refreshd's last renewal shows that there is a new consent.
     """
-    renewed = token.refreshed_at
-    reconsented = renewed is not None and token.issued_at is not None and token.issued_at > renewed
+    renewed, reconsented = token.refreshed_at, _is_reconsented(token)
     if definition.refresh_lifetime is None:
         return None if reconsented else token.consent_ends_at
     if renewed is None or reconsented:
         return token.issued_at + definition.refresh_lifetime if token.issued_at else token.refresh_expires_at
     return token.consent_ends_at or token.refresh_expires_at
+
+
+def _is_reconsented(token: Token) -> bool:
+    """Return whether an application has written a new consent since refreshd's last renewal."""
+    renewed = token.refreshed_at
+    return renewed is not None and token.issued_at is not None and token.issued_at > renewed
 
 
 def _refresh_end(
@@ -167,8 +172,24 @@ def _refresh_end(
     """
     if granted.refresh_expires_at is not None:
         return min(filter(None, (granted.refresh_expires_at, granted.consent_ends_at)))
-    idle = asked_at + definition.refresh_idle if definition.refresh_idle is not None else None
+    idle = _idle_end(definition, token, granted, asked_at=asked_at)
     return min(filter(None, (idle, consent_ends)), default=token.refresh_expires_at)
+
+
+def _idle_end(
+    definition: Definition, token: Token, granted: Granted, *, asked_at: datetime
+) -> datetime | None:
+    """Return the end that idleness allows. If only a replacement extends it, a renewal without one leaves the end that is
+    stored, or the one that counts from the consent.
+    """
+    if definition.refresh_idle is None:
+        return None
+    stays = granted.refresh_token in (None, token.refresh_token)
+    if definition.refresh_idle_from is IdleFrom.USE or not stays:
+        return asked_at + definition.refresh_idle
+    if token.refresh_expires_at is not None and not _is_reconsented(token):
+        return token.refresh_expires_at
+    return (token.issued_at or asked_at) + definition.refresh_idle
 
 
 def _rejected(

@@ -55,6 +55,15 @@ class Rotation(StrEnum):
     ALWAYS = "always"
 
 
+class IdleFrom(StrEnum):
+    """From when on an unused refresh token grows old."""
+
+    USE = "use"  # each renewal extends it
+    REPLACEMENT = (
+        "replacement"  # only another refresh token lives longer: a renewal without one extends nothing
+    )
+
+
 class ExpiryUnit(StrEnum):
     """The unit of the number in `expires_in`."""
 
@@ -212,19 +221,31 @@ class Definition:
     refresh_idle: timedelta | None = None  # the refresh token dies when unused for this long
     refresh_lifetime: timedelta | None = None  # ... and this long after the consent, whatever happens
     rotation: Rotation = Rotation.SOMETIMES
+    refresh_idle_from: IdleFrom = IdleFrom.USE
     grace: timedelta = timedelta(0)  # for this long a spent refresh token still works (documented; else none)
+    grace_until_used: bool = (
+        False  # ... or until a new token is used, whatever `grace` is; zero: no other end
+    )
+    ends_previous: bool = False  # a renewal ends the previous access token at once
+    live_tokens: int | None = (
+        None  # so many live at once for one account and client; one more ends the oldest
+    )
+    retires: date | None = None  # from this day on the provider is off
     reuse_refused: bool = False  # reuse of a spent refresh token is merely refused and harms nothing else
     window: timedelta | None = None
+    renew_every: timedelta | None = None  # renewed at this age, even if its end is far
     earliest: timedelta | None = None  # asked earlier than this before the end, it gives nothing new
     min_interval: timedelta | None = None  # between two requests for one token
-    rate: Rate | None = None
+    rates: tuple[Rate, ...] = ()  # each of them holds
     confirm_after: timedelta | None = (
         None  # a rejection must be repeated this much later before the grant is dead
     )
     rejected: tuple[ErrorPattern, ...] = ()
     misconfigured: tuple[ErrorPattern, ...] = ()
     unavailable: tuple[ErrorPattern, ...] = ()
+    spends_on_refusal: bool = False  # any call spends the refresh token, even a refused one
     keep: tuple[str, ...] = ()  # reply fields that applications need
+    echo: tuple[str, ...] = ()  # reply fields that are stored, and sent back with the next refresh
     revoke_url: str | None = None
     authorize_url: str | None = None  # the page on which the owner consents (RFC 6749 §3.1)
     par_url: str | None = None  # where an authorization request is sent first (RFC 9126 §2)
@@ -301,4 +322,7 @@ class Provider:
             or definition.repeatable
             or definition.grant is not Grant.REFRESH_TOKEN
         )
-        return timedelta(0) if harmless or definition.grace >= lease + retry_within else adopt_after
+        endless = definition.grace_until_used and not definition.grace
+        return (
+            timedelta(0) if harmless or endless or definition.grace >= lease + retry_within else adopt_after
+        )

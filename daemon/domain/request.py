@@ -39,6 +39,9 @@ def refresh_request(provider: Provider, token: Token, *, now: datetime) -> Reque
     presented = _presented(definition.grant_of(token.grant), token)
     for name in definition.omit:
         presented.pop(name, None)
+    for name in definition.echo:
+        if value := token.echoed.get(name):
+            presented[name] = value
     return _token_request(provider, definition.token_url, presented, token.vars, now=now)
 
 

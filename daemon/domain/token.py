@@ -107,6 +107,7 @@ class Token:
     doubt: Doubt | None = None
     revocation: RevocationOrder | None = None
     vars: Mapping[str, str] = field(default_factory=dict)
+    echoed: Mapping[str, str] = field(default_factory=dict)  # stored reply fields that may be sent back
 
     @property
     def lifetime(self) -> timedelta | None:

@@ -86,11 +86,11 @@ def holds_refresh_token_elsewhere(body: Body) -> bool:
 
 
 def kept(definition: Definition, body: Body) -> dict[str, object]:
-    """Return the reply fields that the definition names. Those that look like secrets are not kept in plain
+    """Return the reply fields that the definition names, for applications or for the next refresh. Those that look like secrets are not kept in plain
     text.
     """
     found: dict[str, object] = {}
-    for path in definition.keep:
+    for path in definition.keep + definition.echo:
         value = at_path(body, path)
         if not looks_secret(path) and _is_storable(value):
             found[path.replace(".", "_")] = value

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from datetime import datetime
 
-from daemon.domain.circuit_breaker import Pause, Reason, is_healthy, is_proven, probe_size
+from daemon.domain.circuit_breaker import Pause, Reason, is_healthy, is_probed, is_proven, probe_size
 from daemon.domain.claim import Batch
 from daemon.refreshing.bulkhead import Bulkhead
 from daemon.refreshing.ports import Clock, Pauses, Store
@@ -50,7 +50,8 @@ class Prober:
         Raises StoreLost.
         """
         waiting, in_flight = self._bulkhead.waiting, self._bulkhead.in_flight
-        due = self._is_due(pause.next_probe_at) or self._is_other_client(pause)
+        probed = is_probed(self._bulkhead.provider, pause.reason)
+        due = (probed and self._is_due(pause.next_probe_at)) or self._is_other_client(pause)
         batch = await (self._candidates(pause, busy) if due else self._doubtful(pause, busy))
         await self._rate.acquire(self._bulkhead.take(batch))
         if not waiting or (due and not await self._take_turn(pause)) or not goes_on():

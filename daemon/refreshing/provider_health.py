@@ -19,7 +19,7 @@ class ProviderHealth:
     """
 
     def __init__(self, provider: Provider, *, pauses: Pauses, clock: Clock, observe: Observe) -> None:
-        self.breaker = CircuitBreaker()
+        self.breaker = CircuitBreaker(wary=provider.definition.spends_on_refusal)
         self.slow_start = SlowStart()
         self.pause: Pause | None = None
         self.granting = False  # the last answer was a grant
@@ -35,6 +35,7 @@ class ProviderHealth:
         """Use this configuration of the provider from now on. It has to prove itself again."""
         self._provider = provider
         self.breaker = self.breaker.without_evidence()
+        self.breaker.wary = provider.definition.spends_on_refusal
         self.slow_start.restart()
 
     def follow(self, pause: Pause | None) -> None:

@@ -23,7 +23,7 @@ class RateGate:
     def use(self, provider: Provider) -> None:
         """Use this provider's rate from now on."""
         before, self._provider = self._provider, provider
-        if provider.definition.rate != before.definition.rate:
+        if provider.definition.rates != before.definition.rates:
             self._limiter = self._make(provider)
             self.interrupt()  # the wait was for the former rate
 

@@ -114,7 +114,7 @@ def assemble(
             provider,
             store=store,
             pauses=pauses,
-            rate_limiter=lambda one: LeakyBucket(one.definition.rate),
+            rate_limiter=lambda one: LeakyBucket(*one.definition.rates),
             journal=journal,
             refresher=refresher,
             clock=clock,

@@ -19,7 +19,7 @@ import pytest
 
 from daemon.domain.answer import Answer, Granted, Misconfigured, Rejected, Unavailable
 from daemon.domain.dialect import read
-from daemon.domain.provider import Definition, Grant, Provider, Rotation
+from daemon.domain.provider import Definition, Grant, IdleFrom, Provider, Rotation
 from daemon.domain.reply import Reply
 from daemon.domain.revocation import Revocation
 from daemon.domain.secret import Secret
@@ -78,13 +78,17 @@ def lost_reply(known: Definition) -> str:
         return ""
     if known.grant is not Grant.REFRESH_TOKEN or known.rotation is Rotation.NEVER:
         return "nothing"
+    if known.grace_until_used:
+        longest = f", at most {span(known.grace)}" if known.grace else ""
+        return f"nothing until a new token is used{longest}"
     if known.grace:
         return f"nothing for {span(known.grace)}"
     return "the consent" if known.rotation is Rotation.ALWAYS else "perhaps the consent"
 
 
 def ends(known: Definition) -> str:
-    idle = f"idle {span(known.refresh_idle)}" if known.refresh_idle else ""
+    since = "unreplaced" if known.refresh_idle_from is IdleFrom.REPLACEMENT else "idle"
+    idle = f"{since} {span(known.refresh_idle)}" if known.refresh_idle else ""
     consent = f"consent {span(known.refresh_lifetime)}" if known.refresh_lifetime else ""
     return ", ".join(filter(None, (idle, consent)))
 
@@ -92,9 +96,13 @@ def ends(known: Definition) -> str:
 def limits(known: Definition) -> str:
     confirmed = known.confirm_after if known.verified else None  # of the others the text says it
     told = (
-        known.rate and f"{known.rate.count} in {span(known.rate.per)}",
+        " and ".join(f"{rate.count} in {span(rate.per)}" for rate in known.rates),
         known.min_interval and f"{span(known.min_interval)} between two for one token",
         known.earliest and f"only in the last {span(known.earliest)}",
+        known.renew_every and f"renewed every {span(known.renew_every)}",
+        known.live_tokens and f"{known.live_tokens} live tokens",
+        known.ends_previous and "a renewal ends the previous access token",
+        known.retires and f"off from {known.retires}",
         confirmed and f"dead after two rejections, {span(confirmed)} apart",
     )
     return "; ".join(filter(None, told))
@@ -189,8 +197,11 @@ def test_the_examples_of_each_list_are_one_sound_piece_of_a_definition(title: st
     for key, example in examples.items():
         assert list(tomllib.loads(example)) == [key]
     elsewhere = {key: examples.pop(key) for key in APART if table is SignTable}
-    whole = "\n".join(examples.values())
-    if table is not DefinitionTable:
+    whole = "\n".join(example for key, example in examples.items() if key != "renew_every")
+    if table is DefinitionTable:  # the one key that can't stand beside another one
+        alone = "\n".join(example for key, example in examples.items() if key != "earliest")
+        assert read_definition("acme", tomllib.loads(alone))
+    else:
         plain = PLAIN if table is VariableTable else PLAIN.replace("${region}", "eu")
         whole = f"{plain}{header}{whole}\n"
     for key, example in elsewhere.items():

@@ -61,6 +61,7 @@ def token(**fields: Any) -> ArchivedToken:
         ({"due_at": BEFORE}, definition(grace=timedelta(hours=2)), False),  # still accepted
         ({"due_at": BEFORE}, definition(grace=timedelta(minutes=64)), True),  # not by the time a daemon has started
         ({"due_at": BEFORE}, definition(grace=timedelta(minutes=67)), False),
+        ({"due_at": BEFORE}, definition(grace=timedelta(hours=2), grace_until_used=True), True),  # used since
         ({"due_at": BEFORE, "asked_at": NOW - timedelta(hours=9)}, definition(grace=timedelta(hours=2)), True),
     ],
 )  # fmt: skip

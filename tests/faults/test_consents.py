@@ -313,7 +313,7 @@ class Daemon:
             ACME,
             store=self.store,
             pauses=MongoPauses(mongo, keyring=lambda: RING),
-            rate_limiter=lambda one: LeakyBucket(one.definition.rate),
+            rate_limiter=lambda one: LeakyBucket(*one.definition.rates),
             journal=journal,
             refresher=refresher,
             clock=clock,

@@ -6,18 +6,24 @@ and they show each key alone.
 
 import tomllib
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from textwrap import dedent
 
 import pytest
 
 from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
+from daemon.domain.dialect import read
+from daemon.domain.due import Timing
+from daemon.domain.policy import decide
 from daemon.domain.provider import Provider
 from daemon.domain.request import code_request, refresh_request
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
 from daemon.runtime.config.providers.definitions import read_definition
+from tests.adapters.mongo.mongo_bench import NOON, Bench, bench, database
 from tests.providers.golden import rendered
 from tests.providers.wire import CLOCK, endpoint, heard
+from tests.refreshing.fakes import answered
 
 WECHAT = """
     token_url = "https://api.weixin.qq.com/sns/oauth2/refresh_token"
@@ -66,7 +72,11 @@ FORTNOX = """
     variables.tenant.pattern = "[0-9]+"
     variables.user = { kind = "value", pattern = '[^@]+@[^@]+' }
 """
-FORM = "Content-Type: application/x-www-form-urlencoded"
+BASECAMP = """
+    token_url = "https://launchpad.37signals.com/authorization/token"
+    client_auth = "post"
+    echo = ["resource"]
+"""
 REFRESHES = {
     "wechat": (
         WECHAT,
@@ -121,6 +131,17 @@ REFRESHES = {
         }
         """,
     ),
+    "basecamp": (
+        BASECAMP,
+        """
+        POST https://launchpad.37signals.com/authorization/token
+        grant_type = refresh_token
+        refresh_token = r/t+1
+        resource = https://a.example/1:2
+        client_id = app
+        client_secret = s3cret
+        """,
+    ),
     "fortnox": (
         FORTNOX,
         """
@@ -131,6 +152,7 @@ REFRESHES = {
         """,
     ),
 }
+__all__ = ["bench", "database"]  # fixtures
 USUAL = ("Host:", "User-Agent:", "Accept", "Content-", "Authorization:", "    (")
 
 
@@ -153,6 +175,7 @@ TOKEN = Token(
     refresh_token=Secret("r/t+1"),
     access_token=Secret("a/t+1"),
     vars={"tenant": "4711", "user": "ann@acme.example"},
+    echoed={"resource": "https://a.example/1:2", "other": "x"},
 )
 
 
@@ -192,3 +215,25 @@ async def test_a_code_is_exchanged_at_its_own_address_and_names_the_client(
     assert lines[0] == first
     assert client in lines
     assert any("authorization_code" in line for line in lines)
+
+
+async def test_a_reply_field_goes_back_with_each_refresh_even_if_a_reply_omits_it(
+    through: TokenEndpoint, bench: Bench
+):
+    """Basecamp 5: stored beside the grant, by MongoDB too, and unchanged by a reply without it."""
+    client = provider(BASECAMP)
+    token, store = "acme:1", bench.store()
+    bench.insert("1")
+    sent_back = []
+    for answer in ({"resource": "urn:1:2"}, {}, {"resource": "urn:3"}, {}):
+        [claim] = (await store.claim(client, limit=1, busy=[])).items
+        lines = await sent(through, refresh_request(client, claim.token, now=CLOCK.now()))
+        sent_back += [line.removeprefix("resource = ") for line in lines if line.startswith("resource")] or [
+            ""
+        ]
+        granted = read(client, claim.token, answered({"access_token": "a", "expires_in": 60} | answer))
+        change = decide(client, claim.token, granted, asked_at=NOON, now=NOON, chance=0.5, timing=Timing())
+        await store.record(claim, change)
+        bench.set(token, due_at=NOON - timedelta(minutes=1))
+    assert sent_back == ["", "urn:1:2", "urn:1:2", "urn:3"]
+    assert bench.document(token)["extra"] == {"resource": "urn:3"}

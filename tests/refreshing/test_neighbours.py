@@ -383,11 +383,11 @@ async def test_a_reload_with_another_rate_ends_the_wait_for_the_old_one(world):
         name="acme",
         title="acme",
         token_url="https://acme.example/token",
-        rate=Rate(count=1, per=timedelta(hours=1)),
+        rates=(Rate(count=1, per=timedelta(hours=1)),),
     )
     world.providers = [provider(definition=slow)]
     lane = world.lane(world.providers[0])
-    lane._rate._make = lambda one: LeakyBucket(one.definition.rate)
+    lane._rate._make = lambda one: LeakyBucket(*one.definition.rates)
     lane._rate._limiter = LeakyBucket(slow.rate)
     put(world, 3)
     work = asyncio.create_task(lane.work())
@@ -403,7 +403,7 @@ async def test_a_reload_without_another_rate_grants_no_second_burst(world):
     """The bucket is as empty as it was."""
     lane = world.lane(world.providers[0])
     before = lane._rate._limiter
-    lane._rate._make = lambda one: LeakyBucket(one.definition.rate)
+    lane._rate._make = lambda one: LeakyBucket(*one.definition.rates)
     lane.use(replace(world.providers[0], share=2))
     assert lane._rate._limiter is before
 

@@ -1,6 +1,7 @@
 """A provider that rests: one lane alone stops, one probe at a time is sent, and a good answer ends it."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 from daemon.domain.circuit_breaker import OUTAGE_THRESHOLD, Pause, Reason
@@ -205,3 +206,54 @@ async def test_a_reload_with_another_client_makes_it_prove_itself(world):
     world.endpoint.answer = lambda request: REFUSED
     await worked(lane)
     assert len(world.endpoint.asked) == 1
+
+
+SPENDING = Definition(
+    name="acme", title="acme", token_url="https://acme.example/token", spends_on_refusal=True
+)
+
+
+async def test_where_a_refused_call_spends_the_token_one_grant_is_lost_and_no_probe_follows(world_of):
+    """Procore: each probe would cost another customer's grant. Even a client that was accepted before rests at once."""
+    world = world_of(provider(definition=SPENDING, share=1))
+    put(world, 50)
+    lane = world.lane(world.providers[0])
+    await worked(lane)
+    renewed = len(world.endpoint.asked)
+    for name in world.store.documents:
+        world.store.documents[name].token = replace(world.store.documents[name].token, due_at=NOON)
+    world.endpoint.answer = lambda request: REFUSED
+    await worked(lane)
+    assert len(world.endpoint.asked) == renewed + 1
+    assert world.store.paused["acme"].reason is Reason.WRONG_CLIENT
+    lane.health.follow(world.store.paused["acme"])
+    for _ in range(5):
+        world.clock.passed += timedelta(days=1)
+        await worked(lane)
+    assert len(world.endpoint.asked) == renewed + 1
+
+
+async def test_another_client_or_the_operators_word_ends_such_a_pause(world_of):
+    """One request each, and the first grant opens the lane again."""
+    world = world_of(provider(definition=SPENDING))
+    put(world, 9)
+    lane = await rest(world, client="another client")
+    world.endpoint.answer = lambda request: REFUSED
+    await worked(lane)
+    assert len(world.endpoint.asked) == 1
+    world.store.paused.clear()  # `refreshd resume acme`
+    lane.health.follow(None)
+    world.endpoint.answer = lambda request: granted("refresh-1")
+    world.clock.passed += timedelta(hours=1)
+    await worked(lane)
+    assert len(world.observed(TokenRenewed)) == 9
+
+
+async def test_an_outage_is_probed_even_there(world_of):
+    """Nobody is told to wait for an operator when a provider is away."""
+    world = world_of(provider(definition=SPENDING))
+    put(world, 3)
+    lane = await rest(world, Reason.OUTAGE)
+    world.clock.passed = timedelta(minutes=2)
+    await worked(lane)
+    assert world.store.paused == {}

@@ -13,6 +13,7 @@ from daemon.adapters.mongo.token_document import CLAIMED_FIELDS
 LONGEST_ID = 700  # characters: a provider's name, a colon, and an account of 512 bytes
 LARGEST_CLAIMED = 64 * 1024  # bytes of all that a claim reads
 LONGEST_TEXT = 1200  # bytes: 300 characters
+LONGEST_ECHOED = 8192  # bytes: 2,048 characters, the longest reply field that is stored
 TOO_LONG = "(too long to read)"
 
 Expression = Mapping[str, object]
@@ -34,6 +35,12 @@ def short_text(path: str, *, otherwise: object = None) -> Expression:
     """Return the string at `path`, TOO_LONG if it is too long, or `otherwise` if it has another type."""
     short = {"$cond": [{"$lte": [{"$strLenBytes": path}, LONGEST_TEXT]}, path, TOO_LONG]}
     return {"$cond": [{"$eq": [{"$type": path}, "string"]}, short, otherwise]}
+
+
+def echoed_text(path: str) -> Expression:
+    """Return the string at `path`, or null if it is too long to be sent or has another type."""
+    short = {"$cond": [{"$lte": [{"$strLenBytes": path}, LONGEST_ECHOED]}, path, None]}
+    return {"$cond": [{"$eq": [{"$type": path}, "string"]}, short, None]}
 
 
 def date_or_null(path: str) -> Expression:

@@ -4,11 +4,12 @@ probes.
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.connection import Mongo
-from daemon.domain.circuit_breaker import Pause, Reason, probe_after
+from daemon.domain.circuit_breaker import Pause, Reason, is_probed, probe_after
 from daemon.domain.provider import Provider
 
 
@@ -22,12 +23,13 @@ class MongoPauses:
     async def pause(self, provider: Provider, reason: Reason) -> None:
         """Pause `provider`, unless it is paused already: an operator's pause is never overwritten."""
         now = self._mongo.clock.now()
+        first = now + probe_after(reason, 0) if is_probed(provider, reason) else None
         paused = {
             "reason": reason.value,
             "since": now,
-            "next_probe_at": now + probe_after(reason, 0),
+            "next_probe_at": first,
             "probes": 0,
-            "next_retry_at": now + probe_after(reason, 0),
+            "next_retry_at": first,
             "retries": 0,
             "client": self.client_of(provider),
         }
@@ -48,6 +50,8 @@ class MongoPauses:
             "paused.retries": pause.retries or {"$in": [0, None]},
         }
         after = pause.after(self._mongo.clock.now(), proven=proven)
+        if not is_probed(provider, pause.reason):  # another client was tried
+            after = replace(after, next_probe_at=None, next_retry_at=None)
         taken = {
             "paused.probes": after.probes,
             "paused.next_probe_at": after.next_probe_at,

@@ -14,7 +14,7 @@ from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.mongo.bulk import Update, Updated, update_each
 from daemon.adapters.mongo.clock_steps import ClockSteps
 from daemon.adapters.mongo.connection import Mongo, due
-from daemon.adapters.mongo.document_limits import READABLE
+from daemon.adapters.mongo.document_limits import READABLE, echoed_text
 from daemon.adapters.mongo.due import DueTokens, Look
 from daemon.adapters.mongo.fenced_writes import MongoRecords
 from daemon.adapters.mongo.keys import openable
@@ -325,10 +325,13 @@ def _fields_of(provider: Provider) -> Mapping[str, object]:
     """Return the fields that a claim needs of a document. The access token is one only if it is presented: for an
     exchange, or for its revocation.
     """
-    if provider.definition.grant is Grant.EXCHANGE:
-        return {**CLAIMED_FIELDS, "access_token": 1}
+    definition = provider.definition
+    echoed = {name: echoed_text(f"$extra.{name}") for name in definition.echo}
+    fields = {**CLAIMED_FIELDS, "extra": echoed} if echoed else CLAIMED_FIELDS
+    if definition.grant is Grant.EXCHANGE:
+        return {**fields, "access_token": 1}
     revoking = {"$eq": ["$state", State.REVOKING.value]}
-    return {**CLAIMED_FIELDS, "access_token": {"$cond": [revoking, "$access_token", "$$REMOVE"]}}
+    return {**fields, "access_token": {"$cond": [revoking, "$access_token", "$$REMOVE"]}}
 
 
 def _unfit(document: Document, claim_id: str, why: str) -> Unfit:

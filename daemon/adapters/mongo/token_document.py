@@ -138,6 +138,7 @@ def token_of(document: Document, keyring: KeyRing) -> Token:
         doubt=doubt_of(document),
         revocation=_revocation(document) if state == State.REVOKING else None,
         vars=_vars(document),
+        echoed=_echoed(document),
     )
 
 
@@ -352,6 +353,14 @@ def _vars(document: Document) -> dict[str, str]:
     if not isinstance(stored, Mapping) or not all(_is(value, str) for value in stored.values()):
         raise InvalidDocument("vars is not an object of strings")
     return {str(name): value for name, value in stored.items()}
+
+
+def _echoed(document: Document) -> dict[str, str]:
+    """Return the texts among the stored reply fields. A claim reads those that its definition names."""
+    stored = document.get("extra")
+    if not isinstance(stored, Mapping):
+        return {}
+    return {str(name): value for name, value in stored.items() if _is(value, str)}
 
 
 def doubt_of(document: Document) -> Doubt | None:

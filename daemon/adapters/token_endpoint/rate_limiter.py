@@ -8,34 +8,39 @@ _BURST = 10  # a tenth of the limit may be sent in a burst; the rest is spread e
 
 
 class LeakyBucket:
-    """Implements `refreshing.ports.RateLimiter`. It limits this process; each replica has its own."""
+    """Implements `refreshing.ports.RateLimiter`, with one bucket for each rate. It limits this process; each replica has
+    its own.
+    """
 
-    def __init__(self, rate: Rate | None) -> None:
-        self._limiter = None if rate is None else _limiter(rate)
+    def __init__(self, *rates: Rate) -> None:
+        self._limiters = tuple(map(_limiter, rates))
         self._credit = 0  # waited for, but not spent yet
 
     async def ready(self) -> None:
         """Wait until at least one request may be sent."""
-        if self._limiter is not None and not self._credit:
-            await self._limiter.acquire(1)
-            self._credit = 1
+        if not self._credit:
+            for limiter in self._limiters:
+                await limiter.acquire(1)
+            self._credit = 1 if self._limiters else 0
 
     def available(self, most: int) -> int:
         """Return how many requests may be sent now, at most `most`."""
-        if self._limiter is None:
+        if not self._limiters:
             return most
         allowed = self._credit
-        while allowed < most and self._limiter.has_capacity(allowed - self._credit + 1):
+        while allowed < most and self._have_capacity(allowed - self._credit + 1):
             allowed += 1
         return min(allowed, most)
 
     async def acquire(self, count: int) -> None:
         """Count this many requests as sent. It does not wait, since they were available."""
-        if self._limiter is None:
-            return
         from_credit = min(count, self._credit)
         self._credit -= from_credit
-        await self._limiter.acquire(count - from_credit)
+        for limiter in self._limiters:
+            await limiter.acquire(count - from_credit)
+
+    def _have_capacity(self, count: int) -> bool:
+        return all(limiter.has_capacity(count) for limiter in self._limiters)
 
 
 def _limiter(rate: Rate) -> AsyncLimiter:

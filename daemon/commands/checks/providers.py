@@ -1,7 +1,7 @@
 """The providers: configured at all, and reachable from here."""
 
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterable, Iterator
+from datetime import date, timedelta
 from urllib.parse import urlsplit
 
 from daemon.adapters.egress.reach import Address, Unreached, reach
@@ -11,6 +11,7 @@ from daemon.domain.token_url import NotSendable, is_loopback, token_url
 from daemon.runtime.config.providers.provider_settings import overcommitted
 from daemon.runtime.config.settings import Settings
 
+RETIREMENT_NOTICE = timedelta(days=180)  # owners have to consent elsewhere, and applications to change
 WITHIN = timedelta(seconds=10)  # for all token URLs together
 _OFFLINE = frozenset(
     {"offline_access", "offline.access", "refresh_token"}
@@ -49,6 +50,17 @@ def check_scopes(settings: Settings, report: Report) -> None:
         if _OPENID in lacking and account_from.startswith(_ID_TOKEN):
             what = f"they lack {_OPENID}, without which a new consent doesn't show whose account it is"
             report.warn(where, what, f"Add {_OPENID}.")
+
+
+def check_retirements(providers: Iterable[Provider], report: Report, today: date) -> None:
+    """Warn of the providers that are to be off soon, or are off already."""
+    for provider in providers:
+        retires = provider.definition.retires
+        if retires is None or retires - today > RETIREMENT_NOTICE:
+            continue
+        what = f"{provider.definition.title} {'is' if retires > today else 'was'} to be off from {retires}"
+        do = "Let its owners connect to what follows it, and remove the section then."
+        report.warn(f"providers.{provider.name}", what, do)
 
 
 def check_token_urls(settings: Settings, report: Report) -> None:

@@ -16,7 +16,7 @@ from daemon.domain.token import PROVIDER_NAME, token_id
 from daemon.domain.visible import typed
 from daemon.runtime.config.fields import duration
 from daemon.runtime.config.problems import InvalidValue
-from daemon.runtime.config.providers.definitions import rate_of
+from daemon.runtime.config.providers.life_keys import rate_of
 
 Network = IPv4Network | IPv6Network
 Value = TypeVar("Value")

@@ -31,7 +31,8 @@ from daemon.runtime.config.fields import (
 from daemon.runtime.config.issuers import NO_ISSUERS, Issuers, network, read_issuers
 from daemon.runtime.config.problems import Findings, InvalidValue, Problem, SecretsAway, SettingsInvalid
 from daemon.runtime.config.providers.definition_dir import Known
-from daemon.runtime.config.providers.definitions import DefinitionTable, definition, faults, rate_of
+from daemon.runtime.config.providers.definitions import DefinitionTable, definition, faults
+from daemon.runtime.config.providers.life_keys import rate_of
 from daemon.runtime.config.providers.provider_settings import AllowedHost, ProviderTable, whole_tables
 from daemon.runtime.config.secret_places import Use
 from daemon.runtime.config.secret_reading import SecretReader

@@ -21,7 +21,7 @@ from daemon.domain.token import PROVIDER_NAME, token_id
 from daemon.domain.token_url import is_loopback
 from daemon.runtime.config.fields import ARRAY, STRICT, Context, Flag, Read, Text, checked, text
 from daemon.runtime.config.problems import Findings, InvalidValue, Place
-from daemon.runtime.config.providers.definitions import rate_of
+from daemon.runtime.config.providers.life_keys import rate_of
 from daemon.runtime.config.secret_sources import SecretContext
 
 Fault = tuple[Place, str, str]  # the key, the problem, the remedy

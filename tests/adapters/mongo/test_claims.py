@@ -1,6 +1,7 @@
 """Claims on a real MongoDB, and claims that come to nothing."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -445,3 +446,21 @@ async def test_a_burnt_claim_on_a_doubtful_token_stays_its_owners_and_counts_onc
     await store.survey(["acme"])
     assert names(await bench.store("other").claim(ACME, limit=10, busy=[])) == []
     assert (await claim_one(store)).token.doubt == Doubt(since=NOON.replace(microsecond=123000), tries=1)
+
+
+async def test_a_claim_reads_the_reply_fields_that_go_back(bench):
+    """Those that the definition names, and nothing else of `extra`; what is no text of a sensible size is left out."""
+    echoing = replace(ACME, definition=replace(ACME.definition, echo=("resource",)))
+    kept = {"resource": "https://a.example/1:2", "other": "x"}
+    for number, extra in enumerate([kept, {"resource": 7}, {"resource": "x" * 9000}, {}, "no object"]):
+        bench.insert(str(number), extra=extra)
+    batch = await bench.store().claim(echoing, limit=9, busy=[])
+    found = {item.token.account: item.token.echoed for item in batch.items}
+    assert found == {"0": {"resource": "https://a.example/1:2"}, "1": {}, "2": {}, "3": {}, "4": {}}
+
+
+async def test_a_claim_reads_no_reply_field_otherwise(bench):
+    """They may be large."""
+    bench.insert("1", extra={"resource": "r"})
+    [item] = (await bench.store().claim(ACME, limit=9, busy=[])).items
+    assert item.token.echoed == {}

@@ -149,3 +149,17 @@ def test_what_is_not_understood_is_a_pause_all_the_same(odd):
     pause = pause_of({"_id": "acme", "paused": odd})
     assert pause.reason in (Reason.OPERATOR, Reason.OUTAGE)
     assert pause.probes == 0
+
+
+async def test_a_pause_that_probes_would_prolong_names_no_probe(mongo):
+    """A refused call of this provider costs a grant: only its outage is probed, or another client."""
+    spending = replace(ACME, definition=replace(ACME.definition, spends_on_refusal=True))
+    pauses = MongoPauses(mongo, keyring=lambda: RING)
+    await pauses.pause(spending, Reason.WRONG_CLIENT)
+    first = await stored(mongo)
+    assert (first.next_probe_at, first.next_retry_at) == (None, None)
+    assert await pauses.take_turn(spending, first)
+    assert (await stored(mongo)).next_probe_at is None
+    await pauses.resume(spending)
+    await pauses.pause(spending, Reason.OUTAGE)
+    assert (await stored(mongo)).next_probe_at is not None

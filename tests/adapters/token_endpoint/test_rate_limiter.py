@@ -11,7 +11,7 @@ from daemon.domain.provider import Rate
 
 async def test_without_a_limit_all_may_go():
     """And nothing is waited for."""
-    pace = LeakyBucket(None)
+    pace = LeakyBucket()
     await pace.ready()
     assert pace.available(256) == 256
     await pace.acquire(256)
@@ -44,5 +44,16 @@ async def test_what_was_waited_for_and_not_spent_is_not_lost():
         await asyncio.wait_for(pace.ready(), 1)
         assert pace.available(100) == 1
     await pace.acquire(1)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(pace.ready(), 0.05)
+
+
+async def test_of_two_rates_each_holds():
+    """The burst of the one is not a way around the other."""
+    pace = LeakyBucket(Rate(count=100, per=timedelta(seconds=1)), Rate(count=1, per=timedelta(minutes=10)))
+    await asyncio.wait_for(pace.ready(), 1)
+    assert pace.available(100) == 1
+    await pace.acquire(1)
+    assert pace.available(100) == 0
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(pace.ready(), 0.05)

@@ -685,9 +685,9 @@ def test_what_an_operator_says_about_a_provider_arrives(folder: Folder):
     keycloak = folder.load(LEAST + XERO.replace("xero", "keycloak") + text).providers["keycloak"]
     assert keycloak.allowed_hosts == {"sso.example.com", "10.0.0.7:8443", "localhost"}
     assert keycloak.allow_private
-    assert keycloak.definition.rate == Rate(count=10, per=timedelta(minutes=10))
+    assert keycloak.definition.rates == (Rate(count=10, per=timedelta(minutes=10)),)
     xero = folder.load(LEAST + XERO).providers["xero"]
-    assert (xero.allowed_hosts, xero.allow_private, xero.definition.rate) == (frozenset(), False, None)
+    assert (xero.allowed_hosts, xero.allow_private, xero.definition.rates) == (frozenset(), False, ())
 
 
 def test_a_missing_or_broken_file_is_one_problem(folder: Folder):

@@ -19,7 +19,6 @@ from daemon.domain.provider import (
     ExpiryUnit,
     Grant,
     Method,
-    Rate,
     ReplyFields,
     Rotation,
     Variable,
@@ -37,19 +36,20 @@ from daemon.runtime.config.fields import (
     Span,
     Text,
     checked,
-    duration,
     one_of,
     text,
 )
-from daemon.runtime.config.problems import Findings, InvalidValue, SettingsInvalid
+from daemon.runtime.config.problems import Findings, SettingsInvalid
 from daemon.runtime.config.providers.consent_keys import (
     ConsentTable,
     consent_faults,
     consent_urls,
     revocation,
 )
+from daemon.runtime.config.providers.life_keys import LifeTable, Rates, life_faults, lives
 from daemon.runtime.config.providers.request_keys import (
     Parameters,
+    echo_faults,
     header_value,
     method_faults,
     omission_faults,
@@ -83,7 +83,6 @@ _OWN_PARAMS = frozenset(
     }
 )
 _NAMED = frozenset({"grant_type", *_OWN_PARAMS})
-_RATE = re.compile(r"([0-9]{1,7})/([0-9]{0,6}(?:ms|s|m|h|d))")
 _OWN_HEADERS = frozenset(
     {
         "accept-encoding",
@@ -114,17 +113,6 @@ def values_of(variables: Mapping[str, VariableTable]) -> set[str]:
     return {name for name, row in variables.items() if row.kind is VariableKind.VALUE}
 
 
-def rate_of(value: object) -> Rate:
-    """Parse a rate like "10/10m" or "5/s". Raises InvalidValue."""
-    found = _RATE.fullmatch(value) if isinstance(value, str) else None
-    if found is None or not int(found[1]):
-        raise InvalidValue("is not a rate", 'Write a number of requests and a time, like "10/10m" or "5/s".')
-    per = duration(found[2] if found[2][0].isdigit() else f"1{found[2]}")
-    if not per:
-        raise InvalidValue("is not a rate", "The time must be greater than zero.")
-    return Rate(count=int(found[1]), per=per)
-
-
 def paths(value: object) -> tuple[str, ...]:
     """Read one dotted path, or several to be tried in turn."""
     return tuple(map(text, value)) if isinstance(value, list) and value else (text(value),)
@@ -150,7 +138,7 @@ class ShapeTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DefinitionTable(ConsentTable):
+class DefinitionTable(ConsentTable, LifeTable):
     """The keys of a definition file; `domain.provider.Definition` explains each."""
 
     __pydantic_config__: ClassVar = STRICT
@@ -176,20 +164,17 @@ class DefinitionTable(ConsentTable):
     success: ConditionTable | None = None
     access_lifetime: Span | None = None
     expires_in_unit: Annotated[ExpiryUnit, Read(one_of(ExpiryUnit))] = ExpiryUnit.SECONDS
-    refresh_idle: Span | None = None
-    refresh_lifetime: Span | None = None
     rotation: Annotated[Rotation, Read(one_of(Rotation))] = Rotation.SOMETIMES
-    grace: Duration = timedelta()
     reuse_refused: Flag = False
-    window: Span | None = None
-    earliest: Span | None = None
     min_interval: Span | None = None
-    rate: Annotated[Rate, Read(rate_of)] | None = None
+    rate: Rates = ()
     confirm_after: Duration | None = None
     rejected: Signs = ()
     misconfigured: Signs = ()
     unavailable: Signs = ()
+    spends_on_refusal: Flag = False
     keep: Annotated[tuple[Text, ...], ARRAY] = ()
+    echo: Annotated[tuple[Text, ...], ARRAY] = ()
     notes: Annotated[tuple[Text, ...], ARRAY] = ()
 
 
@@ -197,6 +182,8 @@ def definition(name: str, table: DefinitionTable) -> Definition:
     """Convert `table` into the domain's Definition."""
     values: dict[str, Any] = {field.name: getattr(table, field.name) for field in fields(DefinitionTable)}
     values["title"] = table.title or name
+    values["rates"] = values.pop("rate")
+    values |= lives(table)
     values["confirm_after"] = _confirmation(table)
     values["grants"] = table.grants - {table.grant}
     values["variables"] = {
@@ -244,6 +231,7 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
     yield from parameter_faults("params", table.params, table.body)
     yield from parameter_faults("exchange_params", table.exchange_params, table.body)
     yield from omission_faults(table.omit, table.params)
+    yield from life_faults(table, table.grant, table.rotation)
     yield from _grant_faults(table)
     yield from _field_faults(table)
 
@@ -283,12 +271,16 @@ def _field_faults(table: DefinitionTable) -> Iterator[Fault]:
     for name in table.headers:
         if name.lower() in _OWN_HEADERS or not _HEADER.fullmatch(name):
             yield ("headers", name), "can't be set here", "Remove it."
-    if any(map(looks_secret, table.keep)):
-        yield (
-            ("keep",),
-            "lists a secret field, which would be stored in plain text",
-            "Remove fields whose names suggest a secret.",
-        )
+    for key in ("keep", "echo"):
+        if any(map(looks_secret, getattr(table, key))):
+            yield (
+                (key,),
+                "lists a secret field, which would be stored in plain text",
+                "Remove fields whose names suggest a secret.",
+            )
+    yield from echo_faults(table.echo, {*table.params, *_NAMED, *table.names.values()})
+    if table.spends_on_refusal and table.grant is not Grant.REFRESH_TOKEN:
+        yield ("spends_on_refusal",), "is set, but no refresh token is presented", "Remove it."
 
 
 def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:

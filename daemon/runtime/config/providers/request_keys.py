@@ -12,6 +12,7 @@ from daemon.runtime.config.providers.pattern_cost import check_cost
 from daemon.runtime.config.providers.url_rules import Fault, safe_pattern
 
 OMISSIBLE = ("grant_type",)  # the others carry the token, or are left out by `client_auth`
+_FIELD = re.compile(r"[A-Za-z0-9_-]+")
 _VISIBLE = r"(?=[!-~]+\Z)"
 
 
@@ -77,3 +78,16 @@ def omission_faults(omit: Collection[str], params: Mapping[str, Parameter]) -> I
             )
         elif name in params:
             yield ("omit",), f"lists {name}, which params sends", "Remove it from one of the two."
+
+
+def echo_faults(echo: Collection[str], sent: Collection[str]) -> Iterator[Fault]:
+    """Check the reply fields that are sent back. `sent`: the parameters that a refresh has anyway."""
+    for name in echo:
+        if not _FIELD.fullmatch(name):
+            yield (
+                ("echo",),
+                "lists a path",
+                "Name fields at the top of the reply: letters, digits, '-' and '_'.",
+            )
+        elif name in sent:
+            yield ("echo",), f"lists {name}, which is sent anyway", "Remove it from one of the two."

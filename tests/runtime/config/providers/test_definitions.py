@@ -251,7 +251,7 @@ def test_every_key_of_a_file_becomes_the_domains_own_term():
     assert (known.window, known.earliest, known.min_interval) == (
         timedelta(seconds=90), timedelta(hours=1), timedelta(minutes=1),
     )  # fmt: skip
-    assert known.rate == Rate(count=10, per=timedelta(minutes=10))
+    assert known.rates == (Rate(count=10, per=timedelta(minutes=10)),)
     assert (known.confirm_after, known.keep) == (timedelta(minutes=2), ("team.id",))
     assert known.rejected[0].values == {"DEAD", "GONE"}
     assert known.rejected[0].status == {400, 401}
@@ -266,7 +266,7 @@ def test_what_a_file_leaves_out_is_the_standard():
     """RFC 6749's grant, names and places."""
     known = read(PLAIN)
     assert (known.grant, known.method, known.body) == (Grant.REFRESH_TOKEN, Method.POST, BodyFormat.FORM)
-    assert (known.reply, known.names, known.rate) == (ReplyFields(), {}, None)
+    assert (known.reply, known.names, known.rates) == (ReplyFields(), {}, ())
     assert read(f"{PLAIN}reply.access_token = ['token']\n").reply == ReplyFields(access_token=("token",))
 
 
@@ -291,7 +291,7 @@ def test_every_grant_auth_and_body_can_be_written(grant: Grant, auth: ClientAuth
 )
 def test_a_rate_is_requests_in_a_time(text: str, rate: Rate):
     """A unit alone means one of it."""
-    assert read(f"{PLAIN}rate = '{text}'\n").rate == rate
+    assert read(f"{PLAIN}rate = '{text}'\n").rates == (rate,)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,11 @@ def test_get_carries_a_refresh_token_at_the_providers_word_only():
         ("params.a = { b = 1 }\nbody = 'json'", "params.a", "a number"),
         ("exchange_params.a = 1", "exchange_params.a", 'body = "json"'),
         ("exchange_url = 'https://example.com/code'", "exchange_url", "authorize_url"),
+        ("echo = ['data.resource']", "echo", "top of the reply"),
+        ("echo = ['resource']\nparams.resource = 'x'", "echo", "sent anyway"),
+        ("echo = ['grant_type']", "echo", "sent anyway"),
+        ("echo = ['session_token']", "echo", "plain text"),
+        ("spends_on_refusal = true\ngrant = 'exchange'", "spends_on_refusal", "no refresh token"),
         ("headers.X-A = '${b}'", "variables.b", "not declared"),
         ("params.a = '${b}'\nvariables.b.kind = 'value'", "variables.b.pattern", "requires it"),
         (
