@@ -202,7 +202,7 @@ row(
 row("figma", every=0, told=False, unsettled=UNSHOWN)
 row("fortnox", every=1, always=True, refresh_ends=45 * DAY)
 row("freshbooks", every=1, always=True, unsettled=UNSHOWN)
-row("front", every=0, unsettled=UNSHOWN)
+row("front", every=0, refresh_ends=182 * DAY, unsettled=UNSHOWN)
 row("generic", sandbox="sandbox", every=1, unsettled="another server, other words")
 row(
     "github-app-oauth", every=1, always=True, refresh_ends=182 * DAY,
