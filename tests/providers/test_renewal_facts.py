@@ -70,7 +70,7 @@ def test_basecamps_account_goes_back_with_each_refresh() -> None:
 def test_squarespaces_ends_are_texts_with_a_fraction() -> None:
     """Both, under names of their own; the sandbox has them as numbers."""
     now = CLOCK.now()
-    access, refresh = now + timedelta(minutes=30), now + 7 * DAY
+    access, refresh = now + timedelta(minutes=30), now + 5 * DAY  # another end than the definition's
     granted = answer(
         "squarespace", 200, access_token="a2", refresh_token="r2", token_type="bearer",
         access_token_expires_at=f"{access.timestamp():.3f}", refresh_token_expires_at=f"{refresh.timestamp():.3f}",
