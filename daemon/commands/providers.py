@@ -17,6 +17,7 @@ from daemon.commands.support.loopback import redirect_uri
 from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output, span
 from daemon.domain.provider import (
+    AssertionAudience,
     ClientAuth,
     Condition,
     Definition,
@@ -59,6 +60,7 @@ _SHORT = {
 _CLIENT_AUTH = {
     ClientAuth.OMITTED: "omitted: nothing names the client in a refresh; a code is sent with post"
 }
+_AUDIENCES = {AssertionAudience.TOKEN_URL: "token URL", AssertionAudience.ISSUER: "issuer"}
 _WARY = "no request until `refreshd resume` or another client, because even a refused call spends the refresh token"
 _PREVIOUS = "ends at once with a renewal: applications must read the new one (docs/reading-tokens.md)"
 _PKCE = {
@@ -154,13 +156,15 @@ def _record(definition: Definition, configured: Mapping[str, Provider]) -> dict[
         for field in fields(definition)
         if field.name not in (*_SIGNS, "variables", "as_of", "retires", "reply", "rates", "revoke")
     }
+    rates = [f"{rate.count}/{span(rate.per)}" for rate in definition.rates]
     return {
         **values,
         "revoke": definition.revoke and _revocation_record(definition.revoke),
         "redirect_uri": redirect_uri() if definition.authorize_url else None,
         "as_of": definition.as_of and definition.as_of.isoformat(),
         "retires": definition.retires and definition.retires.isoformat(),
-        "rate": [f"{rate.count}/{span(rate.per)}" for rate in definition.rates],
+        "rate": rates[0] if len(rates) == 1 else rates or None,
+        "grants": sorted(definition.grants),
         "variables": {
             name: {"kind": variable.kind, "pattern": variable.pattern.pattern, "default": variable.default}
             for name, variable in definition.variables.items()
@@ -218,15 +222,24 @@ def _request_rows(definition: Definition) -> list[tuple[str, str]]:
         ("Request", f"{definition.method} {definition.token_url}, parameters as {definition.body}"),
         ("Repetition", "harmless, by the provider's word" if definition.repeatable else ""),
         ("Sent back from the last reply", ", ".join(definition.echo)),
-        ("Left out", ", ".join(sorted(definition.omit))),
+        ("Left out", ", ".join(definition.omit)),
         ("Variables", variables),
         (
             "Allowed domains",
             ", ".join(definition.domains) or ("the allowed_hosts" if _has_base(definition) else ""),
         ),
         ("Client authentication", _CLIENT_AUTH.get(definition.client_auth, definition.client_auth.value)),
+        ("Issuer", definition.issuer or ""),
+        ("Signed", _signed(definition)),
         ("Rate limit", _limits(definition)),
     ]
+
+
+def _signed(definition: Definition) -> str:
+    if definition.client_auth is not ClientAuth.PRIVATE_KEY_JWT:
+        return ""
+    algorithms = " or ".join(definition.assertion_algorithms) or "as the key's type has it"
+    return f"{algorithms}, for the {_AUDIENCES[definition.assertion_audience]}"
 
 
 def _life_rows(definition: Definition) -> list[tuple[str, str]]:

@@ -77,6 +77,7 @@ def new_authorization(
 ) -> Authorization:
     """Return a new authorization request with three secrets from `random`, which has 3 * SECRET_BYTES bytes.
 
+    `issuer`: the definition's, unless that differs between tokens, which their callbacks may only bring (RFC 9207).
     Raises NotSendable if a scope can't be sent.
     """
     if len(random) != 3 * SECRET_BYTES:
@@ -91,9 +92,13 @@ def new_authorization(
         code_verifier=None if provider.definition.pkce is Pkce.NONE else Secret(verifier),
         nonce=nonce if "openid" in chosen else None,
         scopes=chosen,
-        issuer=issuer,
+        issuer=issuer or _fixed(provider.definition.issuer),
         callback_variables=provider.definition.callback_variables,
     )
+
+
+def _fixed(issuer: str | None) -> str | None:
+    return None if issuer is None or "${" in issuer else issuer
 
 
 def chosen_scopes(definition: Definition, scopes: Sequence[str]) -> tuple[str, ...]:

@@ -39,6 +39,24 @@ class ClientAuth(StrEnum):
     OMITTED = "omitted"  # nothing names the client in a refresh; a code is exchanged as with `post`
 
 
+class AssertionAlgorithm(StrEnum):
+    """How an assertion is signed (RFC 7518 §3.1, RFC 8037 §3.1). The type of the key decides which of them fit."""
+
+    RS256 = "RS256"
+    RS384 = "RS384"
+    PS256 = "PS256"
+    ES256 = "ES256"
+    ES384 = "ES384"
+    EDDSA = "EdDSA"
+
+
+class AssertionAudience(StrEnum):
+    """Whom an assertion is for."""
+
+    TOKEN_URL = "token_url"  # noqa: S105  a name; the address that it is sent to (RFC 7523 §3)
+    ISSUER = "issuer"  # the authorization server (FAPI 2.0 Security Profile §5.3.3.1)
+
+
 class BodyFormat(StrEnum):
     """The encoding of the request's parameters."""
 
@@ -206,12 +224,17 @@ class Definition:
     )  # what stored tokens may name beside `grant`: the operator allows it
     method: Method = Method.POST
     client_auth: ClientAuth = ClientAuth.POST
+    assertion_algorithms: tuple[
+        AssertionAlgorithm, ...
+    ] = ()  # the first that fits the key; none: the usual one
+    assertion_audience: AssertionAudience = AssertionAudience.TOKEN_URL
+    issuer: str | None = None  # the authorization server's identifier (RFC 8414 §2)
     body: BodyFormat = BodyFormat.FORM
     repeatable: bool = False  # the provider says that a repeated refresh is harmless
     names: Mapping[str, str] = field(
         default_factory=dict
     )  # the standard's parameter -> what it is called here
-    omit: frozenset[str] = frozenset()  # parameters of the standard that are not sent
+    omit: tuple[str, ...] = ()  # parameters of the standard that are not sent
     params: Mapping[str, Parameter] = field(default_factory=dict)  # more of them, perhaps with variables
     headers: Mapping[str, str] = field(default_factory=dict)  # perhaps with variables
     reply: ReplyFields = ReplyFields()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from urllib.parse import quote_plus
 
-from daemon.domain.provider import BodyFormat, ClientAuth, Grant, Parameter, Provider
+from daemon.domain.provider import AssertionAudience, BodyFormat, ClientAuth, Grant, Parameter, Provider
 from daemon.domain.secret import Secret
 from daemon.domain.token import Token
 from daemon.domain.token_url import NotSendable, completed_url, filled, fills_host, is_allowed
@@ -109,7 +109,7 @@ def _token_request(
     definition = provider.definition
     url = completed_url(provider, template, variables)
     names = definition.names
-    ours: dict[str, Parameter] = {**presented, **_client_fields(provider, audience=url, now=now)}
+    ours: dict[str, Parameter] = {**presented, **_client_fields(provider, url, variables, now=now)}
     fields = {names.get(name, name): value for name, value in ours.items()}
     for name, value in definition.params.items():
         if name not in _CLIENT_FIELDS and name not in fixed:
@@ -143,7 +143,7 @@ def client_request(
     `variables`: those of the headers. `with_client`: the client authenticates as the definition says. Raises NotSendable.
     """
     names = provider.definition.names
-    client = _client_fields(provider, audience=url, now=now) if with_client else {}
+    client = _client_fields(provider, url, variables, now=now) if with_client else {}
     return _request(
         method,
         url,
@@ -192,7 +192,9 @@ def _presented(grant: Grant, token: Token) -> dict[str, Parameter]:
             raise NotSendable("no refresh token is stored, so refreshd has nothing to present")
 
 
-def _client_fields(provider: Provider, *, audience: str, now: datetime) -> dict[str, str]:
+def _client_fields(
+    provider: Provider, url: str, variables: Mapping[str, str], *, now: datetime
+) -> dict[str, str]:
     client = {"client_id": provider.client_id}
     match provider.definition.client_auth:
         case ClientAuth.BASIC | ClientAuth.BASIC_PLAIN | ClientAuth.SECRET_AS_USER | ClientAuth.OMITTED:
@@ -205,8 +207,16 @@ def _client_fields(provider: Provider, *, audience: str, now: datetime) -> dict[
         case ClientAuth.PRIVATE_KEY_JWT:
             if provider.client_assertion is None:
                 raise NotSendable("no private key is configured to sign with")
-            signed = provider.client_assertion(audience, now).reveal()
+            signed = provider.client_assertion(_audience(provider, url, variables), now).reveal()
             return client | {"client_assertion_type": _ASSERTION_TYPE, "client_assertion": signed}
+
+
+def _audience(provider: Provider, url: str, variables: Mapping[str, str]) -> str:
+    """Return whom a client assertion is for: the endpoint at `url`, or the issuer. Raises NotSendable."""
+    issuer = provider.definition.issuer
+    if provider.definition.assertion_audience is AssertionAudience.TOKEN_URL or issuer is None:
+        return url
+    return completed_url(provider, issuer, variables, name="issuer")
 
 
 def _headers(provider: Provider, variables: Mapping[str, str], *, with_client: bool = True) -> dict[str, str]:

@@ -57,7 +57,9 @@ class TokenEndpoint:
             asked.headers.get("Authorization"), form
         )
         if refusal is not None:
-            return self.dialect.refuse(refusal), self._note(form, refusal.complaint, fault, now)
+            noted = self._note(form, refusal.complaint, fault, now)
+            self.grants.refuse_client(form.get(demands.presents, ""), now=now)
+            return self.dialect.refuse(refusal), noted
         if (redemption := self._redeem(form, fault, now)) is not None:
             return self._first_tokens(redemption, form, fault, now)
         grant_type = form.get("grant_type", "")

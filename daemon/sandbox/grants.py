@@ -17,6 +17,9 @@ a value two generations old is a second presenter, which is what tests look for.
 `reuse="keep"` (Microsoft) no value is ever spent: older ones are granted again, although only those of the latest
 generation are listed as `live`.
 
+**Until used.** With `until_used` the grace ends with the first use of an access token of the new generation, at
+`/resource`, however long that takes.
+
 **Other terms** (`terms.Terms`). A refresh token may stay as it is for some refreshes or for ever; then the generation
 stays too. Where the access token itself is exchanged (Facebook), it takes the refresh token's place in the ledger, and
 works until its own end.
@@ -63,6 +66,7 @@ class _Issued:
 class _Access:
     grant: Grant | None
     expires_at: datetime | None
+    generation: int = 0
 
 
 class Grants:
@@ -121,9 +125,7 @@ class Grants:
             case "live" if self._stays(grant, now):
                 return self._prolong(issued, value, now), self._record(grant, value, "granted", now, fault)
             case "live":
-                grant.generation += 1
-                grant.left_at = now
-                grant.live.clear()
+                self._leave(grant, now)
                 return self._issue(grant, now), self._record(grant, value, "granted", now, fault)
             case "retry":
                 return self._issue(grant, now), self._record(grant, value, "granted_again", now, fault)
@@ -135,6 +137,21 @@ class Grants:
                 return None, self._record(grant, value, "refused", now, fault)
             case never:
                 assert_never(never)
+
+    def refuse_client(self, value: str, *, now: datetime) -> None:
+        """A call that brought this value was refused for its client: where that spends it, it is spent."""
+        issued = self._issued.get(fingerprint(value))
+        if issued is None or not self._terms.spends_on_refusal:
+            return
+        if self._standing(issued, now) == "live":
+            self._leave(issued.grant, now)
+
+    @staticmethod
+    def _leave(grant: Grant, now: datetime) -> None:
+        """End the generation that a grant stands on."""
+        grant.generation += 1
+        grant.left_at, grant.used = now, False
+        grant.live.clear()
 
     def note(
         self, value: str, *, outcome: str, now: datetime, fault: str | None = None
@@ -190,7 +207,10 @@ class Grants:
         access = self._access.get(access_token)
         if access is None or _is_past(access.expires_at, now):
             return False
-        return access.grant is None or access.grant.revoked_by is None
+        if access.grant is None or access.grant.revoked_by is not None:
+            return access.grant is None
+        access.grant.used = access.grant.used or access.generation == access.grant.generation
+        return True
 
     def summary(self) -> dict[str, int]:
         return {
@@ -240,21 +260,27 @@ class Grants:
         grant, terms = issued.grant, self._terms
         if terms.reuse == "keep":
             return True
-        if not terms.grace or grant.left_at is None or issued.generation != grant.generation - 1:
+        if grant.left_at is None or issued.generation != grant.generation - 1:
             return False
-        return now - grant.left_at < terms.grace
+        if not terms.grace:
+            return terms.until_used and not grant.used
+        return now - grant.left_at < terms.grace and not (terms.until_used and grant.used)
 
     def _stays(self, grant: Grant, now: datetime) -> bool:
         """Whether this refresh leaves the refresh token as it is."""
         if self._keeps_access(grant, now):
             return True
         grant.refreshes += 1
+        if (within := self._terms.changes_within) is not None:
+            ends = self._issued[grant.current].expires_at
+            return ends is None or ends - now > within
         every = self._terms.changes_every
         return every == 0 or grant.refreshes % every != 0
 
     def _prolong(self, issued: _Issued, value: str, now: datetime) -> Pair:
         """A new access token, while the refresh token stays as it is."""
-        ends = self._refresh_end(issued.grant, now)
+        late = self._terms.changes_within is not None
+        ends = issued.expires_at if late else self._refresh_end(issued.grant, now)
         self._issued[fingerprint(value)] = replace(issued, expires_at=ends)
         access_token, expires_at = self._issue_access(issued.grant, now)
         return Pair(
@@ -311,8 +337,11 @@ class Grants:
             del self._access[oldest]
         value, lifetime = minting.access_token(), self._terms.lifetime
         ends = None if lifetime is None else now + lifetime
-        self._access[value] = _Access(grant=grant, expires_at=ends)
+        generation = 0 if grant is None else grant.generation
+        self._access[value] = _Access(grant=grant, expires_at=ends, generation=generation)
         if grant is not None:
+            if self._terms.ends_previous:
+                self._access.pop(grant.access_token, None)
             grant.access_token, grant.access_ends = value, ends
         return value, ends
 

@@ -73,6 +73,7 @@ class Grant:
     refreshes: int = 0  # that gave a new access token
     generation: int = 0
     left_at: datetime | None = None  # when the generation before this one was first spent
+    used: bool = False  # whether an access token of this generation was used
     current: str = ""
     revoked_by: RevokedBy | None = None
     live: list[str] = field(default_factory=list)

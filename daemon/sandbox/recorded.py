@@ -123,7 +123,7 @@ def _terms(table: dict[str, Any]) -> Terms:
     _only(said, set(Terms.__slots__))
     _one(said.get("renewable", "refresh_token"), get_args(Renewable))
     _one(said.get("reuse", "revoke"), get_args(Spent))
-    durations = {"keeps_access", "refresh_lifetime", "grace"} & said.keys()
+    durations = {"keeps_access", "refresh_lifetime", "grace", "changes_within"} & said.keys()
     return Terms(**said | {key: _duration(said[key]) for key in durations})
 
 

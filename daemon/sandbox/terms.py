@@ -19,6 +19,11 @@ class Terms:
     repeats             whether a refresh token that stays as it was is told again
     refresh_lifetime    of a refresh token, extended by each refresh unless `absolute`; None: no end
     grace               how long a spent refresh token may be presented again as a retry
+    until_used          a spent refresh token works until an access token of the next generation is used, and no longer
+                        than `grace` if that isn't zero
+    ends_previous       a refresh ends the previous access token at once
+    changes_within      only a refresh in this last part of its life replaces the refresh token, and no other extends it
+    spends_on_refusal   a refused client's call spends the refresh token, too
     reuse               what a spent one costs after that: the whole grant, or only the request, or nothing at all:
                         it is as good as ever ("keep")
     """
@@ -31,4 +36,8 @@ class Terms:
     refresh_lifetime: timedelta | None = None
     absolute: bool = False
     grace: timedelta = timedelta()
+    until_used: bool = False
+    ends_previous: bool = False
+    changes_within: timedelta | None = None
+    spends_on_refusal: bool = False
     reuse: Spent = "revoke"

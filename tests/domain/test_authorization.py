@@ -307,3 +307,21 @@ def test_a_pushed_request_is_referred_to() -> None:
     assert url == "https://login.acme.test/authorize?client_id=cli+ent&request_uri=urn%3Ax%3A1+2"
     with pytest.raises(NotSendable, match="pushed"):
         authorization_url(pushing, begun, {})
+
+
+@pytest.mark.parametrize(
+    ("issuer", "expected"),
+    [
+        (None, None),
+        ("https://login.acme.test", "https://login.acme.test"),
+        ("https://${region}.acme.test", None),
+    ],
+)
+def test_the_issuer_of_the_definition_is_expected_in_callbacks(
+    issuer: str | None, expected: str | None
+) -> None:
+    """RFC 9207: another server's code is never presented to this one. One that differs between tokens isn't known yet."""
+    begun = started(replace(ACME, issuer=issuer))
+    assert begun.issuer == expected
+    query = urlencode({"state": STATE, "code": "c", "iss": "https://evil.test"})
+    assert isinstance(read_callback(query, begun), Code if expected is None else Denied)

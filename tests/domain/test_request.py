@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from daemon.domain.provider import (
+    AssertionAudience,
     BodyFormat,
     ClientAuth,
     Definition,
@@ -139,6 +140,21 @@ def test_a_signed_assertion_stands_in_for_the_secret():
         "client_assertion": f"signed-canary({URL} at 2026-11-21T00:00:00+00:00)",
     }
     assert "Authorization" not in request.headers
+
+
+def test_an_assertion_is_for_the_issuer_where_the_provider_says_so():
+    """FAPI 2 and AT Protocol; the issuer may differ from token to token, under the rules of the token URL."""
+    client = provider(
+        client_auth=ClientAuth.PRIVATE_KEY_JWT,
+        assertion_audience=AssertionAudience.ISSUER,
+        issuer="https://${region}.acme.test",
+        domains=("acme.test",),
+        variables={"region": Variable(pattern=re.compile("[a-z]+"))},
+    )
+    sent = refresh_request(client, replace(TOKEN, vars={"region": "eu"}))
+    assert form(sent)["client_assertion"] == f"signed-canary(https://eu.acme.test at {NOW.isoformat()})"
+    with pytest.raises(NotSendable, match="region"):
+        refresh_request(client, TOKEN)
 
 
 def test_the_audience_is_the_completed_url_without_the_query():

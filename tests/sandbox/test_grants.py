@@ -310,3 +310,65 @@ class GrantMachine(RuleBasedStateMachine):
 
 
 TestAnyOrderOfPresentations = GrantMachine.TestCase
+
+
+# ---------------------------------------------------------------- terms that only some providers have
+
+
+def book_of(**terms: object) -> tuple[Grants, str, str]:
+    """A book with such terms, and the first refresh and access token of one grant."""
+    book = Grants(Terms(lifetime=LIFETIME, **terms))  # type: ignore[arg-type]
+    pair = book.consent(now=START)
+    assert pair.refresh_token is not None
+    return book, pair.refresh_token, pair.access_token
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_refresh_ends_the_previous_access_token_where_the_terms_say_so(ends: bool) -> None:
+    """Its holder gets a 401 before the end that it knows."""
+    book, value, access = book_of(ends_previous=ends)
+    assert book.accepts(access, now=START)
+    spend(book, value, 1)
+    assert book.accepts(access, now=after(2)) is not ends
+
+
+def test_a_spent_value_works_until_an_access_token_of_the_next_generation_is_used() -> None:
+    """However long that takes; then it is reuse."""
+    book, value, access = book_of(until_used=True)
+    spend(book, value, 1)
+    pair, _ = book.present(value, now=after(50))
+    assert book.accepts(access, now=after(51))  # of the generation before: it says nothing
+    assert present(book, value, 52)[1] == "granted_again"
+    assert pair is not None
+    assert book.accepts(pair.access_token, now=after(53))
+    assert present(book, value, 54)[1] == "reused"
+
+
+@pytest.mark.parametrize(("seconds", "outcome"), [(9, "granted_again"), (11, "reused")])
+def test_a_longest_time_limits_that(seconds: float, outcome: str) -> None:
+    """RingCentral: an hour, or the first use."""
+    book, value, _ = book_of(until_used=True, grace=timedelta(seconds=10))
+    spend(book, value, 0)
+    assert present(book, value, seconds)[1] == outcome
+
+
+def test_a_refresh_token_is_replaced_in_the_last_part_of_its_life_only() -> None:
+    """And nothing else extends it (Kakao)."""
+    book, value, _ = book_of(changes_within=timedelta(seconds=20), refresh_lifetime=timedelta(seconds=60))
+    for seconds in (5, 20, 39):
+        pair, _ = book.present(value, now=after(seconds))
+        assert pair is not None
+        assert (pair.refresh_token, pair.refresh_expires_at) == (value, after(60))
+    pair, _ = book.present(value, now=after(41))
+    assert pair is not None
+    assert pair.refresh_token != value
+    assert pair.refresh_expires_at == after(101)
+
+
+@pytest.mark.parametrize(("spends", "outcome"), [(True, "reused"), (False, "granted")])
+def test_a_refused_client_spends_the_value_where_the_terms_say_so(spends: bool, outcome: str) -> None:
+    """Procore: the next call with it is the end of the grant."""
+    book, value, _ = book_of(spends_on_refusal=spends)
+    book.refuse_client(value, now=after(1))
+    assert present(book, value, 2)[1] == outcome
+    book.refuse_client("unknown", now=after(3))

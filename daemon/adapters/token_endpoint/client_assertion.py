@@ -8,9 +8,10 @@ also warns about each use of the algorithm name EdDSA, which RFC 9864 deprecates
 import json
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from daemon.domain.secret import Secret
 
+Sign = Callable[[bytes], bytes]
 LIFETIME = timedelta(minutes=5)  # longer than a request takes and clocks differ; many servers allow no more
 LEAST_RSA_BITS = 2048  # RFC 7518 §3.3
 
@@ -33,11 +35,28 @@ class KeyUnusable(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningKey:
-    """A private key and the one algorithm that it is used with (RFC 7518 §3.1, RFC 8037 §3.1)."""
+    """A private key and the one algorithm that it is used with (RFC 7518 §3.1, RFC 8037 §3.1). `others`: those that fit
+    the key, too.
+    """
 
     algorithm: str
-    sign: Callable[[bytes], bytes] = field(repr=False, compare=False)
+    sign: Sign = field(repr=False, compare=False)
     fingerprint: str = field(repr=False)  # distinguishes keys and shows nothing about them
+    others: Mapping[str, Sign] = field(default_factory=dict, repr=False, compare=False)
+
+    def restricted(self, algorithms: Sequence[str]) -> "SigningKey":
+        """Return the key with the first of `algorithms` that fits it, or as it is if there are none. Raises
+        KeyUnusable.
+        """
+        signs = {self.algorithm: self.sign, **self.others}
+        for algorithm in algorithms:
+            if algorithm in signs:
+                return replace(self, algorithm=algorithm, sign=signs[algorithm])
+        if algorithms:
+            raise KeyUnusable(
+                f"is a key for {' or '.join(signs)}, but this provider takes {' or '.join(algorithms)}"
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +85,7 @@ class ClientAssertion:
 
 
 def signing_key(pem: Secret) -> SigningKey:
-    """Return the key in `pem`: RSA of 2048 bits or more, P-256 or Ed25519, without a passphrase. Raises
+    """Return the key in `pem`: RSA of 2048 bits or more, P-256, P-384 or Ed25519, without a passphrase. Raises
     KeyUnusable.
     """
     try:
@@ -78,23 +97,40 @@ def signing_key(pem: Secret) -> SigningKey:
         case rsa.RSAPrivateKey() if key.key_size < LEAST_RSA_BITS:
             raise KeyUnusable(f"is a weak RSA key: it has fewer than {LEAST_RSA_BITS} bits")
         case rsa.RSAPrivateKey():
-            return SigningKey(algorithm="RS256", sign=lambda data: _rs256(key, data), fingerprint=fingerprint)
+            others = {
+                "RS384": lambda data: _rsa(key, data, hashes.SHA384()),
+                "PS256": lambda data: _ps256(key, data),
+            }
+            sign = partial(_rsa, key, algorithm=hashes.SHA256())
+            return SigningKey(algorithm="RS256", sign=sign, fingerprint=fingerprint, others=others)
         case ec.EllipticCurvePrivateKey() if isinstance(key.curve, ec.SECP256R1):
-            return SigningKey(algorithm="ES256", sign=lambda data: _es256(key, data), fingerprint=fingerprint)
+            sign = partial(_ecdsa, key, algorithm=hashes.SHA256(), size=32)
+            return SigningKey(algorithm="ES256", sign=sign, fingerprint=fingerprint)
+        case ec.EllipticCurvePrivateKey() if isinstance(key.curve, ec.SECP384R1):
+            sign = partial(_ecdsa, key, algorithm=hashes.SHA384(), size=48)
+            return SigningKey(algorithm="ES384", sign=sign, fingerprint=fingerprint)
         case ed25519.Ed25519PrivateKey():
             return SigningKey(algorithm="EdDSA", sign=key.sign, fingerprint=fingerprint)
         case _:
-            raise KeyUnusable("is not an RSA, P-256 or Ed25519 key")
+            raise KeyUnusable("is not an RSA, P-256, P-384 or Ed25519 key")
 
 
-def _rs256(key: rsa.RSAPrivateKey, data: bytes) -> bytes:
-    return key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+def _rsa(key: rsa.RSAPrivateKey, data: bytes, algorithm: hashes.HashAlgorithm) -> bytes:
+    return key.sign(data, padding.PKCS1v15(), algorithm)
 
 
-def _es256(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
-    """Return the two numbers side by side (RFC 7518 §3.4), not in the DER that libraries make."""
-    r, s = decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
-    return r.to_bytes(32) + s.to_bytes(32)
+def _ps256(key: rsa.RSAPrivateKey, data: bytes) -> bytes:
+    """Sign with a salt as long as the hash (RFC 7518 §3.5)."""
+    pss = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=padding.PSS.DIGEST_LENGTH)
+    return key.sign(data, pss, hashes.SHA256())
+
+
+def _ecdsa(
+    key: ec.EllipticCurvePrivateKey, data: bytes, *, algorithm: hashes.HashAlgorithm, size: int
+) -> bytes:
+    """Return the two numbers side by side (RFC 7518 §3.4), each of `size` bytes, not in the DER that libraries make."""
+    r, s = decode_dss_signature(key.sign(data, ec.ECDSA(algorithm)))
+    return r.to_bytes(size) + s.to_bytes(size)
 
 
 def _part(fields: Mapping[str, str | int]) -> str:

@@ -27,7 +27,7 @@ class ClientSource:
         if self.key == "client_secret":
             return replace(provider, client_secret=text, lacking=None)
         try:
-            key = signing_key(text)
+            key = signing_key(text).restricted(provider.definition.assertion_algorithms)
         except KeyUnusable as unusable:
             raise InvalidValue(str(unusable), "Store a private key there.") from None
         assertion = ClientAssertion(key=key, client_id=provider.client_id, key_id=self.key_id)

@@ -27,6 +27,7 @@ NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 AUDIENCE = "https://sso.example.com/oauth/token"
 RSA = rsa.generate_private_key(65537, 2048)
 P256 = ec.generate_private_key(ec.SECP256R1())
+P384 = ec.generate_private_key(ec.SECP384R1())
 OPEN = NoEncryption()
 ED25519 = ed25519.Ed25519PrivateKey.generate()
 
@@ -54,7 +55,44 @@ def verify_eddsa(signature: bytes, data: bytes) -> None:
     ED25519.public_key().verify(signature, data)
 
 
+def verify_rs384(signature: bytes, data: bytes) -> None:
+    RSA.public_key().verify(signature, data, padding.PKCS1v15(), hashes.SHA384())
+
+
+def verify_ps256(signature: bytes, data: bytes) -> None:
+    pss = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
+    RSA.public_key().verify(signature, data, pss, hashes.SHA256())
+
+
+def verify_es384(signature: bytes, data: bytes) -> None:
+    assert len(signature) == 96
+    r, s = (int.from_bytes(half) for half in (signature[:48], signature[48:]))
+    P384.public_key().verify(encode_dss_signature(r, s), data, ec.ECDSA(hashes.SHA384()))
+
+
 KINDS = [(RSA, "RS256", verify_rs256), (P256, "ES256", verify_es256), (ED25519, "EdDSA", verify_eddsa)]
+CHOICES = [
+    (RSA, ["RS384", "ES384"], "RS384", verify_rs384),
+    (P384, ["RS384", "ES384"], "ES384", verify_es384),
+    (RSA, ["PS256", "ES256"], "PS256", verify_ps256),
+    (RSA, ["ES256", "RS256"], "RS256", verify_rs256),
+    (P384, [], "ES384", verify_es384),
+]
+
+
+@pytest.mark.parametrize(("key", "algorithms", "algorithm", "verify"), CHOICES)
+def test_the_first_algorithm_of_the_provider_that_fits_the_key_is_used(key, algorithms, algorithm, verify):
+    """SMART on FHIR takes RS384 and ES384 only, FAPI 2 PS256 and ES256."""
+    sign = ClientAssertion(key=signing_key(pem(key)).restricted(algorithms), client_id="me")
+    header, claims, signature = sign(AUDIENCE, NOON).reveal().split(".")
+    verify(bytes_of(signature), f"{header}.{claims}".encode())
+    assert json.loads(bytes_of(header))["alg"] == algorithm
+
+
+def test_a_key_that_fits_none_of_them_is_refused():
+    """The operator learns which kind of key to make."""
+    with pytest.raises(KeyUnusable, match="is a key for ES256, but this provider takes RS384 or ES384"):
+        signing_key(pem(P256)).restricted(["RS384", "ES384"])
 
 
 @pytest.mark.parametrize(("key", "algorithm", "verify"), KINDS)
@@ -124,10 +162,10 @@ def test_both_usual_forms_of_pem_are_read(form):
     ("text", "said"),
     [
         (pem(rsa.generate_private_key(65537, 1024)), "weak"),
-        (pem(ec.generate_private_key(ec.SECP384R1())), "not an RSA, P-256 or Ed25519 key"),
-        (pem(ec.generate_private_key(ec.SECP256K1())), "not an RSA, P-256 or Ed25519 key"),
-        (pem(ed448.Ed448PrivateKey.generate()), "not an RSA, P-256 or Ed25519 key"),
-        (pem(dsa.generate_private_key(1024)), "not an RSA, P-256 or Ed25519 key"),
+        (pem(ec.generate_private_key(ec.SECP521R1())), "not an RSA, P-256, P-384 or Ed25519 key"),
+        (pem(ec.generate_private_key(ec.SECP256K1())), "not an RSA, P-256, P-384 or Ed25519 key"),
+        (pem(ed448.Ed448PrivateKey.generate()), "not an RSA, P-256, P-384 or Ed25519 key"),
+        (pem(dsa.generate_private_key(1024)), "not an RSA, P-256, P-384 or Ed25519 key"),
         (pem(P256, encryption=BestAvailableEncryption(b"pass")), "passphrase"),
         (
             Secret(P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()),

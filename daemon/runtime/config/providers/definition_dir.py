@@ -18,7 +18,15 @@ from daemon.runtime.config.providers.url_rules import used_variables
 from daemon.runtime.config.sources import operators_files, read_toml
 
 # The addresses that belong to the server of the token URL.
-_SERVER_KEYS = ("authorize_url", "exchange_url", "par_url", "device_url", "manage_url", "revoke_url")
+_SERVER_KEYS = (
+    "issuer",
+    "authorize_url",
+    "exchange_url",
+    "par_url",
+    "device_url",
+    "manage_url",
+    "revoke_url",
+)
 
 Tables = Mapping[str, Mapping[str, Any]]  # a definition's name -> its keys, as they were written
 

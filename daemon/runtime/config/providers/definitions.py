@@ -13,6 +13,8 @@ from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 from daemon.domain.provider import (
+    AssertionAlgorithm,
+    AssertionAudience,
     BodyFormat,
     ClientAuth,
     Definition,
@@ -148,6 +150,13 @@ class DefinitionTable(ConsentTable, LifeTable):
     grant: Annotated[Grant, Read(one_of(Grant))] = Grant.REFRESH_TOKEN
     grants: Annotated[frozenset[Annotated[Grant, Read(one_of(Grant))]], ARRAY] = frozenset()
     method: Annotated[Method, Read(one_of(Method))] = Method.POST
+    assertion_algorithms: Annotated[
+        tuple[Annotated[AssertionAlgorithm, Read(one_of(AssertionAlgorithm))], ...], ARRAY
+    ] = ()
+    assertion_audience: Annotated[AssertionAudience, Read(one_of(AssertionAudience))] = (
+        AssertionAudience.TOKEN_URL
+    )
+    issuer: Text | None = None
     title: Text | None = None
     verified: Flag = False
     docs: Text = ""
@@ -157,7 +166,7 @@ class DefinitionTable(ConsentTable, LifeTable):
     body: Annotated[BodyFormat, Read(one_of(BodyFormat))] = BodyFormat.FORM
     repeatable: Flag = False
     names: dict[str, Text] = field(default_factory=dict)
-    omit: Annotated[frozenset[Text], ARRAY] = frozenset()
+    omit: Annotated[tuple[Text, ...], ARRAY] = ()
     params: Parameters = field(default_factory=dict)
     headers: dict[str, Annotated[str, Read(header_value)]] = field(default_factory=dict)
     reply: ShapeTable = field(default_factory=ShapeTable)
@@ -217,11 +226,13 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
     bases = {name for name, row in table.variables.items() if row.kind is VariableKind.BASE}
     about_urls = (
         *url_faults(("token_url",), table.token_url, table.domains, bases),
+        *(url_faults(("issuer",), table.issuer, table.domains, bases) if table.issuer is not None else ()),
         *consent_faults(
             table, grant=table.grant, domains=table.domains, bases=bases, variables=table.variables
         ),
     )
     yield from dict.fromkeys(about_urls)  # several URLs can lack the same domains
+    yield from _assertion_faults(table)
     yield from _variable_faults(table)
     yield from _sign_faults(table)
     if not all(map(_DOMAIN.fullmatch, table.domains)):
@@ -234,6 +245,12 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
     yield from life_faults(table, table.grant, table.rotation)
     yield from _grant_faults(table)
     yield from _field_faults(table)
+
+
+def _assertion_faults(table: DefinitionTable) -> Iterator[Fault]:
+    """Check the keys about signed requests. An operator may set another `client_auth`, so the keys alone are no fault."""
+    if table.assertion_audience is AssertionAudience.ISSUER and table.issuer is None:
+        yield ("assertion_audience",), 'is "issuer", but no issuer is known', "Add issuer."
 
 
 def _grant_faults(table: DefinitionTable) -> Iterator[Fault]:
@@ -284,7 +301,7 @@ def _field_faults(table: DefinitionTable) -> Iterator[Fault]:
 
 
 def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:
-    urls = used_variables(table.token_url, *consent_urls(table))
+    urls = used_variables(table.token_url, table.issuer, *consent_urls(table))
     used = urls | used_variables(*map(str, table.params.values()), *table.headers.values())
     for name in sorted(urls & values_of(table.variables)):
         yield ("variables", name, "kind"), 'is "value", but a URL uses it', 'Write kind = "name".'

@@ -24,6 +24,8 @@ from daemon.runtime.config.secret_sources import SecretContext, SecretText, is_u
 _UNKNOWN = {"token_url": "https://unknown.invalid/", "client_auth": "post"}
 _URL_KEYS = (
     "token_url",
+    "assertion_audience",
+    "issuer",
     "authorize_url",
     "exchange_url",
     "par_url",
@@ -213,7 +215,7 @@ def _row(
         for inner, what, do in faults(row):
             findings.add((*place, *inner), what, do)
     unread = isinstance(table, Mapping) and is_unread(table.get("client_key", ""), surroundings)
-    for key, what, do in _client_faults(row):
+    for key, what, do in (*_client_faults(row), *_key_faults(row)):
         if key == "client_key" and unread and row.client_auth is ClientAuth.PRIVATE_KEY_JWT:
             continue
         if not findings.broken((*place, key), (*place, "client_auth"), (*place, "like")):
@@ -271,7 +273,11 @@ def _check_is_defined(name: str, table: Mapping[str, Any], definitions: Tables, 
 def _assertion(row: ProviderTable) -> ClientAssertion | None:
     if row.client_key is None or row.client_id is None:
         return None
-    return ClientAssertion(key=row.client_key, client_id=row.client_id, key_id=row.client_key_id)
+    try:
+        key = row.client_key.restricted(row.assertion_algorithms)
+    except KeyUnusable:
+        return None  # `_client_faults` reports that
+    return ClientAssertion(key=key, client_id=row.client_id, key_id=row.client_key_id)
 
 
 def _client_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
@@ -302,6 +308,16 @@ def _client_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
         if value is not None and not signs:
             do = 'Remove it, or set client_auth = "private_key_jwt".'
             yield key, f'is not used with client_auth = "{row.client_auth}"', do
+
+
+def _key_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
+    """Check that the key fits one of the algorithms that the provider takes."""
+    if row.client_key is None or row.client_auth is not ClientAuth.PRIVATE_KEY_JWT:
+        return
+    try:
+        row.client_key.restricted(row.assertion_algorithms)
+    except KeyUnusable as unusable:
+        yield "client_key", str(unusable), "Make a key of a type that the provider takes."
 
 
 def _begins_with_a_base(row: ProviderTable) -> bool:

@@ -110,6 +110,11 @@ def test_a_client_can_prove_itself_by_a_key(folder):
             "client_key",
             "not used",
         ),
+        (
+            'client_auth = "private_key_jwt"\nassertion_algorithms = ["RS384"]\nclient_key = { file = "good.pem" }',
+            "client_key",
+            "this provider takes RS384",
+        ),
         ('client_auth = "none"\nclient_key_id = "k1"', "client_key_id", "not used"),
         ('client_auth = "none"\nclient_secret = "s3cret"', "client_secret", "never sent"),
         ('client_auth = "basic"', "client_secret", "is required"),

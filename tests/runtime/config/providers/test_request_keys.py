@@ -38,6 +38,11 @@ def test_get_carries_a_refresh_token_at_the_providers_word_only():
         ("echo = ['grant_type']", "echo", "sent anyway"),
         ("echo = ['session_token']", "echo", "plain text"),
         ("spends_on_refusal = true\ngrant = 'exchange'", "spends_on_refusal", "no refresh token"),
+        ("assertion_audience = 'issuer'", "assertion_audience", "Add issuer"),
+        ("assertion_audience = 'me'", "assertion_audience", "token_url, issuer"),
+        ("assertion_algorithms = ['HS256']", "assertion_algorithms.0", "RS256"),
+        ("issuer = 'http://example.com'", "issuer", "https://"),
+        ("issuer = 'https://${b}.example.com'\nvariables.b.pattern = 'x'", "domains", "required"),
         ("headers.X-A = '${b}'", "variables.b", "not declared"),
         ("params.a = '${b}'\nvariables.b.kind = 'value'", "variables.b.pattern", "requires it"),
         (
