@@ -45,6 +45,12 @@ class Dialect:
     revocation: RevocationTerms | None
 
     @property
+    def has_owners(self) -> bool:
+        """Whether somebody consents there: not where the client alone is enough for every token."""
+        kinds = self.demands.grants.values()
+        return not kinds or "present" in kinds
+
+    @property
     def path(self) -> str:
         return self.shown(self.paths[0])
 

@@ -16,15 +16,22 @@ from tests.providers.row import DAY, HOUR, SECOND_HAND, STANDARD, UNSHOWN, Rows
 # How many hours an access token lives by the provider's own word, which counts where a reply tells no end. For the
 # others an hour is safe to assume.
 _HOURS = {
-    5 / 60: "keycloak",
-    0.5: "hubspot xero",
+    5 / 60: "keycloak sage-accounting",
+    10 / 60: "exact-online snowflake",
+    20 / 60: "myob",
+    0.5: "hubspot servicenow squarespace xero zendesk",
     1: "airtable amazon-selling-partner asana atlassian box google okta pipedrive quickbooks shopify spotify zoho zoom",
-    2: "calendly ebay gitlab twitter-v2",
-    4: "dropbox twitch",
+    1.5: "procore",
+    2: "bitbucket calendly ebay gitlab gusto outreach salesloft twitter-v2",
+    4: "canva dropbox twitch wix",
     6: "strava",
     8: "docusign github-app-oauth",
-    12: "slack",
-    24: "linear reddit",
+    12: "freshbooks slack",
+    24: "adobe constant-contact gong linear reddit",
+    24 * 7: "smartsheet",
+    24 * 14: "basecamp",
+    24 * 30: "deel",
+    24 * 90: "figma",
     60 * 24: "facebook linkedin",
 }
 DOCUMENTED = {name: timedelta(hours=hours) for hours, names in _HOURS.items() for name in names.split()}
@@ -39,6 +46,7 @@ def row(definition: str, **more: Any) -> None:
     ROWS.update(rows.row(definition, **more))
 
 
+row("adobe", every=1, always=True, refresh_ends=14 * DAY, unsettled=UNSHOWN)
 row("airtable", every=1, always=True, refresh_ends=60 * DAY, unsettled=SECOND_HAND)
 row("amazon-selling-partner", every=3, refresh_ends=365 * DAY, confirmed=MINUTE)
 row("asana", every=0, told=False, keeps={"data_gid": "4673218951"}, unsettled=UNSHOWN)
@@ -51,6 +59,20 @@ row(
     "auth0", sandbox="auth0-rotating", every=1,
     says={"wrong client": ["Misconfigured access_denied (client)"]},
 )  # fmt: skip
+row(
+    "basecamp",
+    every=0,
+    told=False,
+    unsettled="an error is a sentence there, and that of a dead grant is not known",
+)
+row(
+    "bitbucket", every=1, refresh_ends=90 * DAY, unsettled="its words are those of a report of 2017",
+    says={
+        "dead grant": ["Rejected invalid_request", "Rejected invalid_grant"],
+        # the second: a request that is no form, under the standard's word for a dead grant
+        "server error": [*STANDARD["server error"], "Unavailable invalid_grant"],
+    },
+)  # fmt: skip
 row("box", every=1, always=True, refresh_ends=60 * DAY, says={"dead grant": ["Rejected invalid_grant"] * 2})
 row(
     "calendly", every=1, always=True, unsettled=SECOND_HAND,
@@ -59,12 +81,39 @@ row(
         "organization": "https://api.calendly.com/organizations/EXAMPLE",
     },
 )  # fmt: skip
+row(
+    "canva", every=1, always=True,
+    says={  # the words stand in `code`
+        "wrong client": ["Misconfigured invalid_client (client)", "Misconfigured invalid_access_token (client)"],
+        "throttle": ["Unavailable too_many_requests, wait 60 s"],
+        "throttle, Retry-After: 7": ["Unavailable too_many_requests, wait 60 s"],
+    },
+)  # fmt: skip
+row(
+    "close", every=1, always=True, unsettled=UNSHOWN,
+    keeps={"organization_id": "orga_example", "user_id": "user_example"},
+)  # fmt: skip
+row("constant-contact", every=1, refresh_ends=180 * DAY, unsettled=SECOND_HAND)
+row(
+    "databricks", every=0, unsettled=SECOND_HAND,
+    says={"dead grant": ["Rejected invalid_request"]},  # not the standard's word
+)  # fmt: skip
+row("deel", every=1, always=True, refresh_ends=90 * DAY)
 row("docusign", every=3, refresh_ends=30 * DAY, unsettled=UNSHOWN)
 row(
     "dropbox", every=0, told=False, unsettled=UNSHOWN,
     first={"account_id": "dbid:AAAAexample", "uid": "12345"},
 )  # fmt: skip
 row("ebay", every=0, told=False, refresh_ends=547 * DAY, confirmed=MINUTE)
+row(
+    "exact-online", every=1, always=True, refresh_ends=30 * DAY, unsettled=SECOND_HAND,
+    says={
+        # the first: a spent one, under the standard's word for a wrong client
+        "dead grant": ["Rejected unauthorized_client", "Rejected invalid_grant"],
+        "throttle": ["Unavailable access_denied, wait 60 s"],
+        "throttle, Retry-After: 7": ["Unavailable access_denied, wait 60 s"],
+    },
+)  # fmt: skip
 row(
     "facebook", every=0, told=False,
     says={
@@ -75,6 +124,10 @@ row(
         "server error": ["Unavailable 1, in doubt"],  # the code of a wrong secret too: the message decides
     },
 )  # fmt: skip
+row("figma", every=0, told=False, unsettled=UNSHOWN)
+row("fortnox", every=1, always=True, refresh_ends=45 * DAY)
+row("freshbooks", every=1, always=True, unsettled=UNSHOWN)
+row("front", every=0, refresh_ends=182 * DAY, unsettled=UNSHOWN)
 row("generic", sandbox="sandbox", every=1, unsettled="another server, other words")
 row(
     "github-app-oauth", every=1, always=True, refresh_ends=182 * DAY,
@@ -85,8 +138,16 @@ row(
 )  # fmt: skip
 row("gitlab", every=1, always=True)
 row(
+    "gong", every=1, unsettled=SECOND_HAND,
+    keeps={"api_base_url_for_customer": "https://company-17.api.gong.io"},
+)  # fmt: skip
+row(
     "google", every=0, told=False, refresh_ends=182 * DAY, confirmed=MINUTE,
     says={"dead grant": ["Rejected invalid_grant"] * 2},
+)  # fmt: skip
+row(
+    "gusto", every=1, always=True, unsettled=UNSHOWN,
+    first={"company_uuid": "ef0ed8cf-0000-4000-8000-000000000000"},
 )  # fmt: skip
 row(
     "hubspot", every=0, keeps={"hub_id": 62515},
@@ -102,6 +163,10 @@ row(
         # RFC 6749 has invalid_client for this. Read by the standard: several that fail alike tell that it is us.
         "wrong client": ["Misconfigured unauthorized_client (provider)"],
     },
+)  # fmt: skip
+row(
+    "klaviyo", every=0, refresh_ends=90 * DAY, confirmed=timedelta(minutes=1),
+    says={"dead grant": ["Rejected invalid_grant_type", "Rejected invalid_grant"]},
 )  # fmt: skip
 row("linear", every=1, unsettled=SECOND_HAND)
 row("linkedin", every=0, refresh_ends=365 * DAY, unsettled="the status is known, the code is not")
@@ -120,6 +185,17 @@ row(
     },
 )  # fmt: skip
 row(
+    "miro", every=1, always=True, refresh_ends=60 * DAY,
+    unsettled="an error has a code for all and a sentence, and that of a dead grant is not known",
+    keeps={"team_id": "3074457345618265000", "user_id": "3074457345618265000"},
+    says={"dead grant": ["Rejected invalid_grant", "Unavailable oauthError"]},
+)  # fmt: skip
+row(
+    "myob", every=1, refresh_ends=7 * DAY, unsettled=UNSHOWN,
+    keeps={"user_uid": "0c5f2d6e-0000-4000-8000-000000000000"},
+)  # fmt: skip
+row("netsuite", every=0, told=False, refresh_ends=7 * DAY)
+row(
     "notion", every=1, always=True, lives=timedelta(hours=1), unsettled=SECOND_HAND,
     keeps={
         "workspace_id": "j565j4d7-ad78-44b0-9a6f-3a5f7b4c1d22",
@@ -128,11 +204,13 @@ row(
 )  # fmt: skip
 row("okta", every=0, refresh_ends=7 * DAY)
 row("okta", sandbox="okta-rotating", every=1, refresh_ends=7 * DAY)
+row("outreach", every=1, refresh_ends=14 * DAY, unsettled="the status is known, the words are not")
 row(
     "pipedrive", every=3, refresh_ends=60 * DAY, unsettled=UNSHOWN,
     keeps={"api_domain": "https://example.pipedrive.com"},
     says={"dead grant": ["Rejected invalid_grant"] * 2},
 )  # fmt: skip
+row("procore", every=1, always=True, unsettled=SECOND_HAND)
 row(
     "quickbooks", every=24, refresh_ends=101 * DAY, confirmed=timedelta(minutes=10),
     says={"outage": [*STANDARD["outage"], "Rejected invalid_grant"]},  # so it must be said twice
@@ -146,6 +224,20 @@ row(
         "throttle": ["Unavailable 429"],
         "throttle, Retry-After: 7": ["Unavailable 429, wait 7 s"],
     },
+)  # fmt: skip
+row(
+    "ringcentral", every=1, always=True, refresh_ends=7 * DAY, unsettled=SECOND_HAND,
+    keeps={"owner_id": "256440016", "endpoint_id": "8Jqexample"},
+    says={
+        "dead grant": ["Rejected invalid_grant"] * 2,
+        "throttle": ["Unavailable CMN-301, wait 60 s"],
+        "throttle, Retry-After: 7": ["Unavailable CMN-301, wait 7 s"],
+        "outage": ["Unavailable CMN-211, wait 60 s, in doubt"],
+    },
+)  # fmt: skip
+row(
+    "sage-accounting", every=1, always=True, refresh_ends=31 * DAY, confirmed=timedelta(minutes=1),
+    keeps={"requested_by_id": "aa111bb2-0000-4000-8000-000000000000"},
 )  # fmt: skip
 SALESFORCE = {
     "lives": timedelta(hours=1),
@@ -161,7 +253,9 @@ SALESFORCE = {
 }
 row("salesforce", every=0, told=False, **SALESFORCE)
 row("salesforce", sandbox="salesforce-rotating", every=1, **SALESFORCE)
+row("salesloft", every=1, unsettled="the status is known, the words are not")
 row("sandbox", every=1, always=True)
+row("servicenow", every=0, refresh_ends=100 * DAY, unsettled=UNSHOWN)
 row(
     "shopify", every=1, always=True, refresh_ends=90 * DAY,
     unsettled="some 4xx: only the standard's word is taken for it, and any other is tried again",
@@ -176,7 +270,12 @@ row(
         "server error": ["Unavailable internal_error, in doubt", "Unavailable fatal_error, in doubt"],
     },
 )  # fmt: skip
+row("smartsheet", every=1, always=True)
+SNOWFLAKE = {"refresh_ends": 90 * DAY, "first": {"username": "OWNER"}, "unsettled": SECOND_HAND}
+row("snowflake", every=0, told=False, **SNOWFLAKE)
+row("snowflake", sandbox="snowflake-rotating", every=1, **SNOWFLAKE)
 row("spotify", every=3, told=False, refresh_ends=182 * DAY)
+row("squarespace", every=1, refresh_ends=7 * DAY, unsettled=UNSHOWN)
 row(
     "strava", every=1, first={"athlete_id": 134815},
     says={  # no `error` at all: who or what is at fault stands in `errors`
@@ -207,7 +306,13 @@ row(
         "wrong client": ["Misconfigured unauthorized_client (provider)"],
     },
 )  # fmt: skip
+row(
+    "wix", every=0, told=False, unsettled="there is no refresh token that could be invalid",
+    says={"dead grant": ["Rejected invalid_grant"]},
+)  # fmt: skip
+row("wrike", every=1, unsettled=UNSHOWN, keeps={"host": "app-eu.wrike.com"})
 row("xero", every=1, always=True, refresh_ends=60 * DAY)
+row("zendesk", every=1, always=True, refresh_ends=30 * DAY, unsettled=SECOND_HAND)
 row(
     "zoho", every=0, told=False, keeps={"api_domain": "https://www.zohoapis.com"},
     says={

@@ -8,6 +8,7 @@ from typing import Any, Literal, assert_never
 from daemon.domain.answer import Answer, Granted, Misconfigured, Rejected, Unavailable, Unparsed
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+ENDS = ("expires_in", "expires_at", "access_token_expires_at")  # the last is Squarespace's
 TOLD = timedelta(seconds=3000)  # of the sandbox's access tokens here: no provider's documented lifetime
 
 STANDARD: Mapping[str, list[str]] = {
@@ -90,6 +91,10 @@ class Row:
         """Whether the usual words for a dead grant are known for what they are. If not, it is tried again and again."""
         return self.expects("dead grant")[0].startswith("Rejected")
 
+    def tells_seconds(self, body: Mapping[str, Any]) -> bool:
+        """Whether the reply tells how long the access token lives, or nothing about its end; else it tells an instant."""
+        return self.member(body, "expires_in") is not None or not any(self.member(body, end) for end in ENDS)
+
     def member(self, body: Mapping[str, Any], name: str) -> Any:
         """What the reply has under the standard's `name`."""
         members = body[self.inside] if self.inside else body
@@ -110,7 +115,7 @@ def row(definition: str, *, sandbox: str | None = None, **more: Any) -> Rows:
     """One row under its name, which is the sandbox's where several speak to one definition."""
     spoken = sandbox or definition
     name = definition if sandbox in (None, "sandbox", "zoom") else sandbox
-    if "unsettled" in more and definition != "zoom-server":  # that one presents nothing
+    if "unsettled" in more and definition not in ("wix", "zoom-server"):  # these present nothing
         more.setdefault("confirmed", timedelta(minutes=1))
     return {name: Row(definition=definition, sandbox=spoken, **more)}
 

@@ -18,7 +18,7 @@ from daemon.domain.reply import Reply
 from daemon.domain.token import State, Token
 from daemon.sandbox.ledger import fingerprint
 from tests.providers.expectations import ROWS
-from tests.providers.row import Row, told
+from tests.providers.row import ENDS, Row, told
 from tests.providers.speaking import Outcome, Speaker
 from tests.providers.wire import CLOCK
 
@@ -85,9 +85,8 @@ async def test_a_success_is_read_whole(speaker: Speaker) -> None:
     assert seen.answer.scope == (" ".join(scope) if isinstance(scope, list) else scope or None)
     assert seen.answer.token_type == row.member(body, "token_type")
     assert seen.answer.expires_at is not None
-    off = (
-        TOLERANCE if "expires_at" in row.names else timedelta(0)
-    )  # told by the sandbox's clock, in whole seconds
+    # An instant is in whole seconds of the provider's clock.
+    off = timedelta(0) if row.tells_seconds(body) else TOLERANCE
     assert abs(seen.answer.expires_at - (seen.reply.asked_at + row.lives)) <= off
     assert {
         name.removeprefix("extra."): seen.stored[name] for name in seen.stored if "extra." in name
@@ -107,7 +106,7 @@ async def test_a_success_is_read_whole(speaker: Speaker) -> None:
 async def test_without_an_end_in_the_reply_the_documented_lifetime_counts(speaker: Speaker) -> None:
     """An hour where none is documented."""
     token, _ = speaker.consent()
-    seen = await speaker.ask(token, edit=altered(speaker.row, expires_in=None, expires_at=None))
+    seen = await speaker.ask(token, edit=altered(speaker.row, **dict.fromkeys(ENDS)))
     assert isinstance(seen.answer, Granted)
     assert seen.answer.expires_at == seen.reply.asked_at + speaker.row.documented
 

@@ -14,9 +14,10 @@ from daemon.sandbox.endpoint import DEVICE_CODE
 from tests.sandbox import facts_commerce, facts_devices, facts_platforms, facts_social
 from tests.sandbox.facts import BARE, EMPTY, NO_OFFLINE, NONE, OFFLINE, Asked, Revoked, asked, revoked
 from tests.sandbox.owner import CALLBACK, VERIFIER, Owner
-from tests.sandbox.test_providers import AGENT, FACTS, Speaker
+from tests.sandbox.test_providers import AGENT, FACTS, REISSUED, Speaker
 
 ASKED: dict[str, Asked] = {
+    "adobe": asked("/ims/authorize/v2", sent=OFFLINE, needs="response_type scope", online=NO_OFFLINE),
     "airtable": asked("/oauth2/v1/authorize", needs="response_type state scope code_challenge", pkce="required"),
     "amazon-selling-partner": asked(
         "/apps/authorize/consent", sent=BARE | {"client_id": None, "application_id": "sandbox-client"}, needs="state",
@@ -29,44 +30,82 @@ ASKED: dict[str, Asked] = {
     ),
     "auth0": asked("/authorize", sent=OFFLINE, needs="response_type", online=NO_OFFLINE),
     "auth0-rotating": asked("/authorize", sent=OFFLINE, needs="response_type", online=NO_OFFLINE),
+    "basecamp": asked("/authorization/new", needs="response_type"),
     "bigcommerce": asked(
         "/oauth2/authorize", needs="response_type", returns="context scope", pkce="ignored", account="context"
     ),
+    "bitbucket": asked("/site/oauth2/authorize", needs="response_type", pkce="ignored"),
     "box": asked("/api/oauth2/authorize", needs="response_type"),
     "calendly": asked("/oauth/authorize", needs="response_type", account="owner"),
+    "canva": asked("/api/oauth/authorize", needs="response_type scope code_challenge", pkce="required"),
+    "close": asked("/oauth2/authorize/", needs="response_type", pkce="ignored", account="organization_id"),
+    "constant-contact": asked(
+        "/oauth2/default/v1/authorize", sent=OFFLINE, needs="response_type scope state", online=NO_OFFLINE
+    ),
+    "databricks": asked(
+        "/oidc/v1/authorize", sent=OFFLINE, needs="response_type code_challenge", online=NO_OFFLINE, pkce="required"
+    ),
+    "deel": asked("/oauth2/authorize", needs="response_type", pkce="ignored"),
     "docusign": asked("/oauth/auth", needs="response_type"),
     "dropbox": asked(
         "/oauth2/authorize", sent={"token_access_type": "offline"}, needs="response_type",
         online={"token_access_type": None}, account="account_id",
     ),
     "ebay": asked("/oauth2/authorize", needs="response_type", pkce="ignored"),
+    "exact-online": asked("/api/oauth2/auth", needs="response_type", pkce="ignored"),
     "facebook": asked("/v22.0/dialog/oauth", sent=BARE, fewer=True),
+    "figma": asked("/oauth", needs="response_type"),
+    "fortnox": asked(
+        "/oauth-v1/auth", sent={"access_type": "offline"}, needs="response_type", online={"access_type": None},
+        pkce="ignored",
+    ),
+    "freshbooks": asked("/oauth/authorize/", needs="response_type", pkce="ignored"),
+    "front": asked("/oauth/authorize", needs="response_type", pkce="ignored"),
     "github-app-oauth": asked("/login/oauth/authorize", sent=BARE),
     "gitlab": asked("/oauth/authorize", needs="response_type"),
+    "gong": asked(
+        "/oauth2/authorize", sent={"access_type": "offline"}, needs="response_type", online={"access_type": None},
+        pkce="ignored",
+    ),
     "google": asked(
         "/o/oauth2/v2/auth", sent={"access_type": "offline", "prompt": "consent"}, needs="response_type scope",
         online={"access_type": None}, fewer=True, returns="scope authuser prompt",
     ),
+    "gusto": asked("/oauth/authorize", needs="response_type", pkce="ignored"),
     "hubspot": asked("/oauth/authorize", sent=BARE, needs="scope", account="hub_id"),
     "intercom": asked("/oauth", sent=BARE, pkce="ignored"),
     "keycloak": asked("/realms/example/protocol/openid-connect/auth", needs="response_type", returns="iss session_state"),
+    "klaviyo": asked("/oauth/authorize", needs="response_type code_challenge", pkce="required"),
     "linear": asked("/oauth/authorize", needs="response_type"),
     "linkedin": asked("/oauth/v2/authorization", needs="response_type", pkce="ignored"),
     "mailchimp": asked("/oauth2/authorize", needs="response_type", pkce="ignored"),
     "microsoft": asked(
         "/common/oauth2/v2.0/authorize", sent=OFFLINE, needs="response_type scope", online=NO_OFFLINE
     ),
+    "miro": asked("/oauth/authorize", needs="response_type", pkce="ignored", account="team_id"),
+    "myob": asked(
+        "/oauth2/account/authorize", sent={"prompt": "consent"}, needs="response_type prompt", pkce="ignored",
+        account="user.uid", returns="businessId",
+    ),
+    "netsuite": asked("/app/login/oauth2/authorize.nl", needs="response_type scope state"),
     "notion": asked(
         "/v1/oauth/authorize", sent={"owner": "user"}, needs="response_type owner", pkce="ignored",
         account="workspace_id",
     ),
     "okta": asked("/oauth2/v1/authorize", sent=OFFLINE, needs="response_type state scope", online=NO_OFFLINE),
     "okta-rotating": asked("/oauth2/v1/authorize", sent=OFFLINE, needs="response_type state scope", online=NO_OFFLINE),
+    "outreach": asked("/oauth/authorize", needs="response_type", pkce="ignored"),
     "pipedrive": asked("/oauth/authorize", sent=BARE, pkce="ignored"),
+    "procore": asked("/oauth/authorize", needs="response_type", pkce="ignored"),
     "quickbooks": asked("/connect/oauth2", needs="response_type scope state", returns="realmId"),
     "reddit": asked(
         "/api/v1/authorize", sent={"duration": "permanent"}, needs="response_type state scope",
         online={"duration": "temporary"}, pkce="ignored",
+    ),
+    "ringcentral": asked("/restapi/oauth/authorize", needs="response_type", account="owner_id"),
+    "sage-accounting": asked(
+        "/oauth2/auth/central", sent={"filter": "apiv3.1"}, needs="response_type filter", pkce="ignored",
+        account="requested_by_id",
     ),
     "salesforce": asked(
         "/services/oauth2/authorize", sent={"scope": "api refresh_token"}, needs="response_type",
@@ -76,11 +115,26 @@ ASKED: dict[str, Asked] = {
         "/services/oauth2/authorize", sent={"scope": "api offline_access"}, needs="response_type",
         online={"scope": "api"}, account="id",
     ),
+    "salesloft": asked("/oauth/authorize", needs="response_type", pkce="ignored"),
+    "servicenow": asked("/oauth_auth.do", needs="response_type"),
     "shopify": asked(
         "/admin/oauth/authorize", sent=BARE, needs="scope", returns="shop", pkce="ignored", brings={"expiring": "1"}
     ),
     "slack": asked("/oauth/v2/authorize", sent=BARE, pkce="ignored", account="team.id"),
+    "smartsheet": asked("/b/authorize", needs="response_type", pkce="ignored"),
+    "snowflake": asked(
+        "/oauth/authorize", sent={"scope": "session:role:ANALYST refresh_token"}, needs="response_type",
+        online={"scope": "session:role:ANALYST"}, account="username",
+    ),
+    "snowflake-rotating": asked(
+        "/oauth/authorize", sent={"scope": "session:role:ANALYST refresh_token"}, needs="response_type",
+        online={"scope": "session:role:ANALYST"}, account="username",
+    ),
     "spotify": asked("/authorize", needs="response_type"),
+    "squarespace": asked(
+        "/api/1/login/oauth/provider/authorize", sent={"access_type": "offline"}, needs="response_type",
+        online={"access_type": None}, pkce="ignored",
+    ),
     "strava": asked(
         "/oauth/authorize", needs="response_type scope", returns="scope", pkce="ignored", fewer=True,
         account="athlete.id",
@@ -92,10 +146,12 @@ ASKED: dict[str, Asked] = {
         "/i/oauth2/authorize", sent={"scope": "users.read offline.access"},
         needs="response_type state scope code_challenge", online={"scope": "users.read"}, pkce="required",
     ),
+    "wrike": asked("/oauth2/authorize/v4", needs="response_type", pkce="ignored"),
     "xero": asked(
         "/identity/connect/authorize", sent=OFFLINE, needs="response_type scope", online=NO_OFFLINE,
         returns="scope session_state",
     ),
+    "zendesk": asked("/oauth/authorizations/new", needs="response_type"),
     "zoho": asked(
         "/oauth/v2/auth", sent={"access_type": "offline", "prompt": "consent"}, needs="response_type scope",
         online={"access_type": None}, returns="location accounts-server",
@@ -107,11 +163,13 @@ ASKED: dict[str, Asked] = {
 ASKED |= facts_commerce.ASKED | facts_social.ASKED | facts_devices.ASKED | facts_platforms.ASKED
 
 REVOKED: dict[str, Revoked] = {
+    "adobe": revoked("POST /ims/revoke", "form basic access", "grant", EMPTY),
     "asana": revoked("POST /-/oauth_revoke", "form post refresh", "grant", (200, "{}")),
     "auth0": revoked("POST /oauth/revoke", "form post refresh", "account", EMPTY),
     "auth0-rotating": revoked("POST /oauth/revoke", "json post refresh", "account", EMPTY),
     "box": revoked("POST /oauth2/revoke", "form post access", "grant", EMPTY),
     "calendly": revoked("POST /oauth/revoke", "form post refresh", "grant", (200, "{}")),
+    "canva": revoked("POST /auth/v1/oauth/revoke", "form basic refresh", "grant", (200, "{}")),
     "dropbox": revoked(
         "POST /2/auth/token/revoke", "bearer none access", "grant", (200, "null"), (401, "invalid_access_token")
     ),
@@ -119,6 +177,7 @@ REVOKED: dict[str, Revoked] = {
         "DELETE /v22.0/me/permissions", "query none access", "account", (200, "success"), (400, "190"),
         parameter="access_token",
     ),
+    "fortnox": revoked("POST /oauth-v1/revoke", "form basic refresh", "grant", (200, '"revoked":true')),
     "github-app-oauth": revoked(
         "DELETE /applications/sandbox-client/grant", "json basic access", "account", (204, ""), (422, "Validation"),
         parameter="access_token",
@@ -129,6 +188,7 @@ REVOKED: dict[str, Revoked] = {
         "DELETE /oauth/v1/refresh-tokens/{token}", "path none refresh", "grant", (204, ""), (404, "not found")
     ),
     "keycloak": revoked("POST /realms/example/protocol/openid-connect/revoke", "form post refresh", "grant", EMPTY),
+    "klaviyo": revoked("POST /oauth/revoke", "form basic refresh", "grant", EMPTY),
     "linear": revoked(
         "POST /oauth/revoke", "form none refresh", "grant", EMPTY, (400, ""), parameter="refresh_token"
     ),
@@ -136,12 +196,15 @@ REVOKED: dict[str, Revoked] = {
     "okta": revoked("POST /oauth2/v1/revoke", "form basic refresh", "grant", EMPTY),
     "okta-rotating": revoked("POST /oauth2/v1/revoke", "form post access", "grant", EMPTY),
     "pipedrive": revoked("POST /oauth/revoke", "form basic refresh", "account", EMPTY),
+    "procore": revoked("POST /oauth/revoke", "form post access", "grant", (200, "{}")),
     "quickbooks": revoked("POST /v2/oauth2/tokens/revoke", "json basic refresh", "grant", EMPTY, (400, "")),
     "reddit": revoked("POST /api/v1/revoke_token", "form basic refresh", "grant", (204, "")),
+    "ringcentral": revoked("POST /restapi/oauth/revoke", "form basic refresh", "grant", EMPTY),
     "salesforce": revoked("POST /services/oauth2/revoke", "form none refresh", "grant", EMPTY, (400, "invalid_token")),
     "salesforce-rotating": revoked(
         "POST /services/oauth2/revoke", "query none access", "token", EMPTY, (400, "invalid_token")
     ),
+    "servicenow": revoked("GET /oauth_revoke_token.do", "query none refresh", "grant", EMPTY),
     "slack": revoked(
         "POST /api/auth.revoke", "bearer none access", "grant", (200, '"revoked":true'), (200, "token_revoked")
     ),
@@ -245,7 +308,7 @@ def at(body: Any, path: str) -> Any:
 
 def test_every_fixture_has_its_facts_here() -> None:
     """And the other way round: a provider without a row must have nothing of the kind."""
-    assert {*ASKED, "sandbox"} == set(recorded.names())
+    assert {*ASKED, *REISSUED, "sandbox"} == set(recorded.names())
     for table, part in ((REVOKED, "revocation"), (DEVICES, "device")):
         having = {name for name in recorded.names() if getattr(recorded.dialect(name), part) is not None}
         assert having - {"sandbox"} - VARIANTS == set(table) - VARIANTS

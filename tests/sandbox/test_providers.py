@@ -41,37 +41,72 @@ AUTH0_DEAD = (403, {"error": "invalid_grant", "error_description": "Unknown or i
 DENIED = (401, {"error": "access_denied"})
 
 FACTS: dict[str, Fact] = {
+    "adobe": fact("/ims/token/v3", "basic", "form", ALWAYS, PAIR, GONE),
     "airtable": fact("/oauth2/v1/token", "basic", "form", ALWAYS, f"{SCOPED} refresh_expires_in", GONE),
     "amazon-selling-partner": fact("/auth/o2/token", "post", "form", THIRD, PAIR, GONE),
     "asana": fact("/-/oauth_token", "post", "form", UNTOLD, f"{PLAIN} data", GONE),
     "atlassian": fact("/oauth/token", "post", "json form", ALWAYS, SCOPED, AUTH0_DEAD, client=DENIED),
     "auth0": fact("/oauth/token", "post basic", "form json", UNTOLD, f"{PLAIN} scope", AUTH0_DEAD, client=DENIED),
     "auth0-rotating": fact("/oauth/token", "post basic", "form json", ALWAYS, SCOPED, AUTH0_DEAD, client=DENIED),
+    "basecamp": fact("/authorization/token", "post", "form query", UNTOLD, "access_token expires_in", GONE),
     "bigcommerce": fact("/oauth2/token", "post", "form", NONE, "access_token scope user context account_uuid", GONE),
+    "bitbucket": fact(
+        "/site/oauth2/access_token", "basic", "form", ALWAYS, f"{SCOPED} state",
+        (400, {"error": "invalid_request", "error_description": "Invalid refresh_token"}),
+    ),
     "box": fact(
         "/oauth2/token", "post", "form", ALWAYS, f"{PAIR} restricted_to",
         (400, {"error": "invalid_grant", "error_description": "Refresh token has expired"}),
         client=(400, {"error": "invalid_client"}),
     ),
     "calendly": fact("/oauth/token", "basic post", "form", ALWAYS, f"{SCOPED} created_at owner organization", GONE),
+    "canva": fact(
+        "/auth/v1/oauth/token", "basic post", "form", ALWAYS, SCOPED,
+        (400, {"code": "invalid_grant", "message": "Invalid refresh token"}),
+        client=(401, {"code": "invalid_client"}), throttle=(429, {"code": "too_many_requests"}),
+    ),
+    "close": fact("/oauth2/token/", "post", "form", ALWAYS, f"{SCOPED} organization_id user_id", GONE),
+    "constant-contact": fact(
+        "/oauth2/default/v1/token", "basic post", "form", ALWAYS, SCOPED,
+        (400, {"error": "invalid_grant", "error_description": "The refresh token is invalid or expired."}),
+    ),
+    "databricks": fact(
+        "/oidc/v1/token", "post", "form", RETOLD, SCOPED,
+        (400, {"error": "invalid_request", "error_description": "Refresh token is invalid"}),
+    ),
+    "deel": fact("/oauth2/tokens", "basic", "form", ALWAYS, SCOPED, GONE),
     "docusign": fact("/oauth/token", "basic", "form", THIRD, PAIR, GONE),
     "dropbox": fact("/oauth2/token", "post", "form", UNTOLD, PLAIN, GONE),
     "ebay": fact("/identity/v1/oauth2/token", "basic", "form", UNTOLD, PLAIN, GONE),
+    "exact-online": fact(
+        "/api/oauth2/token", "post", "form", ALWAYS, PAIR,
+        (401, {"error": "unauthorized_client", "error_description": "Old refresh token used."}),
+        throttle=(400, {"error": "access_denied"}),
+    ),
     "facebook": fact(
         "/v22.0/oauth/access_token", "post", "query", NONE, PLAIN,
         (400, {"error.code": 190, "error.type": "OAuthException"}),
         client=(400, {"error.type": "OAuthException"}), throttle=(400, {"error.code": 4}), method="GET",
         grant="fb_exchange_token", presents="fb_exchange_token", exchange=True,
     ),
+    "figma": fact("/v1/oauth/refresh", "basic post", "form", UNTOLD, PLAIN, GONE),
+    "fortnox": fact("/oauth-v1/token", "basic", "form", ALWAYS, SCOPED, GONE),
+    "freshbooks": fact("/auth/oauth/token", "post", "form json", ALWAYS, f"{SCOPED} created_at", GONE),
+    "front": fact("/oauth/token", "basic", "form", RETOLD, "access_token refresh_token token_type expires_at", GONE),
     "github-app-oauth": fact(
         "/login/oauth/access_token", "post", "form query", ALWAYS, f"{SCOPED} {RTE}",
         (200, {"error": "bad_refresh_token"}), client=(200, {"error": "incorrect_client_credentials"}),
     ),
     "gitlab": fact("/oauth/token", "post", "form", ALWAYS, f"{SCOPED} created_at", GONE),
+    "gong": fact(
+        "/oauth2/generate-customer-token", "basic", "query form", ALWAYS, f"{SCOPED} api_base_url_for_customer",
+        (400, {"error": "invalid_grant", "error_description": "Refresh token code is invalid"}),
+    ),
     "google": fact(
         "/token", "post", "form", UNTOLD, f"{PLAIN} scope",
         (400, {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}),
     ),
+    "gusto": fact("/oauth/token", "post", "json", ALWAYS, f"{SCOPED} created_at", GONE),
     "hubspot": fact(
         "/oauth/v1/token", "post", "form", RETOLD, f"{PAIR} hub_id scopes", (400, {"status": "BAD_REFRESH_TOKEN"}),
         client=(400, {"status": "BAD_CLIENT_SECRET"}),
@@ -83,6 +118,7 @@ FACTS: dict[str, Fact] = {
         (400, {"error": "invalid_grant", "error_description": "Token is not active"}),
         client=(401, {"error": "unauthorized_client"}),
     ),
+    "klaviyo": fact("/oauth/token", "basic", "form", RETOLD, SCOPED, (400, {"error": "invalid_grant_type"})),
     "linear": fact("/oauth/token", "post", "form", ALWAYS, SCOPED, GONE),
     "linkedin": fact(
         "/oauth/v2/accessToken", "post", "form", RETOLD, f"access_token expires_in refresh_token {RTE} scope", GONE
@@ -92,6 +128,9 @@ FACTS: dict[str, Fact] = {
         "/common/oauth2/v2.0/token", "post", "form", ALWAYS, f"{SCOPED} ext_expires_in",
         (400, {"error": "invalid_grant", "error_codes": [700082]}), wait="60",
     ),
+    "miro": fact("/v1/oauth/token", "post", "form query", ALWAYS, f"{SCOPED} team_id user_id", GONE),
+    "myob": fact("/oauth2/v1/authorize", "post", "form", ALWAYS, f"{SCOPED} user", GONE),
+    "netsuite": fact("/services/rest/auth/oauth2/v1/token", "basic", "form", UNTOLD, PLAIN, GONE),
     "notion": fact(
         "/v1/oauth/token", "basic", "json", ALWAYS,
         "access_token token_type refresh_token bot_id workspace_icon workspace_id workspace_name owner"
@@ -100,7 +139,9 @@ FACTS: dict[str, Fact] = {
     ),
     "okta": fact("/oauth2/v1/token", "basic post", "form", RETOLD, SCOPED, GONE),
     "okta-rotating": fact("/oauth2/v1/token", "basic post", "form", ALWAYS, SCOPED, GONE),
+    "outreach": fact("/oauth/token", "post", "form json", ALWAYS, f"{SCOPED} created_at", GONE),
     "pipedrive": fact("/oauth/token", "basic", "form", THIRD, f"{SCOPED} api_domain", GONE),
+    "procore": fact("/oauth/token", "post", "form", ALWAYS, f"{PAIR} created_at", GONE),
     "quickbooks": fact(
         "/oauth2/v1/tokens/bearer", "basic", "form", DAILY, f"{PAIR} x_refresh_token_expires_in", GONE
     ),
@@ -108,6 +149,12 @@ FACTS: dict[str, Fact] = {
         "/api/v1/access_token", "basic", "form", UNTOLD, f"{PLAIN} scope",
         (400, {"message": "Bad Request", "error": 400}), client=(401, {"error": 401}),
     ),
+    "ringcentral": fact(
+        "/restapi/oauth/token", "basic", "form", ALWAYS, f"{SCOPED} {RTE} owner_id endpoint_id",
+        (400, {"error": "invalid_grant", "errors.0.errorCode": "OAU-210"}),
+        client=(400, {"error": "invalid_client", "errors.0.errorCode": "OAU-153"}), wait="60",
+    ),
+    "sage-accounting": fact("/token", "post", "form", ALWAYS, f"{SCOPED} {RTE} requested_by_id", GONE),
     "salesforce": fact(
         "/services/oauth2/token", "post", "form", UNTOLD,
         "access_token signature scope instance_url id token_type issued_at",
@@ -119,6 +166,8 @@ FACTS: dict[str, Fact] = {
         "access_token refresh_token signature scope instance_url id token_type issued_at", GONE,
         client=(400, {"error": "invalid_client"}),
     ),
+    "salesloft": fact("/oauth/token", "post", "json form", ALWAYS, PAIR, GONE),
+    "servicenow": fact("/oauth_token.do", "post", "form", RETOLD, SCOPED, GONE),
     "shopify": fact(
         "/admin/oauth/access_token", "post", "form json", ALWAYS,
         f"access_token expires_in refresh_token {RTE} scope", GONE,
@@ -130,8 +179,23 @@ FACTS: dict[str, Fact] = {
         client=(200, {"ok": False, "error": "bad_client_secret"}),
         throttle=(429, {"ok": False, "error": "ratelimited"}), broken=200, wait="30",
     ),
+    "smartsheet": fact(
+        "/2.0/token", "post", "form query", ALWAYS, PAIR, GONE, client=(400, {"error": "invalid_client"})
+    ),
+    "snowflake": fact(
+        "/oauth/token-request", "basic post", "form", UNTOLD, f"{PLAIN} scope",
+        (400, {"error": "invalid_grant", "success": False}), client=(400, {"error": "invalid_client"}),
+    ),
+    "snowflake-rotating": fact(
+        "/oauth/token-request", "basic post", "form", ALWAYS, SCOPED,
+        (400, {"error": "invalid_grant", "success": False}), client=(400, {"error": "invalid_client"}),
+    ),
     "spotify": fact(
         "/api/token", "basic", "form", THIRD_UNTOLD, f"{PLAIN} scope", GONE, client=(400, {"error": "invalid_client"})
+    ),
+    "squarespace": fact(
+        "/api/1/login/oauth/provider/tokens", "basic", "json form", ALWAYS,
+        "access_token access_token_expires_at refresh_token token_type", GONE,
     ),
     "strava": fact(
         "/api/v3/oauth/token", "post", "form", ALWAYS, f"{PAIR} expires_at",
@@ -155,9 +219,11 @@ FACTS: dict[str, Fact] = {
         (400, {"error": "invalid_request", "error_description": "Value passed for the token was invalid."}),
         client=(401, {"error": "unauthorized_client"}),
     ),
+    "wrike": fact("/oauth2/token", "post", "form", ALWAYS, f"{PAIR} host", GONE),
     "xero": fact(
         "/connect/token", "basic", "form", ALWAYS, SCOPED, GONE, client=(400, {"error": "invalid_client"})
     ),
+    "zendesk": fact("/oauth/tokens", "post", "form json", ALWAYS, f"{SCOPED} {RTE}", GONE),
     "zoho": fact(
         "/oauth/v2/token", "post", "form query", UNTOLD, f"{PLAIN} scope api_domain",
         (200, {"error": "invalid_code"}), client=(200, {"error": "invalid_client"}),
@@ -171,6 +237,7 @@ FACTS: dict[str, Fact] = {
 FACTS |= facts_commerce.FACTS | facts_social.FACTS | facts_devices.FACTS | facts_platforms.FACTS
 RENEWED = [name for name, known in FACTS.items() if known.turn != NONE or known.exchange]
 WATCHED = sorted(set(FACTS) - set(RENEWED))
+REISSUED = {"wix"}  # the client alone is enough, so there is no consent to speak of
 
 
 class Speaker:
@@ -243,7 +310,7 @@ def says(reply: tuple[int, Any, Any], expected: tuple[int, dict[str, Any]]) -> N
 
 def test_every_fixture_has_its_facts_here() -> None:
     """And the other way round; only the standard's own dialect has tests of its own."""
-    assert {*FACTS, "sandbox"} == set(recorded.names())
+    assert {*FACTS, *REISSUED, "sandbox"} == set(recorded.names())
 
 
 @pytest.mark.parametrize("name", RENEWED)
@@ -362,7 +429,9 @@ async def test_the_refresh_token_changes_as_stated_and_the_ledger_agrees(speak: 
 
 
 KEPT = {"microsoft", "keycloak"}  # a spent one is as good as ever
-IN_GRACE = {"xero", "atlassian", "shopify", "okta-rotating"} | {n for n, f in FACTS.items() if f.in_grace}
+IN_GRACE = {
+    "atlassian", "exact-online", "gusto", "okta-rotating", "ringcentral", "shopify", "squarespace", "xero",
+} | {n for n, f in FACTS.items() if f.in_grace}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(name for name in RENEWED if FACTS[name].turn == ALWAYS))
@@ -430,6 +499,28 @@ async def test_zooms_servers_are_issued_a_new_token_for_an_account(speak: Any) -
     assert (status, "refresh_token" in reply, reply["expires_in"]) == (200, False, 60)
     assert (await zoom.ask("", grant_type="account_credentials"))[0] == 400
     assert (await zoom.ask("", grant_type="client_credentials"))[0] == 400
+
+
+async def test_an_installation_of_a_wix_app_is_issued_a_new_token(start_sandbox: Any) -> None:
+    """From JSON, no refresh token, and not without the installation."""
+    peer = await start_sandbox(name="wix")
+    client = {"client_id": peer.sandbox.client_id, "client_secret": peer.sandbox.client_secret}
+    fields = {
+        "grant_type": "client_credentials",
+        "instance_id": "55555555-1111-2222-3333-444444444444",
+    } | client
+    wanted = peer.sandbox.url + "/oauth2/token"
+    assert peer.sandbox.token_url == wanted
+
+    async def ask(**way: Any) -> tuple[int, Any]:
+        async with peer.session.post(wanted, **way) as reply:
+            return reply.status, await reply.json()
+
+    status, reply = await ask(json=fields)
+    assert (status, set(reply)) == (200, {"access_token", "token_type", "expires_in"})
+    assert (await ask(data=fields))[0] == 400
+    assert (await ask(json=fields | {"instance_id": ""}))[0] == 400
+    assert (await ask(json=fields | {"client_secret": "wrong"}))[0] == 401
 
 
 async def test_facebook_exchanges_a_live_access_token(speak: Any) -> None:
