@@ -9,6 +9,7 @@ import pytest
 
 from daemon.domain.answer import Answer, Granted
 from daemon.domain.dialect import read
+from daemon.domain.provider import IdleFrom
 from daemon.domain.reply import Reply
 from daemon.domain.request import refresh_request
 from daemon.runtime.config.providers.definitions import shipped
@@ -20,7 +21,7 @@ DAY = timedelta(days=1)
 BASECAMP_ACCOUNT = "urn:bc:account:1234"
 
 
-def answer(name: str, status: int, **body: object) -> Answer:
+def answer(name: str, status: int, /, **body: object) -> Answer:
     reply = Reply(
         status=status,
         content_type="application/json",
@@ -32,10 +33,23 @@ def answer(name: str, status: int, **body: object) -> Answer:
     return read(samples.provider(name), samples.token(name), reply)
 
 
-@pytest.mark.parametrize("name", ["ringcentral", "zendesk"])
+@pytest.mark.parametrize(
+    "name", ["digitalocean", "ecobee", "netatmo", "ringcentral", "sentry", "wise", "zendesk"]
+)
 def test_a_renewal_ends_the_access_token_before_it(name: str) -> None:
     """Applications that keep a copy are refused from that moment, so each minute of the window is one of theirs."""
     assert shipped()[name].ends_previous
+
+
+def test_only_a_replacement_extends_kakaos_refresh_token() -> None:
+    """So a grant that is renewed all the time ends nevertheless, unless one renewal falls into its last month."""
+    assert shipped()["kakao"].refresh_idle_from is IdleFrom.REPLACEMENT
+
+
+@pytest.mark.parametrize(("name", "age"), [("square", 7 * DAY), ("yandex", 90 * DAY)])
+def test_some_want_a_renewal_at_an_age(name: str, age: timedelta) -> None:
+    """Square, of tokens for 30 days; Yandex, of those for a year."""
+    assert shipped()[name].renew_every == age
 
 
 def test_a_refused_request_spends_procores_refresh_token() -> None:
@@ -101,6 +115,13 @@ def test_a_lifetime_may_be_a_text(name: str, text: str, lives: int) -> None:
         ("canva", 400, {"code": "unauthorized_client"}, "Misconfigured unauthorized_client (provider)"),
         ("canva", 500, {"error": "server_error"}, "Unavailable server_error, in doubt"),
         ("miro", 401, {"code": "oauthError", "message": "Redirect URI mismatch."}, "Unavailable oauthError"),
+        ("withings", 200, {"status": 503, "body": {}, "error": "Invalid Params: invalid code"}, "Unavailable 503"),
+        ("oura", 400, {"error": "invalid_request"}, "Unavailable invalid_request"),
+        ("square", 401, {"message": "Not authorized", "type": "service.not_authorized"}, "Unavailable http_401"),
+        ("instagram", 400, {"error": {"code": 10, "message": "No permission"}}, "Unavailable 10"),
+        ("sentry", 401, {"detail": "Authentication credentials were not provided."}, "Unavailable http_401"),
+        ("tesla", 503, {"error": "login_required"}, "Unavailable login_required, in doubt"),
+        ("kakao", 400, {"error": "invalid_request", "error_code": "KOE237"}, "Unavailable invalid_request"),
         ("basecamp", 401, {"error": "OAuth token expired (old age)."}, "Unavailable OAuth token expired (old age)."),
     ],
 )  # fmt: skip
