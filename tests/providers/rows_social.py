@@ -68,10 +68,10 @@ ROWS: Rows = (
         },
     )
     | row(
-        "wechat", every=0, success="errcode", client="id", refresh_ends=30 * DAY, documented=2 * HOUR, unsettled=SECOND_HAND,
+        "wechat", every=0, success="errcode", client="id", refresh_ends=30 * DAY, documented=2 * HOUR, confirmed=HOUR / 60,
         keeps={"openid": "o6_bmjrPTlm6_2sgVt7hMZOPfL2M"}, first={"unionid": "o6_bmasdasdsad6_2sgVt7hMZOPfL"},
         says={  # any number but 0, with status 200
-            "dead grant": ["Rejected 40030", "Rejected 42002"],
+            "dead grant": ["Rejected 40030", "Rejected 42002", "Rejected 42007"],
             "wrong client": ["Misconfigured 40013 (client)"],
             "throttle": ["Unavailable 45009", "Unavailable 45011"],
             "throttle, Retry-After: 7": ["Unavailable 45009, wait 7 s", "Unavailable 45011, wait 7 s"],
