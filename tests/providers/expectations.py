@@ -84,6 +84,7 @@ class Row:
     refresh_ends   the refresh token, after the consent
     keeps          what applications need of the reply; `first`: what only the consent's reply holds of it
     confirmed      how much later a rejection must be repeated before the grant is dead
+    spends         whether a refused client's request spends the refresh token, too
     unsettled      why an experimental provider's dead grant is not settled; what it says in words that nobody knows
                    is then only Unavailable, which condemns nothing
     """
@@ -98,6 +99,7 @@ class Row:
     keeps: Mapping[str, object] = field(default_factory=dict)
     first: Mapping[str, object] = field(default_factory=dict)
     confirmed: timedelta | None = None
+    spends: bool = False
     unsettled: str = ""
     says: Mapping[str, list[str]] = field(default_factory=dict)
 
@@ -285,7 +287,7 @@ row(
     keeps={"api_domain": "https://example.pipedrive.com"},
     says={"dead grant": ["Rejected invalid_grant"] * 2},
 )  # fmt: skip
-row("procore", every=1, always=True, unsettled=SECOND_HAND)
+row("procore", every=1, always=True, spends=True, unsettled=SECOND_HAND)
 row(
     "quickbooks", every=24, refresh_ends=101 * DAY, confirmed=timedelta(minutes=10),
     says={"outage": [*STANDARD["outage"], "Rejected invalid_grant"]},  # so it must be said twice
