@@ -62,7 +62,7 @@ _CLIENT_AUTH = {
 }
 _AUDIENCES = {AssertionAudience.TOKEN_URL: "token URL", AssertionAudience.ISSUER: "issuer"}
 _WARY = "no request until `refreshd resume` or another client, because even a refused call spends the refresh token"
-_PREVIOUS = "ends at once with a renewal: applications must read the new one (docs/reading-tokens.md)"
+_PREVIOUS = "ends immediately with a renewal: applications must read the new one (docs/reading-tokens.md)"
 _PKCE = {
     Pkce.S256: "S256",
     Pkce.REQUIRED: "S256: the provider refuses a consent without it",

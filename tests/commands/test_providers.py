@@ -58,7 +58,7 @@ def told(text: str, capsys: pytest.CaptureFixture[str]) -> str:
         ),
         (POST + "grace = 'until_used'", "Grace period until a new token is used"),
         (POST + "grace = 'until_used 60m'", "until a new token is used, at most 60 min"),
-        (POST + "ends_previous = true", "Previous access token ends at once with a renewal"),
+        (POST + "ends_previous = true", "Previous access token ends immediately with a renewal"),
         (POST + "live_tokens = 10", "Live tokens at most 10 for one account and client"),
         (POST + "retires = 2026-11-02", "Retires on 2026-11-02"),
         (POST + "renew_every = '7d'", "Renewal at an age of 7 d"),

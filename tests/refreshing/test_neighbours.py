@@ -388,12 +388,12 @@ async def test_a_reload_with_another_rate_ends_the_wait_for_the_old_one(world):
     world.providers = [provider(definition=slow)]
     lane = world.lane(world.providers[0])
     lane._rate._make = lambda one: LeakyBucket(*one.definition.rates)
-    lane._rate._limiter = LeakyBucket(slow.rate)
+    lane._rate._limiter = LeakyBucket(*slow.rates)
     put(world, 3)
     work = asyncio.create_task(lane.work())
     await until(lambda: len(world.observed(TokenRenewed)) == 1)
     await until(lambda: lane._rate.is_waiting)
-    lane.use(provider(definition=replace(slow, rate=None)))
+    lane.use(provider(definition=replace(slow, rates=())))
     await asyncio.wait_for(work, 5)
     await done(lane)
     assert len(world.observed(TokenRenewed)) == 3

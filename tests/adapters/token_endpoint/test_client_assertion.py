@@ -76,6 +76,7 @@ CHOICES = [
     (P384, ["RS384", "ES384"], "ES384", verify_es384),
     (RSA, ["PS256", "ES256"], "PS256", verify_ps256),
     (RSA, ["ES256", "RS256"], "RS256", verify_rs256),
+    (RSA, ["PS256", "RS256"], "PS256", verify_ps256),
     (P384, [], "ES384", verify_es384),
 ]
 

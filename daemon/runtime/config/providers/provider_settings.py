@@ -142,7 +142,7 @@ def read_providers(
             more = f"is more than refresh.concurrency ({concurrency})"
             findings.add(("providers", name, "concurrency"), more, "Lower it, or raise the other.")
         rows[name] = row
-    share = even_share([row.concurrency for row in rows.values()], concurrency)
+    share = even_share([_own_concurrency(row) for row in rows.values()], concurrency)
     return {name: _provider(name, row, configured[name], share) for name, row in rows.items()}
 
 
@@ -189,12 +189,19 @@ def _provider(name: str, row: ProviderTable, configured: object, even: int) -> P
         client_secret_created=row.client_secret_created,
         client_assertion=_assertion(row),
         client_fingerprint=row.client_key.fingerprint if row.client_key else "",
-        share=row.concurrency or even,
-        most=row.concurrency,
+        share=_own_concurrency(row) or even,
+        most=_own_concurrency(row),
         window=row.window if own_window else None,
         allowed_hosts=row.allowed_hosts,
         allow_private=row.allow_private,
     )
+
+
+def _own_concurrency(row: ProviderTable) -> int | None:
+    """Return the operator's `concurrency`. Without one, a provider whose refused calls cost grants is asked one at a time:
+    each request under way would cost another one.
+    """
+    return row.concurrency or (1 if row.spends_on_refusal else None)
 
 
 def _row(

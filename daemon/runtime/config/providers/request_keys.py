@@ -33,7 +33,7 @@ def parameter(value: object) -> Parameter:
     if isinstance(value, str):
         return text(value)
     raise InvalidValue(
-        "is no value of a parameter", "Write a text, true, false, a number or a list of texts."
+        "is not a parameter's value", "Write a text, true, false, a number or a list of texts."
     )
 
 
@@ -63,7 +63,7 @@ def parameter_faults(key: str, params: Mapping[str, Parameter], body: BodyFormat
     for name, value in params.items():
         if not isinstance(value, str) and body is not BodyFormat.JSON:
             do = 'Write it in quotes, as it is sent, or set body = "json".'
-            yield (key, name), "is no text, and only JSON carries such a value", do
+            yield (key, name), "is not a text, and only JSON carries such a value", do
         elif key == "params" and not isinstance(value, str) and "${" in str(value):
             yield (key, name), "has a variable in a list", "Write the value itself."
 

@@ -111,7 +111,11 @@ def empty_sign_faults(place: Place, signs: tuple[SignTable, ...]) -> Iterator[Fa
         elif not sign.status:
             yield place, "an entry is empty", "Name a field with its values, or a status."
         elif min(sign.status) < _FIRST_ERROR:
-            yield place, "an entry is only a status that is no error", "Name the field that shows the error."
+            yield (
+                place,
+                "an entry is only a status that isn't an error",
+                "Name the field that shows the error.",
+            )
         if sign.also is not None:
             yield from condition_faults(place, sign.also)
 

@@ -80,3 +80,9 @@ def test_a_value_is_visible_ascii_that_matches_its_pattern(value):
     )
     with pytest.raises(NotSendable, match="user"):
         refresh_request(provider, token, now=None)
+
+
+@pytest.mark.parametrize("value", ["a b@c", "a@b\r\nX: c", "a@\u00e9", "a@b\n"])
+def test_the_pattern_of_a_value_alone_matches_nothing_but_visible_ascii(value):
+    """A careless `.+` in a definition is not the last guard."""
+    assert read(PLAIN + USER).variables["user"].pattern.fullmatch(value) is None

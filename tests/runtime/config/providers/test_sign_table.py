@@ -28,7 +28,7 @@ def test_a_sign_may_have_a_second_condition_a_reach_and_no_field():
     ("text", "key", "words"),
     [
         ("rejected = [{ status = [400] }]", "rejected", "alone = true"),
-        ("rejected = [{ status = [200], alone = true }]", "rejected", "is no error"),
+        ("rejected = [{ status = [200], alone = true }]", "rejected", "isn't an error"),
         (f"rejected = [{{ {FIELD}, alone = true }}]", "rejected", "has alone"),
         ("unavailable = [{ status = [400], alone = true }]", "unavailable", "has alone"),
         ("unavailable = [{ wait = '1m' }]", "unavailable", "is empty"),
