@@ -210,7 +210,7 @@ row(
     keeps={"api_domain": "https://example.pipedrive.com"},
     says={"dead grant": ["Rejected invalid_grant"] * 2},
 )  # fmt: skip
-row("procore", every=1, always=True, unsettled=SECOND_HAND)
+row("procore", every=1, always=True, spends=True, unsettled=SECOND_HAND)
 row(
     "quickbooks", every=24, refresh_ends=101 * DAY, confirmed=timedelta(minutes=10),
     says={"outage": [*STANDARD["outage"], "Rejected invalid_grant"]},  # so it must be said twice

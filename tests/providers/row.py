@@ -58,6 +58,7 @@ class Row:
     inside         the member of the reply that holds the tokens; `names`: what their members are called there
     success        the member of a reply whose value says that it is a grant
     client         how the client is known to the provider: by a secret, by its id alone, or not at all
+    spends         whether a refused client's request spends the refresh token, too
     confirmed      how much later a rejection must be repeated before the grant is dead
     unsettled      why an experimental provider's dead grant is not settled; what it says in words that nobody knows
                    is then only Unavailable, which condemns nothing
@@ -77,6 +78,7 @@ class Row:
     names: Mapping[str, str] = field(default_factory=dict)
     success: str = ""
     client: Literal["secret", "id", "nobody"] = "secret"
+    spends: bool = False
     confirmed: timedelta | None = None
     unsettled: str = ""
     says: Mapping[str, list[str]] = field(default_factory=dict)
