@@ -15,6 +15,8 @@ from daemon.commands.support.command import Command
 from daemon.commands.support.durations import read_duration
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import say_unused
+from daemon.domain.provider import ClientAuth
+from daemon.runtime.config.providers.definitions import shipped
 from daemon.runtime.web.port_holder import port_holder
 from daemon.sandbox import Sandbox, SandboxOptions
 
@@ -145,12 +147,14 @@ def section_of(name: str, line: Mapping[str, str | None]) -> str:
 
     All of its URLs are there: a token_url of the operator's own replaces the definition's other URLs too.
     """
+    definition = name.removesuffix(_ROTATING)
+    public = shipped()[definition].client_auth is ClientAuth.NONE  # whose secret would be refused
     pages = () if "client_key" in line else _PAGES  # nobody consents where the client signs
-    values = [(key, line.get(key)) for key in (*_CLIENT, "token_url", *pages)]
+    keys = [key for key in (*_CLIENT, "token_url", *pages) if not (public and key == "client_secret")]
+    values = [(key, line.get(key)) for key in keys]
     if revoke_url := line["revoke_url"]:
         in_path = "{token}" in revoke_url
         values.append(("revoke.url" if in_path else "revoke_url", revoke_url.replace("{token}", "${token}")))
-    definition = name.removesuffix(_ROTATING)
     like = [] if definition == name else [("like", definition)]
     lines = [f"{key} = {json.dumps(value)}" for key, value in (*like, *values) if value is not None]
     return "\n".join([f"[providers.{name}]", *lines]) + "\n"

@@ -16,7 +16,7 @@ GrantType = Literal["required", "optional"]
 Ends = Literal["account", "grant", "family", "token"]
 Place = Literal["form", "json", "query", "path", "bearer"]
 TokenKind = Literal["refresh_token", "access_token"]
-RevokingClient = Literal[ClientWay, "id", "none"]
+RevokingClient = Literal[ClientWay, "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

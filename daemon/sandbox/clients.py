@@ -1,4 +1,6 @@
-"""Who asks: the client of a token request, authenticated (RFC 6749, section 2.3.1, and one way of Stripe's own)."""
+"""Who asks: the client of a token request, authenticated (RFC 6749, section 2.3.1, and one way of Stripe's own), or a
+client without a secret (section 2.1), or nobody.
+"""
 
 import base64
 import binascii
@@ -10,9 +12,8 @@ from urllib.parse import unquote_plus
 from daemon.sandbox.wording import Refusal
 
 # `post`: among the parameters, wherever those stand. `secret_as_user`: Basic, the secret as user, no password.
-# `id`: a public client. `nobody`: a refresh that names a client at all is
-# refused; a code is exchanged by `post`.
-# `jwt`: as the bearer, which `assertions` checks.
+# `id`: a public client, the id alone among the parameters. `nobody`: a refresh that names a client at all is refused; a code is
+# exchanged by `post`. `jwt`: as the bearer, which `assertions` checks.
 ClientWay = Literal["basic", "post", "secret_as_user", "id", "nobody", "jwt"]
 _NAMES = frozenset({"client_id", "client_secret", "client_assertion"})
 
@@ -43,10 +44,14 @@ class Client:
         return None
 
     def _proven_by(self, form: dict[str, str]) -> bool:
-        ours = _same(form.get("client_id", ""), self.id)
-        if "id" in self.ways and ours and "client_secret" not in form:
-            return True
-        return "post" in self.ways and ours and _same(form.get("client_secret", ""), self.secret)
+        """Whether the parameters name our client. A secret where none belongs is refused: it would be in a place that
+        the provider does not keep secret.
+        """
+        if not _same(form.get("client_id", ""), self.id):
+            return False
+        if "client_secret" not in form:
+            return "id" in self.ways
+        return "post" in self.ways and _same(form["client_secret"], self.secret)
 
     def _proven_by_basic(self, authorization: str) -> bool:
         if (given := _from_basic(authorization)) is None:
@@ -64,6 +69,8 @@ class Client:
                 )
             case ("basic",):
                 return "send the client's id and secret by HTTP Basic, both form-encoded first"
+            case ("id",):
+                return "send the client's id among the parameters, and no secret"
             case ("secret_as_user",):
                 return "send the client's secret by HTTP Basic, as the user and without a password"
             case _:

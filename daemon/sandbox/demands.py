@@ -50,6 +50,7 @@ class Demands:
     client    ways to authenticate, any of them; `body` likewise: where the parameters may stand
     grants    the words for grant_type; `needs`: what else one of them must bring
     presents  the parameter that holds the presented token
+    names     what this provider calls a standard parameter; the standard's own name means nothing to it then
     """
 
     method: Method
@@ -58,10 +59,20 @@ class Demands:
     grants: Mapping[str, Kind]
     needs: Mapping[str, tuple[str, ...]]
     presents: str
+    names: Mapping[str, str]
     headers: tuple[HeaderDemand, ...]
 
     def read(self, asked: Asked) -> dict[str, str] | Refusal:
-        """The request's parameters."""
+        """The request's parameters, under the standard's names."""
+        form = self._read(asked)
+        return form if isinstance(form, Refusal) else self.standard(form)
+
+    def standard(self, form: dict[str, str]) -> dict[str, str]:
+        """The parameters under the standard's names."""
+        known = {own: standard for standard, own in self.names.items()}
+        return {known.get(name, name): value for name, value in form.items() if name not in self.names}
+
+    def _read(self, asked: Asked) -> dict[str, str] | Refusal:
         if "query" in self.body and not asked.body:
             return read_form(FORM, asked.query.encode())
         if "json" in self.body and not asked.body:

@@ -24,8 +24,9 @@ class Dialect:
     """One provider: where it listens, what it demands, how it treats its tokens, and its words.
 
     paths           of the token endpoint, the first is the one to tell; `variables` fills it in
-    granted         a token response, with `status`; `first` holds what only the response to a consent has
+    granted         a token response; `first` holds what only the response to a consent has
     form_by_default whether a client that does not ask for JSON gets a form
+    granted_status  of a token response
     refusals        for each complaint the wordings that were seen, the usual one first
     assertion       how what the client signs is checked; None: nothing is signed
     device          None: the provider has no device flow; `revocation` likewise
@@ -38,13 +39,19 @@ class Dialect:
     terms: Terms
     granted: Mapping[str, object]
     first: Mapping[str, object]
-    status: int
     form_by_default: bool
+    granted_status: int
     refusals: Mapping[Complaint, tuple[Answer, ...]]
     consent: ConsentTerms
     assertion: AssertionTerms | None
     device: DeviceTerms | None
     revocation: RevocationTerms | None
+
+    @property
+    def has_owners(self) -> bool:
+        """Whether somebody consents there: not where the client alone is enough for every token."""
+        kinds = self.demands.grants.values()
+        return not kinds or "present" in kinds
 
     @property
     def path(self) -> str:
@@ -68,9 +75,11 @@ class Dialect:
                 "access_token": pair.access_token,
                 "refresh_token": pair.refresh_token,
                 "expires_in": _seconds_left(pair.expires_at, now),
+                "expires_in_text": pair.expires_at and f"{_seconds_left(pair.expires_at, now)}",
                 "expires_at": pair.expires_at and int(pair.expires_at.timestamp()),
                 "expires_at_iso": pair.expires_at and f"{pair.expires_at:%Y-%m-%dT%H:%M:%SZ}",
                 "refresh_expires_in": _seconds_left(pair.refresh_expires_at, now),
+                "refresh_expires_at": pair.refresh_expires_at and int(pair.refresh_expires_at.timestamp()),
                 "issued_at": issued_at,
                 "issued_at_ms": f"{issued_at}000",
                 "account": pair.account,

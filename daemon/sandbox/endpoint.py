@@ -148,7 +148,7 @@ class TokenEndpoint:
             pair = replace(pair, refresh_token=None)
         id_token = self._id_token(pair, nonce, now)
         members = self.dialect.grant(pair, now=now, first=first, id_token=id_token)
-        return Reply(status=self.dialect.status, body=encode(members))
+        return Reply(status=self.dialect.granted_status, body=encode(members))
 
     def _id_token(self, pair: Pair, nonce: str | None, now: datetime) -> str | None:
         if pair.scopes is None or "openid" not in pair.scopes:

@@ -4,7 +4,7 @@ like = "okta"                 all of another fixture's, but for what stands here
 paths = ["/oauth/token"]      of the token endpoint; `[variables]` fills in `{name}` where a path is told
 [request]                     `demands.Demands`; client, body and grants must be said
 [tokens]                      `terms.Terms`; durations as "30m", `endless = true`: no end of the access token
-[granted]                     body, first (JSON in a text), status, form_by_default
+[granted]                     body, first (JSON in a text), form_by_default, and a status other than 200
 [[refusals.COMPLAINT]]        status, body, and perhaps type and headers; the first is the usual wording.
                               A complaint that is not listed is worded as in `sandbox.toml`, so as the RFC has it;
                               invalid_code, which is not listed, as the provider's invalid_grant
@@ -43,9 +43,9 @@ from daemon.sandbox.dialects import Dialect
 from daemon.sandbox.terms import Renewable, Spent, Terms
 from daemon.sandbox.wording import JSON, PLACES, Answer, Complaint, place
 
+_REVOKING_CLIENTS = (*get_args(ClientWay), "none")
 STANDARD = "sandbox"  # RFC 6749 as written
 _FIXTURES = resources.files("daemon.sandbox") / "fixtures"
-_REVOKING_CLIENTS = (*get_args(ClientWay), "id", "none")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -94,7 +94,7 @@ def _dialect(name: str, tables: dict[str, Any]) -> Dialect:
         },
     )
     granted = tables["granted"]
-    _only(granted, {"body", "first", "status", "form_by_default"})
+    _only(granted, {"body", "first", "form_by_default", "status"})
     return Dialect(
         name=name,
         paths=tuple(tables["paths"]),
@@ -103,8 +103,8 @@ def _dialect(name: str, tables: dict[str, Any]) -> Dialect:
         terms=_terms(tables.get("tokens", {})),
         granted=_shape(granted["body"]),
         first=_shape(granted.get("first", "{}")),
-        status=granted.get("status", 200),
         form_by_default=granted.get("form_by_default", False),
+        granted_status=int(granted.get("status", 200)),
         refusals=_refusals(name, tables.get("refusals", {})),
         assertion=_assertion(tables["assertion"]) if "assertion" in tables else None,
         consent=_consent(tables.get("consent", {})),
@@ -114,7 +114,7 @@ def _dialect(name: str, tables: dict[str, Any]) -> Dialect:
 
 
 def _demands(table: dict[str, Any]) -> Demands:
-    _only(table, {"method", "client", "body", "grants", "needs", "presents", "headers"})
+    _only(table, {"method", "client", "body", "grants", "needs", "presents", "names", "headers"})
     return Demands(
         method=_one(table.get("method", "POST"), get_args(Method)),
         client=tuple(_one(way, get_args(ClientWay)) for way in table["client"]),
@@ -122,6 +122,7 @@ def _demands(table: dict[str, Any]) -> Demands:
         grants={word: _one(kind, get_args(Kind)) for word, kind in table["grants"].items()},
         needs={word: tuple(needed) for word, needed in table.get("needs", {}).items()},
         presents=table.get("presents", "refresh_token"),
+        names=table.get("names", {}),
         headers=tuple(
             HeaderDemand(
                 name=header,

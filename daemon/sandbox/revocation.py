@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import cast, get_args
 
 from daemon.sandbox.accents import RevocationTerms
-from daemon.sandbox.clients import Client, ClientWay
+from daemon.sandbox.clients import Client
 from daemon.sandbox.demands import Asked, read_form, read_json
 from daemon.sandbox.dialects import Dialect
 from daemon.sandbox.faults import Fault
@@ -39,7 +38,8 @@ class RevocationEndpoint:
         if isinstance(read, Refusal):
             return self.dialect.refuse(read)
         token, parameters = read
-        refusal = self.dialect.demands.refuses(asked.headers) or self._refuses(asked, parameters)
+        demands = self.dialect.demands
+        refusal = demands.refuses(asked.headers) or self._refuses(asked, demands.standard(parameters))
         if refusal is not None:
             self.grants.note_revocation(token, outcome=refusal.complaint, now=now, fault=fault)
             return self.dialect.refuse(refusal)
@@ -79,7 +79,7 @@ class RevocationEndpoint:
         authorization = asked.headers.get("Authorization")
         if "id" in ways and authorization is None and parameters.get("client_id") == self.client.id:
             return None
-        provable = tuple(cast("ClientWay", way) for way in ways if way in get_args(ClientWay))
+        provable = tuple(way for way in ways if way != "none")
         return replace(self.client, ways=provable).refuses(authorization, parameters)
 
 

@@ -134,8 +134,10 @@ class Sandbox:
         return self.url + self._dialect.path
 
     @property
-    def authorize_url(self) -> str:
-        """As that provider's, but for the host; `/authorize` is the same."""
+    def authorize_url(self) -> str | None:
+        """As that provider's, but for the host; `/authorize` is the same. None: nobody consents there."""
+        if not self._dialect.has_owners:
+            return None
         return self.url + self._dialect.shown(self._dialect.consent.paths[0])
 
     @property

@@ -16,10 +16,12 @@ PLACES: Final = frozenset(
     {
         "access_token",
         "refresh_token",
-        "expires_in",  # seconds left; `expires_at`: the same end in seconds since 1970
+        "expires_in",  # seconds left, `..._text`: as a text; `expires_at`: the same end in seconds since 1970; `..._iso`: as a text (ISO 8601)
+        "expires_in_text",
         "expires_at",
-        "expires_at_iso",  # ... and as a date
+        "expires_at_iso",
         "refresh_expires_in",
+        "refresh_expires_at",
         "issued_at",  # now, in seconds since 1970
         "issued_at_ms",  # ... and in milliseconds, as a text
         "detail",  # what a person should do about a refusal

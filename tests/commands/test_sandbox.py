@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from daemon.commands.sandbox import section_of
-from daemon.domain.provider import Provider
+from daemon.domain.provider import ClientAuth, Provider
 from daemon.domain.revocation_request import revocation_of
 from daemon.runtime.config.providers.definitions import shipped
 from daemon.runtime.config.settings import load
@@ -44,8 +44,11 @@ def test_the_printed_section_is_a_provider_with_all_of_its_endpoints(
     line, provider = LINES[name], providers[name]
     known = provider.definition
     assert provider.client_id == line["client_id"]
-    assert provider.client_secret is not None
-    assert provider.client_secret.reveal() == line["client_secret"]
+    if known.client_auth is ClientAuth.NONE:
+        assert provider.client_secret is None
+    else:
+        assert provider.client_secret is not None
+        assert provider.client_secret.reveal() == line["client_secret"]
     urls = {
         "token_url": known.token_url,
         "authorize_url": known.authorize_url,

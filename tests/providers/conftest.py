@@ -10,7 +10,8 @@ import pytest_asyncio
 from daemon.domain.token import Token
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.providers import samples
-from tests.providers.expectations import ROWS, TOLD
+from tests.providers.expectations import ROWS
+from tests.providers.row import TOLD
 from tests.providers.speaking import Outcome, Speaker
 from tests.providers.wire import endpoint
 

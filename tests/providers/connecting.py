@@ -29,7 +29,7 @@ from daemon.sandbox.authorization import Decision, Redirect
 from daemon.sandbox.demands import Asked
 from daemon.sandbox.wording import Reply as Sent
 from tests.providers import samples
-from tests.providers.expectations import TOLD, Row
+from tests.providers.row import TOLD, Row
 from tests.providers.wire import CLOCK
 
 ISSUER = "http://127.0.0.1:0"

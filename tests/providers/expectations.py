@@ -6,119 +6,50 @@ words (`told`); where a provider has several wordings for one situation, there i
 order.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, assert_never
+from typing import Any
 
-from daemon.domain.answer import Answer, Granted, Misconfigured, Rejected, Unavailable, Unparsed
-
-DAY = timedelta(days=1)
-TOLD = timedelta(seconds=3000)  # of the sandbox's access tokens here: no provider's documented lifetime
+from tests.providers import row as rows
+from tests.providers import rows_commerce, rows_devices, rows_platforms, rows_social
+from tests.providers.row import DAY, HOUR, SECOND_HAND, STANDARD, UNSHOWN, Rows
 
 # How many hours an access token lives by the provider's own word, which counts where a reply tells no end. For the
 # others an hour is safe to assume.
 _HOURS = {
-    5 / 60: "keycloak",
-    0.5: "hubspot xero",
+    5 / 60: "keycloak sage-accounting",
+    10 / 60: "exact-online snowflake",
+    20 / 60: "myob",
+    0.5: "hubspot servicenow squarespace xero zendesk",
     1: "airtable amazon-selling-partner asana atlassian box google okta pipedrive quickbooks shopify spotify zoho zoom"
     " box-jwt docusign-jwt github-app google-delegation google-service-account",
-    2: "calendly ebay gitlab twitter-v2",
-    4: "dropbox twitch",
+    1.5: "procore",
+    2: "bitbucket calendly ebay gitlab gusto outreach salesloft twitter-v2",
+    4: "canva dropbox twitch wix",
     6: "strava",
     8: "docusign github-app-oauth",
-    12: "slack",
-    24: "linear reddit",
+    12: "freshbooks slack",
+    24: "adobe constant-contact gong linear reddit",
+    24 * 7: "smartsheet",
+    24 * 14: "basecamp",
+    24 * 30: "deel",
+    24 * 90: "figma",
     60 * 24: "facebook linkedin",
 }
 DOCUMENTED = {name: timedelta(hours=hours) for hours, names in _HOURS.items() for name in names.split()}
 
-STANDARD: Mapping[str, list[str]] = {
-    "dead grant": ["Rejected invalid_grant"],
-    "wrong client": ["Misconfigured invalid_client (client)"],
-    "throttle": ["Unavailable slow_down"],
-    "throttle, Retry-After: 7": ["Unavailable slow_down, wait 7 s"],
-    "server error": ["Unavailable server_error, in doubt"],
-    "outage": ["Unavailable temporarily_unavailable, in doubt", "Unavailable http_502, in doubt"],
-    "words nobody knows": ["Unavailable never_heard_of"],
-    "hang": ["Unavailable timeout, in doubt"],
-    "reset": ["Unavailable connection, in doubt"],
-    "garbage": ["Unavailable page, in doubt"],
-    "truncated": ["Unavailable cut_short, in doubt"],
-    "2 MB": ["Granted"],  # the tokens stand at its beginning
-}
+
+ROWS: Rows = {}
+MINUTE = timedelta(minutes=1)
 
 
-def told(answer: Answer) -> str:
-    """An answer in words: its kind, its code, and what follows from it."""
-    match answer:
-        case Granted():
-            return "Granted"
-        case Unparsed():
-            return f"Unparsed {answer.code}"
-        case Rejected():
-            return f"Rejected {answer.code}"
-        case Misconfigured():
-            return f"Misconfigured {answer.code} ({answer.concerns.value})"
-        case Unavailable():
-            wait = f", wait {answer.retry_after.total_seconds():.0f} s" if answer.retry_after else ""
-            return f"Unavailable {answer.code}{wait}{', in doubt' if answer.in_doubt else ''}"
-        case _:
-            assert_never(answer)
+def row(definition: str, **more: Any) -> None:
+    more.setdefault("documented", DOCUMENTED.get(definition, HOUR))
+    ROWS.update(rows.row(definition, **more))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One definition, spoken to as one of the sandbox's providers.
-
-    every          each nth refresh brings another refresh token; 0: none does
-    told           whether a reply repeats a refresh token that stays as it is
-    always         whether a reply without a refresh token must alarm somebody
-    dated          whether a reply tells the end as a date, in whole seconds
-    lives          the access token, where no reply tells; see `DOCUMENTED`
-    refresh_ends   the refresh token, after the consent
-    keeps          what applications need of the reply; `first`: what only the consent's reply holds of it
-    confirmed      how much later a rejection must be repeated before the grant is dead
-    unsettled      why an experimental provider's dead grant is not settled; what it says in words that nobody knows
-                   is then only Unavailable, which condemns nothing
-    """
-
-    definition: str
-    sandbox: str
-    every: int
-    told: bool = True
-    always: bool = False
-    dated: bool = False
-    lives: timedelta = TOLD
-    refresh_ends: timedelta | None = None
-    keeps: Mapping[str, object] = field(default_factory=dict)
-    first: Mapping[str, object] = field(default_factory=dict)
-    confirmed: timedelta | None = None
-    unsettled: str = ""
-    says: Mapping[str, list[str]] = field(default_factory=dict)
-
-    def expects(self, situation: str) -> list[str]:
-        if situation == "2 MB" and not (self.told or self.every == 1):
-            situation = "truncated"  # a refresh token may have stood in what is missing
-        return self.says.get(situation, STANDARD[situation])
-
-
-ROWS: dict[str, Row] = {}
-
-
-def row(definition: str, *, sandbox: str | None = None, **more: Any) -> None:
-    spoken = sandbox or definition
-    name = definition if sandbox in (None, "sandbox", "zoom") else sandbox
-    if "unsettled" in more and definition != "zoom-server":  # that one presents nothing
-        more.setdefault("confirmed", timedelta(minutes=1))
-    ROWS[name] = Row(definition=definition, sandbox=spoken, **more)
-
-
-UNSHOWN = "no page shows one, so the standard's word is expected"
-SECOND_HAND = "only others report it"
-
+row("adobe", every=1, always=True, refresh_ends=14 * DAY, unsettled=UNSHOWN)
 row("airtable", every=1, always=True, refresh_ends=60 * DAY, unsettled=SECOND_HAND)
-row("amazon-selling-partner", every=3, refresh_ends=365 * DAY, unsettled=UNSHOWN)
+row("amazon-selling-partner", every=3, refresh_ends=365 * DAY, confirmed=MINUTE)
 row("asana", every=0, told=False, keeps={"data_gid": "4673218951"}, unsettled=UNSHOWN)
 row(
     "atlassian", every=1, always=True, refresh_ends=90 * DAY,
@@ -129,6 +60,20 @@ row(
     "auth0", sandbox="auth0-rotating", every=1,
     says={"wrong client": ["Misconfigured access_denied (client)"]},
 )  # fmt: skip
+row(
+    "basecamp",
+    every=0,
+    told=False,
+    unsettled="an error is a sentence there, and that of a dead grant is not known",
+)
+row(
+    "bitbucket", every=1, refresh_ends=90 * DAY, unsettled="its words are those of a report of 2017",
+    says={
+        "dead grant": ["Rejected invalid_request", "Rejected invalid_grant"],
+        # the second: a request that is no form, under the standard's word for a dead grant
+        "server error": [*STANDARD["server error"], "Unavailable invalid_grant"],
+    },
+)  # fmt: skip
 row("box", every=1, always=True, refresh_ends=60 * DAY, says={"dead grant": ["Rejected invalid_grant"] * 2})
 row(
     "calendly", every=1, always=True, unsettled=SECOND_HAND,
@@ -137,12 +82,39 @@ row(
         "organization": "https://api.calendly.com/organizations/EXAMPLE",
     },
 )  # fmt: skip
+row(
+    "canva", every=1, always=True,
+    says={  # the words stand in `code`
+        "wrong client": ["Misconfigured invalid_client (client)", "Misconfigured invalid_access_token (client)"],
+        "throttle": ["Unavailable too_many_requests, wait 60 s"],
+        "throttle, Retry-After: 7": ["Unavailable too_many_requests, wait 60 s"],
+    },
+)  # fmt: skip
+row(
+    "close", every=1, always=True, unsettled=UNSHOWN,
+    keeps={"organization_id": "orga_example", "user_id": "user_example"},
+)  # fmt: skip
+row("constant-contact", every=1, refresh_ends=180 * DAY, unsettled=SECOND_HAND)
+row(
+    "databricks", every=0, unsettled=SECOND_HAND,
+    says={"dead grant": ["Rejected invalid_request"]},  # not the standard's word
+)  # fmt: skip
+row("deel", every=1, always=True, refresh_ends=90 * DAY)
 row("docusign", every=3, refresh_ends=30 * DAY, unsettled=UNSHOWN)
 row(
     "dropbox", every=0, told=False, unsettled=UNSHOWN,
     first={"account_id": "dbid:AAAAexample", "uid": "12345"},
 )  # fmt: skip
-row("ebay", every=0, told=False, refresh_ends=547 * DAY, unsettled=UNSHOWN)
+row("ebay", every=0, told=False, refresh_ends=547 * DAY, confirmed=MINUTE)
+row(
+    "exact-online", every=1, always=True, refresh_ends=30 * DAY, unsettled=SECOND_HAND,
+    says={
+        # the first: a spent one, under the standard's word for a wrong client
+        "dead grant": ["Rejected unauthorized_client", "Rejected invalid_grant"],
+        "throttle": ["Unavailable access_denied, wait 60 s"],
+        "throttle, Retry-After: 7": ["Unavailable access_denied, wait 60 s"],
+    },
+)  # fmt: skip
 row(
     "facebook", every=0, told=False,
     says={
@@ -153,6 +125,10 @@ row(
         "server error": ["Unavailable 1, in doubt"],  # the code of a wrong secret too: the message decides
     },
 )  # fmt: skip
+row("figma", every=0, told=False, unsettled=UNSHOWN)
+row("fortnox", every=1, always=True, refresh_ends=45 * DAY)
+row("freshbooks", every=1, always=True, unsettled=UNSHOWN)
+row("front", every=0, refresh_ends=182 * DAY, unsettled=UNSHOWN)
 row("generic", sandbox="sandbox", every=1, unsettled="another server, other words")
 row(
     "github-app-oauth", every=1, always=True, refresh_ends=182 * DAY,
@@ -163,8 +139,16 @@ row(
 )  # fmt: skip
 row("gitlab", every=1, always=True)
 row(
-    "google", every=0, told=False, refresh_ends=182 * DAY, unsettled=SECOND_HAND,
+    "gong", every=1, unsettled=SECOND_HAND,
+    keeps={"api_base_url_for_customer": "https://company-17.api.gong.io"},
+)  # fmt: skip
+row(
+    "google", every=0, told=False, refresh_ends=182 * DAY, confirmed=MINUTE,
     says={"dead grant": ["Rejected invalid_grant"] * 2},
+)  # fmt: skip
+row(
+    "gusto", every=1, always=True, unsettled=UNSHOWN,
+    first={"company_uuid": "ef0ed8cf-0000-4000-8000-000000000000"},
 )  # fmt: skip
 row(
     "hubspot", every=0, keeps={"hub_id": 62515},
@@ -174,12 +158,16 @@ row(
     },
 )  # fmt: skip
 row(
-    "keycloak", every=1, refresh_ends=timedelta(minutes=30), unsettled=SECOND_HAND,
+    "keycloak", every=1, refresh_ends=timedelta(minutes=30), confirmed=MINUTE,
     says={
         "dead grant": ["Rejected invalid_grant"] * 3,
         # RFC 6749 has invalid_client for this. Read by the standard: several that fail alike tell that it is us.
         "wrong client": ["Misconfigured unauthorized_client (provider)"],
     },
+)  # fmt: skip
+row(
+    "klaviyo", every=0, refresh_ends=90 * DAY, confirmed=timedelta(minutes=1),
+    says={"dead grant": ["Rejected invalid_grant_type", "Rejected invalid_grant"]},
 )  # fmt: skip
 row("linear", every=1, unsettled=SECOND_HAND)
 row("linkedin", every=0, refresh_ends=365 * DAY, unsettled="the status is known, the code is not")
@@ -198,6 +186,17 @@ row(
     },
 )  # fmt: skip
 row(
+    "miro", every=1, always=True, refresh_ends=60 * DAY,
+    unsettled="an error has a code for all and a sentence, and that of a dead grant is not known",
+    keeps={"team_id": "3074457345618265000", "user_id": "3074457345618265000"},
+    says={"dead grant": ["Rejected invalid_grant", "Unavailable oauthError"]},
+)  # fmt: skip
+row(
+    "myob", every=1, refresh_ends=7 * DAY, unsettled=UNSHOWN,
+    keeps={"user_uid": "0c5f2d6e-0000-4000-8000-000000000000"},
+)  # fmt: skip
+row("netsuite", every=0, told=False, refresh_ends=7 * DAY)
+row(
     "notion", every=1, always=True, lives=timedelta(hours=1), unsettled=SECOND_HAND,
     keeps={
         "workspace_id": "j565j4d7-ad78-44b0-9a6f-3a5f7b4c1d22",
@@ -206,11 +205,13 @@ row(
 )  # fmt: skip
 row("okta", every=0, refresh_ends=7 * DAY)
 row("okta", sandbox="okta-rotating", every=1, refresh_ends=7 * DAY)
+row("outreach", every=1, refresh_ends=14 * DAY, unsettled="the status is known, the words are not")
 row(
     "pipedrive", every=3, refresh_ends=60 * DAY, unsettled=UNSHOWN,
     keeps={"api_domain": "https://example.pipedrive.com"},
     says={"dead grant": ["Rejected invalid_grant"] * 2},
 )  # fmt: skip
+row("procore", every=1, always=True, spends=True, unsettled=SECOND_HAND)
 row(
     "quickbooks", every=24, refresh_ends=101 * DAY, confirmed=timedelta(minutes=10),
     says={"outage": [*STANDARD["outage"], "Rejected invalid_grant"]},  # so it must be said twice
@@ -225,9 +226,23 @@ row(
         "throttle, Retry-After: 7": ["Unavailable 429, wait 7 s"],
     },
 )  # fmt: skip
+row(
+    "ringcentral", every=1, always=True, refresh_ends=7 * DAY, unsettled=SECOND_HAND,
+    keeps={"owner_id": "256440016", "endpoint_id": "8Jqexample"},
+    says={
+        "dead grant": ["Rejected invalid_grant"] * 2,
+        "throttle": ["Unavailable CMN-301, wait 60 s"],
+        "throttle, Retry-After: 7": ["Unavailable CMN-301, wait 7 s"],
+        "outage": ["Unavailable CMN-211, wait 60 s, in doubt"],
+    },
+)  # fmt: skip
+row(
+    "sage-accounting", every=1, always=True, refresh_ends=31 * DAY, confirmed=timedelta(minutes=1),
+    keeps={"requested_by_id": "aa111bb2-0000-4000-8000-000000000000"},
+)  # fmt: skip
 SALESFORCE = {
     "lives": timedelta(hours=1),
-    "unsettled": SECOND_HAND,
+    "confirmed": MINUTE,
     "keeps": {
         "instance_url": "https://example.my.salesforce.com",
         "id": "https://login.salesforce.com/id/00D000000000000EAA/005000000000000AAA",
@@ -239,7 +254,9 @@ SALESFORCE = {
 }
 row("salesforce", every=0, told=False, **SALESFORCE)
 row("salesforce", sandbox="salesforce-rotating", every=1, **SALESFORCE)
+row("salesloft", every=1, unsettled="the status is known, the words are not")
 row("sandbox", every=1, always=True)
+row("servicenow", every=0, refresh_ends=100 * DAY, unsettled=UNSHOWN)
 row(
     "shopify", every=1, always=True, refresh_ends=90 * DAY,
     unsettled="some 4xx: only the standard's word is taken for it, and any other is tried again",
@@ -254,7 +271,12 @@ row(
         "server error": ["Unavailable internal_error, in doubt", "Unavailable fatal_error, in doubt"],
     },
 )  # fmt: skip
+row("smartsheet", every=1, always=True)
+SNOWFLAKE = {"refresh_ends": 90 * DAY, "first": {"username": "OWNER"}, "unsettled": SECOND_HAND}
+row("snowflake", every=0, told=False, **SNOWFLAKE)
+row("snowflake", sandbox="snowflake-rotating", every=1, **SNOWFLAKE)
 row("spotify", every=3, told=False, refresh_ends=182 * DAY)
+row("squarespace", every=1, refresh_ends=7 * DAY, unsettled=UNSHOWN)
 row(
     "strava", every=1, first={"athlete_id": 134815},
     says={  # no `error` at all: who or what is at fault stands in `errors`
@@ -285,7 +307,13 @@ row(
         "wrong client": ["Misconfigured unauthorized_client (provider)"],
     },
 )  # fmt: skip
+row(
+    "wix", every=0, told=False, unsettled="there is no refresh token that could be invalid",
+    says={"dead grant": ["Rejected invalid_grant"]},
+)  # fmt: skip
+row("wrike", every=1, unsettled=UNSHOWN, keeps={"host": "app-eu.wrike.com"})
 row("xero", every=1, always=True, refresh_ends=60 * DAY)
+row("zendesk", every=1, always=True, refresh_ends=30 * DAY, unsettled=SECOND_HAND)
 row(
     "zoho", every=0, told=False, keeps={"api_domain": "https://www.zohoapis.com"},
     says={
@@ -348,7 +376,7 @@ row(
     },
 )  # fmt: skip
 row(
-    "github-app", every=0, told=False, dated=True, unsettled=SECOND_HAND, keeps={"repository_selection": "selected"},
+    "github-app", every=0, told=False, unsettled=SECOND_HAND, keeps={"repository_selection": "selected"},
     says={
         "dead grant": ["Rejected Not Found"],
         "wrong client": ["Misconfigured http_401 (client)"] * 6,
@@ -358,3 +386,4 @@ row(
         "outage": ["Unavailable http_503, in doubt"],
     },
 )  # fmt: skip
+ROWS |= rows_commerce.ROWS | rows_social.ROWS | rows_devices.ROWS | rows_platforms.ROWS

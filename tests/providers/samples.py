@@ -22,23 +22,42 @@ REFRESH_TOKEN = "1//r+t:o k%e=n&?"
 
 VARIABLES = {
     "amazon-selling-partner": {"host": "api.amazon.co.jp"},
+    "amazon-ads": {"host": "api.amazon.co.uk"},
     "auth0": {"subdomain": "acme.eu"},
     "box-jwt": {"subject": "31415926", "subject_type": "enterprise"},
     "docusign": {"host": "account-d"},
     "docusign-jwt": {"host": "account-d", "subject": "3af994a5-0000-4abc-8def-adf23dce0cd3"},
+    "clover": {"host": "api.eu.clover.com"},
+    "cognito": {"domain": "acme-login", "region": "eu-central-1"},
+    "databricks": {"host": "dbc-a1b2345c-d6e7.cloud.databricks.com"},
+    "exact-online": {"site": "start.exactonline.co.uk"},
     "generic": {"endpoint": "https://sso.example.com/token"},
     "github-app": {"installation_id": "52718281"},
     "google-delegation": {"subject": "jane+books@acme.example"},
     "keycloak": {"base": "https://sso.example.com", "realm": "acme"},
+    "mcp": {"token_endpoint": "https://sso.example.com/token", "resource": "https://mcp.example.com/mcp"},
+    "mercadolibre": {"site": "mercadolivre.com.br"},
     "microsoft": {"tenant": "acme.onmicrosoft.com"},
+    "netsuite": {"account": "1234567-sb1"},
     "okta": {"subdomain": "acme"},
+    "ory": {"base": "https://sso.example.com"},
     "salesforce": {"host": "acme.my.salesforce.com"},
     "salesforce-jwt": {"host": "test", "subject": "jane@acme.example.sandbox"},
+    "sentry": {"installation": "0f6b6a0e-2f0c-4b55-9c52-6d1c9a3f1b7e"},
+    "servicenow": {"instance": "acme"},
     "shopify": {"shop": "acme"},
+    "smart-on-fhir": {"token_endpoint": "https://sso.example.com/auth/token"},
+    "smartsheet": {"host": "api.smartsheet.eu"},
+    "snowflake": {"account": "myorg-acme"},
+    "wix": {"instance_id": "55555555-1111-2222-3333-444444444444"},
+    "zendesk": {"subdomain": "acme"},
     "zoho": {"accounts-server": "https://accounts.zoho.eu"},
     "zoom-server": {"account_id": "a1B2_c3-D4"},
 }
-ALLOWED_HOSTS = dict.fromkeys(["generic", "keycloak"], frozenset({"sso.example.com"}))
+ALLOWED_HOSTS = {
+    **dict.fromkeys(["generic", "keycloak", "ory", "smart-on-fhir"], frozenset({"sso.example.com"})),
+    "mcp": frozenset({"sso.example.com", "mcp.example.com"}),
+}
 
 
 def provider(name: str, *, client_id: str = CLIENT_ID, client_secret: str = CLIENT_SECRET) -> Provider:

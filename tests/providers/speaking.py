@@ -22,7 +22,7 @@ from daemon.domain.secret import Secret
 from daemon.domain.token import Token
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.providers import samples
-from tests.providers.expectations import Row
+from tests.providers.row import Row
 from tests.providers.wire import CLOCK, send
 
 RING = KeyRing({"a": b"\x01" * 32}, active="a")
@@ -124,7 +124,9 @@ class Speaker:
         return Outcome(reply=reply, answer=answer, change=change, stored=stored, at=now)
 
     def wrong(self) -> Provider:
-        """Our client with another's secret."""
+        """Our client with another's secret or key, or with another's id if it has no secret."""
+        if self.row.client == "id":
+            return replace(self.provider, client_id="of-another-app")
         wrong = replace(self.provider, client_secret=Secret("of-another-app"))
         if self.sandbox.desk is None:
             return wrong

@@ -27,7 +27,7 @@ from daemon.sandbox.accents import RevocationTerms
 from daemon.sandbox.dialects import Dialect
 from tests.providers import samples
 from tests.providers.connecting import Connecting, is_among
-from tests.providers.expectations import Row
+from tests.providers.row import Row
 from tests.providers.test_consents import NO_PAGE, OFFLINE, revocation_url
 
 BOTH = sorted(set(shipped()) & set(recorded.names()))
@@ -35,15 +35,34 @@ PAGES = [name for name in BOTH if name not in NO_PAGE]
 
 # A provider that takes no notice of a challenge is asked with one: it costs nothing, and may be read one day.
 PKCE_IN_VAIN = {
-    "intercom", "mailchimp", "notion", "reddit", "shopify", "strava", "stripe", "twitch",
+    "amazon-ads", "bitbucket", "close", "deel", "digitalocean", "ecobee", "exact-online", "fortnox", "freshbooks",
+    "front", "gusto", "intercom", "mailchimp", "miro", "myob", "netatmo", "notion", "oura", "outreach", "pinterest",
+    "procore", "reddit", "sage-accounting", "salesloft", "shopify", "smartsheet", "smartthings", "squarespace",
+    "strava", "stripe", "twitch", "whoop", "withings", "wrike",
 }  # fmt: skip
-OPERATORS_NAME_SCOPES = {"airtable", "shopify", "zoho"}  # these demand some, and no scope suits everybody
+OPERATORS_NAME_SCOPES = {
+    "airtable",
+    "canva",
+    "etsy",
+    "pinterest",
+    "shopify",
+    "webex",
+    "zoho",
+}  # these demand some, and no scope suits everybody
 OFFLINE_ANYWAY = {  # scopes that the definition asks for although the provider sends a refresh token without them
     "keycloak": "without it, the refresh token ends with the owner's session",
     "sandbox": "it shows how the scope is asked for",
 }
 EXTRA = {"atlassian": {"prompt"}, "linear": {"prompt"}}  # parameters that only change what the owner sees
-OF_ACCESS_TOKENS_ONLY = {"slack", "twitch", "zoom"}  # so the definition leaves the revocation out
+OF_ACCESS_TOKENS_ONLY = {
+    "coinbase",
+    "digitalocean",
+    "line",
+    "oura",
+    "slack",
+    "twitch",
+    "zoom",
+}  # so the definition leaves the revocation out
 DEVICE_LEFT_OUT = {
     "gitlab": "the reply that its page shows has no refresh token",
     "twitch": "the scopes have a parameter of their own",

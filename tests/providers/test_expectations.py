@@ -3,7 +3,8 @@
 from daemon.domain.provider import Grant
 from daemon.runtime.config.providers.definitions import shipped
 from daemon.sandbox import recorded
-from tests.providers.expectations import ROWS, STANDARD
+from tests.providers.expectations import ROWS
+from tests.providers.row import STANDARD
 
 
 def test_every_definition_and_every_dialect_has_its_row() -> None:

@@ -17,10 +17,15 @@ from tests.providers.wire import CLOCK, endpoint
 
 AGAIN = "if that is meant: python -m tests.providers.golden, and look at the diff"
 ELSEWHERE = {  # where a token without variables is renewed
+    "amazon-ads": "https://api.amazon.com/auth/o2/token",
     "amazon-selling-partner": "https://api.amazon.com/auth/o2/token",
+    "clover": "https://api.clover.com/oauth/v2/refresh",
     "docusign": "https://account.docusign.com/oauth/token",
+    "exact-online": "https://start.exactonline.nl/api/oauth2/token",
+    "mercadolibre": "https://api.mercadolibre.com/oauth/token",
     "microsoft": "https://login.microsoftonline.com/common/oauth2/v2.0/token",
     "salesforce": "https://login.salesforce.com/services/oauth2/token",
+    "smartsheet": "https://api.smartsheet.com/2.0/token",
     "zoho": "https://accounts.zoho.com/oauth/v2/token",
 }
 

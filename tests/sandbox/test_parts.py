@@ -26,7 +26,7 @@ def basic(name: str, secret: str) -> str:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"name": "nobody"}, "does not speak 'nobody'; it speaks: airtable, "),
+        ({"name": "nobody"}, "does not speak 'nobody'; it speaks: adobe, "),
         ({"port": 65536}, "port"),
         ({"reuse": "ignore"}, "reuse"),
         ({"lifetime": timedelta(milliseconds=999)}, "lifetime"),

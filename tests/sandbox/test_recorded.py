@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,52 @@ done = { status = 201, body = '{"ended": "{token}"}' }
             assert (await reply.json()).get("ended") == (token if status == 201 else None)
     [grant] = await owner.grants()
     assert grant["revoked_by"] == "client"
+
+
+PUBLIC = (
+    MINIMAL.replace('["post"]', '["id"]')
+    .replace('["json"]', '["query"]')
+    .replace('presents = "old"', 'names = { client_id = "app", refresh_token = "old" }\nmethod = "GET"')
+    .replace("[granted]", "[granted]\nstatus = 201")
+    .replace("{expires_in}", "{expires_at_iso}")
+)
+
+
+async def test_one_file_makes_a_public_client_with_names_of_its_own(folder: Path, start_sandbox: Any) -> None:
+    """A GET with the client's id alone, which must not bring a secret; a success with another status and a date."""
+    (folder / "acme.toml").write_text(PUBLIC)
+    peer = await start_sandbox(name="acme")
+    sandbox = peer.sandbox
+    [consent] = sandbox.consent()
+    asked = {"grant_type": "renew", "old": consent["data"]["again"]}
+    secret = {"client_secret": sandbox.client_secret}
+    for client, status in (
+        ({}, 401),
+        ({"app": "another"}, 401),
+        ({"client_id": sandbox.client_id}, 401),
+        ({"app": sandbox.client_id, **secret}, 401),
+        ({"app": sandbox.client_id}, 201),
+    ):
+        async with peer.session.get(sandbox.token_url, params=asked | client) as reply:
+            assert reply.status == status
+            answer = await reply.json()
+    assert datetime.fromisoformat(answer["data"]["left"]).tzinfo is not None
+
+
+async def test_a_client_can_be_nobody(folder: Path, start_sandbox: Any) -> None:
+    """Then the token is all that is read, and whatever names a client is refused."""
+    (folder / "acme.toml").write_text(MINIMAL.replace('["post"]', '["nobody"]'))
+    peer = await start_sandbox(name="acme")
+    sandbox = peer.sandbox
+    [consent] = sandbox.consent()
+    asked = {"grant_type": "renew", "old": consent["data"]["again"]}
+    for client, status in (
+        ({"client_id": sandbox.client_id}, 400),
+        ({"client_secret": sandbox.client_secret}, 400),
+        ({}, 200),
+    ):
+        async with peer.session.post(sandbox.token_url, json=asked | client) as reply:
+            assert reply.status == status
 
 
 @pytest.mark.parametrize(

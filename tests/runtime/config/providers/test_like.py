@@ -81,7 +81,10 @@ def test_a_definition_of_the_operators_own_can_be_taken(file: Path):
 
 def test_what_it_is_like_must_be_a_known_definition(file: Path):
     """The sentence names those that come close; and nothing else is called missing."""
-    for name, do in (("zohoo", "Did you mean zoho or zoom?"), ("qqq", "`refreshd providers` lists them.")):
+    for name, do in (
+        ("zohoo", "Did you mean zoho or zoom or whoop?"),
+        ("qqq", "`refreshd providers` lists them."),
+    ):
         said = refused(file, EU.replace('"zoho"', f'"{name}"'))
         assert said == {"providers.zoho-eu.like": f"is not the name of a known definition. {do}"}
     assert set(refused(file, EU.replace('"zoho"', '["zoho"]'))) == {"providers.zoho-eu.like"}
