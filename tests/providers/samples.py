@@ -17,6 +17,7 @@ REFRESH_TOKEN = "1//r+t:o k%e=n&?"
 VARIABLES = {
     "amazon-selling-partner": {"host": "api.amazon.co.jp"},
     "auth0": {"subdomain": "acme.eu"},
+    "bamboohr": {"subdomain": "acme"},
     "databricks": {"host": "dbc-a1b2345c-d6e7.cloud.databricks.com"},
     "docusign": {"host": "account-d"},
     "exact-online": {"site": "start.exactonline.co.uk"},

@@ -35,7 +35,7 @@ PAGES = [name for name in BOTH if name not in NO_PAGE]
 
 # A provider that takes no notice of a challenge is asked with one: it costs nothing, and may be read one day.
 PKCE_IN_VAIN = {
-    "bitbucket", "close", "deel", "exact-online", "fortnox", "freshbooks", "front", "gusto", "intercom", "mailchimp",
+    "bitbucket", "close", "deel", "exact-online", "fortnox", "freshbooks", "front", "gusto", "intercom", "lever", "mailchimp",
     "miro", "myob", "notion", "outreach", "procore", "reddit", "sage-accounting", "salesloft", "shopify", "smartsheet",
     "squarespace", "strava", "stripe", "twitch", "wrike",
 }  # fmt: skip
