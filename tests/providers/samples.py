@@ -24,6 +24,7 @@ VARIABLES = {
     "amazon-selling-partner": {"host": "api.amazon.co.jp"},
     "amazon-ads": {"host": "api.amazon.co.uk"},
     "auth0": {"subdomain": "acme.eu"},
+    "bamboohr": {"subdomain": "acme"},
     "box-jwt": {"subject": "31415926", "subject_type": "enterprise"},
     "docusign": {"host": "account-d"},
     "docusign-jwt": {"host": "account-d", "subject": "3af994a5-0000-4abc-8def-adf23dce0cd3"},
