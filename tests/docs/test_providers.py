@@ -24,6 +24,7 @@ from daemon.domain.reply import Reply
 from daemon.domain.revocation import Revocation
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
+from daemon.runtime.config.providers.assertion_keys import AssertionTable
 from daemon.runtime.config.providers.consent_keys import RevocationTable
 from daemon.runtime.config.providers.definitions import (
     DefinitionTable,
@@ -54,6 +55,7 @@ ROTATION = {
 GRANTS = {
     Grant.EXCHANGE: "none: exchanged",
     Grant.CLIENT_CREDENTIALS: "none: reissued",
+    Grant.JWT_BEARER: "none: reissued",
     Grant.NONE: "none: watched",
 }
 
@@ -103,6 +105,7 @@ def limits(known: Definition) -> str:
         known.live_tokens and f"{known.live_tokens} live tokens",
         known.ends_previous and "a renewal ends the previous access token",
         known.retires and f"off from {known.retires}",
+        known.max_age and f"to be replaced after {span(known.max_age)}",
         confirmed and f"dead after two rejections, {span(confirmed)} apart",
     )
     return "; ".join(filter(None, told))
@@ -147,7 +150,7 @@ def consent_row(known: Definition) -> str:
 
 
 def revoked(known: Definition) -> str:
-    if known.grant is Grant.CLIENT_CREDENTIALS:
+    if known.grant.issues_anew:
         return ""
     if known.revoke_url is None and (known.revoke is None or known.revoke.url is None):
         return "by the owner"
@@ -167,6 +170,7 @@ LISTS = {
     "A sign's key": (SignTable, "[[unavailable]]\n"),
     "A key of `revoke`": (RevocationTable, 'revoke_url = "https://acme.example/revoke"\n[revoke]\n'),
     "A variable's key": (VariableTable, "[variables.region]\n"),
+    "A key of `assertion`": (AssertionTable, "[assertion]\n"),
     "A key of `reply`": (ShapeTable, "[reply]\n"),
 }
 # Keys of signs that stand in another list than the other examples.
@@ -174,6 +178,8 @@ APART = {"alone": "rejected", "reach": "misconfigured", "tenant": "misconfigured
 PLAIN = (
     'token_url = "https://${region}.acme.example/token"\nclient_auth = "post"\ndomains = ["acme.example"]\n'
 )
+
+VARIABLE = "variables.region.pattern = '[a-z]{2}'\n"
 
 
 def listed(title: str) -> dict[str, str]:
@@ -197,6 +203,8 @@ def test_the_examples_of_each_list_are_one_sound_piece_of_a_definition(title: st
     for key, example in examples.items():
         assert list(tomllib.loads(example)) == [key]
     elsewhere = {key: examples.pop(key) for key in APART if table is SignTable}
+    if table is DefinitionTable:  # for tokens that nothing renews
+        read_definition("acme", tomllib.loads(f'{PLAIN}{VARIABLE}grant = "none"\n{examples.pop("max_age")}'))
     whole = "\n".join(example for key, example in examples.items() if key != "renew_every")
     if table is DefinitionTable:  # the one key that can't stand beside another one
         alone = "\n".join(example for key, example in examples.items() if key != "earliest")

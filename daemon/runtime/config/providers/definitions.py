@@ -146,13 +146,25 @@ class ShapeTable:
     error_message: Paths = ReplyFields().error_message
 
 
+def url_or_none(value: object) -> str:
+    """Read the token URL. `asking_nobody` writes None, which no file can: there is none."""
+    return "" if value is None else text(value)
+
+
+def asking_nobody(table: object) -> object:
+    """Return the table with no token URL if it needs none: nothing renews its tokens, and no code is exchanged."""
+    if not isinstance(table, Mapping) or table.get("grant") != Grant.NONE or "token_url" in table:
+        return table
+    return table if "authorize_url" in table or "device_url" in table else {**table, "token_url": None}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefinitionTable(ConsentTable, LifeTable):
     """The keys of a definition file; `domain.provider.Definition` explains each."""
 
     __pydantic_config__: ClassVar = STRICT
 
-    token_url: Annotated[str, Read(text)] = ""  # required unless nothing is ever asked: see `faults`
+    token_url: Annotated[str, Read(url_or_none)]
     client_auth: Annotated[ClientAuth, Read(one_of(ClientAuth))]
     grant: Annotated[Grant, Read(one_of(Grant))] = Grant.REFRESH_TOKEN
     grants: Annotated[frozenset[Annotated[Grant, Read(one_of(Grant))]], ARRAY] = frozenset()
@@ -240,8 +252,6 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
             table, grant=table.grant, domains=table.domains, bases=bases, variables=table.variables
         ),
     )
-    if not table.token_url and (table.grant is not Grant.NONE or table.authorize_url is not None):
-        yield ("token_url",), "is required", "Add it."
     yield from dict.fromkeys(about_urls)  # several URLs can lack the same domains
     yield from _assertion_faults(table)
     yield from _variable_faults(table)
@@ -254,7 +264,7 @@ def faults(table: DefinitionTable) -> Iterator[Fault]:
     yield from parameter_faults("exchange_params", table.exchange_params, table.body)
     yield from omission_faults(table.omit, table.params)
     yield from life_faults(table, table.grant, table.rotation)
-    yield from assertion_faults(table.assertion, table.grant, table.client_auth)
+    yield from assertion_faults(table.assertion)
     yield from _grant_faults(table)
     yield from _field_faults(table)
 
@@ -350,7 +360,7 @@ def read_definition(name: str, table: Mapping[str, Any], *, file: str | None = N
     `file`.
     """
     findings = Findings(file or f"providers/{name}.toml")
-    row = checked(DefinitionTable, table, (), findings)
+    row = checked(DefinitionTable, asking_nobody(table), (), findings)
     for place, what, do in faults(row) if row is not None and not findings.problems else ():
         findings.add(place, what, do)
     if findings.problems or row is None:

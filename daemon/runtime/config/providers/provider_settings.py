@@ -15,7 +15,7 @@ from daemon.runtime.config.fields import ARRAY, Context, Day, Flag, Read, Text, 
 from daemon.runtime.config.problems import Findings, InvalidValue
 from daemon.runtime.config.providers.assertion_keys import assertion_terms, is_signed
 from daemon.runtime.config.providers.definition_dir import Known, Tables, laid_over
-from daemon.runtime.config.providers.definitions import DefinitionTable, definition, faults
+from daemon.runtime.config.providers.definitions import DefinitionTable, asking_nobody, definition, faults
 from daemon.runtime.config.providers.pattern_cost import check_cost
 from daemon.runtime.config.secret_sources import SecretContext, SecretText, is_unread, secret
 
@@ -227,7 +227,7 @@ def _row(
     if isinstance(table, Mapping) and _base(name, table) not in definitions:
         _check_is_defined(name, table, definitions, findings)
         table = {**_UNKNOWN, **table}
-    row = checked(ProviderTable, table, place, findings, context=surroundings)
+    row = checked(ProviderTable, asking_nobody(table), place, findings, context=surroundings)
     if row is None:
         return None
     if not findings.broken(*((*place, key) for key in _URL_KEYS)):
@@ -298,7 +298,7 @@ def _client_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
     if known is None and (signed or row.client_auth not in named):
         yield "client_id", "is required", "Add it: the provider assigned it to your app."
     if row.assertion is not None and assertion_terms(row.assertion).chooses_subject and not row.subjects:
-        do = r"List patterns, like subjects = ['.+@acme\.example']: whoever may insert tokens names a user."
+        do = r"List patterns of allowed users, like subjects = ['.+@acme\.example']."
         yield "subjects", "are required because each token names the user to act for", do
     if not row.allowed_hosts and not row.domains and _begins_with_a_base(row):
         do = 'Add them, like allowed_hosts = ["sso.example.com"].'
