@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from daemon.sandbox import recorded
+from tests.sandbox.test_signed_providers import SIGNED
 
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
@@ -246,8 +247,8 @@ def says(reply: tuple[int, Any, Any], expected: tuple[int, dict[str, Any]]) -> N
 
 
 def test_every_fixture_has_its_facts_here() -> None:
-    """And the other way round; only the standard's own dialect has tests of its own."""
-    assert {*FACTS, "sandbox"} == set(recorded.names())
+    """And the other way round; only the standard's own dialect, and those at which a client signs, have tests of their own."""
+    assert {*FACTS, *SIGNED, "sandbox"} == set(recorded.names())
 
 
 @pytest.mark.parametrize("name", RENEWED)
