@@ -15,11 +15,12 @@ from daemon.commands.support.command import Command
 from daemon.commands.support.durations import read_duration
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import say_unused
+from daemon.runtime.config.providers.definitions import shipped
 from daemon.runtime.web.port_holder import port_holder
 from daemon.sandbox import Sandbox, SandboxOptions
 
 _LIFETIME, _LATENCY = timedelta(seconds=60), timedelta(0)
-_PAGES = ("authorize_url", "device_url")
+_URLS = ("token_url", "authorize_url", "device_url")
 _CLIENT = ("client_id", "client_secret", "client_key", "client_key_id")
 _ROTATING = "-rotating"  # of a provider's other setting, which has the same definition
 
@@ -145,14 +146,16 @@ def section_of(name: str, line: Mapping[str, str | None]) -> str:
 
     All of its URLs are there: a token_url of the operator's own replaces the definition's other URLs too.
     """
-    pages = () if "client_key" in line else _PAGES  # nobody consents where the client signs
-    values = [(key, line.get(key)) for key in (*_CLIENT, "token_url", *pages)]
+    values = [(key, line.get(key)) for key in (*_CLIENT, *_URLS)]
     if revoke_url := line["revoke_url"]:
         in_path = "{token}" in revoke_url
         values.append(("revoke.url" if in_path else "revoke_url", revoke_url.replace("{token}", "${token}")))
     definition = name.removesuffix(_ROTATING)
     like = [] if definition == name else [("like", definition)]
     lines = [f"{key} = {json.dumps(value)}" for key, value in (*like, *values) if value is not None]
+    known = shipped().get(definition)
+    if known is not None and known.assertion is not None and known.assertion.chooses_subject:
+        lines.append('subjects = [".+"]')
     return "\n".join([f"[providers.{name}]", *lines]) + "\n"
 
 
