@@ -21,7 +21,7 @@ from daemon.runtime.web.port_holder import port_holder
 from daemon.sandbox import Sandbox, SandboxOptions
 
 _LIFETIME, _LATENCY = timedelta(seconds=60), timedelta(0)
-_PAGES = ("authorize_url", "device_url")
+_URLS = ("token_url", "authorize_url", "device_url")
 _CLIENT = ("client_id", "client_secret", "client_key", "client_key_id")
 _ROTATING = "-rotating"  # of a provider's other setting, which has the same definition
 
@@ -148,15 +148,17 @@ def section_of(name: str, line: Mapping[str, str | None]) -> str:
     All of its URLs are there: a token_url of the operator's own replaces the definition's other URLs too.
     """
     definition = name.removesuffix(_ROTATING)
-    public = shipped()[definition].client_auth is ClientAuth.NONE  # whose secret would be refused
-    pages = () if "client_key" in line else _PAGES  # nobody consents where the client signs
-    keys = [key for key in (*_CLIENT, "token_url", *pages) if not (public and key == "client_secret")]
+    known = shipped().get(definition)
+    public = known is not None and known.client_auth is ClientAuth.NONE  # whose secret would be refused
+    keys = [key for key in (*_CLIENT, *_URLS) if not (public and key == "client_secret")]
     values = [(key, line.get(key)) for key in keys]
     if revoke_url := line["revoke_url"]:
         in_path = "{token}" in revoke_url
         values.append(("revoke.url" if in_path else "revoke_url", revoke_url.replace("{token}", "${token}")))
     like = [] if definition == name else [("like", definition)]
     lines = [f"{key} = {json.dumps(value)}" for key, value in (*like, *values) if value is not None]
+    if known is not None and known.assertion is not None and known.assertion.chooses_subject:
+        lines.append('subjects = [".+"]')
     return "\n".join([f"[providers.{name}]", *lines]) + "\n"
 
 

@@ -157,7 +157,7 @@ class Sandbox:
         return {
             "url": self.url,
             "token_url": self.token_url,
-            "authorize_url": self.authorize_url,
+            "authorize_url": None if self.desk is not None else self.authorize_url,  # nobody consents there
             "device_url": self.device_url,
             "revoke_url": self.revoke_url,
             "client_id": self.client_id,

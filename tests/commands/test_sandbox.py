@@ -44,11 +44,10 @@ def test_the_printed_section_is_a_provider_with_all_of_its_endpoints(
     line, provider = LINES[name], providers[name]
     known = provider.definition
     assert provider.client_id == line["client_id"]
-    if known.client_auth is ClientAuth.NONE:
-        assert provider.client_secret is None
-    else:
-        assert provider.client_secret is not None
-        assert provider.client_secret.reveal() == line["client_secret"]
+    secret = provider.client_secret
+    printed = None if known.client_auth is ClientAuth.NONE else line["client_secret"]
+    assert (secret and secret.reveal()) == printed
+    assert (provider.sign_claims is not None) is ("client_key" in line)
     urls = {
         "token_url": known.token_url,
         "authorize_url": known.authorize_url,

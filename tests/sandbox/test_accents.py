@@ -15,6 +15,7 @@ from tests.sandbox import facts_commerce, facts_devices, facts_platforms, facts_
 from tests.sandbox.facts import BARE, EMPTY, NO_OFFLINE, NONE, OFFLINE, Asked, Revoked, asked, revoked
 from tests.sandbox.owner import CALLBACK, VERIFIER, Owner
 from tests.sandbox.test_providers import AGENT, FACTS, REISSUED, Speaker
+from tests.sandbox.test_signed_providers import SIGNED
 
 ASKED: dict[str, Asked] = {
     "adobe": asked("/ims/authorize/v2", sent=OFFLINE, needs="response_type scope", online=NO_OFFLINE),
@@ -317,7 +318,7 @@ def at(body: Any, path: str) -> Any:
 
 def test_every_fixture_has_its_facts_here() -> None:
     """And the other way round: a provider without a row must have nothing of the kind."""
-    assert {*ASKED, *REISSUED, "sandbox"} == set(recorded.names())
+    assert {*ASKED, *REISSUED, *SIGNED, "sandbox"} == set(recorded.names())
     for table, part in ((REVOKED, "revocation"), (DEVICES, "device")):
         having = {name for name in recorded.names() if getattr(recorded.dialect(name), part) is not None}
         assert having - {"sandbox"} - VARIANTS == set(table) - VARIANTS

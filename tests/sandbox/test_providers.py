@@ -32,6 +32,7 @@ from tests.sandbox.facts import (
     Fact,
     fact,
 )
+from tests.sandbox.test_signed_providers import SIGNED
 
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
@@ -313,8 +314,8 @@ def says(reply: tuple[int, Any, Any], expected: tuple[int, dict[str, Any]]) -> N
 
 
 def test_every_fixture_has_its_facts_here() -> None:
-    """And the other way round; only the standard's own dialect has tests of its own."""
-    assert {*FACTS, *REISSUED, "sandbox"} == set(recorded.names())
+    """And the other way round; the standard's own dialect, and those at which a client signs, have tests of their own."""
+    assert {*FACTS, *REISSUED, *SIGNED, "sandbox"} == set(recorded.names())
 
 
 @pytest.mark.parametrize("name", RENEWED)
