@@ -69,11 +69,20 @@ class Grants:
     """All grants of one sandbox. Not thread-safe; every method takes effect at once, in the order of the calls."""
 
     def __init__(self, terms: Terms) -> None:
-        self.terms = terms
+        self._terms = terms
         self._grants: dict[str, Grant] = {}
         self._issued: dict[str, _Issued] = {}  # by fingerprint: the values themselves are not kept
         self._access: OrderedDict[str, _Access] = OrderedDict()  # oldest first: all live equally long
         self._outcomes: Counter[str] = Counter()
+
+    @property
+    def terms(self) -> Terms:
+        """The rules for all later refreshes."""
+        return self._terms
+
+    @terms.setter
+    def terms(self, terms: Terms) -> None:
+        self._terms = terms
 
     def consent(
         self,
@@ -128,7 +137,7 @@ class Grants:
             case "retry":
                 return self._issue(grant, now), self._record(grant, value, "granted_again", now, fault)
             case "reused":
-                if self.terms.reuse == "revoke":
+                if self._terms.reuse == "revoke":
                     grant.revoke("reuse")
                 return None, self._record(grant, value, "reused", now, fault)
             case "refused":
@@ -206,7 +215,7 @@ class Grants:
         """The refresh tokens that renew this grant, whatever their end."""
         if grant.revoked_by is not None:
             return []
-        return grant.values if self.terms.reuse == "keep" else grant.live
+        return grant.values if self._terms.reuse == "keep" else grant.live
 
     def _end(self, grant: Grant | None, value: str, kind: TokenKind, ends: Ends) -> None:
         by: RevokedBy = "client"
@@ -237,7 +246,7 @@ class Grants:
         return "live" if issued.generation == grant.generation else "retry"
 
     def _within_grace(self, issued: _Issued, now: datetime) -> bool:
-        grant, terms = issued.grant, self.terms
+        grant, terms = issued.grant, self._terms
         if terms.reuse == "keep":
             return True
         if not terms.grace or grant.left_at is None or issued.generation != grant.generation - 1:
@@ -249,7 +258,7 @@ class Grants:
         if self._keeps_access(grant, now):
             return True
         grant.refreshes += 1
-        every = self.terms.changes_every
+        every = self._terms.changes_every
         return every == 0 or grant.refreshes % every != 0
 
     def _prolong(self, issued: _Issued, value: str, now: datetime) -> Pair:
@@ -261,7 +270,7 @@ class Grants:
             grant=issued.grant.id,
             access_token=access_token,
             expires_at=expires_at,
-            refresh_token=value if self.terms.repeats else None,
+            refresh_token=value if self._terms.repeats else None,
             refresh_expires_at=ends,
             account=issued.grant.account,
             scopes=issued.grant.scopes,
@@ -276,7 +285,7 @@ class Grants:
             account=grant.account,
             scopes=grant.scopes,
         )
-        match self.terms.renewable:
+        match self._terms.renewable:
             case "refresh_token" if not grant.offline:
                 return bare
             case "refresh_token":
@@ -295,13 +304,13 @@ class Grants:
         return replace(bare, refresh_token=told, refresh_expires_at=ends if told else None)
 
     def _refresh_end(self, grant: Grant, now: datetime) -> datetime | None:
-        lifetime = self.terms.refresh_lifetime
+        lifetime = self._terms.refresh_lifetime
         if lifetime is None:
             return None
-        return (grant.consented_at if self.terms.absolute else now) + lifetime
+        return (grant.consented_at if self._terms.absolute else now) + lifetime
 
     def _keeps_access(self, grant: Grant, now: datetime) -> bool:
-        enough, ends = self.terms.keeps_access, grant.access_ends
+        enough, ends = self._terms.keeps_access, grant.access_ends
         return enough is not None and ends is not None and ends - now > enough
 
     def _issue_access(self, grant: Grant | None, now: datetime) -> tuple[str, datetime | None]:
@@ -309,7 +318,7 @@ class Grants:
             return grant.access_token, grant.access_ends
         while self._access and _is_past(self._access[oldest := next(iter(self._access))].expires_at, now):
             del self._access[oldest]
-        value, lifetime = minting.access_token(), self.terms.lifetime
+        value, lifetime = minting.access_token(), self._terms.lifetime
         ends = None if lifetime is None else now + lifetime
         self._access[value] = _Access(grant=grant, expires_at=ends)
         if grant is not None:
