@@ -28,6 +28,7 @@ from daemon.domain.answer import (
     Unavailable,
     Unparsed,
 )
+from daemon.domain.echo import without_echoes
 from daemon.domain.provider import Definition, ErrorPattern, Grant, Provider, Reach, Rotation
 from daemon.domain.refusal import (
     Refusal,
@@ -120,7 +121,8 @@ def _granted(provider: Provider, token: Token, reply: Reply, parsed: Parsed) -> 
         return Unparsed(code="ambiguous", message=f"HTTP {reply.status} with {len(found)} different grants")
     for (_, refresh), body in found.items():
         if not parsed.cut or (rotates and refresh):
-            return _grant(definition, body, rotates=rotates, asked_at=reply.asked_at)
+            grant = _grant(definition, body, rotates=rotates, asked_at=reply.asked_at)
+            return without_echoes(grant, token)
     return None
 
 

@@ -73,11 +73,20 @@ class Grants:
     """All grants of one sandbox. Not thread-safe; every method takes effect at once, in the order of the calls."""
 
     def __init__(self, terms: Terms) -> None:
-        self.terms = terms
+        self._terms = terms
         self._grants: dict[str, Grant] = {}
         self._issued: dict[str, _Issued] = {}  # by fingerprint: the values themselves are not kept
         self._access: OrderedDict[str, _Access] = OrderedDict()  # oldest first: all live equally long
         self._outcomes: Counter[str] = Counter()
+
+    @property
+    def terms(self) -> Terms:
+        """The rules for all later refreshes."""
+        return self._terms
+
+    @terms.setter
+    def terms(self, terms: Terms) -> None:
+        self._terms = terms
 
     def consent(
         self,
@@ -130,7 +139,7 @@ class Grants:
             case "retry":
                 return self._issue(grant, now), self._record(grant, value, "granted_again", now, fault)
             case "reused":
-                if self.terms.reuse == "revoke":
+                if self._terms.reuse == "revoke":
                     grant.revoke("reuse")
                 return None, self._record(grant, value, "reused", now, fault)
             case "refused":
@@ -141,7 +150,7 @@ class Grants:
     def refuse_client(self, value: str, *, now: datetime) -> None:
         """A call that brought this value was refused for its client: where that spends it, it is spent."""
         issued = self._issued.get(fingerprint(value))
-        if issued is None or not self.terms.spends_on_refusal:
+        if issued is None or not self._terms.spends_on_refusal:
             return
         if self._standing(issued, now) == "live":
             self._leave(issued.grant, now)
@@ -226,7 +235,7 @@ class Grants:
         """The refresh tokens that renew this grant, whatever their end."""
         if grant.revoked_by is not None:
             return []
-        return grant.values if self.terms.reuse == "keep" else grant.live
+        return grant.values if self._terms.reuse == "keep" else grant.live
 
     def _end(self, grant: Grant | None, value: str, kind: TokenKind, ends: Ends) -> None:
         by: RevokedBy = "client"
@@ -257,7 +266,7 @@ class Grants:
         return "live" if issued.generation == grant.generation else "retry"
 
     def _within_grace(self, issued: _Issued, now: datetime) -> bool:
-        grant, terms = issued.grant, self.terms
+        grant, terms = issued.grant, self._terms
         if terms.reuse == "keep":
             return True
         if grant.left_at is None or issued.generation != grant.generation - 1:
@@ -271,15 +280,15 @@ class Grants:
         if self._keeps_access(grant, now):
             return True
         grant.refreshes += 1
-        if (within := self.terms.changes_within) is not None:
+        if (within := self._terms.changes_within) is not None:
             ends = self._issued[grant.current].expires_at
             return ends is None or ends - now > within
-        every = self.terms.changes_every
+        every = self._terms.changes_every
         return every == 0 or grant.refreshes % every != 0
 
     def _prolong(self, issued: _Issued, value: str, now: datetime) -> Pair:
         """A new access token, while the refresh token stays as it is."""
-        late = self.terms.changes_within is not None
+        late = self._terms.changes_within is not None
         ends = issued.expires_at if late else self._refresh_end(issued.grant, now)
         self._issued[fingerprint(value)] = replace(issued, expires_at=ends)
         access_token, expires_at = self._issue_access(issued.grant, now)
@@ -287,7 +296,7 @@ class Grants:
             grant=issued.grant.id,
             access_token=access_token,
             expires_at=expires_at,
-            refresh_token=value if self.terms.repeats else None,
+            refresh_token=value if self._terms.repeats else None,
             refresh_expires_at=ends,
             account=issued.grant.account,
             scopes=issued.grant.scopes,
@@ -302,7 +311,7 @@ class Grants:
             account=grant.account,
             scopes=grant.scopes,
         )
-        match self.terms.renewable:
+        match self._terms.renewable:
             case "refresh_token" if not grant.offline:
                 return bare
             case "refresh_token":
@@ -321,13 +330,13 @@ class Grants:
         return replace(bare, refresh_token=told, refresh_expires_at=ends if told else None)
 
     def _refresh_end(self, grant: Grant, now: datetime) -> datetime | None:
-        lifetime = self.terms.refresh_lifetime
+        lifetime = self._terms.refresh_lifetime
         if lifetime is None:
             return None
-        return (grant.consented_at if self.terms.absolute else now) + lifetime
+        return (grant.consented_at if self._terms.absolute else now) + lifetime
 
     def _keeps_access(self, grant: Grant, now: datetime) -> bool:
-        enough, ends = self.terms.keeps_access, grant.access_ends
+        enough, ends = self._terms.keeps_access, grant.access_ends
         return enough is not None and ends is not None and ends - now > enough
 
     def _issue_access(self, grant: Grant | None, now: datetime) -> tuple[str, datetime | None]:
@@ -335,12 +344,12 @@ class Grants:
             return grant.access_token, grant.access_ends
         while self._access and _is_past(self._access[oldest := next(iter(self._access))].expires_at, now):
             del self._access[oldest]
-        value, lifetime = minting.access_token(), self.terms.lifetime
+        value, lifetime = minting.access_token(), self._terms.lifetime
         ends = None if lifetime is None else now + lifetime
         generation = 0 if grant is None else grant.generation
         self._access[value] = _Access(grant=grant, expires_at=ends, generation=generation)
         if grant is not None:
-            if self.terms.ends_previous:
+            if self._terms.ends_previous:
                 self._access.pop(grant.access_token, None)
             grant.access_token, grant.access_ends = value, ends
         return value, ends

@@ -1,5 +1,6 @@
 """Drift: found within 20 renewals of a change, and never where nothing has changed."""
 
+import itertools
 import random
 import re
 import string
@@ -307,6 +308,25 @@ def test_tenants_with_lifetimes_of_their_own_are_no_drift(block, quiet):
     quiet(world, answers)
 
 
+def test_tenants_that_all_differ_are_no_drift(quiet):
+    """The documented lifetime is the default of a setting that each of them has changed."""
+    world = World.of(replace(ONE_HOUR, variables=TENANTS), vars={"tenant": "t1"})
+    quiet(world, lambda _: world.grant(lives=7200))
+
+
+def test_a_lifetime_that_goes_to_and_fro_is_no_drift(quiet):
+    """Twelve in a row are needed, not twelve in all."""
+    world, numbers = World.of(ONE_HOUR), itertools.count()
+    quiet(world, lambda _: world.grant(lives=7200 if next(numbers) // 5 % 2 else 3600))
+
+
+def test_one_token_that_all_are_given_half_way_is_one_piece_of_evidence():
+    """Each of them had the documented lifetime before, and now they agree on another."""
+    world = World.of(ONE_HOUR, 50)
+    world.run(100, lambda _: world.grant())
+    assert world.run(50, lambda _: {"access_token": "shared", "expires_in": 1800}) == []
+
+
 def test_accounts_with_lifetimes_of_their_own_are_no_drift(quiet):
     world, chance = World.of(ONE_HOUR, 40), random.Random(4)
     lives = {name: chance.choice([1800, 3600, 7200]) for name in world.tokens}
@@ -353,6 +373,23 @@ def test_fields_that_come_and_go_are_no_drift(share, quiet):
         return body
 
     quiet(world, answers)
+
+
+def test_a_field_that_is_withdrawn_soon_is_no_drift():
+    world = World.of(PLAIN)
+    world.run(50, lambda _: world.grant())
+    assert world.run(9, lambda _: world.grant(realm="1")) == []
+    assert world.run(1000, lambda _: world.grant()) == []
+
+
+def test_a_field_that_comes_and_goes_three_times_is_usual():
+    """Afterwards it may stay for as long as it likes."""
+    world = World.of(PLAIN)
+    world.run(50, lambda _: world.grant())
+    for _ in range(3):
+        assert world.run(9, lambda _: world.grant(realm="1")) == []
+        world.run(1, lambda _: world.grant())
+    assert world.run(1000, lambda _: world.grant(realm="1")) == []
 
 
 @pytest.mark.parametrize("block", [3, 60])
@@ -432,6 +469,23 @@ def test_what_is_told_of_one_provider_is_bounded():
         for _, one in world.run(10, lambda _, code=f"code_{number}": {"error": code}, status=400)
     ]
     assert len(found) == MOST_TOLD
+
+
+def test_a_code_that_is_rarely_seen_is_forgotten_for_others():
+    """So what is remembered of one provider is bounded."""
+    world = World.of(PLAIN)
+    assert world.run(4, lambda _: {"error": "grant_gone"}, status=400) == []
+    for number in range(16):
+        assert world.run(1, lambda _, code=f"code_{number}": {"error": code}, status=400) == []
+    assert world.run(4, lambda _: {"error": "grant_gone"}, status=400) == []
+    assert len(world.run(1, lambda _: {"error": "grant_gone"}, status=400)) == 1
+
+
+def test_a_reload_of_the_same_definition_reports_nothing_again():
+    world = World.of(ONE_HOUR)
+    assert len(world.run(100, lambda _: world.grant(lives=1800))) == 1
+    world.definition = replace(ONE_HOUR)
+    assert world.run(100, lambda _: world.grant(lives=1800)) == []
 
 
 @given(

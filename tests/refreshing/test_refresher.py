@@ -9,9 +9,11 @@ import pytest
 
 from daemon.domain.anomaly import AnomalyKind
 from daemon.domain.claim import StoreLost, Unusable
+from daemon.domain.deviation import DriftKind
 from daemon.domain.event import (
     AnomalyDetected,
     ProviderAnswered,
+    ProviderDrifted,
     TokenInDoubt,
     TokenNeedsReauth,
     TokenPostponed,
@@ -50,6 +52,24 @@ async def test_a_renewal_tells_the_window_that_it_had(world, lived, window):
     await world.refresher.refresh(await world.claim())
     [renewed] = world.observed(TokenRenewed)
     assert renewed.window == window
+
+
+@pytest.mark.parametrize(("doubted", "reported"), [(False, 1), (True, 0)])
+async def test_a_provider_that_leaves_its_definition_is_reported_once(world, doubted, reported):
+    """After twenty renewals, which are stored all the same. An answer that the circuit breaker doubts is no evidence."""
+    known = Definition(
+        name="acme", title="Acme", token_url="https://acme.example/token", access_lifetime=timedelta(hours=2)
+    )
+    world.refresher.configure({"acme": replace(provider(), definition=known)})
+    for number in range(25):
+        name = world.store.put(str(number))
+        world.endpoint.answer = lambda request, number=number: granted(access=f"access-{number}")
+        await world.refresher.refresh(await world.claim(name), lambda _token, _answer: doubted)
+    assert len(world.observed(TokenRenewed)) == 25
+    found = world.observed(ProviderDrifted)
+    assert [(one.provider, one.kind, one.change) for one in found] == [
+        ("acme", DriftKind.LIFETIME, 'access_lifetime = "1h"')
+    ] * reported
 
 
 async def test_the_reply_is_kept_before_it_is_read(world):
