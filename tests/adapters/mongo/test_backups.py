@@ -15,7 +15,7 @@ async def test_all_collections_are_read_as_of_one_moment(bench):
     for left_out in ("tokens_instances", "tokens_consents"):
         bench.database[left_out].insert_one({"_id": "x"})
     async with MongoBackupSource(mongo, snapshot=True) as source:
-        assert await source.suffixes() == ["_access_use", "_audit", "_providers", ""]
+        assert await source.suffixes() == ["_access_use", "_audit", "_outbox", "_providers", ""]
         seen = []
         async for lines in source.documents(""):
             seen += lines
