@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from daemon.adapters.mongo.outbox import delivery_document
+from daemon.commands.support import completion
 from daemon.domain.owner_event import Actor, OwnerEvent, OwnerEventType
 from tests.support import wall_clock
 from tests.support.receiver import Receiver
@@ -210,3 +211,11 @@ def test_check_warns_of_a_receiver_that_is_away(cli, hooks):
     hooks("crm")
     found = cli.run("check", "--json").json()
     assert "hook crm" in [one["where"] for one in found["warnings"]]
+
+
+def test_a_shell_completes_the_names_of_hooks(cli, hooks):
+    """Without a word if the configuration can't be read."""
+    hooks("crm", "mail")
+    assert completion.hooks(cli.config, "c") == ["crm"]
+    assert completion.hooks(cli.config, "") == ["crm", "mail"]
+    assert completion.hooks(cli.home / "nowhere.toml", "") == []

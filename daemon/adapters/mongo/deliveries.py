@@ -166,8 +166,11 @@ class MongoDeliveries:
         return {"hook": hook, "held": None, "due_at": _WAITS}
 
     async def _set_aside(self, waiting: Mapping[str, object], now: datetime) -> int:
+        strange = {**waiting, **_STRANGE}
+        if await tried(self._mongo, self._mongo.outbox.find_one(strange, {"_id": 0, "held": 1})) is None:
+            return 0  # a write that changes nothing would wait for a majority all the same
         change = {"$set": _ended("malformed", now), "$unset": {"due_at": ""}}
-        done = await tried(self._mongo, self._mongo.outbox.update_many({**waiting, **_STRANGE}, change))
+        done = await tried(self._mongo, self._mongo.outbox.update_many(strange, change))
         return done.modified_count
 
     async def _settle(self, delivery: Delivery, fields: Mapping[str, object], *, over: bool) -> None:

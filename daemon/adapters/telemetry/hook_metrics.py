@@ -44,6 +44,8 @@ class HookMetrics:
             self._disabled.discard(event.hook)
 
     def collect(self) -> Iterator[Metric]:
+        if not self._names and not self._counts:
+            return  # there is no hook
         zero: dict[tuple[str, ...], int] = {
             (name, outcome.value): 0 for name in (*self._names, UNKNOWN) for outcome in OUTCOMES
         }
@@ -51,7 +53,7 @@ class HookMetrics:
             "hook_deliveries",
             "Ends of requests to a hook's receiver, by outcome, and of deliveries without a request.",
             ["hook", "outcome"],
-            {**zero, **self._counts} if self._names or self._counts else {},
+            {**zero, **self._counts},
         )
         yield gauges(
             "hook_disabled",

@@ -145,3 +145,9 @@ def test_a_secret_in_a_file_for_everybody_is_a_fault(read: Any) -> None:
     with pytest.raises(SettingsInvalid) as refused:
         read(hook(), mode=0o644)
     assert "hooks.0.secret" in [one.where.rpartition(": ")[2] for one in refused.value.problems]
+
+
+def test_a_configuration_that_is_read_again_is_the_same(read: Any) -> None:
+    """A reload must not stop the requests of a hook that has not changed."""
+    assert read(hook(secret=[OLD, NEW])).hooks == read(hook(secret=[OLD, NEW])).hooks
+    assert read(hook()).hooks != read(hook(secret=NEW)).hooks
