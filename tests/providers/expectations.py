@@ -20,7 +20,7 @@ _HOURS = {
     10 / 60: "exact-online snowflake",
     20 / 60: "myob",
     0.5: "hubspot servicenow squarespace xero zendesk",
-    1: "airtable amazon-selling-partner asana atlassian box google okta pipedrive quickbooks shopify spotify zoho zoom",
+    1: "airtable amazon-selling-partner asana atlassian bamboohr box google okta pipedrive quickbooks shopify spotify zoho zoom",
     1.5: "procore",
     2: "bitbucket calendly ebay gitlab gusto outreach salesloft twitter-v2",
     4: "canva dropbox twitch wix",
@@ -65,6 +65,7 @@ row(
     told=False,
     unsettled="an error is a sentence there, and that of a dead grant is not known",
 )
+row("bamboohr", every=0, unsettled=UNSHOWN, keeps={"companyDomain": "example"})
 row(
     "bitbucket", every=1, refresh_ends=90 * DAY, unsettled="its words are those of a report of 2017",
     says={
@@ -168,6 +169,13 @@ row(
     "klaviyo", every=0, refresh_ends=90 * DAY, confirmed=timedelta(minutes=1),
     says={"dead grant": ["Rejected invalid_grant_type", "Rejected invalid_grant"]},
 )  # fmt: skip
+row(
+    "lever",
+    every=0,
+    told=False,
+    refresh_ends=90 * DAY,
+    unsettled="its server is Auth0's, whose words are expected",
+)
 row("linear", every=1, unsettled=SECOND_HAND)
 row("linkedin", every=0, refresh_ends=365 * DAY, unsettled="the status is known, the code is not")
 row(
@@ -239,6 +247,7 @@ row(
     "sage-accounting", every=1, always=True, refresh_ends=31 * DAY, confirmed=timedelta(minutes=1),
     keeps={"requested_by_id": "aa111bb2-0000-4000-8000-000000000000"},
 )  # fmt: skip
+row("sage-intacct", every=1, unsettled=UNSHOWN)
 SALESFORCE = {
     "lives": timedelta(hours=1),
     "confirmed": MINUTE,

@@ -18,6 +18,7 @@ VARIABLES = {
     "amazon-selling-partner": {"host": "api.amazon.co.jp"},
     "amazon-ads": {"host": "api.amazon.co.uk"},
     "auth0": {"subdomain": "acme.eu"},
+    "bamboohr": {"subdomain": "acme"},
     "clover": {"host": "api.eu.clover.com"},
     "cognito": {"domain": "acme-login", "region": "eu-central-1"},
     "databricks": {"host": "dbc-a1b2345c-d6e7.cloud.databricks.com"},

@@ -30,6 +30,10 @@ ASKED: dict[str, Asked] = {
     ),
     "auth0": asked("/authorize", sent=OFFLINE, needs="response_type", online=NO_OFFLINE),
     "auth0-rotating": asked("/authorize", sent=OFFLINE, needs="response_type", online=NO_OFFLINE),
+    "bamboohr": asked(
+        "/authorize.php", sent=OFFLINE | {"request": "authorize"}, needs="response_type request", online=NO_OFFLINE,
+        pkce="ignored",
+    ),
     "basecamp": asked("/authorization/new", needs="response_type"),
     "bigcommerce": asked(
         "/oauth2/authorize", needs="response_type", returns="context scope", pkce="ignored", account="context"
@@ -76,6 +80,10 @@ ASKED: dict[str, Asked] = {
     "intercom": asked("/oauth", sent=BARE, pkce="ignored"),
     "keycloak": asked("/realms/example/protocol/openid-connect/auth", needs="response_type", returns="iss session_state"),
     "klaviyo": asked("/oauth/authorize", needs="response_type code_challenge", pkce="required"),
+    "lever": asked(
+        "/authorize", sent=OFFLINE | {"audience": "https://api.lever.co/v1/"}, needs="response_type audience",
+        online=NO_OFFLINE, pkce="ignored",
+    ),
     "linear": asked("/oauth/authorize", needs="response_type"),
     "linkedin": asked("/oauth/v2/authorization", needs="response_type", pkce="ignored"),
     "mailchimp": asked("/oauth2/authorize", needs="response_type", pkce="ignored"),
@@ -107,6 +115,7 @@ ASKED: dict[str, Asked] = {
         "/oauth2/auth/central", sent={"filter": "apiv3.1"}, needs="response_type filter", pkce="ignored",
         account="requested_by_id",
     ),
+    "sage-intacct": asked("/ia/api/v1/oauth2/authorize", sent=OFFLINE, needs="response_type", online=NO_OFFLINE),
     "salesforce": asked(
         "/services/oauth2/authorize", sent={"scope": "api refresh_token"}, needs="response_type",
         online={"scope": "api"}, account="id",

@@ -48,6 +48,7 @@ FACTS: dict[str, Fact] = {
     "atlassian": fact("/oauth/token", "post", "json form", ALWAYS, SCOPED, AUTH0_DEAD, client=DENIED),
     "auth0": fact("/oauth/token", "post basic", "form json", UNTOLD, f"{PLAIN} scope", AUTH0_DEAD, client=DENIED),
     "auth0-rotating": fact("/oauth/token", "post basic", "form json", ALWAYS, SCOPED, AUTH0_DEAD, client=DENIED),
+    "bamboohr": fact("/token.php", "post", "json", RETOLD, f"{SCOPED} companyDomain", GONE),
     "basecamp": fact("/authorization/token", "post", "form query", UNTOLD, "access_token expires_in", GONE),
     "bigcommerce": fact("/oauth2/token", "post", "form", NONE, "access_token scope user context account_uuid", GONE),
     "bitbucket": fact(
@@ -119,6 +120,7 @@ FACTS: dict[str, Fact] = {
         client=(401, {"error": "unauthorized_client"}),
     ),
     "klaviyo": fact("/oauth/token", "basic", "form", RETOLD, SCOPED, (400, {"error": "invalid_grant_type"})),
+    "lever": fact("/oauth/token", "post", "form", UNTOLD, f"{PLAIN} scope", AUTH0_DEAD),
     "linear": fact("/oauth/token", "post", "form", ALWAYS, SCOPED, GONE),
     "linkedin": fact(
         "/oauth/v2/accessToken", "post", "form", RETOLD, f"access_token expires_in refresh_token {RTE} scope", GONE
@@ -155,6 +157,7 @@ FACTS: dict[str, Fact] = {
         client=(400, {"error": "invalid_client", "errors.0.errorCode": "OAU-153"}), wait="60",
     ),
     "sage-accounting": fact("/token", "post", "form", ALWAYS, f"{SCOPED} {RTE} requested_by_id", GONE),
+    "sage-intacct": fact("/ia/api/v1/oauth2/token", "post basic", "form", ALWAYS, PAIR, GONE),
     "salesforce": fact(
         "/services/oauth2/token", "post", "form", UNTOLD,
         "access_token signature scope instance_url id token_type issued_at",
