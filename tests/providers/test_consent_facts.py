@@ -36,9 +36,9 @@ PAGES = [name for name in BOTH if name not in NO_PAGE]
 # A provider that takes no notice of a challenge is asked with one: it costs nothing, and may be read one day.
 PKCE_IN_VAIN = {
     "amazon-ads", "bitbucket", "close", "deel", "digitalocean", "ecobee", "exact-online", "fortnox", "freshbooks",
-    "front", "gusto", "intercom", "lever", "mailchimp", "miro", "myob", "netatmo", "notion", "oura", "outreach", "pinterest",
-    "procore", "reddit", "sage-accounting", "salesloft", "shopify", "smartsheet", "smartthings", "squarespace",
-    "strava", "stripe", "twitch", "whoop", "withings", "wrike",
+    "front", "gusto", "intercom", "lever", "mailchimp", "miro", "myob", "netatmo", "notion", "oura", "outreach",
+    "pinterest", "procore", "reddit", "sage-accounting", "salesloft", "shopify", "smartsheet", "smartthings",
+    "squarespace", "strava", "stripe", "twitch", "whoop", "withings", "wrike",
 }  # fmt: skip
 OPERATORS_NAME_SCOPES = {
     "airtable",
