@@ -121,12 +121,14 @@ class Health:
             failures=failures,
             failed_at=now if again else self.failed_at,
             rests_until=max(now + rest, self.rests_until or now),
-            disabled_at=None,
-            configuration=None,
+            disabled_at=None if again else self.disabled_at,
+            configuration=None if again else self.configuration,
         )
+        if not again:
+            return failed
         if attempt.outcome is not Outcome.GONE:
             return replace(failed, gone=0, gone_since=None)
-        return _gone(failed, now, configuration) if again else failed
+        return _gone(failed, now, configuration)
 
 
 def pause_after(failures: int, *, chance: float, retry_after: timedelta | None = None) -> timedelta:

@@ -121,3 +121,12 @@ def test_another_answer_in_between_begins_the_hour_anew():
     for attempt, minutes in ((GONE, 0), (GONE, 30), (REFUSED, 45), (GONE, 61), (GONE, 62), (GONE, 63)):
         health = after(health, attempt, NOON + minutes * MINUTE)
     assert not health.disabled_for("c1")
+
+
+def test_an_answer_to_a_request_of_before_does_not_enable_a_hook_again():
+    """Two replicas may have had one on its way each."""
+    health = Health()
+    for minutes in (0, 30, 60):
+        health = after(health, GONE, NOON + minutes * MINUTE)
+    late = after(health, GONE, NOON + 61 * MINUTE, sent_at=NOON + 59 * MINUTE)
+    assert late.disabled_for("c1")
