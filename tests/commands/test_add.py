@@ -35,6 +35,7 @@ def test_a_consent_becomes_a_complete_document(cli, database):
     )
     assert (ran.code, ran.out) == (0, "acme:Zoë & Söhne\n")
     document = database.tokens.find_one()
+    assert [one["type"] for one in document.pop("events")] == ["token.connected"]
     assert set(document) == FIELDS
     name = document["_id"]
     assert cli.ring.open(document["access_token"], token_id=name, field="access_token") == ACCESS

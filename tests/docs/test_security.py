@@ -141,7 +141,7 @@ async def test_a_role_without_the_newest_rights_stops_no_renewal(
     """As it is after an update: one line in the log, `check` names each right, and a wrong key is seen all the same."""
     address, client = guarded_mongod
     older = role(blocks, "role.js")
-    *older["privileges"], _, _, _, _, _ = older["privileges"]
+    *older["privileges"], _, _, _ = older["privileges"]
     older["privileges"][0]["actions"].remove("changeStream")
     client["refreshd"].command(older)
     client["refreshd"].command({"createUser": "refreshd", "pwd": PASSWORD, "roles": ["refreshdDaemon"]})

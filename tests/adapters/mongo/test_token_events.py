@@ -459,6 +459,8 @@ async def test_a_removed_token_loses_no_event(bench: Bench) -> None:
     await admin(bench).remove("acme:1")
     document = bench.document()
     assert (document["state"], document["refresh_token"], document["access_token"]) == ("removed", None, None)
+    with pytest.raises(NoSuchToken):
+        await admin(bench).remove("acme:1")
     assert await delete_removed(bench.mongos[0]) == []
     await relay(bench).run()
     assert await delete_removed(bench.mongos[0]) == ["acme:1"]

@@ -41,7 +41,7 @@ from daemon.adapters.mongo.token_events import (
     reporting,
 )
 from daemon.domain.circuit_breaker import Reason
-from daemon.domain.stored_grant import GONE, REVOKING, PausedBy, removed_fields
+from daemon.domain.stored_grant import GONE, REMOVED, REVOKING, PausedBy, removed_fields
 from daemon.domain.token import UNPARSED_STORED, Failure, FailureKind, State, Token
 from daemon.domain.transition import RECOVERED, resumed
 
@@ -326,7 +326,9 @@ class TokenAdmin:
         """Delete the token. Its grant remains valid at the provider. One with an event that waits is marked, and the daemon
         deletes it when the event is in the outbox. Raises NoSuchToken.
         """
-        stored = await self._stored(name, "revision")
+        stored = await self._stored(name, "state", "revision")
+        if stored.get("state") == REMOVED:
+            raise NoSuchToken(name)
         await self._audit.note("remove", name, stored.get("revision"))
         tokens, wanted = self._mongo.tokens, {"_id": {"$eq": name}}
         for _ in range(SWAPS):
