@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from urllib.parse import parse_qsl
 
-from daemon.domain.provider import Definition, Pkce, Provider
+from daemon.domain.provider import ClientAuth, Definition, Pkce, Provider
 from daemon.domain.request import form_encoded
 from daemon.domain.secret import Secret
 from daemon.domain.token_url import NotSendable, completed_url, filled
@@ -141,6 +141,8 @@ def authorization_fields(
 ) -> dict[str, str]:
     """Return the parameters of an authorization request under the provider's names for them. Raises NotSendable."""
     definition = provider.definition
+    if not provider.client_id and definition.client_auth is ClientAuth.OMITTED:
+        raise NotSendable(f"{provider.name} has no client_id, which its consents need, if not its refreshes")
     fields = {
         "response_type": "code",
         "client_id": provider.client_id,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from daemon.domain.consent_ends import Ends, read_ends
+from daemon.domain.expiry import jwt_end
 from daemon.domain.provider import Definition, Grant
 from daemon.domain.reply_body import Body
 from daemon.domain.secret import Secret
@@ -109,7 +110,7 @@ def read_consent(
         scope=scope(first(body, shape.scope)),
         issued_at=ends.born_at,
         expires_at=_access_end(definition, ends, renewable=renewable) if access else now,
-        refresh_expires_at=ends.refresh or _refresh_end(definition, ends.born_at, consented_at)
+        refresh_expires_at=ends.refresh or _refresh_end(definition, refresh, ends.born_at, consented_at)
         if refresh
         else None,
         consent_ends_at=_final_end(definition, ends, consented_at, renews=refresh is not None),
@@ -165,10 +166,14 @@ def _is_renewable(grant: Grant, refresh: Secret | None) -> bool:
     return grant is not Grant.NONE and (refresh is not None or grant is not Grant.REFRESH_TOKEN)
 
 
-def _refresh_end(definition: Definition, born_at: datetime, consented_at: datetime) -> datetime | None:
-    """As documented: an end that the consent fixes is kept rather than one that every use moves."""
+def _refresh_end(
+    definition: Definition, refresh: Secret, born_at: datetime, consented_at: datetime
+) -> datetime | None:
+    """As documented, or by the refresh token itself, whichever comes first."""
+    own = jwt_end(refresh.reveal())
     idle_end = born_at + definition.refresh_idle if definition.refresh_idle else None
-    return min(filter(None, (_consent_end(definition, consented_at), idle_end)), default=None)
+    own = own if own is not None and own > born_at else None
+    return min(filter(None, (_consent_end(definition, consented_at), idle_end, own)), default=None)
 
 
 def _consent_end(definition: Definition, consented_at: datetime) -> datetime | None:

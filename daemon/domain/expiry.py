@@ -35,11 +35,11 @@ def end_of(value: object, *, asked_at: datetime, unit: ExpiryUnit = ExpiryUnit.S
     return asked_at + min(timedelta(seconds=min(seconds, LONGEST.total_seconds())), LONGEST)
 
 
-def jwt_end(access_token: str) -> datetime | None:
-    """Return the `exp` of an access token that happens to be a JWT (RFC 7519 §4.1.4). It is not verified, and
-    only a hint.
+def jwt_end(token: str) -> datetime | None:
+    """Return the `exp` of a token that happens to be a JWT (RFC 7519 §4.1.4). It is not verified, and only a
+    hint.
     """
-    parts = access_token.split(".")
+    parts = token.split(".")
     if len(parts) != 3:
         return None
     try:

@@ -11,6 +11,7 @@ from typing import assert_never
 from daemon.domain.answer import Answer, Cause, Granted, Misconfigured, Rejected, Unavailable, Unparsed
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Withheld
 from daemon.domain.due import Timing, before_the_end, due_at
+from daemon.domain.expiry import jwt_end
 from daemon.domain.provider import Definition, Grant, IdleFrom, Provider
 from daemon.domain.token import Doubt, Failure, FailureKind, Token
 
@@ -167,13 +168,16 @@ def _refresh_end(
     *,
     asked_at: datetime,
 ) -> datetime | None:
-    """Return the end of the refresh token: as the reply states it, else the earlier one of the ends that
-    idleness and the consent allow, else the end that is stored.
+    """Return the end of the refresh token: as the reply states it, else the earliest one of the ends that
+    idleness, the consent and the token itself (NetSuite's is a JWT) allow, else the end that is stored.
     """
     if granted.refresh_expires_at is not None:
         return min(filter(None, (granted.refresh_expires_at, granted.consent_ends_at)))
     idle = _idle_end(definition, token, granted, asked_at=asked_at)
-    return min(filter(None, (idle, consent_ends)), default=token.refresh_expires_at)
+    refresh = granted.refresh_token or token.refresh_token
+    own = None if refresh is None else jwt_end(refresh.reveal())
+    own = own if own is not None and own > asked_at else None  # one that is over contradicts the grant
+    return min(filter(None, (idle, consent_ends, own)), default=token.refresh_expires_at)
 
 
 def _idle_end(

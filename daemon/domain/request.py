@@ -233,10 +233,12 @@ def _headers(provider: Provider, variables: Mapping[str, str], *, with_client: b
     """Return the headers. The definition's value replaces refreshd's, in any spelling of the name, because
     two values would contradict each other.
     """
-    own = {
-        name: filled(provider, value, variables) if "${" in value else value
-        for name, value in provider.definition.headers.items()
-    }
+    own = provider.definition.headers
+    if own:
+        own = {
+            name: filled(provider, value, variables) if "${" in value else value
+            for name, value in own.items()
+        }
     accept = {} if any(name.lower() == "accept" for name in own) else {"Accept": "application/json"}
     return {**accept, **(_client_headers(provider) if with_client else {}), **own}
 
@@ -272,7 +274,10 @@ def _bearer(
 
 def form_encoded(fields: Mapping[str, Parameter]) -> str:
     """Return `fields` as application/x-www-form-urlencoded (WHATWG URL §5.2)."""
-    return "&".join(f"{form_value(name)}={form_value(str(value))}" for name, value in fields.items())
+    return "&".join(
+        f"{form_value(name)}={form_value(value if isinstance(value, str) else str(value))}"
+        for name, value in fields.items()
+    )
 
 
 def form_value(text: str) -> str:

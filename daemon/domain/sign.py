@@ -23,9 +23,13 @@ def any_shown(definition: Definition, status: int, body: Body) -> bool:
     """Return whether the body shows a sign, or contradicts the definition's success. A status alone shows nothing here:
     tokens beside it are a grant.
     """
-    return contradicts_success(definition, body) or any(
-        sign.field and _is_shown(sign, status, body) for signs in signs_of(definition) for sign in signs
-    )
+    if definition.success is not None and contradicts_success(definition, body):
+        return True
+    for signs in signs_of(definition):  # each reply comes through here, and plain loops are the fastest
+        for sign in signs:
+            if sign.field and _is_shown(sign, status, body):
+                return True
+    return False
 
 
 def contradicts_success(definition: Definition, body: Body) -> bool:

@@ -25,7 +25,7 @@ from daemon.domain.authorization import (
     read_callback,
     state_hash,
 )
-from daemon.domain.provider import Definition, Pkce, Provider, Variable, VariableKind
+from daemon.domain.provider import ClientAuth, Definition, Pkce, Provider, Variable, VariableKind
 from daemon.domain.secret import Secret
 from daemon.domain.token_url import NotSendable
 
@@ -325,3 +325,14 @@ def test_the_issuer_of_the_definition_is_expected_in_callbacks(
     assert begun.issuer == expected
     query = urlencode({"state": STATE, "code": "c", "iss": "https://evil.test"})
     assert isinstance(read_callback(query, begun), Code if expected is None else Denied)
+
+
+@pytest.mark.parametrize("client", ["", "me"])
+def test_a_consent_needs_a_client_even_where_a_refresh_names_none(client: str) -> None:
+    """The operator learns it before an owner's browser opens."""
+    provider = Provider(definition=replace(ACME, client_auth=ClientAuth.OMITTED), client_id=client)
+    if client:
+        assert "client_id=me" in authorization_url(provider, OURS, {})
+    else:
+        with pytest.raises(NotSendable, match="no client_id"):
+            authorization_url(provider, OURS, {})

@@ -1,13 +1,17 @@
 """How long tokens live where providers count otherwise: by age, from a replacement, until the next use, until a day."""
 
+import json
+from base64 import urlsafe_b64encode
 from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
 
 from daemon.domain.answer import Concern, Misconfigured, Unavailable
+from daemon.domain.consent import read_consent
 from daemon.domain.due import Timing, first_due
 from daemon.domain.provider import IdleFrom, Rotation
+from daemon.domain.secret import Secret
 from tests.domain.replies import ASKED as ASKED_FOR
 from tests.domain.replies import answer
 from tests.domain.test_policy import (
@@ -127,6 +131,49 @@ def test_the_consents_end_still_limits_it():
     token = replace(TOKEN, issued_at=CONSENT, revision=None)
     for asked, after in renewals(token, times=10, every=9 * DAY, known=known):
         assert after.refresh_expires_at == min(asked + 60 * DAY, CONSENT + 90 * DAY)
+
+
+# ---------------------------------------------------------------- an end inside the refresh token
+
+
+def jwt(end) -> Secret:
+    claims = json.dumps({"exp": int(end.timestamp())}).encode()
+    return Secret(f"e30.{urlsafe_b64encode(claims).decode().rstrip('=')}.c2ln")
+
+
+@pytest.mark.parametrize(
+    ("known", "told", "own", "end"),
+    [
+        ({}, None, 7 * DAY, 7 * DAY),
+        ({"refresh_idle": 3 * DAY}, None, 7 * DAY, 3 * DAY),
+        ({"refresh_idle": 90 * DAY}, None, 5000 * DAY, 90 * DAY),
+        ({"refresh_idle": 90 * DAY}, None, 7 * DAY, 7 * DAY),
+        ({}, 2 * DAY, 7 * DAY, 2 * DAY),
+        ({}, None, -DAY, None),
+    ],
+    ids=["its own", "idle first", "a careless one", "its own first", "the reply's word", "over"],
+)
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_refresh_token_that_is_a_jwt_ends_by_its_own_word_at_the_latest(known, told, own, end, stays):
+    """NetSuite's ends seven days after the consent, whatever is renewed. A later end than the documented one is no news."""
+    refresh = jwt(ASKED + own)
+    token = replace(TOKEN, refresh_token=refresh if stays else TOKEN.refresh_token, refresh_expires_at=None)
+    granted = replace(
+        GRANTED,
+        refresh_token=None if stays else refresh,
+        refresh_expires_at=None if told is None else ASKED + told,
+    )
+    change = decided(granted, token=token, client=provider(**known))
+    assert change.refresh_expires_at == (None if end is None else ASKED + end)
+
+
+def test_such_an_end_is_read_from_a_consent_too():
+    """So that warnings count from the first day."""
+    body = {"access_token": "a", "expires_in": 3600, "refresh_token": jwt(ASKED + 7 * DAY).reveal()}
+    read = read_consent(provider().definition, body, received_at=ASKED, now=ASKED)
+    assert read.refresh_expires_at == ASKED + 7 * DAY
+    over = body | {"refresh_token": jwt(ASKED - DAY).reveal()}
+    assert read_consent(provider().definition, over, received_at=ASKED, now=ASKED).refresh_expires_at is None
 
 
 # ---------------------------------------------------------------- a grace until the next use, a day of retirement

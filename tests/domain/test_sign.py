@@ -4,6 +4,8 @@ import json
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daemon.domain.answer import Cause, Concern, Granted, Misconfigured, Rejected, Unavailable, Unparsed
 from daemon.domain.provider import Condition, ErrorPattern, Reach, ReplyFields
@@ -172,3 +174,31 @@ def test_a_name_at_the_definitions_path_has_the_standards_meaning():
     """Canva's `code` is read as RFC 6749's `error`, so it needs no sign."""
     known = {"reply": ReplyFields(error_code=("code",))}
     assert isinstance(answer({"code": "invalid_grant"}, 400, known=known), Rejected)
+
+
+# ---------------------------------------------------------------- any reply
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.sampled_from(["0", "7", "gone"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["code", "why", "a"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+ALL = {
+    "success": CODE,
+    "rejected": (BOTH, STATUS, ErrorPattern(field="why", pattern=re.compile("gone"))),
+    "misconfigured": (ErrorPattern(field="code.a", values=frozenset({"7"}), reach=Reach.TOKEN),),
+    "unavailable": (ErrorPattern(status=frozenset({460, 503})),),
+}
+
+
+@given(
+    body=st.dictionaries(st.sampled_from(["code", "why", "a"]), VALUES, max_size=3),
+    status=st.sampled_from([200, 400, 401, 410, 460, 503]),
+)
+def test_no_reply_that_brings_another_refresh_token_is_thrown_away(body, status):
+    """Whatever the definition makes of the rest: it is stored, or kept for operators."""
+    assert isinstance(answer(GRANT | body, status, known=ALL), Granted | Unparsed)
+    assert isinstance(answer(body, status, known=ALL), Rejected | Misconfigured | Unavailable | Unparsed)

@@ -89,10 +89,12 @@ def laid_over(shipped: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
 
 
 def _without_server(shipped: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `shipped` without the addresses of its server, and without its revocation if that has none
-    then.
+    """Return `shipped` without the addresses of its server and the day on which that is off, and without its revocation
+    if that has no address then.
     """
-    kept = {key: value for key, value in shipped.items() if key not in _SERVER_KEYS}
+    kept = {key: value for key, value in shipped.items() if key not in (*_SERVER_KEYS, "retires")}
+    if "issuer" not in own:
+        kept.pop("assertion_audience", None)
     revoke = {key: value for key, value in _table(shipped, "revoke").items() if key != "url"}
     kept.pop("revoke", None)
     return {**kept, "revoke": revoke} if revoke and ("revoke_url" in own or "revoke" in own) else kept

@@ -151,7 +151,7 @@ def read_providers(
             more = f"is more than refresh.concurrency ({concurrency})"
             findings.add(("providers", name, "concurrency"), more, "Lower it, or raise the other.")
         rows[name] = row
-    share = even_share([row.concurrency for row in rows.values()], concurrency)
+    share = even_share([_own_concurrency(row) for row in rows.values()], concurrency)
     return {name: _provider(name, row, configured[name], share) for name, row in rows.items()}
 
 
@@ -197,8 +197,8 @@ def _provider(name: str, row: ProviderTable, configured: object, even: int) -> P
         client_secret=row.client_secret,
         client_secret_created=row.client_secret_created,
         subjects=row.subjects,
-        share=row.concurrency or even,
-        most=row.concurrency,
+        share=_own_concurrency(row) or even,
+        most=_own_concurrency(row),
         window=row.window if own_window else None,
         allowed_hosts=row.allowed_hosts,
         allow_private=row.allow_private,
@@ -207,6 +207,13 @@ def _provider(name: str, row: ProviderTable, configured: object, even: int) -> P
         return with_key(provider, row.client_key, key_id=row.client_key_id) if row.client_key else provider
     except KeyUnusable:
         return provider  # `_algorithm_faults` reports that
+
+
+def _own_concurrency(row: ProviderTable) -> int | None:
+    """Return the operator's `concurrency`. Without one, a provider whose refused calls cost grants is asked one at a time:
+    each request under way would cost another one.
+    """
+    return row.concurrency or (1 if row.spends_on_refusal else None)
 
 
 def _row(

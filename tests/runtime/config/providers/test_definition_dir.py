@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.domain.provider import Provider, Rotation
+from daemon.domain.provider import AssertionAudience, Provider, Rotation
 from daemon.runtime.config.providers.definitions import shipped
 from daemon.runtime.config.settings import Settings, SettingsInvalid, load
 
@@ -92,6 +92,31 @@ def test_a_token_url_of_ones_own_drops_the_addresses_of_the_shipped_server(folde
     found = folder.configured("gitlab").definition
     shown = (found.authorize_url, found.device_url, found.manage_url, found.revoke_url, found.revoke)
     assert shown == (None, None, None, None, None)
+
+
+SERVER = """
+issuer = "https://acme.example"
+assertion_audience = "issuer"
+authorize_url = "https://acme.example/authorize"
+exchange_url = "https://acme.example/code"
+retires = 2027-01-31
+headers.X-Tenant = "${tenant}"
+params.user = "${user}"
+variables.tenant.pattern = "[a-z]+"
+variables.user = { kind = "value", pattern = "[a-z@]+" }
+"""
+
+
+def test_a_token_url_of_ones_own_drops_what_else_is_that_servers_and_keeps_the_form_of_the_request(
+    folder: Folder,
+):
+    """Its issuer, its codes' address and its retirement go; headers and parameters keep their variables."""
+    folder.define("acme.toml", ACME + SERVER)
+    assert folder.configured("acme", CLIENT).definition.issuer == "https://acme.example"
+    found = folder.configured("acme", CLIENT + 'token_url = "https://own.example/token"\n').definition
+    assert (found.issuer, found.exchange_url, found.retires) == (None, None, None)
+    assert found.assertion_audience is AssertionAudience.TOKEN_URL
+    assert set(found.variables) == {"tenant", "user"}
 
 
 @pytest.mark.parametrize("page", ["", 'authorize_url = "https://own.example/authorize"\n'])

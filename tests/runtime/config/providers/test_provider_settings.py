@@ -265,3 +265,20 @@ def test_shares_may_add_up_to_more_than_all_of_the_concurrency(folder, own, most
         assert said is None
     else:
         assert said == (named + f"more than refresh.concurrency (256): up to {most} can be in flight")
+
+
+@pytest.mark.parametrize(
+    ("keys", "share", "most"),
+    [
+        ("", 128, None),
+        ("spends_on_refusal = true\n", 1, 1),
+        ("spends_on_refusal = true\nconcurrency = 3\n", 3, 3),
+    ],
+)
+def test_where_a_refused_call_costs_a_grant_one_request_is_under_way_at_a_time(folder, keys, share, most):
+    """Unless the operator knows better. The other provider gets what it leaves."""
+    client = f'token_url = "{URL}"\nclient_auth = "none"\nclient_id = "me"\n'
+    found = folder.load(f"[providers.p]\n{client}{keys}[providers.q]\n{client}concurrency = 128\n").providers[
+        "p"
+    ]
+    assert (found.share, found.most) == (share, most)
