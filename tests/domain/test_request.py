@@ -48,6 +48,11 @@ def signed(audience, now):
     return Secret(f"signed-canary({audience} at {now.isoformat()})")
 
 
+def signed_claims(claims):
+    """The same of claims."""
+    return Secret(f"signed-canary({sorted(claims)})")
+
+
 def refresh_request(client, token):
     return request_at(client, token, now=NOW)
 
@@ -58,6 +63,7 @@ def provider(client_id="my id", client_secret="s:e/c%", assertion=signed, allowe
         client_id=client_id,
         client_secret=Secret(client_secret) if client_secret is not None else None,
         client_assertion=assertion,
+        sign_claims=signed_claims,
         allowed_hosts=frozenset(allowed),
         allow_private=private,
     )
