@@ -84,7 +84,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSelection:
-    """A selection of tokens. Without a `state`, tombstones of revoked tokens are left out. `failing`: their last attempt failed; `expired`: active and past their
+    """A selection of tokens. Without a `state`, revoked and removed tokens are left out. `failing`: their last attempt failed; `expired`: active and past their
     expiry.
     """
 
@@ -172,7 +172,7 @@ class TokenAdmin:
         exact = {"provider": selection.provider, "account": selection.account, "state": selection.state}
         query: Fields = {name: value for name, value in exact.items() if value is not None}
         if selection.state is None:
-            query["state"] = {"$ne": State.REVOKED.value}  # tombstones
+            query["state"] = {"$nin": sorted(GONE)}
         if selection.subject is not None:
             # The type lets MongoDB use the index, which is partial.
             query["subject"] = {"$eq": selection.subject, "$type": "string"}
