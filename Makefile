@@ -37,7 +37,7 @@ format: $(VENV)/.dev  ## ruff sorts the imports and formats all code
 
 HERE   = tests --ignore=tests/operations --ignore=tests/migration --ignore=tests/doors --ignore=tests/clouds
 # Two thirds of the time of the tests are waits, for a sweep, a lease or a process: as measured on two cores.
-WORKERS = 4
+WORKERS = 3
 PAIRED = -m "not long and not alone" --numprocesses $(WORKERS) --dist worksteal $(HERE)
 
 test: $(VENV)/.dev  ## every test that needs nothing but Python, against a real MongoDB

@@ -69,7 +69,7 @@ def of_definition(
     """A small provider of this kind, with a 400 of three kinds for its bad tokens, and a dead token for each of its own
     wordings. Where every token presents the same client and nothing else, none can be told from the others.
     """
-    alike = definition.grant in {Grant.CLIENT_CREDENTIALS, Grant.NONE}
+    alike = definition.grant.issues_anew or definition.grant is Grant.NONE
     bad = {"unauthorized client": 3, "own words": 3, "invalid request": 3, **dict.fromkeys(dead or {}, 1)}
     return Population(
         good=20,

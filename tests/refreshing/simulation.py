@@ -228,6 +228,8 @@ class Day:
             client_id="me",
             client_secret=Secret("client-secret"),
             client_assertion=lambda _audience, _now: Secret("assertion"),
+            sign_claims=lambda _claims: Secret("assertion"),
+            subjects=(re.compile(".+"),),
             share=population.share,
             allowed_hosts=frozenset({"sso.example.com"}),
         )
