@@ -296,7 +296,7 @@ def _meaning_rows(definition: Definition) -> list[tuple[str, str]]:
     """Return the daemon's reaction to each kind of failure. The standard's error codes apply beside the definition's."""
     if definition.grant is Grant.NONE:
         return []
-    confirmed = f", confirmed {span(definition.confirm_after)} later," if definition.confirm_after else ""
+    confirmed = f", confirmed {span(definition.confirm_after)} later" if definition.confirm_after else ""
     return [
         ("A grant has", _condition(definition.success) if definition.success else ""),
         (

@@ -25,6 +25,13 @@ _NO_FILE = (
     "Specify a file with --config or $REFRESHD_CONFIG (start from config.example.toml), or set everything in the environment,"
     " like REFRESHD_STORE__URI."
 )
+_BROKEN = "Look for a missing quote, bracket or '='."
+_TWICE = (
+    "Cannot overwrite a value",
+    "Cannot declare",
+    "Cannot mutate",
+    "Duplicate inline table key",
+)  # tomllib's words
 _POSITION = re.compile(r"\s*\(at line (\d+), column \d+\)")
 
 
@@ -153,9 +160,9 @@ def read_toml(file: Path, otherwise: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         position = _POSITION.search(str(error))
         line = int(position[1]) if position else content.count("\n") + 1
-        raise _invalid(
-            f"{file}: line {line}", "the file is not valid TOML", "Look for a missing quote, bracket or '='."
-        ) from None
+        twice = any(words in str(error) for words in _TWICE)
+        do = "Look for a key or a section that stands twice." if twice else _BROKEN
+        raise _invalid(f"{file}: line {line}", "the file is not valid TOML", do) from None
 
 
 def operators_files(directory: Path | None, section: str, findings: Findings) -> Iterator[Path]:

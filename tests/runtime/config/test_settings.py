@@ -702,6 +702,10 @@ def test_a_missing_or_broken_file_is_one_problem(folder: Folder):
 
     assert list(folder.refused(f"[store]\nuri = 'x'\nx = {CANARY}\n")) == ["line 3"]
     assert list(folder.refused("[store")) == ["line 1"]
+    assert "missing quote" in folder.refused("[store")["line 1"]
+    for twice in ("[a]\nb = 1\nb = 2\n", "[a]\n[a]\n", "a = { b = 1, b = 2 }\n", "a = {}\na.b = 1\n"):
+        (sentence,) = folder.refused(twice).values()
+        assert "stands twice" in sentence
     folder.file.write_bytes(b"\xff\xfe")
     with pytest.raises(SettingsInvalid, match="UTF-8"):
         load(folder.file, {}, None)

@@ -70,6 +70,7 @@ from daemon.runtime.config.providers.sign_table import (
     Signs,
     condition,
     condition_faults,
+    dotted,
     error_pattern,
     sign_faults,
 )
@@ -78,6 +79,23 @@ from daemon.runtime.config.providers.url_rules import Fault, url_faults, used_va
 # Long enough for a restart or a fail-over at the provider, and short enough to come before the access token's end.
 UNVERIFIED_CONFIRMATION = timedelta(minutes=1)
 
+# The keys of `[providers.NAME]` that concern the client and its users: no definition may bring them.
+SECTION_KEYS = frozenset(
+    {
+        "like",
+        "client_id",
+        "client_secret",
+        "client_secret_created",
+        "client_key",
+        "client_key_id",
+        "subjects",
+        "concurrency",
+        "allowed_hosts",
+        "allow_private",
+    }
+)
+
+_ONLY_CLAIMS = "Only the claims of an assertion know it. Write the value itself."
 _DOMAIN = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OWN_PARAMS = frozenset(
@@ -124,7 +142,7 @@ def values_of(variables: Mapping[str, VariableTable]) -> set[str]:
 
 def paths(value: object) -> tuple[str, ...]:
     """Read one dotted path, or several to be tried in turn."""
-    return tuple(map(text, value)) if isinstance(value, list) and value else (text(value),)
+    return tuple(map(dotted, value)) if isinstance(value, list) and value else (dotted(value),)
 
 
 Paths = Annotated[tuple[str, ...], Read(paths)]
@@ -329,7 +347,8 @@ def _variable_faults(table: DefinitionTable) -> Iterator[Fault]:
     for name in sorted(urls & values_of(table.variables)):
         yield ("variables", name, "kind"), 'is "value", but a URL uses it', 'Write kind = "name".'
     for name in sorted(used - table.variables.keys()):
-        yield ("variables", name), "is used in a URL but not declared", "Add it with its pattern."
+        do = _ONLY_CLAIMS if name in ("client_id", "scopes") else "Add it with its pattern."
+        yield ("variables", name), "is used but not declared", do
     for name, variable in table.variables.items():
         if name not in used:
             what = "is declared but not used in a URL, a parameter, a header or a claim"
@@ -360,6 +379,10 @@ def read_definition(name: str, table: Mapping[str, Any], *, file: str | None = N
     `file`.
     """
     findings = Findings(file or f"providers/{name}.toml")
+    for key in sorted(table.keys() & SECTION_KEYS):
+        do = f"Write it into the section [providers.{name}] of the configuration."
+        findings.add((key,), "is not part of a definition", do)
+    table = {key: value for key, value in table.items() if key not in SECTION_KEYS}
     row = checked(DefinitionTable, asking_nobody(table), (), findings)
     for place, what, do in faults(row) if row is not None and not findings.problems else ():
         findings.add(place, what, do)

@@ -7,12 +7,24 @@ from typing import Annotated, ClassVar
 
 from daemon.domain.provider import Condition, ErrorPattern, Reach
 from daemon.domain.sign import LONGEST_TEXT
-from daemon.runtime.config.fields import ARRAY, STRICT, Flag, Read, Span, Text, one_of, pattern, whole
-from daemon.runtime.config.problems import Place
+from daemon.runtime.config.fields import (
+    ARRAY,
+    STRICT,
+    Flag,
+    Read,
+    Span,
+    Text,
+    one_of,
+    pattern,
+    text,
+    whole,
+)
+from daemon.runtime.config.problems import InvalidValue, Place
 from daemon.runtime.config.providers.pattern_cost import check_cost
 from daemon.runtime.config.providers.url_rules import Fault
 
 _FIRST_ERROR = 400
+_INDEX = re.compile(r"\[(?:\d+|\*)\]")
 Status = Annotated[int, Read(whole(100, 599))]
 
 
@@ -23,6 +35,17 @@ def sign_pattern(value: object) -> re.Pattern[str]:
     return found
 
 
+def dotted(value: object) -> str:
+    """Read the path of a field. JSONPath is refused, since it would lead to no value. A form's name like "error[code]" is read."""
+    path = text(value)
+    if path.startswith(("$.", "$[")) or _INDEX.search(path) or not all(path.split(".")):
+        raise InvalidValue(
+            "is not a path", 'Write names or numbers with dots between them, like "errors.0.code".'
+        )
+    return path
+
+
+FieldPath = Annotated[str, Read(dotted)]
 SignPattern = Annotated[re.Pattern[str], Read(sign_pattern)]
 
 
@@ -30,7 +53,7 @@ SignPattern = Annotated[re.Pattern[str], Read(sign_pattern)]
 class ConditionTable:
     __pydantic_config__: ClassVar = STRICT
 
-    field: Text
+    field: FieldPath
     values: Annotated[frozenset[Text], ARRAY] = frozenset()
     pattern: SignPattern | None = None
 
@@ -43,7 +66,7 @@ class SignTable:
 
     __pydantic_config__: ClassVar = STRICT
 
-    field: Text = ""
+    field: FieldPath = ""
     values: Annotated[frozenset[Text], ARRAY] = frozenset()
     pattern: SignPattern | None = None
     status: Annotated[frozenset[Status], ARRAY] = frozenset()

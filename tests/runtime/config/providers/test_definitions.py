@@ -20,8 +20,15 @@ from daemon.domain.provider import (
     Rotation,
     VariableKind,
 )
+from daemon.runtime.config.fields import known_keys
 from daemon.runtime.config.problems import SettingsInvalid
-from daemon.runtime.config.providers.definitions import read_definition, shipped
+from daemon.runtime.config.providers.definitions import (
+    SECTION_KEYS,
+    DefinitionTable,
+    read_definition,
+    shipped,
+)
+from daemon.runtime.config.providers.provider_settings import ProviderTable
 from daemon.runtime.config.providers.shipped_tables import shipped_tables
 
 PLAIN = 'token_url = "https://example.com/token"\nclient_auth = "post"\n'
@@ -358,6 +365,16 @@ REFUSALS: dict[str, tuple[str, str, str]] = {
         PLAIN + "params.client_assertion = 'x'", "params.client_assertion", "itself",
     ),
     "an undeclared variable in a parameter": (PLAIN + "params.a = '${b}'", "variables.b", "not declared"),
+    "the scopes in a parameter": (PLAIN + "params.scope = '${scopes}'", "variables.scopes", "Only the claims"),
+    "JSONPath in a reply": (PLAIN + "reply.access_token = '$.data.token'", "reply.access_token", "is not a path"),
+    "brackets in one of several paths": (
+        PLAIN + "reply.error_code = ['error', 'errors[0].code']", "reply.error_code", "is not a path",
+    ),
+    "an empty step of a path": (PLAIN + "reply.scope = 'data..scope'", "reply.scope", "is not a path"),
+    "JSONPath in a sign": (
+        PLAIN + "rejected = [{ field = '$.error', values = ['gone'] }]", "rejected.0.field", "is not a path",
+    ),
+    "a client's id": (PLAIN + "client_id = 'me'", "client_id", "section [providers."),
     "a secret to keep": (PLAIN + "keep = ['team.id', 'authed_user.access_token']", "keep", "in plain text"),
     "a base that goes on with a host": (
         BASE.replace("/token", ".example.com/token"), "token_url", "continue with",
@@ -426,6 +443,16 @@ def test_each_mistake_is_refused_by_its_key(case: tuple[str, str, str]):
     problems = refused(text)
     assert hint in problems[f"{FILE}: {key}"]
     assert len(problems) == 1
+
+
+def test_a_form_s_name_in_brackets_is_a_path():
+    """Some servers write forms like that, and the whole name is one step."""
+    assert read(PLAIN + "reply.error_code = 'error[code]'").reply.error_code == ("error[code]",)
+
+
+def test_each_key_of_the_client_is_sent_to_the_section():
+    """A guess at a similar key of a definition would mislead: client_secret is no client_auth."""
+    assert set(known_keys(ProviderTable)) - set(known_keys(DefinitionTable)) == SECTION_KEYS
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost", "[::1]:99"])
