@@ -23,6 +23,7 @@ from pymongo.errors import PyMongoError
 from daemon.adapters.mongo.admin.tokens import TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.token_events import KEPT
 from daemon.domain.claim import StoreLost
 from daemon.domain.secret import Secret
 from daemon.runtime.clock import Clock
@@ -40,6 +41,7 @@ TYPES = {"needs_reauth": "token.needs_reauth", "active": "token.recovered"}
 AHEAD = timedelta(hours=1)
 FROZEN = timedelta(seconds=70)  # longer than the leases of tokens and of deliveries
 SETTLING = timedelta(seconds=60)
+RESUMABLE = {"state": "needs_reauth", f"events.{KEPT - 3}": {"$exists": False}}
 SHORT, LONG = 10, 300
 Line = tuple[str, str, int]  # token, type, revision
 
@@ -100,13 +102,15 @@ class Scene:
         return Counter((one["id"], one["type"], one["revision"]) for one in rows)
 
     async def resume(self) -> None:
-        """Resume the dead tokens. A failure keeps the provider's circuit breaker from counting the next rejection."""
+        """Resume the dead tokens, but none with so many waiting events that one more death would push the oldest out. A
+        failure keeps the provider's circuit breaker from counting the next rejection.
+        """
         admin = TokenAdmin(
             self.mongo,
             self.stage.places[0].keyring,
             Audit(self.mongo, who=Who(actor="ann@host"), log=lambda _record: None),
         )
-        async for token in self.stage.tokens.find({"state": "needs_reauth"}, {"_id": 1}):
+        async for token in self.stage.tokens.find(RESUMABLE, {"_id": 1}):
             with suppress(StoreLost):
                 await admin.resume(token["_id"])
         await self.stage.tokens.update_many(
