@@ -86,8 +86,8 @@ def holds_refresh_token_elsewhere(body: Body) -> bool:
 
 
 def kept(definition: Definition, body: Body) -> dict[str, object]:
-    """Return the reply fields that the definition names, for applications or for the next refresh. Those that look like secrets are not kept in plain
-    text.
+    """Return the reply fields that the definition names, for applications or for the next refresh. Those that look like
+    secrets are not kept in plain text.
     """
     found: dict[str, object] = {}
     for path in definition.keep + definition.echo:

@@ -10,6 +10,7 @@ import pytest
 from daemon.commands.support.backup_writing import METRIC
 from tests.e2e.daemon_process import Installation
 from tests.e2e.service import placed
+from tests.e2e.test_hooks import hook, secret
 from tests.operations.exposition import exposed, exposition
 from tests.operations.expressions import metrics_in
 from tests.operations.monitoring import SHIPPED, rules, shipped
@@ -85,6 +86,7 @@ async def test_the_metrics_are_well_formed_and_hold_all_that_the_rules_ask_for(
     place = Installation(tmp_path / "place", uri=mongod, database=database_name, providers={"xero": provider})
     with place.config.open("a") as config:
         config.write('[[mirrors]]\nlayout = "token-files"\npath = "tokens.json"\nprovider = "xero"\n')
+        config.write(hook("crm", "http://127.0.0.1:9/", secret(b"k" * 32)))
     async with place.running() as daemon:
         text = await exposition(await daemon.ready())
     run(promtool, "check", "metrics", stdin=text)
