@@ -226,6 +226,38 @@ async def test_no_kill_costs_an_event(
         scene.judge(f"{kills} kills", capsys)
 
 
+@pytest.mark.slow
+async def test_a_receiver_that_is_down_for_three_days_hears_of_everything(
+    mongod: str, database_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The clock is moved the other way round: what is stored is three days older afterwards."""
+    async with opened(tmp_path, mongod, database_name) as scene:
+        place = scene.install()
+        await dead_tokens(scene)
+        scene.receiver.answer = lambda _body: 503
+        async with scene.followed():
+            async with place.running() as daemon, scene.operated():
+                await scene.stage.until(lambda: len(scene.ledger.lines) >= 20 * TOKENS, of=daemon)
+                assert scene.receiver.requests
+            hooks = scene.outbox.database["tokens_hooks"]
+            assert (await hooks.find_one({"_id": "crm"}) or {})["rests_until"] is not None
+            await aged(scene.outbox, "at", "added_at", "due_at")
+            await aged(hooks, "failed_at", "rests_until")
+            scene.receiver.requests.clear()
+            scene.receiver.answer = lambda _body: 204
+            async with place.running() as daemon:
+                await scene.settled()
+                assert await daemon.stop() == 0
+        scene.judge("three days down", capsys)
+
+
+async def aged(collection: Any, *fields: str) -> None:
+    """Let these instants lie three days further back."""
+    for field in fields:
+        earlier = {"$dateSubtract": {"startDate": f"${field}", "unit": "day", "amount": 3}}
+        await collection.update_many({field: {"$type": "date"}}, [{"$set": {field: earlier}}])
+
+
 @pytest.mark.long  # a freeze lasts longer than the leases, which is most of two minutes
 @pytest.mark.parametrize("times", [1, 20], ids=["short", "long"])
 async def test_no_freeze_past_a_lease_costs_an_event(
