@@ -101,6 +101,8 @@ def _next_allowed(definition: Definition, token: Token) -> datetime | None:
     """Return when the provider accepts another request for this token: after the definition's minimum
     interval, or when a repeated rejection counts. Setting `due_at` to now overrides neither.
     """
+    if not (definition.min_interval or definition.confirm_after):
+        return None
     failure = token.last_failure
     failed = failure.at if failure is not None else None
     rejected = failed if failure is not None and failure.kind is FailureKind.REJECTED else None

@@ -16,7 +16,7 @@ def without_echoes(answer: Granted | Unparsed, token: Token) -> Granted | Unpars
     granted = answer.granted if isinstance(answer, Unparsed) else answer
     if granted is None:
         return answer
-    secrets = _texts(granted.access_token, granted.refresh_token, token.access_token, token.refresh_token)
+    secrets = (granted.access_token, granted.refresh_token, token.access_token, token.refresh_token)
     kept = {name: value for name, value in granted.extra.items() if not _holds(value, secrets)}
     scoped, typed = not _holds(granted.scope, secrets), not _holds(granted.token_type, secrets)
     if scoped and typed and len(kept) == len(granted.extra):
@@ -30,10 +30,10 @@ def without_echoes(answer: Granted | Unparsed, token: Token) -> Granted | Unpars
     return clean if isinstance(answer, Granted) else replace(answer, granted=clean)
 
 
-def _texts(*secrets: Secret | None) -> list[str]:
-    texts = (secret.reveal() for secret in secrets if secret is not None)
-    return [text for text in texts if len(text) >= _SHORTEST]
-
-
-def _holds(value: object, secrets: list[str]) -> bool:
-    return isinstance(value, str) and any(secret in value for secret in secrets)
+def _holds(value: object, secrets: tuple[Secret | None, ...]) -> bool:
+    if not isinstance(value, str) or len(value) < _SHORTEST:
+        return False
+    for secret in secrets:  # each reply comes through here, and a plain loop is the fastest
+        if secret is not None and len(text := secret.reveal()) >= _SHORTEST and text in value:
+            return True
+    return False

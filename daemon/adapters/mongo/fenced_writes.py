@@ -8,6 +8,7 @@ then the result is swapped onto the stored document. A newer consent always wins
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 
 import bson
 from bson import ObjectId
@@ -65,14 +66,18 @@ _RESTING = [
 ]  # states that a record respects
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, which leave no place for what is computed once
 class _Write:
     """One change to be written into a document."""
 
     claim: Claim
     change: Change
     written: Written = field(repr=False)
-    event: ObjectId = field(default_factory=ObjectId)  # the id of the event that the change is, if it is one
+
+    @cached_property
+    def event(self) -> ObjectId:
+        """Return the id of the event that the change is, if it is one. All attempts to make this write share it."""
+        return ObjectId()
 
     @property
     def successor(self) -> Secret | None:
