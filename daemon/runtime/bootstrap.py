@@ -146,7 +146,7 @@ def assemble(
         metrics=metrics,
         log=sampled,
         counter=Counter(mongo, owner=instance.id),
-        wishes=WishStream(mongo),
+        wishes=WishStream(mongo, written=lambda: store.written),
         last_hour=last_hour,
         keys=keys,
         observe=observe,

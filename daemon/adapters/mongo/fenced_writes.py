@@ -124,6 +124,7 @@ class MongoRecords:
     def __init__(self, mongo: Mongo, *, keyring: Callable[[], KeyRing]) -> None:
         self._mongo = mongo
         self._keyring = keyring
+        self.written = 0  # results that were sent to MongoDB so far
         self._writes: Batcher[_Write, Recorded] = Batcher(self._commit, limit=RECORDED_AT_ONCE, apart=APART)
 
     async def record(self, claim: Claim, change: Change) -> Recorded:
@@ -137,6 +138,7 @@ class MongoRecords:
         operations = [operation for write in writes for operation in write.operations()]
         if not operations:
             return []
+        self.written += len(writes)
         try:
             result = await self._mongo.tokens.bulk_write(operations, ordered=False)
         except PyMongoError as error:
