@@ -374,7 +374,7 @@ def test_a_histogram_names_the_first_48_providers_and_adds_up_the_rest() -> None
 
 def test_a_provider_called_other_shares_its_series() -> None:
     """Two series of one name would cost the whole scrape."""
-    made = busy([f"p{number:03d}" for number in range(NAMED + 1)] + ["other"])
+    made = busy(["other", *(f"p{number:03d}" for number in range(NAMED + 1))])
     assert value(made, "refreshd_refresh_lead_seconds_count", provider="other") == 2
 
 
