@@ -45,7 +45,7 @@ class AwaitingStatus(DaemonStatus):
     def _secrets(self) -> Check:
         return False, "; ".join(f"{one.where}: {one.what}" for one in self._waiting)
 
-    def metrics(self, accept: str) -> tuple[bytes, str]:
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
         self._metrics.set_secret_sources(self._sources())
         return self._metrics.expose(accept)
 

@@ -30,7 +30,7 @@ class Source:
     async def status(self):
         return self._status
 
-    def metrics(self, accept):
+    async def metrics(self, accept):
         return b"", "text/plain"
 
 

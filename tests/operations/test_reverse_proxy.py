@@ -51,7 +51,7 @@ class Source:
     async def status(self) -> Mapping[str, object]:
         return HEALTHY
 
-    def metrics(self, accept: str) -> tuple[bytes, str]:
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
         return Metrics(providers=["xero"], version="1").expose(accept)
 
 

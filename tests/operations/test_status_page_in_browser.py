@@ -43,7 +43,7 @@ class Source:
     async def status(self) -> Mapping[str, object]:
         return self.told
 
-    def metrics(self, accept: str) -> tuple[bytes, str]:
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
         return b"", "text/plain"
 
 

@@ -1,4 +1,4 @@
-"""The metrics of hooks: what came of deliveries, and what waits in the outbox."""
+"""The metrics of hooks: what came of deliveries, what waits in the outbox, and what never reached it."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,8 +6,8 @@ from datetime import datetime
 
 from prometheus_client.metrics_core import Metric
 
-from daemon.adapters.telemetry.metric_families import UNKNOWN, counter, gauges
-from daemon.domain.event import HookBack, HookCounted, HookDisabled
+from daemon.adapters.telemetry.metric_families import UNKNOWN, Subscriptions, counter, gauges, on
+from daemon.domain.event import HookBack, HookCounted, HookDisabled, OwnerEventsLost
 from daemon.domain.hook import Outcome
 
 OUTCOMES = tuple(Outcome)
@@ -19,6 +19,7 @@ class HookMetrics:
     def __init__(self) -> None:
         self._names: tuple[str, ...] = ()
         self._counts: Counter[tuple[str, ...]] = Counter()
+        self._lost = {"malformed": 0, "pushed_out": 0}
         self._waiting: Mapping[str, tuple[int, datetime]] | None = None
         self._now: datetime | None = None
         self._disabled: set[str] = set()
@@ -34,16 +35,31 @@ class HookMetrics:
     def set_disabled(self, names: Iterable[str]) -> None:
         self._disabled = set(names)
 
-    def __call__(self, event: HookCounted | HookBack | HookDisabled) -> None:
-        if isinstance(event, HookCounted):
-            hook = event.hook if event.hook in self._names else UNKNOWN
-            self._counts[hook, event.outcome.value] += event.count
-        elif isinstance(event, HookDisabled):
-            self._disabled.add(event.hook)
-        else:
-            self._disabled.discard(event.hook)
+    def subscriptions(self) -> Subscriptions:
+        return dict(
+            (
+                on(HookCounted, self._counted),
+                on(HookBack, lambda event: self._disabled.discard(event.hook)),
+                on(HookDisabled, lambda event: self._disabled.add(event.hook)),
+                on(OwnerEventsLost, self._lost_events),
+            )
+        )
+
+    def _counted(self, event: HookCounted) -> None:
+        hook = event.hook if event.hook in self._names else UNKNOWN
+        self._counts[hook, event.outcome.value] += event.count
+
+    def _lost_events(self, event: OwnerEventsLost) -> None:
+        self._lost["malformed"] += event.malformed
+        self._lost["pushed_out"] += event.pushed_out
 
     def collect(self) -> Iterator[Metric]:
+        yield counter(
+            "events_lost",
+            "Events of tokens that were lost before they reached the outbox, by reason.",
+            ["reason"],
+            {(reason,): count for reason, count in self._lost.items()},
+        )
         if not self._names and not self._counts:
             return  # there is no hook
         zero: dict[tuple[str, ...], int] = {

@@ -1,8 +1,9 @@
 """Prometheus families whose names start with `refreshd_`."""
 
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from itertools import accumulate
+from typing import TypeVar
 
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -13,6 +14,17 @@ from prometheus_client.metrics_core import (
 
 ANOMALIES = "Anomalies: access that a person should look at, by kind."
 UNKNOWN = "unknown"  # stands for every text that is not a known name
+OTHER = "other"  # stands for the providers beyond the first NAMED in a histogram
+NAMED = 48  # a histogram has a dozen series for each provider: more would be most of a scrape
+
+Subscriptions = Mapping[type, Callable[..., None]]
+
+_Event = TypeVar("_Event")
+
+
+def on(kind: type[_Event], take: Callable[[_Event], None]) -> tuple[type[_Event], Callable[[_Event], None]]:
+    """Return a row of a table of subscriptions. mypy checks that `take` accepts this kind of event."""
+    return kind, take
 
 
 class Distribution:
@@ -32,6 +44,62 @@ class Distribution:
     def cumulative(self) -> list[tuple[str, float]]:
         names = (*(str(bound) for bound in self.bounds), "+Inf")
         return list(zip(names, accumulate(self.counts), strict=True))
+
+
+class Distributions:
+    """A distribution for each of the first NAMED providers that have a value, and one for all others. `unknown` has one
+    from the start, so that the family exists.
+    """
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._other = Distribution(bounds)
+        self._of = {UNKNOWN: Distribution(bounds), OTHER: self._other}  # a provider may be called `other`
+
+    def add(self, provider: str, value: float) -> None:
+        found = self._of.get(provider)
+        if found is None:
+            found = self._of[provider] = Distribution(self._bounds) if self._has_room() else self._other
+        found.add(value)
+
+    def keep(self, providers: Container[str]) -> None:
+        """Forget the distributions of all providers except these."""
+        self._of = {
+            name: one for name, one in self._of.items() if name in providers or name in {UNKNOWN, OTHER}
+        }
+
+    def family(self, name: str, documentation: str) -> Metric:
+        family = HistogramMetricFamily(f"refreshd_{name}", documentation, labels=["provider"])
+        named = {provider: one for provider, one in self._of.items() if one is not self._other}
+        rest = {OTHER: self._other} if any(self._other.counts) else {}
+        for provider, one in (*sorted(named.items()), *rest.items()):
+            family.add_metric([provider], one.cumulative(), one.total)
+        return family
+
+    def _has_room(self) -> bool:
+        named = sum(one is not self._other for one in self._of.values())
+        return named <= NAMED  # one of them is `unknown`
+
+
+class Seen:
+    """Rows of a gauge that were shown with a value. They stay at zero afterwards: an alert that looks back some minutes
+    would take the last value for today's.
+    """
+
+    def __init__(self, always: Iterable[tuple[str, ...]] = ()) -> None:
+        self._rows = set(always)
+
+    def rows(
+        self, values: Mapping[tuple[str, ...], float], *, also: Iterable[tuple[str, ...]] = ()
+    ) -> Mapping[tuple[str, ...], float]:
+        """Return `values` without the zeros of rows that never had one, except for those in `also`."""
+        self._rows.update(row for row, value in values.items() if value)
+        self._rows.update(also)
+        return {row: values.get(row, 0) for row in sorted(self._rows)}
+
+    def keep(self, wanted: Callable[[tuple[str, ...]], bool]) -> None:
+        """Forget the rows that are not `wanted`."""
+        self._rows = {row for row in self._rows if wanted(row)}
 
 
 def label_value(text: str, names: Collection[str]) -> str:
@@ -58,13 +126,6 @@ def counter(
 def anomalies(values: Mapping[tuple[str, ...], int]) -> Metric:
     """Return the family that the daemon and the access service share."""
     return counter("anomalies", ANOMALIES, ["kind"], values)
-
-
-def histogram(name: str, documentation: str, values: Mapping[str, Distribution]) -> Metric:
-    family = HistogramMetricFamily(f"refreshd_{name}", documentation, labels=["provider"])
-    for provider, distribution in values.items():
-        family.add_metric([provider], distribution.cumulative(), distribution.total)
-    return family
 
 
 def _filled(

@@ -63,7 +63,7 @@ class HealthSource(Protocol):
     async def status(self) -> Mapping[str, object]:
         """Return the body of `GET /status`, ready for JSON."""
 
-    def metrics(self, accept: str) -> tuple[bytes, str]:
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
         """Return the exposition for an `Accept` header, and its content type."""
 
 
@@ -211,7 +211,7 @@ class HealthServer:
         return _json({"ready": ready, **leaving, "checks": results}, ok=ready)
 
     async def _metrics(self, request: BaseRequest, _trusted: bool) -> web.Response:
-        body, content_type = self._source.metrics(request.headers.get("Accept", ""))
+        body, content_type = await self._source.metrics(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _status(self, _request: BaseRequest, _trusted: bool) -> web.Response:

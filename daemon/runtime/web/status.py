@@ -19,6 +19,7 @@ from daemon.runtime.config.settings import Settings
 from daemon.runtime.mirrors import MirrorRunner
 from daemon.runtime.notifying import Notifying, Waiting
 from daemon.runtime.parts import Parts
+from daemon.runtime.web.scrape import Scrape
 
 VERSIONS = {"python": python_version()} | {n: version(n) for n in ("aiohttp", "cryptography", "pymongo")}
 MISSED = 3  # periods without a successful sweep, or failed passes of a lane in a row, until the daemon is not ready
@@ -51,6 +52,7 @@ class DaemonStatus:
         self._failed_passes: dict[str, int] = {}  # of each lane that does not work now: in a row
         self._statistics: Statistics | None = None
         self._started: timedelta | None = None  # by the boot clock
+        self._scrape = Scrape(self.pieces)
 
     # ---------------------------------------------------------------- events
 
@@ -126,20 +128,24 @@ class DaemonStatus:
             "last_hour": _hour(self.parts.last_hour.snapshot()) if self.parts else None,
         }
 
-    def metrics(self, accept: str) -> tuple[bytes, str]:
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
+        return await self._scrape.text(accept)
+
+    def pieces(self, accept: str) -> tuple[Iterator[bytes], str]:
+        """Return the metrics of this moment in pieces, and their content type."""
         parts = self.parts
         if parts is None:
-            return b"", "text/plain"
+            return iter(()), "text/plain"
         parts.metrics.set_journal_entries(parts.journal.count)
         parts.metrics.set_journal_bytes(parts.journal.bytes_by_state)
         parts.metrics.set_count_age(self._count_age(), looked=self._look_age())
         parts.metrics.set_secret_sources(self.secret_sources())
         parts.metrics.set_store_up(parts.mongo.up)
-        parts.metrics.set_mirror_lags({mirror.name: mirror.lag for mirror in self.mirrors})
+        parts.metrics.mirrors.set_lags({mirror.name: mirror.lag for mirror in self.mirrors})
         parts.metrics.set_ages(keys=self._key_ages(), secrets=self._secret_ages(), limit=self.keys.max_age)
         if parts.clock.skew is not None:
             parts.metrics.set_clock_skew(parts.clock.skew)
-        return parts.metrics.expose(accept)
+        return parts.metrics.pieces(accept)
 
     # ---------------------------------------------------------------- ages
 

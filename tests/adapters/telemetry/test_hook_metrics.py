@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from daemon.adapters.telemetry.event_log import configure
 from daemon.adapters.telemetry.metrics import Metrics
-from daemon.domain.event import Event, HookBack, HookCounted, HookDisabled
+from daemon.domain.event import Event, HookBack, HookCounted, HookDisabled, OwnerEventsLost
 from daemon.domain.hook import Outcome
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
@@ -50,6 +50,15 @@ def test_deliveries_are_counted_by_outcome(made: Metrics) -> None:
     found = series(made, "hook_deliveries_total")
     assert (found["crm", "delivered"], found["crm", "dropped"]) == (1, 7)
     assert found["unknown", "dropped"] == 2  # a name from a document is no label
+
+
+def test_events_that_no_hook_gets_are_counted_by_reason(made: Metrics) -> None:
+    """From zero, and without a configured hook too: a token keeps its events until they are relayed."""
+    for metrics in (made, Metrics(providers=(), version="0")):
+        assert series(metrics, "events_lost_total") == {("malformed",): 0, ("pushed_out",): 0}
+        metrics(OwnerEventsLost(token="xero:1", malformed=2, pushed_out=0))
+        metrics(OwnerEventsLost(token="xero:2", malformed=1, pushed_out=5))
+        assert series(metrics, "events_lost_total") == {("malformed",): 3, ("pushed_out",): 5}
 
 
 def test_what_waits_is_shown_by_hook(made: Metrics) -> None:

@@ -1,23 +1,31 @@
 """The metrics: every name, type, label and bucket an alert may be written on, and nothing that names an account."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import get_args
 
 import pytest
+import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.samples import Sample
 
 from daemon.adapters.telemetry.access_metrics import AccessMetrics
+from daemon.adapters.telemetry.metric_families import NAMED
 from daemon.adapters.telemetry.metrics import (
     COUNT_KEPT,
     JOURNAL_STATES,
     LOOK_KEPT,
+    OPENMETRICS,
     PAUSE_REASONS,
+    UNCOUNTED,
     WHERES,
     Metrics,
 )
+from daemon.adapters.telemetry.provider_counts import OUTCOMES, REVOCATION_OUTCOMES
 from daemon.domain.anomaly import OF_ACCESS, OF_DAEMON, AnomalyKind
 from daemon.domain.deviation import DriftKind
 from daemon.domain.event import (
@@ -39,6 +47,7 @@ from daemon.domain.event import (
     TokenNeedsReauth,
     TokenPostponed,
     TokenRenewed,
+    TokenRevoked,
     TokenStuck,
     TokenSuperseded,
     TokenUnparsed,
@@ -52,6 +61,14 @@ from daemon.domain.token import Failure, FailureKind
 NOW = datetime(2026, 11, 21, 4, 0, tzinfo=UTC)
 CANARY = "canary-account-7f3a9c"
 XERO = {"provider": "xero"}
+
+ALERTS = [
+    rule
+    for group in yaml.safe_load(
+        (Path(__file__).parents[3] / "deploy" / "prometheus" / "alerts.yml").read_text()
+    )["groups"]
+    for rule in group["rules"]
+]
 
 CONTRACT = {
     "refreshd_refreshes": ("counter", {"provider", "outcome"}),
@@ -74,6 +91,7 @@ CONTRACT = {
     "refreshd_internal_errors": ("counter", {"where"}),
     "refreshd_anomalies": ("counter", {"kind"}),
     "refreshd_lane_failures": ("counter", {"provider"}),
+    "refreshd_events_lost": ("counter", {"reason"}),
     "refreshd_journal_bytes": ("gauge", {"state"}),
     "refreshd_set_aside_tokens": ("gauge", {"provider"}),
     "refreshd_held_tokens": ("gauge", {"provider"}),
@@ -231,26 +249,133 @@ def test_process_figures_come_along() -> None:
         assert f"\n{name}" in text
 
 
-def test_every_series_of_a_configured_provider_starts_at_zero() -> None:
-    """So that the first event of a kind already is a rate."""
+def test_each_series_of_a_provider_that_an_alert_needs_starts_at_zero() -> None:
+    """Prometheus sees no increase from nothing to one. What the alerts ask for is read from them."""
     made = metrics()
-    for provider in ("xero", "google", "unknown"):
-        for outcome in (
-            "renewed",
-            "unparsed",
-            "rejected",
-            "misconfigured",
-            "unavailable",
-            "superseded",
-            "unreadable",
-        ):
-            assert value(made, "refreshd_refreshes_total", provider=provider, outcome=outcome) == 0
-        for name in ("in_doubt_total", "late_renewals_total", "refresh_lead_seconds_count", "in_flight"):
-            assert value(made, f"refreshd_{name}", provider=provider) == 0
+    needed = set(counters_of_alerts())
+    assert {name for name, _, _ in needed} >= {"refreshd_refreshes_total", "refreshd_in_doubt_total"}
+    for name, label, wanted in needed:
+        for provider in ("xero", "google", "unknown"):
+            labels = {"provider": provider} | ({label: wanted} if label else {})
+            assert value(made, name, **labels) == 0, (name, labels)
+
+
+def counters_of_alerts() -> Iterable[tuple[str, str, str]]:
+    """Name, label and value of each counter of a provider in an increase() or a rate() of an alert."""
+    values = {
+        "refreshd_refreshes_total": ("outcome", OUTCOMES),
+        "refreshd_revocations_total": ("outcome", REVOCATION_OUTCOMES),
+    }
+    by_provider = {
+        f"{name}_total" for name, (kind, by) in CONTRACT.items() if kind == "counter" if "provider" in by
+    }
+    for rule in ALERTS:
+        if "unless" in rule["expr"] and "offset" in rule["expr"]:
+            continue  # it sees a first count by itself
+        for name, matcher in re.findall(r"(?:increase|rate)\((\w+)(?:\{([^}]*)\})?\[", rule["expr"]):
+            if name not in by_provider:
+                continue
+            label, every = values.get(name, ("", ()))
+            chosen = re.fullmatch(r'outcome(=|!~)"([^"]+)"', matcher or "")
+            if not label:
+                yield name, "", ""
+            elif chosen:  # a sum over all outcomes is a denominator
+                is_it = {one for one in every if re.fullmatch(chosen[2], one)}
+                for one in is_it if chosen[1] == "=" else set(every) - is_it:
+                    yield name, label, one
+
+
+def test_other_series_of_a_provider_begin_with_their_first_count() -> None:
+    """500 providers that do nothing would fill each scrape. Every label is there once, at zero."""
+    made = metrics()
+    late = (
+        ("refreshes_total", {"outcome": "superseded"}),
+        ("revocations_total", {"outcome": "revoked"}),
+        ("provider_drift_total", {"kind": "lifetime"}),
+        ("provider_paused", {"reason": "outage"}),
+        ("in_flight", {}),
+        ("late_renewals_total", {}),
+        ("refresh_duration_seconds_count", {}),
+    )
+    for name, labels in late:
+        assert value(made, f"refreshd_{name}", **XERO, **labels) is None, name
+        assert value(made, f"refreshd_{name}", provider="unknown", **labels) == 0, name
+    for event in every_event():
+        made(event)
+    made(TokenRevoked(token="xero:a", provider="xero", revision=2, tries=1))
+    made(renewed(-1))
+    made(ProviderPaused(provider="xero", reason="outage", next_probe_at=NOW))
+    for name, labels in late:
+        assert value(made, f"refreshd_{name}", **XERO, **labels) == 1, name
+
+
+def test_what_is_no_provider_starts_at_zero() -> None:
+    made = metrics()
     for result in ("recorded", "superseded", "unparsed"):
         assert value(made, "refreshd_journal_replayed_total", result=result) == 0
     for outcome in ("ok", "failed"):
         assert value(made, "refreshd_sweeps_total", outcome=outcome) == 0
+    for reason in ("malformed", "pushed_out"):
+        assert value(made, "refreshd_events_lost_total", reason=reason) == 0
+
+
+def test_every_event_is_counted_or_said_not_to_be() -> None:
+    """A new event must be in a table of subscriptions, or among those that are not counted."""
+    taken = set(metrics().takers)
+    assert taken | UNCOUNTED == set(get_args(Event))
+    assert not taken & UNCOUNTED
+
+
+def busy(names: Sequence[str]) -> Metrics:
+    """All of these providers renew, fail, are asked right now and have tokens of all kinds."""
+    made = Metrics(providers=names, version="1")
+    for name in names:
+        made(InFlight(provider=name, count=1))
+        made(renewed(250, provider=name))
+        made(ProviderAnswered(provider=name, duration=timedelta(seconds=0.2)))
+        made(ProviderThrottled(provider=name))
+    made.set_statistics(
+        Statistics(
+            at=NOW,
+            states={name: {"active": 20_000, "needs_reauth": 2} for name in names},
+            expired=dict.fromkeys(names, 1),
+        )
+    )
+    return made
+
+
+@pytest.mark.parametrize("accept", ["", OPENMETRICS])
+def test_a_scrape_of_500_providers_stays_below_600_kilobytes(accept: str) -> None:
+    """While all of them do nothing, and while all work."""
+    names = [f"provider-{number:03d}" for number in range(500)]
+    idle = Metrics(providers=names, version="1").expose(accept)[0]
+    working = busy(names).expose(accept)[0]
+    assert len(idle) < 450_000
+    assert len(idle) < len(working) < 600_000
+
+
+def test_a_histogram_names_the_first_48_providers_and_adds_up_the_rest() -> None:
+    """A dozen series for each of 500 would be most of a scrape. The counters name all of them."""
+    names = [f"p{number:03d}" for number in range(NAMED + 10)]
+    made = busy(names)
+    made(ProviderAnswered(provider="p050", duration=timedelta(seconds=0.2)))
+    for name in ("refreshd_refresh_lead_seconds_count", "refreshd_refresh_duration_seconds_count"):
+        counts = {one.labels["provider"]: one.value for one in samples(made.expose("")[0], name)}
+        more = name == "refreshd_refresh_duration_seconds_count"
+        assert counts == {**dict.fromkeys(names[:NAMED], 1), "unknown": 0, "other": 10 + more}
+    assert value(made, "refreshd_refreshes_total", provider="p057", outcome="renewed") == 1
+    made.set_providers(names[1:])
+    for name in ("p000", "p050"):  # one is gone, one stays among the others
+        assert value(made, "refreshd_refresh_lead_seconds_count", provider=name) is None
+    made.set_providers([*names[1:], "new"])
+    made(renewed(250, provider="new"))
+    assert value(made, "refreshd_refresh_lead_seconds_count", provider="new") == 1
+
+
+def test_a_provider_called_other_shares_its_series() -> None:
+    """Two series of one name would cost the whole scrape."""
+    made = busy(["other", *(f"p{number:03d}" for number in range(NAMED + 1))])
+    assert value(made, "refreshd_refresh_lead_seconds_count", provider="other") == 2
 
 
 @pytest.mark.parametrize(
@@ -459,7 +584,8 @@ def test_store_wide_figures_fold_what_is_not_configured() -> None:
     made.set_statistics(FULL)
     assert value(made, "refreshd_tokens", provider="xero", state="active") == 5
     assert value(made, "refreshd_tokens", provider="xero", state="needs_reauth") == 1
-    assert value(made, "refreshd_tokens", provider="google", state="paused") == 0
+    assert value(made, "refreshd_tokens", provider="other", state="needs_reauth") is None
+    assert value(made, "refreshd_tokens", provider="google", state="active") is None
     assert value(made, "refreshd_tokens", provider="unknown", state="active") == 5
     assert value(made, "refreshd_tokens", provider="unknown", state="unknown") == 1
     assert value(made, "refreshd_set_aside_tokens", provider="unknown") == 5
@@ -475,12 +601,14 @@ def test_store_wide_figures_fold_what_is_not_configured() -> None:
 
 
 def test_nothing_outlives_its_cause() -> None:
-    """After statistics of an empty store no figure of the full one is left."""
+    """After statistics of an empty store no figure of the full one is left. What was shown is zero for an alert that
+    looks back."""
     made = metrics()
     made.set_statistics(FULL)
+    assert value(made, "refreshd_tokens", provider="xero", state="active") == 5
     made.set_statistics(Statistics(at=NOW))
     assert value(made, "refreshd_tokens", provider="xero", state="active") == 0
-    assert value(made, "refreshd_tokens", provider="unknown", state="unknown") is None
+    assert value(made, "refreshd_tokens", provider="unknown", state="unknown") == 0
     assert value(made, "refreshd_expired_tokens", **XERO) == 0
     assert value(made, "refreshd_oldest_due_age_seconds") == 0
     assert value(made, "refreshd_refresh_token_expiry_timestamp_seconds", **XERO) is None

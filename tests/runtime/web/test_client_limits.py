@@ -39,7 +39,7 @@ class Source:
             raise
         return {"ready": True}
 
-    def metrics(self, accept: str) -> tuple[bytes, str]:
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
         return b"#" * 40_000_000, "text/plain"
 
 

@@ -71,7 +71,7 @@ class Source:
         await self._misbehave()
         return self.told
 
-    def metrics(self, accept: str) -> tuple[bytes, str]:
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
         return b"refreshd_store_up 1.0\n", f"text/plain; version=0.0.4; charset=utf-8; seen={len(accept)}"
 
     async def _misbehave(self) -> None:
