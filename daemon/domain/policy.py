@@ -5,6 +5,7 @@ so a token that is refused for days costs a few requests a day. While the whole 
 wait grows.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -250,7 +251,7 @@ def _in_doubt(
     )
     wait = max(wait, _asked_for(answer))
     return Postponed(
-        failure=_failure(FailureKind.IN_DOUBT, answer, now),
+        failure=_waiting(definition, token, _failure(FailureKind.IN_DOUBT, answer, now), answer),
         failures=token.failures + 1,
         due_at=before_the_end(definition, token, now + wait, now=now),
         doubt=Doubt(since=since, tries=tries, asker=asker),
@@ -274,8 +275,9 @@ def _postponed(
     longest = longest_wait(token, answer, now=now, doubted=doubted)
     wait = max(backoff(token.failures, chance=chance, longest=longest), _own_rest(answer))
     wait = _until_the_end(token, wait, now=now)
+    failure = _failure(_kind_of(token, answer, now=now, doubted=doubted), answer, now)
     return Postponed(
-        failure=_failure(_kind_of(token, answer, now=now, doubted=doubted), answer, now),
+        failure=_waiting(definition, token, failure, answer),
         failures=token.failures + 1,
         due_at=before_the_end(definition, token, now + max(wait, floor), now=now),
         doubt=token.doubt,
@@ -319,6 +321,18 @@ def _asked_for(answer: Rejected | Misconfigured | Unavailable) -> timedelta:
     """Return the wait that the provider asks for (Retry-After)."""
     wait = answer.retry_after if isinstance(answer, Unavailable) else None
     return wait or timedelta(0)
+
+
+def _waiting(
+    definition: Definition, token: Token, failure: Failure, answer: Rejected | Misconfigured | Unavailable
+) -> Failure:
+    """Return `failure` with the time before which the provider wants no request, so that no wish for an early renewal
+    shortens that.
+    """
+    wait = _asked_for(answer)
+    if not wait:
+        return failure
+    return replace(failure, not_before=before_the_end(definition, token, failure.at + wait, now=failure.at))
 
 
 def _until_the_end(token: Token, wait: timedelta, *, now: datetime) -> timedelta:

@@ -168,13 +168,27 @@ def failure_of(document: Document) -> Failure | None:
     if not _is(kind, str) or kind not in _KINDS or not _is(at, datetime):
         return None
     code, message = (str(stored.get(name, ""))[:LONGEST_MESSAGE] for name in ("code", "message"))
-    return Failure(kind=FailureKind(kind), code=code, message=message, at=_usable(at))
+    asked = stored.get("not_before")
+    return Failure(
+        kind=FailureKind(kind),
+        code=code,
+        message=message,
+        at=_usable(at),
+        not_before=_usable(asked) if _is(asked, datetime) else None,
+    )
 
 
 def failure_document(failure: Failure) -> dict[str, object]:
     """Return `failure` as it is stored."""
-    at = as_stored(failure.at)
-    return {"kind": failure.kind.value, "code": failure.code, "message": failure.message, "at": at}
+    document: dict[str, object] = {
+        "kind": failure.kind.value,
+        "code": failure.code,
+        "message": failure.message,
+        "at": as_stored(failure.at),
+    }
+    if failure.not_before is not None:
+        document["not_before"] = as_stored(failure.not_before)
+    return document
 
 
 def written(token: Token, change: Change, keyring: KeyRing, *, now: datetime) -> Written:
