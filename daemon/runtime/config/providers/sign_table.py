@@ -117,7 +117,7 @@ def sign_faults(meaning: str, signs: tuple[SignTable, ...]) -> Iterator[Fault]:
             )
             yield (meaning,), "an entry is only a status, which other errors have, too", do
         if meaning == "rejected" and _names_client(sign):
-            do = "Remove it. Where it also stands for a dead grant, add also with the field that distinguishes the two."
+            do = "Remove it. If the provider uses it for dead grants as well, add the table also with the field that shows which of the two it is."
             yield (meaning,), f"an entry has {_CLIENT_ERROR}, so a wrong secret would condemn every token", do
         if sign.alone and (meaning != "rejected" or sign.field):
             do = "Remove it: it is for an entry of rejected that is only a status."
