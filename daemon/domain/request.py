@@ -9,7 +9,15 @@ from datetime import datetime
 from urllib.parse import quote_plus
 
 from daemon.domain.assertion import JWT_BEARER_GRANT, signed_assertion
-from daemon.domain.provider import AssertionAudience, BodyFormat, ClientAuth, Grant, Parameter, Provider
+from daemon.domain.provider import (
+    SECRET_AUTHS,
+    AssertionAudience,
+    BodyFormat,
+    ClientAuth,
+    Grant,
+    Parameter,
+    Provider,
+)
 from daemon.domain.secret import Secret
 from daemon.domain.token import Token
 from daemon.domain.token_url import NotSendable, completed_url, filled, fills_host, is_allowed
@@ -92,8 +100,10 @@ def _consent_request(
     The definition's parameters are those of a refresh: they must not replace the grant type.
     """
     definition = provider.definition
-    if definition.client_auth is ClientAuth.OMITTED:
-        provider = replace(provider, definition=replace(definition, client_auth=ClientAuth.POST))
+    if definition.exchange_auth in SECRET_AUTHS and provider.client_secret is None:
+        raise NotSendable(f"{provider.name} has no client_secret, which a code needs, if not a renewal")
+    if definition.code_auth is not definition.client_auth:
+        provider = replace(provider, definition=replace(definition, client_auth=definition.code_auth))
     url = definition.exchange_url or definition.token_url
     return _token_request(provider, url, presented, variables, now=now, fixed=frozenset(presented))
 

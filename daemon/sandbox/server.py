@@ -72,7 +72,13 @@ class Sandbox:
         self._behaviour = Behaviour()
         self._grants = Grants(self.options.terms())
         self._consents = Consents(self._grants, most=self._dialect.consent.most)
-        client = Client(id=self.client_id, secret=self.client_secret, ways=self._dialect.demands.client)
+        demands = self._dialect.demands
+        client = Client(
+            id=self.client_id,
+            secret=self.client_secret,
+            ways=demands.client,
+            code_ways=demands.code_client,
+        )
         self.desk: AssertionDesk | None = None
         self._key: dict[str, str] = {}
         if (assertion := self._dialect.assertion) is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar
 from urllib.parse import parse_qsl
 
-from daemon.domain.provider import BodyFormat, ClientAuth, Grant, Pkce
+from daemon.domain.provider import SECRET_AUTHS, BodyFormat, ClientAuth, Grant, Pkce
 from daemon.domain.revocation import (
     CLIENT_ID_PLACE,
     TOKEN_PLACE,
@@ -156,6 +156,7 @@ class ConsentTable:
 
     authorize_url: Text | None = None
     exchange_url: Text | None = None
+    exchange_auth: Annotated[ClientAuth, Read(one_of(ClientAuth))] | None = None
     par_url: Text | None = None
     device_url: Text | None = None
     scopes: Scopes = ()
@@ -192,6 +193,7 @@ def consent_faults(
             yield from url_faults((key,), url, domains, bases)
     yield from _page_faults(table)
     yield from _callback_faults(table, variables)
+    yield from _exchange_faults(table)
     yield from _grant_faults(table, grant)
     yield from _scope_faults(table)
     yield from _param_faults(table)
@@ -225,6 +227,13 @@ def _callback_faults(table: ConsentTable, variables: Collection[str]) -> Iterato
         elif name not in variables:
             do = "Declare it under variables, where its pattern or kind limits what a callback may bring."
             yield ("callback_variables",), f"contain {name}, which is not declared", do
+
+
+def _exchange_faults(table: ConsentTable) -> Iterator[Fault]:
+    """Check the authentication of a code's exchange: it names the client, and needs no key beside that of renewals."""
+    if table.exchange_auth is not None and table.exchange_auth not in (*SECRET_AUTHS, ClientAuth.NONE):
+        do = 'Use "post", "basic", "basic_plain", "secret_as_user" or "none".'
+        yield ("exchange_auth",), f'is "{table.exchange_auth}", with which no code is exchanged', do
 
 
 def _grant_faults(table: ConsentTable, grant: Grant) -> Iterator[Fault]:

@@ -48,6 +48,7 @@ def test_every_key_becomes_the_domains_own_term() -> None:
         scope_separator = ","
         authorize_params = { prompt = "consent" }
         exchange_params = { expiring = "1" }
+        exchange_auth = "basic"
         pkce = "required"
         account_from = "id_token.sub"
         consent_hint = "Ask for offline_access."
@@ -71,6 +72,7 @@ def test_every_key_becomes_the_domains_own_term() -> None:
     )
     assert (known.scopes, known.scope_separator) == (("read", "offline_access"), ",")
     assert (known.authorize_params, known.exchange_params) == ({"prompt": "consent"}, {"expiring": "1"})
+    assert known.exchange_auth is ClientAuth.BASIC
     assert (known.pkce, known.account_from) == (Pkce.REQUIRED, "id_token.sub")
     assert (known.consent_hint, known.manage_url) == (
         "Ask for offline_access.",
