@@ -13,7 +13,7 @@ from daemon.runtime.web.server import CHECKS
 from daemon.runtime.web.status_page import STYLE, render
 from daemon.runtime.web.status_page.parts import moment, number, span
 from daemon.runtime.web.status_page.texts import OUTCOMES, PAUSES
-from tests.runtime.web.statuses import FAILING, HEALTHY, ILL, WELL, text
+from tests.runtime.web.statuses import FAILING, HEALTHY, ILL, WELL, ago, text
 
 STARTING = dict.fromkeys(CHECKS, (False, "starting"))
 AT = datetime(2026, 11, 21, 3, 12, 40, tzinfo=UTC)
@@ -66,6 +66,14 @@ def test_a_healthy_one_says_that_nobody_has_to_act() -> None:
     ):
         assert words in page.words
     assert "Last failuresNone." in page.words
+
+
+def test_a_token_that_has_become_due_since_the_count_is_due_now() -> None:
+    """The next token is not due in the past, and there is no sentence where nothing is stored."""
+    assert (
+        "The next token is due now." in Page(render(HEALTHY | {"next_due_at": ago(seconds=13)}, WELL)).words
+    )
+    assert "The next token" not in Page(render(HEALTHY | {"next_due_at": None}, WELL)).words
 
 
 def test_a_failing_one_says_who_must_act_and_what_to_do() -> None:
