@@ -21,11 +21,13 @@ class NotReadable(ValueError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldGrant:
     """A grant, checked against its request. `asked_at`: when its code was presented. `account`: the provider's name for
-    the owner's account, if it is known.
+    the owner's account, if it is known. `connect_code_hash`: of the connect code that the owner's browser got. Without
+    it, the grant can't be completed.
     """
 
     consent: Consent
     account: str | None
+    connect_code_hash: str | None = None
     missing_scopes: tuple[str, ...]
     asked_at: datetime
 
@@ -51,13 +53,14 @@ class DueGrant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenGrant:
-    """A due grant in the hands of one instance. `text` is None if it can't be opened. `until`: how long its revocation is
-    tried. `tries`: the attempts so far.
+    """A due grant in the hands of one instance. `text` and `proof`, of its completion, are None if they can't be opened.
+    `until`: how long its revocation is tried. `tries`: the attempts so far.
     """
 
     due: DueGrant
     request: ConsentRequest | Malformed
     text: Secret | None
+    proof: Secret | None = None
     until: datetime | None = None
     tries: int = 0
 
@@ -73,6 +76,7 @@ def held_text(grant: HeldGrant) -> Secret:
         "unclear": consent.unclear,
         "extra": consent.extra,
         "account": grant.account,
+        "connect_code_hash": grant.connect_code_hash,
         "missing_scopes": grant.missing_scopes,
         "asked_at": grant.asked_at.isoformat(),
     }
@@ -102,6 +106,7 @@ def held_grant(text: Secret) -> HeldGrant:
                 extra=_mapping(found["extra"]),
             ),
             account=_text(found["account"]),
+            connect_code_hash=_text(found.get("connect_code_hash")),
             missing_scopes=_texts(found["missing_scopes"]),
             asked_at=asked_at,
         )

@@ -28,7 +28,9 @@ NOT_GIVEN = ConsentFailure(
 )
 LARGEST = 1 << 20  # bytes of one document: a held grant is as large as a provider's reply may be
 CODES = ("code", "code_verifier")
-NO_GRANT = dict.fromkeys(("grant", "grant_due_at", "lease"))
+NO_GRANT = dict.fromkeys(("grant", "grant_due_at", "lease", "proof"))
+# Writer keys seal these fields only. A proof and a code have other members, so one is never taken for the other.
+PROOF_SEALED_AS = "code"
 PROGRESS = (
     *("state", "failure", "result", "code", "asked_at"),
     *("expires_at", "held_until", "key", "return_url"),

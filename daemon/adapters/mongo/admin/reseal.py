@@ -18,6 +18,7 @@ from bson.datetime_ms import DatetimeMS
 from daemon.adapters.keyring import WRITERS, DecryptionError, KeyRing
 from daemon.adapters.mongo.bulk import Update, update_each
 from daemon.adapters.mongo.connection import Collection, Mongo
+from daemon.adapters.mongo.consent_documents import PROOF_SEALED_AS
 from daemon.adapters.mongo.sealed_values import CONSENT_FIELDS, consents_of
 from daemon.adapters.mongo.token_document import Document
 from daemon.adapters.mongo.writers_texts import Resealed, WritersTexts
@@ -113,7 +114,7 @@ class Resealer:
         """Seal the texts of waiting consents again. Raises Refusal as well."""
         collection = consents_of(self._mongo)
         query = {"$or": [_not_under(self._ring.active, name) for name in CONSENT_FIELDS]}
-        fields = {name: name for name in CONSENT_FIELDS}
+        fields = {**{name: name for name in CONSENT_FIELDS}, "proof": PROOF_SEALED_AS}
         async for documents in self._pages(collection, query):
             for document in documents:
                 changes, failed = self._sealed_again(document, fields)
