@@ -118,8 +118,11 @@ class Place:
         return table
 
     @asynccontextmanager
-    async def serving(self, key: str, **sections: Mapping[str, object]) -> AsyncIterator[Service]:
-        """A service without a ring and without client secrets, which has said that it is ready."""
+    async def serving(
+        self, key: str, *, more: str = "", **sections: Mapping[str, object]
+    ) -> AsyncIterator[Service]:
+        """A service without a ring and without client secrets, which has said that it is ready. `more` is appended to its
+        configuration."""
         tables = self.installation.tables
         provider = {"token_url": self.sandbox.token_url, "client_auth": "basic"}
         own: dict[str, Mapping[str, object]] = {
@@ -143,6 +146,8 @@ class Place:
             key=self.installation.key,
         )
         service.configure(own)
+        with service.config.open("a") as config:
+            config.write(more)
         async with service.serving() as process, aiohttp.ClientSession() as session:
             url = await process.url()
             plain = url.startswith("http:")

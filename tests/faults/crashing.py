@@ -30,6 +30,7 @@ from daemon.adapters.journal.sql import KEEP, Statement
 from daemon.adapters.mongo.bulk import Updated
 from daemon.adapters.mongo.consented_tokens import ConsentedTokens
 from daemon.adapters.mongo.consents import MongoConsents
+from daemon.adapters.mongo.deliveries import MongoDeliveries
 from daemon.adapters.mongo.due import Look
 from daemon.adapters.mongo.store import MongoStore
 from daemon.adapters.token_endpoint import endpoint as token_endpoint
@@ -47,13 +48,14 @@ from daemon.domain.consent_request import (
     Malformed,
 )
 from daemon.domain.held_grant import TakenGrant
+from daemon.domain.hook_delivery import Delivery
 from daemon.domain.journal_entry import Entry
 from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret
 from daemon.domain.token import Token
-from daemon.runtime import bootstrap
+from daemon.runtime import bootstrap, notifying
 from daemon.runtime.config import settings
 
 CRASHED = 137
@@ -200,6 +202,16 @@ def consented_class(fuse: Fuse) -> type[ConsentedTokens]:
     return Consented
 
 
+def deliveries_class(fuse: Fuse) -> type[MongoDeliveries]:
+    class Deliveries(MongoDeliveries):
+        async def delivered(self, delivery: Delivery, *, status: int | None) -> None:
+            fuse("deliver.answered")
+            await super().delivered(delivery, status=status)
+            fuse("deliver.settled")
+
+    return Deliveries
+
+
 def endpoint_class(fuse: Fuse) -> type[TokenEndpoint]:
     class Endpoint(TokenEndpoint):
         async def send(self, request: Request, *, deadline: timedelta) -> Reply | NoReply:
@@ -297,6 +309,7 @@ if __name__ == "__main__":
         MongoConsents=consents_class(fuse),
         ConsentedTokens=consented_class(fuse),
     )
+    vars(notifying).update(MongoDeliveries=deliveries_class(fuse))
     vars(sqlite_journal).update(Database=database_class(fuse))
     vars(token_endpoint).update(Exchange=exchange_class(fuse, note))
     vars(settings).update(LEASE_MARGIN=timedelta())
