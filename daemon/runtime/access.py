@@ -34,6 +34,7 @@ from daemon.adapters.telemetry.event_log import EventLog
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import AnomalyDetected, Event, InternalError
 from daemon.domain.secret import Secret
+from daemon.domain.use import UNAUTHORIZED
 from daemon.domain.waiting_events import EventRefused
 from daemon.notifying.announcer import Announcer
 from daemon.runtime.access_web.admin_routes import AdminRoutes
@@ -151,6 +152,7 @@ class AccessService:
             rate=access.rate,
             rate_per_caller=access.rate_per_caller,
             failed=self._anomalies.failed,
+            refused=lambda caller: self._usage.note(caller, None, UNAUTHORIZED),
         )
         reading = Reading(
             tokens,

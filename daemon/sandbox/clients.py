@@ -18,10 +18,10 @@ ClientWay = Literal["basic", "post", "secret_as_user", "id", "nobody", "jwt"]
 _NAMES = frozenset({"client_id", "client_secret", "client_assertion"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Client:
     """The one client that the sandbox knows, and the ways in which it may say so; with a code, `code_ways` if there are
-    any.
+    any. Its secret may change.
     """
 
     id: str
