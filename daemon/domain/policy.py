@@ -37,9 +37,10 @@ def backoff(failures: int, *, chance: float, longest: timedelta = BACKOFF_LAST) 
 
 def longest_wait(token: Token, answer: Answer, *, now: datetime, doubted: bool = False) -> timedelta:
     """Return the ceiling of the backoff: five minutes while the access token lives, growing to six hours
-    after its end.
+    after its end. A rejection that waits for its repetition does not wait longer, because the owner must hear of a
+    dead grant.
     """
-    if doubted or token.expires_at is None:
+    if doubted or token.expires_at is None or isinstance(answer, Rejected) or _is_rejected(token):
         return BACKOFF_LAST
     part = _REFUSED_PART if is_refusal(answer) else _OUTAGE_PART
     return min(max((now - token.expires_at) / part, BACKOFF_LAST), BACKOFF_STUCK)
@@ -52,6 +53,10 @@ def is_refusal(answer: Answer) -> bool:
             return cause is Cause.REFUSAL
         case _:
             return isinstance(answer, Misconfigured | Rejected)
+
+
+def _is_rejected(token: Token) -> bool:
+    return token.last_failure is not None and token.last_failure.kind is FailureKind.REJECTED
 
 
 def decide(
@@ -208,8 +213,7 @@ def _rejected(
         return _postponed(
             definition, token, answer, now=now, chance=chance, floor=DOUBTED_RETRY, doubted=True
         )
-    repeated = token.last_failure is not None and token.last_failure.kind is FailureKind.REJECTED
-    if definition.confirm_after is not None and token.doubt is None and not repeated:
+    if definition.confirm_after is not None and token.doubt is None and not _is_rejected(token):
         return _postponed(definition, token, answer, now=now, chance=chance, floor=definition.confirm_after)
     failure = _failure(FailureKind.REJECTED, answer, now)
     if token.doubt is not None:

@@ -947,6 +947,21 @@ def test_a_rejection_must_be_repeated_once_that_much_later(before, chance):
     assert second.failures == token.failures + 1
 
 
+@pytest.mark.parametrize("over", [HOUR, DAY, 30 * DAY])
+@pytest.mark.parametrize("answer", [DEAD, OUTAGE])
+def test_a_long_past_end_does_not_delay_the_confirmation(over, answer):
+    """The wait after a rejection is the provider's, and no backoff: an owner must hear of a dead grant. It stays short
+    if an outage comes between the two.
+    """
+    token = replace(failed(FailureKind.MISCONFIGURED, 20), expires_at=NOW - over)
+    got = decided(DEAD, token=token, chance=1, client=provider(confirm_after=MINUTE))
+    if answer is OUTAGE:
+        after = replace(token, failures=got.failures, last_failure=got.failure)
+        got = decided(OUTAGE, token=after, chance=1, client=provider(confirm_after=MINUTE))
+    assert got.due_at == NOW + BACKOFF_LAST
+    assert decided(REFUSED, token=token, chance=1).due_at == NOW + min(over / 2, BACKOFF_STUCK)
+
+
 def test_nobodys_wish_confirms_a_rejection_sooner():
     """An application that asks for a renewal after every 401 would; so would an operator in a hurry."""
     first = decided(DEAD, client=provider(**MINDED))
