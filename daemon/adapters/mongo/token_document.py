@@ -270,6 +270,7 @@ def _renewed(token: Token, change: Renewed, keyring: KeyRing, *, now: datetime) 
     granted = change.granted
     access = keyring.seal(granted.access_token.reveal(), token_id=token.id, field="access_token")
     fields: dict[str, object] = {
+        **_first_sight(token, keyring, now=now),
         "access_token": access,
         "issued_at": change.issued_at,
         "expires_at": granted.expires_at,
@@ -292,10 +293,9 @@ def _renewed(token: Token, change: Renewed, keyring: KeyRing, *, now: datetime) 
         fields["token_type"] = granted.token_type
     if granted.scope is not None:
         fields["scope"] = granted.scope
-    fields |= {f"extra.{name}": value for name, value in granted.extra.items()}
-    return Written(
-        fields=_first_sight(token, keyring, now=now) | fields, access_token=access, refresh_token=successor
-    )
+    for name, value in granted.extra.items():
+        fields[f"extra.{name}"] = value
+    return Written(fields=fields, access_token=access, refresh_token=successor)
 
 
 def _first_sight(token: Token, keyring: KeyRing, *, now: datetime) -> dict[str, object]:

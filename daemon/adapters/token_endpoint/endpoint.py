@@ -154,7 +154,7 @@ class TokenEndpoint:
         error: Exception = aiohttp.ServerDisconnectedError()  # unless the request says otherwise
         try:
             url = URL(request.url, encoded=True)  # send exactly the checked text
-            local = is_loopback_host((url.host or "").lower())
+            local = is_loopback_host((url.raw_host or "").lower())
             if not local and url.scheme != "https":
                 return NoReply(asked_at=asked_at, sent=False, concerns=Concern.PROVIDER, **_NOT_HTTPS)
             message = message_of(request, url)
