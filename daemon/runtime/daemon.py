@@ -10,14 +10,9 @@ from datetime import UTC, datetime, timedelta
 
 from daemon import __version__
 from daemon.adapters.mongo.admin.access_keys import AccessKeys
-from daemon.adapters.mongo.admin.preflight import CHOOSE_DATABASE, harmful_indexes, tokens_elsewhere
 from daemon.adapters.mongo.audit import Audit, Record
-from daemon.adapters.mongo.connection import Refusal
-from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod, MongodFailed
+from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod
 from daemon.adapters.mongo.pause_events import PauseEvents
-from daemon.adapters.mongo.removals import delete_removed
-from daemon.adapters.mongo.statistics import repair_undated
-from daemon.adapters.mongo.time_limit import TooSlow
 from daemon.adapters.mongo.waiting_events import MongoTokenEvents
 from daemon.adapters.state_files import MONGODB, MONGODB_URI
 from daemon.adapters.telemetry import log_lines
@@ -28,13 +23,10 @@ from daemon.domain.event import (
     InternalError,
     SweepFailed,
     SweepFinished,
-    TokenEnding,
-    TokenHeld,
     TokenInDoubt,
 )
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
-from daemon.domain.statistics import Statistics
 from daemon.domain.store_event import StoreLost as StoreLostEvent
 from daemon.notifying.announcer import Announcer
 from daemon.notifying.relay import Relay
@@ -45,18 +37,28 @@ from daemon.runtime.clock import Clock
 from daemon.runtime.config.fields import format_duration
 from daemon.runtime.config.problems import SecretsAway
 from daemon.runtime.config.providers.provider_settings import most_in_flight
-from daemon.runtime.config.reload import Moved, moved_urls, needs_restart, secrets_of
+from daemon.runtime.config.reload import (
+    moved_urls,
+    needs_restart,
+    secrets_of,
+    unresolved,
+    with_former_clients,
+)
 from daemon.runtime.config.secret_reading import SecretReader
 from daemon.runtime.config.settings import Settings, SettingsInvalid
 from daemon.runtime.consents import ConsentFollower
 from daemon.runtime.demo import Demo
 from daemon.runtime.demo_access import DemoAccess
+from daemon.runtime.housekeeping import Housekeeping
 from daemon.runtime.key_check import KeyCheck
 from daemon.runtime.mirrors import MirrorRunner
 from daemon.runtime.notifying import Notifying
+from daemon.runtime.own_mongod import revive
 from daemon.runtime.own_row import OwnRow
 from daemon.runtime.owner_events import EventFollower
 from daemon.runtime.parts import Parts
+from daemon.runtime.preparation import prepare
+from daemon.runtime.reload_notes import log_secrets, note_moved
 from daemon.runtime.schedule import Schedule
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.state.instance import Instance
@@ -66,9 +68,6 @@ from daemon.runtime.web.status import DaemonStatus
 from daemon.runtime.who import who
 from daemon.runtime.wishes import WishFollower
 
-REPAIR_EVERY = timedelta(hours=1)
-REMOVE_EVERY = timedelta(minutes=1)
-REPORT_EVERY = timedelta(minutes=1)
 LOST_RETRY = timedelta(seconds=1)  # after a loss of MongoDB, doubled each time
 LOST_RETRY_LAST = timedelta(seconds=5)
 SOON = timedelta(milliseconds=50)  # after a due time, so that it has surely come
@@ -117,7 +116,6 @@ class Daemon:
         self._reloading = asyncio.Lock()
         self._failed = 0  # sweeps in a row
         self._announcer: Announcer | None = None  # once the daemon has begun
-        self._told: set[TokenHeld | TokenEnding] = set()
         self._mirrors: Sequence[MirrorRunner] = ()
         self._reader = reader or SecretReader()
         # Places whose secrets a reload has left as they were, since their sources were away.
@@ -201,16 +199,18 @@ class Daemon:
         self._manager.ready("waiting for MongoDB")
         self._greet(url)
         self._schedule.every(refresh.sweep_every, self._sweep, name="sweep")
-        self._schedule.once(SOON, self._count, name="count")
-        self._schedule.every(REPAIR_EVERY, self._repair, name="repair")
-        self._schedule.once(SOON, self._remove, name="remove")
-        self._schedule.once(SOON, self._report, name="report")
-        self._log_secrets(self._settings)
+        log_secrets(self._settings, self._log)
         self._read_missing_soon()
         self._schedule.start()
         closing.callback(self._schedule.close)
         if self._mongod is not None:
-            watcher = asyncio.create_task(self._revive(self._mongod), name="mongod")
+            revived = revive(
+                self._mongod,
+                log=self._log,
+                failed=self._failed_unexpectedly,
+                every=self._settings.refresh.sweep_every,
+            )
+            watcher = asyncio.create_task(revived, name="mongod")
             closing.callback(watcher.cancel)
         self._notifying = self._view.notifying = Notifying(self._parts, log=self._log, ready=self._is_ready)
         closing.push_async_callback(self._notifying.close)
@@ -219,6 +219,18 @@ class Daemon:
         pauses = PauseEvents(self._parts.mongo)
         self._announcer = Announcer(self._notifying, self._parts.clock, pauses=pauses)
         self._events = EventFollower(relay, self._announcer, log=self._log, observe=self._parts.observe)
+        housekeeping = Housekeeping(
+            self._parts,
+            schedule=self._schedule,
+            view=self._view,
+            instance=self._instance.id,
+            ready=lambda: self._prepared,
+            events=self._events,
+            keys=self._key_check,
+            row=self._own_row,
+            log=self._log,
+        )
+        housekeeping.plan()
         for mirror in self._mirrors:
             task = asyncio.create_task(mirror.run(self._is_ready), name=f"mirror {mirror.name}")
             closing.callback(task.cancel)
@@ -251,23 +263,6 @@ class Daemon:
         closing.push_async_callback(mongod.stop)
         self._mongod = mongod
         return Secret(uri)
-
-    async def _revive(self, mongod: EmbeddedMongod) -> None:
-        """Restart the embedded MongoDB whenever it ends, until cancelled."""
-        while True:
-            try:
-                await mongod.wait()
-                self._log.log(
-                    log_lines.MONGOD_DIED,
-                )
-                await mongod.start()
-            except MongodFailed as why:
-                self._log.log(log_lines.MONGOD_FAILED, message=str(why))
-            except Exception as error:  # noqa: BLE001  the next attempt may fare better
-                self._failed_unexpectedly("mongod", error)
-            else:
-                continue
-            await asyncio.sleep(self._settings.refresh.sweep_every.total_seconds())
 
     # ---------------------------------------------------------------- what happens again and again
 
@@ -314,99 +309,10 @@ class Daemon:
 
     async def _prepare(self) -> None:
         """Prepare for work at the first contact with MongoDB: its kind, the index, the demo's tokens."""
-        standalone = await self._parts.mongo.prepare()
-        if standalone:
-            self._log.log(
-                log_lines.STORE_STANDALONE,
-                message="this MongoDB is not a replica set: no failover and no retryable writes",
-            )
-        await self._find_the_tokens()
-        await self._warn_of_indexes()
+        await prepare(self._parts.mongo, self._log)
         if await self._key_check.settle() and self._demo is not None:
             await self._demo.fill(self._parts.mongo, self._parts.keys.ring)
         self._prepared = True
-
-    async def _find_the_tokens(self) -> None:
-        """Raise StoreLost if the tokens are in another database than the one in the URI's path."""
-        mongo = self._parts.mongo
-        before, mongo.misplaced = mongo.misplaced, await tokens_elsewhere(mongo)
-        if mongo.misplaced is not None:
-            if before is None:
-                self._log.log(log_lines.STORE_MISPLACED, message=mongo.misplaced, do=CHOOSE_DATABASE)
-            raise StoreLost(mongo.misplaced)
-
-    async def _warn_of_indexes(self) -> None:
-        with suppress(Refusal):  # without the right to look; `check` names it
-            for harm in await harmful_indexes(self._parts.mongo):
-                self._log.log(
-                    log_lines.STORE_INDEX_HARMFUL, message=harm.why, do=f"drop the index {harm.name!r}"
-                )
-
-    async def _count(self) -> None:
-        """Continue the count of the store, or read the figures of another replica. The next step is always
-        planned.
-        """
-        counter = self._parts.counter
-        try:
-            if self._prepared and (counted := await counter.step(self._parts.sweeper.lanes)) is not None:
-                self._view.counted(counted)
-                self._tell(counted)
-        except StoreLost as lost:
-            if self._parts.mongo.up:  # else the store has reported itself
-                self._log.log(log_lines.COUNT_FAILED, message=str(lost))
-        finally:
-            pause = counter.pause if self._prepared else SOON * 10
-            self._schedule.once(pause, self._count, name="count")
-
-    def _tell(self, counted: Statistics) -> None:
-        """Report tokens that others hold or that end soon: once, until the facts change."""
-        held = (one for one in counted.held_tokens if one.owner != self._instance.id)
-        news: set[TokenHeld | TokenEnding] = {*held, *counted.ending_tokens}
-        for event in news - self._told:
-            self._parts.observe(event)
-        self._told = news
-
-    async def _repair(self) -> None:
-        """Repair tokens without a date. One replica does it for all."""
-        if not self._prepared or not self._parts.counter.leads:
-            return
-        try:
-            repaired = await repair_undated(self._parts.mongo)
-        except TooSlow as slow:
-            self._log.log(log_lines.COUNT_FAILED, message=str(slow))
-            return
-        for token in repaired:
-            self._log.log(
-                log_lines.TOKEN_UNDATED,
-                token=token,
-            )
-
-    async def _remove(self) -> None:
-        """Delete the tokens that applications have marked as removed. Every replica may: each deletion happens once."""
-        try:
-            if self._prepared:
-                await self._events.look()  # a token whose event waits is not deleted
-                for token in await delete_removed(self._parts.mongo):
-                    self._log.log(log_lines.TOKEN_REMOVED, token=token)
-        finally:
-            pause = REMOVE_EVERY if self._prepared else SOON * 10
-            self._schedule.once(pause, self._remove, name="remove")
-
-    async def _report(self) -> None:
-        """Write this instance's row for other processes, with the keys that it needs, and check that its keys
-        are still right.
-        """
-        self._parts.log.tell()
-        try:
-            if self._prepared:
-                await self._key_check.look_again()
-                await self._own_row.write()
-                self._view.services = self._own_row.services
-        except StoreLost:
-            pass  # the store itself has reported it
-        finally:
-            pause = REPORT_EVERY if self._prepared else SOON * 10
-            self._schedule.once(pause, self._report, name="report")
 
     async def _follow_wishes(self) -> None:
         """Renew what applications ask for, until cancelled."""
@@ -486,9 +392,9 @@ class Daemon:
                 self._unresolved = frozenset(one.where for one in refused.waiting)
             self._read_missing_soon()
             return
-        self._unresolved = _unresolved(fresh)
-        self._log_secrets(fresh)
-        fresh = self._with_former_clients(fresh)
+        self._unresolved = unresolved(fresh)
+        log_secrets(fresh, self._log)
+        fresh = with_former_clients(fresh, self._settings.providers)
         self._log.set_level(fresh.log.level.value)
         self._server.set_bearer_token(fresh.server.bearer_token)
         await self._key_check.offer(key_ring(fresh))
@@ -501,7 +407,7 @@ class Daemon:
         if self._prepared:
             with suppress(StoreLost):  # it has reported itself, and the row is written every minute
                 await self._own_row.write()
-        await self._note_moved(moved_urls(self._settings.providers, fresh.providers))
+        await note_moved(moved_urls(self._settings.providers, fresh.providers), self._audit, self._log)
         self._log.log(log_lines.RELOAD_DONE, restart_needed_for=needs_restart(self._settings, fresh))
         self._settings = replace(
             self._settings,
@@ -513,39 +419,7 @@ class Daemon:
         )
         self._read_missing_soon()
 
-    def _with_former_clients(self, fresh: Settings) -> Settings:
-        """Return the fresh settings, in which a client whose secret has not come keeps its former one."""
-        kept = {
-            name: replace(
-                one,
-                client_id=one.client_id or former.client_id,
-                client_secret=former.client_secret,
-                sign_claims=former.sign_claims,
-                client_assertion=former.client_assertion,
-                client_fingerprint=former.client_fingerprint,
-                lacking=None,
-            )
-            for name, one in fresh.providers.items()
-            if one.lacking is not None
-            and (former := self._settings.providers.get(name)) is not None
-            and former.lacking is None
-            and _client_place(former) == _client_place(one)
-        }
-        return replace(fresh, providers={**fresh.providers, **kept})
-
     # ---------------------------------------------------------------- secrets that come late
-
-    def _log_secrets(self, settings: Settings) -> None:
-        """Log which source gave each secret, and which gave none."""
-        for one in settings.answered:
-            if one.kept is None:
-                self._log.log(log_lines.SECRET_ANSWERED, place=one.secret, source=one.source)
-            else:
-                self._log.log(log_lines.SECRET_KEPT, place=one.secret, source=one.source, message=one.kept)
-        for waiting in settings.lacking:
-            self._log.log(
-                log_lines.SECRET_AWAY, place=waiting.where, source=waiting.source, message=waiting.why
-            )
 
     def _read_missing_soon(self) -> None:
         """Plan another attempt for the secrets that have not come, if there are any."""
@@ -571,7 +445,7 @@ class Daemon:
             return False
         except SettingsInvalid:
             return True
-        return _unresolved(fresh) != self._unresolved
+        return unresolved(fresh) != self._unresolved
 
     def _use_client(self, provider: Provider) -> None:
         """Use another secret of one client from now on. The log masks it before anything is sent."""
@@ -579,19 +453,6 @@ class Daemon:
         self._settings = replace(self._settings, providers=providers)
         self._log.register_secrets(secrets_of(self._settings, None))
         self._use(providers)
-
-    async def _note_moved(self, changes: Sequence[Moved]) -> None:
-        """Log and audit the new URLs of tokens, client secrets and owners. Without MongoDB there is no audit record,
-        but no reload waits.
-        """
-        for moved in changes:
-            urls = {moved.key: moved.now, f"former_{moved.key}": moved.former}
-            self._log.log(log_lines.PROVIDER_MOVED, provider=moved.provider, **urls)
-            change = f"{moved.key} changed from {moved.former or 'none'} to {moved.now or 'none'}"
-            try:
-                await self._audit.note("reload", moved.provider, result=change)
-            except StoreLost:
-                self._log.log(log_lines.AUDIT_LOST, provider=moved.provider, result=change)
 
     def _read(self) -> Settings:
         """Read the current configuration. The log masks its secrets before anything of it is used."""
@@ -637,15 +498,3 @@ class Daemon:
     async def _drained(self) -> None:
         await self._parts.sweeper.drain()
         await self._exchange.ended()
-
-
-def _client_place(provider: Provider) -> tuple[str, str, str]:
-    """Return what a client's secret belongs to."""
-    definition = provider.definition
-    return provider.client_id, definition.token_url, definition.client_auth.value
-
-
-def _unresolved(settings: Settings) -> frozenset[str]:
-    """Return the places whose sources have not answered."""
-    kept = (one.secret for one in settings.answered if one.kept is not None)
-    return frozenset((*kept, *(one.where for one in settings.lacking)))

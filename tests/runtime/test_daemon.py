@@ -19,6 +19,7 @@ import pytest
 from daemon.adapters.mongo.audit import Audit, RecordSelection, Who, records
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.embedded_mongod import MongodFailed
+from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import configure
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import Event, InternalError, TokenInDoubt
@@ -31,6 +32,8 @@ from daemon.runtime.config.reload import Moved, moved_urls
 from daemon.runtime.config.sections import DemoSettings
 from daemon.runtime.config.settings import RefreshSettings, Settings, SettingsInvalid
 from daemon.runtime.daemon import Daemon
+from daemon.runtime.own_mongod import revive
+from daemon.runtime.reload_notes import note_moved
 from daemon.runtime.service_manager import ServiceManager
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.faults.mongod import Mongod
@@ -135,7 +138,7 @@ async def test_a_reload_reads_the_configuration_beside_the_event_loop(daemon: Da
 
 
 @pytest.mark.parametrize("trouble", [MongodFailed("no"), OSError("no"), RuntimeError("odd")])
-async def test_an_embedded_mongodb_is_started_again_after_any_trouble(daemon: Daemon, trouble: Exception):
+async def test_an_embedded_mongodb_is_started_again_after_any_trouble(trouble: Exception):
     """Its watcher ends with the daemon, and with nothing else."""
     starts, second = [], asyncio.Event()
 
@@ -150,11 +153,18 @@ async def test_an_embedded_mongodb_is_started_again_after_any_trouble(daemon: Da
             if len(starts) == 1:
                 raise trouble
 
-    watcher = asyncio.create_task(daemon._revive(Mortal()))  # type: ignore[arg-type]
+    bugs: list[Exception] = []
+    watcher = asyncio.create_task(
+        revive(
+            Mortal(),  # type: ignore[arg-type]
+            log=configure(format="json", level="info", stream=io.StringIO()),
+            failed=lambda _where, error: bugs.append(error),
+            every=timedelta(milliseconds=20),
+        )
+    )
     async with asyncio.timeout(5):
         await second.wait()
     watcher.cancel()
-    bugs = [event.error for event in daemon._parts.observed]  # type: ignore[attr-defined]
     assert bugs == ([] if isinstance(trouble, MongodFailed) else [trouble])
 
 
@@ -228,7 +238,7 @@ async def test_a_reload_that_sends_refresh_tokens_elsewhere_is_recorded(
         [Moved(provider="acme", key="token_url", former=former, now=now)],
     )
     said = io.StringIO()
-    daemon._log = configure(format="json", level="info", stream=said)
+    log = configure(format="json", level="info", stream=said)
     mongo = Mongo(
         uri=Secret(mongod),
         database=database_name,
@@ -236,8 +246,10 @@ async def test_a_reload_that_sends_refresh_tokens_elsewhere_is_recorded(
         clock=daemon._parts.clock,
         observe=lambda _: None,
     )
-    daemon._audit = Audit(mongo, who=Who(actor="me@here"), log=daemon._log_record)
-    await daemon._note_moved(changes)
+    audit = Audit(
+        mongo, who=Who(actor="me@here"), log=lambda record: log.log(log_lines.AUDIT_RECORDED, **record)
+    )
+    await note_moved(changes, audit, log)
     found = [record async for record in records(mongo, RecordSelection(provider="acme"), limit=5)]
     await mongo.close()
     change = "token_url changed from https://old.acme.test/token to https://new.acme.test/token"
@@ -247,8 +259,7 @@ async def test_a_reload_that_sends_refresh_tokens_elsewhere_is_recorded(
         async def note(self, *_: object, **__: object) -> None:
             raise StoreLost("away")
 
-    daemon._audit = Away()  # type: ignore[assignment]
-    await daemon._note_moved(changes)
+    await note_moved(changes, Away(), log)  # type: ignore[arg-type]
     lines = [json.loads(line) for line in said.getvalue().splitlines()]
     moved = ["provider.moved", "audit.recorded", "provider.moved", "audit.lost"]
     assert [line["event"] for line in lines] == moved

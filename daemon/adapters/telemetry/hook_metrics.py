@@ -6,7 +6,8 @@ from datetime import datetime
 
 from prometheus_client.metrics_core import Metric
 
-from daemon.adapters.telemetry.metric_families import UNKNOWN, Subscriptions, counter, gauges, on
+from daemon.adapters.telemetry.metric_families import UNKNOWN, counter, gauges
+from daemon.adapters.telemetry.subscriptions import Subscriptions, on
 from daemon.domain.event import HookBack, HookCounted, HookDisabled, OwnerEventsLost
 from daemon.domain.hook import Outcome
 

@@ -3,7 +3,6 @@
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import TypeVar
 
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -16,15 +15,6 @@ ANOMALIES = "Anomalies: access that a person should look at, by kind."
 UNKNOWN = "unknown"  # stands for every text that is not a known name
 OTHER = "other"  # stands for the providers beyond the first NAMED in a histogram
 NAMED = 48  # a histogram has a dozen series for each provider: more would be most of a scrape
-
-Subscriptions = Mapping[type, Callable[..., None]]
-
-_Event = TypeVar("_Event")
-
-
-def on(kind: type[_Event], take: Callable[[_Event], None]) -> tuple[type[_Event], Callable[[_Event], None]]:
-    """Return a row of a table of subscriptions. mypy checks that `take` accepts this kind of event."""
-    return kind, take
 
 
 class Distribution:

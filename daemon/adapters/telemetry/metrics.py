@@ -19,17 +19,16 @@ from daemon.adapters.telemetry.hook_metrics import HookMetrics
 from daemon.adapters.telemetry.metric_families import (
     UNKNOWN,
     Seen,
-    Subscriptions,
     anomalies,
     counter,
     gauge,
     gauges,
     label_value,
-    on,
 )
 from daemon.adapters.telemetry.mirror_metrics import MirrorMetrics
 from daemon.adapters.telemetry.provider_counts import ProviderCounts
 from daemon.adapters.telemetry.store_gauges import StoreGauges
+from daemon.adapters.telemetry.subscriptions import Subscriptions, on
 from daemon.domain.anomaly import OF_DAEMON
 from daemon.domain.circuit_breaker import Reason
 from daemon.domain.event import (

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 from prometheus_client.metrics_core import Metric
 
-from daemon.adapters.telemetry.metric_families import Subscriptions, counter, gauges, on
+from daemon.adapters.telemetry.metric_families import counter, gauges
+from daemon.adapters.telemetry.subscriptions import Subscriptions, on
 from daemon.domain.event import MirrorBack, MirrorFailed, MirrorRefused
 
 

@@ -8,14 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client.metrics_core import Metric
 
-from daemon.adapters.telemetry.metric_families import (
-    UNKNOWN,
-    Distributions,
-    Subscriptions,
-    counter,
-    gauges,
-    on,
-)
+from daemon.adapters.telemetry.metric_families import UNKNOWN, Distributions, counter, gauges
+from daemon.adapters.telemetry.subscriptions import Subscriptions, on
 from daemon.domain.deviation import DriftKind
 from daemon.domain.event import (
     InFlight,

@@ -2,7 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
 from daemon.domain.provider import Definition, Provider
@@ -77,3 +77,36 @@ def _secrets(settings: Settings, uri: Secret | None) -> Iterator[Secret]:
     for provider in settings.providers.values():
         if provider.client_secret is not None:
             yield provider.client_secret
+
+
+def with_former_clients(fresh: Settings, former: Mapping[str, Provider]) -> Settings:
+    """Return the fresh settings, in which a client whose secret has not come keeps its former one."""
+    kept = {
+        name: replace(
+            one,
+            client_id=one.client_id or before.client_id,
+            client_secret=before.client_secret,
+            sign_claims=before.sign_claims,
+            client_assertion=before.client_assertion,
+            client_fingerprint=before.client_fingerprint,
+            lacking=None,
+        )
+        for name, one in fresh.providers.items()
+        if one.lacking is not None
+        and (before := former.get(name)) is not None
+        and before.lacking is None
+        and _client_place(before) == _client_place(one)
+    }
+    return replace(fresh, providers={**fresh.providers, **kept})
+
+
+def unresolved(settings: Settings) -> frozenset[str]:
+    """Return the places whose sources have not answered."""
+    kept = (one.secret for one in settings.answered if one.kept is not None)
+    return frozenset((*kept, *(one.where for one in settings.lacking)))
+
+
+def _client_place(provider: Provider) -> tuple[str, str, str]:
+    """Return what a client's secret belongs to."""
+    definition = provider.definition
+    return provider.client_id, definition.token_url, definition.client_auth.value

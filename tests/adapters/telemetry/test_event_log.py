@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote
 
 import aiohttp
@@ -23,6 +23,8 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from yarl import URL
 
 from daemon.adapters.telemetry import log_lines
+from daemon.adapters.telemetry.event_lines import LINES as LINE_OF
+from daemon.adapters.telemetry.event_lines import SILENT
 from daemon.adapters.telemetry.event_log import EventLog, Format, configure, loop_errors
 from daemon.adapters.telemetry.log_lines import Level, LogLine
 from daemon.domain.anomaly import AnomalyKind
@@ -677,3 +679,9 @@ def test_an_anomaly_that_was_reported_in_this_hour_is_no_line() -> None:
     log = Log()
     log.events(anomaly(repeated=True))
     assert log.text == ""
+
+
+def test_every_event_has_a_line_or_is_said_to_have_none() -> None:
+    """A new event must be in the table, or among those that only the metrics count."""
+    assert set(LINE_OF) | SILENT == set(get_args(Event))
+    assert not set(LINE_OF) & SILENT
