@@ -9,7 +9,7 @@ LOCK    = uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev quick t format test operations migration doors clouds clocks lint types audit fuzz check faults bench dist advisories lock clean
+.PHONY: help run dev quick t format test operations migration doors clouds clocks lint types audit fuzz mutations check faults bench dist advisories lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -73,6 +73,9 @@ audit: $(VENV)/.dev  ## compare the locked packages with requirements/advisories
 
 fuzz: $(VENV)/.dev  ## made-up replies, streams and documents; SECONDS=3600 for an hour, SEED=7 for the same ones again
 	$(BIN)/python -m tests.fuzz.hunt --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+
+mutations: $(VENV)/.dev  ## break each invariant on purpose, in a copy, and see its test fail; long; ONLY=lane.py for some
+	$(BIN)/python -m tests.mutations.run --only "$(ONLY)"
 
 # What uses one core and no clock goes in pairs.
 check:  ## lint, types, audit, a minute of fuzz, operations, test

@@ -115,11 +115,10 @@ def _of_many(trouble: str, providers: Mapping[str, Fields]) -> Thing:
     each = ", ".join(
         f"<strong>{text(name)}</strong>{f' {number(n)}' if n else ''}" for name, n in late.items()
     )
-    past = f"{_many(total, 'token is past its', 'tokens are past their')} expiry."
     if trouble == _LATE:
         said = f"{many} providers have tokens past their expiry: {each}. The last failures show the reason."
         return Thing("bad", YOU, said)
-    past = f"{past} The numbers show them." if total else ""
+    past = f"The numbers count their tokens past the expiry, {number(total)} in total." if total else ""
     if trouble == _UNCONFIGURED:
         said = f"{many} providers are not configured: {each}. Their tokens are not refreshed. {past}"
         return Thing("warn", YOU, said)
