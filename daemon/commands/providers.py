@@ -65,6 +65,7 @@ _REACH = {
     Reach.TENANT: " (for that tenant only: the others go on)",
     Reach.PROVIDER: " (for all, if several fail alike)",
 }
+_OF_REVOKE = ("success", "unknown")
 _SIGNS = ("rejected", "misconfigured", "unavailable", "success")  # of use to the daemon only
 
 
@@ -192,7 +193,9 @@ def _record(definition: Definition, configured: Mapping[str, Provider]) -> dict[
 
 
 def _revocation_record(revoke: Revocation) -> dict[str, object]:
-    return {field.name: getattr(revoke, field.name) for field in fields(revoke) if field.name != "success"}
+    return {
+        field.name: getattr(revoke, field.name) for field in fields(revoke) if field.name not in _OF_REVOKE
+    }
 
 
 def _like(name: str, configured: Mapping[str, Provider]) -> str | None:

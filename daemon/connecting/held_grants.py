@@ -31,7 +31,7 @@ OPEN_AGAIN = timedelta(minutes=1)
 
 _ABANDONED = ConsentFailure(
     kind=ConsentFailureKind.ABANDONED,
-    message="the application has not completed the consent in time: begin again",
+    message="it was declined, or not completed in time: begin again",
 )
 _UNPROVEN = ConsentFailure(
     kind=ConsentFailureKind.UNREADABLE,

@@ -183,6 +183,7 @@ class ConsentResult:
 class ConsentProgress:
     """The state of a stored consent request, for the process that waits for it. `asked_before`: a daemon has asked the
     provider at least once. `held`: the grant is there, and waits for its completion or, after that, for a daemon.
+    `account`: the provider's name for the account of a grant that is held.
     """
 
     state: ConsentState
@@ -192,6 +193,7 @@ class ConsentProgress:
     held: bool = False
     key: str | None = None
     return_url: str | None = None
+    account: str | None = None
 
 
 class Completion(StrEnum):

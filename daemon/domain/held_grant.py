@@ -34,11 +34,14 @@ class HeldGrant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscardedGrant:
-    """The tokens of a grant that is not stored, and the provider's name for its account, if it is known."""
+    """The tokens of a grant that is not stored, and the provider's name for its account, if it is known. `expires_at`: of
+    the access token, if the provider has stated it.
+    """
 
     access_token: Secret | None
     refresh_token: Secret | None
     account: str | None
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +120,8 @@ def held_grant(text: Secret) -> HeldGrant:
 def discarded_text(grant: DiscardedGrant) -> Secret:
     """Return `grant` as a text to be sealed."""
     found = {name: None if secret is None else secret.reveal() for name, secret in _secrets_of(grant).items()}
-    return Secret(json.dumps({**found, "account": grant.account}, ensure_ascii=False))
+    ends = None if grant.expires_at is None else grant.expires_at.isoformat()
+    return Secret(json.dumps({**found, "account": grant.account, "expires_at": ends}, ensure_ascii=False))
 
 
 def discarded_grant(text: Secret) -> DiscardedGrant:
@@ -127,6 +131,7 @@ def discarded_grant(text: Secret) -> DiscardedGrant:
         access_token=_secret(found.get("access_token")),
         refresh_token=_secret(found.get("refresh_token")),
         account=_text(found.get("account")),
+        expires_at=_date(found.get("expires_at")),
     )
 
 

@@ -69,9 +69,10 @@ class ConsentRequests:
         self, request: ConsentRequest, *, state_hash: str | None, link_hash: str | None = None
     ) -> None:
         """Store a request that waits, with its code sealed if it has one. `link_hash`: of the link that leads to it."""
+        code = None if request.code is None else _code_text(request.code, request.connect_code_hash)
         sealed = {
             field: None if secret is None else self._seal(secret, request.id, field)
-            for field, secret in (("code", request.code), ("code_verifier", request.code_verifier))
+            for field, secret in (("code", code), ("code_verifier", request.code_verifier))
         }
         document: dict[str, object] = {
             "_id": request.id,
@@ -90,6 +91,7 @@ class ConsentRequests:
             "meta": dict(request.meta),
             "replace": request.replace,
             "code_challenge": request.code_challenge,
+            "connect_code_hash": request.connect_code_hash,
             "key": request.key,
             "return_url": request.return_url,
             "unbound": request.code_challenge is None,
@@ -192,8 +194,7 @@ class ConsentRequests:
             "browser_hash": {"$type": "string"},
             "expires_at": {"$gt": now},
         }
-        bound = connect_code_hash and BoundCode(code=code, connect_code_hash=connect_code_hash)
-        text = bound_code_text(bound) if bound else code
+        text = _code_text(code, connect_code_hash)
         given = {"code": self._seal(text, consent, "code"), "connect_code_hash": connect_code_hash}
         change = {"$set": given, "$max": {"expires_at": now + CODE_LIVES}}
         done = await self._tried(self._mongo.consents.update_one(query, change))
@@ -201,16 +202,17 @@ class ConsentRequests:
 
     # ---------------------------------------------------------------- completion
 
-    async def complete(self, consent: str, *, key: str, proof: Proof) -> Completion:
+    async def complete(self, consent: str, *, key: str | None, proof: Proof) -> Completion:
         """Let a daemon store the grant of a request that is bound to a session. Its grant need not be there yet. The
-        daemon checks the proof again: what is compared here isn't sealed.
+        daemon checks the proof again: what is compared here isn't sealed. `key`: None for an operator's request.
         """
         now = self._mongo.clock.now()
         fits = {
             "connect_code_hash": {"$eq": hashed(proof.connect_code), "$type": "string"},
             "code_challenge": {"$eq": code_challenge(proof.code_verifier), "$type": "string"},
         }
-        mine = {"_id": {"$eq": consent}, "key": {"$eq": key, "$type": "string"}}
+        of_key = None if key is None else {"$eq": key, "$type": "string"}
+        mine = {"_id": {"$eq": consent}, "key": of_key}
         can_be_completed = {
             "state": {"$in": [ConsentState.WAITING.value, ConsentState.ASKED.value]},
             "completed_at": None,
@@ -288,3 +290,10 @@ class ConsentRequests:
             return request_of(document, None, None)
         except Wrong as why:
             return Malformed(id=str(document["_id"]), message=str(why))
+
+
+def _code_text(code: Secret, connect_code_hash: str | None) -> Secret:
+    """Return what is sealed as the code of a request. That of a bound one has the hash of its connect code."""
+    if connect_code_hash is None:
+        return code
+    return bound_code_text(BoundCode(code=code, connect_code_hash=connect_code_hash))

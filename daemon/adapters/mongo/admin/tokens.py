@@ -136,13 +136,6 @@ class TokenAdmin:
             raise NoSuchToken(name)
         return found
 
-    async def consent_of(self, name: str) -> tuple[object, object]:
-        """Return the id of the consent to which a token belongs, and the provider's name for its account. Raises
-        NoSuchToken.
-        """
-        stored = await self._stored(name, "consent", "provider_account")
-        return stored.get("consent"), stored.get("provider_account")
-
     async def list(self, selection: TokenSelection, *, limit: int | None = None) -> AsyncIterator[Document]:
         """Return the listed fields of the tokens in `selection`, by id, as they arrive; at most `limit` of
         them.

@@ -66,6 +66,7 @@ _SECRET_PARAMS = frozenset(
         "refresh_token",
     }
 )
+SIGNS_OF_REVOCATION = ("success", "unknown")
 _OWN_CALLBACK = frozenset({"state", "code", "error", "error_description", "iss"})
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
 _SEPARATOR = re.compile(r"[ !-/:-@\[-`{-~]")
@@ -137,13 +138,14 @@ class RevocationTable:
     auth: Annotated[ClientAuth | RevocationAuth, Read(revocation_auth)] | None = None
     token: Annotated[PresentedToken, Read(one_of(PresentedToken))] = PresentedToken.REFRESH
     success: Signs = ()
+    unknown: Signs = ()
     ends: Annotated[RevocationEnds, Read(one_of(RevocationEnds))] = RevocationEnds.GRANT
 
 
 def revocation(table: RevocationTable) -> Revocation:
     """Convert `table` into the domain's Revocation."""
     values: dict[str, Any] = {field.name: getattr(table, field.name) for field in fields(RevocationTable)}
-    values["success"] = tuple(map(error_pattern, table.success))
+    values |= {name: tuple(map(error_pattern, getattr(table, name))) for name in SIGNS_OF_REVOCATION}
     values["parameter"] = "" if _carrier(table) else table.parameter or Revocation().parameter
     return Revocation(**values)
 
@@ -279,10 +281,12 @@ def _revocation_faults(
         yield ("revoke", "url"), "has the token or the client id before its path", do
     elif revoke.url is not None:
         yield from url_faults(("revoke", "url"), _without_places(revoke.url), domains, bases)
-    yield from empty_sign_faults(("revoke", "success"), revoke.success)
-    if any(sign.wait or sign.doubt or sign.tenant or sign.reach or sign.alone for sign in revoke.success):
-        do = "Remove it: such a sign only shows that the grant is over."
-        yield ("revoke", "success"), "an entry has wait, doubt, tenant, reach or alone", do
+    for name in SIGNS_OF_REVOCATION:
+        signs: Signs = getattr(revoke, name)
+        yield from empty_sign_faults(("revoke", name), signs)
+        if any(sign.wait or sign.doubt or sign.tenant or sign.reach or sign.alone for sign in signs):
+            do = "Remove it: such a sign only shows that the grant is over."
+            yield ("revoke", name), "an entry has wait, doubt, tenant, reach or alone", do
 
 
 def _presented_faults(revoke: RevocationTable, grant: Grant) -> Iterator[Fault]:

@@ -307,6 +307,12 @@ REFUSALS: dict[str, tuple[str, str, str]] = {
     "a sign with a wait": (
         PLAIN + REVOKED + "revoke.success = [{ field = 'e', values = ['x'], wait = '1m' }]", "revoke.success", "wait",
     ),
+    "a sign of an unknown token that shows nothing": (
+        PLAIN + REVOKED + "revoke.unknown = [{ field = 'error' }]", "revoke.unknown", "neither",
+    ),
+    "a sign of an unknown token with a wait": (
+        PLAIN + REVOKED + "revoke.unknown = [{ field = 'e', values = ['x'], wait = '1m' }]", "revoke.unknown", "wait",
+    ),
     "a sign with a slow pattern": (
         PLAIN + REVOKED + "revoke.success = [{ field = 'e', pattern = '(a+)+b' }]", "revoke.success.0.pattern", "",
     ),
