@@ -103,7 +103,7 @@ bench: $(VENV)/.dev  ## all measurements, what takes turns in turns; some forty 
 	$(BIN)/python bench/hostile.py --by replies
 
 dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
-dist: $(VENV)/.dev  ## sdist, wheel, bill of materials and checksums, the same bytes on every machine
+dist: $(VENV)/.dev  ## sdist, wheel, the packages for applications, bill of materials and checksums, the same bytes on every machine
 	$(BIN)/python -m supply.dist
 
 advisories: $(VENV)/.dev  ## renew requirements/advisories.json; FILES="..." are downloads in the OSV format
