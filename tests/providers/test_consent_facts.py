@@ -35,7 +35,7 @@ PAGES = [name for name in BOTH if name not in NO_PAGE]
 
 # A provider that takes no notice of a challenge is asked with one: it costs nothing, and may be read one day.
 PKCE_IN_VAIN = {
-    "amazon-ads", "bitbucket", "close", "deel", "digitalocean", "ecobee", "exact-online", "fortnox", "freshbooks",
+    "amazon-ads", "bamboohr", "bitbucket", "close", "deel", "digitalocean", "ecobee", "exact-online", "fortnox", "freshbooks",
     "front", "gusto", "intercom", "lever", "mailchimp", "miro", "myob", "netatmo", "notion", "oura", "outreach",
     "pinterest", "procore", "reddit", "sage-accounting", "salesloft", "shopify", "smartsheet", "smartthings",
     "squarespace", "strava", "stripe", "tesla", "twitch", "whoop", "withings", "wrike",

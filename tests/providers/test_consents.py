@@ -14,7 +14,6 @@ ALL = sorted(shipped())
 
 NO_PAGE = {
     "amazon-selling-partner": "the page and its callback have parameters of their own",
-    "bamboohr": "the page demands a parameter `request`, which OAuth has another use for",
     "bigcommerce": "the store starts it, and the exchange repeats parameters of the callback",
     "ebay": "a RuName stands in the place of the redirect address",
     "generic": "each server has its own",
@@ -215,6 +214,7 @@ OFFLINE = {  # what makes these providers send a refresh token
     "adobe": "offline_access",
     "atlassian": "offline_access",
     "auth0": "offline_access",
+    "bamboohr": "offline_access",
     "coinbase": "offline_access",
     "constant-contact": "offline_access",
     "databricks": "offline_access",

@@ -72,6 +72,7 @@ _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
 _SEPARATOR = re.compile(r"[ !-/:-@\[-`{-~]")
 _PATH = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _PARAMETER = re.compile(r"[A-Za-z0-9_.-]+")
+_WORD = re.compile(r"[a-z]+")  # no request object (RFC 9101), which is a JWT with dots
 _ID_TOKEN = "id_token."  # noqa: S105  the start of a path
 _PLACES = frozenset({CLIENT_ID_PLACE, TOKEN_PLACE})
 
@@ -256,6 +257,8 @@ def _scope_faults(table: ConsentTable) -> Iterator[Fault]:
 def _param_faults(table: ConsentTable) -> Iterator[Fault]:
     for name, value in table.authorize_params.items():
         place = ("authorize_params", name)
+        if name == "request" and _WORD.fullmatch(value):
+            continue
         if name in _OWN_PARAMS:
             yield place, "is sent by refreshd itself", "Remove it."
         elif name in _SECRET_PARAMS:

@@ -215,6 +215,7 @@ REFUSALS: dict[str, tuple[str, str, str]] = {
     "a letter as separator": (PLAIN + "scope_separator = 'a'", "scope_separator", "separator"),
     "a line break as separator": (PLAIN + 'scope_separator = "\\n"', "scope_separator", "separator"),
     "a parameter of ours": (PLAIN + "authorize_params.state = 'x'", "authorize_params.state", "itself"),
+    "a request object itself": (PLAIN + "authorize_params.request = 'e30.e30.'", "authorize_params.request", "itself"),
     "a request object": (PLAIN + "authorize_params.request_uri = 'x'", "authorize_params.request_uri", "itself"),
     "a secret in the browser": (
         PLAIN + "authorize_params.client_secret = 'x'", "authorize_params.client_secret", "browser",
@@ -347,3 +348,8 @@ def test_nonsense_is_refused_with_sentences(key: str, value: Any) -> None:
     with pytest.raises(SettingsInvalid) as raised:
         read_definition("trial", {**tomllib.loads(PLAIN), key: value})
     assert {problem.where.split(".toml: ")[1].split(".")[0] for problem in raised.value.problems} == {key}
+
+
+def test_a_word_is_no_request_object() -> None:
+    """BambooHR's page has a parameter of this name for something else."""
+    assert read(PLAIN + "authorize_params.request = 'authorize'").authorize_params == {"request": "authorize"}
