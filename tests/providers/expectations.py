@@ -103,7 +103,7 @@ row(
 row("deel", every=1, always=True, refresh_ends=90 * DAY)
 row("docusign", every=3, refresh_ends=30 * DAY, unsettled=UNSHOWN)
 row(
-    "dropbox", every=0, told=False, unsettled=UNSHOWN,
+    "dropbox", every=0, told=False, confirmed=MINUTE,
     first={"account_id": "dbid:AAAAexample", "uid": "12345"},
 )  # fmt: skip
 row("ebay", every=0, told=False, refresh_ends=547 * DAY, confirmed=MINUTE)
