@@ -265,7 +265,8 @@ class AccessService:
             can_seal=settings.keys.writer is not None,
             device_changed=self._anomalies.device_changed,
         )
-        listing = Listing(ServedLists(self._mongo), writing, UnfinishedConsents(self._mongo))
+        deeds = AccessDeeds(self._mongo, log=self._log_record)
+        listing = Listing(ServedLists(self._mongo), writing, UnfinishedConsents(self._mongo), deeds)
         routes = WriteRoutes(writing, listing, self._clock)
         return write_table(routes, ListRoutes(listing, self._clock), note=self._note)
 

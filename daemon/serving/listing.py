@@ -7,13 +7,17 @@ from datetime import datetime, timedelta
 from daemon.domain.access_key import Verb
 from daemon.domain.audit_position import Position
 from daemon.domain.selection import Counted, Listed, RecordPage, RecordSelection, Selection
+from daemon.domain.stored_grant import Author
 from daemon.serving.doorkeeper import Caller
-from daemon.serving.ports import Lists, Unfinished
+from daemon.serving.ports import Deeds, Lists, Unfinished
 from daemon.serving.problems import Problem, not_found
 from daemon.serving.writing import Writing
 
 USUAL, MOST = 100, 500
 SOON = timedelta(seconds=2)
+
+
+END_CONSENTS = "end_consents"  # the audit's word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +58,11 @@ class RemovedPage:
 class Listing:
     """Every method raises Problem, StoreLost."""
 
-    def __init__(self, lists: Lists, writing: Writing, unfinished: Unfinished) -> None:
+    def __init__(self, lists: Lists, writing: Writing, unfinished: Unfinished, deeds: Deeds) -> None:
         self._lists = lists
         self._writing = writing
         self._unfinished = unfinished
+        self._deeds = deeds
 
     async def tokens(self, caller: Caller, wish: Wish) -> Page:
         """Return a page of the tokens that the key may see, by id."""
@@ -76,13 +81,16 @@ class Listing:
     ) -> RemovedPage:
         """Revoke or remove tokens of `subject` that the key may revoke, by id, at most USUAL at a time. Each has its own
         result. Its consents that the key may revoke and that store nothing yet end first, so that none of them stores a
-        token afterwards.
+        token afterwards, and they have one record together.
         """
         _require(caller, Verb.REVOKE)
         mine = [
             one.id for one in await self._unfinished.of(subject) if caller.key.may(Verb.REVOKE, one.token)
         ]
         if mine:
+            key = caller.key
+            author = Author(key=key.id, name=key.name, ip=caller.address, peer=caller.peer)
+            await self._deeds.note(author, END_CONSENTS, None, subject=subject, count=len(mine))
             await self._unfinished.end(mine)
         selection = _selection(caller, Wish(where={"subject": subject}, after=after))
         found = await self._lists.tokens(selection, limit=USUAL + 1)

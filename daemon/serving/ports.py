@@ -148,12 +148,15 @@ class Deeds(Protocol):
         self,
         author: Author,
         action: str,
-        token: str,
+        token: str | None,
         *,
         result: str | None = None,
         subject: str | None = None,
+        count: int | None = None,
     ) -> None:
-        """Record a deed before it is done. Raises StoreLost."""
+        """Record a deed before it is done. `token`: None for a deed of several consents, whose number is `count`. Raises
+        StoreLost.
+        """
 
 
 class Lists(Protocol):

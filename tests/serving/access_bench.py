@@ -12,6 +12,7 @@ from pymongo import MongoClient
 
 from daemon.adapters.door_keys import DoorKeys
 from daemon.adapters.keyring import KeyRing
+from daemon.adapters.mongo.access_audit import AccessDeeds
 from daemon.adapters.mongo.audit import Record
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.served_lists import ServedLists
@@ -85,7 +86,8 @@ class AccessBench:
             chance=lambda: 0.0,
         )
         self.lists = ServedLists(self.mongo)
-        self.listing = Listing(self.lists, self.writing, UnfinishedConsents(self.mongo))
+        deeds = AccessDeeds(self.mongo, log=self.logged.append)
+        self.listing = Listing(self.lists, self.writing, UnfinishedConsents(self.mongo), deeds)
 
     async def close(self) -> None:
         await self.mongo.close()

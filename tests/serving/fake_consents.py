@@ -162,15 +162,16 @@ class FakeWrites:
 
 @dataclass
 class FakeDeeds:
-    records: list[tuple[str, str, str, str | None, str | None]] = field(default_factory=list)
+    records: list[tuple[str, str, str | None, str | None, str | None]] = field(default_factory=list)
 
     async def note(
         self,
         author: Author,
         action: str,
-        token: str,
+        token: str | None,
         *,
         result: str | None = None,
         subject: str | None = None,
+        count: int | None = None,
     ) -> None:
         self.records.append((author.name, action, token, result, subject))

@@ -160,6 +160,13 @@ async def test_the_unfinished_consents_of_a_subject_end_with_its_tokens(bench: A
     assert after["waits"]["code"] is after["waits"]["link_hash"] is None
     assert after["held"]["held_until"] == after["held"]["grant_due_at"] == NOON
     assert after["held"]["connect_code_hash"] is None
+    (record,) = bench.audit.find({"action": "end_consents"})
+    assert (record["token"], record["count"], record["subject"], record["by"]["key"]) == (
+        None,
+        2,
+        "ann",
+        who.key.id,
+    )
     others = ("tenant-b", "elsewhere", "stored", "bobs")
     assert [after[name] for name in others] == [before[name] for name in others]
 
@@ -171,6 +178,7 @@ async def test_a_key_that_may_not_revoke_ends_no_consent(bench: AccessBench):
     assert (await bench.problem(bench.listing.remove_all(who, "ann", revoke=True))).name == "not-found"
     await bench.listing.remove_all(caller(can=(Verb.REVOKE,)), "nobody", revoke=True)
     assert stored_consents(bench) == before
+    assert bench.audit.count_documents({"action": "end_consents"}) == 0
 
 
 # ---------------------------------------------------------------- the audit

@@ -23,14 +23,16 @@ class AccessAudit:
     async def note(
         self,
         action: str,
-        target: str,
+        target: str | None,
         revision: object = None,
         *,
         audit_id: ObjectId | None = None,
         result: str | None = None,
         subject: str | None = None,
+        count: int | None = None,
     ) -> None:
-        """Write one record about the token `target`. `subject`: to whom a consent is to belong. Raises StoreLost.
+        """Write one record about the token `target`. `subject`: to whom a consent is to belong. `count`: of several consents
+        without a `target`. Raises StoreLost.
 
         An operation that is tried again, with the same `audit_id`, gets another record of the same attempt.
         """
@@ -43,7 +45,7 @@ class AccessAudit:
             "by": {"key": author.key, "name": author.name, "ip": author.ip, "peer": author.peer},
             "kind": ACCESS,
             "result": result,
-            "count": None,
+            "count": count,
             "revision": revision,
             **({} if subject is None else {"subject": subject}),
         }
@@ -65,10 +67,11 @@ class AccessDeeds:
         self,
         author: Author,
         action: str,
-        token: str,
+        token: str | None,
         *,
         result: str | None = None,
         subject: str | None = None,
+        count: int | None = None,
     ) -> None:
         audit = AccessAudit(self._mongo, author=author, log=self._log)
-        await audit.note(action, token, result=result, subject=subject)
+        await audit.note(action, token, result=result, subject=subject, count=count)
