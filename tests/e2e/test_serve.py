@@ -140,6 +140,15 @@ async def test_nobody_comes_in_without_a_valid_key(place: Place):
     await place.refreshd("access", "revoke", "revoked")
     async with place.serving(await place.key("guessed", tokens="*")) as service:
         await _guess(service, other)
+        store = place.installation.tables["store"]
+        with MongoClient[dict[str, Any]](str(store["uri"])) as client:
+            uses = client[str(store["database"])]["tokens_access_use"]
+            counted = {"by.name": "revoked", "result": "unauthorized"}
+            async with asyncio.timeout(40):  # stored every ten seconds
+                while (row := uses.find_one(counted)) is None:
+                    await asyncio.sleep(0.2)
+            assert (row["action"], row["count"], row["token"]) == ("refused", 1, None)
+            assert uses.find_one({"by.name": "guessed", "result": "unauthorized"}) is None
 
 
 async def _guess(service: Service, other: str) -> None:
