@@ -9,7 +9,7 @@ LOCK    = uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev quick t format test operations migration doors clouds clocks lint types audit fuzz check faults bench dist advisories lock clean
+.PHONY: help run dev quick t format test operations migration doors clouds clocks lint types audit fuzz mutations check faults bench dist advisories lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -74,6 +74,9 @@ audit: $(VENV)/.dev  ## compare the locked packages with requirements/advisories
 fuzz: $(VENV)/.dev  ## made-up replies, streams and documents; SECONDS=3600 for an hour, SEED=7 for the same ones again
 	$(BIN)/python -m tests.fuzz.hunt --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
+mutations: $(VENV)/.dev  ## break each invariant on purpose, in a copy, and see its test fail; long; ONLY=lane.py for some
+	$(BIN)/python -m tests.mutations.run --only "$(ONLY)"
+
 # What uses one core and no clock goes in pairs.
 check:  ## lint, types, audit, a minute of fuzz, operations, test
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync SEED=$(or $(SEED),1) fuzz lint types audit
@@ -100,7 +103,7 @@ bench: $(VENV)/.dev  ## all measurements, what takes turns in turns; some forty 
 	$(BIN)/python bench/hostile.py --by replies
 
 dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
-dist: $(VENV)/.dev  ## sdist, wheel, bill of materials and checksums, the same bytes on every machine
+dist: $(VENV)/.dev  ## sdist, wheel, the packages for applications, bill of materials and checksums, the same bytes on every machine
 	$(BIN)/python -m supply.dist
 
 advisories: $(VENV)/.dev  ## renew requirements/advisories.json; FILES="..." are downloads in the OSV format

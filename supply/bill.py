@@ -1,7 +1,7 @@
 """The bill of materials of a release: CycloneDX 1.6 as JSON (https://cyclonedx.org/docs/1.6/json/), from the lock files.
 
 What the daemon needs is `required`, the extras that it runs without are `optional`, and what only builds and tests it is
-`excluded`. Nothing in it depends on the machine or the hour: the same lock files give the same bytes.
+`excluded`, like the packages for applications that a release has beside it. Nothing in it depends on the machine or the hour: the same lock files give the same bytes.
 """
 
 import json
@@ -14,6 +14,7 @@ from uuid import NAMESPACE_URL, uuid5
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from supply.clients import Package
 from supply.lock import Pin
 
 _FILES = (
@@ -36,9 +37,11 @@ _SCOPES = {
 }
 
 
-def bill_of_materials(project: Mapping[str, Any], pins: Iterable[Pin], *, at: datetime) -> dict[str, Any]:
+def bill_of_materials(
+    project: Mapping[str, Any], pins: Iterable[Pin], clients: Iterable[Package], *, at: datetime
+) -> dict[str, Any]:
     """The document. `project`: that table of pyproject.toml; `at`: when the release was made."""
-    components = _components(project, pins)
+    components = [*_components(project, pins), *map(_client, clients)]
     subject = _component("application", project["name"], project["version"])
     contents = json.dumps([subject, components], sort_keys=True)
     return {
@@ -64,11 +67,19 @@ def _components(project: Mapping[str, Any], pins: Iterable[Pin]) -> list[dict[st
         if name in optional and scope == "required":
             scope = "optional"
         hashes = sorted({digest for pin in group for digest in pin.hashes})
-        listed = [{"alg": "SHA-256", "content": digest} for digest in hashes]
-        found.append(_component("library", name, str(version)) | {"scope": scope, "hashes": listed})
+        found.append(_component("library", name, str(version)) | {"scope": scope, "hashes": _listed(hashes)})
     return found
 
 
-def _component(kind: str, name: str, version: str) -> dict[str, Any]:
-    purl = f"pkg:pypi/{canonicalize_name(name)}@{version}"
+def _client(package: Package) -> dict[str, Any]:
+    named = _component("library", package.name, package.version, ecosystem=package.ecosystem)
+    return named | {"scope": "excluded", "hashes": _listed(package.hashes)}
+
+
+def _listed(hashes: Iterable[str]) -> list[dict[str, str]]:
+    return [{"alg": "SHA-256", "content": digest} for digest in hashes]
+
+
+def _component(kind: str, name: str, version: str, *, ecosystem: str = "pypi") -> dict[str, Any]:
+    purl = f"pkg:{ecosystem}/{canonicalize_name(name)}@{version}"
     return {"type": kind, "bom-ref": purl, "name": name, "version": version, "purl": purl}

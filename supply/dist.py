@@ -1,4 +1,4 @@
-"""A release's files, in `dist/`: sdist, wheel, bill of materials, and SHA256SUMS over them.
+"""A release's files, in `dist/`: sdist and wheel, the packages for applications, a bill of materials, and SHA256SUMS.
 
 The same sources give the same bytes, on every machine: times come from SOURCE_DATE_EPOCH, the build tools are those of
 requirements/build.txt, and nothing is fetched.
@@ -18,6 +18,7 @@ from pathlib import Path
 from hatchling.build import build_sdist, build_wheel
 
 from supply.bill import bill_of_materials
+from supply.clients import build_clients
 from supply.lock import ROOT, locked
 
 
@@ -37,8 +38,11 @@ def build(folder: Path, *, at: datetime) -> list[Path]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     files = [folder / build_sdist(str(folder)), folder / build_wheel(str(folder))]
+    clients = build_clients(Path.cwd(), folder, at=at)
+    files += [file for client in clients for file in client.files]
     bill = folder / f"{project['name']}-{project['version']}.cdx.json"
-    bill.write_text(json.dumps(bill_of_materials(project, pins, at=at), indent=2) + "\n", encoding="utf-8")
+    contents = bill_of_materials(project, pins, clients, at=at)
+    bill.write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
     files.append(bill)
     sums = folder / "SHA256SUMS"
     digests = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in sorted(files)]

@@ -146,10 +146,18 @@ def invoke(arguments: list[str]) -> int:
     except typer.Abort:
         raise Failed("aborted") from None
     except typer.TyperException as error:
-        message = " ".join(error.format_message().split())
+        message = " ".join(error.format_message().split()) + _id_hint(error)
         where = getattr(getattr(error, "ctx", None), "command_path", NAME)
         if message and "--json" in arguments:
             raise Failed(f"{message.removesuffix('.')}. Try '{where} --help'", Exit.USAGE) from None
         if message:  # else it is the help, which was shown
             say(f"{where}: {message}", f"Try '{where} --help'.")
         return Exit.USAGE
+
+
+def _id_hint(error: typer.TyperException) -> str:
+    """How an ID is written, if a command that takes one ID got more words: `connect` and `add` take two."""
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    takes_id = any(param.metavar == "ID" for param in getattr(command, "params", ()))
+    extra = "unexpected extra argument" in error.format_message()
+    return ". A token's ID is one word, PROVIDER:ACCOUNT" if takes_id and extra else ""

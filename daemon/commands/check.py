@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import typer
 
 from daemon.commands.checks.access import check_access, check_service
+from daemon.commands.checks.definitions import check_definitions
 from daemon.commands.checks.hooks import check_hooks
 from daemon.commands.checks.keys import check_ages, check_ring
 from daemon.commands.checks.machine import check_state
@@ -63,6 +64,7 @@ def _check_daemon(options: Options, outline: AccessOutline | None, report: Repor
         check_secrets(settings, report)
         check_providers(settings, report)
         check_scopes(settings, report)
+        check_definitions(settings.providers.values(), report)
         check_retirements(settings.providers.values(), report, datetime.now(UTC).date())
         check_token_urls(settings, report)
         check_state(settings, report)

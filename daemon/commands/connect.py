@@ -45,11 +45,21 @@ from daemon.domain.authorization import (
     Denied,
     authorization_fields,
     authorization_url,
+    code_challenge,
     new_authorization,
     state_hash,
 )
-from daemon.domain.consent_request import WAITS_FOR, ConsentKind, ConsentRequest, ConsentResult, identified
+from daemon.domain.consent_request import (
+    WAITS_FOR,
+    ConsentKind,
+    ConsentProgress,
+    ConsentRequest,
+    ConsentResult,
+    identified,
+)
 from daemon.domain.provider import Provider
+from daemon.domain.secret import Secret
+from daemon.domain.session_proof import Proof, hashed
 from daemon.domain.token_url import NotSendable, token_url
 from daemon.runtime.config.secret_places import STORE_ONLY, Use
 from daemon.runtime.config.settings import Settings
@@ -208,13 +218,13 @@ async def _by_browser(settings: Settings, access: Access, wish: _Wish, asked: _A
         redirect_uri=authorization.redirect_uri,
         scopes=authorization.scopes,
     )
-    hashed = state_hash(authorization.state.reveal())
-    return await hand_over(_consents(access), identified(request), state_hash=hashed)
+    state = state_hash(authorization.state.reveal())
+    return await hand_over(_consents(access), identified(request), state_hash=state)
 
 
 async def _by_device(settings: Settings, access: Access, wish: _Wish, asked: _Asked) -> ConsentResult:
-    """Show a device code, let the daemon poll for its tokens, and ask whether they are the right account's. Raises
-    Failed.
+    """Show a device code, let the daemon poll for its tokens, and ask whether they are the right account's before they are
+    stored. Raises Failed.
     """
     await access.audit.note("connect", asked.name)
     found = await ask_for_code(settings, access, wish.provider, scopes=wish.scopes, variables=asked.variables)
@@ -228,11 +238,26 @@ async def _by_device(settings: Settings, access: Access, wish: _Wish, asked: _As
         expires_at=access.clock.now() + found.code.life,
     )
     unused = state_hash(secrets.token_urlsafe(SECRET_BYTES))  # no callback belongs to this request
-    stored = identified(request)
-    result = await follow_device(_consents(access), stored, state_hash=unused, life=found.code.life)
-    if wish.asks:
-        await confirm_account(access, asked.output, wish.provider, asked.name, consent=stored.id)
-    return result
+    consents, life = _consents(access), found.code.life
+    if not wish.asks:
+        return await follow_device(consents, identified(request), state_hash=unused, life=life)
+    connect_code, verifier = (Secret(secrets.token_urlsafe(SECRET_BYTES)) for _ in range(2))
+    proof = Proof(connect_code=connect_code, code_verifier=verifier)
+    bound = identified(
+        replace(
+            request,
+            code_challenge=code_challenge(proof.code_verifier),
+            connect_code_hash=hashed(proof.connect_code),
+        )
+    )
+    page = wish.provider.definition.manage_url
+
+    async def confirm(held: ConsentProgress) -> None:
+        await confirm_account(
+            access, consents, asked.output, bound, proof=proof, account=held.account, page=page
+        )
+
+    return await follow_device(consents, bound, state_hash=unused, life=life, confirm=confirm)
 
 
 def _request(access: Access, wish: _Wish, asked: _Asked) -> ConsentRequest:

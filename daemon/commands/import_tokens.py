@@ -370,8 +370,8 @@ def _print(output: Output, report: Report, record: dict[str, object], copy: Path
         output.failed(f"--only {name}: no row belongs to it")
     if report.due_immediately:
         output.note(
-            f"{counted(report.due_immediately, 'row')} don't say clearly when the access token ends: these tokens are"
-            " renewed as soon as they are active"
+            f"{counted(report.due_immediately, 'row')} without a clear end of the access token:"
+            " such a token is renewed as soon as it is active"
         )
     for name, count in sorted(report.unclear_fields.items()):
         output.note(f"field {name!r}: its form is unknown in {counted(count, 'row')}, so it is ignored")

@@ -114,10 +114,11 @@ async def _summed(access: Access, selection: TokenSelection, limit: int | None, 
     if not matching:
         return f"No token{_described(selection)}. In all, {stored:,} are stored."
     by_state = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
+    about = "" if selection.state is not None else f": {by_state}"  # one state has been named already
     if shown < matching:
-        return f"The first {shown:,} of {matching:,} tokens{_described(selection)}: {by_state}."
+        return f"The first {shown:,} of {matching:,} tokens{_described(selection)}{about}."
     more = f" In all, {stored:,} are stored." if selection != TokenSelection() else ""
-    return f"{shown:,} token{'s' * (shown != 1)}{_described(selection)}: {by_state}.{more}"
+    return f"{shown:,} token{'s' * (shown != 1)}{_described(selection)}{about}.{more}"
 
 
 def _described(selection: TokenSelection) -> str:

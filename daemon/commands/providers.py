@@ -17,6 +17,7 @@ from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output, span
 from daemon.commands.support.provider_listing import Consent, Kind, Wanted, table, terminal_width
 from daemon.domain.provider import (
+    SECRET_AUTHS,
     AssertionAudience,
     ClientAuth,
     Condition,
@@ -64,6 +65,7 @@ _REACH = {
     Reach.TENANT: " (for that tenant only: the others go on)",
     Reach.PROVIDER: " (for all, if several fail alike)",
 }
+_OF_REVOKE = ("success", "unknown")
 _SIGNS = ("rejected", "misconfigured", "unavailable", "success")  # of use to the daemon only
 
 
@@ -153,7 +155,8 @@ def to_configure(definition: Definition) -> str:
     if signed or definition.client_auth is ClientAuth.PRIVATE_KEY_JWT:
         lines.append('client_key = { file = "..." }')
     secret_less = (ClientAuth.PRIVATE_KEY_JWT, ClientAuth.BEARER_JWT, ClientAuth.NONE)
-    if definition.client_auth not in secret_less and not (signed and unnamed):
+    renews_with_it = definition.client_auth not in secret_less and not (signed and unnamed)
+    if renews_with_it or definition.exchange_auth in SECRET_AUTHS:
         variable = definition.name.upper().replace("-", "_")
         lines.append(f'client_secret = {{ env = "{variable}_CLIENT_SECRET" }}')
     if _has_base(definition) and not definition.domains:
@@ -190,7 +193,9 @@ def _record(definition: Definition, configured: Mapping[str, Provider]) -> dict[
 
 
 def _revocation_record(revoke: Revocation) -> dict[str, object]:
-    return {field.name: getattr(revoke, field.name) for field in fields(revoke) if field.name != "success"}
+    return {
+        field.name: getattr(revoke, field.name) for field in fields(revoke) if field.name not in _OF_REVOKE
+    }
 
 
 def _like(name: str, configured: Mapping[str, Provider]) -> str | None:
@@ -324,6 +329,7 @@ def _consent_rows(definition: Definition) -> list[tuple[str, str]]:
     return [
         ("Consent page", page or ""),
         ("Codes are exchanged at", definition.exchange_url or ""),
+        ("Client authentication with a code", definition.exchange_auth or ""),
         ("Redirect address to register", redirect_uri() if page else ""),
         ("Requests are pushed to", definition.par_url or ""),
         ("Device flow", definition.device_url or ""),

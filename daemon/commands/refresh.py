@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Annotated
 
 import typer
 
 from daemon.adapters.mongo.admin.tokens import NoSuchToken, Progress, TokenAdmin
+from daemon.adapters.telemetry.redaction import rfc3339
 from daemon.commands.support.access import check_targets, open_store, read_settings, stored_id
 from daemon.commands.support.arguments import Targets
 from daemon.commands.support.command import Audited
@@ -22,6 +23,7 @@ from daemon.runtime.config.settings import Settings
 
 _LOOK_EVERY = timedelta(milliseconds=200)
 _LOOKED_AT_ONCE = 1000
+_NAMED = 10  # tokens that are named one by one
 _PASSING = (FailureKind.UNAVAILABLE, FailureKind.IN_DOUBT)
 
 
@@ -65,7 +67,8 @@ def refresh(
 ) -> int:
     """Ask the daemon to refresh tokens now.
 
-    A provider stands for all its active tokens. This makes them due; a running daemon refreshes them.
+    A provider stands for all its active tokens. This makes them due; a running daemon refreshes them. A
+    token whose provider asked for no request before some time (Retry-After) waits until then.
     """
     options = given(ctx)
     if timeout is not None and not wait:
@@ -100,6 +103,7 @@ async def _refresh(
                 output.result({kind: target, "due": due}, f"{target} due now{which_ones}")
         if limit is None:
             _print_inactive(before, output)
+            _print_put_off(before, output)
             return Exit.DONE
         return await _wait(admin, output, before, limit)
 
@@ -108,6 +112,19 @@ def _print_inactive(before: Mapping[str, Progress], output: Output) -> None:
     for name, progress in before.items():
         if progress.state != State.ACTIVE.value:
             output.note(f"{name} is {progress.state}, so it is not refreshed")
+
+
+def _print_put_off(before: Mapping[str, Progress], output: Output) -> None:
+    """Name the first tokens whose provider wants no request yet, and the number of the others."""
+    put_off = [(name, one.not_before) for name, one in before.items() if one.not_before is not None]
+    for name, at in put_off[:_NAMED]:
+        output.note(f"{name}: {_put_off(at)}")
+    if len(put_off) > _NAMED:
+        output.note(f"the same holds for {len(put_off) - _NAMED} more tokens")
+
+
+def _put_off(at: datetime) -> str:
+    return f"the provider asked for no request before {rfc3339(at)}, so it is refreshed then"
 
 
 async def _wait(admin: TokenAdmin, output: Output, before: Mapping[str, Progress], limit: timedelta) -> int:
@@ -131,7 +148,9 @@ async def _wait(admin: TokenAdmin, output: Output, before: Mapping[str, Progress
     except TimeoutError:
         for name in list(waiting):
             failed = last.get(name)
-            text = f"{failed.kind}: {failed.message}" if failed else _no_outcome(limit)
+            asked = before[name].not_before
+            without = _no_outcome(limit) if asked is None else _put_off(asked)
+            text = f"{failed.kind}: {failed.message}" if failed else without
             verdict = failed is not None and failed.kind not in _PASSING
             outcome = Outcome.FAILED if verdict else Outcome.UNAVAILABLE
             outcomes.append(_print(output, waiting, name, outcome, text))

@@ -138,7 +138,7 @@ def _tokens(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "Due", "none"
     due = instant(facts.status.get("next_due_at"))
     if not overdue and due is not None and facts.now is not None:
-        yield "Next due", moment(due, now=facts.now)
+        yield "Next due", moment(due, now=facts.now) if due > facts.now else "now"
     if facts.journal:
         yield "Journal", f"{facts.journal:,} replies that MongoDB has not confirmed"
     title = "Paused providers"

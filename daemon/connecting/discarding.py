@@ -13,7 +13,7 @@ from daemon.domain.discard import Discard, Harm, LeftAlive, decided, next_try
 from daemon.domain.event import ProviderAnswered
 from daemon.domain.held_grant import DiscardedGrant, NotReadable, TakenGrant, discarded_grant
 from daemon.domain.provider import Provider
-from daemon.domain.revocation import Revocation, RevocationEnds
+from daemon.domain.revocation import PresentedToken, Revocation, RevocationEnds
 from daemon.domain.revocation_outcome import Again, Cannot, Done, Outcome, outcome_of
 from daemon.domain.revocation_request import Presented, revocation_of, revocation_request, to_present
 from daemon.domain.token import State, Token
@@ -139,7 +139,16 @@ class Discarder:
             return Cannot(code="not_sendable", message=str(why))
         reply = await self._endpoint.send(asked, deadline=deadline)
         self._observe(ProviderAnswered(provider=provider.name, duration=self._clock.boot() - started))
-        return outcome_of(provider, _masked_in_messages(request, grant), reply)
+        proof = self._is_proof(provider, grant)
+        return outcome_of(provider, _masked_in_messages(request, grant), reply, proof=proof)
+
+    def _is_proof(self, provider: Provider, grant: DiscardedGrant) -> bool:
+        """Return whether the grant has ended if the provider calls the presented token unknown. An access token that is
+        over is unknown too, while its refresh token lives.
+        """
+        revocation = revocation_of(provider.definition) or Revocation()
+        by_access = revocation.token is PresentedToken.ACCESS and grant.refresh_token is not None
+        return not by_access or grant.expires_at is None or self._clock.now() < grant.expires_at
 
 
 def _masked_in_messages(request: ConsentRequest, grant: DiscardedGrant) -> Token:

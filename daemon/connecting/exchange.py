@@ -11,6 +11,7 @@ waits again. A poll whose reply was lost is repeated.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from daemon.connecting.binding import Binder, not_connected
@@ -171,6 +172,8 @@ class CodeExchange:
         request = await self._consents.recall(consent)
         if request is None:
             raise Unusable("the request of its consent can't be read")
+        # The stored code may be another one by now: the journal's row is sealed with the hash of its own.
+        request = replace(request, connect_code_hash=entry.spent)
         return await self._conclude(request, entry)
 
     async def _run(self, consent: str, provider: str) -> None:
@@ -288,6 +291,7 @@ class CodeExchange:
                 account=found.account,
                 missing_scopes=found.missing_scopes,
                 asked_at=reply.asked_at,
+                connect_code_hash=request.connect_code_hash,
             )
             if request.code_challenge is not None:
                 await self._hold(request, grant)
@@ -342,7 +346,7 @@ def _claim_of(request: ConsentRequest) -> Claim:
     return Claim(
         token=token,
         id=consent_claim(request.id),
-        spent=None,
+        spent=request.connect_code_hash,
         spent_field=PRESENTED_FIELD,
         deadline=timedelta(0),
     )

@@ -12,10 +12,18 @@ from daemon.connecting.binding import Binder, not_connected
 from daemon.connecting.discarding import Discarder
 from daemon.connecting.ports import Clock, Consents, Lanes, Observe
 from daemon.domain.claim import StoreLost, Unusable
-from daemon.domain.consent_request import ConsentFailure, ConsentFailureKind, ConsentState, Malformed
+from daemon.domain.consent_request import (
+    ConsentFailure,
+    ConsentFailureKind,
+    ConsentRequest,
+    ConsentState,
+    Malformed,
+)
 from daemon.domain.event import InternalError
-from daemon.domain.held_grant import DueGrant, NotReadable, TakenGrant, held_grant
+from daemon.domain.held_grant import DueGrant, HeldGrant, NotReadable, TakenGrant, held_grant
 from daemon.domain.provider import Provider
+from daemon.domain.secret import Secret
+from daemon.domain.session_proof import NotAProof, proof_in, proves
 
 MOST_OF_ONE = 4  # grants of one provider in the hands of this instance
 MOST_UNREADABLE = 10  # attempts to open a completed grant: an instance that has its key may come
@@ -23,7 +31,11 @@ OPEN_AGAIN = timedelta(minutes=1)
 
 _ABANDONED = ConsentFailure(
     kind=ConsentFailureKind.ABANDONED,
-    message="the application has not completed the consent in time: begin again",
+    message="it was declined, or not completed in time: begin again",
+)
+_UNPROVEN = ConsentFailure(
+    kind=ConsentFailureKind.UNREADABLE,
+    message="its completion is not that of the session which began it: begin again",
 )
 _UNREADABLE = ConsentFailure(
     kind=ConsentFailureKind.UNREADABLE, message="the held grant can't be read: begin again"
@@ -109,20 +121,23 @@ class HeldGrants:
             await self._give_up(taken, ConsentState.ABANDONED, _ABANDONED)
 
     async def _complete(self, taken: TakenGrant) -> None:
-        """Store a completed grant. Its request is as it was stored, because its id says so."""
+        """Store a completed grant. Its request is as it was stored, because its id says so. Its completion is the
+        application's, because the sealed proof says so: `completed_at` alone may be anyone's.
+        """
         request = taken.request
-        if taken.text is None and taken.tries < MOST_UNREADABLE:
+        if (taken.text is None or taken.proof is None) and taken.tries < MOST_UNREADABLE:
             due_at = self._clock.now() + OPEN_AGAIN
             await self._consents.postpone(taken.due.id, due_at=due_at, tries=taken.tries + 1)
             return
         failure: ConsentFailure | None = _UNREADABLE
-        if not isinstance(request, Malformed) and taken.text is not None:
+        if not isinstance(request, Malformed) and taken.text is not None and taken.proof is not None:
             try:
                 grant = held_grant(taken.text)
             except NotReadable:
                 pass
             else:
-                failure = await self._binder.bind(request, grant)
+                is_proven = _is_proven(request, grant, taken.proof)
+                failure = await self._binder.bind(request, grant) if is_proven else _UNPROVEN
         if failure is not None:
             await self._give_up(taken, ConsentState.FAILED, failure)
 
@@ -130,3 +145,16 @@ class HeldGrants:
         ended = await self._consents.give_up(taken.due.id, state, failure)
         if ended and not isinstance(taken.request, Malformed):
             self._observe(not_connected(taken.request, failure))
+
+
+def _is_proven(request: ConsentRequest, grant: HeldGrant, proof: Secret) -> bool:
+    """Return whether a sealed proof completes `grant`: it has the connect code of the browser in which its owner has
+    consented, and the verifier of the session that began the consent.
+    """
+    if grant.connect_code_hash is None or request.code_challenge is None:
+        return False
+    try:
+        found = proof_in(proof)
+    except NotAProof:
+        return False
+    return proves(found, connect_code_hash=grant.connect_code_hash, challenge=request.code_challenge)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from daemon.domain.visible import visible
 
 COLUMNS = ("at", "action", "token", "actor", "kind", "result", "count", "revision")
-OF_AUTHOR = ("key", "name", "ip", "peer", "person", "uid", "reason")
+OF_AUTHOR = ("key", "name", "ip", "peer", "person", "uid", "reason", "iss", "sub", "jti")
 # Spaces and quotes are skipped by some programs. The last four are full-width forms of the first ones.
 _FORMULA = re.compile(
     "([;|]|^)(?=[ \"'`\u2018\u2019\u201c\u201d\u00ab\u00bb]*[=+\\-@\uff1d\uff0b\uff0d\uff20])"

@@ -14,7 +14,8 @@ class Claim:
     """The right to present `token`'s refresh token once, until `deadline`.
 
     `spent` is the sealed text of the presented secret, on which the result is fenced, or None if no stored
-    secret is presented. `spent_field` is the field that holds it: `access_token` for an exchange grant.
+    secret is presented. `spent_field` is the field that holds it: `access_token` for an exchange grant. For the code
+    of a consent, which is stored in no token, `spent` is the hash of the connect code that came with it.
     """
 
     token: Token

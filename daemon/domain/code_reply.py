@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
+from daemon.domain.consent_ends import read_ends
 from daemon.domain.consent_request import ConsentFailure, ConsentFailureKind, ConsentRequest
 from daemon.domain.held_grant import DiscardedGrant
 from daemon.domain.provider import Definition, Grant, Provider
@@ -69,11 +70,14 @@ def grant_in(provider: Provider, reply: Reply | NoReply) -> DiscardedGrant | Non
     if len(found) != 1 or parsed.cut:
         return None
     body, shape = found[0], provider.definition.reply
-    refresh = first_text(body, shape.refresh_token)
+    refresh, access = first_text(body, shape.refresh_token), first_text(body, shape.access_token)
     return DiscardedGrant(
-        access_token=Secret(first_text(body, shape.access_token)),
+        access_token=Secret(access),
         refresh_token=Secret(refresh) if refresh else None,
         account=account_of(provider.definition, body, _claims_of(first_text(body, (ID_TOKEN,)))),
+        expires_at=read_ends(
+            provider.definition, body, access_token=access, received_at=reply.asked_at
+        ).access,
     )
 
 

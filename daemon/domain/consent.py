@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from daemon.domain.consent_ends import Ends, read_ends
+from daemon.domain.echo import PlainFields, cleared
 from daemon.domain.expiry import jwt_end
 from daemon.domain.provider import Definition, Grant
 from daemon.domain.reply_body import Body
@@ -103,11 +104,20 @@ def read_consent(
             f"{_quoted(ends.unclear)} in an unknown format, and this token can't be renewed: give its end in seconds, or as a"
             " date such as 2026-01-31T12:00:00Z, or leave the field out"
         )
+    plain = cleared(
+        PlainFields(
+            scope=scope(first(body, shape.scope)),
+            token_type=first_text(body, shape.token_type) or None,
+            extra=kept(definition, body),
+        ),
+        access,
+        refresh,
+    )
     return Consent(
         access_token=access,
         refresh_token=refresh,
-        token_type=first_text(body, shape.token_type) or None,
-        scope=scope(first(body, shape.scope)),
+        token_type=plain.token_type,
+        scope=plain.scope,
         issued_at=ends.born_at,
         expires_at=_access_end(definition, ends, renewable=renewable) if access else now,
         refresh_expires_at=ends.refresh or _refresh_end(definition, refresh, ends.born_at, consented_at)
@@ -116,7 +126,7 @@ def read_consent(
         consent_ends_at=_final_end(definition, ends, consented_at, renews=refresh is not None),
         end_is_known=access is None or ends.access is not None or not renewable,
         unclear=ends.unclear,
-        extra=kept(definition, body),
+        extra=plain.extra,
     )
 
 

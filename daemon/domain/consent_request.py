@@ -107,7 +107,8 @@ class ConsentRequest:
 
     `key`: the id of the access key that began it, or None for an operator. `return_url`: the address to which the
     owner's browser goes in the end. `code_challenge`: the application's (S256), which binds the consent to a session
-    of the application. Without it, the grant is stored as soon as it is there.
+    of the application. Without it, the grant is stored as soon as it is there. `connect_code_hash`: of the connect code
+    that the owner's browser got, known to the daemon that opened the code.
     """
 
     id: str
@@ -126,6 +127,7 @@ class ConsentRequest:
     replace: bool = False
     interval: timedelta = timedelta(0)
     code_challenge: str | None = None
+    connect_code_hash: str | None = None
     key: str | None = None
     return_url: str | None = None
     expires_at: datetime
@@ -181,6 +183,7 @@ class ConsentResult:
 class ConsentProgress:
     """The state of a stored consent request, for the process that waits for it. `asked_before`: a daemon has asked the
     provider at least once. `held`: the grant is there, and waits for its completion or, after that, for a daemon.
+    `account`: the provider's name for the account of a grant that is held.
     """
 
     state: ConsentState
@@ -190,6 +193,7 @@ class ConsentProgress:
     held: bool = False
     key: str | None = None
     return_url: str | None = None
+    account: str | None = None
 
 
 class Completion(StrEnum):

@@ -112,16 +112,18 @@ def _granted(provider: Provider, token: Token, reply: Reply, parsed: Parsed) -> 
     definition = provider.definition
     shape = definition.reply
     found = {
-        (first_text(body, shape.access_token), first_text(body, shape.refresh_token)): body
+        (access, first_text(body, shape.refresh_token)): body
         for body in parsed.objects
-        if first_text(body, shape.access_token)
+        if (access := first_text(body, shape.access_token))
     }
     rotates = definition.grant_of(token.grant) is Grant.REFRESH_TOKEN
     if len(found) > 1:
         return Unparsed(code="ambiguous", message=f"HTTP {reply.status} with {len(found)} different grants")
-    for (_, refresh), body in found.items():
+    for (access, refresh), body in found.items():
         if not parsed.cut or (rotates and refresh):
-            grant = _grant(definition, body, rotates=rotates, asked_at=reply.asked_at)
+            grant = _grant(
+                definition, body, access=access, refresh=refresh, rotates=rotates, asked_at=reply.asked_at
+            )
             return without_echoes(grant, token)
     return None
 
@@ -270,16 +272,16 @@ def _status(reply: Reply) -> str:
     return f"HTTP {reply.status}"
 
 
-def _grant(definition: Definition, body: Body, *, rotates: bool, asked_at: datetime) -> Granted | Unparsed:
-    """Return the grant in a body. `rotates`: a refresh token was presented. Otherwise nothing else is
-    replaced, and no refresh token is looked for.
+def _grant(
+    definition: Definition, body: Body, *, access: str, refresh: str, rotates: bool, asked_at: datetime
+) -> Granted | Unparsed:
+    """Return the grant in a body that has these tokens. `rotates`: a refresh token was presented. Otherwise nothing
+    else is replaced, and `refresh` means nothing.
     """
     shape = definition.reply
-    access = first_text(body, shape.access_token)
-    refresh = first_text(body, shape.refresh_token) if rotates else ""
     granted = Granted(
         access_token=Secret(access),
-        refresh_token=Secret(refresh) if refresh else None,
+        refresh_token=Secret(refresh) if rotates and refresh else None,
         token_type=first_text(body, shape.token_type) or None,
         scope=scope(first(body, shape.scope)),
         expires_at=access_end(definition, body, access=access, asked_at=asked_at),

@@ -34,12 +34,15 @@ def first_look(
 
     Only an active token with something to present is presented. Any other due token loses its `due_at`. If
     the definition says that a request too soon or long before the end is useless or harmful, the token waits;
-    a doubt does not wait. A document that an application inserted (no `revision`) and that expires beyond the
+    a doubt does not wait for that. Every token waits as long as the provider asked for. A document that an application inserted (no `revision`) and that expires beyond the
     window is scheduled, not refreshed, unless the application requests a renewal (`_is_wish`).
     """
     definition = provider.definition
     if token.state is not State.ACTIVE or not _is_presentable(definition, token):
         return Scheduled(due_at=None)
+    asked = token.last_failure.not_before if token.last_failure is not None else None
+    if asked is not None and now < asked:
+        return Scheduled(due_at=asked)
     if token.doubt is not None:
         return None
     again = _next_allowed(definition, token)
@@ -101,6 +104,8 @@ def _next_allowed(definition: Definition, token: Token) -> datetime | None:
     """Return when the provider accepts another request for this token: after the definition's minimum
     interval, or when a repeated rejection counts. Setting `due_at` to now overrides neither.
     """
+    if not (definition.min_interval or definition.confirm_after):
+        return None
     failure = token.last_failure
     failed = failure.at if failure is not None else None
     rejected = failed if failure is not None and failure.kind is FailureKind.REJECTED else None

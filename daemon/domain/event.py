@@ -138,3 +138,6 @@ Event = (
     | StoreLost
     | StoreBack
 )
+
+# Several come with each renewal, and only the metrics use them: no other observer is called.
+COUNTED_ONLY: frozenset[type[Event]] = frozenset({ProviderAnswered, ProviderThrottled, InFlight})

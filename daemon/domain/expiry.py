@@ -20,6 +20,8 @@ def end_of(value: object, *, asked_at: datetime, unit: ExpiryUnit = ExpiryUnit.S
     Relative values count from `asked_at`. The provider's clock started no later than the reply was written,
     so counting from the request is never too late (RFC 6749 §5.1 counts from the response).
     """
+    if value is None:
+        return None
     if isinstance(value, str):
         value = value.strip()
         if not _is_number(value):

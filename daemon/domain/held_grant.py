@@ -21,22 +21,27 @@ class NotReadable(ValueError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldGrant:
     """A grant, checked against its request. `asked_at`: when its code was presented. `account`: the provider's name for
-    the owner's account, if it is known.
+    the owner's account, if it is known. `connect_code_hash`: of the connect code that the owner's browser got. Without
+    it, the grant can't be completed.
     """
 
     consent: Consent
     account: str | None
+    connect_code_hash: str | None = None
     missing_scopes: tuple[str, ...]
     asked_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscardedGrant:
-    """The tokens of a grant that is not stored, and the provider's name for its account, if it is known."""
+    """The tokens of a grant that is not stored, and the provider's name for its account, if it is known. `expires_at`: of
+    the access token, if the provider has stated it.
+    """
 
     access_token: Secret | None
     refresh_token: Secret | None
     account: str | None
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +56,14 @@ class DueGrant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenGrant:
-    """A due grant in the hands of one instance. `text` is None if it can't be opened. `until`: how long its revocation is
-    tried. `tries`: the attempts so far.
+    """A due grant in the hands of one instance. `text` and `proof`, of its completion, are None if they can't be opened.
+    `until`: how long its revocation is tried. `tries`: the attempts so far.
     """
 
     due: DueGrant
     request: ConsentRequest | Malformed
     text: Secret | None
+    proof: Secret | None = None
     until: datetime | None = None
     tries: int = 0
 
@@ -73,6 +79,7 @@ def held_text(grant: HeldGrant) -> Secret:
         "unclear": consent.unclear,
         "extra": consent.extra,
         "account": grant.account,
+        "connect_code_hash": grant.connect_code_hash,
         "missing_scopes": grant.missing_scopes,
         "asked_at": grant.asked_at.isoformat(),
     }
@@ -102,6 +109,7 @@ def held_grant(text: Secret) -> HeldGrant:
                 extra=_mapping(found["extra"]),
             ),
             account=_text(found["account"]),
+            connect_code_hash=_text(found.get("connect_code_hash")),
             missing_scopes=_texts(found["missing_scopes"]),
             asked_at=asked_at,
         )
@@ -112,7 +120,8 @@ def held_grant(text: Secret) -> HeldGrant:
 def discarded_text(grant: DiscardedGrant) -> Secret:
     """Return `grant` as a text to be sealed."""
     found = {name: None if secret is None else secret.reveal() for name, secret in _secrets_of(grant).items()}
-    return Secret(json.dumps({**found, "account": grant.account}, ensure_ascii=False))
+    ends = None if grant.expires_at is None else grant.expires_at.isoformat()
+    return Secret(json.dumps({**found, "account": grant.account, "expires_at": ends}, ensure_ascii=False))
 
 
 def discarded_grant(text: Secret) -> DiscardedGrant:
@@ -122,6 +131,7 @@ def discarded_grant(text: Secret) -> DiscardedGrant:
         access_token=_secret(found.get("access_token")),
         refresh_token=_secret(found.get("refresh_token")),
         account=_text(found.get("account")),
+        expires_at=_date(found.get("expires_at")),
     )
 
 

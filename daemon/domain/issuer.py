@@ -5,12 +5,17 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
+from typing import TypeAlias
 
 from daemon.domain.access_key import ANY, AccessKey, Verb
 from daemon.domain.jwt import ALGORITHMS, LONGEST_TEXT, Jwt
 from daemon.domain.provider import Rate
 
-CLAIM = re.compile(r"\{([A-Za-z0-9_.-]{1,128})\}")
+# A claim's value, or the conditions on the claims within it. Names of claims contain dots ("kubernetes.io").
+ClaimCondition: TypeAlias = "str | bool | Mapping[str, ClaimCondition]"
+
+WITHIN = ">"  # between a claim and a claim within it, in a selector: no claim's name there has this character
+CLAIM = re.compile(r"\{([A-Za-z0-9_.-]{1,128}(?:>[A-Za-z0-9_.-]{1,128}){0,7})\}")
 _SEPARATOR = re.compile(r"([:/])")  # between the segments of a selector
 # A claim in a selector is one segment, and can neither end it nor become a pattern.
 _SEGMENT = re.compile(r"[A-Za-z0-9._~@+=-]{1,256}")
@@ -18,15 +23,16 @@ _SEGMENT = re.compile(r"[A-Za-z0-9._~@+=-]{1,256}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
-    """A rule for the JWTs of `issuer` that are meant for `audience`. `claims`: the value of each, or the beginning of a
-    text with a final `*`; all must match. `tokens` and `where` limit as those of an access key do; `{NAME}` in them
-    stands for a claim, as a whole segment of a selector, or as a whole text.
+    """A rule for the JWTs of `issuer` that are meant for `audience`. `claims`: the value of each, the beginning of a
+    text with a final `*`, or the conditions on the claims within it; all must match. `tokens` and `where` limit as those
+    of an access key do; `{NAME}` in them stands for a claim, as a whole segment of a selector, or as a whole text, and
+    `{NAME>NAME}` for a claim within one.
     """
 
     name: str
     issuer: str
     audience: str
-    claims: Mapping[str, str | bool]
+    claims: Mapping[str, ClaimCondition]
     tokens: tuple[str, ...]
     where: Mapping[str, str] = field(default_factory=dict)
     algorithms: frozenset[str] = frozenset(ALGORITHMS)
@@ -35,7 +41,7 @@ class Issuer:
 
     def matches(self, claims: Mapping[str, object]) -> bool:
         """Return whether every claim of the rule is there with its value."""
-        return all(_equals(wanted, claims.get(name)) for name, wanted in self.claims.items())
+        return _equals(self.claims, claims)
 
     def key_for(self, jwt: Jwt) -> AccessKey | None:
         """Return what the rule allows the workload of this JWT, as an access key without a secret. None: nothing."""
@@ -82,7 +88,7 @@ def _selector(text: str, claims: Mapping[str, object]) -> str | None:
     filled: list[str] = []
     for part in _SEPARATOR.split(text):
         claim = CLAIM.fullmatch(part)
-        value = claims.get(claim[1]) if claim else part
+        value = _claim(claims, claim[1]) if claim else part
         if not isinstance(value, str) or (claim and not _SEGMENT.fullmatch(value)):
             return None
         filled.append(value)
@@ -94,12 +100,26 @@ def _condition(text: str, claims: Mapping[str, object]) -> str | None:
     claim = CLAIM.fullmatch(text)
     if claim is None:
         return text
-    value = claims.get(claim[1])
+    value = _claim(claims, claim[1])
     usable = isinstance(value, str) and 0 < len(value) <= LONGEST_TEXT and value.isprintable()
     return value if isinstance(value, str) and usable else None
 
 
-def _equals(wanted: str | bool, value: object) -> bool:
+def _claim(claims: Mapping[str, object], path: str) -> object:
+    """Return the claim at `path`, through objects only. None: there is none."""
+    value: object = claims
+    for name in path.split(WITHIN):
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value
+
+
+def _equals(wanted: ClaimCondition, value: object) -> bool:
+    if isinstance(wanted, Mapping):
+        return isinstance(value, Mapping) and all(
+            _equals(one, value.get(name)) for name, one in wanted.items()
+        )
     if isinstance(wanted, bool) or isinstance(value, bool):
         return wanted is value
     if not isinstance(value, str) or not value:

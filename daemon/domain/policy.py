@@ -5,6 +5,7 @@ so a token that is refused for days costs a few requests a day. While the whole 
 wait grows.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -36,9 +37,10 @@ def backoff(failures: int, *, chance: float, longest: timedelta = BACKOFF_LAST) 
 
 def longest_wait(token: Token, answer: Answer, *, now: datetime, doubted: bool = False) -> timedelta:
     """Return the ceiling of the backoff: five minutes while the access token lives, growing to six hours
-    after its end.
+    after its end. A rejection that waits for its repetition does not wait longer, because the owner must hear of a
+    dead grant.
     """
-    if doubted or token.expires_at is None:
+    if doubted or token.expires_at is None or isinstance(answer, Rejected) or _is_rejected(token):
         return BACKOFF_LAST
     part = _REFUSED_PART if is_refusal(answer) else _OUTAGE_PART
     return min(max((now - token.expires_at) / part, BACKOFF_LAST), BACKOFF_STUCK)
@@ -51,6 +53,10 @@ def is_refusal(answer: Answer) -> bool:
             return cause is Cause.REFUSAL
         case _:
             return isinstance(answer, Misconfigured | Rejected)
+
+
+def _is_rejected(token: Token) -> bool:
+    return token.last_failure is not None and token.last_failure.kind is FailureKind.REJECTED
 
 
 def decide(
@@ -207,8 +213,7 @@ def _rejected(
         return _postponed(
             definition, token, answer, now=now, chance=chance, floor=DOUBTED_RETRY, doubted=True
         )
-    repeated = token.last_failure is not None and token.last_failure.kind is FailureKind.REJECTED
-    if definition.confirm_after is not None and token.doubt is None and not repeated:
+    if definition.confirm_after is not None and token.doubt is None and not _is_rejected(token):
         return _postponed(definition, token, answer, now=now, chance=chance, floor=definition.confirm_after)
     failure = _failure(FailureKind.REJECTED, answer, now)
     if token.doubt is not None:
@@ -250,7 +255,7 @@ def _in_doubt(
     )
     wait = max(wait, _asked_for(answer))
     return Postponed(
-        failure=_failure(FailureKind.IN_DOUBT, answer, now),
+        failure=_waiting(definition, token, _failure(FailureKind.IN_DOUBT, answer, now), answer),
         failures=token.failures + 1,
         due_at=before_the_end(definition, token, now + wait, now=now),
         doubt=Doubt(since=since, tries=tries, asker=asker),
@@ -274,8 +279,9 @@ def _postponed(
     longest = longest_wait(token, answer, now=now, doubted=doubted)
     wait = max(backoff(token.failures, chance=chance, longest=longest), _own_rest(answer))
     wait = _until_the_end(token, wait, now=now)
+    failure = _failure(_kind_of(token, answer, now=now, doubted=doubted), answer, now)
     return Postponed(
-        failure=_failure(_kind_of(token, answer, now=now, doubted=doubted), answer, now),
+        failure=_waiting(definition, token, failure, answer),
         failures=token.failures + 1,
         due_at=before_the_end(definition, token, now + max(wait, floor), now=now),
         doubt=token.doubt,
@@ -319,6 +325,18 @@ def _asked_for(answer: Rejected | Misconfigured | Unavailable) -> timedelta:
     """Return the wait that the provider asks for (Retry-After)."""
     wait = answer.retry_after if isinstance(answer, Unavailable) else None
     return wait or timedelta(0)
+
+
+def _waiting(
+    definition: Definition, token: Token, failure: Failure, answer: Rejected | Misconfigured | Unavailable
+) -> Failure:
+    """Return `failure` with the time before which the provider wants no request, so that no wish for an early renewal
+    shortens that.
+    """
+    wait = _asked_for(answer)
+    if not wait:
+        return failure
+    return replace(failure, not_before=before_the_end(definition, token, failure.at + wait, now=failure.at))
 
 
 def _until_the_end(token: Token, wait: timedelta, *, now: datetime) -> timedelta:

@@ -47,6 +47,11 @@ class ClientAuth(StrEnum):
     OMITTED = "omitted"  # nothing names the client in a refresh; a code is exchanged as with `post`
 
 
+SECRET_AUTHS = frozenset(
+    {ClientAuth.BASIC, ClientAuth.BASIC_PLAIN, ClientAuth.POST, ClientAuth.SECRET_AS_USER}
+)  # a secret is sent
+
+
 class AssertionAlgorithm(StrEnum):
     """How an assertion is signed (RFC 7518 §3.1, RFC 8037 §3.1). The type of the key decides which of them fit."""
 
@@ -221,6 +226,7 @@ class Definition:
     title: str
     token_url: str
     exchange_url: str | None = None  # where a code is exchanged, if not at the token URL
+    exchange_auth: ClientAuth | None = None  # how the client authenticates there, if not as in a renewal
     verified: bool = False
     docs: str = ""
     as_of: date | None = None
@@ -294,6 +300,14 @@ class Definition:
     manage_url: str | None = None  # the page on which an owner withdraws the consent
     revoke: "Revocation | None" = None  # None: RFC 7009 at `revoke_url`, or no revocation without one
     notes: tuple[str, ...] = ()
+
+    @property
+    def code_auth(self) -> ClientAuth:
+        """Return how the client authenticates when it exchanges a code. That names the client even if a renewal
+        does not.
+        """
+        usual = ClientAuth.POST if self.client_auth is ClientAuth.OMITTED else self.client_auth
+        return self.exchange_auth or usual
 
     def allows(self, stored: str) -> bool:
         """Return whether a document may name the grant `stored`.

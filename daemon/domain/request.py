@@ -1,6 +1,7 @@
 """The request that renews a token, without I/O: RFC 6749 §6 and the changes that a definition makes."""
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -8,13 +9,22 @@ from datetime import datetime
 from urllib.parse import quote_plus
 
 from daemon.domain.assertion import JWT_BEARER_GRANT, signed_assertion
-from daemon.domain.provider import AssertionAudience, BodyFormat, ClientAuth, Grant, Parameter, Provider
+from daemon.domain.provider import (
+    SECRET_AUTHS,
+    AssertionAudience,
+    BodyFormat,
+    ClientAuth,
+    Grant,
+    Parameter,
+    Provider,
+)
 from daemon.domain.secret import Secret
 from daemon.domain.token import Token
 from daemon.domain.token_url import NotSendable, completed_url, filled, fills_host, is_allowed
 
-_SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
-_ASCII = {code: "+" if chr(code) == " " else f"%{code:02X}" for code in range(128) if chr(code) not in _SAFE}
+_SAFE = re.compile(r"[A-Za-z0-9_.~-]*")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.~-]")
+_ENCODED = {chr(code): f"%{code:02X}" for code in range(128)} | {" ": "+"}
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"  # RFC 8628 §3.4
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 §2.2
 _CLIENT_FIELDS = frozenset({"client_id", "client_secret", "client_assertion", "client_assertion_type"})
@@ -90,8 +100,10 @@ def _consent_request(
     The definition's parameters are those of a refresh: they must not replace the grant type.
     """
     definition = provider.definition
-    if definition.client_auth is ClientAuth.OMITTED:
-        provider = replace(provider, definition=replace(definition, client_auth=ClientAuth.POST))
+    if definition.exchange_auth in SECRET_AUTHS and provider.client_secret is None:
+        raise NotSendable(f"{provider.name} has no client_secret, which a code needs, if not a renewal")
+    if definition.code_auth is not definition.client_auth:
+        provider = replace(provider, definition=replace(definition, client_auth=definition.code_auth))
     url = definition.exchange_url or definition.token_url
     return _token_request(provider, url, presented, variables, now=now, fixed=frozenset(presented))
 
@@ -233,14 +245,15 @@ def _headers(provider: Provider, variables: Mapping[str, str], *, with_client: b
     """Return the headers. The definition's value replaces refreshd's, in any spelling of the name, because
     two values would contradict each other.
     """
+    headers = {"Accept": "application/json"}
+    if with_client:
+        headers |= _client_headers(provider)
     own = provider.definition.headers
-    if own:
-        own = {
-            name: filled(provider, value, variables) if "${" in value else value
-            for name, value in own.items()
-        }
-    accept = {} if any(name.lower() == "accept" for name in own) else {"Accept": "application/json"}
-    return {**accept, **(_client_headers(provider) if with_client else {}), **own}
+    if any(name.lower() == "accept" for name in own):
+        del headers["Accept"]
+    for name, value in own.items():
+        headers[name] = filled(provider, value, variables) if "${" in value else value
+    return headers
 
 
 def _client_headers(provider: Provider) -> dict[str, str]:
@@ -281,9 +294,9 @@ def form_encoded(fields: Mapping[str, Parameter]) -> str:
 
 
 def form_value(text: str) -> str:
-    """Return one percent-encoded value. The translation table is ten times faster than `quote_plus` on a
-    token with a '/'.
+    """Return one percent-encoded value. On a token with a few characters to encode, this is much faster than
+    `quote_plus`.
     """
-    if not text.isascii():
-        return quote_plus(text)
-    return text if text.isidentifier() else text.translate(_ASCII)  # field names are the commonest texts
+    if _SAFE.fullmatch(text):  # field names are the commonest texts
+        return text
+    return _UNSAFE.sub(lambda one: _ENCODED[one[0]], text) if text.isascii() else quote_plus(text)

@@ -2,8 +2,6 @@
 
 import re
 from collections import OrderedDict
-from hashlib import blake2b
-from os import urandom
 
 from daemon.domain.token import Token
 
@@ -31,26 +29,23 @@ def is_unused(token: Token) -> bool:
 
 
 class Presented:
-    """The refresh tokens that this process presented lately. An application may write an old one back. Only keyed hashes
-    are kept.
+    """The refresh tokens that this process presented lately. An application may write an old one back. Only hashes are
+    kept, which Python keys with a random secret of the process.
     """
 
     def __init__(self, *, most: int = MOST_REMEMBERED) -> None:
         self._most = most
-        self._key = urandom(32)
-        self._hashes: OrderedDict[bytes, None] = OrderedDict()
+        self._hashes: OrderedDict[int, None] = OrderedDict()
 
     def add(self, token: Token) -> None:
         if token.refresh_token is not None:
-            self._hashes[self._hash(token)] = None
+            self._hashes[_hash(token)] = None
             if len(self._hashes) > self._most:
                 self._hashes.popitem(last=False)
 
     def __contains__(self, token: Token) -> bool:
-        return token.refresh_token is not None and self._hash(token) in self._hashes
+        return token.refresh_token is not None and _hash(token) in self._hashes
 
-    def _hash(self, token: Token) -> bytes:
-        text = token.refresh_token.reveal() if token.refresh_token is not None else ""
-        return blake2b(
-            f"{token.id}\n{text}".encode(errors="surrogatepass"), key=self._key, digest_size=16
-        ).digest()
+
+def _hash(token: Token) -> int:
+    return hash((token.id, token.refresh_token))

@@ -48,7 +48,8 @@ class Revocation:
     `client_auth` if it is None.
 
     `success`: the signs of a success. Without a sign that fits a status of 200 to 299, such a status is the
-    success, unless the body has an error code.
+    success, unless the body has an error code. `unknown`: the signs of a token that the provider doesn't know, beside
+    the usual error codes. For an access token, they show the end of the grant only if its refresh token is rejected too.
     """
 
     method: RevocationMethod = RevocationMethod.POST
@@ -59,4 +60,5 @@ class Revocation:
     auth: ClientAuth | RevocationAuth | None = None
     token: PresentedToken = PresentedToken.REFRESH
     success: tuple[ErrorPattern, ...] = ()
+    unknown: tuple[ErrorPattern, ...] = ()
     ends: RevocationEnds = RevocationEnds.GRANT

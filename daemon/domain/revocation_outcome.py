@@ -150,7 +150,10 @@ def outcome_of(provider: Provider, token: Token, reply: Reply | NoReply, *, proo
         return Done()
     wait = retry_after(reply.retry_after, now=reply.asked_at)
     if wait is None and reply.status < 500 and reply.status != 429:
-        known_dead = refused.name in _UNKNOWN_TOKEN and (success or reply.status in {400, 401, 404})
+        named = refused.name in _UNKNOWN_TOKEN and (success or reply.status in {400, 401, 404})
+        known_dead = named or any(
+            shown(revocation.unknown, reply.status, body) is not None for body in bodies
+        )
         if known_dead or (reply.status in {404, 410} and has_token_in_url(provider, revocation)):
             return Done() if proof else Again(code=UNKNOWN_ACCESS, message=refused.message)
         if refused.name in _UNSUPPORTED | _CLIENT or 300 <= reply.status < 400:

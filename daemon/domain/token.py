@@ -52,12 +52,15 @@ UNPARSED_STORED = (FailureKind.UNPARSED.value, UNPARSED_BEFORE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """The last failure, as it is stored. `message` is masked and short."""
+    """The last failure, as it is stored. `message` is masked and short. `not_before`: the provider asked for no request
+    earlier (Retry-After, RFC 9110 section 10.2.3).
+    """
 
     kind: FailureKind
     code: str
     message: str
     at: datetime
+    not_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ it can't lead a refresh token and a client secret astray.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urljoin, urlsplit
 
@@ -141,5 +142,10 @@ def _is_address(host: str) -> bool:
 
 def is_loopback(url: str) -> bool:
     """Return whether `url` names this machine. Plain HTTP is allowed to this machine only."""
-    host = urlsplit(url).hostname or ""
+    return is_loopback_host(urlsplit(url).hostname or "")
+
+
+@lru_cache(maxsize=1024)  # each request asks, and to find out that a name is no address is slow
+def is_loopback_host(host: str) -> bool:
+    """Return whether `host`, in lower case, is this machine."""
     return host in _LOOPBACK or (_is_address(host) and ip_address(host).is_loopback)

@@ -55,7 +55,9 @@ class Bulkhead:
         """The limit of requests in flight. A provider borrows more only while its last answer was a grant."""
         if self._health.slow_start.alone:
             return 1
-        limit = self.provider.share + self._borrowed + (self._spare.free if self._health.granting else 0)
+        limit = max(self.provider.share, len(self.in_flight))
+        if self._health.granting:
+            limit += self._spare.free
         return limit if self.provider.most is None else min(limit, self.provider.most)
 
     @property

@@ -59,14 +59,14 @@ class ProviderHealth:
             self.slow_start.end()
         if isinstance(answer, Unavailable) and answer.throttled:
             self._observe(ProviderThrottled(provider=self._provider.name))
-        was_open, source = self.breaker.is_open, source_of(self._provider, token)
-        reason = self.breaker.record(source, answer, healthy=is_healthy(token), now=self.now)
+        was_open, source, now = self.breaker.is_open, source_of(self._provider, token), self.now
+        reason = self.breaker.record(source, answer, healthy=is_healthy(token), now=now)
         if reason is not None:
             self.slow_start.restart()
             self._decided.append(reason)
         elif was_open and not self.breaker.is_open:
             self._decided.append(None)
-        return self.breaker.doubts(self.now)
+        return self.breaker.doubts(now)
 
     async def agree(self) -> None:
         """Write the breaker's decisions to the store for the other replicas. Raises StoreLost."""

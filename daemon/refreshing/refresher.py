@@ -110,7 +110,7 @@ class Refresher:
         provider = self._providers[claim.token.provider]
         reply, entry = await self._exchange(claim)
         answer = await self._read(provider, claim.token, reply)
-        if await self._has_another_client(provider, answer):
+        if _refuses_client(answer) and await self._has_another_client(provider):
             if entry is not None:
                 self._journal.forget(entry)  # the client was refused, so nothing has been done to the token
             reply, entry = await self._exchange(claim)
@@ -131,12 +131,9 @@ class Refresher:
         self._observe(answered)
         return reply, entry
 
-    async def _has_another_client(self, provider: Provider, answer: Answer) -> bool:
-        """Return whether the provider has refused this client and there is another one now. Its secret may have been
-        changed at its source.
-        """
-        refused = isinstance(answer, Misconfigured) and answer.concerns is Concern.CLIENT
-        return refused and self._clients is not None and await self._clients.read_again(provider) is not None
+    async def _has_another_client(self, provider: Provider) -> bool:
+        """Return whether there is another client now. Its secret may have been changed at its source."""
+        return self._clients is not None and await self._clients.read_again(provider) is not None
 
     async def conclude(
         self, claim: Claim, entry: Entry, weigh: Weigh = believe, answer: Answer | None = None
@@ -231,31 +228,33 @@ class Refresher:
     async def _settle(self, claim: Claim, reply: Reply | NoReply, answer: Answer, weigh: Weigh) -> Outcome:
         token = claim.token
         provider = self._providers[token.provider]
+        doubted, now = weigh(token, answer), self._clock.now()
         change = decide(
             provider,
             token,
             answer,
             asked_at=reply.asked_at,
-            now=self._clock.now(),
+            now=now,
             chance=self._chance(),
             timing=self._timing,
-            doubted=(doubted := weigh(token, answer)),
+            doubted=doubted,
         )
         if token.state is State.REVOKING:
-            change = of_revoking(token, change, now=self._clock.now())
+            change = of_revoking(token, change, now=now)
         recorded = await self._store.record(claim, change)
-        anomaly = None
-        if recorded is Recorded.STORED and not doubted and self._is_first(token):
-            anomaly = reuse_refused(token, answer, now=self._clock.now())
-        self._presented.add(token)
-        lived = token.lifetime
+        now, lived = self._clock.now(), token.lifetime
         window = None if lived is None else window_of(provider, lived, timing=self._timing)
-        self._observe(
-            event_for(token, change, recorded, asked_at=reply.asked_at, now=self._clock.now(), window=window)
-        )
-        if anomaly is not None:
-            self._observe(anomaly)
+        self._observe(event_for(token, change, recorded, asked_at=reply.asked_at, now=now, window=window))
+        if recorded is Recorded.STORED and not doubted:
+            anomaly = reuse_refused(token, answer, now=now)
+            if anomaly is not None and self._is_first(token):
+                self._observe(anomaly)
+        self._presented.add(token)
         if not doubted and token.state is not State.REVOKING:
             for one in self._drift.weigh(provider.definition, token, reply, answer):
                 self._observe(drifted(token.provider, one))
         return Outcome(answer=answer, change=change, recorded=recorded)
+
+
+def _refuses_client(answer: Answer) -> bool:
+    return isinstance(answer, Misconfigured) and answer.concerns is Concern.CLIENT

@@ -30,6 +30,7 @@ from daemon.adapters.telemetry.event_log import EventLog
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import AnomalyDetected, Event, InternalError
 from daemon.domain.secret import Secret
+from daemon.domain.use import UNAUTHORIZED
 from daemon.notifying.announcer import Announcer
 from daemon.runtime.access_jobs import AccessJobs
 from daemon.runtime.access_tls import tls_context
@@ -155,6 +156,7 @@ class AccessService:
             rate=access.rate,
             rate_per_caller=access.rate_per_caller,
             failed=self._anomalies.failed,
+            refused=lambda caller: self._usage.note(caller, None, UNAUTHORIZED),
         )
         reading = Reading(
             tokens,

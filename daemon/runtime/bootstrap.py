@@ -31,7 +31,7 @@ from daemon.adapters.token_endpoint.rate_limiter import LeakyBucket
 from daemon.connecting.exchange import CodeExchange
 from daemon.domain.claim import Claim
 from daemon.domain.due import Timing
-from daemon.domain.event import Event
+from daemon.domain.event import COUNTED_ONLY, Event
 from daemon.domain.journal_entry import Entry, ReplayResult
 from daemon.domain.mirrored import Shown
 from daemon.domain.provider import Provider
@@ -76,8 +76,10 @@ def assemble(
     sampled = SampledLog(log, boot=clock.boot)
 
     def observe(event: Event) -> None:
-        for observer in (metrics, sampled, tally, last_hour, watch):
-            observer(event)
+        metrics(event)
+        if type(event) not in COUNTED_ONLY:
+            for observer in (sampled, tally, last_hour, watch):
+                observer(event)
 
     mongo = Mongo(
         uri=uri,
@@ -144,7 +146,7 @@ def assemble(
         metrics=metrics,
         log=sampled,
         counter=Counter(mongo, owner=instance.id),
-        wishes=WishStream(mongo),
+        wishes=WishStream(mongo, written=lambda: store.written),
         last_hour=last_hour,
         keys=keys,
         observe=observe,

@@ -23,8 +23,10 @@ class Clock:
         self._error = timedelta(0)  # at most so far off that is
 
     def boot(self) -> timedelta:
-        """Return the time since boot."""
-        return timedelta(seconds=time.clock_gettime(_BOOT_CLOCK))
+        """Return the time since boot. Each renewal asks for it about ten times: without a name, the seconds take a third
+        less.
+        """
+        return timedelta(0, time.clock_gettime(_BOOT_CLOCK))
 
     def now(self) -> datetime:
         """Return the store's time. Raises StoreLost before the store's first answer."""

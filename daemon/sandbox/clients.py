@@ -13,25 +13,29 @@ from daemon.sandbox.wording import Refusal
 
 # `post`: among the parameters, wherever those stand. `secret_as_user`: Basic, the secret as user, no password.
 # `id`: a public client, the id alone among the parameters. `nobody`: a refresh that names a client at all is refused; a code is
-# exchanged by `post`. `jwt`: as the bearer, which `assertions` checks.
+# exchanged as `code_ways` says, or by `post`. `jwt`: as the bearer, which `assertions` checks.
 ClientWay = Literal["basic", "post", "secret_as_user", "id", "nobody", "jwt"]
 _NAMES = frozenset({"client_id", "client_secret", "client_assertion"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Client:
-    """The one client that the sandbox knows, and the ways in which it may say so."""
+    """The one client that the sandbox knows, and the ways in which it may say so; with a code, `code_ways` if there are
+    any. Its secret may change.
+    """
 
     id: str
     secret: str
     ways: tuple[ClientWay, ...] = ("basic", "post")
+    code_ways: tuple[ClientWay, ...] = ()
 
     def refuses(self, authorization: str | None, form: dict[str, str]) -> Refusal | None:
         """Why this request is not from our client; None: it is."""
         basic = authorization is not None
+        if "code" in form and (self.code_ways or self.ways == ("nobody",)):
+            with_code = replace(self, ways=self.code_ways or ("post",), code_ways=())
+            return with_code.refuses(authorization, form)
         if self.ways == ("nobody",):
-            if "code" in form:
-                return replace(self, ways=("post",)).refuses(authorization, form)
             named = basic or _NAMES & form.keys()
             return Refusal(complaint="invalid_request", detail="name no client here") if named else None
         if self.ways == ("jwt",):

@@ -48,6 +48,7 @@ class Demands:
     """How one provider wants to be asked.
 
     client    ways to authenticate, any of them; `body` likewise: where the parameters may stand
+    code_client  those with a code, if they differ
     grants    the words for grant_type; `needs`: what else one of them must bring
     presents  the parameter that holds the presented token
     names     what this provider calls a standard parameter; the standard's own name means nothing to it then
@@ -55,6 +56,7 @@ class Demands:
 
     method: Method
     client: tuple[ClientWay, ...]
+    code_client: tuple[ClientWay, ...]
     body: tuple[BodyWay, ...]
     grants: Mapping[str, Kind]
     needs: Mapping[str, tuple[str, ...]]

@@ -114,10 +114,13 @@ def _dialect(name: str, tables: dict[str, Any]) -> Dialect:
 
 
 def _demands(table: dict[str, Any]) -> Demands:
-    _only(table, {"method", "client", "body", "grants", "needs", "presents", "names", "headers"})
+    _only(
+        table, {"method", "client", "code_client", "body", "grants", "needs", "presents", "names", "headers"}
+    )
     return Demands(
         method=_one(table.get("method", "POST"), get_args(Method)),
         client=tuple(_one(way, get_args(ClientWay)) for way in table["client"]),
+        code_client=tuple(_one(way, get_args(ClientWay)) for way in table.get("code_client", ())),
         body=tuple(_one(way, get_args(BodyWay)) for way in table["body"]),
         grants={word: _one(kind, get_args(Kind)) for word, kind in table["grants"].items()},
         needs={word: tuple(needed) for word, needed in table.get("needs", {}).items()},

@@ -72,7 +72,13 @@ class Sandbox:
         self._behaviour = Behaviour()
         self._grants = Grants(self.options.terms())
         self._consents = Consents(self._grants, most=self._dialect.consent.most)
-        client = Client(id=self.client_id, secret=self.client_secret, ways=self._dialect.demands.client)
+        demands = self._dialect.demands
+        client = self._client = Client(
+            id=self.client_id,
+            secret=self.client_secret,
+            ways=demands.client,
+            code_ways=demands.code_client,
+        )
         self.desk: AssertionDesk | None = None
         self._key: dict[str, str] = {}
         if (assertion := self._dialect.assertion) is not None:
@@ -213,6 +219,10 @@ class Sandbox:
         if fault.wording >= (known := wordings(fault.kind, self._dialect)):
             raise ValueError(f"{self._dialect.name} words this in {known} ways: wording must be below that")
         return self._faults.add(fault).as_json()
+
+    def change_client_secret(self, secret: str) -> None:
+        """Accept this secret from now on, and the one before no more, as after a rotation at the provider."""
+        self.client_secret = self._client.secret = secret
 
     def clear_faults(self) -> int:
         """Behave again, and answer whoever waits for a withheld reply; how many faults there were."""

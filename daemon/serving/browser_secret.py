@@ -2,7 +2,6 @@
 
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
-from hashlib import sha256
 
 from daemon.domain.authorization import SECRET_BYTES
 from daemon.domain.secret import Secret
@@ -11,8 +10,3 @@ from daemon.domain.secret import Secret
 def new_secret(random: Callable[[int], bytes]) -> Secret:
     """Return a new secret of 256 bits."""
     return Secret(urlsafe_b64encode(random(SECRET_BYTES)).rstrip(b"=").decode())
-
-
-def hashed(secret: Secret) -> str:
-    """Return the digest under which a secret of 256 bits is stored."""
-    return sha256(secret.reveal().encode()).hexdigest()

@@ -37,7 +37,8 @@ class Caller:
 
 class Doorkeeper:
     """Admits callers. `rate`: of a key that has no rate of its own. `rate_per_caller`: of one caller with one key, in
-    addition; None: no such limit. `failed` receives the address of each caller without a valid key.
+    addition; None: no such limit. `failed` receives the address of each caller without a valid key. `refused` receives the
+    caller who has the right secret of a key that is revoked, disabled or past its end, or may not be used from there.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class Doorkeeper:
         rate: Rate,
         rate_per_caller: Rate | None = None,
         failed: Callable[[str], None] = lambda _address: None,
+        refused: Callable[[Caller], None] = lambda _caller: None,
     ) -> None:
         self._keys = keys
         self._clock = clock
         self._rate = rate
         self._rate_per_caller = rate_per_caller
         self._failed = failed
+        self._refused = refused
         self._wrong = WrongGuesses(clock)
         self._rates: OrderedDict[str, RateLimit] = OrderedDict()
         self._callers: OrderedDict[str, RateLimit] = OrderedDict()
@@ -71,11 +74,13 @@ class Doorkeeper:
         key = known.value if known else None
         if presented is None or known is None or not proves(presented, key) or key is None:
             raise self._wrong_secret(address)
+        caller = Caller(key=key, address=address, peer=peer, away=known.away)
         if not key.is_valid(self._clock.now()) or not key.admits(address):
             self._failed(address)
+            self._refused(caller)
             raise unauthorized()
         self._count(key, address, peer)
-        return Caller(key=key, address=address, peer=peer, away=known.away)
+        return caller
 
     def _wrong_secret(self, address: str) -> Problem:
         self._failed(address)

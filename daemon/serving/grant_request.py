@@ -8,6 +8,7 @@ from datetime import datetime
 from daemon.domain.access_key import META, SUBJECT, is_field
 from daemon.domain.expiry import end_of
 from daemon.domain.secret import Secret
+from daemon.domain.session_proof import Proof
 from daemon.domain.subject import fault_of_subject
 from daemon.domain.token import State
 from daemon.serving.problems import Invalid
@@ -79,14 +80,6 @@ class Wish:
     return_url: str | None = None
     code_challenge: str | None = None
     replace: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
-    """The application's proof that the browser which has consented is that of its own session."""
-
-    connect_code: Secret
-    code_verifier: Secret
 
 
 def read_offer(body: Body, *, now: datetime) -> Offer:

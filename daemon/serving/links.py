@@ -18,7 +18,6 @@ from daemon.domain.authorization import (
     SECRET_BYTES,
     Authorization,
     authorization_url,
-    code_challenge,
     new_authorization,
 )
 from daemon.domain.consent_request import (
@@ -31,13 +30,14 @@ from daemon.domain.consent_request import (
 )
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
+from daemon.domain.session_proof import Proof, hashed
 from daemon.domain.stored_grant import Author
 from daemon.domain.token import token_id
 from daemon.domain.token_url import NotSendable, token_url
-from daemon.serving.browser_secret import hashed, new_secret
+from daemon.serving.browser_secret import new_secret
 from daemon.serving.doorkeeper import Caller
 from daemon.serving.following import Following
-from daemon.serving.grant_request import Proof, Wish
+from daemon.serving.grant_request import Wish
 from daemon.serving.link_rules import LinkRules, require_allowed
 from daemon.serving.ports import Clock, Consents, Deeds, Writes
 from daemon.serving.problems import Invalid, Problem, not_found
@@ -142,12 +142,7 @@ class Links:
         require_allowed(caller.key, request.token, await self._writes.stored(request.token), request)
         author = _author(caller.key, caller.address, caller.peer)
         await self._deeds.note(author, "connect_complete", request.token, subject=request.subject)
-        done = await self._consents.complete(
-            consent,
-            key=caller.key.id,
-            connect_code_hash=hashed(proof.connect_code),
-            challenge=code_challenge(proof.code_verifier),
-        )
+        done = await self._consents.complete(consent, key=caller.key.id, proof=proof)
         if done is not Completion.TAKEN:
             await self._deeds.note(
                 author, "connect_complete", request.token, result=done.value, subject=request.subject

@@ -26,8 +26,9 @@ from daemon.domain.consent_request import ConsentFailure, ConsentFailureKind, Co
 from daemon.domain.provider import Provider
 from daemon.domain.return_url import origin_of, with_parameters
 from daemon.domain.secret import Secret, masked
+from daemon.domain.session_proof import hashed
 from daemon.domain.stored_grant import Author
-from daemon.serving.browser_secret import hashed, new_secret
+from daemon.serving.browser_secret import new_secret
 from daemon.serving.following import Following
 from daemon.serving.link_rules import LinkRules
 from daemon.serving.ports import Clock, Consents, Deeds, Keys
@@ -174,9 +175,9 @@ class OwnerBrowser:
         cookie = state_hash(state)[:_COOKIE]
         browser = hashed(Secret(cookies(cookie)))
         request = await self._consents.called_back(provider, state_hash(state), browser)
-        if request is None or not self._rules.allows(request):
+        if request is None or request.key is None or not self._rules.allows(request):
             return None
-        key = (await self._keys.find(request.key or "")).value
+        key = (await self._keys.find(request.key)).value
         known = self._providers().get(provider)
         answered = Answered(
             request=request,
@@ -184,7 +185,7 @@ class OwnerBrowser:
             provider=known.definition.title if known else provider,
             application=key.name if key else "",
         )
-        author = Author(key=request.key or "", name=answered.application, ip=address)
+        author = Author(key=request.key, name=answered.application, ip=address)
         answer = _read(query, Secret(state), request)
         if isinstance(answer, Denied):
             failure = ConsentFailure(

@@ -20,6 +20,7 @@ from daemon.domain.known import Known
 from daemon.domain.secret import Secret
 from daemon.domain.selection import Counted, Listed, RecordPage, RecordSelection, Selection
 from daemon.domain.served_token import Refusals, ServedToken
+from daemon.domain.session_proof import Proof
 from daemon.domain.stored_grant import Author, Edit, StoredGrant
 from daemon.domain.token import Token
 from daemon.domain.use import Use, UseKey
@@ -126,8 +127,8 @@ class Consents(Protocol):
     async def recall(self, consent: str) -> ConsentRequest | None:
         """Return a consent whose code a daemon has taken, without the code."""
 
-    async def complete(self, consent: str, *, key: str, connect_code_hash: str, challenge: str) -> Completion:
-        """Let a daemon bind a held grant, if code and challenge are those of the consent, and the key too."""
+    async def complete(self, consent: str, *, key: str, proof: Proof) -> Completion:
+        """Let a daemon bind a held grant, if the proof is that of the consent, and the key too."""
 
 
 class Unfinished(Protocol):

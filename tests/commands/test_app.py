@@ -108,6 +108,14 @@ def test_wrong_usage_is_2_and_says_what_was_meant(cli):
     assert cli.run("--version").out.startswith("refreshd 0.")
 
 
+def test_an_id_in_two_words_is_refused_with_its_form(cli):
+    """`connect xero acme` takes two words, so `show xero acme` is tried. A command without an ID has no hint."""
+    ran = cli.run("show", "xero", "acme")
+    assert ran.code == 2
+    assert "A token's ID is one word, PROVIDER:ACCOUNT" in ran.err
+    assert "PROVIDER:ACCOUNT" not in cli.run("status", "acme").err
+
+
 def test_an_option_after_the_command_wins(cli):
     """The same options may stand before it too."""
     nowhere = str(cli.home / "nowhere.toml")

@@ -410,3 +410,12 @@ def test_scopes_without_those_that_renewals_need_are_a_warning(cli, reachable, s
     found = [one.partition(" lack ")[2].partition(",")[0] for one in warned(ran) if ".scopes: " in one]
     assert found == lacking
     assert all("providers.xero.scopes" in one for one in warned(ran))
+
+
+def test_scopes_in_one_text_are_a_warning(cli, reachable):
+    """They would be sent as one scope, and the owner would meet the provider's error page."""
+    keys = '[providers.xero]\nscopes = ["openid", "offline_access", "a+b"]'
+    cli.write(cli.config.read_text().replace("[providers.xero]", keys))
+    ran = cli.run("check", "--json")
+    assert ran.code == 0
+    assert [one for one in warned(ran) if "providers.xero.scopes: contain 'a+b'" in one]

@@ -9,6 +9,8 @@ import pytest
 
 from daemon.commands import connect
 from daemon.commands.support import code_handover
+from daemon.domain.secret import Secret
+from daemon.domain.session_proof import bound_code, proof_in, proves
 from tests.commands.canned_endpoint import Endpoint
 from tests.commands.test_connect import DONE, Scene
 from tests.support import wall_clock
@@ -37,12 +39,34 @@ def scene(cli: Any, database: Any, monkeypatch: pytest.MonkeyPatch, provider: En
     return found
 
 
-def stored(scene: Scene, account: str | None = "T1") -> dict[str, Any]:
-    """Play the daemon, which marks the stored token too. Returns the request."""
-    waiting = scene.request()
-    marks = {"provider_account": account, "consent": waiting["_id"]}
-    scene.database.tokens.update_one({"_id": "xero:7"}, {"$set": marks})
+def stored(scene: Scene) -> dict[str, Any]:
+    """Play the daemon, which stores the grant. Returns the request."""
     return scene.daemon(**DONE)
+
+
+def held(scene: Scene, account: str | None = "T1") -> dict[str, Any]:
+    """Play the daemon, which holds the grant until the operator has answered. Returns the request."""
+    waiting = scene.request()
+    later = wall_clock.now() + timedelta(minutes=10)
+    fields = {
+        "state": "asked",
+        "provider_account": account,
+        "held_until": later,
+        "grant": "sealed",
+        "code": None,
+    }
+    scene.database.tokens_consents.update_one({"_id": waiting["_id"]}, {"$set": fields})
+    return waiting
+
+
+def held_then(scene: Scene, *, account: str | None = "T1") -> dict[str, Any]:
+    """Play the daemon, which stores the grant once it is completed. Returns the completed request."""
+    waiting = held(scene, account)
+    limit = wall_clock.now() + timedelta(seconds=10)
+    while not (found := scene.database.tokens_consents.find_one({"proof": {"$type": "string"}})):
+        assert wall_clock.now() < limit
+    scene.database.tokens_consents.update_one({"_id": waiting["_id"]}, {"$set": {"state": "done", **DONE}})
+    return {**waiting, "proof": found["proof"]}
 
 
 @pytest.fixture
@@ -80,45 +104,50 @@ def test_an_owner_enters_a_code_and_the_daemon_polls(scene: Scene, provider: End
 
 @pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("answer", ["y\n", " Yes \n"])
-def test_the_operator_is_asked_for_the_account_that_was_connected(scene: Scene, answer: str) -> None:
-    """By the provider's name for it."""
-    ran = scene.run("--device", meanwhile=lambda: stored(scene) and None, stdin=answer)
-    assert ran.code == 0
+def test_the_operator_is_asked_for_the_account_before_it_is_stored(scene: Scene, answer: str) -> None:
+    """By the provider's name for it. The daemon gets a sealed proof of the answer."""
+    seen: dict[str, Any] = {}
+    ran = scene.run("--device", meanwhile=lambda: seen.update(held_then(scene)), stdin=answer)
+    assert ran.code == 0, ran
     assert (
         "xero names the account of xero:7: T1. Is that the account that you want to connect? [y/N]" in ran.err
     )
-    assert scene.database.tokens.find_one({"_id": "xero:7"}) is not None
+    code = bound_code(Secret(scene.cli.ring.open(seen["code"], token_id=seen["_id"], field="code")))
+    proof = proof_in(Secret(scene.cli.ring.open(seen["proof"], token_id=seen["_id"], field="code")))
+    assert code.code == Secret("device-4711")
+    assert proves(proof, connect_code_hash=code.connect_code_hash, challenge=seen["code_challenge"])
 
 
 @pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("answer", ["n\n", "\n", "maybe\n", ""])
-def test_a_wrong_account_is_removed(scene: Scene, answer: str) -> None:
-    """An answer other than yes counts as no. And the page on which its owner ends the grant is named."""
+def test_a_wrong_account_is_not_stored(scene: Scene, answer: str) -> None:
+    """An answer other than yes counts as no. The stored token stays, and a daemon gives the new grant up now."""
     scene.configure(
         f'device_url = "{provider_url(scene)}"', 'manage_url = "https://apps.xero.test/connected"'
     )
-    ran = scene.run("--device", meanwhile=lambda: stored(scene, None) and None, stdin=answer)
+    before = scene.database.tokens.find_one({"_id": "xero:7"})
+    ran = scene.run("--device", meanwhile=lambda: held(scene, None) and None, stdin=answer)
     assert ran.code == 1
-    assert "removed" in ran.err
+    assert "nothing was stored" in ran.err
     assert "https://apps.xero.test/connected" in ran.err
-    # The mark stays until a daemon has relayed the event of the consent. No secret stays with it.
-    left = scene.database.tokens.find_one({"_id": "xero:7"}) or {"state": "removed"}
-    assert (left["state"], left.get("access_token"), left.get("refresh_token")) == ("removed", None, None)
     assert "doesn't name the account" in ran.err
+    assert scene.database.tokens.find_one({"_id": "xero:7"}) == before
+    found = scene.database.tokens_consents.find_one({})
+    assert (found["grant"], found.get("proof"), found["connect_code_hash"]) == ("sealed", None, None)
+    assert found["grant_due_at"].replace(tzinfo=UTC) <= wall_clock.now()
 
 
 @pytest.mark.usefixtures("terminal")
-def test_a_newer_consent_is_left_alone(scene: Scene) -> None:
-    """The operator declined the account of this one."""
+def test_an_answer_that_comes_too_late_stores_nothing(scene: Scene) -> None:
+    """A daemon has given the grant up."""
 
     def meanwhile() -> None:
-        stored(scene)
-        scene.database.tokens.update_one({"_id": "xero:7"}, {"$set": {"consent": "newer"}})
+        held(scene)
+        scene.database.tokens_consents.update_one({}, {"$set": {"held_until": wall_clock.now()}})
 
-    ran = scene.run("--device", meanwhile=meanwhile, stdin="n\n")
+    ran = scene.run("--device", meanwhile=meanwhile, stdin="y\n")
     assert ran.code == 1
-    assert "newer consent" in ran.err
-    assert scene.database.tokens.find_one({"_id": "xero:7"}) is not None
+    assert "too late" in ran.err
 
 
 def provider_url(scene: Scene) -> str:

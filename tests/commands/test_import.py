@@ -102,9 +102,12 @@ def test_a_file_becomes_paused_tokens(cli, database, tokens, run, tmp_path):
 
 def test_the_report_for_people_adds_up(tokens, run):
     """Each refused row is named with its reason."""
-    tokens({"7": entry(7), "8": entry(8, refreshToken=None), "9": entry(9, refreshToken=None)})
+    tokens(
+        {"7": entry(7, expiresAt=None), "8": entry(8, refreshToken=None), "9": entry(9, refreshToken=None)}
+    )
     ran = run()
     assert ran.code == 1
+    assert "1 row without a clear end of the access token: such a token is renewed" in ran.err
     counts = "3 found = 1 imported + 0 updated + 0 already there + 2 refused"
     assert ran.out.startswith(f"{tokens.path}: {counts}")
     for account in "89":

@@ -5,6 +5,7 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from bson import ObjectId
 
 from daemon.adapters.keyring import KeyRing
 from tests.support import wall_clock
@@ -178,6 +179,25 @@ def test_a_value_that_does_not_open_is_named_and_the_exit_code_is_1(cli, databas
     (failed,) = ran.json()["failed"]
     assert (failed["id"], failed["field"]) == ("xero:1", "refresh_token")
     assert "xero:1" in cli.run("keys", "reseal").err
+
+
+@pytest.mark.parametrize("collection", ["tokens", "tokens_consents"])
+@pytest.mark.parametrize("strange", [7, ObjectId("6565f0c0a1b2c3d4e5f60718"), 2.5, {"a": 1}], ids=str)
+def test_a_document_that_names_no_token_is_named_with_the_way_out(
+    cli, database, rotated, strange, collection
+):
+    """retire counts it, so reseal must not pass over it in silence."""
+    field = "refresh_token" if collection == "tokens" else "code"
+    database[collection].insert_one({"_id": strange, field: "v1.one." + "A" * 60})
+    ran = cli.run("keys", "reseal", "--readers-have-it", "--json")
+    assert ran.code == 1
+    [failed] = ran.json()["failed"]
+    assert (failed["id"], failed["field"]) == (str(strange), "_id")
+    assert "Delete the document" in failed["why"]
+    assert cli.run("keys", "retire", "one").code == 1
+    database[collection].delete_one({"_id": strange})
+    assert cli.run("keys", "reseal", "--readers-have-it").code == 0
+    assert cli.run("keys", "retire", "one").code == 0
 
 
 @pytest.mark.parametrize("rate", ["", "0/s", "200", "fast", "-5/s", "5/h", "1e3/s", "9999999/s", "5/2m"])

@@ -37,6 +37,10 @@ def told(text: str, capsys: pytest.CaptureFixture[str]) -> str:
             POST + CONSENT + "exchange_url = 'https://acme.example/code'",
             "Codes are exchanged at https://acme.example/code",
         ),
+        (
+            PLAIN + "client_auth = 'none'\nexchange_auth = 'post'\n" + CONSENT,
+            "Client authentication with a code post",
+        ),
         (POST + "echo = ['resource']", "Sent back from the last reply resource"),
         (POST + "success = { field = 'code', values = ['0'] }", "A grant has code = 0"),
         (POST + "rejected = [{ status = [400], alone = true }]", "any error with status 400"),

@@ -76,6 +76,22 @@ def test_waiting_ends_with_the_outcome(cli, database, led_to, code, outcome):
     assert f'"outcome": "{outcome}"' in out
 
 
+def test_a_token_whose_provider_asked_for_a_wait_is_named(cli, database):
+    """Its date is set, and the daemon keeps to the provider's; --wait says the same in the end."""
+    cli.add("xero:a")
+    until = (wall_clock.now() + timedelta(minutes=9)).replace(microsecond=0)
+    waiting = failed("unavailable", failures=1)
+    waiting["last_failure"]["not_before"] = until
+    database.tokens.update_one({}, {"$set": waiting})
+    expected = f"the provider asked for no request before {until:%Y-%m-%dT%H:%M:%S}"
+    assert expected in cli.run("refresh", "xero:a").err
+    ran = cli.run("refresh", "xero:a", "--wait", "--timeout", "300ms")
+    assert (ran.code, expected in ran.out) == (69, True)
+    waiting["last_failure"]["not_before"] = wall_clock.now() - SECOND
+    database.tokens.update_one({}, {"$set": waiting})
+    assert "asked for" not in cli.run("refresh", "xero:a").err
+
+
 def test_waiting_in_vain_says_what_may_be_wrong(cli, database):
     """No daemon is 69, and so is a doubt that nobody has resolved; a paused token is not waited for."""
     cli.add("xero:a")

@@ -73,6 +73,12 @@ async def test_a_ready_daemon_is_0_and_a_few_lines(ask):
     ]
 
 
+async def test_a_token_that_has_become_due_since_the_count_is_due_now(ask):
+    """The count is a few seconds old: "next due 13 s ago" would contradict "due none"."""
+    ran = await ask(HEALTHY | {"next_due_at": ago(seconds=13)}, WELL)
+    assert "Next due          now" in ran.out.splitlines()
+
+
 async def test_a_daemon_that_is_not_ready_is_1_and_says_why(ask):
     """Failed checks, paused providers with the reason, and who must act; in 80 columns and without markup."""
     ran = await ask(FAILING, ILL)

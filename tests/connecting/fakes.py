@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs
 
 from daemon.connecting.exchange import CodeExchange
+from daemon.domain.authorization import code_challenge
 from daemon.domain.claim import Claim, StoreLost
 from daemon.domain.consent_request import (
     DISCARDED_WITHIN,
@@ -34,6 +35,7 @@ from daemon.domain.provider import Definition, Provider
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret
+from daemon.domain.session_proof import Proof, hashed, proof_text
 from daemon.domain.token import Token
 from tests.support.clocks import SetClock
 
@@ -53,6 +55,8 @@ OTHER = Provider(
     definition=Definition(name="other", title="Other", token_url="https://other.example/token"),
     client_id="us",
 )
+
+PROOF = Proof(connect_code=Secret("c" * 43), code_verifier=Secret("v" * 43))
 
 
 class Killed(BaseException):
@@ -88,7 +92,7 @@ class Row:
     account: str | None = None
     grant_due_at: datetime | None = None
     held_until: datetime | None = None
-    completed: bool = False
+    proof: Secret | None = None
     until: datetime | None = None
     tries: int = 0
     readable: bool = True  # by the key ring
@@ -144,7 +148,8 @@ class World:
                 code=Secret(f"code-{name}"),
                 code_verifier=Secret("verifier"),
                 redirect_uri="http://127.0.0.1:8917/callback",
-                code_challenge=challenge,
+                code_challenge=code_challenge(PROOF.code_verifier) if challenge else None,
+                connect_code_hash=hashed(PROOF.connect_code) if challenge else None,
                 expires_at=NOON + timedelta(minutes=15),
             )
         )
@@ -155,12 +160,12 @@ class World:
         row, now = self.rows[name], self.clock.now()
         if (
             row.state is not ConsentState.ASKED
-            or row.completed
+            or row.proof is not None
             or row.held_until is None
             or row.held_until <= now
         ):
             return False
-        row.completed, row.grant_due_at = True, now
+        row.proof, row.grant_due_at = proof_text(PROOF), now
         return True
 
     def before(self, step: str) -> None:
@@ -257,7 +262,7 @@ class MemoryConsents:
         row = self._world.rows.get(consent)
         if row is None or row.state is not ConsentState.ASKED:
             return None
-        return replace(row.request, code=None, code_verifier=None)
+        return replace(row.request, code=None, code_verifier=None, connect_code_hash=None)
 
     async def done(self, consent: str, result: ConsentResult) -> None:
         self._world.before("done")
@@ -347,7 +352,9 @@ class MemoryConsents:
         ]
 
     def _due_grant(self, name: str, row: Row) -> DueGrant:
-        return DueGrant(id=name, provider=row.request.provider, state=row.state, completed=row.completed)
+        return DueGrant(
+            id=name, provider=row.request.provider, state=row.state, completed=row.proof is not None
+        )
 
     async def take_grant(self, consent: str) -> TakenGrant | None:
         self._world.before("take_grant")
@@ -360,6 +367,7 @@ class MemoryConsents:
             due=self._due_grant(consent, row),
             request=Malformed(id=consent, message="changed") if self._world.malformed else row.request,
             text=row.grant if row.readable else None,
+            proof=row.proof if row.readable else None,
             until=row.until,
             tries=row.tries,
         )
@@ -367,7 +375,7 @@ class MemoryConsents:
     async def give_up(self, consent: str, state: ConsentState, failure: ConsentFailure) -> bool:
         self._world.before("give_up")
         row = self._world.rows[consent]
-        can = row.state is ConsentState.ASKED and not (row.completed and state is ConsentState.ABANDONED)
+        can = row.state is ConsentState.ASKED and not (row.proof and state is ConsentState.ABANDONED)
         if can:
             row.state, row.failure = state, failure
             self._ends(row)

@@ -16,7 +16,7 @@ from daemon.domain.consent_request import (
 )
 from daemon.domain.discard import Harm
 from daemon.domain.reply import NoReply, Reply
-from daemon.domain.revocation import Revocation, RevocationEnds
+from daemon.domain.revocation import PresentedToken, Revocation, RevocationEnds
 from tests.connecting.fakes import ACME, GRANT, NOON, OpenLane, World, answered, states
 from tests.connecting.test_held_grants import held, killed
 
@@ -60,6 +60,22 @@ async def test_where_a_revocation_ends_one_token_a_grant_of_the_same_account_is_
     world = World(harmed=Harm.SAME_ACCOUNT, providers={"acme": ENDS_TOKEN})
     await abandoned(world)
     assert world.revoked == ["rt-1", "at-1"]
+
+
+@pytest.mark.parametrize(("later", "forgotten"), [(timedelta(minutes=30), True), (timedelta(hours=2), False)])
+async def test_an_unknown_access_token_ends_the_care_only_while_it_would_be_alive(
+    later: timedelta, *, forgotten: bool
+) -> None:
+    """The request before was lost. Afterwards the token may be unknown because it is over, with a living refresh token."""
+    by_access = Revocation(token=PresentedToken.ACCESS)
+    provider = replace(ACME, definition=replace(ACME.definition, revoke=by_access))
+    world = World(providers={"acme": provider})
+    world.answers = [NO_ANSWER, answered({"error": "invalid_token"}, status=401)]
+    await abandoned(world)
+    world.clock.passed = later
+    await world.run(world.process())
+    assert world.revoked == ["at-1", "at-1"]
+    assert (world.rows["c1"].grant is None) is forgotten
 
 
 async def test_a_refresh_token_that_is_stored_is_never_revoked() -> None:

@@ -18,6 +18,7 @@ from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret
+from daemon.domain.session_proof import BoundCode, bound_code_text
 from daemon.runtime.config.providers.definitions import shipped
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.adapters.mongo.consent_bench import REQUEST, Bench, opened
@@ -62,13 +63,14 @@ class House:
         scope = " ".join(self.provider.definition.scopes)
         answer = await self.owner.answer(form, access_type="offline", prompt="consent", scope=scope)
         provider = self.provider.name
+        bound = BoundCode(code=Secret(answer["code"]), connect_code_hash="h")
         request = identified(
             replace(
                 REQUEST,
                 id=name,
                 provider=provider,
                 account=account,
-                code=Secret(answer["code"]),
+                code=Secret(answer["code"]) if challenge is None else bound_code_text(bound),
                 code_verifier=Secret(VERIFIER),
                 redirect_uri=CALLBACK,
                 vars={"host": "login.salesforce.com"} if provider == "salesforce" else {},

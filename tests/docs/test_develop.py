@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def test_an_example_of_our_style_is_code_of_ours(name: str, code: str):
         plain(node) for node in ast.walk(ast.parse((ROOT / name).read_text())) if isinstance(node, ast.stmt)
     }
     assert [node for node in ast.parse(code).body if plain(node) not in ours] == []
+
+
+def test_the_architecture_page_lists_every_import_contract():
+    """In the order of `lint-imports`, so that a broken one is found by its number."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    page = (ROOT / "docs/develop/architecture.md").read_text()
+    [section] = re.findall(r"^## Who may import whom\n(.*?)^## ", page, re.MULTILINE | re.DOTALL)
+    assert re.findall(r"^(\d+)\. ", section, re.MULTILINE) == [str(n + 1) for n in range(len(contracts))]
 
 
 @pytest.mark.parametrize(

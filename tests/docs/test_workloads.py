@@ -20,8 +20,8 @@ def section(name: str) -> str:
 
 def test_every_configuration_loads(blocks, tmp_path):
     found = blocks(DOCUMENT, "toml")
-    assert len(found) == 3
-    assert len(loaded(tmp_path, *found).issuers.rules) == 3
+    assert len(found) == 4
+    assert len(loaded(tmp_path, *found).issuers.rules) == 4
     example = EXAMPLE.partition("#[[access.issuers]]\n")[2].partition("\n\n")[0]
     rule = "\n".join(line.removeprefix("#") for line in example.splitlines())
     assert len(loaded(tmp_path, f"[[access.issuers]]\n{rule}\n").issuers.rules) == 1

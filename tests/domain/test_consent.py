@@ -39,6 +39,22 @@ def jwt(claims):
     return "e30." + urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=") + ".c2ln"
 
 
+@pytest.mark.parametrize("secret", ["the-access-1", "the-refresh-1"])
+@pytest.mark.parametrize("value", ["{}", "read {} write", "Bearer {}"])
+def test_no_field_that_holds_a_token_is_stored(secret, value):
+    """It would be stored unencrypted, as for a renewal."""
+    echo = value.format(secret)
+    body = {
+        "access_token": "the-access-1",
+        "refresh_token": "the-refresh-1",
+        "scope": echo,
+        "token_type": echo,
+    }
+    consent = read(body | {"region": echo, "site": "eu"}, keep=("region", "site"))
+    assert consent.refresh_token == Secret("the-refresh-1")
+    assert (consent.scope, consent.token_type, consent.extra) == (None, None, {"site": "eu"})
+
+
 def test_a_token_response_is_read_whole():
     """As RFC 6749 §5.1 has it; `expires_in` counts from when it came, not from now."""
     body = PAIR | {

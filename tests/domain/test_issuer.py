@@ -73,6 +73,61 @@ def test_all_claims_must_match():
     assert key_for(both, environment="production") is not None
 
 
+POD = {
+    "namespace": "shop",
+    "serviceaccount": {"name": "billing", "uid": "5f3a"},
+    "pod": {"name": "billing-7"},
+}
+BILLING = {"kubernetes.io": {"namespace": "shop", "serviceaccount": {"name": "bill*"}}}
+
+
+def test_a_claim_within_a_claim():
+    """As Kubernetes puts them into a projected token; a name with a dot is one name."""
+    assert key_for(rule(claims=BILLING), **{"kubernetes.io": POD}) is not None
+    flat = {"kubernetes": {"io": POD}, "kubernetes.io.namespace": "shop", "namespace": "shop"}
+    assert key_for(rule(claims=BILLING), **flat) is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        "shop",
+        [],
+        [POD],
+        {},
+        {**POD, "namespace": "other"},
+        {**POD, "namespace": {"shop": "shop"}},
+        {**POD, "namespace": None},
+        {**POD, "serviceaccount": "billing"},
+        {**POD, "serviceaccount": {}},
+        {**POD, "serviceaccount": {"name": "shipping"}},
+        {**POD, "serviceaccount": {"name": ["billing"]}},
+        {"namespace": "shop", "name": "billing"},
+    ],
+)
+def test_every_condition_on_a_claim_within_a_claim_must_match(given: object):
+    assert key_for(rule(claims=BILLING), **{"kubernetes.io": given}) is None
+
+
+def test_a_claim_within_a_claim_fills_a_segment_and_a_text():
+    filled = rule(
+        tokens=("xero:{kubernetes.io>namespace}/*",),
+        where={"subject": "{kubernetes.io>serviceaccount>name}"},
+    )
+    key = key_for(filled, **{"kubernetes.io": POD})
+    assert key is not None
+    assert (key.tokens, key.where) == (("xero:shop/*",), {"subject": "billing"})
+    for odd in (
+        "shop",
+        {},
+        {"namespace": {"a": "b"}},
+        {**POD, "namespace": "a/b"},
+        {**POD, "namespace": "*"},
+    ):
+        assert key_for(filled, **{"kubernetes.io": odd}) is None
+
+
 def test_a_claim_fills_a_segment_and_a_text():
     key = key_for(
         rule(
@@ -138,6 +193,10 @@ def test_a_condition_is_compared_and_never_a_pattern(value: str):
         ("{provider}:x", True),
         ("xero:a/{t}/b", True),
         ("xero:*", True),
+        ("xero:{kubernetes.io>namespace}/*", True),
+        ("xero:{a>}", False),
+        ("xero:{>a}", False),
+        ("xero:{a>>b}", False),
         ("xero:{tenant}*", False),
         ("xero:a{tenant}", False),
         ("xero:{tenant}-x", False),

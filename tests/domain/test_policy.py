@@ -271,6 +271,36 @@ def test_a_doubt_does_not_wait(known):
     assert isinstance(look(replace(doubtful, doubt=None), **known), Scheduled)
 
 
+@pytest.mark.parametrize("doubt", [None, Doubt(since=NOW, tries=1)])
+@pytest.mark.parametrize("answer", [OUTAGE, LOST], ids=["outage", "lost"])
+def test_a_wish_does_not_shorten_what_the_provider_asked_for(answer, doubt):
+    """Whoever sets the date, and in doubt too: a provider that says "not before" is not asked before."""
+    postponed = decided(replace(answer, retry_after=10 * MINUTE), token=replace(TOKEN, doubt=doubt))
+    until = NOW + 10 * MINUTE
+    assert postponed.failure.not_before == until
+    wished = replace(TOKEN, last_failure=postponed.failure, failures=1, doubt=postponed.doubt, due_at=NOW)
+    assert look(wished, now=NOW + SECOND) == Scheduled(due_at=until)
+    assert look(wished, now=until - timedelta(milliseconds=1)) == Scheduled(due_at=until)
+    assert look(wished, now=until) is None
+
+
+def test_a_wish_shortens_our_own_backoff():
+    """Nobody but refreshd has set that date."""
+    postponed = decided(OUTAGE, token=failed(FailureKind.UNAVAILABLE, 9))
+    assert postponed.due_at > NOW + MINUTE
+    assert postponed.failure.not_before is None
+    assert look(replace(TOKEN, last_failure=postponed.failure, failures=10)) is None
+
+
+@given(left=st.timedeltas(SECOND, 40 * DAY), wait=st.timedeltas(SECOND, DAY))
+def test_no_wait_of_the_providers_outlives_the_refresh_token(left, wait):
+    """The last moment to save the grant is before its end, whatever the provider asks for."""
+    token = replace(TOKEN, refresh_expires_at=NOW + left)
+    until = decided(replace(OUTAGE, retry_after=wait), token=token).failure.not_before
+    assert until is not None
+    assert NOW < until < NOW + left
+
+
 STRAVA = {"earliest": HOUR}
 
 
@@ -915,6 +945,21 @@ def test_a_rejection_must_be_repeated_once_that_much_later(before, chance):
     second = decided(DEAD, token=token, chance=chance, now=first.due_at, client=provider(**MINDED))
     assert isinstance(second, Retired)
     assert second.failures == token.failures + 1
+
+
+@pytest.mark.parametrize("over", [HOUR, DAY, 30 * DAY])
+@pytest.mark.parametrize("answer", [DEAD, OUTAGE])
+def test_a_long_past_end_does_not_delay_the_confirmation(over, answer):
+    """The wait after a rejection is the provider's, and no backoff: an owner must hear of a dead grant. It stays short
+    if an outage comes between the two.
+    """
+    token = replace(failed(FailureKind.MISCONFIGURED, 20), expires_at=NOW - over)
+    got = decided(DEAD, token=token, chance=1, client=provider(confirm_after=MINUTE))
+    if answer is OUTAGE:
+        after = replace(token, failures=got.failures, last_failure=got.failure)
+        got = decided(OUTAGE, token=after, chance=1, client=provider(confirm_after=MINUTE))
+    assert got.due_at == NOW + BACKOFF_LAST
+    assert decided(REFUSED, token=token, chance=1).due_at == NOW + min(over / 2, BACKOFF_STUCK)
 
 
 def test_nobodys_wish_confirms_a_rejection_sooner():

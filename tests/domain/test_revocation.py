@@ -242,12 +242,22 @@ DEAD = ErrorPattern(field="error", values=frozenset({"gone"}), status=frozenset(
         (Revocation(success=(TRUE,)), reply({"success": True})),
         (Revocation(success=(DEAD,)), reply({"error": "gone"}, status=403)),
         (Revocation(success=(DEAD,)), reply({})),
+        (Revocation(unknown=(DEAD,)), reply({"error": "gone"}, status=403)),
+        (Revocation(unknown=(DEAD,)), reply({})),
         (Revocation(url="https://acme.example/tokens/${token}"), reply(b"no such token", status=404)),
     ],
 )
 def test_these_replies_say_that_the_grant_has_ended(revocation, answer):
     """A success, or a token that the provider does not know."""
     assert outcome_of(provider(revocation), token(), answer) == Done()
+
+
+def test_an_unknown_access_token_alone_proves_nothing():
+    """An expired one may have the same words, and its refresh token lives."""
+    revocation = Revocation(unknown=(DEAD,), token=PresentedToken.ACCESS)
+    outcome = outcome_of(provider(revocation), token(), reply({"error": "gone"}, status=403), proof=False)
+    assert isinstance(outcome, Again)
+    assert outcome.code == "access_token_unknown"
 
 
 @pytest.mark.parametrize(
@@ -262,6 +272,8 @@ def test_these_replies_say_that_the_grant_has_ended(revocation, answer):
         (None, reply(b"<!doctype html><html><body>We are back soon</body></html>")),
         (None, reply({"error": "invalid_request"}, status=400)),
         (Revocation(success=(TRUE,)), reply({"success": False})),
+        (Revocation(unknown=(DEAD,)), reply({"error": "gone"}, status=401)),
+        (Revocation(unknown=(DEAD,)), reply({"error": "gone"}, status=403, retry="30")),
         (Revocation(success=(TRUE,)), reply(b"<html>maintenance</html>")),
         (None, NoReply(code="timeout", message="no response", sent=True, asked_at=NOON)),
         (None, NoReply(code="refused", message="connection refused", sent=False, asked_at=NOON)),

@@ -55,7 +55,7 @@ async def at_a_terminal(place: Installation, *arguments: str) -> Terminal:
 async def test_a_token_stays_only_if_the_operator_says_yes(
     install: Install, mongod: str, database_name: str, keys: str, code: int | None, stored: int
 ) -> None:
-    """No, or an interrupted command, removes it."""
+    """With no, or with an interrupted command, it is never stored."""
     options = SandboxOptions(device_interval=timedelta(seconds=1), lifetime=timedelta(hours=1))
     async with Sandbox(options) as sandbox:
         provider = {

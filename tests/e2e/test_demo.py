@@ -148,6 +148,25 @@ async def test_the_next_start_has_the_same_key_and_a_stop_drains(tmp_path: Path)
 
 
 @pytest.mark.long
+async def test_a_demo_that_was_killed_starts_again(tmp_path: Path):
+    """Its files are still there: those of the sandbox name an address and a client that are gone, and one was half written."""
+    place, state = demo(tmp_path), tmp_path / "state"
+    async with place.running() as daemon:
+        await daemon.event("demo.access_ready", within=STARTED)
+        daemon.send_signal(signal.SIGKILL)
+        await daemon.ended()
+    before = (state / SANDBOX_FILE).read_text()
+    (state / f".{SANDBOX_FILE}.{daemon.pid}").write_text("{")
+    async with place.running() as daemon:
+        line = str((await daemon.event("demo.access_ready", within=STARTED))["curl"])
+        assert (await typed(line))[0] == 0
+        assert (state / SANDBOX_FILE).read_text() != before
+        await daemon.event("token.renewed")
+        assert await daemon.stop() == 0
+    assert not (state / SANDBOX_FILE).exists()
+
+
+@pytest.mark.long
 async def test_a_port_that_is_taken_is_named_and_the_daemon_renews(tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

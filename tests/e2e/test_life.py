@@ -253,3 +253,31 @@ async def test_a_token_that_is_held_for_another_instance_is_told_of_and_left_alo
         assert sandbox.ledger()[0]["presented"] == []
         await place.refreshd("adopt", "gone", "--yes")
         await daemon.event("token.renewed", token=name)
+
+
+async def test_a_refresh_on_request_comes_no_sooner_than_the_provider_asked_for(
+    install, mongod, database_name, sandbox
+):
+    """`refreshd refresh` within a Retry-After of an hour sends nothing, and names the hour's end."""
+    place = install({"sandbox": client_of(sandbox)}, refresh=SOON)
+    sandbox.add_fault({"kind": "throttle", "retry_after": 3600})
+    async with AsyncMongoClient(mongod, tz_aware=True) as client, place.running() as daemon:
+        tokens = client[database_name]["tokens"]
+        name = await put_token(tokens, place.keyring, sandbox.consent(1)[0])
+        await daemon.event("token.postponed", token=name)
+        failure = (await tokens.find_one({}))["last_failure"]
+        assert failure["not_before"] - failure["at"] == timedelta(hours=1)
+        sandbox.clear_faults()
+        asked = len(sandbox.ledger()[0]["presented"])
+        done = await place.refreshd("refresh", name)
+        assert f"no request before {failure['not_before']:%Y-%m-%dT%H:%M:%S}" in done.stderr
+        await until_due(tokens, failure["not_before"])
+        assert len(sandbox.ledger()[0]["presented"]) == asked
+        assert await daemon.stop() == 0
+
+
+async def until_due(tokens, at) -> None:
+    """Wait until the daemon has moved the wish's date to `at`."""
+    async with asyncio.timeout(30):
+        while (await tokens.find_one({}))["due_at"] != at:
+            await asyncio.sleep(0.05)

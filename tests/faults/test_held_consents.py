@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestServer
 
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.consents import MongoConsents
+from daemon.domain.authorization import code_challenge
 from daemon.domain.consent_request import (
     Completion,
     ConsentFailureKind,
@@ -26,12 +27,14 @@ from daemon.domain.consent_request import (
     identified,
 )
 from daemon.domain.secret import Secret
+from daemon.domain.session_proof import Proof, hashed
 from daemon.runtime.clock import Clock
 from tests.e2e.daemon_process import Installation
 from tests.faults.conftest import MakeStage
 from tests.faults.crashing import CRASHED
 from tests.faults.stage import Stage
 
+PROOF = Proof(connect_code=Secret("c" * 43), code_verifier=Secret("v" * 43))
 PATIENCE = timedelta(seconds=30)
 LOST = ["take.after", "ask.before", "ask.after", "keep.before"]
 HELD = ["keep.durable", "keep.after", "hold.before", "hold.after", "forget.before", "forget.after"]
@@ -93,7 +96,7 @@ class Scene:
                 provider="acme",
                 account="7",
                 redirect_uri="https://app.example/connect/callback/acme",
-                code_challenge="challenge",
+                code_challenge=code_challenge(PROOF.code_verifier),
                 key="k1",
                 expires_at=self.mongo.clock.now() + timedelta(minutes=15),
             )
@@ -102,7 +105,9 @@ class Scene:
         verifier = Secret("v" * 43)
         await self.consents.spend_link("link", browser_hash="b", state_hash="s", code_verifier=verifier)
         await self.consents.called_back("acme", "s", "b")
-        await self.consents.give_code(request.id, code=Secret("code-1"), connect_code_hash="h")
+        await self.consents.give_code(
+            request.id, code=Secret("code-1"), connect_code_hash=hashed(PROOF.connect_code)
+        )
         return request.id
 
     async def reached(self, name: str, *, held: bool = False) -> ConsentProgress:
@@ -116,7 +121,7 @@ class Scene:
                 await asyncio.sleep(0.05)
 
     async def complete(self, name: str) -> Completion:
-        return await self.consents.complete(name, key="k1", connect_code_hash="h", challenge="challenge")
+        return await self.consents.complete(name, key="k1", proof=PROOF)
 
     async def let_ten_minutes_pass(self, name: str) -> None:
         now = self.mongo.clock.now()

@@ -30,7 +30,6 @@ REVOCABLE = [name for name in CONNECTED if revocation_of(Connecting(ROWS[name]).
 UNCLEAR = {  # a dead token and another fault are answered alike, so a repeated revocation needs an operator in the end
     "github-app-oauth": "422 also stands for other faults",
     "linear": "400 also stands for other faults",
-    "strava": "an expired access token has the same words, and its refresh token is alive",
 }
 
 

@@ -6,6 +6,7 @@ and they show each key alone.
 
 import tomllib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from textwrap import dedent
 
@@ -19,6 +20,7 @@ from daemon.domain.provider import Provider
 from daemon.domain.request import code_request, refresh_request
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
+from daemon.domain.token_url import NotSendable
 from daemon.runtime.config.providers.definitions import read_definition
 from tests.adapters.mongo.mongo_bench import NOON, Bench, bench, database
 from tests.providers.golden import rendered
@@ -38,6 +40,7 @@ CLOVER = """
     exchange_url = "https://api.clover.com/oauth/v2/token"
     authorize_url = "https://www.clover.com/oauth/v2/authorize"
     client_auth = "none"
+    exchange_auth = "post"
     body = "json"
     omit = ["grant_type"]
 """
@@ -196,7 +199,7 @@ async def test_a_refresh_leaves_as_the_provider_wants_it(through: TokenEndpoint,
     ("text", "first", "client"),
     [
         (DIGITALOCEAN, "POST https://cloud.digitalocean.com/v1/oauth/token", "client_secret = s3cret"),
-        (CLOVER, "POST https://api.clover.com/oauth/v2/token", '  "client_id": "app"'),
+        (CLOVER, "POST https://api.clover.com/oauth/v2/token", '  "client_secret": "s3cret"'),
     ],
 )
 async def test_a_code_is_exchanged_at_its_own_address_and_names_the_client(
@@ -215,6 +218,21 @@ async def test_a_code_is_exchanged_at_its_own_address_and_names_the_client(
     assert lines[0] == first
     assert client in lines
     assert any("authorization_code" in line for line in lines)
+
+
+def test_a_code_that_needs_a_secret_is_not_presented_without_it():
+    """The provider would refuse the client, and the code would be spent."""
+    without = replace(provider(CLOVER), client_secret=None)
+    with pytest.raises(NotSendable, match="no client_secret"):
+        code_request(
+            without,
+            code=Secret("c0de"),
+            code_verifier=None,
+            redirect_uri="http://127.0.0.1/callback",
+            variables={},
+            now=CLOCK.now(),
+        )
+    assert b"client_secret" not in refresh_request(without, TOKEN, now=CLOCK.now()).body
 
 
 async def test_a_reply_field_goes_back_with_each_refresh_even_if_a_reply_omits_it(

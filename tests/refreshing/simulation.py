@@ -237,6 +237,8 @@ class Day:
         self._kinds: dict[str, str] = {}  # account -> kind of bad token
         self._due: dict[str, datetime] = {}  # token -> when its renewal should have begun
         self._streamed = 0
+        self.asked_at: dict[str, timedelta] = {}  # bad account -> its first answer as a bad one
+        self.reported_at: dict[str, timedelta] = {}  # ... and when its owner was reported to have to consent
         stores: list[DueStore] = []
         for number in range(population.replicas):
             stores.append(
@@ -363,6 +365,7 @@ class Day:
         turned = self.population.turns is None or self.clock.passed >= self.population.turns
         if kind is not None and turned:
             self.figures.vain[kind] += 1
+            self.asked_at.setdefault(account, self.clock.passed)
         for spell in self.population.spells:
             if spell.begins <= self.clock.passed < spell.ends and self.chance.random() < spell.share:
                 self.figures.asked_in_trouble += 1
@@ -437,7 +440,9 @@ class Day:
             case ProviderPaused(reason=reason):
                 self.figures.pauses[str(reason)] += 1
             case TokenNeedsReauth(token=name, failure=why):
-                kind = self._kinds.get(name.partition(":")[2], "good")
+                account = name.partition(":")[2]
+                kind = self._kinds.get(account, "good")
+                self.reported_at.setdefault(account, self.clock.passed)
                 self.figures.dead.setdefault(kind, []).append(why.code)
             case _:
                 pass

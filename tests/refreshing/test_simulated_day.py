@@ -5,6 +5,7 @@ One seed runs with every test run. `bench/simulated_day.py --seeds 1000` runs as
 
 import pytest
 
+from daemon.domain.provider import Definition
 from daemon.runtime.config.providers.definitions import shipped
 from tests.providers.expectations import ROWS
 from tests.providers.samples import VARIABLES
@@ -63,6 +64,21 @@ def test_a_token_that_is_refused_for_good_costs_few_requests(kind, turns):
     figures = Day(population).run()
     check(figures)
     assert figures.vain_each(population)[kind] <= SPENT_ON_ONE
+
+
+@pytest.mark.parametrize("confirm_after", [MINUTE, 10 * MINUTE])
+def test_a_grant_that_has_been_dead_for_days_is_reported_within_minutes(confirm_after):
+    """However often it has failed: no backoff of those failures delays the second question."""
+    known = Definition(
+        name="acme", title="Acme", token_url="https://acme.example/token", confirm_after=confirm_after
+    )
+    day = Day(Population(good=30, bad={"dead": 10}, definition=known, lasts=3 * HOUR))
+    check(day.run())
+    assert day.asked_at.keys() == day.reported_at.keys()
+    waited = [day.reported_at[account] - day.asked_at[account] for account in day.asked_at]
+    assert len(waited) == 10
+    assert max(waited) < confirm_after + 6 * MINUTE
+    assert min(waited) >= confirm_after
 
 
 @pytest.mark.parametrize(

@@ -320,6 +320,17 @@ async def test_in_doubt_the_claim_stays_ours(house):
     assert again.token.doubt == Doubt(since=NOON, tries=1)
 
 
+@pytest.mark.parametrize("asked", [None, NOON + timedelta(seconds=20)])
+async def test_the_wait_that_a_provider_asked_for_comes_back_with_the_token(house, asked):
+    """The next claim has to keep to it, in whichever process."""
+    change = postponed()
+    change = replace(change, failure=replace(change.failure, not_before=asked))
+    assert await house.store.record(await the_claim(house), change) is Recorded.STORED
+    house.clock.passed = timedelta(seconds=3)
+    [again] = await claimed(house)
+    assert again.token.last_failure == change.failure
+
+
 @pytest.mark.parametrize("doubt", [False, True])
 async def test_released_it_is_ours_only_while_in_doubt(house, doubt):
     """Nothing was presented under this claim; but perhaps under one before."""

@@ -12,7 +12,7 @@ from daemon.domain.claim import StoreLost
 from daemon.domain.event import InternalError, TokenRenewed, TokenScheduled
 from daemon.domain.provider import Definition
 from daemon.refreshing.wishes import MOST
-from tests.refreshing.fakes import NOON, SetRate, World, granted, provider
+from tests.refreshing.fakes import NOON, SetRate, World, answered, granted, provider
 from tests.support.waiting import until
 
 SECOND = timedelta(seconds=1)
@@ -198,6 +198,27 @@ async def test_the_definitions_bounds_hold(world_of):
     assert world.endpoint.asked == []
     assert world.observed(TokenScheduled)
     assert world.store.documents["acme:1"].token.due_at == NOON + timedelta(seconds=30)
+
+
+async def test_a_provider_is_not_asked_before_the_time_that_it_named(world, lane):
+    """A wish after its Retry-After of a minute waits for the rest of that minute."""
+    await swept(world)
+    throttled = replace(answered({"error": "slow_down"}, status=429), retry_after="60")
+    world.endpoint.answer = lambda request: throttled
+    name = world.store.put("1", due_at=world.clock.now())
+    world.sweeper.wish([name])
+    await rest(lane)
+    assert len(world.endpoint.asked) == 1
+    world.clock.passed += 20 * SECOND
+    world.store.documents[name].token = replace(world.store.documents[name].token, due_at=world.clock.now())
+    world.sweeper.wish([name])
+    await rest(lane)
+    assert len(world.endpoint.asked) == 1
+    assert world.store.documents[name].token.due_at == NOON + 60 * SECOND
+    world.clock.passed += 40 * SECOND
+    world.sweeper.wish([name])
+    await rest(lane)
+    assert len(world.endpoint.asked) == 2
 
 
 async def test_a_paused_provider_is_not_asked(world, lane):

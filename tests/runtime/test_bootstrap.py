@@ -1,12 +1,20 @@
 """What the bootstrap makes of the settings before it hands them on."""
 
+import io
+import os
+from base64 import b64encode
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from daemon.adapters.telemetry.event_log import configure
 from daemon.domain.provider import Definition, Provider
-from daemon.runtime.bootstrap import _hold
+from daemon.domain.secret import Secret
+from daemon.runtime.bootstrap import _hold, assemble
 from daemon.runtime.config.sections import RefreshSettings
+from daemon.runtime.config.settings import load
+from daemon.runtime.state.instance import Instance
 
 SETTINGS = RefreshSettings(
     sweep_every=timedelta(seconds=10),
@@ -31,3 +39,24 @@ def test_a_claim_is_held_unless_the_adopters_retry_falls_inside_the_grace(grace,
     """The grace must outlast the lease, the sweep that finds the claim, and the request that follows."""
     definition = Definition(name="acme", title="Acme", token_url="https://acme.example/token", grace=grace)
     assert _hold(SETTINGS)(Provider(definition=definition, client_id="me")) == hold
+
+
+async def test_the_stream_of_wishes_follows_the_rate_of_the_stores_writes(tmp_path: Path):
+    """Without it, each renewal would wake the stream's cursor in MongoDB."""
+    tmp_path.chmod(0o700)
+    file = tmp_path / "config.toml"
+    key = b64encode(os.urandom(32)).decode()
+    file.write_text(f'[store]\nuri = "mongodb://127.0.0.1:1"\n[keys]\nactive = "a"\nring.a = "{key}"\n')
+    file.chmod(0o600)
+    parts = assemble(
+        load(file, {}),
+        uri=Secret("mongodb://127.0.0.1:1"),
+        providers={},
+        instance=Instance(id="me", directory=tmp_path, returned=False, filesystem=None, former_mode=None),
+        log=configure(format="json", level="info", stream=io.StringIO()),
+        watch=lambda _: None,
+    )
+    parts.sweeper._store._records.written = 7
+    assert parts.wishes._written() == 7
+    await parts.endpoint.close()
+    await parts.mongo.close()

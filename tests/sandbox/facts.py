@@ -84,6 +84,7 @@ class Asked:
     pkce     optional, required or ignored
     fewer    whether the owner may leave a scope out
     brings   parameters of the exchange
+    auth     how a code is exchanged, if not as a token is renewed
     account  where the token response names the account
     """
 
@@ -95,6 +96,7 @@ class Asked:
     returns: str = ""
     pkce: str = "optional"
     fewer: bool = False
+    auth: str = ""
     account: str = ""
     brings: dict[str, str] = field(default_factory=dict)
 

@@ -59,7 +59,7 @@ FACTS: dict[str, Fact] = {
 
 ASKED: dict[str, Asked] = {
     "amazon-ads": asked("/ap/oa", needs="response_type scope", pkce="ignored"),
-    "clover": asked("/oauth/v2/authorize", sent=BARE),
+    "clover": asked("/oauth/v2/authorize", sent=BARE, auth="post"),
     "coinbase": asked(
         "/oauth2/auth",
         sent={"scope": "read,offline_access"},

@@ -52,6 +52,7 @@ ASKED: dict[str, Asked] = {
     "smartthings": asked("/oauth/authorize", needs="response_type", pkce="ignored", fewer=True),
     "tesla": asked(
         "/oauth2/v3/authorize",
+        auth="post",
         sent=OFFLINE,
         needs="response_type",
         online=NO_OFFLINE,

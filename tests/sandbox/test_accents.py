@@ -271,7 +271,7 @@ class Accented(Owner):
             **self.known.brings,
             **changed,
         }
-        auth = "post" if self.speaker.known.auth == "nobody" else None
+        auth = self.known.auth or ("post" if self.speaker.known.auth == "nobody" else None)
         return await self.speaker.ask("", auth=auth, **{"grant_type": "authorization_code", **sent})
 
     async def tokens(self, form: Any = None, **changed: str | None) -> Any:

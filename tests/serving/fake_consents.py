@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+from daemon.domain.authorization import code_challenge
 from daemon.domain.consent_request import (
     Completion,
     ConsentFailure,
@@ -15,6 +16,7 @@ from daemon.domain.consent_request import (
     ConsentState,
 )
 from daemon.domain.secret import Secret
+from daemon.domain.session_proof import Proof, hashed
 from daemon.domain.stored_grant import Author, StoredGrant
 
 MOST_TRIES = 5
@@ -114,13 +116,14 @@ class FakeConsents:
         row = self.rows.get(consent)
         return row.request if row is not None and row.state is ConsentState.ASKED else None
 
-    async def complete(self, consent: str, *, key: str, connect_code_hash: str, challenge: str) -> Completion:
+    async def complete(self, consent: str, *, key: str, proof: Proof) -> Completion:
         row = self.rows.get(consent)
         if row is None or row.request.key != key:
             return Completion.UNKNOWN
         if row.state is not ConsentState.ASKED or row.completed:
             return Completion.OVER
-        if (connect_code_hash, challenge) != (row.connect_code_hash, row.request.code_challenge):
+        wanted = (row.connect_code_hash, row.request.code_challenge)
+        if (hashed(proof.connect_code), code_challenge(proof.code_verifier)) != wanted:
             row.tries += 1
             if row.tries >= MOST_TRIES:
                 row.state, row.held = ConsentState.ABANDONED, False

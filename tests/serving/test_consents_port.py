@@ -17,6 +17,7 @@ from daemon.domain.consent_request import (
     identified,
 )
 from daemon.domain.secret import Secret
+from daemon.domain.session_proof import Proof
 from daemon.serving.ports import Consents
 from tests.serving.access_bench import KEYS, NOON, RING, AccessBench, bench
 from tests.serving.fake_consents import FakeConsents
@@ -25,6 +26,7 @@ from tests.support.clocks import SetClock
 __all__ = ["bench"]
 LINK, STATE, BROWSER, CONNECT_CODE = ("1" * 64, "s" * 43, "b" * 64, "c" * 64)
 VERIFIER, CODE = Secret("v" * 43), Secret("the code")
+PROOF = Proof(connect_code=Secret("c" * 43), code_verifier=VERIFIER)
 REFUSED = ConsentFailure(kind=ConsentFailureKind.DENIED, message="no", code="access_denied")
 
 
@@ -138,17 +140,13 @@ async def test_a_refused_consent_has_ended(port: Port):
 async def test_a_consent_that_is_not_there(port: Port):
     assert await port.consents.progress("nothing") is None
     assert await port.consents.recall("nothing") is None
-    done = await port.consents.complete(
-        "nothing", key="k" * 20, connect_code_hash=CONNECT_CODE, challenge="x" * 43
-    )
+    done = await port.consents.complete("nothing", key="k" * 20, proof=PROOF)
     assert done is Completion.UNKNOWN
 
 
 async def test_another_key_completes_nothing(port: Port):
     request = await port.opened()
-    done = await port.consents.complete(
-        request.id, key="l" * 20, connect_code_hash=CONNECT_CODE, challenge="x" * 43
-    )
+    done = await port.consents.complete(request.id, key="l" * 20, proof=PROOF)
     assert done is Completion.UNKNOWN
 
 

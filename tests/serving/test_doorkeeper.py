@@ -66,6 +66,22 @@ async def test_a_key_may_be_used_from_its_networks_only(world: World, door: Door
         assert (await refused(door, text, elsewhere)).name == "unauthorized"
 
 
+async def test_only_the_right_secret_of_a_key_that_is_over_is_reported_as_its(world: World):
+    """A revoked key that somebody still uses must be found; a guess says nothing about the key it names."""
+    seen: list[tuple[str, str]] = []
+    door = Doorkeeper(
+        Keys(world), world.clock, rate=RATE, refused=lambda one: seen.append((one.key.id, one.address))
+    )
+    revoked, key = world.key(revoked_at=NOON)
+    usual, _ = world.key()
+    assert (await refused(door, revoked)).name == "unauthorized"
+    assert (await refused(door, f"{revoked[:30]}{'A' if revoked[30] != 'A' else 'B'}{revoked[31:]}")).name
+    await door.admit(usual, "10.0.0.1")
+    near, elsewhere = world.key(networks=(ip_network("10.0.0.0/8"),))
+    assert (await refused(door, near, "11.0.0.1")).name == "unauthorized"
+    assert seen == [(key.id, "10.0.0.1"), (elsewhere.id, "11.0.0.1")]
+
+
 async def test_a_key_is_used_within_its_rate(world: World, door: Doorkeeper):
     usual, _ = world.key()
     own, _ = world.key(rate=Rate(count=1, per=timedelta(seconds=10)))

@@ -42,6 +42,23 @@ async def test_reads_of_a_day_are_one_record(bench: AccessBench):
     assert bench.database["tokens_access_use"].count_documents({"kind": "access"}) == 2
 
 
+async def test_a_request_with_a_key_that_is_over_is_counted_to_it_and_is_no_use(bench: AccessBench):
+    """The audit names the key and the caller; the key's last use stays what it was."""
+    bench.insert()
+    used = usage(bench)
+    used.note(caller(), "acme:1", "read")
+    await used.store()
+    (before,) = bench.database["tokens_access_use"].find({"kind": "key"})
+    bench.pass_time(MINUTE)
+    for _ in range(2):
+        used.note(caller(), None, "unauthorized")
+    await used.store()
+    (record,) = bench.database["tokens_access_use"].find({"action": "refused"})
+    assert (record["result"], record["count"], record["token"]) == ("unauthorized", 2, None)
+    assert (record["by"]["key"], record["by"]["ip"]) == ("k" * 20, "10.0.0.1")
+    assert [*bench.database["tokens_access_use"].find({"kind": "key"})] == [before]
+
+
 async def test_a_workload_is_counted_with_its_last_jwt_and_has_no_row_as_a_key(bench: AccessBench):
     bench.insert()
     used = usage(bench)

@@ -19,6 +19,10 @@ from supply.lock import locked
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NAME = f"{PROJECT['name']}-{PROJECT['version']}"
+_READER = tomllib.loads((ROOT / "clients/python/pyproject.toml").read_text())["project"]["version"]
+PYTHON_CLIENT = (f"refreshd_reader-{_READER}-py3-none-any.whl", f"refreshd_reader-{_READER}.tar.gz")
+_MANIFEST = json.loads((ROOT / "clients/node/package.json").read_text())
+NODE_CLIENT = f"refreshd-reader-{_MANIFEST['version']}.tgz"
 LEFT_OUT = shutil.ignore_patterns(".*", "node_modules", "__pycache__", "dist", "var", "bench")
 
 
@@ -80,7 +84,8 @@ def test_the_same_sources_give_the_same_bytes(sources, release, tmp_path):
             path.chmod(0o600)
     again = built(sources, tmp_path / "again", TZ="Asia/Tokyo", LC_ALL="C", PYTHONHASHSEED="7")
     assert {name: path.read_bytes() for name, path in again.items()} == before
-    assert set(before) == {f"{NAME}.tar.gz", f"{NAME}-py3-none-any.whl", f"{NAME}.cdx.json", "SHA256SUMS"}
+    ours = {f"{NAME}.tar.gz", f"{NAME}-py3-none-any.whl", f"{NAME}.cdx.json", "SHA256SUMS"}
+    assert set(before) == ours | {*PYTHON_CLIENT, NODE_CLIENT}
 
 
 def test_the_wheel_holds_the_daemon_and_nothing_else(wheel):
@@ -107,6 +112,19 @@ def test_the_sdist_holds_what_a_server_needs_beside_the_wheel(sdist):
     assert not {name for name in sdist if name.startswith((".", "bench/", "var/")) and name != ".gitignore"}
 
 
+def test_the_packages_for_applications_hold_their_sources(release):
+    """The tarball is what npm packs: package.json, the README, the licence and `files`, below package/."""
+    with zipfile.ZipFile(release[PYTHON_CLIENT[0]]) as archive:
+        modules = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert {f"clients/python/src/{name}" for name in modules} == files("clients/python/src")
+    with tarfile.open(release[NODE_CLIENT]) as archive:
+        members = archive.getmembers()
+    always = {f"clients/node/{name}" for name in ("package.json", "README.md", "LICENSE")}
+    packed = {one.name.replace("package/", "clients/node/", 1) for one in members}
+    assert packed == files("clients/node/lib") | always
+    assert {(one.mode, one.uid, one.gid, one.uname) for one in members} == {(0o644, 0, 0, "")}
+
+
 def test_the_checksums_are_those_of_all_other_files(release):
     """In the form that sha256sum --check reads."""
     sums = dict(reversed(line.split("  ")) for line in release["SHA256SUMS"].read_text().splitlines())
@@ -123,7 +141,16 @@ def test_the_bill_names_each_locked_package_with_its_hashes(release):
     listed = {
         (one["name"], one["version"], digest["content"]) for one in components for digest in one["hashes"]
     }
-    assert listed == {(pin.name, str(pin.version), digest) for pin in locked() for digest in pin.hashes}
+    locks = {(pin.name, str(pin.version), digest) for pin in locked() for digest in pin.hashes}
+    clients = {
+        ("refreshd-reader", version, hashlib.sha256(release[file].read_bytes()).hexdigest())
+        for version, file in [
+            (_READER, PYTHON_CLIENT[0]),
+            (_READER, PYTHON_CLIENT[1]),
+            (_MANIFEST["version"], NODE_CLIENT),
+        ]
+    }
+    assert listed == locks | clients
     scopes = {one["name"]: one["scope"] for one in components}
     run = {pin.name for pin in locked() if pin.file in ("run", "postgresql", "aws")}
     assert {name for name, scope in scopes.items() if scope != "excluded"} == run
@@ -143,6 +170,10 @@ def test_the_bill_has_the_form_of_cyclonedx(release):
     """What the schema of 1.6 demands of the fields that are used here."""
     bill = json.loads(release[f"{NAME}.cdx.json"].read_text())
     assert set(bill) == {"bomFormat", "specVersion", "serialNumber", "version", "metadata", "components"}
+    assert [one["purl"] for one in bill["components"] if one["name"] == "refreshd-reader"] == [
+        f"pkg:pypi/refreshd-reader@{_READER}",
+        f"pkg:npm/refreshd-reader@{_MANIFEST['version']}",
+    ]
     assert (bill["bomFormat"], bill["specVersion"], bill["version"]) == ("CycloneDX", "1.6", 1)
     uuid = r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
     assert re.fullmatch(uuid, bill["serialNumber"])
@@ -153,7 +184,10 @@ def test_the_bill_has_the_form_of_cyclonedx(release):
     assert len({one["bom-ref"] for one in every}) == len(every)
     for one in bill["components"]:
         assert set(one) == {"type", "bom-ref", "name", "version", "purl", "scope", "hashes"}
-        assert (one["type"], one["purl"]) == ("library", f"pkg:pypi/{one['name']}@{one['version']}")
+        assert one["type"] == "library"
+        assert re.fullmatch(
+            rf"pkg:(pypi|npm)/{re.escape(one['name'])}@{re.escape(one['version'])}", one["purl"]
+        )
         assert one["scope"] in {"required", "optional", "excluded"}
         assert all(digest["alg"] == "SHA-256" and re.fullmatch("[0-9a-f]{64}", digest["content"]) for digest in one["hashes"])  # fmt: skip
 

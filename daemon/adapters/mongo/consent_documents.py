@@ -28,10 +28,12 @@ NOT_GIVEN = ConsentFailure(
 )
 LARGEST = 1 << 20  # bytes of one document: a held grant is as large as a provider's reply may be
 CODES = ("code", "code_verifier")
-NO_GRANT = dict.fromkeys(("grant", "grant_due_at", "lease"))
+NO_GRANT = dict.fromkeys(("grant", "grant_due_at", "lease", "proof"))
+# Writer keys seal these fields only. A proof and a code have other members, so one is never taken for the other.
+PROOF_SEALED_AS = "code"
 PROGRESS = (
     *("state", "failure", "result", "code", "asked_at"),
-    *("expires_at", "held_until", "key", "return_url"),
+    *("expires_at", "held_until", "key", "return_url", "provider_account"),
 )
 LONGEST_ID = 200  # characters
 _LONGEST_MESSAGE = 300
@@ -140,7 +142,7 @@ def progress_of(document: Document, now: datetime) -> ConsentProgress | None:
     failure, ends = _failure_of(document.get("failure")), document.get("expires_at")
     if state is ConsentState.WAITING and not document.get("code") and _is_past(ends, now):
         state, failure = ConsentState.FAILED, NOT_GIVEN  # no daemon ends a request that has no code
-    key, return_url = (document.get(name) for name in ("key", "return_url"))
+    key, return_url, account = (document.get(name) for name in ("key", "return_url", "provider_account"))
     return ConsentProgress(
         state=state,
         asked_before=state is not ConsentState.WAITING or isinstance(document.get("asked_at"), datetime),
@@ -149,6 +151,7 @@ def progress_of(document: Document, now: datetime) -> ConsentProgress | None:
         held=state is ConsentState.ASKED and isinstance(document.get("held_until"), datetime),
         key=key if isinstance(key, str) else None,
         return_url=return_url if isinstance(return_url, str) else None,
+        account=account if isinstance(account, str) else None,
     )
 
 

@@ -13,6 +13,7 @@ from pymongo import ReturnDocument
 from daemon.adapters.mongo.connection import Mongo, Refusal
 from daemon.adapters.mongo.consent_documents import (
     PROGRESS,
+    PROOF_SEALED_AS,
     SMALL,
     Wrong,
     ended,
@@ -21,6 +22,7 @@ from daemon.adapters.mongo.consent_documents import (
     request_of,
 )
 from daemon.adapters.mongo.token_document import Document
+from daemon.domain.authorization import code_challenge
 from daemon.domain.claim import StoreLost
 from daemon.domain.consent_request import (
     CODE_LIVES,
@@ -35,6 +37,7 @@ from daemon.domain.consent_request import (
     Malformed,
 )
 from daemon.domain.secret import Secret
+from daemon.domain.session_proof import BoundCode, Proof, bound_code_text, hashed, proof_text
 
 Result = TypeVar("Result")
 _MIXED_UP = ConsentFailure(
@@ -66,9 +69,10 @@ class ConsentRequests:
         self, request: ConsentRequest, *, state_hash: str | None, link_hash: str | None = None
     ) -> None:
         """Store a request that waits, with its code sealed if it has one. `link_hash`: of the link that leads to it."""
+        code = None if request.code is None else _code_text(request.code, request.connect_code_hash)
         sealed = {
             field: None if secret is None else self._seal(secret, request.id, field)
-            for field, secret in (("code", request.code), ("code_verifier", request.code_verifier))
+            for field, secret in (("code", code), ("code_verifier", request.code_verifier))
         }
         document: dict[str, object] = {
             "_id": request.id,
@@ -87,6 +91,7 @@ class ConsentRequests:
             "meta": dict(request.meta),
             "replace": request.replace,
             "code_challenge": request.code_challenge,
+            "connect_code_hash": request.connect_code_hash,
             "key": request.key,
             "return_url": request.return_url,
             "unbound": request.code_challenge is None,
@@ -189,34 +194,39 @@ class ConsentRequests:
             "browser_hash": {"$type": "string"},
             "expires_at": {"$gt": now},
         }
-        given = {"code": self._seal(code, consent, "code"), "connect_code_hash": connect_code_hash}
+        text = _code_text(code, connect_code_hash)
+        given = {"code": self._seal(text, consent, "code"), "connect_code_hash": connect_code_hash}
         change = {"$set": given, "$max": {"expires_at": now + CODE_LIVES}}
         done = await self._tried(self._mongo.consents.update_one(query, change))
         return done.matched_count == 1
 
     # ---------------------------------------------------------------- completion
 
-    async def complete(self, consent: str, *, key: str, connect_code_hash: str, challenge: str) -> Completion:
-        """Let a daemon store the grant of a request that is bound to a session. Its grant need not be there yet."""
+    async def complete(self, consent: str, *, key: str | None, proof: Proof) -> Completion:
+        """Let a daemon store the grant of a request that is bound to a session. Its grant need not be there yet. The
+        daemon checks the proof again: what is compared here isn't sealed. `key`: None for an operator's request.
+        """
         now = self._mongo.clock.now()
-        proof = {
-            "connect_code_hash": {"$eq": connect_code_hash, "$type": "string"},
-            "code_challenge": {"$eq": challenge, "$type": "string"},
+        fits = {
+            "connect_code_hash": {"$eq": hashed(proof.connect_code), "$type": "string"},
+            "code_challenge": {"$eq": code_challenge(proof.code_verifier), "$type": "string"},
         }
-        mine = {"_id": {"$eq": consent}, "key": {"$eq": key, "$type": "string"}}
+        of_key = None if key is None else {"$eq": key, "$type": "string"}
+        mine = {"_id": {"$eq": consent}, "key": of_key}
         can_be_completed = {
             "state": {"$in": [ConsentState.WAITING.value, ConsentState.ASKED.value]},
             "completed_at": None,
             "tries": {"$not": {"$gte": MOST_TRIES}},
             "$or": [{"held_until": None}, {"held_until": {"$gt": now}}],
         }
-        completed = {"$set": {"completed_at": now, "grant_due_at": now}}
+        sealed = self._seal(proof_text(proof), consent, PROOF_SEALED_AS)
+        completed = {"$set": {"completed_at": now, "grant_due_at": now, "proof": sealed}}
         done = await self._tried(
-            self._mongo.consents.update_one({**mine, **can_be_completed, **proof}, completed)
+            self._mongo.consents.update_one({**mine, **can_be_completed, **fits}, completed)
         )
         if done.matched_count:
             return Completion.TAKEN
-        wrong = {"$and": [{**mine, **can_be_completed}, {"$nor": [proof]}]}
+        wrong = {"$and": [{**mine, **can_be_completed}, {"$nor": [fits]}]}
         done = await self._tried(self._mongo.consents.update_one(wrong, {"$inc": {"tries": 1}}))
         if done.matched_count:
             await self._give_up_tried(consent)
@@ -280,3 +290,10 @@ class ConsentRequests:
             return request_of(document, None, None)
         except Wrong as why:
             return Malformed(id=str(document["_id"]), message=str(why))
+
+
+def _code_text(code: Secret, connect_code_hash: str | None) -> Secret:
+    """Return what is sealed as the code of a request. That of a bound one has the hash of its connect code."""
+    if connect_code_hash is None:
+        return code
+    return bound_code_text(BoundCode(code=code, connect_code_hash=connect_code_hash))

@@ -5,6 +5,7 @@ documents too, so no type is assumed. A user without the rights on this collecti
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from pymongo import ASCENDING, ReturnDocument
@@ -16,6 +17,7 @@ from daemon.adapters.mongo.consent_documents import (
     EXPIRED,
     LONGEST_ID,
     NO_GRANT,
+    PROOF_SEALED_AS,
     SMALL,
     Wrong,
     ended,
@@ -48,8 +50,10 @@ from daemon.domain.consent_request import (
 )
 from daemon.domain.held_grant import DueGrant, TakenGrant
 from daemon.domain.secret import Secret
+from daemon.domain.session_proof import NotAProof, bound_code
 
 MOST_WAITING = 256  # requests of one look
+_NO_PROOF = {"$not": {"$type": "string"}}  # completed_at alone may be anyone's
 
 
 class MongoConsents(ConsentRequests):
@@ -107,16 +111,32 @@ class MongoConsents(ConsentRequests):
     def _with_code(self, document: Document) -> ConsentRequest | Malformed:
         try:
             code, verifier = (self._opened(document, field) for field in CODES)
-            return request_of(document, code, verifier)
+            request = request_of(document, code, verifier)
+            if request.code is None or request.code_challenge is None:
+                return request
+            bound = bound_code(request.code)
+            return replace(request, code=bound.code, connect_code_hash=bound.connect_code_hash)
         except (Wrong, DecryptionError) as why:
             return Malformed(id=str(document["_id"]), message=str(why))
+        except NotAProof as why:
+            return Malformed(
+                id=str(document["_id"]), message=f"its code is not that of a bound consent: {why}"
+            )
 
-    def _opened(self, document: Document, field: str) -> Secret | None:
-        """Return a sealed secret. Raises DecryptionError."""
-        sealed = document.get(field)
+    def _opened(self, document: Document, name: str, *, field: str | None = None) -> Secret | None:
+        """Return a sealed secret. `field`: for which it is sealed, if that isn't `name`. Raises DecryptionError."""
+        sealed = document.get(name)
         if sealed is None:
             return None
-        return Secret(self._keyring().open(sealed, token_id=str(document["_id"]), field=field))
+        return Secret(self._keyring().open(sealed, token_id=str(document["_id"]), field=field or name))
+
+    def _opened_if_possible(
+        self, document: Document, name: str, *, field: str | None = None
+    ) -> Secret | None:
+        try:
+            return self._opened(document, name, field=field)
+        except DecryptionError:
+            return None
 
     async def done(self, consent: str, result: ConsentResult) -> None:
         fields = {
@@ -216,7 +236,7 @@ class MongoConsents(ConsentRequests):
             "_id": {"$type": "string"},
             "state": {"$in": list(ConsentState)},
         }
-        fields = {"provider": 1, "state": 1, "completed_at": 1}
+        fields = {"provider": 1, "state": 1, "proof": 1}
         found = self._mongo.consents.find(query, fields).sort([("grant_due_at", ASCENDING)])
         documents = await self._tried(found.limit(MOST_WAITING).to_list())
         return [_due_grant(one) for one in documents if len(str(one["_id"])) <= LONGEST_ID]
@@ -233,15 +253,12 @@ class MongoConsents(ConsentRequests):
         )
         if document is None:
             return None
-        try:
-            text = self._opened(document, "grant")
-        except DecryptionError:
-            text = None
         until, tries = document.get("discard_until"), document.get("discard_tries")
         return TakenGrant(
             due=_due_grant(document),
             request=self._read(document),
-            text=text,
+            text=self._opened_if_possible(document, "grant"),
+            proof=self._opened_if_possible(document, "proof", field=PROOF_SEALED_AS),
             until=until if isinstance(until, datetime) else None,
             tries=tries if isinstance(tries, int) else 0,
         )
@@ -254,7 +271,7 @@ class MongoConsents(ConsentRequests):
             "grant": {"$type": "string"},
         }
         if state is ConsentState.ABANDONED:
-            query["completed_at"] = None
+            query["proof"] = _NO_PROOF
         fields = {
             "state": state.value,
             "ended_at": now,
@@ -316,5 +333,5 @@ def _due_grant(document: Document) -> DueGrant:
         id=str(document["_id"]),
         provider=str(document.get("provider")),
         state=ConsentState(str(document.get("state"))),
-        completed=isinstance(document.get("completed_at"), datetime),
+        completed=isinstance(document.get("proof"), str),
     )

@@ -57,5 +57,5 @@ SHORT_ID: Expression = {
 }
 SHORT_FAILURE: Expression = {
     **{name: short_text(f"$last_failure.{name}", otherwise="") for name in ("kind", "code", "message")},
-    "at": date_or_null("$last_failure.at"),
+    **{name: date_or_null(f"$last_failure.{name}") for name in ("at", "not_before")},
 }

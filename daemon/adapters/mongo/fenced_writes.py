@@ -8,6 +8,7 @@ then the result is swapped onto the stored document. A newer consent always wins
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 
 import bson
 from bson import ObjectId
@@ -65,14 +66,18 @@ _RESTING = [
 ]  # states that a record respects
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, which leave no place for what is computed once
 class _Write:
     """One change to be written into a document."""
 
     claim: Claim
     change: Change
     written: Written = field(repr=False)
-    event: ObjectId = field(default_factory=ObjectId)  # the id of the event that the change is, if it is one
+
+    @cached_property
+    def event(self) -> ObjectId:
+        """Return the id of the event that the change is, if it is one. All attempts to make this write share it."""
+        return ObjectId()
 
     @property
     def successor(self) -> Secret | None:
@@ -119,6 +124,7 @@ class MongoRecords:
     def __init__(self, mongo: Mongo, *, keyring: Callable[[], KeyRing]) -> None:
         self._mongo = mongo
         self._keyring = keyring
+        self.written = 0  # results that were sent to MongoDB so far
         self._writes: Batcher[_Write, Recorded] = Batcher(self._commit, limit=RECORDED_AT_ONCE, apart=APART)
 
     async def record(self, claim: Claim, change: Change) -> Recorded:
@@ -132,6 +138,7 @@ class MongoRecords:
         operations = [operation for write in writes for operation in write.operations()]
         if not operations:
             return []
+        self.written += len(writes)
         try:
             result = await self._mongo.tokens.bulk_write(operations, ordered=False)
         except PyMongoError as error:

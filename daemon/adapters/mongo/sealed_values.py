@@ -15,7 +15,7 @@ from daemon.adapters.mongo.connection import Collection, Mongo, Refusal
 EXACT_UP_TO = 200_000
 SAMPLED = 20_000
 FIELDS = ("access_token", "refresh_token", "origin.rest", "grant_fingerprint")
-CONSENT_FIELDS = ("code", "code_verifier", "grant", "access_token", "refresh_token")
+CONSENT_FIELDS = ("code", "code_verifier", "grant", "proof", "access_token", "refresh_token")
 _LONGEST = 1 << 20  # bytes
 _GROUPS = 1000  # combinations of keys; hostile documents may name any number of them
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")

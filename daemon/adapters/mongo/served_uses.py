@@ -11,7 +11,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from daemon.adapters.mongo.audit import ACCESS
 from daemon.adapters.mongo.connection import Collection, Mongo
 from daemon.adapters.mongo.token_document import as_stored
-from daemon.domain.use import DAY, Use, UseKey
+from daemon.domain.use import DAY, UNAUTHORIZED, Use, UseKey
 
 AT_ONCE = 1000
 OF_KEY = "key"  # the kind of the row that says when a key was last used
@@ -96,6 +96,8 @@ def _of_keys(uses: Mapping[UseKey, Use]) -> Iterable[UpdateOne]:
     """Yield when each access key was last used. Workloads have no such row: it would never end."""
     latest: dict[str, Use] = {}
     for key, use in uses.items():
+        if key.result == UNAUTHORIZED:
+            continue
         if use.workload is None and (key.key not in latest or latest[key.key].at < use.at):
             latest[key.key] = use
     for key_id, use in latest.items():

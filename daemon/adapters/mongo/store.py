@@ -287,6 +287,11 @@ class MongoStore:
 
     # ---------------------------------------------------------------- records
 
+    @property
+    def written(self) -> int:
+        """How many results this process has sent to MongoDB so far."""
+        return self._records.written
+
     async def standings(self, tokens: Collection[str]) -> Mapping[str, Standing]:
         """Return the stored values under these ids, sealed."""
         query = {"_id": {"$in": list(tokens)}, "$expr": READABLE}

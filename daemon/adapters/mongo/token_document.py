@@ -168,13 +168,27 @@ def failure_of(document: Document) -> Failure | None:
     if not _is(kind, str) or kind not in _KINDS or not _is(at, datetime):
         return None
     code, message = (str(stored.get(name, ""))[:LONGEST_MESSAGE] for name in ("code", "message"))
-    return Failure(kind=FailureKind(kind), code=code, message=message, at=_usable(at))
+    asked = stored.get("not_before")
+    return Failure(
+        kind=FailureKind(kind),
+        code=code,
+        message=message,
+        at=_usable(at),
+        not_before=_usable(asked) if _is(asked, datetime) else None,
+    )
 
 
 def failure_document(failure: Failure) -> dict[str, object]:
     """Return `failure` as it is stored."""
-    at = as_stored(failure.at)
-    return {"kind": failure.kind.value, "code": failure.code, "message": failure.message, "at": at}
+    document: dict[str, object] = {
+        "kind": failure.kind.value,
+        "code": failure.code,
+        "message": failure.message,
+        "at": as_stored(failure.at),
+    }
+    if failure.not_before is not None:
+        document["not_before"] = as_stored(failure.not_before)
+    return document
 
 
 def written(token: Token, change: Change, keyring: KeyRing, *, now: datetime) -> Written:
@@ -256,6 +270,7 @@ def _renewed(token: Token, change: Renewed, keyring: KeyRing, *, now: datetime) 
     granted = change.granted
     access = keyring.seal(granted.access_token.reveal(), token_id=token.id, field="access_token")
     fields: dict[str, object] = {
+        **_first_sight(token, keyring, now=now),
         "access_token": access,
         "issued_at": change.issued_at,
         "expires_at": granted.expires_at,
@@ -278,10 +293,9 @@ def _renewed(token: Token, change: Renewed, keyring: KeyRing, *, now: datetime) 
         fields["token_type"] = granted.token_type
     if granted.scope is not None:
         fields["scope"] = granted.scope
-    fields |= {f"extra.{name}": value for name, value in granted.extra.items()}
-    return Written(
-        fields=_first_sight(token, keyring, now=now) | fields, access_token=access, refresh_token=successor
-    )
+    for name, value in granted.extra.items():
+        fields[f"extra.{name}"] = value
+    return Written(fields=fields, access_token=access, refresh_token=successor)
 
 
 def _first_sight(token: Token, keyring: KeyRing, *, now: datetime) -> dict[str, object]:

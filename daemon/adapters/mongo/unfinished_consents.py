@@ -73,7 +73,7 @@ def _token(document: Document) -> Stored:
 
 def _over(now: datetime) -> dict[str, object]:
     """Return the fields of a consent that is over before a daemon took its code."""
-    secrets = ("code", "code_verifier", "link_hash", "connect_code_hash")
+    secrets = ("code", "code_verifier", "link_hash", "connect_code_hash", "proof")
     failure = {
         "kind": ConsentFailureKind.REVOKING.value,
         "code": ConsentFailureKind.REVOKING.value,

@@ -38,7 +38,7 @@ from daemon.domain.answer import Concern
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret
-from daemon.domain.token_url import is_loopback
+from daemon.domain.token_url import is_loopback_host
 
 MOMENT = timedelta(milliseconds=200)  # to read data that has already arrived at the time limit
 
@@ -154,7 +154,7 @@ class TokenEndpoint:
         error: Exception = aiohttp.ServerDisconnectedError()  # unless the request says otherwise
         try:
             url = URL(request.url, encoded=True)  # send exactly the checked text
-            local = is_loopback(request.url)
+            local = is_loopback_host((url.raw_host or "").lower())
             if not local and url.scheme != "https":
                 return NoReply(asked_at=asked_at, sent=False, concerns=Concern.PROVIDER, **_NOT_HTTPS)
             message = message_of(request, url)

@@ -1,6 +1,7 @@
 """An authorization code or a device code on its way to a daemon: stored as a request, and followed until its end."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 
@@ -55,14 +56,21 @@ async def follow_device(
     state_hash: str,
     life: timedelta,
     taken_within: timedelta = TAKEN_WITHIN,
+    confirm: Callable[[ConsentProgress], Awaitable[None]] | None = None,
 ) -> ConsentResult:
     """Store `request`, and wait until a daemon has polled for its tokens, for the `life` of its device code. If this wait
-    is cancelled, no daemon polls any longer. Raises Failed, StoreLost.
+    is cancelled, no daemon polls any longer. `confirm` completes a bound request, once its grant is held. Raises Failed,
+    StoreLost.
     """
     await _stored(consents, request, state_hash)
     try:
         await _taken(consents, request, taken_within)
         async with asyncio.timeout((life + ENDED_WITHIN).total_seconds()):
+            if confirm is None:
+                return await _ended(consents, request)
+            held = await _held(consents, request)
+        await confirm(held)
+        async with asyncio.timeout(ENDED_WITHIN.total_seconds()):
             return await _ended(consents, request)
     except TimeoutError:
         raise Failed(
@@ -79,6 +87,9 @@ async def _withdrawn(consents: MongoConsents, request: ConsentRequest) -> None:
     """End a request between two polls. A poll lasts a moment, unless it brings the token."""
     for _ in range(_WITHDRAWALS):
         if await consents.refuse(request.id, WITHDRAWN):
+            return
+        progress = await consents.progress(request.id)
+        if progress is None or progress.held or progress.state.is_final:
             return
         await asyncio.sleep(LOOK_EVERY.total_seconds())
 
@@ -118,6 +129,15 @@ async def _ended(consents: MongoConsents, request: ConsentRequest) -> ConsentRes
         progress = await _progress(consents, request)
         if progress.state is ConsentState.DONE:
             return progress.result or ConsentResult(scope=None, missing_scopes=(), expires_at=None)
+        await asyncio.sleep(LOOK_EVERY.total_seconds())
+
+
+async def _held(consents: MongoConsents, request: ConsentRequest) -> ConsentProgress:
+    """Wait until the grant of the request is held. Raises Failed if it has ended without a grant."""
+    while True:
+        progress = await _progress(consents, request)
+        if progress.held:
+            return progress
         await asyncio.sleep(LOOK_EVERY.total_seconds())
 
 

@@ -7,15 +7,18 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from daemon.adapters.mongo.admin.tokens import NoSuchToken
+from daemon.adapters.mongo.consents import MongoConsents
+from daemon.adapters.mongo.unfinished_consents import UnfinishedConsents
 from daemon.commands.support.access import Access
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.output import Output, span
 from daemon.commands.support.provider_requests import send
 from daemon.commands.support.stdin_lines import Lines
+from daemon.domain.consent_request import Completion, ConsentRequest
 from daemon.domain.device_flow import DeviceCode, NoDeviceCode, device_code_request, read_device_code
 from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply
+from daemon.domain.session_proof import Proof
 from daemon.domain.token_url import NotSendable
 from daemon.runtime.config.settings import Settings
 
@@ -70,48 +73,40 @@ def show_code(output: Output, code: DeviceCode, *, token: str, provider: str) ->
 
 
 async def confirm_account(
-    access: Access, output: Output, provider: Provider, name: str, *, consent: str
+    access: Access,
+    consents: MongoConsents,
+    output: Output,
+    request: ConsentRequest,
+    *,
+    proof: Proof,
+    account: str | None,
+    page: str | None,
 ) -> None:
-    """Ask whether the right account was connected, and remove the token unless the operator says so. Raises Failed."""
-    _, account = await _consent_of(access, name)
-    text = _question(token=name, provider=provider.name, account=account)
+    """Ask whether the right account was connected, and complete the consent if the operator says so. Otherwise its grant is
+    given up. `account`: the provider's name for it. `page`: where its owner can end the grant. Raises Failed.
+    """
+    text = _question(token=request.token, provider=request.provider, account=account)
     output.note(f"{text} [y/N]")
+    unfinished = UnfinishedConsents(access.mongo)
     try:
         answer = await Lines().next()
     except asyncio.CancelledError:
-        await asyncio.shield(_declined(access, provider, name, consent))
+        await asyncio.shield(unfinished.end([request.id]))
         raise
     if answer.strip().lower() not in ("y", "yes"):
-        raise await _declined(access, provider, name, consent)
-
-
-async def _declined(access: Access, provider: Provider, name: str, consent: str) -> Failed:
-    """Remove the token of this consent, and return the failure to raise."""
-    present, _ = await _consent_of(access, name)
-    if present != consent:
-        return Failed(
-            f"the account was declined, but {name} has a newer consent by now, so nothing was removed"
+        await unfinished.end([request.id])
+        where = f" at {page}" if page else ""
+        raise Failed(
+            f"the account was declined, so nothing was stored, and {request.token} is as it was. The daemon revokes the new"
+            f" grant at {request.provider}, unless that could end a stored one. Its owner can withdraw it too{where}"
         )
-    await access.admin.remove(name)
-    page = provider.definition.manage_url
-    where = f", at {page}" if page else ""
-    return Failed(
-        f"the account was declined, so {name} was removed. Its grant stays valid at {provider.name} until its"
-        f" owner withdraws it{where}"
-    )
+    if await consents.complete(request.id, key=None, proof=proof) is not Completion.TAKEN:
+        raise Failed("the answer came too late: the grant is held for ten minutes. Start again")
 
 
-async def _consent_of(access: Access, name: str) -> tuple[object, object]:
-    """Return the consent of a token and the provider's name for its account, or nothing if the token is gone."""
-    try:
-        return await access.admin.consent_of(name)
-    except NoSuchToken:
-        return None, None
-
-
-def _question(*, token: str, provider: str, account: object) -> str:
+def _question(*, token: str, provider: str, account: str | None) -> str:
     """Return the question whether the right account was connected."""
-    if isinstance(account, str) and account:
+    if account:
         return f"{provider} names the account of {token}: {account}. Is that the account that you want to connect?"
     return (
         f"{provider} doesn't name the account of {token}. Has the right owner confirmed the consent to you?"

@@ -14,7 +14,7 @@ from daemon.adapters.issuer_keys.failure import ReadFailed
 from daemon.adapters.issuer_keys.key_file import read_key_file
 from daemon.adapters.issuer_keys.key_set import parse_key_set
 from daemon.domain.access_key import ANY, NAME_FORM, is_field
-from daemon.domain.issuer import CLAIM, Issuer, is_template
+from daemon.domain.issuer import CLAIM, ClaimCondition, Issuer, is_template
 from daemon.domain.jwt import ALGORITHMS, LONGEST_TEXT
 from daemon.domain.provider import Rate
 from daemon.domain.token import PROVIDER_NAME, token_id
@@ -27,6 +27,7 @@ from daemon.runtime.config.secret_sources import SecretContext
 Fault = tuple[Place, str, str]  # the key, the problem, the remedy
 _CLAIM_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,128}")
 _VISIBLE = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # no backslash, which some read as a slash
+_DEEPEST = 8  # claims within claims
 _SAMPLE = "x"  # a claim's value, to check the rest of a selector
 
 
@@ -48,12 +49,21 @@ def table_of(read: Callable[[object], object]) -> Callable[[object], Mapping[str
     return reader
 
 
-def claim_value(value: object) -> str | bool:
+def claim_value(value: object, depth: int = 1) -> ClaimCondition:
+    """Read the value of a claim, or a table of the claims within it."""
     if isinstance(value, bool):
         return value
+    if isinstance(value, Mapping):
+        if not value or depth == _DEEPEST:
+            raise InvalidValue(
+                "contains an empty table, or tables within tables too deep",
+                f"Name a claim in it, at most {_DEEPEST} deep.",
+            )
+        return {str(name): claim_value(one, depth + 1) for name, one in value.items()}
     if not isinstance(value, str) or not value:
         raise InvalidValue(
-            "contains a value that is neither a non-empty text nor true or false", "Write it in quotes."
+            "contains a value that is neither a non-empty text, true or false, nor a table",
+            "Write it in quotes.",
         )
     if ANY in value.removesuffix(ANY):
         raise InvalidValue(
@@ -263,17 +273,26 @@ def _faults(row: IssuerTable) -> Iterator[Fault]:
 
 
 def _claim_faults(row: IssuerTable) -> Iterator[Fault]:
-    if not row.claims or all(value == ANY for value in row.claims.values()):
+    if all(value == ANY for _, value in _leaves(row.claims)):
         yield (
             ("claims",),
             "must limit whose JWTs count: an issuer may sign for anyone",
             'Name a claim of your workloads, like { sub = "repo:acme/app:*" }.',
         )
+    if not all(_CLAIM_NAME.fullmatch(name) for path, _ in _leaves(row.claims) for name in path):
+        yield ("claims",), "has a name that no claim has", "Correct it."
     for name in row.claims:
-        if not _CLAIM_NAME.fullmatch(name):
-            yield ("claims",), "has a name that no claim has", "Correct it."
         if name in ("iss", "aud", "exp", "nbf", "iat"):
             yield ("claims", name), "is checked in any case", "Remove it."
+
+
+def _leaves(claims: Mapping[str, ClaimCondition]) -> Iterator[tuple[Place, str | bool]]:
+    """Yield the path of names and the value of each claim, also of those within others."""
+    for name, value in claims.items():
+        if isinstance(value, Mapping):
+            yield from (((name, *path), one) for path, one in _leaves(value))
+        else:
+            yield (name,), value
 
 
 def _faults_across(rows: Mapping[Place, IssuerTable]) -> Iterator[Fault]:

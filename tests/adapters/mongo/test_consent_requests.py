@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from daemon.domain.authorization import code_challenge
 from daemon.domain.consent_request import (
     CODE_LIVES,
     HELD_FOR,
@@ -21,6 +22,7 @@ from daemon.domain.consent_request import (
     identified,
 )
 from daemon.domain.secret import Secret
+from daemon.domain.session_proof import Proof, hashed
 from tests.adapters.mongo.consent_bench import FAILURE, NOON, REQUEST, Bench, opened
 from tests.adapters.mongo.mongo_bench import RING
 
@@ -28,11 +30,16 @@ APPLICATIONS = replace(
     REQUEST,
     code=None,
     code_verifier=None,
-    code_challenge="challenge",
+    code_challenge=code_challenge(Secret("v" * 43)),
     key="k1",
     return_url="https://app.example/done",
 )
-RIGHT = {"key": "k1", "connect_code_hash": "connect", "challenge": "challenge"}
+RIGHT: dict[str, Any] = {
+    "key": "k1",
+    "proof": Proof(connect_code=Secret("c" * 43), code_verifier=Secret("v" * 43)),
+}
+OTHER_SESSION = {"proof": Proof(connect_code=Secret("c" * 43), code_verifier=Secret("w" * 43))}
+OTHER_BROWSER = {"proof": Proof(connect_code=Secret("d" * 43), code_verifier=Secret("v" * 43))}
 
 
 @pytest.fixture
@@ -60,7 +67,9 @@ async def pressed(bench: Bench, name: str = "c1", **changes: Any) -> ConsentRequ
 async def given(bench: Bench, name: str = "c1") -> ConsentRequest:
     request = await pressed(bench, name)
     assert await bench.of().called_back("acme", f"state-{name}", "browser") == request
-    assert await bench.of().give_code(request.id, code=Secret("code-4712"), connect_code_hash="connect")
+    assert await bench.of().give_code(
+        request.id, code=Secret("code-4712"), connect_code_hash=hashed(Secret("c" * 43))
+    )
     return request
 
 
@@ -217,8 +226,8 @@ async def test_a_held_grant_is_completed_once(bench: Bench) -> None:
     assert await bench.of().complete(request.id, **RIGHT) is Completion.OVER
 
 
-@pytest.mark.parametrize("wrong", [{"connect_code_hash": "other"}, {"challenge": "other"}, {"challenge": ""}])
-async def test_wrong_completions_end_a_consent(bench: Bench, wrong: dict[str, str]) -> None:
+@pytest.mark.parametrize("wrong", [OTHER_BROWSER, OTHER_SESSION])
+async def test_wrong_completions_end_a_consent(bench: Bench, wrong: dict[str, Any]) -> None:
     """Then the right one comes too late, and a daemon abandons it now."""
     request = await held(bench)
     for _ in range(MOST_TRIES):
@@ -233,7 +242,7 @@ async def test_four_wrong_completions_do_not(bench: Bench) -> None:
     """An application may be wrong."""
     request = await held(bench)
     for _ in range(MOST_TRIES - 1):
-        await bench.of().complete(request.id, **{**RIGHT, "challenge": "other"})
+        await bench.of().complete(request.id, **{**RIGHT, **OTHER_SESSION})
     assert await bench.of().complete(request.id, **RIGHT) is Completion.TAKEN
 
 
@@ -270,9 +279,8 @@ async def test_a_completion_may_come_before_the_grant(bench: Bench) -> None:
 async def test_a_consent_without_a_browser_is_not_completed(bench: Bench) -> None:
     """Its code has not come, so no connect code exists."""
     request = await pressed(bench)
-    for hash_ in ("connect", "", "None"):
-        found = await bench.of().complete(request.id, **{**RIGHT, "connect_code_hash": hash_})
-        assert found is Completion.WRONG
+    for proof in (RIGHT, {**RIGHT, **OTHER_BROWSER}):
+        assert await bench.of().complete(request.id, **proof) is Completion.WRONG
 
 
 async def test_what_an_application_began_can_not_be_changed_in_the_database(bench: Bench) -> None:

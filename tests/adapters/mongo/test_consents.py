@@ -483,9 +483,11 @@ async def test_an_instance_that_restarts_gives_back_its_own_grants(bench: Bench)
 async def test_a_consent_is_abandoned_unless_it_was_completed(bench: Bench) -> None:
     """Its grant stays until it is discarded, and MongoDB keeps the document as long."""
     consent = await held(bench)
-    bench.consents.update_one({"_id": consent}, {"$set": {"completed_at": NOON}})
+    bench.consents.update_one({"_id": consent}, {"$set": {"completed_at": NOON, "proof": "sealed"}})
     assert not await bench.of().give_up(consent, ConsentState.ABANDONED, FAILURE)
-    bench.consents.update_one({"_id": consent}, {"$unset": {"completed_at": ""}})
+    bench.consents.update_one(
+        {"_id": consent}, {"$unset": {"proof": ""}}
+    )  # and completed_at alone says nothing
     assert await bench.of().give_up(consent, ConsentState.ABANDONED, FAILURE)
     assert not await bench.of().give_up(consent, ConsentState.FAILED, FAILURE)
     document = bench.document()

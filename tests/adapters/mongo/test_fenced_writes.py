@@ -85,6 +85,7 @@ async def test_a_fast_record_is_one_command_for_all_that_wait(bench):
     assert set(results) == {Recorded.STORED}
     assert bench.database["system.profile"].count_documents({"command.update": "tokens"}) == 0
     assert bench.tokens.count_documents({"lease": None, "revision": 8}) == 200
+    assert store.written == 200  # each once, however many commands were needed
     assert bench.database["system.profile"].count_documents({"op": "query", "command.find": "tokens"}) == 0
 
 

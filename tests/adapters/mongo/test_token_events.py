@@ -16,8 +16,10 @@ from daemon.adapters.mongo.admin.revocations import Revocations, RevocationSelec
 from daemon.adapters.mongo.admin.tokens import NoSuchToken, TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.consented_tokens import ConsentedTokens
+from daemon.adapters.mongo.fenced_writes import _Write
 from daemon.adapters.mongo.outbox import MongoOutbox
 from daemon.adapters.mongo.removals import delete_removed
+from daemon.adapters.mongo.token_document import written
 from daemon.adapters.mongo.token_events import KEPT
 from daemon.adapters.mongo.waiting_events import MongoTokenEvents
 from daemon.domain.backup import Write
@@ -275,6 +277,18 @@ async def test_a_write_without_an_answer_makes_one_event(
     with bench.fault("update", times=times, **data):
         assert await store.record(claim, RETIRED) is Recorded.STORED
     assert events(bench) == [("token.needs_reauth", 8)]
+
+
+async def test_all_attempts_at_one_write_have_one_event_id(bench: Bench) -> None:
+    """The outbox takes two events with one id for one."""
+    bench.insert()
+    claim = await claim_one(bench.store())
+    write, other = (
+        _Write(claim=claim, change=RETIRED, written=written(claim.token, RETIRED, RING, now=NOON))
+        for _ in range(2)
+    )
+    assert write.operations() == write.operations()
+    assert write.operations() != other.operations()
 
 
 async def test_a_replay_makes_no_second_event(bench: Bench) -> None:

@@ -1,6 +1,7 @@
 """The stream of wishes on a real MongoDB: it shows them, and nothing that refreshd writes itself."""
 
 import asyncio
+import itertools
 import socket
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -33,6 +34,7 @@ class Following:
         self.stream = stream
         self.wishes: list[tuple[str, datetime]] = []
         self.begun = 0
+        self.written = 0  # results of this process
         self.task: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
@@ -80,7 +82,7 @@ class Following:
 async def following(bench: Bench) -> AsyncIterator[Following]:
     """Of the bench's tokens; not begun yet."""
     bench.store("stream")
-    made = Following(WishStream(bench.mongos[-1]))
+    made = Following(WishStream(bench.mongos[-1], written=lambda: made.written))
     yield made
     await made.end()
 
@@ -249,6 +251,58 @@ async def test_a_storm_is_read_in_small_replies(bench, following):
     assert max(replies) <= AT_ONCE
 
 
+def waits(bench: Bench) -> list[bool]:
+    """Whether the stream has waited for changes, then hasn't, and so on: from the profiler's entries, without repetitions."""
+    found = bench.database["system.profile"].find({"op": "getmore", "ns": bench.tokens.full_name})
+    kinds = ["maxTimeMS" not in one["command"] for one in found.sort("ts", 1)]
+    return [kind for kind, _ in itertools.groupby(kinds)]
+
+
+async def test_while_much_is_written_the_stream_is_read_now_and_then(bench, following):
+    """Each write would wake a cursor that waits. Every wish is shown once, also those around a change of the rate."""
+    for number in range(6):
+        bench.insert(str(number))
+    await following.begin()
+    bench.database.command("profile", 2)
+    wish(bench, "acme:0")
+    await following.until(lambda: following.wishes)
+    bench.clock.passed += timedelta(seconds=1)
+    following.written += 2_000
+    wish(bench, "acme:1")
+    await following.until(lambda: following.begun == 2)
+    wish(bench, "acme:2")
+    await following.until(lambda: len(following.wishes) == 3)
+    await following.until(lambda: waits(bench) == [True, False])
+    bench.clock.passed += timedelta(seconds=1)
+    wish(bench, "acme:3")
+    await following.until(lambda: following.begun == 3)
+    wish(bench, "acme:4")
+    await following.until(lambda: len(following.wishes) == 5)
+    wish(bench, "acme:5")
+    await following.until(lambda: len(following.wishes) == 6)
+    await following.until(lambda: waits(bench) == [True, False, True])
+    bench.database.command("profile", 0)
+    assert following.tokens == [f"acme:{number}" for number in range(6)]
+
+
+async def test_a_stream_that_is_read_now_and_then_goes_on_where_it_was(bench, following):
+    """After a connection that is cut, as one that is waited for."""
+    for number in range(2):
+        bench.insert(str(number))
+    await following.begin()
+    bench.clock.passed += timedelta(seconds=1)
+    following.written += 2_000
+    await following.until(lambda: following.begun == 2)
+    with bench.fault("getMore", "aggregate", times=3, closeConnection=True):
+        wish(bench, "acme:0")
+        assert isinstance(await following.failed(), StoreLost)
+    wish(bench, "acme:1")
+    await following.begin()
+    await following.until(lambda: len(following.wishes) == 2)
+    assert following.tokens == ["acme:0", "acme:1"]
+    assert following.begun == 3  # the rate is still high
+
+
 async def test_a_standalone_has_no_stream(tmp_path):
     """It says so itself, by the code that is known here."""
     with socket.create_server((HOST, 0)) as free:
@@ -276,7 +330,7 @@ async def test_a_standalone_has_no_stream(tmp_path):
         )
         await mongo.prepare()
         with pytest.raises(NotFollowed, match="not a replica set"):
-            await WishStream(mongo).follow(lambda _token, _due: None, begun=lambda: None)
+            await WishStream(mongo, written=lambda: 0).follow(lambda _token, _due: None, begun=lambda: None)
         await mongo.close()
     finally:
         mongod.kill()

@@ -59,6 +59,14 @@ async def test_a_refresh_works_against_a_real_server(site):
         assert [one["outcome"] for one in grant["presented"]] == ["granted"]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST"])
+async def test_plain_http_reaches_this_machine_by_each_of_its_names(site, host):
+    """A definition may spell the name as it likes, and the check of the URL has accepted it."""
+    wire = await site.serve(answering(reply(b"{}")))
+    got = await site.endpoint().send(request(wire.url.replace("127.0.0.1", host)), deadline=NEVER)
+    assert isinstance(got, Reply), got
+
+
 async def test_the_request_goes_out_as_it_was_built(site):
     """Method, path, headers and body; no compression asked for, no cookies, no waiting for a 100 Continue."""
     wire = await site.serve(

@@ -6,17 +6,19 @@ import subprocess
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from hatchling.build import build_wheel
 
+from supply.clients import node_package, python_package
 from tests.doors.readers.api import Api
 from tests.doors.readers.house import ROOT, House, Started
 
 PYTHON = ROOT / ".venv" / "doors" / "bin" / "python"
 PACKAGES = ROOT / "tests" / "doors" / "node_modules"
+RELEASED = datetime(2026, 11, 29, tzinfo=UTC)
 HERE = Path(__file__).parent
 
 
@@ -30,20 +32,24 @@ def missing(what: str) -> None:
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of clients/python."""
-    folder, before = tmp_path_factory.mktemp("wheel"), Path.cwd()
-    os.chdir(ROOT / "clients" / "python")
-    try:
-        return folder / build_wheel(str(folder))
-    finally:
-        os.chdir(before)
+    built = python_package(ROOT / "clients" / "python", tmp_path_factory.mktemp("wheel"))
+    return next(file for file in built.files if file.suffix == ".whl")
 
 
 @pytest.fixture(scope="session")
 def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package of clients/node, as npm would upload it."""
+    """The package of clients/node, as a release has it."""
+    folder = tmp_path_factory.mktemp("tarball")
+    (file,) = node_package(ROOT / "clients" / "node", folder, at=RELEASED).files
+    return file
+
+
+@pytest.fixture(scope="session")
+def npms_tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same package, packed by npm."""
     if shutil.which("npm") is None:
         missing("npm")
-    folder = tmp_path_factory.mktemp("tarball")
+    folder = tmp_path_factory.mktemp("npm")
     done = subprocess.run(
         ["npm", "pack", "--ignore-scripts", "--silent", "--pack-destination", str(folder)],
         cwd=ROOT / "clients" / "node",

@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from daemon.runtime.web.server import CHECKS
 from daemon.runtime.web.status_page import STYLE, render
 from daemon.runtime.web.status_page.parts import moment, number, span
 from daemon.runtime.web.status_page.texts import OUTCOMES, PAUSES
-from tests.runtime.web.statuses import FAILING, HEALTHY, ILL, WELL, text
+from tests.runtime.web.statuses import FAILING, HEALTHY, ILL, WELL, ago, provider, text
 
 STARTING = dict.fromkeys(CHECKS, (False, "starting"))
 AT = datetime(2026, 11, 21, 3, 12, 40, tzinfo=UTC)
@@ -68,6 +69,14 @@ def test_a_healthy_one_says_that_nobody_has_to_act() -> None:
     assert "Last failuresNone." in page.words
 
 
+def test_a_token_that_has_become_due_since_the_count_is_due_now() -> None:
+    """The next token is not due in the past, and there is no sentence where nothing is stored."""
+    assert (
+        "The next token is due now." in Page(render(HEALTHY | {"next_due_at": ago(seconds=13)}, WELL)).words
+    )
+    assert "The next token" not in Page(render(HEALTHY | {"next_due_at": None}, WELL)).words
+
+
 def test_a_failing_one_says_who_must_act_and_what_to_do() -> None:
     """The failing check and the refused client are yours, the outage is time's, a dead grant its owner's."""
     page = Page(render(FAILING, ILL))
@@ -92,6 +101,52 @@ def test_a_failing_one_says_who_must_act_and_what_to_do() -> None:
         "1 min 11 s too late; 21 came after the old token's expiry",
     ):
         assert words in page.words
+
+
+@pytest.mark.parametrize(
+    ("about", "many", "each"),
+    [
+        (
+            {"expired": 2},
+            "4 providers have tokens past their expiry: p0 2, p1 2, p2 2, p3 2. The last failures",
+            "p2: 2 tokens of it are past their expiry.",
+        ),
+        (
+            {"paused": "outage", "expired": 1},
+            "4 providers are paused (outage): p0 1, p1 1, p2 1, p3 1. The provider does not answer.",
+            "p2 is paused (outage).",
+        ),
+        ({"paused": "operator"}, "4 providers are paused (operator): p0, p1, p2, p3.", "p2 is paused (operator)."),
+        (
+            {"configured": False},
+            "4 providers are not configured: p0, p1, p2, p3. Their tokens",
+            "p2 is not configured",
+        ),
+    ],
+)  # fmt: skip
+def test_many_providers_with_the_same_trouble_share_an_item(
+    about: dict[str, Any], many: str, each: str
+) -> None:
+    """In a night in which all fail, what needs an operator would be buried under a line for each of them."""
+    shown = {
+        count: Page(
+            render({**HEALTHY, "providers": {f"p{n}": provider(7, **about) for n in range(count)}}, WELL)
+        ).words
+        for count in (3, 4)
+    }
+    assert each in shown[3]
+    assert "providers are paused" not in shown[3]
+    assert each not in shown[4]
+    assert many in shown[4]
+    assert ("machine's network" in shown[4]) == (about.get("paused") == "outage")
+
+
+def test_a_probe_that_is_overdue_was_due() -> None:
+    """It runs with the next sweep."""
+    about = provider(7, paused="outage", next_probe_at=text(AT - timedelta(seconds=30)))
+    assert (
+        "The next probe was due 30 s ago" in Page(render({**HEALTHY, "providers": {"a": about}}, WELL)).words
+    )
 
 
 def test_every_failure_and_pause_has_its_advice() -> None:

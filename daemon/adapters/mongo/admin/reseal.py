@@ -18,6 +18,8 @@ from bson.datetime_ms import DatetimeMS
 from daemon.adapters.keyring import WRITERS, DecryptionError, KeyRing
 from daemon.adapters.mongo.bulk import Update, update_each
 from daemon.adapters.mongo.connection import Collection, Mongo
+from daemon.adapters.mongo.consent_documents import PROOF_SEALED_AS
+from daemon.adapters.mongo.document_limits import SHORT_ID
 from daemon.adapters.mongo.sealed_values import CONSENT_FIELDS, consents_of
 from daemon.adapters.mongo.token_document import Document
 from daemon.adapters.mongo.writers_texts import Resealed, WritersTexts
@@ -28,6 +30,7 @@ LARGEST = 1 << 20  # bytes of a document; a larger one is not a token
 ROUNDS = 3  # for documents that were under a lease, or changed in between
 _ROUND_EVERY = timedelta(seconds=2)
 _MOST_AGAIN = 10_000
+_NAMELESS = "Delete the document, or store its grant again with `refreshd add PROVIDER:ACCOUNT`"
 _NO_CLAIM = "reseal"  # no claim has this id
 FINGERPRINT = "grant_fingerprint"
 # A field, and the name under which it is sealed.
@@ -97,6 +100,7 @@ class Resealer:
         async for documents in self._pages(self._mongo.tokens, self._unfinished()):
             await self._batch(documents)
             yield self.progress
+        await self._report_nameless(self._mongo.tokens, self._unfinished())
         for _ in range(ROUNDS if not self._dry_run else 0):
             waiting, self._again = self._again, []
             if not waiting:
@@ -113,7 +117,8 @@ class Resealer:
         """Seal the texts of waiting consents again. Raises Refusal as well."""
         collection = consents_of(self._mongo)
         query = {"$or": [_not_under(self._ring.active, name) for name in CONSENT_FIELDS]}
-        fields = {name: name for name in CONSENT_FIELDS}
+        fields = {**{name: name for name in CONSENT_FIELDS}, "proof": PROOF_SEALED_AS}
+        await self._report_nameless(collection, query)
         async for documents in self._pages(collection, query):
             for document in documents:
                 changes, failed = self._sealed_again(document, fields)
@@ -151,6 +156,19 @@ class Resealer:
                 return
             last = str(found[-1]["_id"])
             yield found
+
+    async def _report_nameless(self, collection: Collection, query: Mapping[str, object]) -> None:
+        """Report the documents whose `_id` is not a string as failures: nothing that names no token is opened."""
+        strange = {"$and": [query, {"_id": {"$not": {"$type": "string"}}}]}
+        shown = {"_id": SHORT_ID, "type": {"$type": "$_id"}}
+
+        async def found() -> list[dict[str, object]]:
+            cursor = await collection.aggregate([{"$match": strange}, {"$project": shown}])
+            return await cursor.to_list()
+
+        for row in await self._mongo.tried(found()):
+            why = f"a token's _id is a string, and this one is of type {row['type']}. {_NAMELESS}"
+            self.progress.failed.append(Failure(id=str(row["_id"]), field="_id", why=why))
 
     # ---------------------------------------------------------------- one batch
 

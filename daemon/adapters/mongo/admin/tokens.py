@@ -75,11 +75,14 @@ class NoSuchToken(LookupError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """The progress of a token. Compared with an earlier one, it shows the result of a refresh."""
+    """The progress of a token. Compared with an earlier one, it shows the result of a refresh. `not_before`: the provider
+    asked for no request until this time, which is still to come.
+    """
 
     state: str
     refreshed_at: object
     failure: Failure | None
+    not_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,13 +135,6 @@ class TokenAdmin:
         if found is None:
             raise NoSuchToken(name)
         return found
-
-    async def consent_of(self, name: str) -> tuple[object, object]:
-        """Return the id of the consent to which a token belongs, and the provider's name for its account. Raises
-        NoSuchToken.
-        """
-        stored = await self._stored(name, "consent", "provider_account")
-        return stored.get("consent"), stored.get("provider_account")
 
     async def list(self, selection: TokenSelection, *, limit: int | None = None) -> AsyncIterator[Document]:
         """Return the listed fields of the tokens in `selection`, by id, as they arrive; at most `limit` of
@@ -235,12 +231,17 @@ class TokenAdmin:
     async def _progress(self, query: Fields) -> Mapping[str, Progress]:
         fields = {"state": 1, "refreshed_at": 1, "last_failure": 1}
         rows = await self._mongo.guarded(self._mongo.tokens.find(query, fields).to_list())
-        return {
-            str(row["_id"]): Progress(
-                state=str(row.get("state")), refreshed_at=row.get("refreshed_at"), failure=failure_of(row)
-            )
-            for row in rows
-        }
+        return {str(row["_id"]): self._progress_in(row) for row in rows}
+
+    def _progress_in(self, document: Document) -> Progress:
+        failure = failure_of(document)
+        asked = None if failure is None else failure.not_before
+        return Progress(
+            state=str(document.get("state")),
+            refreshed_at=document.get("refreshed_at"),
+            failure=failure,
+            not_before=asked if asked is not None and asked > self._mongo.clock.now() else None,
+        )
 
     # ---------------------------------------------------------------- pausing, resuming, removing
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar
 from urllib.parse import parse_qsl
 
-from daemon.domain.provider import BodyFormat, ClientAuth, Grant, Pkce
+from daemon.domain.provider import SECRET_AUTHS, BodyFormat, ClientAuth, Grant, Pkce
 from daemon.domain.revocation import (
     CLIENT_ID_PLACE,
     TOKEN_PLACE,
@@ -66,11 +66,13 @@ _SECRET_PARAMS = frozenset(
         "refresh_token",
     }
 )
+SIGNS_OF_REVOCATION = ("success", "unknown")
 _OWN_CALLBACK = frozenset({"state", "code", "error", "error_description", "iss"})
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
 _SEPARATOR = re.compile(r"[ !-/:-@\[-`{-~]")
 _PATH = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _PARAMETER = re.compile(r"[A-Za-z0-9_.-]+")
+_WORD = re.compile(r"[a-z]+")  # no request object (RFC 9101), which is a JWT with dots
 _ID_TOKEN = "id_token."  # noqa: S105  the start of a path
 _PLACES = frozenset({CLIENT_ID_PLACE, TOKEN_PLACE})
 
@@ -137,13 +139,14 @@ class RevocationTable:
     auth: Annotated[ClientAuth | RevocationAuth, Read(revocation_auth)] | None = None
     token: Annotated[PresentedToken, Read(one_of(PresentedToken))] = PresentedToken.REFRESH
     success: Signs = ()
+    unknown: Signs = ()
     ends: Annotated[RevocationEnds, Read(one_of(RevocationEnds))] = RevocationEnds.GRANT
 
 
 def revocation(table: RevocationTable) -> Revocation:
     """Convert `table` into the domain's Revocation."""
     values: dict[str, Any] = {field.name: getattr(table, field.name) for field in fields(RevocationTable)}
-    values["success"] = tuple(map(error_pattern, table.success))
+    values |= {name: tuple(map(error_pattern, getattr(table, name))) for name in SIGNS_OF_REVOCATION}
     values["parameter"] = "" if _carrier(table) else table.parameter or Revocation().parameter
     return Revocation(**values)
 
@@ -156,6 +159,7 @@ class ConsentTable:
 
     authorize_url: Text | None = None
     exchange_url: Text | None = None
+    exchange_auth: Annotated[ClientAuth, Read(one_of(ClientAuth))] | None = None
     par_url: Text | None = None
     device_url: Text | None = None
     scopes: Scopes = ()
@@ -192,6 +196,7 @@ def consent_faults(
             yield from url_faults((key,), url, domains, bases)
     yield from _page_faults(table)
     yield from _callback_faults(table, variables)
+    yield from _exchange_faults(table)
     yield from _grant_faults(table, grant)
     yield from _scope_faults(table)
     yield from _param_faults(table)
@@ -227,6 +232,13 @@ def _callback_faults(table: ConsentTable, variables: Collection[str]) -> Iterato
             yield ("callback_variables",), f"contain {name}, which is not declared", do
 
 
+def _exchange_faults(table: ConsentTable) -> Iterator[Fault]:
+    """Check the authentication of a code's exchange: it names the client, and needs no key beside that of renewals."""
+    if table.exchange_auth is not None and table.exchange_auth not in (*SECRET_AUTHS, ClientAuth.NONE):
+        do = 'Use "post", "basic", "basic_plain", "secret_as_user" or "none".'
+        yield ("exchange_auth",), f'is "{table.exchange_auth}", with which no code is exchanged', do
+
+
 def _grant_faults(table: ConsentTable, grant: Grant) -> Iterator[Fault]:
     for key in ("authorize_url", "device_url", "account_from"):
         if grant.issues_anew and getattr(table, key) is not None:
@@ -245,6 +257,8 @@ def _scope_faults(table: ConsentTable) -> Iterator[Fault]:
 def _param_faults(table: ConsentTable) -> Iterator[Fault]:
     for name, value in table.authorize_params.items():
         place = ("authorize_params", name)
+        if name == "request" and _WORD.fullmatch(value):
+            continue
         if name in _OWN_PARAMS:
             yield place, "is sent by refreshd itself", "Remove it."
         elif name in _SECRET_PARAMS:
@@ -270,10 +284,12 @@ def _revocation_faults(
         yield ("revoke", "url"), "has the token or the client id before its path", do
     elif revoke.url is not None:
         yield from url_faults(("revoke", "url"), _without_places(revoke.url), domains, bases)
-    yield from empty_sign_faults(("revoke", "success"), revoke.success)
-    if any(sign.wait or sign.doubt or sign.tenant or sign.reach or sign.alone for sign in revoke.success):
-        do = "Remove it: such a sign only shows that the grant is over."
-        yield ("revoke", "success"), "an entry has wait, doubt, tenant, reach or alone", do
+    for name in SIGNS_OF_REVOCATION:
+        signs: Signs = getattr(revoke, name)
+        yield from empty_sign_faults(("revoke", name), signs)
+        if any(sign.wait or sign.doubt or sign.tenant or sign.reach or sign.alone for sign in signs):
+            do = "Remove it: such a sign only shows that the grant is over."
+            yield ("revoke", name), "an entry has wait, doubt, tenant, reach or alone", do
 
 
 def _presented_faults(revoke: RevocationTable, grant: Grant) -> Iterator[Fault]:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any
 
 from daemon.adapters.token_endpoint.client_assertion import KeyUnusable
-from daemon.domain.provider import ClientAuth, Grant, Provider, VariableKind
+from daemon.domain.provider import SECRET_AUTHS, ClientAuth, Grant, Provider, VariableKind
 from daemon.domain.token import PROVIDER_NAME
 from daemon.domain.token_url import LONGEST_VALUE
 from daemon.runtime.config.client_key import Key, read_key, with_key
@@ -48,12 +48,7 @@ _URL_KEYS = (
     "method",
     "body",
 )
-_SECRETIVE = (
-    ClientAuth.BASIC,
-    ClientAuth.BASIC_PLAIN,
-    ClientAuth.POST,
-    ClientAuth.SECRET_AS_USER,
-)  # a secret is sent
+_SECRETIVE = tuple(one for one in ClientAuth if one in SECRET_AUTHS)
 _HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*(:[1-9][0-9]{0,4})?")
 
 
@@ -319,7 +314,8 @@ def _signs(row: ProviderTable) -> bool:
 
 def _secret_faults(row: ProviderTable) -> Iterator[tuple[str, str, str]]:
     keyed = row.client_auth in (ClientAuth.PRIVATE_KEY_JWT, ClientAuth.BEARER_JWT, ClientAuth.NONE)
-    if row.client_secret is not None and (keyed or (_signs(row) and row.client_auth not in _SECRETIVE)):
+    unsent = keyed or (_signs(row) and row.client_auth not in _SECRETIVE)
+    if row.client_secret is not None and unsent and row.exchange_auth not in _SECRETIVE:
         do = f"Remove it, or set client_auth to one of: {', '.join(_SECRETIVE)}."
         yield "client_secret", f'is never sent with client_auth = "{row.client_auth}"', do
     if row.client_secret is None and row.client_auth in _SECRETIVE:

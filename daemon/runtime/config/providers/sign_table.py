@@ -24,6 +24,7 @@ from daemon.runtime.config.providers.pattern_cost import check_cost
 from daemon.runtime.config.providers.url_rules import Fault
 
 _FIRST_ERROR = 400
+_CLIENT_ERROR = "invalid_client"  # RFC 6749 §5.2
 _INDEX = re.compile(r"\[(?:\d+|\*)\]")
 Status = Annotated[int, Read(whole(100, 599))]
 
@@ -115,6 +116,9 @@ def sign_faults(meaning: str, signs: tuple[SignTable, ...]) -> Iterator[Fault]:
                 "Add the field that names the error. If the provider's replies have none, write alone = true."
             )
             yield (meaning,), "an entry is only a status, which other errors have, too", do
+        if meaning == "rejected" and _names_client(sign):
+            do = "Remove it. If the provider uses it for dead grants as well, add the table also with the field that shows which of the two it is."
+            yield (meaning,), f"an entry has {_CLIENT_ERROR}, so a wrong secret would condemn every token", do
         if sign.alone and (meaning != "rejected" or sign.field):
             do = "Remove it: it is for an entry of rejected that is only a status."
             yield (meaning,), "an entry has alone", do
@@ -122,6 +126,12 @@ def sign_faults(meaning: str, signs: tuple[SignTable, ...]) -> Iterator[Fault]:
 
 def _is_only_status(sign: SignTable) -> bool:
     return bool(sign.status) and not (sign.field or sign.values or sign.pattern or sign.also)
+
+
+def _names_client(sign: SignTable) -> bool:
+    """Return whether the standard's error for a wrong client is enough for `sign`."""
+    matches = sign.field == "error" and sign.pattern is not None and sign.pattern.search(_CLIENT_ERROR)
+    return sign.also is None and (_CLIENT_ERROR in sign.values or bool(matches))
 
 
 def empty_sign_faults(place: Place, signs: tuple[SignTable, ...]) -> Iterator[Fault]:

@@ -6,14 +6,26 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from daemon.runtime.web.status_page.hooks import unheard
-from daemon.runtime.web.status_page.parts import ids, mark, moment, number, section, spaced, span, text
+from daemon.runtime.web.status_page.parts import (
+    ids,
+    instant,
+    mark,
+    moment,
+    number,
+    section,
+    spaced,
+    span,
+    text,
+)
 from daemon.runtime.web.status_page.snapshot import Facts, Fields, count, expired, states
-from daemon.runtime.web.status_page.texts import CHECKS, COUNTED, OWNER, PAUSES, TIME, YOU
+from daemon.runtime.web.status_page.texts import CHECKS, COUNTED, MANY_PAUSES, OWNER, PAUSES, TIME, YOU
 
 Readiness = Mapping[str, tuple[bool, str]]
 
 OVERDUE_NEWS = timedelta(minutes=1)  # longer than a due token waits for the next sweep
+APART = 3  # so many providers with the same trouble have items of their own; more share one, so that no other is buried
 WEIGHTS = ("bad", "warn", "calm")  # gravest first
+_UNCONFIGURED, _LATE = "not configured", "past expiry"  # no pause has such a name
 _MARKS = {YOU: "You", OWNER: "Its owner", TIME: "Time"}
 _NEED = {
     YOU: ("needs you", "need you"),
@@ -59,8 +71,15 @@ def _checks(readiness: Readiness) -> Iterator[Thing]:
 
 
 def _providers(facts: Facts) -> Iterator[Thing]:
+    alike: dict[str, dict[str, Fields]] = {}
     for name, about in sorted(facts.providers.items()):
-        yield from _of_provider(facts, name, about)
+        if trouble := _trouble(about):
+            alike.setdefault(trouble, {})[name] = about
+    for trouble, providers in alike.items():
+        if len(providers) > APART:
+            yield _of_many(trouble, providers)
+        else:
+            yield from (_of_provider(facts, name, about) for name, about in providers.items())
     for name, kind in COUNTED.items():
         counts = {provider: count(about, name) for provider, about in sorted(facts.providers.items())}
         if any(counts.values()):
@@ -68,26 +87,60 @@ def _providers(facts: Facts) -> Iterator[Thing]:
             yield Thing(kind.weight, kind.who, said)
 
 
-def _of_provider(facts: Facts, name: str, about: Fields) -> Iterator[Thing]:
-    """Yield at most one item: the reason that its tokens are not refreshed, else that some have expired."""
-    provider, late = f"<strong>{text(name)}</strong>", expired(about)
-    past = f"{_many(late, 'token of it is past its', 'tokens of it are past their')} expiry." if late else ""
+def _trouble(about: Fields) -> str:
+    """Return the reason that the provider's tokens are not refreshed, else that some have expired. Empty if none."""
     if paused := about.get("paused"):
-        who, do = PAUSES.get(str(paused), (YOU, ""))
-        weight = "bad" if late or who == YOU else "warn"
-        weight = "calm" if paused == "operator" else weight
-        probe = probed(facts, about)
-        yield Thing(weight, who, f"{provider} is paused ({text(spaced(paused))}). {do} {past} {probe}")
-    elif not about.get("configured", True):
-        yield Thing("warn", YOU, f"{provider} is not configured: its tokens are not refreshed. {past}")
-    elif late:
-        yield Thing("bad", YOU, f"{provider}: {past} Its last failures show the reason.")
+        return str(paused)
+    if not about.get("configured", True):
+        return _UNCONFIGURED
+    return _LATE if expired(about) else ""
+
+
+def _of_provider(facts: Facts, name: str, about: Fields) -> Thing:
+    provider, late, trouble = f"<strong>{text(name)}</strong>", expired(about), _trouble(about)
+    past = f"{_many(late, 'token of it is past its', 'tokens of it are past their')} expiry." if late else ""
+    if trouble == _LATE:
+        return Thing("bad", YOU, f"{provider}: {past} Its last failures show the reason.")
+    if trouble == _UNCONFIGURED:
+        return Thing("warn", YOU, f"{provider} is not configured: its tokens are not refreshed. {past}")
+    weight, who, do = _pause(trouble, late)
+    said = f"{provider} is paused ({text(spaced(trouble))}). {do} {past} {probed(facts, about)}"
+    return Thing(weight, who, said)
+
+
+def _of_many(trouble: str, providers: Mapping[str, Fields]) -> Thing:
+    """Describe more than APART providers with the same trouble. A number behind a name counts its expired tokens."""
+    late = {name: expired(about) for name, about in providers.items()}
+    many, total = number(len(providers)), sum(late.values())
+    each = ", ".join(
+        f"<strong>{text(name)}</strong>{f' {number(n)}' if n else ''}" for name, n in late.items()
+    )
+    if trouble == _LATE:
+        said = f"{many} providers have tokens past their expiry: {each}. The last failures show the reason."
+        return Thing("bad", YOU, said)
+    past = f"The numbers count their tokens past the expiry, {number(total)} in total." if total else ""
+    if trouble == _UNCONFIGURED:
+        said = f"{many} providers are not configured: {each}. Their tokens are not refreshed. {past}"
+        return Thing("warn", YOU, said)
+    weight, who, do = _pause(trouble, total)
+    do = f"{do} {MANY_PAUSES.get(trouble, '')}"
+    return Thing(weight, who, f"{many} providers are paused ({text(spaced(trouble))}): {each}. {do} {past}")
+
+
+def _pause(reason: str, late: int) -> tuple[str, str, str]:
+    """Return the weight of a pause, who must act, and the advice."""
+    who, do = PAUSES.get(reason, (YOU, ""))
+    weight = "bad" if late or who == YOU else "warn"
+    return "calm" if reason == "operator" else weight, who, do
 
 
 def probed(facts: Facts, about: Fields) -> str:
     """Say when a paused provider is probed next."""
-    at = about.get("next_probe_at")
-    return f"The next probe is due {moment(at, facts.now, form='{apart} ({clock})')}." if at else ""
+    at = instant(stated := about.get("next_probe_at"))
+    if not stated:
+        return ""
+    verb = "was" if at is not None and facts.now is not None and at < facts.now else "is"
+    return f"The next probe {verb} due {moment(stated, facts.now, form='{apart} ({clock})')}."
 
 
 def _owners(facts: Facts) -> Iterator[Thing]:

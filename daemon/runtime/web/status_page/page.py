@@ -76,13 +76,19 @@ def _tokens(facts: Facts) -> str:
     )
     counted = moment(facts.status.get("counted_at"), facts.now, form=PROSE)
     said = f"Counted over the whole store {counted}." if is_counted else "The store has not been counted yet."
-    due = facts.status.get("next_due_at")
-    upcoming = (
-        f" The next token is due {moment(due, facts.now, form=PROSE)}."
-        if due and not facts.oldest_due_age
-        else ""
+    return section(
+        "tokens", "Tokens", f'<dl class="tiles">{items}</dl><p class="who">{said}{_upcoming(facts)}</p>'
     )
-    return section("tokens", "Tokens", f'<dl class="tiles">{items}</dl><p class="who">{said}{upcoming}</p>')
+
+
+def _upcoming(facts: Facts) -> str:
+    """When the next token is due. The count is a few seconds old, so that time may have come."""
+    due = instant(facts.status.get("next_due_at"))
+    if due is None or facts.oldest_due_age:
+        return ""
+    if facts.now is not None and due <= facts.now:
+        return " The next token is due now."
+    return f" The next token is due {moment(facts.status.get('next_due_at'), facts.now, form=PROSE)}."
 
 
 def _providers(facts: Facts) -> str:

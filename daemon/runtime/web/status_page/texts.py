@@ -99,6 +99,10 @@ PAUSES = {
     "operator": (YOU, "Paused by an operator; <code>refreshd resume</code> ends it."),
 }
 
+MANY_PAUSES = {  # in addition, if several providers are paused for it
+    "outage": "If it began for all at the same time, check this machine's network and name resolution first.",
+}
+
 COUNTED = {
     "stuck": Counted(
         "warn",

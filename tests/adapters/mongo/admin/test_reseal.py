@@ -189,6 +189,7 @@ async def test_waiting_consents_are_sealed_again(bench):
     fields = {"code": "code-1", "code_verifier": "verifier-1", "grant": "{}", "access_token": "access-1"}
     texts = {field: seal("c-1", text, field) for field, text in fields.items()}
     texts["refresh_token"] = w1("c-1", "refresh-1")
+    texts["proof"] = seal("c-1", "proof-1", "code")  # as a writer key may
     bench.database["tokens_consents"].insert_one({"_id": "c-1", **texts, "state": 5})
     assert (await holders_of(bench.mongos[0], "a")).consents == 1
     await resealed(bench)
@@ -196,6 +197,7 @@ async def test_waiting_consents_are_sealed_again(bench):
     only = NEWER.only("b")
     for field, text in {**fields, "refresh_token": "refresh-1"}.items():
         assert only.open(stored[field], token_id="c-1", field=field) == text
+    assert only.open(stored["proof"], token_id="c-1", field="code") == "proof-1"
     assert (await holders_of(bench.mongos[0], "a")).consents == 0
 
 

@@ -48,6 +48,7 @@ def test_every_key_becomes_the_domains_own_term() -> None:
         scope_separator = ","
         authorize_params = { prompt = "consent" }
         exchange_params = { expiring = "1" }
+        exchange_auth = "basic"
         pkce = "required"
         account_from = "id_token.sub"
         consent_hint = "Ask for offline_access."
@@ -71,6 +72,7 @@ def test_every_key_becomes_the_domains_own_term() -> None:
     )
     assert (known.scopes, known.scope_separator) == (("read", "offline_access"), ",")
     assert (known.authorize_params, known.exchange_params) == ({"prompt": "consent"}, {"expiring": "1"})
+    assert known.exchange_auth is ClientAuth.BASIC
     assert (known.pkce, known.account_from) == (Pkce.REQUIRED, "id_token.sub")
     assert (known.consent_hint, known.manage_url) == (
         "Ask for offline_access.",
@@ -213,6 +215,7 @@ REFUSALS: dict[str, tuple[str, str, str]] = {
     "a letter as separator": (PLAIN + "scope_separator = 'a'", "scope_separator", "separator"),
     "a line break as separator": (PLAIN + 'scope_separator = "\\n"', "scope_separator", "separator"),
     "a parameter of ours": (PLAIN + "authorize_params.state = 'x'", "authorize_params.state", "itself"),
+    "a request object itself": (PLAIN + "authorize_params.request = 'e30.e30.'", "authorize_params.request", "itself"),
     "a request object": (PLAIN + "authorize_params.request_uri = 'x'", "authorize_params.request_uri", "itself"),
     "a secret in the browser": (
         PLAIN + "authorize_params.client_secret = 'x'", "authorize_params.client_secret", "browser",
@@ -305,6 +308,12 @@ REFUSALS: dict[str, tuple[str, str, str]] = {
     "a sign with a wait": (
         PLAIN + REVOKED + "revoke.success = [{ field = 'e', values = ['x'], wait = '1m' }]", "revoke.success", "wait",
     ),
+    "a sign of an unknown token that shows nothing": (
+        PLAIN + REVOKED + "revoke.unknown = [{ field = 'error' }]", "revoke.unknown", "neither",
+    ),
+    "a sign of an unknown token with a wait": (
+        PLAIN + REVOKED + "revoke.unknown = [{ field = 'e', values = ['x'], wait = '1m' }]", "revoke.unknown", "wait",
+    ),
     "a sign with a slow pattern": (
         PLAIN + REVOKED + "revoke.success = [{ field = 'e', pattern = '(a+)+b' }]", "revoke.success.0.pattern", "",
     ),
@@ -339,3 +348,8 @@ def test_nonsense_is_refused_with_sentences(key: str, value: Any) -> None:
     with pytest.raises(SettingsInvalid) as raised:
         read_definition("trial", {**tomllib.loads(PLAIN), key: value})
     assert {problem.where.split(".toml: ")[1].split(".")[0] for problem in raised.value.problems} == {key}
+
+
+def test_a_word_is_no_request_object() -> None:
+    """BambooHR's page has a parameter of this name for something else."""
+    assert read(PLAIN + "authorize_params.request = 'authorize'").authorize_params == {"request": "authorize"}

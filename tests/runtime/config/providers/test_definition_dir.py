@@ -1,13 +1,15 @@
 """`[definitions] dir`: files of the operator's own, over the shipped definitions and beside them."""
 
 import hashlib
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from daemon.domain.provider import AssertionAudience, Provider, Rotation
-from daemon.runtime.config.providers.definitions import shipped
+from daemon.runtime.config.providers.definition_dir import laid_over
+from daemon.runtime.config.providers.definitions import DefinitionTable, shipped
 from daemon.runtime.config.settings import Settings, SettingsInvalid, load
 
 LEAST = """
@@ -92,6 +94,14 @@ def test_a_token_url_of_ones_own_drops_the_addresses_of_the_shipped_server(folde
     found = folder.configured("gitlab").definition
     shown = (found.authorize_url, found.device_url, found.manage_url, found.revoke_url, found.revoke)
     assert shown == (None, None, None, None, None)
+
+
+def test_no_address_of_the_shipped_server_stays_beside_a_token_url_of_ones_own():
+    """Whichever key holds it: an address that is added later, too."""
+    addresses = {"issuer"} | {key.name for key in fields(DefinitionTable) if key.name.endswith("_url")}
+    shipped_file = dict.fromkeys(addresses, "https://acme.example/x")
+    left = laid_over(shipped_file, {"token_url": "https://own.example/token"})
+    assert {key: left[key] for key in addresses & set(left)} == {"token_url": "https://own.example/token"}
 
 
 SERVER = """

@@ -144,6 +144,16 @@ def test_a_secret_in_the_users_place_needs_no_client_id(folder):
     assert provider.client_secret == Secret("s3cret")
 
 
+@pytest.mark.parametrize("secret", [None, "s3cret"])
+def test_a_secret_that_only_codes_need_may_be_there_or_not(folder, secret):
+    """Renewals go on without it, for an application that asks for its consents itself."""
+    more = f'client_secret = "{secret}"' if secret else ""
+    [provider] = folder.provider(
+        f'client_id = "me"\nclient_auth = "none"\nexchange_auth = "post"\n{more}'
+    ).providers.values()
+    assert provider.client_secret == (secret and Secret(secret))
+
+
 @pytest.mark.parametrize("auth", ["basic", "post", "none", "private_key_jwt"])
 def test_the_others_need_a_client_id(folder, auth):
     """Its absence is told beside the other problems."""

@@ -33,6 +33,8 @@ def test_get_carries_a_refresh_token_at_the_providers_word_only():
         ("params.a = { b = 1 }\nbody = 'json'", "params.a", "a number"),
         ("exchange_params.a = 1", "exchange_params.a", 'body = "json"'),
         ("exchange_url = 'https://example.com/code'", "exchange_url", "authorize_url"),
+        ("exchange_auth = 'omitted'", "exchange_auth", 'Use "post"'),
+        ("exchange_auth = 'private_key_jwt'", "exchange_auth", 'Use "post"'),
         ("echo = ['data.resource']", "echo", "top of the reply"),
         ("echo = ['resource']\nparams.resource = 'x'", "echo", "sent anyway"),
         ("echo = ['grant_type']", "echo", "sent anyway"),

@@ -46,6 +46,12 @@ def test_a_sign_may_have_a_second_condition_a_reach_and_no_field():
             "misconfigured",
             "remove tenant",
         ),
+        (
+            "rejected = [{ field = 'code', values = ['gone', 'invalid_client'] }]",
+            "rejected",
+            "condemn every token",
+        ),
+        ("rejected = [{ field = 'error', pattern = '^invalid_' }]", "rejected", "condemn every token"),
         ("success = { field = 'code' }", "success", "neither values nor"),
         ("success = { values = ['0'] }", "success.field", "is required"),
         ("success = { field = 'code', pattern = '(a+)+b' }", "success.pattern", "takes too long"),
@@ -54,3 +60,16 @@ def test_a_sign_may_have_a_second_condition_a_reach_and_no_field():
 def test_nonsense_is_refused_by_its_key(text, key, words):
     """A sign that matches nothing, or more than its author meant, would cost a consent."""
     assert words in refused(PLAIN + text)[f"providers/trial.toml: {key}"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "field = 'error', values = ['invalid_client'], also = { field = 'why', values = ['uninstalled'] }",
+        "field = 'error_description', pattern = '(?i)invalid'",
+        "field = 'error', pattern = '^invalid_(grant|token)$'",
+    ],
+)
+def test_a_dead_grant_may_be_named_beside_the_client_s_error(entry):
+    """If something else tells it from a wrong secret, or the words only resemble that error."""
+    assert len(read(f"{PLAIN}rejected = [{{ {entry} }}]").rejected) == 1

@@ -1,0 +1,35 @@
+"""The mutations fit the tree as it is, so that `make mutations` can always run them. What they show is shown there."""
+
+import ast
+from collections import Counter
+
+import pytest
+
+from tests.mutations.catalogue import ROOT, Mutation, mutations, rows
+
+ALL = mutations()
+
+
+@pytest.mark.parametrize("mutation", ALL, ids=lambda one: f"{one.source}: {one.rule}"[:90])
+def test_a_mutation_changes_one_place_of_its_file_and_is_still_code(mutation: Mutation):
+    """Where the code has moved on, the mutation follows, or the invariant has lost its proof."""
+    before = (ROOT / mutation.file).read_text()
+    after = mutation.applied(before)
+    assert ast.dump(ast.parse(after)) != ast.dump(ast.parse(before))
+
+
+def test_a_rule_has_one_row_and_one_mutation_of_it():
+    """A mutation finds its file and its tests by the words of the rule."""
+    named = Counter(row.rule for row in rows())
+    assert [rule for rule in (one.rule for one in ALL) if named[rule] != 1] == []
+    assert max(Counter(one.rule for one in ALL).values()) == 1
+
+
+def test_a_text_that_stands_twice_is_refused():
+    """Which of the two would be changed is chance."""
+    one = Mutation(source="", rule="", file="a.py", old="x", new="y", tests=())
+    assert one.applied("ax") == "ay"
+    with pytest.raises(ValueError, match="2 times"):
+        one.applied("xx")
+    with pytest.raises(ValueError, match="0 times"):
+        one.applied("a")
