@@ -1,24 +1,20 @@
 """The life of the access service: start, serve, drain, stop. It may run before, beside and without MongoDB."""
 
 import asyncio
-import os
 import signal
 import socket
-import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 from daemon import __version__
 from daemon.adapters.mongo.access_audit import AccessDeeds
 from daemon.adapters.mongo.audit import Record
-from daemon.adapters.mongo.connection import Mongo, Refusal
+from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.consent_requests import ConsentRequests
 from daemon.adapters.mongo.embedded_mongod import running_uri
-from daemon.adapters.mongo.instances import InstanceRow, report_instance
-from daemon.adapters.mongo.key_proof import wrong_keys
 from daemon.adapters.mongo.outbox import MongoOutbox
 from daemon.adapters.mongo.served_habits import ServedHabits
 from daemon.adapters.mongo.served_keys import ServedKeys
@@ -35,8 +31,9 @@ from daemon.domain.claim import StoreLost
 from daemon.domain.event import AnomalyDetected, Event, InternalError
 from daemon.domain.secret import Secret
 from daemon.domain.use import UNAUTHORIZED
-from daemon.domain.waiting_events import EventRefused
 from daemon.notifying.announcer import Announcer
+from daemon.runtime.access_jobs import AccessJobs
+from daemon.runtime.access_tls import tls_context
 from daemon.runtime.access_web.admin_routes import AdminRoutes
 from daemon.runtime.access_web.asked import Asked
 from daemon.runtime.access_web.connect_routes import ConnectRoutes
@@ -64,10 +61,6 @@ from daemon.serving.reading import Reading
 from daemon.serving.usage import Usage
 from daemon.serving.writing import Writing
 
-HELLO_EVERY = timedelta(seconds=15)  # keeps the store's clock exact
-REPORT_EVERY = timedelta(minutes=1)
-STORE_USES_EVERY = timedelta(seconds=10)
-PREPARE_AGAIN = timedelta(seconds=1)
 EMBEDDED_AGAIN = timedelta(milliseconds=200)
 DRAIN = timedelta(seconds=10)
 PROBES = frozenset({"livez", "readyz", "metrics"})  # routes that no application asks
@@ -82,14 +75,11 @@ class AccessService:
         self._manager = manager
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
-        self._prepared = False
-        self._wrong: list[str] = []
         self._polling = False
-        self._refused_events = False
         self._id = f"serve-{socket.gethostname()}-{uuid4().hex[:12]}"
         self._clock = Clock()
-        self._started: datetime | None = None
         self._mongo: Mongo
+        self._jobs: AccessJobs
         self._metrics: AccessMetrics
 
     async def run(self) -> int:
@@ -146,6 +136,20 @@ class AccessService:
         keys = ServedKeys(self._mongo, offline_for=access.offline_for, refused=self._without_streams)
         self._usage = Usage(ServedUses(self._mongo, retention=access.audit_reads_retention), self._clock)
         self._anomalies = Anomalies(ServedHabits(self._mongo), self._clock, self._observe)
+        self._jobs = AccessJobs(
+            self._mongo,
+            settings,
+            clock=self._clock,
+            instance=self._id,
+            stored=(
+                ("uses", self._usage.store),
+                ("anomalies", self._anomalies.store),
+                ("events", self._announcer.run),
+            ),
+            on_prepared=self._reached,
+            failed=self._failed,
+            log=self._log,
+        )
         doorkeeper = Doorkeeper(
             keys,
             self._clock,
@@ -213,7 +217,7 @@ class AccessService:
             host=access.host,
             port=access.port,
             path=self._settings.socket,
-            tls=_tls(self._settings),
+            tls=tls_context(self._settings),
             hosts=self._hosts(),
             trusted_proxies=access.trusted_proxies,
         )
@@ -241,10 +245,10 @@ class AccessService:
         pings = self._manager.feed_watchdog(lambda: (True, ""), starved=lambda _detail: None)
         running = (
             ("watchdog", pings),
-            ("prepare", self._prepare()),
-            ("hello", self._say_hello()),
-            ("report", self._report()),
-            ("uses", self._store_uses()),
+            ("prepare", self._jobs.prepare()),
+            ("hello", self._jobs.say_hello()),
+            ("report", self._jobs.report()),
+            ("uses", self._jobs.store_uses()),
             ("tokens", tokens.watch()),
             ("keys", keys.watch()),
         )
@@ -344,80 +348,6 @@ class AccessService:
             or f"{self._server.url.partition('://')[0]}://{asked.request.host}"
         )
 
-    # ---------------------------------------------------------------- what happens again and again
-
-    async def _prepare(self) -> None:
-        """Reach MongoDB for the first time, however long it takes."""
-        while not self._prepared:
-            with suppress(StoreLost):
-                await self._mongo.adapt()
-                self._metrics.store_answers()
-                self._wrong = await wrong_keys(self._mongo, self._settings.keys)
-                if self._wrong:
-                    self._log.log(log_lines.KEYS_WRONG, message="; ".join(self._wrong))
-                self._prepared = True
-                return
-            await asyncio.sleep(PREPARE_AGAIN.total_seconds())
-
-    async def _say_hello(self) -> None:
-        """Keep the store's clock exact, and notice that MongoDB is back without a request."""
-        while True:
-            await asyncio.sleep(
-                HELLO_EVERY.total_seconds() if self._mongo.up else PREPARE_AGAIN.total_seconds()
-            )
-            if self._prepared:
-                with suppress(StoreLost):
-                    await self._mongo.hello()
-
-    async def _report(self) -> None:
-        """Write this instance's row for other processes, and check its keys again."""
-        while True:
-            if self._prepared:
-                with suppress(StoreLost, Refusal):
-                    wrong = await wrong_keys(self._mongo, self._settings.keys)
-                    if wrong != self._wrong:
-                        line = log_lines.KEYS_WRONG if wrong else log_lines.KEYS_RIGHT
-                        self._log.log(line, message="; ".join(wrong))
-                    self._wrong = wrong
-                    await report_instance(self._mongo, self._row())
-            await asyncio.sleep((REPORT_EVERY if self._prepared else PREPARE_AGAIN).total_seconds())
-
-    async def _store_uses(self) -> None:
-        """Store what was counted, every few seconds."""
-        while True:
-            await asyncio.sleep(STORE_USES_EVERY.total_seconds())
-            jobs = (
-                ("uses", self._usage.store),
-                ("anomalies", self._anomalies.store),
-                ("events", self._announcer.run),
-            )
-            for where, store in jobs:
-                try:
-                    await store()
-                except EventRefused as why:
-                    if not self._refused_events:
-                        self._log.log(log_lines.EVENTS_REFUSED, message=str(why))
-                    self._refused_events = True
-                except StoreLost:
-                    pass  # it has reported itself, and the counts are still there
-                except Exception as error:  # noqa: BLE001  the next time must come
-                    self._failed(where, error)
-
-    def _row(self) -> InstanceRow:
-        if self._started is None:
-            self._started = self._clock.now()
-        keys = self._settings.keys
-        return InstanceRow(
-            id=self._id,
-            kind="serve",
-            host=socket.gethostname(),
-            version=__version__,
-            started_at=self._started,
-            keys=dict.fromkeys(keys.reader_ids, (0, 0)),
-            sealing=[key_id for key_id in (keys.reader, keys.writer) if key_id is not None],
-            writer_key_ids=tuple(keys.writer_ids),
-        )
-
     # ---------------------------------------------------------------- what is observed
 
     def _observe(self, event: Event) -> None:
@@ -425,6 +355,10 @@ class AccessService:
         self._metrics(event)
         if isinstance(event, AnomalyDetected):
             self._announcer(event)
+
+    def _reached(self) -> None:
+        """MongoDB was reached for the first time."""
+        self._metrics.store_answers()
 
     def _failed(self, where: str, error: Exception) -> None:
         self._observe(InternalError(where=where, error=error))
@@ -460,33 +394,11 @@ class AccessService:
 
     def readiness(self) -> Mapping[str, tuple[bool, str]]:
         """Return for each check whether it passes, and a sentence."""
-        up = self._mongo.up and self._prepared
+        up = self._mongo.up and self._jobs.prepared
         return {
             "store": (up, "MongoDB answers" if up else "MongoDB does not answer"),
-            "keys": (not self._wrong, "; ".join(self._wrong) or "the keys are those of this store"),
+            "keys": (not self._jobs.wrong, "; ".join(self._jobs.wrong) or "the keys are those of this store"),
         }
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
         return self._metrics.exposition(accept)
-
-
-class SslInvalid(Exception):
-    """The certificate or its key can't be used. The text is a sentence for operators."""
-
-
-def _tls(settings: AccessSettings) -> ssl.SSLContext | None:
-    """Return the TLS context. Its key never stands in a file of its own for longer than the loading takes."""
-    table = settings.access.tls
-    if table is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    descriptor = os.memfd_create("key", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, table.key.reveal().encode())
-        context.load_cert_chain(settings.beside(table.cert), f"/proc/self/fd/{descriptor}")
-    except (OSError, ssl.SSLError) as error:
-        raise SslInvalid(f"access.tls: the certificate or its key can't be used: {error}") from None
-    finally:
-        os.close(descriptor)
-    return context
