@@ -34,8 +34,13 @@ class Tokens:
             self._collection.insert_many([self._document(number) for number in range(start, stop)])
 
     def make_due(self, at: datetime) -> None:
-        """All of them, from `at` on."""
-        self._collection.update_many({}, {"$set": {"due_at": at, "expires_at": at + WINDOW}})
+        """All of them, from `at` on. With `updated_at`, which a write of refreshd's own has: without it, each would be an
+        application's wish for a renewal, and the daemon would hear of every single one.
+        """
+        now = datetime.now(UTC)
+        self._collection.update_many(
+            {}, {"$set": {"due_at": at, "expires_at": at + WINDOW, "updated_at": now}}
+        )
 
     def renewed(self) -> int:
         """How many a daemon has recorded exactly one renewal of, with no claim left on them."""
