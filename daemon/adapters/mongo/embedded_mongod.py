@@ -38,9 +38,6 @@ OPTIONS = (
     *("--networkMessageCompressors", "disabled"),
     "--noscripting",  # its JavaScript engine needs memory that is writable and executable, which the systemd unit forbids
     *("--setParameter", "diagnosticDataCollectionEnabled=false"),
-    # MongoDB keeps the earlier versions of changed documents for 300 s, for reads at a past time, which refreshd doesn't make.
-    # That took a tenth of its CPU per renewal.
-    *("--setParameter", "minSnapshotHistoryWindowInSeconds=0"),
     *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),  # it has no secondary to wait for
 )
 CLOSED = ("--setParameter", "enableLocalhostAuthBypass=false", "--keyFile")

@@ -106,16 +106,6 @@ async def ends(pid: int) -> bool:
         return await process.ended.wait()
 
 
-async def test_it_keeps_no_earlier_versions_of_documents(state: Path) -> None:
-    """Each renewal would leave some, which MongoDB writes to its history store."""
-    name = "minSnapshotHistoryWindowInSeconds"
-    async with (
-        started(state) as (_, uri),
-        AsyncMongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=5000) as client,
-    ):
-        assert (await client.admin.command("getParameter", **{name: 1}))[name] == 0
-
-
 async def test_it_takes_majority_writes_and_leaves_its_uri_only_while_it_runs(state: Path) -> None:
     """The URI that start gives is writable at once, and others find it in the file until stop."""
     async with started(state) as (mongod, uri):
