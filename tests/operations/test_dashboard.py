@@ -30,6 +30,16 @@ url = "http://{HOST}:1/"
 secret = "whsec_{"c2VjcmV0" * 4}"
 allow_private = true
 """
+ISSUER = f"""
+[[access.issuers]]
+name = "ci"
+issuer = "https://{HOST}:1"
+jwks = "https://{HOST}:1/keys"
+allow_private = true
+audience = "https://tokens.example.com"
+claims = {{ sub = "build" }}
+tokens = ["sandbox:*"]
+"""
 VARIABLES = {"$job": "refreshd.*", "$provider": ".*", "$__range": "1h"}  # as Grafana fills them in for "All"
 
 
@@ -106,7 +116,7 @@ async def test_each_expression_brings_something_from_a_live_prometheus(
             server={"port": port},
             access={"port": 0, "admin_port": access},
         )
-        place.config.write_text(place.config.read_text() + HOOK)
+        place.config.write_text(place.config.read_text() + HOOK + ISSUER)
         await fill(mongod, database_name, place, sandbox)
         async with place.running() as daemon, place.serving() as service, watch.running():
             url = await daemon.ready()
