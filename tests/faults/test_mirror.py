@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from daemon.domain.mirrored import STAND_IN
@@ -32,7 +33,8 @@ class OldApplication:
     reads: int = 0
     torn: int = 0
     older: int = 0
-    live: int = 0
+    seen: int = 0  # tokens in all reads
+    live: int = 0  # of them, those with their refresh token
     newest: dict[str, int] = field(default_factory=dict)
     lags: list[timedelta] = field(default_factory=list)
 
@@ -66,6 +68,7 @@ class OldApplication:
         now = wall_clock.timestamp() * 1000
         for account, token in tokens.items():
             ends, known = token["expiresAt"], self.newest.get(account)
+            self.seen += 1
             self.live += token["refreshToken"] != STAND_IN
             if known is not None and ends < known:
                 self.older += 1
@@ -74,20 +77,37 @@ class OldApplication:
             self.newest[account] = max(ends, known or 0)
 
 
+async def never_rotate(url: str) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.put(f"{url}/behaviour", json={"changes_every": 0}) as answer,
+    ):
+        assert answer.ok
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("span", "kills"),
-    [(timedelta(seconds=10), 2), pytest.param(timedelta(seconds=60), 5, marks=pytest.mark.long)],
-    ids=["short", "long"],
+    ("span", "kills", "live"),
+    [
+        (timedelta(seconds=10), 2, False),
+        pytest.param(timedelta(seconds=60), 5, False, marks=pytest.mark.long),
+        pytest.param(timedelta(seconds=60), 5, True, marks=pytest.mark.long),
+    ],
+    ids=["short", "long", "long with refresh tokens"],
 )
-async def test_an_application_that_was_not_changed_reads_on(stage, tmp_path, span, kills, capsys):
-    """Never a torn file, never an older token after a newer one, never a refresh token; five former versions stay."""
+async def test_an_application_that_was_not_changed_reads_on(stage, tmp_path, span, kills, live, capsys):
+    """Never a torn file, never an older token after a newer one; five former versions stay. Never a refresh token,
+    unless the mirror is `live` at a provider that doesn't rotate; then always.
+    """
     chance = random.Random(7)
     scene = await stage(lifetime=LIFETIME, sweep_every="500ms")
-    place = scene.install(concurrency=32)
+    place = scene.install(concurrency=32, rotation="never" if live else "always")
+    if live:
+        await never_rotate(scene.sandbox.url)
     file = tmp_path / "tokens.json"
     with place.config.open("a") as config:
         config.write(f'\n[[mirrors]]\nlayout = "token-files"\nprovider = "sandbox"\npath = "{file}"\n')
+        config.write('refresh_token = "live"\n' if live else "")
     await scene.consent(200)
     soon = {
         "expires_at": wall_clock.now() + timedelta(seconds=1)
@@ -119,7 +139,8 @@ async def test_an_application_that_was_not_changed_reads_on(stage, tmp_path, spa
         )
     assert rotated > 20 * span.total_seconds()
     assert application.reads > 20 * span.total_seconds()
-    assert (application.torn, application.older, application.live) == (0, 0, 0)
+    assert (application.torn, application.older) == (0, 0)
+    assert application.live == (application.seen if live else 0)
     kept = sorted(tmp_path.glob(".tokens.json.refreshd-*"))
     assert [one.name[-1] for one in kept] == ["1", "2", "3", "4", "5"]
     assert all(json.loads(one.read_text()) for one in kept)
