@@ -52,7 +52,10 @@ class Outcome:
 
 
 class Refresher:
-    """Keeps one claimed token fresh. Raises StoreLost; a received reply stays in the journal then."""
+    """Keeps one claimed token fresh. Raises StoreLost; a received reply stays in the journal then.
+
+    `providers` includes those that are not configured any more: their replies may still be processed.
+    """
 
     def __init__(
         self,
@@ -67,7 +70,7 @@ class Refresher:
         observe: Observe,
         clients: Clients | None = None,
     ) -> None:
-        self._providers = dict(providers)
+        self._providers = providers
         self._store = store
         self._journal = journal
         self._endpoint = endpoint
@@ -87,10 +90,6 @@ class Refresher:
         self._large_replies = asyncio.Lock()
         self._presented = Presented()
         self._drift = DriftWatch()
-
-    def configure(self, providers: Mapping[str, Provider]) -> None:
-        """Use these providers from now on. Earlier ones remain, because their replies may still be processed."""
-        self._providers |= providers
 
     async def refresh(self, claim: Claim, weigh: Weigh = believe) -> Answer | None:
         """Renew the claimed token, or store why that failed and when to try again.
