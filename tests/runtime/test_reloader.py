@@ -63,6 +63,7 @@ class Stage:
         self.log = configure(format="json", level="info", stream=self.said)
         self.providers = Providers()
         self.taken: list[Settings] = []
+        self.masked_meanwhile: list[bool] = []
         self.goes_on = True
         self.clients = ClientSecrets(
             SecretReader(), providers=self.providers, boot=lambda: timedelta(0), log=self.log
@@ -114,6 +115,7 @@ class Stage:
 
     async def _take(self, fresh: Settings) -> bool:
         self.taken.append(fresh)
+        self.masked_meanwhile.append(self.masks_text("the-first-secret"))
         return self.goes_on
 
     async def _taken(self) -> None:
@@ -223,6 +225,7 @@ async def test_a_secret_that_was_kept_because_its_source_is_away_stays_masked(st
     for _ in range(3):
         await stage.reloader.reload()
     assert stage.providers["acme"] == kept
+    assert stage.masked_meanwhile == [True] * 3
     assert stage.masks_text("the-first-secret")
 
 
