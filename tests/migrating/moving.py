@@ -5,7 +5,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from daemon.domain.due import Timing
+from daemon.domain.due import Moment, Timing
 from daemon.domain.layout import Layout, Row, RowInvalid, SourceKind, TimeForm, key_of
 from daemon.domain.moving import activation_due
 from daemon.domain.provider import Definition, Grant, Provider
@@ -149,9 +149,7 @@ class Mover:
             provider(token.provider),
             token,
             end_is_known=end_is_known,
-            now=self.clock.now(),
-            chance=0.5,
-            timing=Timing(),
+            moment=Moment(self.clock.now(), 0.5, Timing()),
         )
 
 
