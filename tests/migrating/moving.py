@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from daemon.domain.due import Moment, Timing
-from daemon.domain.layout import Layout, Row, RowInvalid, SourceKind, TimeForm, key_of
+from daemon.domain.layout import Layout, Row, RowInvalid, SourceKind, TimeForm
+from daemon.domain.layout_reading import key_of
 from daemon.domain.moving import activation_due
 from daemon.domain.provider import Definition, Grant, Provider
 from daemon.migrating.activation import SliceActivation
