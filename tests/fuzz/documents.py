@@ -6,7 +6,8 @@ from bson.errors import InvalidBSON
 from hypothesis import strategies as st
 
 from daemon.adapters.keyring import DecryptionError
-from daemon.adapters.mongo.token_document import InvalidDocument, token_of, written
+from daemon.adapters.mongo.token_changes import written
+from daemon.adapters.mongo.token_document import InvalidDocument, token_of
 from daemon.domain.dialect import read
 from daemon.domain.due import Moment, first_look
 from daemon.domain.policy import decide

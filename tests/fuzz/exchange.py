@@ -5,7 +5,7 @@ from functools import cache
 import bson
 
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.mongo.token_document import written
+from daemon.adapters.mongo.token_changes import written
 from daemon.domain.answer import Answer
 from daemon.domain.change import Change, Postponed, Retired, Withheld
 from daemon.domain.dialect import read

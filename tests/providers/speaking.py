@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.mongo.token_document import written
+from daemon.adapters.mongo.token_changes import written
 from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
 from daemon.domain.answer import Answer
 from daemon.domain.change import Change
