@@ -33,7 +33,7 @@ from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
 from daemon.domain.change import Change
 from daemon.domain.claim import Claim, Recorded
 from daemon.domain.dialect import read
-from daemon.domain.due import Timing, first_look
+from daemon.domain.due import Moment, Timing, first_look
 from daemon.domain.policy import decide
 from daemon.domain.provider import Provider
 from daemon.domain.reply import Reply
@@ -116,7 +116,7 @@ class Stages:
     async def _request(self) -> None:
         timing, now = Timing(), self._clock.now()
         for claim in self._claims:
-            assert first_look(self._provider, claim.token, now=now, chance=0.5, timing=timing) is None
+            assert first_look(self._provider, claim.token, moment=Moment(now, 0.5, timing)) is None
         self._requests = [refresh_request(self._provider, claim.token, now=now) for claim in self._claims]
 
     async def _bare(self) -> None:
@@ -150,9 +150,7 @@ class Stages:
                 claim.token,
                 read(self._provider, claim.token, reply),
                 asked_at=reply.asked_at,
-                now=now,
-                chance=random.random(),
-                timing=timing,
+                moment=Moment(now, random.random(), timing),
             )
             for claim, reply in zip(self._claims, self._replies, strict=True)
         ]

@@ -37,7 +37,7 @@ from daemon.commands.support.output import Output, moment
 from daemon.commands.support.terminal import say
 from daemon.domain.assertion import stated_claims
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
-from daemon.domain.due import Timing
+from daemon.domain.due import Moment, Timing
 from daemon.domain.expiry import end_of
 from daemon.domain.new_token import new_token
 from daemon.domain.provider import Grant, Provider
@@ -127,9 +127,7 @@ async def _add(settings: Settings, options: Options, request: _AddRequest) -> No
             request.provider,
             consent,
             variables=request.notes.variables,
-            now=now,
-            chance=random.random(),
-            timing=timing,
+            moment=Moment(now, random.random(), timing),
         )
         try:
             added = await access.admin.add(

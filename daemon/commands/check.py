@@ -24,7 +24,7 @@ from daemon.commands.checks.store import check_store
 from daemon.commands.support.command import Command
 from daemon.commands.support.options import Options, given
 from daemon.commands.support.output import Output
-from daemon.runtime.config.access import AccessOutline, outline_access
+from daemon.runtime.config.access_outline import AccessOutline, outline_access
 from daemon.runtime.config.problems import SecretsAway, SettingsInvalid
 from daemon.runtime.config.settings import load
 from daemon.runtime.confinement import confine

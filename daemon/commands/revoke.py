@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -23,22 +23,27 @@ from daemon.commands.support.command import Audited
 from daemon.commands.support.durations import read_duration
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import Options, given, say_unused
-from daemon.commands.support.output import Output, moment, span
+from daemon.commands.support.output import Output, moment
+from daemon.commands.support.revocation_results import (
+    NO_REVOCATION,
+    UNDONE,
+    UNKNOWN,
+    counted_tokens,
+    exit_code,
+    not_yet,
+    report,
+    result_of,
+)
 from daemon.domain.access_key import is_field
-from daemon.domain.provider import Definition
 from daemon.domain.revocation_outcome import MANY, UNDO_WITHIN
 from daemon.domain.revocation_request import revocation_of
 from daemon.domain.stored_grant import REVOKED, REVOKING
-from daemon.domain.token import FailureKind
 from daemon.domain.visible import typed
 from daemon.runtime.config.settings import Settings
 
-NO_REVOCATION, UNKNOWN, UNDONE = "no_revocation", "unknown", "undone"
 _TIMEOUT = timedelta(seconds=60)
 _LOOK_EVERY = timedelta(milliseconds=500)
 _LOOKED_AT_ONCE = 1000
-_EXAMPLES = 5
-
 app = typer.Typer()
 
 
@@ -181,13 +186,13 @@ async def _revoke(settings: Settings, options: Options, wish: _Wish) -> int:
         results |= plan.results
         if wish.expect is not None and len(plan.new) != wish.expect:
             raise Failed(
-                f"{_tokens(len(plan.new))} would be revoked, and not {wish.expect:,}, so nothing was revoked. Look at"
+                f"{counted_tokens(len(plan.new))} would be revoked, and not {wish.expect:,}, so nothing was revoked. Look at"
                 " them with --dry-run"
             )
         if wish.dry_run:
             await _end_consents(output, revocations, wish)
             results |= {one.id: REVOKING for one in plan.new}
-            return _report(output, results, settings, dry_run=True)
+            return report(output, results, settings, dry_run=True)
         if plan.new:
             _confirm(output, wish, plan.new)
         await _end_consents(output, revocations, wish)
@@ -199,11 +204,13 @@ async def _revoke(settings: Settings, options: Options, wish: _Wish) -> int:
                 until = moment(not_before, now=access.clock.now())
                 output.note(f"The first request is sent {until}. Until then, --undo takes the orders back.")
         if wish.limit is None:
-            return _report(output, results, settings)
+            return report(output, results, settings)
         waiting = [name for name, result in results.items() if result == REVOKING]
         late = await _wait(access, output, revocations, waiting, results, wish.limit)
         return (
-            Exit.UNAVAILABLE if late and _code(results) is Exit.DONE else _report(output, results, settings)
+            Exit.UNAVAILABLE
+            if late and exit_code(results) is Exit.DONE
+            else report(output, results, settings)
         )
 
 
@@ -240,8 +247,8 @@ def _confirm(output: Output, wish: _Wish, new: Sequence[Ending]) -> None:
         return
     counts = Counter(one.provider for one in new)
     for provider, count in sorted(counts.items()):
-        output.note(f"{provider}: {_tokens(count)}")
-    which = new[0].id if len(new) == 1 else _tokens(len(new))
+        output.note(f"{provider}: {counted_tokens(count)}")
+    which = new[0].id if len(new) == 1 else counted_tokens(len(new))
     if not wish.confirm(f"Revoke {which} for good? The owners have to consent again to come back."):
         raise Failed("the confirmation was declined, so nothing was revoked")
 
@@ -274,9 +281,6 @@ async def _undo(
     return Exit.FAILED if set(results.values()) - {UNDONE} else Exit.DONE
 
 
-# ---------------------------------------------------------------- wait
-
-
 async def _wait(
     access: Access,
     output: Output,
@@ -293,7 +297,7 @@ async def _wait(
         some = [*left][:_LOOKED_AT_ONCE]
         now = await revocations.progress(some)
         for name in some:
-            result = _result(now.get(name))
+            result = result_of(now.get(name))
             if result is None:
                 last[name] = now[name]
                 del left[name]  # behind the others
@@ -303,92 +307,5 @@ async def _wait(
                 del left[name]
         await asyncio.sleep(_LOOK_EVERY.total_seconds() if left else 0)
     for name in left:
-        output.failed(_not_yet(name, last.get(name), access.clock.now(), limit), Exit.UNAVAILABLE)
+        output.failed(not_yet(name, last.get(name), access.clock.now(), limit), Exit.UNAVAILABLE)
     return bool(left)
-
-
-def _result(one: Ending | None) -> str | None:
-    """Return the result of an order, or None if it is not there yet."""
-    if one is None or one.state == REVOKED:  # removed in the meantime, or the tombstone
-        return REVOKED if one is not None else UNKNOWN
-    if one.state != REVOKING:
-        return UNDONE
-    refused = one.tries > 0 and one.failure is not None and one.failure.kind is FailureKind.MISCONFIGURED
-    return NO_REVOCATION if refused else None
-
-
-def _not_yet(name: str, one: Ending | None, now: datetime, limit: timedelta) -> str:
-    if one is not None and one.not_before is not None and one.not_before > now:
-        return f"{name}: the first request is sent {moment(one.not_before, now=now)}"
-    if one is not None and one.tries and one.failure is not None:
-        return f"{name}: not revoked yet: {one.failure.message}. The daemon tries again"
-    return (
-        f"{name}: no outcome within {span(limit)}. Check that the daemon runs and that the provider is not paused:"
-        " `refreshd status`"
-    )
-
-
-# ---------------------------------------------------------------- results
-
-
-def _report(output: Output, results: Mapping[str, str], settings: Settings, *, dry_run: bool = False) -> int:
-    """Print each result, or for people the numbers of many."""
-    definitions = known_providers(settings)
-    counts: Counter[tuple[str, str]] = Counter()
-    for name, result in sorted(results.items()):
-        provider = name.partition(":")[0]
-        counts[provider, result] += 1
-        if output.as_json or counts[provider, result] <= _EXAMPLES:
-            record = {"id": name, "result": result, **_manage(result, definitions.get(provider))}
-            if dry_run:
-                record["dry_run"] = True
-            output.result(record, f"{name}: {_sentence(name, result, settings, dry_run=dry_run)}")
-    for line in _more(counts):
-        output.note(line)
-    if not results:
-        output.note("No token matches, so nothing is revoked.")
-    return _code(results)
-
-
-def _more(counts: Mapping[tuple[str, str], int]) -> Iterator[str]:
-    for (provider, result), count in sorted(counts.items()):
-        if count > _EXAMPLES:
-            yield f"{provider}: {_tokens(count)} in all: {result.replace('_', ' ')}"
-
-
-def _code(results: Mapping[str, str]) -> Exit:
-    return Exit.FAILED if {NO_REVOCATION, UNKNOWN} & set(results.values()) else Exit.DONE
-
-
-def _manage(result: str, definition: Definition | None) -> dict[str, object]:
-    known = result == NO_REVOCATION and definition is not None
-    return {"manage_url": definition.manage_url} if known and definition is not None else {}
-
-
-def _sentence(name: str, result: str, settings: Settings, *, dry_run: bool) -> str:
-    match result:
-        case "unknown":
-            return "no such token is stored. `refreshd list` shows the stored IDs"
-        case "no_revocation":
-            return f"the grant stays valid, because {_obstacle(name, settings)}"
-        case "revoking":
-            return "would be revoked" if dry_run else "is being revoked"
-        case _:
-            return result
-
-
-def _obstacle(name: str, settings: Settings) -> str:
-    """Return why refreshd can't revoke a token, and who can."""
-    provider = name.partition(":")[0]
-    definition = known_providers(settings).get(provider)
-    page = definition.manage_url if definition is not None else None
-    where = f". Its owner can end it at {page}" if page else ""
-    if definition is not None and revocation_of(definition) is None:
-        return f"the definition of {provider} has no revocation{where}"
-    if provider not in settings.providers:
-        return f"no provider {provider} is configured{where}"
-    return f"its revocation is refused; `refreshd show {name}` has the reason{where}"
-
-
-def _tokens(count: int) -> str:
-    return f"{count:,} token{'s' * (count != 1)}"

@@ -18,7 +18,7 @@ from daemon.commands.support.health_client import Health, ask_health
 from daemon.commands.support.options import given
 from daemon.commands.support.output import Output, moment, span
 from daemon.domain.visible import visible
-from daemon.runtime.config.access import AccessOutline, outline_access
+from daemon.runtime.config.access_outline import AccessOutline, outline_access
 from daemon.runtime.config.secret_places import Use
 from daemon.runtime.web.status_page.attention import Thing, things
 from daemon.runtime.web.status_page.parts import THIN_SPACE, instant

@@ -11,7 +11,7 @@ from daemon.domain.consent_request import (
     ConsentRequest,
     ConsentResult,
 )
-from daemon.domain.due import Timing
+from daemon.domain.due import Moment, Timing
 from daemon.domain.event import ConsentFailed, TokenConnected
 from daemon.domain.held_grant import HeldGrant
 from daemon.domain.new_token import new_token
@@ -54,9 +54,7 @@ class Binder:
             self._provider(request.provider),
             grant.consent,
             variables=request.vars,
-            now=self._clock.now(),
-            chance=self._chance(),
-            timing=self._timing,
+            moment=Moment(self._clock.now(), self._chance(), self._timing),
         )
         bound = await self._tokens.bind(token, _binding(request, grant))
         if bound is not Bound.STORED:

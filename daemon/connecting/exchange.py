@@ -73,7 +73,7 @@ class CodeExchange:
         timing: Timing,
         observe: Observe,
     ) -> None:
-        self._providers = dict(providers)
+        self._providers = providers
         self._lanes = lanes
         self._consents = consents
         self._journal = journal
@@ -110,10 +110,6 @@ class CodeExchange:
         self._expired_at = clock.boot() - EXPIRE_EVERY
         self._running: dict[str, asyncio.Task[None]] = {}
         self._of_one: Counter[str] = Counter()  # the running ones, by provider
-
-    def configure(self, providers: Mapping[str, Provider]) -> None:
-        """Use these providers from now on. Earlier ones remain, because their replies may still be processed."""
-        self._providers |= providers
 
     async def look(self, providers: Mapping[str, object]) -> int:
         """Give up exchanges that were interrupted, and begin those that wait. Store or give up held grants. Returns how many

@@ -27,9 +27,19 @@ class Timing:
     jitter: timedelta = timedelta(seconds=30)
 
 
-def first_look(
-    provider: Provider, token: Token, *, now: datetime, chance: float, timing: Timing
-) -> Scheduled | None:
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The arguments of a decision that belong neither to the token nor to its provider nor to an answer.
+
+    `now`: the store's time (UTC). `chance`: uniform in 0 to 1, drawn once for each decision.
+    """
+
+    now: datetime
+    chance: float
+    timing: Timing
+
+
+def first_look(provider: Provider, token: Token, *, moment: Moment) -> Scheduled | None:
     """Return the action for a claimed token instead of a request, or None to send the request.
 
     Only an active token with something to present is presented. Any other due token loses its `due_at`. If
@@ -37,7 +47,7 @@ def first_look(
     a doubt does not wait for that. Every token waits as long as the provider asked for. A document that an application inserted (no `revision`) and that expires beyond the
     window is scheduled, not refreshed, unless the application requests a renewal (`_is_wish`).
     """
-    definition = provider.definition
+    definition, now = provider.definition, moment.now
     if token.state is not State.ACTIVE or not _is_presentable(definition, token):
         return Scheduled(due_at=None)
     asked = token.last_failure.not_before if token.last_failure is not None else None
@@ -50,23 +60,21 @@ def first_look(
         return Scheduled(due_at=again)
     early = _is_too_early(definition, token, now)
     if early or (token.revision is None and not _is_wish(token, now)):
-        due = _planned(provider, token, now=now, chance=chance, timing=timing)
+        due = _planned(provider, token, moment=moment)
         return Scheduled(due_at=due) if early or due > now + MIN_RENEWAL_INTERVAL else None
     return None
 
 
-def first_due(
-    provider: Provider, token: Token, *, now: datetime, chance: float, timing: Timing
-) -> datetime | None:
+def first_due(provider: Provider, token: Token, *, moment: Moment) -> datetime | None:
     """Return when a token is due whose owner has just consented. None: nothing renews it, or it never ends."""
     if not _is_presentable(provider.definition, token):
         return None
     if token.access_token is None:
-        return now
+        return moment.now
     if token.expires_at is None:
         every = provider.definition.renew_every
-        return None if every is None else _born(token, now) + every
-    return _planned(provider, token, now=now, chance=chance, timing=timing)
+        return None if every is None else _born(token, moment.now) + every
+    return _planned(provider, token, moment=moment)
 
 
 def _is_presentable(definition: Definition, token: Token) -> bool:
@@ -126,17 +134,15 @@ def _is_too_early(definition: Definition, token: Token, now: datetime) -> bool:
     return not outlived and token.expires_at - definition.earliest > now
 
 
-def _planned(provider: Provider, token: Token, *, now: datetime, chance: float, timing: Timing) -> datetime:
+def _planned(provider: Provider, token: Token, *, moment: Moment) -> datetime:
     """Return when a token is due that refreshd has not renewed yet. Without a known end, that is now."""
     if token.expires_at is None:
-        return now
+        return moment.now
     return due_at(
         provider,
         token.expires_at,
-        issued_at=_born(token, now),
-        now=now,
-        chance=chance,
-        timing=timing,
+        issued_at=_born(token, moment.now),
+        moment=moment,
         refresh_expires_at=token.refresh_expires_at,
     )
 
@@ -146,9 +152,7 @@ def due_at(
     expires_at: datetime,
     *,
     issued_at: datetime,
-    now: datetime,
-    chance: float,
-    timing: Timing,
+    moment: Moment,
     refresh_expires_at: datetime | None = None,
 ) -> datetime:
     """Return when to renew a token that was issued at `issued_at` and ends at `expires_at`.
@@ -163,6 +167,7 @@ def due_at(
     A refresh token that ends first is used before it ends, so its end counts instead. That does not hold
     within MIN_RENEWAL_INTERVAL of its end, when repeated requests would gain nothing.
     """
+    now, chance, timing = moment.now, moment.chance, moment.timing
     if refresh_expires_at is not None and now + MIN_RENEWAL_INTERVAL < refresh_expires_at < expires_at:
         expires_at = refresh_expires_at
     lifetime = max(expires_at - issued_at, timedelta(0))

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from hashlib import sha256
 
-from daemon.domain.due import Timing, first_due
+from daemon.domain.due import Moment, first_due
 from daemon.domain.mirrored import STAND_IN
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
@@ -196,11 +196,11 @@ def _refuse_second_copy(name: str, standing: Standing) -> None:
 
 
 def activation_due(
-    provider: Provider, token: Token, *, end_is_known: bool, now: datetime, chance: float, timing: Timing
+    provider: Provider, token: Token, *, end_is_known: bool, moment: Moment
 ) -> datetime | None:
     """Return when an imported token is first renewed after its activation: now, unless its access token is known to
     live on. None: nothing renews it.
     """
-    due = first_due(provider, token, now=now, chance=chance, timing=timing)
-    lives_on = end_is_known and (token.expires_at is None or token.expires_at > now)
-    return due if due is None or lives_on else now
+    due = first_due(provider, token, moment=moment)
+    lives_on = end_is_known and (token.expires_at is None or token.expires_at > moment.now)
+    return due if due is None or lives_on else moment.now

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from daemon.domain.consent import Consent
-from daemon.domain.due import Timing, first_due
+from daemon.domain.due import Moment, first_due
 from daemon.domain.provider import Provider
 from daemon.domain.token import State, Token
 
@@ -16,9 +16,7 @@ def new_token(
     consent: Consent,
     *,
     variables: Mapping[str, str],
-    now: datetime,
-    chance: float,
-    timing: Timing,
+    moment: Moment,
 ) -> Token:
     """Return the token with the id `name`, and the time at which it is first renewed."""
     token = Token(
@@ -36,8 +34,8 @@ def new_token(
         consent_ends_at=consent.consent_ends_at,
         vars=variables,
     )
-    due_at = first_due(provider, token, now=now, chance=chance, timing=timing)
-    return replace(token, due_at=now if due_at and not _is_good(consent, now) else due_at)
+    due_at = first_due(provider, token, moment=moment)
+    return replace(token, due_at=moment.now if due_at and not _is_good(consent, moment.now) else due_at)
 
 
 def _is_good(consent: Consent, now: datetime) -> bool:

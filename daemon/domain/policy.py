@@ -11,7 +11,7 @@ from typing import assert_never
 
 from daemon.domain.answer import Answer, Cause, Granted, Misconfigured, Rejected, Unavailable, Unparsed
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Withheld
-from daemon.domain.due import Timing, before_the_end, due_at
+from daemon.domain.due import Moment, before_the_end, due_at
 from daemon.domain.expiry import jwt_end
 from daemon.domain.provider import Definition, Grant, IdleFrom, Provider
 from daemon.domain.token import Doubt, Failure, FailureKind, Token
@@ -65,13 +65,10 @@ def decide(
     answer: Answer,
     *,
     asked_at: datetime,
-    now: datetime,
-    chance: float,
-    timing: Timing,
+    moment: Moment,
     doubted: bool = False,
 ) -> Change:
-    """Return the change of `token` that `answer` causes. `asked_at`: when the request was sent; `chance`:
-    uniform in 0 to 1.
+    """Return the change of `token` that `answer` causes. `asked_at`: when the request was sent.
 
     `doubted`: the provider seems to give every token this answer. Then a rejection is not final, and no wait
     grows.
@@ -79,23 +76,21 @@ def decide(
     definition = provider.definition
     match answer:
         case Granted():
-            return _renewed(provider, token, answer, asked_at=asked_at, now=now, chance=chance, timing=timing)
+            return _renewed(provider, token, answer, asked_at=asked_at, moment=moment)
         case Unparsed(granted=granted):
-            failure = _failure(FailureKind.UNPARSED, answer, now)
+            failure = _failure(FailureKind.UNPARSED, answer, moment)
             if granted is None:
                 return Withheld(failure=failure)
-            part = _renewed(
-                provider, token, granted, asked_at=asked_at, now=now, chance=chance, timing=timing
-            )
+            part = _renewed(provider, token, granted, asked_at=asked_at, moment=moment)
             return Withheld(failure=failure, renewed=part)
         case Rejected():
-            return _rejected(definition, token, answer, now=now, chance=chance, doubted=doubted)
+            return _rejected(definition, token, answer, moment=moment, doubted=doubted)
         case Unavailable(in_doubt=True):
-            return _in_doubt(definition, token, answer, asked_at=asked_at, now=now, chance=chance)
+            return _in_doubt(definition, token, answer, asked_at=asked_at, moment=moment)
         case Unavailable(cause=Cause.OURS):
-            return _not_asked(definition, token, answer, now=now, chance=chance)
+            return _not_asked(definition, token, answer, moment=moment)
         case Misconfigured() | Unavailable():
-            return _postponed(definition, token, answer, now=now, chance=chance, doubted=doubted)
+            return _postponed(definition, token, answer, moment=moment, doubted=doubted)
         case _:
             assert_never(answer)
 
@@ -106,9 +101,7 @@ def _renewed(
     granted: Granted,
     *,
     asked_at: datetime,
-    now: datetime,
-    chance: float,
-    timing: Timing,
+    moment: Moment,
 ) -> Renewed:
     ends = granted.expires_at
     came = granted.refresh_token
@@ -119,17 +112,15 @@ def _renewed(
             provider,
             ends,
             issued_at=asked_at,
-            now=now,
-            chance=chance,
-            timing=timing,
+            moment=moment,
             refresh_expires_at=refresh_ends,
         )
-        due = max(due, now + _rested(provider.definition, timedelta(0)))
+        due = max(due, moment.now + _rested(provider.definition, timedelta(0)))
     return Renewed(
         granted=granted,
         successor=None if came == token.refresh_token else came,
         issued_at=asked_at,
-        refreshed_at=now,
+        refreshed_at=moment.now,
         due_at=due,
         refresh_expires_at=refresh_ends,
         consent_ends_at=consent_ends,
@@ -203,23 +194,21 @@ def _idle_end(
 
 
 def _rejected(
-    definition: Definition, token: Token, answer: Rejected, *, now: datetime, chance: float, doubted: bool
+    definition: Definition, token: Token, answer: Rejected, *, moment: Moment, doubted: bool
 ) -> Postponed | Retired:
     """Return the change after a rejection. If the definition requires it, only the second rejection is final.
     After a doubt the next one is final, because it is the second answer. No rejection is final while the
     provider rejects every token.
     """
     if doubted:
-        return _postponed(
-            definition, token, answer, now=now, chance=chance, floor=DOUBTED_RETRY, doubted=True
-        )
+        return _postponed(definition, token, answer, moment=moment, floor=DOUBTED_RETRY, doubted=True)
     if definition.confirm_after is not None and token.doubt is None and not _is_rejected(token):
-        return _postponed(definition, token, answer, now=now, chance=chance, floor=definition.confirm_after)
-    failure = _failure(FailureKind.REJECTED, answer, now)
+        return _postponed(definition, token, answer, moment=moment, floor=definition.confirm_after)
+    failure = _failure(FailureKind.REJECTED, answer, moment)
     if token.doubt is not None:
         note = _what_may_have_been(token.doubt)
         message = answer.message[: 300 - len(note)] + note
-        failure = Failure(kind=failure.kind, code=failure.code, message=message, at=now)
+        failure = replace(failure, message=message)
     return Retired(failure=failure, failures=token.failures + 1)
 
 
@@ -235,8 +224,7 @@ def _in_doubt(
     answer: Unavailable,
     *,
     asked_at: datetime,
-    now: datetime,
-    chance: float,
+    moment: Moment,
 ) -> Postponed:
     """Present the same value once more, soon, even if the definition requires a longer interval, because a
     lost reply may have been the only copy. If there is no answer either, back off as for any outage.
@@ -244,20 +232,16 @@ def _in_doubt(
     tries = token.doubt.tries + 1 if token.doubt else 1
     since = token.doubt.since if token.doubt else asked_at
     asker = token.doubt.asker if token.doubt else None
-    longest = longest_wait(token, answer, now=now)
-    wait = (
-        IN_DOUBT_RETRY
-        if tries == 1
-        else _rested(
-            definition,
-            _until_the_end(token, backoff(token.failures, chance=chance, longest=longest), now=now),
-        )
-    )
+    wait = IN_DOUBT_RETRY
+    if tries > 1:
+        longest = longest_wait(token, answer, now=moment.now)
+        wait = backoff(token.failures, chance=moment.chance, longest=longest)
+        wait = _rested(definition, _until_the_end(token, wait, now=moment.now))
     wait = max(wait, _asked_for(answer))
     return Postponed(
-        failure=_waiting(definition, token, _failure(FailureKind.IN_DOUBT, answer, now), answer),
+        failure=_waiting(definition, token, _failure(FailureKind.IN_DOUBT, answer, moment), answer),
         failures=token.failures + 1,
-        due_at=before_the_end(definition, token, now + wait, now=now),
+        due_at=before_the_end(definition, token, moment.now + wait, now=moment.now),
         doubt=Doubt(since=since, tries=tries, asker=asker),
     )
 
@@ -267,8 +251,7 @@ def _postponed(
     token: Token,
     answer: Rejected | Misconfigured | Unavailable,
     *,
-    now: datetime,
-    chance: float,
+    moment: Moment,
     floor: timedelta = timedelta(0),
     doubted: bool = False,
 ) -> Postponed:
@@ -276,10 +259,11 @@ def _postponed(
     definition's minimum interval are waited for in any case. An earlier doubt remains.
     """
     floor = _rested(definition, max(floor, _asked_for(answer)))
+    now = moment.now
     longest = longest_wait(token, answer, now=now, doubted=doubted)
-    wait = max(backoff(token.failures, chance=chance, longest=longest), _own_rest(answer))
+    wait = max(backoff(token.failures, chance=moment.chance, longest=longest), _own_rest(answer))
     wait = _until_the_end(token, wait, now=now)
-    failure = _failure(_kind_of(token, answer, now=now, doubted=doubted), answer, now)
+    failure = _failure(_kind_of(token, answer, now=now, doubted=doubted), answer, moment)
     return Postponed(
         failure=_waiting(definition, token, failure, answer),
         failures=token.failures + 1,
@@ -288,17 +272,15 @@ def _postponed(
     )
 
 
-def _not_asked(
-    definition: Definition, token: Token, answer: Unavailable, *, now: datetime, chance: float
-) -> Postponed:
+def _not_asked(definition: Definition, token: Token, answer: Unavailable, *, moment: Moment) -> Postponed:
     """Try again soon, because trouble of refreshd itself prevented the request. It does not count as a
     failure of the token.
     """
-    wait = backoff(0, chance=chance)
+    wait = backoff(0, chance=moment.chance)
     return Postponed(
-        failure=_failure(FailureKind.UNAVAILABLE, answer, now),
+        failure=_failure(FailureKind.UNAVAILABLE, answer, moment),
         failures=token.failures,
-        due_at=before_the_end(definition, token, now + wait, now=now),
+        due_at=before_the_end(definition, token, moment.now + wait, now=moment.now),
         doubt=token.doubt,
     )
 
@@ -357,6 +339,6 @@ def _rested(definition: Definition, wait: timedelta) -> timedelta:
 
 
 def _failure(
-    kind: FailureKind, answer: Unparsed | Rejected | Misconfigured | Unavailable, now: datetime
+    kind: FailureKind, answer: Unparsed | Rejected | Misconfigured | Unavailable, moment: Moment
 ) -> Failure:
-    return Failure(kind=kind, code=answer.code, message=answer.message, at=now)
+    return Failure(kind=kind, code=answer.code, message=answer.message, at=moment.now)

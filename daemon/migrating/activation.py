@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from daemon.domain.foreign import BadRow
-from daemon.domain.layout import Row, RowInvalid, key_of
+from daemon.domain.layout import Row, RowInvalid
+from daemon.domain.layout_reading import key_of
 from daemon.domain.moving import Candidate, Due, InFlight, Refused, Standing, Step, in_first, step_for
 from daemon.migrating.import_tokens import Batch, Import, Refusal, batches, is_ours, kept, names_in
 from daemon.migrating.ports import ImportedTokens

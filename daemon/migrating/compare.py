@@ -8,7 +8,8 @@ from typing import Protocol
 
 from daemon.domain.expiry import end_of
 from daemon.domain.foreign import BadRow
-from daemon.domain.layout import Cipher, Layout, Reading, Row, RowInvalid, read
+from daemon.domain.layout import Cipher, Layout, Reading, Row, RowInvalid
+from daemon.domain.layout_reading import read
 from daemon.domain.mirrored import STAND_IN
 from daemon.domain.origin import StoredToken, Unreadable
 from daemon.domain.secret import Secret

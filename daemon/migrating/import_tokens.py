@@ -14,7 +14,8 @@ from datetime import datetime
 from hashlib import sha256
 
 from daemon.domain.foreign import BadRow
-from daemon.domain.layout import Layout, Row, RowInvalid, key_of, owner_of
+from daemon.domain.layout import Layout, Row, RowInvalid
+from daemon.domain.layout_reading import key_of, owner_of
 from daemon.domain.moving import Candidate, KeptRow, Refused, Standing, Step, step_for
 from daemon.migrating.ports import ForeignStore, ImportedTokens, RowCopy
 from daemon.migrating.row_reader import CountingCipher, RowReader

@@ -6,7 +6,9 @@ from datetime import datetime
 
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
 from daemon.domain.consent_ends import time_names
-from daemon.domain.layout import Cipher, Layout, Reading, Row, RowInvalid, read, without_tokens
+from daemon.domain.layout import Cipher, Layout, Reading, Row, RowInvalid
+from daemon.domain.layout_reading import read
+from daemon.domain.layout_writing import without_tokens
 from daemon.domain.moving import Candidate, Origin
 from daemon.domain.provider import Grant, Provider
 from daemon.domain.secret import Secret

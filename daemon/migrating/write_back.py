@@ -10,19 +10,9 @@ from datetime import datetime
 from typing import Protocol
 
 from daemon.domain.foreign import Replacement
-from daemon.domain.layout import (
-    Cells,
-    Cipher,
-    Layout,
-    Reading,
-    Row,
-    RowInvalid,
-    Values,
-    key_of,
-    placed,
-    read,
-    write,
-)
+from daemon.domain.layout import Cells, Cipher, Layout, Reading, Row, RowInvalid, Values
+from daemon.domain.layout_reading import key_of, read
+from daemon.domain.layout_writing import placed, write
 from daemon.domain.mirrored import STAND_IN, Shown, shown
 from daemon.domain.origin import Origin, StoredToken
 from daemon.migrating.ports import ForeignStore

@@ -11,7 +11,7 @@ from daemon.domain.change import Change, Renewed, Scheduled, Withheld
 from daemon.domain.claim import Claim, Recorded, Unusable
 from daemon.domain.dialect import read
 from daemon.domain.drift import DriftWatch
-from daemon.domain.due import Timing, first_look, window_of
+from daemon.domain.due import Moment, Timing, first_look, window_of
 from daemon.domain.event import ProviderAnswered, TokenScheduled
 from daemon.domain.journal_entry import Entry, EntryState, ReplayResult
 from daemon.domain.policy import decide
@@ -52,7 +52,10 @@ class Outcome:
 
 
 class Refresher:
-    """Keeps one claimed token fresh. Raises StoreLost; a received reply stays in the journal then."""
+    """Keeps one claimed token fresh. Raises StoreLost; a received reply stays in the journal then.
+
+    `providers` includes those that are not configured any more: their replies may still be processed.
+    """
 
     def __init__(
         self,
@@ -67,7 +70,7 @@ class Refresher:
         observe: Observe,
         clients: Clients | None = None,
     ) -> None:
-        self._providers = dict(providers)
+        self._providers = providers
         self._store = store
         self._journal = journal
         self._endpoint = endpoint
@@ -87,10 +90,6 @@ class Refresher:
         self._large_replies = asyncio.Lock()
         self._presented = Presented()
         self._drift = DriftWatch()
-
-    def configure(self, providers: Mapping[str, Provider]) -> None:
-        """Use these providers from now on. Earlier ones remain, because their replies may still be processed."""
-        self._providers |= providers
 
     async def refresh(self, claim: Claim, weigh: Weigh = believe) -> Answer | None:
         """Renew the claimed token, or store why that failed and when to try again.
@@ -192,13 +191,10 @@ class Refresher:
     def _planned(self, claim: Claim) -> Scheduled | None:
         if claim.token.state is State.REVOKING:
             return None  # it is refreshed only because its revocation needs that
-        return first_look(
-            self._providers[claim.token.provider],
-            claim.token,
-            now=self._clock.now(),
-            chance=self._chance(),
-            timing=self._timing,
-        )
+        return first_look(self._providers[claim.token.provider], claim.token, moment=self._moment())
+
+    def _moment(self) -> Moment:
+        return Moment(self._clock.now(), self._chance(), self._timing)
 
     async def _ask(self, claim: Claim) -> Reply | NoReply:
         try:
@@ -228,19 +224,10 @@ class Refresher:
     async def _settle(self, claim: Claim, reply: Reply | NoReply, answer: Answer, weigh: Weigh) -> Outcome:
         token = claim.token
         provider = self._providers[token.provider]
-        doubted, now = weigh(token, answer), self._clock.now()
-        change = decide(
-            provider,
-            token,
-            answer,
-            asked_at=reply.asked_at,
-            now=now,
-            chance=self._chance(),
-            timing=self._timing,
-            doubted=doubted,
-        )
+        doubted, moment = weigh(token, answer), self._moment()
+        change = decide(provider, token, answer, asked_at=reply.asked_at, moment=moment, doubted=doubted)
         if token.state is State.REVOKING:
-            change = of_revoking(token, change, now=now)
+            change = of_revoking(token, change, now=moment.now)
         recorded = await self._store.record(claim, change)
         now, lived = self._clock.now(), token.lifetime
         window = None if lived is None else window_of(provider, lived, timing=self._timing)

@@ -4,7 +4,7 @@ provider.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -30,6 +30,7 @@ from daemon.domain.event import (
 from daemon.domain.journal_entry import Entry, EntryState, ReplayResult
 from daemon.domain.locked import is_overtaken
 from daemon.domain.provider import Provider
+from daemon.domain.providers import Providers
 from daemon.domain.secret import masked
 from daemon.refreshing.lane import Lane
 from daemon.refreshing.ports import Clock, Journal, Observe, Store
@@ -78,7 +79,8 @@ class Sweeper:
     def __init__(
         self,
         *,
-        lanes: Iterable[Lane],
+        providers: Providers,
+        lane: Callable[[Provider], Lane],
         store: Store,
         journal: Journal,
         refresher: Refresher,
@@ -87,7 +89,8 @@ class Sweeper:
         observe: Observe,
         period: timedelta,
     ) -> None:
-        self.lanes: dict[str, Lane] = {lane.provider.name: lane for lane in lanes}
+        self.lanes: dict[str, Lane] = {}  # of the configured providers
+        self._lane = lane
         self._store = store
         self._journal = journal
         self._refresher = refresher
@@ -113,12 +116,13 @@ class Sweeper:
         self.paused: Mapping[str, Pause] = {}
         self._beginning = asyncio.Lock()  # sweeps may overlap, their replays must not
         self._begun = False  # a sweep has found which providers are paused
+        providers.follow(self._use)
 
     def conclude_consents(self, consent: ConcludeConsent) -> None:
         """Replay the replies to authorization codes with `consent`."""
         self._replayer.consent = consent
 
-    def configure(self, providers: Mapping[str, Provider], make: Callable[[Provider], Lane]) -> None:
+    def _use(self, providers: Mapping[str, Provider]) -> None:
         """Use these providers from now on. The lane of a removed provider finishes its requests in flight and
         claims nothing.
         """
@@ -126,6 +130,7 @@ class Sweeper:
             self._failures.pop(name, None)
             self._leaving[name] = self.lanes.pop(name)
             self._leaving[name].stop()
+        self.paused = {name: pause for name, pause in self.paused.items() if name in providers}
         for name, provider in providers.items():
             if name in self._leaving:
                 self.lanes[name] = self._leaving.pop(name)
@@ -133,7 +138,7 @@ class Sweeper:
             if name in self.lanes:
                 self.lanes[name].use(provider)
             else:
-                self.lanes[name] = make(provider)
+                self.lanes[name] = self._lane(provider)
 
     async def sweep(self) -> SweepFinished | SweepFailed:
         """Replay, then claim and start due tokens, for as long as one period. Returns its end, which it has also

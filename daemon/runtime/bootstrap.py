@@ -35,6 +35,7 @@ from daemon.domain.event import COUNTED_ONLY, Event
 from daemon.domain.journal_entry import Entry, ReplayResult
 from daemon.domain.mirrored import Shown
 from daemon.domain.provider import Provider
+from daemon.domain.providers import Providers
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret
@@ -63,7 +64,7 @@ def assemble(
     settings: Settings,
     *,
     uri: Secret,
-    providers: Mapping[str, Provider],
+    providers: Providers,
     instance: Instance,
     log: EventLog,
     watch: Observe,
@@ -71,7 +72,8 @@ def assemble(
 ) -> Parts:
     """Build the daemon's parts. `watch` also observes every event. Raises StoreUriInvalid."""
     clock, keys, tally = Clock(), Keys(key_ring(settings)), Tally()
-    metrics = Metrics(providers=providers, version=__version__)
+    metrics = Metrics(providers=(), version=__version__)
+    providers.follow(metrics.set_providers)
     last_hour = LastHour(clock.boot)
     sampled = SampledLog(log, boot=clock.boot)
 
@@ -108,8 +110,15 @@ def assemble(
         proxy=refresh.proxy,
     )
     spare = Spare(refresh.concurrency)
-    spare.guarantee(providers.values())
-    refresher = _refresher(settings, providers, store, journal, endpoint, clock, observe, clients)
+
+    def reserve(now: Mapping[str, Provider]) -> None:
+        most = most_in_flight(now.values(), refresh.concurrency)
+        journal.allow(most)
+        endpoint.allow(most)
+        spare.guarantee(now.values())
+
+    providers.follow(reserve)
+    refresher = _refresher(settings, providers.known, store, journal, endpoint, clock, observe, clients)
 
     def lane(provider: Provider) -> Lane:
         return Lane(
@@ -125,7 +134,8 @@ def assemble(
         )
 
     sweeper = Sweeper(
-        lanes=map(lane, providers.values()),
+        providers=providers,
+        lane=lane,
         store=store,
         journal=journal,
         refresher=refresher,
@@ -141,8 +151,6 @@ def assemble(
         endpoint=endpoint,
         refresher=refresher,
         sweeper=sweeper,
-        lane=lane,
-        spare=spare,
         metrics=metrics,
         log=sampled,
         counter=Counter(mongo, owner=instance.id),
@@ -157,12 +165,12 @@ def code_exchange(
     settings: Settings,
     parts: Parts,
     instance: Instance,
-    providers: Mapping[str, Provider],
+    providers: Providers,
     audit: Audit,
 ) -> CodeExchange:
     """Build what exchanges authorization codes, and let the sweep replay their replies with it."""
     exchange = CodeExchange(
-        providers=providers,
+        providers=providers.known,
         lanes=parts.sweeper.lanes.get,
         consents=MongoConsents(parts.mongo, owner=instance.id, keyring=parts.keys),
         tokens=ConsentedTokens(parts.mongo, parts.keys, audit),

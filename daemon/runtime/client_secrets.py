@@ -9,6 +9,7 @@ from datetime import timedelta
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog
 from daemon.domain.provider import Provider
+from daemon.domain.providers import Providers
 from daemon.runtime.config.client_sources import ClientSource
 from daemon.runtime.config.problems import InvalidValue
 from daemon.runtime.config.secret_reading import Answer, Faulty, Found, SecretReader
@@ -17,28 +18,27 @@ READ_EVERY = timedelta(minutes=5)  # at most, for a client that its provider ref
 
 
 class ClientSecrets:
-    """Implements `refreshing.ports.Clients`. `use` puts a changed provider into the parts of the daemon."""
+    """Implements `refreshing.ports.Clients`. A changed client is put into `providers`, for all parts of the daemon."""
 
     def __init__(
         self,
         reader: SecretReader,
         *,
-        use: Callable[[Provider], None],
+        providers: Providers,
         boot: Callable[[], timedelta],
         log: EventLog,
     ) -> None:
         self._reader = reader
-        self._use = use
+        self._providers = providers
         self._boot = boot
         self._log = log
         self._sources: Mapping[str, ClientSource] = {}
-        self._providers: dict[str, Provider] = {}
         self._read_at: dict[str, timedelta] = {}
         self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    def configure(self, sources: Mapping[str, ClientSource], providers: Mapping[str, Provider]) -> None:
-        """Use these from now on."""
-        self._sources, self._providers = sources, dict(providers)
+    def configure(self, sources: Mapping[str, ClientSource]) -> None:
+        """Use these from now on, by the providers' names."""
+        self._sources = sources
 
     @property
     def lacking(self) -> list[str]:
@@ -94,8 +94,7 @@ class ClientSecrets:
         if fresh is None:
             before = provider.lacking
             if before is not None and before != why:
-                self._providers[provider.name] = replace(provider, lacking=why)
-                self._use(self._providers[provider.name])  # for the probes
+                self._use(replace(provider, lacking=why))  # for the probes
             if before is None or before != why:
                 line = log_lines.SECRET_KEPT if before is None else log_lines.SECRET_AWAY
                 self._log.log(line, place=place, source=source.chain.names, message=why)
@@ -104,8 +103,10 @@ class ClientSecrets:
         if isinstance(answer, Found) and provider.lacking is not None:
             self._log.log(log_lines.SECRET_ANSWERED, place=place, source=answer.source)
         if fresh != provider:
-            self._providers[provider.name] = fresh
             self._use(fresh)
+
+    def _use(self, changed: Provider) -> None:
+        self._providers.replace({**self._providers, changed.name: changed})
 
 
 def _applied(source: ClientSource, provider: Provider, answer: Answer) -> tuple[Provider | None, str]:

@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from daemon import __version__
@@ -26,26 +25,17 @@ from daemon.domain.event import (
     TokenInDoubt,
 )
 from daemon.domain.provider import Provider
+from daemon.domain.providers import Providers
 from daemon.domain.secret import Secret
 from daemon.domain.store_event import StoreLost as StoreLostEvent
 from daemon.notifying.announcer import Announcer
 from daemon.notifying.relay import Relay
-from daemon.runtime.awaiting_secrets import retry_after
 from daemon.runtime.bootstrap import assemble, code_exchange, key_ring, mirrors
 from daemon.runtime.client_secrets import ClientSecrets
 from daemon.runtime.clock import Clock
 from daemon.runtime.config.fields import format_duration
-from daemon.runtime.config.problems import SecretsAway
-from daemon.runtime.config.providers.provider_settings import most_in_flight
-from daemon.runtime.config.reload import (
-    moved_urls,
-    needs_restart,
-    secrets_of,
-    unresolved,
-    with_former_clients,
-)
 from daemon.runtime.config.secret_reading import SecretReader
-from daemon.runtime.config.settings import Settings, SettingsInvalid
+from daemon.runtime.config.settings import Settings
 from daemon.runtime.consents import ConsentFollower
 from daemon.runtime.demo import Demo
 from daemon.runtime.demo_access import DemoAccess
@@ -58,8 +48,10 @@ from daemon.runtime.own_row import OwnRow
 from daemon.runtime.owner_events import EventFollower
 from daemon.runtime.parts import Parts
 from daemon.runtime.preparation import prepare
-from daemon.runtime.reload_notes import log_secrets, note_moved
+from daemon.runtime.reload_notes import log_secrets
+from daemon.runtime.reloader import Reloader
 from daemon.runtime.schedule import Schedule
+from daemon.runtime.secret_masks import SecretMasks
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.state.instance import Instance
 from daemon.runtime.tasks import end
@@ -94,7 +86,7 @@ class Daemon:
         self._instance = instance
         self._log = log
         self._manager = manager
-        self._reload = reload
+        self._read = reload
         self._greet = greet
         self._view = DaemonStatus(settings, instance=instance.id)
         self._schedule = Schedule(failed=self._failed_unexpectedly)
@@ -113,16 +105,14 @@ class Daemon:
         self._prepared = False
         self._preparing = asyncio.Lock()
         self._mongod: EmbeddedMongod | None = None
-        self._reloading = asyncio.Lock()
         self._failed = 0  # sweeps in a row
         self._announcer: Announcer | None = None  # once the daemon has begun
         self._mirrors: Sequence[MirrorRunner] = ()
         self._reader = reader or SecretReader()
-        # Places whose secrets a reload has left as they were, since their sources were away.
-        self._unresolved: frozenset[str] = frozenset()
-        self._unread = 0  # attempts in a row that left a secret unread
         self._view.secret_sources = lambda: self._reader.up
-        self._clients = ClientSecrets(self._reader, use=self._use_client, boot=Clock().boot, log=log)
+        self._providers = Providers()
+        self._providers.follow(self._view.use)
+        self._clients = ClientSecrets(self._reader, providers=self._providers, boot=Clock().boot, log=log)
         self._parts: Parts
 
     async def run(self) -> int:
@@ -145,28 +135,44 @@ class Daemon:
         self._listen_to_signals()
         settings = self._settings
         uri = await self._database(closing)
-        providers = dict(settings.providers)
+        demo: Mapping[str, Provider] = {}
         if self._demo is not None:
             await self._demo.start()
             closing.push_async_callback(self._demo.stop)
-            providers |= self._demo.providers
-        self._log.register_secrets(secrets_of(settings, uri))
-        self._clients.configure(settings.clients, providers)
+            demo = self._demo.providers
+        masks = SecretMasks(settings, uri, self._log)
+        self._providers.follow(masks.use_providers)
+        self._providers.replace({**settings.providers, **demo})
+        self._clients.configure(settings.clients)
         parts = assemble(
             settings,
             uri=uri,
-            providers=providers,
+            providers=self._providers,
             instance=self._instance,
             log=self._log,
             watch=self._watch,
             clients=self._clients,
         )
-        self._parts, self._view.parts, self._view.providers = parts, parts, providers
+        self._parts = self._view.parts = parts
         self._mirrors = self._view.mirrors = await mirrors(settings, parts, self._instance, closing)
         asyncio.get_running_loop().set_exception_handler(loop_errors(parts.observe))
         self._key_check = KeyCheck(parts.keys, parts.mongo, self._log)
         self._audit = Audit(parts.mongo, who=who(os.environ), log=self._log_record)
-        self._exchange = code_exchange(settings, parts, self._instance, providers, self._audit)
+        self._exchange = code_exchange(settings, parts, self._instance, self._providers, self._audit)
+        self._reloader = Reloader(
+            settings,
+            read=self._read,
+            take=self._take,
+            taken=self._taken,
+            providers=self._providers,
+            demo=demo,
+            clients=self._clients,
+            masks=masks,
+            audit=self._audit,
+            schedule=self._schedule,
+            manager=self._manager,
+            log=self._log,
+        )
         self._own_row = OwnRow(parts.mongo, parts.keys, parts.journal, self._instance, self._log)
         closing.push_async_callback(parts.mongo.close)
         closing.callback(parts.counter.close)
@@ -200,7 +206,7 @@ class Daemon:
         self._greet(url)
         self._schedule.every(refresh.sweep_every, self._sweep, name="sweep")
         log_secrets(self._settings, self._log)
-        self._read_missing_soon()
+        self._reloader.read_missing_soon()
         self._schedule.start()
         closing.callback(self._schedule.close)
         if self._mongod is not None:
@@ -366,112 +372,23 @@ class Daemon:
         self._stop.set()
 
     def _asked_to_reload(self) -> None:
-        self._schedule.once(timedelta(0), self._take_over, name="reload")
+        self._reloader.ask()
 
-    async def _take_over(self) -> None:
-        async with self._reloading:
-            with self._manager.reloading():
-                await self._reload_all()
-
-    async def _reload_all(self) -> None:
-        """Take over secrets, keys, providers and the log level, and report other changes, which need a
-        restart.
-
-        The configuration is read in a thread, so that renewals and probes go on: many providers take seconds.
-        """
-        try:
-            fresh = await asyncio.to_thread(self._read)
-        except (SettingsInvalid, SecretsAway) as refused:
-            found = refused.problems if isinstance(refused, SettingsInvalid) else refused.waiting
-            problems = [f"{problem.where}: {problem.what}" for problem in found]
-            self._log.log(
-                log_lines.RELOAD_REFUSED,
-                problems=problems,
-            )
-            if isinstance(refused, SecretsAway):
-                self._unresolved = frozenset(one.where for one in refused.waiting)
-            self._read_missing_soon()
-            return
-        self._unresolved = unresolved(fresh)
-        log_secrets(fresh, self._log)
-        fresh = with_former_clients(fresh, self._settings.providers)
-        self._log.set_level(fresh.log.level.value)
+    async def _take(self, fresh: Settings) -> bool:
+        """Use a reload's bearer token, keys and hooks. Returns False if the daemon stops."""
         self._server.set_bearer_token(fresh.server.bearer_token)
         await self._key_check.offer(key_ring(fresh))
         if self._stop.is_set():
-            return  # a lane that ends must not go on
-        self._settings = replace(self._settings, clients=fresh.clients)
-        self._use(fresh.providers)
+            return False
         self._notifying.configure(fresh.hooks)
         self._view.keys = fresh.keys
+        return True
+
+    async def _taken(self) -> None:
+        """Let the other instances read which keys this one has now."""
         if self._prepared:
             with suppress(StoreLost):  # it has reported itself, and the row is written every minute
                 await self._own_row.write()
-        await note_moved(moved_urls(self._settings.providers, fresh.providers), self._audit, self._log)
-        self._log.log(log_lines.RELOAD_DONE, restart_needed_for=needs_restart(self._settings, fresh))
-        self._settings = replace(
-            self._settings,
-            providers=fresh.providers,
-            hooks=fresh.hooks,
-            log=fresh.log,
-            keys=fresh.keys,
-            clients=fresh.clients,
-        )
-        self._read_missing_soon()
-
-    # ---------------------------------------------------------------- secrets that come late
-
-    def _read_missing_soon(self) -> None:
-        """Plan another attempt for the secrets that have not come, if there are any."""
-        if self._clients.lacking or self._unresolved:
-            self._schedule.once(retry_after(self._unread), self._read_missing, name="secrets")
-            self._unread += 1
-        else:
-            self._unread = 0
-
-    async def _read_missing(self) -> None:
-        try:
-            await self._clients.read_missing()
-            if bool(self._unresolved) and await asyncio.to_thread(self._would_reload):
-                await self._take_over()
-        finally:
-            self._read_missing_soon()
-
-    def _would_reload(self) -> bool:
-        """Return whether a reload would find other secrets than the last one, or a problem for an operator."""
-        try:
-            fresh = self._read()
-        except SecretsAway:
-            return False
-        except SettingsInvalid:
-            return True
-        return unresolved(fresh) != self._unresolved
-
-    def _use_client(self, provider: Provider) -> None:
-        """Use another secret of one client from now on. The log masks it before anything is sent."""
-        providers = {**self._settings.providers, provider.name: provider}
-        self._settings = replace(self._settings, providers=providers)
-        self._log.register_secrets(secrets_of(self._settings, None))
-        self._use(providers)
-
-    def _read(self) -> Settings:
-        """Read the current configuration. The log masks its secrets before anything of it is used."""
-        fresh, uri = self._reload(), self._settings.store.uri
-        self._log.register_secrets(secrets_of(fresh, uri if isinstance(uri, Secret) else None))
-        return fresh
-
-    def _use(self, configured: Mapping[str, Provider]) -> None:
-        providers = {**configured, **(self._demo.providers if self._demo is not None else {})}
-        most = most_in_flight(providers.values(), self._settings.refresh.concurrency)
-        self._parts.journal.allow(most)
-        self._parts.endpoint.allow(most)
-        self._parts.refresher.configure(providers)
-        self._exchange.configure(providers)
-        self._parts.spare.guarantee(providers.values())
-        self._parts.sweeper.configure(providers, self._parts.lane)
-        self._parts.metrics.set_providers(providers)
-        self._view.providers = providers
-        self._clients.configure(self._settings.clients, providers)
 
     # ---------------------------------------------------------------- stop
 

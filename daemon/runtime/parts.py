@@ -1,6 +1,5 @@
 """The parts of the running daemon, built by `bootstrap`."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from daemon.adapters.journal.journal import SqliteJournal
@@ -12,11 +11,8 @@ from daemon.adapters.telemetry.last_hour import LastHour
 from daemon.adapters.telemetry.log_sampling import SampledLog
 from daemon.adapters.telemetry.metrics import Metrics
 from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
-from daemon.domain.provider import Provider
-from daemon.refreshing.lane import Lane
 from daemon.refreshing.ports import Observe
 from daemon.refreshing.refresher import Refresher
-from daemon.refreshing.spare import Spare
 from daemon.refreshing.sweep import Sweeper
 from daemon.runtime.clock import Clock
 
@@ -31,8 +27,6 @@ class Parts:
     endpoint: TokenEndpoint
     refresher: Refresher
     sweeper: Sweeper
-    lane: Callable[[Provider], Lane]
-    spare: Spare
     metrics: Metrics
     log: SampledLog
     counter: Counter

@@ -9,7 +9,7 @@ from typing import TypeVar
 from daemon.domain.access_key import Verb
 from daemon.domain.consent import Consent, ConsentInvalid, read_consent
 from daemon.domain.device import is_other_device
-from daemon.domain.due import Timing, first_due
+from daemon.domain.due import Moment, Timing, first_due
 from daemon.domain.new_token import new_token
 from daemon.domain.provider import Provider
 from daemon.domain.revocation_request import revocation_of
@@ -103,9 +103,7 @@ class Writing:
             provider,
             consent,
             variables=offer.vars,
-            now=now,
-            chance=self._chance(),
-            timing=self._timing,
+            moment=Moment(now, self._chance(), self._timing),
         )
         secret = token.refresh_token
         prints = frozenset(self._writes.fingerprints(secret)) if secret is not None else frozenset[str]()
@@ -232,9 +230,7 @@ class Writing:
                 expires_at=token.expires_at,
                 refresh_expires_at=stored.refresh_expires_at,
             ),
-            now=now,
-            chance=self._chance(),
-            timing=self._timing,
+            moment=Moment(now, self._chance(), self._timing),
         )
         return max(due_at, before) if due_at is not None and token.failures else due_at
 

@@ -279,7 +279,7 @@ def test_a_page_for_the_owner_is_shown_if_the_definition_has_one(cli, tokens, mo
     """In the text and in the record."""
     page = "https://acme.example/apps"
     known = {"acme": Definition(name="acme", title="Acme", token_url="https://acme.example", manage_url=page)}
-    monkeypatch.setattr("daemon.commands.revoke.known_providers", lambda settings: known)
+    monkeypatch.setattr("daemon.commands.support.revocation_results.known_providers", lambda settings: known)
     ran = cli.run("revoke", "acme:1", "--yes", "--json")
     assert ran.json() == {"id": "acme:1", "result": "no_revocation", "manage_url": page}
     assert page in cli.run("revoke", "acme:1", "--yes").out

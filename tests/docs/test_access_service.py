@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from daemon.runtime.access_web.openapi.document import document
-from daemon.runtime.config.access import AccessTable
+from daemon.runtime.config.access_sections import AccessTable
 from daemon.runtime.config.fields import duration
 from daemon.serving.problems import STATUS
 

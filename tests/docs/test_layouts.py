@@ -8,7 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from daemon.domain.cipher_form import read_form
-from daemon.domain.layout import Row, read
+from daemon.domain.layout import Row
+from daemon.domain.layout_reading import read
 from daemon.runtime.config.layouts import CipherTable, LayoutTable, read_layout, shipped_layouts
 from tests.support import wall_clock
 

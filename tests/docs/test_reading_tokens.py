@@ -22,7 +22,7 @@ from pymongo.collection import Collection
 
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.token_document import token_of
-from daemon.domain.due import Timing, first_look
+from daemon.domain.due import Moment, Timing, first_look
 from daemon.domain.provider import Provider
 from daemon.domain.token import State
 from daemon.runtime.config.providers.definitions import shipped
@@ -313,7 +313,7 @@ def test_a_new_token_is_one_that_the_daemon_reads_and_schedules(
     assert (token.expires_at, token.due_at) == (NOW + LIFETIME, NOW + LIFETIME - WINDOW)
     assert sheets("read_token").read_token(tokens, ID, readers)[0] == "at-new"
     provider = Provider(definition=shipped()["xero"], client_id="c", client_secret=None, share=1)
-    change = first_look(provider, token, now=NOW, chance=0.0, timing=Timing())
+    change = first_look(provider, token, moment=Moment(NOW, 0.0, Timing()))
     assert change is not None
     assert change.due_at == NOW + LIFETIME - WINDOW
 

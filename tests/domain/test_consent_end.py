@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon.domain.answer import Granted
-from daemon.domain.due import Timing
+from daemon.domain.due import Moment, Timing
 from daemon.domain.policy import decide
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.secret import Secret
@@ -30,7 +30,7 @@ GRANTED = Granted(access_token=Secret("a"), expires_at=NOW + timedelta(hours=1))
 
 def renewed(granted, *, token=TOKEN, **known):
     provider = Provider(definition=replace(PLAIN, **known), client_id="me")
-    return decide(provider, token, granted, asked_at=NOW, now=NOW, chance=0.5, timing=Timing())
+    return decide(provider, token, granted, asked_at=NOW, moment=Moment(NOW, 0.5, Timing()))
 
 
 @pytest.mark.parametrize("days", [7, 90])

@@ -8,21 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.domain.layout import (
-    ALL,
-    FILE,
-    NAME,
-    Layout,
-    Row,
-    RowInvalid,
-    SourceKind,
-    TimeForm,
-    Values,
-    key_of,
-    placed,
-    read,
-    write,
-)
+from daemon.domain.layout import ALL, FILE, NAME, Layout, Row, RowInvalid, SourceKind, TimeForm, Values
+from daemon.domain.layout_reading import key_of, read
+from daemon.domain.layout_writing import placed, write
 from daemon.domain.secret import Secret
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 
 from daemon.domain.answer import Concern, Misconfigured, Unavailable
 from daemon.domain.consent import read_consent
-from daemon.domain.due import Timing, first_due
+from daemon.domain.due import Moment, Timing, first_due
 from daemon.domain.provider import IdleFrom, Rotation
 from daemon.domain.secret import Secret
 from tests.domain.replies import ASKED as ASKED_FOR
@@ -76,9 +76,9 @@ def test_ages_are_spread_as_ends_are():
 def test_a_token_without_an_end_is_renewed_at_its_age():
     """Its refresh token would die of idleness otherwise."""
     token = replace(TOKEN, expires_at=None, issued_at=ASKED - DAY)
-    asked = {"now": ASKED, "chance": 0.0, "timing": TIMING}
-    assert first_due(provider(), token, **asked) is None
-    assert first_due(provider(renew_every=7 * DAY), token, **asked) == ASKED + 6 * DAY
+    asked = Moment(ASKED, 0.0, TIMING)
+    assert first_due(provider(), token, moment=asked) is None
+    assert first_due(provider(renew_every=7 * DAY), token, moment=asked) == ASKED + 6 * DAY
 
 
 # ---------------------------------------------------------------- ends that move late

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon.domain.due import Timing
+from daemon.domain.due import Moment, Timing
 from daemon.domain.mirrored import STAND_IN
 from daemon.domain.moving import (
     Candidate,
@@ -118,9 +118,7 @@ def test_a_token_is_due_now_unless_it_is_known_to_live_on(known, ends, now):
         PROVIDER,
         replace(TOKEN, expires_at=ends),
         end_is_known=known,
-        now=NOW,
-        chance=0.5,
-        timing=Timing(),
+        moment=Moment(NOW, 0.5, Timing()),
     )
     assert (due == NOW) is now
 
@@ -128,4 +126,4 @@ def test_a_token_is_due_now_unless_it_is_known_to_live_on(known, ends, now):
 def test_a_token_that_nothing_renews_is_never_due():
     """It has no refresh token."""
     token = replace(TOKEN, refresh_token=None)
-    assert activation_due(PROVIDER, token, end_is_known=False, now=NOW, chance=0.5, timing=Timing()) is None
+    assert activation_due(PROVIDER, token, end_is_known=False, moment=Moment(NOW, 0.5, Timing())) is None

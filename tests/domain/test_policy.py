@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from daemon.domain.answer import Cause, Concern, Granted, Misconfigured, Rejected, Unavailable, Unparsed
 from daemon.domain.change import Postponed, Renewed, Retired, Scheduled, Withheld
-from daemon.domain.due import MIN_RENEWAL_INTERVAL, RETRY_MARGIN, Timing, due_at, first_due, first_look
+from daemon.domain.due import (
+    MIN_RENEWAL_INTERVAL,
+    RETRY_MARGIN,
+    Moment,
+    Timing,
+    due_at,
+    first_due,
+    first_look,
+)
 from daemon.domain.policy import (
     BACKOFF_LAST,
     BACKOFF_STUCK,
@@ -64,9 +72,7 @@ def due(lifetime, *, chance=0.0, now=ASKED, client=None, timing=TIMING, refresh_
         client or provider(),
         ASKED + lifetime,
         issued_at=ASKED,
-        now=now,
-        chance=chance,
-        timing=timing,
+        moment=Moment(now, chance, timing),
         refresh_expires_at=refresh_expires_at,
     )
     return end - ASKED
@@ -78,9 +84,7 @@ def decided(answer, *, token=TOKEN, chance=1.0, now=NOW, client=None, doubted=Fa
         token,
         answer,
         asked_at=ASKED,
-        now=now,
-        chance=chance,
-        timing=TIMING,
+        moment=Moment(now, chance, TIMING),
         doubted=doubted,
     )
 
@@ -147,7 +151,7 @@ def test_no_token_is_due_again_within_ten_seconds():
 def test_a_token_is_always_due_in_the_second_half_of_its_life(lifetime, chance, issued):
     """Where the reply was quick: never before half, and always with time left."""
     end = issued + lifetime
-    when = due_at(provider(), end, issued_at=issued, now=issued, chance=chance, timing=TIMING)
+    when = due_at(provider(), end, issued_at=issued, moment=Moment(issued, chance, TIMING))
     assert issued + lifetime / 2 <= when < end
     assert when >= issued + min(MIN_RENEWAL_INTERVAL, lifetime / 2)
 
@@ -159,9 +163,7 @@ def test_a_token_never_rests_shorter_than_it_must(issued, ends, now, chance, ref
         provider(),
         ends,
         issued_at=issued,
-        now=now,
-        chance=chance,
-        timing=TIMING,
+        moment=Moment(now, chance, TIMING),
         refresh_expires_at=refresh_ends,
     )
     assert when > now
@@ -204,7 +206,7 @@ def test_no_token_is_due_before_its_provider_gives_anything_new(earliest, chance
 
 
 def look(token, chance=0.0, now=NOW, **known):
-    return first_look(provider(**known), token, now=now, chance=chance, timing=TIMING)
+    return first_look(provider(**known), token, moment=Moment(now, chance, TIMING))
 
 
 def test_a_due_token_is_asked_for():
@@ -438,8 +440,8 @@ def test_what_was_just_consented_to_is_due_before_its_end(grant):
     """Whatever renews it."""
     token = replace(TOKEN, revision=None, issued_at=NOW, expires_at=NOW + HOUR)
     client = provider(grant=grant)
-    assert first_due(client, token, now=NOW, chance=0, timing=TIMING) == NOW + 55 * MINUTE
-    assert first_due(client, replace(token, expires_at=None), now=NOW, chance=0, timing=TIMING) is None
+    assert first_due(client, token, moment=Moment(NOW, 0, TIMING)) == NOW + 55 * MINUTE
+    assert first_due(client, replace(token, expires_at=None), moment=Moment(NOW, 0, TIMING)) is None
 
 
 @pytest.mark.parametrize(
@@ -455,7 +457,7 @@ def test_what_was_just_consented_to_is_due_before_its_end(grant):
 def test_what_has_no_access_token_is_renewed_at_once_where_something_renews_it(grant, missing, due_now):
     """Else it is only watched."""
     token = replace(TOKEN, revision=None, expires_at=NOW, **{missing: None})
-    due_date = first_due(provider(grant=grant), token, now=NOW, chance=0, timing=TIMING)
+    due_date = first_due(provider(grant=grant), token, moment=Moment(NOW, 0, TIMING))
     assert due_date == (NOW if due_now else None)
 
 
@@ -558,9 +560,7 @@ def renewals(token, *, times, every, known=ATLASSIAN):
             token,
             replace(GRANTED, expires_at=asked + HOUR),
             asked_at=asked,
-            now=asked + SECOND,
-            chance=0.5,
-            timing=TIMING,
+            moment=Moment(asked + SECOND, 0.5, TIMING),
         )
         token = renewed(token, got)
         yield asked, token
@@ -609,9 +609,7 @@ def test_an_applications_new_consent_starts_anew():
         anew,
         GRANTED,
         asked_at=again + HOUR,
-        now=again + HOUR + SECOND,
-        chance=0,
-        timing=TIMING,
+        moment=Moment(again + HOUR + SECOND, 0, TIMING),
     )
     assert token.consent_ends_at == CONSENT + 365 * DAY
     assert got.consent_ends_at == again + 365 * DAY

@@ -33,6 +33,7 @@ from daemon.domain.claim import Claim, StoreLost
 from daemon.domain.due import Timing
 from daemon.domain.event import Event, InternalError, TokenSuperseded
 from daemon.domain.provider import Definition, Provider
+from daemon.domain.providers import Providers
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret
@@ -321,7 +322,8 @@ class Daemon:
             spare=Spare(),
         )
         self.sweeper = Sweeper(
-            lanes=[lane],
+            providers=Providers({"acme": ACME}),
+            lane=lambda _: lane,
             store=self.store,
             journal=journal,
             refresher=refresher,

@@ -6,9 +6,10 @@ from bson.errors import InvalidBSON
 from hypothesis import strategies as st
 
 from daemon.adapters.keyring import DecryptionError
-from daemon.adapters.mongo.token_document import InvalidDocument, token_of, written
+from daemon.adapters.mongo.token_changes import written
+from daemon.adapters.mongo.token_document import InvalidDocument, token_of
 from daemon.domain.dialect import read
-from daemon.domain.due import first_look
+from daemon.domain.due import Moment, first_look
 from daemon.domain.policy import decide
 from daemon.domain.reply import NoReply
 from daemon.domain.request import refresh_request
@@ -65,14 +66,14 @@ def check(case: dict) -> None:
         assert_hidden(str(why), SENT)
         return
     asked = provider(name)
-    planned = first_look(asked, one, now=ASKED, chance=0.5, timing=TIMING)
+    planned = first_look(asked, one, moment=Moment(ASKED, 0.5, TIMING))
     assert planned is None or planned.due_at is None or planned.due_at > ASKED, "it is due again immediately"
     try:
         refresh_request(asked, one, now=ASKED)
     except NotSendable as why:
         assert_hidden(str(why), SENT)
     answer = read(asked, one, REPLIES[case["reply"]])
-    change = decide(asked, one, answer, asked_at=ASKED, now=ASKED, chance=0.5, timing=TIMING)
+    change = decide(asked, one, answer, asked_at=ASKED, moment=Moment(ASKED, 0.5, TIMING))
     bson.encode(written(one, change, RING, now=ASKED).fields)
     assert_hidden(messages(answer, change), (*SENT, *NEW))
 

@@ -5,11 +5,11 @@ from functools import cache
 import bson
 
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.mongo.token_document import written
+from daemon.adapters.mongo.token_changes import written
 from daemon.domain.answer import Answer
 from daemon.domain.change import Change, Postponed, Retired, Withheld
 from daemon.domain.dialect import read
-from daemon.domain.due import Timing
+from daemon.domain.due import Moment, Timing
 from daemon.domain.policy import decide
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.reply import NoReply, Reply
@@ -57,7 +57,7 @@ def outcome(name: str, reply: Reply | NoReply) -> tuple[Answer, Change]:
     """What a reply means and changes. It can be stored, whatever it is."""
     asked, one = provider(name), token(name)
     answer = read(asked, one, reply)
-    change = decide(asked, one, answer, asked_at=ASKED, now=ASKED, chance=0.5, timing=TIMING)
+    change = decide(asked, one, answer, asked_at=ASKED, moment=Moment(ASKED, 0.5, TIMING))
     bson.encode(written(one, change, RING, now=ASKED).fields)
     return answer, change
 

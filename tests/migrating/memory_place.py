@@ -4,7 +4,8 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from daemon.domain.foreign import BadRow, Replacement, SourceLost
-from daemon.domain.layout import Cells, Layout, Row, key_of
+from daemon.domain.layout import Cells, Layout, Row
+from daemon.domain.layout_reading import key_of
 
 
 class MemoryPlace:

@@ -5,8 +5,9 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from daemon.domain.due import Timing
-from daemon.domain.layout import Layout, Row, RowInvalid, SourceKind, TimeForm, key_of
+from daemon.domain.due import Moment, Timing
+from daemon.domain.layout import Layout, Row, RowInvalid, SourceKind, TimeForm
+from daemon.domain.layout_reading import key_of
 from daemon.domain.moving import activation_due
 from daemon.domain.provider import Definition, Grant, Provider
 from daemon.migrating.activation import SliceActivation
@@ -149,9 +150,7 @@ class Mover:
             provider(token.provider),
             token,
             end_is_known=end_is_known,
-            now=self.clock.now(),
-            chance=0.5,
-            timing=Timing(),
+            moment=Moment(self.clock.now(), 0.5, Timing()),
         )
 
 

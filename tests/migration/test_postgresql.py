@@ -9,7 +9,9 @@ import pytest
 
 from daemon.adapters.foreign.postgresql import TokenTable
 from daemon.domain.foreign import BadRow, Replacement, SourceLost
-from daemon.domain.layout import Layout, Row, SourceKind, TimeForm, Values, key_of, write
+from daemon.domain.layout import Layout, Row, SourceKind, TimeForm, Values
+from daemon.domain.layout_reading import key_of
+from daemon.domain.layout_writing import write
 from daemon.domain.origin import StoredToken
 from daemon.domain.secret import Secret
 from daemon.migrating.write_back import WriteBack

@@ -22,7 +22,7 @@ from aiohttp import web
 from daemon.runtime.access_web.answers import json_answer
 from daemon.runtime.access_web.asked import Asked
 from daemon.runtime.access_web.server import AccessServer
-from daemon.runtime.config.access import AccessTable
+from daemon.runtime.config.access_sections import AccessTable
 from tests.certificates import Certified
 from tests.operations.test_reverse_proxy import FindPart, Loopback, free_port, running
 

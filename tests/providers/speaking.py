@@ -7,13 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.mongo.token_document import written
+from daemon.adapters.mongo.token_changes import written
 from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
 from daemon.domain.answer import Answer
 from daemon.domain.change import Change
 from daemon.domain.consent import read_consent
 from daemon.domain.dialect import read
-from daemon.domain.due import Timing
+from daemon.domain.due import Moment, Timing
 from daemon.domain.policy import decide
 from daemon.domain.provider import Provider
 from daemon.domain.reply import NoReply, Reply
@@ -117,9 +117,7 @@ class Speaker:
             reply = edit(reply)
         now = CLOCK.now()
         answer = read(provider, token, reply)
-        change = decide(
-            provider, token, answer, asked_at=reply.asked_at, now=now, chance=0.5, timing=Timing()
-        )
+        change = decide(provider, token, answer, asked_at=reply.asked_at, moment=Moment(now, 0.5, Timing()))
         stored = written(token, change, RING, now=now).fields
         return Outcome(reply=reply, answer=answer, change=change, stored=stored, at=now)
 

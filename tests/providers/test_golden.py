@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
-from daemon.domain.due import Timing, first_due, first_look
+from daemon.domain.due import Moment, Timing, first_due, first_look
 from daemon.domain.provider import Grant
 from daemon.domain.request import refresh_request
 from daemon.domain.token_url import NotSendable, token_url
@@ -75,8 +75,8 @@ def test_what_nothing_renews_is_never_sent(name: str) -> None:
     assert (FILES / f"{name}.txt").read_text("utf-8") == WATCHED
     with pytest.raises(NotSendable):
         refresh_request(provider, token, now=now)
-    assert first_due(provider, token, now=now, chance=0.5, timing=Timing()) is None
+    assert first_due(provider, token, moment=Moment(now, 0.5, Timing())) is None
     for due in (None, now):
-        planned = first_look(provider, replace(token, due_at=due), now=now, chance=0.5, timing=Timing())
+        planned = first_look(provider, replace(token, due_at=due), moment=Moment(now, 0.5, Timing()))
         assert planned is not None
         assert planned.due_at is None

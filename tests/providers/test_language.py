@@ -14,7 +14,7 @@ import pytest
 
 from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
 from daemon.domain.dialect import read
-from daemon.domain.due import Timing
+from daemon.domain.due import Moment, Timing
 from daemon.domain.policy import decide
 from daemon.domain.provider import Provider
 from daemon.domain.request import code_request, refresh_request
@@ -250,7 +250,7 @@ async def test_a_reply_field_goes_back_with_each_refresh_even_if_a_reply_omits_i
             ""
         ]
         granted = read(client, claim.token, answered({"access_token": "a", "expires_in": 60} | answer))
-        change = decide(client, claim.token, granted, asked_at=NOON, now=NOON, chance=0.5, timing=Timing())
+        change = decide(client, claim.token, granted, asked_at=NOON, moment=Moment(NOON, 0.5, Timing()))
         await store.record(claim, change)
         bench.set(token, due_at=NOON - timedelta(minutes=1))
     assert sent_back == ["", "urn:1:2", "urn:1:2", "urn:3"]

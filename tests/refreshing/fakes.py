@@ -27,6 +27,7 @@ from daemon.domain.event import Event
 from daemon.domain.journal_entry import Entry, EntryState
 from daemon.domain.locked import Locked, Standing
 from daemon.domain.provider import Definition, Provider
+from daemon.domain.providers import Providers
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret
@@ -517,6 +518,7 @@ class World:
     journal: MemoryJournal = field(init=False)
     endpoint: ScriptedEndpoint = field(init=False)
     clients: Clients | None = None
+    configured: Providers = field(init=False)
     refresher: Refresher = field(init=False)
     tally: Tally = field(default_factory=Tally)
     sweeper: Sweeper = field(init=False)
@@ -530,8 +532,9 @@ class World:
 
     def start(self) -> None:
         """Start a process: with the store and the journal as an earlier one has left them, and nothing else of it."""
+        self.configured = Providers({one.name: one for one in self.providers})
         self.refresher = Refresher(
-            providers={one.name: one for one in self.providers},
+            providers=self.configured.known,
             store=self.store,
             journal=self.journal,
             endpoint=self.endpoint,
@@ -542,7 +545,8 @@ class World:
             clients=self.clients,
         )
         self.sweeper = Sweeper(
-            lanes=[self.lane(one) for one in self.providers],
+            providers=self.configured,
+            lane=self.lane,
             store=self.store,
             journal=self.journal,
             refresher=self.refresher,

@@ -21,6 +21,7 @@ from daemon.domain.claim import Claim, Recorded
 from daemon.domain.due import Timing
 from daemon.domain.event import Event, ProviderPaused, TokenNeedsReauth, TokenRenewed
 from daemon.domain.provider import Definition, ExpiryUnit, Grant, Provider
+from daemon.domain.providers import Providers
 from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret
@@ -403,19 +404,23 @@ class Day:
             timing=Timing(),
             observe=observe,
         )
-        lane = Lane(
-            self.provider,
-            store=store,
-            pauses=pauses,
-            rate_limiter=lambda _: SetRate(10**9),
-            journal=journal,
-            refresher=refresher,
-            clock=self.clock,
-            observe=observe,
-            spare=Spare(),
-        )
+
+        def lane(one: Provider) -> Lane:
+            return Lane(
+                one,
+                store=store,
+                pauses=pauses,
+                rate_limiter=lambda _: SetRate(10**9),
+                journal=journal,
+                refresher=refresher,
+                clock=self.clock,
+                observe=observe,
+                spare=Spare(),
+            )
+
         return Sweeper(
-            lanes=[lane],
+            providers=Providers({self.provider.name: self.provider}),
+            lane=lane,
             store=store,
             journal=journal,
             refresher=refresher,

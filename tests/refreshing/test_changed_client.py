@@ -31,7 +31,7 @@ class ChangingClients:
         await asyncio.sleep(0)
         if self.fresh is None or self.fresh == refused or self.world is None:
             return None
-        self.world.refresher.configure({self.fresh.name: self.fresh})
+        self.world.configured.replace({self.fresh.name: self.fresh})
         return self.fresh
 
 
@@ -142,7 +142,7 @@ async def test_a_provider_without_its_clients_secret_waits(world_of):
     assert [request.url for request in world.endpoint.asked] == ["https://other.example/token"]
     assert world.store.documents["acme:1"].owner is None
     lane.use(client(NEW))
-    world.refresher.configure({"acme": client(NEW)})
+    world.configured.replace({"acme": client(NEW)})
     world.endpoint.answer = only(NEW)
     world.clock.passed += timedelta(seconds=1)
     assert await lane.work() == 1

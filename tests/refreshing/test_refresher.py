@@ -60,7 +60,7 @@ async def test_a_provider_that_leaves_its_definition_is_reported_once(world, dou
     known = Definition(
         name="acme", title="Acme", token_url="https://acme.example/token", access_lifetime=timedelta(hours=2)
     )
-    world.refresher.configure({"acme": replace(provider(), definition=known)})
+    world.configured.replace({"acme": replace(provider(), definition=known)})
     for number in range(25):
         name = world.store.put(str(number))
         world.endpoint.answer = lambda request, number=number: granted(access=f"access-{number}")

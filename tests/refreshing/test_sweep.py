@@ -111,6 +111,21 @@ async def test_a_pause_and_its_end_are_told_once_each(world_of):
     assert [event.provider for event in world.observed(ProviderResumed)] == ["acme"]
 
 
+async def test_a_paused_provider_that_is_removed_has_not_resumed(world_of):
+    """Nothing shows that it works. If it comes back while it is paused, that is reported."""
+    acme, other = provider("acme"), provider("other")
+    world = world_of(acme, other)
+    world.store.paused = {"acme": OPERATORS}
+    await world.sweeper.sweep()
+    world.configured.replace({"other": other})
+    await world.sweeper.sweep()
+    assert world.sweeper.paused == {}
+    assert world.observed(ProviderResumed) == []
+    world.configured.replace({"acme": acme, "other": other})
+    await world.sweeper.sweep()
+    assert [event.provider for event in world.observed(ProviderPaused)] == ["acme", "acme"]
+
+
 async def test_what_the_survey_set_aside_is_told_even_if_the_replay_fails(world):
     """It is new only once: a loss right after must not swallow it."""
     await left_behind(world)
@@ -266,7 +281,7 @@ async def test_an_entry_of_a_provider_that_is_not_configured_waits(world):
     """Its definition may come back: not replayed, not marked, not deleted."""
     await left_behind(world)
     other = provider("other")
-    world.sweeper.configure({"other": other}, world.lane)
+    world.configured.replace({"other": other})
     await world.sweeper.sweep()
     assert "recall acme:1" not in world.diary
     assert world.journal.tokens == {"acme:1"}
@@ -542,7 +557,7 @@ async def test_a_provider_that_is_no_longer_configured_finishes_and_claims_nothi
     world.endpoint.hanging["acme"] = gate = asyncio.Event()
     sweep = asyncio.create_task(world.sweeper.sweep())
     await until(lambda: world.endpoint.in_flight == 4)
-    world.sweeper.configure({}, world.lane)
+    world.configured.replace({})
     drain = asyncio.create_task(world.sweeper.drain())
     for _ in range(10):
         await asyncio.sleep(0)
@@ -562,8 +577,8 @@ async def test_a_provider_that_comes_back_presents_nothing_twice(world_of):
     world.endpoint.hanging["acme"] = gate = asyncio.Event()
     sweep = asyncio.create_task(world.sweeper.sweep())
     await until(lambda: world.endpoint.in_flight == 3)
-    world.sweeper.configure({}, world.lane)
-    world.sweeper.configure({"acme": world.providers[0]}, world.lane)
+    world.configured.replace({})
+    world.configured.replace({"acme": world.providers[0]})
     again = asyncio.create_task(world.sweeper.sweep())
     await until(lambda: world.diary.count("claim acme") == 2)
     for _ in range(10):
@@ -577,8 +592,7 @@ async def test_a_provider_that_comes_back_presents_nothing_twice(world_of):
 async def test_a_new_provider_is_swept_and_a_changed_one_is_used(world):
     """After a reload the next sweep knows both."""
     other, acme = provider("other"), provider("acme", share=2)
-    world.refresher.configure({"other": other, "acme": acme})
-    world.sweeper.configure({"other": other, "acme": acme}, world.lane)
+    world.configured.replace({"other": other, "acme": acme})
     world.store.put("1", of="other")
     for n in range(5):
         world.store.put(str(n))

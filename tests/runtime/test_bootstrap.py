@@ -10,6 +10,7 @@ import pytest
 
 from daemon.adapters.telemetry.event_log import configure
 from daemon.domain.provider import Definition, Provider
+from daemon.domain.providers import Providers
 from daemon.domain.secret import Secret
 from daemon.runtime.bootstrap import _hold, assemble
 from daemon.runtime.config.sections import RefreshSettings
@@ -51,7 +52,7 @@ async def test_the_stream_of_wishes_follows_the_rate_of_the_stores_writes(tmp_pa
     parts = assemble(
         load(file, {}),
         uri=Secret("mongodb://127.0.0.1:1"),
-        providers={},
+        providers=Providers(),
         instance=Instance(id="me", directory=tmp_path, returned=False, filesystem=None, former_mode=None),
         log=configure(format="json", level="info", stream=io.StringIO()),
         watch=lambda _: None,

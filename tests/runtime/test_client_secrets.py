@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -11,6 +11,7 @@ import pytest
 from daemon.adapters.secrets.errors import SecretAway
 from daemon.adapters.telemetry.event_log import configure
 from daemon.domain.provider import Definition, Provider
+from daemon.domain.providers import Providers
 from daemon.domain.secret import Secret
 from daemon.domain.secret_reference import Reference
 from daemon.runtime.client_secrets import READ_EVERY, ClientSecrets
@@ -43,13 +44,19 @@ class Stage:
             provider="xero", key="client_secret", key_id=None, chain=chain, local=nothing_local
         )
         self.reader = SecretReader(ask=self._ask)
+        self.configured = Providers({"xero": provider})
         self.clients = ClientSecrets(
             self.reader,
-            use=self.used.append,
+            providers=self.configured,
             boot=lambda: self.now,
             log=configure(format="json", level="error"),
         )
-        self.clients.configure({"xero": source}, {"xero": provider})
+        self.clients.configure({"xero": source})
+        self.configured.follow(self._note)
+        self.used.clear()
+
+    def _note(self, providers: Mapping[str, Provider]) -> None:
+        self.used += providers.values()
 
     async def _ask(self, _reference: Reference) -> str:
         self.reads += 1
@@ -94,9 +101,9 @@ async def test_a_new_secret_that_is_refused_too_is_not_read_again_soon():
 async def test_an_unconfigured_provider_and_one_without_a_source_are_not_read():
     """Such as one whose secret stands in the configuration itself."""
     stage = Stage()
-    stage.clients.configure({}, {"xero": OLD})
+    stage.clients.configure({})
     assert await stage.clients.read_again(OLD) is None
-    stage.clients.configure({}, {})
+    stage.configured.replace({})
     assert await stage.clients.read_again(OLD) is None
     assert stage.reads == 0
 
@@ -130,7 +137,9 @@ async def test_a_reload_during_the_reading_takes_precedence():
     reading = asyncio.create_task(stage.clients.read_again(OLD))
     await asyncio.to_thread(begun.wait, 5)
     reloaded = replace(OLD, client_secret=Secret("of the reload"))
-    stage.clients.configure({}, {"xero": reloaded})
+    stage.clients.configure({})
+    stage.configured.replace({"xero": reloaded})
+    stage.used.clear()
     go_on.set()
     await reading
     assert stage.used == []

@@ -5,7 +5,6 @@ import io
 import itertools
 import json
 import signal
-import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -30,7 +29,7 @@ from daemon.domain.token import Failure, FailureKind
 from daemon.runtime.clock import Clock
 from daemon.runtime.config.reload import Moved, moved_urls
 from daemon.runtime.config.sections import DemoSettings
-from daemon.runtime.config.settings import RefreshSettings, Settings, SettingsInvalid
+from daemon.runtime.config.settings import RefreshSettings
 from daemon.runtime.daemon import Daemon
 from daemon.runtime.own_mongod import revive
 from daemon.runtime.reload_notes import note_moved
@@ -122,19 +121,6 @@ async def test_a_periodic_job_that_meets_a_bug_reports_it(daemon: Daemon):
     daemon._failed_unexpectedly("count", StoreLost("away"))
     daemon._failed_unexpectedly("count", bug := TypeError("odd"))
     assert daemon._parts.observed == [InternalError(where="count", error=bug)]  # type: ignore[attr-defined]
-
-
-async def test_a_reload_reads_the_configuration_beside_the_event_loop(daemon: Daemon):
-    """It may take seconds. The loop goes on meanwhile: here it is what lets the reading end."""
-    may_end = threading.Event()
-
-    def read() -> Settings:
-        assert may_end.wait(timeout=10), "the loop stood still"
-        raise SettingsInvalid([])
-
-    daemon._reload = read
-    asyncio.get_running_loop().call_soon(may_end.set)
-    await daemon._reload_all()
 
 
 @pytest.mark.parametrize("trouble", [MongodFailed("no"), OSError("no"), RuntimeError("odd")])

@@ -18,7 +18,8 @@ from typing import Any
 from daemon.adapters.foreign.atomic_file import NotWritten, locked, replace_file, signature
 from daemon.adapters.foreign.json_text import JsonText
 from daemon.domain.foreign import LARGEST_ROW, TOO_LARGE, BadRow, Replacement, SourceLost
-from daemon.domain.layout import NAME, Layout, Row, RowInvalid, SourceKind, key_of
+from daemon.domain.layout import NAME, Layout, Row, RowInvalid, SourceKind
+from daemon.domain.layout_reading import key_of
 
 LARGEST_FILE = 1 << 30  # bytes
 READS = 5  # attempts to read a file that changes while it is read

@@ -21,7 +21,8 @@ from psycopg.types.string import StrDumperUnknown, TextLoader
 
 from daemon.adapters.foreign.json_text import JsonText
 from daemon.domain.foreign import LARGEST_ROW, TOO_LARGE, BadRow, Replacement, SourceLost
-from daemon.domain.layout import FIELDS, Cells, Layout, Row, RowInvalid, key_of
+from daemon.domain.layout import FIELDS, Cells, Layout, Row, RowInvalid
+from daemon.domain.layout_reading import key_of
 from daemon.domain.secret import Secret, masked
 
 AT_ONCE = 500

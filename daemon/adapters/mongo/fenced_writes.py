@@ -21,7 +21,8 @@ from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.mongo.bulk import refusals
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.document_limits import LARGE, READABLE
-from daemon.adapters.mongo.token_document import Document, Written, failure_of, written
+from daemon.adapters.mongo.token_changes import Written, written
+from daemon.adapters.mongo.token_document import Document, failure_of
 from daemon.adapters.mongo.token_events import NEXT_REVISION, appended, reporting
 from daemon.domain.change import Change, Postponed, Renewed, RevocationPostponed, Revoked, Scheduled, Withheld
 from daemon.domain.claim import Claim, Recorded, StoreLost, Unusable

@@ -16,7 +16,8 @@ from pymongo.read_concern import ReadConcern
 from daemon.adapters.mongo.address import address_of
 from daemon.adapters.mongo.connection import stated_options
 from daemon.domain.foreign import LARGEST_ROW, TOO_LARGE, BadRow, Replacement, SourceLost
-from daemon.domain.layout import Cells, Layout, Row, key_of
+from daemon.domain.layout import Cells, Layout, Row
+from daemon.domain.layout_reading import key_of
 from daemon.domain.secret import Secret, masked
 
 AT_ONCE = 500

@@ -16,7 +16,8 @@ from daemon.adapters.mongo.bulk import Update, update_each
 from daemon.adapters.mongo.connection import Mongo, due
 from daemon.adapters.mongo.document_limits import NAMED, NAMELESS, SHORT_FAILURE, SHORT_ID, short_text
 from daemon.adapters.mongo.leases import free
-from daemon.adapters.mongo.token_document import Document, failure_document, failure_of
+from daemon.adapters.mongo.token_changes import failure_document
+from daemon.adapters.mongo.token_document import Document, failure_of
 from daemon.domain.claim import SetAside
 from daemon.domain.quarantine import Quarantine
 from daemon.domain.secret import masked

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from daemon.adapters.keyring import WRITERS, DecryptionError, KeyRing
 from daemon.adapters.mongo.bulk import Update, update_each
 from daemon.adapters.mongo.connection import Mongo
-from daemon.adapters.mongo.token_document import Document, failure_document
+from daemon.adapters.mongo.token_changes import failure_document
+from daemon.adapters.mongo.token_document import Document
 from daemon.domain.claim import SetAside
 from daemon.domain.token import Failure, FailureKind, State
 

@@ -137,10 +137,16 @@ class Metrics(Collector):
         return frozenset(self._counts.names)
 
     def set_providers(self, names: Iterable[str]) -> None:
-        """Set the configured names. Besides `unknown` and `other` they are the only values of a provider label."""
+        """Set the configured names. Besides `unknown` and `other` they are the only values of a provider label.
+
+        Of a removed provider nothing remains.
+        """
+        before = self._names
         self._counts.set_providers(names)
         known = self._names
         self._store.set_providers(known)
+        for name in before - known:
+            self._paused.pop(name, None)
         self._paused_rows.keep(lambda row: row[0] in known)
 
     def set_statistics(self, statistics: Statistics) -> None:

@@ -29,7 +29,9 @@ from daemon.commands.support.open_mongo import open_mongo
 from daemon.commands.support.options import Options
 from daemon.domain.claim import StoreLost
 from daemon.runtime.clock import Clock
-from daemon.runtime.config.access import AccessOutline, AccessSettings, AccessTable, load_access
+from daemon.runtime.config.access import AccessSettings, load_access
+from daemon.runtime.config.access_outline import AccessOutline
+from daemon.runtime.config.access_sections import AccessTable
 from daemon.runtime.config.problems import SettingsInvalid
 from daemon.runtime.confinement import confine
 from daemon.runtime.web.hosts import is_loopback

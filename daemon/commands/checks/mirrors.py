@@ -6,7 +6,8 @@ from daemon.adapters.foreign.atomic_file import why_not_writable
 from daemon.adapters.foreign.cipher import AesGcm
 from daemon.commands.checks.report import Report
 from daemon.domain.foreign import SourceLost
-from daemon.domain.layout import Row, RowInvalid, read
+from daemon.domain.layout import Row, RowInvalid
+from daemon.domain.layout_reading import read
 from daemon.domain.mirrored import Shown
 from daemon.migrating.ports import ForeignStore
 from daemon.runtime.config.mirrors import MirrorSettings

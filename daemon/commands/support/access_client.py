@@ -9,7 +9,8 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from daemon.runtime.config.access import AccessOutline, AccessTable
+from daemon.runtime.config.access_outline import AccessOutline
+from daemon.runtime.config.access_sections import AccessTable
 
 TIMEOUT = 5  # seconds
 _LARGEST = 1 << 16  # bytes

@@ -10,7 +10,7 @@ from daemon.commands.support.each_token import check_is_provider
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import Options
 from daemon.commands.support.output import Output
-from daemon.domain.due import Timing
+from daemon.domain.due import Moment, Timing
 from daemon.domain.moving import Due, activation_due
 from daemon.domain.token import Token
 from daemon.migrating.activation import Resumed, TakenBack, resume_slice, take_back
@@ -47,9 +47,7 @@ def due_of(settings: Settings, access: Access) -> Due:
             settings.providers[token.provider],
             token,
             end_is_known=end_is_known,
-            now=access.clock.now(),
-            chance=random.random(),
-            timing=timing,
+            moment=Moment(access.clock.now(), random.random(), timing),
         )
 
     return due

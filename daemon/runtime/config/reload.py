@@ -74,9 +74,13 @@ def _secrets(settings: Settings, uri: Secret | None) -> Iterator[Secret]:
         yield Secret(b64encode(entry.key).decode())
     if settings.server.bearer_token is not None:
         yield settings.server.bearer_token
-    for provider in settings.providers.values():
-        if provider.client_secret is not None:
-            yield provider.client_secret
+    yield from client_secrets(settings.providers)
+
+
+def client_secrets(providers: Mapping[str, Provider]) -> list[Secret]:
+    """Return the secrets of these providers' clients."""
+    found = (provider.client_secret for provider in providers.values())
+    return [secret for secret in found if secret is not None]
 
 
 def with_former_clients(fresh: Settings, former: Mapping[str, Provider]) -> Settings:

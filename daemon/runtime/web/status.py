@@ -54,6 +54,12 @@ class DaemonStatus:
         self._started: timedelta | None = None  # by the boot clock
         self._scrape = Scrape(self.pieces)
 
+    def use(self, providers: Mapping[str, Provider]) -> None:
+        """Show these providers from now on. One that was removed and comes back has failed nowhere yet."""
+        self.providers = providers
+        failed = self._failed_passes.items()
+        self._failed_passes = {name: failures for name, failures in failed if name in providers}
+
     # ---------------------------------------------------------------- events
 
     def __call__(self, event: Event) -> None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from daemon.domain.foreign import BadRow, Replacement
-from daemon.domain.layout import Layout, Row, SourceKind, key_of
+from daemon.domain.layout import Layout, Row, SourceKind
+from daemon.domain.layout_reading import key_of
 from daemon.migrating.ports import ForeignStore
 
 Cells = dict[str, Any]

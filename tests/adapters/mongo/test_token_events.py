@@ -19,7 +19,7 @@ from daemon.adapters.mongo.consented_tokens import ConsentedTokens
 from daemon.adapters.mongo.fenced_writes import _Write
 from daemon.adapters.mongo.outbox import MongoOutbox
 from daemon.adapters.mongo.removals import delete_removed
-from daemon.adapters.mongo.token_document import written
+from daemon.adapters.mongo.token_changes import written
 from daemon.adapters.mongo.token_events import KEPT
 from daemon.adapters.mongo.waiting_events import MongoTokenEvents
 from daemon.domain.backup import Write

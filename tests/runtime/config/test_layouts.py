@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from daemon.domain.layout import FILE, NAME, Layout, Row, SourceKind, Values, read, write
+from daemon.domain.layout import FILE, NAME, Layout, Row, SourceKind, Values
+from daemon.domain.layout_reading import read
+from daemon.domain.layout_writing import write
 from daemon.domain.secret import Secret
 from daemon.runtime.config.layouts import (
     LayoutTable,

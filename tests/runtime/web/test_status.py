@@ -167,10 +167,12 @@ async def test_a_lane_that_fails_three_times_in_a_row_makes_it_not_ready():
 
 
 async def test_a_lane_that_is_not_configured_any_more_keeps_nothing_back():
-    """A reload took the provider away."""
+    """A reload took the provider away. If another one brings it back, it starts without failures."""
     stage = Stage("xero", "google")
     stage.view(LaneFailed(provider="xero", message="TypeError", failures=9))
-    stage.view.providers = {"google": configured("google")}
+    stage.view.use({"google": configured("google")})
+    assert await stage.failing() == set()
+    stage.view.use({"google": configured("google"), "xero": configured("xero")})
     assert await stage.failing() == set()
 
 

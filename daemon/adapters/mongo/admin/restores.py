@@ -18,7 +18,8 @@ from daemon.adapters.mongo.admin.revocations import ORDER, UNDO
 from daemon.adapters.mongo.bulk import refusals
 from daemon.adapters.mongo.connection import EPOCH, Mongo, Refusal
 from daemon.adapters.mongo.document_lines import RAW, Document, document_of, encoded
-from daemon.adapters.mongo.token_document import doubt_of, failure_document, failure_of
+from daemon.adapters.mongo.token_changes import failure_document
+from daemon.adapters.mongo.token_document import doubt_of, failure_of
 from daemon.adapters.mongo.token_events import NONE_WAITING
 from daemon.adapters.mongo.tombstones import revoked_grants
 from daemon.domain.backup import (
