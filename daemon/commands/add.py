@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from daemon.adapters.mongo.admin.consents import Added, Refused
+from daemon.adapters.mongo.index_build import index_grants
 from daemon.commands.support.access import (
     Access,
     configured_provider,
@@ -112,7 +113,7 @@ async def _add(settings: Settings, options: Options, request: _AddRequest) -> No
         name = await stored_id(access, request.notes.id)
         await _check_variables(access, name, request)
         await refuse_to_store(access)
-        await access.mongo.index_grants()
+        await index_grants(access.mongo)
         now = access.clock.now()
         received_at = _received(request.received_at, now)
         try:

@@ -19,11 +19,22 @@ ANNOUNCED_EVERY = 5  # looks
 
 
 class EventFollower:
-    """Relays until cancelled. It logs a refusal once."""
+    """Relays until cancelled. It logs a refusal once. `indexed`: whether the index of the events was built; before that,
+    each look would read every token.
+    """
 
-    def __init__(self, relay: Relay, announcer: Announcer, *, log: EventLog, observe: Observe) -> None:
+    def __init__(
+        self,
+        relay: Relay,
+        announcer: Announcer,
+        *,
+        indexed: Callable[[], bool],
+        log: EventLog,
+        observe: Observe,
+    ) -> None:
         self._relay = relay
         self._announcer = announcer
+        self._indexed = indexed
         self._looks = 0
         self._log = log
         self._observe = observe
@@ -40,7 +51,8 @@ class EventFollower:
         """Relay what waits now. Raises nothing."""
         self._looks += 1
         try:
-            await self._relay.run()
+            if self._indexed():
+                await self._relay.run()
             if self._looks % ANNOUNCED_EVERY == 1:
                 await self._announcer.run()
         except EventRefused as why:
