@@ -162,7 +162,7 @@ class Mongo:
 
     async def index_grants(self) -> None:
         """Create the indexes by which an import, `add` and a copy find a refresh token and a row. Without them, these
-        read every token, so a refusal is no failure; `check` reports it. Raises StoreLost.
+        read every token, so a refusal isn't a failure; `check` reports it. Raises StoreLost.
         """
         for index in (GRANT_INDEX, ORIGIN_INDEX):
             with suppress(Refusal, DuplicateKeyError):

@@ -214,7 +214,7 @@ class AccessSettings:
     definitions: Mapping[str, Definition]  # of these
     timing: Timing
     directory: Path  # that relative paths start from
-    hooks: tuple[Route, ...] = ()  # who is told of anomalies
+    hooks: tuple[Route, ...] = ()  # the hooks that receive anomalies
     answered: tuple[
         Answered, ...
     ] = ()  # which source gave a secret, for those outside this machine and lists
@@ -289,7 +289,7 @@ def _checked(document: Document, secrets: Resolution) -> AccessSettings:
 
 
 def _uses(table: Mapping[str, Any]) -> frozenset[Use]:
-    """Return what the access service uses secrets for. It asks for the ring only where it has no other keys."""
+    """Return what the access service uses secrets for. It asks for the ring only if it has no other keys."""
     keys = table.get("keys")
     own = isinstance(keys, Mapping) and any(name in keys for name in _DOOR)
     return frozenset({Use.STORE, Use.ACCESS, *(() if own else (Use.KEYS,))})
