@@ -26,6 +26,12 @@ def test_a_rule_has_one_row_and_one_mutation_of_it():
     assert max(Counter(one.rule for one in ALL).values()) == 1
 
 
+def test_each_row_has_its_change():
+    """A rule is an invariant because a test fails without it, and anybody can see that again."""
+    broken = {one.rule for one in ALL}
+    assert [row.rule for row in rows() if row.rule not in broken] == []
+
+
 def test_each_line_of_a_table_is_a_row():
     """A line that is not understood would need no change."""
     lines = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| ")]
