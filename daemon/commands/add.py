@@ -229,7 +229,7 @@ def _standard_input(provider: Provider) -> Mapping[str, object]:
 
 
 def _bare_key(content: bytes) -> str | None:
-    """Return the key if it is on standard input alone: one word that is no JSON."""
+    """Return the key if it is on standard input alone: one word that isn't JSON."""
     try:
         key = content.decode("utf-8-sig").strip()
     except UnicodeDecodeError:

@@ -32,7 +32,7 @@ _LONGEST_ID_TOKEN = 64 * 1024
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeGrant:
     """The grant to which a code has led. `account`: the provider's name for the owner's account, if the definition
-    says where it is.
+    names its place.
     """
 
     consent: Consent

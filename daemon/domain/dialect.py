@@ -76,7 +76,7 @@ _CONCERNS = {
 }
 # Errors that are no dead grant, whatever a status alone says.
 _OTHERS = frozenset({*_REACH, "temporarily_unavailable", "server_error", "slow_down"})
-# With any other status invalid_grant is no verdict, unless a definition has a sign for it.
+# With any other status invalid_grant isn't a verdict, unless a definition has a sign for it.
 _GONE = 410  # RFC 9110 §15.5.11
 _VERDICTS = frozenset({400, 401})
 # Codes of refreshd\'s own trouble: nothing was sent.
@@ -168,7 +168,7 @@ def _refused(
 def _by_standard(
     reply: Reply, parsed: Parsed, body: Body, error: Refusal, later: Unavailable
 ) -> Misconfigured | Unavailable:
-    """Return the meaning of a reply that has no sign of the definition and is no verdict: a wrong client, or
+    """Return the meaning of a reply that has no sign of the definition and isn't a verdict: a wrong client, or
     a temporary failure.
     """
     if error.name in _REACH:

@@ -55,7 +55,7 @@ _LATER = re.compile(
     r"|internal.(?:server.)?error",
     re.IGNORECASE,
 )
-# A dead grant does not come to life by waiting, so whatever speaks of waiting or of the network is no verdict.
+# A dead grant does not come to life by waiting, so a text that mentions waiting or the network isn't a verdict.
 _NOT_DEAD = re.compile(
     r"not (?:yet )?expired|(?:still|already) valid|too (?:early|soon)|log[io]n.?hours|outside.{0,30}hours"
     r"|ip.{0,12}(?:restrict|not allowed|not permitted|blocked|denied)|restricted.ip|untrusted.ip|(?:un|not ).{0,4}available",

@@ -72,7 +72,7 @@ def parse(body: bytes, *, content_type: str, whole: bool) -> Parsed:
     if whole and (plain := _plain(body)) is not None:
         return plain
     text = _text_of(body)
-    if text is None or _is_page(text):  # what stands in a page's scripts is no reply
+    if text is None or _is_page(text):  # JSON in a page's scripts isn't a reply
         return Parsed(text=text, whole=whole)
     objects = tuple(islice(_objects(text), _MOST))
     if not objects and whole and (form := _form(text, content_type)):

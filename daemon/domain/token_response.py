@@ -13,7 +13,7 @@ from daemon.domain.provider import Definition
 from daemon.domain.reply_body import Body
 from daemon.domain.token_trace import sounds_like_refresh_token
 
-ASSUMED_LIFETIME = timedelta(hours=1)  # where neither the reply nor the definition tells: the commonest one
+ASSUMED_LIFETIME = timedelta(hours=1)  # if neither the reply nor the definition states one: the commonest
 _KEPT_TEXT = 2048  # characters of one kept reply field; a longer one is dropped
 _KEPT_NUMBER = 2**63  # what a BSON integer can hold
 _SECRET_LIKE = re.compile(r"(?:token|secret|password|assertion)(?!_?expires)", re.IGNORECASE)

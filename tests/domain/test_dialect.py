@@ -105,6 +105,15 @@ def test_a_grant_with_junk_behind_it_is_one(junk, whole):
     assert isinstance(answer(body, whole=whole), Granted)
 
 
+@pytest.mark.parametrize("junk", [b"junk", b"HTTP/1.1 408", b"\r\nZZ\r\n", b"\0"])
+def test_an_object_with_junk_behind_it_is_complete(junk):
+    """An access token alone is a grant too, if nothing of its object is missing: only what follows it ended badly."""
+    alone = {"access_token": "access-1", "expires_in": 3600}
+    got = answer(json.dumps(alone).encode() + junk, whole=False)
+    assert isinstance(got, Granted)
+    assert got.access_token.reveal() == "access-1"
+
+
 def test_without_a_refresh_token_the_old_one_stays():
     """RFC 6749 §6: the reply may leave it out."""
     assert answer(ACCESS_ONLY).refresh_token is None

@@ -41,7 +41,7 @@ async def build(mongo: Mongo, collection: Collection, indexes: Sequence[IndexMod
 
 async def index_grants(mongo: Mongo) -> None:
     """Create the indexes by which an import, `add` and a copy find a refresh token and a row, and wait until they are
-    built. Without them, these read every token, so a refusal is no failure; `check` reports it. Raises StoreLost.
+    built. Without them, these read every token, so a refusal isn't a failure; `check` reports it. Raises StoreLost.
     """
     await build(mongo, mongo.tokens, GRANT_INDEXES)
 

@@ -55,7 +55,7 @@ class NotFollowed(Exception):
 
 
 class WishStream:
-    """A change stream on the tokens that shows wishes only. After an interruption it goes on where it was.
+    """A change stream on the tokens that shows wishes only. After an interruption it continues from the same point.
 
     `written`: how many results this process has written so far.
     """

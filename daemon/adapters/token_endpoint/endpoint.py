@@ -45,7 +45,7 @@ MOMENT = timedelta(milliseconds=200)  # to read data that has already arrived at
 _NO_LIMIT = aiohttp.ClientTimeout(total=None)  # `send` has its own
 
 
-class _Told(TypedDict):
+class _NotSent(TypedDict):
     """The reason that nothing was sent, as a code and a sentence, and whether refreshd itself caused it."""
 
     code: str
@@ -53,17 +53,17 @@ class _Told(TypedDict):
     ours: bool
 
 
-_TOO_LATE = _Told(
+_TOO_LATE = _NotSent(
     code="too_late",
     message="the claim expired before the connection was established; nothing was sent",
     ours=True,
 )
-_NOT_KEPT = _Told(
+_NOT_KEPT = _NotSent(
     code="not_kept",
     message="journal not writable, so the response could not be kept; nothing was sent",
     ours=True,
 )
-_NOT_HTTPS = _Told(
+_NOT_HTTPS = _NotSent(
     code="not_https",
     message="the token URL is not https; plain http is allowed for this machine only",
     ours=False,
@@ -184,7 +184,7 @@ class TokenEndpoint:
             exchange.end()
         return exchange.reply(asked_at) or no_reply_for(error, sent=exchange.sent, asked_at=asked_at)
 
-    def _obstacle(self, deadline: timedelta) -> _Told | None:
+    def _obstacle(self, deadline: timedelta) -> _NotSent | None:
         if self._clock.boot() >= deadline:
             return _TOO_LATE
         return None if self._may_start() else _NOT_KEPT

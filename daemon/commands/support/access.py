@@ -91,7 +91,7 @@ async def refuse_to_store(access: Access) -> None:
 
 
 async def stored_id(access: Access, name: str) -> str:
-    """The id that is meant by `name`: exactly that, or what it stands for where it was copied from a list, in which
+    """The id that is meant by `name`: exactly that, or what it stands for if it was copied from a list, in which
     characters that are not seen are escapes. `name` itself if neither is stored. Raises Failed, StoreLost.
     """
     if not _is_unicode(name):

@@ -1,4 +1,4 @@
-"""How a command ends: the exit codes (sysexits where it has one), and every expected failure as sentences for people."""
+"""How a command ends: the exit codes (those of sysexits, if it has one), and every expected failure as sentences for people."""
 
 import json
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ def in_json(error: Exception, code: int, sentences: Sequence[str]) -> str:
 
 
 def unexpected(error: Exception) -> str:
-    """Describe a bug in one line. Only --debug shows where it is."""
+    """Describe a bug in one line. Only --debug shows its place."""
     return f"internal error: {type(error).__name__}: {masked(str(error))}. Run the command again with --debug, and report the trace"
 
 

@@ -183,6 +183,31 @@ async def test_a_timeout_after_sending_may_have_been_processed(site):
     assert wire.asked.is_set()
 
 
+async def test_a_process_that_slept_gets_the_time_back_that_it_slept_through(site, monkeypatch):
+    """It slept behind its request until the time was up. The reply comes after it woke, and is read."""
+    awake = asyncio.Event()
+
+    async def late(wire: Wire, streams: Streams) -> None:
+        await wire.request(streams)
+        await awake.wait()
+        streams[1].write(reply(b'{"late": true}'))
+        await streams[0].read()
+
+    wire = await site.serve(late)
+    sending = asyncio.create_task(site.endpoint().send(request(wire.url), deadline=NEVER))
+    await wire.asked.wait()
+    loop = asyncio.get_running_loop()
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + 3_600)
+    for _ in range(10):  # the time limit is noticed
+        await asyncio.sleep(0)
+    assert not sending.done()
+    awake.set()
+    got = await asyncio.wait_for(sending, 5)
+    assert isinstance(got, Reply)
+    assert got.body == b'{"late": true}'
+
+
 async def test_a_process_that_slept_reads_on_no_longer_than_a_request_may_take(site, monkeypatch):
     """It slept for an hour behind its request: what it slept through is given back, but not the whole hour."""
     wire = await site.serve(silent)
