@@ -24,6 +24,7 @@ from daemon.domain.event import (
     SweepFailed,
     SweepFinished,
     TokenInDoubt,
+    TokenRenewed,
 )
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
@@ -218,7 +219,13 @@ class Daemon:
         relay = Relay(MongoTokenEvents(self._parts.mongo), self._notifying, observe=self._parts.observe)
         pauses = PauseEvents(self._parts.mongo)
         self._announcer = Announcer(self._notifying, self._parts.clock, pauses=pauses)
-        self._events = EventFollower(relay, self._announcer, log=self._log, observe=self._parts.observe)
+        self._events = EventFollower(
+            relay,
+            self._announcer,
+            heard=lambda: bool(self._settings.hooks),
+            log=self._log,
+            observe=self._parts.observe,
+        )
         housekeeping = Housekeeping(
             self._parts,
             schedule=self._schedule,
@@ -341,11 +348,13 @@ class Daemon:
 
     def _watch(self, event: Event) -> None:
         """Plan a sweep after an event that may also come while none runs, or long before a running one ends."""
+        for mirror in self._mirrors:
+            mirror(event)
+        if type(event) is TokenRenewed:
+            return  # nearly every event is one, and it concerns nobody else here
         self._view(event)
         if self._announcer is not None:
             self._announcer(event)
-        for mirror in self._mirrors:
-            mirror(event)
         if isinstance(event, TokenInDoubt):
             wait = max(event.due_at - self._parts.clock.now(), timedelta(0)) + SOON
             self._schedule.also(wait, self._sweep, name="in_doubt")
