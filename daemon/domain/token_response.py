@@ -62,7 +62,7 @@ def consent_end(definition: Definition, body: Body, *, asked_at: datetime) -> da
 def first(body: Body, paths: Sequence[str]) -> object:
     """Return the value at the first of `paths` that exists."""
     for path in paths:
-        value = _at(body, path)
+        value = at_path(body, path) if "." in path else body.get(path)
         if value is not None:
             return value
     return None
@@ -71,13 +71,9 @@ def first(body: Body, paths: Sequence[str]) -> object:
 def first_text(body: Body, paths: Sequence[str]) -> str:
     """Return the first text at one of `paths`, else an empty one. An empty text is not a token."""
     for path in paths:
-        if found := text(_at(body, path)):
+        if found := text(at_path(body, path) if "." in path else body.get(path)):
             return found
     return ""
-
-
-def _at(body: Body, path: str) -> object:
-    return at_path(body, path) if "." in path else body.get(path)
 
 
 def holds_refresh_token_elsewhere(body: Body) -> bool:

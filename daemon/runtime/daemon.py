@@ -23,6 +23,7 @@ from daemon.domain.event import (
     SweepFailed,
     SweepFinished,
     TokenInDoubt,
+    TokenRenewed,
 )
 from daemon.domain.provider import Provider
 from daemon.domain.providers import Providers
@@ -230,6 +231,7 @@ class Daemon:
             relay,
             self._announcer,
             indexed=lambda: self._indexing.done,
+            heard=lambda: bool(self._notifying.routes()),
             log=self._log,
             observe=self._parts.observe,
         )
@@ -360,11 +362,13 @@ class Daemon:
 
     def _watch(self, event: Event) -> None:
         """Plan a sweep after an event that may also come while none runs, or long before a running one ends."""
+        for mirror in self._mirrors:
+            mirror(event)
+        if type(event) is TokenRenewed:
+            return  # nearly every event is one, and it concerns nobody else here
         self._view(event)
         if self._announcer is not None:
             self._announcer(event)
-        for mirror in self._mirrors:
-            mirror(event)
         if isinstance(event, TokenInDoubt):
             wait = max(event.due_at - self._parts.clock.now(), timedelta(0)) + SOON
             self._schedule.also(wait, self._sweep, name="in_doubt")

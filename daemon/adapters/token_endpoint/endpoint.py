@@ -77,10 +77,10 @@ class BootClock(Protocol):
 
 class _Timer:
     """Allow waits before the connection as long as the claim lasts. From `begin` on the request has its own
-    time limit.
+    time limit, of `own` seconds.
     """
 
-    def __init__(self, *, claim: timedelta, own: timedelta) -> None:
+    def __init__(self, *, claim: Callable[[], timedelta], own: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._claim, self._own = claim, own
         self.begun = False
@@ -88,15 +88,12 @@ class _Timer:
 
     def wait(self) -> None:
         """Something is about to be waited for."""
-        self._set(self._claim)
+        self.limit.reschedule(self._loop.time() + self._claim().total_seconds())
 
     def begin(self) -> None:
         if not self.begun:
             self.begun = True
-            self._set(self._own)
-
-    def _set(self, left: timedelta) -> None:
-        self.limit.reschedule(self._loop.time() + left.total_seconds())
+            self.limit.reschedule(self._loop.time() + self._own)
 
     @property
     def past(self) -> timedelta:
@@ -158,7 +155,7 @@ class TokenEndpoint:
             if not local and url.scheme != "https":
                 return NoReply(asked_at=asked_at, sent=False, concerns=Concern.PROVIDER, **_NOT_HTTPS)
             message = message_of(request, url)
-            timer = _Timer(claim=deadline - self._clock.boot(), own=self._timeout)
+            timer = _Timer(claim=lambda: deadline - self._clock.boot(), own=self._timeout.total_seconds())
             try:
                 async with timer.limit:
                     if self._places.locked():

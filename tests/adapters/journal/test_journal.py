@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from daemon.adapters.journal.database import Database
 from daemon.adapters.journal.disk_reserve import LEAST_FREE, PER_REPLY, allocated, bytes_for
 from daemon.adapters.journal.journal import JournalDamaged, SqliteJournal
 from daemon.adapters.journal.parked import LIMIT
-from daemon.adapters.journal.row import row_of
-from daemon.adapters.journal.sql import EXPIRE
+from daemon.adapters.journal.row import Row, row_of
+from daemon.adapters.journal.sql import EXPIRE, KEEP, SCHEMA
 from daemon.adapters.keyring import KeyRing
 from daemon.domain.claim import Claim
 from daemon.domain.journal_entry import Entry, EntryState
@@ -165,6 +166,24 @@ async def test_a_forgotten_entry_is_gone_for_good(journal, path):
     assert journal.entries() == []
     assert await reopened(path) == []
     assert rows(path) == []
+
+
+async def test_a_forgotten_entry_is_deleted_with_the_next_reply(journal, path):
+    """One transaction for both, since nobody waits for the deletion."""
+    journal.forget(await journal.keep(claim(), reply()))
+    await journal.keep(claim("2"), reply())
+    assert rows(path) == [("acme:2", "waiting")]
+
+
+async def test_what_nobody_awaits_is_written_before_the_file_is_closed(path):
+    """A clean end leaves nothing to the next start."""
+    database = Database(path, reserve_bytes=0)
+    await database.open(SCHEMA)
+    database.write_later(
+        (KEEP, Row(1, "acme:1", "acme", "claim-1", None, NOON.isoformat(), "v1.a.x", "waiting"))
+    )
+    await database.close()
+    assert rows(path) == [("acme:1", "waiting")]
 
 
 @pytest.mark.parametrize("state", [EntryState.UNPARSED, EntryState.SUPERSEDED])
@@ -530,8 +549,7 @@ async def test_every_reply_in_flight_finds_room_on_a_full_disk(path, disk, size,
     if forgotten:
         for entry in kept[1:]:
             journal.forget(entry)
-            while journal._database._commits._runner is not None:  # one transaction each: the dearest way
-                await asyncio.sleep(0)
+            await journal._database._commits.flush()  # one transaction each: the dearest way
         kept = kept[:1]
     assert disk.free == 0
     shutil.copytree(disk.directory, path.parent / "after a crash", ignore=lambda *_: ["hog"])
