@@ -223,7 +223,7 @@ class Daemon:
         self._notifying = self._view.notifying = Notifying(self._parts, log=self._log, ready=self._is_ready)
         closing.push_async_callback(self._notifying.close)
         self._notifying.configure(self._settings.hooks)
-        self._indexing = Indexing(self._parts.mongo, self._log)
+        self._indexing = Indexing(self._parts.mongo, self._log, failed=self._failed_unexpectedly)
         relay = Relay(MongoTokenEvents(self._parts.mongo), self._notifying, observe=self._parts.observe)
         pauses = PauseEvents(self._parts.mongo)
         self._announcer = Announcer(self._notifying, self._parts.clock, pauses=pauses)

@@ -48,8 +48,8 @@ async def index_grants(mongo: Mongo) -> None:
 
 async def build_all(mongo: Mongo) -> None:
     """Build every index that the daemon builds beside its work, one collection after the other. Raises StoreLost."""
-    for collection, indexes in built_beside(mongo):
-        await build(mongo, collection, indexes)
+    for group in built_beside(mongo):
+        await build(mongo, group.collection, group.indexes)
 
 
 async def unbuilt(mongo: Mongo, collection: Collection, indexes: Sequence[IndexModel]) -> Sequence[str]:

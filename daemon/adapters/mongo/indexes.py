@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
@@ -112,23 +113,29 @@ GRANT_INDEXES = (GRANT_INDEX, ORIGIN_INDEX)
 TOKEN_INDEXES = (*GRANT_INDEXES, SUBJECT_INDEX, REMOVED_INDEX, FORGET_INDEX, EVENTS_INDEX)
 
 
-def built_beside(mongo: Mongo) -> Sequence[tuple[Collection, Sequence[IndexModel]]]:
-    """Return the indexes that the daemon builds beside its work, by collection. The small collections come first."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexGroup:
+    """Indexes of one collection, built together."""
+
+    collection: Collection
+    indexes: Sequence[IndexModel]
+
+
+def built_beside(mongo: Mongo) -> Sequence[IndexGroup]:
+    """Return the indexes that the daemon builds beside its work. The small collections come first."""
+    consents = (
+        CONSENT_END_INDEX,
+        CONSENT_STATE_INDEX,
+        CONSENT_LINK_INDEX,
+        CONSENT_CALLBACK_INDEX,
+        CONSENT_GRANT_INDEX,
+    )
     return (
-        (
-            mongo.consents,
-            (
-                CONSENT_END_INDEX,
-                CONSENT_STATE_INDEX,
-                CONSENT_LINK_INDEX,
-                CONSENT_CALLBACK_INDEX,
-                CONSENT_GRANT_INDEX,
-            ),
-        ),
-        (mongo.outbox, (OUTBOX_DUE_INDEX, OUTBOX_END_INDEX)),
-        (mongo.tokens, TOKEN_INDEXES),
-        (mongo.access_use, (USE_INDEX, USE_TIME_INDEX, USE_TOKEN_INDEX)),
-        (mongo.audit, (AUDIT_TIME_INDEX, AUDIT_TOKEN_INDEX)),
+        IndexGroup(collection=mongo.consents, indexes=consents),
+        IndexGroup(collection=mongo.outbox, indexes=(OUTBOX_DUE_INDEX, OUTBOX_END_INDEX)),
+        IndexGroup(collection=mongo.tokens, indexes=TOKEN_INDEXES),
+        IndexGroup(collection=mongo.access_use, indexes=(USE_INDEX, USE_TIME_INDEX, USE_TOKEN_INDEX)),
+        IndexGroup(collection=mongo.audit, indexes=(AUDIT_TIME_INDEX, AUDIT_TOKEN_INDEX)),
     )
 
 
