@@ -31,7 +31,7 @@ from daemon.adapters.egress.names import Names
 from daemon.adapters.egress.permitted import PrivateAddress
 from daemon.adapters.egress.public_addresses import is_private_literal, is_public
 from daemon.adapters.egress.tls import client_context
-from daemon.adapters.token_endpoint.connector import Connector, Destination
+from daemon.adapters.token_endpoint.connector import Connector
 from daemon.adapters.token_endpoint.exchange import Exchange, message_of
 from daemon.adapters.token_endpoint.no_reply import no_reply_for
 from daemon.domain.answer import Concern
@@ -41,8 +41,6 @@ from daemon.domain.secret import Secret
 from daemon.domain.token_url import is_loopback_host
 
 MOMENT = timedelta(milliseconds=200)  # to read data that has already arrived at the time limit
-
-_NO_LIMIT = aiohttp.ClientTimeout(total=None)  # `send` has its own
 
 
 class _NotSent(TypedDict):
@@ -204,8 +202,7 @@ class TokenEndpoint:
             raise PrivateAddress
         pool = self._public if public_only and not proxy else self._anywhere
         headers = self._proxy_headers if proxy else None
-        whom = Destination(url, proxy=proxy, proxy_headers=headers, timer=timer)
-        return await pool.connect(whom, [], _NO_LIMIT)
+        return await pool.reach(url, timer=timer, proxy=proxy, proxy_headers=headers)
 
 
 def _proxy(proxy: Secret | None) -> tuple[URL | None, dict[str, str]]:
