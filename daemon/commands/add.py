@@ -80,7 +80,7 @@ def add(
         str | None,
         typer.Option(
             metavar="TIME",
-            help="The end of a key that nothing renews, like 2026-12-31T12:00:00Z. Default: as the response says.",
+            help="The expiry of a key that can't be renewed, like 2026-12-31T12:00:00Z. Default: as the response says.",
         ),
     ] = None,
     meta: Meta = None,
@@ -88,7 +88,7 @@ def add(
 ) -> int:
     """Store the token response on standard input as an account's token.
 
-    The response is the provider's JSON. The token's ID is printed. For a provider whose tokens nothing renews, it may
+    The response is the provider's JSON. The token's ID is printed. If the provider's tokens can't be renewed, it may
     also be the bare API key.
 
     If the ID is already stored, the response replaces its token, which becomes active again. A refresh token that is

@@ -67,7 +67,8 @@ def audit(
     csv: Annotated[
         bool,
         typer.Option(
-            "--csv", help="Print a table for spreadsheets (RFC 4180). No cell of it is taken for a formula."
+            "--csv",
+            help="Print a table for spreadsheets (RFC 4180), which read none of its cells as a formula.",
         ),
     ] = False,
 ) -> int:

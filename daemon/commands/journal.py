@@ -122,11 +122,11 @@ def replay_entries(
         bool,
         typer.Option(
             "--old-entries",
-            help="Also replay entries of earlier versions. They can't be checked for changes by others.",
+            help="Also replay entries of earlier versions. refreshd can't detect changes to them.",
         ),
     ] = False,
 ) -> int:
-    """Store the replies in another instance's journal, unless a newer consent is stored.
+    """Store the replies from a copy of another instance's journal, unless a newer consent is stored.
 
     Copy journal.db-wal too: it holds the newest entries. refreshd changes neither file, and sends nothing to a
     provider. The exit code is 1 if a reply could not be used.

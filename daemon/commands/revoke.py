@@ -78,8 +78,8 @@ def revoke(
         list[str] | None,
         typer.Option(
             metavar="NAME=TEXT",
-            help="Revoke the tokens with this property instead, like meta.tenant=acme. Repeatable. Several conditions"
-            " must all be met.",
+            help="Revoke the tokens with this property instead, like meta.tenant=acme. Repeatable: all conditions"
+            " must hold.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -89,8 +89,8 @@ def revoke(
         bool,
         typer.Option(
             "--undo",
-            help="Take back orders that wait for their first request, which they do if more than 100 tokens were"
-            " revoked together.",
+            help="Take back orders whose first request is still to come. Only orders for more than 100 tokens wait"
+            " before it.",
         ),
     ] = False,
     wait: Annotated[
@@ -113,9 +113,9 @@ def revoke(
 ) -> int:
     """End grants at their providers, for good.
 
-    From now on the tokens are not handed out. A running daemon asks the providers. If more than 100 tokens are revoked
-    together, it waits ten minutes first, and --undo takes the orders back. --subject also ends the subject's unfinished
-    consents, for good.
+    The tokens are no longer handed out. A running daemon asks the providers. If more than 100 tokens are revoked
+    together, it waits ten minutes first. Until then, --undo takes the orders back. --subject also ends the subject's
+    unfinished consents, for good.
     """
     options = given(ctx)
     selection = _selection(names or [], subject, provider, where or [])
