@@ -90,6 +90,25 @@ def test_an_id_that_is_too_long_to_be_one_is_not_printed_whole(cli, command: str
     assert len(ran.out + ran.err) < 400
 
 
+def test_a_file_that_does_not_fit_into_memory_is_no_internal_error(cli, tmp_path):
+    """An application's JSON is read as a whole."""
+    large = tmp_path / "tokens.json"
+    with large.open("wb") as file:
+        file.truncate(2 << 30)  # sparse: it takes no disk
+    large.chmod(0o600)
+    line = f'ulimit -v 1500000; exec "{sys.executable}" -m daemon import token-files "{large}" --provider xero --dry-run'
+    done = subprocess.run(
+        ["/bin/sh", "-c", line],
+        env={**os.environ, **cli.env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "not enough memory" in done.stderr, done.stderr
+
+
 def test_a_response_that_gives_a_token_twice_is_refused(cli):
     """Either may be the current one."""
     twice = '{"access_token": "a", "refresh_token": "old", "refresh_token": "new", "expires_in": 60}'
