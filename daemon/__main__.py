@@ -5,12 +5,14 @@ import sys
 
 from daemon.commands.app import NAME, invoke
 from daemon.commands.support.failure import Exit, explained, in_json, unexpected
+from daemon.commands.support.streams import prepare_streams
 from daemon.commands.support.terminal import Said, say
 
 
 def main() -> int:
     """The command `refreshd`. Returns its exit code."""
     arguments = sys.argv[1:]
+    prepare_streams()
     logging.lastResort = Said(logging.WARNING)
     try:
         code = invoke(arguments)

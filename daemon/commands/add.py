@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
@@ -218,7 +218,7 @@ def _standard_input(provider: Provider) -> Mapping[str, object]:
     if provider.definition.grant is Grant.NONE and (key := _bare_key(content)) is not None:
         return {"access_token": key}
     try:
-        body = json.loads(content.decode("utf-8-sig"))
+        body = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once)
     except (ValueError, RecursionError):
         raise Failed(
             f"standard input: it is not JSON. Give the provider's token response, {_EXAMPLE}"
@@ -226,6 +226,17 @@ def _standard_input(provider: Provider) -> Mapping[str, object]:
     if not isinstance(body, dict):
         raise Failed(f"standard input: it is not a JSON object. Give one token response, {_EXAMPLE}")
     return body
+
+
+def _once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """Return the object of `pairs`. Raises Failed if a name has two values, since either may be the current one."""
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if found.setdefault(name, value) != value:
+            raise Failed(
+                "standard input: it gives a name twice, with different values. Give the provider's response as it came"
+            )
+    return found
 
 
 def _bare_key(content: bytes) -> str | None:

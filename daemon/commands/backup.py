@@ -27,7 +27,7 @@ from daemon.commands.support.column import Column
 from daemon.commands.support.command import Audited, Command, Group
 from daemon.commands.support.durations import Instant, read_instant
 from daemon.commands.support.failure import Exit, Failed
-from daemon.commands.support.options import Options, given, say_unused
+from daemon.commands.support.options import MOST, Options, given, say_unused
 from daemon.commands.support.output import Output, moment
 from daemon.domain.backup import ArchiveInvalid
 from daemon.migrating.backup import outdated
@@ -277,7 +277,10 @@ def prune(
     *,
     to: Directory,
     keep: Annotated[
-        int, typer.Option(metavar="N", min=1, help="How many of the newest backups of this store to keep.")
+        int,
+        typer.Option(
+            metavar="N", min=1, max=MOST, help="How many of the newest backups of this store to keep."
+        ),
     ] = KEPT,
 ) -> int:
     """Delete this store's oldest backups. Other files in the directory are not touched."""

@@ -23,7 +23,7 @@ from daemon.commands.support.durations import read_duration
 from daemon.commands.support.each_token import check_is_provider
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.journaled import journaled_tokens
-from daemon.commands.support.options import Options, given, say_unused
+from daemon.commands.support.options import MOST, Options, given, say_unused
 from daemon.commands.support.output import Output, span
 from daemon.domain.long_over import Criteria, LongOver, Why
 from daemon.runtime.config.settings import Settings
@@ -84,6 +84,7 @@ def cleanup(
         typer.Option(
             metavar="N",
             min=1,
+            max=MOST,
             help="Delete at most N tokens: those that have been over for the longest time.",
         ),
     ] = None,
@@ -93,7 +94,9 @@ def cleanup(
     yes: Yes = False,
     expect: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, help="Delete nothing unless exactly N tokens would be deleted."),
+        typer.Option(
+            metavar="N", min=0, max=MOST, help="Delete nothing unless exactly N tokens would be deleted."
+        ),
     ] = None,
 ) -> int:
     """Delete tokens that died, or were last used, long ago.

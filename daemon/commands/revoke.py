@@ -22,7 +22,7 @@ from daemon.commands.support.arguments import Yes, confirmation, ids, provider_n
 from daemon.commands.support.command import Audited
 from daemon.commands.support.durations import read_duration
 from daemon.commands.support.failure import Exit, Failed
-from daemon.commands.support.options import Options, given, say_unused
+from daemon.commands.support.options import MOST, Options, given, say_unused
 from daemon.commands.support.output import Output, moment
 from daemon.commands.support.revocation_results import (
     NO_REVOCATION,
@@ -108,7 +108,9 @@ def revoke(
     yes: Yes = False,
     expect: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, help="Revoke nothing unless exactly N tokens would be revoked."),
+        typer.Option(
+            metavar="N", min=0, max=MOST, help="Revoke nothing unless exactly N tokens would be revoked."
+        ),
     ] = None,
 ) -> int:
     """End grants at their providers, for good.

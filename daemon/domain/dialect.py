@@ -51,6 +51,7 @@ from daemon.domain.token_response import (
     consent_end,
     first,
     first_text,
+    first_token,
     holds_refresh_token_elsewhere,
     kept,
     refresh_end,
@@ -112,9 +113,9 @@ def _granted(provider: Provider, token: Token, reply: Reply, parsed: Parsed) -> 
     definition = provider.definition
     shape = definition.reply
     found = {
-        (access, first_text(body, shape.refresh_token)): body
+        (access, first_token(body, shape.refresh_token)): body
         for body in parsed.objects
-        if (access := first_text(body, shape.access_token))
+        if (access := first_token(body, shape.access_token))
     }
     rotates = definition.grant_of(token.grant) is Grant.REFRESH_TOKEN
     if len(found) > 1:

@@ -37,6 +37,7 @@ class Database:
         self._wal = path.with_name(path.name + "-wal")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._opened: sqlite3.Connection | None = None
+        self._places: dict[Path, tuple[int, int]] = {}  # device and inode of each file, as they were opened
         self._commits: Batcher[Statement, None] = Batcher(
             self._commit, limit=LARGEST_BATCH, patience=SHARED_WITHIN
         )
@@ -138,6 +139,25 @@ class Database:
         self._opened.execute("pragma journal_mode = wal")
         self._opened.execute("pragma synchronous = full")
         self._opened.executescript(schema)
+        self._require_places()
+
+    def _require_places(self) -> None:
+        """Raise sqlite3.OperationalError if a file was removed or replaced. SQLite would go on with the old one, which no
+        other process finds again.
+        """
+        for file in (self.path, self._wal):
+            try:
+                found = file.stat()
+            except FileNotFoundError:
+                if file not in self._places:
+                    continue  # there is no write-ahead file before the first transaction
+            else:
+                place = (found.st_dev, found.st_ino)
+                if self._places.setdefault(file, place) == place:
+                    continue
+            raise sqlite3.OperationalError(
+                f"{file} was removed or replaced while it was in use: put it back, or restart refreshd"
+            )
 
     def _check(self) -> None:
         """Check the file before anything is written: SQLite would repair it, or start a new one, and lose rows."""
@@ -171,12 +191,14 @@ class Database:
             if connection.in_transaction:
                 connection.execute("rollback")
             raise
+        self._require_places()
 
     def _make_room(self) -> str | None:
         """Return the shortage, if there is one."""
         if not self.reserve_bytes:
             return None
         try:
+            self._require_places()
             if (short := shortage(self.path.parent)) is not None:
                 return short
             _, frames, _ = self._connection.execute("pragma wal_checkpoint(passive)").fetchone()

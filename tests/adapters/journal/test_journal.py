@@ -378,6 +378,41 @@ async def test_it_recovers_by_itself_once_the_disk_takes_writes_again(journal, p
     assert await reopened(path) == kept
 
 
+@pytest.mark.parametrize("gone", ["journal.db", "journal.db-wal", "all", "directory", "replaced"])
+async def test_a_file_that_is_gone_from_its_place_keeps_nothing(tmp_path, gone):
+    """SQLite goes on with the old file, and a reply in it would be lost with the process."""
+    home = tmp_path / "state"
+    home.mkdir()
+    path = home / "journal.db"
+    journal = journal_at(path)
+    await journal.open()
+    await journal.keep(claim("0"), reply())
+    away = tmp_path / "away"
+    if gone == "directory":
+        home.rename(away)
+        home.mkdir()
+    else:
+        away.mkdir()
+        for file in list(home.iterdir()) if gone in {"all", "replaced"} else [home / gone]:
+            file.rename(away / file.name)
+    if gone == "replaced":
+        other = journal_at(path)
+        await other.open()
+        await other.close()
+    kept = await journal.keep(claim("1"), reply())
+    assert not journal.writable
+    assert "was removed or replaced" in (journal.trouble or "")
+    assert kept in journal.entries()
+    await journal.probe()
+    assert not journal.writable
+    for file in away.iterdir():  # put back
+        file.replace(home / file.name)
+    await journal.probe()
+    assert journal.writable
+    assert [one.token for one in await reopened(path)] == ["acme:0", "acme:1"]
+    await journal.close()
+
+
 async def test_what_mongodb_has_by_then_needs_no_disk(journal, path):
     """Forgotten while it was only in memory, it is not written later; asking goes on once the disk is back."""
     refuse_writes(journal)

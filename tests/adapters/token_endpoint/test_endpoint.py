@@ -88,6 +88,15 @@ async def test_the_request_goes_out_as_it_was_built(site):
     assert wire.connections == 1
 
 
+async def test_a_date_to_come_back_is_a_wait_by_the_providers_clock(site):
+    """The reply is kept with seconds, so a replay hours later means the same."""
+    headers = "Date: Sun, 01 Nov 2026 12:00:00 GMT\r\nRetry-After: Sun, 01 Nov 2026 12:01:30 GMT\r\n"
+    wire = await site.serve(answering(reply(b"{}", status="429 Too Many Requests", headers=headers)))
+    got = await site.endpoint().send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, Reply)
+    assert got.retry_after == "90"
+
+
 async def test_what_comes_before_the_answer_is_not_the_answer(site):
     """An interim status (RFC 9110 §15.2), though nobody asked for one; the connection serves the next request too."""
     interim = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
