@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,6 +21,7 @@ from daemon.domain.claim import StoreLost
 from daemon.domain.event import (
     Event,
     InternalError,
+    ProviderResumed,
     SweepFailed,
     SweepFinished,
     TokenInDoubt,
@@ -122,7 +123,9 @@ class Daemon:
         self._unresolved: frozenset[str] = frozenset()
         self._unread = 0  # attempts in a row that left a secret unread
         self._view.secret_sources = lambda: self._reader.up
-        self._clients = ClientSecrets(self._reader, use=self._use_client, boot=Clock().boot, log=log)
+        self._clients = ClientSecrets(
+            self._reader, use=self._use_client, later=self._read_later, boot=Clock().boot, log=log
+        )
         self._parts: Parts
 
     async def run(self) -> int:
@@ -351,6 +354,8 @@ class Daemon:
             self._schedule.also(wait, self._sweep, name="in_doubt")
         elif isinstance(event, StoreLostEvent):
             self._retry_soon(event.message)
+        elif isinstance(event, ProviderResumed):
+            self._clients.hurry(event.provider)
 
     # ---------------------------------------------------------------- signals
 
@@ -453,6 +458,11 @@ class Daemon:
         self._settings = replace(self._settings, providers=providers)
         self._log.register_secrets(secrets_of(self._settings, None))
         self._use(providers)
+        if provider.lacking is None:
+            self._schedule.also(timedelta(0), self._sweep, name="client")  # it is tried immediately
+
+    def _read_later(self, after: timedelta, read: Callable[[], Awaitable[None]]) -> None:
+        self._schedule.once(after, read, name="client_secrets")
 
     def _read(self) -> Settings:
         """Read the current configuration. The log masks its secrets before anything of it is used."""
