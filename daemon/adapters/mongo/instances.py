@@ -12,6 +12,7 @@ from typing import cast
 from pymongo import ASCENDING, IndexModel
 
 from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.stored_number import whole
 from daemon.domain.key_use import SILENT_AFTER, KeyNeeds, KeyUse, Process
 
 SEEN_LATELY = SILENT_AFTER
@@ -144,7 +145,7 @@ def _needs(stored: object) -> KeyNeeds:
 
 
 def _count(stored: object) -> int:
-    return int(stored) if isinstance(stored, int | float) and stored > 0 else 0
+    return max(whole(stored) or 0, 0)
 
 
 def _use(row: InstanceRow, key_id: str) -> KeyUse:
