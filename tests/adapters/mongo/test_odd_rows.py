@@ -4,7 +4,7 @@ stops no other. The tokens themselves are in test_documents.py.
 
 import copy
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import bson
@@ -19,7 +19,7 @@ from daemon.adapters.mongo.admin.restores import MongoRestoreTarget
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.document_lines import line_of
-from daemon.adapters.mongo.instances import lacking_key, processes, without_writer_key
+from daemon.adapters.mongo.instances import lacking_key, processes, seen_services, without_writer_key
 from daemon.adapters.mongo.served_habits import ServedHabits
 from daemon.adapters.mongo.served_lists import ServedLists
 from daemon.adapters.mongo.stored_number import whole
@@ -142,9 +142,20 @@ async def test_a_list_of_providers_in_one_token_hides_no_due_provider(bench: Ben
     for number, value in enumerate(ODD.values()):
         stored(bench.tokens, [document(f"odd{number}", provider=["acme", value])], ids="unused")
     store = bench.store()
-    assert await store.due(["acme", "other"]) == {"acme"}
+    assert await store.due({"acme", "other"}) == {"acme"}
     claimed = await store.claim(ACME, limit=500, busy=set())
     assert "acme:good" in {one.token.id for one in claimed.items if isinstance(one, Claim)}
+
+
+async def test_the_services_are_found_beside_rows_in_any_form(bench: Bench, mongo: Mongo):
+    """The status page and `refreshd status` show when each was seen."""
+    dates = [row for row in odd_rows(INSTANCE | {"kind": "serve"}) if row["seen_at"] != NOON]
+    count = stored(bench.database["tokens_instances"], dates)
+    assert count > 50
+    stored(bench.database["tokens_instances"], [INSTANCE | {"kind": "serve"}], ids="right{}")
+    found = await seen_services(mongo)
+    assert "right0" in {one.id for one in found}
+    assert {type(one.seen_at) for one in found} == {datetime}
 
 
 @pytest.mark.parametrize(
