@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from daemon.domain.answer import Answer, Concern, Misconfigured
+from daemon.domain.answer import Answer, Concern, Granted, Misconfigured
 from daemon.domain.change import Change, Renewed, Scheduled, Withheld
 from daemon.domain.claim import Claim, Recorded, Unusable
 from daemon.domain.dialect import read
@@ -114,6 +114,8 @@ class Refresher:
                 self._journal.forget(entry)  # the client was refused, so nothing has been done to the token
             reply, entry = await self._exchange(claim)
             answer = await self._read(self._providers[claim.token.provider], claim.token, reply)
+        if self._clients is not None and isinstance(answer, Granted):
+            self._clients.accepted(provider.name)
         settled = await (
             self._settle(claim, reply, answer, weigh)
             if entry is None
