@@ -132,8 +132,10 @@ class AccessService:
         closing.push_async_callback(self._mongo.close)
         outbox = MongoOutbox(self._mongo, routes=lambda: settings.hooks)
         self._announcer = Announcer(outbox, self._clock)
-        tokens = ServedTokens(self._mongo, offline_for=access.offline_for, refused=self._without_streams)
-        keys = ServedKeys(self._mongo, offline_for=access.offline_for, refused=self._without_streams)
+        tokens = ServedTokens(
+            self._mongo, offline_for=access.offline_for, without_streams=self._without_streams
+        )
+        keys = ServedKeys(self._mongo, offline_for=access.offline_for, without_streams=self._without_streams)
         self._usage = Usage(ServedUses(self._mongo, retention=access.audit_reads_retention), self._clock)
         self._anomalies = Anomalies(ServedHabits(self._mongo), self._clock, self._observe)
         self._jobs = AccessJobs(
