@@ -6,23 +6,17 @@ import socket
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from daemon import __version__
-from daemon.adapters.mongo.access_audit import AccessDeeds
 from daemon.adapters.mongo.audit import Record
 from daemon.adapters.mongo.connection import Mongo
-from daemon.adapters.mongo.consent_requests import ConsentRequests
 from daemon.adapters.mongo.embedded_mongod import running_uri
 from daemon.adapters.mongo.outbox import MongoOutbox
 from daemon.adapters.mongo.served_habits import ServedHabits
 from daemon.adapters.mongo.served_keys import ServedKeys
-from daemon.adapters.mongo.served_lists import ServedLists
 from daemon.adapters.mongo.served_tokens import ServedTokens
 from daemon.adapters.mongo.served_uses import ServedUses
-from daemon.adapters.mongo.served_writes import ServedWrites
-from daemon.adapters.mongo.unfinished_consents import UnfinishedConsents
 from daemon.adapters.state_files import MONGODB, MONGODB_URI
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.access_metrics import AccessMetrics
@@ -32,34 +26,26 @@ from daemon.domain.event import AnomalyDetected, Event, InternalError
 from daemon.domain.secret import Secret
 from daemon.domain.use import UNAUTHORIZED
 from daemon.notifying.announcer import Announcer
+from daemon.runtime.access_addresses import AccessAddresses
+from daemon.runtime.access_bootstrap import AccessParts, connecting_table, writing_table
 from daemon.runtime.access_jobs import AccessJobs
 from daemon.runtime.access_tls import tls_context
 from daemon.runtime.access_web.admin_routes import AdminRoutes
-from daemon.runtime.access_web.asked import Asked
-from daemon.runtime.access_web.connect_routes import ConnectRoutes
-from daemon.runtime.access_web.list_routes import ListRoutes
-from daemon.runtime.access_web.routes import Route, Routes, token_table, write_table
+from daemon.runtime.access_web.route_tables import token_table
+from daemon.runtime.access_web.routes import Route, Routes
 from daemon.runtime.access_web.server import AccessServer
 from daemon.runtime.access_web.token_endpoint import TokenEndpoint
 from daemon.runtime.access_web.token_exchange import TokenExchange
 from daemon.runtime.access_web.token_routes import TokenRoutes
-from daemon.runtime.access_web.write_routes import WriteRoutes
 from daemon.runtime.clock import Clock
 from daemon.runtime.config.access import AccessSettings
 from daemon.runtime.issuers import workloads_of
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.tasks import end
-from daemon.runtime.web.hosts import is_loopback
 from daemon.serving.anomalies import Anomalies
 from daemon.serving.doorkeeper import Caller, Doorkeeper
-from daemon.serving.following import Following
-from daemon.serving.link_rules import LinkRules
-from daemon.serving.links import Links
-from daemon.serving.listing import Listing
-from daemon.serving.owner_browser import OwnerBrowser
 from daemon.serving.reading import Reading
 from daemon.serving.usage import Usage
-from daemon.serving.writing import Writing
 
 EMBEDDED_AGAIN = timedelta(milliseconds=200)
 DRAIN = timedelta(seconds=10)
@@ -78,6 +64,7 @@ class AccessService:
         self._polling = False
         self._id = f"serve-{socket.gethostname()}-{uuid4().hex[:12]}"
         self._clock = Clock()
+        self._addresses = AccessAddresses(settings, url=lambda: self._server.url)
         self._mongo: Mongo
         self._jobs: AccessJobs
         self._metrics: AccessMetrics
@@ -179,10 +166,20 @@ class AccessService:
             exchange=await self._exchange(reading, closing),
             refused=lambda problem: self._refused(problem, None),
         )
+        parts = AccessParts(
+            settings=settings,
+            mongo=self._mongo,
+            clock=self._clock,
+            tokens=tokens,
+            keys=keys,
+            anomalies=self._anomalies,
+            record=self._log_record,
+            note=self._note,
+        )
         table = [
             *self._reading_table(reading, endpoint),
-            *self._writing_table(tokens),
-            *self._connecting_table(keys, tokens),
+            *writing_table(parts),
+            *connecting_table(parts, self._addresses.public_url),
         ]
         server = await self._listening(table, doorkeeper, closing)
         self._keep_running(tokens, keys, closing)
@@ -220,7 +217,7 @@ class AccessService:
             port=access.port,
             path=self._settings.socket,
             tls=tls_context(self._settings),
-            hosts=self._hosts(),
+            hosts=self._addresses.hosts(),
             trusted_proxies=access.trusted_proxies,
         )
         await self._server.start()
@@ -258,56 +255,7 @@ class AccessService:
 
     def _reading_table(self, reading: Reading, endpoint: TokenEndpoint) -> list[Route]:
         routes = TokenRoutes(reading, self._clock, max_wait=self._settings.access.max_wait)
-        return token_table(routes, endpoint, base=self._base, note=self._note)
-
-    def _writing_table(self, tokens: ServedTokens) -> list[Route]:
-        settings = self._settings
-        writes = ServedWrites(self._mongo, settings.keys, log=self._log_record, changed=tokens.forget)
-        writing = Writing(
-            writes,
-            self._clock,
-            providers=lambda: settings.providers,
-            timing=settings.timing,
-            can_seal=settings.keys.writer is not None,
-            device_changed=self._anomalies.device_changed,
-        )
-        deeds = AccessDeeds(self._mongo, log=self._log_record)
-        listing = Listing(ServedLists(self._mongo), writing, UnfinishedConsents(self._mongo), deeds)
-        routes = WriteRoutes(writing, listing, self._clock)
-        return write_table(routes, ListRoutes(listing, self._clock), note=self._note)
-
-    def _connecting_table(self, keys: ServedKeys, tokens: ServedTokens) -> list[Route]:
-        settings = self._settings
-        consents = ConsentRequests(self._mongo, keyring=lambda: settings.keys)
-        deeds = AccessDeeds(self._mongo, log=self._log_record)
-        rules = LinkRules(return_urls=settings.access.return_urls, unbound=settings.access.unbound_connect)
-        following = Following(consents, self._clock, pause=lambda span: asyncio.sleep(span.total_seconds()))
-        links = Links(
-            consents,
-            ServedWrites(self._mongo, settings.keys, log=self._log_record, changed=tokens.forget),
-            deeds,
-            self._clock,
-            rules=rules,
-            following=following,
-            providers=lambda: settings.providers,
-            can_seal=settings.keys.seals_codes,
-        )
-        browser = OwnerBrowser(
-            consents,
-            keys,
-            deeds,
-            self._clock,
-            rules=rules,
-            following=following,
-            providers=lambda: settings.providers,
-        )
-        return ConnectRoutes(links, browser, public_url=self._public_url, note=self._note).table()
-
-    def _public_url(self) -> str | None:
-        """Return the URL under which browsers reach the service, or None if it is unknown."""
-        access = self._settings.access
-        local = self._settings.socket is None and is_loopback(access.host)
-        return access.public_url or (self._server.url if local else None)
+        return token_table(routes, endpoint, base=self._addresses.base, note=self._note)
 
     def _log_record(self, record: Record) -> None:
         self._log.log(log_lines.AUDIT_RECORDED, **record)
@@ -334,21 +282,6 @@ class AccessService:
                 async with asyncio.timeout(EMBEDDED_AGAIN.total_seconds()):
                     await self._stop.wait()
         return None
-
-    def _hosts(self) -> frozenset[str]:
-        """Return the names under which callers may ask; empty for any, if this service is for other machines."""
-        access = self._settings.access
-        public = urlsplit(access.public_url or "").hostname
-        if public is None and not is_loopback(access.host):
-            return frozenset()
-        return frozenset(name.lower() for name in ("localhost", access.host, public) if name)
-
-    def _base(self, asked: Asked) -> str:
-        """Return the URL under which callers reach the service."""
-        return (
-            self._settings.access.public_url
-            or f"{self._server.url.partition('://')[0]}://{asked.request.host}"
-        )
 
     # ---------------------------------------------------------------- what is observed
 
