@@ -24,10 +24,15 @@ from daemon.adapters.telemetry.event_log import EventLog
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import AnomalyDetected, Event, InternalError
 from daemon.domain.secret import Secret
-from daemon.domain.use import UNAUTHORIZED
 from daemon.notifying.announcer import Announcer
 from daemon.runtime.access_addresses import AccessAddresses
-from daemon.runtime.access_bootstrap import AccessParts, connecting_table, writing_table
+from daemon.runtime.access_bootstrap import (
+    AccessParts,
+    connecting_table,
+    doorkeeper_of,
+    reading_of,
+    writing_table,
+)
 from daemon.runtime.access_jobs import AccessJobs
 from daemon.runtime.access_tls import tls_context
 from daemon.runtime.access_web.admin_routes import AdminRoutes
@@ -139,23 +144,24 @@ class AccessService:
             failed=self._failed,
             log=self._log,
         )
-        doorkeeper = Doorkeeper(
-            keys,
-            self._clock,
-            rate=access.rate,
-            rate_per_caller=access.rate_per_caller,
-            failed=self._anomalies.failed,
-            refused=lambda caller: self._usage.note(caller, None, UNAUTHORIZED),
+        return await self._serve(tokens, keys, closing)
+
+    async def _serve(
+        self, tokens: ServedTokens, keys: ServedKeys, closing: AsyncExitStack
+    ) -> tuple[AccessServer, Reading]:
+        settings, access = self._settings, self._settings.access
+        parts = AccessParts(
+            settings=settings,
+            mongo=self._mongo,
+            clock=self._clock,
+            tokens=tokens,
+            keys=keys,
+            anomalies=self._anomalies,
+            usage=self._usage,
+            record=self._log_record,
+            note=self._note,
         )
-        reading = Reading(
-            tokens,
-            settings.keys,
-            self._clock,
-            definitions=lambda: settings.definitions,
-            fresh_for=access.fresh_for,
-            reconnect_url=access.reconnect_url,
-            refused_again=self._anomalies.refused_again,
-        )
+        doorkeeper, reading = doorkeeper_of(parts), reading_of(parts)
         endpoint = TokenEndpoint(
             doorkeeper,
             reading,
@@ -165,16 +171,6 @@ class AccessService:
             note=self._note,
             exchange=await self._exchange(reading, closing),
             refused=lambda problem: self._refused(problem, None),
-        )
-        parts = AccessParts(
-            settings=settings,
-            mongo=self._mongo,
-            clock=self._clock,
-            tokens=tokens,
-            keys=keys,
-            anomalies=self._anomalies,
-            record=self._log_record,
-            note=self._note,
         )
         table = [
             *self._reading_table(reading, endpoint),

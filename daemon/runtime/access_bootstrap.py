@@ -13,6 +13,7 @@ from daemon.adapters.mongo.served_lists import ServedLists
 from daemon.adapters.mongo.served_tokens import ServedTokens
 from daemon.adapters.mongo.served_writes import ServedWrites
 from daemon.adapters.mongo.unfinished_consents import UnfinishedConsents
+from daemon.domain.use import UNAUTHORIZED
 from daemon.runtime.access_web.connect_routes import ConnectRoutes
 from daemon.runtime.access_web.list_routes import ListRoutes
 from daemon.runtime.access_web.route_tables import Note, write_table
@@ -21,11 +22,14 @@ from daemon.runtime.access_web.write_routes import WriteRoutes
 from daemon.runtime.clock import Clock
 from daemon.runtime.config.access import AccessSettings
 from daemon.serving.anomalies import Anomalies
+from daemon.serving.doorkeeper import Doorkeeper
 from daemon.serving.following import Following
 from daemon.serving.link_rules import LinkRules
 from daemon.serving.links import Links
 from daemon.serving.listing import Listing
 from daemon.serving.owner_browser import OwnerBrowser
+from daemon.serving.reading import Reading
+from daemon.serving.usage import Usage
 from daemon.serving.writing import Writing
 
 
@@ -39,8 +43,36 @@ class AccessParts:
     tokens: ServedTokens
     keys: ServedKeys
     anomalies: Anomalies
+    usage: Usage
     record: Callable[[Record], None]
     note: Note
+
+
+def doorkeeper_of(parts: AccessParts) -> Doorkeeper:
+    """Build what admits callers with access keys."""
+    access = parts.settings.access
+    return Doorkeeper(
+        parts.keys,
+        parts.clock,
+        rate=access.rate,
+        rate_per_caller=access.rate_per_caller,
+        failed=parts.anomalies.failed,
+        refused=lambda caller: parts.usage.note(caller, None, UNAUTHORIZED),
+    )
+
+
+def reading_of(parts: AccessParts) -> Reading:
+    """Build the use case that hands access tokens out."""
+    settings = parts.settings
+    return Reading(
+        parts.tokens,
+        settings.keys,
+        parts.clock,
+        definitions=lambda: settings.definitions,
+        fresh_for=settings.access.fresh_for,
+        reconnect_url=settings.access.reconnect_url,
+        refused_again=parts.anomalies.refused_again,
+    )
 
 
 def writing_table(parts: AccessParts) -> list[Route]:
