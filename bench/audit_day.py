@@ -22,6 +22,7 @@ from support.report import Report, table
 from support.tokens import Tokens
 
 from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.index_build import build_all
 from daemon.adapters.mongo.served_lists import ServedLists
 from daemon.adapters.mongo.served_uses import ServedUses
 from daemon.domain.access_key import AccessKey, Verb
@@ -137,6 +138,7 @@ async def _measured(options: argparse.Namespace, mongod: Mongod) -> tuple[dict[s
         observe=lambda _: None,
     )
     await mongo.prepare()
+    await build_all(mongo)
     if options.unindexed:
         await mongo.access_use.drop_index("at")
     day = Day(options, mongo, clock)

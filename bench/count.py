@@ -23,17 +23,9 @@ from typing import Any
 from support.processes import DaemonProcess, Mongod, await_true
 from support.report import Report, table
 
-from daemon.adapters.mongo.connection import (
-    DUE_INDEX,
-    EVENTS_INDEX,
-    FORGET_INDEX,
-    GRANT_INDEX,
-    ORIGIN_INDEX,
-    REMOVED_INDEX,
-    SUBJECT_INDEX,
-    Mongo,
-)
+from daemon.adapters.mongo.connection import DUE_INDEX, Mongo
 from daemon.adapters.mongo.embedded_mongod import MongodMissing
+from daemon.adapters.mongo.indexes import TOKEN_INDEXES
 from daemon.adapters.mongo.statistics import repair_undated
 from daemon.domain.secret import Secret
 from daemon.runtime.clock import Clock
@@ -42,17 +34,6 @@ PROVIDERS = 40
 AT_ONCE = 1000  # documents that are made of one
 IDLE = timedelta(seconds=60)
 PATIENCE = timedelta(minutes=15)
-
-# Of a store that has had a daemon. The first start builds them, one after the other, before its first sweep.
-_INDEXES = [
-    DUE_INDEX,
-    GRANT_INDEX,
-    ORIGIN_INDEX,
-    SUBJECT_INDEX,
-    REMOVED_INDEX,
-    FORGET_INDEX,
-    EVENTS_INDEX,
-]
 
 # key, what it says, digits
 _ROWS = (
@@ -195,7 +176,8 @@ def _seed(mongod: Mongod, stored: int, now: datetime) -> None:
         allowDiskUse=True,
     )
     database["seed"].drop()
-    database["tokens"].create_indexes(_INDEXES)
+    # Those of a store that has had a daemon. A first start builds all but `due` beside its work.
+    database["tokens"].create_indexes([DUE_INDEX, *TOKEN_INDEXES])
 
 
 def _expected(mongod: Mongod) -> dict[str, int]:

@@ -30,6 +30,7 @@ from support.processes import HOST, Mongod
 from support.report import Report, spread, table
 
 from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.index_build import build_all
 from daemon.adapters.mongo.outbox import delivery_document
 from daemon.adapters.telemetry.hook_metrics import HookMetrics
 from daemon.domain.event import HookCounted
@@ -194,6 +195,7 @@ async def _child(given: dict[str, Any]) -> dict[str, object]:
         observe=lambda _event: None,
     )
     await mongo.prepare()
+    await build_all(mongo)
     await _fill(mongo, given["backlog"])
     delivered = 0
 

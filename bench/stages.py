@@ -26,6 +26,7 @@ from support.tokens import Tokens
 from daemon.adapters.journal.journal import SqliteJournal
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.index_build import build_all
 from daemon.adapters.mongo.store import MongoStore
 from daemon.adapters.telemetry import event_log
 from daemon.adapters.telemetry.metrics import Metrics
@@ -201,6 +202,7 @@ async def _main() -> None:
         await stages.journal.open()
         closing.push_async_callback(stages.journal.close)
         await stages.mongo.prepare()
+        await build_all(stages.mongo)
         rounds = []
         for _ in range(options.rounds + 1):  # the first one warms up
             tokens.make_due(datetime.now(UTC) - timedelta(seconds=1))

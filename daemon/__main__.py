@@ -5,18 +5,20 @@ import sys
 
 from daemon.commands.app import NAME, invoke
 from daemon.commands.support.failure import Exit, explained, in_json, unexpected
+from daemon.commands.support.streams import prepare_streams
 from daemon.commands.support.terminal import Said, say
 
 
 def main() -> int:
     """The command `refreshd`. Returns its exit code."""
     arguments = sys.argv[1:]
+    prepare_streams()
     logging.lastResort = Said(logging.WARNING)
     try:
         code = invoke(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        sys.stdout = None  # whoever read it has had enough; there is nothing to flush at exit
+        sys.stdout = None  # its reader has had enough; there is nothing to flush at exit
         return Exit.FAILED
     except Exception as error:  # noqa: BLE001  the last resort: no exception may print itself
         code, sentences = explained(error) or (Exit.FAILED, [unexpected(error)])
@@ -30,7 +32,7 @@ def main() -> int:
 
 
 def _trace(error: Exception) -> None:
-    """Where it came from, masked like a log line: exceptions quote what they choke on."""
+    """Print the origin of `error`, masked like a log line: exceptions quote what they choke on."""
     from daemon.adapters.telemetry.redaction import Redaction  # noqa: PLC0415  bugs only
 
     say(*Redaction().exception(error).splitlines())

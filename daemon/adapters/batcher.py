@@ -1,7 +1,8 @@
 """Group commit: each caller awaits its own item, and each commit takes all items that arrived during the last
 one.
 
-A lone item is committed immediately. Under load the batches grow automatically.
+A lone item is committed immediately. Under load the batches grow automatically. An item that nobody awaits waits a
+moment for a batch that goes anyway.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ Waiting = tuple[Item, asyncio.Future[Result] | None]
 
 class Batcher(Generic[Item, Result]):
     """Coalesce concurrent `submit` calls into one `commit` of at most `limit` items. Commits start at least
-    `apart` apart.
+    `apart` apart. `patience`: how long items wait for a commit if no caller awaits one.
 
     `commit` returns a result per item, in order; a result that is an exception is raised to that item's
     caller only. An exception that `commit` itself raises is raised to every caller of the batch. No caller is
@@ -29,36 +30,54 @@ class Batcher(Generic[Item, Result]):
         *,
         limit: int,
         apart: timedelta = timedelta(0),
+        patience: timedelta = timedelta(0),
     ) -> None:
         self._commit = commit
         self._limit = limit
         self._apart = apart.total_seconds()
-        self._waiting: list[Waiting[Item, Result]] = []
+        self._patience = patience.total_seconds()
+        self._waiting: list[Waiting[Item, Result]] = []  # in the order of their commits
+        self._due = False  # they are committed now
         self._runner: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None  # makes them due
 
     def submit(self, item: Item) -> asyncio.Future[Result]:
         """Put `item` into the next commit and return its result. Cancelling the caller does not withdraw the
         item.
         """
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._add(item, future)
+        self._waiting.append((item, future))
+        self._begin()
         return future
 
     def put(self, item: Item) -> None:
-        """Like `submit`, for callers that don't need the result."""
-        self._add(item, None)
+        """Put `item` into the next commit, for callers that don't need the result. It comes within `patience`."""
+        self._waiting.append((item, None))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._patience, self._begin)
 
-    def _add(self, item: Item, future: asyncio.Future[Result] | None) -> None:
-        self._waiting.append((item, future))
-        if self._runner is None:
+    async def flush(self) -> None:
+        """Commit what waits now, and return when that is done."""
+        self._begin()
+        if self._runner is not None:
+            await asyncio.wait({self._runner})
+
+    def _begin(self) -> None:
+        """Make what waits now due."""
+        self._due = bool(self._waiting)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._due and self._runner is None:
             self._runner = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
         try:
-            while self._waiting:
+            while self._due:
                 began = clock()
                 batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
+                self._due = bool(self._waiting)
                 await self._commit_batch(batch)
                 if (early := began + self._apart - clock()) > 0:
                     await asyncio.sleep(early)  # noqa: TID251  nothing is tried again

@@ -106,7 +106,7 @@ def create(
         ),
     ] = None,
 ) -> int:
-    """Create an access key and print it, this once.
+    """Create an access key, and print it once.
 
     Only a hash of the key is stored. What the options don't allow is denied.
     """
@@ -166,7 +166,7 @@ async def _create(settings: Settings, options: Options, name: str, rights: Right
 
 @app.command("list", cls=Command, epilog="refreshd access list")
 def list_keys(ctx: typer.Context) -> int:
-    """List the access keys, also those that are revoked or expired. No key can be shown again.
+    """List the access keys, including revoked and expired ones. No key is shown again.
 
     With --json, each line is one object.
     """
@@ -258,7 +258,7 @@ def rotate(
 
 @app.command(cls=Audited, epilog="refreshd access revoke billing --reason 'found in a log'")
 def revoke(ctx: typer.Context, *, name: Name) -> int:
-    """Revoke all keys of a name, for good. Rotated ones whose overlap has not ended are included."""
+    """Revoke all keys of a name, for good, including rotated ones whose overlap has not ended."""
     options = given(ctx)
     count = asyncio.run(_done(options, name, lambda keys: keys.revoke(name)))
     record = {"name": name, "action": "revoked", "keys": count}
@@ -269,7 +269,7 @@ def revoke(ctx: typer.Context, *, name: Name) -> int:
 
 @app.command(cls=Audited, epilog="refreshd access enable billing")
 def enable(ctx: typer.Context, *, name: Name) -> int:
-    """Enable the keys of a name that a restore of a backup has brought back."""
+    """Enable the keys of a name that a restored backup has brought back."""
     options = given(ctx)
     count = asyncio.run(_done(options, name, lambda keys: keys.enable(name)))
     record = {"name": name, "action": "enabled", "keys": count}
@@ -299,7 +299,7 @@ async def _done(options: Options, name: str, deed: Callable[[AccessKeys], Awaita
 
 @app.command(cls=Command, epilog="refreshd access handle xero:company-7")
 def handle(ctx: typer.Context, *, token: TokenId) -> int:
-    """Print the handle of a token. OAuth libraries present it in the place of the refresh token.
+    """Print the handle of a token. OAuth libraries present it in place of the refresh token.
 
     A handle is the ID in another spelling. It is not a secret, and useless without an access key.
     """

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from daemon.adapters.mongo.admin.consents import Added, Refused
+from daemon.adapters.mongo.index_build import index_grants
 from daemon.commands.support.access import (
     Access,
     configured_provider,
@@ -79,7 +80,7 @@ def add(
         str | None,
         typer.Option(
             metavar="TIME",
-            help="The end of a key that nothing renews, like 2026-12-31T12:00:00Z. Default: as the response says.",
+            help="The expiry of a key that can't be renewed, like 2026-12-31T12:00:00Z. Default: as the response says.",
         ),
     ] = None,
     meta: Meta = None,
@@ -87,7 +88,7 @@ def add(
 ) -> int:
     """Store the token response on standard input as an account's token.
 
-    The response is the provider's JSON. The token's ID is printed. For a provider whose tokens nothing renews, it may
+    The response is the provider's JSON. The token's ID is printed. If the provider's tokens can't be renewed, it may
     also be the bare API key.
 
     If the ID is already stored, the response replaces its token, which becomes active again. A refresh token that is
@@ -112,7 +113,7 @@ async def _add(settings: Settings, options: Options, request: _AddRequest) -> No
         name = await stored_id(access, request.notes.id)
         await _check_variables(access, name, request)
         await refuse_to_store(access)
-        await access.mongo.index_grants()
+        await index_grants(access.mongo)
         now = access.clock.now()
         received_at = _received(request.received_at, now)
         try:
@@ -217,7 +218,7 @@ def _standard_input(provider: Provider) -> Mapping[str, object]:
     if provider.definition.grant is Grant.NONE and (key := _bare_key(content)) is not None:
         return {"access_token": key}
     try:
-        body = json.loads(content.decode("utf-8-sig"))
+        body = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once)
     except (ValueError, RecursionError):
         raise Failed(
             f"standard input: it is not JSON. Give the provider's token response, {_EXAMPLE}"
@@ -227,8 +228,19 @@ def _standard_input(provider: Provider) -> Mapping[str, object]:
     return body
 
 
+def _once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """Return the object of `pairs`. Raises Failed if a name has two values, since either may be the current one."""
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if found.setdefault(name, value) != value:
+            raise Failed(
+                "standard input: it gives a name twice, with different values. Give the provider's response as it came"
+            )
+    return found
+
+
 def _bare_key(content: bytes) -> str | None:
-    """Return the key if it is on standard input alone: one word that is no JSON."""
+    """Return the key if it is on standard input alone: one word that isn't JSON."""
     try:
         key = content.decode("utf-8-sig").strip()
     except UnicodeDecodeError:

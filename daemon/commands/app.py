@@ -119,7 +119,7 @@ def _version(wanted: bool) -> None:
 app = typer.Typer(
     name=NAME,
     cls=LazyGroup,
-    help="Keeps OAuth 2.0 tokens fresh, and never loses a rotated refresh token.",
+    help="Keeps OAuth 2.0 tokens fresh. No crash loses a refresh token whose reply is on disk.",
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 69 MongoDB or provider unavailable, 75 port or directory"
     " in use, 78 configuration wrong. `refreshd help COMMAND` explains a command.",
     no_args_is_help=True,

@@ -13,7 +13,7 @@ from daemon.commands.support.arguments import provider_names
 from daemon.commands.support.command import Command
 from daemon.commands.support.durations import Instant, read_instant
 from daemon.commands.support.failure import Exit, Failed
-from daemon.commands.support.options import given
+from daemon.commands.support.options import MOST, given
 from daemon.commands.support.output import Output
 from daemon.domain.audit_csv import csv_head, csv_line
 from daemon.domain.visible import visible
@@ -62,12 +62,13 @@ def audit(
         ),
     ] = None,
     limit: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Show at most this many records, the newest.")
+        int, typer.Option(metavar="N", min=1, max=MOST, help="Show at most this many records, the newest.")
     ] = 50,
     csv: Annotated[
         bool,
         typer.Option(
-            "--csv", help="Print a table for spreadsheets (RFC 4180). No cell of it is taken for a formula."
+            "--csv",
+            help="Print a table for spreadsheets (RFC 4180), which read none of its cells as a formula.",
         ),
     ] = False,
 ) -> int:

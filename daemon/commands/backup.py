@@ -27,7 +27,7 @@ from daemon.commands.support.column import Column
 from daemon.commands.support.command import Audited, Command, Group
 from daemon.commands.support.durations import Instant, read_instant
 from daemon.commands.support.failure import Exit, Failed
-from daemon.commands.support.options import Options, given, say_unused
+from daemon.commands.support.options import MOST, Options, given, say_unused
 from daemon.commands.support.output import Output, moment
 from daemon.domain.backup import ArchiveInvalid
 from daemon.migrating.backup import outdated
@@ -92,9 +92,9 @@ def create(
         typer.Option(metavar="FILE", help="Write the time of this success for node_exporter, as a metric."),
     ] = None,
 ) -> int:
-    """Write all of the store into one new file in DIR, encrypted with age.
+    """Write the whole store into one new file in DIR, encrypted with age.
 
-    Tokens stay sealed with the key ring, which the backup does not contain. The daemon can run.
+    Tokens stay sealed with the key ring, which the backup does not contain. The daemon may keep running.
     """
     options = given(ctx)
     if unencrypted == bool(recipient or key):
@@ -230,7 +230,10 @@ def restore(
     ] = None,
     ended: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="IDs or fingerprints of tokens that stay out, one a line."),
+        typer.Option(
+            metavar="FILE",
+            help="Leave out the tokens whose IDs or fingerprints are in this file, one per line.",
+        ),
     ] = None,
 ) -> int:
     """Add what a backup has and the store lacks. Nothing newer is replaced.
@@ -274,7 +277,10 @@ def prune(
     *,
     to: Directory,
     keep: Annotated[
-        int, typer.Option(metavar="N", min=1, help="How many of the newest backups of this store to keep.")
+        int,
+        typer.Option(
+            metavar="N", min=1, max=MOST, help="How many of the newest backups of this store to keep."
+        ),
     ] = KEPT,
 ) -> int:
     """Delete this store's oldest backups. Other files in the directory are not touched."""

@@ -23,7 +23,7 @@ from daemon.commands.support.durations import read_duration
 from daemon.commands.support.each_token import check_is_provider
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.journaled import journaled_tokens
-from daemon.commands.support.options import Options, given, say_unused
+from daemon.commands.support.options import MOST, Options, given, say_unused
 from daemon.commands.support.output import Output, span
 from daemon.domain.long_over import Criteria, LongOver, Why
 from daemon.runtime.config.settings import Settings
@@ -61,7 +61,7 @@ def cleanup(
         typer.Option(
             parser=_age,
             metavar="DURATION",
-            help="Delete tokens in state needs_reauth to which nothing has happened for so long, like 180d.",
+            help="Delete tokens in state needs_reauth to which nothing has happened for this long, like 180d.",
         ),
     ] = None,
     unused_for: Annotated[
@@ -69,8 +69,8 @@ def cleanup(
         typer.Option(
             parser=_age,
             metavar="DURATION",
-            help="Delete tokens that the access service has not handed out for so long, and that no command or"
-            " application has stored or changed since. A reading of MongoDB by an application is not counted as a use.",
+            help="Delete tokens that the access service has not handed out for this long, and that no command or"
+            " application has stored or changed since. An application's own reads of MongoDB don't count as uses.",
         ),
     ] = None,
     provider: Annotated[
@@ -81,7 +81,12 @@ def cleanup(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Delete at most N tokens: those that are over the longest."),
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=MOST,
+            help="Delete at most N tokens: those that have been over for the longest time.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be deleted. Nothing is written.")
@@ -89,13 +94,16 @@ def cleanup(
     yes: Yes = False,
     expect: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, help="Delete nothing unless exactly N tokens would be deleted."),
+        typer.Option(
+            metavar="N", min=0, max=MOST, help="Delete nothing unless exactly N tokens would be deleted."
+        ),
     ] = None,
 ) -> int:
     """Delete tokens that died, or were last used, long ago.
 
-    A grant that is still valid stays valid at its provider. Paused tokens are never deleted, nor tokens with a request
-    whose outcome is unknown, with a reply in this machine's journal, or imported ones that are not activated.
+    A grant that is still valid stays valid at its provider. Four kinds of tokens are never deleted: paused ones,
+    imported ones that are not activated, those with a reply in this machine's journal, and those with a request whose
+    outcome is unknown.
     """
     options = given(ctx)
     if dead_for is None and unused_for is None:

@@ -104,7 +104,7 @@ def connect(
     replace: Annotated[
         bool,
         typer.Option(
-            "--replace", help="Allow another account at the provider than the one connected before."
+            "--replace", help="Accept another account at the provider than the one connected before."
         ),
     ] = False,
     port: Annotated[
@@ -115,7 +115,7 @@ def connect(
         bool,
         typer.Option(
             "--paste",
-            help="Read the address on which the browser ended from standard input, in place of a callback.",
+            help="Read the address that the browser has reached from standard input, instead of waiting for a callback.",
         ),
     ] = False,
     device: Annotated[
@@ -130,7 +130,7 @@ def connect(
 ) -> int:
     """Connect an account: its owner consents in a browser, and the daemon stores the token.
 
-    The provider sends the browser to http://127.0.0.1:8917/callback, which has to be registered there as a redirect URI.
+    The provider sends the browser to http://127.0.0.1:8917/callback. Register that address there as a redirect URI.
     The token's ID is printed.
     """
     options = given(ctx)

@@ -67,7 +67,7 @@ OneName = Annotated[
 
 @app.command("list", cls=Command, epilog="refreshd hooks list")
 def list_hooks(ctx: typer.Context) -> int:
-    """List the hooks: their receivers, what waits for them, and how they are.
+    """List the hooks, each with its receiver, its waiting events and its state.
 
     With --json, each line is one object.
     """
@@ -256,14 +256,14 @@ def replay(
             parser=read_instant,
             metavar="TIME|DURATION",
             show_default=False,
-            help="Send what happened since then, like 2026-01-31T12:00:00Z, or 24h for a day.",
+            help="Send the events since then, like 2026-01-31T12:00:00Z, or 24h for a day.",
         ),
     ],
     yes: Yes = False,
 ) -> int:
-    """Send events again that a hook has received, or that were dropped. They are kept for 30 days.
+    """Send events again that were delivered or dropped within the last 30 days.
 
-    Each has the same webhook-id as before. A hook gets those that were stored for it then.
+    Each has the same webhook-id as before. A hook gets only those that were stored for it.
     """
     ask = confirmation(yes=yes)
 

@@ -107,7 +107,7 @@ def import_tokens(
         typer.Option(
             parser=read_share,
             metavar="SHARE",
-            help="Activate this share of the tokens, like 10%, or all. Default: none.",
+            help="Activate this share of the tokens, like 10%, or all.",
         ),
     ] = "none",
     provider: ProviderOption = None,

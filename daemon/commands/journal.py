@@ -27,6 +27,7 @@ from daemon.domain.reply import Reply
 from daemon.runtime.bootstrap import key_ring
 from daemon.runtime.config.settings import Settings
 
+_LAST = 2**63 - 1  # the largest number of an entry (SQLite's rowid)
 _COLUMNS = (
     Column("Entry"),
     Column("Token"),
@@ -122,11 +123,11 @@ def replay_entries(
         bool,
         typer.Option(
             "--old-entries",
-            help="Also replay entries of earlier versions. They can't be checked for changes by others.",
+            help="Also replay entries of earlier versions. refreshd can't detect changes to them.",
         ),
     ] = False,
 ) -> int:
-    """Store the replies in another instance's journal, unless a newer consent is stored.
+    """Store the replies from a copy of another instance's journal, unless a newer consent is stored.
 
     Copy journal.db-wal too: it holds the newest entries. refreshd changes neither file, and sends nothing to a
     provider. The exit code is 1 if a reply could not be used.
@@ -142,7 +143,7 @@ def reveal(
     ctx: typer.Context,
     *,
     entry: Annotated[
-        int, typer.Argument(metavar="ENTRY", help="The entry's number in `refreshd journal list`.")
+        int, typer.Argument(metavar="ENTRY", max=_LAST, help="The entry's number in `refreshd journal list`.")
     ],
 ) -> int:
     """Print one reply with the secrets in it. This is recorded in the audit.
@@ -211,7 +212,7 @@ def discard_entries(
     *,
     entries: Annotated[
         list[int] | None,
-        typer.Argument(metavar="ENTRY", help="The entries' numbers in `refreshd journal list`."),
+        typer.Argument(metavar="ENTRY", max=_LAST, help="The entries' numbers in `refreshd journal list`."),
     ] = None,
     provider: Annotated[
         str | None,

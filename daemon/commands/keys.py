@@ -68,7 +68,7 @@ _All = Annotated[bool, typer.Option("--all", help="Print one line for each key o
 def reader(ctx: typer.Context, *, key_id: _KeyId = None, every: _All = False) -> int:
     """Print the reader key of a key of the ring, as JSON.
 
-    A reader key opens access tokens and no refresh token. It is a secret too.
+    A reader key opens access tokens, but no refresh token. Keep it secret, too.
     """
     options = given(ctx)
     settings = read_settings(options)
@@ -84,7 +84,7 @@ def reader(ctx: typer.Context, *, key_id: _KeyId = None, every: _All = False) ->
 def writer(ctx: typer.Context, *, key_id: _KeyId = None, every: _All = False) -> int:
     """Print the writer key of a key of the ring, as one line of JSON for each field.
 
-    A writer key seals refresh tokens and opens none, not even its own. It is a secret too.
+    A writer key seals refresh tokens, but opens none, not even those that it has sealed. Keep it secret, too.
     """
     options = given(ctx)
     settings = read_settings(options)
@@ -164,7 +164,7 @@ def reseal(
         typer.Option(
             parser=key_rotation.read_rate,
             metavar="RATE",
-            help='The most documents in a time, like "200/s" or "600/m". Default: 200/s.',
+            help='The highest number of documents in a time, like "200/s" or "600/m". Default: 200/s.',
         ),
     ] = None,
     dry_run: Annotated[
@@ -174,11 +174,11 @@ def reseal(
         bool,
         typer.Option(
             "--readers-have-it",
-            help="Seal access tokens again too: every application has the reader key of the active key.",
+            help="Seal access tokens again, too. Every application must have the reader key of the active key.",
         ),
     ] = False,
 ) -> int:
-    """Seal every stored value that is not under the active key again. Daemons may go on running.
+    """Seal every stored value again that another key than the active one has sealed. Daemons may keep running.
 
     It can be stopped at any time, and the next run continues. The exit code is 1 if a value can't be opened.
     """
@@ -200,9 +200,9 @@ def retire(
     *,
     key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help='A key of the ring, with use = "open".')],
 ) -> int:
-    """Find out whether anything still needs a key. If nothing does, it may be deleted from the configuration.
+    """Find out whether anything still needs a key. If nothing does, you may delete it from the configuration.
 
-    The exit code is 1 if something does. Nothing is changed.
+    The exit code is 1 if something still needs it. Nothing is changed.
     """
     options = given(ctx)
     settings, output = read_settings(options), Output(as_json=options.json)

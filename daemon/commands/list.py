@@ -20,7 +20,7 @@ from daemon.commands.support.arguments import provider_names
 from daemon.commands.support.column import Column
 from daemon.commands.support.command import Command
 from daemon.commands.support.failure import Exit
-from daemon.commands.support.options import given
+from daemon.commands.support.options import MOST, given
 from daemon.commands.support.output import Output, moment
 from daemon.commands.support.token_texts import failure_text, record
 from daemon.domain.statistics import ENDING
@@ -62,7 +62,7 @@ def list_tokens(
         bool, typer.Option("--expired", help="Show only active tokens past their expiry.")
     ] = False,
     limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Show at most this many tokens.")
+        int | None, typer.Option(metavar="N", min=1, max=MOST, help="Show at most this many tokens.")
     ] = None,
 ) -> int:
     """List the stored tokens, without their secrets.

@@ -78,7 +78,7 @@ def resume(
         typer.Option(
             parser=read_duration,
             metavar="DURATION",
-            help="With --percent: leave out tokens whose rows an import read longer ago. Default: 60s.",
+            help="With --percent: leave out tokens whose rows were last read by an import longer ago than this. Default: 60s.",
         ),
     ] = None,
 ) -> int:

@@ -61,10 +61,10 @@ def providers(
     ] = False,
     kind: Annotated[
         Kind | None,
-        typer.Option(help="List only providers whose tokens are renewed like this."),
+        typer.Option(help="List only providers whose tokens are renewed in this way."),
     ] = None,
     consent: Annotated[
-        Consent | None, typer.Option(help="List only providers whose owners can consent like this.")
+        Consent | None, typer.Option(help="List only providers whose owners can consent in this way.")
     ] = None,
 ) -> int:
     """List the shipped and configured providers, or explain one."""

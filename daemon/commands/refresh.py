@@ -67,8 +67,8 @@ def refresh(
 ) -> int:
     """Ask the daemon to refresh tokens now.
 
-    A provider stands for all its active tokens. This makes them due; a running daemon refreshes them. A
-    token whose provider asked for no request before some time (Retry-After) waits until then.
+    A provider stands for all its active tokens. This makes them due; a running daemon refreshes them. If
+    its provider has named an earliest time for the next request (Retry-After), a token waits until then.
     """
     options = given(ctx)
     if timeout is not None and not wait:

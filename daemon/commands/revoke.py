@@ -22,7 +22,7 @@ from daemon.commands.support.arguments import Yes, confirmation, ids, provider_n
 from daemon.commands.support.command import Audited
 from daemon.commands.support.durations import read_duration
 from daemon.commands.support.failure import Exit, Failed
-from daemon.commands.support.options import Options, given, say_unused
+from daemon.commands.support.options import MOST, Options, given, say_unused
 from daemon.commands.support.output import Output, moment
 from daemon.commands.support.revocation_results import (
     NO_REVOCATION,
@@ -78,8 +78,8 @@ def revoke(
         list[str] | None,
         typer.Option(
             metavar="NAME=TEXT",
-            help="Revoke the tokens with this property instead, like meta.tenant=acme. Repeatable. Several conditions"
-            " must all be met.",
+            help="Revoke the tokens with this property instead, like meta.tenant=acme. Repeatable: all conditions"
+            " must hold.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -89,8 +89,8 @@ def revoke(
         bool,
         typer.Option(
             "--undo",
-            help="Take back orders that wait for their first request, which they do if more than 100 tokens were"
-            " revoked together.",
+            help="Take back orders whose first request is still to come. Only orders for more than 100 tokens wait"
+            " before it.",
         ),
     ] = False,
     wait: Annotated[
@@ -108,14 +108,16 @@ def revoke(
     yes: Yes = False,
     expect: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, help="Revoke nothing unless exactly N tokens would be revoked."),
+        typer.Option(
+            metavar="N", min=0, max=MOST, help="Revoke nothing unless exactly N tokens would be revoked."
+        ),
     ] = None,
 ) -> int:
     """End grants at their providers, for good.
 
-    From now on the tokens are not handed out. A running daemon asks the providers. If more than 100 tokens are revoked
-    together, it waits ten minutes first, and --undo takes the orders back. --subject also ends the subject's unfinished
-    consents, for good.
+    The tokens are no longer handed out. A running daemon asks the providers. If more than 100 tokens are revoked
+    together, it waits ten minutes first. Until then, --undo takes the orders back. --subject also ends the subject's
+    unfinished consents, for good.
     """
     options = given(ctx)
     selection = _selection(names or [], subject, provider, where or [])

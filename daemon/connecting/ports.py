@@ -57,7 +57,7 @@ class Consents(Protocol):
         """Return a request that is asked, without its code, or None if it has ended or is gone."""
 
     async def hold(self, consent: str, grant: Secret, *, account: str | None) -> bool:
-        """Seal the grant of an asked request into it, where it waits HELD_FOR for its completion. Its code is removed.
+        """Seal the grant of an asked request into it. It waits HELD_FOR for its completion. Its code is removed.
         Returns False if the request has ended or holds a grant.
         """
 

@@ -49,7 +49,7 @@ class Concern(Enum):
     """The scope of a misconfiguration."""
 
     TOKEN = "token"  # noqa: S105  this one alone: a variable is missing, its scope is refused
-    PROVIDER = "provider"  # perhaps all of the provider's: several that fail alike will tell
+    PROVIDER = "provider"  # perhaps all of the provider's: several that fail alike decide it
     CLIENT = "client"  # the client was refused, so it is all of them unless one has just succeeded
 
 

@@ -20,7 +20,7 @@ from daemon.domain.reply_body import Body, Parsed, parse
 from daemon.domain.secret import Secret
 from daemon.domain.sign import any_shown
 from daemon.domain.token import State, Token
-from daemon.domain.token_response import at_path, first_text, text
+from daemon.domain.token_response import at_path, first_text, first_token, text
 
 ID_TOKEN = "id_token"  # noqa: S105  a name
 LONGEST_ACCOUNT = 512  # characters of a provider's name for an account
@@ -32,7 +32,7 @@ _LONGEST_ID_TOKEN = 64 * 1024
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeGrant:
     """The grant to which a code has led. `account`: the provider's name for the owner's account, if the definition
-    says where it is.
+    names its place.
     """
 
     consent: Consent
@@ -70,7 +70,7 @@ def grant_in(provider: Provider, reply: Reply | NoReply) -> DiscardedGrant | Non
     if len(found) != 1 or parsed.cut:
         return None
     body, shape = found[0], provider.definition.reply
-    refresh, access = first_text(body, shape.refresh_token), first_text(body, shape.access_token)
+    refresh, access = first_token(body, shape.refresh_token), first_token(body, shape.access_token)
     return DiscardedGrant(
         access_token=Secret(access),
         refresh_token=Secret(refresh) if refresh else None,
@@ -87,9 +87,9 @@ def _grants(definition: Definition, reply: Reply, parsed: Parsed) -> list[Body]:
         return []
     shape = definition.reply
     found = {
-        (first_text(body, shape.access_token), first_text(body, shape.refresh_token)): body
+        (access, first_token(body, shape.refresh_token)): body
         for body in parsed.objects
-        if first_text(body, shape.access_token)
+        if (access := first_token(body, shape.access_token))
     }
     return list(found.values())
 

@@ -24,6 +24,7 @@ from daemon.domain.token_response import (
     kept,
     scope,
 )
+from daemon.domain.token_text import can_be_token
 
 _CAMEL = {
     "accessToken": "access_token",
@@ -156,6 +157,10 @@ def _token(body: Body, paths: Sequence[str]) -> Secret | None:
         raise ConsentInvalid(f"'{name}' is not a text: give it in quotes, as the provider sent it")
     if not value:
         raise ConsentInvalid(f"'{name}' is empty: give the token, or leave the key out")
+    if not can_be_token(value) and _TOKEN.fullmatch(value):
+        raise ConsentInvalid(
+            f"'{name}' is the text of a missing or hidden value, such as null: give the token, or leave the key out"
+        )
     if not _TOKEN.fullmatch(value):
         raise ConsentInvalid(
             f"'{name}' contains a space, a control character or a non-ASCII character, which tokens never do: copy it again"

@@ -27,6 +27,7 @@ CODE_LIVES = timedelta(
 )  # a daemon may take a code for as long, however late its owner has consented
 DISCARDED_WITHIN = timedelta(days=7)  # after it, a grant that is not stored is left alive at its provider
 MOST_TRIES = 5  # of wrong completions; then the consent is abandoned
+END_CONSENTS = "end_consents"  # in the audit: a subject's consents that store nothing yet have ended
 PRESENTED_FIELD = "code"  # the journal's name for a reply that answers a code
 
 

@@ -51,6 +51,7 @@ from daemon.domain.token_response import (
     consent_end,
     first,
     first_text,
+    first_token,
     holds_refresh_token_elsewhere,
     kept,
     refresh_end,
@@ -76,7 +77,7 @@ _CONCERNS = {
 }
 # Errors that are no dead grant, whatever a status alone says.
 _OTHERS = frozenset({*_REACH, "temporarily_unavailable", "server_error", "slow_down"})
-# With any other status invalid_grant is no verdict, unless a definition has a sign for it.
+# With any other status invalid_grant isn't a verdict, unless a definition has a sign for it.
 _GONE = 410  # RFC 9110 §15.5.11
 _VERDICTS = frozenset({400, 401})
 # Codes of refreshd\'s own trouble: nothing was sent.
@@ -112,9 +113,9 @@ def _granted(provider: Provider, token: Token, reply: Reply, parsed: Parsed) -> 
     definition = provider.definition
     shape = definition.reply
     found = {
-        (access, first_text(body, shape.refresh_token)): body
+        (access, first_token(body, shape.refresh_token)): body
         for body in parsed.objects
-        if (access := first_text(body, shape.access_token))
+        if (access := first_token(body, shape.access_token))
     }
     rotates = definition.grant_of(token.grant) is Grant.REFRESH_TOKEN
     if len(found) > 1:
@@ -168,7 +169,7 @@ def _refused(
 def _by_standard(
     reply: Reply, parsed: Parsed, body: Body, error: Refusal, later: Unavailable
 ) -> Misconfigured | Unavailable:
-    """Return the meaning of a reply that has no sign of the definition and is no verdict: a wrong client, or
+    """Return the meaning of a reply that has no sign of the definition and isn't a verdict: a wrong client, or
     a temporary failure.
     """
     if error.name in _REACH:

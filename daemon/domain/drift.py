@@ -1,6 +1,6 @@
 """Drift: a provider's behaviour leaves its definition, and the line of the definition that would fit it again.
 
-Documentation is wrong and providers change. Neither harms a token at once, so nothing else reports it. Each kind
+Documentation is wrong and providers change. Neither harms a token immediately, so nothing else reports it. Each kind
 of drift is reported once by each process, and its text contains only names that are safe to show.
 """
 
@@ -27,7 +27,7 @@ from daemon.domain.reply_body import parse
 from daemon.domain.token import Token
 from daemon.domain.word import is_readable
 
-MOST_TOLD = 32  # of one provider; whatever comes after them is no drift but a definition to be written anew
+MOST_TOLD = 32  # of one provider; if there are more, the definition has to be rewritten
 _CODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,59}")
 _STATUS = re.compile(r"http_[0-9]+")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")

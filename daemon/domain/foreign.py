@@ -16,7 +16,7 @@ class SourceLost(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadRow:
-    """A row that can't be taken apart: `label` says where it stands ("line 7"), `why` is a clause for people."""
+    """A row that can't be taken apart: `label` names its place ("line 7"), `why` is a clause for people."""
 
     label: str
     why: str

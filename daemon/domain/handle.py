@@ -1,6 +1,6 @@
 """Handles: what stands in the place of a refresh token at the token endpoint of `refreshd serve`.
 
-A handle is the token's id in another spelling. It is no secret and gives no access: the access key decides.
+A handle is the token's id in another spelling. It isn't secret and gives no access: the access key decides.
 """
 
 import binascii
@@ -16,7 +16,7 @@ def handle_of(token: str) -> str:
 
 
 def token_of(handle: str) -> str | None:
-    """Return the token id in `handle`, or None if it is no handle in its canonical form."""
+    """Return the token id in `handle`, or None if it isn't a handle in its canonical form."""
     text = handle.removeprefix(_PREFIX)
     if text == handle or len(handle) > _LONGEST:
         return None

@@ -25,7 +25,7 @@ _CONTENT_TYPES = {
 
 
 class SecretInvalid(ValueError):
-    """The text is no secret of a hook. The message quotes nothing of it."""
+    """The text isn't a secret of a hook. The message quotes nothing of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Events for owners and applications: what a hook tells them, in words that reveal nothing secret."""
+"""Events for owners and applications: what a hook reports, in words that reveal nothing secret."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

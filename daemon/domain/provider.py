@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # they are made of the terms below
     from daemon.domain.assertion import AssertionTerms, ClaimsSigner
     from daemon.domain.revocation import Revocation
 
-Parameter = str | bool | int | float | tuple[str, ...]  # only JSON carries what is no text
+Parameter = str | bool | int | float | tuple[str, ...]  # only JSON carries values of other types than text
 Assertion = Callable[[str, datetime], Secret]  # (audience, now) -> a signed client assertion, used once
 
 
@@ -24,7 +24,9 @@ class Grant(StrEnum):
 
     REFRESH_TOKEN = "refresh_token"  # noqa: S105  a name
     EXCHANGE = "exchange"  # the access token itself, as long as it lives
-    CLIENT_CREDENTIALS = "client_credentials"  # nothing but the client (RFC 6749 §4.4): it is issued anew
+    CLIENT_CREDENTIALS = (
+        "client_credentials"  # nothing but the client (RFC 6749 §4.4): each one is issued without the former
+    )
     JWT_BEARER = "jwt_bearer"  # an assertion that the client signs for each token (RFC 7523 §2.1)
     NONE = "none"  # nothing renews it: it is watched
 
@@ -153,7 +155,7 @@ class Reach(StrEnum):
 
     TOKEN = "token"  # noqa: S105  this token alone: it belongs to another app, or is of the wrong kind
     TENANT = "tenant"  # the tokens of this customer, or of this server
-    PROVIDER = "provider"  # perhaps all of the provider's: several that fail alike will tell
+    PROVIDER = "provider"  # perhaps all of the provider's: several that fail alike decide it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,7 +256,7 @@ class Definition:
     headers: Mapping[str, str] = field(default_factory=dict)  # perhaps with variables
     reply: ReplyFields = ReplyFields()
     success: Condition | None = None  # a reply whose field has another value is an error
-    access_lifetime: timedelta | None = None  # documented; used where the reply tells none
+    access_lifetime: timedelta | None = None  # documented; used if the reply states none
     expires_in_unit: ExpiryUnit = ExpiryUnit.SECONDS
     refresh_idle: timedelta | None = None  # the refresh token dies when unused for this long
     refresh_lifetime: timedelta | None = None  # ... and this long after the consent, whatever happens
@@ -264,9 +266,9 @@ class Definition:
     grace_until_used: bool = (
         False  # ... or until a new token is used, whatever `grace` is; zero: no other end
     )
-    ends_previous: bool = False  # a renewal ends the previous access token at once
+    ends_previous: bool = False  # a renewal ends the previous access token immediately
     live_tokens: int | None = (
-        None  # so many live at once for one account and client; one more ends the oldest
+        None  # so many live at the same time for one account and client; one more ends the oldest
     )
     retires: date | None = None  # from this day on the provider is off
     reuse_refused: bool = False  # reuse of a spent refresh token is merely refused and harms nothing else
@@ -360,7 +362,7 @@ class Provider:
         value.
 
         There is no wait if presenting it again is harmless: it does not rotate, reuse is merely refused or repeatable, or
-        the retry (at latest `retry_within` after the lease) still falls inside a documented grace. Otherwise
+        the retry (at the latest `retry_within` after the lease) still falls inside a documented grace. Otherwise
         it is `adopt_after`, because a spent value can make the provider revoke the successor that a dead
         host's journal still holds.
         """

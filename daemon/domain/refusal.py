@@ -50,15 +50,31 @@ _PASSES = frozenset({408, 425, 429})
 _REFUSES = frozenset({400, 401, 422})  # also without a word, it is most likely about what was sent
 _TEMPORARY = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
 _SLOW_DOWN = re.compile(r"rate.?limit|too.?many|throttl|slow.?down|quota|exceeded your", re.IGNORECASE)
+# The same as in the pattern below, from servers that translate their errors.
+_LATER_TRANSLATED = (
+    *("vorübergehend", "zeitweilig", "nicht verfügbar", "später erneut", "später noch"),  # German
+    *("temporaire", "indisponible", "plus tard", "temporal", "no disponible", "más tarde"),  # French, Spanish
+    *("temporari", "indisponível", "mais tarde", "temporane", "più tardi"),  # Portuguese, Italian
+    *(
+        "稍后",
+        "稍後",
+        "暂时",
+        "暫時",
+        "一時的",
+        "しばらく",
+        "временно",
+        "позже",
+    ),  # Chinese, Japanese, Russian
+)
 _LATER = re.compile(
     r"temporar(?:y|ily)|try again later|system (?:is )?busy|maintenance|service unavailable|overload"
-    r"|internal.(?:server.)?error",
+    r"|internal.(?:server.)?error|" + "|".join(_LATER_TRANSLATED),
     re.IGNORECASE,
 )
-# A dead grant does not come to life by waiting, so whatever speaks of waiting or of the network is no verdict.
+# A dead grant does not come to life by waiting, so a text that mentions waiting or the network isn't a verdict.
 _NOT_DEAD = re.compile(
     r"not (?:yet )?expired|(?:still|already) valid|too (?:early|soon)|log[io]n.?hours|outside.{0,30}hours"
-    r"|ip.{0,12}(?:restrict|not allowed|not permitted|blocked|denied)|restricted.ip|untrusted.ip|(?:un|not ).{0,4}available",
+    r"|(?<![A-Za-z])ip.{0,12}(?:restrict|not allowed|not permitted|blocked|denied)|restricted.ip|untrusted.ip|(?:un|not ).{0,4}available",
     re.IGNORECASE,
 )
 

@@ -37,6 +37,25 @@ class NoReply:
     asked_at: datetime
 
 
+def by_the_senders_clock(header: str | None, date: str | None) -> str | None:
+    """Return a Retry-After header in seconds if it is a date and the sender's `Date` header can be read.
+
+    The date means a wait on the sender's clock, which may be hours from refreshd's (RFC 9110 §10.2.3, §6.6.1).
+    """
+    sent, until = _date(date), _date(header)
+    if sent is None or until is None:
+        return header
+    return str(max(0, int((until - sent).total_seconds())))
+
+
+def _date(header: str | None) -> datetime | None:
+    try:
+        found = parsedate_to_datetime((header or "").strip())
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
 def retry_after(header: str | None, *, now: datetime) -> timedelta | None:
     """Return the wait that a Retry-After header asks for: seconds or an HTTP date (RFC 9110 §10.2.3), limited
     to 1 s to 24 h.
@@ -49,9 +68,8 @@ def retry_after(header: str | None, *, now: datetime) -> timedelta | None:
     if wish.isascii() and wish.isdigit():
         wait = timedelta(seconds=min(int(wish[:9]), 86_400))
     else:
-        try:
-            at = parsedate_to_datetime(wish)
-            wait = (at if at.tzinfo else at.replace(tzinfo=UTC)) - now
-        except (ValueError, TypeError, OverflowError, IndexError):
+        at = _date(wish)
+        if at is None:
             return None
+        wait = at - now
     return min(max(wait, timedelta(seconds=1)), timedelta(hours=24))

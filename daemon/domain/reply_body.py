@@ -72,7 +72,7 @@ def parse(body: bytes, *, content_type: str, whole: bool) -> Parsed:
     if whole and (plain := _plain(body)) is not None:
         return plain
     text = _text_of(body)
-    if text is None or _is_page(text):  # what stands in a page's scripts is no reply
+    if text is None or _is_page(text):  # JSON in a page's scripts isn't a reply
         return Parsed(text=text, whole=whole)
     objects = tuple(islice(_objects(text), _MOST))
     if not objects and whole and (form := _form(text, content_type)):
@@ -238,16 +238,21 @@ def _closed(text: str) -> Body | None:
 
 
 def _unambiguous(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    """Return the object of `pairs`. If a token appears twice with different values, the good one is unknown:
-    both are kept in a list, which is not a token. For other names the last value is used, as usual.
+    """Return the object of `pairs`. If a token or an error appears twice with different values, the good one is
+    unknown: both are kept in a list, which is neither a token nor a verdict. For other names the last value is
+    used, as usual.
     """
     found = dict(pairs)
     if len(found) < len(pairs):
         for name in found:
             values = [value for key, value in pairs if key == name]
-            if "token" in name.lower() and any(value != values[0] for value in values):
+            if _is_decisive(name) and any(value != values[0] for value in values):
                 found[name] = values
     return found
+
+
+def _is_decisive(name: str) -> bool:
+    return name == "error" or "token" in name.lower()
 
 
 def _number(digits: str) -> int | float:

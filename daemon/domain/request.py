@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from urllib.parse import quote_plus
 
 from daemon.domain.assertion import JWT_BEARER_GRANT, signed_assertion
@@ -247,7 +248,9 @@ def _headers(provider: Provider, variables: Mapping[str, str], *, with_client: b
     """
     headers = {"Accept": "application/json"}
     if with_client:
-        headers |= _client_headers(provider)
+        headers |= _client_headers(
+            provider.definition.client_auth, provider.client_id, provider.client_secret
+        )
     own = provider.definition.headers
     if any(name.lower() == "accept" for name in own):
         del headers["Accept"]
@@ -256,17 +259,18 @@ def _headers(provider: Provider, variables: Mapping[str, str], *, with_client: b
     return headers
 
 
-def _client_headers(provider: Provider) -> dict[str, str]:
+@lru_cache(maxsize=1024)  # each client's headers are built once, since all of its requests have the same
+def _client_headers(auth: ClientAuth, client_id: str, client_secret: Secret | None) -> Mapping[str, str]:
     """Return the client's headers. Basic credentials are form-encoded first (RFC 6749 §2.3.1), unless the
     definition says otherwise.
     """
-    plain = provider.client_secret.reveal() if provider.client_secret else ""
+    plain = client_secret.reveal() if client_secret else ""
     secret = form_value(plain)
-    match provider.definition.client_auth:
+    match auth:
         case ClientAuth.BASIC:
-            pair = f"{form_value(provider.client_id)}:{secret}"
+            pair = f"{form_value(client_id)}:{secret}"
         case ClientAuth.BASIC_PLAIN:
-            pair = f"{provider.client_id}:{plain}"
+            pair = f"{client_id}:{plain}"
         case ClientAuth.SECRET_AS_USER:
             pair = f"{secret}:"
         case _:

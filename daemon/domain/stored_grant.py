@@ -15,7 +15,7 @@ _SEALED = ("access_token", "refresh_token", "due_at", "paused_by", "last_failure
 
 
 def removed_fields(now: datetime) -> dict[str, object]:
-    """Return the mark by which the daemon deletes a token. Its sealed texts go at once."""
+    """Return the mark by which the daemon deletes a token. Its sealed texts are removed immediately."""
     return {"state": REMOVED, "removed_at": now, **dict.fromkeys(_SEALED)}
 
 

@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from daemon.domain.expiry import end_of, jwt_end
 from daemon.domain.provider import Definition
 from daemon.domain.reply_body import Body
+from daemon.domain.token_text import can_be_token, is_nothing
 from daemon.domain.token_trace import sounds_like_refresh_token
 
-ASSUMED_LIFETIME = timedelta(hours=1)  # where neither the reply nor the definition tells: the commonest one
+ASSUMED_LIFETIME = timedelta(hours=1)  # if neither the reply nor the definition states one: the commonest
 _KEPT_TEXT = 2048  # characters of one kept reply field; a longer one is dropped
 _KEPT_NUMBER = 2**63  # what a BSON integer can hold
 _SECRET_LIKE = re.compile(r"(?:token|secret|password|assertion)(?!_?expires)", re.IGNORECASE)
@@ -42,11 +43,19 @@ def scope(value: object) -> str | None:
 def access_end(definition: Definition, body: Body, *, access: str, asked_at: datetime) -> datetime:
     """Return the end of the access token: from `expires_in`, an absolute field, the token's own `exp`, the
     documented lifetime, or a safe assumption.
+
+    An end that is over contradicts the grant. The provider's clock is wrong then, or the date is a local one
+    without its zone. Such a token would be renewed every few seconds for as long as that lasts.
     """
     shape = definition.reply
     end = end_of(first(body, shape.expires_in), asked_at=asked_at, unit=definition.expires_in_unit)
-    end = end or end_of(first(body, shape.expires_at), asked_at=asked_at) or jwt_end(access)
+    end = _ahead(end, asked_at) or _ahead(end_of(first(body, shape.expires_at), asked_at=asked_at), asked_at)
+    end = end or _ahead(jwt_end(access), asked_at)
     return end or asked_at + (definition.access_lifetime or ASSUMED_LIFETIME)
+
+
+def _ahead(end: datetime | None, asked_at: datetime) -> datetime | None:
+    return end if end is not None and end > asked_at else None
 
 
 def refresh_end(definition: Definition, body: Body, *, asked_at: datetime) -> datetime | None:
@@ -62,7 +71,7 @@ def consent_end(definition: Definition, body: Body, *, asked_at: datetime) -> da
 def first(body: Body, paths: Sequence[str]) -> object:
     """Return the value at the first of `paths` that exists."""
     for path in paths:
-        value = _at(body, path)
+        value = at_path(body, path) if "." in path else body.get(path)
         if value is not None:
             return value
     return None
@@ -71,22 +80,30 @@ def first(body: Body, paths: Sequence[str]) -> object:
 def first_text(body: Body, paths: Sequence[str]) -> str:
     """Return the first text at one of `paths`, else an empty one. An empty text is not a token."""
     for path in paths:
-        if found := text(_at(body, path)):
+        if found := text(at_path(body, path) if "." in path else body.get(path)):
             return found
     return ""
 
 
-def _at(body: Body, path: str) -> object:
-    return at_path(body, path) if "." in path else body.get(path)
+def first_token(body: Body, paths: Sequence[str]) -> str:
+    """Return the first text at one of `paths` that can be a token, else an empty one."""
+    for path in paths:
+        found = text(at_path(body, path) if "." in path else body.get(path))
+        if found and can_be_token(found):
+            return found
+    return ""
 
 
 def holds_refresh_token_elsewhere(body: Body) -> bool:
     """Return whether a value that is called a refresh token is in a field that the definition does not read.
 
-    Asked only if the definition's fields have no text. Any value with that name would be lost then.
+    Asked only if the definition's fields have no token. Any value with that name would be lost then.
     """
     return any(
-        sounds_like_refresh_token(name) and value and not isinstance(value, bool)
+        sounds_like_refresh_token(name)
+        and value
+        and not isinstance(value, bool)
+        and not (isinstance(value, str) and is_nothing(value))
         for name, value in _pairs(body)
     )
 

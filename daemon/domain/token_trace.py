@@ -45,7 +45,7 @@ _SAYS = re.compile(
 )
 _SHOWN = ("*", MASK, "…", "...", "<", "[")  # in what is masked, or a place for something
 _LOOKS = 12  # characters at least of a token in a page
-_BYTES = 64  # of a body that is no text: fewer can't be a grant
+_BYTES = 64  # of a body that isn't text: fewer can't be a grant
 _PICTURE = re.compile(r"(?:image|audio|video|font)/", re.IGNORECASE)
 _LARGEST_CODE = 9_999_999  # of an error, as a number: a larger one may be a token
 _DEPTH = 8  # names above a value

@@ -145,7 +145,7 @@ def is_loopback(url: str) -> bool:
     return is_loopback_host(urlsplit(url).hostname or "")
 
 
-@lru_cache(maxsize=1024)  # each request asks, and to find out that a name is no address is slow
+@lru_cache(maxsize=1024)  # each request asks, and to find out that a name isn't an address is slow
 def is_loopback_host(host: str) -> bool:
     """Return whether `host`, in lower case, is this machine."""
     return host in _LOOPBACK or (_is_address(host) and ip_address(host).is_loopback)

@@ -1,6 +1,6 @@
 """Changes of a token's state that its owner, an operator or an application must hear of: which they are, and who acts.
 
-The table of types is in `owner_event`. A renewal is no transition.
+The table of types is in `owner_event`. A renewal isn't a transition.
 """
 
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ def connected(missing_scopes: object) -> tuple[Transition, ...]:
 
 
 def resumed(state: object) -> Transition | None:
-    """Return the event that an operator's `resume` is. A token that was only paused has told nobody that it is dead."""
+    """Return the event that an operator's `resume` is. No event has called a token dead that was only paused."""
     return RECOVERED if state == State.NEEDS_REAUTH else None
 
 

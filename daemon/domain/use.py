@@ -5,7 +5,9 @@ from datetime import datetime, timedelta
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 REFUSED = "refused"  # the action of a request that was refused
-UNAUTHORIZED = "unauthorized"  # the result of a request with a key that is over; it is no use of the key
+UNAUTHORIZED = (
+    "unauthorized"  # the result of a request with a key that is over; it doesn't count as a use of the key
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -278,7 +278,7 @@ async def one_at_a_time() -> AsyncIterator[Callable[[Coroutine[None, None, None]
 
 
 async def batches(rows: AsyncIterator[Row | BadRow]) -> AsyncIterator[Batch]:
-    """Yield the rows in batches, each with a label that says where it stands."""
+    """Yield the rows in batches, each with a label that names its place."""
     batch: list[tuple[str, Row | BadRow]] = []
     number = 0
     async for row in rows:

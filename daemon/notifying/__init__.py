@@ -1,1 +1,1 @@
-"""Tells owners and operators what happened: stored with the change, relayed, delivered at least once."""
+"""Events for owners and operators: stored with the change, relayed, delivered at least once."""

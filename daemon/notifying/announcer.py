@@ -35,7 +35,7 @@ class Announcer:
         self._known: set[str] = set()
 
     def __call__(self, event: Event) -> None:
-        """Note what `event` tells owners or operators, for the next run."""
+        """Note what owners or operators are to hear of `event`, for the next run."""
         match event:
             case TokenEnding():
                 self._note(of_end(event, at=self._clock.now()))

@@ -2,7 +2,7 @@
 
 Each hook has a courier of its own, with its own bound, so a receiver that hangs holds up nobody else's events. What has
 been tried and when is stored, with the delivery or with the hook; a courier remembers nothing that a crash could lose. A
-delivery is settled after the answer: whoever dies in between sends it once more.
+delivery is settled after the answer: if the process dies in between, it is sent once more.
 """
 
 import asyncio
@@ -148,7 +148,7 @@ class Courier:
 
 
 def request_to(to: Addressee, event: OwnerEvent, *, sent_at: datetime) -> Message:
-    """Return the request that tells `to` of `event`."""
+    """Return the request that reports `event` to `to`."""
     return message(event, form=to.format, keys=to.keys, sent_at=sent_at)
 
 

@@ -17,7 +17,7 @@ from daemon.adapters.state_files import MONGODB, MONGODB_URI
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog, loop_errors
 from daemon.domain.claim import StoreLost
-from daemon.domain.event import Event, InternalError, SweepFailed, SweepFinished, TokenInDoubt
+from daemon.domain.event import Event, InternalError, SweepFailed, SweepFinished, TokenInDoubt, TokenRenewed
 from daemon.domain.provider import Provider
 from daemon.domain.providers import Providers
 from daemon.domain.secret import Secret
@@ -34,6 +34,7 @@ from daemon.runtime.consents import ConsentFollower
 from daemon.runtime.demo import Demo
 from daemon.runtime.demo_access import DemoAccess
 from daemon.runtime.housekeeping import Housekeeping
+from daemon.runtime.indexing import Indexing
 from daemon.runtime.key_check import KeyCheck
 from daemon.runtime.mirrors import MirrorRunner
 from daemon.runtime.notifying import Notifying
@@ -233,16 +234,25 @@ class Daemon:
         self._notifying = self._view.notifying = Notifying(self._parts, log=self._log, ready=self._is_ready)
         closing.push_async_callback(self._notifying.close)
         self._notifying.configure(self._settings.hooks)
+        self._indexing = Indexing(self._parts.mongo, self._log, failed=self._failed_unexpectedly)
         relay = Relay(MongoTokenEvents(self._parts.mongo), self._notifying, observe=self._parts.observe)
         pauses = PauseEvents(self._parts.mongo)
         self._announcer = Announcer(self._notifying, self._parts.clock, pauses=pauses)
-        self._events = EventFollower(relay, self._announcer, log=self._log, observe=self._parts.observe)
+        self._events = EventFollower(
+            relay,
+            self._announcer,
+            indexed=lambda: self._indexing.done,
+            heard=lambda: bool(self._notifying.routes()),
+            log=self._log,
+            observe=self._parts.observe,
+        )
         housekeeping = Housekeeping(
             self._parts,
             schedule=self._schedule,
             view=self._view,
             instance=self._instance.id,
             ready=lambda: self._prepared,
+            indexed=lambda: self._indexing.done,
             events=self._events,
             keys=self._key_check,
             row=self._own_row,
@@ -252,6 +262,7 @@ class Daemon:
         for mirror in self._mirrors:
             task = asyncio.create_task(mirror.run(self._is_ready), name=f"mirror {mirror.name}")
             closing.callback(task.cancel)
+        closing.push_async_callback(end, asyncio.create_task(self._indexing.run(), name="indexing"))
         closing.push_async_callback(end, asyncio.create_task(self._follow_wishes(), name="wishes"))
         closing.push_async_callback(end, asyncio.create_task(self._follow_consents(), name="consents"))
         closing.push_async_callback(end, asyncio.create_task(self._follow_events(), name="events"))
@@ -331,6 +342,7 @@ class Daemon:
         if await self._key_check.settle() and self._demo is not None:
             await self._demo.fill(self._parts.mongo, self._parts.keys.ring)
         self._prepared = True
+        self._indexing.begin()
 
     async def _follow_wishes(self) -> None:
         """Renew what applications ask for, until cancelled."""
@@ -343,7 +355,9 @@ class Daemon:
     async def _follow_consents(self) -> None:
         """Exchange the authorization codes that wait, until cancelled."""
         follower = ConsentFollower(self._exchange, log=self._log, observe=self._parts.observe)
-        await follower.run(self._is_ready, lambda: self._parts.sweeper.lanes)
+        await follower.run(
+            lambda: self._is_ready() and self._indexing.done, lambda: self._parts.sweeper.lanes
+        )
 
     async def _follow_events(self) -> None:
         """Relay the events of tokens into the outbox, until cancelled."""
@@ -359,11 +373,13 @@ class Daemon:
 
     def _watch(self, event: Event) -> None:
         """Plan a sweep after an event that may also come while none runs, or long before a running one ends."""
+        for mirror in self._mirrors:
+            mirror(event)
+        if type(event) is TokenRenewed:
+            return  # nearly every event is one, and it concerns nobody else here
         self._view(event)
         if self._announcer is not None:
             self._announcer(event)
-        for mirror in self._mirrors:
-            mirror(event)
         if isinstance(event, TokenInDoubt):
             wait = max(event.due_at - self._parts.clock.now(), timedelta(0)) + SOON
             self._schedule.also(wait, self._sweep, name="in_doubt")

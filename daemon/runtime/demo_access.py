@@ -155,7 +155,7 @@ async def _is_valid(header: str, keys: AccessKeys, now: datetime) -> bool:
 
 
 def child_environment(environment: Mapping[str, str], directory: Path, *, notify: str) -> dict[str, str]:
-    """Return the environment of the access service. `directory` has its keys, `notify` is where it reports its URL."""
+    """Return the environment of the access service. `directory` has its keys, `notify` is the address to which it reports its URL."""
     inherited = {
         name: value for name, value in environment.items() if not name.startswith(_NOT_FOR_THE_CHILD)
     }

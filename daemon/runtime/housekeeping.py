@@ -26,7 +26,9 @@ UNREADY_AGAIN = SOON * 10  # until the store was found
 
 
 class Housekeeping:
-    """Plans its own jobs. `ready`: whether the store was found; before that, nothing is done."""
+    """Plans its own jobs. `ready`: whether the store was found; before that, nothing is done. `indexed`: whether its
+    indexes were built; before that, no removed token is looked for.
+    """
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class Housekeeping:
         view: DaemonStatus,
         instance: str,
         ready: Callable[[], bool],
+        indexed: Callable[[], bool],
         events: EventFollower,
         keys: KeyCheck,
         row: OwnRow,
@@ -46,6 +49,7 @@ class Housekeeping:
         self._view = view
         self._instance = instance
         self._ready = ready
+        self._indexed = indexed
         self._events = events
         self._keys = keys
         self._row = row
@@ -98,12 +102,12 @@ class Housekeeping:
     async def _remove(self) -> None:
         """Delete the tokens that applications have marked as removed. Every replica may: each deletion happens once."""
         try:
-            if self._ready():
+            if self._ready() and self._indexed():
                 await self._events.look()  # a token whose event waits is not deleted
                 for token in await delete_removed(self._parts.mongo):
                     self._log.log(log_lines.TOKEN_REMOVED, token=token)
         finally:
-            pause = REMOVE_EVERY if self._ready() else UNREADY_AGAIN
+            pause = REMOVE_EVERY if self._ready() and self._indexed() else UNREADY_AGAIN
             self._schedule.once(pause, self._remove, name="remove")
 
     async def _report(self) -> None:

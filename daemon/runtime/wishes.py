@@ -75,7 +75,7 @@ class WishFollower:
             self._log.log(log_lines.WISHES_LOST, message=why)
 
     def _wished(self, token: str, due_at: datetime) -> None:
-        """Renew `token` as soon as it is due. A later date is no wish for an early renewal."""
+        """Renew `token` as soon as it is due. A later date isn't a wish for an early renewal."""
         ahead = due_at - self._clock.now()
         if ahead <= timedelta(0):
             self._renew([token])

@@ -24,7 +24,7 @@ _MOST_PARAMETERS = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeaderDemand:
-    """A header that must be there and match, and what a request without it is told."""
+    """A header that must be there and match, and the answer to a request without it."""
 
     name: str
     pattern: re.Pattern[str]
@@ -113,7 +113,7 @@ def read_form(content_type: str, body: bytes) -> dict[str, str] | Refusal:
 
 
 def read_json(body: bytes) -> dict[str, str] | Refusal:
-    """The same from a JSON object. What is no text is shown as JSON writes it."""
+    """The same from a JSON object. A value of another type than text is shown as JSON writes it."""
     try:
         members = json.loads(body)
     except (ValueError, RecursionError):

@@ -21,9 +21,9 @@ from daemon.sandbox.wording import FORM, Answer, Complaint, Refusal, Reply, fill
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """One provider: where it listens, what it demands, how it treats its tokens, and its words.
+    """One provider: its paths, what it demands, how it treats its tokens, and its words.
 
-    paths           of the token endpoint, the first is the one to tell; `variables` fills it in
+    paths           of the token endpoint, the first is the one that is shown; `variables` fills it in
     granted         a token response; `first` holds what only the response to a consent has
     form_by_default whether a client that does not ask for JSON gets a form
     granted_status  of a token response

@@ -1,6 +1,6 @@
 """The token endpoint without its wire: one request in, its effect on grants and consents, one reply out.
 
-Everything happens in one call, at once, so the order of the ledger is the order of arrival.
+Everything happens in one call that awaits nothing, so the order of the ledger is the order of arrival.
 """
 
 from collections.abc import Callable

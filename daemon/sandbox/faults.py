@@ -26,7 +26,7 @@ redirect of the authorization endpoint ("authorize") only, no_refresh_token the 
 The first word of the middle column is the default. `cut`, `slow`, `huge` and `wrong_type` set to false have no real
 reply to spoil and spoil a 503 instead.
 
-The answers are worded as the provider that is spoken words them; where it has several wordings (`fixtures/`), `wording`
+The answers are worded as the provider that is spoken words them; if it has several wordings (`fixtures/`), `wording`
 chooses one by its number. 0 is the usual one.
 """
 

@@ -10,7 +10,7 @@ and issues a successor.
 retry after a lost reply: it gets a fresh successor, which becomes `current`. Earlier successors of the same
 generation stay good until one of them is used (a lost reply may still arrive). Real providers agree on the time
 (Xero 30 min, Atlassian 10 min, Okta 0 to 60 s), not on what happens once the successor was used. Here that ends the
-grace early, as with Auth0 and Shopify: a client that used the successor has had the reply, so whoever still presents
+grace early, as with Auth0 and Shopify: a client that used the successor has had the reply, so a client that still presents
 a value two generations old is a second presenter, which is what tests look for.
 
 **Reuse.** Any older value is `reused`; with `reuse="revoke"` it costs the whole grant (RFC 9700, section 4.14.2). With
@@ -20,7 +20,7 @@ generation are listed as `live`.
 **Until used.** With `until_used` the grace ends with the first use of an access token of the new generation, at
 `/resource`, however long that takes.
 
-**Other terms** (`terms.Terms`). A refresh token may stay as it is for some refreshes or for ever; then the generation
+**Other terms** (`terms.Terms`). A refresh token may stay as it is for some refreshes or for good; then the generation
 stays too. Where the access token itself is exchanged (Facebook), it takes the refresh token's place in the ledger, and
 works until its own end.
 
@@ -44,7 +44,7 @@ Standing = Literal["live", "retry", "reused", "refused"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """What one successful answer carries, and when each ends; no refresh token where none is told."""
+    """What one successful answer carries, and when each ends; no refresh token if the answer has none."""
 
     grant: str | None
     access_token: str
@@ -70,7 +70,7 @@ class _Access:
 
 
 class Grants:
-    """All grants of one sandbox. Not thread-safe; every method takes effect at once, in the order of the calls."""
+    """All grants of one sandbox. Not thread-safe; every method takes effect immediately, in the order of the calls."""
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
@@ -148,7 +148,7 @@ class Grants:
                 assert_never(never)
 
     def refuse_client(self, value: str, *, now: datetime) -> None:
-        """A call that brought this value was refused for its client: where that spends it, it is spent."""
+        """A call that brought this value was refused for its client: if that spends it, it is spent."""
         issued = self._issued.get(fingerprint(value))
         if issued is None or not self._terms.spends_on_refusal:
             return
@@ -326,8 +326,8 @@ class Grants:
         self._issued[name] = _Issued(grant=grant, generation=grant.generation, expires_at=ends)
         if forgotten := grant.issued(name):
             del self._issued[forgotten]
-        told = value if value is not access_token else None
-        return replace(bare, refresh_token=told, refresh_expires_at=ends if told else None)
+        shown = value if value is not access_token else None
+        return replace(bare, refresh_token=shown, refresh_expires_at=ends if shown else None)
 
     def _refresh_end(self, grant: Grant, now: datetime) -> datetime | None:
         lifetime = self._terms.refresh_lifetime

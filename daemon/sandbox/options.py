@@ -1,4 +1,4 @@
-"""What the sandbox is told before it starts; an impossible wish is refused here, in one sentence."""
+"""The settings of the sandbox. An impossible one is refused here, in one sentence."""
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -19,7 +19,7 @@ class SandboxOptions:
 
     port              0 takes a free one
     name              the dialect spoken (`--as`)
-    lifetime          of an access token, where it has an end; at least one second, since `expires_in` counts whole ones
+    lifetime          of an access token, if it has an end; at least one second, since `expires_in` counts whole ones
     grace             how long a spent refresh token may be presented again as a retry; None: as that provider says
     reuse             what a spent token costs outside the grace: the whole grant, or only the request; None: likewise
     latency           added before each token answer, after the request took effect

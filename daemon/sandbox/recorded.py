@@ -1,7 +1,7 @@
 """Reads the fixtures: one file a provider, `fixtures/NAME.toml`. A mistake in one is a ValueError that names the file.
 
 like = "okta"                 all of another fixture's, but for what stands here (optional)
-paths = ["/oauth/token"]      of the token endpoint; `[variables]` fills in `{name}` where a path is told
+paths = ["/oauth/token"]      of the token endpoint; `[variables]` fills in `{name}` when a path is shown
 [request]                     `demands.Demands`; client, body and grants must be said
 [tokens]                      `terms.Terms`; durations as "30m", `endless = true`: no end of the access token
 [granted]                     body, first (JSON in a text), form_by_default, and a status other than 200

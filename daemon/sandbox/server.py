@@ -1,4 +1,4 @@
-"""The sandbox on the wire: a token endpoint that a daemon can't tell from a provider's, and levers beside it.
+"""The sandbox on the wire: a token endpoint that looks like a provider's to a daemon, and levers beside it.
 
     POST   /token                  refresh_token and client_credentials; also at that provider's own path
     GET    /resource               200 while the bearer's access token is live, else 401
@@ -18,7 +18,7 @@
                                    and only if the provider has them
 
 A request takes effect the moment it was read, before `latency` and before any fault of the reply: the order of the
-ledger is the order of arrival, and a client that gave up early has spent its token all the same.
+ledger is the order of arrival, and a client that gave up early has spent its token anyway.
 """
 
 import asyncio
@@ -47,11 +47,11 @@ from daemon.sandbox.options import SandboxOptions
 from daemon.sandbox.revocation import RevocationEndpoint
 from daemon.sandbox.wording import Reply
 
-_HOST = "127.0.0.1"  # never anything else: whoever reaches it can mint and revoke
+_HOST = "127.0.0.1"  # never anything else: a client that reaches it can mint and revoke
 _LARGEST_REQUEST = 64 * 1024
 _MOST_GRANTS_AT_ONCE = 10_000
-_BACKLOG = 2048  # a daemon's whole concurrency may connect at once
-_STOP_SECONDS = 0.5  # for replies under way; a hung one would wait for ever
+_BACKLOG = 2048  # a daemon's whole concurrency may connect at the same time
+_STOP_SECONDS = 0.5  # for replies under way; a hung one would never end
 
 
 class Sandbox:
@@ -225,7 +225,7 @@ class Sandbox:
         self.client_secret = self._client.secret = secret
 
     def clear_faults(self) -> int:
-        """Behave again, and answer whoever waits for a withheld reply; how many faults there were."""
+        """Behave again, and answer the clients that wait for a withheld reply. Returns how many faults there were."""
         return self._faults.clear()
 
     def change(self, wish: object) -> None:

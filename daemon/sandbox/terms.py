@@ -16,12 +16,12 @@ class Terms:
     lifetime            of an access token; None: no end
     keeps_access        an access token with more than this left is handed out again, and nothing changes (Strava)
     changes_every       n: each nth refresh replaces the refresh token; 1: all do; 0: none does
-    repeats             whether a refresh token that stays as it was is told again
+    repeats             whether answers repeat a refresh token that stays as it was
     refresh_lifetime    of a refresh token, extended by each refresh unless `absolute`; None: no end
     grace               how long a spent refresh token may be presented again as a retry
     until_used          a spent refresh token works until an access token of the next generation is used, and no longer
                         than `grace` if that isn't zero
-    ends_previous       a refresh ends the previous access token at once
+    ends_previous       a refresh ends the previous access token immediately
     changes_within      only a refresh in this last part of its life replaces the refresh token, and no other extends it
     spends_on_refusal   a refused client's call spends the refresh token, too
     reuse               what a spent one costs after that: the whole grant, or only the request, or nothing at all:

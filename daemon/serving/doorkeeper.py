@@ -126,7 +126,7 @@ class WrongGuesses:
 
 
 class RateLimit:
-    """At most `rate.count` uses at once, and as many in each `rate.per` after that (a leaky bucket)."""
+    """At most `rate.count` uses in a burst, and as many in each `rate.per` after that (a leaky bucket)."""
 
     def __init__(self, rate: Rate) -> None:
         self.rate = rate

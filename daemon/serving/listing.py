@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from daemon.domain.access_key import Verb
 from daemon.domain.audit_position import Position
+from daemon.domain.consent_request import END_CONSENTS
 from daemon.domain.selection import Counted, Listed, RecordPage, RecordSelection, Selection
 from daemon.domain.stored_grant import Author
 from daemon.serving.doorkeeper import Caller
@@ -15,9 +16,6 @@ from daemon.serving.writing import Writing
 
 USUAL, MOST = 100, 500
 SOON = timedelta(seconds=2)
-
-
-END_CONSENTS = "end_consents"  # the audit's word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,12 +12,12 @@ from daemon.adapters.batcher import Batcher
 class Press:
     """A commit that stops at a gate, so that a test decides when it ends."""
 
-    def __init__(self, *, limit: int = 100) -> None:
+    def __init__(self, *, limit: int = 100, patience: timedelta = timedelta(0)) -> None:
         self.batches: list[list[object]] = []
         self.begun = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
-        self.batcher: Batcher[object, object] = Batcher(self.commit, limit=limit)
+        self.batcher: Batcher[object, object] = Batcher(self.commit, limit=limit, patience=patience)
 
     async def commit(self, items: Sequence[object]) -> list[object]:
         self.batches.append(list(items))
@@ -185,6 +185,67 @@ async def test_commits_begin_apart_from_each_other_but_a_lone_item_waits_for_non
     await asyncio.gather(batcher.submit(2), batcher.submit(3))
     assert len(began) == 2
     assert began[1] - began[0] >= 0.05
+
+
+LONG = timedelta(hours=1)
+
+
+async def test_an_item_that_nobody_awaits_goes_with_the_next_that_somebody_does():
+    """It begins no commit of its own, neither before another one nor after it, and keeps its place."""
+    press = Press(patience=LONG)
+    press.batcher.put("a")
+    await asyncio.sleep(0)
+    assert press.batches == []
+    press.gate.clear()
+    second = press.batcher.submit("b")
+    await press.begun.wait()
+    press.batcher.put("c")
+    press.gate.set()
+    assert await second == "did b"
+    await press.batcher.submit("d")
+    assert press.batches == [["a", "b"], ["c", "d"]]
+
+
+async def test_an_item_that_nobody_awaits_goes_alone_if_nothing_else_comes():
+    """Once its patience is over, whether nothing else was committed before or it arrived during a commit."""
+    press = Press(patience=timedelta(milliseconds=1))
+    press.batcher.put("a")
+    async with asyncio.timeout(5):
+        await press.begun.wait()
+        press.gate.clear()
+        first = press.batcher.submit("b")
+        press.batcher.put("c")
+        press.gate.set()
+        await first
+        while len(press.batches) < 2 or press.batches[-1][-1] != "c":
+            await asyncio.sleep(0.001)
+    assert [item for batch in press.batches for item in batch] == ["a", "b", "c"]
+
+
+async def test_a_flush_commits_what_nobody_awaits():
+    """All of it, batch by batch, and nothing if nothing waits."""
+    press = Press(limit=2, patience=LONG)
+    await press.batcher.flush()
+    assert press.batches == []
+    for item in range(5):
+        press.batcher.put(item)
+    await press.batcher.flush()
+    assert press.batches == [[0, 1], [2, 3], [4]]
+    await press.batcher.flush()
+    assert len(press.batches) == 3
+
+
+async def test_the_end_of_patience_commits_nothing_that_has_gone_already():
+    """The limit took the last item along with others, although its own patience had just begun."""
+    press = Press(limit=1, patience=timedelta(milliseconds=20))
+    press.gate.clear()
+    first, second = press.batcher.submit("a"), press.batcher.submit("b")
+    await press.begun.wait()
+    press.batcher.put("c")
+    press.gate.set()
+    await asyncio.gather(first, second)
+    await asyncio.sleep(0.1)
+    assert press.batches == [["a"], ["b"], ["c"]]
 
 
 async def test_it_can_be_used_again_after_it_was_idle():

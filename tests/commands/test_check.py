@@ -11,13 +11,15 @@ import ssl
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pymongo import MongoClient
 
 from daemon.adapters.mongo.connection import DUE_INDEX
+from daemon.adapters.mongo.indexes import TOKEN_INDEXES
 from tests.certificates import Certified
-from tests.support import wall_clock
+from tests.support import index_builds, wall_clock
 
 
 def whats(ran):
@@ -174,6 +176,25 @@ def test_an_index_that_was_tampered_with_is_found(cli, database):
     database.command({"collMod": "tokens", "index": {"name": "due", "hidden": True}})
     ran = cli.run("check", "--json")
     assert (ran.code, "'due'" in whats(ran)[0]) == (1, True)
+
+
+def test_an_index_that_is_missing_or_still_being_built_is_a_warning(cli, database, mongo_client):
+    """Each with what waits for it. Renewals need neither."""
+    database["tokens"].insert_one({"_id": "xero:a", "provider": "xero"})
+    database["tokens"].create_indexes([DUE_INDEX])
+    missing = [one for one in warned(cli.run("check", "--json")) if "is missing" in one]
+    assert len(missing) == len(TOKEN_INDEXES)
+    assert "its index 'events' is missing, so events for hooks read every token" in missing[-1]
+    with ThreadPoolExecutor() as beside:
+        with index_builds.held(mongo_client):
+            building = beside.submit(database["tokens"].create_indexes, list(TOKEN_INDEXES))
+            while "events" not in database["tokens"].index_information():
+                assert not building.done()
+            found = [one for one in warned(cli.run("check", "--json")) if "still building" in one]
+        building.result()
+    assert len(found) == len(TOKEN_INDEXES)
+    assert "renewals go on; until then events for hooks wait, or read every token" in found[-1]
+    assert ("store.collection", "ok") in tried(cli.run("check", "--json"))
 
 
 @pytest.mark.parametrize("text", ["...", "YOUR-CLIENT-ID"])

@@ -70,6 +70,8 @@ def test_the_unfinished_consents_of_a_subject_end_first(cli, database, tokens):
     ran = cli.run("revoke", "--subject", "ann", "--dry-run")
     assert "3 unfinished consents of this subject would be ended." in ran.err
     assert {one["_id"]: one for one in database.tokens_consents.find()} == before
+    ended = {"action": "end_consents"}
+    assert database.tokens_audit.count_documents(ended) == 0
     ran = cli.run("revoke", "--subject", "ann", "--yes")
     assert "3 unfinished consents of this subject were ended." in ran.err
     after = {one["_id"]: one for one in database.tokens_consents.find()}
@@ -81,6 +83,8 @@ def test_the_unfinished_consents_of_a_subject_end_first(cli, database, tokens):
     assert {name: after[name] for name in ("unbound", "done", "other")} == {
         name: before[name] for name in ("unbound", "done", "other")
     }
+    [record] = database.tokens_audit.find(ended)
+    assert (record["subject"], record["count"], record["token"]) == ("ann", 3, None)
 
 
 def test_consents_end_even_if_no_token_is_stored_yet(cli, database):

@@ -64,6 +64,14 @@ def test_the_architecture_page_lists_every_import_contract():
     assert re.findall(r"^(\d+)\. ", section, re.MULTILINE) == [str(n + 1) for n in range(len(contracts))]
 
 
+def test_the_architecture_page_lists_every_file_of_the_domain_once():
+    """The room is flat, so the page is the way in."""
+    page = (ROOT / "docs/develop/architecture.md").read_text()
+    [section] = re.findall(r"^## The rules, by subject\n(.*?)^## ", page, re.MULTILINE | re.DOTALL)
+    rules = [path.stem for path in (ROOT / "daemon/domain").glob("*.py") if path.stem != "__init__"]
+    assert sorted(re.findall(r"`([a-z_]+)`", section)) == sorted(rules)
+
+
 @pytest.mark.parametrize(
     "record", sorted((ROOT / "docs/develop/decisions").glob("*.md")), ids=lambda path: path.stem[:4]
 )

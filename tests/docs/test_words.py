@@ -1,8 +1,12 @@
-"""The texts that people read avoid a short list of words: documents, help, log messages, metrics, alerts, the status page."""
+"""The texts that people read avoid a short list of words: documents, help, log messages, metrics, alerts, the status page,
+definitions of providers, and what the code says about itself.
+"""
 
 import ast
+import io
 import json
 import re
+import tokenize
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +26,8 @@ AVOIDED = re.compile(
     r"\b(tells?|told|whoever|(?<!there )is no(?! longer)|at once|all the same|anew|mend(?:s|ed|ing)?|for ever|where (?:it|that|there|nobody))\b",
     re.IGNORECASE,
 )
+
+NAME = re.compile(r"`[^`\n]+`")  # of something in the code, in a docstring
 
 # A place in which a word stays: (start of a text's name, the words around it) -> the reason.
 ALLOWED: Mapping[tuple[str, str], str] = {}
@@ -106,6 +112,30 @@ def literals() -> Iterator[Text]:
             yield f"{name}:{line}", text
 
 
+def explanations() -> Iterator[Text]:
+    """Yield the docstrings and the comments of the daemon's code, for those who carry it on."""
+    for file in sorted((ROOT / "daemon").rglob("*.py")):
+        name, code = str(file.relative_to(ROOT)), file.read_text()
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                text = NAME.sub("a name", ast.get_docstring(node) or "")
+                yield f"{name}: {getattr(node, 'name', 'the file')}", text
+        yield f"{name}: comments", "\n".join(comments(code))
+
+
+def comments(code: str) -> Iterator[str]:
+    """Yield the comments in `code`."""
+    for token in tokenize.generate_tokens(io.StringIO(code).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+
+
+def definitions() -> Iterator[Text]:
+    """Yield the definitions of providers, comments included."""
+    for file in sorted((ROOT / "daemon" / "providers").glob("*.toml")):
+        yield str(file.relative_to(ROOT)), file.read_text()
+
+
 def strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Yield the line and the text of each string in `tree`: an f-string is one text, with `{}` for each value."""
     skipped = {id(statement.value) for statement in ast.walk(tree) if isinstance(statement, ast.Expr)}
@@ -150,6 +180,8 @@ KINDS = {
     "metrics": metrics,
     "help": helps,
     "strings in the code": literals,
+    "docstrings and comments": explanations,
+    "definitions": definitions,
 }
 
 

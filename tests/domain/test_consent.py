@@ -543,3 +543,11 @@ def test_the_consents_end_counts_from_the_consent():
     assert ends(now - timedelta(days=20)) == (70, 30)
     assert ends(now - timedelta(days=80)) == (10, 10)
     assert ends(now + timedelta(days=5)) == (90, 30)
+
+
+@pytest.mark.parametrize("word", ["null", "undefined", "NaN", "(null)", "********", "[FILTERED]"])
+@pytest.mark.parametrize("name", ["access_token", "refresh_token"])
+def test_a_word_for_a_missing_token_is_refused(name, word):
+    """Stored, it would be presented in the place of a token."""
+    body = {"access_token": "access", "refresh_token": "refresh", "expires_in": 60} | {name: word}
+    assert f"'{name}' is the text of a missing or hidden value" in refused(body)

@@ -5,7 +5,7 @@ import re
 from base64 import urlsafe_b64encode
 from dataclasses import replace
 from datetime import timedelta
-from email.utils import format_datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from urllib.parse import urlencode
 
 import pytest
@@ -24,7 +24,7 @@ from daemon.domain.answer import (
 )
 from daemon.domain.dialect import read
 from daemon.domain.provider import ErrorPattern, ExpiryUnit, Grant, Provider, ReplyFields, Rotation
-from daemon.domain.reply import NoReply, retry_after
+from daemon.domain.reply import NoReply, by_the_senders_clock, retry_after
 from daemon.domain.secret import MASK, Secret
 from tests.domain.replies import ACCESS_ONLY, ASKED, GRANT, PLAIN, TOKEN, answer, reply
 
@@ -105,6 +105,15 @@ def test_a_grant_with_junk_behind_it_is_one(junk, whole):
     assert isinstance(answer(body, whole=whole), Granted)
 
 
+@pytest.mark.parametrize("junk", [b"junk", b"HTTP/1.1 408", b"\r\nZZ\r\n", b"\0"])
+def test_an_object_with_junk_behind_it_is_complete(junk):
+    """An access token alone is a grant too, if nothing of its object is missing: only what follows it ended badly."""
+    alone = {"access_token": "access-1", "expires_in": 3600}
+    got = answer(json.dumps(alone).encode() + junk, whole=False)
+    assert isinstance(got, Granted)
+    assert got.access_token.reveal() == "access-1"
+
+
 def test_without_a_refresh_token_the_old_one_stays():
     """RFC 6749 §6: the reply may leave it out."""
     assert answer(ACCESS_ONLY).refresh_token is None
@@ -143,6 +152,94 @@ def test_a_refresh_token_where_nobody_looks_is_unread(body, rotation):
     assert isinstance(got, Unparsed)
     assert got.code == "refresh_token_elsewhere"
     assert got.granted.access_token == Secret("new-access")
+
+
+@pytest.mark.parametrize(
+    "written", ["null", "None", "undefined", "(null)", "<nil>", "[object Object]", "NaN", " "]
+)
+def test_a_missing_value_that_came_as_a_word_replaces_no_refresh_token(written):
+    """A server that turns null into text keeps the old refresh token. The word would replace its only copy."""
+    got = answer(GRANT | {"refresh_token": written}, known={"rotation": Rotation.SOMETIMES})
+    assert isinstance(got, Granted)
+    assert got.refresh_token is None
+    rotating = answer(GRANT | {"refresh_token": written}, known={"rotation": Rotation.ALWAYS})
+    assert isinstance(rotating, Unparsed)
+    assert rotating.code == "no_refresh_token"
+
+
+@pytest.mark.parametrize(
+    "written", ["********", "…", "[FILTERED]", "<redacted>", "new\r\nrefresh", "new\x00refresh"]
+)
+@pytest.mark.parametrize("rotation", [Rotation.SOMETIMES, Rotation.ALWAYS])
+def test_a_refresh_token_that_is_hidden_or_broken_replaces_none(written, rotation):
+    """There may be a successor, so a person must look; the word itself is none."""
+    got = answer(GRANT | {"refresh_token": written}, known={"rotation": rotation})
+    assert isinstance(got, Unparsed)
+    assert got.granted.refresh_token is None
+
+
+@pytest.mark.parametrize(
+    "written", ["null", "undefined", "********", "[REDACTED]", " ", "new\r\nX-Header: access"]
+)
+def test_a_word_in_the_place_of_an_access_token_is_no_grant(written):
+    """Applications would send it, or a header of the provider's choice, in the place of the token that still works."""
+    assert isinstance(answer(GRANT | {"access_token": written}), Unparsed)  # a refresh token came
+    got = answer(ACCESS_ONLY | {"access_token": written})
+    assert isinstance(got, Unparsed | Unavailable)
+    assert getattr(got, "granted", None) is None
+
+
+@pytest.mark.parametrize(
+    "token", ["nullable", "0000000000", "-" * 12, "a b", "Atzr|Iw*", "v^1.1#i^1", "(abc123)", "none-1"]
+)
+def test_a_strange_token_is_one(token):
+    """Only words that programs write for nothing, masks and control characters are no tokens."""
+    got = answer(GRANT | {"refresh_token": token, "access_token": token + "2"})
+    assert isinstance(got, Granted)
+    assert (got.access_token, got.refresh_token) == (Secret(token + "2"), Secret(token))
+
+
+@pytest.mark.parametrize(
+    "over", [timedelta(0), timedelta(seconds=1), timedelta(hours=5), timedelta(days=9000)]
+)
+def test_an_end_that_is_over_when_the_token_comes_is_not_believed(over):
+    """A local time without its zone, or a clock that is slow. Each token would be renewed every ten seconds."""
+    ends = ASKED - over
+    body = {"access_token": "new-access", "refresh_token": "new-refresh"}
+    exp = urlsafe_b64encode(json.dumps({"exp": ends.timestamp()}).encode()).decode().rstrip("=")
+    for odd in (
+        body | {"expires_at": ends.isoformat()},
+        body | {"expires_at": ends.replace(tzinfo=None).isoformat(sep=" ")},
+        body | {"expires_in": ends.timestamp()},
+        body | {"access_token": f"e30.{exp}.x"},
+    ):
+        assert answer(odd).expires_at == ASKED + timedelta(hours=1)
+        known = {"access_lifetime": timedelta(minutes=20)}
+        assert answer(odd, known=known).expires_at == ASKED + timedelta(minutes=20)
+    good = body | {"expires_in": 60, "expires_at": ends.isoformat()}
+    assert answer(good).expires_at == ASKED + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("date", "wait"),
+    [
+        ("Sat, 31 Oct 2026 12:00:00 GMT", timedelta(seconds=90)),  # a day behind
+        ("Mon, 02 Nov 2026 12:00:00 GMT", timedelta(seconds=90)),  # a day ahead
+    ],
+)
+def test_a_date_to_come_back_counts_on_the_providers_clock(date, wait):
+    """Its clock may be hours from ours. A wait of a day would let the tokens end."""
+    until = format_datetime(parsedate_to_datetime(date) + wait, usegmt=True)
+    assert retry_after(by_the_senders_clock(until, date), now=ASKED) == wait
+
+
+@pytest.mark.parametrize("date", [None, "", "yesterday", "Sun, 99 Nov 2026 12:00:00 GMT"])
+@pytest.mark.parametrize("header", [None, "7", "soon", "Sun, 01 Nov 2026 12:05:00 GMT"])
+def test_without_a_readable_date_the_wait_is_as_it_came(header, date):
+    """And seconds need no clock."""
+    assert by_the_senders_clock(header, date) == header
+    if header != "Sun, 01 Nov 2026 12:05:00 GMT":
+        assert by_the_senders_clock(header, "Sun, 01 Nov 2026 12:00:00 GMT") == header
 
 
 @pytest.mark.parametrize(

@@ -253,6 +253,13 @@ def test_a_verdict_with_a_time_to_come_back_is_none(known):
         "Please try again later",
         "service unavailable",
         "down for maintenance",
+        "Der Dienst ist vorübergehend nicht verfügbar",
+        "Service temporairement indisponible, réessayez plus tard",
+        "Servicio no disponible, inténtelo más tarde",
+        "Servizio temporaneamente non raggiungibile",
+        "服务暂时不可用 请稍后再试",
+        "しばらくしてから再度お試しください",
+        "Сервис временно недоступен",
     ],
 )
 @pytest.mark.parametrize("known", [{}, OWN])
@@ -278,12 +285,25 @@ def test_words_to_the_contrary_are_no_verdict(words, known):
         "AADSTS70008: The provided authorization code or refresh token has expired due to inactivity. Send a new one.",
         "AADSTS50173: The provided grant has expired due to it being revoked. Timestamp: 2026-11-21 10:00:00Z",
         "Old refresh token used.",
+        "The subscription blocked this application",
+        "Membership denied by its owner",
+        "Le jeton a expiré ou a été révoqué",
+        "El usuario ha revocado el acceso",
+        "トークンが無効です",
         "",
     ],
 )
 def test_the_usual_words_of_a_dead_grant_are_a_verdict(words):
     """As the providers' pages have them."""
     assert isinstance(answer({"error": "invalid_grant", "error_description": words}, 400), Rejected)
+
+
+def test_two_different_errors_in_one_object_are_no_verdict():
+    """Which one the provider means can't be known, and no grant is declared dead on a guess."""
+    for first, second in (("temporarily_unavailable", "invalid_grant"), ("invalid_grant", "server_error")):
+        got = answer(f'{{"error": "{first}", "error": "{second}"}}'.encode(), 400)
+        assert isinstance(got, Unavailable), got
+    assert isinstance(answer(b'{"error": "invalid_grant", "error": "invalid_grant"}', 400), Rejected)
 
 
 # ---------------------------------------------------------------- redirects

@@ -4,9 +4,11 @@ and it goes on by itself when the disk is mended. At a provider that revokes on 
 
 import asyncio
 import resource
+import shutil
 from collections.abc import Awaitable, Callable
 
 import aiohttp
+import pytest
 
 from tests.e2e.daemon_process import PATIENCE, DaemonProcess
 from tests.faults.crashing import CRASHED
@@ -167,3 +169,31 @@ async def test_a_start_on_a_full_disk_is_worth_another_try(stage):
         disk.clear()
         async with scene.running(place) as daemon:
             await daemon.ready()
+
+
+@pytest.mark.parametrize("restored", [False, True])
+async def test_a_journal_that_is_removed_under_a_running_daemon_stops_the_asking(stage, restored):
+    """By a cleaner of old files, or by a backup that is restored. A reply in a file without a name would be lost with the process.
+    What is on its way meanwhile reaches MongoDB, and a restart goes on.
+    """
+    scene = await stage(**FAST)
+    place = scene.install(concurrency=TOKENS)
+    await scene.consent(TOKENS)
+    async with scene.running(place) as daemon:
+        await daemon.ready()
+        await scene.settled(lambda token: token.get("refreshed_at") is not None, within=PATIENCE)
+        for file in list((place.directory / "state").glob("journal.db*")):
+            copy = file.with_name(f"restored-{file.name}")
+            shutil.copy(file, copy)
+            file.unlink()
+            if restored:
+                copy.rename(file)
+        await journal_trouble(daemon)
+        await nothing_is_asked(scene, daemon)
+        _, readiness = await probe(daemon, "/readyz")
+        assert "was removed or replaced" in readiness["checks"]["journal"]["detail"]
+        assert await daemon.stop() == 0
+    async with scene.running(place) as daemon:
+        await daemon.ready()
+        await all_renewed(scene, daemon)
+        assert await daemon.stop() == 0

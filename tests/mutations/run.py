@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.mutations.catalogue import ROOT, Mutation, mutations
 
-LIMIT = 300  # seconds; a broken lock may wait for ever, which is noticed too
+LIMIT = 300  # seconds; a broken lock may never end, which is noticed too
 FAILED = 1  # pytest's exit code: some tests failed
 _LEFT_OUT = shutil.ignore_patterns(
     ".*", "__pycache__", "node_modules", "var", "dist", "build", "*.egg-info"
@@ -26,11 +26,16 @@ _LEFT_OUT = shutil.ignore_patterns(
 def run(arguments: Sequence[str]) -> int:
     """Return the exit code: 0 if every chosen mutation was noticed."""
     parser = argparse.ArgumentParser(prog="make mutations", description=__doc__)
-    parser.add_argument("--only", default="", metavar="TEXT", help="those with TEXT in their rule or file")
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="TEXT",
+        help="those with TEXT in their rule, their file or the name of their TOML file",
+    )
     only = parser.parse_args(arguments).only
-    chosen = [one for one in mutations() if only in one.rule or only in one.file]
+    chosen = [one for one in mutations() if any(only in text for text in (one.rule, one.source, *one.files))]
     if not chosen:
-        print(f"no mutation has {only!r} in its rule or file")
+        print(f"no mutation has {only!r} in its rule, its files or its source")
         return 2
     with tempfile.TemporaryDirectory(prefix="mutations-") as directory:
         tree = Path(directory, "tree")
@@ -46,16 +51,17 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _is_noticed(tree: Path, mutation: Mutation) -> bool:
-    file = tree / mutation.file
-    before = file.read_text()
-    file.write_text(mutation.applied(before))
+    before = {name: (tree / name).read_text() for name in mutation.files}
+    for name, text in mutation.applied(before).items():
+        (tree / name).write_text(text)
     try:
         code = _tested(tree, mutation.tests)
     finally:
-        file.write_text(before)
+        for name, text in before.items():
+            (tree / name).write_text(text)
     noticed = code in (FAILED, None)
     word = "hangs" if code is None else "noticed" if noticed else f"NOT NOTICED (exit code {code})"
-    print(f"{word:8}  {mutation.file}: {mutation.rule}", flush=True)
+    print(f"{word:8}  {mutation.files[0]}: {mutation.rule}", flush=True)
     return noticed
 
 

@@ -15,6 +15,7 @@ from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.access_audit import AccessDeeds
 from daemon.adapters.mongo.audit import Record
 from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.index_build import build_all
 from daemon.adapters.mongo.served_lists import ServedLists
 from daemon.adapters.mongo.served_writes import ServedWrites
 from daemon.adapters.mongo.unfinished_consents import UnfinishedConsents
@@ -184,6 +185,7 @@ def caller(
 async def bench(mongod: str, database_name: str) -> AsyncIterator[AccessBench]:
     bench = AccessBench(mongod, database_name)
     await bench.mongo.prepare()
+    await build_all(bench.mongo)
     yield bench
     await bench.close()
 

@@ -8,6 +8,7 @@ import pytest
 
 from daemon.adapters.mongo.consent_requests import ConsentRequests
 from daemon.adapters.mongo.consents import MongoConsents
+from daemon.adapters.mongo.index_build import build_all
 from daemon.domain.consent_request import (
     Completion,
     ConsentFailure,
@@ -75,6 +76,7 @@ async def port(request: pytest.FixtureRequest) -> AsyncIterator[Port]:
         return
     own = AccessBench(request.getfixturevalue("mongod"), request.getfixturevalue("database_name"))
     await own.mongo.prepare()
+    await build_all(own.mongo)
     yield Port(ConsentRequests(own.mongo, keyring=lambda: KEYS), own.clock)
     await own.close()
 

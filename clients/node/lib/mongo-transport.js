@@ -138,7 +138,7 @@ export class MongoTransport {
     const { now, access_token: sealed, expires_at: expiresAt } = stored
     const isDate = expiresAt instanceof Date
     if (!isDate && expiresAt !== null && expiresAt !== undefined) {
-      throw new Unavailable(`${id}: its expires_at is no date`)
+      throw new Unavailable(`${id}: its expires_at is not a date`)
     }
     if (isDate && expiresAt <= now && !(stored.due_at instanceof Date)) {
       throw new NeedsReauth(`${id}: expired, and refreshd can't renew it`)

@@ -204,7 +204,7 @@ def why_not_writable(path: Path, owner: str | None) -> str | None:
 
 
 def _former(file: Path, owner: str | None) -> os.stat_result | None:
-    """Return the file's present status. Raises NotWritten for a link, for what is no file, and for a stranger's."""
+    """Return the file's present status. Raises NotWritten for a link, a directory or a device, and for a stranger's file."""
     try:
         found = file.lstat()
     except FileNotFoundError:

@@ -179,7 +179,7 @@ class TokenFiles(JsonText):
             raise SourceLost(f"{file}: it is not UTF-8. Name the right file") from None
         mark, text = text.startswith(_MARK), text.removeprefix(_MARK)
         if self._layout.source is SourceKind.JSONL:
-            lines = [line for line in text.split("\n") if line.strip()]  # U+2028 is no end of a line in JSON
+            lines = [line for line in text.split("\n") if line.strip()]  # U+2028 doesn't end a line in JSON
             rows = list(_lines(lines, file.stem))
             if patient and rows and isinstance(rows[-1], BadRow) and not text.endswith("\n"):
                 raise _Incomplete

@@ -1,6 +1,6 @@
 """Sends a message to a hook's receiver, once.
 
-The receiver is whoever the operator named, and nobody else: redirects are not followed, no proxy is used, and each address
+The receiver is the one that the operator named: redirects are not followed, no proxy is used, and each address
 is checked when it is connected to. The status is the whole answer. A body is read, so that the connection can be used
 again, up to a limit; it is neither stored nor logged.
 """

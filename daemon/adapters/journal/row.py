@@ -22,6 +22,7 @@ from daemon.domain.reply import Reply
 
 KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FIELD = "journal"  # the key ring's name for these sealed texts
+_encoded = json.JSONEncoder(check_circular=False).encode
 _WAITING = EntryState.WAITING.value  # a plain text, which SQLite takes without an adapter
 
 
@@ -113,7 +114,7 @@ def _packed(entry: Entry, bound: str) -> str:
         reply.location,
         reply.whole,
     ]
-    return f"{json.dumps(head)}\n{b64encode(reply.body).decode()}"
+    return f"{_encoded(head)}\n{b64encode(reply.body).decode()}"
 
 
 def _unpacked(packed: str, *, asked_at: datetime) -> tuple[str | None, str, Reply]:

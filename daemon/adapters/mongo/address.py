@@ -59,7 +59,7 @@ def address_of(uri: str) -> Address:
 
 
 def files_of(uri: str) -> list[str]:
-    """Return the certificates and keys that `uri` names. Whoever can change them decides which servers
+    """Return the certificates and keys that `uri` names. A user who can change them decides which servers
     MongoDB's driver trusts.
     """
     options = parse_qsl(uri.partition("?")[2])

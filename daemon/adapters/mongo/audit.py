@@ -64,23 +64,24 @@ class Audit:
     async def note(
         self,
         action: str,
-        target: str,
+        target: str | None,
         revision: object = None,
         *,
         result: str | None = None,
         count: int | None = None,
         audit_id: ObjectId | None = None,
+        subject: str | None = None,
         manage_url: str | None = None,
     ) -> None:
-        """Write one record about `target`: a token's id, a provider, a key or an instance. `manage_url`: the provider's page
-        for the owner of a grant that stays valid there.
+        """Write one record about `target`: a token's id, a provider, a key or an instance; or about a `subject`.
+        `manage_url`: the provider's page for the owner of a grant that stays valid there.
 
         If an `audit_id` is used again, the last record counts: an operation that was tried twice is one
         operation. Raises StoreLost.
         """
         record = self._record(action, target, revision, result=result, count=count)
-        if manage_url is not None:
-            record = {**record, "manage_url": manage_url}
+        more = {"subject": subject, "manage_url": manage_url}
+        record = {**record, **{name: text for name, text in more.items() if text is not None}}
         key = audit_id or ObjectId()
         written = self._mongo.audit.replace_one({"_id": key}, record, upsert=True)
         await self._mongo.guarded(written)
@@ -98,7 +99,7 @@ class Audit:
     def _record(
         self,
         action: str,
-        target: str,
+        target: str | None,
         revision: object,
         *,
         result: str | None = None,

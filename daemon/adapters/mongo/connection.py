@@ -7,12 +7,11 @@ data that refreshd has read or confirmed survives a failover.
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from bson.codec_options import CodecOptions, DatetimeConversion
-from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, IndexModel, ReadPreference, WriteConcern
+from pymongo import ASCENDING, AsyncMongoClient, IndexModel, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ConfigurationError, DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -151,47 +150,12 @@ class Mongo:
         return said
 
     async def prepare(self) -> bool:
-        """Adapt to the deployment and create the indexes. Returns whether it is a standalone. Raises
+        """Adapt to the deployment and create the index of the sweep. Returns whether it is a standalone. Raises
         StoreLost.
         """
         standalone = await self.adapt()
         await self.guarded(self.tokens.create_indexes([DUE_INDEX]))
-        await self.index_grants()
-        await self._index_access()
         return standalone
-
-    async def index_grants(self) -> None:
-        """Create the indexes by which an import, `add` and a copy find a refresh token and a row. Without them, these
-        read every token, so a refusal is no failure; `check` reports it. Raises StoreLost.
-        """
-        for index in (GRANT_INDEX, ORIGIN_INDEX):
-            with suppress(Refusal, DuplicateKeyError):
-                await self.tried(self.tokens.create_indexes([index]))
-
-    async def _index_access(self) -> None:
-        """Create the indexes of the access service, which has no right to do so itself, and those of the audit. A refusal
-        is not a failure: lists become slower, and old counts of reads stay.
-        """
-        for collection, index in (
-            (self.tokens, SUBJECT_INDEX),
-            (self.tokens, REMOVED_INDEX),
-            (self.tokens, FORGET_INDEX),
-            (self.tokens, EVENTS_INDEX),
-            (self.access_use, USE_INDEX),
-            (self.access_use, USE_TIME_INDEX),
-            (self.access_use, USE_TOKEN_INDEX),
-            (self.audit, AUDIT_TIME_INDEX),
-            (self.audit, AUDIT_TOKEN_INDEX),
-            (self.consents, CONSENT_END_INDEX),
-            (self.consents, CONSENT_STATE_INDEX),
-            (self.consents, CONSENT_LINK_INDEX),
-            (self.consents, CONSENT_CALLBACK_INDEX),
-            (self.consents, CONSENT_GRANT_INDEX),
-            (self.outbox, OUTBOX_DUE_INDEX),
-            (self.outbox, OUTBOX_END_INDEX),
-        ):
-            with suppress(Refusal):
-                await self.tried(collection.create_indexes([index]))
 
     async def adapt(self) -> bool:
         """Adapt to the deployment. Returns whether it is a standalone. Raises StoreLost."""
@@ -297,105 +261,6 @@ DUE_INDEX = IndexModel(
     [("provider", ASCENDING), ("due_at", ASCENDING)],
     name="due",
     partialFilterExpression={"due_at": {"$gt": EPOCH}},
-)
-
-# Partial, so that a token without a refresh token, or without an origin, costs nothing.
-GRANT_INDEX = IndexModel(
-    [("grant_fingerprint", ASCENDING)],
-    name="grant_fingerprint",
-    partialFilterExpression={"grant_fingerprint": {"$type": "string"}},
-)
-ORIGIN_INDEX = IndexModel(
-    [("origin.layout", ASCENDING), ("origin.source", ASCENDING), ("origin.key", ASCENDING)],
-    name="origin",
-    unique=True,
-    partialFilterExpression={"origin.key": {"$type": "string"}},
-)
-
-SUBJECT_INDEX = IndexModel(
-    [("subject", ASCENDING), ("_id", ASCENDING)],
-    name="subject",
-    partialFilterExpression={"subject": {"$type": "string"}},
-)
-REMOVED_INDEX = IndexModel(
-    [("removed_at", ASCENDING)],
-    name="removed_at",
-    partialFilterExpression={"removed_at": {"$gt": EPOCH}},
-)
-# Tombstones of revoked tokens. MongoDB deletes nothing in any other state.
-FORGET_INDEX = IndexModel(
-    [("forget_at", ASCENDING)],
-    name="forget_at",
-    expireAfterSeconds=0,
-    partialFilterExpression={"state": "revoked"},
-)
-# Tokens whose events wait for the relay: hardly ever one.
-EVENTS_INDEX = IndexModel(
-    [("updated_at", ASCENDING)],
-    name="events",
-    partialFilterExpression={"events.0": {"$exists": True}},
-)
-# Each record states its own end, so that another retention needs no other index.
-USE_INDEX = IndexModel(
-    [("ends_at", ASCENDING)],
-    name="ends_at",
-    expireAfterSeconds=0,
-    partialFilterExpression={"kind": "access"},
-)
-# Newest first. Rows that say when a key was last used have no `at`.
-AUDIT_TIME_INDEX = IndexModel([("at", DESCENDING), ("_id", DESCENDING)], name="at")
-USE_TIME_INDEX = IndexModel(
-    [("at", DESCENDING), ("_id", DESCENDING)],
-    name="at",
-    partialFilterExpression={"at": {"$gt": EPOCH}},
-)
-# The records of one token. Those of its uses are few, and their `at` moves with each of them, so it is not in the index.
-AUDIT_TOKEN_INDEX = IndexModel([("token", ASCENDING), ("at", DESCENDING), ("_id", DESCENDING)], name="token")
-USE_TOKEN_INDEX = IndexModel(
-    [("token", ASCENDING)],
-    name="token",
-    partialFilterExpression={"token": {"$type": "string"}},
-)
-
-# A consent that has ended is kept for a day, for the process that waits for it.
-CONSENT_END_INDEX = IndexModel([("expires_at", ASCENDING)], name="expires_at", expireAfterSeconds=86_400)
-# Each daemon looks every second for the consents that have a code: few, whatever the number of those that have ended.
-CONSENT_STATE_INDEX = IndexModel(
-    [("state", ASCENDING)],
-    name="state",
-    partialFilterExpression={"code": {"$type": "string"}},
-)
-# Anyone may try a link or a callback, so neither reads more than one document.
-CONSENT_LINK_INDEX = IndexModel(
-    [("link_hash", ASCENDING)],
-    name="link_hash",
-    partialFilterExpression={"link_hash": {"$type": "string"}},
-)
-CONSENT_CALLBACK_INDEX = IndexModel(
-    [("state_hash", ASCENDING)],
-    name="state_hash",
-    partialFilterExpression={"state_hash": {"$type": "string"}},
-)
-# Each daemon also looks every second for the grants that are not stored: for those that can be stored or given up now.
-CONSENT_GRANT_INDEX = IndexModel(
-    [("grant_due_at", ASCENDING)],
-    name="grant_due_at",
-    partialFilterExpression={"grant": {"$type": "string"}},
-)
-
-# What waits for a hook, those that are due first. A delivery that has ended has no due date, and costs nothing here. With
-# `added_at` the index alone answers how many wait, and for how long.
-OUTBOX_DUE_INDEX = IndexModel(
-    [("hook", ASCENDING), ("held", ASCENDING), ("due_at", ASCENDING), ("added_at", ASCENDING)],
-    name="due",
-    partialFilterExpression={"due_at": {"$gt": EPOCH}},
-)
-# MongoDB deletes what has ended long ago, and what no daemon has dropped.
-OUTBOX_END_INDEX = IndexModel(
-    [("ends_at", ASCENDING)],
-    name="ends_at",
-    expireAfterSeconds=0,
-    partialFilterExpression={"ends_at": {"$gt": EPOCH}},
 )
 
 

@@ -1,8 +1,8 @@
 """The deliveries of the outbox: who may send which, and what has come of it. `outbox.py` describes the documents.
 
-A claim moves `due_at` into the future by the length of a lease. If its process dies, the delivery is due again by itself,
-and whoever held it too long can't settle it any more. A document that is none of refreshd's, whatever its fields hold, is
-set aside by MongoDB, without being read.
+A claim moves `due_at` into the future by the length of a lease. If its process dies, the delivery becomes due again,
+and a process that held it too long can't settle it any more. A document that isn't refreshd's, whatever its fields hold,
+is set aside by MongoDB, without being read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -168,7 +168,7 @@ class MongoDeliveries:
     async def _set_aside(self, waiting: Mapping[str, object], now: datetime) -> int:
         strange = {**waiting, **_STRANGE}
         if await tried(self._mongo, self._mongo.outbox.find_one(strange, {"_id": 0, "held": 1})) is None:
-            return 0  # a write that changes nothing would wait for a majority all the same
+            return 0  # a write that changes nothing would wait for a majority, too
         change = {"$set": _ended("malformed", now), "$unset": {"due_at": ""}}
         done = await tried(self._mongo, self._mongo.outbox.update_many(strange, change))
         return done.modified_count

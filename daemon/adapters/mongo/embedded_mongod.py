@@ -334,4 +334,4 @@ def _kept(path: Path) -> str:
 
 
 async def _moment() -> None:
-    await asyncio.sleep(POLL.total_seconds())  # noqa: TID251  what another process does is no event here
+    await asyncio.sleep(POLL.total_seconds())  # noqa: TID251  what another process does raises no event here

@@ -1,7 +1,8 @@
 """Fenced writes of results: a result is written only if the document still holds the presented value.
 
-Many results share one bulk write. If MongoDB does not cleanly acknowledge all of them, the documents are read
-again. A token may have been re-sealed, or another replica may have rejected it because this one had spent it;
+Many results share one bulk write. It is not a retryable one, for which MongoDB stores a record of its own beside
+each result. If MongoDB does not cleanly acknowledge all of them, the documents are read again: that shows which are
+stored, and the fence keeps a command that arrives late from changing anything. A token may have been re-sealed, or another replica may have rejected it because this one had spent it;
 then the result is swapped onto the stored document. A newer consent always wins.
 """
 
@@ -13,8 +14,8 @@ from functools import cached_property
 import bson
 from bson import ObjectId
 from bson.errors import BSONError
-from pymongo import UpdateOne
-from pymongo.errors import ConnectionFailure, PyMongoError
+from pymongo import UpdateMany, UpdateOne
+from pymongo.errors import NetworkTimeout, PyMongoError, ServerSelectionTimeoutError
 
 from daemon.adapters.batcher import Batcher
 from daemon.adapters.keyring import DecryptionError, KeyRing
@@ -101,13 +102,15 @@ class _Write:
             return self.change.granted.access_token != self.presented
         return self.successor is not None
 
-    def operations(self) -> list[UpdateOne]:
-        """Return the operations for an unchanged document. Each must match."""
+    def operations(self) -> list[UpdateMany]:
+        """Return the operations for an unchanged document. Each must match. They name one document each: PyMongo retries
+        no bulk that has an `UpdateMany`.
+        """
         if self.claim.token.revision is None and not isinstance(self.change, Revoked):
-            return [self._fast(), UpdateOne({"_id": self.claim.token.id}, _FILL)]
+            return [self._fast(), UpdateMany({"_id": self.claim.token.id}, _FILL)]
         return [self._fast()]
 
-    def _fast(self) -> UpdateOne:
+    def _fast(self) -> UpdateMany:
         state = self.claim.token.state.value
         conditions = {
             "_id": self.claim.token.id,
@@ -116,7 +119,7 @@ class _Write:
             "lease.claim": self.claim.id,
         }
         failure = self.claim.token.last_failure
-        return UpdateOne(conditions, _update(self, _allowed(self, state), state=state, failure=failure))
+        return UpdateMany(conditions, _update(self, _allowed(self, state), state=state, failure=failure))
 
 
 class MongoRecords:
@@ -143,7 +146,7 @@ class MongoRecords:
         try:
             result = await self._mongo.tokens.bulk_write(operations, ordered=False)
         except PyMongoError as error:
-            if isinstance(error, ConnectionFailure):
+            if isinstance(error, NetworkTimeout | ServerSelectionTimeoutError):
                 self._mongo.lost(error)  # reported now, since the check below may take as long to fail
             return await self._resolve(writes)  # ambiguous: read the stored document
         except (BSONError, OverflowError, ValueError):

@@ -1,7 +1,7 @@
 """Pages of audit records that an access key may see: deeds and counted uses, merged.
 
 A page costs the same however much is stored. Each of the two queries looks at no more than EXAMINED records, newest
-first by an index. If few of them are for this key, the page is short, and the next one begins where it ended.
+first by an index. If few of them are for this key, the page is short, and the next one begins at its end.
 """
 
 import asyncio

@@ -170,7 +170,7 @@ def _refusals(stored: object) -> Refusals | None:
 
 
 def _end(value: object) -> datetime | None:
-    """Return the end of an access token. What is no date counts as past, and one after the calendar as its end."""
+    """Return the end of an access token. A value that isn't a date counts as past, and a date after the calendar as its end."""
     if value is None or isinstance(value, datetime):
         return value
     return _NEVER if isinstance(value, DatetimeMS) and int(value) > 0 else _ENDED

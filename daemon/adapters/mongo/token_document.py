@@ -24,7 +24,7 @@ from daemon.domain.token import (
     token_id,
 )
 
-Document = Mapping[str, object]
+Document = Mapping[str, object]  # what is nested in one is a dict, as the driver decodes it
 T = TypeVar("T")
 _FIRST, _LAST = (
     datetime(1970, 1, 1, tzinfo=UTC),
@@ -141,7 +141,7 @@ def _access_token(document: Document, keyring: KeyRing, name: str) -> Secret | N
 def failure_of(document: Document) -> Failure | None:
     """Return the last failure, if it is stored in a known form."""
     stored = document.get("last_failure")
-    if not isinstance(stored, Mapping):
+    if not isinstance(stored, dict):
         return None
     kind, at = stored.get("kind"), stored.get("at")
     if not _is(kind, str) or kind not in _KINDS or not _is(at, datetime):
@@ -191,12 +191,14 @@ def _optional(document: Document, name: str, kind: type[T]) -> T | None:
 def _whole(document: Document, name: str) -> int | None:
     """Return a whole number, also if a language stores every number as floating point."""
     value = document.get(name)
-    return int(value) if isinstance(value, float) and value.is_integer() else _optional(document, name, int)
+    return int(value) if type(value) is float and value.is_integer() else _optional(document, name, int)
 
 
 def _date(document: Document, name: str) -> datetime | None:
     value = document.get(name)
-    return None if value is None else _usable(_typed(document, name, datetime))
+    if value is None:
+        return None
+    return _usable(value if type(value) is datetime else _typed(document, name, datetime))
 
 
 def _usable(at: datetime) -> datetime:
@@ -213,7 +215,7 @@ def as_stored(at: datetime) -> datetime:
 
 def _vars(document: Document) -> dict[str, str]:
     stored = document.get("vars") or {}
-    if not isinstance(stored, Mapping) or not all(_is(value, str) for value in stored.values()):
+    if not isinstance(stored, dict) or not all(_is(value, str) for value in stored.values()):
         raise InvalidDocument("vars is not an object of strings")
     return {str(name): value for name, value in stored.items()}
 
@@ -221,7 +223,7 @@ def _vars(document: Document) -> dict[str, str]:
 def _echoed(document: Document) -> dict[str, str]:
     """Return the texts among the stored reply fields. A claim reads those that its definition names."""
     stored = document.get("extra")
-    if not isinstance(stored, Mapping):
+    if not isinstance(stored, dict):
         return {}
     return {str(name): value for name, value in stored.items() if _is(value, str)}
 
@@ -229,7 +231,7 @@ def _echoed(document: Document) -> dict[str, str]:
 def doubt_of(document: Document) -> Doubt | None:
     """Return the doubt about the stored value. A consent that was written after it ends the doubt."""
     stored = document.get("doubt")
-    if not isinstance(stored, Mapping):
+    if not isinstance(stored, dict):
         return None
     since, tries, issued_at = stored.get("since"), stored.get("tries"), document.get("issued_at")
     if not _is(since, datetime) or not _is(tries, int):

@@ -35,7 +35,7 @@ _READ: Mapping[str, object] = {
             },
         }
     },
-    # What is no array has no entry, and is one itself.
+    # A value that isn't an array counts as one entry without an id.
     "others": {
         "$cond": [
             {"$isArray": "$events"},

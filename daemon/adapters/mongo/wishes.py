@@ -3,7 +3,7 @@ within milliseconds, instead of at the next sweep.
 
 MongoDB filters the stream, so that refreshd's own writes, which set other fields too, cost this process
 nothing. But each write wakes a cursor that waits for changes, which costs MongoDB a third of what the write itself
-does. So while this process writes a lot, the stream isn't waited for: it is read ten times a second.
+does. So while this process writes a lot, the stream isn't waited for: it is read four times a second.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from daemon.adapters.mongo.write_rate import WriteRate
 from daemon.domain.claim import StoreLost
 
 AT_ONCE = 200  # events of one reply, so that a storm neither takes much memory nor blocks the loop
-READ_EVERY = timedelta(milliseconds=100)  # while it isn't waited for
+READ_EVERY = timedelta(milliseconds=250)  # while it isn't waited for: each look costs as much as two renewals
 _NO_WAIT = 1  # ms: the shortest wait that MongoDB knows
 
 _SET = "updateDescription.updatedFields"
@@ -55,7 +55,7 @@ class NotFollowed(Exception):
 
 
 class WishStream:
-    """A change stream on the tokens that shows wishes only. After an interruption it goes on where it was.
+    """A change stream on the tokens that shows wishes only. After an interruption it continues from the same point.
 
     `written`: how many results this process has written so far.
     """

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 MEASURED_OVER = timedelta(milliseconds=500)  # less than a wait takes, which ends after a second
 
-# Writes a second. A wait costs MongoDB some 40 microseconds a write, a look about 500 in both processes: ten looks a
-# second cost as much as 125 writes.
+# Writes a second. A wait costs MongoDB some 40 microseconds a write, a look about 500 in both processes: four looks a
+# second cost as much as 50 writes.
 HIGH = 200
 LOW = 100  # below it, the rate is no longer high; so a rate in between changes nothing
 

@@ -107,7 +107,8 @@ class WritersTexts:
         presented, by id.
         """
         prints = [text for one in resealed for text in one.fingerprints]
-        query = {"grant_fingerprint": {"$in": prints}, "state": State.ACTIVE.value}
+        # The type lets MongoDB use the index, which is partial.
+        query = {"grant_fingerprint": {"$in": prints, "$type": "string"}, "state": State.ACTIVE.value}
         fields = {"issued_at": 1, "grant_fingerprint": 1, "provider": 1}
         holders = await self._mongo.guarded(self._mongo.tokens.find(query, fields).to_list())
         duplicates: dict[str, SetAside] = {}

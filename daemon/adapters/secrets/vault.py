@@ -1,6 +1,6 @@
 """Secrets of HashiCorp Vault's key-value store, version 2, by its HTTP API.
 
-The environment says where Vault is and who asks, with the names that its own client uses where it has them:
+The environment says where Vault is and who asks, with the names that its own client uses, if it has them:
 VAULT_ADDR, VAULT_NAMESPACE, VAULT_CACERT, and one of VAULT_TOKEN_FILE, VAULT_TOKEN, VAULT_ROLE_ID (AppRole, with
 VAULT_SECRET_ID_FILE or VAULT_SECRET_ID) and VAULT_KUBERNETES_ROLE. Required rights: `read` on MOUNT/data/PATH.
 """

@@ -170,6 +170,14 @@ STORE_OUTDATED = LogLine("store.outdated", "warning", "point store.uri at a Mong
 STORE_STANDALONE = LogLine("store.standalone", "warning", "make it a replica set, even with a single member")
 STORE_MISPLACED = LogLine("store.misplaced", "error")
 STORE_INDEX_HARMFUL = LogLine("store.index_harmful", "error")
+STORE_INDEX_REFUSED = LogLine(
+    "store.index_refused",
+    "warning",
+    "give refreshd's MongoDB user the right createIndex there, or drop the index that conflicts; what uses the index"
+    " reads every document until then",
+)
+STORE_INDEXING = LogLine("store.indexing", "info")
+STORE_INDEXED = LogLine("store.indexed", "info")
 STORE_REFUSED = LogLine(
     "store.refused",
     "warning",

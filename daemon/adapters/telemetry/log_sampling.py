@@ -1,5 +1,5 @@
 """Sampling of the lines whose number others decide: renewals in a large store, and documents that can't be read, of which
-whoever may write to the database can store any number.
+a program with write access to the database can store any number.
 
 No other line is ever left out. The metrics count every renewal, and `refreshd check` names the documents.
 """

@@ -37,7 +37,7 @@ REVOCATION_OUTCOMES = ("revoked", "postponed", "failed", "late_reply")
 DRIFT_KINDS = tuple(kind.value for kind in DriftKind)
 LEAD_BUCKETS = (0.0, 15.0, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 600.0)
 DURATION_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # the last: the usual request timeout
-# What an alert asks for with increase(). A superseded refresh is no failure, and only a failed revocation needs a person.
+# What an alert asks for with increase(). A superseded refresh isn't a failure, and only a failed revocation needs a person.
 ALERTED_OUTCOMES = tuple(outcome for outcome in OUTCOMES if outcome != "superseded")
 ALERTED_REVOCATIONS = ("failed",)
 

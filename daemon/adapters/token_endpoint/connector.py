@@ -8,12 +8,14 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import Protocol
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 from aiohttp.helpers import is_ip_address
 from aiohttp.tracing import Trace
 from yarl import URL
@@ -30,16 +32,9 @@ class Timer(Protocol):
     def begin(self) -> None: ...
 
 
-class Destination(aiohttp.ClientRequest):
-    """The destination of a connection. Its `timer` starts when connecting starts, not before the look-up of
-    the host.
-    """
-
-    def __init__(
-        self, url: URL, *, timer: Timer, proxy: URL | None, proxy_headers: dict[str, str] | None
-    ) -> None:
-        super().__init__("GET", url, proxy=proxy, proxy_headers=proxy_headers)
-        self.timer = timer
+_timer: ContextVar[Timer] = ContextVar("timer")  # of the request that this task sends
+_NO_LIMIT = aiohttp.ClientTimeout(total=None)  # the timer is one
+_ORIGINS = 1024  # destinations that are remembered
 
 
 class Connector(aiohttp.TCPConnector):
@@ -61,7 +56,22 @@ class Connector(aiohttp.TCPConnector):
             socket_factory=lambda address: _socket(address, timeout=timeout, allows=allows),
         )
         self._names = names
+        # aiohttp describes a destination by a request. To make one takes longer than to look a connection up.
+        self._direct = lru_cache(maxsize=_ORIGINS)(partial(aiohttp.ClientRequest, "GET"))
         self._factory = partial(ProviderProtocol, self._loop, Turns(self._loop))  # type: ignore[assignment]  # aiohttp has no other way
+
+    async def reach(
+        self, url: URL, *, timer: Timer, proxy: URL | None, proxy_headers: dict[str, str] | None
+    ) -> Connection:
+        """Return a connection to the origin of `url`, from the pool or a new one. `timer` starts when connecting starts,
+        not before the look-up of the host.
+        """
+        _timer.set(timer)
+        if proxy is None:
+            destination = self._direct(url.origin())
+        else:  # not shared: aiohttp writes into its headers
+            destination = aiohttp.ClientRequest("GET", url, proxy=proxy, proxy_headers=proxy_headers)
+        return await self.connect(destination, [], _NO_LIMIT)
 
     async def _create_connection(
         self,
@@ -69,12 +79,12 @@ class Connector(aiohttp.TCPConnector):
         traces: list[Trace],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  theirs
     ) -> ResponseHandler:
-        if isinstance(req, Destination):
-            host = (req.proxy or req.url).host
-            if host and not is_ip_address(host):
-                req.timer.wait()
-                await self._names.begun(host)
-            req.timer.begin()
+        timer = _timer.get()
+        host = (req.proxy or req.url).host
+        if host and not is_ip_address(host):
+            timer.wait()
+            await self._names.begun(host)
+        timer.begin()
         return await super()._create_connection(req, traces, timeout)
 
 

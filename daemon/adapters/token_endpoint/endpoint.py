@@ -31,7 +31,7 @@ from daemon.adapters.egress.names import Names
 from daemon.adapters.egress.permitted import PrivateAddress
 from daemon.adapters.egress.public_addresses import is_private_literal, is_public
 from daemon.adapters.egress.tls import client_context
-from daemon.adapters.token_endpoint.connector import Connector, Destination
+from daemon.adapters.token_endpoint.connector import Connector
 from daemon.adapters.token_endpoint.exchange import Exchange, message_of
 from daemon.adapters.token_endpoint.no_reply import no_reply_for
 from daemon.domain.answer import Concern
@@ -42,10 +42,8 @@ from daemon.domain.token_url import is_loopback_host
 
 MOMENT = timedelta(milliseconds=200)  # to read data that has already arrived at the time limit
 
-_NO_LIMIT = aiohttp.ClientTimeout(total=None)  # `send` has its own
 
-
-class _Told(TypedDict):
+class _NotSent(TypedDict):
     """The reason that nothing was sent, as a code and a sentence, and whether refreshd itself caused it."""
 
     code: str
@@ -53,17 +51,17 @@ class _Told(TypedDict):
     ours: bool
 
 
-_TOO_LATE = _Told(
+_TOO_LATE = _NotSent(
     code="too_late",
     message="the claim expired before the connection was established; nothing was sent",
     ours=True,
 )
-_NOT_KEPT = _Told(
+_NOT_KEPT = _NotSent(
     code="not_kept",
     message="journal not writable, so the response could not be kept; nothing was sent",
     ours=True,
 )
-_NOT_HTTPS = _Told(
+_NOT_HTTPS = _NotSent(
     code="not_https",
     message="the token URL is not https; plain http is allowed for this machine only",
     ours=False,
@@ -77,10 +75,10 @@ class BootClock(Protocol):
 
 class _Timer:
     """Allow waits before the connection as long as the claim lasts. From `begin` on the request has its own
-    time limit.
+    time limit, of `own` seconds.
     """
 
-    def __init__(self, *, claim: timedelta, own: timedelta) -> None:
+    def __init__(self, *, claim: Callable[[], timedelta], own: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._claim, self._own = claim, own
         self.begun = False
@@ -88,15 +86,12 @@ class _Timer:
 
     def wait(self) -> None:
         """Something is about to be waited for."""
-        self._set(self._claim)
+        self.limit.reschedule(self._loop.time() + self._claim().total_seconds())
 
     def begin(self) -> None:
         if not self.begun:
             self.begun = True
-            self._set(self._own)
-
-    def _set(self, left: timedelta) -> None:
-        self.limit.reschedule(self._loop.time() + left.total_seconds())
+            self.limit.reschedule(self._loop.time() + self._own)
 
     @property
     def past(self) -> timedelta:
@@ -158,7 +153,7 @@ class TokenEndpoint:
             if not local and url.scheme != "https":
                 return NoReply(asked_at=asked_at, sent=False, concerns=Concern.PROVIDER, **_NOT_HTTPS)
             message = message_of(request, url)
-            timer = _Timer(claim=deadline - self._clock.boot(), own=self._timeout)
+            timer = _Timer(claim=lambda: deadline - self._clock.boot(), own=self._timeout.total_seconds())
             try:
                 async with timer.limit:
                     if self._places.locked():
@@ -184,7 +179,7 @@ class TokenEndpoint:
             exchange.end()
         return exchange.reply(asked_at) or no_reply_for(error, sent=exchange.sent, asked_at=asked_at)
 
-    def _obstacle(self, deadline: timedelta) -> _Told | None:
+    def _obstacle(self, deadline: timedelta) -> _NotSent | None:
         if self._clock.boot() >= deadline:
             return _TOO_LATE
         return None if self._may_start() else _NOT_KEPT
@@ -207,8 +202,7 @@ class TokenEndpoint:
             raise PrivateAddress
         pool = self._public if public_only and not proxy else self._anywhere
         headers = self._proxy_headers if proxy else None
-        whom = Destination(url, proxy=proxy, proxy_headers=headers, timer=timer)
-        return await pool.connect(whom, [], _NO_LIMIT)
+        return await pool.reach(url, timer=timer, proxy=proxy, proxy_headers=headers)
 
 
 def _proxy(proxy: Secret | None) -> tuple[URL | None, dict[str, str]]:

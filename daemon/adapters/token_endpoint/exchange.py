@@ -24,7 +24,7 @@ from daemon.adapters.token_endpoint.response_parser import (
     NotHttp,
     ResponseParser,
 )
-from daemon.domain.reply import Reply
+from daemon.domain.reply import Reply, by_the_senders_clock
 from daemon.domain.request import Request
 
 LONGEST_LOCATION = 2_000  # characters
@@ -125,7 +125,9 @@ class Exchange:
         return Reply(
             status=response.status,
             content_type=response.headers.get("Content-Type", ""),
-            retry_after=response.headers.get("Retry-After"),
+            retry_after=by_the_senders_clock(
+                response.headers.get("Retry-After"), response.headers.get("Date")
+            ),
             body=bytes(response.body[:LARGEST_REPLY]),
             location=response.headers.get("Location", "")[:LONGEST_LOCATION] or None,
             whole=response.complete,

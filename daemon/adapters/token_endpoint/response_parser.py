@@ -27,7 +27,7 @@ ORDINARY_PIECES = 64  # a real reply arrives in one or two
 
 _INTERIM = frozenset(range(100, 200)) - {101}  # something more comes behind these (RFC 9110 §15.2)
 _BODILESS = frozenset({101, 204, 304})
-_STATUS = re.compile(rb"HTTP/(\d)(?:\.(\d))? +([1-9]\d\d)(?!\d)", re.IGNORECASE)
+_STATUS = re.compile(r"HTTP/(\d)(?:\.(\d))? +([1-9]\d\d)(?!\d)", re.IGNORECASE | re.ASCII)
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
@@ -125,9 +125,9 @@ class ResponseParser:
         if end is None:
             self._searched = max(0, len(waiting) - 2)
             return False
-        first, *lines = bytes(waiting[: end.start()]).split(b"\n", MOST_FIELDS + 1)
+        first, *lines = waiting[: end.start()].decode("latin-1").split("\n", MOST_FIELDS + 1)
         self._drop(end.end())
-        said = _STATUS.match(first.rstrip())
+        said = _STATUS.match(first)
         if said is None:
             return self._end(whole=False)
         if int(said[3]) in _INTERIM:
@@ -135,7 +135,7 @@ class ResponseParser:
             return True
         self.status, self._spare = int(said[3]), LARGEST_FRAMING
         self.headers.extend(map(_header, lines[:MOST_FIELDS]))
-        self._announced(persistent=said[1] == b"1" and said[2] == b"1")
+        self._announced(persistent=said[1] == said[2] == "1")
         return True
 
     def _announced(self, *, persistent: bool) -> None:
@@ -246,6 +246,6 @@ class ResponseParser:
         return False
 
 
-def _header(line: bytes) -> tuple[str, str]:
-    name, _, value = line.decode("latin-1").partition(":")
+def _header(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(":")
     return name.strip(), value.strip()

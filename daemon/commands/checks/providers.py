@@ -90,7 +90,7 @@ def _urls(settings: Settings, report: Report) -> Iterator[tuple[str, Address]]:
 
 
 def _complete(provider: Provider) -> str | None:
-    """The URL of a token that sets no variable; None where it must set one."""
+    """Return the URL of a token that sets no variable; None if it must set one."""
     try:
         return token_url(provider, {})
     except NotSendable:

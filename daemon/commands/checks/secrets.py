@@ -87,7 +87,7 @@ def _client(where: str, provider: Provider) -> Iterator[tuple[str, str]]:
 
 
 def _password(url: Secret) -> str:
-    """Of the URL's user; empty where there is none, or where no parser finds it."""
+    """Of the URL's user; empty if there is none, or if no parser finds it."""
     try:
         return unquote(urlsplit(url.reveal()).password or "")
     except ValueError:

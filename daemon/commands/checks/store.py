@@ -148,14 +148,37 @@ async def _check_indexes(access: Access, report: Report) -> None:
     for name in own.missing:
         report.warn(
             "store.collection",
-            f"its index {name!r} is missing, so `refreshd add` and imports read every token",
+            f"its index {name!r} is missing, so {_SLOW[name]} read every token",
             "Start the daemon with a login that may create indexes.",
+        )
+    for name in own.building:
+        report.warn(
+            "store.collection",
+            f"MongoDB is still building its index {name!r}: {_awaits(name)}",
+            "Wait until it is built. The daemon then logs store.indexed.",
         )
     for harm in harms:
         report.problem("store.collection", harm.why, f"Drop the index {harm.name!r}.")
-    if not (own.wrong or own.missing or harms):
+    if not (own.wrong or own.missing or own.building or harms):
         report.passed("store.collection", "its indexes are as they must be")
 
+
+def _awaits(index: str) -> str:
+    if index == "due":
+        return "renewals wait for it"
+    return f"renewals go on; until then {_SLOW[index]} wait, or read every token"
+
+
+_ADDS = "`refreshd add` and imports"
+_SLOW = {  # what uses each index
+    "due": "sweeps",
+    "grant_fingerprint": _ADDS,
+    "origin": _ADDS,
+    "subject": "lists and revocations of a subject",
+    "removed_at": "deletions of removed tokens",
+    "forget_at": f"{_ADDS} (and nothing deletes tombstones)",
+    "events": "events for hooks",
+}
 
 _STEPS: tuple[Step, ...] = (
     _check_database,

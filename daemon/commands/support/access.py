@@ -29,6 +29,10 @@ from daemon.runtime.demo_provider import PROVIDER as DEMO_PROVIDER
 from daemon.runtime.demo_provider import running_sandbox
 from daemon.runtime.who import who
 
+LONGEST_ID = (
+    4096  # characters: an account has 512 bytes at most, and an invisible one is written in up to ten
+)
+LONGEST_SHOWN = 60  # characters of an ID that is too long
 LOOK = timedelta(seconds=5)  # for stored texts, where a key has no check value yet
 
 
@@ -91,9 +95,14 @@ async def refuse_to_store(access: Access) -> None:
 
 
 async def stored_id(access: Access, name: str) -> str:
-    """The id that is meant by `name`: exactly that, or what it stands for where it was copied from a list, in which
+    """The id that is meant by `name`: exactly that, or what it stands for if it was copied from a list, in which
     characters that are not seen are escapes. `name` itself if neither is stored. Raises Failed, StoreLost.
     """
+    if len(name) > LONGEST_ID:
+        raise Failed(
+            f"{name[:LONGEST_SHOWN]}…: it has {len(name):,} characters, so it is not a token's ID. Copy the ID from `refreshd list`",
+            Exit.USAGE,
+        )
     if not _is_unicode(name):
         raise Failed(
             f"{name}: it is not valid Unicode, so it is not a token's ID. Copy the ID from `refreshd list`",

@@ -1,4 +1,4 @@
-"""An owner's consent in a browser: the callback on this machine, or the address on which the browser ended."""
+"""An owner's consent in a browser: the callback on this machine, or the address that the browser has reached."""
 
 import asyncio
 import os
@@ -70,7 +70,7 @@ async def _pasted(authorization: Authorization, url: str, output: Output) -> Cod
         try:
             return read_callback(query_of(line, authorization.redirect_uri), authorization)
         except NotThisConsent as why:
-            output.note(f"refreshd: {why}. Paste the whole address on which the browser ended:")
+            output.note(f"refreshd: {why}. Paste the whole address that the browser has reached:")
     raise Failed("none of the addresses belongs to this consent. Start again")
 
 

@@ -1,9 +1,10 @@
-"""How a command ends: the exit codes (sysexits where it has one), and every expected failure as sentences for people."""
+"""How a command ends: the exit codes (those of sysexits, if it has one), and every expected failure as sentences for people."""
 
 import json
 from collections.abc import Sequence
 from enum import IntEnum
 
+from daemon.commands.support.streams import OutputUnwritable
 from daemon.domain.claim import StoreLost
 from daemon.domain.secret import masked
 from daemon.runtime.config.problems import SecretsAway, SettingsInvalid
@@ -39,6 +40,12 @@ def explained(error: Exception) -> tuple[Exit, list[str]] | None:
             return code_of(error), [str(one) for one in error.waiting]
         case StoreLost():
             return Exit.UNAVAILABLE, [f"{error}. `refreshd check` shows what works and what doesn't"]
+        case MemoryError():
+            what = "there is not enough memory for this"
+            return Exit.FAILED, [f"{what}. Give refreshd more, or the input in smaller parts"]
+        case OutputUnwritable():
+            why = f"standard output: {error.strerror}"
+            return Exit.FAILED, [f"{why}. The command may have done its work: look before you run it again"]
         case _:
             return None
 
@@ -69,7 +76,7 @@ def in_json(error: Exception, code: int, sentences: Sequence[str]) -> str:
 
 
 def unexpected(error: Exception) -> str:
-    """Describe a bug in one line. Only --debug shows where it is."""
+    """Describe a bug in one line. Only --debug shows its place."""
     return f"internal error: {type(error).__name__}: {masked(str(error))}. Run the command again with --debug, and report the trace"
 
 

@@ -12,15 +12,8 @@ from daemon.commands.support.output import Output, span
 from daemon.domain.key_use import Process, age_of, midnight
 from daemon.runtime.config.settings import Settings
 
-_COLUMNS = (
-    Column("Key"),
-    Column("Use"),
-    Column("Age"),
-    *(Column(name) for name in FIELDS),
-    Column("Journal"),
-    Column("Kept"),
-    Column("Oldest"),
-)
+_COLUMNS = tuple(Column(title) for title in ("Key", "Use", "Age", "Oldest value", "Journal", "Kept"))
+_VALUES = (Column("Values of"), *(Column(name) for name in FIELDS))
 _SECRETS = (Column("Client secret of"), Column("Age"))
 
 
@@ -134,20 +127,25 @@ def show(
     now: datetime,
     max_age: timedelta,
 ) -> None:
-    about = "" if counted.exact else "about "
     rows = [
         [
             one.key_id,
             one.use,
             _age(one.age, max_age),
-            *(f"{about if count else ''}{count:,}" for count in one.values.values()),
+            f"{span(now - one.oldest)} ago" if one.oldest else "",
             f"{one.journal:,}",
             f"{one.kept:,}",
-            f"{span(now - one.oldest)} ago" if one.oldest else "",
         ]
         for one in statuses
     ]
     output.table(_COLUMNS, rows)
+    print()
+    about = "" if counted.exact else "~"
+    values = [
+        [one.key_id, *(f"{about if count else ''}{count:,}" for count in one.values.values())]
+        for one in statuses
+    ]
+    output.table(_VALUES, values)
     if ages:
         print()
         output.table(_SECRETS, [[name, _age(age, max_age)] for name, age in ages.items()])

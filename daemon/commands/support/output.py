@@ -110,7 +110,7 @@ def span(length: timedelta) -> str:
 
 
 def moment(instant: object, *, now: datetime, none: str = "never") -> str:
-    """When, as seen from `now`; `none` where there is no such instant."""
+    """When, as seen from `now`; `none` if there is no such instant."""
     if instant is None:
         return none
     if not isinstance(instant, datetime):

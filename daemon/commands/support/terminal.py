@@ -2,14 +2,18 @@
 
 import logging
 import sys
+from contextlib import suppress
 
 from daemon.domain.visible import visible
 
 
 def say(*sentences: str) -> None:
-    """Each of `sentences` on a line of its own, whatever characters it holds."""
-    sys.stderr.writelines(f"{visible(sentence)}\n" for sentence in sentences)
-    sys.stderr.flush()
+    """Each of `sentences` on a line of its own, whatever characters it holds. Where standard error can't be written, the
+    exit code has to do.
+    """
+    with suppress(OSError):
+        sys.stderr.writelines(f"{visible(sentence)}\n" for sentence in sentences)
+        sys.stderr.flush()
 
 
 class Said(logging.Handler):

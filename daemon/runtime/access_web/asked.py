@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import NoReturn
 from urllib.parse import parse_qsl, unquote, unquote_to_bytes
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.web_request import BaseRequest
 
 from daemon.runtime.config.fields import duration
@@ -19,6 +19,7 @@ from daemon.serving.problems import Invalid, Problem
 LARGEST_BODY = 64 * 1024  # bytes
 BODY_WITHIN = timedelta(seconds=10)
 MOST_FIELDS = 100
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
 _WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -63,6 +64,7 @@ class Asked:
         content = bytearray()
         try:
             async with asyncio.timeout(BODY_WITHIN.total_seconds()):
+                await self._continue()
                 async for chunk in self.request.content.iter_any():
                     content += chunk
                     if len(content) > LARGEST_BODY:
@@ -74,6 +76,14 @@ class Asked:
         except ValueError:
             raise Invalid(("body", "is malformed")) from None
         return bytes(content)
+
+    async def _continue(self) -> None:
+        """Ask for the body if the caller waits for that with it (RFC 9110 section 10.1.1). A refusal does without it."""
+        request = self.request
+        waits = request.headers.get("Expect", "").lower() == "100-continue"
+        if waits and request.version >= HttpVersion11 and not request.content.total_bytes:
+            await request.writer.write(CONTINUE)
+            request.writer.output_size = 0  # it belongs to no answer
 
     async def json(self, *types: str) -> Mapping[str, object]:
         """Return the JSON object in the body, of one of these content types. Raises Problem."""

@@ -13,10 +13,11 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import Any
 
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
@@ -44,6 +45,8 @@ LIMITS = Limits(
 _LOG = logging.getLogger("aiohttp.server.access")
 # A malformed request is answered with 400. Its line may hold the secret of a link, so it is not logged.
 _LOG.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
+
+_SPOKEN = frozenset({HttpVersion10, HttpVersion11})
 
 Handle = Callable[[Asked], Awaitable[web.Response]]
 
@@ -87,6 +90,8 @@ class AccessServer:
             headers=SECURITY_HEADERS.items(),
             probes=PROBES,
             limits=self._limits,
+            refusal=_malformed,
+            too_large=_TOO_LARGE,
             request_factory=_request,
             logger=_LOG,
         )
@@ -133,16 +138,25 @@ class AccessServer:
         segments = segments_of(request.rel_url.raw_path)
         if segments is None:
             return problem_answer(Problem("invalid-request", "The path is malformed."))
+        if isinstance(request, _Request) and not request.is_spoken:
+            return problem_answer(Problem("invalid-request", "Use HTTP/1.1."))
         if not self._is_ours(request):
             return problem_answer(Problem("misdirected", "This service is not called by this Host."))
         address, peer = self._caller(request)
         return await self._handle(Asked(request, segments, address, peer))
 
     def _is_ours(self, request: BaseRequest) -> bool:
-        """Return whether `Host` names this service: a web page can point its own name at this machine."""
+        """Return whether `Host` names this service: a web page can point its own name at this machine. So must the
+        target, if it is a whole URL, which takes precedence (RFC 9112 section 3.2.2).
+        """
         if self._path is not None or not self._hosts:
             return True
-        name = host_name(request.headers.get("Host", "localhost")).rstrip(".").lower()
+        named = {host_name(request.headers.get("Host", "localhost"))}
+        if isinstance(request, _Request) and request.authority is not None:
+            named.add(request.authority)
+        return all(self._is_our_name(name.rstrip(".").lower()) for name in named)
+
+    def _is_our_name(self, name: str) -> bool:
         return name in self._hosts or (is_loopback(name) and is_loopback(self._host))
 
     def _caller(self, request: BaseRequest) -> tuple[str, int | None]:
@@ -173,7 +187,17 @@ class AccessServer:
 
 
 class _Request(BaseRequest):
-    """A request whose every answer has the security headers, including aiohttp's own to malformed requests."""
+    """A request whose every answer has the security headers, including aiohttp's own to malformed requests.
+
+    `is_spoken`: its version is one that refreshd speaks. `authority`: the host in its target, if that is a whole URL.
+    """
+
+    def __init__(self, message: RawRequestMessage, *rest: Any) -> None:
+        super().__init__(message, *rest)
+        self.is_spoken = message.version in _SPOKEN
+        if not self.is_spoken:
+            self._version = HttpVersion11  # that of the answer
+        self.authority = (message.url.host or "") if message.url.absolute else None
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         for name, value in SECURITY_HEADERS.items():
@@ -189,6 +213,25 @@ def _request(
     task: asyncio.Task[None],
 ) -> BaseRequest:
     return _Request(message, payload, protocol, writer, task, task.get_loop())
+
+
+def _malformed() -> web.Response:
+    """Return the answer to a request that can't be parsed. It quotes nothing: a line may hold an access key."""
+    return problem_answer(Problem("invalid-request", "The request is not well-formed HTTP/1.1."))
+
+
+def _too_large() -> tuple[str, bytes]:
+    """Return the head, without its end, and the body of the answer to a request with too many bytes."""
+    answer = problem_answer(Problem("too-large", "The request has too many bytes."))
+    body = answer.body if isinstance(answer.body, bytes) else b""
+    head = (
+        f"HTTP/1.1 {answer.status} Content Too Large\r\nContent-Type: {answer.content_type}\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n"
+    )
+    return head, body
+
+
+_TOO_LARGE = _too_large()
 
 
 def _unix_socket(path: Path) -> socket.socket:

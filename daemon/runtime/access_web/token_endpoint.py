@@ -178,7 +178,8 @@ def _access_key(asked: Asked, fields: dict[str, str]) -> str:
     """Return the access key, which is sent as the client's secret. Raises TokenError."""
     given = asked.request.headers.getall("Authorization", [])
     in_body = "client_secret" in fields
-    if len(given) > 1 or (given and in_body):
+    asserted = not {"client_assertion", "client_assertion_type"}.isdisjoint(fields)
+    if len(given) > 1 or (given and in_body) or asserted:
         raise TokenError(
             "invalid_request", "Send the client's credentials once: in Authorization or in the body."
         )

@@ -61,7 +61,7 @@ class AccessSettings:
     definitions: Mapping[str, Definition]  # of these
     timing: Timing
     directory: Path  # that relative paths start from
-    hooks: tuple[Route, ...] = ()  # who is told of anomalies
+    hooks: tuple[Route, ...] = ()  # the hooks that receive anomalies
     answered: tuple[
         Answered, ...
     ] = ()  # which source gave a secret, for those outside this machine and lists
@@ -136,7 +136,7 @@ def _checked(document: Document, secrets: Resolution) -> AccessSettings:
 
 
 def _uses(table: Mapping[str, Any]) -> frozenset[Use]:
-    """Return what the access service uses secrets for. It asks for the ring only where it has no other keys."""
+    """Return what the access service uses secrets for. It asks for the ring only if it has no other keys."""
     keys = table.get("keys")
     own = isinstance(keys, Mapping) and any(name in keys for name in DOOR_KEYS)
     return frozenset({Use.STORE, Use.ACCESS, *(() if own else (Use.KEYS,))})

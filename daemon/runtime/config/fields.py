@@ -76,6 +76,8 @@ def flag(value: object) -> bool:
 def text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InvalidValue("must be a non-empty string", "Write it in quotes.")
+    if "\0" in value:
+        raise InvalidValue("contains a NUL character", "Remove it.")
     return value
 
 

@@ -1,4 +1,4 @@
-"""`[[hooks]]`: who is told of events."""
+"""`[[hooks]]`: the receivers of events."""
 
 import json
 import re
@@ -102,7 +102,7 @@ class HookSettings:
 
     @property
     def configuration(self) -> str:
-        """Return a text that changes with the configuration. It tells nothing of the secrets."""
+        """Return a text that changes with the configuration. It reveals nothing of the secrets."""
         public = (self.url, self.format, self.route.events, self.route.providers, self.allow_private)
         return sha256(json.dumps(public).encode()).hexdigest()[:16]
 

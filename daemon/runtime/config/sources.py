@@ -8,6 +8,7 @@ import io
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,9 @@ def _known_names(variables: Mapping[str, str], written: Mapping[str, Any], file:
     """
     stated = _laid_over_each_other(read_overrides(variables, "", {}).table, written)
     keys, own = _table(stated, "keys"), _table(stated, "definitions").get("dir")
-    files = (base_directory(file) / own).glob("*.toml") if isinstance(own, str) else ()
+    files: list[Path] = []
+    with suppress(OSError, ValueError):  # no path: reported where the key is checked
+        files = list((base_directory(file) / own).glob("*.toml")) if isinstance(own, str) else []
     active = keys.get("active")
     return {
         ("providers",): {
@@ -163,6 +166,8 @@ def read_toml(file: Path, otherwise: str) -> dict[str, Any]:
         twice = any(words in str(error) for words in _TWICE)
         do = "Look for a key or a section that stands twice." if twice else _BROKEN
         raise _invalid(f"{file}: line {line}", "the file is not valid TOML", do) from None
+    except RecursionError:
+        raise _invalid(str(file), "its lists or tables are nested too deeply", _BROKEN) from None
 
 
 def operators_files(directory: Path | None, section: str, findings: Findings) -> Iterator[Path]:

@@ -55,7 +55,7 @@ def take(directory: Path, *, mountinfo: Path = MOUNTINFO) -> Instance:
         identity = directory / IDENTITY
         stored = _read(identity)
         name = _write(identity) if stored is None else stored
-        _hold(identity)
+        _lock_identity(identity)
         return Instance(
             id=name,
             directory=directory,
@@ -72,7 +72,7 @@ def take(directory: Path, *, mountinfo: Path = MOUNTINFO) -> Instance:
         ) from None
 
 
-def _hold(identity: Path) -> None:
+def _lock_identity(identity: Path) -> None:
     """Lock the identity file too, for the life of this process: the lock file alone protects nothing once it
     is removed.
 

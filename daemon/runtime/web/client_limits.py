@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -44,11 +45,13 @@ LIMITS = Limits()
 _TOO_LARGE = "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n"
 
 Handler = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
+Refusal = Callable[[], web.Response]
 
 
 class LimitedServer(web.Server):
     """An HTTP server with limits. `headers`: for the answers that it makes itself; `probes`: the paths that
-    are cheap and urgent to answer.
+    are cheap and urgent to answer; `refusal`: makes the answer to a request that is no HTTP, in the place of
+    aiohttp's, which quotes the request.
     """
 
     def __init__(
@@ -58,14 +61,19 @@ class LimitedServer(web.Server):
         headers: Iterable[tuple[str, str]],
         probes: Collection[str],
         limits: Limits,
+        refusal: Refusal | None = None,
+        too_large: tuple[str, bytes] = (_TOO_LARGE, b""),
         **options: Any,
     ) -> None:
+        """`too_large`: the head and the body of the answer to a request with too many bytes."""
+        self.refusal = refusal
         self.limits = limits
         self.turn = RateLimiter(every=limits.each, burst=limits.at_once)
         self._probes = probes
-        self.too_large = "".join(
-            [_TOO_LARGE, *(f"{name}: {value}\r\n" for name, value in headers), "\r\n"]
-        ).encode()
+        head, body = too_large
+        self.too_large = (
+            "".join([head, *(f"{name}: {value}\r\n" for name, value in headers), "\r\n"]).encode() + body
+        )
         self._handler = handler
         super().__init__(
             self._in_turn,
@@ -148,6 +156,21 @@ class _Connection(RequestHandler):
         elif self.transport is not None:
             self.transport.write(self._keeper.too_large)
             self.force_close()
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer a request that aiohttp could not parse."""
+        answer = super().handle_error(request, status, exc, message)
+        if self._keeper.refusal is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return answer
+        refusal = self._keeper.refusal()
+        refusal.force_close()
+        return refusal
 
     async def await_turn(self, *, urgent: bool = False) -> None:
         self.asked = True

@@ -81,7 +81,7 @@ class DaemonStatus:
         self._started_at = at
         self._started = self.parts.clock.boot() if self.parts is not None else None
 
-    # ---------------------------------------------------------------- what it tells
+    # ---------------------------------------------------------------- what it reports
 
     def liveness(self) -> Check:
         if self.parts is None or self._begun is None:

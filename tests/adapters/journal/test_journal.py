@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from daemon.adapters.journal.database import Database
 from daemon.adapters.journal.disk_reserve import LEAST_FREE, PER_REPLY, allocated, bytes_for
 from daemon.adapters.journal.journal import JournalDamaged, SqliteJournal
 from daemon.adapters.journal.parked import LIMIT
-from daemon.adapters.journal.row import row_of
-from daemon.adapters.journal.sql import EXPIRE
+from daemon.adapters.journal.row import Row, row_of
+from daemon.adapters.journal.sql import EXPIRE, KEEP, SCHEMA
 from daemon.adapters.keyring import KeyRing
 from daemon.domain.claim import Claim
 from daemon.domain.journal_entry import Entry, EntryState
@@ -165,6 +166,24 @@ async def test_a_forgotten_entry_is_gone_for_good(journal, path):
     assert journal.entries() == []
     assert await reopened(path) == []
     assert rows(path) == []
+
+
+async def test_a_forgotten_entry_is_deleted_with_the_next_reply(journal, path):
+    """One transaction for both, since nobody waits for the deletion."""
+    journal.forget(await journal.keep(claim(), reply()))
+    await journal.keep(claim("2"), reply())
+    assert rows(path) == [("acme:2", "waiting")]
+
+
+async def test_what_nobody_awaits_is_written_before_the_file_is_closed(path):
+    """A clean end leaves nothing to the next start."""
+    database = Database(path, reserve_bytes=0)
+    await database.open(SCHEMA)
+    database.write_later(
+        (KEEP, Row(1, "acme:1", "acme", "claim-1", None, NOON.isoformat(), "v1.a.x", "waiting"))
+    )
+    await database.close()
+    assert rows(path) == [("acme:1", "waiting")]
 
 
 @pytest.mark.parametrize("state", [EntryState.UNPARSED, EntryState.SUPERSEDED])
@@ -359,6 +378,41 @@ async def test_it_recovers_by_itself_once_the_disk_takes_writes_again(journal, p
     assert await reopened(path) == kept
 
 
+@pytest.mark.parametrize("gone", ["journal.db", "journal.db-wal", "all", "directory", "replaced"])
+async def test_a_file_that_is_gone_from_its_place_keeps_nothing(tmp_path, gone):
+    """SQLite goes on with the old file, and a reply in it would be lost with the process."""
+    home = tmp_path / "state"
+    home.mkdir()
+    path = home / "journal.db"
+    journal = journal_at(path)
+    await journal.open()
+    await journal.keep(claim("0"), reply())
+    away = tmp_path / "away"
+    if gone == "directory":
+        home.rename(away)
+        home.mkdir()
+    else:
+        away.mkdir()
+        for file in list(home.iterdir()) if gone in {"all", "replaced"} else [home / gone]:
+            file.rename(away / file.name)
+    if gone == "replaced":
+        other = journal_at(path)
+        await other.open()
+        await other.close()
+    kept = await journal.keep(claim("1"), reply())
+    assert not journal.writable
+    assert "was removed or replaced" in (journal.trouble or "")
+    assert kept in journal.entries()
+    await journal.probe()
+    assert not journal.writable
+    for file in away.iterdir():  # put back
+        file.replace(home / file.name)
+    await journal.probe()
+    assert journal.writable
+    assert [one.token for one in await reopened(path)] == ["acme:0", "acme:1"]
+    await journal.close()
+
+
 async def test_what_mongodb_has_by_then_needs_no_disk(journal, path):
     """Forgotten while it was only in memory, it is not written later; asking goes on once the disk is back."""
     refuse_writes(journal)
@@ -530,8 +584,7 @@ async def test_every_reply_in_flight_finds_room_on_a_full_disk(path, disk, size,
     if forgotten:
         for entry in kept[1:]:
             journal.forget(entry)
-            while journal._database._commits._runner is not None:  # one transaction each: the dearest way
-                await asyncio.sleep(0)
+            await journal._database._commits.flush()  # one transaction each: the dearest way
         kept = kept[:1]
     assert disk.free == 0
     shutil.copytree(disk.directory, path.parent / "after a crash", ignore=lambda *_: ["hog"])

@@ -11,6 +11,7 @@ from pymongo import MongoClient
 
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.index_build import build_all
 from daemon.adapters.mongo.store import MongoStore
 from daemon.domain.answer import Granted
 from daemon.domain.change import Change, Postponed, Renewed, Retired, Scheduled, Withheld
@@ -159,6 +160,7 @@ async def bench(mongod: str, database: str) -> AsyncIterator[Bench]:
     bench.database.drop_collection("system.profile")
     await bench.store().survey(["acme"])
     await bench.mongos[0].prepare()
+    await build_all(bench.mongos[0])
     yield bench
     await asyncio.gather(*(mongo.close() for mongo in bench.mongos))
     bench.client.close()

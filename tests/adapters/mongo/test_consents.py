@@ -13,6 +13,7 @@ from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.consent_documents import EXPIRED
 from daemon.adapters.mongo.device_codes import UNANSWERED
 from daemon.adapters.mongo.discard_audit import DiscardAudit
+from daemon.adapters.mongo.index_build import build_all
 from daemon.domain.consent_request import (
     ABANDONED_AFTER,
     DISCARDED_WITHIN,
@@ -99,6 +100,7 @@ async def test_a_grant_is_pending_when_its_time_comes(bench: Bench) -> None:
 async def test_the_question_for_pending_consents_reads_no_document_of_the_others(bench: Bench) -> None:
     """Consents that have ended or wait for their owner stay for a day, and each replica asks every second."""
     await bench.mongo.prepare()
+    await build_all(bench.mongo)
     for one in range(40):
         await bench.add(f"c{one}", code=None)
     await held(bench, "held")

@@ -36,6 +36,7 @@ from tests.adapters.mongo.mongo_bench import (
     renewed,
     seal,
 )
+from tests.support.waiting import CLOSELY, until
 
 
 async def test_a_renewal_is_written_sealed_and_ends_the_lease(bench):
@@ -449,3 +450,94 @@ async def test_two_results_for_one_token_leave_the_first_successor(bench):
     assert bench.refresh_token() == winner
     token: Token = claim.token
     assert token.refresh_token == Secret("refresh-0")
+
+
+async def test_results_leave_no_record_of_a_retryable_write(bench):
+    """MongoDB would store one more document for each of them."""
+    for n in range(20):
+        bench.insert(str(n))
+    store = bench.store()
+    batch = await store.claim(ACME, limit=20, busy=[])
+    results = await asyncio.gather(*(store.record(item, renewed()) for item in batch.items))
+    assert set(results) == {Recorded.STORED}
+    written = {"ns": bench.tokens.full_name, "op": "u", "o.diff.u.revision": 8}
+    entries = list(bench.client["local"]["oplog.rs"].find(written).sort("$natural", -1).limit(20))
+    assert len(entries) == 20
+    assert not any("txnNumber" in one for one in entries)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param({"closeConnection": True}, id="connection closed"),
+        pytest.param({"errorCode": 10107}, id="not the primary any more"),
+        pytest.param({"errorCode": 91}, id="shutting down"),
+    ],
+)
+async def test_results_are_written_again_after_one_failure_without_a_report_of_a_loss(bench, data):
+    """An idle connection that a firewall has dropped, or an election, is no outage."""
+    for name in CHANGES:
+        bench.insert(name)
+    store = bench.store()
+    batch = await store.claim(ACME, limit=10, busy=[])
+    claims = {item.token.account: item for item in batch.items if isinstance(item, Claim)}
+    bench.events.clear()
+    with bench.fault("update", times=1, **data):
+        results = await asyncio.gather(*(store.record(claims[name], CHANGES[name]) for name in CHANGES))
+    assert dict(zip(CHANGES, results, strict=True)) == dict.fromkeys(CHANGES, Recorded.STORED)
+    assert {document["revision"] for document in bench.tokens.find()} == {8}
+    assert bench.events == []
+
+
+async def test_a_bulk_that_mongodb_goes_on_with_after_its_client_has_gone_is_stored_once(mongod, bench):
+    """MongoDB hangs in the middle of a bulk until its client has given up, and has then read what is stored. Whichever comes
+    first after that, the rest of the bulk or the second attempt, writes each result; the other one changes nothing.
+    """
+    impatient = Bench(f"{mongod}&socketTimeoutMS=400", bench.database.name)
+    for name in CHANGES:
+        for n in range(5):
+            bench.insert(f"{name} {n}")
+    store = impatient.store()
+    await store.survey(["acme"])
+    batch = await store.claim(ACME, limit=100, busy=[])
+    claims = [item for item in batch.items if isinstance(item, Claim)]
+    middle = {"configureFailPoint": "hangDuringBatchUpdate", "mode": {"skip": 17}}
+    bench.client.admin.command(middle)
+    try:
+        change = [CHANGES[claim.token.account.rpartition(" ")[0]] for claim in claims]
+        pairs = zip(claims, change, strict=True)
+        recording = asyncio.gather(*(store.record(*pair) for pair in pairs))
+        await until(lambda: len(impatient.events) > 0, every=CLOSELY)
+        half = bench.tokens.count_documents({"revision": 8})
+    finally:
+        bench.client.admin.command({"configureFailPoint": "hangDuringBatchUpdate", "mode": "off"})
+    results = await recording
+    assert half == 17
+    assert len(results) == 35
+    assert set(results) == {Recorded.STORED}
+    assert [document["revision"] for document in bench.tokens.find()] == [8] * 35
+    await asyncio.gather(*(mongo.close() for mongo in impatient.mongos))
+    impatient.client.close()
+
+
+async def test_a_bulk_that_arrives_after_the_second_attempt_changes_nothing(mongod, bench):
+    """It was on its way when its client gave up. Each of its conditions names what the second attempt has replaced."""
+    impatient = Bench(f"{mongod}&socketTimeoutMS=400", bench.database.name)
+    for name in CHANGES:
+        bench.insert(name)
+    store = impatient.store()
+    await store.survey(["acme"])
+    batch = await store.claim(ACME, limit=10, busy=[])
+    claims = {item.token.account: item for item in batch.items if isinstance(item, Claim)}
+    bench.database.command({"profile": 2})
+    profile, updates = bench.database["system.profile"], {"op": "update", "ns": bench.tokens.full_name}
+    with bench.fault("update", times=1, blockConnection=True, blockTimeMS=2000):
+        results = await asyncio.gather(*(store.record(claims[name], CHANGES[name]) for name in CHANGES))
+        stored = list(bench.tokens.find())
+    assert dict(zip(CHANGES, results, strict=True)) == dict.fromkeys(CHANGES, Recorded.STORED)
+    await until(lambda: profile.count_documents(updates) == 2 * len(CHANGES), every=CLOSELY)
+    bench.database.command({"profile": 0})
+    assert list(bench.tokens.find()) == stored
+    assert [document["revision"] for document in stored] == [8] * len(CHANGES)
+    await asyncio.gather(*(mongo.close() for mongo in impatient.mongos))
+    impatient.client.close()

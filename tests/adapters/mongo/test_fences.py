@@ -12,7 +12,9 @@ from pymongo import MongoClient
 
 from daemon.adapters.mongo.clock_steps import DISTRUSTED_FOR
 from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.document_limits import LARGEST_CLAIMED
 from daemon.adapters.mongo.embedded_mongod import HOST, OPTIONS, spawn_mongod
+from daemon.adapters.mongo.set_aside import TOO_LARGE
 from daemon.domain.claim import Claim, Recorded, SetAside, StoreLost, Unusable
 from daemon.domain.provider import Definition, Grant, Provider
 from daemon.domain.secret import Secret
@@ -348,6 +350,27 @@ async def test_what_is_not_due_any_more_is_not_claimed(bench):
     assert (await store.claim(ACME, limit=10, busy=[])).items == []
     assert bench.document("acme:1").get("lease") is None
     assert bench.document("acme:2")["lease"]["claim"] is None
+
+
+async def test_what_grows_too_large_before_it_is_claimed_is_not_read(bench):
+    """The look found it small. Its claim is given back, the next look finds it large, and its neighbour is claimed."""
+    bench.insert("1")
+    bench.insert("2")
+    store = bench.store()
+    take, grown = store._take, "x" * LARGEST_CLAIMED
+
+    async def grown_first(*arguments: Any, **more: Any) -> Any:
+        bench.set("acme:1", vars={"region": grown})
+        return await take(*arguments, **more)
+
+    store._take = grown_first
+    [claimed] = (await store.claim(ACME, limit=10, busy=[])).items
+    assert (claimed.token.id, claimed.token.vars) == ("acme:2", {})
+    assert bench.document("acme:1")["lease"] is None
+    store._take = take
+    [aside] = (await store.claim(ACME, limit=10, busy=["acme:2"])).items
+    assert isinstance(aside, SetAside)
+    assert aside.message == TOO_LARGE
 
 
 @pytest.mark.parametrize(

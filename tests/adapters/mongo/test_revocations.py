@@ -11,7 +11,7 @@ from daemon.adapters.mongo.admin.preflight import harmful_indexes
 from daemon.adapters.mongo.admin.revocations import Revocations, RevocationSelection
 from daemon.adapters.mongo.admin.tokens import NoSuchToken, TokenAdmin, TokenSelection
 from daemon.adapters.mongo.audit import Audit, Who
-from daemon.adapters.mongo.connection import FORGET_INDEX
+from daemon.adapters.mongo.indexes import FORGET_INDEX
 from daemon.adapters.mongo.statistics import repair_undated, whole_store
 from daemon.domain.change import Change, RevocationPostponed, Revoked
 from daemon.domain.claim import Recorded

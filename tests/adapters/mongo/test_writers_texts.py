@@ -124,3 +124,16 @@ async def test_a_text_of_an_older_key_of_the_ring_is_known_as_a_duplicate(bench)
     bench.insert("2", refresh_token=sealed("acme:2", "refresh-0"))
     items = (await bench.store().claim(ACME, limit=10, busy=[])).items
     assert [item.token for item in items if isinstance(item, SetAside)] == ["acme:2"]
+
+
+async def test_a_duplicate_is_found_by_the_index_of_fingerprints(bench):
+    """Millions of other tokens don't slow the claim of a writer's text."""
+    bench.insert("1", refresh_token=sealed("acme:1", "refresh-0"))
+    bench.insert("2", due_at=None, grant_fingerprint=RING.fingerprint("other"))
+    bench.database.command({"profile": 2})
+    await claim_one(bench.store())
+    bench.database.command({"profile": 0})
+    asked = list(
+        bench.database["system.profile"].find({"command.filter.grant_fingerprint": {"$exists": True}})
+    )
+    assert [one["planSummary"] for one in asked] == ["IXSCAN { grant_fingerprint: 1 }"]

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from daemon.adapters.egress.names import Names
 from daemon.adapters.egress.permitted import PrivateAddress
@@ -24,6 +25,7 @@ from tests.adapters.token_endpoint.servers import (
     shows_no_query,
     silent,
 )
+from tests.support.waiting import CLOSELY, until
 
 
 def test_a_socket_gives_up_on_a_silent_network_with_its_request():
@@ -96,6 +98,19 @@ class Gate:
         return address == self._address and self._left >= 0
 
 
+class Untimed:
+    """Limits nothing, and counts."""
+
+    def __init__(self) -> None:
+        self.waited = self.begun = 0
+
+    def wait(self) -> None:
+        self.waited += 1
+
+    def begin(self) -> None:
+        self.begun += 1
+
+
 @pytest.mark.parametrize(("times", "connected"), [(2, 1), (1, 0), (0, 0)])
 async def test_the_address_is_checked_when_it_is_found_and_again_when_it_is_used(site, times, connected):
     """What a name leads to is filtered, and the very address that is connected to is checked once more."""
@@ -104,18 +119,41 @@ async def test_the_address_is_checked_when_it_is_found_and_again_when_it_is_used
     only = Connector(
         timeout=timedelta(seconds=5), tls=ssl.create_default_context(), names=Names(), allows=gate
     )
-    async with aiohttp.ClientSession(connector=only) as session:
-        url = wire.url.replace("127.0.0.1", "localhost")
+    async with only:
+        url = URL(wire.url.replace("127.0.0.1", "localhost"))
         if connected:
-            async with session.get(url) as response:
-                assert await response.read() == b"{}"
+            connection = await only.reach(url, timer=Untimed(), proxy=None, proxy_headers=None)
+            await until(lambda: wire.connections == 1, every=CLOSELY)
+            connection.close()
             assert gate.asked[-1] == "127.0.0.1"
         else:
             with pytest.raises(aiohttp.ClientConnectorError) as raised:
-                await session.get(url)
+                await only.reach(url, timer=Untimed(), proxy=None, proxy_headers=None)
             assert isinstance(raised.value.os_error, PrivateAddress)
     assert wire.connections == connected
     assert gate.asked.count("127.0.0.1") == min(times + 1, 2)
+
+
+async def test_requests_to_one_origin_share_its_destination_and_have_their_own_timers(site):
+    """Whatever their paths and queries, which may hold a secret: only the origin is remembered."""
+    wire = await site.serve(silent)
+    anywhere = Connector(
+        timeout=timedelta(seconds=5), tls=ssl.create_default_context(), names=Names(), allows=None
+    )
+    timers = [Untimed(), Untimed(), Untimed()]
+    async with anywhere:
+        url = URL(wire.url.replace("127.0.0.1", "localhost"))
+        connections = await asyncio.gather(
+            *(
+                anywhere.reach(url.with_query(token=CANARY, n=n), timer=timer, proxy=None, proxy_headers=None)
+                for n, timer in enumerate(timers)
+            )
+        )
+        for connection in connections:
+            connection.close()
+        assert [(timer.waited, timer.begun) for timer in timers] == [(1, 1)] * 3
+        assert anywhere._direct.cache_info().currsize == 1
+        assert CANARY not in str(anywhere._direct(url.origin()).url)
 
 
 TARGET = "https://sso.example.com/token"

@@ -88,6 +88,15 @@ async def test_the_request_goes_out_as_it_was_built(site):
     assert wire.connections == 1
 
 
+async def test_a_date_to_come_back_is_a_wait_by_the_providers_clock(site):
+    """The reply is kept with seconds, so a replay hours later means the same."""
+    headers = "Date: Sun, 01 Nov 2026 12:00:00 GMT\r\nRetry-After: Sun, 01 Nov 2026 12:01:30 GMT\r\n"
+    wire = await site.serve(answering(reply(b"{}", status="429 Too Many Requests", headers=headers)))
+    got = await site.endpoint().send(request(wire.url), deadline=NEVER)
+    assert isinstance(got, Reply)
+    assert got.retry_after == "90"
+
+
 async def test_what_comes_before_the_answer_is_not_the_answer(site):
     """An interim status (RFC 9110 §15.2), though nobody asked for one; the connection serves the next request too."""
     interim = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
@@ -181,6 +190,31 @@ async def test_a_timeout_after_sending_may_have_been_processed(site):
     assert (got.code, got.sent) == ("timeout", True)
     assert "may have been processed" in got.message
     assert wire.asked.is_set()
+
+
+async def test_a_process_that_slept_gets_the_time_back_that_it_slept_through(site, monkeypatch):
+    """It slept behind its request until the time was up. The reply comes after it woke, and is read."""
+    awake = asyncio.Event()
+
+    async def late(wire: Wire, streams: Streams) -> None:
+        await wire.request(streams)
+        await awake.wait()
+        streams[1].write(reply(b'{"late": true}'))
+        await streams[0].read()
+
+    wire = await site.serve(late)
+    sending = asyncio.create_task(site.endpoint().send(request(wire.url), deadline=NEVER))
+    await wire.asked.wait()
+    loop = asyncio.get_running_loop()
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + 3_600)
+    for _ in range(10):  # the time limit is noticed
+        await asyncio.sleep(0)
+    assert not sending.done()
+    awake.set()
+    got = await asyncio.wait_for(sending, 5)
+    assert isinstance(got, Reply)
+    assert got.body == b'{"late": true}'
 
 
 async def test_a_process_that_slept_reads_on_no_longer_than_a_request_may_take(site, monkeypatch):

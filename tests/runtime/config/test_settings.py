@@ -874,3 +874,20 @@ def test_the_active_key_may_not_be_one_that_only_opens(folder):
 def test_the_value_of_a_ring_entry_is_a_secret_in_the_file(folder):
     text = LEAST.replace(f'a = "{KEY}"', f"a = {{ value = '{KEY}', created = 2026-11-01 }}")
     assert "every local user" in folder.refused(text, mode=0o644)["keys.ring.a"]
+
+
+@pytest.mark.parametrize("section", ["state", "definitions", "layouts"])
+def test_a_directory_that_can_be_no_path_is_named(folder: Folder, section: str):
+    """A NUL ends a path, and a name has a longest length: neither is a reason for a trace."""
+    with_nul = folder.refused(f'{LEAST}[{section}]\ndir = "a\\u0000b"')
+    assert "NUL" in with_nul[f"{section}.dir"]
+    if section != "state":  # that one is made
+        assert (
+            "can't be read" in folder.refused(f'{LEAST}[{section}]\ndir = "{"a" * 5000}"')[f"{section}.dir"]
+        )
+
+
+@pytest.mark.parametrize("opened", ["[", "{a="])
+def test_a_file_that_is_nested_too_deeply_is_named(folder: Folder, opened: str):
+    """By its path: the parser has no line for it."""
+    assert "nested too deeply" in folder.refused(f"x = {opened * 20_000}")[str(folder.file)]

@@ -231,7 +231,7 @@ def _text(value: object) -> str | None:
 
 
 def _when(value: object) -> datetime | None:
-    """Return an instant of RFC 3339 in UTC. One that can't be read is no known end, but `expires_in` still holds."""
+    """Return an instant of RFC 3339 in UTC. One that can't be read counts as unknown, but `expires_in` still holds."""
     if not isinstance(value, str):
         return None
     try:

@@ -159,7 +159,7 @@ class MongoTransport:
                 raise Unavailable(f"{token_id}: its state is one that this version can't read")
         now, expires_at, sealed = stored["now"], stored.get("expires_at"), stored.get("access_token")
         if expires_at is not None and not isinstance(expires_at, datetime):
-            raise Unavailable(f"{token_id}: its expires_at is no date")
+            raise Unavailable(f"{token_id}: its expires_at is not a date")
         if expires_at is not None and expires_at <= now and stored.get("due_at") is None:
             raise NeedsReauth(f"{token_id}: expired, and refreshd can't renew it")
         if expires_at is not None and expires_at <= now:

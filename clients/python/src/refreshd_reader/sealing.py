@@ -61,7 +61,7 @@ class ReaderKeys:
 
 
 def _read(file: Path) -> dict[str, bytes]:
-    """Return the keys by their id. Raises OSError, or ValueError for a line that is no reader key."""
+    """Return the keys by their id. Raises OSError, or ValueError for a line that isn't a reader key."""
     keys = {}
     for number, line in enumerate(file.read_text().splitlines(), 1):
         if not line.strip():

@@ -96,7 +96,7 @@ class HookAdmin:
         return await self._due_now(held)
 
     async def _due_now(self, query: Mapping[str, object]) -> int:
-        """A release or a replay begins its thirty days anew."""
+        """A release or a replay starts its thirty days again."""
         now = self._mongo.clock.now()
         fields = {"state": "waiting", "held": None, "claim": None, "attempts": 0}
         dates = {"due_at": now, "added_at": now, "ends_at": now + KEPT + LEFT_OVER}

@@ -22,6 +22,7 @@ from daemon.adapters.mongo.admin.consents import (
 from daemon.adapters.mongo.bulk import Update, refusals, update_each, update_where
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.document_limits import NAMED
+from daemon.adapters.mongo.index_build import index_grants
 from daemon.adapters.mongo.token_document import CLAIMED_FIELDS, Document, InvalidDocument, token_of
 from daemon.adapters.mongo.tombstones import revoked_grants
 from daemon.domain.claim import StoreLost
@@ -72,7 +73,7 @@ class MongoImports:
         self._keyring = keyring
 
     async def prepare(self) -> None:
-        await self._mongo.index_grants()
+        await index_grants(self._mongo)
 
     # ---------------------------------------------------------------- looking
 

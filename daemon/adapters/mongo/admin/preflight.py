@@ -10,13 +10,12 @@ from uuid import uuid4
 
 from daemon.adapters.mongo.connection import (
     DUE_INDEX,
-    FORGET_INDEX,
-    GRANT_INDEX,
-    ORIGIN_INDEX,
     Collection,
     Mongo,
     Refusal,
 )
+from daemon.adapters.mongo.index_build import unbuilt
+from daemon.adapters.mongo.indexes import FORGET_INDEX, TOKEN_INDEXES, name_of
 
 DEFAULT_DATABASE = "refreshd"
 CHOOSE_DATABASE = 'Set store.database, for example database = "refreshd".'
@@ -69,23 +68,24 @@ class HarmfulIndex:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnIndexes:
-    """refreshd's own indexes: the names of those with another definition, or hidden, and of those that are missing."""
+    """refreshd's own indexes of tokens: the names of those with another definition, or hidden, of those that are missing,
+    and of those that MongoDB is still building.
+    """
 
     wrong: Sequence[str]
     missing: Sequence[str]
+    building: Sequence[str]
 
 
 async def own_indexes(mongo: Mongo) -> OwnIndexes:
     """Compare refreshd's own indexes with their definitions. The daemon's start creates them, so none is missing before."""
     found = await mongo.tried(mongo.tokens.index_information())
-    wanted = {str(one.document["name"]): one.document for one in (DUE_INDEX, GRANT_INDEX, ORIGIN_INDEX)}
+    wanted = {name_of(one): one for one in (DUE_INDEX, *TOKEN_INDEXES)}
+    right = [one for name, one in wanted.items() if name in found and _is_right(found[name], one.document)]
     return OwnIndexes(
-        wrong=[
-            name
-            for name, definition in wanted.items()
-            if name in found and not _is_right(found[name], definition)
-        ],
-        missing=[name for name in wanted if name not in found] if DUE_INDEX.document["name"] in found else [],
+        wrong=[name for name, one in wanted.items() if name in found and one not in right],
+        missing=[name for name in wanted if name not in found] if name_of(DUE_INDEX) in found else [],
+        building=await unbuilt(mongo, mongo.tokens, right),
     )
 
 

@@ -1,13 +1,12 @@
 """The store as a restore fills it. What was read is compared and swapped, so that nothing newer is replaced."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 import bson
 from bson.raw_bson import RawBSONDocument
-from pymongo import ASCENDING, IndexModel, InsertOne, ReplaceOne
+from pymongo import ASCENDING, InsertOne, ReplaceOne
 from pymongo.errors import PyMongoError
 
 from daemon.adapters.keyring import DecryptionError, KeyRing
@@ -16,8 +15,10 @@ from daemon.adapters.mongo.admin.backups import beside
 from daemon.adapters.mongo.admin.contents import shown
 from daemon.adapters.mongo.admin.revocations import ORDER, UNDO
 from daemon.adapters.mongo.bulk import refusals
-from daemon.adapters.mongo.connection import EPOCH, Mongo, Refusal
+from daemon.adapters.mongo.connection import EPOCH, Mongo
 from daemon.adapters.mongo.document_lines import RAW, Document, document_of, encoded
+from daemon.adapters.mongo.index_build import build
+from daemon.adapters.mongo.indexes import GRANT_INDEX
 from daemon.adapters.mongo.token_changes import failure_document
 from daemon.adapters.mongo.token_document import doubt_of, failure_of
 from daemon.adapters.mongo.token_events import NONE_WAITING
@@ -36,12 +37,6 @@ from daemon.domain.token import Failure, FailureKind, State
 
 _SEALED_FIELDS = ("refresh_token", "access_token")
 
-GRANT_INDEX = IndexModel(
-    [("grant_fingerprint", ASCENDING)],
-    name="grant_fingerprint",
-    partialFilterExpression={"grant_fingerprint": {"$type": "string"}},
-)
-
 
 class MongoRestoreTarget:
     """Implements `migrating.backup_ports.RestoreTarget`."""
@@ -55,8 +50,7 @@ class MongoRestoreTarget:
 
     async def prepare(self) -> None:
         """Create the index of the fingerprints. A login without this privilege restores slowly."""
-        with suppress(Refusal):
-            await self._mongo.tried(self._mongo.tokens.create_indexes([GRANT_INDEX]))
+        await build(self._mongo, self._mongo.tokens, [GRANT_INDEX])
 
     def opens(self, line: bytes) -> Mapping[str, bool]:
         document = document_of(line)

@@ -15,6 +15,7 @@ from daemon.adapters.mongo.document_limits import NAMED
 from daemon.adapters.mongo.selected_tokens import SIMPLE, matching
 from daemon.adapters.mongo.token_document import Document, failure_of
 from daemon.adapters.mongo.unfinished_consents import UnfinishedConsents
+from daemon.domain.consent_request import END_CONSENTS
 from daemon.domain.stored_grant import GONE, REVOKED, REVOKING
 from daemon.domain.token import Failure, State
 
@@ -71,12 +72,15 @@ class Revocations:
         return sorted(map(_ending, await self._mongo.guarded(found.to_list())), key=lambda one: one.id)
 
     async def end_consents(self, subject: str, *, dry_run: bool = False) -> int:
-        """End the consents of this subject that store nothing yet, and return their number. A login without the rights on
-        consents has none.
+        """End the consents of this subject that store nothing yet, and return their number. They have one record in the
+        audit, before they end. A login without the rights on consents has none.
         """
         consents = UnfinishedConsents(self._mongo)
         found = await consents.of(subject)
-        return len(found) if dry_run else await consents.end([one.id for one in found])
+        if dry_run or not found:
+            return len(found)
+        await self._audit.note(END_CONSENTS, None, subject=subject, count=len(found))
+        return await consents.end([one.id for one in found])
 
     async def progress(self, ids: Collection[str]) -> Mapping[str, Ending]:
         """Return the present state of these tokens. Removed ones are missing."""

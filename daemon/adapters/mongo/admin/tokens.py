@@ -410,7 +410,11 @@ class TokenAdmin:
         stored = await self._stored(name, "grant_fingerprint")
         if not isinstance(held := stored.get("grant_fingerprint"), str):
             return
-        other = {"grant_fingerprint": {"$eq": held}, "state": State.ACTIVE.value, "_id": {"$ne": name}}
+        other = {
+            "grant_fingerprint": {"$eq": held, "$type": "string"},
+            "state": State.ACTIVE.value,
+            "_id": {"$ne": name},
+        }
         found = await self._mongo.guarded(self._mongo.tokens.find_one(other, {"_id": 1}))
         if found is not None:
             raise Refused(

@@ -46,7 +46,7 @@ def claim_variables(table: AssertionTable | None) -> set[str]:
 
 
 def assertion_faults(table: AssertionTable | None) -> Iterator[Fault]:
-    """Check the claims. An operator may set another grant, so a table that nothing uses is no fault."""
+    """Check the claims. An operator may set another grant, so a table that nothing uses isn't a fault."""
     if table is None:
         return
     for name in sorted(OWN_CLAIMS.intersection(table.claims)):

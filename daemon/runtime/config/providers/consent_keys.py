@@ -320,7 +320,7 @@ def _carrier(revoke: RevocationTable) -> str | None:
 
 
 def _without_places(url: str) -> str:
-    """Return `url` with a text instead of each place that is no variable of the token."""
+    """Return `url` with a text instead of each place that isn't a variable of the token."""
     for name in _PLACES:
         url = url.replace(f"${{{name}}}", name)
     return url
