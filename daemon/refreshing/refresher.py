@@ -98,7 +98,7 @@ class Refresher:
         judges each answer before it takes effect.
         """
         if claim.token.state is State.REVOKING:
-            if is_ready(self._providers[claim.token.provider], claim.token, now=self._clock.now()):
+            if is_ready(self._provider_of(claim), claim.token, now=self._clock.now()):
                 await self._revoker.revoke(claim)
                 return None
             weigh = believe  # a rejection is expected, and says nothing about the provider
@@ -106,22 +106,26 @@ class Refresher:
             await self._store.record(claim, planned)
             self._observe(TokenScheduled(token=claim.token.id, provider=claim.token.provider))
             return None
-        provider = self._providers[claim.token.provider]
+        reply, entry, answer = await self._answered(claim)
+        if entry is None:
+            settled = await self._settle(claim, reply, answer, weigh)
+        else:
+            settled = await self.conclude(claim, entry, weigh, answer)
+        return settled.answer
+
+    async def _answered(self, claim: Claim) -> tuple[Reply | NoReply, Entry | None, Answer]:
+        """Ask, keep and read; once more if the client was refused and there is another one now."""
+        provider = self._provider_of(claim)
         reply, entry = await self._exchange(claim)
         answer = await self._read(provider, claim.token, reply)
         if _refuses_client(answer) and await self._has_another_client(provider):
             if entry is not None:
                 self._journal.forget(entry)  # the client was refused, so nothing has been done to the token
             reply, entry = await self._exchange(claim)
-            answer = await self._read(self._providers[claim.token.provider], claim.token, reply)
+            answer = await self._read(self._provider_of(claim), claim.token, reply)
         if self._clients is not None and isinstance(answer, Granted):
             self._clients.accepted(provider.name)
-        settled = await (
-            self._settle(claim, reply, answer, weigh)
-            if entry is None
-            else self.conclude(claim, entry, weigh, answer)
-        )
-        return settled.answer
+        return reply, entry, answer
 
     async def _exchange(self, claim: Claim) -> tuple[Reply | NoReply, Entry | None]:
         """Ask, and keep the reply before anything reads it."""
@@ -142,10 +146,11 @@ class Refresher:
         """Process a kept reply to its end. A replay starts here. `answer`: what the reply says, if it was read
         already. Raises StoreLost or Unusable; the journal still has the reply then.
         """
-        if not self._providers[claim.token.provider].definition.allows(claim.token.grant):
+        provider = self._provider_of(claim)
+        if not provider.definition.allows(claim.token.grant):
             raise Unusable(f"the configuration does not allow the grant of {claim.token.id}")
         if answer is None:
-            answer = await self._read(self._providers[claim.token.provider], claim.token, entry.reply)
+            answer = await self._read(provider, claim.token, entry.reply)
         settled = await self._settle(claim, entry.reply, answer, weigh)
         if isinstance(settled.change, Withheld):
             self._journal.park(entry, EntryState.UNPARSED)
@@ -159,12 +164,12 @@ class Refresher:
         """Finish with a grant that came too late: revoke it if its token is revoked. Otherwise its successor is kept for
         operators. Raises StoreLost or Unusable.
         """
-        now = await self._store.recall(entry)
-        if now is None:
+        stored = await self._store.recall(entry)
+        if stored is None:
             await self.conclude_removed(entry)
         elif (
-            now.token.state in {State.REVOKING, State.REVOKED}
-            and await self._revoker.revoke_late(now, entry, settled.answer)
+            stored.token.state in {State.REVOKING, State.REVOKED}
+            and await self._revoker.revoke_late(stored, entry, settled.answer)
         ) or not brings_successor(settled.change):
             self._journal.forget(entry)
         else:
@@ -193,16 +198,18 @@ class Refresher:
     def _planned(self, claim: Claim) -> Scheduled | None:
         if claim.token.state is State.REVOKING:
             return None  # it is refreshed only because its revocation needs that
-        return first_look(self._providers[claim.token.provider], claim.token, moment=self._moment())
+        return first_look(self._provider_of(claim), claim.token, moment=self._moment())
 
     def _moment(self) -> Moment:
         return Moment(self._clock.now(), self._chance(), self._timing)
 
+    def _provider_of(self, claim: Claim) -> Provider:
+        """Return the provider of the claimed token as it is configured now."""
+        return self._providers[claim.token.provider]
+
     async def _ask(self, claim: Claim) -> Reply | NoReply:
         try:
-            request = refresh_request(
-                self._providers[claim.token.provider], claim.token, now=self._clock.now()
-            )
+            request = refresh_request(self._provider_of(claim), claim.token, now=self._clock.now())
         except NotSendable as why:
             return NoReply(
                 code="not_sendable",
@@ -224,17 +231,29 @@ class Refresher:
             return read(provider, token, reply)
 
     async def _settle(self, claim: Claim, reply: Reply | NoReply, answer: Answer, weigh: Weigh) -> Outcome:
-        token = claim.token
-        provider = self._providers[token.provider]
+        """Weigh, decide, record and report."""
+        token, provider = claim.token, self._provider_of(claim)
         doubted, moment = weigh(token, answer), self._moment()
         change = decide(provider, token, answer, asked_at=reply.asked_at, moment=moment, doubted=doubted)
         if token.state is State.REVOKING:
             change = of_revoking(token, change, now=moment.now)
         recorded = await self._store.record(claim, change)
-        now, lived = self._clock.now(), token.lifetime
+        outcome = Outcome(answer=answer, change=change, recorded=recorded)
+        self._report(provider, token, reply, outcome, doubted=doubted)
+        return outcome
+
+    def _report(
+        self, provider: Provider, token: Token, reply: Reply | NoReply, outcome: Outcome, *, doubted: bool
+    ) -> None:
+        """Report the change, a refused reuse that was not refreshd's, and a provider that has left its definition."""
+        answer, now, lived = outcome.answer, self._clock.now(), token.lifetime
         window = None if lived is None else window_of(provider, lived, timing=self._timing)
-        self._observe(event_for(token, change, recorded, asked_at=reply.asked_at, now=now, window=window))
-        if recorded is Recorded.STORED and not doubted:
+        self._observe(
+            event_for(
+                token, outcome.change, outcome.recorded, asked_at=reply.asked_at, now=now, window=window
+            )
+        )
+        if outcome.recorded is Recorded.STORED and not doubted:
             anomaly = reuse_refused(token, answer, now=now)
             if anomaly is not None and self._is_first(token):
                 self._observe(anomaly)
@@ -242,7 +261,6 @@ class Refresher:
         if not doubted and token.state is not State.REVOKING:
             for one in self._drift.weigh(provider.definition, token, reply, answer):
                 self._observe(drifted(token.provider, one))
-        return Outcome(answer=answer, change=change, recorded=recorded)
 
 
 def _refuses_client(answer: Answer) -> bool:

@@ -101,9 +101,8 @@ class Sweeper:
         self._passes: dict[str, asyncio.Task[int]] = {}
         self._claimed = 0  # by passes that have ended since the last sweep was reported
         self._leaving: dict[str, Lane] = {}  # not configured any more, but perhaps with something in flight
-        self._failures: Counter[str] = (
-            Counter()
-        )  # in a row, of each lane: passes that raised, sweeps that found it stuck
+        # In a row, of each lane: passes that raised, and sweeps that found it stuck.
+        self._failures: Counter[str] = Counter()
         self._stuck_since: dict[str, timedelta] = {}  # by the boot clock: lanes with nothing to wait for
         self._replayer = Replayer(
             store=store,
@@ -153,7 +152,7 @@ class Sweeper:
         try:
             async with self._beginning:
                 await self._begin()
-            await self._finished()
+            await self._wait_for_passes()
         except (StoreLost, Halted) as why:
             return SweepFailed(message=str(why))
         except Exception as error:  # noqa: BLE001  the next sweep may fare better; a daemon that stops can't
@@ -185,6 +184,7 @@ class Sweeper:
         await asyncio.gather(*self._passes.values(), return_exceptions=True)
 
     async def _begin(self) -> None:
+        """Look at the store, replay, and start a pass of each lane with due tokens. Raises StoreLost or Halted."""
         survey = await self._store.survey(self.lanes.keys())
         for item in survey.set_aside:
             report(item, self._observe)
@@ -216,20 +216,20 @@ class Sweeper:
             self._observe(ProviderResumed(provider=name))
         self.paused = now
 
-    async def _finished(self) -> None:
+    async def _wait_for_passes(self) -> None:
         """Wait for the lanes and for their requests, at most for this sweep's period. The next sweep waits
         for the rest.
 
         Raises StoreLost if a lane met that, and Halted if every lane failed.
         """
         deadline = self._clock.boot() + self._period * PATIENCE
-        await self._ended(list(self._passes.values()), deadline)
+        await self._wait_for(list(self._passes.values()), deadline)
         if (lost := self._harvest()) is not None:
             raise lost
         if self.lanes and all(self._failures[name] for name in self.lanes):
             raise Halted("no provider's tokens can be claimed: every lane failed")
         resting = [lane for name, lane in self.lanes.items() if name not in self._passes]
-        await self._ended([task for lane in resting for task in lane.in_flight.values()], deadline)
+        await self._wait_for([task for lane in resting for task in lane.in_flight.values()], deadline)
 
     def _harvest(self) -> StoreLost | None:
         """Remove the passes that have ended from the list. Returns the loss of the store, if there was one."""
@@ -264,7 +264,8 @@ class Sweeper:
     def _report_lane(self, name: str, message: str) -> None:
         self._observe(LaneFailed(provider=name, message=masked(message), failures=self._failures[name]))
 
-    async def _ended(self, tasks: Collection[asyncio.Task[Any]], deadline: timedelta) -> None:
+    async def _wait_for(self, tasks: Collection[asyncio.Task[Any]], deadline: timedelta) -> None:
+        """Wait until `tasks` have ended, at most until `deadline` on the boot clock."""
         if tasks:
             left = max(deadline - self._clock.boot(), timedelta(0))
             await asyncio.wait(tasks, timeout=left.total_seconds())

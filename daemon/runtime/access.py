@@ -6,23 +6,17 @@ import socket
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from daemon import __version__
-from daemon.adapters.mongo.access_audit import AccessDeeds
 from daemon.adapters.mongo.audit import Record
 from daemon.adapters.mongo.connection import Mongo
-from daemon.adapters.mongo.consent_requests import ConsentRequests
 from daemon.adapters.mongo.embedded_mongod import running_uri
 from daemon.adapters.mongo.outbox import MongoOutbox
 from daemon.adapters.mongo.served_habits import ServedHabits
 from daemon.adapters.mongo.served_keys import ServedKeys
-from daemon.adapters.mongo.served_lists import ServedLists
 from daemon.adapters.mongo.served_tokens import ServedTokens
 from daemon.adapters.mongo.served_uses import ServedUses
-from daemon.adapters.mongo.served_writes import ServedWrites
-from daemon.adapters.mongo.unfinished_consents import UnfinishedConsents
 from daemon.adapters.state_files import MONGODB, MONGODB_URI
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.access_metrics import AccessMetrics
@@ -30,36 +24,33 @@ from daemon.adapters.telemetry.event_log import EventLog
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import AnomalyDetected, Event, InternalError
 from daemon.domain.secret import Secret
-from daemon.domain.use import UNAUTHORIZED
 from daemon.notifying.announcer import Announcer
+from daemon.runtime.access_addresses import AccessAddresses
+from daemon.runtime.access_bootstrap import (
+    AccessParts,
+    connecting_table,
+    doorkeeper_of,
+    reading_of,
+    writing_table,
+)
 from daemon.runtime.access_jobs import AccessJobs
 from daemon.runtime.access_tls import tls_context
 from daemon.runtime.access_web.admin_routes import AdminRoutes
-from daemon.runtime.access_web.asked import Asked
-from daemon.runtime.access_web.connect_routes import ConnectRoutes
-from daemon.runtime.access_web.list_routes import ListRoutes
-from daemon.runtime.access_web.routes import Route, Routes, token_table, write_table
+from daemon.runtime.access_web.route_tables import token_table
+from daemon.runtime.access_web.routes import Route, Routes
 from daemon.runtime.access_web.server import AccessServer
 from daemon.runtime.access_web.token_endpoint import TokenEndpoint
 from daemon.runtime.access_web.token_exchange import TokenExchange
 from daemon.runtime.access_web.token_routes import TokenRoutes
-from daemon.runtime.access_web.write_routes import WriteRoutes
 from daemon.runtime.clock import Clock
 from daemon.runtime.config.access import AccessSettings
 from daemon.runtime.issuers import workloads_of
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.tasks import end
-from daemon.runtime.web.hosts import is_loopback
 from daemon.serving.anomalies import Anomalies
 from daemon.serving.doorkeeper import Caller, Doorkeeper
-from daemon.serving.following import Following
-from daemon.serving.link_rules import LinkRules
-from daemon.serving.links import Links
-from daemon.serving.listing import Listing
-from daemon.serving.owner_browser import OwnerBrowser
 from daemon.serving.reading import Reading
 from daemon.serving.usage import Usage
-from daemon.serving.writing import Writing
 
 EMBEDDED_AGAIN = timedelta(milliseconds=200)
 DRAIN = timedelta(seconds=10)
@@ -78,6 +69,7 @@ class AccessService:
         self._polling = False
         self._id = f"serve-{socket.gethostname()}-{uuid4().hex[:12]}"
         self._clock = Clock()
+        self._addresses = AccessAddresses(settings, url=lambda: self._server.url)
         self._mongo: Mongo
         self._jobs: AccessJobs
         self._metrics: AccessMetrics
@@ -132,8 +124,10 @@ class AccessService:
         closing.push_async_callback(self._mongo.close)
         outbox = MongoOutbox(self._mongo, routes=lambda: settings.hooks)
         self._announcer = Announcer(outbox, self._clock)
-        tokens = ServedTokens(self._mongo, offline_for=access.offline_for, refused=self._without_streams)
-        keys = ServedKeys(self._mongo, offline_for=access.offline_for, refused=self._without_streams)
+        tokens = ServedTokens(
+            self._mongo, offline_for=access.offline_for, without_streams=self._without_streams
+        )
+        keys = ServedKeys(self._mongo, offline_for=access.offline_for, without_streams=self._without_streams)
         self._usage = Usage(ServedUses(self._mongo, retention=access.audit_reads_retention), self._clock)
         self._anomalies = Anomalies(ServedHabits(self._mongo), self._clock, self._observe)
         self._jobs = AccessJobs(
@@ -150,23 +144,24 @@ class AccessService:
             failed=self._failed,
             log=self._log,
         )
-        doorkeeper = Doorkeeper(
-            keys,
-            self._clock,
-            rate=access.rate,
-            rate_per_caller=access.rate_per_caller,
-            failed=self._anomalies.failed,
-            refused=lambda caller: self._usage.note(caller, None, UNAUTHORIZED),
+        return await self._serve(tokens, keys, closing)
+
+    async def _serve(
+        self, tokens: ServedTokens, keys: ServedKeys, closing: AsyncExitStack
+    ) -> tuple[AccessServer, Reading]:
+        settings, access = self._settings, self._settings.access
+        parts = AccessParts(
+            settings=settings,
+            mongo=self._mongo,
+            clock=self._clock,
+            tokens=tokens,
+            keys=keys,
+            anomalies=self._anomalies,
+            usage=self._usage,
+            record=self._log_record,
+            note=self._note,
         )
-        reading = Reading(
-            tokens,
-            settings.keys,
-            self._clock,
-            definitions=lambda: settings.definitions,
-            fresh_for=access.fresh_for,
-            reconnect_url=access.reconnect_url,
-            refused_again=self._anomalies.refused_again,
-        )
+        doorkeeper, reading = doorkeeper_of(parts), reading_of(parts)
         endpoint = TokenEndpoint(
             doorkeeper,
             reading,
@@ -179,8 +174,8 @@ class AccessService:
         )
         table = [
             *self._reading_table(reading, endpoint),
-            *self._writing_table(tokens),
-            *self._connecting_table(keys, tokens),
+            *writing_table(parts),
+            *connecting_table(parts, self._addresses.public_url),
         ]
         server = await self._listening(table, doorkeeper, closing)
         self._keep_running(tokens, keys, closing)
@@ -218,7 +213,7 @@ class AccessService:
             port=access.port,
             path=self._settings.socket,
             tls=tls_context(self._settings),
-            hosts=self._hosts(),
+            hosts=self._addresses.hosts(),
             trusted_proxies=access.trusted_proxies,
         )
         await self._server.start()
@@ -256,56 +251,7 @@ class AccessService:
 
     def _reading_table(self, reading: Reading, endpoint: TokenEndpoint) -> list[Route]:
         routes = TokenRoutes(reading, self._clock, max_wait=self._settings.access.max_wait)
-        return token_table(routes, endpoint, base=self._base, note=self._note)
-
-    def _writing_table(self, tokens: ServedTokens) -> list[Route]:
-        settings = self._settings
-        writes = ServedWrites(self._mongo, settings.keys, log=self._log_record, changed=tokens.forget)
-        writing = Writing(
-            writes,
-            self._clock,
-            providers=lambda: settings.providers,
-            timing=settings.timing,
-            can_seal=settings.keys.writer is not None,
-            device_changed=self._anomalies.device_changed,
-        )
-        deeds = AccessDeeds(self._mongo, log=self._log_record)
-        listing = Listing(ServedLists(self._mongo), writing, UnfinishedConsents(self._mongo), deeds)
-        routes = WriteRoutes(writing, listing, self._clock)
-        return write_table(routes, ListRoutes(listing, self._clock), note=self._note)
-
-    def _connecting_table(self, keys: ServedKeys, tokens: ServedTokens) -> list[Route]:
-        settings = self._settings
-        consents = ConsentRequests(self._mongo, keyring=lambda: settings.keys)
-        deeds = AccessDeeds(self._mongo, log=self._log_record)
-        rules = LinkRules(return_urls=settings.access.return_urls, unbound=settings.access.unbound_connect)
-        following = Following(consents, self._clock, pause=lambda span: asyncio.sleep(span.total_seconds()))
-        links = Links(
-            consents,
-            ServedWrites(self._mongo, settings.keys, log=self._log_record, changed=tokens.forget),
-            deeds,
-            self._clock,
-            rules=rules,
-            following=following,
-            providers=lambda: settings.providers,
-            can_seal=settings.keys.seals_codes,
-        )
-        browser = OwnerBrowser(
-            consents,
-            keys,
-            deeds,
-            self._clock,
-            rules=rules,
-            following=following,
-            providers=lambda: settings.providers,
-        )
-        return ConnectRoutes(links, browser, public_url=self._public_url, note=self._note).table()
-
-    def _public_url(self) -> str | None:
-        """Return the URL under which browsers reach the service, or None if it is unknown."""
-        access = self._settings.access
-        local = self._settings.socket is None and is_loopback(access.host)
-        return access.public_url or (self._server.url if local else None)
+        return token_table(routes, endpoint, base=self._addresses.base, note=self._note)
 
     def _log_record(self, record: Record) -> None:
         self._log.log(log_lines.AUDIT_RECORDED, **record)
@@ -332,21 +278,6 @@ class AccessService:
                 async with asyncio.timeout(EMBEDDED_AGAIN.total_seconds()):
                     await self._stop.wait()
         return None
-
-    def _hosts(self) -> frozenset[str]:
-        """Return the names under which callers may ask; empty for any, if this service is for other machines."""
-        access = self._settings.access
-        public = urlsplit(access.public_url or "").hostname
-        if public is None and not is_loopback(access.host):
-            return frozenset()
-        return frozenset(name.lower() for name in ("localhost", access.host, public) if name)
-
-    def _base(self, asked: Asked) -> str:
-        """Return the URL under which callers reach the service."""
-        return (
-            self._settings.access.public_url
-            or f"{self._server.url.partition('://')[0]}://{asked.request.host}"
-        )
 
     # ---------------------------------------------------------------- what is observed
 

@@ -77,12 +77,7 @@ def assemble(
     last_hour = LastHour(clock.boot)
     sampled = SampledLog(log, boot=clock.boot)
 
-    def observe(event: Event) -> None:
-        metrics(event)
-        if type(event) not in COUNTED_ONLY:
-            for observer in (sampled, tally, last_hour, watch):
-                observer(event)
-
+    observe = _observers(metrics, (sampled, tally, last_hour, watch))
     mongo = Mongo(
         uri=uri,
         database=settings.store.database,
@@ -110,14 +105,7 @@ def assemble(
         proxy=refresh.proxy,
     )
     spare = Spare(refresh.concurrency)
-
-    def reserve(now: Mapping[str, Provider]) -> None:
-        most = most_in_flight(now.values(), refresh.concurrency)
-        journal.allow(most)
-        endpoint.allow(most)
-        spare.guarantee(now.values())
-
-    providers.follow(reserve)
+    _reserve(providers, refresh.concurrency, journal, endpoint, spare)
     refresher = _refresher(settings, providers.known, store, journal, endpoint, clock, observe, clients)
 
     def lane(provider: Provider) -> Lane:
@@ -159,6 +147,36 @@ def assemble(
         keys=keys,
         observe=observe,
     )
+
+
+def _observers(metrics: Metrics, others: Sequence[Observe]) -> Observe:
+    """Return the observer of everything. What is only counted reaches the metrics alone."""
+
+    def observe(event: Event) -> None:
+        metrics(event)
+        if type(event) not in COUNTED_ONLY:
+            for observer in others:
+                observer(event)
+
+    return observe
+
+
+def _reserve(
+    providers: Providers,
+    concurrency: int,
+    journal: SqliteJournal,
+    endpoint: TokenEndpoint,
+    spare: Spare,
+) -> None:
+    """Keep connections, space in the journal and guaranteed shares for as many requests as the providers may have."""
+
+    def reserve(now: Mapping[str, Provider]) -> None:
+        most = most_in_flight(now.values(), concurrency)
+        journal.allow(most)
+        endpoint.allow(most)
+        spare.guarantee(now.values())
+
+    providers.follow(reserve)
 
 
 def code_exchange(

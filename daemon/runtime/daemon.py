@@ -145,11 +145,7 @@ class Daemon:
         self._listen_to_signals()
         settings = self._settings
         uri = await self._database(closing)
-        demo: Mapping[str, Provider] = {}
-        if self._demo is not None:
-            await self._demo.start()
-            closing.push_async_callback(self._demo.stop)
-            demo = self._demo.providers
+        demo = await self._demo_providers(closing)
         masks = SecretMasks(settings, uri, self._log)
         self._providers.follow(masks.use_providers)
         self._providers.replace({**settings.providers, **demo})
@@ -164,11 +160,26 @@ class Daemon:
             clients=self._clients,
         )
         self._parts = self._view.parts = parts
+        self._compose(demo, masks)
         self._mirrors = self._view.mirrors = await mirrors(settings, parts, self._instance, closing)
         asyncio.get_running_loop().set_exception_handler(loop_errors(parts.observe))
+        closing.push_async_callback(parts.mongo.close)
+        closing.callback(parts.counter.close)
+        closing.push_async_callback(parts.endpoint.close)
+        if unusable := await parts.journal.open():
+            self._log.log(log_lines.JOURNAL_UNUSABLE, entries=unusable)
+        closing.push_async_callback(parts.journal.close)
+        self._serve_demo(closing)
+        await self._serve_health(closing)
+        self._begin(closing)
+
+    def _compose(self, demo: Mapping[str, Provider], masks: SecretMasks) -> None:
+        """Build what works beside the sweeps. `demo`: the demo's providers."""
+        settings, parts = self._settings, self._parts
         self._key_check = KeyCheck(parts.keys, parts.mongo, self._log)
         self._audit = Audit(parts.mongo, who=who(os.environ), log=self._log_record)
         self._exchange = code_exchange(settings, parts, self._instance, self._providers, self._audit)
+        self._own_row = OwnRow(parts.mongo, parts.keys, parts.journal, self._instance, self._log)
         self._reloader = Reloader(
             settings,
             read=self._read,
@@ -183,29 +194,36 @@ class Daemon:
             manager=self._manager,
             log=self._log,
         )
-        self._own_row = OwnRow(parts.mongo, parts.keys, parts.journal, self._instance, self._log)
-        closing.push_async_callback(parts.mongo.close)
-        closing.callback(parts.counter.close)
-        closing.push_async_callback(parts.endpoint.close)
-        if unusable := await parts.journal.open():
-            self._log.log(log_lines.JOURNAL_UNUSABLE, entries=unusable)
-        closing.push_async_callback(parts.journal.close)
-        if self._demo is not None and self._demo_access is not None:
-            keys = AccessKeys(parts.mongo, self._audit)
-            self._demo_access.start(
-                keys, lambda: parts.keys.ring, now=parts.clock.now, filled=self._demo.filled
-            )
-            closing.push_async_callback(self._demo_access.stop)
+
+    async def _demo_providers(self, closing: AsyncExitStack) -> Mapping[str, Provider]:
+        """Start the demo's provider, if there is a demo. Returns its configuration."""
+        if self._demo is None:
+            return {}
+        await self._demo.start()
+        closing.push_async_callback(self._demo.stop)
+        return self._demo.providers
+
+    def _serve_demo(self, closing: AsyncExitStack) -> None:
+        """Start the access service of the demo, if there is one."""
+        if self._demo is None or self._demo_access is None:
+            return
+        parts = self._parts
+        keys = AccessKeys(parts.mongo, self._audit)
+        self._demo_access.start(keys, lambda: parts.keys.ring, now=parts.clock.now, filled=self._demo.filled)
+        closing.push_async_callback(self._demo_access.stop)
+
+    async def _serve_health(self, closing: AsyncExitStack) -> None:
+        """Serve probes, metrics and the status page. Raises PortTaken."""
+        server = self._settings.server
         self._server = HealthServer(
             self._view,
-            host=settings.server.host,
-            port=settings.server.port,
-            bearer_token=settings.server.bearer_token,
+            host=server.host,
+            port=server.port,
+            bearer_token=server.bearer_token,
             failed=self._failed_unexpectedly,
         )
         await self._server.start()
         closing.push_async_callback(self._server.stop)
-        self._begin(closing)
 
     def _begin(self, closing: AsyncExitStack) -> None:
         refresh = self._settings.refresh
@@ -399,7 +417,10 @@ class Daemon:
         self._stop.set()
 
     def _asked_to_reload(self) -> None:
-        self._reloader.ask()
+        self._schedule.once(timedelta(0), self._reload, name="reload")  # not before the daemon has begun
+
+    async def _reload(self) -> None:
+        await self._reloader.reload()
 
     async def _take(self, fresh: Settings) -> bool:
         """Use a reload's bearer token, keys and hooks. Returns False if the daemon stops."""

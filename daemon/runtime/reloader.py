@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta
 
 from daemon.adapters.mongo.audit import Audit
 from daemon.adapters.telemetry import log_lines
@@ -60,10 +59,6 @@ class Reloader:
         # Places whose secrets the last reload has left as they were, since their sources were away.
         self._unresolved: frozenset[str] = frozenset()
         self._unread = 0  # attempts in a row that left a secret unread
-
-    def ask(self) -> None:
-        """Reload soon."""
-        self._schedule.once(timedelta(0), self.reload, name="reload")
 
     async def reload(self) -> None:
         """Read the configuration and take it over, unless it is invalid or lacks secrets of the daemon."""

@@ -92,7 +92,7 @@ class Reading:
 
     async def read(self, caller: Caller, name: str, wanted: Wanted) -> Served:
         """Return the token for a caller that may read it."""
-        known, token = await self._permitted(caller, Verb.READ, name)
+        known, token = await self._in_use(caller, Verb.READ, name)
         if known.away or caller.away:
             return self._last_known(token)
         self._require_scope(token, wanted)
@@ -108,7 +108,7 @@ class Reading:
         """Ask for an early renewal, because the provider refuses the access token of this version. Return the
         successor if it came within `wait`.
         """
-        known, token = await self._permitted(caller, Verb.REFUSE, name)
+        known, token = await self._in_use(caller, Verb.REFUSE, name)
         if known.away or caller.away:
             raise Problem("unavailable", "MongoDB does not answer.", retry_after=SOON)
         if token.version == version:
@@ -127,23 +127,23 @@ class Reading:
 
     async def permitted(self, caller: Caller, verb: Verb, name: str) -> ServedToken:
         """Return the token, in any state, if the caller may do `verb` with it."""
-        known = await self._tokens.find(name) if caller.key.names(name) and verb in caller.key.can else None
-        token = known.value if known else None
-        if token is None or not _may(caller, verb, token):
-            raise not_found()
+        _, token = await self._found(caller, verb, name)
         return token
 
-    async def _permitted(
-        self, caller: Caller, verb: Verb, name: str
-    ) -> tuple[Known[ServedToken], ServedToken]:
+    async def _in_use(self, caller: Caller, verb: Verb, name: str) -> tuple[Known[ServedToken], ServedToken]:
         """Return the token if the caller may do `verb` with it and it is in use."""
+        known, token = await self._found(caller, verb, name)
+        self._require_use(token)
+        return known, token
+
+    async def _found(self, caller: Caller, verb: Verb, name: str) -> tuple[Known[ServedToken], ServedToken]:
+        """Look the token up only for a key that may do `verb` with a token of this name."""
         if verb not in caller.key.can or not caller.key.names(name):
             raise not_found()
         known = await self._tokens.find(name)
         token = known.value
         if token is None or not _may(caller, verb, token):
             raise not_found()
-        self._require_use(token)
         return known, token
 
     def _require_use(self, token: ServedToken) -> None:
@@ -185,13 +185,13 @@ class Reading:
     ) -> ServedToken:
         """Ask for a renewal and wait for it. Without an explicit demand, a usable token is good enough."""
         answer = for_freshness(token, self._definition(token), self._clock.now())
-        content = wanted.fresh_for is None and token.is_usable(self._clock.now())
+        usable_is_enough = wanted.fresh_for is None and token.is_usable(self._clock.now())
         if token.due_at is None and not token.is_usable(self._clock.now()):
             raise self._needs_reauth(token)
         try:
             await self._ask(token, answer)
         except Problem:
-            if not content:
+            if not usable_is_enough:
                 raise
             return token
         token = await self._awaited(caller, token, wanted.wait, fresh)
@@ -229,7 +229,7 @@ class Reading:
         with self._seats.taken(caller.key.id) as seated, self._tokens.watching(token.id) as changed:
             while seated:
                 # Read only now that changes are reported: one that came while the wish was written has been missed.
-                _, token = await self._permitted(caller, verb, token.id)
+                _, token = await self._in_use(caller, verb, token.id)
                 left = end - self._clock.boot()
                 if enough(token) or left <= NO_WAIT or not await self._in_time(changed(), left):
                     break

@@ -123,6 +123,24 @@ async def test_a_periodic_job_that_meets_a_bug_reports_it(daemon: Daemon):
     assert daemon._parts.observed == [InternalError(where="count", error=bug)]  # type: ignore[attr-defined]
 
 
+async def test_a_reload_that_is_asked_for_during_the_start_is_done_after_it(daemon: Daemon):
+    """An embedded MongoDB takes seconds to start, and nothing that could reload is there before."""
+    daemon._asked_to_reload()
+    reloaded = asyncio.Event()
+
+    class Reloader:
+        async def reload(self) -> None:
+            reloaded.set()
+
+    daemon._reloader = Reloader()  # type: ignore[assignment]
+    daemon._schedule.start()
+    try:
+        async with asyncio.timeout(10):
+            await reloaded.wait()
+    finally:
+        daemon._schedule.close()
+
+
 @pytest.mark.parametrize("trouble", [MongodFailed("no"), OSError("no"), RuntimeError("odd")])
 async def test_an_embedded_mongodb_is_started_again_after_any_trouble(trouble: Exception):
     """Its watcher ends with the daemon, and with nothing else."""

@@ -6,7 +6,8 @@ from unittest.mock import Mock
 from daemon.runtime.access_web.admin_routes import AdminRoutes
 from daemon.runtime.access_web.connect_routes import ConnectRoutes
 from daemon.runtime.access_web.openapi.document import document
-from daemon.runtime.access_web.routes import Route, token_table, write_table
+from daemon.runtime.access_web.route_tables import token_table, write_table
+from daemon.runtime.access_web.routes import Route
 
 BASE = "https://tokens.example.com"
 DESCRIBED = document(BASE)

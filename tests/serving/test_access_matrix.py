@@ -276,7 +276,7 @@ async def answer(bench: AccessBench, tokens: ServedTokens, case: Case) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [DRAWN, pytest.param(ALL_DRAWN, marks=pytest.mark.long)])
 async def test_nothing_is_allowed_that_should_not_be(bench: AccessBench, count: int):
-    tokens = ServedTokens(bench.mongo, offline_for=timedelta(0), refused=lambda _: None)
+    tokens = ServedTokens(bench.mongo, offline_for=timedelta(0), without_streams=lambda _: None)
     outcomes: Counter[tuple[str, str]] = Counter()
     for case in drawn(count):
         bench.pass_time(SECONDS)

@@ -17,7 +17,8 @@ from daemon.domain.provider import Rate
 from daemon.domain.use import DAY, HOUR, beginning
 from daemon.runtime.access_web.asked import Asked, segments_of
 from daemon.runtime.access_web.list_routes import ListRoutes
-from daemon.runtime.access_web.routes import Routes, token_table, write_table
+from daemon.runtime.access_web.route_tables import token_table, write_table
+from daemon.runtime.access_web.routes import Routes
 from daemon.runtime.access_web.token_routes import TokenRoutes
 from daemon.serving.doorkeeper import Caller, Doorkeeper
 from daemon.serving.reading import Reading

@@ -402,7 +402,7 @@ async def test_a_patch_builds_meta_where_there_is_none(bench: AccessBench):
 
 async def test_a_patch_is_only_made_on_the_version_it_was_meant_for(bench: AccessBench):
     bench.insert()
-    tokens = ServedTokens(bench.mongo, offline_for=timedelta(0), refused=lambda _: None)
+    tokens = ServedTokens(bench.mongo, offline_for=timedelta(0), without_streams=lambda _: None)
     version = (await tokens.find("acme:1")).value.version
     patch = read_patch({"subject": "ann"})
     problem = await bench.problem(bench.writing.patch(caller(), "acme:1", patch, frozenset({"other"})))

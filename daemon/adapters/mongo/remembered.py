@@ -60,10 +60,10 @@ class Remembered(Generic[Value]):
         parse: Callable[[Document], Value],
         most: int,
         offline_for: timedelta,
-        refused: Callable[[str], None],
+        without_streams: Callable[[str], None],
         relevant: Mapping[str, object] | None = None,
     ) -> None:
-        """`refused` receives the reason, once, if MongoDB offers no change streams. `relevant`: the condition for
+        """`without_streams` receives the reason, once, if MongoDB offers no change streams. `relevant`: the condition for
         the changes to follow; default: all.
         """
         self._mongo = mongo
@@ -72,7 +72,7 @@ class Remembered(Generic[Value]):
         self._parse = parse
         self._most = most
         self._offline_for = offline_for
-        self._refused = refused
+        self._without_streams = without_streams
         self._relevant = relevant or {}
         self._entries: OrderedDict[str, _Entry[Value]] = OrderedDict()
         self._reading: dict[str, asyncio.Future[Value | None]] = {}
@@ -205,7 +205,7 @@ class Remembered(Generic[Value]):
                     pause = AGAIN_AFTER_REFUSAL
                     if not reported:
                         reported = True
-                        self._refused(
+                        self._without_streams(
                             "MongoDB is not a replica set" if error.code == 40573 else "the right is missing"
                         )
             finally:

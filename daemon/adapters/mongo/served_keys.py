@@ -16,8 +16,10 @@ MOST = 10_000
 class ServedKeys:
     """Implements `serving.ports.Keys`."""
 
-    def __init__(self, mongo: Mongo, *, offline_for: timedelta, refused: Callable[[str], None]) -> None:
-        """`refused` receives the reason, once, if MongoDB offers no change streams."""
+    def __init__(
+        self, mongo: Mongo, *, offline_for: timedelta, without_streams: Callable[[str], None]
+    ) -> None:
+        """`without_streams` receives the reason, once, if MongoDB offers no change streams."""
         self._remembered = Remembered(
             mongo,
             lambda: mongo.access,
@@ -25,7 +27,7 @@ class ServedKeys:
             parse=_access_key,
             most=MOST,
             offline_for=offline_for,
-            refused=refused,
+            without_streams=without_streams,
         )
         self.watch = self._remembered.watch
 

@@ -70,8 +70,10 @@ FIELDS: Mapping[str, object] = {
 class ServedTokens:
     """Implements `serving.ports.Tokens`."""
 
-    def __init__(self, mongo: Mongo, *, offline_for: timedelta, refused: Callable[[str], None]) -> None:
-        """`refused` receives the reason, once, if MongoDB offers no change streams."""
+    def __init__(
+        self, mongo: Mongo, *, offline_for: timedelta, without_streams: Callable[[str], None]
+    ) -> None:
+        """`without_streams` receives the reason, once, if MongoDB offers no change streams."""
         self._mongo = mongo
         self._remembered = Remembered(
             mongo,
@@ -80,7 +82,7 @@ class ServedTokens:
             parse=served_token,
             most=MOST,
             offline_for=offline_for,
-            refused=refused,
+            without_streams=without_streams,
             relevant=_RELEVANT,
         )
         self.watch = self._remembered.watch

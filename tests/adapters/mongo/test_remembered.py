@@ -50,7 +50,7 @@ class Memory:
             parse=lambda document: str(document["state"]),
             most=3,
             offline_for=offline_for,
-            refused=self.why.append,
+            without_streams=self.why.append,
         )
         self.watching: asyncio.Task[None] | None = None
 
