@@ -12,9 +12,8 @@ from urllib.parse import urljoin, urlsplit
 from daemon.domain.provider import Provider, VariableKind
 
 _PLACE = re.compile(r"\$\{([^}]*)\}")
-_VISIBLE = re.compile(
-    r"[\x21-\x7e]*"
-)  # parsers drop tabs and line ends: what is checked must be what is used
+# Parsers drop tabs and line ends: what is checked must be what is used
+_VISIBLE = re.compile(r"[\x21-\x7e]*")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _FIXED_HOST = re.compile(r"[a-z]+://[^/?#\\]+/")  # the host is complete before the first variable
 # Scheme, host, perhaps a port and a path: no user, no query, nothing encoded. The host is checked afterwards.
