@@ -234,7 +234,7 @@ class Definition:
     docs: str = ""
     as_of: date | None = None
     variables: Mapping[str, Variable] = field(default_factory=dict)
-    domains: tuple[str, ...] = ()  # where a variable fills the host: the host must lie in one of these
+    domains: tuple[str, ...] = ()  # if a variable fills the host, it must lie in one of these
     grant: Grant = Grant.REFRESH_TOKEN
     # What stored tokens may name beside `grant`: the operator allows it
     grants: frozenset[Grant] = frozenset()
@@ -333,7 +333,7 @@ class Provider:
 
     definition: Definition
     client_id: str
-    like: str | None = None  # the name of the definition, where the operator's name for it is another
+    like: str | None = None  # the name of the definition, if the operator's name for it is another
     client_secret: Secret | None = None
     client_secret_created: date | None = None  # as the operator states it
     client_assertion: Assertion | None = None

@@ -32,7 +32,7 @@ def token_url(provider: Provider, variables: Mapping[str, str]) -> str:
     """The token endpoint's URL with its variables filled in.
 
     The values come from a database and the URL decides where a refresh token and a client secret go. So: only what
-    the definition's pattern allows, and where a variable fills the host, that host must be one that the operator
+    the definition's pattern allows, and if a variable fills the host, that host must be one that the operator
     allows or lie inside the definition's domains; where none does, the host stays what it is. A URL without variables
     is the operator's word. Raises NotSendable.
     """
