@@ -185,7 +185,7 @@ def key_of(layout: Layout, row: Row) -> str:
 
 
 def placed(layout: Layout, values: Values, cells: Cells) -> Row:
-    """Return `cells` as the row of a token: under its name and in its file, if the layout has these."""
+    """Return `cells` as the row of a token: under its name and in its file, where the layout has these."""
     named, filed = NAME in layout.account, FILE in layout.provider
     word = _words_of(layout).get(values.provider, values.provider)
     return Row(cells=cells, name=values.account if named else None, file=word if filed else None)

@@ -98,8 +98,9 @@ class Sweeper:
         self._passes: dict[str, asyncio.Task[int]] = {}
         self._claimed = 0  # by passes that have ended since the last sweep was reported
         self._leaving: dict[str, Lane] = {}  # not configured any more, but perhaps with something in flight
-        # In a row, of each lane: passes that raised, sweeps that found it stuck
-        self._failures: Counter[str] = Counter()
+        self._failures: Counter[str] = (
+            Counter()
+        )  # in a row, of each lane: passes that raised, sweeps that found it stuck
         self._stuck_since: dict[str, timedelta] = {}  # by the boot clock: lanes with nothing to wait for
         self._replayer = Replayer(
             store=store,
