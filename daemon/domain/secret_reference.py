@@ -1,6 +1,6 @@
 """References to secrets that stand outside this machine's files: in a secret store, or in the output of a command."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 
@@ -85,3 +85,14 @@ def source_name(reference: Reference) -> str:
             return f"kms {reference.kms_key}"
         case Command():
             return f"command {reference.argv[0]}"
+
+
+def place_of(reference: Reference) -> Reference:
+    """Return `reference` without its field: two secrets of one place are read together."""
+    match reference:
+        case AwsSecret():
+            return replace(reference, field=None)
+        case VaultSecret():
+            return replace(reference, field="")
+        case _:
+            return reference

@@ -192,3 +192,6 @@ class Clients(Protocol):
         """Return the provider with another client than the one in `refused`, which it has refused, or None if there is
         no other. That client is in use from then on. Never fails.
         """
+
+    def accepted(self, provider: str) -> None:
+        """Note a grant: `provider` accepts its client."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from daemon.domain.answer import Answer, Concern, Misconfigured
+from daemon.domain.answer import Answer, Concern, Granted, Misconfigured
 from daemon.domain.change import Change, Renewed, Scheduled, Withheld
 from daemon.domain.claim import Claim, Recorded, Unusable
 from daemon.domain.dialect import read
@@ -123,6 +123,8 @@ class Refresher:
                 self._journal.forget(entry)  # the client was refused, so nothing has been done to the token
             reply, entry = await self._exchange(claim)
             answer = await self._read(self._provider_of(claim), claim.token, reply)
+        if self._clients is not None and isinstance(answer, Granted):
+            self._clients.accepted(provider.name)
         return reply, entry, answer
 
     async def _exchange(self, claim: Claim) -> tuple[Reply | NoReply, Entry | None]:

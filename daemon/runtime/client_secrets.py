@@ -1,44 +1,71 @@
-"""The secrets of the clients while the daemon runs: read again if a provider refuses one, or if one has not come yet."""
+"""The secrets of the clients while the daemon runs: read again while a provider refuses one, or if one has not come yet."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog
 from daemon.domain.provider import Provider
 from daemon.domain.providers import Providers
+from daemon.domain.refused_clients import RefusedClients
 from daemon.runtime.config.client_sources import ClientSource
 from daemon.runtime.config.problems import InvalidValue
+from daemon.runtime.config.secret_chains import Source
 from daemon.runtime.config.secret_reading import Answer, Faulty, Found, SecretReader
 
-READ_EVERY = timedelta(minutes=5)  # at most, for a client that its provider refuses
+Later = Callable[[timedelta, Callable[[], Awaitable[None]]], None]
+
+
+@dataclass(slots=True)
+class _Place:
+    """The place of one or more clients' secrets. One reading at a time."""
+
+    clients: RefusedClients = field(default_factory=RefusedClients)
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class ClientSecrets:
-    """Implements `refreshing.ports.Clients`. A changed client is put into `providers`, for all parts of the daemon."""
+    """Implements `refreshing.ports.Clients`. A changed client is put into `providers`, for all parts of the daemon.
+
+    `later` runs a job after a while; of two that wait, the earlier one remains. `changed` is called when another secret is
+    in use.
+    """
 
     def __init__(
         self,
         reader: SecretReader,
         *,
         providers: Providers,
+        later: Later,
+        changed: Callable[[], None],
         boot: Callable[[], timedelta],
         log: EventLog,
     ) -> None:
         self._reader = reader
         self._providers = providers
+        self._later = later
+        self._changed = changed
         self._boot = boot
         self._log = log
         self._sources: Mapping[str, ClientSource] = {}
-        self._read_at: dict[str, timedelta] = {}
-        self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._places: dict[tuple[Source, ...], _Place] = {}
+        self._place: dict[str, _Place] = {}  # of each provider that has a source
+        providers.follow(self._arrange)
 
     def configure(self, sources: Mapping[str, ClientSource]) -> None:
         """Use these from now on, by the providers' names."""
         self._sources = sources
+        self._arrange(self._providers)
+
+    def _arrange(self, providers: Mapping[str, Provider]) -> None:
+        used = {name: source.chain.places for name, source in self._sources.items() if name in providers}
+        self._places = {key: self._places.get(key) or _Place() for key in used.values()}
+        former, self._place = self._place, {name: self._places[key] for name, key in used.items()}
+        for name, place in former.items():
+            if self._place.get(name) is not place:
+                place.clients.accept(name)  # nothing is read there for it any more
 
     @property
     def lacking(self) -> list[str]:
@@ -46,24 +73,35 @@ class ClientSecrets:
         return [name for name, one in self._providers.items() if one.lacking is not None]
 
     async def read_again(self, refused: Provider) -> Provider | None:
-        """Read the client's secret again, at most every five minutes. Returns the provider with another client than
-        the refused one, or None. Never fails.
+        """Read the refused client's secret again, unless it was read too lately; then it is read later. Returns the
+        provider with another client than the refused one, or None. Never fails.
         """
-        name = refused.name
-        async with self._reading[name]:
+        place = self._place.get(refused.name)
+        if place is None:
+            return self._another_than(refused)
+        async with place.reading:
             if (found := self._another_than(refused)) is not None:
-                return found  # another token's request, or a reload, has found it
-            current = self._providers.get(name)
-            last = self._read_at.get(name)
-            too_soon = last is not None and self._boot() - last < READ_EVERY
-            if current is None or name not in self._sources or too_soon:
-                return None
-            self._read_at[name] = self._boot()
-            await self._read(current)
-            found = self._another_than(refused)
-            if found is not None:
-                self._log.log(log_lines.CLIENT_CHANGED, provider=name)
-            return found
+                return found  # another token's request, a later reading, or a reload has found it
+            place.clients.refuse(refused.name, now=self._boot())
+            if not place.clients.wait(now=self._boot()):
+                await self._read_refused(place)
+        self._plan()
+        return self._another_than(refused)
+
+    def accepted(self, provider: str) -> None:
+        """Note that `provider` accepts its client."""
+        if (place := self._place.get(provider)) is not None:
+            place.clients.accept(provider)
+
+    def hurry(self, provider: str) -> None:
+        """Read a refused client's secret soon, since the pause of `provider` was ended elsewhere."""
+        if (place := self._place.get(provider)) is not None:
+            place.clients.hurry(provider)
+            self._plan()
+
+    async def read_missing(self) -> None:
+        """Read the secrets that have not come, all at the same time."""
+        await asyncio.gather(*(self._read_missing_of(place) for place in list(self._places.values())))
 
     def _another_than(self, refused: Provider) -> Provider | None:
         """Return the provider as it is in use, if its client is another one."""
@@ -72,38 +110,80 @@ class ClientSecrets:
             return None
         return current
 
-    async def read_missing(self) -> None:
-        """Read the secrets that have not come, all at the same time."""
-        await asyncio.gather(*(self._read_if_missing(name) for name in self.lacking))
+    def _plan(self) -> None:
+        """Plan the next reading for refused clients, if there are any. A running one plans the next at its end."""
+        now = self._boot()
+        if waits := [place.clients.wait(now=now) for place in self._refused()]:
+            self._later(min(waits), self._read_due)
 
-    async def _read_if_missing(self, name: str) -> None:
-        async with self._reading[name]:
-            provider = self._providers.get(name)
-            if provider is not None and provider.lacking is not None and name in self._sources:
-                await self._read(provider)
+    def _refused(self) -> list[_Place]:
+        """Return the places with refused clients that are not being read."""
+        now = self._boot()
+        return [
+            one for one in self._places.values() if one.clients.refused(now=now) and not one.reading.locked()
+        ]
 
-    async def _read(self, provider: Provider) -> None:
-        """Read the secret, and use it if it has come."""
-        source = self._sources[provider.name]
-        answers = await asyncio.to_thread(self._reader.read, {source.chain: source.local})
-        answer = answers[source.chain]
+    async def _read_due(self) -> None:
+        """Read the places of refused clients whose pause is over, all at the same time."""
+        now = self._boot()
+        due = [place for place in self._refused() if not place.clients.wait(now=now)]
+        if not due:
+            self._plan()
+        await asyncio.gather(*(self._read_due_of(place) for place in due))
+
+    async def _read_due_of(self, place: _Place) -> None:
+        async with place.reading:
+            self._plan()  # the others don't wait for one that hangs
+            await self._read_refused(place)
+        self._plan()
+
+    async def _read_refused(self, place: _Place) -> None:
+        """Read the secrets of the refused clients of `place`."""
+        try:
+            await self._read(
+                one
+                for name in place.clients.refused(now=self._boot())
+                if (one := self._providers.get(name)) is not None and self._place.get(name) is place
+            )
+        finally:
+            place.clients.read(now=self._boot())
+
+    async def _read_missing_of(self, place: _Place) -> None:
+        async with place.reading:
+            await self._read(
+                one
+                for name, one in self._providers.items()
+                if one.lacking is not None and self._place.get(name) is place
+            )
+
+    async def _read(self, providers: Iterable[Provider]) -> None:
+        """Read these clients' secrets together, and use those that have come."""
+        asked = [(one, self._sources[one.name]) for one in providers]
+        chains = {source.chain: source.local for _, source in asked}
+        answers = await asyncio.to_thread(self._reader.read, chains)
+        for provider, source in asked:
+            if self._providers.get(provider.name) == provider and self._sources.get(provider.name) == source:
+                self._take(provider, source, answers[source.chain])  # else a reload was faster
+
+    def _take(self, provider: Provider, source: ClientSource, answer: Answer) -> None:
+        """Use the answer if it is a secret, else keep what there was."""
         fresh, why = _applied(source, provider, answer)
-        place = f"providers.{provider.name}.{source.key}"
-        if self._providers.get(provider.name) != provider or self._sources.get(provider.name) != source:
-            return  # a reload was faster
+        place, before = f"providers.{provider.name}.{source.key}", provider.lacking
         if fresh is None:
-            before = provider.lacking
             if before is not None and before != why:
                 self._use(replace(provider, lacking=why))  # for the probes
             if before is None or before != why:
                 line = log_lines.SECRET_KEPT if before is None else log_lines.SECRET_AWAY
                 self._log.log(line, place=place, source=source.chain.names, message=why)
             return
-        self._reader.accept(answers)
-        if isinstance(answer, Found) and provider.lacking is not None:
+        self._reader.accept({source.chain: answer})
+        if isinstance(answer, Found) and before is not None:
             self._log.log(log_lines.SECRET_ANSWERED, place=place, source=answer.source)
         if fresh != provider:
             self._use(fresh)
+            self._changed()
+            if before is None:
+                self._log.log(log_lines.CLIENT_CHANGED, provider=provider.name)
 
     def _use(self, changed: Provider) -> None:
         self._providers.replace({**self._providers, changed.name: changed})

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 
@@ -17,7 +17,15 @@ from daemon.adapters.state_files import MONGODB, MONGODB_URI
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog, loop_errors
 from daemon.domain.claim import StoreLost
-from daemon.domain.event import Event, InternalError, SweepFailed, SweepFinished, TokenInDoubt, TokenRenewed
+from daemon.domain.event import (
+    Event,
+    InternalError,
+    ProviderResumed,
+    SweepFailed,
+    SweepFinished,
+    TokenInDoubt,
+    TokenRenewed,
+)
 from daemon.domain.provider import Provider
 from daemon.domain.providers import Providers
 from daemon.domain.secret import Secret
@@ -107,7 +115,14 @@ class Daemon:
         self._view.secret_sources = lambda: self._reader.up
         self._providers = Providers()
         self._providers.follow(self._view.use)
-        self._clients = ClientSecrets(self._reader, providers=self._providers, boot=Clock().boot, log=log)
+        self._clients = ClientSecrets(
+            self._reader,
+            providers=self._providers,
+            later=self._read_later,
+            changed=self._try_changed_client,
+            boot=Clock().boot,
+            log=log,
+        )
         self._parts: Parts
 
     async def run(self) -> int:
@@ -385,6 +400,8 @@ class Daemon:
             self._schedule.also(wait, self._sweep, name="in_doubt")
         elif isinstance(event, StoreLostEvent):
             self._retry_soon(event.message)
+        elif isinstance(event, ProviderResumed):
+            self._clients.hurry(event.provider)
 
     # ---------------------------------------------------------------- signals
 
@@ -420,6 +437,12 @@ class Daemon:
         if self._prepared:
             with suppress(StoreLost):  # it has reported itself, and the row is written every minute
                 await self._own_row.write()
+
+    def _try_changed_client(self) -> None:
+        self._schedule.also(timedelta(0), self._sweep, name="client")
+
+    def _read_later(self, after: timedelta, read: Callable[[], Awaitable[None]]) -> None:
+        self._schedule.once(after, read, name="client_secrets")
 
     # ---------------------------------------------------------------- stop
 

@@ -1,105 +1,113 @@
 """A client secret that changes in Secrets Manager and at the provider, while a daemon renews many tokens."""
 
-import asyncio
-import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
-from pymongo import AsyncMongoClient
 
-from daemon.sandbox import Sandbox, SandboxOptions
-from tests.e2e.daemon_process import Installation
-from tests.support import wall_clock
+from tests.clouds.rotation import NEXT, PATIENCE, Rotation, rotation
+from tests.support.waiting import until
 
-LIFETIME = timedelta(seconds=10)  # each token is renewed after two thirds of it
-TOKENS = 140  # so more than 20 of them a second
-SPREAD = timedelta(seconds=6)
-NEXT = "the-next-client-secret-52c1"
-PATIENCE = timedelta(minutes=2)
+CLOSELY = timedelta(milliseconds=20)
+TROUBLES = ("provider.paused", "token.postponed")
 
 
 @pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(SandboxOptions(lifetime=LIFETIME)) as running:
-        yield running
+async def running(owner, environment, mongod, database_name: str, tmp_path: Path) -> AsyncIterator[Rotation]:
+    async with rotation(tmp_path / "installation", mongod, database_name, owner, environment) as one:
+        yield one
 
 
-def generations(sandbox: Sandbox) -> dict[str, int]:
-    return {str(grant["id"]): int(str(grant["generation"])) for grant in sandbox.ledger()}
-
-
-async def renewed(sandbox: Sandbox, times: int) -> None:
-    """Wait until each grant has been renewed so often from now on."""
-    before = generations(sandbox)
-    async with asyncio.timeout(PATIENCE.total_seconds()):
-        while any(now < before[name] + times for name, now in generations(sandbox).items()):
-            await asyncio.sleep(0.2)
-
-
-async def test_a_client_secret_changes_under_load(
-    owner, environment, mongod, database_name, sandbox, tmp_path: Path
-):
-    """No grant is condemned and no renewal fails: the first refusal leads to one read, which brings the new secret. So the
-    provider is never paused.
+async def test_a_client_secret_changes_under_load(running: Rotation):
+    """No grant is condemned and no renewal fails: the first refusal leads to one reading, which brings the new secret. So
+    the provider is never paused.
     """
-    name = f"refreshd/{uuid4().hex}"
-
-    def secret(text: str) -> dict[str, str]:
-        return {"SecretString": json.dumps({"client_secret": text})}
-
-    await owner("secretsmanager", "secretsmanager.CreateSecret", Name=name, **secret(sandbox.client_secret))
-    place = Installation(
-        tmp_path / "installation",
-        uri=mongod,
-        database=database_name,
-        providers={
-            "sandbox": {
-                "token_url": sandbox.token_url,
-                "client_id": sandbox.client_id,
-                "client_secret": {"aws_secret": name, "field": "client_secret"},
-            }
-        },
-    )
-    async with AsyncMongoClient(mongod, tz_aware=True) as client, place.running(**environment) as daemon:
-        tokens = client[database_name]["tokens"]
-        await store(tokens, place, sandbox)
-        await renewed(sandbox, 2)
-        await owner("secretsmanager", "secretsmanager.PutSecretValue", SecretId=name, **secret(NEXT))
-        sandbox.change_client_secret(NEXT)
-        await renewed(sandbox, 2)
-        await daemon.event("provider.client_changed", provider="sandbox")
-        assert await daemon.stop() == 0
-        assert await tokens.count_documents({"state": "active", "failures": 0}) == TOKENS
-    assert [grant["revoked_by"] for grant in sandbox.ledger()] == [None] * TOKENS
-    assert len(daemon.seen("provider.client_changed")) == 1
-    for trouble in ("provider.paused", "token.postponed", "token.needs_reauth", "token.unparsed"):
-        assert daemon.seen(trouble) == []
+    before = running.way.readings
+    await running.store_has(NEXT)
+    running.provider_has(NEXT)
+    await running.renewed(2)
+    await running.daemon.event("provider.client_changed", provider="sandbox")
+    await running.nothing_lost()
+    assert len(running.daemon.seen("provider.client_changed")) == 1
+    assert running.way.readings == before + 1
+    for trouble in TROUBLES:
+        assert running.daemon.seen(trouble) == []
 
 
-async def store(tokens, place: Installation, sandbox: Sandbox) -> None:
-    """Store a token for each user of the sandbox, due one after the other."""
-    now = wall_clock.now()
-    documents = []
-    for number, consent in enumerate(sandbox.consent(TOKENS)):
-        name = f"sandbox:{consent['grant']}"
-        sealed = {
-            field: place.keyring.seal(str(consent[field]), token_id=name, field=field)
-            for field in ("access_token", "refresh_token")
-        }
-        documents.append(
-            {
-                "_id": name,
-                "provider": "sandbox",
-                "account": consent["grant"],
-                "state": "active",
-                **sealed,
-                "issued_at": now,
-                "expires_at": now + LIFETIME,
-                "due_at": now + SPREAD * number / TOKENS,
-                "revision": 1,
-            }
-        )
-    await tokens.insert_many(documents)
+async def test_the_store_learns_the_secret_first(running: Rotation):
+    """The old one works as long as the provider takes it: nobody has refused it, so nothing is read."""
+    before = running.way.readings
+    await running.store_has(NEXT)
+    await running.renewed(2)
+    assert running.way.readings == before
+    assert running.daemon.seen("provider.client_changed") == []
+    running.provider_has(NEXT)
+    await running.renewed(2)
+    await running.nothing_lost()
+    assert running.way.readings == before + 1
+    assert len(running.daemon.seen("provider.client_changed")) == 1
+    for trouble in TROUBLES:
+        assert running.daemon.seen(trouble) == []
+
+
+@pytest.mark.parametrize("readings", [3, 5], ids=["about 4 s later", "about 16 s later"])
+async def test_the_provider_learns_the_secret_first(running: Rotation, readings: int):
+    """It is paused until the first reading after the store has it, and not longer. Meanwhile it is asked by few probes."""
+    before = running.way.readings
+    running.provider_has(NEXT)
+    await until(lambda: running.way.ended == before + readings, every=CLOSELY, within=PATIENCE)
+    paused = await running.daemon.event("provider.paused", provider="sandbox")
+    assert paused["reason"] == "wrong_client"
+    refused = len(running.daemon.seen("token.postponed"))
+    await running.store_has(NEXT)
+    await running.daemon.event("provider.client_changed", provider="sandbox", within=PATIENCE)
+    assert running.way.readings == before + readings + 1
+    await running.daemon.event("provider.resumed", provider="sandbox")
+    await running.renewed(2)
+    await running.nothing_lost()
+    assert running.way.readings == before + readings + 1
+    assert len(running.daemon.seen("provider.paused")) == 1
+    assert len(running.daemon.seen("token.postponed")) <= refused + 2
+
+
+@pytest.mark.parametrize("trouble", ["away", "hanging"])
+async def test_the_source_is_down_while_the_secret_changes(running: Rotation, trouble: str):
+    """The old secret is kept, and read again until the source answers."""
+    before = running.way.readings
+    if trouble == "away":
+        running.way.closed = True
+    else:
+        running.way.hang()
+    running.provider_has(NEXT)
+    await running.store_has(NEXT)
+    await until(lambda: running.way.readings == before + 2, every=CLOSELY, within=PATIENCE)
+    kept = await running.daemon.event("secret.kept", place="providers.sandbox.client_secret")
+    assert kept["source"].startswith("aws_secret ")
+    running.way.open()
+    await running.daemon.event("provider.client_changed", provider="sandbox", within=PATIENCE)
+    assert running.way.readings <= before + 3
+    await running.renewed(2)
+    await running.nothing_lost()
+
+
+async def test_a_provider_that_takes_its_change_back(running: Rotation):
+    """It refuses for some seconds, takes the old secret again, and learns the new one for good later, before the store
+    does. No grant is lost, and the readings of the first time are over with the first grant.
+    """
+    old, before = running.sandbox.client_secret, running.way.readings
+    running.provider_has(NEXT)
+    await until(lambda: running.way.readings == before + 2, every=CLOSELY, within=PATIENCE)
+    running.provider_has(old)
+    await running.daemon.event("provider.resumed", provider="sandbox", within=PATIENCE)
+    await running.renewed(1)
+    quiet = running.way.readings
+    await running.store_has(NEXT)
+    await running.renewed(2)
+    assert running.way.readings == quiet
+    assert running.daemon.seen("provider.client_changed") == []
+    running.provider_has(NEXT)
+    await running.daemon.event("provider.client_changed", provider="sandbox", within=PATIENCE)
+    await running.renewed(2)
+    await running.nothing_lost()
+    assert running.way.readings == quiet + 1

@@ -222,7 +222,7 @@ def endpoint_class(fuse: Fuse) -> type[TokenEndpoint]:
             fuse.in_doubt -= isinstance(reply, NoReply)
             return reply
 
-        def _obstacle(self, deadline: timedelta) -> token_endpoint._Told | None:
+        def _obstacle(self, deadline: timedelta) -> token_endpoint._NotSent | None:
             """The last thing before the write: the points stand on both sides of it."""
             fuse("ask.connected")
             found = super()._obstacle(deadline)

@@ -24,6 +24,7 @@ class ChangingClients:
     def __init__(self, fresh: Provider | None) -> None:
         self.fresh = fresh
         self.refused: list[Provider] = []
+        self.grants: list[str] = []
         self.world: World | None = None
 
     async def read_again(self, refused: Provider) -> Provider | None:
@@ -33,6 +34,9 @@ class ChangingClients:
             return None
         self.world.configured.replace({self.fresh.name: self.fresh})
         return self.fresh
+
+    def accepted(self, provider: str) -> None:
+        self.grants.append(provider)
 
 
 def client(secret: str) -> Provider:
@@ -107,6 +111,20 @@ async def test_a_wrong_new_secret_is_tried_once(changed: World):
     assert changed.diary.count("send") == 2
     [postponed] = changed.observed(TokenPostponed)
     assert postponed.failures == 1
+
+
+async def test_a_grant_is_noted_and_a_refusal_is_not(world_of):
+    """It ends the readings of the secret that earlier refusals have begun."""
+    clients = ChangingClients(None)
+    world = world_of(client(OLD), clients=clients)
+    world.endpoint.answer = only(NEW)
+    world.store.put("1")
+    await world.refresher.refresh(await world.claim())
+    assert clients.grants == []
+    world.endpoint.answer = only(OLD)
+    world.store.put("2")
+    await world.refresher.refresh(await world.claim("acme:2"))
+    assert clients.grants == ["acme"]
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,12 @@ class Stage:
         self.masked_meanwhile: list[bool] = []
         self.goes_on = True
         self.clients = ClientSecrets(
-            SecretReader(), providers=self.providers, boot=lambda: timedelta(0), log=self.log
+            SecretReader(),
+            providers=self.providers,
+            later=lambda *_: None,
+            changed=lambda: None,
+            boot=lambda: timedelta(0),
+            log=self.log,
         )
         self.write(ACME.format(secret="the-first-secret"))
         settings = self.read()

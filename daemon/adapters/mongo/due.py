@@ -85,7 +85,8 @@ class DueTokens:
                 )
             except ExecutionTimeout:
                 return names
-            return {row for row in rows if isinstance(row, str)}
+            # BSON's code is a str that no set can hold, and a list in a document may have any type.
+            return {row for row in rows if type(row) is str and row in names}
 
         return await self._mongo.guarded(found())
 

@@ -7,11 +7,11 @@ key.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import cast
 
 from pymongo import ASCENDING, IndexModel
 
 from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.stored_number import whole
 from daemon.domain.key_use import SILENT_AFTER, KeyNeeds, KeyUse, Process
 
 SEEN_LATELY = SILENT_AFTER
@@ -68,8 +68,12 @@ class SeenService:
 
 
 async def seen_services(mongo: Mongo) -> Sequence[SeenService]:
-    """Return the access services that were seen lately, sorted by host, at most 100. Raises StoreLost, Refusal."""
-    since = mongo.clock.now() - SEEN_LATELY
+    """Return the access services that were seen lately, sorted by host, at most 100. A strange date counts as now.
+
+    Raises StoreLost, Refusal.
+    """
+    now = mongo.clock.now()
+    since = now - SEEN_LATELY
     query = {"kind": "serve", "seen_at": {"$gte": since}}
     rows = await mongo.tried(mongo.instances.find(query).sort([("host", 1), ("_id", 1)]).limit(100).to_list())
     return [
@@ -77,7 +81,7 @@ async def seen_services(mongo: Mongo) -> Sequence[SeenService]:
             id=str(row["_id"]),
             host=str(row.get("host")),
             version=str(row.get("version")),
-            seen_at=cast(datetime, row["seen_at"]),
+            seen_at=seen_at if isinstance(seen_at := row["seen_at"], datetime) else now,
             reader_ids=tuple(map(str, keys if isinstance(keys := row.get("keys"), Mapping) else ())),
             writer_ids=tuple(map(str, ids if isinstance(ids := row.get("writer_key_ids"), list) else ())),
         )
@@ -144,7 +148,7 @@ def _needs(stored: object) -> KeyNeeds:
 
 
 def _count(stored: object) -> int:
-    return int(stored) if isinstance(stored, int | float) and stored > 0 else 0
+    return max(whole(stored) or 0, 0)
 
 
 def _use(row: InstanceRow, key_id: str) -> KeyUse:

@@ -7,6 +7,7 @@ from pymongo import UpdateOne
 
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.served_uses import AT_ONCE, OF_KEY, batches, write
+from daemon.adapters.mongo.stored_number import whole
 from daemon.adapters.mongo.token_document import Document, as_stored
 from daemon.domain.anomaly import AnomalyKind
 from daemon.domain.habit import MOST_HOURS, MOST_NETWORKS, REMEMBERED, USUAL_WITHIN, Habit, Seen
@@ -25,7 +26,7 @@ class ServedHabits:
         for some in batches([_row_id(one) for one in sorted(keys)]):
             found = self._mongo.access_use.find({"_id": {"$in": some}}, _FIELDS)
             for row in await self._mongo.guarded(found.to_list(AT_ONCE)):
-                if isinstance(key := row.get("key"), str):
+                if type(key := row.get("key")) is str:
                     habits[key] = _habit(row)
         return habits
 
@@ -59,9 +60,13 @@ def _habit(row: Document) -> Habit:
     reads = ((one.get("hour"), one.get("count")) for one in _items(row.get("reads")))
     return Habit(
         since=since if isinstance(since, datetime) else None,
-        networks={name: at for name, at in networks if isinstance(name, str) and isinstance(at, datetime)},
+        networks={
+            name: at
+            for name, at in networks
+            if type(name) is str and isinstance(at, datetime)  # BSON's code is a str that can't be a key
+        },
         reads={
-            hour: int(n) for hour, n in reads if isinstance(hour, datetime) and isinstance(n, int | float)
+            hour: count for hour, n in reads if isinstance(hour, datetime) and (count := whole(n)) is not None
         },
     )
 

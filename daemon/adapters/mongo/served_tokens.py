@@ -10,6 +10,7 @@ from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.document_limits import SHORT_FAILURE, date_or_null, short_text
 from daemon.adapters.mongo.remembered import Remembered
 from daemon.adapters.mongo.resting import resting
+from daemon.adapters.mongo.stored_number import whole
 from daemon.adapters.mongo.token_document import Document, failure_of
 from daemon.domain.known import Known
 from daemon.domain.served_token import Refusals, ServedToken, version_of
@@ -142,9 +143,9 @@ def served_token(document: Document) -> ServedToken:
         expires_at=_end(document.get("expires_at")),
         due_at=date(document, "due_at"),
         refreshed_at=date(document, "refreshed_at"),
-        failures=int(failures) if isinstance(failures, int | float) and failures > 0 else 0,
+        failures=max(whole(failures) or 0, 0),
         last_failure=failure_of(document),
-        revision=int(revision) if isinstance(revision, int) else None,
+        revision=whole(revision),
         subject=_text(document, "subject"),
         selected=_selected(document),
         extra=dict(extra) if isinstance(extra, Mapping) else {},

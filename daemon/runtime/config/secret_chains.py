@@ -20,6 +20,7 @@ from daemon.domain.secret_reference import (
     GcpSecret,
     Reference,
     VaultSecret,
+    place_of,
     source_name,
 )
 from daemon.runtime.config.fields import duration
@@ -80,6 +81,14 @@ class Chain:
     def can_change(self) -> bool:
         """Whether another value may be read while this process runs. Environment variables stay as they are."""
         return any(not isinstance(step.source, Local) or step.source.kind != "env" for step in self.steps)
+
+    @property
+    def places(self) -> tuple[Source, ...]:
+        """Its sources without the fields of their secrets. Chains with the same places are read together."""
+        return tuple(
+            source if isinstance(source, Local) else place_of(source)
+            for source in (step.source for step in self.steps)
+        )
 
     @property
     def names(self) -> str:

@@ -79,7 +79,8 @@ class AccessKeys:
         except Refusal:
             return {}
         rows = ((row.get("key"), row.get("last_used_at")) for row in found)
-        return {key: at for key, at in rows if isinstance(key, str) and isinstance(at, datetime)}
+        # BSON's code is a str that can't be a key of a dict.
+        return {key: at for key, at in rows if type(key) is str and isinstance(at, datetime)}
 
     async def names(self) -> Sequence[str]:
         """Return the names of all keys, sorted."""

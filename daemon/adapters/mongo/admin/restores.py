@@ -19,6 +19,7 @@ from daemon.adapters.mongo.connection import EPOCH, Mongo
 from daemon.adapters.mongo.document_lines import RAW, Document, document_of, encoded
 from daemon.adapters.mongo.index_build import build
 from daemon.adapters.mongo.indexes import GRANT_INDEX
+from daemon.adapters.mongo.stored_number import whole
 from daemon.adapters.mongo.token_changes import failure_document
 from daemon.adapters.mongo.token_document import doubt_of, failure_of
 from daemon.adapters.mongo.token_events import NONE_WAITING
@@ -179,7 +180,7 @@ class MongoRestoreTarget:
     def _fingerprints(self, document: Mapping[str, Any]) -> frozenset[str]:
         """Return the fingerprints of the refresh token; the stored one only, if the ring doesn't open it."""
         written = document.get("grant_fingerprint")
-        prints = {written} if isinstance(written, str) else set()
+        prints = {written} if type(written) is str else set()  # code is a str that no set can hold
         opened = self._opened(document, "refresh_token")
         return frozenset(prints if opened is None else {*prints, *self._keyring.fingerprints(opened)})
 
@@ -254,9 +255,7 @@ def _key(name: object) -> bytes:
 
 
 def _version(document: Mapping[str, Any]) -> Version:
-    revision = document.get("revision")
-    whole = int(revision) if isinstance(revision, int | float) and not isinstance(revision, bool) else None
-    return Version(revision=whole, updated_at=_date(document.get("updated_at")))
+    return Version(revision=whole(document.get("revision")), updated_at=_date(document.get("updated_at")))
 
 
 def _date(value: object) -> datetime | None:
