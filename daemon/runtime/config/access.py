@@ -20,6 +20,7 @@ from daemon.runtime.config.fields import (
     Context,
     Duration,
     Flag,
+    Host,
     Read,
     Span,
     Text,
@@ -152,7 +153,7 @@ class TlsOutline:
 class AccessTable:
     __pydantic_config__: ClassVar = STRICT
 
-    host: Text = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Annotated[int, Read(whole(0, 65_535))] = 9465  # 0: any free one
     socket: Text | None = None
     tls: TlsTable | None = None
