@@ -41,7 +41,7 @@ class TlsTable:
 class AccessTable:
     __pydantic_config__: ClassVar = STRICT
 
-    host: Text = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Annotated[int, Read(whole(0, 65_535))] = 9465  # 0: any free one
     socket: Text | None = None
     tls: TlsTable | None = None
