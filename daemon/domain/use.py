@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 REFUSED = "refused"  # the action of a request that was refused
 UNAUTHORIZED = "unauthorized"  # the result of a request with a key that is over; it is no use of the key
 
 
-@dataclass(frozen=True, slots=True)
-class UseKey:
+class UseKey(NamedTuple):
     """What is counted together. `key`: the id of an access key, or of a workload. `token`: None for refused requests, which name none. `result`: of a refused request,
     the name of its problem. `since`: the beginning of the day or hour.
+
+    A tuple, because each request looks for one: it takes half as long as a dataclass.
     """
 
     key: str
