@@ -15,7 +15,18 @@ from daemon.runtime.config.access_values import (
     web_url,
     writers_of,
 )
-from daemon.runtime.config.fields import ARRAY, STRICT, Duration, Flag, Read, Span, Text, known_keys, whole
+from daemon.runtime.config.fields import (
+    ARRAY,
+    STRICT,
+    Duration,
+    Flag,
+    Host,
+    Read,
+    Span,
+    Text,
+    known_keys,
+    whole,
+)
 from daemon.runtime.config.issuers import network
 from daemon.runtime.config.problems import Findings
 from daemon.runtime.config.providers.definitions import DefinitionTable
