@@ -10,15 +10,18 @@ import errno
 import grp
 import os
 import pwd
+import select
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from shlex import quote
 
 from daemon.adapters.state_files import IDENTITY, JOURNAL, LOCK, MONGODB
 
+PIPE_PAUSE = timedelta(seconds=10)
 _MOST_LINKS = 40  # as the kernel follows
 _ACL = "system.posix_acl_access"
 _ALL_OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -44,18 +47,42 @@ class Content:
 
 
 def read_trusted(path: Path, *, limit: int = -1) -> Content:
-    """Return the content of `path`, at most `limit` bytes of it. Raises OSError, ValueError or Untrusted."""
+    """Return the content of `path`, at most `limit` bytes of it. Raises OSError, ValueError or Untrusted.
+
+    A pipe is not waited for longer than ten seconds: nobody might ever write it, and a start or a reload would hang.
+    """
     trust(path)
-    with path.open("rb") as file:
-        found = os.fstat(file.fileno())
+    descriptor = os.open(
+        path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    )  # else opening a pipe waits for its writer
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
         _judge(path, found, last=True)
-        data = file.read(limit)
+        if stat.S_ISFIFO(found.st_mode):
+            data = _from_pipe(descriptor, limit)
+        else:
+            os.set_blocking(descriptor, True)
+            data = file.read(limit)
     shared = found.st_mode & stat.S_IRGRP and not _is_own_group(found.st_gid)
     return Content(
         data=data,
         everybody=bool(found.st_mode & stat.S_IROTH),
         group=_group(found.st_gid) if shared else None,
     )
+
+
+def _from_pipe(descriptor: int, limit: int) -> bytes:
+    """Return the bytes that a pipe's writers write until they close it. Raises OSError if they pause for too long."""
+    data, poll = bytearray(), select.poll()
+    poll.register(descriptor, select.POLLIN)
+    while limit < 0 or len(data) < limit:
+        if not poll.poll(PIPE_PAUSE / timedelta(milliseconds=1)):
+            seconds = int(PIPE_PAUSE.total_seconds())
+            raise OSError(errno.ETIMEDOUT, f"it is a pipe that nobody has written for {seconds} seconds")
+        if not (piece := os.read(descriptor, 1 << 16)):
+            break
+        data += piece
+    return bytes(data) if limit < 0 else bytes(data[:limit])
 
 
 def read_own(path: Path) -> str:

@@ -14,9 +14,8 @@ from daemon.domain.token import Failure, FailureKind, State
 
 FORMAT = 1
 MAYBE_SPENT = "maybe_spent"
-GRACE_MARGIN = timedelta(
-    minutes=5
-)  # from the restore to the first request of the daemon that is started after it
+# From the restore to the first request of the daemon that is started after it
+GRACE_MARGIN = timedelta(minutes=5)
 
 
 class ArchiveInvalid(Exception):

@@ -36,7 +36,7 @@ class Reason(StrEnum):
     WRONG_CLIENT = "wrong_client"
     MISCONFIGURED = "misconfigured"
     OUTAGE = "outage"
-    UNPARSED = "unparsed"  # pages and the like in the place of replies
+    UNPARSED = "unparsed"  # pages and the like in place of replies
     REJECTIONS = "rejections"  # rejections of so many healthy tokens that they are not believed
     OPERATOR = "operator"
 
@@ -80,7 +80,7 @@ class Circuit(Enum):
 
 
 # How many different healthy tokens must fail alike, with no grant between them.
-FAILURE_THRESHOLD = 3  # for a misconfiguration, or for pages in the place of replies
+FAILURE_THRESHOLD = 3  # for a misconfiguration, or for pages in place of replies
 # If half of all answers are good, so many bad ones hardly ever come together.
 OUTAGE_THRESHOLD = 20
 REFUSAL_THRESHOLD = 20  # for an error that the definition doesn't contain

@@ -19,12 +19,10 @@ WAITS_FOR = timedelta(minutes=15)  # after this long the code is not exchanged a
 LEASE = timedelta(minutes=2)  # no exchange starts later than this after it was taken
 # An instance that restarts concludes its replies. Other instances give up on its exchanges after this long.
 ABANDONED_AFTER = timedelta(minutes=10)
-HELD_FOR = timedelta(
-    minutes=10
-)  # within it, the application completes a consent that it has bound to a session
-CODE_LIVES = timedelta(
-    minutes=2
-)  # a daemon may take a code for as long, however late its owner has consented
+# Within it, the application completes a consent that it has bound to a session
+HELD_FOR = timedelta(minutes=10)
+# A daemon may take a code for as long, however late its owner has consented
+CODE_LIVES = timedelta(minutes=2)
 DISCARDED_WITHIN = timedelta(days=7)  # after it, a grant that is not stored is left alive at its provider
 MOST_TRIES = 5  # of wrong completions; then the consent is abandoned
 END_CONSENTS = "end_consents"  # in the audit: a subject's consents that store nothing yet have ended

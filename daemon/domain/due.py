@@ -10,9 +10,8 @@ from daemon.domain.provider import Definition, Grant, Provider
 from daemon.domain.token import FailureKind, State, Token
 from daemon.domain.token_response import ASSUMED_LIFETIME
 
-MIN_RENEWAL_INTERVAL = timedelta(
-    seconds=10
-)  # at least this between two renewals, but never more than half a lifetime
+# At least this between two renewals, but never more than half a lifetime
+MIN_RENEWAL_INTERVAL = timedelta(seconds=10)
 SAME_MOMENT = timedelta(seconds=1)  # between an application's two looks at its clock
 # Renewed earlier, a provider that ends the previous access token would take it from its readers.
 ENDING_WINDOW = timedelta(minutes=1)

@@ -1,4 +1,4 @@
-"""Handles: what stands in the place of a refresh token at the token endpoint of `refreshd serve`.
+"""Handles: what stands in place of a refresh token at the token endpoint of `refreshd serve`.
 
 A handle is the token's id in another spelling. It isn't secret and gives no access: the access key decides.
 """

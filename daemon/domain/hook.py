@@ -10,10 +10,11 @@ from daemon.domain.owner_event import OwnerEvent, OwnerEventType
 
 FIRST, LAST = timedelta(seconds=5), timedelta(hours=1)  # between attempts
 FAILING = 3  # failures in a row: then one delivery at a time finds out whether the receiver is back
+# So often, and over so long, a receiver says that it is gone for good
 GONE_TIMES, GONE_OVER = (
     3,
     timedelta(hours=1),
-)  # so often, and over so long, a receiver says that it is gone for good
+)
 
 
 class Format(StrEnum):

@@ -1,4 +1,4 @@
-"""What an application's own store shows in the place of a refresh token that only refreshd presents."""
+"""What an application's own store shows in place of a refresh token that only refreshd presents."""
 
 from enum import StrEnum
 
@@ -15,5 +15,5 @@ class Shown(StrEnum):
 
 
 def shown(show: Shown, refresh_token: Secret | None) -> Secret | None:
-    """Return what stands in the place of `refresh_token`. A token without one shows none."""
+    """Return what stands in place of `refresh_token`. A token without one shows none."""
     return refresh_token if refresh_token is None or show is Shown.LIVE else Secret(STAND_IN)

@@ -49,9 +49,10 @@ class ClientAuth(StrEnum):
     OMITTED = "omitted"  # nothing names the client in a refresh; a code is exchanged as with `post`
 
 
+# A secret is sent
 SECRET_AUTHS = frozenset(
     {ClientAuth.BASIC, ClientAuth.BASIC_PLAIN, ClientAuth.POST, ClientAuth.SECRET_AS_USER}
-)  # a secret is sent
+)
 
 
 class AssertionAlgorithm(StrEnum):
@@ -233,11 +234,10 @@ class Definition:
     docs: str = ""
     as_of: date | None = None
     variables: Mapping[str, Variable] = field(default_factory=dict)
-    domains: tuple[str, ...] = ()  # where a variable fills the host: the host must lie in one of these
+    domains: tuple[str, ...] = ()  # if a variable fills the host, it must lie in one of these
     grant: Grant = Grant.REFRESH_TOKEN
-    grants: frozenset[Grant] = (
-        frozenset()
-    )  # what stored tokens may name beside `grant`: the operator allows it
+    # What stored tokens may name beside `grant`: the operator allows it
+    grants: frozenset[Grant] = frozenset()
     method: Method = Method.POST
     client_auth: ClientAuth = ClientAuth.POST
     assertion: "AssertionTerms | None" = None  # what the client signs in a JWT of its own
@@ -248,9 +248,8 @@ class Definition:
     issuer: str | None = None  # the authorization server's identifier (RFC 8414 §2)
     body: BodyFormat = BodyFormat.FORM
     repeatable: bool = False  # the provider says that a repeated refresh is harmless
-    names: Mapping[str, str] = field(
-        default_factory=dict
-    )  # the standard's parameter -> what it is called here
+    # The standard's parameter -> what it is called here
+    names: Mapping[str, str] = field(default_factory=dict)
     omit: tuple[str, ...] = ()  # parameters of the standard that are not sent
     params: Mapping[str, Parameter] = field(default_factory=dict)  # more of them, perhaps with variables
     headers: Mapping[str, str] = field(default_factory=dict)  # perhaps with variables
@@ -334,7 +333,7 @@ class Provider:
 
     definition: Definition
     client_id: str
-    like: str | None = None  # the name of the definition, where the operator's name for it is another
+    like: str | None = None  # the name of the definition, if the operator's name for it is another
     client_secret: Secret | None = None
     client_secret_created: date | None = None  # as the operator states it
     client_assertion: Assertion | None = None
@@ -345,9 +344,8 @@ class Provider:
     # A hard limit that the operator set. None: only what is free to be lent limits it.
     most: int | None = None
     window: timedelta | None = None
-    allowed_hosts: frozenset[str] = (
-        frozenset()
-    )  # the operator's word: variables may lead there, with port if stated
+    # The operator's word: variables may lead there, with port if stated
+    allowed_hosts: frozenset[str] = frozenset()
     allow_private: bool = False  # ... and to addresses that are not public
     lacking: str | None = None  # why no request can be sent yet: the client's secret has not come
 

@@ -34,7 +34,7 @@ class PresentedToken(StrEnum):
 class RevocationEnds(StrEnum):
     """The extent of a revocation."""
 
-    GRANT = "grant"  # every token of this account and client; also where no page limits it to one consent
+    GRANT = "grant"  # every token of this account and client; even if no page limits it to one consent
     TOKEN = "token"  # noqa: S105  the presented token, with those that were issued for it
 
 

@@ -142,9 +142,8 @@ def outcome_of(provider: Provider, token: Token, reply: Reply | NoReply, *, proo
     bodies: Sequence[Body] = parsed.objects or ({},)
     refused = refusal_of(provider, token, reply.status, parsed, bodies[0])
     success = 200 <= reply.status < 300
-    other = (
-        parsed.is_page or refused.name or bodies[0].get("error")
-    )  # a page may stand before an endpoint that is down
+    # A page may stand before an endpoint that is down
+    other = parsed.is_page or refused.name or bodies[0].get("error")
     fine = success and not _names_success(revocation) and not other
     if fine or any(shown(revocation.success, reply.status, body) is not None for body in bodies):
         return Done()

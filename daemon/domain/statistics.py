@@ -100,9 +100,8 @@ class Statistics:
     needs_reauth_tokens: Sequence[str] = ()  # the ids of some whose owners must consent again
     ending_tokens: Sequence[TokenEnding] = ()  # within ENDING, the first ones
     held_tokens: Sequence[TokenHeld] = ()  # some of them, those first that are free soonest
-    sealed: Mapping[str, Mapping[str, int]] = field(
-        default_factory=dict
-    )  # key -> field -> values, or an estimate
+    # Key -> field -> values, or an estimate
+    sealed: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def combined(whole: Whole, due: Due, upcoming: Upcoming) -> Statistics:

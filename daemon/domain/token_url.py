@@ -12,9 +12,8 @@ from urllib.parse import urljoin, urlsplit
 from daemon.domain.provider import Provider, VariableKind
 
 _PLACE = re.compile(r"\$\{([^}]*)\}")
-_VISIBLE = re.compile(
-    r"[\x21-\x7e]*"
-)  # parsers drop tabs and line ends: what is checked must be what is used
+# Parsers drop tabs and line ends: what is checked must be what is used
+_VISIBLE = re.compile(r"[\x21-\x7e]*")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _FIXED_HOST = re.compile(r"[a-z]+://[^/?#\\]+/")  # the host is complete before the first variable
 # Scheme, host, perhaps a port and a path: no user, no query, nothing encoded. The host is checked afterwards.
@@ -33,7 +32,7 @@ def token_url(provider: Provider, variables: Mapping[str, str]) -> str:
     """The token endpoint's URL with its variables filled in.
 
     The values come from a database and the URL decides where a refresh token and a client secret go. So: only what
-    the definition's pattern allows, and where a variable fills the host, that host must be one that the operator
+    the definition's pattern allows, and if a variable fills the host, that host must be one that the operator
     allows or lie inside the definition's domains; where none does, the host stays what it is. A URL without variables
     is the operator's word. Raises NotSendable.
     """

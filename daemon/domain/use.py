@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 REFUSED = "refused"  # the action of a request that was refused
@@ -10,10 +11,11 @@ UNAUTHORIZED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class UseKey:
+class UseKey(NamedTuple):
     """What is counted together. `key`: the id of an access key, or of a workload. `token`: None for refused requests, which name none. `result`: of a refused request,
     the name of its problem. `since`: the beginning of the day or hour.
+
+    A tuple, because each request looks for one: it takes half as long as a dataclass.
     """
 
     key: str

@@ -45,7 +45,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteBack:
-    """Writes tokens in `layout` to `place`. `show`: what stands in the place of the refresh token."""
+    """Writes tokens in `layout` to `place`. `show`: what stands in place of the refresh token."""
 
     layout: Layout
     place: ForeignStore

@@ -257,7 +257,6 @@ class Daemon:
             relay,
             self._announcer,
             indexed=lambda: self._indexing.done,
-            heard=lambda: bool(self._notifying.routes()),
             log=self._log,
             observe=self._parts.observe,
         )

@@ -15,13 +15,12 @@ from daemon.refreshing.ports import Observe
 
 # Commands and the access service store events too, so every daemon looks: one query of an index that is nearly empty.
 LOOK_EVERY = timedelta(seconds=1)
-UNHEARD_EVERY = 15  # turns: without a hook events are only cleared away, which is not urgent
 ANNOUNCED_EVERY = 5  # looks
 
 
 class EventFollower:
     """Relays until cancelled. It logs a refusal once. `indexed`: whether the index of the events was built; before that,
-    each look would read every token. `heard`: whether a hook is configured now.
+    each look would read every token.
     """
 
     def __init__(
@@ -30,15 +29,12 @@ class EventFollower:
         announcer: Announcer,
         *,
         indexed: Callable[[], bool],
-        heard: Callable[[], bool],
         log: EventLog,
         observe: Observe,
     ) -> None:
         self._relay = relay
         self._announcer = announcer
         self._indexed = indexed
-        self._heard = heard
-        self._turns = 0
         self._looks = 0
         self._log = log
         self._observe = observe
@@ -47,15 +43,9 @@ class EventFollower:
     async def run(self, ready: Callable[[], bool]) -> None:
         """Relay whenever the daemon is `ready`."""
         while True:
-            await self.turn(ready)
+            if ready():
+                await self.look()
             await asyncio.sleep(LOOK_EVERY.total_seconds())
-
-    async def turn(self, ready: Callable[[], bool]) -> None:
-        """Relay if the daemon is `ready`. Without a hook, do so in each UNHEARD_EVERYth turn only."""
-        is_due = self._heard() or self._turns % UNHEARD_EVERY == 0
-        self._turns += 1
-        if is_due and ready():
-            await self.look()
 
     async def look(self) -> None:
         """Relay what waits now. Raises nothing."""

@@ -15,9 +15,8 @@ from daemon.sandbox.clients import ClientWay
 from daemon.sandbox.wording import FORM, JSON, Complaint, Refusal
 
 BodyWay = Literal["form", "json", "query"]
-Kind = Literal[
-    "present", "reissue", "assert"
-]  # a token is presented, nothing but the client, or what it signs
+# A token is presented, nothing but the client, or what it signs
+Kind = Literal["present", "reissue", "assert"]
 Method = Literal["POST", "GET"]
 _MOST_PARAMETERS = 32
 

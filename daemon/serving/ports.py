@@ -173,8 +173,10 @@ class Lists(Protocol):
 
 
 class Uses(Protocol):
-    async def add(self, uses: Mapping[UseKey, Use]) -> None:
-        """Add to the stored counts. Raises StoreLost."""
+    async def add(self, uses: dict[UseKey, Use]) -> None:
+        """Add to the stored counts, and remove from `uses` what is stored. Raises StoreLost; what is left then may be
+        stored in part.
+        """
 
 
 class Habits(Protocol):

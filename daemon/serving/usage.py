@@ -27,19 +27,23 @@ class Usage:
             counted = UseKey(caller.key.id, REFUSED, None, result, beginning(now, HOUR))
         else:
             return
-        if counted not in self._counts and len(self._counts) >= MOST:
-            counted = UseKey(counted.key, counted.action, None, counted.result, counted.since)
         use = self._counts.get(counted)
         if use is None:
-            use = self._counts[counted] = Use(
-                name=caller.key.name, ip=caller.address, peer=caller.peer, at=now
-            )
+            use = self._first(counted, Use(name=caller.key.name, ip=caller.address, peer=caller.peer, at=now))
         use.count += 1
         use.ip, use.peer, use.at = caller.address, caller.peer, now
         use.workload = caller.workload
 
+    def _first(self, counted: UseKey, use: Use) -> Use:
+        """Begin a count. If there are too many, that of all tokens together goes on."""
+        if len(self._counts) >= MOST:
+            counted = counted._replace(token=None)
+        return self._counts.setdefault(counted, use)
+
     async def store(self) -> None:
-        """Store what was counted. If the store is lost, it stays in memory, and may be counted twice."""
+        """Store what was counted. If the store is lost, the rest stays in memory. Of it, what was on its way to the store may
+        be counted twice.
+        """
         counts, self._counts = self._counts, {}
         if not counts:
             return

@@ -3,7 +3,9 @@
 import os
 import socket
 import stat
+import subprocess
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -198,6 +200,33 @@ def test_a_pipe_of_our_own_is_read():
     finally:
         os.close(reader)
     assert read_trusted(Path("/dev/null")).data == b""
+
+
+def test_a_pipe_whose_writer_comes_later_is_read(tmp_path):
+    """The writer of a named pipe waits for its reader."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+    with subprocess.Popen(["/bin/sh", "-c", 'printf one >"$0"; sleep 0.1', pipe]):
+        assert read_trusted(pipe).data == b"one"
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_pipe_that_nobody_writes_holds_nothing_up_for_ever(tmp_path, monkeypatch, opened):
+    """Neither a start nor a reload: whether nobody has it open, or its writer sleeps."""
+    monkeypatch.setattr(trusted_files, "PIPE_PAUSE", timedelta(milliseconds=50))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(pipe, os.O_WRONLY) if opened else None
+    if writer is not None:
+        os.write(writer, b"half")
+    try:
+        with pytest.raises(OSError, match="it is a pipe"):
+            read_trusted(pipe)
+    finally:
+        os.close(reader)
+        if writer is not None:
+            os.close(writer)
 
 
 # ------------------------------------------------------------------------------------------------ directories of ours

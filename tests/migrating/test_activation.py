@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from bson import Code
 
 from daemon.domain.moving import in_first, slice_of
 from daemon.domain.secret import Secret
@@ -236,3 +237,11 @@ async def test_a_rejected_token_that_was_taken_back_is_not_resumed_with_the_othe
     source.held[0] |= {"refresh": "consented-again", "expires": int((NOW + 2 * HOUR).timestamp())}
     assert counts(await mover.run(source)) == (0, 1, 0, 0)
     assert outside.tokens.find_one()["state"] == "paused"
+
+
+async def test_a_fingerprint_that_is_code_keeps_no_other_token_paused(mover, outside, resume):
+    """Python's form of BSON's code is a str without a hash."""
+    await mover.run(MemorySource(*rows(5)))
+    outside.tokens.update_one({"_id": "xero:2"}, {"$set": {"grant_fingerprint": Code("x")}})
+    await resume(100)
+    assert active(outside) == {f"xero:{account}" for account in range(5)}

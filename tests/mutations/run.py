@@ -42,7 +42,8 @@ def run(arguments: Sequence[str]) -> int:
         shutil.copytree(ROOT, tree, ignore=_LEFT_OUT)
         _compile(tree)
         _check_imports(tree)
-        if (code := _tested(tree, sorted({test for one in chosen for test in one.tests}))) != 0:
+        tests = sorted({test for one in chosen for test in one.tests})
+        if (code := _tested(tree, tests, shown=True)) != 0:
             print(f"the tests don't pass without a mutation (pytest's exit code {code})")
             return 2
         missed = [one for one in chosen if not _is_noticed(tree, one)]
@@ -87,15 +88,17 @@ def _check_imports(tree: Path) -> None:
     assert Path(found.stdout.strip()).is_relative_to(tree), found.stdout
 
 
-def _tested(tree: Path, tests: Sequence[str]) -> int | None:
-    """Return pytest's exit code, or None if it took longer than LIMIT for one mutation's tests."""
+def _tested(tree: Path, tests: Sequence[str], *, shown: bool = False) -> int | None:
+    """Return pytest's exit code, or None if it took longer than LIMIT for one mutation's tests. `shown`: its output is
+    printed, because a failure needs a person.
+    """
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--quiet", "--exitfirst", *tests]
     process = subprocess.Popen(
         command,
         cwd=tree,
         env=_environment(tree),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=None if shown else subprocess.DEVNULL,
+        stderr=None if shown else subprocess.DEVNULL,
         start_new_session=True,
     )
     try:

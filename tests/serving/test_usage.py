@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon.adapters.mongo.served_tokens import _RELEVANT
-from daemon.adapters.mongo.served_uses import ServedUses
+from daemon.adapters.mongo.served_uses import LAST_USED_WITHIN, ServedUses
 from daemon.domain.claim import StoreLost
 from daemon.domain.use import Workload
 from daemon.serving.usage import Usage
@@ -111,6 +111,101 @@ async def test_two_processes_add_to_one_count(bench: AccessBench):
     assert bench.database["tokens_access_use"].find_one({"kind": "access"})["count"] == 2
 
 
+async def test_the_time_of_a_use_is_written_once_in_ten_minutes(bench: AccessBench):
+    """To write each use would cost more than to count it. Counts have the exact time. Each of two processes knows what the
+    other one wrote.
+    """
+    bench.insert()
+    processes, seen = [usage(bench), usage(bench)], []
+    for minutes in (0, 4, 9, 12):
+        bench.clock.passed = minutes * MINUTE
+        processes[minutes % 2].note(caller(), "acme:1", "read")
+        await processes[minutes % 2].store()
+        (record,) = bench.database["tokens_access_use"].find({"kind": "access"})
+        assert record["at"] == NOON + minutes * MINUTE
+        seen.append(bench.document()["last_used_at"] - NOON)
+    assert seen == [0 * MINUTE, 0 * MINUTE, 0 * MINUTE, 12 * MINUTE]
+    assert LAST_USED_WITHIN == 10 * MINUTE
+
+
+@pytest.mark.parametrize("stored", [NOON + MINUTE, "yesterday", None, [NOON - DAY]])
+async def test_the_time_of_a_use_never_goes_back(bench: AccessBench, stored: object):
+    """Whatever is stored there: MongoDB compares values of different types by their types."""
+    bench.insert(last_used_at=stored)
+    used = usage(bench)
+    used.note(caller(), "acme:1", "read")
+    await used.store()
+    assert bench.document()["last_used_at"] == (stored if isinstance(stored, datetime) else NOON)
+
+
+async def test_a_stored_count_is_not_inserted_again(bench: AccessBench):
+    """A process remembers what it has stored."""
+    used = usage(bench)
+    used.note(caller(), "acme:1", "read")
+    await used.store()
+    used.note(caller(), "acme:1", "read")
+    with bench.fault("insert", errorCode=11601):
+        await used.store()
+    assert bench.database["tokens_access_use"].find_one({"kind": "access"})["count"] == 2
+
+
+@pytest.mark.parametrize("most", [200_000, 0])
+async def test_a_count_that_was_deleted_begins_again(bench: AccessBench, monkeypatch, most: int):
+    """What a process remembers of stored counts may be wrong, or forgotten. The new record is complete."""
+    monkeypatch.setattr("daemon.adapters.mongo.served_uses.MOST_SEEN", most)
+    rows, used, records = bench.database["tokens_access_use"], usage(bench), []
+    for _ in range(2):
+        used.note(caller(), "acme:1", "read")
+        await used.store()
+        used.note(caller(), "acme:1", "read")
+        await used.store()
+        records += rows.find({"kind": "access"})
+        rows.delete_many({"kind": "access"})
+    assert records[0] == records[1]
+    assert records[0]["count"] == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "after"), [*(("insert", n) for n in range(3)), *(("update", n) for n in range(7))]
+)
+async def test_a_loss_in_the_middle_counts_nothing_twice(
+    bench: AccessBench, monkeypatch, command: str, after: int
+):
+    """Counts are stored some at a time, and those that are stored don't come back: neither new ones nor old ones."""
+    monkeypatch.setattr("daemon.adapters.mongo.upserts.AT_ONCE", 2)
+    used = usage(bench)
+    for number in range(5):
+        used.note(caller(), f"acme:{number}", "read")
+    await used.store()
+    for number in range(10):
+        used.note(caller(), f"acme:{number}", "read")
+    with bench.fault(command, after=after, errorCode=11601), pytest.raises(StoreLost):
+        await used.store()
+    await used.store()
+    rows = bench.database["tokens_access_use"].find({"kind": "access"})
+    assert {one["token"]: one["count"] for one in rows} == {
+        f"acme:{number}": 2 if number < 5 else 1 for number in range(10)
+    }
+
+
+async def test_another_failure_beside_a_stored_row_is_a_loss(bench: AccessBench):
+    """A row that another process has stored is updated. Any other refusal of the same write is not passed over."""
+    bench.database.command(
+        "collMod", "tokens_access_use", validator={"token": {"$ne": "acme:2"}}, validationAction="error"
+    )
+    first, second = usage(bench), usage(bench)
+    first.note(caller(), "acme:1", "read")
+    await first.store()
+    for name in ("acme:1", "acme:2"):
+        second.note(caller(), name, "read")
+    with pytest.raises(StoreLost):
+        await second.store()
+    bench.database.command("collMod", "tokens_access_use", validator={})
+    await second.store()
+    rows = bench.database["tokens_access_use"].find({"kind": "access"})
+    assert {one["token"]: one["count"] for one in rows} == {"acme:1": 2, "acme:2": 1}
+
+
 async def test_counts_outlast_a_lost_store():
     class Lost:
         def __init__(self) -> None:
@@ -121,6 +216,7 @@ async def test_counts_outlast_a_lost_store():
             if self.away:
                 raise StoreLost
             self.added += sum(use.count for use in uses.values())
+            uses.clear()
 
     class Noon:
         def now(self):

@@ -6,6 +6,7 @@
 //   ├── Paused         an operator or the application has paused the token
 //   ├── Expired        no usable token now, but refreshd is renewing it: retryAfter, in seconds
 //   ├── Unavailable    refreshd or MongoDB can't answer now: retryAfter
+//   ├── ConsentFailed  no token was stored by `complete`: kind, code
 //   ├── Rejected       refreshd has rejected the request: problem, status
 //   └── NotSupported   MongoDB alone, or this version of refreshd, can't do this
 
@@ -38,6 +39,14 @@ export class Unavailable extends ReaderError {
   constructor(message, retryAfter = null) {
     super(message)
     this.retryAfter = retryAfter
+  }
+}
+
+export class ConsentFailed extends ReaderError {
+  constructor(message, kind, code = null) {
+    super(message)
+    this.kind = kind
+    this.code = code
   }
 }
 

@@ -2,7 +2,17 @@
 import http from 'node:http'
 import https from 'node:https'
 
-import { Expired, NeedsReauth, NotConnected, NotSupported, Paused, Rejected, Unavailable } from './errors.js'
+import { challengeOf, Link, newVerifier } from './consent.js'
+import {
+  ConsentFailed,
+  Expired,
+  NeedsReauth,
+  NotConnected,
+  NotSupported,
+  Paused,
+  Rejected,
+  Unavailable,
+} from './errors.js'
 import { Token } from './token.js'
 
 const AGENT = 'refreshd-reader-node/0.1.0'
@@ -104,6 +114,62 @@ export class HttpTransport {
     }
   }
 
+  /** Begin a consent. A request that is sent twice leaves a link that nobody uses. */
+  async connect({ provider, account, returnUrl, scopes, vars, meta, subject, replace }) {
+    const verifier = newVerifier()
+    const body = {
+      provider,
+      account,
+      return_url: returnUrl,
+      code_challenge: challengeOf(verifier),
+      scopes,
+      vars,
+      meta,
+      subject,
+      replace: replace || undefined,
+    }
+    const answer = await this.#request('POST', '/v1/connect', {}, body)
+    this.#done(`${provider}:${account}`, answer)
+    const { id, connect_url: url, expires_at: end } = answer.body
+    if (typeof id !== 'string' || typeof url !== 'string') {
+      throw new Unavailable(`${this.#place}: its answer is not a link`)
+    }
+    return new Link({ id, url, verifier, expiresAt: dateOf(end) })
+  }
+
+  /** Have the token stored. A daemon that needs longer leaves the consent as `asked`. */
+  async complete(id, connectCode, verifier) {
+    const proof = { connect_code: connectCode, code_verifier: verifier }
+    return this.#consent(id, await this.#request('POST', `/v1/connect/${segment(id)}/complete`, {}, proof))
+  }
+
+  /** What has become of a consent. */
+  async consent(id) {
+    return this.#consent(id, await this.#request('GET', `/v1/connect/${segment(id)}`, {}))
+  }
+
+  #consent(id, answer) {
+    const { body } = answer
+    const failure = typeof body.failure?.kind === 'string' ? body.failure : null
+    if (answer.problem === 'conflict' && failure !== null) {
+      const text = `consent ${id}: ${body.detail ?? 'no token was stored'} (${failure.kind})`
+      throw new ConsentFailed(text, failure.kind, failure.code ?? null)
+    }
+    this.#done(`consent ${id}`, answer)
+    if (body.id !== id || typeof body.state !== 'string') {
+      throw new Unavailable(`${this.#place}: its answer is not this consent`)
+    }
+    return {
+      id,
+      state: body.state,
+      held: body.held === true,
+      scope: body.scope ?? null,
+      missingScopes: body.missing_scopes ?? [],
+      expiresAt: dateOf(body.expires_at),
+      failure: failure === null ? null : { kind: failure.kind, code: failure.code ?? null },
+    }
+  }
+
   async close() {
     this.#options.agent.destroy()
   }
@@ -144,7 +210,7 @@ export class HttpTransport {
     if (body.id !== id || !isText || typeof body.version !== 'string') {
       throw new Unavailable(`${this.#place}: its answer is not this token`)
     }
-    const expiresAt = typeof body.expires_at === 'string' ? new Date(body.expires_at) : null
+    const expiresAt = dateOf(body.expires_at)
     const token = new Token({
       provider,
       account,
@@ -192,6 +258,10 @@ function errorOf(place, what, { status, body, problem, retryAfter }) {
     default:
       return new Rejected(`${text} (${problem})`, problem, status)
   }
+}
+
+function dateOf(text) {
+  return typeof text === 'string' ? new Date(text) : null
 }
 
 function exchange(request, sent) {

@@ -28,6 +28,12 @@ export class Unavailable extends ReaderError {
   readonly retryAfter: number | null
 }
 
+/** The owner's consent led to no token. `kind` is refreshd's, such as `refused`; `code` the provider's, if any. */
+export class ConsentFailed extends ReaderError {
+  readonly kind: string
+  readonly code: string | null
+}
+
 /** refreshd has rejected the request. `problem` is the name of an RFC 9457 problem, such as `conflict`. */
 export class Rejected extends ReaderError {
   readonly problem: string
@@ -86,6 +92,40 @@ export interface Consent {
   subject?: string
 }
 
+/** What `connect` asks for. */
+export interface Wish {
+  /** One of `access.return_urls`. */
+  returnUrl: string
+  scopes?: readonly string[]
+  vars?: Record<string, string>
+  meta?: Record<string, string>
+  subject?: string
+  /** Allows another account at the provider than the one connected before. */
+  replace?: boolean
+}
+
+/** A consent that has begun. Keep `id` and `verifier` in the session of the user. It prints neither link nor verifier. */
+export class Link {
+  private constructor()
+  readonly id: string
+  /** Where to send the browser. It works once, for 15 minutes. */
+  get url(): string
+  get verifier(): string
+  readonly expiresAt: Date | null
+}
+
+export interface ConsentState {
+  id: string
+  /** The token is stored if it is "done". */
+  state: 'waiting' | 'asked' | 'done' | 'failed' | 'abandoned'
+  /** The grant waits for `complete`. */
+  held: boolean
+  scope: string | null
+  missingScopes: readonly string[]
+  expiresAt: Date | null
+  failure: { kind: string; code: string | null } | null
+}
+
 export interface Ending {
   id: string
   /** "revoking": the provider is asked to revoke the grant. "removed": nothing is left to do. */
@@ -114,5 +154,11 @@ export class Tokens {
   remove(provider: string, account: string, options?: { revoke?: boolean }): Promise<Ending>
   /** Remove all tokens of one user that this access key may see. HTTP only. */
   removeAll(subject: string, options?: { revoke?: boolean }): Promise<Ending[]>
+  /** Begin a consent of the account's owner, and send the browser to the link's `url`. HTTP only. */
+  connect(provider: string, account: string, wish: Wish): Promise<Link>
+  /** Complete a consent with what the browser has brought and the verifier of its session. HTTP only. */
+  complete(id: string, connectCode: string, verifier: string): Promise<ConsentState>
+  /** What has become of a consent. HTTP only. */
+  consent(id: string): Promise<ConsentState>
   close(): Promise<void>
 }

@@ -1,4 +1,6 @@
+export { Link } from './consent.js'
 export {
+  ConsentFailed,
   Expired,
   NeedsReauth,
   NotConnected,

@@ -77,6 +77,18 @@ export class MongoTransport {
     throw new NotSupported(`subject ${JSON.stringify(subject)}: to remove tokens, use refreshd serve (REFRESHD_URL)`)
   }
 
+  async connect({ provider, account }) {
+    throw new NotSupported(`${provider}:${account}: to connect an account, use refreshd serve (REFRESHD_URL)`)
+  }
+
+  async complete(id) {
+    throw new NotSupported(`consent ${id}: to complete it, use refreshd serve (REFRESHD_URL)`)
+  }
+
+  async consent(id) {
+    throw new NotSupported(`consent ${id}: to follow it, use refreshd serve (REFRESHD_URL)`)
+  }
+
   /** Close the client. The next request opens another one. */
   async close() {
     const client = await this.#client?.catch(() => null)

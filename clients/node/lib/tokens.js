@@ -101,6 +101,28 @@ export class Tokens {
     return this.#change(null, () => this.#transport.removeAll(subject, revoke))
   }
 
+  /**
+   * Begin a consent of the account's owner. Send the browser to the link's `url`. Keep its `id` and `verifier` in the
+   * session of the user. The browser returns to `returnUrl`, one of `access.return_urls`, with `connect` and
+   * `connect_code`, or with `connect` and `error`. HTTP only.
+   */
+  async connect(provider, account, { returnUrl, scopes, vars, meta, subject, replace = false }) {
+    return this.#transport.connect({ provider, account, returnUrl, scopes, vars, meta, subject, replace })
+  }
+
+  /**
+   * Complete a consent with the `connect_code` that the browser has brought, and the verifier of its session. The token
+   * is stored if the state is done. Otherwise a daemon is still busy: ask `consent` later.
+   */
+  async complete(id, connectCode, verifier) {
+    return this.#change(null, () => this.#transport.complete(id, connectCode, verifier))
+  }
+
+  /** What has become of a consent. */
+  async consent(id) {
+    return this.#transport.consent(id)
+  }
+
   /** Close the connections. */
   async close() {
     await this.#transport.close()

@@ -10,9 +10,8 @@ import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
-_UNICAST = ip_network(
-    "2000::/3"
-)  # all that is globally routed (RFC 4291 §2.4); also keeps 64:ff9b:1::/48 out
+# All that is globally routed (RFC 4291 §2.4); also keeps 64:ff9b:1::/48 out
+_UNICAST = ip_network("2000::/3")
 _NEVER = tuple(
     map(
         ip_network,

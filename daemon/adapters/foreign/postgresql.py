@@ -48,12 +48,14 @@ _SETTINGS = {
 _DURABLE = (
     "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
 )
+# Classes of SQLSTATE: data, constraints, a view's check, a trigger's refusal
 _OF_ONE_ROW = (
     "22",
     "23",
     "44",
     "P0",
-)  # classes of SQLSTATE: data, constraints, a view's check, a trigger's refusal
+)
+# Whose messages quote no value of a row
 _WITHOUT_VALUES = (
     "08",
     "25",
@@ -65,7 +67,7 @@ _WITHOUT_VALUES = (
     "53",
     "55",
     "57",
-)  # whose messages quote no value of a row
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,7 +94,7 @@ def copied(path: Path, directory: Path, *, everything: bool) -> Path:
 
 @contextmanager
 def _opened(path: Path, mode: str, *, original: Path | None = None) -> Iterator[sqlite3.Connection]:
-    """Connect to a journal, without creating a file. Errors name `original` in the place of its copy at `path`."""
+    """Connect to a journal, without creating a file. Errors name `original` in place of its copy at `path`."""
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     try:
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY)) as database:

@@ -17,7 +17,7 @@ _NO_SUCH_HINT = (2, 291)  # BadValue, NoQueryExecutionPlans
 
 
 class _StillBuilding(Exception):
-    """MongoDB has not answered within the socket's timeout. That is no loss: it builds."""
+    """MongoDB has not answered within the socket's timeout. That isn't a loss: it builds."""
 
 
 async def build(mongo: Mongo, collection: Collection, indexes: Sequence[IndexModel]) -> Mapping[str, str]:

@@ -238,7 +238,7 @@ class Remembered(Generic[Value]):
             self._changed_while_read.update(self._reading)
             return
         name = key.get("_id")
-        if isinstance(name, str):
+        if type(name) is str:  # BSON's code is a str that can't be looked up
             self.forget(name)
             for event in self._waiting.get(name, ()):
                 event.set()

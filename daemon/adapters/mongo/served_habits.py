@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from pymongo import UpdateOne
 
 from daemon.adapters.mongo.connection import Mongo
-from daemon.adapters.mongo.served_uses import AT_ONCE, OF_KEY, batches, write
+from daemon.adapters.mongo.served_uses import OF_KEY
 from daemon.adapters.mongo.stored_number import whole
 from daemon.adapters.mongo.token_document import Document, as_stored
+from daemon.adapters.mongo.upserts import AT_ONCE, batches, write
 from daemon.domain.anomaly import AnomalyKind
 from daemon.domain.habit import MOST_HOURS, MOST_NETWORKS, REMEMBERED, USUAL_WITHIN, Habit, Seen
 

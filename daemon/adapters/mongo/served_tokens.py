@@ -51,7 +51,7 @@ def bounded(path: str, kind: str, size: int) -> Mapping[str, object]:
 FIELDS: Mapping[str, object] = {
     **{name: short_text(f"${name}") for name in _TEXTS},
     **{name: date_or_null(f"${name}") for name in _DATES},
-    # A text in the place of the date is not fetched, but must not pass for "never".
+    # A text in place of the date is not fetched, but must not pass for "never".
     "expires_at": {
         "$cond": [{"$in": [{"$type": "$expires_at"}, ["date", "null", "missing"]]}, "$expires_at", "invalid"]
     },

@@ -2,22 +2,60 @@
 access service may only insert.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
+from operator import itemgetter
+from typing import NamedTuple
 
 from pymongo import UpdateMany, UpdateOne
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import PyMongoError
 
 from daemon.adapters.mongo.audit import ACCESS
-from daemon.adapters.mongo.connection import Collection, Mongo
+from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.token_document import as_stored
-from daemon.domain.use import DAY, UNAUTHORIZED, Use, UseKey
+from daemon.adapters.mongo.upserts import already_there, batches, write
+from daemon.domain.use import DAY, UNAUTHORIZED, Use, UseKey, Workload
 
-AT_ONCE = 1000
+MOST_SEEN = 200_000  # rows, of some 80 bytes each
+LAST_USED_WITHIN = timedelta(minutes=10)  # the precision of a token's `last_used_at`
 OF_KEY = "key"  # the kind of the row that says when a key was last used
-_TWICE = 11000  # another process inserted the same row at the same moment
 
-Operation = UpdateOne | UpdateMany
+Fields = Mapping[str, object]
+
+
+class _Row(NamedTuple):
+    """A count as it is stored. `fixed`: the fields that no use changes, but for the token and the key's name."""
+
+    id: str
+    key: UseKey
+    use: Use
+    fixed: Fields
+
+    def document(self) -> dict[str, object]:
+        use = self.use
+        new = {
+            "_id": self.id,
+            "token": self.key.token,
+            "actor": use.name,
+            "by": self._by(),
+            "count": use.count,
+        }
+        return {**new, "at": use.at, **self.fixed}
+
+    def change(self) -> UpdateOne:
+        use = self.use
+        change = {
+            "$inc": {"count": use.count},
+            "$max": {"at": use.at},
+            "$set": {"by": self._by()},
+            "$setOnInsert": {"token": self.key.token, "actor": use.name, **self.fixed},
+        }
+        return UpdateOne({"_id": self.id}, change, upsert=True)
+
+    def _by(self) -> Fields:
+        use = self.use
+        by = {"key": self.key.key, "name": use.name, "ip": use.ip, "peer": use.peer}
+        return by if use.workload is None else {**by, **_workload(use.workload)}
 
 
 class ServedUses:
@@ -26,69 +64,87 @@ class ServedUses:
     def __init__(self, mongo: Mongo, *, retention: timedelta) -> None:
         self._mongo = mongo
         self._retention = retention
+        self._seen: set[int] = set()  # the hashes of stored rows; if a row has gone, its update inserts it
 
-    async def add(self, uses: Mapping[UseKey, Use]) -> None:
-        rows = [self._row(key, use) for key, use in uses.items()]
-        await write(self._mongo, self._mongo.access_use, [*rows, *_of_keys(uses)])
-        tokens = {key.token for key in uses if key.token is not None}
-        now = as_stored(self._mongo.clock.now())
-        await write(
-            self._mongo,
-            self._mongo.tokens,
-            [
-                UpdateMany({"_id": {"$in": some}}, {"$max": {"last_used_at": now}})
-                for some in batches(sorted(tokens))
-            ],
-        )
+    async def add(self, uses: dict[UseKey, Use]) -> None:
+        # First what may be written twice: after a loss, only the counts that are left are added again.
+        await write(self._mongo, self._mongo.access_use, [*_of_keys(uses)])
+        await self._touch({key.token for key in uses if key.token is not None})
+        for some in batches(self._rows(uses)):
+            await self._add(some, uses)
 
-    def _row(self, key: UseKey, use: Use) -> UpdateOne:
-        parts = (key.action, key.key, f"{key.since:%Y-%m-%dT%H}", key.result or "", key.token or "")
-        latest = {"at": as_stored(use.at)}
-        by = {"key": key.key, "name": use.name, "ip": use.ip, "peer": use.peer, **_workload(use)}
-        fixed = {
+    def _rows(self, uses: Mapping[UseKey, Use]) -> Sequence[_Row]:
+        """Return the rows of these counts, in the order of their ids, because neighbours in an index share pages."""
+        known: dict[tuple[object, ...], tuple[str, Fields]] = {}
+        rows = []
+        for key, use in uses.items():
+            common = (key.action, key.key, key.result, key.since)
+            if (same := known.get(common)) is None:
+                same = known[common] = self._common(key)
+            rows.append(_Row(same[0] + (key.token or ""), key, use, same[1]))
+        rows.sort(key=itemgetter(0))
+        return rows
+
+    def _common(self, key: UseKey) -> tuple[str, Fields]:
+        """Return how the ids of a key's rows begin, and their fields that no use changes."""
+        return f"{key.action} {key.key} {key.since:%Y-%m-%dT%H} {key.result or ''} ", {
             "action": key.action,
-            "token": key.token,
-            "actor": use.name,
             "kind": ACCESS,
             "result": key.result,
             "since": key.since,
             "ends_at": key.since + DAY + self._retention,
         }
-        change = {"$inc": {"count": use.count}, "$max": latest, "$set": {"by": by}, "$setOnInsert": fixed}
-        return UpdateOne({"_id": " ".join(parts)}, change, upsert=True)
+
+    async def _touch(self, tokens: Collection[str]) -> None:
+        """Write when tokens were used, unless that is known to `LAST_USED_WITHIN`. It costs more than the counts: the token's
+        document is written, and every change stream looks at it.
+        """
+        now = as_stored(self._mongo.clock.now())
+        outdated = {"last_used_at": {"$not": {"$gte": now - LAST_USED_WITHIN}}}
+        await write(
+            self._mongo,
+            self._mongo.tokens,
+            [
+                UpdateMany({"_id": {"$in": some}, **outdated}, {"$set": {"last_used_at": now}})
+                for some in batches(sorted(tokens))
+            ],
+        )
+
+    async def _add(self, rows: Sequence[_Row], uses: dict[UseKey, Use]) -> None:
+        """Insert the rows that are new to this process, and add to the others. To MongoDB, an insert costs a third of an
+        update that may insert.
+        """
+        inserted = await self._inserted([row for row in rows if hash(row.key) not in self._seen])
+        self._finish((row for row in rows if row.id in inserted), uses)
+        others = [row for row in rows if row.id not in inserted]
+        await write(self._mongo, self._mongo.access_use, [row.change() for row in others])
+        self._finish(others, uses)
+
+    def _finish(self, rows: Iterable[_Row], uses: dict[UseKey, Use]) -> None:
+        """Forget counts that are stored, and remember that their rows are there."""
+        if len(self._seen) >= MOST_SEEN:
+            self._seen.clear()
+        for row in rows:
+            del uses[row.key]
+            self._seen.add(hash(row.key))
+
+    async def _inserted(self, new: Sequence[_Row]) -> Collection[str]:
+        """Insert rows, and return their ids, without those that are there already: another process has inserted them, or
+        this one did before a loss of the store. Raises StoreLost.
+        """
+        if not new:
+            return ()
+        there: set[int] = set()
+        try:
+            await self._mongo.access_use.insert_many([row.document() for row in new], ordered=False)
+        except PyMongoError as error:
+            there.update(already_there(self._mongo, error))
+        self._mongo.seen()
+        return {row.id for index, row in enumerate(new) if index not in there}
 
 
-async def write(mongo: Mongo, collection: Collection, operations: Sequence[Operation]) -> None:
-    """Carry out updates that may insert rows. Raises StoreLost."""
-    for start in range(0, len(operations), AT_ONCE):
-        again = await _refused_twice(mongo, collection, operations[start : start + AT_ONCE])
-        if again:
-            await _refused_twice(mongo, collection, again)
-
-
-async def _refused_twice(
-    mongo: Mongo, collection: Collection, operations: Sequence[Operation]
-) -> Sequence[Operation]:
-    """Write, and return the operations whose row another process has just inserted. Raises StoreLost."""
-    try:
-        await collection.bulk_write(operations, ordered=False)
-    except PyMongoError as error:
-        failed = error.details.get("writeErrors", []) if isinstance(error, BulkWriteError) else []
-        if not failed or any(one.get("code") != _TWICE for one in failed):
-            raise mongo.lost(error) from None
-        return [operations[one["index"]] for one in failed]
-    mongo.seen()
-    return []
-
-
-def batches(names: Sequence[str]) -> Iterable[list[str]]:
-    return (list(names[start : start + AT_ONCE]) for start in range(0, len(names), AT_ONCE))
-
-
-def _workload(use: Use) -> Mapping[str, str | None]:
+def _workload(one: Workload) -> Fields:
     """Return the claims of a workload's last JWT."""
-    if (one := use.workload) is None:
-        return {}
     return {"iss": one.issuer, "sub": one.subject, "jti": one.jwt}
 
 

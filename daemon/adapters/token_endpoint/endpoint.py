@@ -32,6 +32,7 @@ from daemon.adapters.egress.permitted import PrivateAddress
 from daemon.adapters.egress.public_addresses import is_private_literal, is_public
 from daemon.adapters.egress.tls import client_context
 from daemon.adapters.token_endpoint.connector import Connector
+from daemon.adapters.token_endpoint.deadlines import Deadlines
 from daemon.adapters.token_endpoint.exchange import Exchange, message_of
 from daemon.adapters.token_endpoint.no_reply import no_reply_for
 from daemon.domain.answer import Concern
@@ -74,11 +75,11 @@ class BootClock(Protocol):
 
 
 class _Timer:
-    """Allow waits before the connection as long as the claim lasts. From `begin` on the request has its own
-    time limit, of `own` seconds.
+    """Allow waits before the connection as long as the claim lasts. From `begin` to `end` the request has its own
+    time limit.
     """
 
-    def __init__(self, *, claim: Callable[[], timedelta], own: float) -> None:
+    def __init__(self, *, claim: Callable[[], timedelta], own: Deadlines) -> None:
         self._loop = asyncio.get_running_loop()
         self._claim, self._own = claim, own
         self.begun = False
@@ -91,7 +92,13 @@ class _Timer:
     def begin(self) -> None:
         if not self.begun:
             self.begun = True
-            self.limit.reschedule(self._loop.time() + self._own)
+            if self.limit.when() is not None:
+                self.limit.reschedule(None)
+            self._own.begin(self.limit)
+
+    def end(self) -> None:
+        """The request is over, or given up."""
+        self._own.end(self.limit)
 
     @property
     def past(self) -> timedelta:
@@ -121,6 +128,7 @@ class TokenEndpoint:
         """
         self._clock = clock
         self._timeout = timeout
+        self._deadlines = Deadlines(timeout)
         self._may_start = may_start
         self._proxy, self._proxy_headers = _proxy(proxy)
         tls = client_context()
@@ -153,20 +161,23 @@ class TokenEndpoint:
             if not local and url.scheme != "https":
                 return NoReply(asked_at=asked_at, sent=False, concerns=Concern.PROVIDER, **_NOT_HTTPS)
             message = message_of(request, url)
-            timer = _Timer(claim=lambda: deadline - self._clock.boot(), own=self._timeout.total_seconds())
+            timer = _Timer(claim=lambda: deadline - self._clock.boot(), own=self._deadlines)
             try:
                 async with timer.limit:
-                    if self._places.locked():
-                        timer.wait()
-                    async with self._places:
-                        exchange.connection = await self._connected(
-                            url, local=local, public_only=request.public_only, timer=timer
-                        )
-                        timer.begin()
-                        if (obstacle := self._obstacle(deadline)) is not None:
-                            return NoReply(asked_at=asked_at, sent=False, **obstacle)
-                        exchange.write(message)
-                        await exchange.read()
+                    try:
+                        if self._places.locked():
+                            timer.wait()
+                        async with self._places:
+                            exchange.connection = await self._connected(
+                                url, local=local, public_only=request.public_only, timer=timer
+                            )
+                            timer.begin()
+                            if (obstacle := self._obstacle(deadline)) is not None:
+                                return NoReply(asked_at=asked_at, sent=False, **obstacle)
+                            exchange.write(message)
+                            await exchange.read()
+                    finally:
+                        timer.end()
             except TimeoutError:
                 if not timer.begun:
                     return NoReply(asked_at=asked_at, sent=False, **_TOO_LATE)

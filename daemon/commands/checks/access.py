@@ -164,7 +164,7 @@ def _check_connect(outline: AccessOutline, access: AccessTable, report: Report, 
         say(
             "access.unbound_connect",
             "applications may leave the session binding out, so a person who gets such a link can connect an account of"
-            " their own in the place of the owner's",
+            " their own in place of the owner's",
             "Remove it, and let applications send a code_challenge: docs/connect.md.",
         )
     if not access.return_urls and not access.unbound_connect:

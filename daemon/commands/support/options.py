@@ -11,7 +11,7 @@ from daemon.commands.support.terminal import say
 LONGEST_REASON = 500  # characters
 MOST = (
     2**31 - 1
-)  # the largest count that is an option's value: more is no number of tokens, and no limit for MongoDB
+)  # the largest count that is an option's value: more isn't a number of tokens, nor a limit for MongoDB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

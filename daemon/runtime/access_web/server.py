@@ -26,12 +26,13 @@ from daemon.runtime.access_web.answers import SECURITY_HEADERS, problem_answer
 from daemon.runtime.access_web.asked import LARGEST_BODY, Asked, segments_of
 from daemon.runtime.web.admission import Admission
 from daemon.runtime.web.client_limits import LimitedServer, Limits
-from daemon.runtime.web.hosts import host_name, is_loopback
+from daemon.runtime.web.hosts import address_in, host_name, is_loopback
 from daemon.runtime.web.port_holder import port_holder
 from daemon.runtime.web.server import PortTaken
 from daemon.serving.problems import Problem
 
 UNIX = "unix"  # the address of a caller on the socket
+UNKNOWN = "unknown"  # of a caller that a trusted proxy gives no address
 SOCKET_MODE = 0o660
 PROBES = frozenset({"/livez", "/readyz"})
 LIMITS = Limits(
@@ -160,7 +161,11 @@ class AccessServer:
         return name in self._hosts or (is_loopback(name) and is_loopback(self._host))
 
     def _caller(self, request: BaseRequest) -> tuple[str, int | None]:
-        """Return the caller's address: behind trusted proxies, the rightmost one that is none of them."""
+        """Return the caller's address: behind trusted proxies, the rightmost one that is none of them.
+
+        If a proxy names a caller that is no address, the caller is unknown. It is not the proxy, whose address a key may
+        admit.
+        """
         transport = request.transport
         peer = None
         if self._path is not None:
@@ -171,10 +176,9 @@ class AccessServer:
             return address, peer
         forwarded = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
         for one in reversed([text.strip() for text in forwarded if text.strip()]):
-            if not _is_address(one):
-                break
-            address = one
-            if not self._is_proxy(one):
+            found = address_in(one)
+            address = UNKNOWN if found is None else found
+            if not self._is_proxy(address):
                 break
         return address, peer
 
@@ -273,11 +277,3 @@ def _peer_of(transport: asyncio.Transport | None) -> int | None:
         return None
     _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return int(uid)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -15,7 +15,18 @@ from daemon.runtime.config.access_values import (
     web_url,
     writers_of,
 )
-from daemon.runtime.config.fields import ARRAY, STRICT, Duration, Flag, Read, Span, Text, known_keys, whole
+from daemon.runtime.config.fields import (
+    ARRAY,
+    STRICT,
+    Duration,
+    Flag,
+    Host,
+    Read,
+    Span,
+    Text,
+    known_keys,
+    whole,
+)
 from daemon.runtime.config.issuers import network
 from daemon.runtime.config.problems import Findings
 from daemon.runtime.config.providers.definitions import DefinitionTable
@@ -41,7 +52,7 @@ class TlsTable:
 class AccessTable:
     __pydantic_config__: ClassVar = STRICT
 
-    host: Text = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Annotated[int, Read(whole(0, 65_535))] = 9465  # 0: any free one
     socket: Text | None = None
     tls: TlsTable | None = None

@@ -35,6 +35,7 @@ STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True)  # for `__pydanti
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=36_500)
+_LONGEST_HOST = 253  # characters of a name (RFC 1035 section 2.3.4, without the final dot)
 
 # Plugins of pydantic would see secrets, and the search for them reads the metadata of all installed packages.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
@@ -79,6 +80,14 @@ def text(value: object) -> str:
     if "\0" in value:
         raise InvalidValue("contains a NUL character", "Remove it.")
     return value
+
+
+def host(value: object) -> str:
+    """Return a name or an address to listen on. Raises InvalidValue."""
+    name = text(value)
+    if not name.isascii() or not name.isprintable() or " " in name or len(name) > _LONGEST_HOST:
+        raise InvalidValue("is not a name or an address", "Write an address of this machine, like 127.0.0.1.")
+    return name
 
 
 def whole(least: int, most: int) -> Callable[[object], int]:
@@ -147,6 +156,7 @@ Duration = Annotated[timedelta, Read(duration)]
 Span = Annotated[timedelta, Read(duration), AfterValidator(_above_zero)]  # a duration above zero
 Flag = Annotated[bool, Read(flag)]
 Text = Annotated[str, Read(text)]
+Host = Annotated[str, Read(host)]
 Day = Annotated[date, Read(day)]
 ARRAY = BeforeValidator(_array)
 

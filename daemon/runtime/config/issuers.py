@@ -1,4 +1,4 @@
-"""`[[access.issuers]]`: whose JWTs the access service takes in the place of an access key, and for which tokens."""
+"""`[[access.issuers]]`: whose JWTs the access service takes in place of an access key, and for which tokens."""
 
 import re
 from collections import Counter

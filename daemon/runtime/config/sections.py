@@ -21,6 +21,7 @@ from daemon.runtime.config.fields import (
     Context,
     Duration,
     Flag,
+    Host,
     Read,
     Span,
     Text,
@@ -144,7 +145,7 @@ class KeySettings:
 class ServerSettings:
     __pydantic_config__: ClassVar = STRICT
 
-    host: Text = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Annotated[int, Read(whole(0, 65_535))] = 9464  # 0: any free one
     bearer_token: BearerToken | None = None
 

@@ -26,6 +26,7 @@ _NO_FILE = (
     "Specify a file with --config or $REFRESHD_CONFIG (start from config.example.toml), or set everything in the environment,"
     " like REFRESHD_STORE__URI."
 )
+LARGEST_FILE = 16 << 20  # bytes; 1,000 providers take less than one
 _BROKEN = "Look for a missing quote, bracket or '='."
 _TWICE = (
     "Cannot overwrite a value",
@@ -205,7 +206,10 @@ def _env_file(file: Path) -> dict[str, str]:
 
 def _content(file: Path, otherwise: str) -> str:
     try:
-        return io.StringIO(read_trusted(file).data.decode(), newline=None).read()
+        content = read_trusted(file, limit=LARGEST_FILE + 1).data
+        if len(content) > LARGEST_FILE:
+            raise _invalid(str(file), "it is larger than 16 MiB", "Correct the path.")
+        return io.StringIO(content.decode(), newline=None).read()
     except Untrusted as distrust:
         raise _invalid(str(file), distrust.what, distrust.do) from None
     except FileNotFoundError:

@@ -50,7 +50,7 @@ Refusal = Callable[[], web.Response]
 
 class LimitedServer(web.Server):
     """An HTTP server with limits. `headers`: for the answers that it makes itself; `probes`: the paths that
-    are cheap and urgent to answer; `refusal`: makes the answer to a request that is no HTTP, in the place of
+    are cheap and urgent to answer; `refusal`: makes the answer to a request that isn't HTTP, in the place of
     aiohttp's, which quotes the request.
     """
 

@@ -1,4 +1,4 @@
-"""Names and addresses in a `Host` header."""
+"""Names and addresses in the headers `Host` and `X-Forwarded-For`."""
 
 import ipaddress
 
@@ -18,3 +18,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def address_in(entry: str) -> str | None:
+    """Return the IP address in an entry of `X-Forwarded-For`, which some proxies write with a port. None: it is none."""
+    name = host_name(entry)
+    try:
+        return str(ipaddress.ip_address(name.partition("%")[0]))
+    except ValueError:
+        return None

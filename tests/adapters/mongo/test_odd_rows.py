@@ -2,6 +2,7 @@
 stops no other. The tokens themselves are in test_documents.py.
 """
 
+import asyncio
 import copy
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
@@ -9,25 +10,33 @@ from typing import Any
 
 import bson
 import pytest
+from bson import Code
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 
 from daemon.adapters.mongo.access_keys import IllFormed
 from daemon.adapters.mongo.admin.access_keys import AccessKeys
+from daemon.adapters.mongo.admin.cleanup import Cleanup
 from daemon.adapters.mongo.admin.restores import MongoRestoreTarget
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.document_lines import line_of
 from daemon.adapters.mongo.instances import lacking_key, processes, seen_services, without_writer_key
+from daemon.adapters.mongo.remembered import Remembered
 from daemon.adapters.mongo.served_habits import ServedHabits
 from daemon.adapters.mongo.served_lists import ServedLists
 from daemon.adapters.mongo.stored_number import whole
+from daemon.adapters.mongo.tombstones import revoked_grants
+from daemon.adapters.mongo.wishes import WishStream
 from daemon.domain.backup import Standing
 from daemon.domain.claim import Claim
+from daemon.domain.long_over import Criteria
 from daemon.domain.selection import Selection
+from daemon.runtime.tasks import end
 from tests.adapters.mongo.mongo_bench import ACME, NOON, RING, Bench, bench, database
 from tests.adapters.mongo.test_documents import VALUES, document
+from tests.support.waiting import until
 
 __all__ = ["bench", "database"]  # the fixtures
 
@@ -156,6 +165,74 @@ async def test_the_services_are_found_beside_rows_in_any_form(bench: Bench, mong
     found = await seen_services(mongo)
     assert "right0" in {one.id for one in found}
     assert {type(one.seen_at) for one in found} == {datetime}
+
+
+CODE = Code("acme:odd")  # Python's form of it is a str without a hash
+
+
+async def test_an_id_that_is_code_stops_no_wish(bench: Bench, mongo: Mongo):
+    """The stream shows it, and goes on with the next wish."""
+    bench.insert("1")
+    bench.tokens.insert_one(document("odd", _id=CODE))
+    wishes: list[str] = []
+    begun = asyncio.Event()
+    stream = WishStream(mongo, written=lambda: 0)
+    following = asyncio.create_task(
+        stream.follow(lambda token, _due_at: wishes.append(token), begun=begun.set)
+    )
+    try:
+        await asyncio.wait_for(begun.wait(), 10)
+        for name in (CODE, "acme:1"):
+            bench.tokens.update_one({"_id": name}, {"$set": {"due_at": NOON}})
+        await until(lambda: "acme:1" in wishes or following.done(), every=timedelta(milliseconds=5))
+        assert [(one, type(one)) for one in wishes] == [("acme:1", str)]
+    finally:
+        await end(following)
+
+
+async def test_an_id_that_is_code_interrupts_no_change_stream(bench: Bench, mongo: Mongo):
+    """A change of a token that the access service remembers is still seen immediately."""
+    bench.insert("1")
+    bench.tokens.insert_one(document("odd", _id=CODE))
+    remembered = Remembered[str](
+        mongo,
+        lambda: mongo.tokens,
+        fields={"state": 1},
+        parse=lambda found: str(found["state"]),
+        most=3,
+        offline_for=timedelta(0),
+        refused=lambda _why: None,
+    )
+    watching = asyncio.create_task(remembered.watch())
+    try:
+        await until(lambda: remembered._stream is not None, every=timedelta(milliseconds=5))
+        stream = remembered._stream
+        with remembered.watching("acme:1") as changed:
+            for name in (CODE, "acme:1"):
+                bench.tokens.update_one({"_id": name}, {"$set": {"state": "paused"}})
+            await asyncio.wait_for(changed(), 5)
+        assert not watching.done()
+        assert remembered._stream == stream
+    finally:
+        await end(watching)
+
+
+async def test_a_tombstone_with_code_among_its_fingerprints_is_found_by_the_others(
+    bench: Bench, mongo: Mongo
+):
+    """`add`, an import and a restore ask whether a grant was revoked."""
+    grave = {"state": "revoked", "forget_at": NOON, "provider": "acme", "account": "1"}
+    bench.tokens.insert_one({"_id": "acme:1", **grave, "fingerprints": [CODE, "a.print", None, 7, {"a": 1}]})
+    assert await revoked_grants(mongo, ["a.print"]) == {"a.print": "acme:1"}
+
+
+async def test_a_cleanup_reads_around_odd_records(bench: Bench, mongo: Mongo):
+    """A record of the audit shows that a token was used."""
+    records = [{"at": NOON, "action": "show", "token": value} for value in (*ODD.values(), CODE, "acme:1")]
+    assert stored(bench.database["tokens_audit"], records) > 50
+    audit = Audit(mongo, who=Who(actor="me@here"), log=lambda _: None)
+    criteria = Criteria(unused_since=NOON - timedelta(days=90))
+    assert await Cleanup(mongo, audit, criteria).find() == []
 
 
 @pytest.mark.parametrize(

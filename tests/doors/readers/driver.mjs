@@ -6,7 +6,7 @@ import { Cache } from './node_modules/refreshd-reader/lib/cache.js'
 
 const PROVIDER = 'sandbox'
 const realNow = performance.now.bind(performance)
-let tokens, token, before
+let tokens, token, before, link
 
 const tokenOf = (one) => ({
   access_token: one.accessToken,
@@ -19,12 +19,22 @@ const tokenOf = (one) => ({
   version: one.version,
 })
 
+const consentOf = (one) => ({
+  state: one.state,
+  held: one.held,
+  scope: one.scope,
+  missing_scopes: one.missingScopes,
+  ends: one.expiresAt instanceof Date,
+  failure: one.failure,
+})
+
 function errorOf(error) {
   if (!(error instanceof ReaderError)) return { kind: error instanceof TypeError ? 'Setting' : error.name }
   const found = { kind: error.name }
   if ('reconnectUrl' in error) found.reconnect_url = error.reconnectUrl
   if ('retryAfter' in error) found.retry_after = error.retryAfter
   if ('problem' in error) found.problem = error.problem
+  if ('code' in error) found.code = error.code
   return found
 }
 
@@ -74,6 +84,19 @@ const actions = {
     small.put('c', 'c', null, 0)
     return ['a', 'b', 'c'].filter((name) => small.get(name) !== undefined)
   },
+  async connect({ account, wish: { return_url: returnUrl, ...wish } }) {
+    link = await tokens.connect(PROVIDER, account, { returnUrl, ...wish })
+    return { id: link.id, url: link.url, verifier: link.verifier, ends: link.expiresAt instanceof Date }
+  },
+  printed_link: () => [
+    inspect(link, { showHidden: true, depth: 5 }),
+    String(link),
+    JSON.stringify(link),
+    JSON.stringify({ ...link }),
+  ],
+  complete: async ({ id, code, verifier }) =>
+    consentOf(await tokens.complete(id ?? link.id, code, verifier ?? link.verifier)),
+  consent: async ({ id }) => consentOf(await tokens.consent(id ?? link.id)),
   printed() {
     return [
       inspect(token, { showHidden: true, depth: 5 }),

@@ -23,6 +23,21 @@ def token_named(name):
     return Token(provider="p", account=name, access_token=name, version=name)
 
 
+def consent_of(one):
+    return {
+        "state": one.state,
+        "held": one.held,
+        "scope": one.scope,
+        "missing_scopes": list(one.missing_scopes),
+        "ends": one.expires_at is not None,
+        "failure": one.failure_kind and {"kind": one.failure_kind, "code": one.failure_code},
+    }
+
+
+def link_of(one):
+    return {"id": one.id, "url": one.url, "verifier": one.verifier, "ends": one.expires_at is not None}
+
+
 def token_of(token):
     return {
         "access_token": token.access_token,
@@ -40,7 +55,7 @@ def error_of(error):
     if not isinstance(error, ReaderError):
         return {"kind": "Setting" if isinstance(error, ValueError) else type(error).__name__}
     found = {"kind": type(error).__name__}
-    for name in ("reconnect_url", "retry_after", "problem"):
+    for name in ("reconnect_url", "retry_after", "problem", "code"):
         if hasattr(error, name):
             found[name] = getattr(error, name)
     return found
@@ -73,7 +88,7 @@ async def async_body_of(request):
 
 class Sync:
     def __init__(self):
-        self.tokens, self.token = None, None
+        self.tokens, self.token, self.link = None, None, None
 
     async def open(self, request):
         self.tokens = Tokens.from_env()
@@ -135,6 +150,20 @@ class Sync:
         endings = self.tokens.remove_all(request["subject"], revoke=request.get("revoke", True))
         return sorted([one.id, one.state] for one in endings)
 
+    async def connect(self, request):
+        self.link = self.tokens.connect(PROVIDER, request["account"], **request["wish"])
+        return link_of(self.link)
+
+    async def printed_link(self, request):
+        return [repr(self.link), str(self.link), f"{[self.link]}"]
+
+    async def complete(self, request):
+        verifier = request.get("verifier") or self.link.verifier
+        return consent_of(self.tokens.complete(request.get("id") or self.link.id, request["code"], verifier))
+
+    async def consent(self, request):
+        return consent_of(self.tokens.consent(request.get("id") or self.link.id))
+
     async def close(self):
         if self.tokens is not None:
             self.tokens.close()
@@ -185,6 +214,19 @@ class Async(Sync):
     async def remove_all(self, request):
         endings = await self.tokens.remove_all(request["subject"], revoke=request.get("revoke", True))
         return sorted([one.id, one.state] for one in endings)
+
+    async def connect(self, request):
+        self.link = await self.tokens.connect(PROVIDER, request["account"], **request["wish"])
+        return link_of(self.link)
+
+    async def complete(self, request):
+        verifier = request.get("verifier") or self.link.verifier
+        return consent_of(
+            await self.tokens.complete(request.get("id") or self.link.id, request["code"], verifier)
+        )
+
+    async def consent(self, request):
+        return consent_of(await self.tokens.consent(request.get("id") or self.link.id))
 
     async def close(self):
         if self.tokens is not None:

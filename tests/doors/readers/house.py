@@ -8,16 +8,20 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, redirect_stderr, redirect_stdout
 from datetime import timedelta
+from http.cookiejar import CookieJar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from unittest import mock
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import pytest
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
@@ -29,7 +33,8 @@ ROOT = Path(__file__).parents[3]
 PROVIDER, KEY_ID = "sandbox", "2026-11"
 RECONNECT = "https://app.example.com/reconnect?token={id}"
 PATIENCE = timedelta(seconds=30)
-VERBS = "read,refuse,write,replace,pause,revoke,list"
+VERBS = "read,refuse,write,replace,pause,connect,revoke,list"
+RETURN = "https://app.example.com/connected"
 
 Document = dict[str, Any]
 
@@ -81,6 +86,13 @@ class Started(AbstractContextManager["Started"]):
         self._lines.put(None)
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Leaves a redirect to the caller, as an HTTPError."""
+
+    def redirect_request(self, *_arguments: object) -> None:
+        return None
+
+
 class House:
     """One installation. `with House(...) as house`: its processes run until the block ends."""
 
@@ -129,6 +141,31 @@ class House:
     def create_key(self, name: str, tokens: str, can: str) -> str:
         made = self.refreshd("access", "create", name, "--tokens", tokens, "--can", can, "--json")
         return str(json.loads(made)["key"])
+
+    # ---------------------------------------------------------------- consents
+
+    def browse(self, url: str, decision: str) -> dict[str, str]:
+        """Go the owner's way from the link, and return the parameters that the application's page gets."""
+        link, cookies = urlsplit(url), CookieJar()
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(cookies), _NoRedirect())
+        with browser.open(url, timeout=10) as shown:
+            assert shown.status == 200
+        pressed = self._redirected(browser, url, b"", Origin=f"{link.scheme}://{link.netloc}")
+        form = urlencode({"decision": decision, "account": "me"}).encode()
+        back = self._redirected(browser, self._redirected(browser, pressed, form))
+        assert back.startswith(f"{RETURN}?")
+        return dict(parse_qsl(urlsplit(back).query))
+
+    def _redirected(
+        self, browser: urllib.request.OpenerDirector, url: str, body: bytes | None = None, **headers: str
+    ) -> str:
+        """Return where the answer sends the browser."""
+        request = urllib.request.Request(url, data=body, headers=headers)
+        with pytest.raises(urllib.error.HTTPError) as answered:
+            browser.open(request, timeout=PATIENCE.total_seconds())
+        with answered.value as answer:
+            assert answer.status == 303, answer.read()
+            return str(answer.headers["Location"])
 
     # ---------------------------------------------------------------- tokens
 
@@ -228,10 +265,12 @@ class House:
             [access]
             {listen}
             reconnect_url = "{RECONNECT}"
+            return_urls = ["{RETURN}"]
             [log]
             format = "json"
             [providers.{PROVIDER}]
             token_url = "{self.sandbox["token_url"]}"
+            authorize_url = "{self.sandbox["authorize_url"]}"
             client_id = "{self.sandbox["client_id"]}"
             client_secret = "{self.sandbox["client_secret"]}"
             keep = ["api_domain"]

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.doors.readers.api import Api
-from tests.doors.readers.house import KEY_ID, PROVIDER, RECONNECT, House, Started
+from tests.doors.readers.house import KEY_ID, PROVIDER, RECONNECT, RETURN, House, Started
 from tests.support import wall_clock
 
 CASES = json.loads(Path(__file__).with_name("cases.json").read_text())
@@ -41,6 +41,8 @@ class Run:
             self.account = case["account"]
         self.files = files
         self.former = ""
+        self.link: dict[str, str] = {}
+        self.back: dict[str, str] = {}  # what the owner's browser brought
 
     def value(self, wanted: object) -> object:
         """Return what stands for a name that begins with `$`."""
@@ -72,6 +74,10 @@ class Run:
             "key_of_others": lambda: house.create_key(f"others-{nonce}", "xero:*", "read,refuse"),
             "key_to_read": lambda: house.create_key(f"reading-{nonce}", f"{PROVIDER}:*", "read"),
             "mongodb": lambda: house.mongodb,
+            "return": lambda: RETURN,
+            "link": lambda: self.link["url"],
+            "verifier": lambda: self.link["verifier"],
+            "connect_code": lambda: self.back["connect_code"],
             "other_readers": lambda: str(self._other_readers()),
         }[name]()
 
@@ -128,6 +134,10 @@ class Run:
         match step["host"]:
             case "command":
                 self._command(step)
+            case "consent":
+                self.back = self.house.browse(self.link["url"], step.get("decision", "approve"))
+                assert self.back["connect"] == self.link["id"]
+                assert step.get("brings", "connect_code") in self.back
             case "renew":
                 self.house.renew(self.account)
             case "refuse":
@@ -157,6 +167,8 @@ class Run:
                 if not step.get("eventually") or time.monotonic() > end:
                     raise
                 time.sleep(0.1)
+        if step["do"] == "connect" and "error" not in answer:
+            self.link = answer["value"]
         if "renews" in step:
             assert (self.house.access_token(self.account) != before) is step["renews"]
         if "sent" in step:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.doors.readers.api import Api
-from tests.doors.readers.house import PROVIDER, ROOT, House
+from tests.doors.readers.house import PROVIDER, ROOT, House, Started
 
 PAGE = (ROOT / "docs" / "reading-tokens.md").read_text()
+CONSENTS = (ROOT / "docs" / "connect.md").read_text()
 ACCOUNT = "company-7"
 URL = "https://api.xero.com/connections"
 
@@ -22,10 +23,10 @@ def token(house: House) -> None:
     house.add(ACCOUNT)
 
 
-def block(name: str, api: Api | None = None) -> str:
-    """Return the code block that names this file, for the provider and the API of the tests."""
+def block(name: str, api: Api | None = None, *, page: str = PAGE) -> str:
+    """Return the code block of the page that names this file, for the provider and the API of the tests."""
     code = re.search(
-        rf"^```\w+\n((?:<\?php )?(?:#|//) {re.escape(name)}\n.*?)^```$", PAGE, re.MULTILINE | re.DOTALL
+        rf"^```\w+\n((?:<\?php )?(?:#|//) {re.escape(name)}\n.*?)^```$", page, re.MULTILINE | re.DOTALL
     )
     assert code is not None
     text = re.sub(r"""(["'])xero\1""", rf"\1{PROVIDER}\1", code[1])
@@ -81,3 +82,44 @@ def test_other_languages_read_the_token_by_http(
     }
     out = run(*command, name, cwd=tmp_path, env=environment | house.environment("http"))
     assert out == f"Authorization: Bearer {house.access_token(ACCOUNT)}\n"
+
+
+IN_PYTHON = """
+import json, sys, connect
+session = {}
+print(json.dumps({"url": connect.begin(session)}), flush=True)
+print(json.dumps({"done": connect.finish(session, json.loads(sys.stdin.readline()))}), flush=True)
+"""
+IN_JAVASCRIPT = """
+import { createInterface } from 'node:readline'
+import { begin, finish } from './connect.mjs'
+const session = {}
+console.log(JSON.stringify({ url: await begin(session) }))
+for await (const line of createInterface({ input: process.stdin })) {
+  console.log(JSON.stringify({ done: await finish(session, JSON.parse(line)) }))
+}
+"""
+
+
+@pytest.mark.parametrize("decision", ["approve", "deny"])
+@pytest.mark.parametrize("language", ["python", "node"])
+def test_an_application_connects_an_account(
+    house: House,
+    python: tuple[str, dict[str, str]],
+    node: tuple[str, Path],
+    tmp_path: Path,
+    language: str,
+    decision: str,
+) -> None:
+    """From the built packages, by the functions of docs/connect.md. The owner approves, or doesn't."""
+    example, program = ("connect.py", IN_PYTHON) if language == "python" else ("connect.mjs", IN_JAVASCRIPT)
+    at = tmp_path if language == "python" else node[1]
+    Path(at, example).write_text(block(example, page=CONSENTS))
+    Path(at, f"run_{example}").write_text(program)
+    given = python[1] if language == "python" else {"PATH": os.environ["PATH"]}
+    command = (python if language == "python" else node)[0]
+    with Started(command, f"run_{example}", cwd=at, env=given | house.environment("http")) as application:
+        before = house.version(ACCOUNT)
+        back = house.browse(application.line()["url"], decision)
+        assert application.ask(back) == {"done": decision == "approve"}
+    assert (house.version(ACCOUNT) != before) == (decision == "approve")

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import os
 import re
 import traceback
@@ -891,3 +892,20 @@ def test_a_directory_that_can_be_no_path_is_named(folder: Folder, section: str):
 def test_a_file_that_is_nested_too_deeply_is_named(folder: Folder, opened: str):
     """By its path: the parser has no line for it."""
     assert "nested too deeply" in folder.refused(f"x = {opened * 20_000}")[str(folder.file)]
+
+
+@pytest.mark.parametrize("host", ["\u202e", "b\u00fccher", "a b", "\x1b[31m", "a" * 254])
+def test_a_host_that_can_be_no_address_is_named(folder: Folder, host: str):
+    """The look-up of such a name was an internal error."""
+    assert "server.host" in folder.refused(f"{LEAST}[server]\nhost = {json.dumps(host)}")
+
+
+def test_a_file_that_is_no_configuration_is_not_read_whole(folder: Folder):
+    """Such as a disk image, or a device without an end."""
+    with folder.file.open("wb") as file:
+        file.truncate(3 << 30)  # sparse: it takes no disk
+    folder.file.chmod(0o600)
+    with pytest.raises(SettingsInvalid, match="larger than 16 MiB"):
+        load(folder.file, {})
+    with pytest.raises(SettingsInvalid, match="larger than 16 MiB"):
+        load(Path("/dev/zero"), {})

@@ -8,7 +8,9 @@
 """
 
 from refreshd_reader.aio import AsyncTokens
+from refreshd_reader.consent import Consent, Link
 from refreshd_reader.errors import (
+    ConsentFailed,
     Ending,
     Expired,
     NeedsReauth,
@@ -24,8 +26,11 @@ from refreshd_reader.tokens import Tokens
 
 __all__ = [
     "AsyncTokens",
+    "Consent",
+    "ConsentFailed",
     "Ending",
     "Expired",
+    "Link",
     "NeedsReauth",
     "NotConnected",
     "NotSupported",

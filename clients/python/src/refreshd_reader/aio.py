@@ -5,13 +5,14 @@ instance is bound to no event loop.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Self, TypeVar
 
 from refreshd_reader.cache import Cache, Key
+from refreshd_reader.consent import Consent, Link, Wish
 from refreshd_reader.core import Core, Flight
 from refreshd_reader.errors import Ending
 from refreshd_reader.token import Token
@@ -93,6 +94,50 @@ class AsyncTokens(Source):
         """Remove all tokens of one user that this access key may see. HTTP only."""
         transport = self._core.transport
         return await self._change(lambda: transport.remove_all(subject, revoke=revoke), None)
+
+    async def connect(
+        self,
+        provider: str,
+        account: str,
+        *,
+        return_url: str,
+        scopes: Sequence[str] | None = None,
+        vars: Mapping[str, str] | None = None,  # noqa: A002 - as refreshd's field is called
+        meta: Mapping[str, str] | None = None,
+        subject: str | None = None,
+        replace: bool = False,
+    ) -> Link:
+        """Begin a consent of the account's owner. Send the browser to the link's `url`. HTTP only.
+
+        Keep `id` and `verifier` of the link in the session of the user. The browser returns to `return_url`, one of
+        `access.return_urls`, with `connect` and `connect_code`, or with `connect` and `error`. Raises ReaderError.
+        """
+        wish = Wish(
+            provider=provider,
+            account=account,
+            return_url=return_url,
+            scopes=scopes,
+            vars=vars,
+            meta=meta,
+            subject=subject,
+            replace=replace,
+        )
+        transport = self._core.transport
+        return await _result(self._threads.readers().submit(lambda: transport.connect(wish)))
+
+    async def complete(self, consent: str, connect_code: str, verifier: str) -> Consent:
+        """Complete a consent with the `connect_code` that the browser has brought, and the verifier of its session.
+
+        The token is stored if the result is done. Otherwise a daemon is still busy: ask `consent` later. Raises
+        ConsentFailed or another ReaderError.
+        """
+        transport = self._core.transport
+        return await self._change(lambda: transport.complete(consent, connect_code, verifier), None)
+
+    async def consent(self, consent: str) -> Consent:
+        """Return what has become of a consent. Raises ReaderError."""
+        transport = self._core.transport
+        return await _result(self._threads.readers().submit(lambda: transport.consent(consent)))
 
     def middleware(self, provider: str, account: str, *, origins: tuple[str, ...] = ()) -> Any:
         """Return a client middleware of aiohttp, which sends the token.

@@ -6,6 +6,7 @@
     ├── Paused         an operator or the application has paused the token
     ├── Expired        no usable token now, but refreshd is renewing it: retry_after
     ├── Unavailable    refreshd or MongoDB can't answer now: retry_after
+    ├── ConsentFailed  no token was stored by `complete`: kind, code
     ├── Rejected       refreshd has rejected the request: problem, status
     └── NotSupported   MongoDB alone, or this version of refreshd, can't do this
 
@@ -62,6 +63,15 @@ class Rejected(ReaderError):
         super().__init__(message)
         self.problem = problem
         self.status = status
+
+
+class ConsentFailed(ReaderError):
+    """The owner's consent led to no token. `kind` is refreshd's, such as `refused`; `code` the provider's, if any."""
+
+    def __init__(self, message: str, *, kind: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,9 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
+from refreshd_reader.consent import Consent, Link, Wish, new_verifier
 from refreshd_reader.errors import (
+    ConsentFailed,
     Ending,
     Expired,
     NeedsReauth,
@@ -113,6 +115,47 @@ class HttpTransport:
                 return endings
             after = following
 
+    def connect(self, wish: Wish) -> Link:
+        """Begin a consent. A request that is sent twice leaves a link that nobody uses."""
+        verifier = new_verifier()
+        answer = self._request("POST", "/v1/connect", {}, wish.body(verifier))
+        self._done(f"{wish.provider}:{wish.account}", answer)
+        consent, url = _text(answer.body.get("id")), _text(answer.body.get("connect_url"))
+        if consent is None or url is None:
+            raise Unavailable(f"{self._pool.place}: its answer is not a link")
+        return Link(consent, url, verifier, _when(answer.body.get("expires_at")))
+
+    def complete(self, consent: str, connect_code: str, verifier: str) -> Consent:
+        """Have the token stored. A daemon that needs longer leaves the consent as `asked`."""
+        proof = {"connect_code": connect_code, "code_verifier": verifier}
+        return self._consent(
+            consent, self._request("POST", f"/v1/connect/{_segment(consent)}/complete", {}, proof)
+        )
+
+    def consent(self, consent: str) -> Consent:
+        """Return what has become of a consent."""
+        return self._consent(consent, self._request("GET", f"/v1/connect/{_segment(consent)}", {}))
+
+    def _consent(self, consent: str, answer: _Answer) -> Consent:
+        kind, code = _failure(answer.body)
+        if answer.problem == "conflict" and kind is not None:
+            told = _text(answer.body.get("detail")) or "no token was stored"
+            raise ConsentFailed(f"consent {consent}: {told} ({kind})", kind=kind, code=code)
+        self._done(f"consent {consent}", answer)
+        state, missing = _text(answer.body.get("state")), answer.body.get("missing_scopes")
+        if answer.body.get("id") != consent or state is None:
+            raise Unavailable(f"{self._pool.place}: its answer is not this consent")
+        return Consent(
+            id=consent,
+            state=state,
+            held=answer.body.get("held") is True,
+            scope=_text(answer.body.get("scope")),
+            missing_scopes=tuple(map(str, missing)) if isinstance(missing, list) else (),
+            expires_at=_when(answer.body.get("expires_at")),
+            failure_kind=kind,
+            failure_code=code,
+        )
+
     def forked(self) -> None:
         """Leave the parent's connections to the parent."""
         self._pool.forked()
@@ -207,6 +250,14 @@ def _answer(response: HTTPResponse, raw: bytes) -> _Answer:
     problem = kind.removeprefix(_PROBLEM) if isinstance(kind, str) and kind.startswith(_PROBLEM) else None
     after = _retry_after(response.headers.get("Retry-After"))
     return _Answer(response.status, body, items if isinstance(items, list) else [], problem, after)
+
+
+def _failure(body: Mapping[str, object]) -> tuple[str | None, str | None]:
+    """Return the kind and the code of a consent's failure, if there is one."""
+    failure = body.get("failure")
+    if not isinstance(failure, Mapping):
+        return None, None
+    return _text(failure.get("kind")), _text(failure.get("code"))
 
 
 def _after(answer: _Answer) -> float:

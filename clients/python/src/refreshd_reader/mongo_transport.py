@@ -18,6 +18,7 @@ from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
+from refreshd_reader.consent import Wish
 from refreshd_reader.errors import (
     Ending,
     Expired,
@@ -108,6 +109,20 @@ class MongoTransport:
     def remove_all(self, subject: str, *, revoke: bool) -> list[Ending]:
         """Only the daemon removes tokens."""
         raise NotSupported(f"subject {subject!r}: to remove tokens, use refreshd serve (REFRESHD_URL)")
+
+    def connect(self, wish: Wish) -> NoReturn:
+        """Only refreshd's access service has links for browsers."""
+        raise NotSupported(
+            f"{wish.provider}:{wish.account}: to connect an account, use refreshd serve (REFRESHD_URL)"
+        )
+
+    def complete(self, consent: str, connect_code: str, verifier: str) -> NoReturn:
+        """Only refreshd's access service completes consents."""
+        raise NotSupported(f"consent {consent}: to complete it, use refreshd serve (REFRESHD_URL)")
+
+    def consent(self, consent: str) -> NoReturn:
+        """Only refreshd's access service shows consents."""
+        raise NotSupported(f"consent {consent}: to follow it, use refreshd serve (REFRESHD_URL)")
 
     def forked(self) -> None:
         """Leave the parent's client to the parent."""

@@ -1,12 +1,13 @@
 """`Tokens`: access tokens for programs with threads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 from refreshd_reader.cache import Cache, Key
+from refreshd_reader.consent import Consent, Link, Wish
 from refreshd_reader.core import Core, Flight
 from refreshd_reader.environment import transport_from_env
 from refreshd_reader.errors import Ending, Expired, NeedsReauth, NotConnected, Paused
@@ -147,6 +148,50 @@ class Tokens(Source):
             return self._core.transport.remove_all(subject, revoke=revoke)
         finally:
             self._core.forget()
+
+    def connect(
+        self,
+        provider: str,
+        account: str,
+        *,
+        return_url: str,
+        scopes: Sequence[str] | None = None,
+        vars: Mapping[str, str] | None = None,  # noqa: A002 - as refreshd's field is called
+        meta: Mapping[str, str] | None = None,
+        subject: str | None = None,
+        replace: bool = False,
+    ) -> Link:
+        """Begin a consent of the account's owner. Send the browser to the link's `url`. HTTP only.
+
+        Keep `id` and `verifier` of the link in the session of the user. The browser returns to `return_url`, one of
+        `access.return_urls`, with `connect` and `connect_code`, or with `connect` and `error`. Raises ReaderError.
+        """
+        wish = Wish(
+            provider=provider,
+            account=account,
+            return_url=return_url,
+            scopes=scopes,
+            vars=vars,
+            meta=meta,
+            subject=subject,
+            replace=replace,
+        )
+        return self._core.transport.connect(wish)
+
+    def complete(self, consent: str, connect_code: str, verifier: str) -> Consent:
+        """Complete a consent with the `connect_code` that the browser has brought, and the verifier of its session.
+
+        The token is stored if the result is done. Otherwise a daemon is still busy: ask `consent` later. Raises
+        ConsentFailed or another ReaderError.
+        """
+        try:
+            return self._core.transport.complete(consent, connect_code, verifier)
+        finally:
+            self._core.forget()
+
+    def consent(self, consent: str) -> Consent:
+        """Return what has become of a consent. Raises ReaderError."""
+        return self._core.transport.consent(consent)
 
     def close(self) -> None:
         """Close the connections. The instance can be used again, and opens new ones."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from refreshd_reader.consent import Consent, Link, Wish
 from refreshd_reader.errors import Ending
 from refreshd_reader.token import Token
 
@@ -45,6 +46,12 @@ class Transport(Protocol):
     def remove(self, provider: str, account: str, *, revoke: bool) -> Ending: ...
 
     def remove_all(self, subject: str, *, revoke: bool) -> list[Ending]: ...
+
+    def connect(self, wish: Wish) -> Link: ...
+
+    def complete(self, consent: str, connect_code: str, verifier: str) -> Consent: ...
+
+    def consent(self, consent: str) -> Consent: ...
 
     def forked(self) -> None: ...
 

@@ -119,7 +119,7 @@ class Cleanup:
         try:
             async for record in self._mongo.audit.find(query, {"_id": 0, "token": 1}):
                 token = record.get("token")
-                if isinstance(token, str) and ":" in token:
+                if type(token) is str and ":" in token:  # BSON's code is a str that no set can hold
                     handled.add(token)
         except PyMongoError as error:
             raise self._mongo.lost(error) from None

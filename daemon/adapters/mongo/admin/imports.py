@@ -319,7 +319,7 @@ class MongoImports:
         prints = {
             text: str(one["_id"])
             for one in documents
-            if isinstance(text := one.get("grant_fingerprint"), str)
+            if type(text := one.get("grant_fingerprint")) is str  # BSON's code is a str that can't be a key
         }
         same_grant = {"grant_fingerprint": {"$in": list(prints), "$type": "string"}}
         twins = {}

@@ -36,7 +36,7 @@ def oauth_paths() -> dict[str, object]:
         "/v1/oauth/{provider}/token": {
             "post": operation(
                 "exchange",
-                "The token endpoint for OAuth libraries (RFC 6749 §6): a handle in the place of the refresh token; and"
+                "The token endpoint for OAuth libraries (RFC 6749 §6): a handle in place of the refresh token; and"
                 " for workloads that have a JWT of a trusted issuer (RFC 8693).",
                 answers(
                     {
