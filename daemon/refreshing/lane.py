@@ -17,6 +17,7 @@ from daemon.domain.quarantine import Quarantine
 from daemon.refreshing.bulkhead import Bulkhead
 from daemon.refreshing.ports import Clock, Journal, Observe, Pauses, RateLimiter, Store
 from daemon.refreshing.prefetch import Prefetch
+from daemon.refreshing.presenter import Presenter
 from daemon.refreshing.prober import Prober
 from daemon.refreshing.provider_health import ProviderHealth
 from daemon.refreshing.rate_gate import RateGate
@@ -26,7 +27,6 @@ from daemon.refreshing.spare import Spare
 from daemon.refreshing.wishes import Wishes
 
 BUG_REST, LONGEST_BUG_REST = timedelta(minutes=5), timedelta(hours=6)
-CODES_TOGETHER = 4  # authorization codes of one provider; they are few, and must not hold up the renewals
 
 
 class Lane:
@@ -72,8 +72,9 @@ class Lane:
             may_start=self._serves_wishes,
             observe=observe,
         )
-        self._codes = asyncio.Semaphore(CODES_TOGETHER)
-        self._presenting: set[asyncio.Future[None]] = set()
+        self._presenter = Presenter(
+            self._rate, claiming=self._claiming, may_present=self.may_present, goes_on=self._works
+        )
         self._prefetch = Prefetch()
         self._quarantine = Quarantine(first=BUG_REST, last=LONGEST_BUG_REST)
         self._lost = False  # a result could not be stored: it is replayed before anything else is claimed
@@ -135,25 +136,13 @@ class Lane:
         if self._serves_wishes():
             self._wishes.add(tokens)
 
+    def may_present(self) -> bool:
+        """Return whether something that no claim covers may be sent to the provider now."""
+        return self._serves_wishes() and not self.health.breaker.is_open
+
     async def present(self, work: Callable[[], Awaitable[None]]) -> bool:
-        """Run `work`, which presents one secret that no claim covers, such as a code, within the provider's rate. Returns
-        False if nothing may be sent to the provider now; nothing has begun then.
-        """
-        async with self._codes:
-            if not self.may_present():
-                return False
-            async with self._claiming:  # one wait for the rate at a time
-                await self._rate.ready(goes_on=self._works)
-                if not self.may_present():
-                    return False
-                await self._rate.acquire(1)
-            task = asyncio.ensure_future(work())
-            self._presenting.add(task)
-            try:
-                await task
-            finally:
-                self._presenting.discard(task)
-        return True
+        """Run `work`, which presents one secret that no claim covers. Returns False if nothing may be sent now."""
+        return await self._presenter.present(work)
 
     def replayed(self) -> None:
         """Note that the replies of lost results have been replayed, so that wishes may be served again."""
@@ -197,16 +186,12 @@ class Lane:
         """Stop starting claims, and wait until no request is in flight."""
         self.stop()
         await self._wishes.ended()
-        while running := [*self.in_flight.values(), *self._presenting]:
+        while running := [*self.in_flight.values(), *self._presenter.running]:
             await asyncio.wait(running)
 
     def _works(self) -> bool:
         has_client = self.provider.lacking is None
         return has_client and not self._stopping and not self._lost and self._journal.writable
-
-    def may_present(self) -> bool:
-        """Return whether something that no claim covers may be sent to the provider now."""
-        return self._serves_wishes() and not self.health.breaker.is_open
 
     def _serves_wishes(self) -> bool:
         return self._works() and self.provider.name not in self._journal.crowded

@@ -10,7 +10,7 @@ from daemon.domain.circuit_breaker import Circuit
 from daemon.domain.claim import Claim, Unusable
 from daemon.domain.journal_entry import Entry, EntryState, ReplayResult, consent_claim
 from daemon.domain.token import State, Token
-from daemon.refreshing.lane import CODES_TOGETHER
+from daemon.refreshing.presenter import TOGETHER
 from tests.refreshing.fakes import SetRate, World, granted
 from tests.support.waiting import until
 
@@ -54,12 +54,12 @@ async def test_it_runs_beside_the_renewals_and_uses_the_rate(world: World, work:
 async def test_only_a_few_run_at_a_time(world: World, work: Work) -> None:
     """The others wait in the lane."""
     lane = world.lane(world.providers[0])
-    presenting = [asyncio.create_task(lane.present(work)) for _ in range(CODES_TOGETHER + 2)]
-    await until(lambda: work.begun == CODES_TOGETHER)
+    presenting = [asyncio.create_task(lane.present(work)) for _ in range(TOGETHER + 2)]
+    await until(lambda: work.begun == TOGETHER)
     await asyncio.sleep(0)
-    assert work.begun == CODES_TOGETHER
+    assert work.begun == TOGETHER
     work.over.set()
-    assert await asyncio.gather(*presenting) == [True] * (CODES_TOGETHER + 2)
+    assert await asyncio.gather(*presenting) == [True] * (TOGETHER + 2)
 
 
 def _paused(world: World) -> None:

@@ -8,17 +8,29 @@ import json
 import os
 import stat
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from daemon.adapters.foreign.atomic_file import NotWritten, locked, replace_file, signature
+from daemon.adapters.foreign.file_rows import (
+    MARK,
+    Duplicate,
+    Incomplete,
+    Style,
+    key_or_none,
+    keyed,
+    repeated,
+    rows_of_entries,
+    rows_of_lines,
+    style_of,
+    without_duplicates,
+)
 from daemon.adapters.foreign.json_text import JsonText
-from daemon.domain.foreign import LARGEST_ROW, TOO_LARGE, BadRow, Replacement, SourceLost
-from daemon.domain.layout import NAME, Layout, Row, RowInvalid, SourceKind
+from daemon.domain.foreign import BadRow, Replacement, SourceLost
+from daemon.domain.layout import NAME, Layout, Row, SourceKind
 from daemon.domain.layout_reading import key_of
 
 LARGEST_FILE = 1 << 30  # bytes
@@ -29,19 +41,6 @@ GONE = "it is no longer there"
 CHANGED = "another program has changed it in the meantime"
 THERE = "an entry of this name is there, under another provider"
 TWICE = "two entries of the file have its key; remove one"
-_MARK = "\ufeff"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Style:
-    """How a JSON text is laid out."""
-
-    indent: str | None = "  "
-    spaced: bool = True
-    ascii: bool = False
-    newline: str = "\n"
-    last_newline: bool = True
-    mark: bool = False  # U+FEFF in front, as some editors on Windows write it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +50,7 @@ class _Content:
     file: Path
     signature: tuple[int, ...] | None
     whole: Any = field(repr=False)  # JSON: the document; JSONL: its lines
-    style: _Style
+    style: Style
     rows: Sequence[Row | BadRow] = field(repr=False)
 
 
@@ -152,13 +151,13 @@ class TokenFiles(JsonText):
                 return known
             if before is None:
                 if missing:
-                    return _Content(file=file, signature=None, whole=self._empty(), style=_Style(), rows=())
+                    return _Content(file=file, signature=None, whole=self._empty(), style=Style(), rows=())
                 raise SourceLost(f"{file}: there is no such file. Correct the path")
             raw = _bytes(file)
             if _signature(file) == before:
                 try:
                     content = self._parsed(file, before, raw, patient=left > 0)
-                except _Incomplete:
+                except Incomplete:
                     if not left:
                         raise SourceLost(
                             f"{file}: it is not complete JSON. If a program was writing it, run the command again; else correct it"
@@ -170,30 +169,30 @@ class TokenFiles(JsonText):
         raise SourceLost(f"{file}: it changes again and again while it is read. Run the command again")
 
     def _parsed(self, file: Path, at: tuple[int, ...], raw: bytes, *, patient: bool) -> _Content:
-        """Return the content of `raw`. Raises SourceLost, and _Incomplete; if `patient`, also for a line that breaks off."""
+        """Return the content of `raw`. Raises SourceLost, and Incomplete; if `patient`, also for a line that breaks off."""
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
             if raw[error.start :] and error.reason == "unexpected end of data":
-                raise _Incomplete from None
+                raise Incomplete from None
             raise SourceLost(f"{file}: it is not UTF-8. Name the right file") from None
-        mark, text = text.startswith(_MARK), text.removeprefix(_MARK)
+        mark, text = text.startswith(MARK), text.removeprefix(MARK)
         if self._layout.source is SourceKind.JSONL:
             lines = [line for line in text.split("\n") if line.strip()]  # U+2028 doesn't end a line in JSON
-            rows = list(_lines(lines, file.stem))
+            rows = list(rows_of_lines(lines, file.stem))
             if patient and rows and isinstance(rows[-1], BadRow) and not text.endswith("\n"):
-                raise _Incomplete
-            return _Content(file=file, signature=at, whole=lines, style=_Style(mark=mark), rows=rows)
+                raise Incomplete
+            return _Content(file=file, signature=at, whole=lines, style=Style(mark=mark), rows=rows)
         try:
-            whole = json.loads(text, object_pairs_hook=_without_duplicates)
-        except _Duplicate as name:
+            whole = json.loads(text, object_pairs_hook=without_duplicates)
+        except Duplicate as name:
             raise SourceLost(
                 f"{file}: the name {str(name)!r} stands twice in one object. Remove one"
             ) from None
         except (ValueError, RecursionError):
-            raise _Incomplete from None
-        rows = list(_entries(self._rows_of(whole, file), file.stem))
-        return _Content(file=file, signature=at, whole=whole, style=_style(text, mark=mark), rows=rows)
+            raise Incomplete from None
+        rows = list(rows_of_entries(self._rows_of(whole, file), file.stem))
+        return _Content(file=file, signature=at, whole=whole, style=style_of(text, mark=mark), rows=rows)
 
     def _rows_of(self, whole: object, file: Path) -> Mapping[str, object] | Sequence[object]:
         """Return the rows of a JSON document, at the layout's path. Raises SourceLost."""
@@ -214,7 +213,7 @@ class TokenFiles(JsonText):
         cached = self._keys.get(content.file)
         if cached is not None and cached[0] is content:
             return cached[1]
-        found = dict(_keyed(self._layout, content.rows))
+        found = dict(keyed(self._layout, content.rows))
         self._keys[content.file] = (content, found)
         return found
 
@@ -236,7 +235,7 @@ class TokenFiles(JsonText):
         standing = self._by_key(content)
         named = NAME in self._layout.account
         names = {row.name if isinstance(row, Row) else row.label for row in content.rows if named}
-        twice = _twice(key for key, _ in _keyed(self._layout, content.rows))
+        twice = repeated(key for key, _ in keyed(self._layout, content.rows))
         accepted: dict[str, Row | None] = {}
         refused: dict[str, str] = {}
         for change in changes:
@@ -271,7 +270,7 @@ class TokenFiles(JsonText):
         """Return the file's text with the changed rows; all others stay where they are."""
         if self._layout.source is SourceKind.JSONL:
             lines = "".join(f"{line}\n" for line in self._changed_lines(content, changes))
-            return _MARK + lines if content.style.mark else lines
+            return MARK + lines if content.style.mark else lines
         style = content.style
         whole = _with_rows(
             content.whole,
@@ -282,12 +281,12 @@ class TokenFiles(JsonText):
         separators = None if style.spaced else (",", ":")
         text = json.dumps(whole, ensure_ascii=style.ascii, indent=style.indent, separators=separators)
         text = (text + "\n" * style.last_newline).replace("\n", style.newline)
-        return _MARK + text if style.mark else text
+        return MARK + text if style.mark else text
 
     def _changed_lines(self, content: _Content, changes: Mapping[str, Row | None]) -> Iterator[str]:
         left = dict(changes)
         for line, row in zip(content.whole, content.rows, strict=True):
-            key = _key(self._layout, row)
+            key = key_or_none(self._layout, row)
             if key not in left:
                 yield line
             elif (after := left.pop(key)) is not None:
@@ -300,7 +299,7 @@ class TokenFiles(JsonText):
         names = list(rows) if isinstance(rows, Mapping) else [None] * len(rows)
         values = list(rows.values()) if isinstance(rows, Mapping) else rows
         for name, cells, row in zip(names, values, content.rows, strict=True):
-            key = _key(self._layout, row)
+            key = key_or_none(self._layout, row)
             if key not in left:
                 kept.append((name, cells))
             elif (after := left.pop(key)) is not None:
@@ -316,86 +315,6 @@ def _with_rows(whole: Any, path: str, change: Callable[[Any], Any], *, empty: An
         return change(empty if whole is None else whole)
     outer = whole if isinstance(whole, Mapping) else {}
     return {**outer, head: _with_rows(outer.get(head), rest, change, empty=empty)}
-
-
-def _lines(lines: Sequence[str], file: str) -> Iterator[Row | BadRow]:
-    for number, line in enumerate(lines, start=1):
-        label = f"line {number}"
-        if len(line) > LARGEST_ROW:
-            yield BadRow(label=label, why=TOO_LARGE)
-            continue
-        try:
-            cells = json.loads(line, object_pairs_hook=_without_duplicates)
-        except (ValueError, RecursionError, _Duplicate):
-            yield BadRow(label=label, why="it is not a JSON object")
-            continue
-        yield _row(cells, label=label, file=file)
-
-
-def _entries(rows: Mapping[str, object] | Sequence[object], file: str) -> Iterator[Row | BadRow]:
-    if isinstance(rows, Mapping):
-        for name, cells in rows.items():
-            yield _row(cells, label=name, file=file, name=name)
-    else:
-        for number, cells in enumerate(rows, start=1):
-            yield _row(cells, label=f"entry {number}", file=file)
-
-
-def _row(cells: object, *, label: str, file: str, name: str | None = None) -> Row | BadRow:
-    if not isinstance(cells, dict):
-        return BadRow(label=label, why="it is not an object")
-    if len(json.dumps(cells)) > LARGEST_ROW:
-        return BadRow(label=label, why=TOO_LARGE)
-    return Row(cells=cells, name=name, file=file)
-
-
-def _keyed(layout: Layout, rows: Iterable[Row | BadRow]) -> Iterator[tuple[str, Row]]:
-    for row in rows:
-        if isinstance(row, Row) and (key := _key(layout, row)) is not None:
-            yield key, row
-
-
-def _twice(keys: Iterable[str]) -> set[str]:
-    return {key for key, number in Counter(keys).items() if number > 1}
-
-
-def _key(layout: Layout, row: Row | BadRow) -> str | None:
-    if isinstance(row, BadRow):
-        return None
-    try:
-        return key_of(layout, row)
-    except RowInvalid:
-        return None
-
-
-def _style(text: str, *, mark: bool) -> _Style:
-    lines = text.split("\n", 2)
-    second = lines[1].rstrip("\r") if len(lines) > 1 else ""
-    indent = second[: len(second) - len(second.lstrip(" \t"))] or None
-    return _Style(
-        indent=indent,
-        spaced='": ' in text or indent is not None,
-        ascii=text.isascii() and "\\u" in text,
-        newline="\r\n" if "\r\n" in text else "\n",
-        last_newline=text.endswith("\n"),
-        mark=mark,
-    )
-
-
-class _Incomplete(Exception):
-    """A text breaks off, or was never JSON."""
-
-
-class _Duplicate(Exception):
-    """One object has a name twice."""
-
-
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _Duplicate(next(name for name in names if names.count(name) > 1))
-    return found
 
 
 def _signature(file: Path) -> tuple[int, ...] | None:

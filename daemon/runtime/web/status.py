@@ -8,27 +8,34 @@ from platform import python_version
 from daemon import __version__
 from daemon.adapters.keyring import DecryptionError
 from daemon.adapters.mongo.instances import SeenService
-from daemon.adapters.telemetry.last_hour import Hour
 from daemon.domain.circuit_breaker import Pause
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import Event, LaneFailed, SweepFinished
 from daemon.domain.key_use import age_of
 from daemon.domain.provider import Provider
-from daemon.domain.statistics import FailedToken, Statistics
+from daemon.domain.statistics import Statistics
 from daemon.runtime.config.settings import Settings
 from daemon.runtime.mirrors import MirrorRunner
-from daemon.runtime.notifying import Notifying, Waiting
+from daemon.runtime.notifying import Notifying
 from daemon.runtime.parts import Parts
 from daemon.runtime.web.scrape import Scrape
+from daemon.runtime.web.status_json import (
+    LONGEST_ID,
+    date_text,
+    failure_record,
+    hook_record,
+    hour_record,
+    paused_record,
+    seconds_of,
+    service_record,
+)
 
 VERSIONS = {"python": python_version()} | {n: version(n) for n in ("aiohttp", "cryptography", "pymongo")}
 MISSED = 3  # periods without a successful sweep, or failed passes of a lane in a row, until the daemon is not ready
 STUCK_AFTER = timedelta(seconds=30)  # beyond the missed periods: a sweep that waits for MongoDB ends by then
 # The next count of a large store comes after 15 times as long as the last one took.
 COUNT_LATE, COUNT_LATE_SHARE = timedelta(minutes=5), 120
-LONGEST_ID = 1_000  # an `_id` that another writer made can be of any length
 STRANGERS = 100  # providers that are not configured and yet named one by one
-
 Check = tuple[bool, str]
 
 
@@ -106,32 +113,32 @@ class DaemonStatus:
         ready = all(ok for ok, _ in (await self.readiness()).values()) and not self.draining
         age = self._count_age()
         return {
-            "at": _text(datetime.now(UTC)),
+            "at": date_text(datetime.now(UTC)),
             "version": __version__,
             "versions": VERSIONS,
             "instance": self._instance,
-            "started_at": _text(self._started_at),
+            "started_at": date_text(self._started_at),
             "ready": ready,
             "warnings": [*([self._settings.caution] if self._settings.caution else []), *self._old()],
             "draining": self.draining,
             "providers": self._providers(),
             "providers_left_out": max(len(self._strangers()) - STRANGERS, 0),
-            "next_due_at": _text(statistics.next_due_at) if statistics else None,
-            "oldest_due_age_seconds": _seconds(statistics.oldest_due_age) if statistics else None,
+            "next_due_at": date_text(statistics.next_due_at) if statistics else None,
+            "oldest_due_age_seconds": seconds_of(statistics.oldest_due_age) if statistics else None,
             "journal_entries": self.parts.journal.count if self.parts else 0,
-            "last_failures": [_failed(one) for one in statistics.last_failures] if statistics else [],
+            "last_failures": [failure_record(one) for one in statistics.last_failures] if statistics else [],
             "needs_reauth": [one[:LONGEST_ID] for one in statistics.needs_reauth_tokens]
             if statistics
             else [],  # some of them
-            "counted_at": _text(statistics.at) if statistics else None,
-            "counted_age_seconds": _seconds(age) if statistics else None,
+            "counted_at": date_text(statistics.at) if statistics else None,
+            "counted_age_seconds": seconds_of(age) if statistics else None,
             "count_late": age
             > COUNT_LATE + COUNT_LATE_SHARE * (statistics.took if statistics else timedelta(0)),
             "overdue": statistics.overdue if statistics else None,
             "due_next_hour": list(statistics.due_soon) if statistics else None,  # every five minutes
-            "access_services": [_service(one) for one in self.services],
-            "hooks": [_hook(one) for one in self.notifying.waiting] if self.notifying else [],
-            "last_hour": _hour(self.parts.last_hour.snapshot()) if self.parts else None,
+            "access_services": [service_record(one) for one in self.services],
+            "hooks": [hook_record(one) for one in self.notifying.waiting] if self.notifying else [],
+            "last_hour": hour_record(self.parts.last_hour.snapshot()) if self.parts else None,
         }
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
@@ -282,7 +289,7 @@ class DaemonStatus:
         return {
             name: {
                 "configured": name in self.providers,
-                **_paused(name, statistics, pauses if name in lanes else None),
+                **paused_record(name, statistics, pauses if name in lanes else None),
                 "states": dict(statistics.states.get(name, {})),
                 "expired": statistics.expired.get(name, 0),
                 "stuck": statistics.stuck.get(name, 0),
@@ -300,66 +307,3 @@ class DaemonStatus:
         """Return providers that documents name but the configuration does not. There may be any number."""
         stored = self._statistics.states.keys() if self._statistics else set()
         return sorted(stored - self.providers.keys())
-
-
-def _paused(name: str, counted: Statistics, pauses: Mapping[str, Pause] | None) -> dict[str, object]:
-    """Return why a provider is paused and when it is probed next, as of the last sweep or else the last
-    count.
-    """
-    if pauses is None:
-        return {"paused": counted.paused.get(name), "next_probe_at": None}
-    pause = pauses.get(name)
-    return {
-        "paused": pause and pause.reason.value,
-        "next_probe_at": _text(pause.next_probe_at) if pause else None,
-    }
-
-
-def _service(one: SeenService) -> Mapping[str, object]:
-    return {
-        "id": one.id[:LONGEST_ID],
-        "host": one.host,
-        "version": one.version,
-        "seen_at": _text(one.seen_at),
-        "reader_keys": list(one.reader_ids),
-        "writer_keys": list(one.writer_ids),
-    }
-
-
-def _hook(one: Waiting) -> Mapping[str, object]:
-    return {
-        "name": one.hook,
-        "waiting": one.events,
-        "oldest_at": _text(one.oldest),
-        "disabled": one.disabled,
-    }
-
-
-def _failed(one: FailedToken) -> dict[str, object]:
-    why = one.failure
-    return {
-        "token": one.token[:LONGEST_ID],
-        "provider": one.provider,
-        "kind": why.kind.value,
-        "code": why.code,
-        "message": why.message,
-        "at": _text(why.at),
-    }
-
-
-def _hour(hour: Hour) -> dict[str, object]:
-    """Sixty numbers each, this minute last."""
-    return {
-        "outcomes": hour.outcomes,
-        "shortest_lead_seconds": [None if lead is None else _seconds(lead) for lead in hour.shortest_lead],
-        "mean_lead_seconds": [None if lead is None else _seconds(lead) for lead in hour.mean_lead],
-        "late": hour.late,
-    }
-
-
-def _text(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _seconds(span: timedelta | None) -> float:
-    return 0.0 if span is None else round(span.total_seconds(), 3)
