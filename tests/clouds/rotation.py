@@ -85,6 +85,23 @@ class Rotation:
     secret: str
     tokens: Any
     daemon: DaemonProcess
+    place: Installation
+    environment: Mapping[str, str]
+
+    @asynccontextmanager
+    async def replica(self) -> AsyncIterator[DaemonProcess]:
+        """A second daemon, which has renewed tokens when the block begins."""
+        store: Any = self.place.tables["store"]
+        other = Installation(
+            self.place.directory / "replica",
+            uri=store["uri"],
+            database=store["database"],
+            providers={"sandbox": self.place.tables["providers.sandbox"]},
+            key=self.place.key,
+        )
+        async with other.running(**self.environment) as daemon:
+            await daemon.event("token.renewed")
+            yield daemon
 
     async def store_has(self, secret: str) -> None:
         await self.owner(
@@ -137,11 +154,19 @@ async def rotation(
                 }
             },
         )
-        async with place.running(**{**environment, "AWS_ENDPOINT_URL": url}) as daemon:
+        own = {**environment, "AWS_ENDPOINT_URL": url}
+        async with place.running(**own) as daemon:
             tokens = client[database]["tokens"]
             await _store(tokens, place, sandbox)
             running = Rotation(
-                sandbox=sandbox, way=way, owner=owner, secret=name, tokens=tokens, daemon=daemon
+                sandbox=sandbox,
+                way=way,
+                owner=owner,
+                secret=name,
+                tokens=tokens,
+                daemon=daemon,
+                place=place,
+                environment=own,
             )
             await running.renewed(2)
             yield running

@@ -111,3 +111,18 @@ async def test_a_provider_that_takes_its_change_back(running: Rotation):
     await running.renewed(2)
     await running.nothing_lost()
     assert running.way.readings == quiet + 1
+
+
+async def test_two_replicas_follow_a_rotation_that_the_provider_learns_first(running: Rotation):
+    """Each reads for itself. The one that is later does not hold the other up for long, and no grant is lost."""
+    async with running.replica() as other:
+        before = running.way.readings
+        running.provider_has(NEXT)
+        await until(lambda: running.way.ended >= before + 3, every=CLOSELY, within=PATIENCE)
+        await running.store_has(NEXT)
+        for daemon in (running.daemon, other):
+            await daemon.event("provider.client_changed", provider="sandbox", within=PATIENCE)
+        await running.renewed(2)
+        assert await other.stop() == 0
+        assert other.seen("token.needs_reauth") == []
+    await running.nothing_lost()
