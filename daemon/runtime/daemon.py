@@ -219,13 +219,7 @@ class Daemon:
         relay = Relay(MongoTokenEvents(self._parts.mongo), self._notifying, observe=self._parts.observe)
         pauses = PauseEvents(self._parts.mongo)
         self._announcer = Announcer(self._notifying, self._parts.clock, pauses=pauses)
-        self._events = EventFollower(
-            relay,
-            self._announcer,
-            heard=lambda: bool(self._settings.hooks),
-            log=self._log,
-            observe=self._parts.observe,
-        )
+        self._events = EventFollower(relay, self._announcer, log=self._log, observe=self._parts.observe)
         housekeeping = Housekeeping(
             self._parts,
             schedule=self._schedule,

@@ -15,26 +15,15 @@ from daemon.refreshing.ports import Observe
 
 # Commands and the access service store events too, so every daemon looks: one query of an index that is nearly empty.
 LOOK_EVERY = timedelta(seconds=1)
-UNHEARD_EVERY = 15  # turns: without a hook events are only cleared away, which is not urgent
 ANNOUNCED_EVERY = 5  # looks
 
 
 class EventFollower:
-    """Relays until cancelled. It logs a refusal once. `heard`: whether a hook is configured now."""
+    """Relays until cancelled. It logs a refusal once."""
 
-    def __init__(
-        self,
-        relay: Relay,
-        announcer: Announcer,
-        *,
-        heard: Callable[[], bool],
-        log: EventLog,
-        observe: Observe,
-    ) -> None:
+    def __init__(self, relay: Relay, announcer: Announcer, *, log: EventLog, observe: Observe) -> None:
         self._relay = relay
         self._announcer = announcer
-        self._heard = heard
-        self._turns = 0
         self._looks = 0
         self._log = log
         self._observe = observe
@@ -43,15 +32,9 @@ class EventFollower:
     async def run(self, ready: Callable[[], bool]) -> None:
         """Relay whenever the daemon is `ready`."""
         while True:
-            await self.turn(ready)
+            if ready():
+                await self.look()
             await asyncio.sleep(LOOK_EVERY.total_seconds())
-
-    async def turn(self, ready: Callable[[], bool]) -> None:
-        """Relay if the daemon is `ready`. Without a hook, do so in each UNHEARD_EVERYth turn only."""
-        is_due = self._heard() or self._turns % UNHEARD_EVERY == 0
-        self._turns += 1
-        if is_due and ready():
-            await self.look()
 
     async def look(self) -> None:
         """Relay what waits now. Raises nothing."""
