@@ -20,6 +20,7 @@ import asyncio
 from base64 import b64encode
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from types import TracebackType
 from typing import Protocol, TypedDict
 from urllib.parse import unquote, urlsplit
 
@@ -75,8 +76,8 @@ class BootClock(Protocol):
 
 
 class _Timer:
-    """Allow waits before the connection as long as the claim lasts. From `begin` to `end` the request has its own
-    time limit.
+    """Limits the time of the block that it surrounds: waits before the connection last as long as the claim, and from
+    `begin` on the request has its own time limit. Raises TimeoutError.
     """
 
     def __init__(self, *, claim: Callable[[], timedelta], own: Deadlines) -> None:
@@ -84,6 +85,18 @@ class _Timer:
         self._claim, self._own = claim, own
         self.begun = False
         self.limit = asyncio.timeout(None)
+
+    async def __aenter__(self) -> None:
+        await self.limit.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._own.end(self.limit)
+        await self.limit.__aexit__(kind, error, traceback)
 
     def wait(self) -> None:
         """Something is about to be waited for."""
@@ -95,10 +108,6 @@ class _Timer:
             if self.limit.when() is not None:
                 self.limit.reschedule(None)
             self._own.begin(self.limit)
-
-    def end(self) -> None:
-        """The request is over, or given up."""
-        self._own.end(self.limit)
 
     @property
     def past(self) -> timedelta:
@@ -163,21 +172,18 @@ class TokenEndpoint:
             message = message_of(request, url)
             timer = _Timer(claim=lambda: deadline - self._clock.boot(), own=self._deadlines)
             try:
-                async with timer.limit:
-                    try:
-                        if self._places.locked():
-                            timer.wait()
-                        async with self._places:
-                            exchange.connection = await self._connected(
-                                url, local=local, public_only=request.public_only, timer=timer
-                            )
-                            timer.begin()
-                            if (obstacle := self._obstacle(deadline)) is not None:
-                                return NoReply(asked_at=asked_at, sent=False, **obstacle)
-                            exchange.write(message)
-                            await exchange.read()
-                    finally:
-                        timer.end()
+                async with timer:
+                    if self._places.locked():
+                        timer.wait()
+                    async with self._places:
+                        exchange.connection = await self._connected(
+                            url, local=local, public_only=request.public_only, timer=timer
+                        )
+                        timer.begin()
+                        if (obstacle := self._obstacle(deadline)) is not None:
+                            return NoReply(asked_at=asked_at, sent=False, **obstacle)
+                        exchange.write(message)
+                        await exchange.read()
             except TimeoutError:
                 if not timer.begun:
                     return NoReply(asked_at=asked_at, sent=False, **_TOO_LATE)

@@ -163,7 +163,7 @@ class AccessServer:
     def _caller(self, request: BaseRequest) -> tuple[str, int | None]:
         """Return the caller's address: behind trusted proxies, the rightmost one that is none of them.
 
-        If a proxy names a caller that is no address, the caller is unknown. It is not the proxy, whose address a key may
+        If a proxy names a caller that isn't an address, the caller is unknown. It is not the proxy, whose address a key may
         admit.
         """
         transport = request.transport
