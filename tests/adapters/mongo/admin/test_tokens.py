@@ -21,6 +21,7 @@ from daemon.adapters.mongo.admin.tokens import NoSuchToken, TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod
+from daemon.adapters.mongo.indexes import GRANT_INDEX
 from daemon.domain.claim import StoreLost
 from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
@@ -183,6 +184,20 @@ async def test_a_change_is_swapped_onto_what_the_daemon_wrote_meanwhile(admin, o
     assert await admin.pause("xero:a")
     assert outside.tokens.find_one()["revision"] == 3
     assert [note["revision"] for note in outside.tokens_audit.find({"action": "pause"})] == [3]
+
+
+async def test_a_resumed_token_looks_for_its_copy_by_the_index_of_fingerprints(admin, outside):
+    """Millions of other tokens don't slow it."""
+    outside.tokens.create_indexes([GRANT_INDEX])
+    await admin.add(consent())
+    await admin.pause("xero:a")
+    others = [{"_id": f"xero:{n}", "state": "active", "grant_fingerprint": f"one.{n}"} for n in range(500)]
+    outside.tokens.insert_many(others)
+    outside.command({"profile": 2})
+    assert await admin.resume("xero:a")
+    outside.command({"profile": 0})
+    asked = list(outside["system.profile"].find({"command.filter.grant_fingerprint": {"$exists": True}}))
+    assert [one["planSummary"] for one in asked] == ["IXSCAN { grant_fingerprint: 1 }"]
 
 
 async def test_an_application_s_document_can_be_paused_and_resumed(admin, outside):
