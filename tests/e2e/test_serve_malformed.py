@@ -166,7 +166,7 @@ async def test_a_refusal_does_not_ask_for_the_body(service: Service):
 
 
 @pytest.mark.parametrize("size", [70_000, 200_000])
-async def test_a_body_of_any_size_that_is_too_large_is_told_so(service: Service, size: int):
+async def test_a_body_that_is_too_large_gets_the_same_answer_at_any_size(service: Service, size: int):
     """Whether or not it comes at once with its head."""
     async with Line(service) as connection:
         head = ("Content-Type: application/json", f"Content-Length: {size}")
