@@ -211,7 +211,7 @@ def test_a_pipe_whose_writer_comes_later_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("opened", [False, True])
-def test_a_pipe_that_nobody_writes_holds_nothing_up_for_ever(tmp_path, monkeypatch, opened):
+def test_a_pipe_that_nobody_writes_holds_nothing_up(tmp_path, monkeypatch, opened):
     """Neither a start nor a reload: whether nobody has it open, or its writer sleeps."""
     monkeypatch.setattr(trusted_files, "PIPE_PAUSE", timedelta(milliseconds=50))
     pipe = tmp_path / "pipe"

@@ -141,7 +141,7 @@ async def test_a_whole_url_must_name_this_service_too(service: Service):
 
 @pytest.mark.parametrize("spelt", ["100-continue", "100-Continue"])
 async def test_a_body_that_waits_to_be_asked_for_is_asked_for(service: Service, spelt: str):
-    """PHP and .NET send so, and wait for a second, or for ever (RFC 9110 section 10.1.1)."""
+    """PHP and .NET send so, and wait for a second or without end (RFC 9110 section 10.1.1)."""
     async with Line(service) as connection:
         length = f"Content-Length: {len(GRANT)}"
         head = ("Content-Type: application/json", length, f"Expect: {spelt}")
@@ -166,8 +166,8 @@ async def test_a_refusal_does_not_ask_for_the_body(service: Service):
 
 
 @pytest.mark.parametrize("size", [70_000, 200_000])
-async def test_a_body_of_any_size_that_is_too_large_is_told_so(service: Service, size: int):
-    """Whether or not it comes at once with its head."""
+async def test_a_body_that_is_too_large_gets_the_same_answer_at_any_size(service: Service, size: int):
+    """Whether it comes with its head or later."""
     async with Line(service) as connection:
         head = ("Content-Type: application/json", f"Content-Length: {size}")
         connection.send(f"PUT {ME} HTTP/1.1", *head, body=b" " * size)

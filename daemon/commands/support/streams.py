@@ -10,7 +10,7 @@ class OutputUnwritable(OSError):
 
 
 class _StandardOutput(io.FileIO):
-    """Standard output, whose failures can be distinguished from those of other files."""
+    """Standard output, whose failures have a class of their own."""
 
     def write(self, data: object) -> int:
         try:

@@ -401,7 +401,12 @@ async def test_a_callback_of_a_megabyte_is_refused(service: Service, megabyte: s
     browser = service.browser()
     asked = await browser.open(begun)
     query = f"state={asked['state']}&code=code-1&{megabyte}={'x' * 1_000_000}"
-    assert await status_of(service, f"GET /connect/callback/acme?{query} HTTP/1.1\r\n") in (400, 414, 431)
+    assert await status_of(service, f"GET /connect/callback/acme?{query} HTTP/1.1\r\n") in (
+        400,
+        413,
+        414,
+        431,
+    )
     assert (await browser.consent(asked)).status == 303
 
 
