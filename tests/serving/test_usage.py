@@ -75,6 +75,26 @@ async def test_a_workload_is_counted_with_its_last_jwt_and_has_no_row_as_a_key(b
     )
 
 
+async def test_each_count_has_its_own_last_caller(bench: AccessBench):
+    """Also where one key is used by several callers within ten seconds, and was renamed in between."""
+    used, second = usage(bench), caller(name="accounting")
+    jwt = Workload(issuer="https://issuer.example", subject="pod", jwt="a")
+    used.note(caller(), "acme:1", "read")
+    used.note(replace(second, address="10.0.0.2"), "acme:2", "read")
+    used.note(replace(second, address="unix", peer=1000), "acme:3", "read")
+    used.note(replace(second, address="unix", peer=1000, workload=jwt), "acme:4", "read")
+    await used.store()
+    rows = bench.database["tokens_access_use"].find({"kind": "access"}).sort("token", 1)
+    assert [
+        (one["actor"], *(one["by"].get(name) for name in ("name", "ip", "peer", "jti"))) for one in rows
+    ] == [
+        ("billing", "billing", "10.0.0.1", None, None),
+        ("accounting", "accounting", "10.0.0.2", None, None),
+        ("accounting", "accounting", "unix", 1000, None),
+        ("accounting", "accounting", "unix", 1000, "a"),
+    ]
+
+
 async def test_refused_requests_are_counted_without_an_id(bench: AccessBench):
     used = usage(bench)
     for name in ("acme:1", "acme:2"):

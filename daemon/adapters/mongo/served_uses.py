@@ -14,7 +14,7 @@ from daemon.adapters.mongo.audit import ACCESS
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.token_document import as_stored
 from daemon.adapters.mongo.upserts import already_there, batches, write
-from daemon.domain.use import DAY, UNAUTHORIZED, Use, UseKey, Workload
+from daemon.domain.use import DAY, UNAUTHORIZED, Use, UseKey
 
 MOST_SEEN = 200_000  # rows, of some 80 bytes each
 LAST_USED_WITHIN = timedelta(minutes=10)  # the precision of a token's `last_used_at`
@@ -24,38 +24,34 @@ Fields = Mapping[str, object]
 
 
 class _Row(NamedTuple):
-    """A count as it is stored. `fixed`: the fields that no use changes, but for the token and the key's name."""
+    """A count as it is to be stored. `fixed`: the fields that all rows of the key share, with room for `token` and `actor`.
+    `whole`: the same, with room for all fields.
+    """
 
     id: str
     key: UseKey
     use: Use
-    fixed: Fields
+    fixed: dict[str, object]
+    whole: dict[str, object]
+    by: Fields
 
     def document(self) -> dict[str, object]:
-        use = self.use
-        new = {
-            "_id": self.id,
-            "token": self.key.token,
-            "actor": use.name,
-            "by": self._by(),
-            "count": use.count,
-        }
-        return {**new, "at": use.at, **self.fixed}
+        # The access service overwrites freed memory, so each growth has a price.
+        new, use = dict(self.whole), self.use
+        new["_id"], new["token"], new["actor"], new["by"] = self.id, self.key.token, use.name, self.by
+        new["at"], new["count"] = use.at, use.count
+        return new
 
     def change(self) -> UpdateOne:
-        use = self.use
+        use, new = self.use, dict(self.fixed)
+        new["token"], new["actor"] = self.key.token, use.name
         change = {
             "$inc": {"count": use.count},
             "$max": {"at": use.at},
-            "$set": {"by": self._by()},
-            "$setOnInsert": {"token": self.key.token, "actor": use.name, **self.fixed},
+            "$set": {"by": self.by},
+            "$setOnInsert": new,
         }
         return UpdateOne({"_id": self.id}, change, upsert=True)
-
-    def _by(self) -> Fields:
-        use = self.use
-        by = {"key": self.key.key, "name": use.name, "ip": use.ip, "peer": use.peer}
-        return by if use.workload is None else {**by, **_workload(use.workload)}
 
 
 class ServedUses:
@@ -75,25 +71,33 @@ class ServedUses:
 
     def _rows(self, uses: Mapping[UseKey, Use]) -> Sequence[_Row]:
         """Return the rows of these counts, in the order of their ids, because neighbours in an index share pages."""
-        known: dict[tuple[object, ...], tuple[str, Fields]] = {}
+        known: dict[tuple[object, ...], tuple[str, dict[str, object], dict[str, object]]] = {}
+        callers: dict[tuple[object, ...], Fields] = {}
         rows = []
         for key, use in uses.items():
             common = (key.action, key.key, key.result, key.since)
             if (same := known.get(common)) is None:
                 same = known[common] = self._common(key)
-            rows.append(_Row(same[0] + (key.token or ""), key, use, same[1]))
+            caller = (key.key, use.name, use.ip, use.peer, use.workload)
+            if (by := callers.get(caller)) is None:
+                by = callers[caller] = _by(key, use)
+            rows.append(_Row(same[0] + (key.token or ""), key, use, same[1], same[2], by))
         rows.sort(key=itemgetter(0))
         return rows
 
-    def _common(self, key: UseKey) -> tuple[str, Fields]:
-        """Return how the ids of a key's rows begin, and their fields that no use changes."""
-        return f"{key.action} {key.key} {key.since:%Y-%m-%dT%H} {key.result or ''} ", {
+    def _common(self, key: UseKey) -> tuple[str, dict[str, object], dict[str, object]]:
+        """Return how the ids of a key's rows begin, and what their documents have in common."""
+        fixed: dict[str, object] = {
+            "token": None,
+            "actor": None,
             "action": key.action,
             "kind": ACCESS,
             "result": key.result,
             "since": key.since,
             "ends_at": key.since + DAY + self._retention,
         }
+        begins = f"{key.action} {key.key} {key.since:%Y-%m-%dT%H} {key.result or ''} "
+        return begins, fixed, {"_id": None, **fixed, **dict.fromkeys(("by", "at", "count"))}
 
     async def _touch(self, tokens: Collection[str]) -> None:
         """Write when tokens were used, unless that is known to `LAST_USED_WITHIN`. It costs more than the counts: the token's
@@ -143,9 +147,11 @@ class ServedUses:
         return {row.id for index, row in enumerate(new) if index not in there}
 
 
-def _workload(one: Workload) -> Fields:
-    """Return the claims of a workload's last JWT."""
-    return {"iss": one.issuer, "sub": one.subject, "jti": one.jwt}
+def _by(key: UseKey, use: Use) -> Fields:
+    """Return the last caller, with the claims of its JWT if it is a workload."""
+    by = {"key": key.key, "name": use.name, "ip": use.ip, "peer": use.peer}
+    one = use.workload
+    return by if one is None else {**by, "iss": one.issuer, "sub": one.subject, "jti": one.jwt}
 
 
 def _of_keys(uses: Mapping[UseKey, Use]) -> Iterable[UpdateOne]:
