@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from support.audited_day import EVERY, RETENTION, MovedClock, Traffic, connected, note
-from support.killed_day import checked, children_cpu, periods_of, run
+from support.killed_day import Kills, checked, children_cpu, periods_of, run
 from support.processes import Mongod
 from support.report import Report, table
 from support.tokens import Tokens
@@ -123,7 +123,7 @@ async def _measured(options: argparse.Namespace, mongod: Mongod) -> Figures:
     store, own, began = mongod.usage().cpu, _own_cpu(), time.monotonic()
     await day.run(periods_of(hours))
     seconds, store, own = time.monotonic() - began, mongod.usage().cpu - store, _own_cpu() - own
-    compared = await checked(mongo, traffic, [], periods=periods_of(hours))
+    compared = await checked(mongo, traffic, [Kills(0, [])], periods=periods_of(hours))
     figures: Figures = {
         "keys": options.keys,
         "tokens": options.tokens,
@@ -171,9 +171,7 @@ async def _pages(mongo: Mongo, traffic: Traffic) -> AsyncIterator[tuple[str, flo
         "one token": wide(token="bench:company-000007"),
         "one key, as far as a page looks": wide(actor="key 7"),
         "a key with a condition that no token fulfils": wide(limits={"subject": "nobody"}),
-        "far back": RecordSelection(
-            **wide, after=Position(traffic.begins + timedelta(minutes=30), "u", None)
-        ),
+        "far back": wide(after=Position(traffic.begins + timedelta(minutes=30), "u", None)),
     }
     for name, selection in wishes.items():
         times = []
