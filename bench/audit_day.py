@@ -29,8 +29,8 @@ from support.tokens import Tokens
 
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.index_build import build_all
-from daemon.adapters.mongo.served_lists import ServedLists
-from daemon.adapters.mongo.served_uses import ServedUses
+from daemon.adapters.mongo.serving.lists import ServedLists
+from daemon.adapters.mongo.serving.uses import ServedUses
 from daemon.domain.audit_position import Position
 from daemon.domain.selection import RecordSelection
 from daemon.serving.usage import Usage

@@ -24,9 +24,9 @@ from support.processes import DaemonProcess, Mongod, await_true
 from support.report import Report, table
 
 from daemon.adapters.mongo.connection import DUE_INDEX, Mongo
+from daemon.adapters.mongo.counting.statistics import repair_undated
 from daemon.adapters.mongo.embedded_mongod import MongodMissing
 from daemon.adapters.mongo.indexes import TOKEN_INDEXES
-from daemon.adapters.mongo.statistics import repair_undated
 from daemon.domain.secret import Secret
 from daemon.runtime.clock import Clock
 

@@ -31,7 +31,7 @@ from support.report import Report, spread, table
 
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.index_build import build_all
-from daemon.adapters.mongo.outbox import delivery_document
+from daemon.adapters.mongo.notifying.outbox import delivery_document
 from daemon.adapters.telemetry.hook_metrics import HookMetrics
 from daemon.domain.event import HookCounted
 from daemon.domain.hook import Format, Outcome, Route
@@ -39,7 +39,7 @@ from daemon.domain.owner_event import Actor, OwnerEvent, OwnerEventType
 from daemon.domain.secret import Secret
 from daemon.runtime.clock import Clock
 from daemon.runtime.config.hooks import HookSettings
-from daemon.runtime.notifying import Notifying
+from daemon.runtime.jobs.notifying import Notifying
 
 SECRET = Secret("whsec_" + "c2VjcmV0" * 4)
 WARM = timedelta(seconds=5)  # the first count of the backlog, and the first requests to the dead receiver

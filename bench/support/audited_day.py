@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from daemon.adapters.mongo.connection import Mongo
-from daemon.adapters.mongo.served_uses import ServedUses
+from daemon.adapters.mongo.serving.uses import ServedUses
 from daemon.domain.access_key import AccessKey, Verb
 from daemon.domain.secret import Secret
 from daemon.domain.use import Workload

@@ -8,7 +8,7 @@ Nothing is counted, so nothing is stored every ten seconds. Everything else is t
 import sys
 
 from daemon.__main__ import main
-from daemon.runtime import access
+from daemon.runtime.access import life as access
 from daemon.serving.doorkeeper import Caller
 from daemon.serving.usage import Usage
 

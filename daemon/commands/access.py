@@ -8,8 +8,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from daemon.adapters.mongo.access_keys import IllFormed
 from daemon.adapters.mongo.admin.access_keys import AccessKeys, Issued, KeyRefused, NoSuchKey
+from daemon.adapters.mongo.serving.access_keys import IllFormed
 from daemon.commands.support.access import (
     known_providers,
     open_store,

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import typer
 
-from daemon.adapters.mongo.consents import MongoConsents
+from daemon.adapters.mongo.connecting.consents import MongoConsents
 from daemon.commands.support.access import (
     Access,
     configured_provider,

@@ -12,11 +12,11 @@ from daemon.adapters.journal.journal import SqliteJournal
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.admin.stored_tokens import StoredTokens
 from daemon.adapters.mongo.audit import Audit
+from daemon.adapters.mongo.connecting.consented_tokens import ConsentedTokens
+from daemon.adapters.mongo.connecting.consents import MongoConsents
+from daemon.adapters.mongo.connecting.discard_audit import DiscardAudit
 from daemon.adapters.mongo.connection import Mongo
-from daemon.adapters.mongo.consented_tokens import ConsentedTokens
-from daemon.adapters.mongo.consents import MongoConsents
-from daemon.adapters.mongo.counter import Counter
-from daemon.adapters.mongo.discard_audit import DiscardAudit
+from daemon.adapters.mongo.counting.counter import Counter
 from daemon.adapters.mongo.mirror_leases import MirrorLease
 from daemon.adapters.mongo.pauses import MongoPauses
 from daemon.adapters.mongo.store import MongoStore
@@ -50,7 +50,7 @@ from daemon.refreshing.sweep import Sweeper, Tally
 from daemon.runtime.clock import Clock
 from daemon.runtime.config.providers.provider_settings import most_in_flight
 from daemon.runtime.config.settings import RefreshSettings, Settings
-from daemon.runtime.mirrors import MirrorRunner
+from daemon.runtime.jobs.mirrors import MirrorRunner
 from daemon.runtime.parts import Keys, Parts
 from daemon.runtime.places import open_place
 from daemon.runtime.state.instance import Instance

@@ -11,8 +11,8 @@ from daemon import __version__
 from daemon.adapters.mongo.admin.access_keys import AccessKeys
 from daemon.adapters.mongo.audit import Audit, Record
 from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod
+from daemon.adapters.mongo.notifying.waiting_events import MongoTokenEvents
 from daemon.adapters.mongo.pause_events import PauseEvents
-from daemon.adapters.mongo.waiting_events import MongoTokenEvents
 from daemon.adapters.state_files import MONGODB, MONGODB_URI
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog, loop_errors
@@ -38,17 +38,18 @@ from daemon.runtime.clock import Clock
 from daemon.runtime.config.fields import format_duration
 from daemon.runtime.config.secret_reading import SecretReader
 from daemon.runtime.config.settings import Settings
-from daemon.runtime.consents import ConsentFollower
-from daemon.runtime.demo import Demo
-from daemon.runtime.demo_access import DemoAccess
+from daemon.runtime.demo.access import DemoAccess
+from daemon.runtime.demo.tokens import Demo
 from daemon.runtime.housekeeping import Housekeeping
-from daemon.runtime.indexing import Indexing
-from daemon.runtime.key_check import KeyCheck
-from daemon.runtime.mirrors import MirrorRunner
-from daemon.runtime.notifying import Notifying
+from daemon.runtime.jobs.consents import ConsentFollower
+from daemon.runtime.jobs.indexing import Indexing
+from daemon.runtime.jobs.key_check import KeyCheck
+from daemon.runtime.jobs.mirrors import MirrorRunner
+from daemon.runtime.jobs.notifying import Notifying
+from daemon.runtime.jobs.own_row import OwnRow
+from daemon.runtime.jobs.owner_events import EventFollower
+from daemon.runtime.jobs.wishes import WishFollower
 from daemon.runtime.own_mongod import revive
-from daemon.runtime.own_row import OwnRow
-from daemon.runtime.owner_events import EventFollower
 from daemon.runtime.parts import Parts
 from daemon.runtime.preparation import prepare
 from daemon.runtime.reload_notes import log_secrets
@@ -61,7 +62,6 @@ from daemon.runtime.tasks import end
 from daemon.runtime.web.server import HealthServer
 from daemon.runtime.web.status import DaemonStatus
 from daemon.runtime.who import who
-from daemon.runtime.wishes import WishFollower
 
 LOST_RETRY = timedelta(seconds=1)  # after a loss of MongoDB, doubled each time
 LOST_RETRY_LAST = timedelta(seconds=5)

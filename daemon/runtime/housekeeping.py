@@ -3,17 +3,17 @@
 from collections.abc import Callable
 from datetime import timedelta
 
+from daemon.adapters.mongo.counting.statistics import repair_undated
 from daemon.adapters.mongo.removals import delete_removed
-from daemon.adapters.mongo.statistics import repair_undated
 from daemon.adapters.mongo.time_limit import TooSlow
 from daemon.adapters.telemetry import log_lines
 from daemon.adapters.telemetry.event_log import EventLog
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import TokenEnding, TokenHeld
 from daemon.domain.statistics import Statistics
-from daemon.runtime.key_check import KeyCheck
-from daemon.runtime.own_row import OwnRow
-from daemon.runtime.owner_events import EventFollower
+from daemon.runtime.jobs.key_check import KeyCheck
+from daemon.runtime.jobs.own_row import OwnRow
+from daemon.runtime.jobs.owner_events import EventFollower
 from daemon.runtime.parts import Parts
 from daemon.runtime.schedule import Schedule
 from daemon.runtime.web.status import DaemonStatus

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from daemon.adapters.journal.journal import SqliteJournal
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.connection import Mongo
-from daemon.adapters.mongo.counter import Counter
+from daemon.adapters.mongo.counting.counter import Counter
 from daemon.adapters.mongo.wishes import WishStream
 from daemon.adapters.telemetry.last_hour import LastHour
 from daemon.adapters.telemetry.log_sampling import SampledLog

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from daemon.adapters.mongo.outbox import delivery_document
+from daemon.adapters.mongo.notifying.outbox import delivery_document
 from daemon.commands.support import completion
 from daemon.domain.owner_event import Actor, OwnerEvent, OwnerEventType
 from tests.support import wall_clock

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from daemon.adapters.mongo.audit import Audit, Who
-from daemon.adapters.mongo.discard_audit import DiscardAudit
+from daemon.adapters.mongo.connecting.discard_audit import DiscardAudit
 from daemon.connecting.exchange import CodeExchange
 from daemon.domain.consent_request import HELD_FOR, ConsentState, identified
 from daemon.domain.due import Timing
@@ -21,7 +21,7 @@ from daemon.domain.secret import Secret
 from daemon.domain.session_proof import BoundCode, bound_code_text
 from daemon.runtime.config.providers.definitions import shipped
 from daemon.sandbox import Sandbox, SandboxOptions
-from tests.adapters.mongo.consent_bench import REQUEST, Bench, opened
+from tests.adapters.mongo.connecting.consent_bench import REQUEST, Bench, opened
 from tests.connecting.fakes import MemoryJournal, OpenLane, World
 from tests.providers import wire
 from tests.sandbox.conftest import Peer

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.runtime.demo_provider import SANDBOX_FILE
+from daemon.runtime.demo.provider import SANDBOX_FILE
 from tests.e2e.daemon_process import POLL_EVERY, Installation
 from tests.support.waiting import until
 

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from daemon.adapters.mongo.connection import Mongo
-from daemon.adapters.mongo.outbox import MongoOutbox
+from daemon.adapters.mongo.notifying.outbox import MongoOutbox
 from daemon.domain.hook import Route
 from daemon.domain.owner_event import Actor, OwnerEvent, OwnerEventType
 from daemon.domain.secret import Secret

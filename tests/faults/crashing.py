@@ -28,10 +28,10 @@ from daemon.adapters.journal.database import Database
 from daemon.adapters.journal.journal import SqliteJournal
 from daemon.adapters.journal.sql import KEEP, Statement
 from daemon.adapters.mongo.bulk import Updated
-from daemon.adapters.mongo.consented_tokens import ConsentedTokens
-from daemon.adapters.mongo.consents import MongoConsents
-from daemon.adapters.mongo.deliveries import MongoDeliveries
+from daemon.adapters.mongo.connecting.consented_tokens import ConsentedTokens
+from daemon.adapters.mongo.connecting.consents import MongoConsents
 from daemon.adapters.mongo.due import Look
+from daemon.adapters.mongo.notifying.deliveries import MongoDeliveries
 from daemon.adapters.mongo.store import MongoStore
 from daemon.adapters.token_endpoint import endpoint as token_endpoint
 from daemon.adapters.token_endpoint.endpoint import TokenEndpoint
@@ -55,8 +55,9 @@ from daemon.domain.reply import NoReply, Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret
 from daemon.domain.token import Token
-from daemon.runtime import bootstrap, notifying
+from daemon.runtime import bootstrap
 from daemon.runtime.config import settings
+from daemon.runtime.jobs import notifying
 
 CRASHED = 137
 FREEZE = "freeze:"  # before a point: stop there until SIGCONT

@@ -16,8 +16,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from daemon.adapters.mongo.connecting.consents import MongoConsents
 from daemon.adapters.mongo.connection import Mongo
-from daemon.adapters.mongo.consents import MongoConsents
 from daemon.domain.authorization import code_challenge
 from daemon.domain.consent_request import (
     ConsentFailureKind,

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from daemon.adapters.archive import new_key
-from daemon.runtime.access import DRAIN
+from daemon.runtime.access.life import DRAIN
 from daemon.runtime.config.settings import RefreshSettings
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.faults.stage import Stage

@@ -12,13 +12,13 @@ from pymongo import MongoClient
 
 from daemon.adapters.door_keys import DoorKeys
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.mongo.access_audit import AccessDeeds
 from daemon.adapters.mongo.audit import Record
+from daemon.adapters.mongo.connecting.unfinished_consents import UnfinishedConsents
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.index_build import build_all
-from daemon.adapters.mongo.served_lists import ServedLists
-from daemon.adapters.mongo.served_writes import ServedWrites
-from daemon.adapters.mongo.unfinished_consents import UnfinishedConsents
+from daemon.adapters.mongo.serving.access_audit import AccessDeeds
+from daemon.adapters.mongo.serving.lists import ServedLists
+from daemon.adapters.mongo.serving.writes import ServedWrites
 from daemon.domain.access_key import AccessKey, Verb
 from daemon.domain.due import Timing
 from daemon.domain.provider import Definition, Provider, Variable

@@ -15,7 +15,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from daemon.adapters.mongo.served_tokens import ServedTokens
+from daemon.adapters.mongo.serving.tokens import ServedTokens
 from daemon.domain.access_key import AccessKey, Verb, new_key, secret_hash
 from daemon.domain.known import Known
 from daemon.domain.provider import Rate

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from daemon.adapters.mongo.admin.access_keys import AccessKeys
-from daemon.adapters.mongo.served_habits import ServedHabits
+from daemon.adapters.mongo.serving.habits import ServedHabits
 from daemon.domain.anomaly import AnomalyKind
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import AnomalyDetected

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from daemon.adapters.mongo.served_uses import ServedUses
+from daemon.adapters.mongo.serving.uses import ServedUses
 from daemon.domain.access_key import AccessKey, Verb
 from daemon.domain.claim import StoreLost
 from daemon.domain.provider import Rate

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.adapters.mongo.consent_requests import ConsentRequests
-from daemon.adapters.mongo.consents import MongoConsents
+from daemon.adapters.mongo.connecting.consent_requests import ConsentRequests
+from daemon.adapters.mongo.connecting.consents import MongoConsents
 from daemon.adapters.mongo.index_build import build_all
 from daemon.domain.consent_request import (
     Completion,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from daemon.adapters.mongo.audit import RecordSelection, count_records, records
-from daemon.adapters.mongo.served_lists import _query
+from daemon.adapters.mongo.serving.lists import _query
 from daemon.domain.access_key import Verb
 from daemon.domain.audit_position import read_position, text_of
 from daemon.domain.selection import end_of_range, ids_of
@@ -313,7 +313,7 @@ async def test_pages_of_records_hold_each_record_once_newest_first(
     bench: AccessBench, monkeypatch: pytest.MonkeyPatch, examined: int, limit: int
 ):
     """Also those of one moment, and if a page looks at few records."""
-    monkeypatch.setattr("daemon.adapters.mongo.served_records.EXAMINED", examined)
+    monkeypatch.setattr("daemon.adapters.mongo.serving.records.EXAMINED", examined)
     bench.insert("acme:2", meta={"tenant": "a"})
     stored = store_records(bench, random.Random(limit), 60)
     wishes = (
@@ -345,7 +345,7 @@ async def test_a_page_of_records_looks_at_a_bounded_number(
     bench: AccessBench, monkeypatch: pytest.MonkeyPatch
 ):
     """Whatever is stored and whatever is wanted: here a record that is not there."""
-    monkeypatch.setattr("daemon.adapters.mongo.served_records.EXAMINED", 50)
+    monkeypatch.setattr("daemon.adapters.mongo.serving.records.EXAMINED", 50)
     rows = [{"at": NOON + one * MS, "token": f"acme:{one}", "kind": "access"} for one in range(2000)]
     bench.audit.insert_many([dict(one) for one in rows])
     bench.database["tokens_access_use"].insert_many([{"_id": str(n), **one} for n, one in enumerate(rows)])

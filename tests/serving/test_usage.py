@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon.adapters.mongo.served_tokens import _RELEVANT
-from daemon.adapters.mongo.served_uses import LAST_USED_WITHIN, ServedUses
+from daemon.adapters.mongo.serving.tokens import _RELEVANT
+from daemon.adapters.mongo.serving.uses import LAST_USED_WITHIN, ServedUses
 from daemon.domain.claim import StoreLost
 from daemon.domain.use import Workload
 from daemon.serving.usage import Usage
@@ -172,7 +172,7 @@ async def test_a_stored_count_is_not_inserted_again(bench: AccessBench):
 @pytest.mark.parametrize("most", [200_000, 0])
 async def test_a_count_that_was_deleted_begins_again(bench: AccessBench, monkeypatch, most: int):
     """What a process remembers of stored counts may be wrong, or forgotten. The new record is complete."""
-    monkeypatch.setattr("daemon.adapters.mongo.served_uses.MOST_SEEN", most)
+    monkeypatch.setattr("daemon.adapters.mongo.serving.uses.MOST_SEEN", most)
     rows, used, records = bench.database["tokens_access_use"], usage(bench), []
     for _ in range(2):
         used.note(caller(), "acme:1", "read")
@@ -192,7 +192,7 @@ async def test_a_loss_in_the_middle_counts_nothing_twice(
     bench: AccessBench, monkeypatch, command: str, after: int
 ):
     """Counts are stored some at a time, and those that are stored don't come back: neither new ones nor old ones."""
-    monkeypatch.setattr("daemon.adapters.mongo.upserts.AT_ONCE", 2)
+    monkeypatch.setattr("daemon.adapters.mongo.serving.upserts.AT_ONCE", 2)
     used = usage(bench)
     for number in range(5):
         used.note(caller(), f"acme:{number}", "read")

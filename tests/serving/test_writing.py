@@ -11,7 +11,7 @@ from daemon.adapters.mongo.admin.consents import Refused
 from daemon.adapters.mongo.admin.tokens import NoSuchToken, TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.removals import delete_removed
-from daemon.adapters.mongo.served_tokens import ServedTokens
+from daemon.adapters.mongo.serving.tokens import ServedTokens
 from daemon.adapters.mongo.store import MongoStore
 from daemon.domain.access_key import Verb
 from daemon.domain.claim import Claim, Recorded

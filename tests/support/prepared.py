@@ -217,7 +217,7 @@ def _prepare() -> None:
     import_module("daemon.__main__")
     for file in sorted((_ROOT / "daemon" / "commands").glob("*.py")):
         import_module(f"daemon.commands.{file.stem}")
-    for module in ("daemon.runtime.access", "daemon.runtime.daemon"):
+    for module in ("daemon.runtime.access.life", "daemon.runtime.daemon"):
         import_module(module)
     del sys.modules["daemon.__main__"]  # which each copy runs
     gc.collect()

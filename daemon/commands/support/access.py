@@ -25,8 +25,8 @@ from daemon.runtime.config.providers.definitions import shipped
 from daemon.runtime.config.secret_places import STORE_ONLY, Use
 from daemon.runtime.config.settings import Settings, load
 from daemon.runtime.confinement import confine
-from daemon.runtime.demo_provider import PROVIDER as DEMO_PROVIDER
-from daemon.runtime.demo_provider import running_sandbox
+from daemon.runtime.demo.provider import PROVIDER as DEMO_PROVIDER
+from daemon.runtime.demo.provider import running_sandbox
 from daemon.runtime.who import who
 
 LONGEST_ID = (

@@ -11,8 +11,8 @@ from daemon.commands.support.collector import collect_seldom
 from daemon.commands.support.failure import Exit
 from daemon.commands.support.options import Options
 from daemon.commands.support.start_failure import report
-from daemon.runtime.access import AccessService
-from daemon.runtime.access_tls import SslInvalid
+from daemon.runtime.access.life import AccessService
+from daemon.runtime.access.tls import SslInvalid
 from daemon.runtime.awaiting_secrets import wait_without_listener
 from daemon.runtime.config.access import AccessSettings, load_access
 from daemon.runtime.config.problems import SecretsAway

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 
-from daemon.adapters.mongo.consent_documents import EXPIRED
-from daemon.adapters.mongo.consent_requests import ConsentsRefused
-from daemon.adapters.mongo.consents import MongoConsents
+from daemon.adapters.mongo.connecting.consent_documents import EXPIRED
+from daemon.adapters.mongo.connecting.consent_requests import ConsentsRefused
+from daemon.adapters.mongo.connecting.consents import MongoConsents
 from daemon.commands.support.failure import Exit, Failed
 from daemon.domain.consent_request import (
     ConsentFailure,

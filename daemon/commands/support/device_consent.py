@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from daemon.adapters.mongo.consents import MongoConsents
-from daemon.adapters.mongo.unfinished_consents import UnfinishedConsents
+from daemon.adapters.mongo.connecting.consents import MongoConsents
+from daemon.adapters.mongo.connecting.unfinished_consents import UnfinishedConsents
 from daemon.commands.support.access import Access
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.output import Output, span

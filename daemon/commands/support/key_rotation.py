@@ -10,8 +10,8 @@ import typer
 
 from daemon.adapters.mongo.admin.reseal import Progress, Resealer
 from daemon.adapters.mongo.connection import Refusal
+from daemon.adapters.mongo.counting.sealed_values import Holders, holders_of
 from daemon.adapters.mongo.instances import lacking_key, processes
-from daemon.adapters.mongo.sealed_values import Holders, holders_of
 from daemon.commands.support.access import Access, refuse_to_store
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.output import Output

@@ -4,8 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from daemon.adapters.mongo.counting.sealed_values import (
+    FIELDS,
+    SealedValues,
+    check_value_dates,
+    sealed_values,
+)
 from daemon.adapters.mongo.instances import processes
-from daemon.adapters.mongo.sealed_values import FIELDS, SealedValues, check_value_dates, sealed_values
 from daemon.commands.support.access import Access
 from daemon.commands.support.column import Column
 from daemon.commands.support.output import Output, span

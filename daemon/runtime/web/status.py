@@ -15,8 +15,8 @@ from daemon.domain.key_use import age_of
 from daemon.domain.provider import Provider
 from daemon.domain.statistics import Statistics
 from daemon.runtime.config.settings import Settings
-from daemon.runtime.mirrors import MirrorRunner
-from daemon.runtime.notifying import Notifying
+from daemon.runtime.jobs.mirrors import MirrorRunner
+from daemon.runtime.jobs.notifying import Notifying
 from daemon.runtime.parts import Parts
 from daemon.runtime.web.scrape import Scrape
 from daemon.runtime.web.status_json import (

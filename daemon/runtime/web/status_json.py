@@ -7,7 +7,7 @@ from daemon.adapters.mongo.instances import SeenService
 from daemon.adapters.telemetry.last_hour import Hour
 from daemon.domain.circuit_breaker import Pause
 from daemon.domain.statistics import FailedToken, Statistics
-from daemon.runtime.notifying import Waiting
+from daemon.runtime.jobs.notifying import Waiting
 
 LONGEST_ID = 1_000  # an `_id` that another writer made can be of any length
 

@@ -34,8 +34,8 @@ from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.admin.tokens import TokenAdmin, TokenSelection
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.bulk import refusals
-from daemon.adapters.mongo.counter import Counter
-from daemon.adapters.mongo.statistics import repair_undated
+from daemon.adapters.mongo.counting.counter import Counter
+from daemon.adapters.mongo.counting.statistics import repair_undated
 from daemon.domain.claim import Claim, Recorded, SetAside, StoreLost, Unusable
 from daemon.domain.provider import Grant
 from tests.adapters.mongo.mongo_bench import ACME, NOON, RING, Bench, renewed, seal

@@ -15,17 +15,17 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 
-from daemon.adapters.mongo.access_keys import IllFormed
 from daemon.adapters.mongo.admin.access_keys import AccessKeys
 from daemon.adapters.mongo.admin.cleanup import Cleanup
+from daemon.adapters.mongo.admin.document_lines import line_of
 from daemon.adapters.mongo.admin.restores import MongoRestoreTarget
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.connection import Mongo
-from daemon.adapters.mongo.document_lines import line_of
 from daemon.adapters.mongo.instances import lacking_key, processes, seen_services, without_writer_key
-from daemon.adapters.mongo.remembered import Remembered
-from daemon.adapters.mongo.served_habits import ServedHabits
-from daemon.adapters.mongo.served_lists import ServedLists
+from daemon.adapters.mongo.serving.access_keys import IllFormed
+from daemon.adapters.mongo.serving.habits import ServedHabits
+from daemon.adapters.mongo.serving.lists import ServedLists
+from daemon.adapters.mongo.serving.remembered import Remembered
 from daemon.adapters.mongo.stored_number import whole
 from daemon.adapters.mongo.tombstones import revoked_grants
 from daemon.adapters.mongo.wishes import WishStream

@@ -15,13 +15,13 @@ from daemon.adapters.mongo.admin.restores import MongoRestoreTarget
 from daemon.adapters.mongo.admin.revocations import Revocations, RevocationSelection
 from daemon.adapters.mongo.admin.tokens import NoSuchToken, TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
-from daemon.adapters.mongo.consented_tokens import ConsentedTokens
+from daemon.adapters.mongo.connecting.consented_tokens import ConsentedTokens
 from daemon.adapters.mongo.fenced_writes import _Write
-from daemon.adapters.mongo.outbox import MongoOutbox
+from daemon.adapters.mongo.notifying.outbox import MongoOutbox
+from daemon.adapters.mongo.notifying.waiting_events import MongoTokenEvents
 from daemon.adapters.mongo.removals import delete_removed
 from daemon.adapters.mongo.token_changes import written
 from daemon.adapters.mongo.token_events import KEPT
-from daemon.adapters.mongo.waiting_events import MongoTokenEvents
 from daemon.domain.backup import Write
 from daemon.domain.change import Change, RevocationPostponed, Revoked
 from daemon.domain.claim import Recorded
@@ -32,7 +32,7 @@ from daemon.domain.long_over import Criteria
 from daemon.domain.secret import Secret
 from daemon.domain.token import FailureKind, State, Token
 from daemon.notifying.relay import Relay
-from tests.adapters.mongo.consent_bench import BINDING, Silent
+from tests.adapters.mongo.connecting.consent_bench import BINDING, Silent
 from tests.adapters.mongo.mongo_bench import (
     AMBIGUOUS,
     CHANGES,

@@ -12,7 +12,7 @@ from daemon.adapters.mongo.admin.restores import MongoRestoreTarget
 from daemon.adapters.mongo.admin.revocations import Revocations, RevocationSelection
 from daemon.adapters.mongo.admin.tokens import TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
-from daemon.adapters.mongo.consented_tokens import ConsentedTokens
+from daemon.adapters.mongo.connecting.consented_tokens import ConsentedTokens
 from daemon.adapters.mongo.tombstones import revoked_grants
 from daemon.domain.backup import Standing
 from daemon.domain.change import Revoked

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from daemon.adapters.mongo.consents import MongoConsents
+from daemon.adapters.mongo.connecting.consents import MongoConsents
 from daemon.commands.support.code_handover import follow_device, hand_over
 from daemon.commands.support.failure import Exit, Failed
 from daemon.domain.consent_request import (
@@ -18,7 +18,7 @@ from daemon.domain.consent_request import (
     ConsentResult,
     identified,
 )
-from tests.adapters.mongo.consent_bench import REQUEST, Bench
+from tests.adapters.mongo.connecting.consent_bench import REQUEST, Bench
 
 OURS = identified(REQUEST)
 ID = OURS.id

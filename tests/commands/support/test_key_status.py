@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from daemon.adapters.mongo.sealed_values import FIELDS, SealedValues
+from daemon.adapters.mongo.counting.sealed_values import FIELDS, SealedValues
 from daemon.commands.support.key_status import KeyStatus, show
 from daemon.commands.support.output import Output
 

@@ -7,10 +7,10 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from daemon.adapters.mongo.access_audit import AccessDeeds
-from daemon.adapters.mongo.consent_requests import ConsentRequests
-from daemon.adapters.mongo.consented_tokens import ConsentedTokens
-from daemon.adapters.mongo.consents import MongoConsents
+from daemon.adapters.mongo.connecting.consent_requests import ConsentRequests
+from daemon.adapters.mongo.connecting.consented_tokens import ConsentedTokens
+from daemon.adapters.mongo.connecting.consents import MongoConsents
+from daemon.adapters.mongo.serving.access_audit import AccessDeeds
 from daemon.connecting.exchange import CodeExchange
 from daemon.domain.authorization import code_challenge
 from daemon.domain.due import Timing
@@ -18,7 +18,7 @@ from daemon.domain.event import Event, InternalError
 from daemon.domain.reply import Reply
 from daemon.domain.request import Request
 from daemon.domain.secret import Secret
-from tests.adapters.mongo.consent_bench import Silent
+from tests.adapters.mongo.connecting.consent_bench import Silent
 from tests.connecting.fakes import MemoryDeeds, MemoryJournal, OpenLane, World, answered
 from tests.runtime.access_web.connect_service import ACME, Service, Stores
 from tests.serving.access_bench import KEYS, RING, AccessBench, bench

@@ -13,10 +13,15 @@ from typing import NamedTuple
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from daemon.adapters.mongo.access_keys import IllFormed, access_key_document, generation_of, key_or_fault
 from daemon.adapters.mongo.audit import Audit
 from daemon.adapters.mongo.connection import Mongo, Refusal
-from daemon.adapters.mongo.served_uses import OF_KEY
+from daemon.adapters.mongo.serving.access_keys import (
+    IllFormed,
+    access_key_document,
+    generation_of,
+    key_or_fault,
+)
+from daemon.adapters.mongo.serving.uses import OF_KEY
 from daemon.adapters.mongo.token_document import Document, as_stored
 from daemon.domain.access_key import NAME_FORM, AccessKey, Verb, new_key, secret_hash
 from daemon.domain.claim import StoreLost

@@ -7,8 +7,8 @@ from pymongo import ASCENDING
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
+from daemon.adapters.mongo.admin.document_lines import RAW, line_of
 from daemon.adapters.mongo.connection import Mongo
-from daemon.adapters.mongo.document_lines import RAW, line_of
 from daemon.domain.backup import (
     SnapshotLost,
 )

@@ -14,7 +14,7 @@ from daemon.adapters.mongo.admin.consents import Fields, same
 from daemon.adapters.mongo.audit import Audit
 from daemon.adapters.mongo.connection import Mongo, Refusal
 from daemon.adapters.mongo.document_limits import NAMED
-from daemon.adapters.mongo.served_uses import OF_KEY
+from daemon.adapters.mongo.serving.uses import OF_KEY
 from daemon.adapters.mongo.token_document import Document
 from daemon.adapters.mongo.token_events import NONE_WAITING
 from daemon.domain.long_over import Criteria, LongOver, Standing, Why, long_over

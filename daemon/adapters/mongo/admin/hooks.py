@@ -6,8 +6,8 @@ from datetime import datetime
 
 from daemon.adapters.mongo.audit import Audit
 from daemon.adapters.mongo.connection import EPOCH, Mongo
-from daemon.adapters.mongo.deliveries import MongoDeliveries, Pipeline, event_of
-from daemon.adapters.mongo.outbox import KEPT, LEFT_OVER, tried
+from daemon.adapters.mongo.notifying.deliveries import MongoDeliveries, Pipeline, event_of
+from daemon.adapters.mongo.notifying.outbox import KEPT, LEFT_OVER, tried
 from daemon.domain.hook import Health, Outcome
 from daemon.domain.hook_message import webhook_id
 

@@ -17,10 +17,10 @@ from bson.datetime_ms import DatetimeMS
 
 from daemon.adapters.keyring import WRITERS, DecryptionError, KeyRing
 from daemon.adapters.mongo.bulk import Update, update_each
+from daemon.adapters.mongo.connecting.consent_documents import PROOF_SEALED_AS
 from daemon.adapters.mongo.connection import Collection, Mongo
-from daemon.adapters.mongo.consent_documents import PROOF_SEALED_AS
+from daemon.adapters.mongo.counting.sealed_values import CONSENT_FIELDS, consents_of
 from daemon.adapters.mongo.document_limits import SHORT_ID
-from daemon.adapters.mongo.sealed_values import CONSENT_FIELDS, consents_of
 from daemon.adapters.mongo.token_document import Document
 from daemon.adapters.mongo.writers_texts import Resealed, WritersTexts
 from daemon.domain.token import State

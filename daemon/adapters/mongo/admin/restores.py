@@ -13,10 +13,10 @@ from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.mongo.admin.access_keys import as_restored
 from daemon.adapters.mongo.admin.backups import beside
 from daemon.adapters.mongo.admin.contents import shown
+from daemon.adapters.mongo.admin.document_lines import RAW, Document, document_of, encoded
 from daemon.adapters.mongo.admin.revocations import ORDER, UNDO
 from daemon.adapters.mongo.bulk import refusals
 from daemon.adapters.mongo.connection import EPOCH, Mongo
-from daemon.adapters.mongo.document_lines import RAW, Document, document_of, encoded
 from daemon.adapters.mongo.index_build import build
 from daemon.adapters.mongo.indexes import GRANT_INDEX
 from daemon.adapters.mongo.stored_number import whole

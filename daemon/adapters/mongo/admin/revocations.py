@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 
 from daemon.adapters.mongo.audit import Audit
 from daemon.adapters.mongo.bulk import AT_ONCE, Update, update_each
+from daemon.adapters.mongo.connecting.unfinished_consents import UnfinishedConsents
 from daemon.adapters.mongo.connection import EPOCH, Mongo
 from daemon.adapters.mongo.document_limits import NAMED
-from daemon.adapters.mongo.selected_tokens import SIMPLE, matching
+from daemon.adapters.mongo.serving.selected_tokens import SIMPLE, matching
 from daemon.adapters.mongo.token_document import Document, failure_of
-from daemon.adapters.mongo.unfinished_consents import UnfinishedConsents
 from daemon.domain.consent_request import END_CONSENTS
 from daemon.domain.stored_grant import GONE, REVOKED, REVOKING
 from daemon.domain.token import Failure, State

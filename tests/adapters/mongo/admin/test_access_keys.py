@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from pymongo import MongoClient
 from pymongo.errors import AutoReconnect
 
-from daemon.adapters.mongo.access_keys import IllFormed, access_key_of
 from daemon.adapters.mongo.admin.access_keys import AccessKeys, KeyRefused, NoSuchKey, as_restored
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.serving.access_keys import IllFormed, access_key_of
 from daemon.adapters.mongo.token_document import InvalidDocument
 from daemon.domain.access_key import Stored, Verb, parse_key, proves
 from daemon.domain.claim import StoreLost

@@ -8,7 +8,7 @@ import pytest
 
 from daemon.adapters.keyring import FINGERPRINT, KeyRing
 from daemon.adapters.mongo.admin.reseal import Progress, Resealer
-from daemon.adapters.mongo.sealed_values import holders_of, sealed_values
+from daemon.adapters.mongo.counting.sealed_values import holders_of, sealed_values
 from daemon.adapters.mongo.token_document import as_stored
 from daemon.domain.claim import Recorded
 from daemon.domain.secret import Secret
@@ -421,8 +421,8 @@ async def test_values_are_counted_by_key_and_field(bench):
 
 
 async def test_a_large_store_is_sampled_and_says_so(bench, monkeypatch):
-    monkeypatch.setattr("daemon.adapters.mongo.sealed_values.EXACT_UP_TO", 10)
-    monkeypatch.setattr("daemon.adapters.mongo.sealed_values.SAMPLED", 8)
+    monkeypatch.setattr("daemon.adapters.mongo.counting.sealed_values.EXACT_UP_TO", 10)
+    monkeypatch.setattr("daemon.adapters.mongo.counting.sealed_values.SAMPLED", 8)
     for number in range(32):
         bench.insert(f"{number}")
     found = await sealed_values(bench.mongos[0])

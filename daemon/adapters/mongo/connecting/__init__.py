@@ -1,0 +1,1 @@
+"""Consent requests and their grants, as MongoDB holds them."""

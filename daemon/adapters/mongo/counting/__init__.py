@@ -1,0 +1,1 @@
+"""The figures of the whole store, counted by one replica for all."""

@@ -1,0 +1,1 @@
+"""The running access service: its life, its composition root, what it does beside requests."""
