@@ -36,7 +36,7 @@ from daemon.domain.selection import RecordSelection
 from daemon.serving.usage import Usage
 
 AN_HOUR, A_DAY = 1.0, 24.0
-RATE, DAY_RATE = 1_000_000, 500_000
+RATE, DAY_RATE = 1_000_000, 300_000
 PROCESSES, KILLS = 2, 6
 Figures = dict[str, object]
 Row = list[str]
