@@ -24,7 +24,7 @@ from daemon.domain.token import (
     token_id,
 )
 
-Document = Mapping[str, object]  # what is nested in one is a dict, as the driver decodes it
+Document = Mapping[str, object]
 T = TypeVar("T")
 _FIRST, _LAST = (
     datetime(1970, 1, 1, tzinfo=UTC),
@@ -141,7 +141,7 @@ def _access_token(document: Document, keyring: KeyRing, name: str) -> Secret | N
 def failure_of(document: Document) -> Failure | None:
     """Return the last failure, if it is stored in a known form."""
     stored = document.get("last_failure")
-    if not isinstance(stored, dict):
+    if stored is None or not isinstance(stored, Mapping):
         return None
     kind, at = stored.get("kind"), stored.get("at")
     if not _is(kind, str) or kind not in _KINDS or not _is(at, datetime):
@@ -214,8 +214,10 @@ def as_stored(at: datetime) -> datetime:
 
 
 def _vars(document: Document) -> dict[str, str]:
-    stored = document.get("vars") or {}
-    if not isinstance(stored, dict) or not all(_is(value, str) for value in stored.values()):
+    stored = document.get("vars")
+    if not stored:
+        return {}
+    if not isinstance(stored, Mapping) or not all(_is(value, str) for value in stored.values()):
         raise InvalidDocument("vars is not an object of strings")
     return {str(name): value for name, value in stored.items()}
 
@@ -223,7 +225,7 @@ def _vars(document: Document) -> dict[str, str]:
 def _echoed(document: Document) -> dict[str, str]:
     """Return the texts among the stored reply fields. A claim reads those that its definition names."""
     stored = document.get("extra")
-    if not isinstance(stored, dict):
+    if stored is None or not isinstance(stored, Mapping):
         return {}
     return {str(name): value for name, value in stored.items() if _is(value, str)}
 
@@ -231,7 +233,7 @@ def _echoed(document: Document) -> dict[str, str]:
 def doubt_of(document: Document) -> Doubt | None:
     """Return the doubt about the stored value. A consent that was written after it ends the doubt."""
     stored = document.get("doubt")
-    if not isinstance(stored, dict):
+    if stored is None or not isinstance(stored, Mapping):
         return None
     since, tries, issued_at = stored.get("since"), stored.get("tries"), document.get("issued_at")
     if not _is(since, datetime) or not _is(tries, int):

@@ -201,7 +201,7 @@ async def test_an_id_that_is_code_interrupts_no_change_stream(bench: Bench, mong
         parse=lambda found: str(found["state"]),
         most=3,
         offline_for=timedelta(0),
-        refused=lambda _why: None,
+        without_streams=lambda _why: None,
     )
     watching = asyncio.create_task(remembered.watch())
     try:

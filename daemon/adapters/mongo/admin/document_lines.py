@@ -1,11 +1,13 @@
 """Documents as lines of text, and back: canonical extended JSON, which keeps every type.
 
-A document that such a text would change (a name that begins with "$", invalid UTF-8, a name that occurs twice) is a
-line with its BSON in base64 instead. The frequent types are converted here, because PyMongo's converter takes most of
+A document that such a text would change (a name that begins with "$", invalid UTF-8, a name that occurs twice, an
+unusual "not a number") is a line with its BSON in base64 instead. The frequent types are converted here, because PyMongo's converter takes most of
 the time that a backup takes; the others are left to it.
 """
 
 import json
+import math
+import struct
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -36,6 +38,7 @@ _JSON = JSONOptions(
 )
 _BSON = b'{"bson":'
 _INT32 = 1 << 31
+_NAN = struct.pack("<d", math.nan)
 _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 # The dates that a datetime can hold, in milliseconds since 1970.
 _FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
@@ -91,6 +94,13 @@ def _of_whole(value: int) -> str:
     return f'{{"{name}": "{value}"}}'
 
 
+def _of_double(value: float) -> str:
+    """Raises ValueError if the text would lose bits of the value."""
+    if math.isnan(value) and struct.pack("<d", value) != _NAN:
+        raise ValueError("NaN with a sign or a payload")
+    return json_util.dumps(value, json_options=_JSON)
+
+
 def _of_date(value: datetime) -> str:
     return f'{{"$date": {{"$numberLong": "{(value - _EPOCH) // _MILLISECOND}"}}}}'
 
@@ -104,6 +114,7 @@ _CONVERTERS: Mapping[type, Callable[[Any], str]] = {
     type(None): lambda _: "null",
     bool: lambda value: "true" if value else "false",
     int: _of_whole,
+    float: _of_double,
     Int64: lambda value: f'{{"$numberLong": "{value}"}}',
     datetime: _of_date,
     dict: _of_object,

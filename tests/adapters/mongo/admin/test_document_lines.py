@@ -40,12 +40,13 @@ def test_every_document_becomes_one_line_and_the_same_document_again(fields: dic
 
 
 def test_what_json_would_change_is_kept_as_bytes():
-    """A name that occurs twice, a text that is not UTF-8, a name that looks like a type."""
+    """A name that occurs twice, a text that is not UTF-8, a name that looks like a type, NaN with a sign."""
     plain = bson.encode({"_id": 1, "a": 1, "b": math.pi})
     for raw in (
         plain.replace(b"\x10a\0", b"\x10b\0"),
         bson.encode({"_id": 1, "a": "caf?"}).replace(b"caf?", b"caf\xe9"),
         bson.encode({"_id": 1, "a": {"$oid": "x"}}),
+        bson.encode({"_id": 1, "a": [{"b": -math.nan}]}),
     ):
         line = line_of(RawBSONDocument(raw))
         assert line.startswith(b'{"bson":')
