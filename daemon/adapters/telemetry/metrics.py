@@ -113,6 +113,7 @@ class Metrics(Collector):
         self._statistics: Statistics | None = None
         self._count_age = self._look_age = timedelta(0)
         self._paused: dict[str, str] = {}
+        self._pauses_since: dict[str, str | None] = {}  # by events after the last look; None: resumed
         self._journal_entries = 0
         self._journal_bytes: Mapping[str, int] = {}
         self._clock_skew: timedelta | None = None
@@ -147,13 +148,17 @@ class Metrics(Collector):
         self._store.set_providers(known)
         for name in before - known:
             self._paused.pop(name, None)
+            self._pauses_since.pop(name, None)
         self._paused_rows.keep(lambda row: row[0] in known)
 
     def set_statistics(self, statistics: Statistics) -> None:
         before, self._statistics = self._statistics, statistics
         self._count_age = self._look_age = timedelta(0)
         if before is None or before.looked_at != statistics.looked_at or statistics.looked_at is None:
-            self._paused = dict(statistics.paused)  # else the events since then are newer
+            self._paused = dict(statistics.paused)
+            for name, reason in self._pauses_since.items():
+                self._set_pause(name, reason)  # the look may have begun before
+            self._pauses_since = {}
 
     def set_count_age(self, age: timedelta, *, looked: timedelta) -> None:
         """Set the time since the start of the last count of the whole store, and since the last look at due
@@ -223,10 +228,18 @@ class Metrics(Collector):
         )
 
     def _provider_paused(self, event: ProviderPaused) -> None:
-        self._paused[event.provider] = event.reason
+        self._set_pause(event.provider, event.reason)
+        self._pauses_since[event.provider] = event.reason
 
     def _provider_resumed(self, event: ProviderResumed) -> None:
-        self._paused.pop(event.provider, None)
+        self._set_pause(event.provider, None)
+        self._pauses_since[event.provider] = None
+
+    def _set_pause(self, provider: str, reason: str | None) -> None:
+        if reason is None:
+            self._paused.pop(provider, None)
+        else:
+            self._paused[provider] = reason
 
     def _sweep(self, outcome: str) -> None:
         self._sweeps[outcome] += 1

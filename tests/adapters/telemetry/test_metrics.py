@@ -628,6 +628,19 @@ def test_a_pause_is_one_for_its_reason_alone() -> None:
     assert value(made, "refreshd_provider_paused", provider="google", reason="operator") == 1
 
 
+def test_a_look_that_began_before_a_pause_does_not_end_it() -> None:
+    """The figures of the store may be read before the event and arrive after it. The next look has seen the pause."""
+    made = metrics()
+    made.set_statistics(Statistics(at=NOW, looked_at=NOW, paused={"google": "operator"}))
+    made(ProviderPaused(provider="xero", reason="outage", next_probe_at=None))
+    made(ProviderResumed(provider="google"))
+    for later, outage in ((timedelta(seconds=1), 1), (timedelta(seconds=2), 0)):
+        paused = {"google": "operator"} if outage else {}
+        made.set_statistics(Statistics(at=NOW, looked_at=NOW + later, paused=paused))
+        assert value(made, "refreshd_provider_paused", provider="xero", reason="outage") == outage
+        assert not value(made, "refreshd_provider_paused", provider="google", reason="operator")
+
+
 def test_a_reload_brings_and_takes_providers() -> None:
     """A new one starts at zero, one that stays keeps its counts, one that is gone loses its series."""
     made = metrics(renewed(1), renewed(1, provider="google"))
