@@ -54,7 +54,7 @@ doors: $(VENV)/.dev $(VENV)/doors/.done  ## the tests of the readers, of sealing
 	REFRESHD_TEST_DOORS=1 $(PYTEST) -m "not long" --numprocesses 2 --dist worksteal tests/doors
 
 clouds: $(VENV)/.dev $(VENV)/clouds/.done  ## the tests of secrets in AWS beside a server that imitates it
-	REFRESHD_TEST_CLOUDS=1 $(PYTEST) -m "not long" tests/clouds
+	REFRESHD_TEST_CLOUDS=1 $(PYTEST) -m "not long" --numprocesses 4 --dist worksteal tests/clouds
 
 clocks: $(VENV)/.dev  ## the tests under other dates; CLOCKS="leap-day decade" for some dates
 	$(BIN)/python -m tests.support.moved_clocks $(CLOCKS) -- $(PAIRED)

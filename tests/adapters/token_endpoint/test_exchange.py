@@ -278,7 +278,7 @@ async def test_a_neighbours_requests_succeed_while_replies_come_without_end(
 ):
     """Thirty-two at a time, each begun anew when it was ended; and the event loop never stands still for long."""
     good = await site.serve(answering(*[reply(NEXT)] * 10_000))
-    endpoint = site.endpoint(connections=50, timeout=timedelta(seconds=1))
+    endpoint = site.endpoint(connections=50, timeout=timedelta(seconds=2))
     asked = 0
 
     async def again_and_again(url: str) -> None:
