@@ -7,7 +7,7 @@ refused. Kept in memory; instants are boot times.
 
 from datetime import timedelta
 
-FIRST_PAUSE = timedelta(seconds=1)  # after the first reading: a rotation writes to both sides within seconds
+FIRST_PAUSE = timedelta(seconds=5)  # after the first reading: a rotation writes to both sides within seconds
 LONGEST_PAUSE = timedelta(minutes=5)  # 288 readings a day, a seventh of a cent in a cloud's secret store
 HURRIED_PAUSE = timedelta(
     seconds=30

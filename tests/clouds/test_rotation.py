@@ -51,7 +51,7 @@ async def test_the_store_learns_the_secret_first(running: Rotation):
         assert running.daemon.seen(trouble) == []
 
 
-@pytest.mark.parametrize("readings", [3, 5], ids=["about 4 s later", "about 16 s later"])
+@pytest.mark.parametrize("readings", [2, 3], ids=["about 6 s later", "about 16 s later"])
 async def test_the_provider_learns_the_secret_first(running: Rotation, readings: int):
     """It is paused until the first reading after the store has it, and not longer. Meanwhile it is asked by few probes."""
     before = running.way.readings
@@ -118,7 +118,7 @@ async def test_two_replicas_follow_a_rotation_that_the_provider_learns_first(run
     async with running.replica() as other:
         before = running.way.readings
         running.provider_has(NEXT)
-        await until(lambda: running.way.ended >= before + 3, every=CLOSELY, within=PATIENCE)
+        await until(lambda: running.way.ended >= before + 2, every=CLOSELY, within=PATIENCE)
         await running.store_has(NEXT)
         for daemon in (running.daemon, other):
             await daemon.event("provider.client_changed", provider="sandbox", within=PATIENCE)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.domain.refused_clients import (
+    FIRST_PAUSE,
     FORGOTTEN_AFTER,
     HURRIED_PAUSE,
     LONGEST_PAUSE,
@@ -37,20 +38,20 @@ def refused(*names: str) -> RefusedClients:
 def test_the_first_refusal_reads_immediately_and_each_pause_is_twice_the_last_one():
     """Up to five minutes."""
     found = readings(refused("xero"), begin=START, until=START + timedelta(minutes=25))
-    assert found == [0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 811, 1111, 1411]
+    assert found == [0, 5, 15, 35, 75, 155, 315, 615, 915, 1215]
 
 
 def test_a_secret_that_stays_wrong_is_read_288_times_a_day():
-    """Besides the nine readings of the first minutes."""
+    """Besides the seven readings of the first minutes."""
     found = readings(refused("xero"), begin=START, until=START + timedelta(days=1))
-    assert len(found) <= 288 + 9
+    assert len(found) <= 288 + 7
 
 
 def test_the_pause_counts_from_the_end_of_a_reading():
     """So a source that hangs for ten seconds is not read without a pause."""
     clients = refused("xero")
     clients.read(now=START + 10 * SECOND)
-    assert clients.wait(now=START + 10 * SECOND) == SECOND
+    assert clients.wait(now=START + 10 * SECOND) == FIRST_PAUSE
 
 
 def test_neither_a_grant_nor_another_client_of_the_source_shortens_the_pause():
@@ -61,7 +62,7 @@ def test_neither_a_grant_nor_another_client_of_the_source_shortens_the_pause():
     clients.accept("xero")
     clients.refuse("xero", now=START + SECOND)
     clients.refuse("other", now=START + SECOND)
-    assert clients.wait(now=START + SECOND) == 15 * SECOND
+    assert clients.wait(now=START + SECOND) == 16 * FIRST_PAUSE - SECOND
 
 
 def test_after_ten_minutes_without_a_reading_a_refusal_begins_again():
@@ -75,7 +76,7 @@ def test_after_ten_minutes_without_a_reading_a_refusal_begins_again():
     clients.refuse("xero", now=START + FORGOTTEN_AFTER + SECOND)
     assert clients.wait(now=START + FORGOTTEN_AFTER + SECOND) == NONE
     clients.read(now=START + FORGOTTEN_AFTER + SECOND)
-    assert clients.wait(now=START + FORGOTTEN_AFTER + SECOND) == SECOND
+    assert clients.wait(now=START + FORGOTTEN_AFTER + SECOND) == FIRST_PAUSE
 
 
 def test_a_sign_of_change_shortens_one_pause_of_a_refused_client():
@@ -92,11 +93,11 @@ def test_a_sign_of_change_shortens_one_pause_of_a_refused_client():
 
 
 def test_a_sign_of_change_lengthens_no_pause():
-    """The second reading follows after a second."""
+    """The second reading follows after a few seconds."""
     clients = refused("xero")
     clients.read(now=START)
     clients.hurry("xero")
-    assert clients.wait(now=START) == SECOND
+    assert clients.wait(now=START) == FIRST_PAUSE
 
 
 def test_a_client_is_refused_until_a_grant_or_for_an_hour_after_its_last_refusal():

@@ -12,7 +12,7 @@ from daemon.adapters.secrets.errors import SecretAway
 from daemon.adapters.telemetry.event_log import configure
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.providers import Providers
-from daemon.domain.refused_clients import LONGEST_PAUSE
+from daemon.domain.refused_clients import FIRST_PAUSE, LONGEST_PAUSE
 from daemon.domain.secret import Secret
 from daemon.domain.secret_reference import Reference
 from daemon.runtime.client_secrets import ClientSecrets
@@ -116,16 +116,16 @@ async def test_many_refusals_read_once():
 
 @pytest.mark.parametrize("answer", ["old", SecretAway("it can't be reached"), "", ValueError("x")])
 async def test_without_another_secret_it_is_read_again_without_another_refusal(answer: str | Exception):
-    """After 1, 2, 4 seconds and so on, up to five minutes. Nothing is used that was not there before."""
+    """After 5, 10, 20 seconds and so on, up to five minutes. Nothing is used that was not there before."""
     stage = Stage()
     stage.answer = answer
     for _ in range(20):
         assert await stage.clients.read_again(OLD) is None
     assert stage.reads == 1
-    await stage.passes(8 * SECOND)
+    await stage.passes(40 * SECOND)
     assert stage.reads == 4
     await stage.passes(42 * MINUTE)
-    assert stage.reads == 9 + 7
+    assert stage.reads == 7 + 7
     assert stage.used == []
     stage.answer = "new"
     await stage.passes(LONGEST_PAUSE)
@@ -142,7 +142,7 @@ async def test_a_secret_that_comes_seconds_later_is_used_without_another_request
     stage.answer = "new"
     await stage.passes(5 * SECOND)
     assert [one.client_secret for one in stage.used] == [Secret("new")]
-    assert stage.reads == 5
+    assert stage.reads == 3
 
 
 async def test_refusals_cause_no_reading_before_its_time():
@@ -154,7 +154,7 @@ async def test_refusals_cause_no_reading_before_its_time():
         assert await stage.clients.read_again(fresh) is None
     assert stage.reads == 1
     stage.answer = "newer"
-    await stage.passes(SECOND)
+    await stage.passes(FIRST_PAUSE)
     assert stage.used[-1].client_secret == Secret("newer")
     assert stage.reads == 2
 
@@ -168,7 +168,7 @@ async def test_a_source_that_answers_differently_each_time_is_not_read_more_ofte
         refused = await stage.clients.read_again(refused) or refused
         await stage.passes(SECOND)
         refused = stage.used[-1]
-    assert stage.reads == 10
+    assert stage.reads == 7
 
 
 async def test_a_grant_ends_the_readings():
@@ -191,7 +191,7 @@ async def test_without_refusals_the_readings_end():
     await stage.clients.read_again(OLD)
     await stage.passes(3 * 60 * MINUTE)
     reads = stage.reads
-    assert reads <= 9 + 12
+    assert reads <= 7 + 12
     await stage.passes(24 * 60 * MINUTE)
     assert stage.reads == reads
     assert stage.planned == []
@@ -231,7 +231,7 @@ async def test_clients_of_one_source_share_its_readings():
         assert await stage.clients.read_again(stage.providers["b"]) is None
     assert [getattr(one, "field", None) for one in stage.asked] == ["a"]
     stage.answer = "new"
-    await stage.passes(SECOND)
+    await stage.passes(FIRST_PAUSE)
     assert sorted(str(getattr(one, "field", None)) for one in stage.asked) == ["a", "a", "b"]
     assert {one.name for one in stage.used} == {"a", "b"}
 
@@ -255,14 +255,14 @@ async def test_a_source_that_hangs_delays_no_other():
         return await plain(reference)
 
     stage.reader.ask = hanging
-    stage.now = SECOND
+    stage.now = FIRST_PAUSE
     job = stage.planned.pop()[1]
     running = asyncio.create_task(job())
     await asyncio.to_thread(hung.wait, 5)
     try:
         async with asyncio.timeout(5):
             while [getattr(one, "name", "") for one in stage.asked].count("quick") < 4:
-                await stage.passes(SECOND)
+                await stage.passes(FIRST_PAUSE)
                 await asyncio.sleep(0.01)
     finally:
         go_on.set()
