@@ -265,6 +265,7 @@ def flood(kind: str, how: str, pem: Path | None = None) -> Iterator[str]:
             process.kill()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("kind", "how", "over_tls"),
     [
@@ -276,9 +277,11 @@ def flood(kind: str, how: str, pem: Path | None = None) -> Iterator[str]:
 async def test_a_neighbours_requests_succeed_while_replies_come_without_end(
     site, trusted, tmp_path, kind, how, over_tls
 ):
-    """Thirty-two at a time, each begun anew when it was ended; and the event loop never stands still for long."""
+    """Thirty-two at a time, each begun anew when it was ended; and the event loop never stands still for long. Beside other
+    tests the floods take more than a core, and so alone.
+    """
     good = await site.serve(answering(*[reply(NEXT)] * 10_000))
-    endpoint = site.endpoint(connections=50, timeout=timedelta(seconds=2))
+    endpoint = site.endpoint(connections=50, timeout=timedelta(seconds=1))
     asked = 0
 
     async def again_and_again(url: str) -> None:
