@@ -66,12 +66,15 @@ class Connector(aiohttp.TCPConnector):
         """Return a connection to the origin of `url`, from the pool or a new one. `timer` starts when connecting starts,
         not before the look-up of the host.
         """
-        _timer.set(timer)
         if proxy is None:
             destination = self._direct(url.origin())
         else:  # not shared: aiohttp writes into its headers
             destination = aiohttp.ClientRequest("GET", url, proxy=proxy, proxy_headers=proxy_headers)
-        return await self.connect(destination, [], _NO_LIMIT)
+        entered = _timer.set(timer)
+        try:
+            return await self.connect(destination, [], _NO_LIMIT)
+        finally:  # a timer knows its task: in the task's own context it would make each request a reference cycle
+            _timer.reset(entered)
 
     async def _create_connection(
         self,

@@ -1,6 +1,7 @@
 """One request, sent once or not at all, on real sockets; and never a doubt about whether it was sent."""
 
 import asyncio
+import gc
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -57,6 +58,24 @@ async def test_a_refresh_works_against_a_real_server(site):
         assert b'"refresh_token"' in got.body
         [grant] = sandbox.ledger()
         assert [one["outcome"] for one in grant["presented"]] == ["granted"]
+
+
+async def test_a_request_leaves_nothing_for_the_garbage_collector(site):
+    """A reference cycle for each request keeps its memory until the collector comes, which then costs more than the reply's
+    parsing.
+    """
+    count = 20
+    wire = await site.serve(answering(*[reply(b"{}")] * (count + 1)))
+    endpoint = site.endpoint()
+    assert isinstance(await asyncio.create_task(endpoint.send(request(wire.url), deadline=NEVER)), Reply)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(count):
+            await asyncio.create_task(endpoint.send(request(wire.url), deadline=NEVER))
+        assert gc.collect() < count
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST"])
