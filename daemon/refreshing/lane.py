@@ -151,12 +151,12 @@ class Lane:
     async def _claim(self) -> Batch:
         """Claim and start due tokens, as many as there is capacity for. Raises StoreLost."""
         await self._rate.ready(goes_on=self._works)
+        self._prefetch.measure(self._clock.boot(), share=self._bulkhead.limit)
         claimable = self._bulkhead.limit + self._prefetch.count - self._bulkhead.held
         limit = self._rate.available(claimable)
         if limit < 1 or not self._works() or self.health.breaker.is_open:
             return Batch(items=(), more=True)
         batch = await self._store.claim(self.provider, limit=limit, busy=self._busy())
-        self._prefetch.measure(self._clock.boot(), share=self._bulkhead.limit)
         await self._rate.acquire(self._bulkhead.take(batch))
         self._bulkhead.fill()
         return batch

@@ -16,10 +16,11 @@ class Prefetch:
     def __init__(self) -> None:
         self.count = 0  # an estimate
         self._finished, self._since = 0, timedelta(0)
+        self._measured = False
 
     def begin(self, now: timedelta) -> None:
-        """Begin a pass, whose speed is not measured yet."""
-        self.count, self._finished, self._since = 0, 0, now
+        """Begin a pass, whose speed is not measured yet. Until it is, its estimate grows with each claim."""
+        self.count, self._finished, self._since, self._measured = 0, 0, now, False
 
     def finished(self) -> None:
         """Count one finished token."""
@@ -27,6 +28,8 @@ class Prefetch:
 
     def measure(self, now: timedelta, *, share: int) -> None:
         """Measure the speed again, unless that was done a moment ago. `now`: by a clock that never jumps."""
-        if now - self._since >= AHEAD:
-            self.count = min(MOST_AHEAD * share, int(self._finished * (AHEAD / (now - self._since))))
-            self._finished, self._since = 0, now
+        past = now - self._since
+        if past >= AHEAD or (past and not self._measured):
+            self.count = min(MOST_AHEAD * share, int(self._finished * (AHEAD / past)))
+        if past >= AHEAD:
+            self._finished, self._since, self._measured = 0, now, True
