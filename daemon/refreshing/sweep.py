@@ -192,8 +192,8 @@ class Sweeper:
         await self.replay()
         if not self._journal.writable:
             raise Halted("journal not writable; refreshing is suspended")
-        due = await self._store.due(self.lanes.keys())
         self._harvest()  # passes that ended between two sweeps may start again
+        due = await self._store.due(self.lanes.keys() - self._passes.keys())
         for name, lane in self.lanes.items():
             lane.health.follow(survey.paused.get(name))
             if name in self._passes:

@@ -159,7 +159,7 @@ class MemoryStore:
         return self.paused.get(provider.name)
 
     async def due(self, providers: Collection[str]) -> Collection[str]:
-        self._step("due", "")
+        self._step("due", " ".join(sorted(providers)))
         now = self._clock.now()
         tokens = (stored.token for stored in self.documents.values())
         found = {one.provider for one in tokens if one.due_at is not None and one.due_at <= now}

@@ -154,7 +154,7 @@ async def test_what_waits_is_replayed_before_anything_is_claimed(world):
     world.store.put("2")
     await world.sweeper.sweep()
     order = [step for step in world.diary if step != "send"]
-    assert order[:6] == ["survey", "probe journal", "recall acme:1", "record acme:1", "forget acme:1", "due"]
+    assert order[:6] == ["survey", "probe journal", "recall acme:1", "record acme:1", "forget acme:1", "due acme"]
     assert "claim acme" in order
     assert world.store.refresh_token("acme:1") == "refresh-1"
     assert len(world.endpoint.asked) == 1
@@ -500,6 +500,18 @@ async def test_a_lane_that_ended_between_two_sweeps_runs_in_the_next_one(world_o
     world.store.put("new", of="hangs")
     await world.sweeper.sweep()
     assert len(world.observed(TokenRenewed)) == 3
+
+
+async def test_a_busy_lane_is_not_asked_about(world_of):
+    """Its pass goes on as long as there are due tokens."""
+    world = world_of(provider("acme"), provider("hangs", share=1), period=timedelta(milliseconds=50))
+    world.store.put("1", of="hangs")
+    world.endpoint.hanging["hangs"] = gate = asyncio.Event()
+    await world.sweeper.sweep()
+    await world.sweeper.sweep()
+    assert [step for step in world.diary if step.startswith("due")] == ["due acme hangs", "due acme"]
+    gate.set()
+    await world.sweeper.drain()
 
 
 async def test_a_hanging_lane_keeps_no_other_from_the_next_sweep(world_of):

@@ -76,6 +76,8 @@ class DueTokens:
         The query skips from one provider to the next on the index, unless a document of another program holds
         a list in place of a date or a name.
         """
+        if not names:
+            return names
         query = {"provider": {"$in": sorted(names)}, "due_at": due(now)}
 
         async def found() -> Collection[str]:
