@@ -3,7 +3,7 @@ within milliseconds, instead of at the next sweep.
 
 MongoDB filters the stream, so that refreshd's own writes, which set other fields too, cost this process
 nothing. But each write wakes a cursor that waits for changes, which costs MongoDB a third of what the write itself
-does. So while this process writes a lot, the stream isn't waited for: it is read four times a second.
+does. So while this process writes a lot, the stream isn't waited for: it is read twice a second.
 """
 
 import asyncio
@@ -20,7 +20,8 @@ from daemon.adapters.mongo.write_rate import WriteRate
 from daemon.domain.claim import StoreLost
 
 AT_ONCE = 200  # events of one reply, so that a storm neither takes much memory nor blocks the loop
-READ_EVERY = timedelta(milliseconds=250)  # while it isn't waited for: each look costs as much as two renewals
+READ_EVERY = timedelta(milliseconds=500)  # while it isn't waited for: each look costs as much as two renewals
+LOOK_EVERY = timedelta(milliseconds=100)  # at the rate, while MongoDB is waited for
 _NO_WAIT = 1  # ms: the shortest wait that MongoDB knows
 
 _SET = "updateDescription.updatedFields"
@@ -92,16 +93,30 @@ class WishStream:
         """
         async with await self._opened(waits=waits) as stream:
             begun()
-            while stream.alive:
+            while True:
                 self._position = stream.resume_token or self._position
                 if self._is_high() is waits:
                     return True
-                event = await stream.try_next()
+                if not stream.alive:
+                    return False
+                event = await (self._waited_for(stream) if waits else stream.try_next())
                 if event is not None:
                     _pass_on(event, wished)
                 elif not waits:
                     await asyncio.sleep(READ_EVERY.total_seconds())  # noqa: TID251  nothing is tried again
-        return False
+
+    async def _waited_for(self, stream: AsyncChangeStream[dict[str, object]]) -> Mapping[str, Any] | None:
+        """Return the next event. None: there is none within a second, or this process has begun to write a lot. A burst of
+        writes is often over by the time at which MongoDB ends a wait.
+        """
+        event = asyncio.ensure_future(stream.try_next())
+        try:
+            while not event.done() and not self._is_high():
+                await asyncio.wait({event}, timeout=LOOK_EVERY.total_seconds())
+            return event.result() if event.done() else None
+        finally:
+            event.cancel()  # which costs a connection, and no event: the position is the one before
+            await asyncio.wait({event})
 
     async def _opened(self, *, waits: bool) -> AsyncChangeStream[dict[str, object]]:
         return await self._mongo.tokens.watch(

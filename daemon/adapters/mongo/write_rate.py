@@ -4,8 +4,8 @@ from datetime import timedelta
 
 MEASURED_OVER = timedelta(milliseconds=500)  # less than a wait takes, which ends after a second
 
-# Writes a second. A wait costs MongoDB some 40 microseconds a write, a look about 500 in both processes: four looks a
-# second cost as much as 50 writes.
+# Writes a second. A wait costs MongoDB some 40 microseconds a write, a look about 500 in both processes: two looks a
+# second cost as much as 25 writes.
 HIGH = 200
 LOW = 100  # below it, the rate is no longer high; so a rate in between changes nothing
 
@@ -22,8 +22,8 @@ class WriteRate:
         """Return whether the rate is high. `written`: the counter, `now`: by the boot clock."""
         if self._since is None:
             self._since, self._written = now, written
-        elif (over := now - self._since) >= MEASURED_OVER:
-            rate = (written - self._written) / over.total_seconds()
-            self._high = rate >= (LOW if self._high else HIGH)
+        over, more = now - self._since, written - self._written
+        if over >= MEASURED_OVER or more >= HIGH:  # so many are a high rate before the time is over, too
+            self._high = more >= (LOW if self._high else HIGH) * max(over, MEASURED_OVER).total_seconds()
             self._since, self._written = now, written
         return self._high

@@ -285,6 +285,22 @@ async def test_while_much_is_written_the_stream_is_read_now_and_then(bench, foll
     assert following.tokens == [f"acme:{number}" for number in range(6)]
 
 
+async def test_a_burst_of_writes_ends_the_wait_for_changes(bench, following):
+    """Each of its writes would wake the cursor that waits. Here MongoDB would not end the wait within a minute."""
+    for number in range(3):
+        bench.insert(str(number))
+    await following.begin()
+    with bench.fault("getMore", times=1, blockConnection=True, blockTimeMS=60_000):
+        wish(bench, "acme:0")
+        await following.until(lambda: following.wishes)
+        wish(bench, "acme:1")
+        following.written += 2_000
+        await following.until(lambda: following.begun == 2)
+    wish(bench, "acme:2")
+    await following.until(lambda: len(following.wishes) == 3)
+    assert following.tokens == ["acme:0", "acme:1", "acme:2"]
+
+
 async def test_a_stream_that_is_read_now_and_then_goes_on_where_it_was(bench, following):
     """After a connection that is cut, as one that is waited for."""
     for number in range(2):

@@ -39,10 +39,18 @@ def test_the_rate_is_high_from_high_on_and_until_low(rates, high):
     assert after(*rates) is high
 
 
-def test_a_short_time_says_nothing():
-    """A batch of 500 results a moment after the last look is no rate."""
+def test_a_short_time_says_nothing_about_a_few():
+    """A small batch a moment after the last look is no rate."""
     rate = WriteRate()
     rate.is_high(0, now=SECOND)
     early = SECOND + MEASURED_OVER - timedelta(milliseconds=1)
-    assert not rate.is_high(500, now=early)
-    assert rate.is_high(500, now=SECOND + MEASURED_OVER)
+    assert not rate.is_high(HIGH - 1, now=early)
+    assert rate.is_high(HIGH - 1, now=SECOND + MEASURED_OVER)
+
+
+def test_a_burst_is_a_high_rate_at_once():
+    """It may be over before the time is."""
+    rate = WriteRate()
+    rate.is_high(0, now=SECOND)
+    assert rate.is_high(HIGH, now=SECOND + timedelta(milliseconds=1))
+    assert rate.is_high(HIGH, now=SECOND + timedelta(milliseconds=2))
