@@ -11,7 +11,7 @@ Texts that a writer key has sealed (`w1.`) open too, in the fields that a writer
 import hmac
 import os
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Collection, Mapping
 
 from cryptography.exceptions import InvalidTag
@@ -28,8 +28,10 @@ NONCE_BYTES = 12
 _NONCES_AT_ONCE = 256  # a call into the kernel costs more than all the rest of sealing
 _TAG_BYTES = 16
 WRITERS = "w1."  # what a text begins with that a writer key has sealed
-_FORM = re.compile(r"(v1|w1)\.([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_-]+)")
+_HEAD = re.compile(r"(v1|w1)\.([A-Za-z0-9_-]{1,64})\.")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_TO_URL = bytes.maketrans(b"+/", b"-_")  # from base64 to base64url (RFC 4648 §5), and back
+_FROM_URL = bytes.maketrans(b"-_", b"+/")
 
 
 class DecryptionError(Exception):
@@ -95,7 +97,7 @@ class KeyRing:
         nonce = self._nonce()
         cipher = AESGCM(self._token_key(self._active, token_id, field))
         sealed = nonce + cipher.encrypt(nonce, text.encode(), place_of(token_id, field))
-        return f"v1.{self._active}.{urlsafe_b64encode(sealed).rstrip(b'=').decode()}"
+        return f"v1.{self._active}.{_base64url(sealed).decode()}"
 
     def open(self, sealed: object, *, token_id: str, field: str) -> str:
         """Return the text in `sealed`. Raises DecryptionError if it isn't sealed text, was moved or altered,
@@ -190,19 +192,24 @@ class KeyRing:
 
 def parse_sealed(sealed: object, token_id: str) -> tuple[str, str, bytes]:
     """Return the version, the key id and the bytes of a sealed text. Raises DecryptionError."""
-    form = _FORM.fullmatch(sealed) if isinstance(sealed, str) else None
-    if form is None or (form[1] == "w1" and len(form[0]) > LONGEST):
+    head = _HEAD.match(sealed) if isinstance(sealed, str) else None
+    if head is None or (head[1] == "w1" and len(head.string) > LONGEST):
         raise DecryptionError("not a sealed text of version 1")
-    if _CONTROL.search(token_id):
+    if not token_id.isprintable() and _CONTROL.search(token_id):
         raise DecryptionError("the token id contains control characters")
-    text = form[3]
     try:
-        raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        text = head.string[head.end() :].encode("ascii")
+        raw = a2b_base64(text.translate(_FROM_URL) + b"==")
     except ValueError:
         raise DecryptionError("not a sealed text of version 1: its base64 is damaged") from None
-    if len(raw) < NONCE_BYTES + _TAG_BYTES or urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
+    if len(raw) < NONCE_BYTES + _TAG_BYTES or _base64url(raw) != text:
         raise DecryptionError("not a sealed text of version 1: too short, or not in its canonical form")
-    return form[1], form[2], raw
+    return head[1], head[2], raw
+
+
+def _base64url(raw: bytes) -> bytes:
+    """Return `raw` in base64url without padding."""
+    return b2a_base64(raw, newline=False).translate(_TO_URL, b"=")
 
 
 def _derived(key: bytes, info: str) -> bytes:

@@ -42,8 +42,7 @@ def by_the_senders_clock(header: str | None, date: str | None) -> str | None:
 
     The date means a wait on the sender's clock, which may be hours from refreshd's (RFC 9110 §10.2.3, §6.6.1).
     """
-    sent, until = _date(date), _date(header)
-    if sent is None or until is None:
+    if header is None or (until := _date(header)) is None or (sent := _date(date)) is None:
         return header
     return str(max(0, int((until - sent).total_seconds())))
 

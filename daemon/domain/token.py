@@ -131,7 +131,7 @@ def token_id(provider: str, account: str) -> str:
         )
     if not account:
         raise ValueError("account: must not be empty")
-    if _CONTROL.search(account):
+    if not account.isprintable() and _CONTROL.search(account):
         raise ValueError("account: must not contain control characters")
     try:
         size = len(account.encode())

@@ -7,7 +7,9 @@ spaces; other characters of a text are accepted, except those that break a heade
 
 import re
 
-_NOTHING = frozenset({"null", "none", "nil", "undefined", "nan", "false", "true", "0", "n/a", "-"})
+_NOTHING = frozenset(
+    {"null", "none", "nil", "undefined", "nan", "false", "true", "0", "n/a", "-", "object object"}
+)
 _LONGEST_WORD = max(map(len, _NOTHING))
 _BRACKETED = re.compile(r"(?:\((.*)\)|<(.*)>|\[(.*)\])", re.DOTALL)  # "(null)", "<none>", "[object Object]"
 _LABEL = re.compile(r"[A-Za-z][A-Za-z _-]{0,39}")
@@ -20,13 +22,13 @@ def is_nothing(text: str) -> bool:
     word = text.strip()
     bracketed = _BRACKETED.fullmatch(word)
     inner = next(filter(None, bracketed.groups()), "") if bracketed else word
-    return not inner.strip() or inner.strip().lower() in _NOTHING | {"object object"}
+    return not inner.strip() or inner.strip().lower() in _NOTHING
 
 
 def can_be_token(text: str) -> bool:
     """Return whether `text` can be a token: neither a missing value, nor hidden, nor with a control character."""
-    if text.isalnum() and len(text) > _LONGEST_WORD:  # nearly each token: the fastest way
-        return True
+    if len(text) > _LONGEST_WORD and text[0].isalnum() and text.isprintable() and " " not in text:
+        return True  # nearly each token, at once: neither a word above, nor a mask, nor in brackets
     if is_nothing(text) or _CONTROL.search(text) or _MASK.fullmatch(text):
         return False
     bracketed = _BRACKETED.fullmatch(text.strip())

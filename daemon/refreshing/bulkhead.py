@@ -96,7 +96,9 @@ class Bulkhead:
 
     def fill(self) -> None:
         """Start waiting claims until the capacity is used."""
-        while (self.wished or self.waiting) and len(self.in_flight) < self.limit and self.may_fill:
+        room = self.limit - len(self.in_flight)  # each start takes one, whether of the share or of the spare
+        while room > 0 and (self.wished or self.waiting) and self.may_fill:
+            room -= 1
             if self.wished:
                 self._start_wished()
             else:

@@ -30,7 +30,7 @@ _FIRST, _LAST = (
     datetime(1970, 1, 1, tzinfo=UTC),
     datetime(9000, 1, 1, tzinfo=UTC),
 )  # of the dates to reckon with
-_STATES = frozenset(State)
+_STATES = {state.value: state for state in State}
 _KINDS = frozenset({*FailureKind, UNPARSED_BEFORE})
 _LONGEST_MESSAGE = 300
 _SAID: dict[type, str] = {str: "text", int: "whole number", datetime: "date"}
@@ -92,14 +92,14 @@ def token_of(document: Document, keyring: KeyRing) -> Token:
     if not matches:
         raise InvalidDocument("_id is not '<provider>:<account>' of this document")
     sealed = _optional(document, "refresh_token", str)
-    state = _optional(document, "state", str)
-    if state not in _STATES:
+    state = _STATES.get(_optional(document, "state", str) or "")
+    if state is None:
         raise InvalidDocument("state is not one of active, needs_reauth, paused, revoking and revoked")
     return Token(
         id=name,
         provider=provider,
         account=account,
-        state=State(state),
+        state=state,
         refresh_token=None
         if sealed is None
         else Secret(keyring.open(sealed, token_id=name, field="refresh_token")),
@@ -115,7 +115,7 @@ def token_of(document: Document, keyring: KeyRing) -> Token:
         failures=max(_whole(document, "failures") or 0, 0),
         last_failure=failure_of(document),
         doubt=doubt_of(document),
-        revocation=_revocation(document) if state == State.REVOKING else None,
+        revocation=_revocation(document) if state is State.REVOKING else None,
         vars=_vars(document),
         echoed=_echoed(document),
     )
