@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from daemon.adapters.secrets import aws_request, http
+from tests.support.ports import free_port
 
 SERVER = Path(__file__).parents[2] / ".venv" / "clouds" / "bin" / "moto_server"
 REGION = "eu-central-1"
@@ -24,8 +25,7 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         if os.environ.get("REFRESHD_TEST_CLOUDS"):
             pytest.fail(f"missing: {SERVER}")
         pytest.skip(f"missing: {SERVER}")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     log = tmp_path_factory.mktemp("moto") / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(

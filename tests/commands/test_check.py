@@ -20,6 +20,7 @@ from daemon.adapters.mongo.connection import DUE_INDEX
 from daemon.adapters.mongo.indexes import TOKEN_INDEXES
 from tests.certificates import Certified
 from tests.support import index_builds, wall_clock
+from tests.support.ports import free_port
 
 
 def whats(ran):
@@ -317,8 +318,7 @@ def test_a_secret_that_nobody_filled_in_is_a_warning(cli, reachable, monkeypatch
 
 def test_a_token_url_that_can_t_be_reached_is_a_warning(cli, reachable):
     """It may come back; the daemon goes on without."""
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        closed = gone.getsockname()[1]
+    closed = free_port()
     cli.write(cli.config.read_text().replace(f":{reachable}/", f":{closed}/"))
     ran = cli.run("check", "--json")
     assert ran.code == 0

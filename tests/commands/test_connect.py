@@ -16,15 +16,10 @@ from daemon.commands import connect
 from daemon.commands.support import browser_consent, code_handover
 from tests.commands.canned_endpoint import Endpoint
 from tests.support import wall_clock
+from tests.support.ports import free_port
 
 STATE = "A" * 43  # of 32 zero bytes
 XERO = ('authorize_url = "https://login.xero.test/authorize"', 'scopes = ["openid", "accounting"]')
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 class Scene:

@@ -11,6 +11,7 @@ from daemon.domain.secret import Secret
 from daemon.runtime.web.server import HealthServer
 from tests.commands.checks.test_access import NOT_READY, READY, answering
 from tests.runtime.web.statuses import FAILING, HEALTHY, ILL, WELL, ago
+from tests.support.ports import free_port
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -148,8 +149,7 @@ async def test_the_configured_bearer_token_is_sent(ask):
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_no_daemon_is_69(cli, host):
     """With the address, and what to do."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     configure(cli, port, host=host)
     ran = cli.run("status")
     assert (ran.code, ran.out) == (69, "")

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from base64 import b64encode
@@ -27,6 +26,7 @@ from daemon.runtime.clock import Clock
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.e2e.daemon_process import KEY_ID, DaemonProcess, Finished, Installation
 from tests.e2e.service import PROVIDER, Place, Service
+from tests.support.ports import free_port
 
 DOCUMENT = "security.md"
 ROOT = Path(__file__).parents[2]
@@ -46,8 +46,7 @@ def guarded_mongod(tmp_path: Path) -> Iterator[tuple[str, MongoClient[Document]]
     keyfile = home / "keyfile"
     keyfile.touch(mode=0o600)
     keyfile.write_text("k" * 64)
-    with socket.create_server((HOST, 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     own = ("--dbpath", str(home / "db"), "--port", str(port))
     child = spawn_mongod([*OPTIONS, *own, *CLOSED, str(keyfile)], log=home / "mongod.log")
     try:

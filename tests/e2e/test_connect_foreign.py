@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,12 @@ from tests.e2e.daemon_process import Install
 from tests.e2e.oauth_server.foreign_server import StartServer, digest
 from tests.e2e.owner_browser import owner
 from tests.e2e.service import placed
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.alone
 
 ACCEPT, DENY = ("action", "accept"), ("action", "deny")
 WAYS = ("loopback", "paste", "device")
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.mark.slow

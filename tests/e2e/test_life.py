@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import socket
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -15,14 +14,9 @@ from pymongo import AsyncMongoClient
 from daemon.adapters.mongo.embedded_mongod import HOST, spawn_mongod
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.support import wall_clock
+from tests.support.ports import free_port
 
 SOON = {"sweep_every": "1s", "request_timeout": "5s", "lease": "30s", "drain": "20s"}
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as free:
-        return free.getsockname()[1]
 
 
 @pytest.fixture
@@ -64,10 +58,11 @@ async def status_of(daemon, path: str) -> int:
         return answer.status
 
 
-async def test_mongodb_may_come_later_and_may_be_a_standalone(install, sandbox, free_port, tmp_path: Path):
+async def test_mongodb_may_come_later_and_may_be_a_standalone(install, sandbox, tmp_path: Path):
     """Without MongoDB the daemon stays up, alive and not ready; when a standalone comes it warns once and works."""
     place = install({"sandbox": client_of(sandbox)}, refresh=SOON)
-    uri = f"mongodb://{HOST}:{free_port}/?serverSelectionTimeoutMS=500"
+    port = free_port()
+    uri = f"mongodb://{HOST}:{port}/?serverSelectionTimeoutMS=500"
     place.configure({**place.tables, "store": {"uri": uri, "database": "late"}})
     async with place.running() as daemon:
         await daemon.event("store.lost")
@@ -77,7 +72,7 @@ async def test_mongodb_may_come_later_and_may_be_a_standalone(install, sandbox, 
             "--dbpath",
             str(tmp_path / "db"),
             "--port",
-            str(free_port),
+            str(port),
             "--bind_ip",
             HOST,
             "--nounixsocket",

@@ -1,12 +1,12 @@
 """MongoDB over TLS, as the URI says: the right authority is believed, any other is not."""
 
-import socket
 from pathlib import Path
 
 import pytest
 
 from daemon.adapters.mongo.embedded_mongod import HOST, spawn_mongod
 from tests.certificates import Certified
+from tests.support.ports import free_port
 
 
 @pytest.fixture
@@ -18,8 +18,7 @@ def tls_mongod(tmp_path: Path):
     (tmp_path / "ca.pem").write_bytes(authority.public)
     (tmp_path / "stranger.pem").write_bytes(stranger.public)
     (tmp_path / "db").mkdir()
-    with socket.create_server((HOST, 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--dbpath", str(tmp_path / "db"), "--port", str(port), "--bind_ip", HOST, "--nounixsocket"]
     tls = ["--tlsMode", "requireTLS", "--tlsCertificateKeyFile", str(tmp_path / "server.pem")]
     trust = ["--tlsCAFile", str(tmp_path / "ca.pem"), "--tlsAllowConnectionsWithoutCertificates"]

@@ -4,7 +4,6 @@ import json
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.ports import free_port
 
 REQUIRED = "REFRESHD_TEST_MIGRATION"
 _PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
@@ -63,7 +64,7 @@ def postgresql() -> Iterator[str]:
         if user is not None:
             shutil.chown(directory, user)
         _run(user, "initdb", "-D", str(data), "-U", "app", "-A", "trust", "-E", "UTF8", "--no-sync")
-        port = _free_port()
+        port = free_port()
         settings = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
         _run(user, "pg_ctl", "-D", str(data), "-o", settings, "-w", "-l", str(data / "log"), "start")
         try:
@@ -98,10 +99,3 @@ def _run(user: str | None, program: str, *arguments: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

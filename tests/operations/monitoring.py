@@ -7,7 +7,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
@@ -18,6 +17,8 @@ from typing import Any, Self
 import aiohttp
 import yaml
 from aiohttp import web
+
+from tests.support.ports import free_port
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "prometheus"
 HOST = "127.0.0.1"
@@ -53,12 +54,6 @@ def hurried(table: Table) -> Table:
     return table
 
 
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
-
-
 class Prometheus:
     """Scrapes `targets` (job refreshd) every second. `async with prometheus.running():`"""
 
@@ -88,8 +83,8 @@ class Prometheus:
             f"--web.listen-address={HOST}:{self._port}",
             "--log.level=warn",
         ]
-        with _process(command, self._directory):
-            await _ready(f"http://{HOST}:{self._port}/-/ready", self._directory)
+        with _process(command, self._directory) as process:
+            await _ready(f"http://{HOST}:{self._port}/-/ready", process, self._directory)
             yield self
 
     async def ask(self, expression: str) -> list[Sample]:
@@ -141,8 +136,8 @@ class Alertmanager:
             "--cluster.listen-address=",  # else a port on every interface
             "--log.level=warn",
         ]
-        with _process(command, self._directory):
-            await _ready(f"http://{self.address}/-/ready", self._directory)
+        with _process(command, self._directory) as process:
+            await _ready(f"http://{self.address}/-/ready", process, self._directory)
             yield self
 
 
@@ -205,25 +200,27 @@ def _write(file: Path, table: Table) -> None:
 
 
 @contextmanager
-def _process(command: list[str], directory: Path) -> Iterator[None]:
+def _process(command: list[str], directory: Path) -> Iterator["Popen[bytes]"]:
     """A process with its own group and a log, ended with the block."""
     with (directory / "log").open("wb") as log:
         process = Popen(
             command, cwd=directory, stdin=DEVNULL, stdout=log, stderr=STDOUT, start_new_session=True
         )
     try:
-        yield
+        yield process
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-async def _ready(url: str, directory: Path) -> None:
-    """Wait until it answers that it is ready."""
+async def _ready(url: str, process: "Popen[bytes]", directory: Path) -> None:
+    """Wait until `process` answers that it is ready."""
     try:
         async with asyncio.timeout(PATIENCE.total_seconds()), aiohttp.ClientSession() as session:
             while True:
+                if process.poll() is not None:
+                    raise AssertionError(f"ended early\n{(directory / 'log').read_text()[-4_000:]}")
                 with suppress(aiohttp.ClientConnectionError):
                     async with session.get(url) as answer:
                         if answer.status == 200:

@@ -24,7 +24,8 @@ from daemon.runtime.access_web.asked import Asked
 from daemon.runtime.access_web.server import AccessServer
 from daemon.runtime.config.access_sections import AccessTable
 from tests.certificates import Certified
-from tests.operations.test_reverse_proxy import FindPart, Loopback, free_port, running
+from tests.operations.test_reverse_proxy import FindPart, Loopback, running
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.operations
 

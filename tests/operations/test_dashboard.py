@@ -15,8 +15,9 @@ from daemon.sandbox import Sandbox, SandboxOptions
 from tests.e2e.daemon_process import Installation
 from tests.operations.exposition import exposed, exposition
 from tests.operations.expressions import metrics_in
-from tests.operations.monitoring import HOST, Prometheus, free_port, rules, shipped
+from tests.operations.monitoring import HOST, Prometheus, rules, shipped
 from tests.support import wall_clock
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.operations
 

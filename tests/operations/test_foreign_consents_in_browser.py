@@ -14,9 +14,9 @@ from tests.e2e.connected_application import Session
 from tests.e2e.connected_application import connecting as connecting_service
 from tests.e2e.oauth_server.foreign_server import ForeignServer
 from tests.e2e.service import placed
-from tests.e2e.test_connect_foreign import free_port
 from tests.operations.browser import CHROMIUM, Tab, tab
 from tests.operations.owner_pages import application, walk
+from tests.support.ports import free_port
 
 pytestmark = [
     pytest.mark.operations,

@@ -22,6 +22,7 @@ from daemon.domain.secret import Secret
 from daemon.runtime.web.server import HealthServer
 from tests.certificates import Certified
 from tests.runtime.web.statuses import HEALTHY, WELL
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.operations
 
@@ -104,11 +105,6 @@ async def behind(files: Files) -> AsyncIterator[int]:
     await server.start()
     yield server.port
     await server.stop()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
 
 
 @contextmanager

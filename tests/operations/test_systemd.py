@@ -24,6 +24,7 @@ from tests.faults.stage import Stage
 from tests.operations.booted import HOLD, POLL_EVERY, ROOT, CanNotBoot, Machine, booted
 from tests.operations.service import UNIT, Place
 from tests.support import wall_clock
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.operations
 
@@ -434,8 +435,3 @@ async def answers_applications(machine: Machine, document: str, *, uri: str) -> 
         await machine.run("sh", "-c", f"ps -o user= -p $(systemctl show -p MainPID --value {ACCESS})")
     ).said
     assert user.split() == ["refreshd-access"]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from uuid import uuid4
 from pymongo import MongoClient
 
 from daemon.adapters.mongo.embedded_mongod import HOST, OPTIONS, REPLICA_SET, spawn_mongod
+from tests.support.ports import free_port
 
 MEMORY = Path("/dev/shm")  # a file system in memory on every Linux, in containers often of 64 MB
 _PREFIX = "refreshd-tests-"
@@ -23,8 +23,7 @@ def replica_set(home: Path) -> Iterator[str]:
     """The URI (with a query string) of a replica set in `home`: no authentication, fail points allowed."""
     data = _in_memory() or home / "db"
     data.mkdir(mode=0o700)
-    with socket.create_server((HOST, 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--dbpath", str(data), "--port", str(port), "--setParameter", "enableTestCommands=1"]
     # A write of majority, as tests make them, and each dropped database wait for the journal: 100 ms by default. With 2 ms,
     # a drop takes 4 ms and not 12, and an idle mongod a hundredth of a core more.

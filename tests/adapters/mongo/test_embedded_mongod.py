@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pymongo.errors import OperationFailure
 
 from daemon.adapters.mongo import embedded_mongod
 from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod, MongodFailed, MongodMissing, running_uri
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 UNAUTHORIZED, WRONG_PASSWORD = 13, 18
@@ -298,8 +298,7 @@ def virgin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("virgin")
     (home / "db").mkdir()
     embedded_mongod._kept(home / "keyfile")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     where = ["--dbpath", str(home / "db"), "--port", str(port)]
     closed = [*embedded_mongod.CLOSED, str(home / "keyfile")]
     child = embedded_mongod.spawn_mongod([*where, *embedded_mongod.OPTIONS, *closed], log=home / "mongod.log")

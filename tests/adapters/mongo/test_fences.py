@@ -1,7 +1,6 @@
 """What keeps a claim and a result from doing harm: exchange grants, doubts, claims given back, clocks that step."""
 
 import asyncio
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -38,6 +37,7 @@ from tests.adapters.mongo.mongo_bench import (
     seal,
 )
 from tests.support.clocks import SetClock
+from tests.support.ports import free_port
 
 EXCHANGING = Provider(
     definition=Definition(
@@ -491,8 +491,7 @@ async def test_after_a_step_towards_our_own_time_claims_go_on(bench, clock):
 async def test_a_member_that_is_no_writable_primary_is_not_good_enough(tmp_path):
     """It answers, and has a clock, but nothing can be claimed there: MongoDB counts as lost."""
     (tmp_path / "db").mkdir()
-    with socket.create_server((HOST, 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--dbpath", str(tmp_path / "db"), "--port", str(port)]
     child = spawn_mongod(
         [*OPTIONS, *options], log=tmp_path / "mongod.log"

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import socket
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,6 +21,7 @@ from daemon.domain.secret import Secret
 from daemon.runtime.tasks import end
 from tests.adapters.mongo.mongo_bench import ACME, CHANGES, NOON, RING, Bench, claim_one
 from tests.support.clocks import SetClock
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 CLOSELY = timedelta(milliseconds=2)
@@ -321,24 +321,23 @@ async def test_a_stream_that_is_read_now_and_then_goes_on_where_it_was(bench, fo
 
 async def test_a_standalone_has_no_stream(tmp_path):
     """It says so itself, by the code that is known here."""
-    with socket.create_server((HOST, 0)) as free:
-        free_port = free.getsockname()[1]
+    port = free_port()
     (tmp_path / "db").mkdir()
     options = [
         "--dbpath",
         str(tmp_path / "db"),
         "--port",
-        str(free_port),
+        str(port),
         "--bind_ip",
         HOST,
         "--nounixsocket",
     ]
     mongod = spawn_mongod(options, log=tmp_path / "mongod.log")
     try:
-        with MongoClient(HOST, free_port, serverSelectionTimeoutMS=20_000) as client:
+        with MongoClient(HOST, port, serverSelectionTimeoutMS=20_000) as client:
             client.admin.command("ping")
         mongo = Mongo(
-            uri=Secret(f"mongodb://{HOST}:{free_port}"),
+            uri=Secret(f"mongodb://{HOST}:{port}"),
             database="lone",
             collection="tokens",
             clock=SetClock(NOON),

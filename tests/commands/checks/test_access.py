@@ -14,6 +14,7 @@ import pytest
 
 from daemon.adapters.door_keys import reader_line, writer_lines
 from daemon.adapters.keyring import KeyRing
+from tests.support.ports import free_port
 
 READY = {"ready": True, "checks": {"store": {"ok": True}, "keys": {"ok": True}}}
 NOT_READY = {"ready": False, "checks": {"store": {"ok": False}, "keys": {"ok": True}}}
@@ -46,11 +47,6 @@ def answering(answer: object, status: int = 200, *, path: str | None = None) -> 
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def said(ran, where: str) -> list[tuple[str, str]]:

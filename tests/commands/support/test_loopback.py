@@ -9,15 +9,10 @@ import pytest
 from daemon.commands.support.loopback import CallbackListener, listening, redirect_uri
 from daemon.domain.authorization import Authorization, Code, Denied, read_callback
 from daemon.domain.secret import Secret
+from tests.support.ports import free_port
 
 STATE = "s" * 43
 OURS = f"/callback?state={STATE}&code=4711"
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 class Owner:

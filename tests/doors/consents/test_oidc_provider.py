@@ -18,7 +18,7 @@ from tests.e2e.connected_application import connecting as connecting_service
 from tests.e2e.daemon_process import Installation
 from tests.e2e.owner_browser import owner
 from tests.e2e.service import placed
-from tests.e2e.test_connect_foreign import free_port
+from tests.support.ports import free_port
 
 HERE = Path(__file__).parent
 SECRET = "s p+c/i:a%l-and-long-enough-for-every-algorithm"
