@@ -28,7 +28,9 @@ def is_nothing(text: str) -> bool:
 def can_be_token(text: str) -> bool:
     """Return whether `text` can be a token: neither a missing value, nor hidden, nor with a control character."""
     if len(text) > _LONGEST_WORD and text[0].isalnum() and text.isprintable() and " " not in text:
-        return True  # the fast way, for most tokens: too long for such a word, and no mask or bracket begins so
+        return (
+            True  # the fast way, for most tokens: too long for such a word, and no mask or bracket begins so
+        )
     if is_nothing(text) or _CONTROL.search(text) or _MASK.fullmatch(text):
         return False
     bracketed = _BRACKETED.fullmatch(text.strip())

@@ -154,7 +154,14 @@ async def test_what_waits_is_replayed_before_anything_is_claimed(world):
     world.store.put("2")
     await world.sweeper.sweep()
     order = [step for step in world.diary if step != "send"]
-    assert order[:6] == ["survey", "probe journal", "recall acme:1", "record acme:1", "forget acme:1", "due acme"]
+    assert order[:6] == [
+        "survey",
+        "probe journal",
+        "recall acme:1",
+        "record acme:1",
+        "forget acme:1",
+        "due acme",
+    ]
     assert "claim acme" in order
     assert world.store.refresh_token("acme:1") == "refresh-1"
     assert len(world.endpoint.asked) == 1
