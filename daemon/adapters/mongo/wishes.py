@@ -116,7 +116,7 @@ class WishStream:
             return event.result() if event.done() else None
         finally:
             event.cancel()  # which costs a connection, and no event: the position is the one before
-            await asyncio.wait({event})
+            await asyncio.gather(event, return_exceptions=True)
 
     async def _opened(self, *, waits: bool) -> AsyncChangeStream[dict[str, object]]:
         return await self._mongo.tokens.watch(
