@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import TypeAlias
@@ -70,11 +70,6 @@ def workload_id(issuer: str, subject: str | None) -> str:
     """Return what stands for a workload where an access key has its id. It differs from every id of an access key."""
     both = "\x00".join((issuer, subject or ""))
     return f"jwt-{hashlib.sha256(both.encode()).hexdigest()[:32]}"
-
-
-def claims_in(texts: Iterable[str]) -> set[str]:
-    """Return the names of the claims that stand in these texts."""
-    return {found[1] for text in texts for found in CLAIM.finditer(text)}
 
 
 def is_template(text: str, *, of_segments: bool) -> bool:

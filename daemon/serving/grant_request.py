@@ -55,10 +55,6 @@ class Patch:
     subject: str | None = None
     state: State | None = None
 
-    @property
-    def changes_fields(self) -> bool:
-        return bool(self.meta) or self.clears_meta or self.sets_subject
-
     def applied_to(self, meta: Mapping[str, object]) -> Mapping[str, object]:
         """Return `meta` after the changes."""
         merged = {**({} if self.clears_meta else meta), **self.meta}

@@ -55,7 +55,7 @@ def assembled(tmp_path: Path) -> Parts:
         load(file, {}),
         uri=Secret("mongodb://127.0.0.1:1"),
         providers=Providers(),
-        instance=Instance(id="me", directory=tmp_path, returned=False, filesystem=None, former_mode=None),
+        instance=Instance(id="me", directory=tmp_path, filesystem=None, former_mode=None),
         log=configure(format="json", level="info", stream=io.StringIO()),
         watch=lambda _: None,
     )

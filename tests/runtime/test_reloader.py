@@ -84,9 +84,7 @@ class Stage:
             settings,
             uri=URI,
             providers=self.providers,
-            instance=Instance(
-                id="me", directory=directory, returned=False, filesystem=None, former_mode=None
-            ),
+            instance=Instance(id="me", directory=directory, filesystem=None, former_mode=None),
             log=self.log,
             watch=lambda _: None,
         )

@@ -84,7 +84,9 @@ def test_every_fault_of_a_patch_is_named(body: dict[str, object], where: list[st
 
 
 def test_a_patch_tells_null_from_absent():
-    assert read_patch({}).changes_fields is False
+    absent = read_patch({})
+    assert not absent.sets_subject
+    assert not absent.clears_meta
     assert read_patch({"subject": None}).sets_subject
     assert read_patch({"meta": None}).clears_meta
     assert read_patch({"meta": {"a": None}}).meta == {"a": None}

@@ -155,7 +155,6 @@ def holds_password(uri: str) -> bool:
 
 SecretText = Annotated[Secret, Read(secret)]
 BearerToken = Annotated[Secret, Read(bearer_token)]
-Key = Annotated[bytes, Read(key)]
 KeyId = Annotated[str, Read(key_id)]
 StoreUri = Annotated[Secret | Literal["embedded"], Read(store_uri)]
 

@@ -35,7 +35,6 @@ class Instance:
 
     id: str
     directory: Path
-    returned: bool  # the earlier process of this id is dead
     former_mode: int | None  # of the directory, if others could enter it before; None: they couldn't
     filesystem: str | None  # the kernel's name for the directory's file system; None: unknown
 
@@ -59,7 +58,6 @@ def take(directory: Path, *, mountinfo: Path = MOUNTINFO) -> Instance:
         return Instance(
             id=name,
             directory=directory,
-            returned=stored is not None,
             filesystem=filesystem,
             former_mode=former,
         )

@@ -1,5 +1,6 @@
 """Who a process is: the same id after a crash, a new one for a copy, and never two under one lock."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,15 +11,15 @@ import pytest
 from daemon.runtime.state.instance import StateHeld, StateUnusable, take
 from tests.faults.small_disk import small_disk
 
-TAKE = "import sys; from pathlib import Path; from daemon.runtime.state.instance import take; i = take(Path(sys.argv[1])); print(i.id, i.returned, flush=True); input()"
+TAKE = "import sys; from pathlib import Path; from daemon.runtime.state.instance import take; i = take(Path(sys.argv[1])); print(i.id, flush=True); input()"
 
 
 @pytest.fixture
 def another():
-    """Takes a directory in another process; yields (id, returned, pid), and kills what is left."""
+    """Takes a directory in another process; returns its id and the process, and kills what is left."""
     running = []
 
-    def start(directory: Path) -> tuple[str, str, subprocess.Popen]:
+    def start(directory: Path) -> tuple[str, subprocess.Popen]:
         process = subprocess.Popen(
             [sys.executable, "-c", TAKE, str(directory)],
             stdin=subprocess.PIPE,
@@ -26,8 +27,7 @@ def another():
             text=True,
         )
         running.append(process)
-        name, returned = process.stdout.readline().split()
-        return name, returned, process
+        return process.stdout.readline().strip(), process
 
     yield start
     for process in running:
@@ -36,17 +36,16 @@ def another():
 
 
 def test_an_instance_that_crashed_comes_back_as_itself(tmp_path, another):
-    """After SIGKILL the kernel has let go of the lock: the next process has the same id, and knows that it returned."""
-    name, returned, process = another(tmp_path / "state")
-    assert returned == "False"
+    """After SIGKILL the kernel has let go of the lock: the next process has the same id."""
+    name, process = another(tmp_path / "state")
     process.kill()
     process.wait()
-    assert another(tmp_path / "state")[:2] == (name, "True")
+    assert another(tmp_path / "state")[0] == name
 
 
 def test_a_directory_that_is_in_use_is_refused_by_the_name_of_its_holder(tmp_path, another):
     """Two processes can't be one instance."""
-    _, _, process = another(tmp_path / "state")
+    _, process = another(tmp_path / "state")
     with pytest.raises(StateHeld, match=f"process {process.pid}:"):
         take(tmp_path / "state")
 
@@ -61,11 +60,10 @@ def test_a_removed_lock_file_lets_nobody_in(tmp_path, another):
 
 def test_a_copied_directory_is_another_instance(tmp_path, another):
     """The id is bound to the file it stands in, so a copy beside the original does not match."""
-    name, _, _ = another(tmp_path / "state")
+    name, _ = another(tmp_path / "state")
     shutil.copytree(tmp_path / "state", tmp_path / "copy", copy_function=shutil.copy2)
-    copied, returned, _ = another(tmp_path / "copy")
+    copied, _ = another(tmp_path / "copy")
     assert copied != name
-    assert returned == "False"
 
 
 def test_a_directory_on_a_copied_disk_is_another_instance(tmp_path, another):
@@ -74,20 +72,19 @@ def test_a_directory_on_a_copied_disk_is_another_instance(tmp_path, another):
         small_disk(tmp_path / "disk", mebibytes=1) as disk,
         small_disk(tmp_path / "twin", mebibytes=1) as twin,
     ):
-        name, _, _ = another(disk.directory)
+        name, _ = another(disk.directory)
         original, copy = disk.directory / "instance.json", twin.directory / "instance.json"
         while not copy.exists() or copy.stat().st_ino < original.stat().st_ino:
             copy.unlink(missing_ok=True)
             shutil.copyfile(original, copy)
         assert copy.stat().st_ino == original.stat().st_ino
-        copied, returned, _ = another(twin.directory)
+        copied, _ = another(twin.directory)
     assert copied != name
-    assert returned == "False"
 
 
 def test_an_instance_of_an_earlier_boot_is_another_one(tmp_path, another):
     """After a reboot of this machine, or in a clone of it, the boot id differs: a new id, old claims keep their hold."""
-    name, _, process = another(tmp_path / "state")
+    name, process = another(tmp_path / "state")
     process.kill()
     process.wait()
     identity = tmp_path / "state" / "instance.json"
@@ -101,7 +98,8 @@ def test_an_instance_of_an_earlier_boot_is_another_one(tmp_path, another):
 def test_a_damaged_identity_is_replaced(tmp_path, another, damage):
     """An id that can't be read belongs to nobody; a new one is made."""
     (tmp_path / "instance.json").write_text(damage)
-    assert another(tmp_path)[1] == "False"
+    name, _ = another(tmp_path)
+    assert json.loads((tmp_path / "instance.json").read_text())["id"] == name
 
 
 @pytest.mark.operations
@@ -165,11 +163,11 @@ def test_without_a_list_of_mounts_nothing_is_refused(tmp_path):
 def test_a_full_disk_does_not_keep_a_known_instance_out(tmp_path, another):
     """Its lock file has a page already: taking the directory again needs no room."""
     with small_disk(tmp_path / "disk", mebibytes=1) as disk:
-        name, _, process = another(disk.directory)
+        name, process = another(disk.directory)
         process.kill()
         process.wait()
         disk.fill()
-        assert another(disk.directory)[:2] == (name, "True")
+        assert another(disk.directory)[0] == name
 
 
 def test_a_directory_that_others_can_enter_is_closed_and_one_of_theirs_is_refused(tmp_path):

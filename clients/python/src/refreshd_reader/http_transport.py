@@ -335,7 +335,6 @@ class _Pool:
         self.place = url
         self._timeout = timeout
         parts = urlsplit(url)
-        self._scheme = parts.scheme
         self._unix = parts.path if parts.scheme == "unix" else None
         if self._unix is None and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise ValueError("REFRESHD_URL: use https://HOST, http://HOST:PORT or unix:/PATH")
