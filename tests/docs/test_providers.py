@@ -26,13 +26,8 @@ from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
 from daemon.runtime.config.providers.assertion_keys import AssertionTable
 from daemon.runtime.config.providers.consent_keys import RevocationTable
-from daemon.runtime.config.providers.definitions import (
-    DefinitionTable,
-    ShapeTable,
-    VariableTable,
-    read_definition,
-    shipped,
-)
+from daemon.runtime.config.providers.definition_table import DefinitionTable, ShapeTable, VariableTable
+from daemon.runtime.config.providers.definitions import read_definition, shipped
 from daemon.runtime.config.providers.provider_settings import ProviderTable
 from daemon.runtime.config.providers.sign_table import SignTable
 from daemon.runtime.config.settings import load

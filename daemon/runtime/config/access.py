@@ -23,7 +23,8 @@ from daemon.runtime.config.hooks import read_routes
 from daemon.runtime.config.issuers import NO_ISSUERS, Issuers, read_issuers
 from daemon.runtime.config.problems import Findings, SecretsAway, SettingsInvalid
 from daemon.runtime.config.providers.definition_dir import Known
-from daemon.runtime.config.providers.definitions import definition, faults
+from daemon.runtime.config.providers.definition_faults import faults
+from daemon.runtime.config.providers.definitions import definition
 from daemon.runtime.config.providers.provider_settings import whole_tables
 from daemon.runtime.config.secret_places import Use
 from daemon.runtime.config.secret_reading import SecretReader

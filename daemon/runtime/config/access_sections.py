@@ -29,7 +29,7 @@ from daemon.runtime.config.fields import (
 )
 from daemon.runtime.config.issuers import network
 from daemon.runtime.config.problems import Findings
-from daemon.runtime.config.providers.definitions import DefinitionTable
+from daemon.runtime.config.providers.definition_table import DefinitionTable
 from daemon.runtime.config.providers.life_keys import rate_of
 from daemon.runtime.config.providers.provider_settings import AllowedHost, ProviderTable
 from daemon.runtime.config.secret_sources import BearerToken, SecretText

@@ -15,7 +15,9 @@ from daemon.runtime.config.fields import ARRAY, Context, Day, Flag, Read, Text, 
 from daemon.runtime.config.problems import Findings, InvalidValue
 from daemon.runtime.config.providers.assertion_keys import assertion_terms, is_signed
 from daemon.runtime.config.providers.definition_dir import Known, Tables, laid_over
-from daemon.runtime.config.providers.definitions import DefinitionTable, asking_nobody, definition, faults
+from daemon.runtime.config.providers.definition_faults import faults
+from daemon.runtime.config.providers.definition_table import DefinitionTable, asking_nobody
+from daemon.runtime.config.providers.definitions import definition
 from daemon.runtime.config.providers.pattern_cost import check_cost
 from daemon.runtime.config.secret_sources import SecretContext, SecretText, is_unread, secret
 

@@ -9,7 +9,8 @@ import pytest
 
 from daemon.domain.provider import AssertionAudience, Provider, Rotation
 from daemon.runtime.config.providers.definition_dir import laid_over
-from daemon.runtime.config.providers.definitions import DefinitionTable, shipped
+from daemon.runtime.config.providers.definition_table import DefinitionTable
+from daemon.runtime.config.providers.definitions import shipped
 from daemon.runtime.config.settings import Settings, SettingsInvalid, load
 
 LEAST = """

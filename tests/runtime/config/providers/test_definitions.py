@@ -22,12 +22,8 @@ from daemon.domain.provider import (
 )
 from daemon.runtime.config.fields import known_keys
 from daemon.runtime.config.problems import SettingsInvalid
-from daemon.runtime.config.providers.definitions import (
-    SECTION_KEYS,
-    DefinitionTable,
-    read_definition,
-    shipped,
-)
+from daemon.runtime.config.providers.definition_table import DefinitionTable
+from daemon.runtime.config.providers.definitions import SECTION_KEYS, read_definition, shipped
 from daemon.runtime.config.providers.provider_settings import ProviderTable
 from daemon.runtime.config.providers.shipped_tables import shipped_tables
 
