@@ -176,7 +176,7 @@ async def _find(
 async def _refuse_unknown(access: Access, providers: Sequence[str], settings: Settings) -> None:
     """A provider that is neither known nor has a token is a misspelt one. Raises Failed, StoreLost."""
     for name in providers:
-        if name not in known_providers(settings) and not await access.admin.has_tokens_of(name):
+        if name not in known_providers(settings) and not await access.lookup.has_tokens_of(name):
             raise unknown_provider(name, settings)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.adapters.mongo.admin.tokens import LISTED_FIELDS, TokenSelection
+from daemon.adapters.mongo.admin.lookup import LISTED_FIELDS, TokenSelection
 from daemon.commands.support.access import (
     Access,
     known_providers,
@@ -87,7 +87,7 @@ async def _list(settings: Settings, output: Output, selection: TokenSelection, l
     async with open_store(settings) as access:
         if selection.provider is not None and selection.provider not in known_providers(settings):
             await _refuse_unknown(access, selection.provider, settings)
-        found = access.admin.list(selection, limit=limit)
+        found = access.lookup.list(selection, limit=limit)
         if output.as_json:
             async for document in found:
                 output.record(record(document, LISTED_FIELDS))
@@ -107,10 +107,10 @@ async def _list(settings: Settings, output: Output, selection: TokenSelection, l
 
 async def _summed(access: Access, selection: TokenSelection, limit: int | None, states: Counter[str]) -> str:
     """How many there are, by state; of how many."""
-    stored, shown = await access.admin.count(), states.total()
+    stored, shown = await access.lookup.count(), states.total()
     if not stored:
         return "No token is stored here. `refreshd add` stores one."
-    matching = await access.admin.matching(selection) if shown == limit else shown
+    matching = await access.lookup.matching(selection) if shown == limit else shown
     if not matching:
         return f"No token{_described(selection)}. In all, {stored:,} are stored."
     by_state = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
@@ -135,7 +135,7 @@ def _described(selection: TokenSelection) -> str:
 
 async def _refuse_unknown(access: Access, provider: str, settings: Settings) -> None:
     """A provider that is neither known nor has a token is a misspelt one. Raises Failed, StoreLost."""
-    if not await access.admin.has_tokens_of(provider):
+    if not await access.lookup.has_tokens_of(provider):
         raise unknown_provider(provider, settings)
 
 

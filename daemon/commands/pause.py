@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.adapters.mongo.admin.tokens import TokenAdmin
-from daemon.commands.support.access import check_targets, open_store, read_settings
+from daemon.commands.support.access import Access, check_targets, open_store, read_settings
 from daemon.commands.support.arguments import Targets
 from daemon.commands.support.command import Audited
 from daemon.commands.support.durations import Instant, read_duration, read_instant
@@ -44,8 +43,8 @@ def pause(
     if imported:
         return take_back_imported(options, targets)
 
-    async def deed(admin: TokenAdmin, target: str) -> bool:
-        return await (admin.pause(target) if ":" in target else admin.pause_provider(target))
+    async def deed(access: Access, target: str) -> bool:
+        return await (access.admin if ":" in target else access.pauses).pause(target)
 
     return each_target(options, targets, deed, done="paused", idle="was paused already")
 
@@ -94,8 +93,8 @@ def resume(
     if rejected_since is not None:
         return _of_providers(options, targets, rejected_since)
 
-    async def deed(admin: TokenAdmin, target: str) -> bool:
-        return await (admin.resume(target) if ":" in target else admin.resume_provider(target))
+    async def deed(access: Access, target: str) -> bool:
+        return await (access.admin if ":" in target else access.pauses).resume(target)
 
     return each_target(options, targets, deed, done="resumed", idle="was not paused")
 

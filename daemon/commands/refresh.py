@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from daemon.adapters.mongo.admin.tokens import NoSuchToken, Progress, TokenAdmin
+from daemon.adapters.mongo.admin.lookup import NoSuchToken
+from daemon.adapters.mongo.admin.refresh_requests import Progress, RefreshRequests
 from daemon.adapters.telemetry.redaction import rfc3339
 from daemon.commands.support.access import check_targets, open_store, read_settings, stored_id
 from daemon.commands.support.arguments import Targets
@@ -84,16 +85,16 @@ async def _refresh(
 ) -> int:
     output = Output(as_json=options.json)
     async with open_store(settings, reason=options.reason) as access:
-        admin = access.admin
+        refreshes = access.refreshes
         targets = [await stored_id(access, target) for target in targets]
         before: dict[str, Progress] = {}
         for target in targets:
             try:
-                before |= await admin.progress(target, withheld=withheld)
+                before |= await refreshes.progress(target, withheld=withheld)
             except NoSuchToken:
                 raise no_such_token(target) from None
         for target in targets:
-            due = await admin.request_refresh(target, withheld=withheld)
+            due = await refreshes.request(target, withheld=withheld)
             if limit is None:
                 kind = "id" if ":" in target else "provider"
                 which = "withheld" if withheld else "active"
@@ -105,7 +106,7 @@ async def _refresh(
             _print_inactive(before, output)
             _print_put_off(before, output)
             return Exit.DONE
-        return await _wait(admin, output, before, limit)
+        return await _wait(refreshes, output, before, limit)
 
 
 def _print_inactive(before: Mapping[str, Progress], output: Output) -> None:
@@ -127,7 +128,9 @@ def _put_off(at: datetime) -> str:
     return f"the provider asked for no request before {rfc3339(at)}, so it is refreshed then"
 
 
-async def _wait(admin: TokenAdmin, output: Output, before: Mapping[str, Progress], limit: timedelta) -> int:
+async def _wait(
+    refreshes: RefreshRequests, output: Output, before: Mapping[str, Progress], limit: timedelta
+) -> int:
     """Print each outcome when it is there. Returns the code of the worst: a failure, then an outage."""
     outcomes: list[Outcome] = []
     waiting = dict(before)
@@ -138,7 +141,7 @@ async def _wait(admin: TokenAdmin, output: Output, before: Mapping[str, Progress
     try:
         async with asyncio.timeout(limit.total_seconds()):
             while waiting:
-                for name, now in (await admin.progress_of([*waiting][:_LOOKED_AT_ONCE])).items():
+                for name, now in (await refreshes.progress_of([*waiting][:_LOOKED_AT_ONCE])).items():
                     outcome, text = _outcome(before[name], now)
                     if outcome is not None:
                         outcomes.append(_print(output, waiting, name, outcome, text))

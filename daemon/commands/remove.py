@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from daemon.adapters.mongo.admin.tokens import TokenAdmin, TokenSelection
-from daemon.commands.support.access import open_store, read_settings
+from daemon.adapters.mongo.admin.lookup import TokenSelection
+from daemon.commands.support.access import Access, open_store, read_settings
 from daemon.commands.support.arguments import Yes, confirmation, ids
 from daemon.commands.support.command import Audited
 from daemon.commands.support.each_token import do_to_each
@@ -51,8 +51,8 @@ def remove(
     ):
         raise Failed("the confirmation was declined, so nothing was removed")
 
-    async def deed(admin: TokenAdmin, name: str) -> bool:
-        await admin.remove(name)
+    async def deed(access: Access, name: str) -> bool:
+        await access.admin.remove(name)
         return True
 
     return asyncio.run(do_to_each(settings, options, names, deed, done="removed", idle=""))
@@ -61,7 +61,7 @@ def remove(
 async def _of_account(settings: Settings, account: str) -> list[str]:
     """The ids of its tokens. Raises Failed if there is none."""
     async with open_store(settings) as access:
-        found = [str(one["_id"]) async for one in access.admin.list(TokenSelection(account=account))]
+        found = [str(one["_id"]) async for one in access.lookup.list(TokenSelection(account=account))]
     if not found:
         raise Failed(f"account {account} has no stored token. `refreshd list` shows the stored ones")
     return found

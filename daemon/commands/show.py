@@ -9,7 +9,7 @@ import typer
 
 from daemon.adapters.keyring import DecryptionError
 from daemon.adapters.mongo.admin.consents import Refused
-from daemon.adapters.mongo.admin.tokens import SHOWN_FIELDS, NoSuchToken
+from daemon.adapters.mongo.admin.lookup import SHOWN_FIELDS, NoSuchToken
 from daemon.commands.support.access import (
     Access,
     known_providers,
@@ -62,7 +62,7 @@ async def _show(settings: Settings, options: Options, name: str, reveal: str | N
                 secret = await access.admin.reveal(name, reveal)
                 output.exact({"id": name, "field": reveal, "value": secret}, secret)
                 return
-            document = await access.admin.get(name)
+            document = await access.lookup.get(name)
         except NoSuchToken:
             raise no_such_token(name) from None
         except (Refused, DecryptionError) as why:
@@ -75,7 +75,7 @@ async def _show(settings: Settings, options: Options, name: str, reveal: str | N
 
 async def _details(access: Access, document: Mapping[str, object]) -> list[tuple[str, str]]:
     now = access.clock.now()
-    pauses = await access.admin.paused_providers()
+    pauses = await access.pauses.paused()
     reason = pauses.get(str(document.get("provider")))
     rows = [
         ("ID", str(document["_id"])),

@@ -8,7 +8,8 @@ import pytest
 
 from daemon.adapters.door_keys import DoorKeys
 from daemon.adapters.mongo.admin.consents import Refused
-from daemon.adapters.mongo.admin.tokens import NoSuchToken, TokenAdmin
+from daemon.adapters.mongo.admin.lookup import NoSuchToken
+from daemon.adapters.mongo.admin.tokens import TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.removals import delete_removed
 from daemon.adapters.mongo.serving.tokens import ServedTokens

@@ -8,7 +8,10 @@ from datetime import timedelta
 from difflib import get_close_matches
 
 from daemon.adapters.keyring import KeyRing
+from daemon.adapters.mongo.admin.lookup import TokenLookup
 from daemon.adapters.mongo.admin.preflight import CHOOSE_DATABASE, tokens_elsewhere
+from daemon.adapters.mongo.admin.provider_pauses import ProviderPauses
+from daemon.adapters.mongo.admin.refresh_requests import RefreshRequests
 from daemon.adapters.mongo.admin.tokens import TokenAdmin
 from daemon.adapters.mongo.audit import Audit
 from daemon.adapters.mongo.connection import Mongo
@@ -44,7 +47,10 @@ class Access:
     mongo: Mongo
     ring: KeyRing
     audit: Audit
+    lookup: TokenLookup
     admin: TokenAdmin
+    refreshes: RefreshRequests
+    pauses: ProviderPauses
 
 
 def read_settings(options: Options, uses: Collection[Use] = STORE_ONLY) -> Settings:
@@ -73,7 +79,16 @@ async def open_store(settings: Settings, *, reason: str | None = None) -> AsyncI
     async with open_mongo(settings, clock=clock) as mongo:
         ring = settings.keys.key_ring
         audit = Audit(mongo, who=who(os.environ, reason=reason), log=AuditLog(SYSLOG))
-        yield Access(clock=clock, mongo=mongo, ring=ring, audit=audit, admin=TokenAdmin(mongo, ring, audit))
+        yield Access(
+            clock=clock,
+            mongo=mongo,
+            ring=ring,
+            audit=audit,
+            lookup=TokenLookup(mongo),
+            admin=TokenAdmin(mongo, ring, audit),
+            refreshes=RefreshRequests(mongo, audit),
+            pauses=ProviderPauses(mongo, audit),
+        )
 
 
 async def refuse_misplaced(access: Access) -> None:
@@ -111,7 +126,7 @@ async def stored_id(access: Access, name: str) -> str:
     meant = typed(name)
     if meant == name or not _is_unicode(meant):
         return name
-    found = await access.admin.stored([name, meant])
+    found = await access.lookup.stored([name, meant])
     if len(found) > 1:
         raise Failed(
             f"{name}: two stored IDs are printed like this. Write the first backslash as \\u005c for the one that"

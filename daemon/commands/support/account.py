@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.adapters.mongo.admin.tokens import NoSuchToken
+from daemon.adapters.mongo.admin.lookup import NoSuchToken
 from daemon.commands.support.access import Access
 from daemon.commands.support.arguments import provider_names
 from daemon.commands.support.failure import Exit, Failed
@@ -82,7 +82,7 @@ def read_account(
 async def stored_variables(access: Access, name: str) -> Mapping[str, str]:
     """Return the variables of the stored token, which a new consent keeps. Raises StoreLost."""
     try:
-        stored = (await access.admin.get(name)).get("vars")
+        stored = (await access.lookup.get(name)).get("vars")
     except NoSuchToken:
         return {}
     return {k: v for k, v in stored.items() if isinstance(v, str)} if isinstance(stored, Mapping) else {}

@@ -35,4 +35,4 @@ def hooks(config: Path | None, incomplete: str) -> list[str]:
 
 async def _ids(settings: Settings, start: str) -> list[str]:
     async with asyncio.timeout(PATIENCE.total_seconds()), open_store(settings) as access:
-        return [visible(name) for name in await access.admin.beginning(start, limit=MOST)]
+        return [visible(name) for name in await access.lookup.beginning(start, limit=MOST)]

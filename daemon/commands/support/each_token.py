@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from daemon.adapters.mongo.admin.consents import Refused
-from daemon.adapters.mongo.admin.tokens import NoSuchToken, TokenAdmin
-from daemon.commands.support.access import check_targets, open_store, read_settings, stored_id
+from daemon.adapters.mongo.admin.lookup import NoSuchToken
+from daemon.commands.support.access import Access, check_targets, open_store, read_settings, stored_id
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import Options
 from daemon.commands.support.output import Output
 from daemon.runtime.config.settings import Settings
 
-Deed = Callable[[TokenAdmin, str], Awaitable[bool]]
+Deed = Callable[[Access, str], Awaitable[bool]]
 
 
 def each_target(options: Options, targets: list[str], deed: Deed, *, done: str, idle: str) -> int:
@@ -29,7 +29,7 @@ async def do_to_each(
         for target in targets:
             try:
                 target = await stored_id(access, target)  # noqa: PLW2901  what was meant
-                changed = await deed(access.admin, target)
+                changed = await deed(access, target)
             except NoSuchToken:
                 failed = True
                 output.failed(f"{target}: no such token is stored. `refreshd list` shows the stored IDs")

@@ -31,14 +31,13 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from daemon.adapters.keyring import KeyRing
-from daemon.adapters.mongo.admin.tokens import TokenAdmin, TokenSelection
-from daemon.adapters.mongo.audit import Audit, Who
+from daemon.adapters.mongo.admin.lookup import TokenLookup, TokenSelection
 from daemon.adapters.mongo.bulk import refusals
 from daemon.adapters.mongo.counting.counter import Counter
 from daemon.adapters.mongo.counting.statistics import repair_undated
 from daemon.domain.claim import Claim, Recorded, SetAside, StoreLost, Unusable
 from daemon.domain.provider import Grant
-from tests.adapters.mongo.mongo_bench import ACME, NOON, RING, Bench, renewed, seal
+from tests.adapters.mongo.mongo_bench import ACME, NOON, Bench, renewed, seal
 
 PAST, FUTURE = NOON - timedelta(hours=1), NOON + timedelta(days=9999)
 LIMIT = 16 * 1024 * 1024
@@ -189,8 +188,7 @@ async def endured(bench: Bench) -> Met:
     assert counted is not None
     assert counted.states["acme"]["active"] >= len(GOOD)
     await repair_undated(mongo)
-    audit = Audit(mongo, who=Who(actor="me@here"), log=lambda _: None)
-    async for _ in TokenAdmin(mongo, RING, audit).list(TokenSelection(provider="acme")):
+    async for _ in TokenLookup(mongo).list(TokenSelection(provider="acme")):
         pass
     assert mongo.up
     assert bench.events == []

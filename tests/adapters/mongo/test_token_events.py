@@ -11,9 +11,10 @@ from bson.raw_bson import RawBSONDocument
 
 from daemon.adapters.mongo.admin.backups import MongoBackupSource
 from daemon.adapters.mongo.admin.cleanup import Cleanup
+from daemon.adapters.mongo.admin.lookup import NoSuchToken
 from daemon.adapters.mongo.admin.restores import MongoRestoreTarget
 from daemon.adapters.mongo.admin.revocations import Revocations, RevocationSelection
-from daemon.adapters.mongo.admin.tokens import NoSuchToken, TokenAdmin
+from daemon.adapters.mongo.admin.tokens import TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.connecting.consented_tokens import ConsentedTokens
 from daemon.adapters.mongo.fenced_writes import _Write

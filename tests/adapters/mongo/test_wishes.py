@@ -11,6 +11,7 @@ import pytest
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, UpdateOne
 
+from daemon.adapters.mongo.admin.refresh_requests import RefreshRequests
 from daemon.adapters.mongo.admin.tokens import TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.connection import Mongo
@@ -119,14 +120,15 @@ async def test_nor_is_a_claim_that_is_given_back_or_taken_over(bench, following)
     bench.insert("spoilt", refresh_token="v1.a.spoilt")
     store = bench.store()
     mongo = bench.mongos[-1]
-    admin = TokenAdmin(mongo, RING, Audit(mongo, who=Who(actor="me@here"), log=lambda _: None))
+    audit = Audit(mongo, who=Who(actor="me@here"), log=lambda _: None)
+    admin = TokenAdmin(mongo, RING, audit)
     await following.begin()
     batch = await store.claim(ACME, limit=10, busy=[])
     await store.release([item for item in batch.items if hasattr(item, "id")])
     await store.claim(ACME, limit=10, busy=[])
     await admin.pause("acme:1")
     await admin.resume("acme:1")
-    await admin.request_refresh("acme:1")
+    await RefreshRequests(mongo, audit).request("acme:1")
     await following.until(lambda: following.wishes)
     assert following.tokens == ["acme:1"]
 

@@ -7,9 +7,11 @@ from itertools import product
 import pytest
 
 from daemon.adapters.mongo.admin.consents import Refused
+from daemon.adapters.mongo.admin.lookup import NoSuchToken, TokenLookup, TokenSelection
 from daemon.adapters.mongo.admin.preflight import harmful_indexes
+from daemon.adapters.mongo.admin.refresh_requests import RefreshRequests
 from daemon.adapters.mongo.admin.revocations import Revocations, RevocationSelection
-from daemon.adapters.mongo.admin.tokens import NoSuchToken, TokenAdmin, TokenSelection
+from daemon.adapters.mongo.admin.tokens import TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.counting.statistics import repair_undated, whole_store
 from daemon.adapters.mongo.indexes import FORGET_INDEX
@@ -262,8 +264,9 @@ async def test_a_refresh_is_not_requested_for_it(bench: Bench):
     bench.insert()
     await order(bench)
     before = bench.document()
-    assert (await admin(bench).progress("acme:1"))["acme:1"].state == "revoking"
-    assert await admin(bench).request_refresh("acme:1") == 0
+    requests = RefreshRequests(bench.mongos[0], audit(bench))
+    assert (await requests.progress("acme:1"))["acme:1"].state == "revoking"
+    assert await requests.request("acme:1") == 0
     assert bench.document() == before
 
 
@@ -288,7 +291,7 @@ async def test_the_list_shows_tombstones_only_if_their_state_is_named(bench: Ben
     bench.insert("3", state="revoked")
 
     async def listed(selection: TokenSelection) -> list[object]:
-        return [one["_id"] async for one in admin(bench).list(selection)]
+        return [one["_id"] async for one in TokenLookup(bench.mongos[0]).list(selection)]
 
     assert await listed(TokenSelection()) == ["acme:1", "acme:2"]
     assert await listed(TokenSelection(state="revoked")) == ["acme:3"]

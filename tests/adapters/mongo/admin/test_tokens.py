@@ -8,6 +8,7 @@ from pymongo import MongoClient
 
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.admin.consents import Contended, Refused
+from daemon.adapters.mongo.admin.lookup import NoSuchToken, TokenLookup
 from daemon.adapters.mongo.admin.preflight import (
     may_follow_wishes,
     missing_access_key_rights,
@@ -17,7 +18,9 @@ from daemon.adapters.mongo.admin.preflight import (
     missing_service_rights,
     missing_streams,
 )
-from daemon.adapters.mongo.admin.tokens import NoSuchToken, TokenAdmin
+from daemon.adapters.mongo.admin.provider_pauses import ProviderPauses
+from daemon.adapters.mongo.admin.refresh_requests import RefreshRequests
+from daemon.adapters.mongo.admin.tokens import TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod
@@ -163,10 +166,11 @@ async def test_what_cannot_be_audited_is_not_done(admin, outside):
     outside.command({"collMod": "tokens_audit", "validator": {"never": True}})
     before = outside.tokens.find_one()
     for deed in (admin.pause("xero:a"), admin.remove("xero:a"), admin.reveal("xero:a", "access_token"),
-                 admin.add(consent(refresh="newer")), admin.pause_provider("xero")):  # fmt: skip
+                 admin.add(consent(refresh="newer")), ProviderPauses(admin._mongo, admin._audit).pause("xero")):  # fmt: skip
         with pytest.raises(StoreLost):
             await deed
     assert outside.tokens.find_one() == before
+    assert outside.tokens_providers.find_one() is None
     assert outside.tokens_providers.count_documents({}) == 0
 
 
@@ -212,8 +216,9 @@ async def test_an_application_s_document_can_be_paused_and_resumed(admin, outsid
 
 async def test_what_is_not_there_is_told(admin):
     """By one exception, whatever is asked."""
-    for deed in (admin.get("x:1"), admin.pause("x:1"), admin.resume("x:1"), admin.remove("x:1"),
-                 admin.reveal("x:1", "access_token"), admin.progress("x:1")):  # fmt: skip
+    mongo = admin._mongo
+    for deed in (TokenLookup(mongo).get("x:1"), admin.pause("x:1"), admin.resume("x:1"), admin.remove("x:1"),
+                 admin.reveal("x:1", "access_token"), RefreshRequests(mongo, admin._audit).progress("x:1")):  # fmt: skip
         with pytest.raises(NoSuchToken):
             await deed
 
