@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from daemon.adapters.mongo.admin.imported_slices import MongoSlices
 from daemon.adapters.mongo.admin.imports import MongoImports
 from daemon.adapters.row_copy import CopyInvalid, RowCopyFile, is_copy, read_header, read_rows
 from daemon.adapters.state_files import IMPORTS
@@ -204,7 +205,10 @@ async def _perform(
     if wish.percent:
         if copy is not None:
             await access.audit.note(f"activate {wish.percent}%", "*", result=note)
-        await SliceActivation(run=run, percent=wish.percent, due=due_of(settings, access)).activate()
+        slices = MongoSlices(access.mongo, access.ring)
+        await SliceActivation(
+            run=run, slices=slices, percent=wish.percent, due=due_of(settings, access)
+        ).activate()
     if copy is not None:
         await access.audit.note("import", "*", result=note, count=run.report.changed, audit_id=audit_id)
         if _has_stored(run.report):

@@ -13,7 +13,7 @@ from daemon.domain.layout import Row, RowInvalid
 from daemon.domain.layout_reading import key_of
 from daemon.domain.moving import Candidate, Due, InFlight, Refused, Standing, Step, in_first, step_for
 from daemon.migrating.import_tokens import Batch, Import, Refusal, batches, is_ours, kept, names_in
-from daemon.migrating.ports import ImportedTokens
+from daemon.migrating.ports import ImportedSlices
 
 ALL = 100  # percent
 POLL = timedelta(milliseconds=500)
@@ -24,6 +24,7 @@ class SliceActivation:
     """The second pass of an import: activate the first `percent` percent of its tokens."""
 
     run: Import
+    slices: ImportedSlices
     percent: int
     due: Due
 
@@ -60,7 +61,7 @@ class SliceActivation:
             return
         await self.run.copy.add([kept(self.run.source, fresh[one.origin.key], one) for one, _ in newer])
         ids = [one.token.id for one in (*same, *(one for one, _ in newer))]
-        refused = await self.run.tokens.activate(ids, at=self.run.now(), due=self.due, newer=newer)
+        refused = await self.slices.activate(ids, at=self.run.now(), due=self.due, newer=newer)
         self.run.report.activated += len(ids) - len(refused)
         for name, why in refused.items():
             self._refuse(name, why)
@@ -125,7 +126,7 @@ class Resumed:
 
 
 async def resume_slice(
-    tokens: ImportedTokens,
+    tokens: ImportedSlices,
     provider: str,
     *,
     percent: int,
@@ -162,7 +163,7 @@ class TakenBack:
 
 
 async def take_back(
-    tokens: ImportedTokens,
+    tokens: ImportedSlices,
     provider: str,
     *,
     limit: timedelta,

@@ -52,7 +52,7 @@ class RowCopy(Protocol):
 
 
 class ImportedTokens(Protocol):
-    """The store of refreshd, as imports and activations need it. Every method raises StoreLost."""
+    """The store of refreshd, as imports need it. Every method raises StoreLost."""
 
     async def prepare(self) -> None:
         """Make the indexes that keep the queries below short."""
@@ -71,6 +71,13 @@ class ImportedTokens(Protocol):
 
     async def confirm(self, ids: Collection[str], *, read_at: datetime) -> None:
         """Note that the rows of tokens that are not active yet were read again and are the same."""
+
+
+class ImportedSlices(Protocol):
+    """The imported tokens in refreshd's store, as activations and the way back need them. Every method raises StoreLost."""
+
+    async def prepare(self) -> None:
+        """Make the indexes that keep the queries below short."""
 
     async def activate(
         self,

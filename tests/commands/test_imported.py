@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from daemon.adapters.mongo.admin.imported_slices import MongoSlices
 from daemon.adapters.mongo.admin.imports import MongoImports
 from daemon.adapters.mongo.connection import Mongo
 from daemon.domain.moving import in_first
@@ -27,7 +28,9 @@ def imported(cli, database):
             observe=lambda _: None,
         )
         await mongo.adapt()
-        mover = Mover(tokens=MongoImports(mongo, cli.ring), clock=mongo.clock)
+        mover = Mover(
+            tokens=MongoImports(mongo, cli.ring), slices=MongoSlices(mongo, cli.ring), clock=mongo.clock
+        )
         ends = int((wall_clock.now() + timedelta(hours=1)).timestamp())
         await mover.run(MemorySource(*(row(str(one), expires=ends) for one in range(number))))
         await mongo.close()

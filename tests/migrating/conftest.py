@@ -3,6 +3,7 @@
 import pytest
 
 from daemon.adapters.keyring import KeyRing
+from daemon.adapters.mongo.admin.imported_slices import MongoSlices
 from daemon.adapters.mongo.admin.imports import MongoImports
 from daemon.adapters.mongo.admin.tokens import TokenAdmin
 from daemon.adapters.mongo.audit import Audit, Who
@@ -52,5 +53,10 @@ def admin(mongo, ring):
 
 
 @pytest.fixture
-def mover(imports, clock):
-    return Mover(tokens=imports, clock=clock)
+def slices(mongo, ring):
+    return MongoSlices(mongo, ring)
+
+
+@pytest.fixture
+def mover(imports, slices, clock):
+    return Mover(tokens=imports, slices=slices, clock=clock)

@@ -114,6 +114,7 @@ class Mover:
     """Gives imports against one store."""
 
     tokens: object
+    slices: object
     clock: object
     copy: MemoryCopy = field(default_factory=MemoryCopy)
 
@@ -141,7 +142,7 @@ class Mover:
         )
         await run.run()
         if activate:
-            await SliceActivation(run=run, percent=activate, due=self.due).activate()
+            await SliceActivation(run=run, slices=self.slices, percent=activate, due=self.due).activate()
         assert_adds_up(run.report)
         return run.report
 

@@ -30,24 +30,24 @@ def in_slice(percent, number):
 
 
 @pytest.fixture
-def resume(imports, clock, mover):
+def resume(slices, clock, mover):
     async def resume(percent, *, within=timedelta(seconds=60)):
         return await resume_slice(
-            imports, "xero", percent=percent, read_within=within, now=clock.now, due=mover.due
+            slices, "xero", percent=percent, read_within=within, now=clock.now, due=mover.due
         )
 
     return resume
 
 
 @pytest.fixture
-def back(imports, clock):
+def back(slices, clock):
     async def back(*, sleep=None):
         async def wait(seconds):
             clock.passed += timedelta(seconds=seconds)
             if sleep is not None:
                 sleep()
 
-        return await take_back(imports, "xero", limit=timedelta(seconds=5), passed=clock.boot, sleep=wait)
+        return await take_back(slices, "xero", limit=timedelta(seconds=5), passed=clock.boot, sleep=wait)
 
     return back
 

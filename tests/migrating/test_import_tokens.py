@@ -154,7 +154,7 @@ async def test_a_row_that_maps_to_another_id_than_before_is_refused(mover):
     assert whys(report)["xero:1"].startswith("this row is stored as kept:1 already")
 
 
-async def test_a_renewed_token_is_never_replaced_by_the_one_that_it_spent(mover, outside, ring, imports):
+async def test_a_renewed_token_is_never_replaced_by_the_one_that_it_spent(mover, outside, ring, slices):
     """Taken back after a renewal: the application changed another field of the row, whose refresh token is spent."""
     source = MemorySource(row())
     await mover.run(source, activate=100)
@@ -164,7 +164,7 @@ async def test_a_renewed_token_is_never_replaced_by_the_one_that_it_spent(mover,
         "refreshed_at": NOW + MINUTE,
     }
     outside.tokens.update_one({}, {"$set": renewed, "$inc": {"revision": 1}})
-    assert await imports.take_back("xero") == 1
+    assert await slices.take_back("xero") == 1
     source.held[0]["colour"] = "blue"
     assert counts(await mover.run(source)) == (0, 0, 1, 0)
     assert outside.tokens.find_one()["grant_fingerprint"] == ring.fingerprint("successor")

@@ -4,7 +4,7 @@ import asyncio
 import random
 from datetime import datetime, timedelta
 
-from daemon.adapters.mongo.admin.imports import MongoImports
+from daemon.adapters.mongo.admin.imported_slices import MongoSlices
 from daemon.commands.support.access import Access, check_targets, open_store, read_settings
 from daemon.commands.support.each_token import check_is_provider
 from daemon.commands.support.failure import Exit, Failed
@@ -74,7 +74,7 @@ async def _activate(
             action, audit_id = f"activate {percent}%", access.audit.new_id()
             await access.audit.note(action, target, audit_id=audit_id)
             done = await resume_slice(
-                MongoImports(access.mongo, access.ring),
+                MongoSlices(access.mongo, access.ring),
                 target,
                 percent=percent,
                 read_within=read_within,
@@ -111,7 +111,7 @@ def _print_resumed(output: Output, provider: str, done: Resumed, read_within: ti
 async def _take_back(settings: Settings, options: Options, targets: list[str]) -> int:
     output, code = Output(as_json=options.json), Exit.DONE
     async with open_store(settings, reason=options.reason) as access:
-        tokens = MongoImports(access.mongo, access.ring)
+        tokens = MongoSlices(access.mongo, access.ring)
         for target in targets:
             await access.audit.note("pause imported", target, count=await tokens.activated(target))
             done = await take_back(
