@@ -35,7 +35,7 @@ app = typer.Typer()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Wish:
+class _CleanupArguments:
     dead_for: timedelta | None
     unused_for: timedelta | None
     providers: Sequence[str]
@@ -115,7 +115,7 @@ def cleanup(
         check_is_provider(name, "--provider")
     if dry_run:
         say_unused(ctx, "reason", effect="has no effect with --dry-run")
-    wish = _Wish(
+    arguments = _CleanupArguments(
         dead_for=dead_for,
         unused_for=unused_for,
         providers=provider or [],
@@ -124,28 +124,28 @@ def cleanup(
         dry_run=dry_run,
         confirm=None if dry_run else confirmation(yes=yes),
     )
-    return _clean_up(options, wish)
+    return _clean_up(options, arguments)
 
 
-def _clean_up(options: Options, wish: _Wish) -> int:
+def _clean_up(options: Options, arguments: _CleanupArguments) -> int:
     settings, output = read_settings(options), Output(as_json=options.json)
     busy = journaled_tokens(settings)
-    criteria, found, now = asyncio.run(_find(settings, output, wish, busy))
+    criteria, found, now = asyncio.run(_find(settings, output, arguments, busy))
     if not output.as_json:
         _show(output, found, now=now)
-    if wish.expect is not None and len(found) != wish.expect:
+    if arguments.expect is not None and len(found) != arguments.expect:
         raise Failed(
-            f"{_tokens(len(found))} would be deleted, and not {wish.expect:,}, so nothing was deleted. Look at them with"
+            f"{_tokens(len(found))} would be deleted, and not {arguments.expect:,}, so nothing was deleted. Look at them with"
             " --dry-run"
         )
     removed: list[str] = []
-    if found and not wish.dry_run:
-        if wish.confirm is not None and not wish.confirm(
+    if found and not arguments.dry_run:
+        if arguments.confirm is not None and not arguments.confirm(
             f"Delete {_tokens(len(found))} for good? A grant that is still valid stays valid at its provider."
         ):
             raise Failed("the confirmation was declined, so nothing was deleted")
         removed = asyncio.run(_remove(settings, options, criteria, found, busy))
-    _report(output, found, removed, dry_run=wish.dry_run)
+    _report(output, found, removed, dry_run=arguments.dry_run)
     return Exit.DONE
 
 
@@ -153,24 +153,24 @@ def _clean_up(options: Options, wish: _Wish) -> int:
 
 
 async def _find(
-    settings: Settings, output: Output, wish: _Wish, busy: Collection[str]
+    settings: Settings, output: Output, arguments: _CleanupArguments, busy: Collection[str]
 ) -> tuple[Criteria, Sequence[LongOver], datetime]:
     """Return the criteria, the tokens that meet them, and the instant from which they count."""
     async with open_store(settings) as access:
-        await _refuse_unknown(access, wish.providers, settings)
-        mirrored = _mirrored(settings) if wish.unused_for is not None else frozenset[str]()
+        await _refuse_unknown(access, arguments.providers, settings)
+        mirrored = _mirrored(settings) if arguments.unused_for is not None else frozenset[str]()
         now = access.clock.now()
-        criteria = _criteria(wish, mirrored, now=now)
+        criteria = _criteria(arguments, mirrored, now=now)
         cleaning = Cleanup(access.mongo, access.audit, criteria, busy=busy)
         if criteria.unused_since is not None:
-            await _distrust_uses(output, wish, cleaning, criteria.unused_since)
+            await _distrust_uses(output, arguments, cleaning, criteria.unused_since)
         if mirrored:
             names = ", ".join(sorted(mirrored))
             output.note(
                 f"--unused-for keeps the tokens of {names}: a mirror copies them to where no use is counted."
             )
         found = await cleaning.find()
-    return criteria, found[: wish.limit], now
+    return criteria, found[: arguments.limit], now
 
 
 async def _refuse_unknown(access: Access, providers: Sequence[str], settings: Settings) -> None:
@@ -186,16 +186,18 @@ def _mirrored(settings: Settings) -> frozenset[str]:
     return frozenset(name for mirror in settings.mirrors for name in mirror.providers or everything)
 
 
-def _criteria(wish: _Wish, mirrored: frozenset[str], *, now: datetime) -> Criteria:
+def _criteria(arguments: _CleanupArguments, mirrored: frozenset[str], *, now: datetime) -> Criteria:
     return Criteria(
-        dead_since=None if wish.dead_for is None else now - wish.dead_for,
-        unused_since=None if wish.unused_for is None else now - wish.unused_for,
-        providers=frozenset(wish.providers),
+        dead_since=None if arguments.dead_for is None else now - arguments.dead_for,
+        unused_since=None if arguments.unused_for is None else now - arguments.unused_for,
+        providers=frozenset(arguments.providers),
         not_unused=mirrored,
     )
 
 
-async def _distrust_uses(output: Output, wish: _Wish, cleaning: Cleanup, since: datetime) -> None:
+async def _distrust_uses(
+    output: Output, arguments: _CleanupArguments, cleaning: Cleanup, since: datetime
+) -> None:
     """Without a count of uses, every token looks unused. Raises Failed unless the operator has said yes beforehand."""
     counting = (await cleaning.counting()).since
     if counting is not None and counting <= since:
@@ -205,7 +207,7 @@ async def _distrust_uses(output: Output, wish: _Wish, cleaning: Cleanup, since: 
         if counting is None
         else f"uses of tokens are counted since {counting:%Y-%m-%d} only"
     )
-    if wish.dry_run or wish.confirm is None:
+    if arguments.dry_run or arguments.confirm is None:
         output.note(f"--unused-for: {missing}. A token that applications read from MongoDB looks unused.")
         return
     raise Failed(

@@ -73,7 +73,7 @@ app = typer.Typer()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Wish:
+class _ConnectArguments:
     """The consent that is asked for, from the command line."""
 
     notes: AccountNotes
@@ -143,7 +143,7 @@ def connect(
         settings = read_settings(options, _ASKING)
         configured = configured_provider(settings, provider)
     _refuse_impossible(configured, device=device)
-    wish = _Wish(
+    arguments = _ConnectArguments(
         notes=read_account(configured, account, variables=var, meta=meta, subject=subject),
         provider=configured,
         scopes=tuple(scope or ()),
@@ -153,7 +153,7 @@ def connect(
         device=device,
         asks=asks,
     )
-    asyncio.run(_connect(settings, options, wish))
+    asyncio.run(_connect(settings, options, arguments))
     return Exit.DONE
 
 
@@ -176,14 +176,14 @@ def _refuse_impossible(provider: Provider, *, device: bool) -> None:
         )
 
 
-async def _connect(settings: Settings, options: Options, wish: _Wish) -> None:
+async def _connect(settings: Settings, options: Options, arguments: _ConnectArguments) -> None:
     output = Output(as_json=options.json)
     async with open_store(settings, reason=options.reason) as access:
-        name = await stored_id(access, wish.notes.id)
+        name = await stored_id(access, arguments.notes.id)
         await refuse_to_store(access)
-        variables = {**await stored_variables(access, name), **wish.notes.variables}
-        connected = _by_device if wish.device else _by_browser
-        result = await connected(settings, access, wish, _Asked(output, name, variables))
+        variables = {**await stored_variables(access, name), **arguments.notes.variables}
+        connected = _by_device if arguments.device else _by_browser
+        result = await connected(settings, access, arguments, _Asked(output, name, variables))
         _print(output, name, result)
 
 
@@ -196,20 +196,23 @@ class _Asked:
     variables: Mapping[str, str]
 
 
-async def _by_browser(settings: Settings, access: Access, wish: _Wish, asked: _Asked) -> ConsentResult:
+async def _by_browser(
+    settings: Settings, access: Access, arguments: _ConnectArguments, asked: _Asked
+) -> ConsentResult:
     """Ask for the consent in a browser, and hand the code over. Raises Failed."""
-    authorization = _begun(wish, asked.variables)
+    authorization = _begun(arguments, asked.variables)
     # Before the owner is asked: without this record, the consent would be in vain.
     await access.audit.note("connect", asked.name)
-    pushed = await push(settings, access, wish.provider, authorization, asked.variables)
-    url = authorization_url(wish.provider, authorization, asked.variables, request_uri=pushed)
+    pushed = await push(settings, access, arguments.provider, authorization, asked.variables)
+    url = authorization_url(arguments.provider, authorization, asked.variables, request_uri=pushed)
     answer = _consented(
-        asked.name, await owners_answer(authorization, url, asked.output, port=wish.port, paste=wish.paste)
+        asked.name,
+        await owners_answer(authorization, url, asked.output, port=arguments.port, paste=arguments.paste),
     )
     variables = {**asked.variables, **answer.variables}
-    _check_url(wish.provider, variables)
+    _check_url(arguments.provider, variables)
     request = replace(
-        _request(access, wish, asked),
+        _request(access, arguments, asked),
         code=answer.code,
         vars=variables,
         code_verifier=authorization.code_verifier,
@@ -222,15 +225,19 @@ async def _by_browser(settings: Settings, access: Access, wish: _Wish, asked: _A
     return await hand_over(_consents(access), identified(request), state_hash=state)
 
 
-async def _by_device(settings: Settings, access: Access, wish: _Wish, asked: _Asked) -> ConsentResult:
+async def _by_device(
+    settings: Settings, access: Access, arguments: _ConnectArguments, asked: _Asked
+) -> ConsentResult:
     """Show a device code, let the daemon poll for its tokens, and ask whether they are the right account's before they are
     stored. Raises Failed.
     """
     await access.audit.note("connect", asked.name)
-    found = await ask_for_code(settings, access, wish.provider, scopes=wish.scopes, variables=asked.variables)
-    show_code(asked.output, found.code, token=asked.name, provider=wish.provider.name)
+    found = await ask_for_code(
+        settings, access, arguments.provider, scopes=arguments.scopes, variables=asked.variables
+    )
+    show_code(asked.output, found.code, token=asked.name, provider=arguments.provider.name)
     request = replace(
-        _request(access, wish, asked),
+        _request(access, arguments, asked),
         kind=ConsentKind.DEVICE,
         code=found.code.device_code,
         interval=found.code.interval,
@@ -239,7 +246,7 @@ async def _by_device(settings: Settings, access: Access, wish: _Wish, asked: _As
     )
     unused = state_hash(secrets.token_urlsafe(SECRET_BYTES))  # no callback belongs to this request
     consents, life = _consents(access), found.code.life
-    if not wish.asks:
+    if not arguments.asks:
         return await follow_device(consents, identified(request), state_hash=unused, life=life)
     connect_code, verifier = (Secret(secrets.token_urlsafe(SECRET_BYTES)) for _ in range(2))
     proof = Proof(connect_code=connect_code, code_verifier=verifier)
@@ -250,7 +257,7 @@ async def _by_device(settings: Settings, access: Access, wish: _Wish, asked: _As
             connect_code_hash=hashed(proof.connect_code),
         )
     )
-    page = wish.provider.definition.manage_url
+    page = arguments.provider.definition.manage_url
 
     async def confirm(held: ConsentProgress) -> None:
         await confirm_account(
@@ -260,17 +267,17 @@ async def _by_device(settings: Settings, access: Access, wish: _Wish, asked: _As
     return await follow_device(consents, bound, state_hash=unused, life=life, confirm=confirm)
 
 
-def _request(access: Access, wish: _Wish, asked: _Asked) -> ConsentRequest:
+def _request(access: Access, arguments: _ConnectArguments, asked: _Asked) -> ConsentRequest:
     """Return a request without any code. Its id is the beginning of the stored one."""
     return ConsentRequest(
         id=uuid4().hex,
-        provider=wish.provider.name,
+        provider=arguments.provider.name,
         account=asked.name.partition(":")[2],
         redirect_uri="",
         vars=asked.variables,
-        subject=wish.notes.subject,
-        meta=wish.notes.meta,
-        replace=wish.replace,
+        subject=arguments.notes.subject,
+        meta=arguments.notes.meta,
+        replace=arguments.replace,
         expires_at=access.clock.now() + WAITS_FOR,
     )
 
@@ -279,19 +286,19 @@ def _consents(access: Access) -> MongoConsents:
     return MongoConsents(access.mongo, owner="command", keyring=lambda: access.ring)
 
 
-def _begun(wish: _Wish, variables: Mapping[str, str]) -> Authorization:
+def _begun(arguments: _ConnectArguments, variables: Mapping[str, str]) -> Authorization:
     """Return a new authorization request, all of whose URLs can be completed. Raises Failed."""
     try:
-        token_url(wish.provider, variables)
+        token_url(arguments.provider, variables)
         authorization = new_authorization(
-            wish.provider,
+            arguments.provider,
             random=secrets.token_bytes(3 * SECRET_BYTES),
-            redirect_uri=redirect_uri(wish.port),
-            scopes=wish.scopes,
+            redirect_uri=redirect_uri(arguments.port),
+            scopes=arguments.scopes,
         )
         # Whether it is pushed or not, the same addresses and values have to be sendable.
-        authorization_url(wish.provider, authorization, variables, request_uri="urn:none")
-        authorization_fields(wish.provider, authorization, variables)
+        authorization_url(arguments.provider, authorization, variables, request_uri="urn:none")
+        authorization_fields(arguments.provider, authorization, variables)
     except NotSendable as why:
         remedy = (
             "Give it with --var NAME=VALUE" if "variable" in str(why) else "Correct --scope or the definition"

@@ -77,7 +77,7 @@ def read_share(text: str) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Wish:
+class _ImportArguments:
     """What the command line asks for, beside the source."""
 
     dry_run: bool
@@ -152,7 +152,7 @@ def import_tokens(
         key_file=key_file,
         source_env=source_env,
     )
-    wish = _Wish(
+    arguments = _ImportArguments(
         dry_run=dry_run,
         only=only or [],
         percent=activate,
@@ -160,22 +160,24 @@ def import_tokens(
         report=report,
         consented_at=consented_at,
     )
-    return asyncio.run(_import(settings, options, place, wish))
+    return asyncio.run(_import(settings, options, place, arguments))
 
 
-async def _import(settings: Settings, options: Options, place_options: PlaceOptions, wish: _Wish) -> int:
+async def _import(
+    settings: Settings, options: Options, place_options: PlaceOptions, arguments: _ImportArguments
+) -> int:
     output = Output(as_json=options.json)
     async with (
         open_store(settings, reason=options.reason) as access,
         _source(settings, access, place_options) as place,
     ):
-        if not wish.dry_run:
+        if not arguments.dry_run:
             await refuse_to_store(access)
-            if wish.backup.parent == settings.state_dir:
+            if arguments.backup.parent == settings.state_dir:
                 make_state_dir(settings.state_dir)
-        run, copy = _run(settings, access, place, wish)
+        run, copy = _run(settings, access, place, arguments)
         try:
-            await _perform(settings, access, run, copy, wish)
+            await _perform(settings, access, run, copy, arguments)
         except (ImportStopped, CopyFailed, CopyInvalid) as why:
             raise Failed(f"{why}{_so_far(run.report)}") from None
         except SourceLost as lost:
@@ -185,8 +187,8 @@ async def _import(settings: Settings, options: Options, place_options: PlaceOpti
                 copy.close()
     kept = copy.path if copy is not None and _has_stored(run.report) else None
     record = _record(run.report, kept)
-    if wish.report is not None:
-        _write_report(wish.report, record)
+    if arguments.report is not None:
+        _write_report(arguments.report, record)
     _print(output, run.report, record, kept)
     return (
         Exit.FAILED if run.report.refused or run.report.not_activated or run.report.not_found else Exit.DONE
@@ -194,7 +196,7 @@ async def _import(settings: Settings, options: Options, place_options: PlaceOpti
 
 
 async def _perform(
-    settings: Settings, access: Access, run: Import, copy: RowCopyFile | None, wish: _Wish
+    settings: Settings, access: Access, run: Import, copy: RowCopyFile | None, arguments: _ImportArguments
 ) -> None:
     """Import, then activate the share. One audit record has the counts."""
     audit_id = access.audit.new_id()
@@ -202,12 +204,12 @@ async def _perform(
     if copy is not None:
         await access.audit.note("import", "*", result=note, audit_id=audit_id)
     await run.run()
-    if wish.percent:
+    if arguments.percent:
         if copy is not None:
-            await access.audit.note(f"activate {wish.percent}%", "*", result=note)
+            await access.audit.note(f"activate {arguments.percent}%", "*", result=note)
         slices = MongoSlices(access.mongo, access.ring)
         await SliceActivation(
-            run=run, slices=slices, percent=wish.percent, due=due_of(settings, access)
+            run=run, slices=slices, percent=arguments.percent, due=due_of(settings, access)
         ).activate()
     if copy is not None:
         await access.audit.note("import", "*", result=note, count=run.report.changed, audit_id=audit_id)
@@ -222,16 +224,18 @@ def _has_stored(report: Report) -> bool:
     return report.changed > 0 or report.activated > 0
 
 
-def _run(settings: Settings, access: Access, place: Place, wish: _Wish) -> tuple[Import, RowCopyFile | None]:
+def _run(
+    settings: Settings, access: Access, place: Place, arguments: _ImportArguments
+) -> tuple[Import, RowCopyFile | None]:
     now = access.clock.now
-    report = Report(layout=place.layout.name, source=place.store.name, dry_run=wish.dry_run)
+    report = Report(layout=place.layout.name, source=place.store.name, dry_run=arguments.dry_run)
     cipher = CountingCipher(place.cipher) if place.cipher is not None else None
     copy = None
-    if not wish.dry_run:
+    if not arguments.dry_run:
         copy = RowCopyFile(
-            wish.backup, access.ring, layout=place.layout.name, source=place.store.name, at=now()
+            arguments.backup, access.ring, layout=place.layout.name, source=place.store.name, at=now()
         )
-    consented = wish.consented_at
+    consented = arguments.consented_at
     if isinstance(consented, datetime) and consented > now():
         raise Failed(
             "--consented-at: the time lies in the future. Give the time at which the owners consented",
@@ -251,7 +255,7 @@ def _run(settings: Settings, access: Access, place: Place, wish: _Wish) -> tuple
         cipher=cipher,
         tokens=MongoImports(access.mongo, access.ring),
         copy=copy,
-        only=wish.only,
+        only=arguments.only,
         now=now,
         progress=_progress(),
         report=report,

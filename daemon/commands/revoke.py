@@ -48,7 +48,7 @@ app = typer.Typer()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Wish:
+class _RevokeArguments:
     selection: RevocationSelection
     dry_run: bool
     undo: bool
@@ -123,7 +123,7 @@ def revoke(
     selection = _selection(names or [], subject, provider, where or [])
     if dry_run:
         say_unused(ctx, "reason", effect="has no effect with --dry-run")
-    wish = _Wish(
+    arguments = _RevokeArguments(
         selection=selection,
         dry_run=dry_run,
         undo=undo,
@@ -134,7 +134,7 @@ def revoke(
     settings = read_settings(options)
     if selection.provider is not None and selection.provider not in known_providers(settings):
         raise unknown_provider(selection.provider, settings)
-    return asyncio.run(_revoke(settings, options, wish))
+    return asyncio.run(_revoke(settings, options, arguments))
 
 
 def _selection(
@@ -168,36 +168,36 @@ def _selection(
     )
 
 
-async def _revoke(settings: Settings, options: Options, wish: _Wish) -> int:
+async def _revoke(settings: Settings, options: Options, arguments: _RevokeArguments) -> int:
     output = Output(as_json=options.json)
     async with open_store(settings, reason=options.reason) as access:
         revocations = Revocations(access.mongo, access.audit)
-        names = [await stored_id(access, name) for name in wish.selection.ids]
+        names = [await stored_id(access, name) for name in arguments.selection.ids]
         selection = RevocationSelection(
             ids=list(dict.fromkeys(names)),
-            subject=wish.selection.subject,
-            provider=wish.selection.provider,
-            where=wish.selection.where,
+            subject=arguments.selection.subject,
+            provider=arguments.selection.provider,
+            where=arguments.selection.where,
         )
         found = await revocations.find(selection)
         unknown = [name for name in selection.ids if name not in {one.id for one in found}]
         results = dict.fromkeys(unknown, UNKNOWN)
-        if wish.undo:
+        if arguments.undo:
             return await _undo(output, revocations, found, results)
         plan = _Plan.of(found, settings)
         results |= plan.results
-        if wish.expect is not None and len(plan.new) != wish.expect:
+        if arguments.expect is not None and len(plan.new) != arguments.expect:
             raise Failed(
-                f"{counted_tokens(len(plan.new))} would be revoked, and not {wish.expect:,}, so nothing was revoked. Look at"
+                f"{counted_tokens(len(plan.new))} would be revoked, and not {arguments.expect:,}, so nothing was revoked. Look at"
                 " them with --dry-run"
             )
-        if wish.dry_run:
-            await _end_consents(output, revocations, wish)
+        if arguments.dry_run:
+            await _end_consents(output, revocations, arguments)
             results |= {one.id: REVOKING for one in plan.new}
             return report(output, results, settings, dry_run=True)
         if plan.new:
-            _confirm(output, wish, plan.new)
-        await _end_consents(output, revocations, wish)
+            _confirm(output, arguments, plan.new)
+        await _end_consents(output, revocations, arguments)
         if plan.new:
             not_before = access.clock.now() + UNDO_WITHIN if len(plan.new) > MANY else None
             ordered = await revocations.order(plan.new, not_before=not_before)
@@ -205,10 +205,10 @@ async def _revoke(settings: Settings, options: Options, wish: _Wish) -> int:
             if not_before is not None:
                 until = moment(not_before, now=access.clock.now())
                 output.note(f"The first request is sent {until}. Until then, --undo takes the orders back.")
-        if wish.limit is None:
+        if arguments.limit is None:
             return report(output, results, settings)
         waiting = [name for name, result in results.items() if result == REVOKING]
-        late = await _wait(access, output, revocations, waiting, results, wish.limit)
+        late = await _wait(access, output, revocations, waiting, results, arguments.limit)
         return (
             Exit.UNAVAILABLE
             if late and exit_code(results) is Exit.DONE
@@ -243,27 +243,27 @@ def _revokes(provider: str, settings: Settings) -> bool:
     return configured is not None and revocation_of(configured.definition) is not None
 
 
-def _confirm(output: Output, wish: _Wish, new: Sequence[Ending]) -> None:
+def _confirm(output: Output, arguments: _RevokeArguments, new: Sequence[Ending]) -> None:
     """Show what would be revoked, and ask. Raises Failed."""
-    if wish.confirm is None:
+    if arguments.confirm is None:
         return
     counts = Counter(one.provider for one in new)
     for provider, count in sorted(counts.items()):
         output.note(f"{provider}: {counted_tokens(count)}")
     which = new[0].id if len(new) == 1 else counted_tokens(len(new))
-    if not wish.confirm(f"Revoke {which} for good? The owners have to consent again to come back."):
+    if not arguments.confirm(f"Revoke {which} for good? The owners have to consent again to come back."):
         raise Failed("the confirmation was declined, so nothing was revoked")
 
 
-async def _end_consents(output: Output, revocations: Revocations, wish: _Wish) -> None:
+async def _end_consents(output: Output, revocations: Revocations, arguments: _RevokeArguments) -> None:
     """End the subject's unfinished consents before its tokens, so that none of them stores a grant afterwards."""
-    if wish.selection.subject is None:
+    if arguments.selection.subject is None:
         return
-    count = await revocations.end_consents(wish.selection.subject, dry_run=wish.dry_run)
+    count = await revocations.end_consents(arguments.selection.subject, dry_run=arguments.dry_run)
     if count:
         noun = f"{count:,} unfinished consent{'s' * (count != 1)} of this subject"
         done = "was ended" if count == 1 else "were ended"
-        output.note(f"{noun} {'would be ended' if wish.dry_run else done}.")
+        output.note(f"{noun} {'would be ended' if arguments.dry_run else done}.")
 
 
 async def _undo(

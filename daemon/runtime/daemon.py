@@ -135,7 +135,7 @@ class Daemon:
             await self._stop.wait()
             self._stopping()
             drained = await self._drain()
-            self._parts.log.tell()
+            self._parts.log.report_left_out()
             self._log.log(log_lines.DAEMON_STOPPED, drained=drained)
         return 0 if drained else 1
 

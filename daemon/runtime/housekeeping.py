@@ -54,7 +54,7 @@ class Housekeeping:
         self._keys = keys
         self._row = row
         self._log = log
-        self._told: set[TokenHeld | TokenEnding] = set()
+        self._reported: set[TokenHeld | TokenEnding] = set()
 
     def plan(self) -> None:
         """Plan the first run of each job. Each plans its next one."""
@@ -71,7 +71,7 @@ class Housekeeping:
         try:
             if self._ready() and (counted := await counter.step(self._parts.sweeper.lanes)) is not None:
                 self._view.counted(counted)
-                self._tell(counted)
+                self._report_counted(counted)
         except StoreLost as lost:
             if self._parts.mongo.up:  # else the store has reported itself
                 self._log.log(log_lines.COUNT_FAILED, message=str(lost))
@@ -79,13 +79,13 @@ class Housekeeping:
             pause = counter.pause if self._ready() else UNREADY_AGAIN
             self._schedule.once(pause, self._count, name="count")
 
-    def _tell(self, counted: Statistics) -> None:
+    def _report_counted(self, counted: Statistics) -> None:
         """Report tokens that others hold or that end soon: once, until the facts change."""
         held = (one for one in counted.held_tokens if one.owner != self._instance)
         news: set[TokenHeld | TokenEnding] = {*held, *counted.ending_tokens}
-        for event in news - self._told:
+        for event in news - self._reported:
             self._parts.observe(event)
-        self._told = news
+        self._reported = news
 
     async def _repair(self) -> None:
         """Repair tokens without a date. One replica does it for all."""
@@ -114,7 +114,7 @@ class Housekeeping:
         """Write this instance's row for other processes, with the keys that it needs, and check that its keys
         are still right.
         """
-        self._parts.log.tell()
+        self._parts.log.report_left_out()
         try:
             if self._ready():
                 await self._keys.look_again()

@@ -31,7 +31,7 @@ class SampledLog:
         if sample is None or self._log.is_verbose or sample.takes():
             self._log(event)
 
-    def tell(self) -> None:
+    def report_left_out(self) -> None:
         """Log how many lines were left out since the last call, if any."""
         for event, sample in self._samples.items():
             if sample.left_out:

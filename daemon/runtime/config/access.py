@@ -34,8 +34,8 @@ from daemon.runtime.config.sections import LogSettings, RefreshSettings, StateTa
 from daemon.runtime.config.settings import (
     in_its_database,
     known_definitions,
+    secret_context,
     state_dir,
-    surroundings,
     unknown_sections,
 )
 from daemon.runtime.config.sources import Document, base_directory, read_document
@@ -97,18 +97,18 @@ def load_access(
 def _checked(document: Document, secrets: Resolution) -> AccessSettings:
     table, findings = document.table, document.findings
     unknown_sections(document)
-    around = surroundings(document, may_create=_is_demo(table))
-    secrets.ask(table, _uses(table), around.local)
-    around = replace(around, answers=secrets.answers)
-    store = checked(StoreSettings, table.get("store", {}), ("store",), findings, context=around)
+    context = secret_context(document, may_create=_is_demo(table))
+    secrets.ask(table, _uses(table), context.local)
+    context = replace(context, answers=secrets.answers)
+    store = checked(StoreSettings, table.get("store", {}), ("store",), findings, context=context)
     state = checked(StateTable, table.get("state", {}), ("state",), findings)
-    access, issuers = _access(table.get("access", {}), findings, around)
+    access, issuers = _access(table.get("access", {}), findings, context)
     log = checked(LogSettings, table.get("log", {}), ("log",), findings)
-    keys, with_ring = door_keys(table.get("keys", {}), findings, around)
+    keys, with_ring = door_keys(table.get("keys", {}), findings, context)
     configured = table.get("providers", {})
     if _is_demo(table) and isinstance(configured, Mapping):
         configured = {DEMO_PROVIDER: {}, **configured}
-    providers = _providers(configured, known_definitions(document), findings, around)
+    providers = _providers(configured, known_definitions(document), findings, context)
     timing = _timing(table.get("refresh", {}), findings)
     check_listener(access, findings, with_tls=access is not None and access.tls is not None)
     waiting = secrets.waiting(findings, clients=False)
@@ -148,18 +148,18 @@ def _is_demo(table: Mapping[str, Any]) -> bool:
     return isinstance(demo, Mapping) and demo.get("enabled") in (True, "true")
 
 
-def _access(table: object, findings: Findings, around: SecretContext) -> tuple[AccessTable | None, Issuers]:
+def _access(table: object, findings: Findings, context: SecretContext) -> tuple[AccessTable | None, Issuers]:
     """Return the settings in [access], and the trusted issuers, which are a list of tables in it."""
     own = table
     issuers = NO_ISSUERS
     if isinstance(table, Mapping) and "issuers" in table:
         own = {name: value for name, value in table.items() if name != "issuers"}
-        issuers = read_issuers(table["issuers"], findings, around)
-    return checked(AccessTable, own, ("access",), findings, context=around), issuers
+        issuers = read_issuers(table["issuers"], findings, context)
+    return checked(AccessTable, own, ("access",), findings, context=context), issuers
 
 
 def _providers(
-    configured: object, known: Known, findings: Findings, around: SecretContext
+    configured: object, known: Known, findings: Findings, context: SecretContext
 ) -> dict[str, Provider]:
     """Return the configured providers. Their clients' secrets are not read."""
     found = {}
@@ -169,7 +169,7 @@ def _providers(
             findings.add(place, "is not a provider", "Write a section like [providers.xero].")
             continue
         facts = {key: value for key, value in table.items() if key not in CLIENT_KEYS}
-        row = checked(ServedProviderTable, facts, place, findings, context=around)
+        row = checked(ServedProviderTable, facts, place, findings, context=context)
         if row is None:
             continue
         for inner, what, do in faults(row):

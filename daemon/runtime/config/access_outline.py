@@ -9,7 +9,7 @@ from daemon.runtime.config.access_sections import DOOR_KEYS, AccessTable, check_
 from daemon.runtime.config.fields import STRICT, Text, checked
 from daemon.runtime.config.problems import Findings, InvalidValue, Problem, SettingsInvalid
 from daemon.runtime.config.secret_sources import SecretContext, file_of
-from daemon.runtime.config.settings import surroundings
+from daemon.runtime.config.settings import secret_context
 from daemon.runtime.config.sources import read_document
 
 
@@ -51,19 +51,19 @@ def outline_access(
     if table is None and not any(name in keys for name in DOOR_KEYS):
         return None
     findings, before = document.findings, len(document.findings.problems)  # those, `load` reports
-    around = surroundings(document, may_create=False)
-    files = _secret_files(keys, table, findings, around)
+    context = secret_context(document, may_create=False)
+    files = _secret_files(keys, table, findings, context)
     tls = table.get("tls") if isinstance(table, Mapping) else None
     if tls is not None:
         checked(TlsOutline, _without(tls, "key"), ("access", "tls"), findings)
     plain = _without(table if table is not None else {}, "tls", "bearer_token")
-    access = checked(AccessTable, plain, ("access",), findings, context=around)
+    access = checked(AccessTable, plain, ("access",), findings, context=context)
     check_listener(access, findings, with_tls=tls is not None)
     return AccessOutline(
         access=access,
         alone="ring" not in keys and "readers" in keys,
         with_tls=tls is not None,
-        socket=around.directory / access.socket if access and access.socket else None,
+        socket=context.directory / access.socket if access and access.socket else None,
         secret_files=files,
         has_readers="readers" in keys,
         has_writer="writer" in keys,
@@ -78,7 +78,7 @@ def _without(table: object, *names: str) -> object:
 
 
 def _secret_files(
-    keys: Mapping[str, Any], table: object, findings: Findings, around: SecretContext
+    keys: Mapping[str, Any], table: object, findings: Findings, context: SecretContext
 ) -> dict[str, Path]:
     access = table if isinstance(table, Mapping) else {}
     tls = access.get("tls")
@@ -90,7 +90,7 @@ def _secret_files(
     files = {}
     for place, value in places.items():
         try:
-            file = file_of(value, around)
+            file = file_of(value, context)
         except InvalidValue as why:
             findings.add(place, why.what, why.do)
         else:

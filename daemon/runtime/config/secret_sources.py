@@ -37,9 +37,7 @@ _REPLACE = "If tokens are sealed with this one, rotate it with the earlier versi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretContext:
-    """The surroundings in which references are resolved. `exposed`: variables from an env file that every
-    local user can read.
-    """
+    """What references to secrets are resolved with. `exposed`: variables from an env file that every local user can read."""
 
     directory: Path  # of the configuration file
     variables: Mapping[str, str] = field(repr=False)
@@ -64,7 +62,7 @@ def world_readable(path: Path) -> bool:
 
 def secret(value: object, info: Context) -> Secret:
     """Return the secret that `value` is or refers to. Raises InvalidValue."""
-    return Secret(_fetched(value, _surroundings(info)))
+    return Secret(_fetched(value, _context_of(info)))
 
 
 def bearer_token(value: object, info: Context) -> Secret:
@@ -80,7 +78,7 @@ def bearer_token(value: object, info: Context) -> Secret:
 
 def key(value: object, info: Context) -> bytes:
     """Return 32 bytes from base64 or 64 hex digits. A weak key, like 32 equal bytes, is refused."""
-    context = _surroundings(info)
+    context = _context_of(info)
     if isinstance(value, Mapping) and "create" in value:
         value = _created(value, context)
     encoded = _fetched(one_source(value), context).strip()
@@ -111,7 +109,7 @@ def key_id(value: object) -> str:
 
 def store_uri(value: object, info: Context) -> Secret | Literal["embedded"]:
     """Return the word "embedded" or a MongoDB connection string. Whether it works is checked later."""
-    uri = _fetched(value, _surroundings(info))
+    uri = _fetched(value, _context_of(info))
     if uri == EMBEDDED:
         return EMBEDDED
     if not uri:
@@ -159,7 +157,7 @@ KeyId = Annotated[str, Read(key_id)]
 StoreUri = Annotated[Secret | Literal["embedded"], Read(store_uri)]
 
 
-def _surroundings(info: Context) -> SecretContext:
+def _context_of(info: Context) -> SecretContext:
     if not isinstance(info.context, SecretContext):
         raise TypeError("secrets are read with SecretContext as context")
     return info.context

@@ -148,25 +148,25 @@ def _checked(document: Document, uses: Collection[Use], secrets: Resolution) -> 
     table, findings = document.table, document.findings
     unknown_sections(document)
     demo = checked(DemoSettings, table.get("demo", {}), ("demo",), findings)
-    around = surroundings(document, may_create=demo is not None and demo.enabled)
-    secrets.ask(table, uses, around.local)
-    around = replace(around, answers=secrets.answers)
+    context = secret_context(document, may_create=demo is not None and demo.enabled)
+    secrets.ask(table, uses, context.local)
+    context = replace(context, answers=secrets.answers)
 
-    store = checked(StoreSettings, table.get("store", {}), ("store",), findings, context=around)
+    store = checked(StoreSettings, table.get("store", {}), ("store",), findings, context=context)
     state = checked(StateTable, table.get("state", {}), ("state",), findings)
-    refresh = checked(RefreshSettings, table.get("refresh", {}), ("refresh",), findings, context=around)
+    refresh = checked(RefreshSettings, table.get("refresh", {}), ("refresh",), findings, context=context)
     keys = checked(
-        KeySettings, _without_door_keys(table.get("keys", {})), ("keys",), findings, context=around
+        KeySettings, _without_door_keys(table.get("keys", {})), ("keys",), findings, context=context
     )
-    server = checked(ServerSettings, table.get("server", {}), ("server",), findings, context=around)
+    server = checked(ServerSettings, table.get("server", {}), ("server",), findings, context=context)
     log = checked(LogSettings, table.get("log", {}), ("log",), findings)
     known = known_definitions(document)
     configured = table.get("providers", {})
     most = refresh.concurrency if refresh else RefreshSettings().concurrency
-    providers = read_providers(configured, known, findings, around, concurrency=most)
+    providers = read_providers(configured, known, findings, context, concurrency=most)
     layouts = _layouts(document)
-    mirrors = read_mirrors(table.get("mirrors", []), layouts, providers, findings, around)
-    hooks = read_hooks(table.get("hooks", []), providers, findings, around)
+    mirrors = read_mirrors(table.get("mirrors", []), layouts, providers, findings, context)
+    hooks = read_hooks(table.get("hooks", []), providers, findings, context)
 
     find_exposed_secrets(document, _token_urls(configured, known), findings)
     _check_demo(demo, store, findings)
@@ -195,8 +195,8 @@ def _checked(document: Document, uses: Collection[Use], secrets: Resolution) -> 
         layouts=layouts,
         mirrors=mirrors,
         hooks=hooks,
-        loose=tuple(dict.fromkeys(around.loose)),
-        clients={one.provider: one for one in client_sources(configured, around.local)},
+        loose=tuple(dict.fromkeys(context.loose)),
+        clients={one.provider: one for one in client_sources(configured, context.local)},
         answered=tuple(secrets.answered()),
         lacking=tuple(secrets.waiting(findings, clients=True)),
     )
@@ -229,7 +229,7 @@ def unknown_sections(document: Document) -> None:
             document.findings.add((name,), "unknown section", did_you_mean(name, SECTIONS))
 
 
-def surroundings(document: Document, *, may_create: bool) -> SecretContext:
+def secret_context(document: Document, *, may_create: bool) -> SecretContext:
     exposed = document.env_file is not None and world_readable(document.env_file)
     return SecretContext(
         directory=base_directory(document.file),

@@ -67,7 +67,7 @@ def test_few_renewals_are_told_one_by_one(told):
     for _ in range(10):
         told.boot += timedelta(seconds=1)
         told.renew(LINES_A_SECOND)
-    told.log.tell()
+    told.log.report_left_out()
     assert told.count("token.renewed") == len(told.lines) == AT_ONCE + 10 * LINES_A_SECOND
 
 
@@ -76,11 +76,11 @@ def test_of_many_renewals_a_sample_is_told_and_the_others_are_counted(told):
     for _ in range(10):
         told.boot += timedelta(seconds=1)
         told.renew(3000)
-    told.log.tell()
+    told.log.report_left_out()
     [left_out] = [line for line in told.lines if line["event"] == "log.left_out"]
     assert told.count("token.renewed") == AT_ONCE + 9 * LINES_A_SECOND
     assert (left_out["of"], left_out["count"]) == ("token.renewed", 30_000 - told.count("token.renewed"))
-    told.log.tell()
+    told.log.report_left_out()
     assert told.count("log.left_out") == 1
 
 
@@ -107,7 +107,7 @@ def test_whoever_writes_odd_documents_does_not_write_the_log(told):
         told.log(unreadable(number))
     told.boot += timedelta(seconds=1)
     told.renew(LINES_A_SECOND)
-    told.log.tell()
+    told.log.report_left_out()
     assert told.count("token.renewed") == AT_ONCE + LINES_A_SECOND
     assert told.count("token.unreadable") == AT_ONCE
     [left_out] = [line for line in told.lines if line["event"] == "log.left_out"]
@@ -118,5 +118,5 @@ def test_at_level_debug_every_renewal_is_told():
     """For who needs them all."""
     told = Told("debug")
     told.renew(3 * AT_ONCE)
-    told.log.tell()
+    told.log.report_left_out()
     assert told.count("token.renewed") == len(told.lines) == 3 * AT_ONCE

@@ -128,7 +128,7 @@ def read_providers(
     configured: object,
     definitions: Known,
     findings: Findings,
-    surroundings: SecretContext,
+    context: SecretContext,
     *,
     concurrency: int,
 ) -> dict[str, Provider]:
@@ -141,7 +141,7 @@ def read_providers(
     rows = {}
     for name, table in whole_tables(configured, definitions).items():
         _check_like(name, configured, definitions.tables, findings)
-        row = _row(name, table, definitions.tables, findings, surroundings)
+        row = _row(name, table, definitions.tables, findings, context)
         if row is None:
             continue
         if row.concurrency is not None and row.concurrency > concurrency:
@@ -214,7 +214,7 @@ def _own_concurrency(row: ProviderTable) -> int | None:
 
 
 def _row(
-    name: str, table: object, definitions: Tables, findings: Findings, surroundings: SecretContext
+    name: str, table: object, definitions: Tables, findings: Findings, context: SecretContext
 ) -> ProviderTable | None:
     place = ("providers", name)
     if not PROVIDER_NAME.fullmatch(name):
@@ -224,13 +224,13 @@ def _row(
     if isinstance(table, Mapping) and _base(name, table) not in definitions:
         _check_is_defined(name, table, definitions, findings)
         table = {**_UNKNOWN, **table}
-    row = checked(ProviderTable, asking_nobody(table), place, findings, context=surroundings)
+    row = checked(ProviderTable, asking_nobody(table), place, findings, context=context)
     if row is None:
         return None
     if not findings.broken(*((*place, key) for key in _URL_KEYS)):
         for inner, what, do in faults(row):
             findings.add((*place, *inner), what, do)
-    unread = isinstance(table, Mapping) and is_unread(table.get("client_key", ""), surroundings)
+    unread = isinstance(table, Mapping) and is_unread(table.get("client_key", ""), context)
     for key, what, do in (*_client_faults(row), *_algorithm_faults(row)):
         # Its file may also name the client.
         if key in ("client_key", "client_id") and unread and _signs(row):
