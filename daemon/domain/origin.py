@@ -25,13 +25,16 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredToken:
-    """A stored token, decrypted. `usable`: it is active. `unsettled`: a renewal is in flight, or its result unknown."""
+    """A stored token, decrypted. `usable`: it is active. `unsettled`: a renewal is in flight, or its result unknown.
+    `revoking`: its grant is being ended.
+    """
 
     id: str
     values: Values
     origin: Origin | None
     usable: bool
     unsettled: bool
+    revoking: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

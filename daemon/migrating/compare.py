@@ -62,10 +62,10 @@ class ComparedTokens(Digests, Protocol):
     def batches(
         self, providers: Collection[str] | None = None
     ) -> AsyncIterator[Sequence[StoredToken | Unreadable]]:
-        """Yield all tokens of `providers`, some hundred at a time."""
+        """Yield all tokens of `providers` that are not gone, some hundred at a time."""
 
-    async def of(self, ids: Collection[str]) -> Sequence[StoredToken | Unreadable]:
-        """Return those of `ids` that are stored."""
+    async def living(self, ids: Collection[str]) -> Sequence[StoredToken | Unreadable]:
+        """Return those of `ids` that are stored and not gone."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,7 +114,7 @@ async def _compare_some(
     *,
     now: datetime,
 ) -> None:
-    stored = {token.id: token for token in await tokens.of(list(rows))}
+    stored = {token.id: token for token in await tokens.living(list(rows))}
     for name, (row, reading) in rows.items():
         token = stored.get(name)
         if token is None:

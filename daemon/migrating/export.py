@@ -9,6 +9,7 @@ from daemon.domain.origin import StoredToken, Unreadable
 from daemon.migrating.write_back import Digests, WriteBack
 
 UNSETTLED = "its renewal is in flight, or its result is not known yet; run the command again in a minute"
+REVOKING = "it is being revoked"
 
 
 class ExportedTokens(Digests, Protocol):
@@ -17,7 +18,7 @@ class ExportedTokens(Digests, Protocol):
     def batches(
         self, providers: Collection[str] | None = None
     ) -> AsyncIterator[Sequence[StoredToken | Unreadable]]:
-        """Yield all tokens of `providers` (None: all), some hundred at a time."""
+        """Yield all tokens of `providers` (None: all) that are not gone, some hundred at a time."""
 
     async def note_written(self, digests: Mapping[str, tuple[str, str]]) -> None:
         """Replace the digest of each imported token's row: by id, the former one and the new one."""
@@ -46,6 +47,8 @@ async def export(
         for token in batch:
             if isinstance(token, Unreadable):
                 done.refused[token.id] = token.why
+            elif token.revoking:
+                done.refused[token.id] = REVOKING
             elif token.unsettled:
                 done.refused[token.id] = UNSETTLED
             else:

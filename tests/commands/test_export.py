@@ -86,6 +86,38 @@ def test_a_token_in_flight_is_not_exported(cli: Any, stored: None, tmp_path: Pat
     assert (ran.code, [one["id"] for one in ran.json()["refused"]]) == (1, ["xero:a"])
 
 
+@pytest.mark.parametrize("state", ["revoked", "removed"])
+def test_a_token_that_is_gone_is_in_no_export_and_no_comparison(
+    cli: Any, stored: None, tmp_path: Path, database: Any, state: str
+) -> None:
+    """Its document stays for a while without secrets. It is no token, and its row must not look like one."""
+    secrets = {"access_token": None, "refresh_token": None, "due_at": None, "grant_fingerprint": None}
+    database.tokens.update_one({"_id": "xero:a"}, {"$set": {"state": state, **secrets}})
+    file = tmp_path / "xero.json"
+    ran = cli.run("export", "token-files", str(file), "--provider", "xero", "--json")
+    assert (ran.code, ran.json()) == (0, {"written": 1, "unchanged": 0, "left": 0, "refused": []})
+    assert set(json.loads(file.read_text())) == {"Zoë"}
+    compared = cli.run("compare", "token-files", str(file), "--provider", "xero", "--json")
+    assert compared.code == 0
+    assert (compared.json()["equal"], compared.json()["only_here"]) == (1, 0)
+    file.write_text(json.dumps({"a": {"accessToken": "at-1", "refreshToken": "rt-1"}}))
+    compared = cli.run("compare", "token-files", str(file), "--provider", "xero", "--json")
+    assert compared.code == 0
+    assert compared.json()["ids"]["only_there"] == ["xero:a"]
+
+
+def test_a_token_that_is_being_revoked_is_not_exported(
+    cli: Any, stored: None, tmp_path: Path, database: Any
+) -> None:
+    """Its grant is to end, so no other program gets it."""
+    database.tokens.update_one({"_id": "xero:a"}, {"$set": {"state": "revoking"}})
+    file = tmp_path / "xero.json"
+    ran = cli.run("export", "token-files", str(file), "--provider", "xero", "--json")
+    assert (ran.code, ran.json()["written"]) == (1, 1)
+    assert ran.json()["refused"] == [{"id": "xero:a", "why": "it is being revoked"}]
+    assert set(json.loads(file.read_text())) == {"Zoë"}
+
+
 def test_nothing_to_export_is_a_failure(cli: Any, tmp_path: Path) -> None:
     ran = cli.run("export", "jsonl", str(tmp_path / "all.jsonl"))
     assert ran.code == 1

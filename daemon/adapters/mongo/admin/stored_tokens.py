@@ -11,6 +11,7 @@ from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.token_document import Document, InvalidDocument, token_of
 from daemon.domain.layout import Values
 from daemon.domain.origin import Origin, StoredToken, Unreadable
+from daemon.domain.stored_grant import GONE
 from daemon.domain.token import State
 
 AT_ONCE = 500
@@ -28,8 +29,9 @@ class StoredTokens:
     async def batches(
         self, providers: Collection[str] | None = None
     ) -> AsyncIterator[Sequence[StoredToken | Unreadable]]:
-        """Yield all tokens (of `providers`) by id, some hundred at a time."""
-        query = {} if providers is None else {"provider": {"$in": list(providers)}}
+        """Yield all tokens (of `providers`) by id, some hundred at a time, without those that are gone."""
+        of_them = {} if providers is None else {"provider": {"$in": list(providers)}}
+        query = {**of_them, "state": {"$nin": sorted(GONE)}}
         batch: list[StoredToken | Unreadable] = []
         try:
             async for document in self._mongo.tokens.find(query, batch_size=AT_ONCE).sort("_id", 1):
@@ -43,8 +45,15 @@ class StoredTokens:
             yield batch
 
     async def of(self, ids: Collection[str]) -> Sequence[StoredToken | Unreadable]:
-        """Return those of `ids` that are stored."""
-        found = self._mongo.tokens.find({"_id": {"$in": list(ids)}})
+        """Return those of `ids` that are stored, also as the tombstone of a token that is gone."""
+        return await self._found({"_id": {"$in": list(ids)}})
+
+    async def living(self, ids: Collection[str]) -> Sequence[StoredToken | Unreadable]:
+        """Return those of `ids` that are stored and not gone."""
+        return await self._found({"_id": {"$in": list(ids)}, "state": {"$nin": sorted(GONE)}})
+
+    async def _found(self, query: Document) -> Sequence[StoredToken | Unreadable]:
+        found = self._mongo.tokens.find(query)
         return [self._opened(document) for document in await self._mongo.guarded(found.to_list())]
 
     async def marks(self, providers: Collection[str] | None) -> AsyncIterator[tuple[str, str]]:
@@ -112,6 +121,7 @@ class StoredTokens:
             ),
             origin=origin,
             usable=token.state is State.ACTIVE,
+            revoking=token.state is State.REVOKING,
             unsettled=token.doubt is not None
             or (isinstance(lease, Mapping) and lease.get("claim") is not None),
         )
