@@ -1,5 +1,4 @@
-"""A lane does the work of one provider: it claims as many tokens as it has capacity for, starts them, and
-continues while more are due.
+"""A lane does the work of one provider: it claims its due tokens in passes, and takes each to its result.
 
 Lanes isolate providers from each other. Each has a bulkhead, so a provider that hangs fills its own lane
 only. The circuit breaker decides from the answers when the provider is paused. The lane of a paused provider
@@ -10,11 +9,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 
-from daemon.domain.circuit_breaker import Reason
-from daemon.domain.claim import Batch, Claim, StoreLost
+from daemon.domain.claim import Claim, StoreLost
 from daemon.domain.provider import Provider
 from daemon.domain.quarantine import Quarantine
 from daemon.refreshing.bulkhead import Bulkhead
+from daemon.refreshing.claiming import ClaimingPass
 from daemon.refreshing.ports import Clock, Journal, Observe, Pauses, RateLimiter, Store
 from daemon.refreshing.prefetch import Prefetch
 from daemon.refreshing.presenter import Presenter
@@ -46,7 +45,6 @@ class Lane:
         spare: Spare,
     ) -> None:
         self.health = ProviderHealth(provider, pauses=pauses, clock=clock, observe=observe)
-        self._store = store
         self._journal = journal
         self._refresher = refresher
         self._clock = clock
@@ -61,21 +59,34 @@ class Lane:
         )
         self._rate = RateGate(provider, rate_limiter)
         self._prober = Prober(self._bulkhead, store=store, pauses=pauses, rate=self._rate, clock=clock)
-        self._claiming = asyncio.Lock()
+        self._prefetch = Prefetch()
+        claiming = asyncio.Lock()
+        self._pass = ClaimingPass(
+            self._bulkhead,
+            store=store,
+            health=self.health,
+            rate=self._rate,
+            prober=self._prober,
+            prefetch=self._prefetch,
+            claiming=claiming,
+            busy=self._busy,
+            goes_on=self._works,
+            may_probe=lambda: not self._stopping,
+            clock=clock,
+        )
         self._wishes = Wishes(
             self._bulkhead,
             store=store,
             health=self.health,
             rate=self._rate,
-            claiming=self._claiming,
+            claiming=claiming,
             busy=self._busy,
             may_start=self._serves_wishes,
             observe=observe,
         )
         self._presenter = Presenter(
-            self._rate, claiming=self._claiming, may_present=self.may_present, goes_on=self._works
+            self._rate, claiming=claiming, may_present=self.may_present, goes_on=self._works
         )
-        self._prefetch = Prefetch()
         self._quarantine = Quarantine(first=BUG_REST, last=LONGEST_BUG_REST)
         self._lost = False  # a result could not be stored: it is replayed before anything else is claimed
         self._stopping = False
@@ -109,24 +120,7 @@ class Lane:
         self._lost = False
         if self.health.is_crowded(self._journal.crowded):
             return 0
-        self.health.slow_start.begin_pass(self._clock.boot())
-        claimed, more = 0, True
-        self._bulkhead.quota.competing = True
-        try:
-            if self.health.breaker.is_open:
-                claimed = await self._probe()
-            self._prefetch.begin(self._clock.boot())
-            while more and await self._wait_for_capacity() and not self.health.breaker.is_open:
-                async with self._claiming:
-                    batch = await self._claim()
-                claimed += len(batch.items)
-                more = batch.more
-            await self._bulkhead.started()
-        finally:
-            self._bulkhead.quota.competing = False
-            self._bulkhead.wake()
-            async with self._claiming:  # a token that is being released must not be claimed
-                claimed -= await self._bulkhead.give_back(self._store)
+        claimed = await self._pass.run()
         if self._lost:
             raise StoreLost("a result could not be stored; its reply is kept in the journal")
         return claimed
@@ -147,30 +141,6 @@ class Lane:
     def replayed(self) -> None:
         """Note that the replies of lost results have been replayed, so that wishes may be served again."""
         self._lost = False
-
-    async def _claim(self) -> Batch:
-        """Claim and start due tokens, as many as there is capacity for. Raises StoreLost."""
-        await self._rate.ready(goes_on=self._works)
-        self._prefetch.measure(self._clock.boot(), share=self._bulkhead.limit)
-        claimable = self._bulkhead.limit + self._prefetch.count - self._bulkhead.held
-        limit = self._rate.available(claimable)
-        if limit < 1 or not self._works() or self.health.breaker.is_open:
-            return Batch(items=(), more=True)
-        batch = await self._store.claim(self.provider, limit=limit, busy=self._busy())
-        await self._rate.acquire(self._bulkhead.take(batch))
-        self._bulkhead.fill()
-        return batch
-
-    async def _probe(self) -> int:
-        """Send the probe that the pause allows. Returns the number of claims."""
-        pause = self.health.pause
-        if pause is None or pause.reason is Reason.OPERATOR or not await self._wait_for_capacity():
-            return 0
-        async with self._claiming:
-            await self._rate.ready(goes_on=self._works)
-            if not self._works():
-                return 0
-            return await self._prober.probe(pause, busy=self._busy(), goes_on=lambda: not self._stopping)
 
     def stop(self) -> None:
         """Stop starting claims."""
@@ -195,17 +165,6 @@ class Lane:
 
     def _serves_wishes(self) -> bool:
         return self._works() and self.provider.name not in self._journal.crowded
-
-    async def _wait_for_capacity(self) -> bool:
-        """Wait until a good part of the capacity is free, so that claims come in batches. Returns whether
-        anything may still start.
-        """
-        bulkhead = self._bulkhead
-        await bulkhead.first_answered()
-        bulkhead.fill()
-        while bulkhead.may_fill and 2 * bulkhead.held > bulkhead.limit + self._prefetch.count:
-            await bulkhead.one_freed()
-        return self._works()
 
     def _busy(self) -> set[str]:
         """Return the tokens that must not be claimed: they are waiting or in flight here, have a reply in the

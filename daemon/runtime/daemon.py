@@ -21,8 +21,6 @@ from daemon.domain.event import (
     Event,
     InternalError,
     ProviderResumed,
-    SweepFailed,
-    SweepFinished,
     TokenInDoubt,
     TokenRenewed,
 )
@@ -51,21 +49,17 @@ from daemon.runtime.jobs.owner_events import EventFollower
 from daemon.runtime.jobs.wishes import WishFollower
 from daemon.runtime.own_mongod import revive
 from daemon.runtime.parts import Parts
-from daemon.runtime.preparation import prepare
 from daemon.runtime.reload_notes import log_secrets
 from daemon.runtime.reloader import Reloader
 from daemon.runtime.schedule import Schedule
 from daemon.runtime.secret_masks import SecretMasks
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.state.instance import Instance
+from daemon.runtime.sweeping import Sweeping
 from daemon.runtime.tasks import end
 from daemon.runtime.web.server import HealthServer
 from daemon.runtime.web.status import DaemonStatus
 from daemon.runtime.who import who
-
-LOST_RETRY = timedelta(seconds=1)  # after a loss of MongoDB, doubled each time
-LOST_RETRY_LAST = timedelta(seconds=5)
-SOON = timedelta(milliseconds=50)  # after a due time, so that it has surely come
 
 
 class Daemon:
@@ -105,10 +99,7 @@ class Daemon:
         )
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
-        self._prepared = False
-        self._preparing = asyncio.Lock()
         self._mongod: EmbeddedMongod | None = None
-        self._failed = 0  # sweeps in a row
         self._announcer: Announcer | None = None  # once the daemon has begun
         self._mirrors: Sequence[MirrorRunner] = ()
         self._reader = reader or SecretReader()
@@ -177,6 +168,18 @@ class Daemon:
         """Build what works beside the sweeps. `demo`: the demo's providers."""
         settings, parts = self._settings, self._parts
         self._key_check = KeyCheck(parts.keys, parts.mongo, self._log)
+        self._indexing = Indexing(parts.mongo, self._log, failed=self._failed_unexpectedly)
+        self._sweeping = Sweeping(
+            parts,
+            schedule=self._schedule,
+            every=settings.refresh.sweep_every,
+            key_check=self._key_check,
+            prepare_demo=self._fill_demo,
+            prepared=self._indexing.begin,
+            view=self._view,
+            manager=self._manager,
+            log=self._log,
+        )
         self._audit = Audit(parts.mongo, who=who(os.environ), log=self._log_record)
         self._exchange = code_exchange(settings, parts, self._instance, self._providers, self._audit)
         self._own_row = OwnRow(parts.mongo, parts.keys, parts.journal, self._instance, self._log)
@@ -203,6 +206,11 @@ class Daemon:
         closing.push_async_callback(self._demo.stop)
         return self._demo.providers
 
+    async def _fill_demo(self) -> None:
+        """Store the demo's tokens, if there is a demo."""
+        if self._demo is not None:
+            await self._demo.fill(self._parts.mongo, self._parts.keys.ring)
+
     def _serve_demo(self, closing: AsyncExitStack) -> None:
         """Start the access service of the demo, if there is one."""
         if self._demo is None or self._demo_access is None:
@@ -226,53 +234,65 @@ class Daemon:
         closing.push_async_callback(self._server.stop)
 
     def _begin(self, closing: AsyncExitStack) -> None:
-        refresh = self._settings.refresh
+        """Begin to sweep, and everything beside it."""
         self._view.started(datetime.now(UTC))
         url = f"http://{self._settings.server.host}:{self._server.port}"
         self._log.log(log_lines.DAEMON_STARTED, version=__version__, instance=self._instance.id, url=url)
         self._manager.ready("waiting for MongoDB")
         self._greet(url)
-        self._schedule.every(refresh.sweep_every, self._sweep, name="sweep")
+        self._sweeping.plan()
         log_secrets(self._settings, self._log)
         self._reloader.read_missing_soon()
         self._schedule.start()
         closing.callback(self._schedule.close)
-        if self._mongod is not None:
-            revived = revive(
-                self._mongod,
-                log=self._log,
-                failed=self._failed_unexpectedly,
-                every=self._settings.refresh.sweep_every,
-            )
-            watcher = asyncio.create_task(revived, name="mongod")
-            closing.callback(watcher.cancel)
+        self._revive_mongod(closing)
+        self._notify(closing)
+        self._keep_house()
+        self._run_beside(closing)
+        self._view.sweep_begins()  # counted from now, so that a first sweep which never starts is noticed too
+        pings = self._manager.feed_watchdog(self._view.liveness, starved=self._starved)
+        closing.callback(asyncio.create_task(pings, name="watchdog").cancel)
+
+    def _revive_mongod(self, closing: AsyncExitStack) -> None:
+        """Restart refreshd's own MongoDB whenever it dies, if there is one."""
+        if self._mongod is None:
+            return
+        revived = revive(
+            self._mongod,
+            log=self._log,
+            failed=self._failed_unexpectedly,
+            every=self._settings.refresh.sweep_every,
+        )
+        closing.callback(asyncio.create_task(revived, name="mongod").cancel)
+
+    def _notify(self, closing: AsyncExitStack) -> None:
+        """Build what carries events to the hooks."""
+        mongo, observe = self._parts.mongo, self._parts.observe
         self._notifying = self._view.notifying = Notifying(self._parts, log=self._log, ready=self._is_ready)
         closing.push_async_callback(self._notifying.close)
         self._notifying.configure(self._settings.hooks)
-        self._indexing = Indexing(self._parts.mongo, self._log, failed=self._failed_unexpectedly)
-        relay = Relay(MongoTokenEvents(self._parts.mongo), self._notifying, observe=self._parts.observe)
-        pauses = PauseEvents(self._parts.mongo)
-        self._announcer = Announcer(self._notifying, self._parts.clock, pauses=pauses)
+        relay = Relay(MongoTokenEvents(mongo), self._notifying, observe=observe)
+        self._announcer = Announcer(self._notifying, self._parts.clock, pauses=PauseEvents(mongo))
         self._events = EventFollower(
-            relay,
-            self._announcer,
-            indexed=lambda: self._indexing.done,
-            log=self._log,
-            observe=self._parts.observe,
+            relay, self._announcer, indexed=lambda: self._indexing.done, log=self._log, observe=observe
         )
-        housekeeping = Housekeeping(
+
+    def _keep_house(self) -> None:
+        Housekeeping(
             self._parts,
             schedule=self._schedule,
             view=self._view,
             instance=self._instance.id,
-            ready=lambda: self._prepared,
+            ready=lambda: self._sweeping.prepared,
             indexed=lambda: self._indexing.done,
             events=self._events,
             keys=self._key_check,
             row=self._own_row,
             log=self._log,
-        )
-        housekeeping.plan()
+        ).plan()
+
+    def _run_beside(self, closing: AsyncExitStack) -> None:
+        """Start the tasks that run until the daemon stops."""
         for mirror in self._mirrors:
             task = asyncio.create_task(mirror.run(self._is_ready), name=f"mirror {mirror.name}")
             closing.callback(task.cancel)
@@ -280,9 +300,6 @@ class Daemon:
         closing.push_async_callback(end, asyncio.create_task(self._follow_wishes(), name="wishes"))
         closing.push_async_callback(end, asyncio.create_task(self._follow_consents(), name="consents"))
         closing.push_async_callback(end, asyncio.create_task(self._follow_events(), name="events"))
-        self._view.sweep_begins()  # counted from now, so that a first sweep which never starts is noticed too
-        pings = self._manager.feed_watchdog(self._view.liveness, starved=self._starved)
-        closing.callback(asyncio.create_task(pings, name="watchdog").cancel)
 
     def _log_record(self, record: Record) -> None:
         self._log.log(log_lines.AUDIT_RECORDED, **record)
@@ -314,50 +331,6 @@ class Daemon:
         if not isinstance(error, StoreLost):
             self._parts.observe(InternalError(where=where, error=error))
 
-    async def _sweep(self) -> None:
-        self._view.sweep_begins()
-        match await self._swept():
-            case SweepFinished():
-                self._failed = 0
-                self._manager.status("sweeping")
-            case SweepFailed(message=message):
-                self._retry_soon(message)
-                self._failed += 1
-
-    async def _swept(self) -> SweepFinished | SweepFailed:
-        try:
-            async with self._preparing:  # sweeps may overlap
-                if not self._prepared:
-                    await self._prepare()
-                right = await self._key_check.settle()
-        except StoreLost as lost:
-            return self._no_sweep(str(lost))
-        if not right:
-            return self._no_sweep(str(self._parts.keys.wrong))
-        return await self._parts.sweeper.sweep()
-
-    def _no_sweep(self, why: str) -> SweepFailed:
-        """Count a sweep that could not begin. It is not logged: its cause has a line of its own."""
-        failed = SweepFailed(message=why)
-        self._parts.metrics(failed)
-        return failed
-
-    def _retry_soon(self, why: str) -> None:
-        """Plan a sweep sooner than a whole period from now: the replies in the journal have waited long enough."""
-        wait = min(
-            LOST_RETRY * (1 << min(self._failed, 4)), LOST_RETRY_LAST, self._settings.refresh.sweep_every
-        )
-        self._manager.status(f"waiting: {why}")
-        self._schedule.once(wait, self._sweep, name="lost")
-
-    async def _prepare(self) -> None:
-        """Prepare for work at the first contact with MongoDB: its kind, the index, the demo's tokens."""
-        await prepare(self._parts.mongo, self._log)
-        if await self._key_check.settle() and self._demo is not None:
-            await self._demo.fill(self._parts.mongo, self._parts.keys.ring)
-        self._prepared = True
-        self._indexing.begin()
-
     async def _follow_wishes(self) -> None:
         """Renew what applications ask for, until cancelled."""
         parts = self._parts
@@ -382,8 +355,7 @@ class Daemon:
             self._parts.sweeper.wish(tokens)
 
     def _is_ready(self) -> bool:
-        """Return whether the store was found and its keys are right: before that, nothing is taken from it."""
-        return self._prepared and self._parts.keys.wrong is None
+        return self._sweeping.is_ready
 
     def _watch(self, event: Event) -> None:
         """Plan a sweep after an event that may also come while none runs, or long before a running one ends."""
@@ -395,10 +367,9 @@ class Daemon:
         if self._announcer is not None:
             self._announcer(event)
         if isinstance(event, TokenInDoubt):
-            wait = max(event.due_at - self._parts.clock.now(), timedelta(0)) + SOON
-            self._schedule.also(wait, self._sweep, name="in_doubt")
+            self._sweeping.after_doubt(event.due_at)
         elif isinstance(event, StoreLostEvent):
-            self._retry_soon(event.message)
+            self._sweeping.retry_soon(event.message)
         elif isinstance(event, ProviderResumed):
             self._clients.hurry(event.provider)
 
@@ -433,12 +404,12 @@ class Daemon:
 
     async def _taken(self) -> None:
         """Let the other instances read which keys this one has now."""
-        if self._prepared:
+        if self._sweeping.prepared:
             with suppress(StoreLost):  # it has reported itself, and the row is written every minute
                 await self._own_row.write()
 
     def _try_changed_client(self) -> None:
-        self._schedule.also(timedelta(0), self._sweep, name="client")
+        self._sweeping.also(timedelta(0), name="client")
 
     def _read_later(self, after: timedelta, read: Callable[[], Awaitable[None]]) -> None:
         self._schedule.once(after, read, name="client_secrets")

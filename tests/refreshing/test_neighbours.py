@@ -335,7 +335,7 @@ async def test_while_a_provider_rests_one_at_a_time_does_not_end_by_waiting(worl
     probing = asyncio.create_task(lane.work())
     await until(lambda: world.endpoint.in_flight == 1)
     world.clock.passed += timedelta(seconds=3)
-    again = asyncio.create_task(lane._wait_for_capacity())
+    again = asyncio.create_task(lane._pass._wait_for_capacity())
     for _ in range(50):
         await asyncio.sleep(0)
     assert lane.health.slow_start.alone

@@ -34,6 +34,7 @@ from daemon.runtime.daemon import Daemon
 from daemon.runtime.own_mongod import revive
 from daemon.runtime.reload_notes import note_moved
 from daemon.runtime.service_manager import ServiceManager
+from daemon.runtime.sweeping import Sweeping
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.faults.mongod import Mongod
 from tests.faults.stage import Stage
@@ -63,6 +64,17 @@ def daemon(tmp_path: Path) -> Daemon:
     clock = Clock()
     clock.set_store_time(wall_clock.now(), asked=clock.boot(), answered=clock.boot())
     made._parts = SimpleNamespace(clock=clock, observe=observed.append, observed=observed)  # type: ignore[assignment]
+    made._sweeping = Sweeping(
+        made._parts,
+        schedule=made._schedule,
+        every=settings.refresh.sweep_every,
+        key_check=SimpleNamespace(),  # type: ignore[arg-type]
+        prepare_demo=made._fill_demo,
+        prepared=lambda: None,
+        view=made._view,
+        manager=made._manager,
+        log=made._log,
+    )
     return made
 
 
@@ -82,7 +94,7 @@ async def swept(daemon: Daemon, times: int, feed: Callable[[], Awaitable[None]])
         if len(runs) == times:
             over.set()
 
-    daemon._sweep = sweep  # type: ignore[method-assign]
+    daemon._sweeping.sweep = sweep  # type: ignore[method-assign]
     daemon._schedule.start()
     try:
         async with asyncio.timeout(15):
