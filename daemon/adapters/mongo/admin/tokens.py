@@ -41,7 +41,7 @@ from daemon.adapters.mongo.token_events import (
     reporting,
 )
 from daemon.domain.circuit_breaker import Reason
-from daemon.domain.stored_grant import GONE, REMOVED, REVOKING, PausedBy, removed_fields
+from daemon.domain.stored_grant import GONE, REMOVED, REVOKED, REVOKING, PausedBy, removed_fields
 from daemon.domain.token import UNPARSED_STORED, Failure, FailureKind, State, Token
 from daemon.domain.transition import RECOVERED, resumed
 
@@ -151,8 +151,11 @@ class TokenAdmin:
             raise self._mongo.lost(error) from None
 
     async def count(self) -> int:
-        """Return the approximate number of all stored tokens."""
-        return await self._mongo.guarded(self._mongo.tokens.estimated_document_count())
+        """Return the approximate number of all stored tokens. Tombstones are no tokens; an index counts them."""
+        tombstones = {"state": REVOKED, "forget_at": {"$gt": EPOCH}}
+        documents = await self._mongo.guarded(self._mongo.tokens.estimated_document_count())
+        gone = await self._mongo.guarded(self._mongo.tokens.count_documents(tombstones))
+        return max(documents - gone, 0)
 
     async def matching(self, selection: TokenSelection) -> int:
         """Return how many tokens are in `selection`."""
