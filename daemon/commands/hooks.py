@@ -205,6 +205,8 @@ async def _failed(settings: Settings, output: Output, name: str | None, limit: i
     async with open_store(settings) as access:
         now = access.clock.now()
         found = [one async for one in HookAdmin(access.mongo, access.audit).failed(name, limit=limit)]
+    if name is not None and not found:
+        _known(settings, name)  # one that left the configuration is known as long as it has failures
     if output.as_json:
         for one in found:
             output.record(_of_failed(one))

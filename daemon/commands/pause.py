@@ -89,7 +89,10 @@ def resume(
     if percent is not None:
         if rejected_since is not None:
             raise Failed("--percent and --rejected-since exclude each other. Give one of them", Exit.USAGE)
-        return activate_imported(options, targets, percent, read_within or READ_WITHIN)
+        within = READ_WITHIN if read_within is None else read_within
+        return activate_imported(options, targets, percent, within)
+    if read_within is not None:
+        raise Failed("--read-within goes with --percent only. Give both, or neither", Exit.USAGE)
     if rejected_since is not None:
         return _of_providers(options, targets, rejected_since)
 

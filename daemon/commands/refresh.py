@@ -93,6 +93,11 @@ async def _refresh(
                 before |= await refreshes.progress(target, withheld=withheld)
             except NoSuchToken:
                 raise no_such_token(target) from None
+        ending = [target for target in targets if _is_revoking(before.get(target))]
+        if limit is None:
+            for target in ending:
+                output.failed(f"{target} is being revoked, so it is not refreshed")
+            targets = [target for target in targets if target not in ending]
         for target in targets:
             due = await refreshes.request(target, withheld=withheld)
             if limit is None:
@@ -105,13 +110,17 @@ async def _refresh(
         if limit is None:
             _print_inactive(before, output)
             _print_put_off(before, output)
-            return Exit.DONE
+            return Exit.FAILED if ending else Exit.DONE
         return await _wait(refreshes, output, before, limit)
+
+
+def _is_revoking(progress: Progress | None) -> bool:
+    return progress is not None and progress.state == State.REVOKING.value
 
 
 def _print_inactive(before: Mapping[str, Progress], output: Output) -> None:
     for name, progress in before.items():
-        if progress.state != State.ACTIVE.value:
+        if progress.state != State.ACTIVE.value and not _is_revoking(progress):
             output.note(f"{name} is {progress.state}, so it is not refreshed")
 
 

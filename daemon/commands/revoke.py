@@ -83,7 +83,11 @@ def revoke(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would be revoked. Nothing is written.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only show what would be revoked, or with --undo taken back. Nothing is written.",
+        ),
     ] = False,
     undo: Annotated[
         bool,
@@ -121,6 +125,9 @@ def revoke(
     """
     options = given(ctx)
     selection = _selection(names or [], subject, provider, where or [])
+    if undo and (wait or expect is not None):
+        other = "--wait" if wait else "--expect"
+        raise Failed(f"refreshd revoke: --undo and {other} exclude each other. Give one of them", Exit.USAGE)
     if dry_run:
         say_unused(ctx, "reason", effect="has no effect with --dry-run")
     arguments = _RevokeArguments(
@@ -183,7 +190,7 @@ async def _revoke(settings: Settings, options: Options, arguments: _RevokeArgume
         unknown = [name for name in selection.ids if name not in {one.id for one in found}]
         results = dict.fromkeys(unknown, UNKNOWN)
         if arguments.undo:
-            return await _undo(output, revocations, found, results)
+            return await _undo(output, revocations, found, results, dry_run=arguments.dry_run)
         plan = _Plan.of(found, settings)
         results |= plan.results
         if arguments.expect is not None and len(plan.new) != arguments.expect:
@@ -267,20 +274,33 @@ async def _end_consents(output: Output, revocations: Revocations, arguments: _Re
 
 
 async def _undo(
-    output: Output, revocations: Revocations, found: Sequence[Ending], results: dict[str, str]
+    output: Output,
+    revocations: Revocations,
+    found: Sequence[Ending],
+    results: dict[str, str],
+    *,
+    dry_run: bool,
 ) -> int:
-    """Take the orders back. Tokens that are not being revoked are no result."""
+    """Take the orders back, or only find out which can be. Tokens that are not being revoked are no result."""
     orders = [one for one in found if one.state == REVOKING]
-    undone = await revocations.undo(orders)
+    undone = await (revocations.unsent(orders) if dry_run else revocations.undo(orders))
     for one in orders:
         results[one.id] = UNDONE if one.id in undone else REVOKING
     results |= {one.id: REVOKED for one in found if one.state == REVOKED}
     for name, result in sorted(results.items()):
-        text = "its first request may have been sent, so the order stays" if result == REVOKING else result
-        output.result({"id": name, "result": result}, f"{name}: {text}")
+        record: dict[str, object] = {"id": name, "result": result}
+        if dry_run:
+            record["dry_run"] = True
+        output.result(record, f"{name}: {_undo_text(result, dry_run=dry_run)}")
     if not results:
         output.note("None of these tokens is being revoked.")
     return Exit.FAILED if set(results.values()) - {UNDONE} else Exit.DONE
+
+
+def _undo_text(result: str, *, dry_run: bool) -> str:
+    if result == REVOKING:
+        return "its first request may have been sent, so the order stays"
+    return "would be taken back" if dry_run and result == UNDONE else result
 
 
 async def _wait(

@@ -148,6 +148,17 @@ def test_failed_shows_what_waits_for_another_attempt_and_what_was_given_up(cli, 
     assert "refused 500" in cli.run("hooks", "failed", "crm").out
 
 
+def test_failed_refuses_a_name_that_is_not_configured_and_has_no_failures(cli, hooks, database):
+    """A misspelt name must not look like a hook without failures. One that left the configuration may have some."""
+    hooks("crm")
+    stored(database, "again", hook="former", attempts=3)
+    ran = cli.run("hooks", "failed", "crn", "--json")
+    assert (ran.code, ran.out) == (2, "")
+    assert "Did you mean crm?" in ran.err
+    assert len(cli.run("hooks", "failed", "former", "--json").lines()) == 1
+    assert cli.run("hooks", "failed", "crm").code == 0
+
+
 # ---------------------------------------------------------------- replay, release
 
 

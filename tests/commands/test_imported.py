@@ -69,6 +69,17 @@ def test_rows_that_were_read_long_ago_are_refused(cli, database, imported):
     assert (ran.code, ran.out) == (0, "xero: 3 imported tokens activated\n")
 
 
+def test_a_time_without_a_share_is_refused_and_no_time_at_all_is_none(cli, database, imported):
+    """Without --percent, everything that is paused would be resumed; and 0 s is a limit, not the default."""
+    imported(1)
+    ran = cli.run("resume", "xero", "--read-within", "5m")
+    assert (ran.code, ran.out) == (2, "")
+    assert "--read-within" in ran.err
+    database.tokens.update_many({}, {"$set": {"origin.read_at": wall_clock.now() - timedelta(seconds=5)}})
+    assert cli.run("resume", "--percent", "100", "xero", "--read-within", "0s").code == 1
+    assert states(database) == {"xero:0": "paused"}
+
+
 def test_imported_tokens_are_taken_back(cli, database, imported):
     """Others of the provider stay active; a resume of a single one puts it into use again."""
     imported(2)

@@ -163,6 +163,15 @@ def test_an_empty_filter_says_how_many_there_are_in_all(cli):
     assert (ran.code, ran.err) == (0, "No token of xero in state paused. In all, 1 are stored.\n")
 
 
+def test_tombstones_are_not_counted_as_tokens(cli, database):
+    """They are hidden, so a sum that has them would be one that nobody can check."""
+    forget = {"forget_at": wall_clock.now() + timedelta(days=30)}
+    database.tokens.insert_one({"_id": "xero:gone", "provider": "xero", "state": "revoked", **forget})
+    assert cli.run("list").err == "No token is stored here. `refreshd add` stores one.\n"
+    cli.add("xero:a")
+    assert cli.run("list", "--account", "b").err == "No token of account b. In all, 1 are stored.\n"
+
+
 def test_a_wrong_id_is_told_how_ids_are_made(cli):
     """Without a colon, a provider's name, and one that is not stored."""
     for name, code in (("company-7", 2), ("xero", 2), ("xero:nobody", 1)):

@@ -33,6 +33,20 @@ def test_a_token_or_a_whole_provider_is_made_due_and_nothing_else_changes(cli, d
     assert cli.run("refresh", "nope").code == 2
 
 
+def test_a_token_that_is_being_revoked_is_refused_and_the_others_are_due(cli, database):
+    """It is never renewed again, so `due now` would be untrue, and a script must see that."""
+    for name in ("xero:a", "xero:b"):
+        cli.add(name, {"access_token": "t", "refresh_token": name, "expires_in": 3600})
+    database.tokens.update_one({"_id": "xero:a"}, {"$set": {"state": "revoking"}})
+    before = database.tokens.find_one({"_id": "xero:a"})
+    ran = cli.run("refresh", "xero:a", "xero:b")
+    assert (ran.code, ran.out) == (1, "xero:b due now\n")
+    assert ran.err.count("xero:a") == 1
+    assert "xero:a is being revoked, so it is not refreshed" in ran.err
+    assert database.tokens.find_one({"_id": "xero:a"}) == before
+    assert database.tokens.find_one({"_id": "xero:b"})["due_at"] < wall_clock.now() + SECOND
+
+
 def test_what_was_withheld_is_made_due_by_provider_or_id(cli, database):
     """Only active tokens that rest because a reply could not be read; and the others are left to their time."""
     for name in ("xero:a", "xero:b", "xero:c", "xero:d"):

@@ -217,6 +217,30 @@ def test_a_hundred_do_not_wait(cli, many):
     assert many.count_documents({"state": "revoking", "revocation.not_before": None}) == 100
 
 
+def test_a_dry_run_takes_no_order_back(cli, many, database):
+    """It shows which orders would be taken back, and writes nothing, not even to the audit."""
+    cli.run("revoke", "--provider", "xero", "--yes")
+    many.update_one({"_id": "xero:007"}, {"$set": {"revocation.not_before": None}})
+    before = list(many.find())
+    tried = cli.run("revoke", "--provider", "xero", "--undo", "--dry-run", "--json")
+    assert list(many.find()) == before
+    assert database.tokens_audit.count_documents({"action": "revoke undo"}) == 0
+    results = {one["id"]: one["result"] for one in tried.lines()}
+    assert results.pop("xero:007") == "revoking"
+    assert set(results.values()) == {"undone"}
+    assert all(one["dry_run"] for one in tried.lines())
+    assert tried.code == 1
+    assert "xero:000: would be taken back" in cli.run("revoke", "xero:000", "--undo", "--dry-run").out
+
+
+@pytest.mark.parametrize("option", [("--wait",), ("--expect", "101")])
+def test_what_has_no_meaning_for_an_undo_is_refused(cli, many, option):
+    """An operator who wrote --expect relies on it."""
+    cli.run("revoke", "--provider", "xero", "--yes")
+    assert cli.run("revoke", "--provider", "xero", "--undo", *option).code == 2
+    assert set(states(many).values()) == {"revoking"}
+
+
 def test_there_may_be_nothing_to_undo(cli, tokens):
     ran = cli.run("revoke", "xero:1", "--undo")
     assert ran.code == 0

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pymongo.errors import PyMongoError
 
 from daemon.adapters.mongo.admin.consents import Fields
-from daemon.adapters.mongo.connection import Mongo
+from daemon.adapters.mongo.connection import EPOCH, Mongo
 from daemon.adapters.mongo.token_document import Document
-from daemon.domain.stored_grant import GONE
+from daemon.domain.stored_grant import GONE, REVOKED
 from daemon.domain.token import State
 
 LISTED_FIELDS = (
@@ -82,8 +82,11 @@ class TokenLookup:
             raise self._mongo.lost(error) from None
 
     async def count(self) -> int:
-        """Return the approximate number of all stored tokens."""
-        return await self._mongo.guarded(self._mongo.tokens.estimated_document_count())
+        """Return the approximate number of all stored tokens. Tombstones are no tokens; an index counts them."""
+        tombstones = {"state": REVOKED, "forget_at": {"$gt": EPOCH}}
+        documents = await self._mongo.guarded(self._mongo.tokens.estimated_document_count())
+        gone = await self._mongo.guarded(self._mongo.tokens.count_documents(tombstones))
+        return max(documents - gone, 0)
 
     async def matching(self, selection: TokenSelection) -> int:
         """Return how many tokens are in `selection`."""

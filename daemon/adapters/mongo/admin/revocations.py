@@ -107,16 +107,18 @@ class Revocations:
         }
         return await self._changed(ORDER, found, {"state": {"$in": _STATES}}, [{"$set": fields}], REVOKING)
 
+    async def unsent(self, found: Sequence[Ending]) -> Collection[str]:
+        """Return the ids of those of these tokens whose orders can be taken back."""
+        ids = [one.id for one in found]
+        query = {"_id": {"$in": ids}, **_unsent(self._mongo.clock.now())}
+        rows = await self._mongo.guarded(self._mongo.tokens.find(query, {"_id": 1}).to_list())
+        return {str(row["_id"]) for row in rows}
+
     async def undo(self, found: Sequence[Ending]) -> Collection[str]:
         """Take back the orders of these tokens, and return the ids of those that are not being revoked now. An order whose
         first request may have been sent stays.
         """
         now = self._mongo.clock.now()
-        unsent = {
-            "state": REVOKING,
-            "revocation.not_before": {"$gt": now + UNDO_MARGIN},
-            "revocation.was.state": {"$in": _STATES},
-        }
         usable = {"$gt": ["$revocation.was.due_at", EPOCH]}
         fields = {
             "state": "$revocation.was.state",
@@ -125,7 +127,7 @@ class Revocations:
             "revision": _NEXT_REVISION,
         }
         left = await self._changed(
-            UNDO, found, unsent, [{"$set": fields}, {"$unset": "revocation"}], REVOKING
+            UNDO, found, _unsent(now), [{"$set": fields}, {"$unset": "revocation"}], REVOKING
         )
         return {one.id for one in found} - set(left)
 
@@ -147,6 +149,15 @@ class Revocations:
             now = await self.progress(ids)
             reached |= {name for name, one in now.items() if one.state == state}
         return reached
+
+
+def _unsent(now: datetime) -> Mapping[str, object]:
+    """Return the condition for an order whose first request is still to come."""
+    return {
+        "state": REVOKING,
+        "revocation.not_before": {"$gt": now + UNDO_MARGIN},
+        "revocation.was.state": {"$in": _STATES},
+    }
 
 
 def _ending(document: Document) -> Ending:
