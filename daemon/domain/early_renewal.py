@@ -76,6 +76,8 @@ def for_refused(token: ServedToken, definition: Definition, now: datetime) -> An
     """Return whether an early renewal may be asked for because the provider refuses the current access token."""
     before = token.refusals
     answer = for_freshness(token, definition, now)
+    if isinstance(answer, NotBefore) and _is_for_its_age(token) and before is not None:
+        return NotBefore(at=max(answer.at or now, _free_after(before, token)))
     if not isinstance(answer, Renew) or token.version is None:
         return answer
     if before is not None and before.version == token.version:
@@ -83,11 +85,19 @@ def for_refused(token: ServedToken, definition: Definition, now: datetime) -> An
     count = before.count + 1 if before is not None and _came_early(token, before) else 1
     if count > MOST_IN_A_ROW:
         return TooOften(usual=token.due_at)
-    if before is not None:
-        free = before.at + max(REFUSALS_APART, (token.lifetime or timedelta(0)) / 10)
-        if now < free:
-            return NotBefore(at=free)
+    if before is not None and now < (free := _free_after(before, token)):
+        return NotBefore(at=free)
     return replace(answer, refusals=Refusals(version=token.version, at=now, count=count, usual=token.due_at))
+
+
+def _is_for_its_age(token: ServedToken) -> bool:
+    """Return whether nothing but the age of a healthy token forbids its early renewal."""
+    return token.due_at is not None and not token.failures
+
+
+def _free_after(before: Refusals, token: ServedToken) -> datetime:
+    """Return when the token may be renewed early for a refusal again."""
+    return before.at + max(REFUSALS_APART, (token.lifetime or timedelta(0)) / 10)
 
 
 def _came_early(token: ServedToken, before: Refusals) -> bool:

@@ -37,6 +37,12 @@ def end_of(value: object, *, asked_at: datetime, unit: ExpiryUnit = ExpiryUnit.S
     return asked_at + min(timedelta(seconds=min(seconds, LONGEST.total_seconds())), LONGEST)
 
 
+def instant_of(text: str) -> datetime | None:
+    """Return the instant that a date means (ISO 8601, or as in an HTTP header), or None. A number isn't a date."""
+    text = text.strip()
+    return None if _is_number(text) else _date(text)
+
+
 def jwt_end(token: str) -> datetime | None:
     """Return the `exp` of a token that happens to be a JWT (RFC 7519 §4.1.4). It is not verified, and only a
     hint.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from daemon.domain.access_key import META, SUBJECT, is_field
-from daemon.domain.expiry import end_of
+from daemon.domain.expiry import instant_of
 from daemon.domain.secret import Secret
 from daemon.domain.session_proof import Proof
 from daemon.domain.subject import fault_of_subject
@@ -23,6 +23,7 @@ _CONNECT = (
 )
 _COMPLETE = ("connect_code", "code_verifier")
 MOST_SCOPES = 100
+STORED = "*"  # in `If-Match`: any version, but one must be stored
 _VARIABLE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}")  # 256 bits, and an S256 challenge (RFC 7636 §4.2)
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636 §4.1
@@ -78,7 +79,7 @@ class Wish:
     replace: bool = False
 
 
-def read_offer(body: Body, *, now: datetime) -> Offer:
+def read_offer(body: Body) -> Offer:
     """Return the grant in an `application/vnd.refreshd.grant+json` body. Raises Invalid."""
     faults = _unknown(body, _GRANT)
     response = body.get("response")
@@ -87,8 +88,8 @@ def read_offer(body: Body, *, now: datetime) -> Offer:
         response = {}
     offer = Offer(
         response=response,
-        received_at=_instant(body, "received_at", now, faults),
-        consented_at=_instant(body, "consented_at", now, faults),
+        received_at=_instant(body, "received_at", faults),
+        consented_at=_instant(body, "consented_at", faults),
         vars=_texts(body, "vars", faults),
         meta=_texts(body, "meta", faults),
         subject=_subject(body, faults),
@@ -135,7 +136,7 @@ def read_wish(body: Body) -> Wish:
     challenge = _text(body, "code_challenge", faults)
     if challenge is not None and not _SECRET.fullmatch(challenge):
         faults.append(("code_challenge", "must be an S256 challenge: 43 characters in base64url"))
-    if body.get("replace") not in (None, True, False):
+    if not isinstance(body.get("replace"), bool | None):
         faults.append(("replace", "must be true or false"))
     wish = Wish(
         provider=_text(body, "provider", faults, required=True) or "",
@@ -170,13 +171,16 @@ def read_proof(body: Body) -> Proof:
 
 
 def read_if_match(headers: list[str]) -> frozenset[str] | None:
-    """Return the versions in `If-Match` (RFC 9110 §13.1.1), or None for any. Weak tags match nothing."""
+    """Return the versions in `If-Match` (RFC 9110 §13.1.1), with STORED for any that is stored, or None without the
+    header. Weak tags match nothing.
+    """
     if not headers:
         return None
     tags = [tag.strip() for tag in ",".join(headers).split(",")]
-    if tags == ["*"]:
-        return None
-    return frozenset(tag[1:-1] for tag in tags if len(tag) > 1 and tag[0] == tag[-1] == '"')
+    if tags == [STORED]:
+        return frozenset(tags)
+    versions = (tag[1:-1] for tag in tags if len(tag) > 1 and tag[0] == tag[-1] == '"')
+    return frozenset(version for version in versions if version != STORED)
 
 
 def read_subject(text: str) -> str:
@@ -201,11 +205,11 @@ def _text(body: Body, name: str, faults: Faults, *, required: bool = False) -> s
     return value
 
 
-def _instant(body: Body, name: str, now: datetime, faults: Faults) -> datetime | None:
+def _instant(body: Body, name: str, faults: Faults) -> datetime | None:
     value = body.get(name)
     if value is None:
         return None
-    at = end_of(value, asked_at=now) if isinstance(value, str) else None
+    at = instant_of(value) if isinstance(value, str) else None
     if at is None:
         faults.append((name, 'must be an instant like "2026-01-31T12:00:00Z"'))
     return at

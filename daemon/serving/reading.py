@@ -93,9 +93,9 @@ class Reading:
     async def read(self, caller: Caller, name: str, wanted: Wanted) -> Served:
         """Return the token for a caller that may read it."""
         known, token = await self._in_use(caller, Verb.READ, name)
+        self._require_scope(token, wanted)
         if known.away or caller.away:
             return self._last_known(token)
-        self._require_scope(token, wanted)
         asked = self._fresh_for if wanted.fresh_for is None else wanted.fresh_for
         need = bounded(asked, token, self._definition(token))
         if not is_fresh(token, need, self._clock.now()):

@@ -12,12 +12,14 @@ from daemon.domain.access_key import META, SUBJECT, AccessKey, Stored, Verb
 from daemon.domain.served_token import ServedToken
 from daemon.domain.stored_grant import REVOKING, Author, Edit, PausedBy, StoredGrant, removed_fields
 from daemon.domain.token import State
-from daemon.serving.grant_request import Offer, Patch
+from daemon.serving.grant_request import STORED, Offer, Patch
 from daemon.serving.problems import Invalid, Problem, not_found
 
 LARGEST_META = 8 * 1024  # bytes of names and texts
 
-IfMatch = frozenset[str] | None  # versions of the access token, of which the stored one must be; None: any
+IfMatch = (
+    frozenset[str] | None
+)  # versions of the access token, of which the stored one must be; None: no condition
 
 
 def filled_in(offer: Offer, where: Mapping[str, str]) -> Offer:
@@ -123,7 +125,11 @@ def _require(key: AccessKey, verb: Verb, token: Stored) -> None:
 
 
 def _require_match(token: ServedToken | None, if_match: IfMatch) -> None:
-    if if_match is not None and (token is None or token.version not in if_match):
+    if if_match is None:
+        return
+    if token is None:
+        raise Problem("precondition-failed", "No token with this id is stored, and If-Match demands one.")
+    if STORED not in if_match and token.version not in if_match:
         raise Problem("precondition-failed", "The stored access token is not the version in If-Match.")
 
 

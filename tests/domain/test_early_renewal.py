@@ -113,7 +113,13 @@ def test_after_three_refused_versions_in_a_row_the_token_waits_for_its_usual_tim
 
 def test_between_two_early_renewals_is_a_tenth_of_the_lifetime_but_at_least_a_minute():
     token = _refused_again(TOKEN, NOON, 1)
-    assert for_refused(token, ACME, NOON + 5 * MINUTE) == NotBefore(at=NOON + 6 * MINUTE)
+    for after in (
+        timedelta(seconds=2),
+        5 * MINUTE,
+    ):  # just renewed, so that two rules forbid it: the later end counts
+        assert for_refused(token, ACME, NOON + after) == NotBefore(at=NOON + 6 * MINUTE)
+    failing = replace(token, failures=1, due_at=NOON + 2 * MINUTE)
+    assert for_refused(failing, ACME, NOON + MINUTE) == NotBefore(at=NOON + 2 * MINUTE)
     short = replace(token, expires_at=token.refreshed_at and token.refreshed_at + MINUTE)
     assert for_refused(short, ACME, NOON + timedelta(seconds=59)) == NotBefore(at=NOON + MINUTE)
     assert isinstance(for_refused(token, ACME, NOON + 6 * MINUTE), Renew)

@@ -81,6 +81,7 @@ async def test_an_access_token_is_served_by_a_process_that_can_open_nothing_else
         ("GET", "/v1/tokens/acme/", {}, "not-found"),
         ("GET", "/v1/tokens/acme/me/", {}, "not-found"),
         ("GET", "/v1/token", {}, "not-found"),
+        ("GET", f"{ME}?id=acme%3Ame", {}, "invalid-request"),
         ("GET", f"{ME}?fresh=5m", {}, "invalid-request"),
         ("GET", f"{ME}?fresh_for=5", {}, "invalid-request"),
         ("GET", f"{ME}?fresh_for=5m&fresh_for=6m", {}, "invalid-request"),
@@ -164,7 +165,12 @@ async def _guess(service: Service, other: str) -> None:
         last = await service.get(ME, key=wrong)
     assert last.problem == "rate-limited"
     assert int(last.headers["Retry-After"]) <= 60
+    for fields in ({"client_secret": "wrong"}, {"client_id": "a" * 20}, {"client_secret": wrong}):
+        there = await service.exchange(refresh_token=handle_of("acme:me"), **fields)
+        assert (there.status, there.json["error"]) == (429, "temporarily_unavailable"), fields
+        assert 1 <= int(there.headers["Retry-After"]) <= 60
     assert (await service.get(ME)).status == 200
+    assert (await service.exchange(refresh_token=handle_of("acme:me"))).status == 200
 
 
 async def test_what_is_revoked_or_paused_is_refused_at_once(place: Place, service: Service):
@@ -303,6 +309,8 @@ async def test_the_token_endpoint_refuses_in_the_words_of_oauth(
 ):
     answer = await service.exchange(**fields)
     assert (answer.status, answer.json["error"]) == (status, error), answer
+    challenge = 'Basic realm="refreshd"' if status == 401 else None  # RFC 9110 section 15.5.2
+    assert answer.headers.get("WWW-Authenticate") == challenge
 
 
 async def test_the_token_endpoint_takes_credentials_once_and_from_the_body(service: Service):
@@ -505,13 +513,13 @@ async def test_a_stolen_key_and_wrong_ones_are_noticed(place: Place, service: Se
             wrong = [(await stranger.get(ME, key="wrong")).status for _ in range(8)]
             handle = {"refresh_token": handle_of("acme:me")}
             wrong += [(await stranger.exchange(key=f"{key[:-1]}x", **handle)).status for _ in range(3)]
-            assert wrong == [401] * 11
+            assert wrong == [401] * 10 + [429]  # the eleventh wrong one waits, wherever it is sent
             assert (await stranger.get(ME)).status == 200
         failed = await own.process.event("anomaly.detected", kind="auth_failures")
         assert (failed["key"], failed["count"]) == ("127.0.1.1", 10)
         text = (await own.get("/metrics", key=access["bearer_token"])).text
         assert 'refreshd_anomalies_total{kind="auth_failures"} 1.0' in text
-        assert 'refreshd_access_auth_failures_total{reason="unauthorized"} 11.0' in text
+        assert 'refreshd_access_auth_failures_total{reason="unauthorized"} 10.0' in text
         await own.process.stop()
         [moved] = own.process.seen("anomaly.detected", kind="key_from_new_network")
     assert (moved["key"], moved["name"], moved["count"]) == (key[4:24], "stolen", 1)

@@ -41,6 +41,9 @@ async def other_tenant(place: Place) -> str:
     return await place.key("other-tenant", "--where", "meta.tenant=b", tokens="*")
 
 
+FIRST = '{"access_token":"first","refresh_token":"first","expires_in":3600}'
+
+
 def path(account: str) -> str:
     return f"/v1/tokens/{PROVIDER}/{account}"
 
@@ -87,6 +90,8 @@ async def test_fields_change_and_pauses_end(place: Place, service: Service):
     assert (answer.status, answer.json["meta"], answer.json["subject"]) == (200, {"plan": "gold"}, "bob")
     late = await service.ask("PATCH", by_id, headers={**JSON, "If-Match": '"other"'}, **patch)
     assert late.problem == "precondition-failed"
+    stored = await service.ask("PATCH", by_id, headers={**JSON, "If-Match": "*"}, **patch)
+    assert stored.status == 200
     paused = await service.ask("PATCH", by_id, data='{"state":"paused"}', headers=JSON)
     assert paused.json["state"] == "paused"
     assert (await service.get(path("patched"))).problem == "paused"
@@ -263,6 +268,11 @@ async def test_uses_are_stored_and_shown(place: Place, service: Service, tmp_pat
         ("PUT", "/v1/tokens/other/x", "{}", JSON, "unknown-provider"),
         ("PUT", "/v1/token?id=acme", "{}", JSON, "not-found"),
         ("PUT", path("x") + "?fresh_for=5m", "{}", JSON, "invalid-request"),
+        ("PUT", path("x") + "?id=acme%3Anew", FIRST, JSON, "invalid-request"),
+        ("PUT", path("x"), FIRST, {**JSON, "If-Match": "*"}, "precondition-failed"),
+        ("PATCH", path("new") + "?id=acme%3Ax", '{"subject":"x"}', JSON, "invalid-request"),
+        ("PATCH", path("none"), '{"subject":"x"}', {**JSON, "If-Match": "*"}, "not-found"),
+        ("DELETE", path("new") + "?revoke=false&id=acme%3Ax", None, {}, "invalid-request"),
         ("PATCH", path("new"), '{"vars":{}}', JSON, "invalid-request"),
         ("PATCH", path("new"), '{"state":"dead"}', JSON, "invalid-request"),
         ("PATCH", path("new"), '{"meta":{"a.b":"c"}}', JSON, "invalid-request"),
@@ -281,6 +291,8 @@ async def test_uses_are_stored_and_shown(place: Place, service: Service, tmp_pat
         ("GET", "/v1/audit?until=1", None, {}, "invalid-request"),
         ("DELETE", "/v1/subjects/a/tokens?limit=5", None, {}, "invalid-request"),
         ("GET", "/v1/audit?since=yesterday", None, {}, "invalid-request"),
+        ("GET", "/v1/audit?since=60", None, {}, "invalid-request"),
+        ("GET", "/v1/tokens?state=dead", None, {}, "invalid-request"),
         ("GET", "/v1/statistics?x=1", None, {}, "invalid-request"),
         ("GET", "/v1/subjects/%0a/tokens", None, {}, "invalid-request"),
         ("POST", "/v1/tokens", "{}", JSON, "method-not-allowed"),

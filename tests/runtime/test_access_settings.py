@@ -115,6 +115,13 @@ def test_one_file_serves_the_daemon_too(tmp_path: Path, keys: Mapping[str, str])
         load(only_door, keys)
 
 
+@pytest.mark.parametrize("url", ["https://t.example/tokens", "https://t.example/tokens/"])
+def test_a_slash_at_the_end_of_the_public_url_makes_no_difference(tmp_path: Path, keys, url: str):
+    """Paths are appended to it. With two slashes they would lead nowhere."""
+    settings = load_access(written(tmp_path, f'{DOOR}[access]\npublic_url = "{url}"\n'), keys)
+    assert settings.access.public_url == "https://t.example/tokens"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -123,6 +130,15 @@ def test_one_file_serves_the_daemon_too(tmp_path: Path, keys: Mapping[str, str])
         (DOOR + "[access]\nprot = 1\n", "Did you mean port?"),
         (DOOR + '[access]\noffline_for = "2h"\n', "offline_for: is longer than an hour"),
         (DOOR + '[access]\npublic_url = "http://tokens.example.com"\n', "public_url: is not an https URL"),
+        *(
+            (DOOR + f'[access]\npublic_url = "{url}"\n', "public_url: has a user or a query")
+            for url in (
+                "https://t.example/?a=1",
+                "https://t.example?",
+                "https://me@t.example",
+                "https://:@t.example",
+            )
+        ),
         (
             DOOR + '[access]\nreconnect_url = "https://app.example.com/"\n',
             "reconnect_url: does not contain {id}",

@@ -2,9 +2,8 @@
 
 import pytest
 
-from daemon.serving.grant_request import read_if_match, read_offer, read_patch
+from daemon.serving.grant_request import read_if_match, read_offer, read_patch, read_wish
 from daemon.serving.problems import Problem
-from tests.serving.access_bench import NOON
 
 
 def places(problem: Problem) -> list[str]:
@@ -23,7 +22,6 @@ def test_a_grant_with_all_that_is_known_of_it():
             "meta": {"tenant": "acme"},
             "subject": "ann",
         },
-        now=NOON,
     )
     assert (offer.vars, offer.meta, offer.subject) == ({"shop": "north"}, {"tenant": "acme"}, "ann")
     assert offer.received_at is not None
@@ -42,7 +40,7 @@ def test_every_fault_of_a_grant_is_named():
         "state": "active",
     }
     with pytest.raises(Problem) as caught:
-        read_offer(body, now=NOON)
+        read_offer(body)
     assert caught.value.name == "invalid-request"
     assert places(caught.value) == [
         "body",
@@ -58,6 +56,21 @@ def test_every_fault_of_a_grant_is_named():
         "meta",
         "subject",
     ]
+
+
+@pytest.mark.parametrize("text", ["1", "0.5", "3600", "1796005619", "1796005619000", " 5 "])
+def test_a_number_is_not_an_instant(text: str):
+    """A lifetime in the place of an instant would pass for now, and a spent response for a new one."""
+    with pytest.raises(Problem) as caught:
+        read_offer({"response": {}, "received_at": text, "consented_at": text})
+    assert places(caught.value) == ["received_at", "consented_at"]
+
+
+@pytest.mark.parametrize("value", [0, 1, 1.0, "true", []])
+def test_only_a_boolean_allows_to_replace_an_account(value: object):
+    with pytest.raises(Problem) as caught:
+        read_wish({"provider": "acme", "account": "me", "replace": value})
+    assert places(caught.value) == ["replace"]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +109,8 @@ def test_a_patch_tells_null_from_absent():
     ("headers", "versions"),
     [
         ([], None),
-        (["*"], None),
+        (["*"], {"*"}),
+        (['"*"'], set()),
         (['"a"'], {"a"}),
         (['"a", "b"', '"c"'], {"a", "b", "c"}),
         (['W/"a"'], set()),

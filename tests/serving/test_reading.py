@@ -275,6 +275,15 @@ async def test_without_mongodb_only_a_token_with_an_end_that_has_not_come_is_ser
     assert world.wishes == []
 
 
+async def test_without_mongodb_a_scope_that_was_not_granted_is_named_too(world: World):
+    """Memory knows the scope, so an outage is no reason to hand out a token that the caller can't use."""
+    world.store(token(scope="read"))
+    world.away = True
+    found = await problem(world, caller(world), wanted=Wanted(scope=frozenset({"write"})))
+    assert (found.name, found.fields["missing_scopes"]) == ("scope-missing", ["write"])
+    assert (await reading(world).read(caller(world), "acme:me", Wanted(scope=frozenset({"read"})))).away
+
+
 async def test_a_text_of_another_key_is_not_served(world: World):
     world.store(token(text="sealed by a stranger"))
     assert (await problem(world, caller(world))).name == "unavailable"

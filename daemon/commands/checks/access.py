@@ -180,7 +180,7 @@ def _check_connect(outline: AccessOutline, access: AccessTable, report: Report, 
             "access.public_url", "there is none, so only browsers on this machine can connect accounts"
         )
     else:
-        url = access.public_url.rstrip("/")
+        url = access.public_url
         report.passed("access.public_url", f"redirect URIs for providers: {url}/connect/callback/NAME")
 
 

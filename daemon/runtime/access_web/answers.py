@@ -74,8 +74,12 @@ def token_answer(served: Served, now: datetime) -> web.Response:
         "extra": token.extra,
         "subject": token.subject,
     }
-    headers = {"ETag": f'"{token.version}"'} | (FROM_MEMORY if served.away else {})
-    return json_answer(body, headers=headers)
+    return json_answer(body, headers=token_headers(served))
+
+
+def token_headers(served: Served) -> Mapping[str, str]:
+    """Return the headers of an answer with a token, and of one that confirms the caller's copy (304)."""
+    return {"ETag": f'"{served.token.version}"'} | (FROM_MEMORY if served.away else {})
 
 
 def item_of(token: ServedToken) -> dict[str, object]:

@@ -34,6 +34,11 @@ class Asked:
     address: str
     peer: int | None
 
+    @property
+    def by_id(self) -> tuple[str, ...]:
+        """The parameter that names the token, if the path does not name one."""
+        return () if len(self.segments) > 2 else ("id",)
+
     def query(self, allowed: Collection[str]) -> dict[str, str]:
         """Return the parameters of the query. Raises Invalid."""
         return pairs(self.request.rel_url.raw_query_string, "query", allowed)

@@ -9,8 +9,9 @@ from aiohttp import web
 from daemon.domain.access_key import is_field
 from daemon.domain.audit_csv import csv_head, csv_line
 from daemon.domain.audit_position import read_position, text_of
-from daemon.domain.expiry import end_of
+from daemon.domain.expiry import instant_of
 from daemon.domain.selection import Counted, Listed, RecordPage
+from daemon.domain.token import State
 from daemon.runtime.access_web.answers import item_of, json_answer
 from daemon.runtime.access_web.asked import Asked, prefers, several
 from daemon.serving.doorkeeper import Caller
@@ -52,7 +53,7 @@ class ListRoutes:
     async def audit(self, asked: Asked, caller: Caller) -> web.Response:
         """`GET /v1/audit`: JSON, or CSV if `Accept` prefers it."""
         query = asked.query(("token", "actor", "since", "after", "limit"))
-        since = end_of(query["since"], asked_at=self._clock.now()) if "since" in query else None
+        since = instant_of(query["since"]) if "since" in query else None
         if "since" in query and since is None:
             raise Invalid(("query since", 'is not an instant like "2026-01-31T12:00:00Z"'))
         after = read_position(query["after"]) if "after" in query else None
@@ -82,6 +83,8 @@ def _records(asked: Asked, query: Mapping[str, str], page: RecordPage) -> web.Re
 
 
 def _wish(query: Mapping[str, str], where: Mapping[str, str]) -> Wish:
+    if query.get("state", State.ACTIVE) not in set(State):
+        raise Invalid(("query state", f"is not one of {', '.join(State)}"))
     return Wish(
         provider=query.get("provider"),
         state=query.get("state"),

@@ -1,6 +1,7 @@
 """The errors of the token endpoint, in the words of RFC 6749 §5.2."""
 
 from datetime import timedelta
+from http import HTTPStatus
 
 from aiohttp import web
 
@@ -23,11 +24,11 @@ class TokenError(Exception):
         self.code, self.description, self.status, self.retry_after = code, description, status, retry_after
 
 
-def error_answer(error: TokenError, *, basic: bool = False) -> web.Response:
+def error_answer(error: TokenError) -> web.Response:
     headers = {"Pragma": "no-cache"}
     if error.retry_after is not None:
         headers["Retry-After"] = str(seconds(error.retry_after))
-    if error.code == "invalid_client" and basic:
+    if error.status == HTTPStatus.UNAUTHORIZED:  # wherever the credentials were: RFC 9110 section 15.5.2
         headers["WWW-Authenticate"] = _BASIC
     body = {"error": error.code, "error_description": error.description}
     return json_answer(body, status=error.status, headers=headers)

@@ -69,12 +69,10 @@ class TokenEndpoint:
         try:
             return await self._answer(asked, provider)
         except TokenError as error:
-            return error_answer(error, basic="Authorization" in asked.request.headers)
+            return error_answer(error)
         except Problem as problem:
             self._refused(problem.name)
-            return error_answer(
-                translated(problem, _no_grant()), basic="Authorization" in asked.request.headers
-            )
+            return error_answer(translated(problem, _no_grant()))
         except StoreLost:
             return error_answer(unavailable(SOON))
 
@@ -175,7 +173,9 @@ def metadata(base: str, provider: str, *, exchanges: bool = False) -> dict[str, 
 
 
 def _access_key(asked: Asked, fields: dict[str, str]) -> str:
-    """Return the access key, which is sent as the client's secret. Raises TokenError."""
+    """Return the access key, which is sent as the client's secret. If the secret isn't a key, or not the client's, the
+    text can't be a key. Raises TokenError.
+    """
     given = asked.request.headers.getall("Authorization", [])
     in_body = "client_secret" in fields
     asserted = not {"client_assertion", "client_assertion_type"}.isdisjoint(fields)
@@ -190,7 +190,9 @@ def _access_key(asked: Asked, fields: dict[str, str]) -> str:
     else:
         client, secret = fields.get("client_id", ""), fields.get("client_secret", "")
     presented = parse_key(secret)
-    return secret if presented is not None and presented.id == client else ""
+    if not secret or (presented is not None and presented.id == client):
+        return secret
+    return f"{client}:{secret}"  # no key has a colon, so this counts as a wrong one
 
 
 def _basic(header: str) -> tuple[str, str]:

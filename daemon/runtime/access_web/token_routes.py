@@ -6,7 +6,7 @@ from datetime import timedelta
 from aiohttp import web
 
 from daemon.domain.token import token_id
-from daemon.runtime.access_web.answers import json_answer, seconds, token_answer
+from daemon.runtime.access_web.answers import json_answer, seconds, token_answer, token_headers
 from daemon.runtime.access_web.asked import Asked, span
 from daemon.serving.doorkeeper import Caller
 from daemon.serving.ports import Clock
@@ -27,7 +27,7 @@ class TokenRoutes:
 
     async def get(self, asked: Asked, caller: Caller, name: str) -> web.Response:
         """`GET /v1/tokens/{provider}/{account}` and `GET /v1/token?id=`."""
-        query = asked.query(("fresh_for", "scope", "id"))
+        query = asked.query(("fresh_for", "scope", *asked.by_id))
         scope = query.get("scope", "")
         if len(scope) > LONGEST_SCOPE:
             raise Invalid(("query scope", "is too long"))
@@ -41,7 +41,7 @@ class TokenRoutes:
         if served.token.version and _names(
             asked.request.headers.getall("If-None-Match", []), served.token.version
         ):
-            return web.Response(status=304, headers={"ETag": answer.headers["ETag"]})
+            return web.Response(status=304, headers=token_headers(served))
         return answer
 
     async def refused(self, asked: Asked, caller: Caller, name: str) -> web.Response:

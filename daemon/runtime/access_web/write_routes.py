@@ -26,23 +26,23 @@ class WriteRoutes:
 
     async def put(self, asked: Asked, caller: Caller, name: str) -> web.Response:
         """`PUT`: the provider's token response as it came, or with what is known of it beside."""
-        asked.query(("id",))
+        asked.query(asked.by_id)
         self._writing.require(caller, Verb.WRITE, name)
         body = await asked.json(JSON, GRANT)
         whole = asked.content_type() == GRANT
-        offer = read_offer(body, now=self._clock.now()) if whole else Offer(response=body)
+        offer = read_offer(body) if whole else Offer(response=body)
         stored = await self._writing.put(caller, name, offer, _if_match(asked))
         return _answer(stored, status=CREATED if stored.created else 200)
 
     async def patch(self, asked: Asked, caller: Caller, name: str) -> web.Response:
         """`PATCH`: a JSON merge patch (RFC 7396) of meta and subject, or another state."""
-        asked.query(("id",))
+        asked.query(asked.by_id)
         patch = read_patch(await asked.json(JSON, MERGE_PATCH))
         return _answer(await self._writing.patch(caller, name, patch, _if_match(asked)))
 
     async def remove(self, asked: Asked, caller: Caller, name: str) -> web.Response:
         """`DELETE`: the daemon revokes the grant. With `?revoke=false`, it stays valid at the provider."""
-        revoke = _revokes(asked.query(("id", "revoke")))
+        revoke = _revokes(asked.query((*asked.by_id, "revoke")))
         await self._writing.remove(caller, name, revoke=revoke, if_match=_if_match(asked))
         return (
             json_answer({"id": name, "state": REVOKING}, status=ACCEPTED)

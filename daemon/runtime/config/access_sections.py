@@ -8,11 +8,11 @@ from typing import Annotated, Any, ClassVar
 
 from daemon.domain.provider import Rate
 from daemon.runtime.config.access_values import (
+    base_url,
     offline_span,
     page_with_id,
     readers_of,
     return_url,
-    web_url,
     writers_of,
 )
 from daemon.runtime.config.fields import (
@@ -57,7 +57,7 @@ class AccessTable:
     socket: Text | None = None
     tls: TlsTable | None = None
     trusted_proxies: Annotated[tuple[Annotated[IPv4Network | IPv6Network, Read(network)], ...], ARRAY] = ()
-    public_url: Annotated[str, Read(web_url)] | None = None
+    public_url: Annotated[str, Read(base_url)] | None = None
     return_urls: Annotated[tuple[Annotated[str, Read(return_url)], ...], ARRAY] = ()
     unbound_connect: Flag = False
     reconnect_url: Annotated[str, Read(page_with_id)] | None = None

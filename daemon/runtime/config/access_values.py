@@ -31,6 +31,14 @@ def web_url(value: object) -> str:
     return text(value)
 
 
+def base_url(value: object) -> str:
+    """Read the URL to which paths are appended. Return it without a slash at its end."""
+    url = web_url(value)
+    if "?" in url or "@" in urlsplit(url).netloc:
+        raise InvalidValue("has a user or a query", 'Write it like "https://tokens.example.com".')
+    return url.rstrip("/")
+
+
 def return_url(value: object) -> str:
     """Read a URL of an application, or the beginning of its URLs."""
     url = web_url(value)

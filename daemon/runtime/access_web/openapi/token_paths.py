@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from daemon.domain.token import State
 from daemon.runtime.access_web.openapi.parts import (
     ACCOUNT,
     ID,
@@ -56,7 +57,7 @@ def list_paths() -> dict[str, object]:
                 page,
                 parameters=(
                     query("provider"),
-                    query("state"),
+                    query("state", {"type": "string", "enum": [state.value for state in State]}),
                     query("subject"),
                     query("where", TEXT, "meta.NAME=TEXT or subject=TEXT; may be given several times."),
                     *paging,
