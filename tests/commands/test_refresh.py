@@ -102,3 +102,14 @@ def test_waiting_in_vain_says_what_may_be_wrong(cli, database):
     ran = cli.run("refresh", "xero:a", "--wait")
     assert (ran.code, "refreshd resume" in ran.out) == (1, True)
     assert cli.run("refresh", "xero:a", "--wait", "--timeout", "soon").code == 2
+
+
+def test_a_wait_without_time_ends(cli, database):
+    """The limit also ends a wait that it finds in the middle of a question to MongoDB."""
+    cli.add("xero:a")
+    process = cli.process("--json", "refresh", "xero:a", "--wait", "--timeout", "0s")
+    try:
+        out, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert (process.returncode, '"outcome": "unavailable"' in out) == (69, True)
