@@ -60,9 +60,10 @@ def test_what_was_withheld_is_made_due_by_provider_or_id(cli, database):
         (failed("rejected", state="needs_reauth"), 1, "failed"),
         (failed("misconfigured"), 1, "failed"),
         (failed("unparsed"), 1, "failed"),
+        (failed("unparsed", refreshed_at=datetime(2026, 1, 1, tzinfo=UTC)), 1, "failed"),
         (failed("unavailable"), 69, "unavailable"),
     ],
-    ids=["renewed", "rejected", "misconfigured", "unparsed", "unavailable"],
+    ids=["renewed", "rejected", "misconfigured", "unparsed", "unparsed in part", "unavailable"],
 )
 def test_waiting_ends_with_the_outcome(cli, database, led_to, code, outcome):
     """0 renewed, 1 rejected or misconfigured, 69 unavailable; told as soon as it is known."""
