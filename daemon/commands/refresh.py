@@ -171,9 +171,12 @@ async def _wait(
 
 def _outcome(before: Progress, now: Progress) -> tuple[Outcome | None, str]:
     """What has happened since; None: nothing yet, or nothing final: a doubt and a first rejection are asked again."""
-    if now.refreshed_at != before.refreshed_at:
-        return Outcome.RENEWED, "renewed"
     failure = None if now.failure == before.failure else now.failure
+    in_part = (
+        failure is not None and failure.kind is FailureKind.UNPARSED
+    )  # stored without the new refresh token
+    if now.refreshed_at != before.refreshed_at and not in_part:
+        return Outcome.RENEWED, "renewed"
     if failure is None:
         return (None, "") if now.state == before.state else (Outcome.FAILED, _inactive(now.state))
     if failure.kind is FailureKind.IN_DOUBT:

@@ -23,6 +23,7 @@ REMOVE_EVERY = timedelta(minutes=1)
 REPORT_EVERY = timedelta(minutes=1)
 SOON = timedelta(milliseconds=50)
 UNREADY_AGAIN = SOON * 10  # until the store was found
+LEADING_AGAIN = timedelta(seconds=5)  # until this replica leads: it looks at a variable, and sends nothing
 
 
 class Housekeeping:
@@ -59,7 +60,7 @@ class Housekeeping:
     def plan(self) -> None:
         """Plan the first run of each job. Each plans its next one."""
         self._schedule.once(SOON, self._count, name="count")
-        self._schedule.every(REPAIR_EVERY, self._repair, name="repair")
+        self._schedule.once(SOON, self._repair, name="repair")
         self._schedule.once(SOON, self._remove, name="remove")
         self._schedule.once(SOON, self._report, name="report")
 
@@ -88,9 +89,18 @@ class Housekeeping:
         self._reported = news
 
     async def _repair(self) -> None:
-        """Repair tokens without a date. One replica does it for all."""
-        if not self._ready() or not self._parts.counter.leads:
-            return
+        """Repair tokens without a date. One replica does it for all: soon after it leads, and then every hour."""
+        pause = LEADING_AGAIN
+        try:
+            if self._ready() and self._parts.counter.leads:
+                pause = REPAIR_EVERY
+                await self._repair_undated()
+        except StoreLost:
+            pause = LEADING_AGAIN  # the store itself has reported it
+        finally:
+            self._schedule.once(pause, self._repair, name="repair")
+
+    async def _repair_undated(self) -> None:
         try:
             repaired = await repair_undated(self._parts.mongo)
         except TooSlow as slow:

@@ -412,6 +412,17 @@ def test_replay_counts_what_it_cannot_use_and_says_why(cli, database, tmp_path):
     assert "1 of the entries can't be opened: journal is sealed with key 'lost'" in ran.err
 
 
+def test_a_reply_that_replay_cannot_parse_is_named_and_exits_with_one(cli, database, tmp_path):
+    """The definition promises a new refresh token, and the reply has none: a script must not go on."""
+    spent = stored(cli, database)
+    without = {name: value for name, value in GRANT.items() if name != "refresh_token"}
+    file = tmp_path / "x.db"
+    keep(file, cli.ring, ("xero:a", spent, without, 200), state="unparsed")
+    ran = cli.run("journal", "replay", str(file), "--all", "--json")
+    assert (ran.code, ran.json()["unparsed"], ran.json()["unusable"]) == (1, 1, 0)
+    assert "entry 1, xero:a: " in ran.err
+
+
 def test_replay_lays_no_old_reply_over_what_is_stored_now(cli, database, tmp_path):
     """Somebody wrote into its row the sealed text that the document holds now: the row does not open any more."""
     stored(cli, database)

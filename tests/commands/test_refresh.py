@@ -74,9 +74,10 @@ def test_what_was_withheld_is_made_due_by_provider_or_id(cli, database):
         (failed("rejected", state="needs_reauth"), 1, "failed"),
         (failed("misconfigured"), 1, "failed"),
         (failed("unparsed"), 1, "failed"),
+        (failed("unparsed", refreshed_at=datetime(2026, 1, 1, tzinfo=UTC)), 1, "failed"),
         (failed("unavailable"), 69, "unavailable"),
     ],
-    ids=["renewed", "rejected", "misconfigured", "unparsed", "unavailable"],
+    ids=["renewed", "rejected", "misconfigured", "unparsed", "unparsed in part", "unavailable"],
 )
 def test_waiting_ends_with_the_outcome(cli, database, led_to, code, outcome):
     """0 renewed, 1 rejected or misconfigured, 69 unavailable; told as soon as it is known."""
@@ -116,3 +117,14 @@ def test_waiting_in_vain_says_what_may_be_wrong(cli, database):
     ran = cli.run("refresh", "xero:a", "--wait")
     assert (ran.code, "refreshd resume" in ran.out) == (1, True)
     assert cli.run("refresh", "xero:a", "--wait", "--timeout", "soon").code == 2
+
+
+def test_a_wait_without_time_ends(cli, database):
+    """The limit also ends a wait that it finds in the middle of a question to MongoDB."""
+    cli.add("xero:a")
+    process = cli.process("--json", "refresh", "xero:a", "--wait", "--timeout", "0s")
+    try:
+        out, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert (process.returncode, '"outcome": "unavailable"' in out) == (69, True)

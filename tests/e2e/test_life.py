@@ -191,8 +191,8 @@ async def test_what_cannot_start_says_why_and_ends_with_its_code(install, sandbo
 
 
 async def test_documents_that_others_spoilt_disturb_nobody(install, mongod, database_name, sandbox):
-    """InvalidValue types, an unopenable token, an unknown provider, and an undated one, beside a good one: the good one is
-    renewed, the others are reported once each, and nothing of theirs is sent or lost."""
+    """InvalidValue types, an unopenable token and an unknown provider, beside a good one: the good one is renewed, the
+    others are reported once each, and nothing of theirs is sent or lost."""
     place = install({"sandbox": client_of(sandbox)}, refresh=SOON)
     now = wall_clock.now()
     async with AsyncMongoClient(mongod, tz_aware=True) as client:
@@ -222,6 +222,19 @@ async def test_documents_that_others_spoilt_disturb_nobody(install, mongod, data
             after.pop("lease", None)
             assert after == {key: value for key, value in before.items() if key != "due_at"}
     assert sum(len(grant["presented"]) for grant in sandbox.ledger()) == 1
+
+
+async def test_a_token_without_a_date_is_repaired_soon_after_the_start(
+    install, mongod, database_name, sandbox
+):
+    """No sweep finds it, so a daemon that restarts more than once an hour must not wait an hour for its repair."""
+    place = install({"sandbox": client_of(sandbox)}, refresh=SOON)
+    async with AsyncMongoClient(mongod, tz_aware=True) as client:
+        tokens = client[database_name]["tokens"]
+        name = await put_token(tokens, place.keyring, sandbox.consent(1)[0], due_at="2026-01-31T12:00:00Z")
+    async with place.running() as daemon:
+        await daemon.event("token.undated", token=name)
+        await daemon.event("token.renewed", token=name)
 
 
 async def test_a_token_that_is_held_for_another_instance_is_told_of_and_left_alone(

@@ -5,6 +5,7 @@ Every write uses `w: majority, j: true`, and every read goes to the primary with
 data that refreshd has read or confirmed survives a failover.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -173,7 +174,7 @@ class Mongo:
         each.
         """
         try:
-            result = await work
+            result = await _heeding_cancellation(work)
         except PyMongoError as error:
             raise self.lost(error) from None
         self.seen()
@@ -186,7 +187,7 @@ class Mongo:
         DuplicateKeyError pass.
         """
         try:
-            result = await work
+            result = await _heeding_cancellation(work)
         except DuplicateKeyError:
             self.seen()
             raise
@@ -234,6 +235,21 @@ class Mongo:
         elif not up:
             self._observe(StoreLostEvent(message=message))
         self.up, self._reported = up, True
+
+
+async def _heeding_cancellation(work: Awaitable[Result]) -> Result:
+    """Return the result of `work`. Raises CancelledError if the task was cancelled meanwhile, even if `work` ended
+    with a result.
+
+    Up to Python 3.11, `asyncio.wait_for` can swallow a cancellation that comes at the moment of the result, and PyMongo
+    uses it for each message that it sends. `asyncio.timeout` cancels only once, so its limit would be lost.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    result = await work
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return result
 
 
 def refusal(error: OperationFailure) -> str:

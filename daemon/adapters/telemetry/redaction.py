@@ -35,9 +35,9 @@ _SECRET_NAME = re.compile(
 _USER_INFO = re.compile(r"//[^\s/]*@")
 _URL_REST = re.compile(r"://[^\s\"'<>]+")
 _SCHEME = re.compile(r"\b(Bearer|Basic)\s+(?=\S*[0-9A-Z=])[^\s\"',;]{4,}", re.IGNORECASE)
-_NAMED = re.compile(
+_NAMED = re.compile(  # but not "{ ", which begins a place of a secret or an object: its values are matched by themselves
     r"((?:access|refresh|id)_?token|client_?secret|secret|passw(?:or)?d|authorization|api_?key|assertion|code_verifier)"
-    r"([\\\"']*\s*[:=]\s*\\*)(\"[^\"]*\"|'[^']*'|[^\s,;&}\])\"']+)",
+    r"([\\\"']*\s*[:=]\s*\\*)(?!\{ )(\"[^\"]*\"|'[^']*'|[^\s,;&}\])\"']+)",
     re.IGNORECASE,
 )
 _RUN = re.compile(r"[A-Za-z0-9._~+/=%-]{20,}")

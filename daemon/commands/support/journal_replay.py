@@ -18,6 +18,12 @@ from daemon.runtime.bootstrap import key_ring, salvager
 from daemon.runtime.config.secret_places import STORE_ONLY, Use
 from daemon.runtime.config.settings import Settings
 
+_LOST = (
+    ReplayResult.UNPARSED,
+    ReplayResult.UNUSABLE,
+)  # what the reply holds is not stored, or only a part of it
+_UNPARSED = "the provider's definition can't parse the reply. Correct the definition and replay again"
+
 
 def replay(options: Options, *, file: Path, everything: bool, old_entries: bool) -> int:
     """Record what the replies in `file`, another instance's journal, still can bring. The file stays as it is.
@@ -35,7 +41,7 @@ def replay(options: Options, *, file: Path, everything: bool, old_entries: bool)
     counts = {result.value: tally[result] for result in ReplayResult}
     text = ", ".join(f"{count} {result}" for result, count in counts.items())
     output.result({"file": str(file), **counts}, text)
-    return Exit.FAILED if tally[ReplayResult.UNUSABLE] else Exit.DONE
+    return Exit.FAILED if any(tally[result] for result in _LOST) else Exit.DONE
 
 
 async def _replay(
@@ -48,6 +54,8 @@ async def _replay(
     def report(entry: Entry, result: ReplayResult | Exception) -> None:
         if isinstance(result, Exception):
             output.failed(f"entry {entry.key}, {entry.token}: {_why(result)}")
+        elif result is ReplayResult.UNPARSED:
+            output.failed(f"entry {entry.key}, {entry.token}: {_UNPARSED}")
         tally[ReplayResult.UNUSABLE if isinstance(result, Exception) else result] += 1
 
     await journal.open()

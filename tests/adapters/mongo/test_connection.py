@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -111,6 +112,44 @@ async def test_a_loss_is_told_once_and_so_is_the_return(watch, mongod):
 
 async def _failing() -> None:
     raise AutoReconnect("connection closed")
+
+
+@pytest.mark.parametrize("asking", [Mongo.guarded, Mongo.tried], ids=["guarded", "tried"])
+async def test_a_cancellation_that_a_command_swallows_is_raised_after_it(watch, mongod, asking):
+    """PyMongo waits with asyncio.wait_for, which swallows one up to Python 3.11. A time limit would be lost with it."""
+    mongo = watch(mongod)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await asking(mongo, _swallowing())
+
+
+async def test_a_cancelled_task_can_still_ask_while_it_ends(watch, mongod):
+    """Only a cancellation that came during the command is raised after it, so clean-up commands run."""
+    mongo = watch(mongod)
+    asked = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            asked.append(await mongo.guarded(_answering()))
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert (asked, task.cancelled()) == ([1], True)
+
+
+async def _swallowing() -> int:
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(3600)
+    return 1
+
+
+async def _answering() -> int:
+    await asyncio.sleep(0)
+    return 1
 
 
 async def test_a_store_that_was_there_from_the_start_is_no_news(watch, mongod):

@@ -468,6 +468,7 @@ def test_secrets_registered_anew_replace_the_old_ones() -> None:
         "daemon.adapters.mongo.token_document",
         "No such file or directory: '/run/secrets/intranet'",
         "mongodb://db-1.internal.example.com:27017,db-2.internal.example.com:27017/refreshd",
+        'Add it, like client_secret = { env = "NAME" }; for a public client set client_auth = "none".',
     ],
 )  # fmt: skip
 def test_ordinary_words_stay_readable(text: str) -> None:
