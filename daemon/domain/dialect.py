@@ -6,7 +6,8 @@ The body decides first, in this order:
    definition's `success` is an error, too.
 2. An access token makes a grant, whatever the status and the notation. Two different ones are withheld.
 3. A redirect is not followed. The operator must correct the URL.
-4. `invalid_grant` is a verdict with status 400 or 401 only, and only if nothing in the reply mentions waiting.
+4. `invalid_grant` is a verdict with status 400 or 401 only, and only if nothing in the reply mentions waiting
+   or names another error.
 5. The standard's other codes concern the client (RFC 6749 §5.2). Any other error is temporary, or the token's own.
 6. A success without a grant is an error if it is an object. Any other is a page: an outage in doubt.
 
@@ -15,6 +16,7 @@ means. A success is also withheld if it may contain an access token that can't b
 rule). No grant is declared dead on a guess.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -34,6 +36,7 @@ from daemon.domain.refusal import (
     Refusal,
     asks_to_slow_down,
     cause_of,
+    code_of,
     hidden,
     is_error,
     refusal_of,
@@ -161,7 +164,7 @@ def _refused(
         return Misconfigured(code="retired", message=message, concerns=Concern.PROVIDER)
     if 300 <= reply.status < 400:
         return _moved(provider, token, reply)
-    if _is_verdict(definition, reply, body, error):
+    if _is_verdict(definition, reply, body, error) and not _contradicts(definition, bodies, error):
         return Rejected(code=error.code, message=error.message, used_before=says_used_before(error.words))
     return _by_standard(reply, parsed, body, error, later)
 
@@ -211,6 +214,11 @@ def _is_verdict(definition: Definition, reply: Reply, body: Body, error: Refusal
         return not says_not_dead(error.words)
     fails = reply.status == 429 or reply.status >= 500 or reply.retry_after is not None
     return not fails and not says_not_dead(error.words)
+
+
+def _contradicts(definition: Definition, bodies: Sequence[Body], verdict: Refusal) -> bool:
+    """Return whether another object of the reply names another error than `verdict`. Which one counts is unknown then."""
+    return any(code_of(definition, one) not in ("", verdict.name) for one in bodies)
 
 
 def _no_grant(reply: Reply, parsed: Parsed, body: Body, later: Unavailable) -> Unavailable:

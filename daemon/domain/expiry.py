@@ -11,6 +11,8 @@ from daemon.domain.provider import ExpiryUnit
 LONGEST = timedelta(days=3660)  # ten years: whatever claims to live longer is taken to live that long
 _ABSOLUTE = 1_000_000_000  # as seconds 31 years: a number above it is a point in time (2001 or later)
 _ABSOLUTE_MS = 1_000_000_000_000
+_SECONDS = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)s", re.ASCII)  # a duration in the JSON of protocol buffers
+_MS_DATE = re.compile(r"/Date\((\d{1,15})(?:[+-]\d{4})?\)/", re.ASCII)  # older .NET serializers
 _HTTP_DATE = re.compile(r"[A-Z][a-z]{2,8},? \d{1,2}[ -][A-Z][a-z]{2}[ -]\d{2,4} \d\d:\d\d")
 
 
@@ -24,6 +26,10 @@ def end_of(value: object, *, asked_at: datetime, unit: ExpiryUnit = ExpiryUnit.S
         return None
     if isinstance(value, str):
         value = value.strip()
+        if (duration := _SECONDS.fullmatch(value)) is not None:
+            value, unit = duration[1], ExpiryUnit.SECONDS
+        if (since_epoch := _MS_DATE.fullmatch(value)) is not None:
+            return _at(int(since_epoch[1]) / 1000)
         if not _is_number(value):
             return _date(value)
         value = float(value)
@@ -73,7 +79,7 @@ def _date(text: str) -> datetime | None:
     """
     instant: datetime | None
     try:
-        instant = datetime.fromisoformat(text)
+        instant = datetime.fromisoformat(text.removesuffix(" UTC"))  # Ruby and Go write the zone's name
     except ValueError:
         instant = _http_date(text)
     if instant is None or instant.year == 1:

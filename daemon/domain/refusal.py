@@ -67,13 +67,17 @@ _LATER_TRANSLATED = (
     ),  # Chinese, Japanese, Russian
 )
 _LATER = re.compile(
-    r"temporar(?:y|ily)|try again later|system (?:is )?busy|maintenance|service unavailable|overload"
-    r"|internal.(?:server.)?error|" + "|".join(_LATER_TRANSLATED),
+    r"temporar(?:y|ily)|transient|try again later|system (?:is )?busy|maintenance|service unavailable|overload"
+    r"|internal.(?:server.)?error|(?:database|backend|upstream(?: connect)?) error|deadlock|read.?only mode"
+    r"|(?:request|gateway|upstream|server|backend|database|connection|lock wait) time(?:d )?.?out"
+    r"|connection (?:refused|reset|failed)|(?:refresh|request|operation)\b.{0,20} in progress|"
+    + "|".join(_LATER_TRANSLATED),
     re.IGNORECASE,
 )
 # A dead grant does not come to life by waiting, so a text that mentions waiting or the network isn't a verdict.
 _NOT_DEAD = re.compile(
     r"not (?:yet )?expired|(?:still|already) valid|too (?:early|soon)|log[io]n.?hours|outside.{0,30}hours"
+    r"|not yet valid|issued in the future|clock.?skew|short-lived token"  # about an assertion: the clocks differ
     r"|(?<![A-Za-z])ip.{0,12}(?:restrict|not allowed|not permitted|blocked|denied)|restricted.ip|untrusted.ip|(?:un|not ).{0,4}available",
     re.IGNORECASE,
 )

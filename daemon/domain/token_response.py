@@ -4,6 +4,7 @@ Two readers must agree on them: that of a provider's reply to a refresh, and tha
 operator brings from the consent.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -146,7 +147,7 @@ def _is_storable(value: object) -> bool:
         case int():
             return -_KEPT_NUMBER <= value < _KEPT_NUMBER
         case _:
-            return isinstance(value, float)
+            return isinstance(value, float) and math.isfinite(value)  # JSON has no other numbers
 
 
 def _pairs(value: object, depth: int = 0) -> Iterator[tuple[str, object]]:

@@ -37,7 +37,8 @@ WHO_ACTS = {
     OwnerEventType.HOOK_DISABLED: Actor.OPERATOR,
     OwnerEventType.HOOK_TEST: Actor.NOBODY,
 }
-_RESTING = frozenset({State.NEEDS_REAUTH.value, State.PAUSED.value, State.REVOKING.value})
+# A tuple, because another program may have stored a state that has no hash.
+_RESTING = (State.NEEDS_REAUTH.value, State.PAUSED.value, State.REVOKING.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from daemon.domain.owner_event import Actor, OwnerEvent, OwnerEventType
 from daemon.domain.transition import LONGEST_CODE
 
 LONGEST_SUBJECT = 512  # characters
+_TOO_LARGE = 2**63  # for MongoDB
 _TYPES, _ACTORS = frozenset(OwnerEventType), frozenset(Actor)
 
 
@@ -69,4 +70,7 @@ def _text(value: object, longest: int) -> str | None:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    """Return a stored count, also if a language stores every number as floating point; 0 for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _TOO_LARGE else 0

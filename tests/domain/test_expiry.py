@@ -18,9 +18,25 @@ EPOCH = int(AT.timestamp())
 
 
 ISO = ["2026-11-01T13:00:00Z", "2026-11-01T14:00:00+01:00", "2026-11-01T13:00:00.000Z", "2026-11-01 13:00:00"]
+ZONES = ["2026-11-01 13:00:00 UTC", "2026-11-01 13:00:00 +0000", "Sun, 01 Nov 2026 13:00:00 GMT"]
+DURATIONS = ["3600s", "3600.0s", "3600.000000000s"]
 NOTHING = [None, 0, "0", "", " ", -1, "-3600", True, False, "soon", "never", [], {}, [3600], {"s": 1}]
 UNBOUNDED = [float("nan"), float("inf"), "nan", "inf", "1e999", 10**400, "9" * 500, 1e308]
-NO_DATES = ["٣٦٠٠", "2026-13-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]
+NO_DATES = [
+    "s",
+    "-5s",
+    "1e3s",
+    "5 s",
+    "٣s",
+    "/Date()/",
+    "/Date(-62135596800000)/",
+    "/Date(999999999999999)/",
+    "9999-12-31 23:59:59 UTC UTC",
+    "٣٦٠٠",
+    "2026-13-01T00:00:00Z",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59-14:00",
+]
 
 
 def jwt(claims):
@@ -30,7 +46,23 @@ def jwt(claims):
     return f"{part({'alg': 'none'})}.{part(claims)}.sig"
 
 
-@pytest.mark.parametrize("value", [3600, 3600.0, "3600", " 3600 ", EPOCH, str(EPOCH), EPOCH * 1000, *ISO])
+@pytest.mark.parametrize(
+    "value",
+    [
+        3600,
+        3600.0,
+        "3600",
+        " 3600 ",
+        EPOCH,
+        str(EPOCH),
+        EPOCH * 1000,
+        *ISO,
+        *ZONES,
+        *DURATIONS,
+        f"/Date({EPOCH}000)/",
+        f"/Date({EPOCH}000+0100)/",
+    ],
+)
 def test_an_hour_is_an_hour_however_it_is_spelt(value):
     """Number or text, relative or absolute, seconds, milliseconds or ISO 8601 (UTC where it says nothing)."""
     assert end_of(value, asked_at=ASKED) == AT
@@ -40,6 +72,11 @@ def test_an_hour_is_an_hour_however_it_is_spelt(value):
 def test_a_definition_can_say_milliseconds(value):
     """Then a relative number counts them; an absolute one is recognised by its size."""
     assert end_of(value, asked_at=ASKED, unit=ExpiryUnit.MILLISECONDS) == AT
+
+
+def test_a_duration_in_seconds_is_one_whatever_the_definition_says():
+    """It names its own unit."""
+    assert end_of("3600s", asked_at=ASKED, unit=ExpiryUnit.MILLISECONDS) == AT
 
 
 def test_eleven_days_in_milliseconds_are_no_point_in_time():

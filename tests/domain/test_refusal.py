@@ -1,5 +1,6 @@
 """Where providers put an error's name and words, whose trouble it is, and what is no verdict although it looks like one."""
 
+import json
 import re
 from base64 import b64encode
 from dataclasses import replace
@@ -236,6 +237,22 @@ def test_a_verdict_with_a_time_to_come_back_is_none(known):
     assert got.retry_after == timedelta(seconds=30)
 
 
+@pytest.mark.parametrize("other", ["temporarily_unavailable", "server_error", "invalid_client", "odd"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_two_errors_in_one_reply_are_no_verdict(other, turned):
+    """Which one counts is unknown, and no grant is declared dead on a guess."""
+    both = [{"error": "invalid_grant"}, {"error": other}]
+    assert not isinstance(answer(json.dumps(both[::-1] if turned else both).encode(), 400), Rejected)
+
+
+def test_one_verdict_said_twice_is_a_verdict():
+    """Some servers wrap an error and repeat it."""
+    assert isinstance(
+        answer(json.dumps([{"error": "invalid_grant"}, {"error": "invalid_grant"}]).encode(), 400), Rejected
+    )
+    assert isinstance(answer(json.dumps([{"error": "invalid_grant"}, {"id": 7}]).encode(), 400), Rejected)
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -253,6 +270,21 @@ def test_a_verdict_with_a_time_to_come_back_is_none(known):
         "Please try again later",
         "service unavailable",
         "down for maintenance",
+        "AADSTS90033: A transient error has occurred.",
+        "A database error occurred",
+        "backend error",
+        "upstream connect error",
+        "Deadlock found",
+        "The server is in read-only mode",
+        "The request timed out",
+        "gateway timeout",
+        "lock wait timeout exceeded",
+        "connection refused",
+        "Another refresh request is in progress",
+        "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe.",
+        "The assertion is not yet valid",
+        "the assertion was issued in the future",
+        "clock skew too large",
         "Der Dienst ist vorübergehend nicht verfügbar",
         "Service temporairement indisponible, réessayez plus tard",
         "Servicio no disponible, inténtelo más tarde",
@@ -285,6 +317,10 @@ def test_words_to_the_contrary_are_no_verdict(words, known):
         "AADSTS70008: The provided authorization code or refresh token has expired due to inactivity. Send a new one.",
         "AADSTS50173: The provided grant has expired due to it being revoked. Timestamp: 2026-11-21 10:00:00Z",
         "Old refresh token used.",
+        "Session timed out, please sign in and try again",
+        "The refresh token was revoked because of concurrent use",
+        "Session timeout",
+        "Invalid JWT Signature.",
         "The subscription blocked this application",
         "Membership denied by its owner",
         "Le jeton a expiré ou a été révoqué",

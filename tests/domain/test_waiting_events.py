@@ -74,3 +74,12 @@ def test_what_was_pushed_out_is_counted() -> None:
         "acme:1", [{**STORED, "lost": 3}, {**STORED, "lost": True}, {**STORED, "lost": -4}], others=2
     )
     assert (found.lost, found.malformed) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"), [(8.0, 8), (8.5, 0), (float("inf"), 0), (float("nan"), 0), (1e300, 0)]
+)
+def test_a_revision_counts_though_it_is_stored_as_floating_point(stored: float, read: int) -> None:
+    """A language may know no other numbers. Receivers order events by it, and 0 would be older than every other."""
+    [event] = waiting_events("acme:1", [{**STORED, "revision": stored}]).events
+    assert event.revision == read

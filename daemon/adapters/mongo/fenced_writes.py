@@ -43,7 +43,6 @@ _RESOLVED_BY: Mapping[str, object] = {
         name: {"$cond": [READABLE, f"${name}", "$$REMOVE"]}
         for name in ("state", "access_token", "refresh_token", "lease", "updated_at", "last_failure")
     },
-    "extra": {"$type": "$extra"},
     "large": LARGE,
 }
 
@@ -311,11 +310,7 @@ def _swap(document: Document, write: _Write) -> UpdateOne:
         unchanged["lease.claim"] = write.claim.id
     else:
         fields.pop("lease", None)  # another replica's claim stays
-    if document["extra"] not in ("object", "missing"):
-        kept = {name: fields.pop(name) for name in list(fields) if name.startswith("extra.")}
-        if kept:
-            fields["extra"] = {name.removeprefix("extra."): value for name, value in kept.items()}
-    update = _update(write, fields, state=state, failure=failure_of(document))
+    update = _update(write, fields, state=state, failure=failure_of(document), lenient=True)
     return UpdateOne({"_id": write.claim.token.id, **unchanged}, update)
 
 
@@ -351,11 +346,17 @@ def _due_for_revocation(write: _Write) -> dict[str, object]:
 
 
 def _update(
-    write: _Write, fields: Mapping[str, object], *, state: object, failure: Failure | None
+    write: _Write,
+    fields: Mapping[str, object],
+    *,
+    state: object,
+    failure: Failure | None,
+    lenient: bool = False,
 ) -> dict[str, object] | list[Mapping[str, object]]:
     """Return the update, with the event that it is. A tombstone replaces the whole document, and takes its revision over.
 
-    `state` and `failure`: as stored before.
+    `state` and `failure`: as stored before. `lenient`: build it so that MongoDB accepts it whatever the document holds by
+    now. The cheaper form fails on a `revision` that is not a number, and on a text in the place of an object.
     """
     token, now = write.claim.token, write.written.fields["updated_at"]
     event = transition_of(write.change, state=state, failure=failure, order=token.revocation)
@@ -364,7 +365,9 @@ def _update(
         whole = {"_id": "$_id", **{name: {"$literal": value} for name, value in fields.items()}}
         left = {"revision": NEXT_REVISION, "events": appended(events, now=now)}
         return [{"$replaceWith": {**whole, **left}}]
-    return reporting(fields, events, now=now) if events else {"$set": fields, "$inc": {"revision": 1}}
+    if events or lenient:
+        return reporting(fields, events, now=now)
+    return {"$set": fields, "$inc": {"revision": 1}}
 
 
 def _is_under_our_claim(document: Document, write: _Write) -> bool:

@@ -13,6 +13,8 @@ from daemon.adapters.mongo.pause_events import resumed
 from daemon.domain.circuit_breaker import Pause, Reason, is_probed, probe_after
 from daemon.domain.provider import Provider
 
+_MOST = 2**31 - 1  # of what is counted: one more must fit the field again
+
 
 class MongoPauses:
     """Implements `refreshing.ports.Pauses`. Every method raises StoreLost."""
@@ -47,8 +49,12 @@ class MongoPauses:
             "_id": provider.name,
             "paused.reason": pause.reason.value,
             "paused.since": pause.since,
-            "paused.probes": pause.probes or {"$in": [0, None]},
-            "paused.retries": pause.retries or {"$in": [0, None]},
+            "$expr": {
+                "$and": [
+                    {"$eq": [_COUNTED["probes"], pause.probes]},
+                    {"$eq": [_COUNTED["retries"], pause.retries]},
+                ]
+            },
         }
         after = pause.after(self._mongo.clock.now(), proven=proven)
         if not is_probed(provider, pause.reason):  # another client was tried
@@ -104,4 +110,15 @@ def _date(value: object) -> datetime | None:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    """Return a stored count. Whatever else another program has stored in its place counts as none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST else 0
+
+
+def _counted(path: str) -> dict[str, object]:
+    """Return the expression of what `_count` reads at `path`."""
+    is_whole = {"$in": [{"$type": path}, ["int", "long"]]}
+    is_count = {"$and": [is_whole, {"$gte": [path, 0]}, {"$lt": [path, _MOST]}]}
+    return {"$cond": [is_count, path, 0]}
+
+
+_COUNTED = {name: _counted(f"$paused.{name}") for name in ("probes", "retries")}

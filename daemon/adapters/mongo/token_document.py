@@ -33,6 +33,7 @@ _FIRST, _LAST = (
 _STATES = {state.value: state for state in State}
 _KINDS = frozenset({*FailureKind, UNPARSED_BEFORE})
 _LONGEST_MESSAGE = 300
+_MOST = 2**31 - 1  # of what is counted: one more must fit the field again
 _SAID: dict[type, str] = {str: "text", int: "whole number", datetime: "date"}
 # The fields that a claim needs; the application's own fields are not read.
 CLAIMED_FIELDS = dict.fromkeys(
@@ -112,7 +113,7 @@ def token_of(document: Document, keyring: KeyRing) -> Token:
         refreshed_at=_date(document, "refreshed_at"),
         due_at=_date(document, "due_at"),
         revision=_whole(document, "revision"),
-        failures=max(_whole(document, "failures") or 0, 0),
+        failures=_counted(_whole(document, "failures") or 0),
         last_failure=failure_of(document),
         doubt=doubt_of(document),
         revocation=_revocation(document) if state is State.REVOKING else None,
@@ -167,7 +168,7 @@ def _revocation(document: Document) -> RevocationOrder:
     return RevocationOrder(
         since=_usable(since) if _is(since, datetime) else _FIRST,
         not_before=_usable(not_before) if _is(not_before, datetime) else None,
-        tries=max(tries, 0) if _is(tries, int) else 0,
+        tries=_counted(tries) if _is(tries, int) else 0,
     )
 
 
@@ -192,6 +193,10 @@ def _whole(document: Document, name: str) -> int | None:
     """Return a whole number, also if a language stores every number as floating point."""
     value = document.get(name)
     return int(value) if type(value) is float and value.is_integer() else _optional(document, name, int)
+
+
+def _counted(value: int) -> int:
+    return min(max(value, 0), _MOST)
 
 
 def _date(document: Document, name: str) -> datetime | None:
@@ -241,4 +246,4 @@ def doubt_of(document: Document) -> Doubt | None:
     if _is(issued_at, datetime) and issued_at > since:
         return None
     asker = stored.get("asker")
-    return Doubt(since=_usable(since), tries=tries, asker=asker if _is(asker, str) else None)
+    return Doubt(since=_usable(since), tries=_counted(tries), asker=asker if _is(asker, str) else None)

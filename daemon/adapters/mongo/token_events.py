@@ -38,16 +38,21 @@ def reporting(
     """Return the update that sets `fields`, raises the revision, and adds `events`. Names of `fields` may be paths, as in a
     plain update. `revision`, `subject`: the expressions of those after the write.
     """
-    values: dict[str, object] = {name: {"$literal": value} for name, value in fields.items()}
-    inner = {name for name in values if name.startswith("extra.")}
-    if inner:
+    values: dict[str, object] = {}
+    inside: dict[str, dict[str, object]] = {}
+    for name, value in fields.items():
+        outer, _, inner = name.partition(".")
+        if inner:
+            inside.setdefault(outer, {})[inner] = value
+        else:
+            values[name] = {"$literal": value}
+    for outer, taken in inside.items():
         # By a path, an array would get the value in each of its elements, and an empty one would lose it.
-        taken = {name.removeprefix("extra."): fields[name] for name in inner}
-        stored = {"$cond": [{"$eq": [{"$type": "$extra"}, "object"]}, "$extra", {}]}
-        values = {name: value for name, value in values.items() if name not in inner}
-        values["extra"] = {"$mergeObjects": [stored, {"$literal": taken}]}
-    added = appended(events, now=now, revision=revision, subject=subject)
-    stage: Pipeline = [{"$set": {**values, "revision": revision, "events": added}}]
+        stored = {"$cond": [{"$eq": [{"$type": f"${outer}"}, "object"]}, f"${outer}", {}]}
+        values[outer] = {"$mergeObjects": [stored, {"$literal": taken}]}
+    if events:
+        values["events"] = appended(events, now=now, revision=revision, subject=subject)
+    stage: Pipeline = [{"$set": {**values, "revision": revision}}]
     return [*stage, {"$unset": list(unset)}] if unset else stage
 
 

@@ -33,8 +33,11 @@ def json_answer(
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """Return `body` as JSON in ASCII. Instants are in RFC 3339."""
-    text = json.dumps(body, default=instant) + "\n"
-    return web.Response(status=status, body=text.encode(), headers=headers, content_type=content_type)
+    try:
+        text = json.dumps(body, default=instant, allow_nan=False)
+    except ValueError:  # a document of another program may hold such a number, and JSON can't
+        text = json.dumps(_finite(body), default=instant)
+    return web.Response(status=status, body=f"{text}\n".encode(), headers=headers, content_type=content_type)
 
 
 def problem_answer(problem: Problem) -> web.Response:
@@ -115,6 +118,19 @@ def expires_in(served: Served, now: datetime) -> int | None:
 def seconds(span: timedelta) -> int:
     """Return a wait for `Retry-After`, at least one second."""
     return max(math.ceil(span.total_seconds()), 1)
+
+
+def _finite(value: object) -> object:
+    """Return `value` with the numbers that JSON can't hold as text."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case Mapping():
+            return {str(name): _finite(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_finite(inner) for inner in value]
+        case _:
+            return value
 
 
 def instant(value: object) -> str:

@@ -313,10 +313,19 @@ async def test_a_result_that_mongodb_refuses_stops_no_other(bench):
         for item in (await store.claim(ACME, limit=10, busy=[])).items
         if isinstance(item, Claim)
     }
-    bench.set("acme:1", revision="seven")
-    results = await asyncio.gather(
-        *(store.record(claim, renewed()) for claim in claims.values()), return_exceptions=True
+    bench.insert("3", scope="read")
+    refused = {"scope": "read", "note": "refused"}
+    bench.set("acme:1", note="refused")
+    bench.tokens.update_one({"_id": "acme:3"}, {"$set": {**refused, "due_at": None}})
+    bench.tokens.create_index(
+        ["scope", "note"], unique=True, partialFilterExpression={"note": "refused"}, name="once"
     )
+    try:
+        results = await asyncio.gather(
+            *(store.record(claim, renewed()) for claim in claims.values()), return_exceptions=True
+        )
+    finally:
+        bench.tokens.drop_index("once")
     told = dict(zip(claims, results, strict=True))
     assert isinstance(told["acme:1"], Unusable)
     assert told["acme:2"] is Recorded.STORED

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from bson import Code
+from bson import Code, Int64
 
 from daemon.adapters.keyring import KeyRing
 from daemon.adapters.mongo.connection import Mongo
@@ -97,6 +97,47 @@ async def test_a_pause_of_an_earlier_version_can_be_probed(mongo):
     assert (seen.retries, seen.next_retry_at) == (0, None)
     assert await pauses.take_turn(ACME, seen, False)
     assert (await stored(mongo)).retries == 1
+
+
+@pytest.mark.parametrize(
+    "count",
+    [
+        None,
+        -1,
+        -9,
+        2**31 - 1,
+        2**31,
+        Int64(2**63 - 1),
+        Int64(-(2**63)),
+        3.0,
+        float("nan"),
+        "x",
+        True,
+        [],
+        [5],
+        {},
+        Code("x"),
+    ],
+)
+@pytest.mark.parametrize("field", ["probes", "retries"])
+@pytest.mark.parametrize("proven", [False, True])
+async def test_a_pause_with_an_odd_count_is_probed_by_one_replica(mongo, field, count, proven):
+    """Else nobody would probe, and the provider would rest until an operator looks."""
+    now = mongo.clock.now().replace(microsecond=0)
+    row = {
+        "reason": "outage",
+        "since": now,
+        "next_probe_at": now,
+        "next_retry_at": now,
+        "probes": 0,
+        "retries": 0,
+    }
+    await mongo.providers.insert_one({"_id": "acme", "paused": row | {field: count}})
+    pauses = MongoPauses(mongo, keyring=lambda: RING)
+    seen = await stored(mongo)
+    assert await pauses.take_turn(ACME, seen, proven)
+    assert not await pauses.take_turn(ACME, seen, proven)
+    assert await pauses.take_turn(ACME, await stored(mongo), proven)
 
 
 async def test_a_turn_is_gone_when_the_pause_has_ended_or_is_another(mongo):
