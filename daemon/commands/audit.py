@@ -158,7 +158,9 @@ def _who(record: Record) -> str:
 def _times(record: Record) -> str:
     """How often, if the record counts uses of a day or refusals of an hour."""
     count = record.get("count")
-    return f", {count} times" if record.get("kind") == ACCESS and isinstance(count, int) else ""
+    if record.get("kind") != ACCESS or not isinstance(count, int):
+        return ""
+    return ", once" if count == 1 else f", {count} times"
 
 
 def _by(record: Record) -> Mapping[str, object]:

@@ -29,6 +29,7 @@ from daemon.commands.support.durations import Instant, read_instant
 from daemon.commands.support.failure import Exit, Failed
 from daemon.commands.support.options import MOST, Options, given, say_unused
 from daemon.commands.support.output import Output, moment
+from daemon.commands.support.revocation_results import counted_tokens
 from daemon.domain.backup import ArchiveInvalid
 from daemon.migrating.backup import outdated
 from daemon.migrating.restore import (
@@ -198,7 +199,9 @@ def verify(ctx: typer.Context, *, file: File, identity: Identity = None) -> int:
         "key_ids": list(manifest.key_ids),
     }
     keys = ", ".join(manifest.key_ids) or "none"
-    output.result(record, f"{file} is whole: {manifest.tokens:,} tokens. Needed keys of the ring: {keys}")
+    output.result(
+        record, f"{file} is whole: {counted_tokens(manifest.tokens)}. Needed keys of the ring: {keys}"
+    )
     return Exit.DONE
 
 

@@ -21,7 +21,6 @@ from daemon.commands.support.place_options import (
     MapOption,
     Owner,
     PlaceOptions,
-    SourceEnv,
     TableOption,
     opened,
 )
@@ -60,7 +59,12 @@ def export_tokens(
     table: TableOption = None,
     key_env: KeyEnv = None,
     key_file: KeyFile = None,
-    source_env: SourceEnv = None,
+    source_env: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The environment variable with the password of TARGET, or its whole URI."
+        ),
+    ] = None,
     owner: Owner = None,
 ) -> int:
     """Write the stored tokens, with their refresh tokens, in an application's layout.

@@ -99,7 +99,8 @@ async def _details(access: Access, document: Mapping[str, object]) -> list[tuple
             rows.append((f"{field}.{name}", str(plain(value))))
     for field, title in (("lease", "Claimed"), ("doubt", "In doubt")):
         if isinstance(found := document.get(field), Mapping):
-            rows.append((title, ", ".join(f"{name} {plain(value)}" for name, value in found.items())))
+            parts = (f"{name} {plain(value)}" for name, value in found.items() if value is not None)
+            rows.append((title, ", ".join(parts)))
     return [(title, value) for title, value in rows if value]
 
 

@@ -204,6 +204,15 @@ def test_deeds_and_uses_are_one_list_newest_first(cli, database, some):
         assert not any({"_id", "since", "ends_at"} & one.keys() for one in ran.lines())
 
 
+def test_a_single_use_is_not_several(cli, database):
+    """An access key's first read is the first thing that a newcomer looks up."""
+    row = {"at": wall_clock.now(), "action": "read", "kind": "access", "token": "xero:a"}
+    database.tokens_access_use.insert_many([{"_id": f"u{count}", "count": count} | row for count in (1, 2)])
+    shown = cli.run("audit").out
+    assert ", once\n" in shown
+    assert ", 2 times\n" in shown
+
+
 def test_a_reason_is_bounded(cli):
     """It is a sentence, not a file."""
     ran = cli.run("pause", "xero:a", "--reason", "x" * 501)

@@ -356,6 +356,13 @@ def test_a_whole_archive_is_verified(cli, whole: Path, key: Path):
     assert "is whole: 300 tokens" in cli.run("backup", "verify", str(whole), "--identity", str(key)).out
 
 
+def test_one_token_is_not_several(cli, database, backups: Path, key: Path):
+    """The first backup of a trial holds one."""
+    database.tokens.insert_one({"_id": "gone:1", "provider": "gone"})
+    file = str(created(cli, backups, "--key", str(key))["file"])
+    assert "is whole: 1 token. " in cli.run("backup", "verify", file, "--identity", str(key)).out
+
+
 def test_a_damaged_archive_is_named(cli, database, whole: Path, key: Path):
     """Cut, altered, of another kind: exit 1, one sentence, nothing stored."""
     good = whole.read_bytes()

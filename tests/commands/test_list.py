@@ -105,6 +105,21 @@ def test_show_tells_all_but_secrets(cli, database):
     assert "v1." not in text
 
 
+def test_show_leaves_out_what_a_claim_or_a_doubt_does_not_have(cli, database):
+    """After an inconclusive reply no request runs, so the claim has no id; "None" would be a riddle at night."""
+    cli.add("xero:a")
+    now = wall_clock.now()
+    lease = {"owner": "i-1", "claim": None, "until": now, "hold": now}
+    database.tokens.update_one(
+        {}, {"$set": {"lease": lease, "doubt": {"since": now, "tries": 1, "asker": None}}}
+    )
+    text = cli.run("show", "xero:a").out
+    assert "None" not in text
+    assert "owner i-1, until 20" in text
+    assert ", tries 1" in text
+    assert cli.run("show", "xero:a", "--json").json()["lease"]["claim"] is None
+
+
 def test_one_secret_is_revealed_and_that_is_audited(cli, database):
     """Only the secret on standard output, and a record of who saw it."""
     cli.add("xero:a")

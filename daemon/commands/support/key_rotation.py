@@ -87,7 +87,8 @@ def _report(progress: Progress, output: Output, *, total: int, active: str, dry_
         "dry_run": dry_run,
     }
     would = "would be re-sealed" if dry_run else "re-sealed"
-    text = f"{progress.resealed:,} documents {would} under key {active!r}; {already:,} need nothing"
+    documents = f"{progress.resealed:,} document{'s' * (progress.resealed != 1)}"
+    text = f"{documents} {would} under key {active!r}; {already:,} unchanged"
     output.result(record, text)
     if progress.skipped:
         say(f"{progress.skipped:,} documents are under a lease or keep changing. Run the command again later")

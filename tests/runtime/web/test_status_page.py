@@ -84,13 +84,13 @@ def test_a_failing_one_says_who_must_act_and_what_to_do() -> None:
     assert attention.index("clock") < attention.index("old-crm") < attention.index("new consent")
     assert "xero:acme\\u202egpj.exe" in attention
     for words in (
-        "Not ready4 need you, 2 need their owners, 3 need time",
+        "Not ready✕ 4 need you, 2 need their owners, 3 need time",
         "refreshd: not ready, 4 need you",
         "3 tokens are stuck: xero 3.",
         "The next probe is due in 8 min (03:20:40).",
         "Check time synchronisation",
         "hubspot is paused (outage)",
-        "12 tokens of it are past their expiry.",
+        "12 of its tokens are past their expiry.",
         "Check its client id and client secret.",
         "old-crm is not configured",
         "The oldest due token has waited for 14 min 11 s.",
@@ -109,7 +109,7 @@ def test_a_failing_one_says_who_must_act_and_what_to_do() -> None:
         (
             {"expired": 2},
             "4 providers have tokens past their expiry: p0 2, p1 2, p2 2, p3 2. The last failures",
-            "p2: 2 tokens of it are past their expiry.",
+            "p2: 2 of its tokens are past their expiry.",
         ),
         (
             {"paused": "outage", "expired": 1},
@@ -186,13 +186,26 @@ def test_a_failure_of_an_unknown_kind_is_shown_all_the_same() -> None:
         ({"configured": False}, "warn", "1 needs you"),
     ],
 )
-def test_the_head_is_green_only_if_nothing_needs_anybody(what, weight, need) -> None:
-    """Ready means that the checks pass; the mark has the colour of the gravest thing, and how many need whom is beside."""
+def test_ready_is_green_and_what_needs_somebody_has_a_mark_of_its_own(what, weight, need) -> None:
+    """Ready means that the checks pass, so it is never red; the mark beside it has the colour of the gravest thing."""
     about = {**HEALTHY["providers"]["xero"], **what}
     page = Page(render({**HEALTHY, "providers": {"xero": about}}, WELL))
     head = page.words[page.words.index("Ready") : page.words.index("As of")]
-    assert head == f"Ready{need}"
-    assert next(kind for kind in page.named("class") if kind.startswith("mark ")) == f"mark {weight}"
+    sign = {"bad": "✕", "warn": "!", "calm": "•"}.get(weight)
+    assert head == (f"Ready{sign} {need}" if need else "Ready")
+    marks = [kind for kind in page.named("class") if kind.startswith("mark ")]
+    assert marks[:2] == ["mark good", f"mark {weight}"]
+
+
+def test_not_ready_is_red_and_draining_is_a_warning() -> None:
+    """The first mark is about this instance alone."""
+    for page, head, kind in (
+        (render(HEALTHY, {**WELL, "store": (False, "MongoDB is away")}), "✕ Not ready✕ 1 needs you", "bad"),
+        (render(HEALTHY, WELL, draining=True), "! Draining", "warn"),
+    ):
+        shown = Page(page)
+        assert head in shown.words
+        assert next(one for one in shown.named("class") if one.startswith("mark ")) == f"mark {kind}"
 
 
 def test_a_process_that_is_ending_says_so() -> None:

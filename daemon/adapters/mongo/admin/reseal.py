@@ -30,7 +30,7 @@ LARGEST = 1 << 20  # bytes of a document; a larger one is not a token
 ROUNDS = 3  # for documents that were under a lease, or changed in between
 _ROUND_EVERY = timedelta(seconds=2)
 _MOST_AGAIN = 10_000
-_NAMELESS = "Delete the document, or store its grant again with `refreshd add PROVIDER:ACCOUNT`"
+_NAMELESS = "Delete the document, or store its grant again with `refreshd add PROVIDER ACCOUNT`"
 _NO_CLAIM = "reseal"  # no claim has this id
 FINGERPRINT = "grant_fingerprint"
 # A field, and the name under which it is sealed.

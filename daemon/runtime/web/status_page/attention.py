@@ -98,7 +98,9 @@ def _trouble(about: Fields) -> str:
 
 def _of_provider(facts: Facts, name: str, about: Fields) -> Thing:
     provider, late, trouble = f"<strong>{text(name)}</strong>", expired(about), _trouble(about)
-    past = f"{_many(late, 'token of it is past its', 'tokens of it are past their')} expiry." if late else ""
+    past = (
+        f"{_many(late, 'of its tokens is past its', 'of its tokens are past their')} expiry." if late else ""
+    )
     if trouble == _LATE:
         return Thing("bad", YOU, f"{provider}: {past} Its last failures show the reason.")
     if trouble == _UNCONFIGURED:

@@ -34,15 +34,15 @@ def render(status: Mapping[str, object], readiness: Readiness, *, draining: bool
     facts = Facts(status)
     found = things(facts, readiness)
     ready = all(ok for ok, _ in readiness.values())
-    word = "Draining" if draining else "Ready" if ready else "Not ready"
-    gravest = found[0].weight if found else "warn" if draining else "good"
+    word, kind = ("Draining", "warn") if draining else ("Ready", "good") if ready else ("Not ready", "bad")
     need = needs(found)
+    called = mark(need, found[0].weight) if found else ""  # the gravest comes first
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="refresh" content="{RELOADED.seconds}">'
         f"<title>refreshd: {word.lower()}{f', {need}' if need else ''}</title><style>{STYLE}</style></head><body>"
-        f"<header><h1>refreshd</h1>{mark(word, gravest)}<strong>{need}</strong><p>{_as_of(facts)}"
+        f"<header><h1>refreshd</h1>{mark(word, kind)}{called}<p>{_as_of(facts)}"
         '<a href="/">Reload</a></p></header><main>'
         f"{attention(found)}{_tokens(facts)}{next_hour(facts)}{last_hour(facts)}{_providers(facts)}"
         f"{hooks(facts)}{failures(facts)}{_checks(readiness)}</main>{_footer(status)}</body></html>\n"

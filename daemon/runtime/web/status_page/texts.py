@@ -46,7 +46,7 @@ OUTCOMES = {
     "rejected": Kind(
         "The provider no longer accepts this refresh token.",
         OWNER,
-        "Its owner must consent again; then store the new tokens with <code>refreshd add</code>.",
+        "Its owner must consent again: <code>refreshd connect</code> asks for it, and <code>refreshd add</code> stores a token response that you have.",
     ),
     "misconfigured": Kind(
         "The provider refuses our client, not the token.",
