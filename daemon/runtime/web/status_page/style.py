@@ -18,6 +18,7 @@ code,small,th,li{overflow-wrap:anywhere}
 header,main,footer{max-width:72rem;margin:0 auto;padding:0 1.25rem}
 header{display:flex;flex-wrap:wrap;gap:.4rem 1rem;align-items:center;padding-top:1.75rem;padding-bottom:1.25rem}
 header p{margin-left:auto}
+header .mark{white-space:normal}
 code,strong,small{unicode-bidi:isolate}
 h1{font-size:1.5rem;margin:0;letter-spacing:-.01em}
 h2{font-size:1.125rem;margin:0 0 .75rem}
