@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 
 from daemon import __version__
-from daemon.adapters.mongo.admin.access_keys import AccessKeys
 from daemon.adapters.mongo.audit import Audit, Record
 from daemon.adapters.mongo.embedded_mongod import EmbeddedMongod
 from daemon.adapters.mongo.notifying.waiting_events import MongoTokenEvents
@@ -36,8 +35,7 @@ from daemon.runtime.clock import Clock
 from daemon.runtime.config.fields import format_duration
 from daemon.runtime.config.secret_reading import SecretReader
 from daemon.runtime.config.settings import Settings
-from daemon.runtime.demo.access import DemoAccess
-from daemon.runtime.demo.tokens import Demo
+from daemon.runtime.demo.first_run import FirstRun
 from daemon.runtime.housekeeping import Housekeeping
 from daemon.runtime.jobs.consents import ConsentFollower
 from daemon.runtime.jobs.indexing import Indexing
@@ -87,16 +85,7 @@ class Daemon:
         self._greet = greet
         self._view = DaemonStatus(settings, instance=instance.id)
         self._schedule = Schedule(failed=self._failed_unexpectedly)
-        self._demo = (
-            Demo(settings.demo, directory=instance.directory, share=settings.refresh.concurrency)
-            if settings.demo.enabled
-            else None
-        )
-        self._demo_access = (
-            DemoAccess(serve, directory=instance.directory, log=log, ready=greet_access)
-            if self._demo and serve
-            else None
-        )
+        self._demo = FirstRun(settings, instance=instance, log=log, serve=serve, ready=greet_access)
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
         self._mongod: EmbeddedMongod | None = None
@@ -136,7 +125,7 @@ class Daemon:
         self._listen_to_signals()
         settings = self._settings
         uri = await self._database(closing)
-        demo = await self._demo_providers(closing)
+        demo = await self._demo.start_provider(closing)
         masks = SecretMasks(settings, uri, self._log)
         self._providers.follow(masks.use_providers)
         self._providers.replace({**settings.providers, **demo})
@@ -160,7 +149,7 @@ class Daemon:
         if unusable := await parts.journal.open():
             self._log.log(log_lines.JOURNAL_UNUSABLE, entries=unusable)
         closing.push_async_callback(parts.journal.close)
-        self._serve_demo(closing)
+        self._demo.start_access(parts, self._audit, closing)
         await self._serve_health(closing)
         self._begin(closing)
 
@@ -174,7 +163,7 @@ class Daemon:
             schedule=self._schedule,
             every=settings.refresh.sweep_every,
             key_check=self._key_check,
-            prepare_demo=self._fill_demo,
+            prepare_demo=lambda: self._demo.fill(parts),
             prepared=self._indexing.begin,
             view=self._view,
             manager=self._manager,
@@ -197,28 +186,6 @@ class Daemon:
             manager=self._manager,
             log=self._log,
         )
-
-    async def _demo_providers(self, closing: AsyncExitStack) -> Mapping[str, Provider]:
-        """Start the demo's provider, if there is a demo. Returns its configuration."""
-        if self._demo is None:
-            return {}
-        await self._demo.start()
-        closing.push_async_callback(self._demo.stop)
-        return self._demo.providers
-
-    async def _fill_demo(self) -> None:
-        """Store the demo's tokens, if there is a demo."""
-        if self._demo is not None:
-            await self._demo.fill(self._parts.mongo, self._parts.keys.ring)
-
-    def _serve_demo(self, closing: AsyncExitStack) -> None:
-        """Start the access service of the demo, if there is one."""
-        if self._demo is None or self._demo_access is None:
-            return
-        parts = self._parts
-        keys = AccessKeys(parts.mongo, self._audit)
-        self._demo_access.start(keys, lambda: parts.keys.ring, now=parts.clock.now, filled=self._demo.filled)
-        closing.push_async_callback(self._demo_access.stop)
 
     async def _serve_health(self, closing: AsyncExitStack) -> None:
         """Serve probes, metrics and the status page. Raises PortTaken."""

@@ -69,7 +69,7 @@ def daemon(tmp_path: Path) -> Daemon:
         schedule=made._schedule,
         every=settings.refresh.sweep_every,
         key_check=SimpleNamespace(),  # type: ignore[arg-type]
-        prepare_demo=made._fill_demo,
+        prepare_demo=lambda: made._demo.fill(made._parts),
         prepared=lambda: None,
         view=made._view,
         manager=made._manager,
