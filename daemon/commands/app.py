@@ -146,13 +146,22 @@ def invoke(arguments: list[str]) -> int:
     except typer.Abort:
         raise Failed("aborted") from None
     except typer.TyperException as error:
-        message = " ".join(error.format_message().split()) + _id_hint(error)
         where = getattr(getattr(error, "ctx", None), "command_path", NAME)
-        if message and "--json" in arguments:
+        if (shown := _help(error)) and "--json" not in arguments:
+            say(*shown.splitlines())
+            return Exit.USAGE
+        message = "Missing command" if shown else " ".join(error.format_message().split()) + _id_hint(error)
+        if "--json" in arguments:
             raise Failed(f"{message.removesuffix('.')}. Try '{where} --help'", Exit.USAGE) from None
-        if message:  # else it is the help, which was shown
-            say(f"{where}: {message}", f"Try '{where} --help'.")
+        say(f"{where}: {message}", f"Try '{where} --help'.")
         return Exit.USAGE
+
+
+def _help(error: typer.TyperException) -> str | None:
+    """Return the help that is the text of the error of a group without a command."""
+    context = getattr(error, "ctx", None)
+    text = context.get_help() if context else None
+    return text if text == error.format_message() else None
 
 
 def _id_hint(error: typer.TyperException) -> str:

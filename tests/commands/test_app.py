@@ -108,6 +108,17 @@ def test_wrong_usage_is_2_and_says_what_was_meant(cli):
     assert cli.run("--version").out.startswith("refreshd 0.")
 
 
+@pytest.mark.parametrize("group", [(), ("keys",), ("journal",)], ids=["refreshd", "keys", "journal"])
+def test_a_group_without_a_command_shows_its_help(cli, group):
+    """Line by line, on standard error: the exit code is 2. For a program it is one short sentence."""
+    ran = cli.run(*group)
+    assert (ran.code, ran.out, ran.err) == (2, "", cli.run(*group, "--help").out)
+    [error] = [one["error"] for one in map(json.loads, cli.run("--json", *group).err.splitlines())]
+    name = " ".join(("refreshd", *group))
+    assert (error["what"], error["code"]) == ("Missing command", 2)
+    assert error["do"] == f"Try '{name} --help'"
+
+
 def test_an_id_in_two_words_is_refused_with_its_form(cli):
     """`connect xero acme` takes two words, so `show xero acme` is tried. A command without an ID has no hint."""
     ran = cli.run("show", "xero", "acme")
