@@ -29,7 +29,6 @@ from daemon.commands.support.revocation_results import (
     UNDONE,
     UNKNOWN,
     counted_tokens,
-    exit_code,
     not_yet,
     report,
     result_of,
@@ -216,11 +215,8 @@ async def _revoke(settings: Settings, options: Options, arguments: _RevokeArgume
             return report(output, results, settings)
         waiting = [name for name, result in results.items() if result == REVOKING]
         late = await _wait(access, output, revocations, waiting, results, arguments.limit)
-        return (
-            Exit.UNAVAILABLE
-            if late and exit_code(results) is Exit.DONE
-            else report(output, results, settings)
-        )
+        code = report(output, results, settings)
+        return Exit.UNAVAILABLE if late and code == Exit.DONE else code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

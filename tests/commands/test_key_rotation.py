@@ -10,6 +10,7 @@ from bson import ObjectId
 from daemon.adapters.keyring import KeyRing
 from tests.support import wall_clock
 
+KMS_KEY = "aws:arn:aws:kms:eu-central-1:123456789012:key/one"
 NEW = hashlib.sha256(b"a newer key for these tests").digest()
 BOTH = 'one = {{ env = "TEST_KEY", created = {created}, use = "{use}" }}\ntwo = {{ env = "TEST_NEW_KEY" }}'
 
@@ -264,3 +265,9 @@ def test_check_warns_of_old_keys_and_of_dates_to_come(cli, rotated):
     rotated(created="2126-01-15", keys='max_age = "36500d"')
     warned = {one["where"]: one["what"] for one in cli.run("check", "--json").json()["warnings"]}
     assert "yet to come" in warned["keys.ring.one"]
+
+
+@pytest.mark.parametrize("arguments", [("one", "--kms", "bad"), ("a b", "--new", "--kms", KMS_KEY)])
+def test_a_wrong_argument_of_wrap_is_wrong_usage(cli, arguments):
+    """The configuration is right, so its exit code would lead the operator astray."""
+    assert cli.run("keys", "wrap", *arguments).code == 2

@@ -299,6 +299,22 @@ def test_a_wait_ends(cli, tokens):
     assert states(tokens)["xero:1"] == "revoking"
 
 
+def test_a_wait_that_ends_too_early_still_has_a_line_for_each_token(cli, tokens, monkeypatch):
+    """What was revoked is not to be asked for again, and what is late is still being revoked."""
+    genuine = Revocations.progress
+
+    async def progress(self, ids):
+        tokens.update_one({"_id": "xero:1", "state": "revoking"}, {"$set": {"state": "revoked"}})
+        return await genuine(self, ids)
+
+    cli.run("revoke", "xero:1", "xero:2", "--yes")
+    monkeypatch.setattr("daemon.commands.revoke.Revocations.progress", progress)
+    ran = cli.run("revoke", "xero:1", "xero:2", "--yes", "--wait", "--timeout", "50ms", "--json")
+    assert ran.code == 69
+    assert {one["id"]: one["result"] for one in ran.lines()} == {"xero:1": "revoked", "xero:2": "revoking"}
+    assert "xero:2: no outcome" in ran.err
+
+
 def test_a_page_for_the_owner_is_shown_if_the_definition_has_one(cli, tokens, monkeypatch):
     """In the text and in the record."""
     page = "https://acme.example/apps"

@@ -55,7 +55,7 @@ def report(output: Output, results: Mapping[str, str], settings: Settings, *, dr
         output.note(line)
     if not results:
         output.note("No token matches, so nothing is revoked.")
-    return exit_code(results)
+    return _exit_code(results)
 
 
 def _more(counts: Mapping[tuple[str, str], int]) -> Iterator[str]:
@@ -64,7 +64,7 @@ def _more(counts: Mapping[tuple[str, str], int]) -> Iterator[str]:
             yield f"{provider}: {counted_tokens(count)} in all: {result.replace('_', ' ')}"
 
 
-def exit_code(results: Mapping[str, str]) -> Exit:
+def _exit_code(results: Mapping[str, str]) -> Exit:
     return Exit.FAILED if {NO_REVOCATION, UNKNOWN} & set(results.values()) else Exit.DONE
 
 

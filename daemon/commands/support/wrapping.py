@@ -19,7 +19,8 @@ from daemon.runtime.confinement import confine
 
 def wrapped(options: Options, key_id: str, kms: str, *, new: bool) -> WrappedKey:
     """Return the key `key_id` of the ring, or a new key for this id, wrapped. Raises Failed, SettingsInvalid."""
-    arn = _read("--kms", lambda: kms_key(kms))
+    _read("--kms", lambda: kms_module().__name__)  # its library may be missing
+    arn = _read("--kms", lambda: kms_key(kms), Exit.USAGE)
     key, where = _new_key(options, key_id) if new else _key_of_ring(options, key_id)
     try:
         found: WrappedKey = asyncio.run(
@@ -46,7 +47,7 @@ def _key_of_ring(options: Options, key_id: str) -> tuple[bytes, str]:
 def _new_key(options: Options, key_id: str) -> tuple[bytes, str]:
     """Return a new key. The rest of the configuration is not read, since it may lack just this key."""
     confine()
-    _read("KEY_ID", lambda: checked_key_id(key_id))
+    _read("KEY_ID", lambda: checked_key_id(key_id), Exit.USAGE)
     table = read_document(options.config, os.environ, options.env_file).table.get("keys", {})
     keys = table if isinstance(table, Mapping) else {}
     ring = keys.get("ring")
@@ -58,8 +59,9 @@ def _new_key(options: Options, key_id: str) -> tuple[bytes, str]:
     return os.urandom(KEY_BYTES), where
 
 
-def _read(name: str, read: Callable[[], str]) -> str:
+def _read(name: str, read: Callable[[], str], code: Exit = Exit.CONFIG) -> str:
+    """Return what `read` does. Raises Failed with `code`."""
     try:
         return read()
     except InvalidValue as invalid:
-        raise Failed(f"{name}: {invalid.what}. {invalid.do.rstrip('.')}", Exit.CONFIG) from None
+        raise Failed(f"{name}: {invalid.what}. {invalid.do.rstrip('.')}", code) from None
