@@ -119,7 +119,9 @@ def test_between_two_early_renewals_is_a_tenth_of_the_lifetime_but_at_least_a_mi
     ):  # just renewed, so that two rules forbid it: the later end counts
         assert for_refused(token, ACME, NOON + after) == NotBefore(at=NOON + 6 * MINUTE)
     seldom = replace(ACME, min_interval=15 * MINUTE)
-    assert for_refused(token, seldom, NOON + MINUTE) == NotBefore(at=NOON + 15 * MINUTE + timedelta(seconds=1))
+    assert for_refused(token, seldom, NOON + MINUTE) == NotBefore(
+        at=NOON + 15 * MINUTE + timedelta(seconds=1)
+    )
     failing = replace(token, failures=1, due_at=NOON + 2 * MINUTE)
     assert for_refused(failing, ACME, NOON + MINUTE) == NotBefore(at=NOON + 2 * MINUTE)
     short = replace(token, expires_at=token.refreshed_at and token.refreshed_at + MINUTE)
