@@ -292,9 +292,11 @@ async def test_a_burst_of_writes_ends_the_wait_for_changes(bench, following):
     for number in range(3):
         bench.insert(str(number))
     await following.begin()
+    entered = bench.client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})["count"]
     with bench.fault("getMore", times=1, blockConnection=True, blockTimeMS=60_000):
         wish(bench, "acme:0")
-        await following.until(lambda: following.wishes)
+        waiting = {"waitForFailPoint": "failCommand", "timesEntered": entered + 1, "maxTimeMS": 10_000}
+        await asyncio.to_thread(bench.client.admin.command, waiting)
         wish(bench, "acme:1")
         following.written += 2_000
         await following.until(lambda: following.begun == 2)
