@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from daemon.adapters.keyring import KEY_BYTES
 from daemon.adapters.secrets.errors import SecretAway, SecretMissing, SecretUnusable
@@ -16,16 +17,16 @@ from daemon.runtime.config.sources import read_document
 from daemon.runtime.config.wrapped_keys import INSTALLATION, installation_name, kms_key, kms_module
 from daemon.runtime.confinement import confine
 
+T = TypeVar("T")
+
 
 def wrapped(options: Options, key_id: str, kms: str, *, new: bool) -> WrappedKey:
     """Return the key `key_id` of the ring, or a new key for this id, wrapped. Raises Failed, SettingsInvalid."""
-    _read("--kms", lambda: kms_module().__name__)  # its library may be missing
+    module = _read("--kms", kms_module)  # its library may be missing
     arn = _read("--kms", lambda: kms_key(kms), Exit.USAGE)
     key, where = _new_key(options, key_id) if new else _key_of_ring(options, key_id)
     try:
-        found: WrappedKey = asyncio.run(
-            kms_module().wrap(key, kms_key=arn, key_id=key_id, installation=where)
-        )
+        found: WrappedKey = asyncio.run(module.wrap(key, kms_key=arn, key_id=key_id, installation=where))
     except SecretAway as away:
         raise Failed(f"{away}. Correct that, or try again when it has passed", Exit.UNAVAILABLE) from None
     except (SecretMissing, SecretUnusable) as why:
@@ -59,8 +60,8 @@ def _new_key(options: Options, key_id: str) -> tuple[bytes, str]:
     return os.urandom(KEY_BYTES), where
 
 
-def _read(name: str, read: Callable[[], str], code: Exit = Exit.CONFIG) -> str:
-    """Return what `read` does. Raises Failed with `code`."""
+def _read(name: str, read: Callable[[], T], code: Exit = Exit.CONFIG) -> T:
+    """Return what `read` does. Raises Failed with `code`, and with `name` for where the fault is."""
     try:
         return read()
     except InvalidValue as invalid:

@@ -91,7 +91,7 @@ BSON_ONLY = (
     | st.builds(Binary, st.binary(max_size=8), st.sampled_from([2, 3, 4, 5, 128]))
     | st.builds(Timestamp, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
     | st.builds(
-        Decimal128, st.decimals(allow_nan=False, allow_infinity=False, places=3, max_value=10**20).map(str)
+        Decimal128, st.decimals(-(10**20), 10**20, allow_nan=False, allow_infinity=False, places=3).map(str)
     )
     | DATES.map(lambda date: date.replace(fold=0, microsecond=date.microsecond // 1000 * 1000))
     | st.builds(DatetimeMS, st.integers(2**58, 2**62))

@@ -93,13 +93,13 @@ def test_a_new_key_takes_no_id_that_is_taken(options, kms):
 @pytest.mark.parametrize("new", [False, True])
 def test_another_form_of_key(options, kms, kms_key, new):
     code, text = failed(options, "main", kms_key, new=new)
-    assert code == Exit.CONFIG
+    assert code == Exit.USAGE
     assert text.startswith("--kms: kms is not a key of AWS KMS by its ARN")
 
 
 @pytest.mark.parametrize("key_id", ["", "a b", "x" * 65, 'x" = 1'])
 def test_an_id_that_would_break_the_line(options, kms, key_id):
-    assert failed(options, key_id, f"aws:{ARN}", new=True)[0] == Exit.CONFIG
+    assert failed(options, key_id, f"aws:{ARN}", new=True)[0] == Exit.USAGE
     assert kms.asked == []
 
 
@@ -127,7 +127,8 @@ def test_without_the_library_the_extra_is_named(options, monkeypatch, kms):
     def missing():
         raise InvalidValue("AWS KMS needs the library of the extra refreshd[aws]", "Install it.")
 
-    monkeypatch.setattr(wrapped_keys, "kms_module", missing)
+    for module in (wrapping, wrapped_keys):
+        monkeypatch.setattr(module, "kms_module", missing)
     code, text = failed(options, "main", f"aws:{ARN}")
     assert code == Exit.CONFIG
     assert "refreshd[aws]" in text
