@@ -26,13 +26,12 @@ async def test_it_tells_what_was_renewed_and_what_falls_due(mongod, database_nam
                 while True:
                     async with client.get("/status") as answer:
                         status = await answer.json()
-                    if sum(status["due_next_hour"] or ()) == TOKENS:
-                        break
+                    if sum(status["due_next_hour"] or ()) == TOKENS and not status["overdue"]:
+                        break  # counted after the last renewal
                     await asyncio.sleep(0.2)
             async with client.get("/") as answer:
                 page = await answer.text()
         await stage.close()
-    assert status["overdue"] == 0
     assert len(status["due_next_hour"]) == 12
     assert {name: sum(counts) for name, counts in status["last_hour"]["outcomes"].items()} == {
         "renewed": TOKENS
