@@ -1,6 +1,5 @@
 """One pass of a lane: claims, and starts, while more is due and there is capacity for it."""
 
-import asyncio
 from collections.abc import Callable
 
 from daemon.domain.circuit_breaker import Reason
@@ -16,8 +15,8 @@ from daemon.refreshing.rate_gate import RateGate
 class ClaimingPass:
     """Claims the due tokens of one provider for `bulkhead`, some ahead of its capacity.
 
-    `claiming`: held by one claim of the provider at a time. `busy` returns the tokens that must not be claimed. `goes_on`:
-    whether anything may start. `may_probe`: whether a claimed probe may still be sent.
+    `busy` returns the tokens that must not be claimed. `goes_on`: whether anything may start. `may_probe`: whether a
+    claimed probe may still be sent.
     """
 
     def __init__(
@@ -29,7 +28,6 @@ class ClaimingPass:
         rate: RateGate,
         prober: Prober,
         prefetch: Prefetch,
-        claiming: asyncio.Lock,
         busy: Callable[[], set[str]],
         goes_on: Callable[[], bool],
         may_probe: Callable[[], bool],
@@ -41,7 +39,6 @@ class ClaimingPass:
         self._rate = rate
         self._prober = prober
         self._prefetch = prefetch
-        self._claiming = claiming
         self._busy = busy
         self._goes_on = goes_on
         self._may_probe = may_probe
@@ -57,7 +54,7 @@ class ClaimingPass:
                 claimed = await self._probe()
             self._prefetch.begin(self._clock.boot())
             while more and await self._wait_for_capacity() and not self._health.breaker.is_open:
-                async with self._claiming:
+                async with self._rate.turn:
                     batch = await self._claim()
                 claimed += len(batch.items)
                 more = batch.more
@@ -65,7 +62,7 @@ class ClaimingPass:
         finally:
             self._bulkhead.quota.competing = False
             self._bulkhead.wake()
-            async with self._claiming:  # a token that is being released must not be claimed
+            async with self._rate.turn:  # a token that is being released must not be claimed
                 claimed -= await self._bulkhead.give_back(self._store)
         return claimed
 
@@ -87,7 +84,7 @@ class ClaimingPass:
         pause = self._health.pause
         if pause is None or pause.reason is Reason.OPERATOR or not await self._wait_for_capacity():
             return 0
-        async with self._claiming:
+        async with self._rate.turn:
             await self._rate.ready(goes_on=self._goes_on)
             if not self._goes_on():
                 return 0

@@ -7,13 +7,12 @@ sends probes.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from datetime import timedelta
 
 from daemon.domain.claim import Claim, StoreLost
 from daemon.domain.provider import Provider
-from daemon.domain.quarantine import Quarantine
 from daemon.refreshing.bulkhead import Bulkhead
 from daemon.refreshing.claiming import ClaimingPass
+from daemon.refreshing.contained_refresh import ContainedRefresh
 from daemon.refreshing.ports import Clock, Journal, Observe, Pauses, RateLimiter, Store
 from daemon.refreshing.prefetch import Prefetch
 from daemon.refreshing.presenter import Presenter
@@ -21,11 +20,8 @@ from daemon.refreshing.prober import Prober
 from daemon.refreshing.provider_health import ProviderHealth
 from daemon.refreshing.rate_gate import RateGate
 from daemon.refreshing.refresher import Refresher
-from daemon.refreshing.reporting import unexpected
 from daemon.refreshing.spare import Spare
 from daemon.refreshing.wishes import Wishes
-
-BUG_REST, LONGEST_BUG_REST = timedelta(minutes=5), timedelta(hours=6)
 
 
 class Lane:
@@ -46,9 +42,9 @@ class Lane:
     ) -> None:
         self.health = ProviderHealth(provider, pauses=pauses, clock=clock, observe=observe)
         self._journal = journal
-        self._refresher = refresher
-        self._clock = clock
-        self._observe = observe
+        self._contained = ContainedRefresh(
+            refresher, health=self.health, journal=journal, clock=clock, observe=observe
+        )
         self._bulkhead = Bulkhead(
             provider,
             health=self.health,
@@ -60,7 +56,6 @@ class Lane:
         self._rate = RateGate(provider, rate_limiter)
         self._prober = Prober(self._bulkhead, store=store, pauses=pauses, rate=self._rate, clock=clock)
         self._prefetch = Prefetch()
-        claiming = asyncio.Lock()
         self._pass = ClaimingPass(
             self._bulkhead,
             store=store,
@@ -68,7 +63,6 @@ class Lane:
             rate=self._rate,
             prober=self._prober,
             prefetch=self._prefetch,
-            claiming=claiming,
             busy=self._busy,
             goes_on=self._works,
             may_probe=lambda: not self._stopping,
@@ -79,15 +73,11 @@ class Lane:
             store=store,
             health=self.health,
             rate=self._rate,
-            claiming=claiming,
             busy=self._busy,
             may_start=self._serves_wishes,
             observe=observe,
         )
-        self._presenter = Presenter(
-            self._rate, claiming=claiming, may_present=self.may_present, goes_on=self._works
-        )
-        self._quarantine = Quarantine(first=BUG_REST, last=LONGEST_BUG_REST)
+        self._presenter = Presenter(self._rate, may_present=self.may_present, goes_on=self._works)
         self._lost = False  # a result could not be stored: it is replayed before anything else is claimed
         self._stopping = False
 
@@ -108,7 +98,7 @@ class Lane:
         """Use this configuration of the provider from now on. A changed one has to prove itself again, and
         tokens in quarantine are tried again.
         """
-        self._quarantine.clear()
+        self._contained.forget()
         if provider != self.provider:
             self._bulkhead.provider = provider
             self.health.use(provider)
@@ -171,22 +161,13 @@ class Lane:
         journal, or are in quarantine.
         """
         waiting = (claim.token.id for claim in (*self._bulkhead.waiting, *self._bulkhead.wished))
-        return {*self.in_flight, *waiting, *self._journal.tokens, *self._quarantine.held(self._clock.boot())}
+        return {*self.in_flight, *waiting, *self._journal.tokens, *self._contained.quarantined}
 
     async def _refresh(self, claim: Claim) -> None:
-        """Renew one token. A lost store ends the pass. A bug must not reach the other tokens."""
-        name = claim.token.id
+        """Renew one token. A lost store ends the pass."""
         try:
-            try:
-                await self._refresher.refresh(claim, self.health.weigh)
-            finally:
-                await self.health.agree()
-            self._quarantine.release([name])
+            await self._contained.refresh(claim)
         except StoreLost:
             self._lost = True  # its reply, if one came, is in the journal; the next sweep replays it
-        except Exception as error:  # noqa: BLE001  one token's bug must not reach the others
-            if name not in self._journal.tokens:  # a reply in the journal blocks the token anyway
-                self._quarantine.put(name, type(error).__name__, now=self._clock.boot())
-            self._observe(unexpected("refresh", name, claim.token.provider, error))
         finally:
             self._prefetch.finished()

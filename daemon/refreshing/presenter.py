@@ -10,20 +10,18 @@ TOGETHER = 4  # authorization codes of one provider; they are few, and must not 
 
 class Presenter:
     """Presents the secrets of one provider. `may_present`: whether one may be sent now. `goes_on`: whether a wait for
-    the rate still makes sense. `claiming`: held by one wait for the rate at a time.
+    the rate still makes sense.
     """
 
     def __init__(
         self,
         rate: RateGate,
         *,
-        claiming: asyncio.Lock,
         may_present: Callable[[], bool],
         goes_on: Callable[[], bool],
     ) -> None:
         self.running: set[asyncio.Future[None]] = set()
         self._rate = rate
-        self._claiming = claiming
         self._may_present = may_present
         self._goes_on = goes_on
         self._together = asyncio.Semaphore(TOGETHER)
@@ -35,7 +33,7 @@ class Presenter:
         async with self._together:
             if not self._may_present():
                 return False
-            async with self._claiming:
+            async with self._rate.turn:
                 await self._rate.ready(goes_on=self._goes_on)
                 if not self._may_present():
                     return False

@@ -1,4 +1,4 @@
-"""The rate limit of one lane. A reload may replace the limit."""
+"""The rate limit of one lane, and the turns to claim within it. A reload may replace the limit."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,9 +8,14 @@ from daemon.refreshing.ports import RateLimiter
 
 
 class RateGate:
-    """Holds the provider's limiter, and the lane's current wait for it."""
+    """Holds the provider's limiter, and the lane's current wait for it.
+
+    `turn` is held during each claim, each release and each wait for the limit: two claims at the same time could take one
+    token twice. It is fair, so that a pass, wishes and secrets without a claim share the limit.
+    """
 
     def __init__(self, provider: Provider, make: Callable[[Provider], RateLimiter]) -> None:
+        self.turn = asyncio.Lock()
         self._make = make
         self._provider = provider
         self._limiter = make(provider)

@@ -20,11 +20,7 @@ MOST = 1000  # wishes of one provider that wait
 
 
 class Wishes:
-    """Serves the wishes for one provider's tokens through its `bulkhead`, beside the passes of its lane.
-
-    `claiming` is held during each claim and release: at the same time, two of them could take one token twice. It is
-    fair, so that a pass and wishes share the rate limit.
-    """
+    """Serves the wishes for one provider's tokens through its `bulkhead`, beside the passes of its lane."""
 
     def __init__(
         self,
@@ -33,7 +29,6 @@ class Wishes:
         store: Store,
         health: ProviderHealth,
         rate: RateGate,
-        claiming: asyncio.Lock,
         busy: Callable[[], Collection[str]],
         may_start: Callable[[], bool],
         observe: Observe,
@@ -42,7 +37,6 @@ class Wishes:
         self._store = store
         self._health = health
         self._rate = rate
-        self._claiming = claiming
         self._busy = busy
         self._may_start = may_start
         self._observe = observe
@@ -87,14 +81,14 @@ class Wishes:
                     await bulkhead.one_freed()
             self._tokens.clear()
         finally:
-            async with self._claiming:
+            async with self._rate.turn:
                 with suppress(StoreLost):  # the store releases them later
                     await bulkhead.give_back_wished(self._store)
 
     async def _claim(self) -> None:
         """Claim as many as the quota and the rate limit allow, and start them. Raises StoreLost."""
         bulkhead = self._bulkhead
-        async with self._claiming:
+        async with self._rate.turn:
             await self._rate.ready(goes_on=self._may_serve)
             limit = self._rate.available(bulkhead.wishes_left)
             if limit < 1 or not self._may_serve() or await self._is_paused():

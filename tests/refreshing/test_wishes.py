@@ -179,7 +179,7 @@ async def test_only_a_due_and_idle_token_is_claimed(world, lane):
     assert claim == []
     world.store.put("kept")
     await world.journal.keep(await world.claim("acme:kept"), granted("refresh-1"))
-    lane._quarantine.put(world.store.put("bug"), "TypeError", now=world.clock.boot())
+    lane._contained._quarantine.put(world.store.put("bug"), "TypeError", now=world.clock.boot())
     world.sweeper.wish(["acme:later", "acme:kept", "acme:bug", "acme:nowhere"])
     await rest(lane)
     assert world.endpoint.asked == []
