@@ -14,6 +14,7 @@ from daemon.domain.session_proof import bound_code, proof_in, proves
 from tests.commands.canned_endpoint import Endpoint
 from tests.commands.test_connect import DONE, Scene
 from tests.support import wall_clock
+from tests.support.waiting import NO_TIME
 
 ANSWER = {
     "device_code": "device-4711",
@@ -44,14 +45,15 @@ def stored(scene: Scene) -> dict[str, Any]:
     return scene.daemon(**DONE)
 
 
-def held(scene: Scene, account: str | None = "T1") -> dict[str, Any]:
+def held(
+    scene: Scene, account: str | None = "T1", *, life: timedelta = timedelta(minutes=10)
+) -> dict[str, Any]:
     """Play the daemon, which holds the grant until the operator has answered. Returns the request."""
     waiting = scene.request()
-    later = wall_clock.now() + timedelta(minutes=10)
     fields = {
         "state": "asked",
         "provider_account": account,
-        "held_until": later,
+        "held_until": wall_clock.now() + life,
         "grant": "sealed",
         "code": None,
     }
@@ -140,12 +142,7 @@ def test_a_wrong_account_is_not_stored(scene: Scene, answer: str) -> None:
 @pytest.mark.usefixtures("terminal")
 def test_an_answer_that_comes_too_late_stores_nothing(scene: Scene) -> None:
     """A daemon has given the grant up."""
-
-    def meanwhile() -> None:
-        held(scene)
-        scene.database.tokens_consents.update_one({}, {"$set": {"held_until": wall_clock.now()}})
-
-    ran = scene.run("--device", meanwhile=meanwhile, stdin="y\n")
+    ran = scene.run("--device", meanwhile=lambda: held(scene, life=NO_TIME) and None, stdin="y\n")
     assert ran.code == 1
     assert "too late" in ran.err
 

@@ -288,12 +288,12 @@ async def test_while_much_is_written_the_stream_is_read_now_and_then(bench, foll
 
 
 async def test_a_burst_of_writes_ends_the_wait_for_changes(bench, following):
-    """Each of its writes would wake the cursor that waits. Here MongoDB would not end the wait within a minute."""
+    """Each of its writes would wake the cursor that waits. Here MongoDB would not end the wait as long as `until` waits."""
     for number in range(3):
         bench.insert(str(number))
     await following.begin()
     entered = bench.client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})["count"]
-    with bench.fault("getMore", times=1, blockConnection=True, blockTimeMS=60_000):
+    with bench.fault("getMore", times=1, blockConnection=True, blockTimeMS=8_000):
         wish(bench, "acme:0")
         waiting = {"waitForFailPoint": "failCommand", "timesEntered": entered + 1, "maxTimeMS": 10_000}
         await asyncio.to_thread(bench.client.admin.command, waiting)
