@@ -8,9 +8,17 @@ import pytest
 from pymongo import MongoClient
 
 from tests.support import prepared
+from tests.support.order import ordered
 from tests.support.replica_set import replica_set
 
 prepared.install()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order the tests of several workers, which must all have the same order."""
+    if workers := getattr(config, "workerinput", {}).get("workercount"):
+        items[:] = ordered(items, workers=workers)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ from tests.e2e.daemon_process import DaemonProcess, Install, Installation
 from tests.e2e.oauth_server.foreign_server import ForeignServer, StartServer, digest
 from tests.support import wall_clock
 
-pytestmark = pytest.mark.alone
 
 LIFETIME = timedelta(seconds=int(os.environ.get("FOREIGN_LIFETIME", "6")))
 GENERATIONS = int(os.environ.get("FOREIGN_GENERATIONS", "5"))
@@ -97,6 +96,7 @@ def _stored(place: Installation, documents: Documents) -> dict[str, str]:
     }
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 async def test_fifty_tokens_stay_alive_for_generations_and_not_one_request_is_refused(
     install: Install, foreign_server: StartServer, mongod: str, database_name: str

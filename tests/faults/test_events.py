@@ -35,7 +35,6 @@ from tests.faults.stage import Stage
 from tests.support import wall_clock
 from tests.support.receiver import Receiver
 
-pytestmark = pytest.mark.alone
 TOKENS = 12
 TYPES = {"needs_reauth": "token.needs_reauth", "active": "token.recovered"}
 AHEAD = timedelta(hours=1)

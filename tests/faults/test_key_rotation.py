@@ -25,8 +25,6 @@ FIELDS = ("access_token", "refresh_token")
 READ_AT_ONCE = 500  # documents: the provider answers between two batches
 SETTLED = timedelta(seconds=60)
 
-pytestmark = pytest.mark.alone
-
 
 @dataclass
 class Reader:
