@@ -37,12 +37,12 @@ format: $(VENV)/.dev  ## ruff sorts the imports and formats all code
 
 HERE   = tests --ignore=tests/operations --ignore=tests/migration --ignore=tests/doors --ignore=tests/clouds
 # Two thirds of the time of the tests are waits, for a sweep, a lease or a process: as measured on two cores.
-WORKERS = 3
+WORKERS = 4
 PAIRED = -m "not long and not alone" --numprocesses $(WORKERS) --dist worksteal $(HERE)
 
 test: $(VENV)/.dev  ## every test that needs nothing but Python, against a real MongoDB
 	$(PYTEST) $(PAIRED)
-	$(PYTEST) -m "alone and not long" $$(grep -rl --include='*.py' 'mark[.]alone' tests)
+	$(PYTEST) -m "alone and not long" --numprocesses 2 --dist worksteal $$(grep -rl --include='*.py' 'mark[.]alone' tests)
 
 operations: $(VENV)/.dev  ## the tests beside foreign programs: Prometheus, Chromium, PM2, systemd, proxies
 	$(PYTEST) tests/operations

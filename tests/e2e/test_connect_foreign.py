@@ -18,7 +18,6 @@ from tests.e2e.owner_browser import owner
 from tests.e2e.service import placed
 from tests.support.ports import free_port
 
-
 ACCEPT, DENY = ("action", "accept"), ("action", "deny")
 WAYS = ("loopback", "paste", "device")
 

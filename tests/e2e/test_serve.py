@@ -250,7 +250,10 @@ async def test_a_thousand_callers_with_the_same_refused_token_cost_one_renewal(
         took = asyncio.get_running_loop().time() - began
         second = (await service.get(thousand)).json["version"]
         again = Counter([await refuse(second) for _ in range(50)])
-    assert set(statuses) == {200, 202}  # at most fifty of one key wait; the others may come again
+    assert set(statuses) <= {
+        200,
+        202,
+    }  # at most fifty of one key wait; those that come meanwhile may come again
     assert took < 20  # whoever is not reported a change waits for all of his 25 seconds
     assert second != first
     assert again == {503: 50}
