@@ -380,6 +380,14 @@ def test_a_start_that_fails_speaks_as_the_log_does(cli, style, in_json):
             assert line.startswith("refreshd: ")
 
 
+def test_a_start_that_fails_names_its_places_whole(cli):
+    """In a log, too: a key or a directory whose name looks random is where an operator has to go."""
+    name = "xero-production-uk-3a8f1b9c4d"
+    cli.write(f"[log]\nformat = 'json'\n[providers.{name}]\nlike = 'xero'\nclient_idd = 'x'\n")
+    lines = [json.loads(line)["where"] for line in cli.run("run").err.splitlines()]
+    assert f"{cli.config}: providers.{name}.client_idd" in lines
+
+
 def test_json_was_asked_for_and_json_it_is(cli, database, monkeypatch):
     """Whatever the log looks like, when some of several things fail, and when a start meets a bug."""
     cli.add("xero:a")
