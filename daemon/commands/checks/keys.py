@@ -1,6 +1,6 @@
 """The key ring: each key seals and opens, and is the one that the store was sealed with."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.mongo.admin.contents import LIMIT, keys_in_use, shown
@@ -8,7 +8,7 @@ from daemon.adapters.mongo.keys import NOT_THE_KEY, CheckValue, Proof, prove
 from daemon.commands.checks.report import Report
 from daemon.commands.support.access import Access
 from daemon.commands.support.failure import Exit
-from daemon.domain.key_use import age_of, midnight
+from daemon.domain.key_use import age_of, is_to_come
 from daemon.runtime.config.settings import Settings
 
 PUT_BACK = "Put the key that sealed this store back under its id, and give a new key an id of its own."
@@ -41,7 +41,7 @@ def check_ages(settings: Settings, report: Report, now: datetime) -> None:
     for where, day in created.items():
         if day is None:
             continue
-        if midnight(day) > now + timedelta(days=1):
+        if is_to_come(day, now):
             report.warn(
                 where, f"its date, {day}, is yet to come", "Correct the date: its age is not watched."
             )

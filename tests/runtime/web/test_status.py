@@ -134,12 +134,13 @@ async def test_an_old_key_and_an_old_client_secret_are_in_the_status():
     stage.view.keys = SimpleNamespace(ring=ring, max_age=timedelta(days=90, hours=23))  # type: ignore[assignment]
     stage.view.providers = {
         name: replace(configured(name), client_secret_created=day)
-        for name, day in (("xero", old), ("google", young))
+        for name, day in (("xero", old), ("google", young), ("zoho", today + timedelta(days=1)))
     }
     assert (await stage.view.status())["warnings"] == [
         "it is old",
         "the key 'old' is 91 days old: rotate it",
         "the client secret of xero is 91 days old: make a new one",
+        f"the date of the key 'wrong', {created['wrong']}, is yet to come: correct it",
     ]
     lines = shown(stage).decode().splitlines()
     ages = {line.split()[0]: float(line.split()[1]) for line in lines if "_age_seconds{" in line}
