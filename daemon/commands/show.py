@@ -23,7 +23,13 @@ from daemon.commands.support.failure import Exit, Failed, no_such_token
 from daemon.commands.support.options import Options, given, say_unused
 from daemon.commands.support.output import Output, moment, plain
 from daemon.commands.support.token_texts import failure_text, record
+from daemon.domain.stored_grant import GONE, REMOVED
 from daemon.runtime.config.settings import Settings
+
+_REMAINS = {
+    True: "a daemon deletes this document soon",
+    False: "its tokens are deleted; this document keeps an old copy of them from being stored again",
+}
 
 app = typer.Typer()
 
@@ -70,7 +76,22 @@ async def _show(settings: Settings, options: Options, name: str, reveal: str | N
         if output.as_json:
             output.record(record(document, (*SHOWN_FIELDS, "has_refresh_token")))
         else:
-            output.pairs(await _details(access, document))
+            gone = document.get("state") in GONE
+            output.pairs(_remains(access, document) if gone else await _details(access, document))
+
+
+def _remains(access: Access, document: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Describe a token that is gone: nothing of it expires or is due any more."""
+    now, removed = access.clock.now(), document.get("state") == REMOVED
+    rows = [
+        ("ID", str(document["_id"])),
+        ("State", f"{document.get('state')}: {_REMAINS[removed]}"),
+        ("Ended", _when(document.get("removed_at" if removed else "revoked_at"), now, none="")),
+        ("Forgotten", _when(document.get("forget_at"), now, none="")),
+        ("Revision", str(document.get("revision") or "")),
+        ("Subject", str(document.get("subject") or "")),
+    ]
+    return [(title, value) for title, value in rows if value]
 
 
 async def _details(access: Access, document: Mapping[str, object]) -> list[tuple[str, str]]:

@@ -28,6 +28,7 @@ LISTED_FIELDS = (
     "last_used_at",
 )
 SHOWN_FIELDS = (*LISTED_FIELDS, "scope", "vars", "extra", "meta", "doubt")
+ENDED_FIELDS = ("removed_at", "revoked_at", "forget_at")  # of a token that is gone: `state` says how
 
 LAST_CHARACTER = "\U0010ffff"
 
@@ -57,11 +58,12 @@ class TokenLookup:
         self._mongo = mongo
 
     async def get(self, name: str) -> Document:
-        """Return the document of `name` without its tokens; `has_refresh_token` says whether it has one.
+        """Return the document of `name` without its tokens; `has_refresh_token` says whether it has one, and the dates
+        of ENDED_FIELDS when it ended, if it did.
         Raises NoSuchToken.
         """
         has = {"has_refresh_token": {"$eq": [{"$type": "$refresh_token"}, "string"]}}
-        fields: Fields = {**dict.fromkeys(SHOWN_FIELDS, 1), **has}
+        fields: Fields = {**dict.fromkeys((*SHOWN_FIELDS, *ENDED_FIELDS), 1), **has}
         found = await self._mongo.guarded(self._mongo.tokens.find_one({"_id": name}, fields))
         if found is None:
             raise NoSuchToken(name)
