@@ -165,8 +165,12 @@ def _help(error: typer.TyperException) -> str | None:
 
 
 def _id_hint(error: typer.TyperException) -> str:
-    """How an ID is written, if a command that takes one ID got more words: `connect` and `add` take two."""
+    """How an ID is written, if a command that takes one ID got more words, or `connect` or `add`, which take two, got
+    one.
+    """
     command = getattr(getattr(error, "ctx", None), "command", None)
+    if "Missing argument 'ACCOUNT'" in error.format_message():
+        return " Give the provider and the account as two words, like xero company-7"
     takes_id = any(param.metavar == "ID" for param in getattr(command, "params", ()))
     extra = "unexpected extra argument" in error.format_message()
     return ". A token's ID is one word, PROVIDER:ACCOUNT" if takes_id and extra else ""

@@ -10,6 +10,7 @@ import typer
 from daemon.adapters.keyring import DecryptionError
 from daemon.adapters.mongo.admin.consents import Refused
 from daemon.adapters.mongo.admin.lookup import SHOWN_FIELDS, NoSuchToken
+from daemon.adapters.mongo.pause_author import pause_author
 from daemon.commands.support.access import (
     Access,
     known_providers,
@@ -23,12 +24,19 @@ from daemon.commands.support.failure import Exit, Failed, no_such_token
 from daemon.commands.support.options import Options, given, say_unused
 from daemon.commands.support.output import Output, moment, plain
 from daemon.commands.support.token_texts import failure_text, record
-from daemon.domain.stored_grant import GONE, REMOVED
+from daemon.domain.stored_grant import GONE, REMOVED, PausedBy
 from daemon.runtime.config.settings import Settings
 
 _REMAINS = {
     True: "a daemon deletes this document soon",
     False: "its tokens are deleted; this document keeps an old copy of them from being stored again",
+}
+
+_PAUSED = {
+    PausedBy.OPERATOR: "by an operator",
+    PausedBy.APPLICATION: "by its application",
+    PausedBy.DAEMON: "by refreshd, for the last failure",
+    PausedBy.IMPORT: "since its import, until `refreshd import ... --activate` takes it over",
 }
 
 app = typer.Typer()
@@ -100,7 +108,7 @@ async def _details(access: Access, document: Mapping[str, object]) -> list[tuple
     reason = pauses.get(str(document.get("provider")))
     rows = [
         ("ID", str(document["_id"])),
-        ("State", str(document.get("state")) + (f" (its provider is paused: {reason})" if reason else "")),
+        ("State", _state(document) + (f" (its provider is paused: {reason})" if reason else "")),
         ("Access token expires", _when(document.get("expires_at"), now)),
         ("Refresh token", "stored" if document.get("has_refresh_token") else "none: it can't be renewed"),
         ("Refresh token expires", _when(document.get("refresh_expires_at"), now, none="unknown")),
@@ -123,6 +131,12 @@ async def _details(access: Access, document: Mapping[str, object]) -> list[tuple
             parts = (f"{name} {plain(value)}" for name, value in found.items() if value is not None)
             rows.append((title, ", ".join(parts)))
     return [(title, value) for title, value in rows if value]
+
+
+def _state(document: Mapping[str, object]) -> str:
+    """Return the state, with the author of a pause: who paused a token decides who resumes it."""
+    author = pause_author(document)
+    return str(document.get("state")) + (f" {_PAUSED[author]}" if author else "")
 
 
 def _when(instant: object, now: datetime, *, none: str = "never") -> str:

@@ -124,6 +124,9 @@ def test_an_id_in_two_words_is_refused_with_its_form(cli):
     ran = cli.run("show", "xero", "acme")
     assert ran.code == 2
     assert "A token's ID is one word, PROVIDER:ACCOUNT" in ran.err
+    for command in ("add", "connect"):
+        assert "as two words, like xero company-7" in cli.run(command, "xero:acme").err
+        assert "two words" not in cli.run(command, "xero", "acme", "more").err
     assert "PROVIDER:ACCOUNT" not in cli.run("status", "acme").err
 
 

@@ -153,6 +153,16 @@ def test_duplicates_and_lost_keys_are_found_in_the_store(cli, database):
     assert "xero:copy can't be renewed" in copy
 
 
+def test_a_lost_key_has_a_way_out(cli, database):
+    """Whoever has no copy of it can't add it."""
+    cli.add("xero:a")
+    database.tokens.update_one({}, {"$set": {"refresh_token": "v1.lost.xxxx"}})
+    (lost,) = [
+        one for one in cli.run("check", "--json").json()["problems"] if "not on the ring" in one["what"]
+    ]
+    assert lost["do"].endswith("If it is lost, let their owners consent again.")
+
+
 def test_a_state_directory_that_is_a_file_is_a_problem(cli):
     """The journal could not be kept there."""
     (cli.home / "state").write_text("")

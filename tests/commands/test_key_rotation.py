@@ -272,6 +272,9 @@ def test_check_warns_of_old_keys_and_of_dates_to_come(cli, rotated):
     ran = cli.run("check", "--json").json()
     warned = {one["where"]: one["what"] for one in ran["warnings"]}
     assert warned["keys.ring.one"] == f"it is {days} days old"
+    (do,) = [one["do"] for one in ran["warnings"] if one["where"] == "keys.ring.one"]
+    assert do == "Retire it: `refreshd keys retire one`."
+    assert f"{days} d, retire it" in cli.run("keys", "status").out
     assert warned["providers.xero.client_secret"] == f"it is {days} days old"
     rotated(created="2126-01-15", keys='max_age = "36500d"')
     warned = {one["where"]: one["what"] for one in cli.run("check", "--json").json()["warnings"]}

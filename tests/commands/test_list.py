@@ -107,6 +107,24 @@ def test_show_tells_all_but_secrets(cli, database):
     assert "v1." not in text
 
 
+@pytest.mark.parametrize(
+    ("fields", "author"),
+    [
+        ({"paused_by": {"kind": "operator"}}, "paused by an operator"),
+        ({"paused_by": {"kind": "application"}}, "paused by its application"),
+        ({"last_failure": {"kind": "duplicate"}}, "paused by refreshd, for the last failure"),
+        ({"origin": {"key": "row", "activated": None}}, "paused since its import, until"),
+    ],
+)
+def test_show_says_who_paused_a_token(cli, database, fields, author):
+    """Only that one knows when it may go on. Programs get the fields that they were promised."""
+    cli.add("xero:a")
+    before = cli.run("show", "xero:a", "--json").json()
+    database.tokens.update_one({}, {"$set": {"state": "paused", **fields}})
+    assert author in cli.run("show", "xero:a").out
+    assert cli.run("show", "xero:a", "--json").json().keys() == before.keys()
+
+
 @pytest.mark.parametrize(("state", "at"), [("revoked", "revoked_at"), ("removed", "removed_at")])
 def test_show_says_of_a_token_that_is_gone_only_how_and_when(cli, database, state, at):
     """It expires no more and is never due, so no "never" and no missing refresh token may worry anybody."""

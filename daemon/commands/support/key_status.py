@@ -149,7 +149,7 @@ def show(
         [
             one.key_id,
             one.use,
-            _TO_COME if one.to_come else _age(one.age, max_age),
+            _TO_COME if one.to_come else _age(one.age, max_age, "retire" if one.use == "open" else "rotate"),
             f"{span(now - one.oldest)} ago" if one.oldest else "",
             f"{one.journal:,}",
             f"{one.kept:,}",
@@ -174,7 +174,7 @@ def show(
         )
 
 
-def _age(age: timedelta | None, max_age: timedelta) -> str:
+def _age(age: timedelta | None, max_age: timedelta, do: str = "rotate") -> str:
     if age is None:
         return "unknown"
-    return f"{span(age)}{', rotate it' if age > max_age else ''}"
+    return f"{span(age)}{f', {do} it' if age > max_age else ''}"

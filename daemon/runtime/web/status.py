@@ -11,7 +11,7 @@ from daemon.adapters.mongo.instances import SeenService
 from daemon.domain.circuit_breaker import Pause
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import Event, LaneFailed, SweepFinished
-from daemon.domain.key_use import age_of, is_to_come
+from daemon.domain.key_use import KeyUse, age_of, is_to_come
 from daemon.domain.provider import Provider
 from daemon.domain.statistics import Statistics
 from daemon.runtime.config.settings import Settings
@@ -189,7 +189,8 @@ class DaemonStatus:
         """
         for name, age in self._key_ages().items():
             if age is not None and age > self.keys.max_age:
-                yield f"the key {name!r} is {age.days} days old: rotate it"
+                do = "retire" if self.keys.ring[name].use is KeyUse.OPEN else "rotate"
+                yield f"the key {name!r} is {age.days} days old: {do} it"
         for name, age in self._secret_ages().items():
             if age > self.keys.max_age:
                 yield f"the client secret of {name} is {age.days} days old: make a new one"
