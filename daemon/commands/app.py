@@ -150,11 +150,16 @@ def invoke(arguments: list[str]) -> int:
         if (shown := _help(error)) and "--json" not in arguments:
             say(*shown.splitlines())
             return Exit.USAGE
-        message = "Missing command" if shown else " ".join(error.format_message().split()) + _id_hint(error)
+        message = "Missing command" if shown else _message_of(error)
         if "--json" in arguments:
             raise Failed(f"{message.removesuffix('.')}. Try '{where} --help'", Exit.USAGE) from None
         say(f"{where}: {message}", f"Try '{where} --help'.")
         return Exit.USAGE
+
+
+def _message_of(error: typer.TyperException) -> str:
+    """Return the text of the error, on one line and without the library's own name for a wrong value."""
+    return " ".join(error.format_message().split()).replace(": Value error, ", ": ") + _id_hint(error)
 
 
 def _help(error: typer.TyperException) -> str | None:

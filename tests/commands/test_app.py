@@ -130,6 +130,26 @@ def test_an_id_in_two_words_is_refused_with_its_form(cli):
     assert "PROVIDER:ACCOUNT" not in cli.run("status", "acme").err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("list", "--state", "dead"), "Invalid value for '--state': 'dead' is not one of"),
+        (("audit", "--since", "yesterday"), "'yesterday' is neither a time nor a duration. Write it like 20"),
+        (("audit", "--since", "5x"), "'5x' is not a duration"),
+        (("cleanup",), "refreshd: which tokens are over is not clear. "),
+        (("revoke",), "refreshd: which tokens to revoke is not clear. "),
+        (("remove",), "refreshd: which tokens to delete is not clear. "),
+        (("journal", "discard", "--yes"), "refreshd: which entries to delete is not clear. "),
+    ],
+)
+def test_wrong_usage_is_one_plain_sentence(cli, arguments, text):
+    """Without the words of a library, and with the program's name once."""
+    ran = cli.run(*arguments)
+    assert ran.code == 2
+    assert text in ran.err
+    assert ran.err.count("refreshd: ") <= 1
+
+
 def test_an_option_after_the_command_wins(cli):
     """The same options may stand before it too."""
     nowhere = str(cli.home / "nowhere.toml")
