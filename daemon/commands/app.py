@@ -150,11 +150,16 @@ def invoke(arguments: list[str]) -> int:
         if (shown := _help(error)) and "--json" not in arguments:
             say(*shown.splitlines())
             return Exit.USAGE
-        message = "Missing command" if shown else " ".join(error.format_message().split()) + _id_hint(error)
+        message = "Missing command" if shown else _message_of(error)
         if "--json" in arguments:
             raise Failed(f"{message.removesuffix('.')}. Try '{where} --help'", Exit.USAGE) from None
         say(f"{where}: {message}", f"Try '{where} --help'.")
         return Exit.USAGE
+
+
+def _message_of(error: typer.TyperException) -> str:
+    """Return the text of the error, on one line and without the library's own name for a wrong value."""
+    return " ".join(error.format_message().split()).replace(": Value error, ", ": ") + _id_hint(error)
 
 
 def _help(error: typer.TyperException) -> str | None:
@@ -165,8 +170,12 @@ def _help(error: typer.TyperException) -> str | None:
 
 
 def _id_hint(error: typer.TyperException) -> str:
-    """How an ID is written, if a command that takes one ID got more words: `connect` and `add` take two."""
+    """How an ID is written, if a command that takes one ID got more words, or `connect` or `add`, which take two, got
+    one.
+    """
     command = getattr(getattr(error, "ctx", None), "command", None)
+    if "Missing argument 'ACCOUNT'" in error.format_message():
+        return " Give the provider and the account as two words, like xero company-7"
     takes_id = any(param.metavar == "ID" for param in getattr(command, "params", ()))
     extra = "unexpected extra argument" in error.format_message()
     return ". A token's ID is one word, PROVIDER:ACCOUNT" if takes_id and extra else ""

@@ -132,7 +132,7 @@ def _instant(at: datetime | timedelta | None, now: datetime) -> datetime | None:
 
 
 def _described(record: Record) -> str:
-    """Two lines or three: when, what and to which; who, and with what result; why."""
+    """Two lines to four: when, what and to which; who, and with what result; where an owner ends a grant; why."""
     at = record.get("at")
     when = f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z" if isinstance(at, datetime) else str(at)
     result = record.get("result")
@@ -140,8 +140,11 @@ def _described(record: Record) -> str:
         f"{when} {record.get('action')!s:<{_ACTION}} {record.get('token') or '-'}",
         f"{_INDENT}by {_who(record)}{_times(record)}{f': {result}' if result else ''}",
     ]
-    reason = _by(record).get("reason")
-    return "\n".join(map(visible, [*lines, *([f'{_INDENT}"{reason}"'] if reason else [])]))
+    if page := record.get("manage_url"):
+        lines.append(f"{_INDENT}the owner can end the grant at {page}")
+    if reason := _by(record).get("reason"):
+        lines.append(f'{_INDENT}"{reason}"')
+    return "\n".join(map(visible, lines))
 
 
 def _who(record: Record) -> str:

@@ -100,8 +100,7 @@ def create(
     options = given(ctx)
     if unencrypted == bool(recipient or key):
         raise Failed(
-            "refreshd backup create: who may read the backup is not clear. Give --recipient or --key, or else"
-            " --unencrypted",
+            "who may read the backup is not clear. Give --recipient or --key, or else --unencrypted",
             Exit.USAGE,
         )
     with _failures():

@@ -108,7 +108,7 @@ def cleanup(
     options = given(ctx)
     if dead_for is None and unused_for is None:
         raise Failed(
-            "refreshd cleanup: which tokens are over is not clear. Give --dead-for or --unused-for, like --dead-for 180d",
+            "which tokens are over is not clear. Give --dead-for or --unused-for, like --dead-for 180d",
             Exit.USAGE,
         )
     for name in provider or ():

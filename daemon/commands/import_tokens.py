@@ -358,6 +358,15 @@ def _write_report(file: Path, record: dict[str, object]) -> None:
         ) from None
 
 
+def _note_pause(output: Output, report: Report) -> None:
+    """Name the next step, unless this run was it."""
+    if (report.imported or report.updated) and not (report.activated or report.dry_run):
+        output.note(
+            "They stay paused until you activate them: run the command again with --activate all, when the application"
+            " refreshes them no more"
+        )
+
+
 def _print(output: Output, report: Report, record: dict[str, object], copy: Path | None) -> None:
     if output.as_json:
         output.record(record)
@@ -385,5 +394,6 @@ def _print(output: Output, report: Report, record: dict[str, object], copy: Path
         output.note(f"field {name!r}: its form is unknown in {counted(count, 'row')}, so it is ignored")
     if report.ignored_fields:
         output.note(f"Fields that are stored sealed and not read: {', '.join(sorted(report.ignored_fields))}")
+    _note_pause(output, report)
     if copy is not None:
         output.note(f"Sealed copy of the rows: {copy}")

@@ -234,8 +234,7 @@ def discard_entries(
     settings, output = read_settings(options), Output(as_json=options.json)
     if bool(entries) == bool(provider or state):
         raise Failed(
-            "refreshd journal discard: which entries to delete is not clear. Give their numbers, or --provider,"
-            " --state or both",
+            "which entries to delete is not clear. Give their numbers, or --provider, --state or both",
             Exit.USAGE,
         )
     with without_daemon(settings.state_dir):

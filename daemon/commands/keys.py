@@ -151,7 +151,10 @@ async def _status(settings: Settings, output: Output, *, exact: bool) -> int:
     if output.as_json:
         output.record(key_status.record(statuses, counted, found, ages))
     else:
-        key_status.show(output, statuses, counted, ages, now=now, max_age=settings.keys.max_age)
+        to_come = key_status.secrets_to_come(settings, now)
+        key_status.show(
+            output, statuses, counted, ages, now=now, max_age=settings.keys.max_age, to_come=to_come
+        )
     return Exit.DONE
 
 

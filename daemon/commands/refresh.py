@@ -1,7 +1,7 @@
 """`refreshd refresh`: ask the daemon for a renewal, by a date in the store, and wait for the outcome with --wait."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Annotated
@@ -11,7 +11,7 @@ import typer
 from daemon.adapters.mongo.admin.lookup import NoSuchToken
 from daemon.adapters.mongo.admin.refresh_requests import Progress, RefreshRequests
 from daemon.adapters.telemetry.redaction import rfc3339
-from daemon.commands.support.access import check_targets, open_store, read_settings, stored_id
+from daemon.commands.support.access import Access, check_targets, open_store, read_settings, stored_id
 from daemon.commands.support.arguments import Targets
 from daemon.commands.support.command import Audited
 from daemon.commands.support.durations import read_duration
@@ -107,6 +107,7 @@ async def _refresh(
                     f": {due} {which} token{'s' * (due != 1)}" if withheld or kind == "provider" else ""
                 )
                 output.result({kind: target, "due": due}, f"{target} due now{which_ones}")
+        await _print_paused(access, targets, output)
         if limit is None:
             _print_inactive(before, output)
             _print_put_off(before, output)
@@ -122,6 +123,16 @@ def _print_inactive(before: Mapping[str, Progress], output: Output) -> None:
     for name, progress in before.items():
         if progress.state != State.ACTIVE.value and not _is_revoking(progress):
             output.note(f"{name} is {progress.state}, so it is not refreshed")
+
+
+async def _print_paused(access: Access, targets: Sequence[str], output: Output) -> None:
+    """Name the targets' providers that are paused: until then, at most a probe is sent."""
+    pauses = await access.pauses.paused()
+    for provider in dict.fromkeys(target.partition(":")[0] for target in targets):
+        if reason := pauses.get(provider):
+            output.note(
+                f"{provider} is paused ({reason}), so its tokens wait. `refreshd resume {provider}` ends the pause"
+            )
 
 
 def _print_put_off(before: Mapping[str, Progress], output: Output) -> None:

@@ -35,9 +35,7 @@ def remove(
     """Delete tokens for good. Their grants stay valid at the providers."""
     options, names = given(ctx), names or []
     if bool(names) == (account is not None):
-        raise Failed(
-            "refreshd remove: which tokens to delete is not clear. Give IDs, or --account", Exit.USAGE
-        )
+        raise Failed("which tokens to delete is not clear. Give IDs, or --account", Exit.USAGE)
     confirm = confirmation(yes=yes)
     for name in names:
         if ":" not in name:

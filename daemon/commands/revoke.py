@@ -126,7 +126,7 @@ def revoke(
     selection = _selection(names or [], subject, provider, where or [])
     if undo and (wait or expect is not None):
         other = "--wait" if wait else "--expect"
-        raise Failed(f"refreshd revoke: --undo and {other} exclude each other. Give one of them", Exit.USAGE)
+        raise Failed(f"--undo and {other} exclude each other. Give one of them", Exit.USAGE)
     if dry_run:
         say_unused(ctx, "reason", effect="has no effect with --dry-run")
     arguments = _RevokeArguments(
@@ -150,7 +150,7 @@ def _selection(
     conditions = subject is not None or provider is not None or bool(where)
     if bool(names) == conditions:
         raise Failed(
-            "refreshd revoke: which tokens to revoke is not clear. Give IDs, or --subject, --provider or --where",
+            "which tokens to revoke is not clear. Give IDs, or --subject, --provider or --where",
             Exit.USAGE,
         )
     for name in names:

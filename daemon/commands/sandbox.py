@@ -118,9 +118,7 @@ def sandbox(
             device_interval=device_interval,
         )
     except ValueError as why:
-        raise Failed(
-            f"refreshd sandbox: {why}. `refreshd sandbox --help` explains the options", Exit.USAGE
-        ) from None
+        raise Failed(f"{why}. `refreshd sandbox --help` explains the options", Exit.USAGE) from None
     asyncio.run(_serve(Sandbox(options)))
     return Exit.DONE
 

@@ -10,6 +10,7 @@ import typer
 from daemon.adapters.keyring import DecryptionError
 from daemon.adapters.mongo.admin.consents import Refused
 from daemon.adapters.mongo.admin.lookup import SHOWN_FIELDS, NoSuchToken
+from daemon.adapters.mongo.pause_author import pause_author
 from daemon.commands.support.access import (
     Access,
     known_providers,
@@ -23,7 +24,20 @@ from daemon.commands.support.failure import Exit, Failed, no_such_token
 from daemon.commands.support.options import Options, given, say_unused
 from daemon.commands.support.output import Output, moment, plain
 from daemon.commands.support.token_texts import failure_text, record
+from daemon.domain.stored_grant import GONE, REMOVED, PausedBy
 from daemon.runtime.config.settings import Settings
+
+_REMAINS = {
+    True: "a daemon deletes this document soon",
+    False: "its tokens are deleted; this document keeps an old copy of them from being stored again",
+}
+
+_PAUSED = {
+    PausedBy.OPERATOR: "by an operator",
+    PausedBy.APPLICATION: "by its application",
+    PausedBy.DAEMON: "by refreshd, for the last failure",
+    PausedBy.IMPORT: "since its import, until `refreshd import ... --activate` takes it over",
+}
 
 app = typer.Typer()
 
@@ -70,7 +84,22 @@ async def _show(settings: Settings, options: Options, name: str, reveal: str | N
         if output.as_json:
             output.record(record(document, (*SHOWN_FIELDS, "has_refresh_token")))
         else:
-            output.pairs(await _details(access, document))
+            gone = document.get("state") in GONE
+            output.pairs(_remains(access, document) if gone else await _details(access, document))
+
+
+def _remains(access: Access, document: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Describe a token that is gone: nothing of it expires or is due any more."""
+    now, removed = access.clock.now(), document.get("state") == REMOVED
+    rows = [
+        ("ID", str(document["_id"])),
+        ("State", f"{document.get('state')}: {_REMAINS[removed]}"),
+        ("Ended", _when(document.get("removed_at" if removed else "revoked_at"), now, none="")),
+        ("Forgotten", _when(document.get("forget_at"), now, none="")),
+        ("Revision", str(document.get("revision") or "")),
+        ("Subject", str(document.get("subject") or "")),
+    ]
+    return [(title, value) for title, value in rows if value]
 
 
 async def _details(access: Access, document: Mapping[str, object]) -> list[tuple[str, str]]:
@@ -79,7 +108,7 @@ async def _details(access: Access, document: Mapping[str, object]) -> list[tuple
     reason = pauses.get(str(document.get("provider")))
     rows = [
         ("ID", str(document["_id"])),
-        ("State", str(document.get("state")) + (f" (its provider is paused: {reason})" if reason else "")),
+        ("State", _state(document) + (f" (its provider is paused: {reason})" if reason else "")),
         ("Access token expires", _when(document.get("expires_at"), now)),
         ("Refresh token", "stored" if document.get("has_refresh_token") else "none: it can't be renewed"),
         ("Refresh token expires", _when(document.get("refresh_expires_at"), now, none="unknown")),
@@ -102,6 +131,12 @@ async def _details(access: Access, document: Mapping[str, object]) -> list[tuple
             parts = (f"{name} {plain(value)}" for name, value in found.items() if value is not None)
             rows.append((title, ", ".join(parts)))
     return [(title, value) for title, value in rows if value]
+
+
+def _state(document: Mapping[str, object]) -> str:
+    """Return the state, with the author of a pause: who paused a token decides who resumes it."""
+    author = pause_author(document)
+    return str(document.get("state")) + (f" {_PAUSED[author]}" if author else "")
 
 
 def _when(instant: object, now: datetime, *, none: str = "never") -> str:

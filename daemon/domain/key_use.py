@@ -90,5 +90,10 @@ def age_of(created: date, now: datetime) -> timedelta:
     return max(now - midnight(created), timedelta(0))
 
 
+def is_to_come(created: date, now: datetime) -> bool:
+    """Return whether that day is yet to come everywhere on Earth: an age counted from it would be watched too late."""
+    return midnight(created) > now + timedelta(days=1)
+
+
 def midnight(day: date) -> datetime:
     return datetime.combine(day, time(), tzinfo=UTC)

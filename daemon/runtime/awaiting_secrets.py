@@ -133,6 +133,7 @@ async def _until_read(
         except SecretsAway as still:
             away = still
         except SettingsInvalid as invalid:
+            log.register_places(problem.where for problem in invalid.problems)
             problems = [f"{problem.where}: {problem.what}" for problem in invalid.problems]
             log.log(log_lines.RELOAD_REFUSED, problems=problems)
 

@@ -81,8 +81,10 @@ class Reloader:
         try:
             return await asyncio.to_thread(self._read_masked)
         except SettingsInvalid as refused:
+            self._log.register_places(problem.where for problem in refused.problems)
             found = [f"{problem.where}: {problem.what}" for problem in refused.problems]
         except SecretsAway as refused:
+            self._log.register_places(one.where for one in refused.waiting)
             found = [f"{one.where}: {one.what}" for one in refused.waiting]
             self._unresolved = frozenset(one.where for one in refused.waiting)
         self._log.log(log_lines.RELOAD_REFUSED, problems=found)

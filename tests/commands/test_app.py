@@ -124,7 +124,30 @@ def test_an_id_in_two_words_is_refused_with_its_form(cli):
     ran = cli.run("show", "xero", "acme")
     assert ran.code == 2
     assert "A token's ID is one word, PROVIDER:ACCOUNT" in ran.err
+    for command in ("add", "connect"):
+        assert "as two words, like xero company-7" in cli.run(command, "xero:acme").err
+        assert "two words" not in cli.run(command, "xero", "acme", "more").err
     assert "PROVIDER:ACCOUNT" not in cli.run("status", "acme").err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("list", "--state", "dead"), "Invalid value for '--state': 'dead' is not one of"),
+        (("audit", "--since", "yesterday"), "'yesterday' is neither a time nor a duration. Write it like 20"),
+        (("audit", "--since", "5x"), "'5x' is not a duration"),
+        (("cleanup",), "refreshd: which tokens are over is not clear. "),
+        (("revoke",), "refreshd: which tokens to revoke is not clear. "),
+        (("remove",), "refreshd: which tokens to delete is not clear. "),
+        (("journal", "discard", "--yes"), "refreshd: which entries to delete is not clear. "),
+    ],
+)
+def test_wrong_usage_is_one_plain_sentence(cli, arguments, text):
+    """Without the words of a library, and with the program's name once."""
+    ran = cli.run(*arguments)
+    assert ran.code == 2
+    assert text in ran.err
+    assert ran.err.count("refreshd: ") <= 1
 
 
 def test_an_option_after_the_command_wins(cli):
@@ -378,6 +401,14 @@ def test_a_start_that_fails_speaks_as_the_log_does(cli, style, in_json):
             assert json.loads(line)["event"] == "daemon.failed"
         else:
             assert line.startswith("refreshd: ")
+
+
+def test_a_start_that_fails_names_its_places_whole(cli):
+    """In a log, too: a key or a directory whose name looks random is where an operator has to go."""
+    name = "xero-production-uk-3a8f1b9c4d"
+    cli.write(f"[log]\nformat = 'json'\n[providers.{name}]\nlike = 'xero'\nclient_idd = 'x'\n")
+    lines = [json.loads(line)["where"] for line in cli.run("run").err.splitlines()]
+    assert f"{cli.config}: providers.{name}.client_idd" in lines
 
 
 def test_json_was_asked_for_and_json_it_is(cli, database, monkeypatch):

@@ -166,6 +166,16 @@ def test_people_read_when_what_who_and_why_at_80_columns(cli, some):
     assert "No record matches, of 3" in cli.run("audit", "--who", "nobody").err
 
 
+def test_people_read_where_an_owner_ends_a_grant_that_stays_valid(cli, database):
+    """As --json has it: nobody else can end the grant."""
+    page = "https://accounts.example.com/permissions"
+    row = {"at": wall_clock.now(), "action": "left_alive", "token": "xero:a", "actor": "refreshd@vm"}
+    database.tokens_audit.insert_one({**row, "result": "the provider has no revocation", "manage_url": page})
+    ran = cli.run("audit")
+    assert ran.out.splitlines()[2].strip() == f"the owner can end the grant at {page}"
+    assert cli.run("audit", "--json").lines()[0]["manage_url"] == page
+
+
 def test_a_table_for_spreadsheets_has_the_same_records_and_no_formula(cli, database, some):
     """As the access service prints it."""
     row = {"at": wall_clock.now(), "action": "pause", "token": "xero:=a\r\n", "by": {"reason": ' "=cmd()'}}

@@ -153,6 +153,16 @@ def test_duplicates_and_lost_keys_are_found_in_the_store(cli, database):
     assert "xero:copy can't be renewed" in copy
 
 
+def test_a_lost_key_has_a_way_out(cli, database):
+    """Whoever has no copy of it can't add it."""
+    cli.add("xero:a")
+    database.tokens.update_one({}, {"$set": {"refresh_token": "v1.lost.xxxx"}})
+    (lost,) = [
+        one for one in cli.run("check", "--json").json()["problems"] if "not on the ring" in one["what"]
+    ]
+    assert lost["do"].endswith("If it is lost, let their owners consent again.")
+
+
 def test_a_state_directory_that_is_a_file_is_a_problem(cli):
     """The journal could not be kept there."""
     (cli.home / "state").write_text("")
@@ -263,6 +273,54 @@ def test_every_document_that_no_claim_can_use_is_named(cli, database, reachable)
     assert len(named) == len(odd) + 1
     assert all(any(name in what for what in named) for name in [*odd, "dict {'provider': 'xero'"])
     assert any("15.2 MiB" in what for what in named)
+
+
+def test_active_tokens_without_a_date_are_counted_with_the_way_out(cli, database, reachable):
+    """No sweep finds them. Only those that a daemon doesn't repair are a problem; a rest on purpose is none."""
+    cli.add("xero:a")
+    good = {**database.tokens.find_one(), "grant_fingerprint": None}
+
+    def store(name, **fields):
+        provider, _, account = name.partition(":")
+        row = {**good, "_id": name, "provider": provider, "account": account, **fields}
+        database.tokens.replace_one({"_id": name}, row, upsert=True)
+
+    store("xero:resting", state="paused", due_at=None)
+    store("xero:watched", refresh_token=None, due_at=None)
+    assert "every active token that can be renewed has a due_at" in cli.run("check").out
+    for number in range(4):
+        store(f"xero:{number}", due_at=(None, "soon", 7, wall_clock.now().isoformat())[number])
+    store("xero:read", due_at=None, last_failure={"kind": "unparsed"})
+    store("xero:unread", refresh_token=None, due_at="soon", last_failure={"kind": "unread"})
+    ran = cli.run("check", "--json")
+    assert ran.code == 0
+    repaired, withheld = [text for text in warned(ran) if "due_at" in text]
+    assert "4 active tokens (xero:0, xero:1, xero:2, …) have no usable due_at" in repaired
+    assert "2 active tokens (xero:read, xero:unread) have no due_at, because" in withheld
+    store("xero:lost", refresh_token=None, due_at="soon")
+    ran = cli.run("check", "--json")
+    assert ran.code == 1
+    (lost,) = [one for one in ran.json()["problems"] if "due_at" in one["what"]]
+    assert "1 active token (xero:lost) has no usable due_at, and no daemon" in lost["what"]
+    assert "`refreshd refresh ID`" in lost["do"]
+
+
+def test_a_token_that_is_issued_without_a_refresh_token_needs_a_date(cli, database, reachable):
+    """The daemon's repair looks at refresh tokens alone, so nothing would ever issue it again."""
+    cli.add("xero:a")
+    cli.write(
+        cli.config.read_text().replace('client_auth = "none"', 'client_auth = "none"\ngrant = "exchange"')
+    )
+    good = {
+        **database.tokens.find_one(),
+        "grant_fingerprint": None,
+        "provider": "acme",
+        "refresh_token": None,
+    }
+    database.tokens.insert_one({**good, "_id": "acme:a", "account": "a", "due_at": None, "grant": None})
+    database.tokens.insert_one({**good, "_id": "acme:b", "account": "b", "due_at": None, "grant": "none"})
+    (lost,) = [what for what in whats(cli.run("check", "--json")) if "due_at" in what]
+    assert "1 active token (acme:a) has no usable due_at, and no daemon" in lost
 
 
 def test_indexes_that_eat_or_block_tokens_are_named(cli, database, reachable):

@@ -114,6 +114,10 @@ def test_the_report_for_people_adds_up(tokens, run):
         assert f"{account}: it has no refresh token, so nothing can renew it" in ran.err
     assert "apiDomain, tenantId" in ran.err
     assert "Sealed copy of the rows: " in ran.err
+    assert "stay paused until you activate them: run the command again with --activate all" in ran.err
+    assert "stay paused" not in run("--activate", "all").err
+    tokens({"7": entry(7, expiresAt=None), "6": entry(6)})
+    assert "stay paused" not in run("--dry-run").err
 
 
 def test_a_second_import_changes_nothing_and_leaves_no_copy(database, tokens, run):
@@ -294,7 +298,7 @@ def test_a_full_disk_stores_nothing_that_is_not_copied(cli, database, tokens, ru
 @pytest.mark.parametrize(
     ("options", "code", "why"),
     [
-        (("nope", "x.json"), 2, "layout"),
+        (("nope", "x.json"), 2, "layout 'nope' is unknown. Known: "),
         (("token-files", "missing.json", "--provider", "xero"), 1, "there is no such file"),
         (("token-files", "mongodb://localhost/x"), 2, "reads files"),
         (("encrypted-mongodb", "mongodb://127.0.0.1:1/app?serverSelectionTimeoutMS=100"), 2, "--key-env"),

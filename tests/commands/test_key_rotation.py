@@ -135,7 +135,15 @@ def test_retire_refuses_for_a_waiting_consent(cli, database, rotated):
 
 
 def test_the_active_key_may_never_leave(cli, rotated):
-    assert cli.run("keys", "retire", "two").code == 1
+    """And resealing, which is the way out for another key, would seal with it again: it isn't what is advised first."""
+    ran = cli.run("keys", "retire", "two")
+    assert ran.code == 1
+    first, then, *_ = ran.out.splitlines()
+    assert "'two' is the active one" in first
+    assert then.startswith("Make another key active first")
+    assert "still needed" not in ran.out
+    refused = cli.run("keys", "retire", "two", "--json").json()
+    assert (refused["may_leave"], refused["needed_by"]["in_use"]) == (False, ["this configuration"])
 
 
 @pytest.mark.parametrize("key_id", ["three", "", "o.ne", "$one"])
@@ -252,6 +260,9 @@ def test_a_check_value_dates_a_key_without_a_date(cli, database, rotated):
 def test_a_date_to_come_is_no_negative_age(cli, rotated):
     rotated(created="2126-01-15")
     assert cli.run("keys", "status", "--json").json()["keys"][1]["age_seconds"] == 0
+    assert cli.run("keys", "status").out.count("yet to come") == 1
+    rotated(created="2126-01-15", provider="client_secret_created = 2126-01-15")
+    assert cli.run("keys", "status").out.count("yet to come") == 2
 
 
 def test_check_warns_of_old_keys_and_of_dates_to_come(cli, rotated):
@@ -261,6 +272,9 @@ def test_check_warns_of_old_keys_and_of_dates_to_come(cli, rotated):
     ran = cli.run("check", "--json").json()
     warned = {one["where"]: one["what"] for one in ran["warnings"]}
     assert warned["keys.ring.one"] == f"it is {days} days old"
+    (do,) = [one["do"] for one in ran["warnings"] if one["where"] == "keys.ring.one"]
+    assert do == "Retire it: `refreshd keys retire one`."
+    assert f"{days} d, retire it" in cli.run("keys", "status").out
     assert warned["providers.xero.client_secret"] == f"it is {days} days old"
     rotated(created="2126-01-15", keys='max_age = "36500d"')
     warned = {one["where"]: one["what"] for one in cli.run("check", "--json").json()["warnings"]}

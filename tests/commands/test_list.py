@@ -5,6 +5,8 @@ import json
 import sys
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from daemon.commands.support import completion
 from daemon.commands.support.column import Column
 from daemon.commands.support.output import Output
@@ -103,6 +105,39 @@ def test_show_tells_all_but_secrets(cli, database):
     text = cli.run("show", "acme:a").out
     assert "owner i-1" in text
     assert "v1." not in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "author"),
+    [
+        ({"paused_by": {"kind": "operator"}}, "paused by an operator"),
+        ({"paused_by": {"kind": "application"}}, "paused by its application"),
+        ({"last_failure": {"kind": "duplicate"}}, "paused by refreshd, for the last failure"),
+        ({"origin": {"key": "row", "activated": None}}, "paused since its import, until"),
+    ],
+)
+def test_show_says_who_paused_a_token(cli, database, fields, author):
+    """Only that one knows when it may go on. Programs get the fields that they were promised."""
+    cli.add("xero:a")
+    before = cli.run("show", "xero:a", "--json").json()
+    database.tokens.update_one({}, {"$set": {"state": "paused", **fields}})
+    assert author in cli.run("show", "xero:a").out
+    assert cli.run("show", "xero:a", "--json").json().keys() == before.keys()
+
+
+@pytest.mark.parametrize(("state", "at"), [("revoked", "revoked_at"), ("removed", "removed_at")])
+def test_show_says_of_a_token_that_is_gone_only_how_and_when(cli, database, state, at):
+    """It expires no more and is never due, so no "never" and no missing refresh token may worry anybody."""
+    now = wall_clock.now()
+    gone = {"_id": "xero:gone", "provider": "xero", "account": "gone", "state": state, "revision": 4}
+    database.tokens.insert_one({**gone, at: now, "forget_at": now + timedelta(days=90)})
+    ran = cli.run("show", "xero:gone")
+    titles = [line.split("  ")[0] for line in ran.out.splitlines()]
+    assert titles == ["ID", "State", "Ended", "Forgotten", "Revision"]
+    assert f"{state}: " in ran.out
+    assert "in 89 d" in ran.out
+    assert "never" not in ran.out
+    assert cli.run("show", "xero:gone", "--json").json()["state"] == state
 
 
 def test_show_leaves_out_what_a_claim_or_a_doubt_does_not_have(cli, database):

@@ -33,6 +33,17 @@ def test_a_token_or_a_whole_provider_is_made_due_and_nothing_else_changes(cli, d
     assert cli.run("refresh", "nope").code == 2
 
 
+def test_a_paused_provider_is_named(cli, database):
+    """Its tokens are due, and nothing comes of it: "due now" alone would send an operator elsewhere."""
+    cli.add("xero:a")
+    assert "paused" not in cli.run("refresh", "xero:a").err
+    row = {"_id": "xero", "paused": {"reason": "wrong_client", "since": wall_clock.now()}}
+    database.tokens_providers.insert_one(row)
+    for arguments in (["xero:a"], ["xero"], ["xero:a", "--wait", "--timeout", "0s"]):
+        ran = cli.run("refresh", *arguments)
+        assert ran.err.count("xero is paused (wrong_client), so its tokens wait. `refreshd resume xero`") == 1
+
+
 def test_a_token_that_is_being_revoked_is_refused_and_the_others_are_due(cli, database):
     """It is never renewed again, so `due now` would be untrue, and a script must see that."""
     for name in ("xero:a", "xero:b"):

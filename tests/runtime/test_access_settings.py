@@ -128,6 +128,9 @@ def test_a_slash_at_the_end_of_the_public_url_makes_no_difference(tmp_path: Path
         ("", "keys"),
         (DOOR + '[access]\nhost = "0.0.0.0"\n', "access.host: is not a loopback address"),
         (DOOR + "[access]\nprot = 1\n", "Did you mean port?"),
+        (DOOR + '[access]\nport = "9465"\n', "Write a number in this range, without quotes."),
+        (DOOR + '[access]\nunbound_connect = "true"\n', "Write true or false, without quotes."),
+        (DOOR + '[access]\ntrusted_proxies = "[]"\n', "must be a list"),
         (DOOR + '[access]\noffline_for = "2h"\n', "offline_for: is longer than an hour"),
         (DOOR + '[access]\npublic_url = "http://tokens.example.com"\n', "public_url: is not an https URL"),
         *(

@@ -244,8 +244,9 @@ async def test_a_secret_that_comes_late_is_masked_before_it_is_used(stage: Stage
 async def test_an_invalid_configuration_changes_nothing(stage: Stage):
     """The log has the problem, and the former one stays in use."""
     before = stage.providers["acme"]
-    stage.write("[providers.acme]\nclient_idd = 1\n")
+    stage.write("[providers.acme-3a8f1b9c4d7e]\nclient_idd = 1\n")
     await stage.reloader.reload()
     assert stage.taken == []
     assert stage.providers["acme"] is before
     assert stage.events() == ["reload.refused"]
+    assert "providers.acme-3a8f1b9c4d7e.client_idd: unknown key" in stage.said.getvalue()

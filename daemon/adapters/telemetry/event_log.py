@@ -102,6 +102,10 @@ class EventLog:
         """Register the secrets of this process's configuration, replacing those registered before."""
         self._redaction.register(secrets)
 
+    def register_places(self, places: Iterable[str]) -> None:
+        """Register files and keys of the configuration, which stay readable, replacing those registered before."""
+        self._redaction.register_places(places)
+
     def log(self, line: LogLine, /, **fields: object) -> None:
         """Log a message that is not a domain event. `exc_info` may hold an exception."""
         if line.do is not None:

@@ -3,7 +3,8 @@
 It is strict about text from outside: it masks known secrets, credentials in URIs, values whose name suggests
 a secret, and any run of 20 or more token characters that does not consist of words. It keeps ids, paths,
 names of classes and hosts, error codes, and a traceback's frames, which are code. Local variables and source
-lines never appear.
+lines never appear. The operator's files and configuration keys stay readable if they were registered, since names of
+them may look random.
 """
 
 import math
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from os import PathLike
+from pathlib import PurePosixPath
 from traceback import walk_tb
 
 from daemon.domain.secret import MASK, Secret, spellings
@@ -24,9 +26,9 @@ DEPTH_LIMIT = 5
 SHORTEST_LITERAL = 4  # a shorter "secret" would black out ordinary words and hide nothing
 
 # Texts in these fields are refreshd's own, or names that an operator needs whole. `token` is an id, and may be long.
-# `key` is the id of an access key or of a key of the ring.
+# `key` is the id of an access key or of a key of the ring, `place` a key of the configuration.
 _READABLE = frozenset(
-    {"token", "provider", "owner", "instance", "version", "path", "host", "level", "logger", "key"}
+    {"token", "provider", "owner", "instance", "version", "path", "host", "level", "logger", "key", "place"}
 )
 _SECRET_NAME = re.compile(
     r"token$|secret|passw|authorization|api_?key|assertion|private_?key|cookie", re.IGNORECASE
@@ -42,6 +44,7 @@ _NAMED = re.compile(  # but not "{ ", which begins a place of a secret or an obj
 )
 _RUN = re.compile(r"[A-Za-z0-9._~+/=%-]{20,}")
 _SEPARATORS = re.compile(r"[/._-]+")
+_KEY_LIKE = re.compile(r"[0-9A-Fa-f]{64}|[A-Za-z0-9_-]{43,44}")  # 32 bytes: a key in the place of its id
 
 
 class Redaction:
@@ -49,12 +52,17 @@ class Redaction:
 
     def __init__(self) -> None:
         self._literals: re.Pattern[str] | None = None
+        self._places: frozenset[str] = frozenset()
 
     def register(self, secrets: Iterable[Secret]) -> None:
         """Mask exactly these secrets from now on, however they are quoted."""
         texts = (secret.reveal() for secret in secrets)
         found = spellings(text for text in texts if len(text) >= SHORTEST_LITERAL)
         self._literals = re.compile("|".join(map(re.escape, found))) if found else None
+
+    def register_places(self, places: Iterable[str]) -> None:
+        """Keep the runs of these texts readable from now on: files, with their directories, and configuration keys."""
+        self._places = frozenset(run for place in places for run in _runs_of(place))
 
     def value(self, name: str, value: object, depth: int = 0) -> object:
         """Return `value` as a JSON value without secrets, to be logged under `name`."""
@@ -80,8 +88,15 @@ class Redaction:
         text = _URL_REST.sub(lambda rest: _without_query(rest[0]), text)
         text = _SCHEME.sub(rf"\1 {MASK}", text)
         text = _NAMED.sub(rf"\1\2{MASK}", text)
-        text = _RUN.sub(lambda run: _readable(run[0]), text)
+        text = _RUN.sub(lambda run: self._run(run[0]), text)
         return text if len(text) <= limit else text[: limit - 1] + "…"
+
+    def _run(self, run: str) -> str:
+        """Return a long run of token characters, with what isn't a registered place masked unless it is made of words."""
+        if run.rstrip(".") in self._places:
+            return run
+        directory = max((one for one in self._places if run.startswith(f"{one}/")), key=len, default="")
+        return directory + _readable(run.removeprefix(directory))
 
     def exception(self, error: BaseException) -> str:
         """Format the whole chain of `error`: file, line and function, type, and masked message."""
@@ -149,6 +164,18 @@ def _without_query(rest: str) -> str:
     """
     before, mark, query = rest.partition("?")
     return f"{before}?{MASK}" if mark and query else rest
+
+
+def _runs_of(place: str) -> Iterator[str]:
+    """Yield the runs of `place` that redaction would look at, and the directories of a path. What could be a key that
+    stands where its id belongs is left out.
+    """
+    for run in (found[0].rstrip(".") for found in _RUN.finditer(place)):
+        if any(map(_KEY_LIKE.fullmatch, run.split("."))):
+            continue
+        yield run
+        if run.startswith("/"):
+            yield from (str(parent) for parent in PurePosixPath(run).parents if parent.name)
 
 
 def _readable(run: str) -> str:

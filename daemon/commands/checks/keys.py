@@ -1,6 +1,6 @@
 """The key ring: each key seals and opens, and is the one that the store was sealed with."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.mongo.admin.contents import LIMIT, keys_in_use, shown
@@ -8,7 +8,7 @@ from daemon.adapters.mongo.keys import NOT_THE_KEY, CheckValue, Proof, prove
 from daemon.commands.checks.report import Report
 from daemon.commands.support.access import Access
 from daemon.commands.support.failure import Exit
-from daemon.domain.key_use import age_of, midnight
+from daemon.domain.key_use import KeyUse, age_of, is_to_come
 from daemon.runtime.config.settings import Settings
 
 PUT_BACK = "Put the key that sealed this store back under its id, and give a new key an id of its own."
@@ -33,7 +33,9 @@ def check_ring(settings: Settings, report: Report) -> None:
 
 def check_ages(settings: Settings, report: Report, now: datetime) -> None:
     """Warn of keys and client secrets that are older than keys.max_age, and of dates that are yet to come."""
-    created = {f"keys.ring.{name}": entry.created for name, entry in settings.keys.ring.items()}
+    ring = settings.keys.ring
+    leaving = {f"keys.ring.{name}": name for name, entry in ring.items() if entry.use is KeyUse.OPEN}
+    created = {f"keys.ring.{name}": entry.created for name, entry in ring.items()}
     created |= {
         f"providers.{name}.client_secret": provider.client_secret_created
         for name, provider in settings.providers.items()
@@ -41,12 +43,14 @@ def check_ages(settings: Settings, report: Report, now: datetime) -> None:
     for where, day in created.items():
         if day is None:
             continue
-        if midnight(day) > now + timedelta(days=1):
+        if is_to_come(day, now):
             report.warn(
                 where, f"its date, {day}, is yet to come", "Correct the date: its age is not watched."
             )
         elif (age := age_of(day, now)) > settings.keys.max_age:
-            report.warn(where, f"it is {age.days} days old", "Rotate it: docs/keys.md.")
+            retire = f"Retire it: `refreshd keys retire {leaving.get(where)}`."
+            do = retire if where in leaving else "Rotate it: docs/keys.md."
+            report.warn(where, f"it is {age.days} days old", do)
 
 
 async def check_stored_keys(access: Access, report: Report) -> None:
@@ -93,7 +97,7 @@ async def check_missing_keys(access: Access, report: Report) -> None:
             report.problem(
                 "keys.ring",
                 f"{count} refresh tokens are sealed with key {key_id!r}, which is not on the ring",
-                "Add that key: without it they can't be opened.",
+                "Add that key: without it they can't be opened. If it is lost, let their owners consent again.",
                 code=Exit.CONFIG,
             )
     if in_use.keys() <= set(access.ring.ids):

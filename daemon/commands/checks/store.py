@@ -18,7 +18,7 @@ from daemon.adapters.mongo.admin.preflight import (
 )
 from daemon.adapters.mongo.connection import LoginRefused, Refusal
 from daemon.commands.checks.access import check_access_key_rights
-from daemon.commands.checks.documents import check_claims, check_duplicates, check_strangers
+from daemon.commands.checks.documents import check_claims, check_dates, check_duplicates, check_strangers
 from daemon.commands.checks.keys import check_missing_keys, check_stored_keys
 from daemon.commands.checks.machine import check_clock
 from daemon.commands.checks.report import Report
@@ -33,7 +33,11 @@ Step = Callable[[Access, Report], Awaitable[None]]
 
 async def check_store(settings: Settings, report: Report, *, access_keys: bool = False) -> None:
     """Everything that needs MongoDB, as far as it answers. `access_keys`: also the rights for them."""
-    steps: tuple[Step, ...] = (*_STEPS, partial(check_claims, settings.providers))
+    steps: tuple[Step, ...] = (
+        *_STEPS,
+        partial(check_claims, settings.providers),
+        partial(check_dates, settings.providers),
+    )
     if access_keys:
         steps = (*steps, check_access_key_rights)
     if settings.hooks:

@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from daemon.commands.support.options import audited, common
+from daemon.commands.support.ranges import with_bounds_in_words
 
 
 def declared(function: Callable[..., None]) -> list[Any]:
@@ -30,10 +31,11 @@ class Command(TyperCommand):
         return " ".join((self.help or "").partition("\n\n")[0].split())
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """List the arguments without the Python type that Typer puts behind each name."""
-        records = [(param, param.get_help_record(ctx)) for param in self.get_params(ctx)]
+        """List the arguments without the Python type that Typer puts behind each name, and bounds in words."""
+        found = [(param, param.get_help_record(ctx)) for param in self.get_params(ctx)]
+        records = [(param, (one[0], with_bounds_in_words(one[1]))) for param, one in found if one]
         for title, kind in (("Arguments", "argument"), ("Options", "option")):
-            rows = [record for param, record in records if record and param.param_type_name == kind]
+            rows = [record for param, record in records if param.param_type_name == kind]
             if kind == "argument":
                 rows = [(name.partition(" <")[0], text) for name, text in rows]
             if rows:

@@ -24,6 +24,10 @@ def read_instant(text: str) -> datetime | timedelta:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
+        if not text[:1].isdigit():
+            raise typer.BadParameter(
+                f"{text!r} is neither a time nor a duration. Write it like 2026-01-31T12:00:00Z, or 2h for two hours ago"
+            ) from None
         return read_duration(text)
     if at.tzinfo is None:
         raise typer.BadParameter(f"{text!r} has no UTC offset. Write it like 2026-01-31T12:00:00Z")

@@ -21,6 +21,11 @@ from daemon.runtime.config.settings import Settings
 
 _RATE = re.compile(r"([0-9]{1,6})/1?([sm])")
 _NAMED = 20
+_ACTIVE = (
+    "Key {key_id!r} is the active one, which seals every new value, so it can't be retired.\n"
+    'Make another key active first, on every instance, and give this one use = "open". Then reload, and run\n'
+    "`refreshd keys reseal`"
+)
 
 
 def read_rate(text: str) -> float:
@@ -116,7 +121,9 @@ async def retire(access: Access, settings: Settings, output: Output, key_id: str
         processes=[*found, *_this_configuration(settings, access)],
         now=access.clock.now(),
     )
-    output.result(_record(key_id, needed), _text(key_id, needed, holders), keep="\n")
+    active = key_id == access.ring.active
+    text = _ACTIVE.format(key_id=key_id) if active else _text(key_id, needed, holders)
+    output.result(_record(key_id, needed), text, keep="\n")
     return Exit.DONE if needed.may_leave else Exit.FAILED
 
 

@@ -1,6 +1,6 @@
 """What `refreshd keys status` shows: the values of each key, the journals that need it, and its age."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,17 +14,20 @@ from daemon.adapters.mongo.instances import processes
 from daemon.commands.support.access import Access
 from daemon.commands.support.column import Column
 from daemon.commands.support.output import Output, span
-from daemon.domain.key_use import Process, age_of, midnight
+from daemon.domain.key_use import Process, age_of, is_to_come, midnight
 from daemon.runtime.config.settings import Settings
 
 _COLUMNS = tuple(Column(title) for title in ("Key", "Use", "Age", "Oldest value", "Journal", "Kept"))
 _VALUES = (Column("Values of"), *(Column(name) for name in FIELDS))
+_TO_COME = "date yet to come"
 _SECRETS = (Column("Client secret of"), Column("Age"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyStatus:
-    """One key id, whether it is on the ring or not. `age` is None if no date is known."""
+    """One key id, whether it is on the ring or not. `age` is None if no date is known. `to_come`: the stated date is in
+    the future.
+    """
 
     key_id: str
     use: str  # active, all, open, or missing
@@ -35,6 +38,7 @@ class KeyStatus:
     journal: int
     kept: int
     oldest: datetime | None
+    to_come: bool = False
 
 
 async def key_statuses(
@@ -66,6 +70,7 @@ async def key_statuses(
             journal=sum(need.journal for need in needs),
             kept=sum(need.kept for need in needs),
             oldest=counted.oldest.get(key_id),
+            to_come=bool(entry and entry.created and is_to_come(entry.created, now)),
         )
         statuses.append(status)
     return statuses, counted, found
@@ -78,6 +83,12 @@ def secret_ages(settings: Settings, now: datetime) -> Mapping[str, timedelta | N
         for name, one in sorted(settings.providers.items())
         if one.client_secret is not None
     }
+
+
+def secrets_to_come(settings: Settings, now: datetime) -> Collection[str]:
+    """Return the providers whose client secret has a date in the future."""
+    dates = ((name, one.client_secret_created) for name, one in settings.providers.items())
+    return {name for name, created in dates if created is not None and is_to_come(created, now)}
 
 
 def record(
@@ -131,12 +142,14 @@ def show(
     *,
     now: datetime,
     max_age: timedelta,
+    to_come: Collection[str] = (),
 ) -> None:
+    """Print the status. `to_come`: providers whose client secret has a date in the future."""
     rows = [
         [
             one.key_id,
             one.use,
-            _age(one.age, max_age),
+            _TO_COME if one.to_come else _age(one.age, max_age, "retire" if one.use == "open" else "rotate"),
             f"{span(now - one.oldest)} ago" if one.oldest else "",
             f"{one.journal:,}",
             f"{one.kept:,}",
@@ -152,15 +165,16 @@ def show(
     ]
     output.table(_VALUES, values)
     if ages:
+        rows = [[name, _TO_COME if name in to_come else _age(age, max_age)] for name, age in ages.items()]
         print()
-        output.table(_SECRETS, [[name, _age(age, max_age)] for name, age in ages.items()])
+        output.table(_SECRETS, rows)
     if not counted.exact:
         output.note(
             f"The values are estimated from a sample of {counted.documents:,} documents. --exact counts all of them."
         )
 
 
-def _age(age: timedelta | None, max_age: timedelta) -> str:
+def _age(age: timedelta | None, max_age: timedelta, do: str = "rotate") -> str:
     if age is None:
         return "unknown"
-    return f"{span(age)}{', rotate it' if age > max_age else ''}"
+    return f"{span(age)}{f', {do} it' if age > max_age else ''}"

@@ -14,5 +14,7 @@ def report(why: Exception, code: Exit, sentences: Sequence[str], *, as_json: boo
         say(*(f"refreshd: {sentence}" for sentence in sentences))
         return
     log = configure(format="json", level="error", stream=sys.stderr)
-    for part in in_parts(why, sentences):
+    parts = in_parts(why, sentences)
+    log.register_places(part["where"] or "" for part in parts)
+    for part in parts:
         log.log(log_lines.DAEMON_FAILED, **part, code=int(code))

@@ -18,6 +18,12 @@ _DASH = "___"
 Names = Mapping[Place, Iterable[str]]  # the table -> the names in it that are known
 
 
+class VariableText(str):
+    """The text of an environment variable, which may stand for a number, a boolean or a list."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
     """The keys that variables set, the origin of each, and contradictions between variables."""
@@ -65,7 +71,7 @@ def _set(table: dict[str, Any], place: Place, text: str) -> None:
             raise InvalidValue("another variable sets a part of it as a value", "Unset one of the two.")
     if place[-1] in table:
         raise InvalidValue("another variable sets the same key", "Unset one of the two.")
-    table[place[-1]] = text
+    table[place[-1]] = VariableText(text)
 
 
 def _meant(place: Place, names: Names) -> Place:

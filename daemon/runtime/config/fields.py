@@ -2,8 +2,8 @@
 
 A table is a plain dataclass; `Annotated[type, Read(function)]` names the function that reads a value.
 
-The environment contains text only, so each kind reads its text form too. Each refusal has its own sentence
-here, because the library's would quote the input.
+The environment contains text only, so each kind reads its text form too, but only of a `VariableText`: in a file,
+a number in quotes is a mistake. Each refusal has its own sentence here, because the library's would quote the input.
 """
 
 import os
@@ -28,6 +28,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from daemon.runtime.config.environment import VariableText
 from daemon.runtime.config.problems import Findings, InvalidValue, Place
 
 STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True)  # for `__pydantic_config__` of each table
@@ -69,7 +70,7 @@ def format_duration(span: timedelta) -> str:
 def flag(value: object) -> bool:
     if value in (True, False) and isinstance(value, bool):
         return value
-    if value in ("true", "false"):
+    if isinstance(value, VariableText) and value in ("true", "false"):
         return value == "true"
     raise InvalidValue("must be true or false", "Write true or false, without quotes.")
 
@@ -79,7 +80,7 @@ def text(value: object) -> str:
         raise InvalidValue("must be a non-empty string", "Write it in quotes.")
     if "\0" in value:
         raise InvalidValue("contains a NUL character", "Remove it.")
-    return value
+    return str(value)  # a plain one also of a variable
 
 
 def host(value: object) -> str:
@@ -94,15 +95,18 @@ def whole(least: int, most: int) -> Callable[[object], int]:
     """Return a reader of whole numbers from `least` to `most`."""
 
     def read(value: object) -> int:
-        digits = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10
-        number = int(value) if digits and isinstance(value, str) else value
+        number = _number_of(value) if isinstance(value, VariableText) else value
         if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
-            raise InvalidValue(
-                f"must be a whole number from {least} to {most}", "Write a number in this range."
-            )
+            quoted = isinstance(value, str) and not isinstance(value, VariableText)
+            do = f"Write a number in this range{', without quotes' if quoted else ''}."
+            raise InvalidValue(f"must be a whole number from {least} to {most}", do)
         return number
 
     return read
+
+
+def _number_of(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def one_of(kind: type[Choice], *, later: Iterable[str] = ()) -> Callable[[object], Choice]:
@@ -144,7 +148,7 @@ def _above_zero(span: timedelta) -> timedelta:
 
 def _array(value: object) -> object:
     """Return a list unchanged, or parse one from text: `["a", "b"]` in the environment."""
-    if isinstance(value, str):
+    if isinstance(value, VariableText):
         try:
             return tomllib.loads(f"list = {value}")["list"]
         except (tomllib.TOMLDecodeError, KeyError):

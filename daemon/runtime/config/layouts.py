@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Annotated, Any, ClassVar
 from daemon.domain.cipher_form import FormInvalid, read_form
 from daemon.domain.layout import ALL, FIELDS, FILE, NAME, Encoding, Encryption, Layout, SourceKind, TimeForm
 from daemon.domain.token import PROVIDER_NAME
-from daemon.runtime.config.fields import ARRAY, STRICT, Read, Text, checked, did_you_mean, one_of, text
+from daemon.runtime.config.fields import ARRAY, STRICT, Read, Text, checked, one_of, text
 from daemon.runtime.config.lazy_mapping import LazyMapping
 from daemon.runtime.config.problems import Findings, InvalidValue, SettingsInvalid
 from daemon.runtime.config.sources import operators_files, read_toml
@@ -296,4 +297,6 @@ def _mapped(layout: Layout, given: str) -> Layout:
 
 def unknown_layout(name: str, known: Mapping[str, Layout]) -> str:
     """Return a sentence about a layout that does not exist."""
-    return f"layout {name!r} is unknown. {did_you_mean(name, known)} Known: {', '.join(known)}"
+    close = get_close_matches(name, list(known), n=1)
+    like = f"Did you mean {close[0]}? " if close else ""
+    return f"layout {name!r} is unknown. {like}Known: {', '.join(known)}"

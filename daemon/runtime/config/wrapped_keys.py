@@ -50,12 +50,12 @@ def wrapped_key(entry: Mapping[str, object]) -> WrappedKey:
 
 
 def kms_key(text: str) -> str:
-    """Return the ARN in "aws:ARN". Raises InvalidValue."""
+    """Return the ARN in "aws:ARN", the value of `kms` or --kms. Raises InvalidValue."""
     kms = kms_module()
     arn = text.removeprefix(SCHEME)
     if not text.startswith(SCHEME) or not kms.is_arn(arn):
         raise InvalidValue(
-            "kms is not a key of AWS KMS by its ARN",
+            "names no key of AWS KMS by its ARN",
             'Write it like "aws:arn:aws:kms:eu-central-1:123456789012:key/ID".',
         )
     return arn

@@ -1,7 +1,7 @@
 """The state of the daemon for probes, metrics and the status page. It is read-only."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from importlib.metadata import version
 from platform import python_version
 
@@ -11,7 +11,7 @@ from daemon.adapters.mongo.instances import SeenService
 from daemon.domain.circuit_breaker import Pause
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import Event, LaneFailed, SweepFinished
-from daemon.domain.key_use import age_of
+from daemon.domain.key_use import KeyUse, age_of, is_to_come
 from daemon.domain.provider import Provider
 from daemon.domain.statistics import Statistics
 from daemon.runtime.config.settings import Settings
@@ -184,13 +184,28 @@ class DaemonStatus:
         return self.parts.clock.now()
 
     def _old(self) -> Iterator[str]:
-        """Yield a sentence for each key and each client secret that is older than keys.max_age."""
+        """Yield a sentence for each key and each client secret that is older than keys.max_age, or whose date is yet to
+        come.
+        """
         for name, age in self._key_ages().items():
             if age is not None and age > self.keys.max_age:
-                yield f"the key {name!r} is {age.days} days old: rotate it"
+                do = "retire" if self.keys.ring[name].use is KeyUse.OPEN else "rotate"
+                yield f"the key {name!r} is {age.days} days old: {do} it"
         for name, age in self._secret_ages().items():
             if age > self.keys.max_age:
                 yield f"the client secret of {name} is {age.days} days old: make a new one"
+        for what, day in self._dates():
+            if is_to_come(day, self._now()):
+                yield f"the date of {what}, {day}, is yet to come: correct it"
+
+    def _dates(self) -> Iterator[tuple[str, date]]:
+        """Yield each key and each client secret that has a date."""
+        for name, entry in self.keys.ring.items():
+            if entry.created is not None:
+                yield f"the key {name!r}", entry.created
+        for name, provider in self.providers.items():
+            if provider.client_secret_created is not None:
+                yield f"the client secret of {name}", provider.client_secret_created
 
     # ---------------------------------------------------------------- the checks
 

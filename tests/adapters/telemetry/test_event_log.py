@@ -478,6 +478,42 @@ def test_ordinary_words_stay_readable(text: str) -> None:
     assert log.line["message"] == text
 
 
+FILE = "/srv/eu1-0a9f3c72b1d4/refreshd-7c21aa9e/config.toml"
+CONFIGURATION_KEY = "providers.xero-uk-3a8f1b9c4d.client_secret"
+
+
+def test_registered_places_stay_readable() -> None:
+    """Without the file and the key, nobody finds what is wrong at a start. Only their own text stays, wherever it stands."""
+    log = Log()
+    log.events.register_places([f"{FILE}: {CONFIGURATION_KEY}"])
+    log.events.log(
+        X, where=f"{FILE}: {CONFIGURATION_KEY}", do=f"chmod go-w /srv/eu1-0a9f3c72b1d4. See {FILE}."
+    )
+    assert log.line["where"] == f"{FILE}: {CONFIGURATION_KEY}"
+    assert log.line["do"] == f"chmod go-w /srv/eu1-0a9f3c72b1d4. See {FILE}."
+    log.events.register_places([])
+    log.events.log(X, where=f"{FILE}: {CONFIGURATION_KEY}")
+    assert log.lines[1]["where"] == f"/srv/{MASK}/{MASK}/config.toml: {MASK}"
+
+
+def test_beside_registered_places_everything_is_masked_as_before() -> None:
+    """What follows a directory, what only begins like a place, a key in the place of its id, and a known secret."""
+    log = Log()
+    key = "0123456789abcdef" * 4
+    log.events.register_places([f"{FILE}: {CONFIGURATION_KEY}", f"{FILE}: keys.ring.{key}"])
+    directory = "/srv/eu1-0a9f3c72b1d4/refreshd-7c21aa9e"
+    log.events.log(X, a=f"{directory}/hunter2x9 can't be read", b=f"{CONFIGURATION_KEY}A1b2C3d4E5f6", c=key)
+    log.events.log(X, where=f"{FILE}: keys.ring.{key}", d=f"{FILE}?code=A1b2C3d4E5f6G7h8I9j0")
+    first, second = log.lines
+    assert first["a"] == f"{directory}/{MASK} can't be read"
+    assert (first["b"], first["c"]) == (MASK, MASK)
+    assert second["where"] == f"{FILE}: {MASK}"
+    assert "A1b2C3d4" not in second["d"]
+    log.events.register_secrets([Secret("refreshd-7c21aa9e")])
+    log.events.log(X, where=FILE)
+    assert log.lines[2]["where"] == f"/srv/eu1-0a9f3c72b1d4/{MASK}/config.toml"
+
+
 @pytest.mark.parametrize("code", ["temporarily_unavailable_at_this_time", "AADSTS50196", "BAD_REFRESH_TOKEN"])
 def test_error_codes_stay_readable(code: str) -> None:
     """They are words, however long."""
@@ -507,6 +543,7 @@ def test_error_codes_stay_readable(code: str) -> None:
 def test_a_hostile_text_cannot_keep_the_redaction_busy(piece: str) -> None:
     """Each pattern is linear in the text: 200 KB of anything take far less than a second."""
     log = Log()
+    log.events.register_places([FILE])
     started = time.process_time()
     log.events.log(X, message=piece * (200_000 // len(piece)))
     assert time.process_time() - started < 1

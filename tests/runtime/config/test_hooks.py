@@ -117,6 +117,8 @@ def test_a_change_that_may_bring_a_receiver_back_changes_the_configuration(read:
         ({"events": ["tokens.*"]}, "events", "no event of the type 'tokens.*'"),
         ({"providers": ["zoho"]}, "providers", "zoho is not configured"),
         ({"format": "xml"}, "format", "is not one of the possible values"),
+        ({"allow_private": "true"}, "allow_private", "without quotes"),
+        ({"events": "[]"}, "events", "must be a list"),
         ({"allow_privat": True}, "allow_privat", "unknown key"),
     ],
 )

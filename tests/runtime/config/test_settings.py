@@ -183,6 +183,14 @@ REFUSALS = {
     "an empty window": ("[refresh]\nwindow = '0s'\n", "refresh.window", "greater than zero"),
     "no sweeps": ("[refresh]\nsweep_every = '0ms'\n", "refresh.sweep_every", "greater than zero"),
     "nothing in flight": ("[refresh]\nconcurrency = 0\n", "refresh.concurrency", "whole number"),
+    "a text for a number": ("[refresh]\nconcurrency = '256'\n", "refresh.concurrency", "without quotes"),
+    "a float for a number": ("[refresh]\nconcurrency = 256.0\n", "refresh.concurrency", "whole number"),
+    "a text for a port": ("[server]\nport = '9464'\n", "server.port", "without quotes"),
+    "a text for a flag": ("[demo]\nenabled = 'false'\n", "demo.enabled", "without quotes"),
+    "a text for a provider's number": (XERO + "concurrency = '8'\n", "providers.xero.concurrency", "without quotes"),
+    "a text for a provider's flag": (XERO + "allow_private = 'true'\n", "providers.xero.allow_private", "without quotes"),
+    "a text for a provider's list": (XERO + "keep = '[\"a\"]'\n", "providers.xero.keep", "brackets"),
+    "a text for the number of lives": (XERO + "live_tokens = '50'\n", "providers.xero.live_tokens", "without quotes"),
     "a true for a number": ("[server]\nport = true\n", "server.port", "whole number"),
     "a short lease": ("[refresh]\nlease = '79s'\n", "refresh.lease", '"80s"'),
     "a short drain": ("[refresh]\ndrain = '30s'\n", "refresh.drain", '"30s"'),
@@ -452,6 +460,33 @@ def test_the_environment_wins_over_the_file(folder: Folder):
     )
     assert ours.definition.params == {"audience": "us"}
     assert ours.definition.title == "ours"
+
+
+def test_a_text_stands_for_a_number_in_a_variable_only(folder: Folder):
+    """A variable has no other form, of the environment and of an env file; and what it sets keeps its type."""
+    text = LEAST + "[refresh]\nconcurrency = 8\n" + XERO
+    env_file = folder.write("REFRESHD_SERVER__PORT=0\nREFRESHD_DEMO__ENABLED=false\n", "env")
+    settings = folder.load(
+        text,
+        env_file=env_file,
+        REFRESHD_REFRESH__CONCURRENCY="16",
+        REFRESHD_PROVIDERS__XERO__ALLOW_PRIVATE="true",
+        REFRESHD_PROVIDERS__XERO__KEEP='["a"]',
+        REFRESHD_PROVIDERS__XERO__REJECTED='[{ field = "error", values = ["x"], status = [400] }]',
+    )
+    assert (settings.refresh.concurrency, settings.server.port, settings.demo.enabled) == (16, 0, False)
+    xero = settings.providers["xero"]
+    assert xero.definition.keep == ("a",)
+    assert type(settings.store.database) is str
+    assert "whole number" in folder.refused(text, REFRESHD_REFRESH__CONCURRENCY="1_6").popitem()[1]
+    inner = '[{ field = "error", values = ["x"], status = ["400"] }]'
+    assert "quotes" in folder.refused(text, REFRESHD_PROVIDERS__XERO__REJECTED=inner).popitem()[1]
+
+
+def test_a_text_in_the_file_is_refused_where_a_list_is_wanted(folder: Folder):
+    """A list in quotes has a look of its own in a variable; in the file it is a mistake."""
+    text = LEAST.replace("[keys]", "[keys]\nwriters = '[\"a\"]'")
+    assert "brackets" in folder.refused(text)["keys.writers"]
 
 
 def test_a_variable_can_stand_for_the_reference_to_a_secret(folder: Folder):

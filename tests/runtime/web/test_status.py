@@ -12,6 +12,7 @@ from daemon.adapters.telemetry.metrics import Metrics
 from daemon.domain.circuit_breaker import Pause, Reason
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import LaneFailed, SweepFinished
+from daemon.domain.key_use import KeyUse
 from daemon.domain.provider import Definition, Provider
 from daemon.domain.statistics import Statistics
 from daemon.runtime.config.settings import RefreshSettings
@@ -110,7 +111,7 @@ def test_ages_need_no_mongodb():
     stage = Stage()
     stage.clock.skew = None  # type: ignore[assignment]
     stage.clock.now = lost  # type: ignore[method-assign]
-    ring: Any = {"old": SimpleNamespace(created=date(2020, 1, 1))}
+    ring: Any = {"old": SimpleNamespace(created=date(2020, 1, 1), use=KeyUse.ALL)}
     stage.view.keys = SimpleNamespace(ring=ring, max_age=timedelta(days=90))  # type: ignore[assignment]
     assert b"refreshd_journal_entries" in shown(stage)
 
@@ -130,16 +131,19 @@ async def test_an_old_key_and_an_old_client_secret_are_in_the_status():
     today = AT.date()
     old, young = today - timedelta(days=91), today - timedelta(days=90)
     created = {"old": old, "young": young, "undated": None, "wrong": today + timedelta(days=400)}
-    ring: Any = {name: SimpleNamespace(created=day) for name, day in created.items()}
+    ring: Any = {name: SimpleNamespace(created=day, use=KeyUse.ALL) for name, day in created.items()}
+    ring["leaving"] = SimpleNamespace(created=old, use=KeyUse.OPEN)
     stage.view.keys = SimpleNamespace(ring=ring, max_age=timedelta(days=90, hours=23))  # type: ignore[assignment]
     stage.view.providers = {
         name: replace(configured(name), client_secret_created=day)
-        for name, day in (("xero", old), ("google", young))
+        for name, day in (("xero", old), ("google", young), ("zoho", today + timedelta(days=1)))
     }
     assert (await stage.view.status())["warnings"] == [
         "it is old",
         "the key 'old' is 91 days old: rotate it",
+        "the key 'leaving' is 91 days old: retire it",
         "the client secret of xero is 91 days old: make a new one",
+        f"the date of the key 'wrong', {created['wrong']}, is yet to come: correct it",
     ]
     lines = shown(stage).decode().splitlines()
     ages = {line.split()[0]: float(line.split()[1]) for line in lines if "_age_seconds{" in line}

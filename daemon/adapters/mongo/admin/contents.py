@@ -84,7 +84,7 @@ async def duplicates(mongo: Mongo) -> list[list[str]]:
 
     Raises StoreLost, Refusal, TooLong; so do the other functions here.
     """
-    rows = await _found(
+    rows = await found(
         mongo,
         [
             {"$match": {"grant_fingerprint": {"$type": "string"}, "state": {"$nin": sorted(GONE)}}},
@@ -105,7 +105,7 @@ async def duplicates(mongo: Mongo) -> list[list[str]]:
 async def keys_in_use(mongo: Mongo) -> dict[str, int]:
     """Return how many refresh tokens each key has sealed, by key id."""
     key_id = {"$arrayElemAt": [{"$split": ["$refresh_token", "."]}, 1]}
-    rows = await _found(
+    rows = await found(
         mongo,
         [
             {"$match": {"$expr": {"$eq": [{"$type": "$refresh_token"}, "string"]}}},
@@ -119,7 +119,7 @@ async def keys_in_use(mongo: Mongo) -> dict[str, int]:
 async def strangers(mongo: Mongo) -> list[str]:
     """Return the ids of some documents without provider and account, perhaps another program's."""
     nameless = {"$or": [{name: {"$not": {"$type": "string"}}} for name in _IS_TEXT]}
-    rows = await _found(mongo, [{"$match": nameless}, {"$limit": MOST_NAMED}, {"$project": {"_id": 1}}])
+    rows = await found(mongo, [{"$match": nameless}, {"$limit": MOST_NAMED}, {"$project": {"_id": 1}}])
     return [shown(row["_id"]) for row in rows]
 
 
@@ -141,7 +141,7 @@ async def unclaimable(mongo: Mongo, ring: KeyRing, providers: Mapping[str, Provi
         ],
     }
     size: Row = {"$project": {"size": {"$bsonSize": "$$ROOT"}}}
-    rows = await _found(mongo, [{"$match": odd}, {"$limit": MOST_NAMED}, size])
+    rows = await found(mongo, [{"$match": odd}, {"$limit": MOST_NAMED}, size])
     named = [(row["_id"], await _why(mongo, row, ring, providers)) for row in rows]
     return [Odd(id=shown(name), why=why) for name, why in named if why is not None]
 
@@ -160,8 +160,8 @@ async def look_for_due(mongo: Mongo, provider: Provider, ring: KeyRing) -> int:
         adopting=True,
         openable=openable(ring, presented_field(provider.definition.grant)),
     )
-    found, _ = await DueTokens(mongo, chance=lambda: 0.0).next(look)
-    return len(found)
+    due, _ = await DueTokens(mongo, chance=lambda: 0.0).next(look)
+    return len(due)
 
 
 def shown(name: object) -> str:
@@ -194,7 +194,8 @@ async def _why(mongo: Mongo, row: Document, ring: KeyRing, providers: Mapping[st
     return None
 
 
-async def _found(mongo: Mongo, pipeline: list[Row]) -> list[Row]:
+async def found(mongo: Mongo, pipeline: list[Row]) -> list[Row]:
+    """Return the rows of `pipeline`, which may read every document. Raises StoreLost, Refusal, TooLong."""
     try:
         with pymongo.timeout(LIMIT.total_seconds()):
             return await (await mongo.tokens.aggregate(pipeline, allowDiskUse=True)).to_list()

@@ -7,6 +7,7 @@ from pymongo.errors import PyMongoError
 
 from daemon.adapters.mongo.admin.consents import Fields
 from daemon.adapters.mongo.connection import EPOCH, Mongo
+from daemon.adapters.mongo.pause_author import PAUSE_FIELDS
 from daemon.adapters.mongo.token_document import Document
 from daemon.domain.stored_grant import GONE, REVOKED
 from daemon.domain.token import State
@@ -28,6 +29,8 @@ LISTED_FIELDS = (
     "last_used_at",
 )
 SHOWN_FIELDS = (*LISTED_FIELDS, "scope", "vars", "extra", "meta", "doubt")
+# Who paused a token, and when one that is gone has ended.
+MORE_FIELDS = (*PAUSE_FIELDS, "removed_at", "revoked_at", "forget_at")
 
 LAST_CHARACTER = "\U0010ffff"
 
@@ -57,11 +60,12 @@ class TokenLookup:
         self._mongo = mongo
 
     async def get(self, name: str) -> Document:
-        """Return the document of `name` without its tokens; `has_refresh_token` says whether it has one.
+        """Return the document of `name` without its tokens; `has_refresh_token` says whether it has one, and
+        MORE_FIELDS are for people.
         Raises NoSuchToken.
         """
         has = {"has_refresh_token": {"$eq": [{"$type": "$refresh_token"}, "string"]}}
-        fields: Fields = {**dict.fromkeys(SHOWN_FIELDS, 1), **has}
+        fields: Fields = {**dict.fromkeys((*SHOWN_FIELDS, *MORE_FIELDS), 1), **has}
         found = await self._mongo.guarded(self._mongo.tokens.find_one({"_id": name}, fields))
         if found is None:
             raise NoSuchToken(name)

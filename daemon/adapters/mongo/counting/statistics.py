@@ -37,6 +37,12 @@ DUE_LIMIT, DOCUMENTS_LIMIT = timedelta(minutes=2), timedelta(seconds=10)
 NAMED_IN_ALL = 1000  # tokens, in each list of a count
 
 Row = Mapping[str, object]
+UNDATED: Row = {  # the condition for tokens that no sweep would find, and that a repair makes due
+    "state": State.ACTIVE.value,
+    "refresh_token": {"$type": "string"},
+    "last_failure.kind": {"$nin": UNPARSED_STORED},
+    "$expr": {"$not": [is_usable("$due_at")]},
+}
 _COUNTING = "counting the store"
 
 
@@ -121,21 +127,15 @@ async def repair_undated(mongo: Mongo, *, limit: int = REPAIRED_AT_ONCE) -> list
 
     A reply that could not be parsed leaves a token without a date on purpose. Raises StoreLost.
     """
-    undated = {
-        "state": State.ACTIVE.value,
-        "refresh_token": {"$type": "string"},
-        "last_failure.kind": {"$nin": UNPARSED_STORED},
-        "$expr": {"$not": [is_usable("$due_at")]},
-    }
     rows = await within(
         REPAIR_LIMIT,
         mongo,
-        [{"$match": {**undated, **NAMED}}, {"$project": {"_id": 1}}, {"$limit": limit}],
+        [{"$match": {**UNDATED, **NAMED}}, {"$project": {"_id": 1}}, {"$limit": limit}],
         "looking for tokens without a date",
     )
     ids = [str(row["_id"]) for row in rows]
     due_now = {"$set": {"due_at": mongo.clock.now()}}
-    done = await update_each(mongo, [Update(ids=ids, condition=undated, change=due_now)])
+    done = await update_each(mongo, [Update(ids=ids, condition=UNDATED, change=due_now)])
     return [name for name in ids if name not in done.refused]
 
 

@@ -24,11 +24,11 @@ from daemon.adapters.mongo.admin.consents import (
 from daemon.adapters.mongo.audit import Record
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.document_limits import date_or_null, short_text
+from daemon.adapters.mongo.pause_author import pause_author
 from daemon.adapters.mongo.serving.access_audit import AccessAudit
 from daemon.adapters.mongo.serving.selected_tokens import SIMPLE, matching
 from daemon.adapters.mongo.serving.tokens import FIELDS, LARGEST_SEALED, bounded, served_token
 from daemon.adapters.mongo.token_document import Document
-from daemon.domain.backup import MAYBE_SPENT
 from daemon.domain.claim import StoreLost
 from daemon.domain.secret import Secret
 from daemon.domain.served_token import ServedToken
@@ -38,11 +38,10 @@ from daemon.domain.stored_grant import (
     Edit,
     GrantOver,
     KeepsChanging,
-    PausedBy,
     StoredGrant,
     Unclear,
 )
-from daemon.domain.token import FailureKind, State, Token
+from daemon.domain.token import State, Token
 
 _LARGEST_PART = 16 * 1024  # bytes
 
@@ -213,21 +212,6 @@ def _stored_grant(document: Document | None, name: str) -> StoredGrant | None:
         if isinstance(variables, Mapping)
         else {},
         meta=meta if isinstance(meta, Mapping) else None,
-        paused_by=_paused_by(document),
+        paused_by=pause_author(document),
         pause=pause if isinstance(pause, Mapping) else None,
     )
-
-
-def _paused_by(document: Document) -> PausedBy | None:
-    """Return the author of the token's pause. One without a known author counts as an operator's."""
-    if document.get("state") != State.PAUSED.value:
-        return None
-    origin, pause, failure = (document.get(name) for name in ("origin", "paused_by", "last_failure"))
-    if isinstance(origin, Mapping) and isinstance(origin.get("key"), str) and origin.get("activated") is None:
-        return PausedBy.IMPORT if origin.get("held") is None else PausedBy.OPERATOR
-    if isinstance(pause, Mapping):
-        applications = pause.get("kind") == PausedBy.APPLICATION.value
-        return PausedBy.APPLICATION if applications else PausedBy.OPERATOR
-    kind, code = (failure.get("kind"), failure.get("code")) if isinstance(failure, Mapping) else (None, None)
-    of_the_daemon = kind == FailureKind.DUPLICATE.value or code == MAYBE_SPENT
-    return PausedBy.DAEMON if of_the_daemon else PausedBy.OPERATOR

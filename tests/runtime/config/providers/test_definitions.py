@@ -332,6 +332,12 @@ REFUSALS: dict[str, tuple[str, str, str]] = {
     ),
     "an unknown word": (PLAIN + "rotation = 'daily'", "rotation", "always"),
     "a text for a list": (PLAIN + "keep = 'api_domain'", "keep", "list"),
+    "a list in quotes": (PLAIN + """keep = '["api_domain"]'""", "keep", "list"),
+    "a text for a flag": (PLAIN + "repeatable = 'true'", "repeatable", "without quotes"),
+    "a text for a number": (PLAIN + "live_tokens = '5'", "live_tokens", "without quotes"),
+    "a text for a status": (
+        PLAIN + "rejected = [{ field = 'e', values = ['x'], status = ['400'] }]", "rejected.0.status.0", "without quotes",
+    ),
     "a text for a table": (PLAIN + "params = 'x'", "params", "table"),
     "a text for a date": (PLAIN + "as_of = 'soon'", "as_of", "date"),
     "a bad status": (PLAIN + "rejected = [{ field = 'e', values = ['x'], status = [99] }]", "rejected.0.status.0", "100"),
