@@ -1,6 +1,7 @@
 """The access service end to end: real processes, real HTTP, a real MongoDB."""
 
 import asyncio
+import os
 import signal
 import socket
 import ssl
@@ -480,6 +481,24 @@ async def test_a_taken_port_is_named(place: Place, service: Service):
     done = await other.refreshd("serve")
     assert done.code == 75
     assert f"access.port: 127.0.0.1:{port} is in use by pid {service.process.pid}" in done.stderr
+
+
+async def test_a_certificate_that_is_a_pipe_ends_the_start(place: Place, service: Service):
+    """It would hang, without a word."""
+    os.mkfifo(cert := place.installation.directory / "cert.fifo")
+    (key := place.installation.directory / "fifo.key").touch(mode=0o600)
+    key.write_bytes(Certified.made("localhost").key)
+    piped = Installation(place.installation.directory / "piped", uri="", database="", providers={})
+    piped.configure(
+        {
+            "store": place.installation.tables["store"],
+            "keys": await place.door_keys(),
+            "access": {"port": 0, "tls": {"cert": str(cert), "key": {"file": str(key)}}},
+        }
+    )
+    done = await piped.refreshd("serve")
+    assert done.code == 78
+    assert f"access.tls.cert: {cert} can't be used: it is a pipe" in done.stderr
 
 
 async def test_keys_of_another_store_make_it_unready(place: Place, service: Service, tmp_path: Path):
