@@ -11,8 +11,9 @@ Texts that a writer key has sealed (`w1.`) open too, in the fields that a writer
 import hmac
 import os
 import re
+from base64 import b64encode
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from daemon.adapters.writer_seal import FIELDS, LONGEST, NotOpened, WriterSeal
+from daemon.domain.secret import Secret
 
 KEY_BYTES = 32
 FINGERPRINT = "grant_fingerprint"  # a field of its own, and no sealed one
@@ -77,6 +79,12 @@ class KeyRing:
     @property
     def ids(self) -> Collection[str]:
         return self._keys.keys()
+
+    def secrets(self) -> Iterator[Secret]:
+        """Return each key in the forms that a configuration may have it in, which no log may show."""
+        for key in self._keys.values():
+            yield Secret(key.hex())
+            yield Secret(b64encode(key).decode())
 
     def only(self, key_id: str) -> "KeyRing":
         """Return a ring with this one key, which seals."""

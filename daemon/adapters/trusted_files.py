@@ -49,7 +49,7 @@ class Content:
 def read_trusted(path: Path, *, limit: int = -1) -> Content:
     """Return the content of `path`, at most `limit` bytes of it. Raises OSError, ValueError or Untrusted.
 
-    A pipe is not waited for longer than ten seconds: nobody might ever write it, and a start or a reload would hang.
+    A pipe is not waited for longer than ten seconds, and a device not at all: a start or a reload would hang.
     """
     trust(path)
     descriptor = os.open(
@@ -60,15 +60,32 @@ def read_trusted(path: Path, *, limit: int = -1) -> Content:
         _judge(path, found, last=True)
         if stat.S_ISFIFO(found.st_mode):
             data = _from_pipe(descriptor, limit)
-        else:
+        elif stat.S_ISREG(found.st_mode):
             os.set_blocking(descriptor, True)
             data = file.read(limit)
+        elif (ready := file.read(limit)) is not None:
+            data = ready
+        else:
+            raise OSError(errno.EAGAIN, "it is a device with nothing to read")
     shared = found.st_mode & stat.S_IRGRP and not _is_own_group(found.st_gid)
     return Content(
         data=data,
         everybody=bool(found.st_mode & stat.S_IROTH),
         group=_group(found.st_gid) if shared else None,
     )
+
+
+def require_file(path: Path) -> None:
+    """Raise OSError if `path` leads to anything but a file: a library that opens a pipe or a device may wait without end.
+    A file that is missing or hidden passes, since who opens it will find that.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+        raise OSError(errno.EINVAL, f"it is {kind}, and not a file", str(path))
 
 
 def _from_pipe(descriptor: int, limit: int) -> bytes:

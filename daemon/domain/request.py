@@ -259,10 +259,9 @@ def _headers(provider: Provider, variables: Mapping[str, str], *, with_client: b
     return headers
 
 
-@lru_cache(maxsize=1024)  # each client's headers are built once, since all of its requests have the same
 def _client_headers(auth: ClientAuth, client_id: str, client_secret: Secret | None) -> Mapping[str, str]:
     """Return the client's headers. Basic credentials are form-encoded first (RFC 6749 §2.3.1), unless the
-    definition says otherwise.
+    definition says otherwise. Each request builds them: a cache would keep a secret for longer than its configuration.
     """
     plain = client_secret.reveal() if client_secret else ""
     secret = form_value(plain)

@@ -140,6 +140,7 @@ class Daemon:
             clients=self._clients,
         )
         self._parts = self._view.parts = parts
+        masks.follow_ring(parts.keys)
         self._compose(demo, masks)
         self._mirrors = self._view.mirrors = await mirrors(settings, parts, self._instance, closing)
         asyncio.get_running_loop().set_exception_handler(loop_errors(parts.observe))

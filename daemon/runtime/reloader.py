@@ -110,6 +110,7 @@ class Reloader:
             hooks=fresh.hooks,
             log=fresh.log,
             keys=fresh.keys,
+            server=replace(self._settings.server, bearer_token=fresh.server.bearer_token),
             clients=fresh.clients,
         )
         self._masks.use(self._settings)

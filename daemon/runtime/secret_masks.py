@@ -1,8 +1,9 @@
 """Which texts the log masks: the secrets of the configuration in use, and those that come or go with a reload."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from daemon.adapters.keyring import KeyRing
 from daemon.adapters.telemetry.event_log import EventLog
 from daemon.domain.provider import Provider
 from daemon.domain.secret import Secret
@@ -23,7 +24,14 @@ class SecretMasks:
         self._in_use = settings
         self._beside = settings  # the settings before, or those that may soon be in use
         self._clients: Sequence[Secret] = ()
+        self._ring: Callable[[], KeyRing] = lambda: settings.keys.key_ring
+        self._former_ring = settings.keys.key_ring
         self._registering = threading.Lock()  # a reload reads in a thread, and the last one has to see all
+        self._register()
+
+    def follow_ring(self, ring: Callable[[], KeyRing]) -> None:
+        """Mask the keys of the ring in use too. It is not that of the configuration if that one is refused."""
+        self._ring = ring
         self._register()
 
     def use_providers(self, providers: Mapping[str, Provider]) -> None:
@@ -34,6 +42,7 @@ class SecretMasks:
     def read(self, fresh: Settings) -> None:
         """Mask the secrets of settings that may soon be in use. For any thread: hundreds of new ones take a while."""
         self._beside = fresh
+        self._former_ring = self._ring()
         self._register()
 
     def use(self, fresh: Settings) -> None:
@@ -49,3 +58,5 @@ class SecretMasks:
         yield from secrets_of(self._in_use, self._uri)
         yield from secrets_of(self._beside, self._uri)
         yield from self._clients
+        yield from self._former_ring.secrets()
+        yield from self._ring().secrets()

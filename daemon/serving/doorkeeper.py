@@ -11,7 +11,7 @@ from daemon.domain.access_key import AccessKey, parse_key, proves
 from daemon.domain.provider import Rate
 from daemon.domain.use import Workload
 from daemon.serving.ports import Clock, Keys
-from daemon.serving.problems import Problem, unauthorized
+from daemon.serving.problems import Problem, Unauthorized
 
 WRONG_ALLOWED, WRONG_WITHIN = 10, timedelta(minutes=1)  # wrong secrets from one address
 MOST_REMEMBERED = 10_000  # addresses, keys with a rate, and callers of keys
@@ -68,7 +68,7 @@ class Doorkeeper:
         """
         if not text:
             self._failed(address)
-            raise unauthorized()  # nobody has guessed
+            raise Unauthorized(presented=False)  # nobody has guessed
         presented = parse_key(text)
         known = await self._keys.find(presented.id) if presented else None
         key = known.value if known else None
@@ -78,7 +78,7 @@ class Doorkeeper:
         if not key.is_valid(self._clock.now()) or not key.admits(address):
             self._failed(address)
             self._refused(caller)
-            raise unauthorized()
+            raise Unauthorized(presented=True)
         self._count(key, address, peer)
         return caller
 
@@ -86,7 +86,7 @@ class Doorkeeper:
         self._failed(address)
         if (wait := self._wrong.note(address)) > timedelta(0):
             return Problem("rate-limited", "Too many wrong access keys from this address.", retry_after=wait)
-        return unauthorized()
+        return Unauthorized(presented=True)
 
     def _count(self, key: AccessKey, address: str, peer: int | None) -> None:
         """Count a use of `key`. Raises Problem without counting it if one of its rates is used up, so that a caller

@@ -23,7 +23,6 @@ _CONNECT = (
 )
 _COMPLETE = ("connect_code", "code_verifier")
 MOST_SCOPES = 100
-STORED = "*"  # in `If-Match`: any version, but one must be stored
 _VARIABLE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}")  # 256 bits, and an S256 challenge (RFC 7636 §4.2)
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636 §4.1
@@ -168,19 +167,6 @@ def read_proof(body: Body) -> Proof:
     if faults:
         raise Invalid(*faults)
     return Proof(connect_code=Secret(code), code_verifier=Secret(verifier))
-
-
-def read_if_match(headers: list[str]) -> frozenset[str] | None:
-    """Return the versions in `If-Match` (RFC 9110 §13.1.1), with STORED for any that is stored, or None without the
-    header. Weak tags match nothing.
-    """
-    if not headers:
-        return None
-    tags = [tag.strip() for tag in ",".join(headers).split(",")]
-    if tags == [STORED]:
-        return frozenset(tags)
-    versions = (tag[1:-1] for tag in tags if len(tag) > 1 and tag[0] == tag[-1] == '"')
-    return frozenset(version for version in versions if version != STORED)
 
 
 def read_subject(text: str) -> str:

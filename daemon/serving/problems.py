@@ -28,6 +28,8 @@ STATUS: Mapping[str, int] = {
     "unavailable": 503,
 }
 
+USE_A_KEY = "Send a valid access key: Authorization: Bearer rfk_..."
+
 
 class Problem(Exception):
     """A request is refused. `name` is one of STATUS. `retry_after`: the wait after which it may succeed. `fields`: what
@@ -56,6 +58,7 @@ class Invalid(Problem):
     """The request is malformed. `faults`: each place, and a sentence about it that begins with a verb."""
 
     def __init__(self, *faults: tuple[str, str]) -> None:
+        self.faults = faults
         named = [{"where": where, "what": what} for where, what in faults]
         super().__init__(
             "invalid-request",
@@ -69,5 +72,9 @@ def not_found() -> Problem:
     return Problem("not-found", "No token with this id is stored, or this key may not use it.")
 
 
-def unauthorized() -> Problem:
-    return Problem("unauthorized", "Send a valid access key: Authorization: Bearer rfk_...")
+class Unauthorized(Problem):
+    """No valid access key. `presented`: the request had one, which is refused. Why it is refused is not answered."""
+
+    def __init__(self, detail: str = USE_A_KEY, *, presented: bool) -> None:
+        super().__init__("unauthorized", detail)
+        self.presented = presented

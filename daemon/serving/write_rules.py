@@ -12,14 +12,11 @@ from daemon.domain.access_key import META, SUBJECT, AccessKey, Stored, Verb
 from daemon.domain.served_token import ServedToken
 from daemon.domain.stored_grant import REVOKING, Author, Edit, PausedBy, StoredGrant, removed_fields
 from daemon.domain.token import State
-from daemon.serving.grant_request import STORED, Offer, Patch
+from daemon.serving.grant_request import Offer, Patch
+from daemon.serving.preconditions import UNCONDITIONAL, Preconditions
 from daemon.serving.problems import Invalid, Problem, not_found
 
 LARGEST_META = 8 * 1024  # bytes of names and texts
-
-IfMatch = (
-    frozenset[str] | None
-)  # versions of the access token, of which the stored one must be; None: no condition
 
 
 def filled_in(offer: Offer, where: Mapping[str, str]) -> Offer:
@@ -37,7 +34,7 @@ def laid(
     received_at: datetime,
     fingerprints: Collection[str],
     due_at: datetime | None,
-    if_match: IfMatch = None,
+    conditions: Preconditions = UNCONDITIONAL,
 ) -> Edit:
     """Return the change that lays a consent over the stored token, beside the consent's own fields.
 
@@ -46,12 +43,12 @@ def laid(
     fields: dict[str, object] = {} if offer.subject is None else {SUBJECT: offer.subject}
     if stored is None or stored.is_gone:
         _require(key, Verb.WRITE, Stored(id=name, fields=_selected(offer)))
-        _require_match(None, if_match)
+        conditions.require(None)
         _require_room({}, offer.meta)
         return Edit(fields={SUBJECT: None, **fields}, anew=stored is not None)
     _require(key, Verb.WRITE, stored.selected)
     _require(key, Verb.WRITE, Stored(id=name, fields={**stored.token.selected, **_selected(offer)}))
-    _require_match(stored.token, if_match)
+    conditions.require(stored.token)
     _require_unrevoked(stored.token)
     if _changes_owner(stored, offer) and Verb.REPLACE not in key.can:
         raise not_found()
@@ -73,31 +70,33 @@ def patched(
     author: Author,
     now: datetime,
     due_at: datetime | None,
-    if_match: IfMatch = None,
+    conditions: Preconditions = UNCONDITIONAL,
 ) -> tuple[str, Edit] | None:
     """Return the change, and its name in the audit. None: nothing is to be changed. `due_at`: if it is resumed."""
     if patch.state is not None:
-        token = _permitted(stored, Verb.PAUSE, key, if_match)
+        token = _permitted(stored, Verb.PAUSE, key, conditions)
         return _paused(token, author, now) if patch.state is State.PAUSED else _resumed(token, due_at)
-    token = _permitted(stored, Verb.WRITE, key, if_match)
+    token = _permitted(stored, Verb.WRITE, key, conditions)
     edit = _changed(token, patch)
     _require(key, Verb.WRITE, Stored(id=token.token.id, fields=_becomes(token, patch)))
     return ("update", edit) if edit.fields or edit.unset else None
 
 
-def removed(stored: StoredGrant | None, *, key: AccessKey, now: datetime, if_match: IfMatch = None) -> Edit:
+def removed(
+    stored: StoredGrant | None, *, key: AccessKey, now: datetime, conditions: Preconditions = UNCONDITIONAL
+) -> Edit:
     """Return the mark by which the daemon deletes the token. Its sealed texts go now."""
-    _permitted(stored, Verb.REVOKE, key, if_match)
+    _permitted(stored, Verb.REVOKE, key, conditions)
     return Edit(fields=removed_fields(now))
 
 
 def revoking(
-    stored: StoredGrant | None, *, key: AccessKey, now: datetime, if_match: IfMatch = None
+    stored: StoredGrant | None, *, key: AccessKey, now: datetime, conditions: Preconditions = UNCONDITIONAL
 ) -> tuple[StoredGrant, Edit]:
     """Return the token, and the order by which the daemon ends its grant at the provider. Nothing of it is served any more;
     its texts stay until the provider has confirmed.
     """
-    token = _permitted(stored, Verb.REVOKE, key, if_match)
+    token = _permitted(stored, Verb.REVOKE, key, conditions)
     order = {
         "since": now,
         "not_before": None,
@@ -110,11 +109,13 @@ def revoking(
 # ---------------------------------------------------------------- may they
 
 
-def _permitted(stored: StoredGrant | None, verb: Verb, key: AccessKey, if_match: IfMatch) -> StoredGrant:
+def _permitted(
+    stored: StoredGrant | None, verb: Verb, key: AccessKey, conditions: Preconditions
+) -> StoredGrant:
     if stored is None or stored.is_gone:
         raise not_found()
     _require(key, verb, stored.selected)
-    _require_match(stored.token, if_match)
+    conditions.require(stored.token)
     _require_unrevoked(stored.token)
     return stored
 
@@ -122,15 +123,6 @@ def _permitted(stored: StoredGrant | None, verb: Verb, key: AccessKey, if_match:
 def _require(key: AccessKey, verb: Verb, token: Stored) -> None:
     if not key.may(verb, token):
         raise not_found()
-
-
-def _require_match(token: ServedToken | None, if_match: IfMatch) -> None:
-    if if_match is None:
-        return
-    if token is None:
-        raise Problem("precondition-failed", "No token with this id is stored, and If-Match demands one.")
-    if STORED not in if_match and token.version not in if_match:
-        raise Problem("precondition-failed", "The stored access token is not the version in If-Match.")
 
 
 def _require_unrevoked(token: ServedToken) -> None:

@@ -31,8 +31,9 @@ from daemon.domain.token_url import NotSendable, token_url
 from daemon.serving.doorkeeper import Caller
 from daemon.serving.grant_request import Faults, Offer, Patch
 from daemon.serving.ports import Clock, Writes
+from daemon.serving.preconditions import UNCONDITIONAL, Preconditions
 from daemon.serving.problems import Invalid, Problem, not_found
-from daemon.serving.write_rules import IfMatch, filled_in, laid, patched, removed, revoking
+from daemon.serving.write_rules import filled_in, laid, patched, removed, revoking
 
 OLDEST_RESPONSE = timedelta(hours=1)
 CLOCKS_DIFFER = timedelta(seconds=30)  # by as much, an application's clock may be ahead
@@ -82,7 +83,9 @@ class Writing:
         if caller.away:
             raise Problem("unavailable", "MongoDB does not answer.", retry_after=SOON)
 
-    async def put(self, caller: Caller, name: str, offer: Offer, if_match: IfMatch = None) -> Stored:
+    async def put(
+        self, caller: Caller, name: str, offer: Offer, conditions: Preconditions = UNCONDITIONAL
+    ) -> Stored:
         """Store a grant: a new token, or a new consent for a stored one."""
         self.require(caller, Verb.WRITE, name)
         provider = self._providers().get(name.partition(":")[0])
@@ -119,7 +122,7 @@ class Writing:
                 received_at=received_at,
                 fingerprints=prints,
                 due_at=token.due_at,
-                if_match=if_match,
+                conditions=conditions,
             )
             kept = stored.vars if stored is not None and not edit.anew else {}
             _require_url(provider, {**kept, **offer.vars})
@@ -134,7 +137,9 @@ class Writing:
             self._device_changed(caller, name)
         return Stored(token=stored, created=created)
 
-    async def patch(self, caller: Caller, name: str, patch: Patch, if_match: IfMatch = None) -> Stored:
+    async def patch(
+        self, caller: Caller, name: str, patch: Patch, conditions: Preconditions = UNCONDITIONAL
+    ) -> Stored:
         """Change `meta` and `subject`, or pause or resume the token."""
         self.require(caller, Verb.WRITE if patch.state is None else Verb.PAUSE, name)
         author, now = _author(caller), self._clock.now()
@@ -146,7 +151,7 @@ class Writing:
             differs = is_other_device(meta, patch.applied_to(meta))
             due_at = self._due_at(stored, now) if stored is not None else None
             return patched(
-                stored, patch, key=caller.key, author=author, now=now, due_at=due_at, if_match=if_match
+                stored, patch, key=caller.key, author=author, now=now, due_at=due_at, conditions=conditions
             )
 
         resumes = patch.state is State.ACTIVE
@@ -155,7 +160,9 @@ class Writing:
             self._device_changed(caller, name)
         return Stored(token=token)
 
-    async def remove(self, caller: Caller, name: str, *, revoke: bool, if_match: IfMatch = None) -> str:
+    async def remove(
+        self, caller: Caller, name: str, *, revoke: bool, conditions: Preconditions = UNCONDITIONAL
+    ) -> str:
         """Take the token out of use. From now on it is not served. Return what became of it: "revoking" if the daemon ends
         its grant at the provider, or "removed" if the grant stays valid and the daemon deletes the token.
         """
@@ -163,12 +170,12 @@ class Writing:
         now = self._clock.now()
 
         def ordered(stored: StoredGrant | None) -> tuple[str, Edit]:
-            token, edit = revoking(stored, key=caller.key, now=now, if_match=if_match)
+            token, edit = revoking(stored, key=caller.key, now=now, conditions=conditions)
             self._require_revocation(token.token.provider)
             return "revoke", edit
 
         def marked(stored: StoredGrant | None) -> tuple[str, Edit]:
-            return "remove", removed(stored, key=caller.key, now=now, if_match=if_match)
+            return "remove", removed(stored, key=caller.key, now=now, conditions=conditions)
 
         write = self._writes.edit(_author(caller), caller.key.where, name, ordered if revoke else marked)
         await self._done(write)

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from daemon.adapters import trusted_files
-from daemon.adapters.trusted_files import Untrusted, make_private, open_mode, read_own, read_trusted, trust
+from daemon.adapters.trusted_files import (
+    Untrusted,
+    make_private,
+    open_mode,
+    read_own,
+    read_trusted,
+    require_file,
+    trust,
+)
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -290,6 +298,29 @@ def test_a_volume_of_roots_is_not_ours_to_close(tmp_path, monkeypatch):
         open_mode(volume)
     assert f"name a directory inside it: {volume}/refreshd" in refused.value.do
     trust(volume / "refreshd", itself=False)
+
+
+def test_a_device_is_never_waited_for():
+    """A start would hang at a terminal until somebody types."""
+    master, terminal = os.openpty()
+    try:
+        with pytest.raises(OSError, match="it is a device with nothing to read"):
+            read_trusted(Path(os.ttyname(terminal)))
+    finally:
+        os.close(master)
+        os.close(terminal)
+
+
+def test_only_a_file_is_given_to_a_library_that_waits(tmp_path):
+    """One that is missing is found missing by who opens it."""
+    (file := tmp_path / "cert.pem").touch()
+    (tmp_path / "link").symlink_to(file)
+    os.mkfifo(pipe := tmp_path / "pipe")
+    for path in (file, tmp_path / "link", tmp_path / "none", file / "below"):
+        require_file(path)
+    for path, kind in ((pipe, "a pipe"), (Path("/dev/zero"), "a device"), (tmp_path, "a directory")):
+        with pytest.raises(OSError, match=f"it is.* {kind}.* and not a file"):
+            require_file(path)
 
 
 def test_a_secret_of_our_own_is_closed_and_no_link(tmp_path):

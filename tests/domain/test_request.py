@@ -1,7 +1,9 @@
 """The request that renews a token, to the byte. Where it goes is the target's test."""
 
+import gc
 import json
 import re
+import weakref
 from base64 import b64decode, b64encode
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -435,3 +437,21 @@ def test_form_fields_come_out_as_they_went_in(fields):
     encoded = form_encoded(fields)
     read = parse_qs(encoded, keep_blank_values=True, max_num_fields=1000) if encoded else {}
     assert read == {name: [value] for name, value in fields.items()}
+
+
+class Traced(Secret):
+    """A secret that shows whether it is still in memory."""
+
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.parametrize("auth", list(ClientAuth))
+def test_no_request_keeps_the_secret_of_its_client(auth: ClientAuth):
+    """A rotated secret leaves the memory with the configuration that had it."""
+    client = replace(provider(client_auth=auth), client_secret=Traced("rotated"))
+    kept = weakref.ref(client.client_secret)
+    refresh_request(client, TOKEN)
+    assert kept() is not None
+    del client
+    gc.collect()
+    assert kept() is None

@@ -1,6 +1,7 @@
 """The access service end to end: real processes, real HTTP, a real MongoDB."""
 
 import asyncio
+import os
 import signal
 import socket
 import ssl
@@ -156,7 +157,8 @@ async def _guess(service: Service, other: str) -> None:
     for key in ("", "x", other, service.key[:-1], f"{service.key[:30]}{'x' * 60}"):
         answer = await service.get(ME, key=key)
         assert answer.problem == "unauthorized"
-        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        error = ', error="invalid_token"' if key else ""
+        assert answer.headers["WWW-Authenticate"] == f'Bearer realm="refreshd"{error}'
     twice = [("Authorization", f"Bearer {service.key}"), ("Authorization", f"Bearer {service.key}")]
     async with service.session.get(service.url + ME, headers=twice) as answer:
         assert answer.status == 401
@@ -196,6 +198,34 @@ async def test_a_key_sees_the_tokens_that_its_selectors_name(place: Place, servi
     assert (
         await service.ask("POST", f"{ME}/refused", key=only, json={"version": "x"})
     ).problem == "not-found"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "places"),
+    [
+        ("GET", f"{ME}?fresh_for=x&scope=%00&foo=1", ["query", "query fresh_for", "query scope"]),
+        (
+            "GET",
+            "/v1/tokens?limit=0&state=odd&where=x&subject=%00&foo=1",
+            ["query", "query limit", "query state", "query subject", "query where"],
+        ),
+        ("GET", "/v1/tokens?where=subject%3Da&subject=b&limit=x", ["query limit", "query subject"]),
+        ("GET", "/v1/subjects/%00/tokens?limit=0&foo=1", ["query", "query limit", "subject"]),
+        (
+            "GET",
+            "/v1/audit?limit=0&since=x&after=y&foo=1",
+            ["query", "query after", "query limit", "query since"],
+        ),
+        ("DELETE", "/v1/subjects/%00/tokens?revoke=x&foo=1", ["query", "query revoke", "subject"]),
+        ("DELETE", f"{ME}?revoke=x&foo=1", ["query", "query revoke"]),
+        ("GET", "/v1/statistics?foo=1&bar=2", ["query", "query"]),
+    ],
+)
+async def test_every_fault_of_a_query_is_named(service: Service, method: str, path: str, places: list[str]):
+    """A developer corrects all of them after one answer."""
+    answer = await service.ask(method, path)
+    assert answer.problem == "invalid-request"
+    assert sorted(fault["where"] for fault in answer.json["faults"]) == places
 
 
 async def test_a_foreign_host_is_misdirected(service: Service):
@@ -454,6 +484,24 @@ async def test_a_taken_port_is_named(place: Place, service: Service):
     done = await other.refreshd("serve")
     assert done.code == 75
     assert f"access.port: 127.0.0.1:{port} is in use by pid {service.process.pid}" in done.stderr
+
+
+async def test_a_certificate_that_is_a_pipe_ends_the_start(place: Place, service: Service):
+    """It would hang, without a word."""
+    os.mkfifo(cert := place.installation.directory / "cert.fifo")
+    (key := place.installation.directory / "fifo.key").touch(mode=0o600)
+    key.write_bytes(Certified.made("localhost").key)
+    piped = Installation(place.installation.directory / "piped", uri="", database="", providers={})
+    piped.configure(
+        {
+            "store": place.installation.tables["store"],
+            "keys": await place.door_keys(),
+            "access": {"port": 0, "tls": {"cert": str(cert), "key": {"file": str(key)}}},
+        }
+    )
+    done = await piped.refreshd("serve")
+    assert done.code == 78
+    assert f"access.tls.cert: {cert} can't be used: it is a pipe" in done.stderr
 
 
 async def test_keys_of_another_store_make_it_unready(place: Place, service: Service, tmp_path: Path):

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from pymongo import MongoClient
 
-from tests.e2e.service import PROVIDER, Place, Service, placed
+from tests.e2e.service import PROVIDER, Place, Reply, Service, placed
 
 GRANT = {"Content-Type": "application/vnd.refreshd.grant+json"}
 JSON = {"Content-Type": "application/json"}
@@ -97,6 +97,27 @@ async def test_fields_change_and_pauses_end(place: Place, service: Service):
     assert (await service.get(path("patched"))).problem == "paused"
     await service.ask("PATCH", by_id, data='{"state":"active"}', headers=JSON)
     assert (await service.get(path("patched"))).status == 200
+
+
+async def test_a_grant_is_only_created_if_the_caller_says_so(place: Place, service: Service):
+    """`If-None-Match: *` (RFC 9110 section 13.1.2): of two writers, one creates the token and the other learns of it."""
+    responses = place.sandbox.consent(2)
+    only_new = {**JSON, "If-None-Match": "*"}
+
+    async def create(response: Any) -> Reply:
+        return await service.ask("PUT", path("once"), data=json.dumps(response), headers=only_new)
+
+    answers = await asyncio.gather(*map(create, responses))
+    assert sorted(one.status for one in answers) == [201, 412]
+    [winner] = [response for response, one in zip(responses, answers, strict=True) if one.status == 201]
+    [refused] = [one for one in answers if one.status == 412]
+    assert refused.problem == "precondition-failed"
+    assert (await service.get(path("once"))).json["access_token"] == winner["access_token"]
+    gone = await service.ask("DELETE", path("once") + "?revoke=false", headers={"If-None-Match": "*"})
+    assert gone.problem == "precondition-failed"
+    await service.ask("DELETE", path("once") + "?revoke=false")
+    (third,) = place.sandbox.consent(1)
+    assert (await create(third)).status == 201
 
 
 async def test_a_removed_token_is_unknown_and_the_daemon_deletes_it(place: Place, service: Service):

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -213,6 +213,43 @@ async def test_a_reload_masks_what_it_reads_and_what_it_replaces(stage: Stage):
     await stage.reloader.reload()
     for text in ("the-first-secret", "the-second-secret", "the-password-of-mongod", stage.key):
         assert stage.masks_text(text), text
+
+
+async def test_a_new_bearer_token_is_masked_as_long_as_it_is_in_use(stage: Stage):
+    """A reload takes it over, though host and port need a restart."""
+    stage.write(ACME.format(secret="the-first-secret") + '[server]\nbearer_token = "open-sesame-please"\n')
+    for _ in range(3):
+        await stage.reloader.reload()
+        assert stage.masks_text("open-sesame-please")
+
+
+class Registered:
+    """The masks of a log."""
+
+    def register_secrets(self, secrets: Iterable[Secret]) -> None:
+        self.texts = {secret.reveal() for secret in secrets}
+
+
+async def test_the_keys_of_the_ring_in_use_are_masked_whatever_the_configuration_says(stage: Stage):
+    """The store was sealed with them, so a reload with other keys is refused, and another reload may follow."""
+    settings, used, log = stage.read(), stage.parts.keys.ring, Registered()
+    masks = SecretMasks(settings, URI, log)  # type: ignore[arg-type]
+    masks.follow_ring(lambda: used)
+    first = stage.key
+    for _ in range(3):
+        stage.key = b64encode(os.urandom(32)).decode()
+        stage.write(ACME.format(secret="the-first-secret"))
+        fresh = stage.read()
+        masks.read(fresh)
+        assert {first, stage.key} <= log.texts
+        masks.use(fresh)
+        assert {first, stage.key} <= log.texts
+    masks.read(fresh)
+    used = fresh.keys.key_ring  # now it is taken over
+    masks.use(fresh)
+    assert {first, stage.key} <= log.texts  # for one reload longer
+    masks.read(fresh)
+    assert first not in log.texts
 
 
 async def test_a_secret_that_was_kept_because_its_source_is_away_stays_masked(stage: Stage):

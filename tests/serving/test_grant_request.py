@@ -2,7 +2,7 @@
 
 import pytest
 
-from daemon.serving.grant_request import read_if_match, read_offer, read_patch, read_wish
+from daemon.serving.grant_request import read_offer, read_patch, read_wish
 from daemon.serving.problems import Problem
 
 
@@ -103,20 +103,3 @@ def test_a_patch_tells_null_from_absent():
     assert read_patch({"subject": None}).sets_subject
     assert read_patch({"meta": None}).clears_meta
     assert read_patch({"meta": {"a": None}}).meta == {"a": None}
-
-
-@pytest.mark.parametrize(
-    ("headers", "versions"),
-    [
-        ([], None),
-        (["*"], {"*"}),
-        (['"*"'], set()),
-        (['"a"'], {"a"}),
-        (['"a", "b"', '"c"'], {"a", "b", "c"}),
-        (['W/"a"'], set()),
-        (["a"], set()),
-    ],
-)
-def test_if_match_names_versions(headers: list[str], versions: set[str] | None):
-    """A weak tag matches nothing (RFC 9110 §13.1.1)."""
-    assert read_if_match(headers) == versions

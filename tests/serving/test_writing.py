@@ -20,6 +20,7 @@ from daemon.domain.secret import Secret
 from daemon.domain.token import State, Token
 from daemon.serving.doorkeeper import Caller
 from daemon.serving.grant_request import Offer, read_patch
+from daemon.serving.preconditions import read_preconditions
 from tests.adapters.mongo.mongo_bench import renewed
 from tests.serving.access_bench import (
     ACME,
@@ -406,9 +407,12 @@ async def test_a_patch_is_only_made_on_the_version_it_was_meant_for(bench: Acces
     tokens = ServedTokens(bench.mongo, offline_for=timedelta(0), without_streams=lambda _: None)
     version = (await tokens.find("acme:1")).value.version
     patch = read_patch({"subject": "ann"})
-    problem = await bench.problem(bench.writing.patch(caller(), "acme:1", patch, frozenset({"other"})))
+    problem = await bench.problem(
+        bench.writing.patch(caller(), "acme:1", patch, read_preconditions(['"other"'], []))
+    )
     assert problem.name == "precondition-failed"
-    assert (await bench.writing.patch(caller(), "acme:1", patch, frozenset({version}))).token.subject == "ann"
+    same = read_preconditions([f'"{version}"'], [])
+    assert (await bench.writing.patch(caller(), "acme:1", patch, same)).token.subject == "ann"
 
 
 async def test_a_revoking_token_is_left_alone(bench: AccessBench):

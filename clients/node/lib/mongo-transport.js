@@ -179,7 +179,7 @@ export class MongoTransport {
       _id: id,
       access_token: stored.access_token,
       state: 'active',
-      failures: 0,
+      failures: { $in: [0, null] },
       due_at: { $gt: stored.now },
     }
     try {
@@ -217,7 +217,7 @@ function wishFor(token, stored) {
   if (dueAt <= now || before.version === token.version) return null
   const [last, usual] = [date(before.at), date(before.usual)]
   const cameEarly = usual === null || refreshedAt === null || refreshedAt < usual
-  const count = last !== null && cameEarly ? Number(before.count ?? 0) + 1 : 1
+  const count = last !== null && cameEarly ? times(before.count) + 1 : 1
   if (count > MOST_IN_A_ROW) {
     const message = `${token.id}: the provider refuses its new access tokens too, so they are not the cause`
     throw new Rejected(message, 'refused-again', 409)
@@ -235,6 +235,12 @@ function databaseOf(uri) {
   const path = /^[a-z+]+:\/\/[^/]+\/([^?]*)/.exec(uri)?.[1] ?? ''
   const found = decodeURIComponent(path)
   return found === '' || MONGODBS_OWN.has(found) ? DATABASE : found
+}
+
+/** How often a token was refused in a row. It was once, whatever number another program has stored. */
+function times(count) {
+  const number = typeof count?.toNumber === 'function' ? count.toNumber() : count
+  return typeof number === 'number' && number > 1 ? Math.trunc(number) : 1
 }
 
 /** The seconds between two early renewals: a tenth of the lifetime, and at least a minute. */

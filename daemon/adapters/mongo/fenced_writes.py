@@ -22,6 +22,7 @@ from daemon.adapters.keyring import DecryptionError, KeyRing
 from daemon.adapters.mongo.bulk import refusals
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.document_limits import LARGE, READABLE
+from daemon.adapters.mongo.stored_number import is_revision
 from daemon.adapters.mongo.token_changes import Written, written
 from daemon.adapters.mongo.token_document import Document, failure_of
 from daemon.adapters.mongo.token_events import NEXT_REVISION, appended, reporting
@@ -356,7 +357,8 @@ def _update(
     """Return the update, with the event that it is. A tombstone replaces the whole document, and takes its revision over.
 
     `state` and `failure`: as stored before. `lenient`: build it so that MongoDB accepts it whatever the document holds by
-    now. The cheaper form fails on a `revision` that is not a number, and on a text in the place of an object.
+    now. The cheaper form fails on a `revision` that is not a number, and on a text in the place of an object. It would add
+    to any number, so it is for one that has a successor.
     """
     token, now = write.claim.token, write.written.fields["updated_at"]
     event = transition_of(write.change, state=state, failure=failure, order=token.revocation)
@@ -365,7 +367,8 @@ def _update(
         whole = {"_id": "$_id", **{name: {"$literal": value} for name, value in fields.items()}}
         left = {"revision": NEXT_REVISION, "events": appended(events, now=now)}
         return [{"$replaceWith": {**whole, **left}}]
-    if events or lenient:
+    counts = token.revision is None or is_revision(token.revision)
+    if events or lenient or not counts:
         return reporting(fields, events, now=now)
     return {"$set": fields, "$inc": {"revision": 1}}
 

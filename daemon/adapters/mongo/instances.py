@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pymongo import ASCENDING, IndexModel
 
 from daemon.adapters.mongo.connection import Mongo
-from daemon.adapters.mongo.stored_number import whole
+from daemon.adapters.mongo.stored_number import count
 from daemon.domain.key_use import SILENT_AFTER, KeyNeeds, KeyUse, Process
 
 SEEN_LATELY = SILENT_AFTER
@@ -148,7 +148,7 @@ def _needs(stored: object) -> KeyNeeds:
 
 
 def _count(stored: object) -> int:
-    return max(whole(stored) or 0, 0)
+    return count(stored)
 
 
 def _use(row: InstanceRow, key_id: str) -> KeyUse:

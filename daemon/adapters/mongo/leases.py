@@ -8,6 +8,8 @@ query.
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from daemon.adapters.mongo.stored_number import counted, is_whole
+
 Expression = Mapping[str, object]
 
 HELD: Expression = {"$eq": [{"$type": "$lease.hold"}, "date"]}
@@ -38,7 +40,7 @@ def taken_over(lease: Mapping[str, object], *, owner: str, now: datetime) -> Seq
     asker = {"$cond": [_STANDS, {"$ifNull": ["$doubt.asker", None]}, None]}
     doubt = {
         "since": {"$cond": [_STANDS, "$doubt.since", since]},
-        "tries": {"$add": [{"$cond": [_STANDS, "$doubt.tries", 0]}, {"$cond": [running, 1, 0]}]},
+        "tries": {"$add": [{"$cond": [_STANDS, counted("$doubt.tries"), 0]}, {"$cond": [running, 1, 0]}]},
         "asker": {
             "$cond": [
                 {"$eq": ["$lease.owner", {"$literal": owner}]},
@@ -59,7 +61,7 @@ def _is_date(path: str) -> Expression:
 _STANDS: Expression = {
     "$and": [
         _is_date("$doubt.since"),
-        {"$in": [{"$type": "$doubt.tries"}, ["int", "long"]]},
+        is_whole("$doubt.tries"),
         {"$not": [{"$and": [_is_date("$issued_at"), {"$gt": ["$issued_at", "$doubt.since"]}]}]},
     ]
 }

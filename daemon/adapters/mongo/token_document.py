@@ -10,6 +10,7 @@ from typing import TypeGuard, TypeVar
 from bson.int64 import Int64
 
 from daemon.adapters.keyring import KeyRing
+from daemon.adapters.mongo.stored_number import count, whole
 from daemon.domain.locked import Standing
 from daemon.domain.provider import Grant, Provider
 from daemon.domain.secret import Secret
@@ -33,7 +34,6 @@ _FIRST, _LAST = (
 _STATES = {state.value: state for state in State}
 _KINDS = frozenset({*FailureKind, UNPARSED_BEFORE})
 _LONGEST_MESSAGE = 300
-_MOST = 2**31 - 1  # of what is counted: one more must fit the field again
 _SAID: dict[type, str] = {str: "text", int: "whole number", datetime: "date"}
 # The fields that a claim needs; the application's own fields are not read.
 CLAIMED_FIELDS = dict.fromkeys(
@@ -113,7 +113,7 @@ def token_of(document: Document, keyring: KeyRing) -> Token:
         refreshed_at=_date(document, "refreshed_at"),
         due_at=_date(document, "due_at"),
         revision=_whole(document, "revision"),
-        failures=_counted(_whole(document, "failures") or 0),
+        failures=count(_whole(document, "failures")),
         last_failure=failure_of(document),
         doubt=doubt_of(document),
         revocation=_revocation(document) if state is State.REVOKING else None,
@@ -153,8 +153,8 @@ def failure_of(document: Document) -> Failure | None:
         kind=FailureKind(kind),
         code=code,
         message=message,
-        at=_usable(at),
-        not_before=_usable(asked) if _is(asked, datetime) else None,
+        at=usable(at),
+        not_before=usable(asked) if _is(asked, datetime) else None,
     )
 
 
@@ -166,9 +166,9 @@ def _revocation(document: Document) -> RevocationOrder:
     order = stored if isinstance(stored, Mapping) else {}
     since, not_before, tries = (order.get(name) for name in ("since", "not_before", "tries"))
     return RevocationOrder(
-        since=_usable(since) if _is(since, datetime) else _FIRST,
-        not_before=_usable(not_before) if _is(not_before, datetime) else None,
-        tries=_counted(tries) if _is(tries, int) else 0,
+        since=usable(since) if _is(since, datetime) else _FIRST,
+        not_before=usable(not_before) if _is(not_before, datetime) else None,
+        tries=count(tries),
     )
 
 
@@ -195,18 +195,14 @@ def _whole(document: Document, name: str) -> int | None:
     return int(value) if type(value) is float and value.is_integer() else _optional(document, name, int)
 
 
-def _counted(value: int) -> int:
-    return min(max(value, 0), _MOST)
-
-
 def _date(document: Document, name: str) -> datetime | None:
     value = document.get(name)
     if value is None:
         return None
-    return _usable(value if type(value) is datetime else _typed(document, name, datetime))
+    return usable(value if type(value) is datetime else _typed(document, name, datetime))
 
 
-def _usable(at: datetime) -> datetime:
+def usable(at: datetime) -> datetime:
     """Return a date within the calendar. Some programs store "none" as the year 1 and "never" as the year
     9999, and sums would overflow.
     """
@@ -241,9 +237,9 @@ def doubt_of(document: Document) -> Doubt | None:
     if stored is None or not isinstance(stored, Mapping):
         return None
     since, tries, issued_at = stored.get("since"), stored.get("tries"), document.get("issued_at")
-    if not _is(since, datetime) or not _is(tries, int):
+    if not _is(since, datetime) or whole(tries) is None:
         return None
     if _is(issued_at, datetime) and issued_at > since:
         return None
     asker = stored.get("asker")
-    return Doubt(since=_usable(since), tries=_counted(tries), asker=asker if _is(asker, str) else None)
+    return Doubt(since=usable(since), tries=count(tries), asker=asker if _is(asker, str) else None)

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from bson import ObjectId
 
 from daemon.adapters.mongo.document_limits import short_text
+from daemon.adapters.mongo.stored_number import counted, next_revision
 from daemon.domain.transition import Transition
 
 KEPT = 16  # events of one token. Each waits for a second; more have come only if no daemon ran, or none could relay
 WAITING: Mapping[str, object] = {"events.0": {"$exists": True}}
 NONE_WAITING: Mapping[str, object] = {"events.0": {"$exists": False}}
-NEXT_REVISION: Mapping[str, object] = {"$cond": [{"$isNumber": "$revision"}, {"$add": ["$revision", 1]}, 1]}
+NEXT_REVISION = next_revision()
 STORED_SUBJECT = short_text("$subject")
 _IS_ARRAY = {"$isArray": "$events"}
 
@@ -72,7 +73,7 @@ def appended(
     dropped = {
         "$slice": [old, {"$max": [1, surplus]}]
     }  # at least one, as `$slice` demands; counted only if there is one
-    inherited = {"$sum": {"$map": {"input": dropped, "in": _number("$$this.lost")}}}
+    inherited = {"$sum": {"$map": {"input": dropped, "in": counted("$$this.lost")}}}
     lost = {"$cond": [{"$gt": [surplus, 0]}, {"$add": [surplus, inherited]}, 0]}
     new = [
         _stored(*one, now=now, revision=revision, subject=subject, lost=lost if place == 0 else 0)
@@ -106,7 +107,3 @@ def _values(name: ObjectId, event: Transition, *, now: object) -> dict[str, obje
         "kind": event.kind,
         "code": event.code,
     }
-
-
-def _number(path: str) -> Mapping[str, object]:
-    return {"$cond": [{"$isNumber": path}, path, 0]}

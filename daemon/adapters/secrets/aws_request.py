@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from botocore.session import Session
 from daemon.adapters.egress.tls import client_context
 from daemon.adapters.secrets.errors import SecretAway, SecretMissing
 from daemon.adapters.secrets.http import LIMIT, Reply, ask, code_of
+from daemon.adapters.trusted_files import require_file
 
 SIGNED_WITHIN = timedelta(seconds=8)  # for credentials that another service has to issue first
 _IMDS = 1  # seconds, and one attempt
@@ -149,6 +151,7 @@ def _tls() -> ssl.SSLContext | None:
         return None
     context = client_context()
     try:
+        require_file(Path(bundle))
         context.load_verify_locations(cafile=bundle)
     except OSError:
         raise SecretAway("the file in AWS_CA_BUNDLE can't be read") from None

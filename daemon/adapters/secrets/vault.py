@@ -17,6 +17,7 @@ from daemon.adapters.secrets.errors import SecretAway, SecretMissing, SecretUnus
 from daemon.adapters.secrets.http import Reply, ask, text_of
 from daemon.adapters.secrets.identity_file import read_identity
 from daemon.adapters.secrets.logins import Logins, seconds
+from daemon.adapters.trusted_files import require_file
 from daemon.domain.secret_reference import VaultSecret
 
 _VAULT = "Vault"
@@ -113,6 +114,7 @@ def _tls() -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # that file's authorities and no others
     try:
+        require_file(Path(file))
         context.load_verify_locations(cafile=file)
     except OSError:
         raise SecretAway("the file in VAULT_CACERT can't be read") from None

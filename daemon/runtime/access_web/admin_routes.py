@@ -10,7 +10,7 @@ from daemon.domain.secret import Secret
 from daemon.runtime.access_web.answers import json_answer
 from daemon.runtime.access_web.asked import Asked
 from daemon.runtime.access_web.routes import Open, Route, route
-from daemon.serving.problems import Problem
+from daemon.serving.problems import Problem, Unauthorized
 
 
 class Source(Protocol):
@@ -67,7 +67,7 @@ class AdminRoutes:
         if self._bearer_token is None:
             raise Problem("not-found", "There is no resource at this path.")
         if not self._is_trusted(asked):
-            raise Problem("unauthorized", "Send the configured bearer token.")
+            raise Unauthorized("Send the configured bearer token.", presented=bool(asked.access_key()))
         return await self._all_metrics(asked)
 
     async def _all_metrics(self, asked: Asked) -> web.Response:

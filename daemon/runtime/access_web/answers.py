@@ -11,7 +11,8 @@ from aiohttp import web
 from daemon.adapters.telemetry.redaction import rfc3339
 from daemon.domain.access_key import META
 from daemon.domain.served_token import ServedToken
-from daemon.serving.problems import Problem
+from daemon.runtime.web.challenge import bearer_challenge
+from daemon.serving.problems import Problem, Unauthorized
 from daemon.serving.reading import Served
 
 SECURITY_HEADERS = {
@@ -21,7 +22,6 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-BEARER = 'Bearer realm="refreshd"'
 FROM_MEMORY = {"Refreshd-Served-From": "memory"}
 
 
@@ -46,7 +46,8 @@ def problem_answer(problem: Problem) -> web.Response:
     if problem.retry_after is not None:
         headers["Retry-After"] = str(seconds(problem.retry_after))
     if status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = BEARER
+        presented = isinstance(problem, Unauthorized) and problem.presented
+        headers["WWW-Authenticate"] = bearer_challenge(presented=presented)
     if problem.allow:
         headers["Allow"] = ", ".join(problem.allow)
     body = {

@@ -7,18 +7,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NoReturn
-from urllib.parse import parse_qsl, unquote, unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from aiohttp import HttpVersion11, web
 from aiohttp.web_request import BaseRequest
 
-from daemon.runtime.config.fields import duration
-from daemon.runtime.config.problems import InvalidValue
+from daemon.runtime.access_web.query import Query, pairs
 from daemon.serving.problems import Invalid, Problem
 
 LARGEST_BODY = 64 * 1024  # bytes
 BODY_WITHIN = timedelta(seconds=10)
-MOST_FIELDS = 100
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
 _WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
@@ -27,7 +25,7 @@ _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """`segments`: of the path, decoded. `query`: each name once."""
+    """`segments`: of the path, decoded."""
 
     request: BaseRequest
     segments: Sequence[str]
@@ -39,9 +37,9 @@ class Asked:
         """The parameter that names the token, if the path does not name one."""
         return () if len(self.segments) > 2 else ("id",)
 
-    def query(self, allowed: Collection[str]) -> dict[str, str]:
-        """Return the parameters of the query. Raises Invalid."""
-        return pairs(self.request.rel_url.raw_query_string, "query", allowed)
+    def query(self, allowed: Collection[str] = (), *, repeated: str | None = None) -> Query:
+        """Return the parameters of the query, of which each but `repeated` may be given once."""
+        return Query(self.request.rel_url.raw_query_string, allowed, repeated=repeated)
 
     def wait(self, longest: timedelta) -> timedelta:
         """Return the wait in `Prefer` (RFC 7240), at most `longest`."""
@@ -142,51 +140,6 @@ def prefers(one: str, *, over: str, accept: Iterable[str]) -> bool:
         given = next((each[2:] for each in parameters if each.startswith("q=")), "1")
         weights[name] = float(given) if _WEIGHT.fullmatch(given) else 0.0
     return weights.get(one, 0.0) > 0.0 and weights[one] >= weights.get(over, 0.0)
-
-
-def several(asked: Asked, allowed: Collection[str], repeated: str) -> tuple[dict[str, str], list[str]]:
-    """Return the parameters of the query, and each value of the one that may be repeated. Raises Invalid."""
-    encoded = asked.request.rel_url.raw_query_string
-    given = [part for part in encoded.split("&") if part.partition("=")[0] == repeated]
-    others = "&".join(part for part in encoded.split("&") if part.partition("=")[0] != repeated)
-    if len(given) > MOST_FIELDS:
-        raise Invalid((f"query {repeated}", "is given too often"))
-    values = [pairs(part, "query", (repeated,))[repeated] for part in given]
-    return pairs(others, "query", allowed), values
-
-
-def pairs(encoded: str, where: str, allowed: Collection[str] | None = None) -> dict[str, str]:
-    """Return the names and values in a query or a form. Raises Invalid with every fault."""
-    faults: list[tuple[str, str]] = []
-    found: dict[str, str] = {}
-    if _ESCAPE.search(encoded):
-        raise Invalid((where, "contains a malformed percent escape"))
-    try:
-        given = parse_qsl(
-            encoded, keep_blank_values=True, strict_parsing=False, errors="strict", max_num_fields=MOST_FIELDS
-        )
-    except ValueError:
-        raise Invalid((where, "is not valid UTF-8, or has too many fields")) from None
-    for name, value in given:
-        shown = name if name.isidentifier() and len(name) <= 64 else "a parameter"
-        if allowed is not None and name not in allowed:
-            faults.append((where, f"has an unknown parameter: {shown}"))
-        elif name in found:
-            faults.append((f"{where} {shown}", "is given twice"))
-        elif "\x00" in value:
-            faults.append((f"{where} {shown}", "contains a NUL"))
-        found[name] = value
-    if faults:
-        raise Invalid(*faults)
-    return found
-
-
-def span(text: str, where: str) -> timedelta:
-    """Return a duration like "5m". Raises Invalid."""
-    try:
-        return duration(text)
-    except InvalidValue:
-        raise Invalid((where, 'is not a duration like "90s" or "5m"')) from None
 
 
 def segments_of(raw_path: str) -> list[str] | None:

@@ -56,7 +56,7 @@ class ConnectRoutes:
 
     async def begin(self, asked: Asked, caller: Caller) -> web.Response:
         """`POST /v1/connect`."""
-        asked.query(())
+        asked.query().check()
         wish = read_wish(await asked.json(JSON))
         begun = await self._links.begin(caller, wish, self._base())
         self._note(caller, None, "write")
@@ -69,13 +69,13 @@ class ConnectRoutes:
 
     async def progress(self, asked: Asked, caller: Caller) -> web.Response:
         """`GET /v1/connect/{id}`."""
-        asked.query(())
+        asked.query().check()
         consent = asked.segments[2]
         return json_answer(_state(consent, await self._links.progress(caller, consent)))
 
     async def complete(self, asked: Asked, caller: Caller) -> web.Response:
         """`POST /v1/connect/{id}/complete`: 200 once the token is stored, 202 if that takes longer."""
-        asked.query(())
+        asked.query().check()
         consent = asked.segments[2]
         proof = read_proof(await asked.json(JSON))
         progress = await self._links.complete(caller, consent, proof)

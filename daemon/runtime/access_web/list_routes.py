@@ -8,12 +8,13 @@ from aiohttp import web
 
 from daemon.domain.access_key import is_field
 from daemon.domain.audit_csv import csv_head, csv_line
-from daemon.domain.audit_position import read_position, text_of
+from daemon.domain.audit_position import Position, read_position, text_of
 from daemon.domain.expiry import instant_of
 from daemon.domain.selection import Counted, Listed, RecordPage
 from daemon.domain.token import State
 from daemon.runtime.access_web.answers import item_of, json_answer
-from daemon.runtime.access_web.asked import Asked, prefers, several
+from daemon.runtime.access_web.asked import Asked, prefers
+from daemon.runtime.access_web.query import Query
 from daemon.serving.doorkeeper import Caller
 from daemon.serving.grant_request import read_subject
 from daemon.serving.listing import MOST, USUAL, Listing, Page, Wish
@@ -30,44 +31,39 @@ class ListRoutes:
 
     async def tokens(self, asked: Asked, caller: Caller) -> web.Response:
         """`GET /v1/tokens`."""
-        query, where = several(asked, ("provider", "state", "subject", "after", "limit"), "where")
-        fields = _where(where)
-        if "subject" in query:
-            subject = read_subject(query["subject"])
-            if fields.get("subject", subject) != subject:
-                raise Invalid(("query subject", "is given twice"))
-            fields["subject"] = subject
+        query = asked.query(("provider", "state", "subject", "after", "limit"), repeated="where")
+        fields = query.part(lambda: _where(query.values), dict[str, str]())
+        subject = query.read("subject", read_subject, None)
+        if subject is not None:
+            fields = query.part(lambda: _with_subject(fields, subject), fields)
         return _page(await self._listing.tokens(caller, _wish(query, fields)))
 
     async def of_subject(self, asked: Asked, caller: Caller) -> web.Response:
         """`GET /v1/subjects/{subject}/tokens`."""
         query = asked.query(("after", "limit"))
-        subject = read_subject(asked.segments[2])
+        subject = query.part(lambda: read_subject(asked.segments[2]), "")
         return _page(await self._listing.tokens(caller, _wish(query, {"subject": subject})))
 
     async def statistics(self, asked: Asked, caller: Caller) -> web.Response:
         """`GET /v1/statistics`."""
-        asked.query(())
+        asked.query().check()
         return json_answer(_sums(await self._listing.count(caller), self._clock.now()))
 
     async def audit(self, asked: Asked, caller: Caller) -> web.Response:
         """`GET /v1/audit`: JSON, or CSV if `Accept` prefers it."""
         query = asked.query(("token", "actor", "since", "after", "limit"))
-        since = instant_of(query["since"]) if "since" in query else None
-        if "since" in query and since is None:
-            raise Invalid(("query since", 'is not an instant like "2026-01-31T12:00:00Z"'))
-        after = read_position(query["after"]) if "after" in query else None
-        if "after" in query and after is None:
-            raise Invalid(("query after", "is not the `next` of a page"))
+        since, after = query.read("since", _instant, None), query.read("after", _position, None)
+        limit = query.read("limit", _limit, USUAL)
+        query.check()
         page = await self._listing.records(
             caller,
-            token=query.get("token"),
-            actor=query.get("actor"),
+            token=query.given.get("token"),
+            actor=query.given.get("actor"),
             since=since,
             after=after,
-            limit=_limit(query),
+            limit=limit,
         )
-        return _records(asked, query, page)
+        return _records(asked, query.given, page)
 
 
 def _records(asked: Asked, query: Mapping[str, str], page: RecordPage) -> web.Response:
@@ -82,20 +78,26 @@ def _records(asked: Asked, query: Mapping[str, str], page: RecordPage) -> web.Re
     return json_answer({"items": page.items, "next": following}, headers=headers)
 
 
-def _wish(query: Mapping[str, str], where: Mapping[str, str]) -> Wish:
-    if query.get("state", State.ACTIVE) not in set(State):
-        raise Invalid(("query state", f"is not one of {', '.join(State)}"))
-    return Wish(
-        provider=query.get("provider"),
-        state=query.get("state"),
+def _wish(query: Query, where: Mapping[str, str]) -> Wish:
+    """Return what the caller selects. Raises Invalid with every fault of the query."""
+    wish = Wish(
+        provider=query.given.get("provider"),
+        state=query.read("state", _state, None),
         where=where,
-        after=query.get("after"),
-        limit=_limit(query),
+        after=query.given.get("after"),
+        limit=query.read("limit", _limit, USUAL),
     )
+    query.check()
+    return wish
 
 
-def _limit(query: Mapping[str, str]) -> int:
-    given = query.get("limit", str(USUAL))
+def _state(given: str) -> str:
+    if given not in set(State):
+        raise Invalid(("query state", f"is not one of {', '.join(State)}"))
+    return given
+
+
+def _limit(given: str) -> int:
     if (
         not given.isascii()
         or not given.isdigit()
@@ -104,6 +106,18 @@ def _limit(query: Mapping[str, str]) -> int:
     ):
         raise Invalid(("query limit", f"is not a number from 1 to {MOST}"))
     return int(given)
+
+
+def _instant(given: str) -> datetime:
+    if (found := instant_of(given)) is None:
+        raise Invalid(("query since", 'is not an instant like "2026-01-31T12:00:00Z"'))
+    return found
+
+
+def _position(given: str) -> Position:
+    if (found := read_position(given)) is None:
+        raise Invalid(("query after", "is not the `next` of a page"))
+    return found
 
 
 def _where(given: Sequence[str]) -> dict[str, str]:
@@ -115,6 +129,12 @@ def _where(given: Sequence[str]) -> dict[str, str]:
             raise Invalid(("query where", "is not subject=TEXT or meta.NAME=TEXT, each name once"))
         fields[name] = text
     return fields
+
+
+def _with_subject(fields: Mapping[str, str], subject: str) -> dict[str, str]:
+    if fields.get("subject", subject) != subject:
+        raise Invalid(("query subject", "is given twice"))
+    return {**fields, "subject": subject}
 
 
 def _page(page: Page) -> web.Response:

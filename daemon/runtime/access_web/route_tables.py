@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from aiohttp import web
 
 from daemon.runtime.access_web.answers import json_answer
-from daemon.runtime.access_web.asked import Asked, pairs
+from daemon.runtime.access_web.asked import Asked
 from daemon.runtime.access_web.list_routes import ListRoutes
 from daemon.runtime.access_web.openapi.document import document
+from daemon.runtime.access_web.query import pairs
 from daemon.runtime.access_web.routes import Answer, Route, route
 from daemon.runtime.access_web.token_endpoint import TokenEndpoint, metadata
 from daemon.runtime.access_web.token_routes import TokenRoutes, name_in

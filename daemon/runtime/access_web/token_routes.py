@@ -7,7 +7,8 @@ from aiohttp import web
 
 from daemon.domain.token import token_id
 from daemon.runtime.access_web.answers import json_answer, seconds, token_answer, token_headers
-from daemon.runtime.access_web.asked import Asked, span
+from daemon.runtime.access_web.asked import Asked
+from daemon.runtime.access_web.query import span
 from daemon.serving.doorkeeper import Caller
 from daemon.serving.ports import Clock
 from daemon.serving.problems import Invalid, not_found
@@ -28,14 +29,12 @@ class TokenRoutes:
     async def get(self, asked: Asked, caller: Caller, name: str) -> web.Response:
         """`GET /v1/tokens/{provider}/{account}` and `GET /v1/token?id=`."""
         query = asked.query(("fresh_for", "scope", *asked.by_id))
-        scope = query.get("scope", "")
-        if len(scope) > LONGEST_SCOPE:
-            raise Invalid(("query scope", "is too long"))
         wanted = Wanted(
-            fresh_for=span(query["fresh_for"], "query fresh_for") if "fresh_for" in query else None,
-            scope=frozenset(scope.split()),
+            fresh_for=query.read("fresh_for", span("fresh_for"), None),
+            scope=query.read("scope", _scope, frozenset[str]()),
             wait=asked.wait(self._max_wait),
         )
+        query.check()
         served = await self._reading.read(caller, name, wanted)
         answer = token_answer(served, self._clock.now())
         if served.token.version and _names(
@@ -46,7 +45,7 @@ class TokenRoutes:
 
     async def refused(self, asked: Asked, caller: Caller, name: str) -> web.Response:
         """`POST .../refused`."""
-        asked.query(())
+        asked.query().check()
         body = await asked.json("application/json")
         faults = [("body", "has an unknown member")] if body.keys() - {"version"} else []
         version = body.get("version")
@@ -71,6 +70,12 @@ def name_in(segments: Sequence[str]) -> str:
         return token_id(provider, account)
     except ValueError:
         raise not_found() from None
+
+
+def _scope(text: str) -> frozenset[str]:
+    if len(text) > LONGEST_SCOPE:
+        raise Invalid(("query scope", "is too long"))
+    return frozenset(text.split())
 
 
 def _names(headers: Sequence[str], version: str) -> bool:

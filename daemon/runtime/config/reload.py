@@ -1,6 +1,5 @@
 """Parts of the configuration that a reload can't change, and the texts that the log must never show."""
 
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
@@ -69,9 +68,7 @@ def _secrets(settings: Settings, uri: Secret | None) -> Iterator[Secret]:
             yield Secret(unquote(password))
     yield from mirror_secrets(settings.mirrors)
     yield from secrets_of_hooks(settings.hooks)
-    for entry in settings.keys.ring.values():
-        yield Secret(entry.key.hex())
-        yield Secret(b64encode(entry.key).decode())
+    yield from settings.keys.key_ring.secrets()
     if settings.server.bearer_token is not None:
         yield settings.server.bearer_token
     yield from client_secrets(settings.providers)

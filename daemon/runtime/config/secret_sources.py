@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from daemon.adapters.mongo.address import files_of
-from daemon.adapters.trusted_files import Untrusted, read_trusted, trust
+from daemon.adapters.trusted_files import Untrusted, read_trusted, require_file, trust
 from daemon.domain.secret import Secret
 from daemon.runtime.config.fields import Context, Read, flag
 from daemon.runtime.config.problems import InvalidValue, Problem
@@ -127,8 +127,13 @@ def store_uri(value: object, info: Context) -> Secret | Literal["embedded"]:
     try:
         for file in files_of(uri):
             trust(Path(file))
+            require_file(Path(file))
     except Untrusted as distrust:
         raise InvalidValue(distrust.what, distrust.do) from None
+    except OSError as error:
+        raise InvalidValue(
+            f"names {file}: {error.strerror}", "Name a file with certificates in PEM."
+        ) from None
     return Secret(uri)
 
 

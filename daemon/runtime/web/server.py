@@ -24,6 +24,7 @@ from aiohttp.web_request import BaseRequest
 
 from daemon.domain.secret import Secret
 from daemon.runtime.web.admission import Admission
+from daemon.runtime.web.challenge import bearer_challenge
 from daemon.runtime.web.client_limits import LIMITS, LimitedServer, Limits
 from daemon.runtime.web.hosts import host_name, is_loopback
 from daemon.runtime.web.port_holder import port_holder
@@ -185,7 +186,8 @@ class HealthServer:
                 given.strip().encode("utf-8", "surrogateescape"), wanted
             ):
                 return None
-            header = {"WWW-Authenticate": 'Bearer realm="refreshd"'}
+            presented = scheme.lower() == "bearer" and bool(given.strip())
+            header = {"WWW-Authenticate": bearer_challenge(presented=presented)}
             return _said(401, "Send the configured bearer token: Authorization: Bearer ...", **header)
         if is_loopback(self._host) and not is_loopback(host_name(request.headers.get("Host", self._host))):
             return _said(

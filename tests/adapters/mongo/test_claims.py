@@ -6,8 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from bson import Int64
 
 from daemon.adapters.mongo.store import MongoStore
+from daemon.adapters.mongo.token_document import doubt_of
 from daemon.domain.claim import Claim, SetAside, StoreLost
 from daemon.domain.secret import Secret
 from daemon.domain.token import Doubt
@@ -347,6 +349,31 @@ async def test_a_request_that_was_never_concluded_is_a_doubt_that_is_counted(ben
     assert again.id != first.id
     assert again.token.doubt == Doubt(since=now, tries=1)
     assert (await claim_one(store)).token.doubt == Doubt(since=now, tries=2)
+
+
+@pytest.mark.parametrize(
+    ("stored", "counted"),
+    [(-5, 1), (Int64(-(2**63)), 1), (Int64(2**63 - 1), 2**31), (1e300, 2**31), (3.0, 4), (1, 2)],
+)
+async def test_a_doubt_stays_a_doubt_whatever_number_it_counts(bench, stored, counted):
+    """One below zero would allow more requests with the same value than one, and one more than the largest is no whole
+    number any more, so that the doubt would be gone.
+    """
+    bench.insert()
+    store = bench.store()
+    await claim_one(store)
+    since = NOON - timedelta(minutes=1)
+    bench.set("acme:1", doubt={"since": since, "tries": stored, "asker": None}, issued_at=None)
+    doubt = (await claim_one(store)).token.doubt
+    assert doubt is not None
+    assert doubt.tries == min(counted, 2**31 - 1)
+    assert bench.document()["doubt"]["tries"] == counted
+
+
+@pytest.mark.parametrize(("stored", "tries"), [(2.0, 2), (-3, 0), (2**63, 2**31 - 1), (-0.0, 0)])
+def test_a_stored_doubt_is_read_from_any_whole_number(stored, tries):
+    """Some languages write every number as floating point."""
+    assert doubt_of({"doubt": {"since": NOON, "tries": stored}}) == Doubt(since=NOON, tries=tries)
 
 
 async def test_a_doubt_that_was_recorded_is_not_counted_twice(bench):

@@ -7,6 +7,7 @@ from datetime import timedelta
 from itertools import product
 
 import pytest
+from bson import Int64
 
 from daemon.domain.change import Renewed, Scheduled
 from daemon.domain.claim import Claim, Recorded, StoreLost, Unusable
@@ -155,6 +156,26 @@ async def test_an_unread_success_keeps_its_access_token_and_is_not_asked_again(b
     assert document["due_at"] is None
     assert document["last_failure"]["kind"] == "unparsed"
     assert RING.open(document["access_token"], token_id="acme:1", field="access_token") == "access-1"
+
+
+@pytest.mark.parametrize(
+    ("stored", "after"),
+    [
+        (Int64(2**63 - 1), 1),
+        (Int64(2**53 - 1), 1),
+        (Int64(2**53 - 2), 2**53 - 1),
+        (-7, 1),
+        (2.0**53, 1),
+        (7.0, 8),
+    ],
+)
+@pytest.mark.parametrize("change", [renewed(), Scheduled(due_at=NOON + timedelta(minutes=30))])
+async def test_a_result_is_stored_whatever_number_the_revision_is(bench, stored, after, change):
+    """One more than the largest number is an error of MongoDB, or no whole number any more."""
+    bench.insert(revision=stored)
+    store = bench.store()
+    assert await store.record(await claim_one(store), change) is Recorded.STORED
+    assert bench.document()["revision"] == after
 
 
 async def test_an_inserted_document_is_completed_at_first_sight(bench):

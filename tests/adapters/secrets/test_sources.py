@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 
 import pytest
 
@@ -188,9 +189,11 @@ async def test_a_certificate_of_an_unknown_authority_is_refused(cloud, tmp_path,
             await source.read(cloud)
         monkeypatch.setenv("VAULT_CACERT", str(file))
         assert await source.read(cloud) == CANARY
-        monkeypatch.setenv("VAULT_CACERT", str(tmp_path / "none.pem"))
-        with pytest.raises(SecretAway, match="VAULT_CACERT can't be read"):
-            await source.read(cloud)
+        os.mkfifo(tmp_path / "pipe")  # OpenSSL would wait for its writer
+        for unusable in ("none.pem", "pipe"):
+            monkeypatch.setenv("VAULT_CACERT", str(tmp_path / unusable))
+            with pytest.raises(SecretAway, match="VAULT_CACERT can't be read"):
+                await source.read(cloud)
     finally:
         await runner.cleanup()
 

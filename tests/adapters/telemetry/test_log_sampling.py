@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon.adapters.telemetry.event_log import configure
-from daemon.adapters.telemetry.log_sampling import AT_ONCE, LINES_A_SECOND, SampledLog
-from daemon.domain.event import Event, TokenHeld, TokenRenewed, TokenUnreadable
+from daemon.adapters.telemetry.log_sampling import AT_ONCE, LINES_A_SECOND, LOST_AT_ONCE, SampledLog
+from daemon.domain.event import Event, HookCounted, OwnerEventsLost, TokenHeld, TokenRenewed, TokenUnreadable
+from daemon.domain.hook import Outcome
 from daemon.domain.token import FailureKind
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -112,6 +113,40 @@ def test_whoever_writes_odd_documents_does_not_write_the_log(told):
     assert told.count("token.unreadable") == AT_ONCE
     [left_out] = [line for line in told.lines if line["event"] == "log.left_out"]
     assert (left_out["of"], left_out["count"]) == ("token.unreadable", 29_000)
+
+
+def lost(number: int, *, malformed: int = 0, pushed_out: int = 0) -> Event:
+    return OwnerEventsLost(token=f"acme:{number}", malformed=malformed, pushed_out=pushed_out)
+
+
+def strange(hook: str) -> Event:
+    return HookCounted(hook=hook, outcome=Outcome.MALFORMED)
+
+
+def test_whoever_stores_wrong_events_does_not_write_the_log(told):
+    """One in each second for a day, in a token and in the outbox of a hook: some lines, then one a minute, and a count."""
+    for second in range(24 * 3600):
+        told.boot += timedelta(seconds=1)
+        told.log(lost(second, malformed=1))
+        told.log(strange("crm"))
+    told.log.report_left_out()
+    lines = LOST_AT_ONCE + 24 * 60
+    for event in ("events.lost", "hook.malformed"):
+        assert lines - 1 <= told.count(event) <= lines + 1
+        [left_out] = [line for line in told.lines if line["event"] == "log.left_out" and line["of"] == event]
+        assert left_out["count"] == 24 * 3600 - told.count(event)
+
+
+def test_a_flood_of_one_cause_hides_no_other(told):
+    """Events that were pushed out are a loss; those of another hook are another program's."""
+    for number in range(1000):
+        told.log(lost(number, malformed=1))
+        told.log(strange("crm"))
+    before = len(told.lines)
+    told.log(lost(1, pushed_out=3))
+    told.log(strange("erp"))
+    told.log(HookCounted(hook="crm", outcome=Outcome.REFUSED, failures=1))
+    assert [line["event"] for line in told.lines[before:]] == ["events.lost", "hook.malformed", "hook.failed"]
 
 
 def test_at_level_debug_every_renewal_is_told():

@@ -632,6 +632,19 @@ def test_files_that_others_can_change_are_obeyed_by_nothing(folder: Folder, whic
     assert any(f"{loose} belongs to" in one and f"chmod o-w {loose}" in one for one in told), told
 
 
+@pytest.mark.parametrize("option", ["tlsCAFile", "tlsCertificateKeyFile", "tlsCRLFile"])
+def test_certificates_of_the_uri_are_files(folder: Folder, option: str):
+    """The driver would wait for the writer of a pipe, and the start or the reload with it."""
+    os.mkfifo(pipe := folder.path / "pipe", 0o600)
+    uri = f"mongodb://db.example.com/?tls=true&{option}={pipe}"
+    with pytest.raises(SettingsInvalid) as raised:
+        folder.load(LEAST.replace("embedded", uri))
+    [problem] = raised.value.problems
+    assert (problem.where.endswith("store.uri"), str(pipe) in problem.what) == (True, True)
+    assert "it is a pipe" in problem.what
+    folder.load(LEAST.replace("embedded", uri.replace("pipe", "missing")))  # the driver's own message says so
+
+
 def test_a_secret_that_a_group_of_others_can_read_is_noted(folder: Folder, monkeypatch: pytest.MonkeyPatch):
     """It may be meant so: `check` warns. Not of a credential, which systemd gives with mode 0440."""
     monkeypatch.setattr(trusted_files, "_is_own_group", lambda _: False)

@@ -340,11 +340,12 @@ async def test_a_body_is_never_waited_for(started: Started) -> None:
 async def test_a_bearer_token_guards_all_but_the_probes(
     path: str, authorization: str | None, started: Started
 ) -> None:
-    """Without it: 401, and how to do better."""
+    """Without it: 401, and how to do better. A token that is refused is called so (RFC 6750 section 3.1)."""
     server = await started(bearer_token="pass-phrase")
     response, body = await ask(server, path, **({"Authorization": authorization} if authorization else {}))
     assert response.status == 401
-    assert response.headers["WWW-Authenticate"] == 'Bearer realm="refreshd"'
+    error = ', error="invalid_token"' if (authorization or "").startswith("Bearer ") else ""
+    assert response.headers["WWW-Authenticate"] == f'Bearer realm="refreshd"{error}'
     assert "xero" not in body
 
 

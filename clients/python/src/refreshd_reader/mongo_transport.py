@@ -200,7 +200,7 @@ class MongoTransport:
             "_id": token_id,
             "access_token": stored["access_token"],
             "state": "active",
-            "failures": 0,
+            "failures": {"$in": [0, None]},
             "due_at": {"$gt": stored["now"]},
         }
         try:
@@ -236,7 +236,7 @@ def wish_for(token: Token, stored: Mapping[str, Any]) -> Document | None:
         return None
     refreshed_at, last, usual = _date(stored, "refreshed_at"), _date(before, "at"), _date(before, "usual")
     came_early = usual is None or refreshed_at is None or refreshed_at < usual
-    count = int(before.get("count") or 0) + 1 if last is not None and came_early else 1
+    count = _times(before.get("count")) + 1 if last is not None and came_early else 1
     free = max(
         now if refreshed_at is None else refreshed_at + _LEAST_APART,
         now if last is None else last + _gap(stored),
@@ -266,6 +266,12 @@ def database_of(uri: str) -> str:
 def _path_of(uri: str) -> str | None:
     """Return the path without asking the DNS, as `parse_uri` would for mongodb+srv."""
     return unquote(uri.partition("://")[2].partition("/")[2].partition("?")[0]) or None
+
+
+def _times(count: object) -> int:
+    """Return how often a token was refused in a row. It was once, whatever number another program has stored."""
+    more = isinstance(count, int | float) and count > 1
+    return int(min(count, _MOST_IN_A_ROW)) if more else 1
 
 
 def _gap(stored: Mapping[str, Any]) -> timedelta:

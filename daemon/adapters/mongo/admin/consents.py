@@ -14,6 +14,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.removals import ended
+from daemon.adapters.mongo.stored_number import revision_after
 from daemon.adapters.mongo.token_document import Document
 from daemon.adapters.mongo.token_events import (
     STORED_SUBJECT,
@@ -188,7 +189,7 @@ class Consents:
         events = list(zip(names, connected(laying.fields.get("missing_scopes")), strict=False))
         now, revision, subject = fields["updated_at"], fields["revision"], laying.fields.get(SUBJECT)
         if stored is not None:
-            unchanged = {**same(stored, "refresh_token", "revision"), **laying.condition}
+            unchanged = all_of(same(stored, "refresh_token", "revision", read=self._read), laying.condition)
             update: Pipeline
             if laying.anew:
                 left = appended(events, now=now, revision=revision, subject={"$literal": subject})
@@ -338,14 +339,27 @@ def _unknown(stored: Document) -> Fields:
     return {name: empty for name, empty in marks.items() if stored.get(name)}
 
 
-def same(stored: Document, *fields: str) -> Fields:
-    """Return the condition that a document still holds the content that was read."""
-    return {"_id": {"$eq": stored["_id"]}, **{name: {"$eq": stored.get(name)} for name in fields}}
+def same(stored: Document, *fields: str, read: Mapping[str, object] | None = None) -> Fields:
+    """Return the condition that a document still holds the content that was read, which is what the expressions of `read`
+    show of it: null, for example, in the place of a value of another type. Without one, it is the value itself.
+    """
+    projected = read or {}
+    shown = {name: how for name in fields if isinstance(how := projected.get(name), Mapping)}
+    condition: Fields = {"_id": {"$eq": stored["_id"]}}
+    condition |= {name: {"$eq": stored.get(name)} for name in fields if name not in shown}
+    if shown:
+        alike = [{"$eq": [how, {"$literal": stored.get(name)}]} for name, how in shown.items()]
+        condition["$expr"] = {"$and": alike}
+    return condition
+
+
+def all_of(*conditions: Mapping[str, object]) -> Fields:
+    """Return the condition that each of these holds, which may use the same names."""
+    return {"$and": [one for one in conditions if one]}
 
 
 def next_revision(stored: Document | None) -> int:
-    revision = (stored or {}).get("revision")
-    return revision + 1 if isinstance(revision, int) else 1
+    return revision_after((stored or {}).get("revision"))
 
 
 def laid_over(stored: Document, more: Mapping[str, Mapping[str, object]]) -> Fields:

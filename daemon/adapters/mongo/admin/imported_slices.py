@@ -27,6 +27,7 @@ from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.document_limits import NAMED
 from daemon.adapters.mongo.index_build import index_grants
 from daemon.adapters.mongo.token_document import CLAIMED_FIELDS, Document, InvalidDocument, token_of
+from daemon.adapters.mongo.token_events import NEXT_REVISION
 from daemon.domain.moving import Candidate, Due, InFlight, Standing, Waiting
 from daemon.domain.token import State
 
@@ -140,7 +141,7 @@ class MongoSlices:
         fields = {
             "state": {"$cond": [is_active, State.PAUSED.value, "$state"]},
             "due_at": None,
-            "revision": {"$cond": [{"$isNumber": "$revision"}, {"$add": ["$revision", 1]}, 1]},
+            "revision": NEXT_REVISION,
             "updated_at": now,
             "origin.activated": None,
             # An operator's own pause outlives a later activation of the slice.

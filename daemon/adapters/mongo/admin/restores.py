@@ -19,7 +19,7 @@ from daemon.adapters.mongo.bulk import refusals
 from daemon.adapters.mongo.connection import EPOCH, Mongo
 from daemon.adapters.mongo.index_build import build
 from daemon.adapters.mongo.indexes import GRANT_INDEX
-from daemon.adapters.mongo.stored_number import whole
+from daemon.adapters.mongo.stored_number import revision_after, whole
 from daemon.adapters.mongo.token_changes import failure_document
 from daemon.adapters.mongo.token_document import doubt_of, failure_of
 from daemon.adapters.mongo.token_events import NONE_WAITING
@@ -222,7 +222,7 @@ def _resting(document: Mapping[str, Any], why: Failure) -> dict[str, Any]:
         "updated_at": why.at,
     }
     revision = _version(document).revision
-    return rested if revision is None else {**rested, "revision": revision + 1}
+    return rested if revision is None else {**rested, "revision": revision_after(revision)}
 
 
 def _compared(archived: Document, stored: RawBSONDocument | None) -> Stored:

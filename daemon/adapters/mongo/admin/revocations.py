@@ -14,7 +14,9 @@ from daemon.adapters.mongo.connecting.unfinished_consents import UnfinishedConse
 from daemon.adapters.mongo.connection import EPOCH, Mongo
 from daemon.adapters.mongo.document_limits import NAMED
 from daemon.adapters.mongo.serving.selected_tokens import SIMPLE, matching
+from daemon.adapters.mongo.stored_number import count
 from daemon.adapters.mongo.token_document import Document, failure_of
+from daemon.adapters.mongo.token_events import NEXT_REVISION
 from daemon.domain.consent_request import END_CONSENTS
 from daemon.domain.stored_grant import GONE, REVOKED, REVOKING
 from daemon.domain.token import Failure, State
@@ -23,7 +25,6 @@ ORDER, UNDO = "revoke", "revoke undo"  # in the audit
 UNDO_MARGIN = timedelta(seconds=5)  # before the first request: clocks differ
 _STATES = [state.value for state in (State.ACTIVE, State.PAUSED, State.NEEDS_REAUTH)]
 _READ = dict.fromkeys(("provider", "state", "revision", "revocation", "last_failure"), 1)
-_NEXT_REVISION = {"$cond": [{"$isNumber": "$revision"}, {"$add": ["$revision", 1]}, 1]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,7 @@ class Revocations:
             "state": REVOKING,
             "due_at": not_before or now,
             "updated_at": now,
-            "revision": _NEXT_REVISION,
+            "revision": NEXT_REVISION,
             "revocation": order,
         }
         return await self._changed(ORDER, found, {"state": {"$in": _STATES}}, [{"$set": fields}], REVOKING)
@@ -124,7 +125,7 @@ class Revocations:
             "state": "$revocation.was.state",
             "due_at": {"$cond": [usable, "$revocation.was.due_at", None]},
             "updated_at": now,
-            "revision": _NEXT_REVISION,
+            "revision": NEXT_REVISION,
         }
         left = await self._changed(
             UNDO, found, _unsent(now), [{"$set": fields}, {"$unset": "revocation"}], REVOKING
@@ -170,6 +171,6 @@ def _ending(document: Document) -> Ending:
         state=str(document.get("state")),
         revision=document.get("revision"),
         not_before=not_before if isinstance(not_before, datetime) else None,
-        tries=tries if isinstance(tries, int) else 0,
+        tries=count(tries),
         failure=failure_of(document),
     )

@@ -21,6 +21,7 @@ from daemon.adapters.mongo.connecting.consent_documents import (
     request_of,
 )
 from daemon.adapters.mongo.connection import Mongo, Refusal
+from daemon.adapters.mongo.stored_number import is_whole
 from daemon.adapters.mongo.token_document import Document
 from daemon.domain.authorization import code_challenge
 from daemon.domain.claim import StoreLost
@@ -40,6 +41,14 @@ from daemon.domain.secret import Secret
 from daemon.domain.session_proof import BoundCode, Proof, bound_code_text, hashed, proof_text
 
 Result = TypeVar("Result")
+# Whether a request may be completed again. Whatever stands in the place of the number of wrong tries counts as too many.
+TRIES_LEFT: Mapping[str, object] = {
+    "$cond": [
+        is_whole("$tries"),
+        {"$and": [{"$gte": ["$tries", 0]}, {"$lt": ["$tries", MOST_TRIES]}]},
+        {"$eq": [{"$type": "$tries"}, "missing"]},
+    ]
+}
 _MIXED_UP = ConsentFailure(
     kind=ConsentFailureKind.MIXED_UP,
     message="the provider's answer came from another browser, or to another provider's address: begin again",
@@ -216,8 +225,8 @@ class ConsentRequests:
         can_be_completed = {
             "state": {"$in": [ConsentState.WAITING.value, ConsentState.ASKED.value]},
             "completed_at": None,
-            "tries": {"$not": {"$gte": MOST_TRIES}},
             "$or": [{"held_until": None}, {"held_until": {"$gt": now}}],
+            "$expr": TRIES_LEFT,
         }
         sealed = self._seal(proof_text(proof), consent, PROOF_SEALED_AS)
         completed = {"$set": {"completed_at": now, "grant_due_at": now, "proof": sealed}}

@@ -24,7 +24,7 @@ from daemon.adapters.mongo.connecting.consent_documents import (
     named,
     request_of,
 )
-from daemon.adapters.mongo.connecting.consent_requests import ConsentRequests
+from daemon.adapters.mongo.connecting.consent_requests import TRIES_LEFT, ConsentRequests
 from daemon.adapters.mongo.connecting.device_codes import (
     POLLED,
     UNANSWERED,
@@ -33,13 +33,13 @@ from daemon.adapters.mongo.connecting.device_codes import (
     waiting_again,
 )
 from daemon.adapters.mongo.connection import EPOCH, Mongo
+from daemon.adapters.mongo.stored_number import count
 from daemon.adapters.mongo.token_document import Document
 from daemon.domain.consent_request import (
     ABANDONED_AFTER,
     DISCARDED_WITHIN,
     HELD_FOR,
     LEASE,
-    MOST_TRIES,
     ConsentFailure,
     ConsentKind,
     ConsentRequest,
@@ -200,7 +200,7 @@ class MongoConsents(ConsentRequests):
     async def hold(self, consent: str, grant: Secret, *, account: str | None) -> bool:
         now = self._mongo.clock.now()
         held_until = now + HELD_FOR
-        is_over = {"$or": [{"$gt": ["$completed_at", None]}, {"$gte": ["$tries", MOST_TRIES]}]}
+        is_over = {"$or": [{"$gt": ["$completed_at", None]}, {"$not": [TRIES_LEFT]}]}
         fields = {
             "grant": {"$literal": self._seal(grant, consent, "grant")},
             "provider_account": {"$literal": account},
@@ -260,7 +260,7 @@ class MongoConsents(ConsentRequests):
             text=self._opened_if_possible(document, "grant"),
             proof=self._opened_if_possible(document, "proof", field=PROOF_SEALED_AS),
             until=until if isinstance(until, datetime) else None,
-            tries=tries if isinstance(tries, int) else 0,
+            tries=count(tries),
         )
 
     async def give_up(self, consent: str, state: ConsentState, failure: ConsentFailure) -> bool:

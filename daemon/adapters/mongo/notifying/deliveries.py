@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from daemon.adapters.mongo.connection import EPOCH, Mongo, due
 from daemon.adapters.mongo.notifying.outbox import KEPT, tried
+from daemon.adapters.mongo.stored_number import count, counted
 from daemon.domain.hook import Attempt, Health, Outcome
 from daemon.domain.hook_delivery import Claimed, Delivery
 from daemon.domain.owner_event import Actor, OwnerEvent, OwnerEventType
@@ -46,6 +47,7 @@ _FIELDS: Mapping[str, object] = {
             )
         ),
         {"$in": [{"$type": "$attempts"}, ["int", "long"]]},
+        {"$eq": ["$attempts", counted("$attempts")]},
         {"$in": [{"$type": "$revision"}, ["int", "long", "null"]]},
     ]
 }
@@ -222,8 +224,7 @@ def _health(found: Mapping[str, object]) -> Health:
     """Return the health in a document. What can't be read counts as unknown: at worst an attempt is made too soon."""
 
     def number(name: str) -> int:
-        value = found.get(name)
-        return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+        return count(found.get(name))
 
     def date(name: str) -> datetime | None:
         value = found.get(name)

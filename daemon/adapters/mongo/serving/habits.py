@@ -8,7 +8,7 @@ from pymongo import UpdateOne
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.serving.upserts import AT_ONCE, batches, write
 from daemon.adapters.mongo.serving.uses import OF_KEY
-from daemon.adapters.mongo.stored_number import whole
+from daemon.adapters.mongo.stored_number import count, counted
 from daemon.adapters.mongo.token_document import Document, as_stored
 from daemon.domain.anomaly import AnomalyKind
 from daemon.domain.habit import MOST_HOURS, MOST_NETWORKS, REMEMBERED, USUAL_WITHIN, Habit, Seen
@@ -66,9 +66,7 @@ def _habit(row: Document) -> Habit:
             for name, at in networks
             if type(name) is str and isinstance(at, datetime)  # BSON's code is a str that can't be a key
         },
-        reads={
-            hour: count for hour, n in reads if isinstance(hour, datetime) and (count := whole(n)) is not None
-        },
+        reads={hour: count(n) for hour, n in reads if isinstance(hour, datetime)},
     )
 
 
@@ -123,7 +121,7 @@ def _merged(
 
 def _counted(hour: datetime) -> Document:
     same = {"$filter": {"input": _list("reads"), "cond": {"$eq": ["$$this.hour", hour]}}}
-    return {"$sum": {"$map": {"input": same, "in": "$$this.count"}}}
+    return {"$sum": {"$map": {"input": same, "in": counted("$$this.count")}}}
 
 
 def _list(name: str) -> Document:

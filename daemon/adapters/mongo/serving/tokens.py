@@ -10,8 +10,8 @@ from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.document_limits import SHORT_FAILURE, date_or_null, short_text
 from daemon.adapters.mongo.resting import resting
 from daemon.adapters.mongo.serving.remembered import Remembered
-from daemon.adapters.mongo.stored_number import whole
-from daemon.adapters.mongo.token_document import Document, failure_of
+from daemon.adapters.mongo.stored_number import count, counted, whole
+from daemon.adapters.mongo.token_document import Document, failure_of, usable
 from daemon.domain.known import Known
 from daemon.domain.served_token import Refusals, ServedToken, version_of
 
@@ -60,7 +60,7 @@ FIELDS: Mapping[str, object] = {
     "extra": bounded("$extra", "object", LARGEST_EXTRA),
     "meta": bounded("$meta", "object", LARGEST_EXTRA),
     "missing_scopes": {"$cond": [{"$isArray": "$missing_scopes"}, {"$slice": ["$missing_scopes", 100]}, []]},
-    "failures": {"$cond": [{"$isNumber": "$failures"}, "$failures", 0]},
+    "failures": counted("$failures"),
     "revision": {"$cond": [{"$isNumber": "$revision"}, "$revision", None]},
     "last_failure": {"$cond": [{"$eq": [{"$type": "$last_failure"}, "object"]}, SHORT_FAILURE, None]},
     "refused": bounded("$refused", "object", 1024),
@@ -101,8 +101,8 @@ class ServedTokens:
             "_id": token.id,
             "access_token": {"$eq": token.sealed},
             "state": "active",
-            "failures": 0,
             "due_at": {"$gt": now},
+            "$expr": {"$eq": [counted("$failures"), 0]},  # as it was read
         }
         wish: dict[str, object] = {"due_at": now}
         if refusals is not None:
@@ -143,7 +143,7 @@ def served_token(document: Document) -> ServedToken:
         expires_at=_end(document.get("expires_at")),
         due_at=date(document, "due_at"),
         refreshed_at=date(document, "refreshed_at"),
-        failures=max(whole(failures) or 0, 0),
+        failures=count(failures),
         last_failure=failure_of(document),
         revision=whole(revision),
         subject=_text(document, "subject"),
@@ -163,11 +163,11 @@ def _selected(document: Document) -> dict[str, str]:
 def _refusals(stored: object) -> Refusals | None:
     if not isinstance(stored, Mapping):
         return None
-    version, at, count = stored.get("version"), stored.get("at"), stored.get("count")
-    usual = stored.get("usual")
-    if not isinstance(version, str) or not isinstance(at, datetime) or not isinstance(count, int):
+    version, at = stored.get("version"), date(stored, "at")
+    if not isinstance(version, str) or at is None:
         return None
-    return Refusals(version=version, at=at, count=count, usual=usual if isinstance(usual, datetime) else None)
+    times = max(count(stored.get("count")), 1)  # it was refused once, whatever number stands there
+    return Refusals(version=version, at=at, count=times, usual=date(stored, "usual"))
 
 
 def _end(value: object) -> datetime | None:
@@ -183,6 +183,6 @@ def _text(document: Document, name: str) -> str | None:
 
 
 def date(document: Document, name: str) -> datetime | None:
-    """Return the date in a field, or None if it holds anything else."""
+    """Return the date in a field, within the calendar so that sums don't overflow, or None if it holds anything else."""
     value = document.get(name)
-    return value if isinstance(value, datetime) else None
+    return usable(value) if isinstance(value, datetime) else None

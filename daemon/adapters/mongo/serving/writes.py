@@ -18,6 +18,7 @@ from daemon.adapters.mongo.admin.consents import (
     GrantRevoked,
     Laying,
     SecondCopy,
+    all_of,
     next_revision,
     same,
 )
@@ -48,7 +49,14 @@ _LARGEST_PART = 16 * 1024  # bytes
 # What a write looks at, beside what a reading does. Whatever other programs store, no more than this is fetched.
 _FIELDS: Mapping[str, object] = {
     **FIELDS,
-    "refresh_token": bounded("$refresh_token", "string", LARGEST_SEALED),
+    # A value that can't be fetched is not fetched, but must not pass for "none": it would be replaced with nothing.
+    "refresh_token": {
+        "$cond": [
+            {"$in": [{"$type": "$refresh_token"}, ["null", "missing"]]},
+            None,
+            {"$ifNull": [bounded("$refresh_token", "string", LARGEST_SEALED), ""]},
+        ]
+    },
     "grant": short_text("$grant"),
     "grant_fingerprint": short_text("$grant_fingerprint"),
     "refresh_expires_at": date_or_null("$refresh_expires_at"),
@@ -102,9 +110,11 @@ class ServedWrites:
         def laying(document: Document | None) -> Laying:
             stored = _stored_grant(document, token.id)
             edit = decide(stored)
-            condition = matching(where) if stored is not None and not edit.anew else {}
-            state = {"state": {"$eq": stored.token.state}} if stored is not None else {}
-            return Laying(condition={**condition, **state}, fields=edit.fields, anew=edit.anew)
+            if document is None or stored is None:
+                return Laying(condition={}, fields=edit.fields, anew=edit.anew)
+            state = same(document, "state", read=_FIELDS)
+            condition = all_of(state, {} if edit.anew else matching(where))
+            return Laying(condition=condition, fields=edit.fields, anew=edit.anew)
 
         try:
             added = await consents.add(token, extra=extra, meta=meta, decide=laying)
@@ -158,7 +168,8 @@ class ServedWrites:
 
     async def _swapped(self, stored: Document, where: Mapping[str, str], edit: Edit, revision: int) -> bool:
         """Make the change. Returns False if another writer was faster."""
-        unchanged = {**same(stored, "state", "revision", "access_token"), **matching(where), **edit.condition}
+        read = same(stored, "state", "revision", "access_token", read=_FIELDS)
+        unchanged = all_of(read, matching(where), edit.condition)
         set_ = {**edit.fields, "revision": revision, "updated_at": self._mongo.clock.now()}
         unset = {"$unset": dict.fromkeys(edit.unset, "")} if edit.unset else {}
         try:

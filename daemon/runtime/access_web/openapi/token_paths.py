@@ -127,7 +127,7 @@ def _of_one(place: Sequence[object], suffix: str) -> dict[str, object]:
             f"putToken{suffix}",
             "Store a grant: the provider's token response.",
             answers({"200": ("It replaced a stored grant.", item), "201": ("It is new.", item)}),
-            parameters=(*place, header("If-Match")),
+            parameters=(*place, header("If-Match"), header("If-None-Match")),
             body={
                 **json_of({"type": "object"}),
                 **json_of(ref("Grant"), "application/vnd.refreshd.grant+json"),
@@ -137,7 +137,7 @@ def _of_one(place: Sequence[object], suffix: str) -> dict[str, object]:
             f"patchToken{suffix}",
             "Change meta and subject, or pause and resume (RFC 7396).",
             answers({"200": ("The token as it is now.", item)}),
-            parameters=(*place, header("If-Match")),
+            parameters=(*place, header("If-Match"), header("If-None-Match")),
             body={**json_of(ref("Patch")), **json_of(ref("Patch"), "application/merge-patch+json")},
         ),
         "delete": operation(
@@ -149,6 +149,11 @@ def _of_one(place: Sequence[object], suffix: str) -> dict[str, object]:
                     "204": ("It is removed.", None),
                 }
             ),
-            parameters=(*place, query("revoke", {"type": "boolean", "default": True}), header("If-Match")),
+            parameters=(
+                *place,
+                query("revoke", {"type": "boolean", "default": True}),
+                header("If-Match"),
+                header("If-None-Match"),
+            ),
         ),
     }

@@ -238,6 +238,23 @@ async def test_wrong_completions_end_a_consent(bench: Bench, wrong: dict[str, An
     assert (due.id, due.state, due.completed) == (request.id, ConsentState.ASKED, False)
 
 
+@pytest.mark.parametrize("tries", [-1, -0.5, 0.5, 5.0, float("nan"), "0", None, True, [0], [-1, 3], 2**62])
+async def test_an_odd_number_of_tries_allows_none(bench: Bench, tries: object) -> None:
+    """One below zero would allow more wrong ones than five."""
+    request = await held(bench)
+    bench.consents.update_one({"_id": request.id}, {"$set": {"tries": tries}})
+    assert await bench.of().complete(request.id, **{**RIGHT, **OTHER_SESSION}) is Completion.OVER
+    assert await bench.of().complete(request.id, **RIGHT) is Completion.OVER
+
+
+@pytest.mark.parametrize("tries", [0.0, 4.0, -0.0, 4])
+async def test_tries_may_be_counted_in_floating_point(bench: Bench, tries: float) -> None:
+    """Some languages write every number so."""
+    request = await held(bench)
+    bench.consents.update_one({"_id": request.id}, {"$set": {"tries": tries}})
+    assert await bench.of().complete(request.id, **RIGHT) is Completion.TAKEN
+
+
 async def test_four_wrong_completions_do_not(bench: Bench) -> None:
     """An application may be wrong."""
     request = await held(bench)

@@ -505,6 +505,12 @@ async def test_a_consent_is_abandoned_unless_it_was_completed(bench: Bench) -> N
     again = await bench.of().take_grant(consent)
     assert again is not None
     assert again.tries == 3
+    for odd, tries in ((-2000, 0), (4.0, 4), (2**63 - 1, 2**31 - 1)):
+        bench.consents.update_one({}, {"$set": {"discard_tries": odd, "grant_due_at": bench.clock.now()}})
+        odd_one = await bench.of().take_grant(consent)
+        assert odd_one is not None
+        assert odd_one.tries == tries
+    bench.consents.update_one({}, {"$set": {"discard_tries": 3}})
     await bench.of("two").postpone(consent, due_at=NOON, tries=9)
     assert bench.document()["discard_tries"] == 3
     await bench.of().forget_grant(consent)

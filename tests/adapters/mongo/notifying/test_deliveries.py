@@ -249,6 +249,32 @@ async def test_a_receivers_health_is_shared(bench: Bench) -> None:
     assert await deliveries(bench).health("mail") == Health()
 
 
+@pytest.mark.parametrize("attempts", [-1, Int64(2**63 - 1), Int64(2**31)])
+async def test_a_number_of_attempts_that_can_not_be_counted_on_is_set_aside(
+    bench: Bench, attempts: int
+) -> None:
+    """One more than the largest is an error of MongoDB, which would end every run of this hook."""
+    collection = bench.database["tokens_outbox"]
+    collection.insert_one({**delivery_document(event("odd"), "crm", NOON), "attempts": attempts})
+    await added(bench, "good")
+    mine = deliveries(bench)
+    claimed = await mine.claim("crm", limit=5)
+    assert ([one.event.id for one in claimed.deliveries], claimed.malformed) == (["good"], 1)
+
+
+@pytest.mark.parametrize(("stored", "read"), [(-1, 0), (Int64(2**63 - 1), 2**31 - 1), (3.0, 3)])
+async def test_a_health_counts_from_numbers_that_can_be_stored_again(
+    bench: Bench, stored: object, read: int
+) -> None:
+    """One failure more has to fit the field."""
+    bench.database["tokens_hooks"].insert_one({"_id": "crm", "failures": stored, "gone": stored})
+    health = await deliveries(bench).health("crm")
+    assert (health.failures, health.gone) == (read, read)
+    more = replace(health, failures=health.failures + 1, gone=health.gone + 1)
+    await deliveries(bench).save_health("crm", more)
+    assert (await deliveries(bench).health("crm")).failures == min(read + 1, 2**31 - 1)
+
+
 @pytest.mark.parametrize("value", ANY_TYPE, ids=lambda one: type(one).__name__)
 async def test_a_strange_health_is_unknown(bench: Bench, value: Any) -> None:
     fields = dict.fromkeys(
