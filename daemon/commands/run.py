@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 
 import typer
 
@@ -12,7 +13,7 @@ from daemon.adapters.journal.journal import JournalDamaged, JournalFull
 from daemon.adapters.mongo.connection import StoreUriInvalid
 from daemon.adapters.mongo.embedded_mongod import MongodFailed, MongodMissing
 from daemon.adapters.telemetry import log_lines
-from daemon.adapters.telemetry.event_log import Format, configure, is_json
+from daemon.adapters.telemetry.event_log import EventLog, Format, configure, is_json
 from daemon.commands.support.collector import collect_seldom
 from daemon.commands.support.command import Command
 from daemon.commands.support.failure import Exit, unexpected
@@ -30,6 +31,7 @@ from daemon.runtime.daemon import Daemon
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.state.filesystem import caution
 from daemon.runtime.state.instance import StateHeld, StateUnusable, take
+from daemon.runtime.stop_limit import GRACE, StopLimit
 from daemon.runtime.web.server import PortTaken
 
 _EXPECTED = (
@@ -53,7 +55,7 @@ app = typer.Typer()
 def run(ctx: typer.Context) -> int:
     """Run the daemon until SIGTERM or Ctrl-C.
 
-    It finishes the requests in flight first. A second signal ends it immediately.
+    It finishes the requests in flight first. A second signal ends it without waiting for them.
 
     The log goes to standard output, in the format of log.format. --json applies to errors at start only.
     """
@@ -120,8 +122,19 @@ def _settings(read: Callable[[], Settings], reader: SecretReader) -> Settings | 
         return read()
     except SecretsAway as away:
         log = configure(format=away.log.format.value, level=away.log.level.value)
-        manager = ServiceManager(os.environ)
-        return asyncio.run(wait_for_secrets(away, read, sources=lambda: reader.up, log=log, manager=manager))
+        waiting = wait_for_secrets(
+            away,
+            read,
+            sources=lambda: reader.up,
+            log=log,
+            manager=ServiceManager(os.environ),
+            limit=_limit(GRACE, log),
+        )
+        return asyncio.run(waiting)
+
+
+def _limit(first: timedelta, log: EventLog) -> StopLimit:
+    return StopLimit(first, lambda running: log.log(log_lines.DAEMON_CUT_OFF, running=running))
 
 
 def _run(settings: Settings, read: Callable[[], Settings], reader: SecretReader, options: Options) -> int:
@@ -151,6 +164,7 @@ def _run(settings: Settings, read: Callable[[], Settings], reader: SecretReader,
         manager=ServiceManager(os.environ),
         reload=read,
         reader=reader,
+        limit=_limit(settings.refresh.drain + GRACE, log),
         greet=_greet if sys.stdout.isatty() else lambda _url: None,
         serve=_serve_command(options),
         greet_access=_greet_access

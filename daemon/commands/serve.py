@@ -14,7 +14,8 @@ def serve(ctx: typer.Context) -> int:
     """Serve access tokens to applications until SIGTERM or Ctrl-C.
 
     It needs reader keys, and a writer key to store tokens, but no key that opens refresh tokens. It sends nothing to
-    providers. Open requests are answered before it ends. A second signal ends it immediately.
+    providers. Open requests are answered before it ends. A second signal ends it without waiting
+    for them.
 
     The log goes to standard output, in the format of log.format. --json applies to errors at start only.
     """

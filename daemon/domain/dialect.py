@@ -6,8 +6,8 @@ The body decides first, in this order:
    definition's `success` is an error, too.
 2. An access token makes a grant, whatever the status and the notation. Two different ones are withheld.
 3. A redirect is not followed. The operator must correct the URL.
-4. `invalid_grant` is a verdict with status 400 or 401 only, and only if nothing in the reply mentions waiting
-   or names another error.
+4. `invalid_grant` is a verdict with status 400 or 401 only, and only if nothing in the reply mentions waiting,
+   names another error or describes a temporary failure (`mixed_reply` has the rule).
 5. The standard's other codes concern the client (RFC 6749 §5.2). Any other error is temporary, or the token's own.
 6. A success without a grant is an error if it is an object. Any other is a page: an outage in doubt.
 
@@ -31,6 +31,7 @@ from daemon.domain.answer import (
     Unparsed,
 )
 from daemon.domain.echo import without_echoes
+from daemon.domain.mixed_reply import Mixed, contradiction
 from daemon.domain.provider import Definition, ErrorPattern, Grant, Provider, Reach, Rotation
 from daemon.domain.refusal import (
     Refusal,
@@ -165,6 +166,8 @@ def _refused(
     if 300 <= reply.status < 400:
         return _moved(provider, token, reply)
     if _is_verdict(definition, reply, body, error) and not _contradicts(definition, bodies, error):
+        if (mixed := contradiction(definition, bodies)) is not None:
+            return _doubtful(later, mixed)
         return Rejected(code=error.code, message=error.message, used_before=says_used_before(error.words))
     return _by_standard(reply, parsed, body, error, later)
 
@@ -183,6 +186,17 @@ def _by_standard(
     if not 200 <= reply.status < 300 or body.get("error") or error.name:
         return later
     return _no_grant(reply, parsed, body, later)
+
+
+def _doubtful(later: Unavailable, mixed: Mixed) -> Unavailable:
+    """Return the answer for a verdict that its own body contradicts."""
+    note = " (its body also describes a temporary failure, so this is no rejection)"
+    return replace(
+        later,
+        message=later.message[: 300 - len(note)] + note,
+        in_doubt=later.in_doubt or mixed is Mixed.BROKEN,
+        cause=Cause.OUTAGE,
+    )
 
 
 def _temporary(later: Unavailable, sign: ErrorPattern) -> Unavailable:

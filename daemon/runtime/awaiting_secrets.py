@@ -15,6 +15,7 @@ from daemon.domain.secret import Secret
 from daemon.runtime.config.problems import SecretsAway, SettingsInvalid, Waiting
 from daemon.runtime.config.settings import Settings
 from daemon.runtime.service_manager import ServiceManager
+from daemon.runtime.stop_limit import StopLimit
 from daemon.runtime.web.server import HealthServer
 from daemon.runtime.web.status import Check, DaemonStatus
 
@@ -57,6 +58,7 @@ async def wait_for_secrets(
     sources: Callable[[], Mapping[str, bool]],
     log: EventLog,
     manager: ServiceManager,
+    limit: StopLimit | None = None,
 ) -> Settings | None:
     """Read again until every secret of the daemon has come, and serve probes while that takes. Returns the settings,
     or None after a signal to stop.
@@ -73,7 +75,9 @@ async def wait_for_secrets(
     server = HealthServer(status, host=server_settings.host, port=server_settings.port, bearer_token=token)
     await server.start()
     try:
-        return await wait_without_listener(away, read, log=log, manager=manager, note=status.note)
+        return await wait_without_listener(
+            away, read, log=log, manager=manager, note=status.note, limit=limit
+        )
     finally:
         await server.stop()
 
@@ -85,13 +89,18 @@ async def wait_without_listener(
     log: EventLog,
     manager: ServiceManager,
     note: Callable[[Sequence[Waiting]], None] = lambda _waiting: None,
+    limit: StopLimit | None = None,
 ) -> Kind | None:
-    """The same for a process that serves nothing before it has its secrets. `note` receives those that have not come."""
+    """The same for a process that serves nothing before it has its secrets. `note` receives those that have not come.
+    `limit`: of the stop, since a source may never answer.
+    """
     stop, again = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, again.set)
+    if limit is not None:
+        limit.listen()
     pings = asyncio.create_task(manager.feed_watchdog(_alive, starved=lambda _detail: None))
     try:
         manager.ready("waiting for secrets")

@@ -53,6 +53,7 @@ from daemon.runtime.schedule import Schedule
 from daemon.runtime.secret_masks import SecretMasks
 from daemon.runtime.service_manager import ServiceManager
 from daemon.runtime.state.instance import Instance
+from daemon.runtime.stop_limit import StopLimit
 from daemon.runtime.sweeping import Sweeping
 from daemon.runtime.tasks import end
 from daemon.runtime.web.server import HealthServer
@@ -75,8 +76,11 @@ class Daemon:
         serve: Sequence[str] = (),
         greet_access: Callable[[str], None] = lambda _curl: None,
         reader: SecretReader | None = None,
+        limit: StopLimit | None = None,
     ) -> None:
-        """`serve`: the command of `refreshd serve`, for the demo. `greet_access` receives a line for curl."""
+        """`serve`: the command of `refreshd serve`, for the demo. `greet_access` receives a line for curl. `limit`: of the
+        stop; None: there is none.
+        """
         self._settings = settings
         self._instance = instance
         self._log = log
@@ -88,6 +92,7 @@ class Daemon:
         self._demo = FirstRun(settings, instance=instance, log=log, serve=serve, ready=greet_access)
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
+        self._limit = limit
         self._mongod: EmbeddedMongod | None = None
         self._announcer: Announcer | None = None  # once the daemon has begun
         self._mirrors: Sequence[MirrorRunner] = ()
@@ -231,7 +236,8 @@ class Daemon:
             failed=self._failed_unexpectedly,
             every=self._settings.refresh.sweep_every,
         )
-        closing.callback(asyncio.create_task(revived, name="mongod").cancel)
+        # Ended before the MongoDB is stopped: a restart that is cancelled stops it too.
+        closing.push_async_callback(end, asyncio.create_task(revived, name="mongod"))
 
     def _notify(self, closing: AsyncExitStack) -> None:
         """Build what carries events to the hooks."""
@@ -348,6 +354,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_stop)
         loop.add_signal_handler(signal.SIGHUP, self._asked_to_reload)
+        if self._limit is not None:
+            self._limit.listen()
 
     def _asked_to_stop(self) -> None:
         if self._stop.is_set():

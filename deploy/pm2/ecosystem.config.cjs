@@ -53,7 +53,7 @@ const access = {
   watch: false,
   wait_ready: true, // it signals readiness when its port listens
   listen_timeout: 60000,
-  kill_timeout: 15000, // above the 10 s in which open requests are answered
+  kill_timeout: 30000, // above the 20 s after which the service ends itself, whatever hangs
   stop_exit_codes: [2, 78],
   exp_backoff_restart_delay: 200,
   max_memory_restart: "512M", // normal use is 150 MB with 20,000 tokens in memory
@@ -75,7 +75,7 @@ module.exports = {
 
       wait_ready: true, // the daemon signals readiness when its journal is open and its port listens
       listen_timeout: 60000,
-      kill_timeout: 60000, // above refresh.drain (45 s): PM2 must not kill a daemon that still records results
+      kill_timeout: 90000, // above refresh.drain (45 s) and the 30 s after which a daemon that hangs ends itself
       treekill: false, // the daemon stops an embedded mongod after its drain
 
       // 78: the configuration is wrong. 2: these arguments are wrong. A restart fixes neither. It can fix 75: another

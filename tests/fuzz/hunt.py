@@ -20,7 +20,7 @@ from typing import Protocol
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
-from tests.fuzz import documents, grants, replies, streams
+from tests.fuzz import documents, grants, journals, replies, streams
 
 FOUND = Path(__file__).parent / "found"
 
@@ -39,6 +39,7 @@ TARGETS: dict[str, Target] = {
     "grants": grants,
     "streams": streams,
     "documents": documents,
+    "journals": journals,
 }
 CASES = 100  # of a target in one round
 

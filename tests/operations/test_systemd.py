@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from daemon.adapters.archive import new_key
-from daemon.runtime.access.life import DRAIN
+from daemon.runtime.access.life import STOP_AFTER
 from daemon.runtime.config.settings import RefreshSettings
+from daemon.runtime.stop_limit import GRACE
 from daemon.sandbox import Sandbox, SandboxOptions
 from tests.faults.stage import Stage
 from tests.operations.booted import HOLD, POLL_EVERY, ROOT, CanNotBoot, Machine, booted
@@ -101,18 +102,19 @@ def test_a_cleanup_takes_its_criteria_from_the_operator_alone() -> None:
 
 
 def test_a_stop_may_take_longer_than_the_drain() -> None:
-    """Else systemd or PM2 would kill what is being recorded."""
+    """Else systemd or PM2 would kill what is being recorded, or what is about to say why it hangs."""
     ecosystem = (ROOT / "deploy" / "pm2" / "ecosystem.config.cjs").read_text()
     access, daemon = (
         timedelta(milliseconds=int(one)) for one in re.findall(r"kill_timeout: (\d+)", ecosystem)
     )
-    assert daemon > RefreshSettings().drain
-    assert access > DRAIN
+    longest = RefreshSettings().drain + GRACE
+    assert daemon > longest
+    assert access > STOP_AFTER
     for unit in (UNIT, TEMPLATE):
         (stop,) = re.findall(r"^TimeoutStopSec=(\d+)s$", (UNITS / unit).read_text(), re.MULTILINE)
-        assert timedelta(seconds=int(stop)) > RefreshSettings().drain
+        assert timedelta(seconds=int(stop)) > longest
     (stop,) = re.findall(r"^TimeoutStopSec=(\d+)s$", (UNITS / ACCESS).read_text(), re.MULTILINE)
-    assert timedelta(seconds=int(stop)) > DRAIN
+    assert timedelta(seconds=int(stop)) > STOP_AFTER
 
 
 def test_a_command_has_the_walls_of_the_service() -> None:

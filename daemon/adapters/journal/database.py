@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 
 from daemon.adapters.batcher import Batcher
 from daemon.adapters.journal.disk_reserve import reserve, shortage
+from daemon.adapters.journal.foreign_file import readable, require_ours
 from daemon.adapters.journal.sql import PROBE, Statement, together
 
 LARGEST_BATCH = 512  # statements in one transaction
 # A statement that nobody awaits shares the transaction of the next reply. A third of all transactions held nothing else.
 SHARED_WITHIN = timedelta(milliseconds=100)
+_MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html §1.3.1
 _FRAME = 4096 + 24  # bytes that one page takes in the write-ahead file
 
 Result = TypeVar("Result")
@@ -58,6 +60,12 @@ class Database:
         await self._commits.flush()
         await self._off_loop(self._connection.close)
         self._thread.shutdown()
+
+    async def give_up(self) -> None:
+        """Close a file that can't be used, without writing anything more."""
+        if self._opened is not None:
+            await self._off_loop(self._opened.close)
+        self._thread.shutdown(wait=False)
 
     async def execute(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
         """Run one statement by itself and return its rows. Raises sqlite3.Error."""
@@ -135,6 +143,7 @@ class Database:
     def _open(self, schema: str) -> None:
         self._check()
         self._opened = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
+        self._opened.text_factory = readable
         self._opened.execute("pragma trusted_schema = off")
         self._opened.execute("pragma journal_mode = wal")
         self._opened.execute("pragma synchronous = full")
@@ -168,9 +177,14 @@ class Database:
                 )
             self.path.touch(mode=0o600)
             return
+        with self.path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:  # SQLite takes a file of a few bytes for an empty one
+                raise sqlite3.DatabaseError("file is not a database")
         with closing(read_only(self.path)) as connection:
             if not passes_check(connection):
                 raise sqlite3.DatabaseError("its integrity check fails")
+            # A trigger could delete each reply that is kept, and a column more or of another type opens no entry.
+            require_ours(connection, unmade=True)
 
     def _execute(self, sql: str, values: Sequence[object]) -> list[Any]:
         return self._connection.execute(sql, values).fetchall()

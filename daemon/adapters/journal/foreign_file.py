@@ -30,17 +30,29 @@ def distrust(database: sqlite3.Connection, *, size: int) -> None:
     """Prepare to read a file of `size` bytes from an untrusted author: its SQL can't have side effects, and
     every statement has a limit.
     """
+    database.text_factory = readable
     database.execute("pragma trusted_schema = off")
     database.execute("pragma cell_size_check = on")
     looks = iter(range((_LEAST_STEPS + size) // _STEPS))
     database.set_progress_handler(lambda: next(looks, None) is None, _STEPS)
 
 
-def require_ours(database: sqlite3.Connection) -> None:
-    """Raise sqlite3.DatabaseError unless the file has a journal's tables and nothing else."""
+def readable(text: bytes) -> str:
+    """Return a column's text, also if it isn't UTF-8: one flipped bit would hide all other entries, and the error would
+    quote the text. Such an entry does not open.
+    """
+    return text.decode(errors="replace")
+
+
+def require_ours(database: sqlite3.Connection, *, unmade: bool = False) -> None:
+    """Raise sqlite3.DatabaseError unless the file has a journal's tables and nothing else. `unmade`: it may also have
+    nothing at all, as after a kill before they were made.
+    """
     found = {(kind, name, _plain(str(sql))) for kind, name, sql in database.execute(_LISTED)}
     if foreign := sorted(str(name) for _, name, _ in found - _ours()):
         raise sqlite3.DatabaseError(f"{foreign[0]!r} in it does not belong to a journal")
+    if not found and unmade:
+        return
     if not any(name == "entries" for _, name, _ in found):
         raise sqlite3.DatabaseError("it has no table 'entries'")
 

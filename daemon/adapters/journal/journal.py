@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from daemon.adapters.journal.database import Database
 from daemon.adapters.journal.disk_reserve import bytes_for, shortage
@@ -23,6 +24,7 @@ from daemon.domain.journal_entry import Entry, EntryState
 from daemon.domain.locked import Locked
 from daemon.domain.reply import Reply
 
+LARGEST_KEY = 1 << 62  # no journal has ever so many entries, and SQLite's keys end soon behind it
 SUPERSEDED_FOR = timedelta(days=7)  # a successor that a newer consent overtook can be salvaged this long
 
 
@@ -205,9 +207,12 @@ class SqliteJournal:
             for state, *one in await self._database.execute(PARKED):
                 self._parked.add(EntryState(state), share_of(*one))
             ((last,),) = await self._database.execute(LAST_KEY)
+            if last is not None and last >= LARGEST_KEY:
+                raise sqlite3.DatabaseError("a key in it is out of range")
             self._next_key = (last or 0) + 1
-            return [Row._make(row) for row in await self._database.execute(PENDING)]
+            return [_pending(row) for row in await self._database.execute(PENDING)]
         except (sqlite3.Error, OSError) as why:
+            await self._database.give_up()
             raise _unopened(self._database.path, why) from None
 
     async def _probe_disk(self) -> None:
@@ -230,6 +235,16 @@ class SqliteJournal:
                 before = (self._now() - SUPERSEDED_FOR).isoformat()
                 for one in await self._database.execute(EXPIRE, (before,)):
                     self._parked.remove(EntryState.SUPERSEDED, share_of(*one))
+
+
+def _pending(columns: Sequence[Any]) -> Row:
+    """Return the row of an entry that blocks its token. One with an unknown state waits: its replay does no harm."""
+    row = Row._make(columns)
+    return (
+        row
+        if row.state in (EntryState.WAITING, EntryState.UNUSABLE)
+        else row._replace(state=EntryState.WAITING)
+    )
 
 
 def _unopened(path: Path, why: Exception) -> JournalDamaged:

@@ -45,7 +45,8 @@ EXPIRE = (
     "delete from entries where state = 'superseded' and datetime(asked_at) < datetime(?)"
     " returning provider, substr(reply, 1, 80), length(reply)"
 )
-PENDING = "select * from entries where state in ('waiting', 'unusable') order by key"
+# Also those with a state that nobody wrote: the state is not sealed, and an entry that is not seen is lost.
+PENDING = "select * from entries where state not in ('unparsed', 'superseded') order by key"
 PARKED = "select state, provider, substr(reply, 1, 80), length(reply) from entries where state in ('unparsed', 'superseded')"
 LAST_KEY = "select max(key) from entries"
 KEEP = _keep(1)

@@ -42,6 +42,7 @@ _NO_RIGHT = 13
 _NO_LOGIN = (18, 8000)  # MongoDB's own code, and the one of MongoDB Atlas
 _COMMAND = re.compile(r'to execute command \{ (\w+): "([^"]+)"')
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_GIVEN_UP = "operation cancelled"  # PyMongo's words for a command whose connection it closed itself
 _QUOTED = re.compile(r'"[^"]*"')
 
 
@@ -220,8 +221,19 @@ class Mongo:
             return self._lost(f"MongoDB at {self.address}: {refusal(error)}")
         if isinstance(error, ConfigurationError):
             return self._lost(f"MongoDB can't be reached with this URI: {text}")
+        if _GIVEN_UP in text:
+            return self._lost(f"MongoDB at {self.address} does not answer: {self._heartbeat()}")
         kind = _HUMP.sub(" ", type(error).__name__).lower()  # in words: a long name would be masked
         return self._lost(f"MongoDB operation failed: {kind}: {text}")
+
+    def _heartbeat(self) -> str:
+        """Return what the last heartbeat met. It made PyMongo give up the commands that waited, and their own errors say
+        nothing of it.
+        """
+        described = self._client.topology_description.server_descriptions().values()
+        met = next((str(one.error) for one in described if one.error and _GIVEN_UP not in str(one.error)), "")
+        why = f" ({masked(met, (self._uri,))})" if met else ""
+        return f"a heartbeat failed{why}, so the commands that waited were given up"
 
     def _lost(self, message: str) -> StoreLost:
         self._report(up=False, message=message)

@@ -43,6 +43,9 @@ OPTIONS = (
 CLOSED = ("--setParameter", "enableLocalhostAuthBypass=false", "--keyFile")
 
 START_LIMIT = timedelta(seconds=60)  # half a second is usual; recovery after a crash may take longer
+ANSWER_LIMIT = timedelta(
+    seconds=40
+)  # above _move_member's 30; without it, closing the client waits for a hung mongod
 STOP_LIMIT = timedelta(seconds=15)  # a clean stop takes about one second
 POLL = timedelta(milliseconds=20)
 PORT_TAKEN = 48  # mongod's exit code
@@ -264,8 +267,15 @@ async def _make_writable(port: int, *, key: str, password: str) -> None:
     password.
     """
     address = f"{HOST}:{port}"
+    limit = int(ANSWER_LIMIT / timedelta(milliseconds=1))
     async with AsyncMongoClient[dict[str, Any]](
-        address, directConnection=True, username="__system", password=key, authSource="local"
+        address,
+        directConnection=True,
+        username="__system",
+        password=key,
+        authSource="local",
+        socketTimeoutMS=limit,
+        serverSelectionTimeoutMS=limit,
     ) as client:
         command = client.admin.command
         config = await client.local["system.replset"].find_one()

@@ -24,10 +24,21 @@ DAEMON_STARTED = LogLine("daemon.started", "info")
 DAEMON_FAILED = LogLine("daemon.failed", "error")
 DAEMON_STOPPING = LogLine("daemon.stopping", "info")
 DAEMON_STOPPED = LogLine("daemon.stopped", "info")
+DAEMON_CUT_OFF = LogLine(
+    "daemon.cut_off",
+    "error",
+    "find what hung by the names in running: a disk, MongoDB, or a program that does not read the log; start again, and"
+    " the journal is replayed",
+)
 
 ACCESS_STARTED = LogLine("access.started", "info")
 ACCESS_STOPPING = LogLine("access.stopping", "info")
 ACCESS_STOPPED = LogLine("access.stopped", "info")
+ACCESS_CUT_OFF = LogLine(
+    "access.cut_off",
+    "error",
+    "find what hung by the names in running: a disk, MongoDB, or a program that does not read the log",
+)
 ACCESS_WITH_RING = LogLine(
     "access.with_ring",
     "warning",

@@ -138,9 +138,10 @@ class Metrics(Collector):
         return frozenset(self._counts.names)
 
     def set_providers(self, names: Iterable[str]) -> None:
-        """Set the configured names. Besides `unknown` and `other` they are the only values of a provider label.
+        """Set the configured names. Besides `unknown`, `other` and names that were configured before, they are the only values of
+        a provider label.
 
-        Of a removed provider nothing remains.
+        Of a removed provider only its counters remain.
         """
         before = self._names
         self._counts.set_providers(names)

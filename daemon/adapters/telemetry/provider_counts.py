@@ -2,6 +2,9 @@
 
 A scrape of 500 providers must stay small, so a series exists from the start only if an alert needs its zero:
 Prometheus sees no increase in a series that begins with its first count. All others begin with the first count.
+
+A counter never goes down in one process, and neither does a sum over providers. So the counts of a provider that a
+reload removed stay, without their zeros, and go on if it comes back.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -53,6 +56,9 @@ _OUTCOME_OF = {
     FailureKind.UNSUPPORTED: "unreadable",
     FailureKind.DUPLICATE: "unreadable",
 }
+REMOVED = (
+    100  # providers: a process that lost more than these forgets the first of them, or its scrapes would grow
+)
 _NARROW = 0.2  # of its window: a renewal that leaves less was close
 
 
@@ -83,27 +89,52 @@ class _Tally:
         self.passes_failed = 0
         self.in_flight: int | None = 0 if every else None
 
+    def leave(self) -> None:
+        """Keep only what was counted: its provider is removed."""
+        self.outcomes, self.revocations, self.drift = (
+            {label: count for label, count in counts.items() if count}
+            for counts in (self.outcomes, self.revocations, self.drift)
+        )
+        self.in_flight = None
+
+    def come_back(self) -> None:
+        """Show every series that an alert needs at zero again."""
+        self.outcomes = dict.fromkeys(ALERTED_OUTCOMES, 0) | self.outcomes
+        self.revocations = dict.fromkeys(ALERTED_REVOCATIONS, 0) | self.revocations
+
 
 class ProviderCounts:
     """Subscribes to the events of providers and their tokens."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._tallies: dict[str, _Tally] = {}
+        self._removed: dict[str, _Tally] = {}  # the last one that was removed comes last
         self._duration = Distributions(DURATION_BUCKETS)
         self._lead = Distributions(LEAD_BUCKETS)
         self.set_providers(names)
 
     @property
     def names(self) -> Iterable[str]:
-        """Return the only values of a provider label, in order."""
+        """Return the configured providers and `unknown`, in order."""
         return self._tallies.keys()
 
     def set_providers(self, names: Iterable[str]) -> None:
         ordered = sorted({*names, UNKNOWN})
-        self._tallies = {name: self._tallies.get(name) or _Tally(every=name == UNKNOWN) for name in ordered}
+        for name in [name for name in self._tallies if name not in ordered]:
+            self._removed[name] = self._tallies[name]
+            self._removed[name].leave()
+        self._tallies = {name: self._tally(name) for name in ordered}
+        for name in list(self._removed)[:-REMOVED]:
+            del self._removed[name]
         self._unknown = self._tallies[UNKNOWN]
         for distributions in (self._duration, self._lead):
             distributions.keep(self._tallies)
+
+    def _tally(self, name: str) -> _Tally:
+        if (back := self._removed.pop(name, None)) is not None:
+            back.come_back()
+            return back
+        return self._tallies.get(name) or _Tally(every=name == UNKNOWN)
 
     def subscriptions(self) -> Subscriptions:
         return dict(
@@ -227,20 +258,24 @@ class ProviderCounts:
         )
         yield gauges("in_flight", "Requests in flight.", ["provider"], self._rows(lambda one: one.in_flight))
 
+    def _all(self) -> Iterator[tuple[str, _Tally]]:
+        yield from self._tallies.items()
+        yield from self._removed.items()
+
     def _plain(self, name: str, documentation: str, count: Callable[[_Tally], int | None]) -> Metric:
         return counter(name, documentation, ["provider"], self._rows(count))
 
     def _rows(self, count: Callable[[_Tally], int | None]) -> dict[tuple[str, ...], int]:
         """Return the count of each provider that has one."""
-        counts = ((provider, count(tally)) for provider, tally in self._tallies.items())
-        return {(provider,): n for provider, n in counts if n is not None}
+        counts = ((provider, count(tally)) for provider, tally in self._all())
+        return {
+            (provider,): n for provider, n in counts if n or (n is not None and provider in self._tallies)
+        }
 
     def _labelled(
         self, name: str, documentation: str, label: str, counts: Callable[[_Tally], Mapping[str, int]]
     ) -> Metric:
         rows: dict[tuple[str, ...], int] = {
-            (provider, value): n
-            for provider, tally in self._tallies.items()
-            for value, n in counts(tally).items()
+            (provider, value): n for provider, tally in self._all() for value, n in counts(tally).items()
         }
         return counter(name, documentation, ["provider", label], rows)

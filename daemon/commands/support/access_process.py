@@ -6,12 +6,12 @@ import sys
 
 from daemon.adapters.mongo.connection import StoreUriInvalid
 from daemon.adapters.telemetry import log_lines
-from daemon.adapters.telemetry.event_log import Format, configure, is_json
+from daemon.adapters.telemetry.event_log import EventLog, Format, configure, is_json
 from daemon.commands.support.collector import collect_seldom
 from daemon.commands.support.failure import Exit
 from daemon.commands.support.options import Options
 from daemon.commands.support.start_failure import report
-from daemon.runtime.access.life import AccessService
+from daemon.runtime.access.life import STOP_AFTER, AccessService
 from daemon.runtime.access.tls import SslInvalid
 from daemon.runtime.awaiting_secrets import wait_without_listener
 from daemon.runtime.config.access import AccessSettings, load_access
@@ -19,6 +19,7 @@ from daemon.runtime.config.problems import SecretsAway
 from daemon.runtime.config.secret_reading import SecretReader
 from daemon.runtime.config.settings import SettingsInvalid
 from daemon.runtime.service_manager import ServiceManager
+from daemon.runtime.stop_limit import StopLimit
 from daemon.runtime.web.server import PortTaken
 
 
@@ -52,7 +53,8 @@ def _settings(options: Options) -> AccessSettings | None:
         return read()
     except SecretsAway as away:
         log = configure(format=away.log.format.value, level=away.log.level.value)
-        return asyncio.run(wait_without_listener(away, read, log=log, manager=ServiceManager(os.environ)))
+        manager = ServiceManager(os.environ)
+        return asyncio.run(wait_without_listener(away, read, log=log, manager=manager, limit=_limit(log)))
 
 
 async def _serve(settings: AccessSettings) -> int:
@@ -60,7 +62,12 @@ async def _serve(settings: AccessSettings) -> int:
     log = configure(format=settings.log.format.value, level=settings.log.level.value)
     for one in settings.answered:
         log.log(log_lines.SECRET_ANSWERED, place=one.secret, source=one.source)
-    return await AccessService(settings, log=log, manager=ServiceManager(os.environ)).run()
+    manager = ServiceManager(os.environ)
+    return await AccessService(settings, log=log, manager=manager, limit=_limit(log)).run()
+
+
+def _limit(log: EventLog) -> StopLimit:
+    return StopLimit(STOP_AFTER, lambda running: log.log(log_lines.ACCESS_CUT_OFF, running=running))
 
 
 def _explained(why: Exception) -> tuple[Exit, str]:

@@ -46,6 +46,7 @@ from daemon.runtime.access_web.token_routes import TokenRoutes
 from daemon.runtime.clock import Clock
 from daemon.runtime.config.access import AccessSettings
 from daemon.runtime.service_manager import ServiceManager
+from daemon.runtime.stop_limit import StopLimit
 from daemon.runtime.tasks import end
 from daemon.serving.anomalies import Anomalies
 from daemon.serving.doorkeeper import Caller, Doorkeeper
@@ -54,16 +55,27 @@ from daemon.serving.usage import Usage
 
 EMBEDDED_AGAIN = timedelta(milliseconds=200)
 DRAIN = timedelta(seconds=10)
+STOP_AFTER = DRAIN + timedelta(
+    seconds=10
+)  # with what is stored afterwards; below TimeoutStopSec= of its unit
 PROBES = frozenset({"livez", "readyz", "metrics"})  # routes that no application asks
 
 
 class AccessService:
     """One process of `refreshd serve`."""
 
-    def __init__(self, settings: AccessSettings, *, log: EventLog, manager: ServiceManager) -> None:
+    def __init__(
+        self,
+        settings: AccessSettings,
+        *,
+        log: EventLog,
+        manager: ServiceManager,
+        limit: StopLimit | None = None,
+    ) -> None:
         self._settings = settings
         self._log = log
         self._manager = manager
+        self._limit = limit
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
         self._polling = False
@@ -259,8 +271,11 @@ class AccessService:
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
         # There is no reload, since a restart loses nothing.
-        for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        for one in signals:
             loop.add_signal_handler(one, self._signalled)
+        if self._limit is not None:
+            self._limit.listen(signals)
 
     def _signalled(self) -> None:
         (self._force if self._stop.is_set() else self._stop).set()

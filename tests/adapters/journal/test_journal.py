@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -903,6 +904,73 @@ async def test_a_file_that_opens_and_contradicts_itself_is_refused_and_left_alon
     with pytest.raises(JournalDamaged, match="integrity check"):
         await journal_at(path).open()
     assert path.read_bytes() == before
+
+
+async def changed_by_sql(path: Path, sql: str) -> None:
+    """A journal with one reply, in which another program has run `sql`."""
+    journal = journal_at(path)
+    await journal.open()
+    await journal.keep(claim("1"), reply())
+    await journal.close()
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "create trigger t after insert on entries begin delete from entries; end",
+        "alter table entries add column more text",
+        "create table e2 as select * from entries; drop table entries; alter table e2 rename to entries",
+        "drop table entries",
+        "update entries set key = 9223372036854775807",
+    ],
+    ids=["a trigger", "a column more", "a table without types", "no table", "the last key"],
+)
+async def test_a_file_that_is_not_as_a_journal_makes_it_is_refused_and_left_alone(path, sql):
+    """SQLite finds it sound. The trigger would delete every reply that is kept, and the others end in a traceback."""
+    await changed_by_sql(path, sql)
+    before = path.read_bytes()
+    with pytest.raises(JournalDamaged, match=r"journal\.db.*move it aside"):
+        await journal_at(path).open()
+    assert path.read_bytes() == before
+
+
+async def test_an_entry_with_an_unknown_state_waits(path):
+    """The state is not sealed. An entry that is not read would be lost without a word."""
+    await changed_by_sql(path, "update entries set state = 'waitinh'")
+    [entry] = await reopened(path)
+    assert entry.reply == reply()
+
+
+async def test_a_text_that_is_not_utf_8_hides_no_other_entry(path):
+    """One flipped bit. The whole file was refused for it, with the text in the message."""
+    journal = journal_at(path)
+    await journal.open()
+    for number in (1, 2):
+        await journal.keep(claim(str(number)), reply())
+    await journal.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("update entries set token = cast(x'ff61' as text) where key = 1")
+    again = journal_at(path)
+    assert await again.open() == 1
+    assert [entry.token for entry in again.entries()] == ["acme:2"]
+    assert [one.key for one in again.locked] == [1]
+    await again.close()
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 100])
+async def test_the_beginning_of_a_file_is_no_new_journal(path, size):
+    """SQLite takes a file of a few bytes for an empty database, and would begin it again."""
+    journal = journal_at(path)
+    await journal.open()
+    await journal.keep(claim("1"), reply())
+    await journal.close()
+    beginning = path.read_bytes()[:size]
+    path.write_bytes(beginning)
+    with pytest.raises(JournalDamaged, match="move it aside"):
+        await journal_at(path).open()
+    assert path.read_bytes() == beginning
 
 
 async def test_a_wal_without_its_file_is_refused_and_left_alone(path, tmp_path):

@@ -1,9 +1,10 @@
 """The connection: what it says when it can't be made or is lost, and that it says it once."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from daemon.adapters.mongo.connection import EPOCH, LoginRefused, Mongo, StoreUr
 from daemon.domain.claim import StoreLost
 from daemon.domain.event import Event
 from daemon.domain.secret import Secret
+from daemon.domain.store_event import StoreLost as StoreLostEvent
 from daemon.runtime.clock import Clock
+from tests.faults.mongod import Mongod
 
 PASSWORD = "s3c/r3t"
 FAST = "serverSelectionTimeoutMS=200&connectTimeoutMS=200&heartbeatFrequencyMS=500"
@@ -221,3 +224,27 @@ async def test_a_refused_login_is_named_without_its_password(watch, mongod):
         await mongo.guarded(mongo.tokens.find_one({}))
     host = mongod.partition("://")[2].partition("/")[0]
     assert str(lost.value) == f"MongoDB at {host} rejected the credentials of user (authSource admin)"
+
+
+@pytest.fixture
+def own_mongod(tmp_path: Path) -> Iterator[Mongod]:
+    own = Mongod(tmp_path / "own")
+    yield own
+    own.thaw()
+    own.remove()
+
+
+async def test_a_mongodb_that_stops_answering_is_named_as_the_cause(watch, own_mongod):
+    """PyMongo gives up the commands that wait when a heartbeat fails, with the words of an inner error. An operator needs
+    the server and what the heartbeat met.
+    """
+    mongo = watch(f"{own_mongod.uri}&{FAST}")
+    await mongo.hello()
+    own_mongod.freeze()
+    with pytest.raises(StoreLost) as lost:
+        await mongo.guarded(mongo.tokens.find_one({}))
+    [event] = [event for event in watch.events if isinstance(event, StoreLostEvent)]
+    for said in (str(lost.value), event.message):
+        assert said.startswith(f"MongoDB at {own_mongod.address} does not answer: a heartbeat failed (")
+        assert "timed out" in said
+        assert "cancelled" not in said

@@ -1,7 +1,8 @@
 """The metrics: every name, type, label and bucket an alert may be written on, and nothing that names an account."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +26,7 @@ from daemon.adapters.telemetry.metrics import (
     WHERES,
     Metrics,
 )
-from daemon.adapters.telemetry.provider_counts import OUTCOMES, REVOCATION_OUTCOMES
+from daemon.adapters.telemetry.provider_counts import OUTCOMES, REMOVED, REVOCATION_OUTCOMES
 from daemon.domain.anomaly import OF_ACCESS, OF_DAEMON, AnomalyKind
 from daemon.domain.deviation import DriftKind
 from daemon.domain.event import (
@@ -146,6 +147,16 @@ def value(of: Metrics, name: str, **labels: str) -> float | None:
     ]
     assert len(found) <= 1
     return found[0] if found else None
+
+
+def totals(of: Metrics) -> Mapping[str, float]:
+    """The sums of the counters over all providers."""
+    sums: Counter[str] = Counter()
+    for family in parse_text(of.expose("")[0].decode()):
+        for one in family.samples:
+            if family.type == "counter" and "provider" in one.labels:
+                sums[one.name] += one.value
+    return sums
 
 
 def renewed(
@@ -642,14 +653,56 @@ def test_a_look_that_began_before_a_pause_does_not_end_it() -> None:
 
 
 def test_a_reload_brings_and_takes_providers() -> None:
-    """A new one starts at zero, one that stays keeps its counts, one that is gone loses its series."""
+    """A new one starts at zero, one that stays keeps its counts, one that is gone keeps them and counts nothing more."""
     made = metrics(renewed(1), renewed(1, provider="google"))
     made.set_providers(["xero", "pipedrive"])
     assert value(made, "refreshd_refreshes_total", provider="xero", outcome="renewed") == 1
     assert value(made, "refreshd_refreshes_total", provider="pipedrive", outcome="renewed") == 0
-    assert value(made, "refreshd_refreshes_total", provider="google", outcome="renewed") is None
     made(renewed(1, provider="google"))
+    assert value(made, "refreshd_refreshes_total", provider="google", outcome="renewed") == 1
     assert value(made, "refreshd_refreshes_total", provider="unknown", outcome="renewed") == 1
+
+
+def test_no_sum_of_a_counter_goes_down_when_providers_come_and_go() -> None:
+    """A dashboard that adds up all providers would show a fall, or an increase that never was after the return."""
+    events = [*every_event(provider="google"), renewed(1, provider="google"), renewed(-1, provider="google")]
+    made = metrics(*events)
+    before = totals(made)
+    assert before["refreshd_refreshes_total"] > 1
+    for names in (["xero"], ["xero", "google"], ["xero"], ["google"], [], ["xero", "google"]):
+        made.set_providers(names)
+        assert totals(made) == before
+    made(renewed(1, provider="google"))
+    assert totals(made)["refreshd_refreshes_total"] == before["refreshd_refreshes_total"] + 1
+
+
+def test_a_removed_provider_shows_what_was_counted_and_no_zeros() -> None:
+    """Its zeros are for alerts on what is configured. As soon as it is back, they are too."""
+    made = metrics(renewed(1, provider="google"), InFlight(provider="google", count=3))
+    made.set_providers(["xero"])
+    families = parse_text(made.expose("")[0].decode())
+    rows = [
+        (one.name, one.value)
+        for family in families
+        for one in family.samples
+        if one.labels.get("provider") == "google"
+    ]
+    assert rows == [("refreshd_refreshes_total", 1), ("refreshd_narrow_renewals_total", 1)]
+    assert value(made, "refreshd_in_flight", provider="google") is None
+    made.set_providers(["xero", "google"])
+    assert value(made, "refreshd_refreshes_total", provider="google", outcome="rejected") == 0
+
+
+def test_of_many_removed_providers_the_first_are_forgotten() -> None:
+    """A configuration that is written by a program may name another provider with every reload."""
+    made = metrics()
+    for number in range(REMOVED + 5):
+        made.set_providers([f"p{number}"])
+        made(renewed(1, provider=f"p{number}"))
+    shown = {one.labels["provider"] for one in samples(made.expose("")[0], "refreshd_refreshes_total")}
+    assert len(shown - {"unknown"}) <= REMOVED + 1
+    assert {f"p{REMOVED + 4}", f"p{REMOVED + 3}"} <= shown
+    assert "p0" not in shown
 
 
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text"])
