@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from bson import Int64
 
 from daemon.adapters.mongo.serving.tokens import _RELEVANT
 from daemon.adapters.mongo.serving.uses import LAST_USED_WITHIN, ServedUses
@@ -206,6 +207,29 @@ async def test_a_loss_in_the_middle_counts_nothing_twice(
     assert {one["token"]: one["count"] for one in rows} == {
         f"acme:{number}": 2 if number < 5 else 1 for number in range(10)
     }
+
+
+@pytest.mark.parametrize("odd", ["three", Int64(2**63 - 1), -1, [1], float("nan"), None, {"$gt": 1}])
+async def test_a_count_that_another_program_has_spoilt_stays_and_stops_no_other(
+    bench: AccessBench, odd: object
+):
+    """MongoDB refuses to add to it. All counts would stay in memory, and the store would seem lost."""
+    bench.insert()
+    bench.insert("acme:2")
+    used = usage(bench)
+    for _ in range(2):
+        for token in ("acme:1", "acme:2"):
+            used.note(caller(), token, "read")
+        await used.store()
+        bench.database["tokens_access_use"].update_one({"token": "acme:1"}, {"$set": {"count": odd}})
+    assert bench.database["tokens_access_use"].find_one({"token": "acme:2"}, {"_id": 0, "count": 1}) == {
+        "count": 2
+    }
+    assert not used._counts
+    again = usage(bench)  # after a restart, which inserts first
+    again.note(caller(), "acme:1", "read")
+    await again.store()
+    assert bench.database["tokens_access_use"].count_documents({"kind": "access"}) == 2
 
 
 async def test_another_failure_beside_a_stored_row_is_a_loss(bench: AccessBench):

@@ -8,7 +8,10 @@ A test compares both sides for every kind of value.
 from collections.abc import Mapping
 
 MOST_COUNTED = 2**31 - 1  # one more fits every field
-LAST_REVISION = 2**53 - 1  # the largest that each JSON parser keeps exactly (RFC 7493 section 2.2)
+LARGEST_EXACT = (
+    2**53 - 1
+)  # that each JSON parser keeps, and to which MongoDB adds exactly (RFC 7493 section 2.2)
+LAST_REVISION = LARGEST_EXACT
 
 Expression = Mapping[str, object]
 

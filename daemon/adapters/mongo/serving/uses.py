@@ -13,11 +13,13 @@ from pymongo.errors import PyMongoError
 from daemon.adapters.mongo.audit import ACCESS
 from daemon.adapters.mongo.connection import Mongo
 from daemon.adapters.mongo.serving.upserts import already_there, batches, write
+from daemon.adapters.mongo.stored_number import LARGEST_EXACT
 from daemon.adapters.mongo.token_document import as_stored
 from daemon.domain.use import DAY, UNAUTHORIZED, Use, UseKey
 
 MOST_SEEN = 200_000  # rows, of some 80 bytes each
 LAST_USED_WITHIN = timedelta(minutes=10)  # the precision of a token's `last_used_at`
+_SOUND = {"$gte": 0, "$lte": LARGEST_EXACT, "$not": {"$type": "array"}}  # a number that can be added to
 OF_KEY = "key"  # the kind of the row that says when a key was last used
 
 Fields = Mapping[str, object]
@@ -51,7 +53,8 @@ class _Row(NamedTuple):
             "$set": {"by": self.by},
             "$setOnInsert": new,
         }
-        return UpdateOne({"_id": self.id}, change, upsert=True)
+        # A row that another program has spoilt stays as it is: MongoDB would refuse to add to it, and all counts with it.
+        return UpdateOne({"_id": self.id, "count": _SOUND}, change, upsert=True)
 
 
 class ServedUses:
