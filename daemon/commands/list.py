@@ -110,14 +110,15 @@ async def _summed(access: Access, selection: TokenSelection, limit: int | None, 
     stored, shown = await access.lookup.count(), states.total()
     if not stored:
         return "No token is stored here. `refreshd add` stores one."
+    verb = "is" if stored == 1 else "are"
     matching = await access.lookup.matching(selection) if shown == limit else shown
     if not matching:
-        return f"No token{_described(selection)}. In all, {stored:,} are stored."
+        return f"No token{_described(selection)}. In all, {stored:,} {verb} stored."
     by_state = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
     about = "" if selection.state is not None else f": {by_state}"  # one state has been named already
     if shown < matching:
         return f"The first {shown:,} of {matching:,} tokens{_described(selection)}{about}."
-    more = f" In all, {stored:,} are stored." if selection != TokenSelection() else ""
+    more = f" In all, {stored:,} {verb} stored." if selection != TokenSelection() else ""
     return f"{shown:,} token{'s' * (shown != 1)}{_described(selection)}{about}.{more}"
 
 

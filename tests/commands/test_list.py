@@ -208,9 +208,9 @@ def test_a_misspelt_provider_is_wrong_usage(cli, database):
 def test_an_empty_filter_says_how_many_there_are_in_all(cli):
     """Else it would look as if nothing were stored."""
     cli.add("xero:a")
-    assert cli.run("list", "--provider", "google").err == "No token of google. In all, 1 are stored.\n"
+    assert cli.run("list", "--provider", "google").err == "No token of google. In all, 1 is stored.\n"
     ran = cli.run("list", "--provider", "xero", "--state", "paused")
-    assert (ran.code, ran.err) == (0, "No token of xero in state paused. In all, 1 are stored.\n")
+    assert (ran.code, ran.err) == (0, "No token of xero in state paused. In all, 1 is stored.\n")
 
 
 def test_tombstones_are_not_counted_as_tokens(cli, database):
@@ -219,7 +219,7 @@ def test_tombstones_are_not_counted_as_tokens(cli, database):
     database.tokens.insert_one({"_id": "xero:gone", "provider": "xero", "state": "revoked", **forget})
     assert cli.run("list").err == "No token is stored here. `refreshd add` stores one.\n"
     cli.add("xero:a")
-    assert cli.run("list", "--account", "b").err == "No token of account b. In all, 1 are stored.\n"
+    assert cli.run("list", "--account", "b").err == "No token of account b. In all, 1 is stored.\n"
 
 
 def test_a_wrong_id_is_told_how_ids_are_made(cli):

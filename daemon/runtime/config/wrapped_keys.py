@@ -55,7 +55,7 @@ def kms_key(text: str) -> str:
     arn = text.removeprefix(SCHEME)
     if not text.startswith(SCHEME) or not kms.is_arn(arn):
         raise InvalidValue(
-            "names no key of AWS KMS by its ARN",
+            "is not a key of AWS KMS by its ARN",
             'Write it like "aws:arn:aws:kms:eu-central-1:123456789012:key/ID".',
         )
     return arn

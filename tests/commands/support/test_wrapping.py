@@ -94,7 +94,7 @@ def test_a_new_key_takes_no_id_that_is_taken(options, kms):
 def test_another_form_of_key(options, kms, kms_key, new):
     code, text = failed(options, "main", kms_key, new=new)
     assert code == Exit.USAGE
-    assert text.startswith("--kms: names no key of AWS KMS by its ARN")
+    assert text.startswith("--kms: is not a key of AWS KMS by its ARN")
 
 
 @pytest.mark.parametrize("key_id", ["", "a b", "x" * 65, 'x" = 1'])
