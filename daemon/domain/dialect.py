@@ -190,7 +190,7 @@ def _by_standard(
 
 def _doubtful(later: Unavailable, mixed: Mixed) -> Unavailable:
     """Return the answer for a verdict that its own body contradicts."""
-    note = " (its body also describes a temporary failure, so this is no rejection)"
+    note = " (its body also describes a temporary failure, so it does not count as a rejection)"
     return replace(
         later,
         message=later.message[: 300 - len(note)] + note,
