@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -10,6 +11,7 @@ from datetime import timedelta
 import pytest
 
 SECOND = timedelta(seconds=1)
+LONGEST = timedelta(seconds=60)
 PROGRAM = """
 import asyncio, signal, sys, time
 from datetime import timedelta
@@ -54,10 +56,15 @@ def started(
     program = PROGRAM.format(first=first, second=second, hangs=hangs, silent=silent)
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
+        killer = threading.Timer(
+            LONGEST.total_seconds(), process.kill
+        )  # reading a line has no limit of its own
+        killer.start()
         try:
             assert process.stdout.readline() == ("hangs\n" if hangs else "works\n")
             yield process
         finally:
+            killer.cancel()
             process.kill()
 
 
