@@ -270,8 +270,7 @@ def _path_of(uri: str) -> str | None:
 
 def _times(count: object) -> int:
     """Return how often a token was refused in a row. It was once, whatever number another program has stored."""
-    more = isinstance(count, int | float) and count > 1
-    return int(min(count, _MOST_IN_A_ROW)) if more else 1
+    return int(min(count, _MOST_IN_A_ROW)) if isinstance(count, int | float) and count > 1 else 1
 
 
 def _gap(stored: Mapping[str, Any]) -> timedelta:
