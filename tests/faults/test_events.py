@@ -39,7 +39,7 @@ TOKENS = 12
 TYPES = {"needs_reauth": "token.needs_reauth", "active": "token.recovered"}
 AHEAD = timedelta(hours=1)
 FROZEN = timedelta(seconds=70)  # longer than the leases of tokens and of deliveries
-SETTLING = timedelta(seconds=60)
+SETTLING = timedelta(minutes=3)  # a delivery of a killed process waits for its lease, of a minute
 RESUMABLE = {"state": "needs_reauth", f"events.{KEPT - 3}": {"$exists": False}}
 SHORT, LONG = 10, 300
 Line = tuple[str, str, int]  # token, type, revision
